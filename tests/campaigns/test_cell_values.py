@@ -52,6 +52,9 @@ def test_a_decimal_has_no_zeros_at_its_end(tmp_path: Path) -> None:
     for value, reader in product([Decimal("25.00"), Decimal(25), Decimal("2.5E+1")], [from_parquet, from_mappings]):
         row = {"destination": ANA, "room": value}
         assert spoken(reader(tmp_path, row, saying("{{room}}, {{room|digits}}"))) == ["25, 2, 5"]
+    for reader in (from_parquet, from_mappings):
+        for value, text in ((Decimal("1250.5000"), "1250.50"), (Decimal("12.3450"), "12.345")):
+            assert spoken(reader(tmp_path, {"destination": ANA, "paid": value}, saying("{{paid}}"))) == [text]
 
 
 def test_a_number_that_is_not_exact_makes_the_row_bad(tmp_path: Path) -> None:
@@ -317,6 +320,7 @@ def test_all_wrong_cells_of_a_row_are_reported(tmp_path: Path, reader: Reader) -
     row: dict[str, object] = {
         "destination": "12", "name": "nan", "day": "soon", "at": "25:61", "paid": "1.250", "place": "third",
         "time_zone": "SGT", "not_before": "later", "valid_until": "never", "priority": "high", "source": "none",
+        "unique_key": "k" * 201,
     }  # fmt: skip
     found = told(reader(tmp_path, row, say))
     assert sorted(str(column) for _, column, _, _ in found) == sorted(row)

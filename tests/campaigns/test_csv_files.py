@@ -278,8 +278,8 @@ BY_PROGRAMS = (
     "<app.Visit object at 0x7f>",
 )  # fmt: skip
 BY_PEOPLE = (
-    "C:\\new\\notes", "\\\\server\\names", "and\\or", "a\nb", "\u00af\\_(\u30c4)_/\u00af", "Ana (Li)", "[Ana]", "('t Hart)",
-    '"Ana"', "'t", "Save the date (now)", "{Ana}", "Room (2)", "<Ana>", "d'Ávila", "up to date(d)",
+    "C:\\new\\notes", "\\\\server\\names", "and\\or", "a\nb", "\u00af\\_(\u30c4)_/\u00af", "Ana (Li)", "[Ana]",
+    "('t Hart)", '"Ana"', "'t", "Save the date (now)", "{Ana}", "Room (2)", "<Ana>", "d'Ávila", "up to date(d)",
 )  # fmt: skip
 
 

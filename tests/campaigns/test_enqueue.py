@@ -116,14 +116,6 @@ async def test_a_file_enqueued_twice_calls_nobody_twice(queue: CallQueue, tmp_pa
     assert len(await jobs(queue)) == 2
 
 
-async def test_a_number_with_two_texts_is_called_twice_and_reported(queue: CallQueue, tmp_path: Path) -> None:
-    path = file_of(tmp_path, HEADER + GOOD + "+6587654321,Anna\n")
-    for dry_run, made in ((True, 0), (False, 3)):
-        report = await enqueue(queue, path, dry_run=dry_run)
-        assert (numbers(report), report.refused) == ((made, 0, 0), False)
-        assert [(found.row, found.severity.value) for found in report.findings] == [(4, "warning")]
-
-
 async def test_a_key_that_belongs_to_another_call_in_the_store_is_a_bad_row(queue: CallQueue, tmp_path: Path) -> None:
     flow = CallFlow.call("+6587654329", source="+6531234567").hangup()
     owner = await queue.enqueue(flow, unique_key="k2")
@@ -305,20 +297,6 @@ async def test_a_json_line_with_a_nul_is_bad_again(queue: CallQueue, tmp_path: P
     assert await jobs(queue) == []
 
 
-@pytest.mark.parametrize("name", ["visits.csv", "visits.jsonl"])
-async def test_a_file_in_another_encoding_is_one_error_and_enqueues_nothing(
-    queue: CallQueue, tmp_path: Path, name: str
-) -> None:
-    good = HEADER + GOOD if name.endswith("csv") else '{"destination": "+6587654321", "name": "Ana"}\n' * 3
-    path = file_of(tmp_path, good.encode() + b"+6587654323,Jos\xe9\n+6587654324,Zo\xeb\n", name)
-    with pytest.raises(CampaignFileError) as caught:
-        await enqueue(queue, path, skip_bad=True, rejects=tmp_path / "bad.csv")
-    assert str(caught.value).startswith(f"{path} is not UTF-8: line 4 has the byte 0xE9 at character 16; save it again")
-    assert "CSV UTF-8" in str(caught.value)
-    assert await jobs(queue) == []
-    assert not (tmp_path / "bad.csv").exists()
-
-
 async def test_a_run_that_fails_stores_nothing_and_leaves_earlier_rejects_alone(
     queue: CallQueue, tmp_path: Path
 ) -> None:
@@ -409,13 +387,6 @@ async def test_rows_of_a_program_become_the_calls_of_the_same_rows_in_a_file(que
     lines = "".join(f"{81230000 + 3 * n},Ana,{n},12.50,2026-03-09,2026-03-05 09:00+08:00\n" for n in range(250))
     path = file_of(tmp_path, "destination,name,visits,paid,day,not_before\n" + lines)
     assert numbers(await enqueue(queue, path, options)) == (0, 250, 0)
-
-
-@pytest.mark.parametrize("number", [8765432.1, Decimal("8765432.10"), date(2026, 3, 9)])
-async def test_a_value_that_is_no_phone_number_calls_nobody_by_its_digits(queue: CallQueue, number: object) -> None:
-    options = replace(OPTIONS, batch_id="visits", country="SG", columns={"destination": "Mobile"})
-    report = await enqueue_rows(queue, [{"Mobile": number, "name": "Ana"}], options)
-    assert (numbers(report), [(found.row, found.is_error) for found in report.findings]) == ((0, 0, 1), [(1, True)])
 
 
 async def test_rows_of_a_program_have_the_findings_of_a_file_and_no_rows_call_nobody(queue: CallQueue) -> None:

@@ -199,22 +199,6 @@ async def test_hidden_rows_are_told_before_anything_is_enqueued(
         assert "3 to 5, 8." in warnings[0]
 
 
-def test_rows_that_a_library_hides_are_told(tmp_path: Path) -> None:
-    book = Workbook()
-    sheet = book.active
-    assert sheet is not None
-    for cells in [("destination", "name"), *((f"+658765432{place}", "Ana") for place in range(4))]:
-        sheet.append(cells)
-    sheet.row_dimensions.group(3, 4, hidden=True)
-    path = tmp_path / "visits.xlsx"
-    book.save(path)
-    from voiceflow_worker.campaigns.campaign_rows import open_campaign
-
-    campaign = open_campaign(path, OPTIONS, now=NOW)
-    assert len(list(campaign)) == 4
-    assert "2 rows are hidden" in campaign.closing_findings()[0].message
-
-
 def test_a_code_is_the_character_that_it_stands_for(tmp_path: Path) -> None:
     for coded, text in [
         ("passport._x000D_\nBring it", "passport.\nBring it"),

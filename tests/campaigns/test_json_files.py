@@ -30,22 +30,23 @@ BODY: dict[str, object] = {
         {"action": "hangup"},
     ]
 }
+NO_BODIES: Mapping[str | bytes, str] = {
+    "": "is empty; write a request body with a callflow in it",
+    "[]": "holds an array of 0 values, but a JSON file holds one body, for one call",
+    json.dumps([BODY, BODY]): "holds an array of 2 values, but a JSON file holds one body, for one call",
+    "17": "holds a number, not a request body",
+    ("x" * 900_000 + "\n") * 12: "a JSON document may have at most 10000000 bytes; write one object",
+    '{\n  "callflow": [}\n': "is not JSON: ",
+    '{"callflow": [1, 2': "is not JSON: unclosed array (character 14)",
+    "Destination;Name": "is not JSON: expected a value, found 'D' (character 1)",
+    '{\n"callflow" [1]}': "is not JSON: expected colon, found '[' (line 2, character 12)",
+    f"{json.dumps(BODY)}\n{json.dumps(BODY)}\n": "is not JSON: extra data '{' (line 2, character 1)",
+    b'{"a": "\xff"}': "is not UTF-8: line 1 has the byte 0xFF at character 8",
+}
 CASES = {
     **{
         f"a document that is no single body: {content[:20]!r}": Case(content, refused=said, name="a.json", options=NONE)
-        for content, said in {
-            "": "is empty; write a request body with a callflow in it",
-            "[]": "holds an array of 0 values, but a JSON file holds one body, for one call",
-            json.dumps([BODY, BODY]): "holds an array of 2 values, but a JSON file holds one body, for one call",
-            "17": "holds a number, not a request body",
-            ("x" * 900_000 + "\n") * 12: "a JSON document may have at most 10000000 bytes; write one object",
-            '{\n  "callflow": [}\n': "is not JSON: ",
-            '{"callflow": [1, 2': "is not JSON: unclosed array (character 14)",
-            "Destination;Name": "is not JSON: expected a value, found 'D' (character 1)",
-            '{\n"callflow" [1]}': "is not JSON: expected colon, found '[' (line 2, character 12)",
-            f"{json.dumps(BODY)}\n{json.dumps(BODY)}\n": "is not JSON: extra data '{' (line 2, character 1)",
-            b'{"a": "\xff"}': "is not UTF-8: line 1 has the byte 0xFF at character 8",
-        }.items()
+        for content, said in NO_BODIES.items()
     },
     **{
         f"a line that is {line}": Case(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
-from openpyxl.styles import Font
 
 from tests.campaigns.forms import READERS, Reader, in_forms
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
@@ -40,7 +39,7 @@ MEANT: Mapping[str, tuple[tuple[object, ...], tuple[object, ...], tuple[object, 
     ),
     "no": (("No", "FALSE", False, 0, "nein"), ("yes", True, 1, "", None), ("unknown",)),
     "Deceased": (("Deceased", "deceased", " DECEASED "), ("Active", "", None, True, 1), ()),
-    "2": ((2, "2", 2.0, "2.0"), (1, "3", "yes", True, "", "two"), ()),
+    "2": ((2, "2", 2.0, "2.0"), (1, "3", "yes", True, "", "two", 2.4, "2.4"), ()),
     "1": ((1, "1", "yes", True), (2, "3", "", "Deceased"), ()),
     "S": (("s", "S"), ("X", "N", "M", ""), ()),
     "!Booked": (("Cancelled", "", None, "N/A", 0, "Booked?"), ("Booked", "booked", " BOOKED "), ()),
@@ -396,17 +395,6 @@ def test_a_header_below_titles_is_named_and_rows_are_left_out_by_their_numbers(
     for wrong in wrongs:
         with pytest.raises(InvalidInputError, match="leave_out_rows"):
             Campaign.of({**asked, "leave_out_rows": wrong})
-
-
-def test_a_row_that_is_struck_through_is_not_called_without_a_word(tmp_path: Path) -> None:
-    book = workbook([["destination", "name"], [ANA, "Ana"], [BEN, "Ben"]])
-    for place in ("A2", "A3", "B3"):  # one cell alone is no row
-        book.worksheets[0][place].font = Font(strike=True)
-    path = tmp_path / "people.xlsx"
-    book.save(path)
-    assert [(found[0], "is struck through" in found[3]) for found in told(read(path))] == [(3, True)]
-    options = replace(OPTIONS, leave_out_rows=((3, 3),))
-    assert [row.is_left_out for row in open_campaign(path, options, now=NOW)] == [False, True]
 
 
 @pytest.mark.parametrize("reader", READERS)

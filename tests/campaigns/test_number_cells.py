@@ -185,6 +185,9 @@ def test_a_row_whose_person_is_struck_out_is_not_called_whatever_stands_beside(t
     plain = CellRichText("Ana ", TextBlock(InlineFont(strike=False, b=True), "Tan"))
     assert [len(struck(tmp_path, ANA, name, "x")) for name in (half, plain)] == [1, 0]
     assert len(struck(tmp_path, PARTLY, "Ana", "x")) == 1
+    assert len(struck(tmp_path, ANA, lines="A")) == 1, "all that there is"
+    options = replace(OPTIONS, leave_out_rows=((2, 2),))
+    assert [row.is_left_out for row in read(tmp_path / "people.xlsx", options)] == [True]
 
 
 def closing(rows: Sequence[Mapping[str, object]]) -> list[tuple[int | None, str]]:

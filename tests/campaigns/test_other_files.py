@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, told
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, refused, told
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -115,20 +115,13 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
 }
 
 
-def refused(path: Path) -> str:
-    with pytest.raises(CampaignFileError) as raised:
-        read(path)
-    assert str(raised.value).count("; ") == 1
-    return str(raised.value)
-
-
 def test_the_refusal_says_what_a_file_is_and_how_to_save_it(tmp_path: Path) -> None:
     for name, kind in product(
         ["people.csv", "people.jsonl", "people.xlsx", "people.parquet", "people", "people.dat"], OTHERS
     ):
         content, clause, remedy = OTHERS[kind]
         said = refused(file_of(tmp_path, content, name))
-        assert said.startswith(f"{tmp_path / name} {clause}")
+        assert (said.startswith(f"{tmp_path / name} {clause}"), said.count("; ")) == (True, 1), said
         assert remedy in said
 
 

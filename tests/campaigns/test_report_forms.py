@@ -17,7 +17,7 @@ from tests.campaigns.reading import NOW
 from tests.campaigns.test_report import ended, fill, job, written
 from voiceflow_worker import Store
 from voiceflow_worker.campaigns import report_files
-from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
+from voiceflow_worker.campaigns.report_files import ReportFiles, report_line, write_report_files
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.reports.outcome import Charge
@@ -120,6 +120,8 @@ async def test_attempts_of_a_redialled_person_count_in_their_own_hours(store: St
 async def test_countries_have_calls_answers_and_cost(store: Store) -> None:
     charged = ended(3, JobState.COMPLETED, SessionStatus.COMPLETED)
     post = replace(charged.posts[0], charge=Charge(price=Decimal("0.05"), currency="USD"))
+    line = report_line(replace(charged, posts=(post,)))
+    assert (line.price, line.currency) == ("0.05", "USD")
     await fill(
         store,
         ended(1, JobState.COMPLETED, SessionStatus.COMPLETED),

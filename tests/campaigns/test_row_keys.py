@@ -89,12 +89,14 @@ TYPED = {"destination": [6587654321], "name": ["Ana"], "n": [25.0], "day": [date
 OF_TYPED = {**SAY, "say": "{{name}} {{n}} {{day|date}} {{at|time}}", "country": "international", "batch": "b"}
 
 
-def keys_of(given: Any, fields: Mapping[str, Any]) -> list[str | None]:
+def keys_of(given: Any, fields: Mapping[str, Any]) -> list[str]:
     people: dict[str, Any] = {"file": given} if isinstance(given, Path) else {"rows": given}
     campaign = Campaign.of({**people, **fields}, now=NOW)
     read = list(CampaignRows(given, campaign.options, now=NOW))
     assert [found for row in read for found in row.findings if found.is_error] == []
-    return [row.call and row.call.unique_key and row.call.unique_key[:12] for row in read]
+    keys = [row.call.unique_key for row in read if row.call is not None and row.call.unique_key]
+    assert {len(key) for key in keys if key.startswith("row-")} <= {36}
+    return [key[:12] for key in keys]
 
 
 def test_the_key_of_a_row_stays_what_it_is(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from voiceflow_worker.campaigns.calls.values import SeenKeys, row_key
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.files import rows as file_findings
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.menu import End
 from voiceflow_worker.model.flows.callflow import EncodedBody
 
@@ -47,16 +47,6 @@ def test_a_destination_that_cannot_be_called_is_reported_with_the_code_of_8x8(tm
         found = told(read(one(tmp_path, "destination,name", f"{cell},Ana")))
         assert [(row, column, told_code) for row, column, told_code, _ in found] == [(2, "destination", code)]
         assert sentence in found[0][3]
-
-
-def test_national_numbers_are_read_where_the_country_is_given(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name\n0812 0000 0001,Ana\n+6587654321,Ben\n00447911123456,Cleo\n")
-    rows = read(path, replace(OPTIONS, country="ID"))
-    assert [flow_of(request).destination for request in calls_of(rows)] == [
-        "+6281200000001",
-        "+6587654321",
-        "+447911123456",
-    ]
 
 
 @pytest.mark.parametrize("name", ["visits.csv", "visits.jsonl"])
@@ -104,22 +94,6 @@ def test_what_a_numbering_plan_doubts_is_a_warning_and_the_row_is_called(tmp_pat
     assert len(calls_of(rows)) == 1
 
 
-def test_everything_that_is_wrong_with_a_row_is_reported_at_once(tmp_path: Path) -> None:
-    columns = "destination,name,priority,time_zone,valid_until,batch_id,unique_key"
-    cells = f"none,,soon,Mars,yesterday,{'b' * 51},{'k' * 201}"
-    found = told(read(one(tmp_path, columns, cells)))
-    assert sorted(str(column) for _, column, _, _ in found) == [
-        "batch_id",
-        "destination",
-        "name",
-        "priority",
-        "time_zone",
-        "unique_key",
-        "valid_until",
-    ]
-    assert {row for row, *_ in found} == {2}
-
-
 def test_a_row_has_its_own_priority_or_that_of_the_options(tmp_path: Path) -> None:
     for cell, priority in [
         ("", 3),
@@ -134,10 +108,22 @@ def test_a_row_has_its_own_priority_or_that_of_the_options(tmp_path: Path) -> No
         assert [request.priority for request in calls_of(rows)] == ([] if priority is None else [priority])
 
 
+def test_a_row_has_its_own_validity_as_far_as_that_of_the_options_allows(tmp_path: Path) -> None:
+    table = "destination,name,valid_until\n+6587654321,Ana,{}\n"
+    for cell, until in (("", NOW + timedelta(hours=2)), ("2026-03-02T10:00:00Z", NOW + timedelta(hours=1)),
+                        ("2026-03-02T23:00:00Z", NOW + timedelta(hours=2))):  # fmt: skip
+        (call,) = calls_of(read(file_of(tmp_path, table.format(cell)), replace(OPTIONS, valid_for=timedelta(hours=2))))
+        assert call.valid_until == until, cell
+
+
 def test_the_batch_is_that_of_the_option_then_of_the_column_then_the_name_of_the_file(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name,batch_id\n+6587654321,Ana,own\n+6587654322,Ben,\n", "March visits.csv")
     assert [request.batch_id for request in calls_of(read(path))] == ["own", "March visits"]
     assert [r.batch_id for r in calls_of(read(path, replace(OPTIONS, batch_id="given")))] == ["given", "given"]
+    assert [
+        column
+        for _, column, _, _ in told(read(one(tmp_path, "destination,name,batch_id", f"+6587654321,Ana,{'b' * 51}")))
+    ] == ["batch_id"]
 
 
 def test_a_key_is_made_of_the_batch_and_the_call_and_not_of_its_validity(tmp_path: Path) -> None:
@@ -304,16 +290,6 @@ def test_a_row_tells_the_number_that_it_calls_however_it_is_spelled_and_the_key_
         ("+442079460018", None),
         (None, None),
     ]
-
-
-@pytest.mark.parametrize("text", ["6322 2222", "65876543", "6587654321", "0812 0000 0001"])
-def test_digits_that_do_not_say_their_country_call_nobody(tmp_path: Path, text: str) -> None:
-    path = file_of(tmp_path, f"destination,name\n{text},Ana\n")
-    (row,) = read(path)
-    assert (row.call, row.findings[0].column) == (None, "destination")
-    assert Remedy.NAME_COUNTRIES in row.findings[0].message
-    (abroad,) = read(file_of(tmp_path, "destination,name\n6587654321,Ana\n"), replace(OPTIONS, country="international"))
-    assert abroad.number == "+6587654321"
 
 
 def test_a_key_that_the_file_had_before_is_found_among_thousands() -> None:

@@ -6,6 +6,7 @@ text that is replaced (-) with what replaces it (+).
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_each_defect_replaces_a_text_that_is_there_once() -> None:
     for each in DEFECTS:
         assert (ROOT / each.file).read_text(encoding="utf-8").count(each.old) == 1, (each.seen, each.file, each.old)
         assert all((ROOT / path).is_file() for path in each.tests), each.tests
-    assert len({each.seen for each in DEFECTS}) == len(DEFECTS)
+    assert len({each.seen for each in DEFECTS}) == len(DEFECTS) >= 40
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +68,12 @@ def test_everyday_tests_find_the_defect(copied: Path, defect: Defect) -> None:
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-q", "-m", EVERYDAY, "-p", "no:cacheprovider", *defect.tests],
             cwd=copied,
-            env={"PATH": "", "PYTHONPATH": str(copied)},
+            env={**os.environ, "PYTHONPATH": str(copied)},
             capture_output=True,
             text=True,
             check=False,
         )
     finally:
         shutil.copy2(whole, broken)
-    assert run.returncode == pytest.ExitCode.TESTS_FAILED, f"{defect.seen}: exit {run.returncode}\n{run.stdout[-2000:]}"
+    found = (run.returncode, "\nFAILED " in run.stdout)  # not by an error of a fixture
+    assert found == (pytest.ExitCode.TESTS_FAILED, True), f"{defect.seen}: {run.stdout[-2000:]}"

@@ -57,6 +57,17 @@ WRONG = ["none of these", "0061 6123", "6123", "61234567 / 67654321", "#N/A", "n
 
 
 @EACH_FORM
+def test_three_numbers_are_called_in_their_order_and_a_bad_one_alone_is_skipped(tmp_path: Path, form: str) -> None:
+    rows: list[Row] = [
+        {"name": "Ana", "Mobile": mobile, "Home Phone": "61234567", "Work": "67654321"}
+        for mobile in ("87654321", "none")
+    ]
+    skipping = read(tmp_path, form, *rows, columns=f"{TO_BOTH},Work", bad_numbers=BadNumbers.SKIP)
+    assert [numbers(row) for row in skipping] == [(MOBILE, HOME, WORK), (HOME, WORK)]
+    assert numbers(read(tmp_path, form, *rows, columns=f"{TO_BOTH},Work")[0]) == (MOBILE, HOME, WORK)
+
+
+@EACH_FORM
 def test_a_row_with_a_bad_number_in_any_column_is_bad(tmp_path: Path, form: str) -> None:
     given = [
         (column, {"name": "Ana", "Mobile": "87654321", "Home Phone": "61234567", column: wrong})

@@ -39,10 +39,9 @@ def options(folder: Path, **more: object) -> CampaignOptions:
     return CampaignOptions(template=FlowTemplate.load(folder / "flow.json"), **given)  # type: ignore[arg-type]
 
 
-def refused(folder: Path, template: object) -> CampaignFileError:
-    (folder / "flow.json").write_text(json.dumps(template))
+def refusal(folder: Path, template: object) -> CampaignFileError:
     with pytest.raises(CampaignFileError) as caught:
-        FlowTemplate.load(folder / "flow.json")
+        FlowTemplate.load(file_of(folder, json.dumps(template), "flow.json"))
     return caught.value
 
 
@@ -170,7 +169,7 @@ def test_a_second_call_may_be_fixed(tmp_path: Path) -> None:
     "text", ["Hello {{ name", "Hello {{ first name }}", "{% if name %}Hello", "{{ name | shout }}", "Hello {name}"]
 )
 def test_a_template_that_cannot_be_compiled_names_the_place(tmp_path: Path, text: str) -> None:
-    error = refused(tmp_path, body(text=text))
+    error = refusal(tmp_path, body(text=text))
     assert "flow.json: $.callflow[1].params.text cannot be read as a template: " in str(error)
     assert [found.path for found in error.findings] == ["$.callflow[1].params.text"]
     for word in ("token", "tag", "block", "expected", "got '", "jinja", "statement"):
@@ -180,7 +179,7 @@ def test_a_template_that_cannot_be_compiled_names_the_place(tmp_path: Path, text
 def test_what_is_fixed_in_a_template_is_judged_once_and_all_at_once(tmp_path: Path) -> None:
     flow = body(repetition=9)
     flow["callflow"].append({"action": "shout", "params": {}})  # type: ignore[attr-defined]
-    error = refused(tmp_path, flow)
+    error = refusal(tmp_path, flow)
     assert [(found.path, found.code) for found in error.findings] == [
         ("$.callflow[1].params.repetition", -1009),
         ("$.callflow[2]", -1012),

@@ -122,7 +122,11 @@ KINDS: dict[str, tuple[str, Callable[..., bytes], str]] = {
     "a packed file that ends early": ("people.csv.gz", cut, "is a damaged gzip file"),
     "a packed file with a wrong sum": ("people.csv.gz", changed, "is a damaged gzip file"),
     "JSON lines in another encoding": ("people.jsonl", lines, "has the byte 0xE9"),
-    "a value under no header": ("people.xlsx", nameless, "cell D{line} has a value, but its column has no name"),
+    "a value under no header": (
+        "people.xlsx",
+        nameless,
+        "but its column has no name: name the column in row 1 (split merged",
+    ),
     "a sheet that is not XML": ("people.xlsx", broken_sheet, "is not an Excel workbook (.xlsx), or it is damaged"),
     "a damaged group of rows": ("people.parquet", row_groups, "is not a Parquet file, or it is damaged"),
 }

@@ -35,7 +35,6 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.console.columns import look
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.model.times import DateOrder
 
 pytestmark = pytest.mark.anyio
 
@@ -111,77 +110,49 @@ async def test_the_column_of_countries_is_found_where_its_cells_are_certain(
         assert ('name="columns" value="destination=Phone,country=Country"' in one.shown.text) == is_certain
 
 
-@pytest.mark.parametrize(("header", "numbers"), [('"Phone, mobile"', "Phone, mobile"), ('"Who, where"', None)])
-async def test_a_column_may_have_a_comma_in_its_name(
-    memory: Store, tmp_path: Path, header: str, numbers: str | None
-) -> None:
-    (path := tmp_path / "visits.csv").write_text(f"{header},Name\n+6587654321,Ana\n", encoding="utf-8")
-    assert (await look(memory, InputFile(path), None)).numbers == numbers
+TEXT, DATE, NAME = "a text or a number", "a date", "the name of the person"
+DATES: Mapping[tuple[str, ...], tuple[str | None, str, str]] = {
+    ("31/12/2030", "1/2/2030"): ("dmy", DATE, "{{day|date}}"),
+    ("12/31/2030",): ("mdy", DATE, "{{day|date}}"),
+    ("1/2/2030", "3/4/2030 9:00"): ("dmy mdy", DATE, "{{day|date}}"),
+    ("31/12/2030", "12/31/2030"): (" ", DATE, "{{day|date}}"),
+    ("2030/1/31",): ("ymd", DATE, "{{day|date}}"),
+    ("1.2.30", "31.12.30"): ("dmy", DATE, "{{day|date}}"),
+    ("2030-01-31", "2030-02-01 09:30"): (None, DATE, "{{day|date}}"),
+    ("31/12/2030", "soon"): (None, TEXT, "{{day}}"),
+    ("2030-01-31", "soon"): (None, TEXT, "{{day}}"),
+    ("12", "7.50"): (None, TEXT, "{{day}}"),
+    ("09:30", "14.00", "9:30 am"): (None, TEXT, "{{day|time}}"),
+    ("09:30", "soon"): (None, TEXT, "{{day}}"),
+    ("6512-34-5678",): (None, "a telephone number, which is not called", "{{day}}"),
+}
+"""Cells of a column: the orders in which they can be dates, what it is taken for, and how a text speaks it."""
+NAMES: Mapping[str, tuple[str | None, list[str]]] = {
+    "destination,First Name\n+6587654321,Ana\n": ("destination", ["First Name"]),
+    "Work Phone,Patient\n87654321,Ana\n": ("Work Phone", ["Patient"]),
+    "Nummer;Vorname;Nachname;Arztname\n87654321;Ana;Tan;Li\n": ("Nummer", ["Vorname", "Nachname"]),
+    "Nummer;Raum\n87654321;7\n": ("Nummer", []),
+    "code,who\n87654321,Ana\n": (None, []),
+    '"Phone, mobile",Name\n+6587654321,Ana\n': ("Phone, mobile", ["Name"]),
+    '"Who, where",Name\n+6587654321,Ana\n': (None, ["Name"]),
+    '{"phone": "87654321", "name": "Ana"}\n': ("phone", ["name"]),
+}
+"""Files, with their column of numbers and those of the names of people."""
 
 
-@pytest.mark.parametrize(
-    ("values", "orders"),
-    [
-        (("31/12/2030", "1/2/2030"), {DateOrder.DMY}),
-        (("12/31/2030",), {DateOrder.MDY}),
-        (("1/2/2030", "3/4/2030 9:00"), {DateOrder.DMY, DateOrder.MDY}),
-        (("31/12/2030", "12/31/2030"), set()),
-        (("2030/1/31",), {DateOrder.YMD}),
-        (("1.2.30", "31.12.30"), {DateOrder.DMY}),
-        (("2030-01-31", "2030-02-01"), None),
-        (("31/12/2030", "soon"), None),
-        (("12", "7.50"), None),
-        (("", ""), None),
-    ],
-)
-async def test_dates_are_recognised_with_the_orders_that_they_can_be_read_in(
-    memory: Store, tmp_path: Path, values: tuple[str, ...], orders: set[DateOrder] | None
-) -> None:
-    path = tmp_path / "people.csv"
-    path.write_text("destination;day\n" + "".join(f"+6587654321;{value}\n" for value in values), encoding="utf-8")
-    found = await look(memory, InputFile(path), None)
-    assert (found.date_orders is None) == (orders is None)
-    assert set(found.date_orders or ()) == (orders or set())
+async def test_columns_are_known_by_their_cells_and_names(memory: Store, tmp_path: Path) -> None:
+    def file(content: str) -> InputFile:
+        (path := tmp_path / ("people.jsonl" if content[0] == "{" else "people.csv")).write_text(content)
+        return InputFile(path)
 
-
-@pytest.mark.parametrize(
-    ("values", "taken_for", "insert"),
-    [
-        (("2030-01-31", "2030-02-01 09:30"), "a date", "{{day|date}}"),
-        (("2030-01-31", "soon"), "a text or a number", "{{day}}"),
-        (("09:30", "14.00", "9:30 am"), "a text or a number", "{{day|time}}"),
-        (("09:30", "soon"), "a text or a number", "{{day}}"),
-        (("6512-34-5678",), "a telephone number, which is not called", "{{day}}"),
-    ],
-)
-async def test_dates_that_need_no_order_are_dates_too(
-    memory: Store, tmp_path: Path, values: tuple[str, ...], taken_for: str, insert: str
-) -> None:
-    path = tmp_path / "people.csv"
-    path.write_text("destination;day\n" + "".join(f"+6587654321;{value}\n" for value in values), encoding="utf-8")
-    day = (await look(memory, InputFile(path), None)).columns[1]
-    assert (day.taken_for, day.insert) == (taken_for, insert)
-
-
-@pytest.mark.parametrize(
-    ("content", "numbers", "person"),
-    [
-        ("destination,First Name\n+6587654321,Ana\n", "destination", ["First Name"]),
-        ("Work Phone,Patient\n87654321,Ana\n", "Work Phone", ["Patient"]),
-        ("Nummer;Vorname;Nachname;Arztname\n87654321;Ana;Tan;Li\n", "Nummer", ["Vorname", "Nachname"]),
-        ("Nummer;Raum\n87654321;7\n", "Nummer", []),
-        ("code,who\n87654321,Ana\n", None, []),
-        ('{"phone": "87654321", "name": "Ana"}\n', "phone", ["name"]),
-    ],
-)
-async def test_the_columns_of_numbers_and_names_are_found_by_their_names(
-    memory: Store, tmp_path: Path, content: str, numbers: str | None, person: list[str]
-) -> None:
-    path = tmp_path / ("people.jsonl" if content.startswith("{") else "people.csv")
-    path.write_text(content, encoding="utf-8")
-    found = await look(memory, InputFile(path), None)
-    assert found.numbers == numbers
-    assert [each.name for each in found.columns if each.taken_for == "the name of the person"] == person
+    for values, (orders, taken_for, insert) in DATES.items():
+        rows = "".join(f"+6587654321;{value}\n" for value in values)
+        found = await look(memory, file(f"destination;day\n{rows}"), None)
+        day, known = found.columns[1], None if found.date_orders is None else set(found.date_orders)
+        assert (known, day.taken_for, day.insert) == (orders and set(orders.split()), taken_for, insert), values
+    for content, (numbers, person) in NAMES.items():
+        found = await look(memory, file(content), None)
+        assert (found.numbers, [each.name for each in found.columns if each.taken_for == NAME]) == (numbers, person)
 
 
 async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_ticked_is_lost(memory: Store) -> None:
