@@ -265,6 +265,24 @@ async def test_each_receiver_knows_the_menu_of_a_call_whatever_becomes_of_its_fi
     assert len({job.menu for job in await CallQueue(stores[0]).find()}) == 2, "a menu that was edited is another one"
 
 
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        ("x " * 2000, "characters, but at most 3000 are allowed; shorten it (visit 1)"),
+        ("Ring\x07", "remove the control character U+0007 at character"),
+        ("On two\nlines", None),
+    ],
+    ids=["long", "a control character", "two lines"],
+)
+async def test_a_text_after_a_key_that_8x8_would_refuse_is_found_before_the_call(
+    store: Store, note: str, said: str | None
+) -> None:
+    menu = changed("questions.0.keys.1.say", {"de": "{{note}}", "fr": "Merci. {{note}}"})
+    report = await start(store, menu, rows=[{**each, "note": note} for each in ROWS])
+    told = [(each.column, str(said) in each.message) for each in report.findings if each.is_error]
+    assert (report.enqueued, told) == ((3, []) if said is None else (0, [("note", True)] * 3))
+
+
 async def test_files_whose_questions_have_the_same_names_are_served_together(store: Store, tmp_path: Path) -> None:
     (tmp_path / "visits.toml").write_text(TOML, encoding="utf-8")
     (tmp_path / "early.toml").write_text(TOML.replace("Vormittags", "Morgens"), encoding="utf-8")

@@ -196,18 +196,18 @@ def spoken(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = N
     language is missing. If the text is a function, its errors are passed on.
     """
     if callable(text):
-        return _tidy(text(caller))
+        return tidy(text(caller))
     if isinstance(text, Mapping):
         text = in_language(text, caller.language)
     data = {**caller.data, ZONE: caller.person}
-    return _tidy(filled(text, data, None if voice is None else lambda: voice(caller)))
+    return tidy(filled(text, data, None if voice is None else lambda: voice(caller)))
 
 
 def literal(text: Text, caller: Caller, voice: Callable[[Caller], str] | None = None) -> str:  # noqa: ARG001
     """A text that a handler returned, unchanged: curly brackets in it are data, not placeholders."""
     if callable(text):
         text = text(caller)
-    return _tidy(in_language(text, caller.language) if isinstance(text, Mapping) else text)
+    return tidy(in_language(text, caller.language) if isinstance(text, Mapping) else text)
 
 
 def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] | None = None) -> str:
@@ -283,6 +283,6 @@ def _language_called(name: str, known: frozenset[str]) -> str | None:
     return next((code for code in languages_called(name) if code in known), None)
 
 
-def _tidy(text: str) -> str:
+def tidy(text: str) -> str:
     """The text on one line, without the line breaks and indents of the source code."""
     return _BLANKS.sub(" ", text).strip()

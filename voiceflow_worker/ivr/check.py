@@ -19,12 +19,23 @@ from typing import Any, TypeGuard, cast
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.call_back import NOT_CALLED_BACK, CallBack
-from voiceflow_worker.ivr.caller import BridgeResult, Caller, Text, filled, in_language, specimens, spoken, template_of
+from voiceflow_worker.ivr.caller import (
+    BridgeResult,
+    Caller,
+    Text,
+    filled,
+    in_language,
+    specimens,
+    spoken,
+    template_of,
+    tidy,
+)
 from voiceflow_worker.ivr.key_words import keys_in
 from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
 from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitValueError, foreign_names
-from voiceflow_worker.model.flows.actions import Action
+from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Action
 from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.flows.rules import speech_problem
 from voiceflow_worker.model.flows.values import is_missing, language_in
 from voiceflow_worker.model.jobs.call_json import is_result
 from voiceflow_worker.model.text.names_of_the_world import at_odds
@@ -303,12 +314,13 @@ class MenuTexts:
         for voice, values in self._values.items():
             given: Mapping[str, object] | None = None
             for place, value in values.values():
-                alone = data.get(name_among(data, value.only)) if value.only is not None else None
-                if isinstance(alone, str) and not is_missing(alone):
-                    continue
+                said: object = data.get(name_among(data, value.only)) if value.only is not None else None
                 try:
-                    given = given or {**data, "voice_profile": _voice_in(voice, data)}
-                    value.filled(data if value.only is not None else given)
+                    if not isinstance(said, str) or is_missing(said):
+                        given = given or {**data, "voice_profile": _voice_in(voice, data)}
+                        said = value.filled(data if value.only is not None else given)
+                    if place in self._later and (why := _unspoken(str(said))):
+                        found.append((value.alone, f"{why} ({place})", False))
                 except UnfitValueError as error:
                     for problem in error.problems:
                         why = problem.message
@@ -322,6 +334,14 @@ class MenuTexts:
                             )
                         found.append((problem.column, why, problem.is_missing))
         return found
+
+
+def _unspoken(text: str) -> str | None:
+    """Why 8x8 does not speak a text of a menu; None if it does, or nothing is to be spoken."""
+    if len(text) <= MAX_TEXT_CHARACTERS and text.isprintable():
+        return None
+    said = tidy(text)
+    return speech_problem(said) if said else None
 
 
 def _voice_in(voice: str | None, data: Mapping[str, object]) -> str:

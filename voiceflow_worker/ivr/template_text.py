@@ -238,7 +238,7 @@ class TemplateText:
         text = text or self._rendered(values, leaves_out_empty)
         if len(text) > LONGEST:
             long = f"becomes a text of {len(text)} characters, and at most {LONGEST} are spoken; shorten the values"
-            raise UnfitValueError(TemplateProblem(self.path, self._alone, long))
+            raise UnfitValueError(TemplateProblem(self.path, self.alone, long))
         return text if self.is_spoken else _typed(text, self._kind)
 
     def _joined(self, values: Mapping[str, object]) -> str:
@@ -299,7 +299,7 @@ class TemplateText:
             case FilterError():
                 return TemplateProblem(self.path, self._column_of(error, values), str(error))
             case UnspeakableError():
-                return TemplateProblem(self.path, self._alone, str(error))
+                return TemplateProblem(self.path, self.alone, str(error))
             case UndefinedError() if undefined := _UNDEFINED.search(str(error.message)):
                 name = undefined[1]
                 why = (
@@ -310,10 +310,10 @@ class TemplateText:
                 return TemplateProblem(self.path, name, why, is_missing=True)
             case _:
                 message = f"cannot be filled in with this row: {_why_it_failed(error)}"
-                return TemplateProblem(self.path, self._alone, message)
+                return TemplateProblem(self.path, self.alone, message)
 
     @property
-    def _alone(self) -> str | None:
+    def alone(self) -> str | None:
         """The only variable of the text; None if it has several."""
         return next(iter(self.variables)) if len(self.variables) == 1 else None
 
@@ -323,7 +323,7 @@ class TemplateText:
         given = {name: values.get(name_among(values, name)) for name in sorted(names)}
         texts = {name: written(value) for name, value in given.items() if not is_missing(value)}
         close = [name for name, text in texts.items() if text == error.value]
-        return close[0] if close else next(iter(names)) if len(names) == 1 else self._alone
+        return close[0] if close else next(iter(names)) if len(names) == 1 else self.alone
 
     def _spoken_by(self, values: Mapping[str, object]) -> object:
         """The voice of the text: the voiceProfile beside it, else the voice of the row or the options."""

@@ -232,6 +232,12 @@ def _value(param: Param, value: object, path: str, *, is_destination: bool) -> I
                 yield _warning(path, warning)
 
 
+def speech_problem(text: str) -> str | None:
+    """Why 8x8 does not speak a text; None if it does."""
+    found = _value(PARAMS[Action.SAY]["text"], text, "", is_destination=False)
+    return next((each.message for each in found if each.is_error), None)
+
+
 def _number(param: Param, value: object, path: str, *, is_destination: bool) -> Iterator[Finding]:
     if is_list(value):
         code = phone.MANY_NUMBERS if is_destination else -1009
