@@ -90,24 +90,30 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(partial(shutil.rmtree, root, ignore_errors=True))
 
 
+LEFT_OUT = {"tests/console/browser": "not slow", "tests/crash": "not crash"}
+"""Folders all of whose tests have a marker, by what leaves that out."""
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out each day what needs a browser: it is slow, and the library that drives one takes long to load."""
-    is_everyday = "not slow" in (config.getoption("markexpr") or "")
-    return True if is_everyday and collection_path.match("tests/console/browser") else None
+    """Leave out folders that have none of the chosen tests: what drives a browser takes long to load."""
+    chosen = config.getoption("markexpr") or ""
+    left_out = [folder for folder, sign in LEFT_OUT.items() if sign in chosen]
+    return True if any(collection_path.match(folder) for folder in left_out) else None
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """What the engine does is tested every day on SQLite alone, where a test runs on it, and what lies above the engine
     not on PostgreSQL: every store is held to each sentence of its contract every day, PostgreSQL with the first of its
     values. The whole set has all stores."""
-    rooms = Path(__file__).parent
-    cases = [item for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    on_sqlite = {(item.path, item.originalname) for item in cases if _store_of(item) == "sqlite"}
-    for item in cases:
-        if rooms / "backends" in item.path.parents:
-            contract = rooms / "backends" / "postgres" / "test_contract.py"
-            further = item.path == contract and any(item.callspec.indices.values())
-        elif rooms / "core" in item.path.parents and (item.path, item.originalname) in on_sqlite:
+    rooms = f"{Path(__file__).parent}{os.sep}"
+    functions = [item for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    cases = [(item, str(item.path).removeprefix(rooms)) for item in functions]
+    on_sqlite = {(path, item.originalname) for item, path in cases if _store_of(item) == "sqlite"}
+    for item, path in cases:
+        room = path.partition(os.sep)[0]
+        if room == "backends":
+            further = path == "backends/postgres/test_contract.py" and any(item.callspec.indices.values())
+        elif room == "core" and (path, item.originalname) in on_sqlite:
             further = _store_of(item) not in {None, "sqlite"}
         else:
             further = "postgres" in item.callspec.id and not item.get_closest_marker("crash")
@@ -133,7 +139,6 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_collection_finish() -> None:
     """Take the modules and the tests themselves, which stay until the end, out of the garbage collector's rounds."""
-    gc.collect()
     gc.freeze()
 
 

@@ -68,7 +68,7 @@ def hooks_for(
 @asynccontextmanager
 async def running(hooks: OutcomeHooks, clock: ManualClock, *, store: FaultyStore | None = None) -> AsyncIterator[None]:
     """The hooks at work, from their first cursor on, while time passes; stopped in order with the block."""
-    async with anyio.create_task_group() as group, time_passing(clock, store=store):
+    async with anyio.create_task_group() as group, time_passing(clock, stores=[store] if store else ()):
         group.start_soon(hooks.run)
         with anyio.fail_after(60):
             await hooks.caught_up()
@@ -332,7 +332,7 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
     calls, lost, heard = Calls(watched), Heard(), Heard()
     dying = FaultyStore(watched)
     killed = hooks_for(dying, lost)
-    async with anyio.create_task_group() as process, time_passing(clock, store=watched):
+    async with anyio.create_task_group() as process, time_passing(clock, stores=[watched]):
         process.start_soon(killed.run)
         await killed.caught_up()
         told_before = await calls.ended()

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import wave
+from array import array
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,9 @@ def written(*, rate: int = 8000, channels: int = 1, opposite: bool = False, loud
         sound.setnchannels(channels)
         sound.setsampwidth(2)
         sound.setframerate(rate)
-        for at in range(int(rate * SECONDS)):
-            sample = int(32767 * loud * math.sin(math.tau * 440 * at / rate))
-            sides = (sample, -sample) if opposite else (sample,) * channels
-            sound.writeframesraw(struct.pack(f"<{channels}h", *sides))
+        samples = [int(32767 * loud * math.sin(math.tau * 440 * at / rate)) for at in range(int(rate * SECONDS))]
+        sides = [[-each for each in samples] if opposite and side else samples for side in range(channels)]
+        sound.writeframes(array("h", [each for frame in zip(*sides, strict=True) for each in frame]).tobytes())
     return out.getvalue()
 
 

@@ -86,11 +86,12 @@ def daily(tmp_path: Path) -> Path:
 
 @dataclass
 class Host:
-    """A machine that runs the schedule, with a clock of its own."""
+    """A machine that runs the schedule, with a clock of its own, on which no time passes while a store is at work."""
 
     queue: CallQueue
     clock: ManualClock
     files: tuple[Path, ...]
+    stores: tuple[FaultyStore, ...] = ()
     told: list[ScheduledRun] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -98,13 +99,13 @@ class Host:
 
     def over(self, store: Store) -> Host:
         """The same machine, with its store behind a wrapper."""
-        return Host(CallQueue(store), self.clock, self.files)
+        return Host(CallQueue(store), self.clock, self.files, self.stores)
 
     async def look(self, at: datetime | None = None) -> list[RunState]:
         """What the machine settles at a time by its clock, and while it waits for others."""
         if at is not None:
             self.clock.advance(at - self.clock.now())
-        async with time_passing(self.clock, step=timedelta(milliseconds=20)):
+        async with time_passing(self.clock, step=timedelta(milliseconds=20), stores=self.stores):
             try:
                 found: list[ScheduledRun] | StoreUnavailableError = await self.scheduler.once()
             except StoreUnavailableError as error:
@@ -136,10 +137,11 @@ async def hosts(
         [ManualClock(NINE - MINUTE + each * timedelta(seconds=2)) for each in (0, 1)],
     )
     async with open_store(url, clock=clocks[0]) as one, open_store(url, clock=clocks[1]) as other:
-        both = Host(CallQueue(one), clocks[0], (daily,)), Host(CallQueue(other), clocks[1], (daily,))
+        stores = FaultyStore(one), FaultyStore(other)
+        both = tuple(Host(CallQueue(each), clock, (daily,), stores) for each, clock in zip(stores, clocks, strict=True))
         for host in both:
             assert await host.look() == [], "it is seen for the first time"
-        yield both
+        yield both[0], both[1]
 
 
 @pytest.fixture
@@ -670,7 +672,7 @@ async def test_a_running_schedule_starts_at_the_second(host: Host, daily: Path) 
     store = FaultyStore(host.queue.store)
     scheduler = Scheduler(CallQueue(store), host.files, tell=tell)
     host.clock.advance(timedelta(seconds=30))
-    async with time_passing(host.clock, store=store):
+    async with time_passing(host.clock, stores=[store]):
         await scheduler.run()
     assert [at.replace(second=0, microsecond=0) for at in started][1] - NINE in {0 * MINUTE, MINUTE}
     assert all(at.second < 5 for at in started[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -41,19 +41,19 @@ def counted(do: Callable[[BlockingThread, Work, Then], None]) -> Callable[[Block
 
 @asynccontextmanager
 async def time_passing(
-    clock: ManualClock, *, step: timedelta = STEP, store: FaultyStore | None = None
+    clock: ManualClock, *, step: timedelta = STEP, stores: Collection[FaultyStore] = ()
 ) -> AsyncIterator[None]:
     """Let time pass while the block lasts, whenever somebody sleeps: fifty times as quick as in life, or slower.
 
-    With a `store`, no time passes while one of its calls is under way: a busy machine does not make it slow.
+    No time passes while a call of one of these `stores` is under way: a busy machine does not make it slow.
     """
 
     async def pass_time() -> None:
         while True:
             await anyio.sleep(0.002)  # the pace of the clock: so much real time for each step
-            if store is not None:
+            if stores:
                 await all_blocked()
-            if clock.sleepers and not (store is not None and store.under_way):
+            if clock.sleepers and not any(store.under_way for store in stores):
                 clock.advance(step)
 
     async with anyio.create_task_group() as group:

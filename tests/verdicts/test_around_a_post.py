@@ -70,6 +70,7 @@ async def test_no_connection_from_the_pool_sends_nothing_and_is_tried_again(grou
                 return any(post.verdict for job in found for post in job.posts)
 
             await until(one_is_over)
+            await until(lambda: bool(server.posts))
             # Twice: at once. The other POST is still waiting for its answer.
             worker.stop()
             worker.stop()
