@@ -1,8 +1,8 @@
 """Orders of the last seconds before a server that lags takes over, and before a store is restored to an older state.
 
 They are given on machines that have journals of their own. When a person has resumed the queue, nobody who opted out
-rings, and what was held, cancelled, edited, erased or acknowledged is so again. The standby has nothing of it, or it
-lags by five seconds: then some of the orders have come to it, and the last ones have not.
+rings, and what was held, cancelled, edited, erased or acknowledged is so again. The standby has nothing of it, or the
+first of the orders may have come to it, and the others have not.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -55,8 +55,7 @@ RINGS, BY_KEY, ON_PAGES, BY_API, BY_COMMAND, CANCELLED, HELD, OF_CANCELLED, EDIT
 OPTED_OUT = (BY_KEY, ON_PAGES, BY_API, BY_COMMAND)
 
 
-LAG = 5.0
-"""Seconds by which a standby lags. The orders take as long, or longer."""
+ORDERS = 11
 
 
 class Machines:
@@ -101,22 +100,34 @@ class Campaign:
         )
         self.alarm = (await Escalations(CallQueue(store)).start(alarm, key="incident")).status.id
 
-    async def orders(self, machines: Machines, receiver: Store, *, commands: bool) -> None:
+    async def orders(self, machines: Machines, receiver: Store, *, commands: bool) -> AsyncGenerator[None]:
+        """Give them, one after another, with a turn before each."""
+        yield
         caller = Caller(now=datetime.now(UTC), digits="9", menu="ask", number=number(BY_KEY), store=receiver)
         await do_not_call_again(caller)
         async with machines.on("pages") as store:
             pages = Operator(store, CallPolicy(), name="Ann", on=Interface.PAGES)
+            yield
             await Suppress(operator=pages, numbers=(number(ON_PAGES),)).do()
             api = Operator(store, CallPolicy(), name="crm", on=Interface.API)
+            yield
             await Suppress(operator=api, numbers=(number(BY_API),)).do()
+            yield
             await Hold(operator=pages, queue="default", batch="held", note="wrong text").do()
+            yield
             await Hold(operator=pages, queue="other", note="a fire").do()
             queue = CallQueue(store)
+            yield
             await queue.cancel(self.ids[CANCELLED])
+            yield
             await queue.cancel_batch("dropped")
+            yield
             await queue.edit_batch("edited", BatchEdit(names=frozenset({"priority"}), priority=7))
+            yield
             await forget(store, number(ERASED), settings=machines.settings("pages"))
+            yield
             await Escalations(queue).acknowledge(self.alarm, by="Ann")
+        yield
         if commands:
             await machines.command("suppress", "add", number(BY_COMMAND), "--note", "asked for it")
         else:
@@ -183,17 +194,22 @@ async def goes_on(machines: Machines, receiver: Store, campaign: Campaign, *, la
     assert (await CallQueue(receiver).get(campaign.ids[EDITED])).priority == 7
 
 
-FailsOver = Callable[[], Awaitable[None]]
+Step = Callable[[], Awaitable[object]]
 
 
-async def orders_are_lost(machines: Machines, fails_over: FailsOver, lag: FailsOver, *, late: bool) -> None:
-    campaign = Campaign()
+async def orders_are_lost(machines: Machines, link: CuttingProxy, *, follows: Step, fails_over: Step, at: int) -> None:
+    """Orders are given, and from that one on none comes to the standby, which `follows` through a link."""
+    campaign, late = Campaign(), at > 0
     async with machines.on("receiver") as receiver:
         await enqueued(receiver, 1, first=60)
         await sends(receiver, ScriptedVoice(), machines.folder / "early", 1)
         await campaign.begin(receiver)
-        await lag()
-        await campaign.orders(machines, receiver, commands=late)
+        await follows()
+        place = 0
+        async for _ in campaign.orders(machines, receiver, commands=late):
+            link.withholds = place >= at
+            place += 1
+        assert place == ORDERS
         await fails_over()
         await goes_on(machines, receiver, campaign, late=late)
 
@@ -206,7 +222,8 @@ async def test_orders_outlive_the_restoring_of_a_file(tmp_path: Path) -> None:
         await campaign.begin(store)
     older = file.read_bytes()
     async with machines.on("pages") as store:
-        await campaign.orders(machines, store, commands=False)
+        async for _ in campaign.orders(machines, store, commands=False):
+            pass
         await campaign.stands(store, again=False)
     file.write_bytes(older)
     for _ in range(2):  # once is enough
@@ -215,13 +232,19 @@ async def test_orders_outlive_the_restoring_of_a_file(tmp_path: Path) -> None:
             await campaign.stands(store)
 
 
-@pytest.mark.parametrize(
-    ("times", "late"),
-    [(1, False), pytest.param(12, True, marks=(pytest.mark.slow, pytest.mark.timeout(1800)))],
+AT = pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param((0,), id="all"),
+        pytest.param(range(1, ORDERS), marks=(pytest.mark.slow, pytest.mark.timeout(1800)), id="the last ones"),
+    ],
 )
-async def test_orders_outlive_a_failover_of_redis(tmp_path: Path, times: int, *, late: bool) -> None:
-    for each in range(times):
-        await redis_fails_over(tmp_path / f"{each}", late=late)
+
+
+@AT
+async def test_orders_outlive_a_failover_of_redis(tmp_path: Path, places: Sequence[int]) -> None:
+    for at in places:
+        await redis_fails_over(tmp_path / f"{at}", at=at)
 
 
 def place_of(server: RedisServer, name: str) -> int:
@@ -229,7 +252,7 @@ def place_of(server: RedisServer, name: str) -> int:
     return int(str(server.ask("INFO", "replication")).partition(f"{name}:")[2].split()[0].partition("\\")[0])
 
 
-async def redis_fails_over(folder: Path, *, late: bool) -> None:
+async def redis_fails_over(folder: Path, *, at: int) -> None:
     first, second = (redis_in(folder / name) for name in "ab")
     async with AsyncExitStack() as ends:
         for server in (first, second):
@@ -237,15 +260,12 @@ async def redis_fails_over(folder: Path, *, late: bool) -> None:
             ends.callback(server.kill)
         address, link = [await ends.enter_async_context(CuttingProxy(first.port).listening()) for _ in range(2)]
 
-        async def lag() -> None:
+        async def follows() -> None:
             # The answers of the primary are what it replicates.
             await to_thread.run_sync(second.ask, "REPLICAOF", "127.0.0.1", link.port)
             await until(second.follows)
-            link.lag = LAG * late
             now = place_of(first, "master_repl_offset")
             await until(lambda: place_of(second, "slave_repl_offset") >= now)
-            if not late:
-                second.lag()
 
         async def fails_over() -> None:
             await to_thread.run_sync(first.kill)
@@ -253,39 +273,31 @@ async def redis_fails_over(folder: Path, *, late: bool) -> None:
             address.lead_to(second.port)
 
         machines = Machines(f"redis://127.0.0.1:{address.port}?replicas=0", folder)
-        await orders_are_lost(machines, fails_over, lag, late=late)
+        await orders_are_lost(machines, link, follows=follows, fails_over=fails_over, at=at)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("times", "late"), [(1, False), pytest.param(12, True, marks=pytest.mark.timeout(1800))])
-async def test_orders_outlive_a_failover_of_postgresql(tmp_path: Path, times: int, *, late: bool) -> None:
-    for each in range(times):
+@AT
+async def test_orders_outlive_a_failover_of_postgresql(tmp_path: Path, places: Sequence[int]) -> None:
+    for at in places:
         async with ended_servers() as begin:
-            await postgres_fails_over(begin, tmp_path / f"{each}", late=late)
+            await postgres_fails_over(begin, tmp_path / f"{at}", at=at)
 
 
-async def postgres_fails_over(begin: Begin, folder: Path, *, late: bool) -> None:
+async def postgres_fails_over(begin: Begin, folder: Path, *, at: int) -> None:
     primary = await begin(PostgresServer().start)
     standby = await begin(partial(primary.standby, "cluster_name=far"))
     async with CuttingProxy(primary.port).listening() as link:
-        await postgres_fails_over_to(standby, primary, link, folder, late=late)
 
-
-async def postgres_fails_over_to(
-    standby: PostgresServer, primary: PostgresServer, link: CuttingProxy, folder: Path, *, late: bool
-) -> None:
-    async def lag() -> None:
-        if late:
+        async def follows() -> None:
             await to_thread.run_sync(standby.follow, link.port, "far")
             await until(lambda: b"START_REPLICATION" in b"".join(link.requests))
-            link.lag = LAG
-        ((now,),) = primary.ask("SELECT pg_current_wal_lsn()::text")
-        await until(lambda: standby.ask("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", now) == [(True,)])
-        if not late:
-            await to_thread.run_sync(standby.lag)
+            ((now,),) = primary.ask("SELECT pg_current_wal_lsn()::text")
+            await until(lambda: standby.ask("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", now) == [(True,)])
 
-    async def fails_over() -> None:
-        await to_thread.run_sync(primary.kill)
-        await to_thread.run_sync(standby.promote)
+        async def fails_over() -> None:
+            await to_thread.run_sync(primary.kill)
+            await to_thread.run_sync(standby.promote)
 
-    await orders_are_lost(Machines(primary.url(standby.port), folder), fails_over, lag, late=late)
+        machines = Machines(primary.url(standby.port), folder)
+        await orders_are_lost(machines, link, follows=follows, fails_over=fails_over, at=at)

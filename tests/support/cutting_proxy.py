@@ -1,14 +1,12 @@
-"""A TCP proxy that loses answers: what was asked is done, and nobody hears of it. Or they come late."""
+"""A TCP proxy that loses answers: what was asked is done, and nobody hears of it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 GONE = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError)
 
@@ -16,12 +14,12 @@ GONE = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError)
 class CuttingProxy:
     """Stands before a server; `cut_answer_to(text)` loses the answer to the next request that holds the text.
 
-    With a `lag`, in seconds, answers come so late; those that are on their way when the server dies are lost.
+    From when it `withholds` them on, no answer comes any more, and the connections stay.
     """
 
     def __init__(self, port: int) -> None:
         self._server = port
-        self.lag = 0.0
+        self.withholds = False
         self._cut_at: bytes | None = None
         self.port = 0
         self.cut = 0
@@ -68,10 +66,7 @@ class CuttingProxy:
                 self._connections.add(group.cancel_scope)
                 cutting = anyio.Event()
                 group.start_soon(self._requests, client, server, cutting, group.cancel_scope)
-                late, lagging = anyio.create_memory_object_stream[tuple[float, bytes]](math.inf)
-                group.start_soon(self._lagging, client, lagging)
-                with late:
-                    await self._answers(client, server, cutting, late)
+                await self._answers(client, server, cutting)
                 group.cancel_scope.cancel()
             self._connections.discard(group.cancel_scope)
 
@@ -89,28 +84,14 @@ class CuttingProxy:
         except GONE:
             scope.cancel()
 
-    async def _answers(
-        self,
-        client: SocketStream,
-        server: SocketStream,
-        cutting: anyio.Event,
-        late: MemoryObjectSendStream[tuple[float, bytes]],
-    ) -> None:
+    async def _answers(self, client: SocketStream, server: SocketStream, cutting: anyio.Event) -> None:
         try:
             while True:
                 answer = await server.receive()
                 if cutting.is_set():
                     self.cut += 1
                     return
-                if self.lag:
-                    late.send_nowait((anyio.current_time() + self.lag, answer))
-                else:
+                if not self.withholds:
                     await client.send(answer)
         except GONE:
             pass
-
-    async def _lagging(self, client: SocketStream, lagging: MemoryObjectReceiveStream[tuple[float, bytes]]) -> None:
-        with suppress(*GONE), lagging:
-            async for due, answer in lagging:
-                await anyio.sleep_until(due)
-                await client.send(answer)
