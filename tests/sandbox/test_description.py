@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from tests.sandbox.calling import PATH, body
+from tests.sandbox.calling import ACCOUNT, PATH, body
 from tests.sandbox.contract import EVENTS, known_contract
 from tests.sandbox.guides import ANSWERS, CALL, REQUESTS, SAY
 from tests.sandbox.staged import problems_of, staged
@@ -22,7 +22,6 @@ from voiceflow_worker.sandbox.orders import Fault, FaultKind, RecordingOrder, Sc
 
 pytestmark = pytest.mark.anyio
 
-ACCOUNT = "/api/v1/subaccounts/acme"
 SOURCES = ("+6531234567", "6531234568")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox.calling import ANA, BEN, KEY, SOURCE, Caller, calling
+from tests.sandbox.calling import ACCOUNT, ANA, BEN, KEY, SOURCE, Caller, call, calling
 from voiceflow_worker import VoiceClient
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -21,7 +21,7 @@ from voiceflow_worker.sandbox.orders import Script
 
 pytestmark = pytest.mark.anyio
 
-EXPORTS = "/api/v1/subaccounts/acme/messages/exports"
+EXPORTS = f"{ACCOUNT}/messages/exports"
 QUICK = Script(outcome=SessionStatus.COMPLETED, ring_seconds=0, talk_seconds=20, delay_seconds=0)
 
 
@@ -82,7 +82,7 @@ async def test_each_leg_of_a_call_that_was_dialled_and_has_ended_has_a_row(sandb
     await caller.order("reset", {})
     assert await rows(caller) == [], "a reset empties the log"
 
-    two = [{"action": "makeCall", "params": {"source": SOURCE, "destination": number}} for number in (ANA, BEN)]
+    two = [call(number) for number in (ANA, BEN)]
     sandbox.scripts.add(Script(outcome=SessionStatus.COMPLETED, talk_seconds=1, times=1))
     sandbox.scripts.add(Script(outcome=SessionStatus.BUSY, ring_seconds=0, times=1))
     for _ in range(2):
