@@ -38,6 +38,10 @@ Nu contacta, Decedat, Μην καλείτε, Μητρώο άρθρου 11, Απ�
 Відмова від дзвінків, Aranmasın, Arama engelli, İYS Ret, Jangan ditelepon, Tolak panggilan, Từ chối cuộc gọi
 ห้ามติดต่อ, ไม่ให้โทร, 拒绝来电, 谢绝来电, 不要打电话, 免打扰, 逝世, 架電禁止, 電話NG, お断り, 故人, 통화거부, 연락금지
 कॉल न करें, मृत, لا تتصل, متوفى, אל תתקשרו, נפטר, ＤＮＣ
+Ne pas déranger, Opposition démarchage, Får ej ringas, Reservert, Reservasjonsregisteret, Ei saa soittaa, Ei soitella
+A nu se contacta, Ne zovi, Ne kliči, Не звъни, Huwag tawagan, Tidak boleh dihubungi, אין להתקשר, Preminuo, Umrl
+Починал, Đã mất, Sprzeciw, Hívástilalom, 着信拒否, Blocked, Bloqueado, Bloqueio, Descadastrado, Lista de exclusión
+RPO iscritto
 """
 """Columns in which a yes means that a person must not be called."""
 MAY = """
@@ -58,6 +62,8 @@ Samtykke til telefon, Zgoda na kontakt telefoniczny, Zgoda telefon, Souhlas s te
 ยินยอมให้โทร, Contact permission, Consent to contact
 Consent to be contacted, Callable, Contactable, Can call, Do we have permission to call, TCPA consent to call
 Phone permission, Voice call consent, Alive
+Puede llamar, Pode ligar, Può essere chiamato, Mag gebeld, Telefonisch contact toegestaan, Poate fi sunat
+Smije se zvati, Съгласие за обаждане, Må ringes, Saa soittaa, İletişim izni, Anrufe erwünscht, 수신 동의
 Consent Y/N, Contact by phone?, Happy to be called, Voice consent, Telemarketing consent, GDPR, GDPR phone, TCPA consent
 Kontakt erlaubt, Zustimmung, DSGVO Telefon, Darf kontaktiert werden, Dürfen wir anrufen?, Anruf gewünscht
 Peut-on vous appeler ?, RGPD téléphone, Démarchage accepté, Consiente llamadas, ¿Podemos llamar?, Aceita chamadas
