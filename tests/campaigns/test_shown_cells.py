@@ -112,9 +112,9 @@ def test_html_is_told_once_for_a_column(tmp_path: Path) -> None:
     assert [text_of(call) for call in calls_of(campaign)] == ["A, B", "C", "a < b", "D"]
     x, y = campaign.closing_findings()
     assert (x.column, x.row, x.severity) == ("x", 2, Severity.WARNING)
-    assert x.message.startswith("2 rows of this column have HTML of another program")
+    assert x.message.startswith("has HTML of another program in 2 rows")
     assert x.message.endswith("row 2, 'A<br>B', is read as 'A, B'")
-    assert y.message.startswith("2 rows")
+    assert y.message.startswith("has HTML of another program in 2 rows")
 
 
 @pytest.mark.parametrize("reader", READERS)

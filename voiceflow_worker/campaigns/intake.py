@@ -118,7 +118,7 @@ class RowEnqueuer:
         is_new = {row.raw.number for row in new}
         for row in sorted((*new, *known), key=lambda each: each.raw.number):
             if row.raw.number in is_new and self._good >= limit:
-                message = f"only the first {count_of(limit, 'good row')} of the file ring now: this one waits"
+                message = f"waits: the limit is {count_of(limit, 'good row')} of the file"
                 waits = self._with(row, Finding(severity=Severity.WARNING, message=message))
                 late[row.raw.number] = waits._replace(is_left_out=True)
                 continue

@@ -160,7 +160,7 @@ class RowNotes:
                 self.add("misread", raw, name or None, problem)
             if name and ("&" in text or "<" in text) and without_markup(text) != text:
                 message = (
-                    f"{{rows}} of this column have HTML of another program, which is not spoken: row {raw.number}, "
+                    f"has HTML of another program in {{rows}}, which is not spoken: row {raw.number}, "
                     f"{text.strip()[:60]!r}, is read as {shown(text)[:60]!r}"
                 )
                 self.add(f"markup {row_name(name)}", raw, name, message)
