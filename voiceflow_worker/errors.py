@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Remedy, message_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.finding import Finding
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 class VoiceflowError(Exception):
     """The root of all errors of this library."""
+
+    needs: tuple[Remedy, ...] = ()
+
+    def needing(self, *remedies: Remedy) -> Self:
+        """This error, whose message has these remedies."""
+        self.needs = remedies
+        return self
 
     def __reduce__(self) -> tuple[object, ...]:
         """What a copy is made of, in this process or another: the message and the attributes, without a constructor."""
@@ -44,8 +51,9 @@ class CallFlowError(InvalidInputError, ValueError):
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings: tuple[Finding, ...] = tuple(findings)
         count = len(self.findings)
+        self.headline: str = f"the call flow has {count} problem{'s' if count != 1 else ''}"
         lines = "\n".join(f"  {finding}" for finding in self.findings)
-        super().__init__(f"the call flow has {count} problem{'s' if count != 1 else ''}:\n{lines}")
+        super().__init__(f"{self.headline}:\n{lines}")
 
 
 class PhoneNumberError(InvalidInputError, ValueError):
@@ -138,6 +146,7 @@ class SuppressedNumberError(InvalidInputError):
         super().__init__(
             f"{first.number} is not called: {first.reason}{more}; nothing was enqueued. {Remedy.UNSUPPRESS.sentence}."
         )
+        self.needs = (Remedy.UNSUPPRESS,)
 
 
 class SettingsError(InvalidInputError):
@@ -206,6 +215,7 @@ class IllegalMoveError(JobError):
         self.state = state
         self.move = move
         super().__init__(job_id, f"call {job_id} is {state}: it cannot {move}{'; ' + remedy if remedy else ''}")
+        self.needs = message_of(remedy).needs
 
 
 class TooLateError(IllegalMoveError):
@@ -422,6 +432,7 @@ class RequestFailedError(VoiceError):
         self.status = status
         self.remedy = remedy
         super().__init__(f"{message}; {remedy}" if remedy else message)
+        self.needs = message_of(remedy).needs
 
 
 class VoiceUnavailableError(RequestFailedError):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
+from importlib import resources
+from string import Formatter
 from typing import Self
 
 
 class Remedy(StrEnum):
-    """An action that solves a problem, worded for any user interface.
-
-    Messages, reasons of holds and tables of codes contain the words, by which each interface finds its names for it.
-    """
+    """An action that solves a problem, worded for any user interface. Each interface has names of its own for it."""
 
     typed: str
     """The option, the setting or the command, for people at a command line."""
@@ -48,6 +49,7 @@ class Remedy(StrEnum):
         "template",
     )
     GIVE_TEXT = "give a template or a text", "--template FLOW.json, or --say TEXT", "say", "template"
+    REMOVE_TITLES = "remove the lines above it, such as titles", ""
     GIVE_VALIDITY = "give a later end of validity", "--valid-for", "valid_for"
     GIVE_VOICE = "give a voice for all rows", "--voice-profile", "voice_profile"
     IGNORE_COLUMN = "ignore the column", "--ignore-column NAME", "columns"
@@ -107,11 +109,79 @@ class Remedy(StrEnum):
         return self[0].upper() + self[1:]
 
 
-def with_remedies(message: str, called: Callable[[Remedy], str]) -> str:
-    """The message as it is, followed by what an interface calls the remedies that it names."""
-    named = sorted((message.find(each[1:]), called(each)) for each in Remedy if each[1:] in message)
-    what = "; ".join(dict.fromkeys(name for _, name in named if name and name not in message))
-    return f"{message} ({what})" if what else message
+class Message(str):
+    """A sentence, with what it was made of: its `kind`, the `values` in it, and the remedies that it `needs`.
+
+    It is its text wherever a text is wanted. Texts that are put together keep only what they are told to: `parts` are
+    the remedies, messages and errors in a text.
+    """
+
+    __slots__ = ("kind", "needs", "values")
+
+    kind: str | None
+    values: Mapping[str, object]
+    needs: tuple[Remedy, ...]
+
+    def __new__(
+        cls,
+        text: str,
+        *parts: str | BaseException,
+        kind: str | None = None,
+        values: Mapping[str, object] | None = None,
+    ) -> Self:
+        """The message with this text, which needs what its parts need."""
+        message = super().__new__(cls, text)
+        message.kind, message.values = kind, values or {}
+        message.needs = tuple(dict.fromkeys(need for part in parts for need in message_of(part).needs))
+        return message
+
+    def plus(self, more: str, *parts: str) -> Message:
+        """The message with more behind it."""
+        return Message(f"{self}{more}", self, *parts, kind=self.kind, values=self.values)
+
+    def named(self, called: Callable[[Remedy], str]) -> Message:
+        """The message as it is, followed by what an interface calls the remedies that it needs."""
+        what = "; ".join(dict.fromkeys(filter(None, map(called, self.needs))))
+        return self.plus(f" ({what})") if what else self
+
+    def as_json(self) -> dict[str, object]:
+        """The data of the message: `fields` are those of a campaign by which its remedies are carried out."""
+        fields = dict.fromkeys(name for need in self.needs for name in need.fields)
+        values = {name: str(value) if isinstance(value, SheetRow) else value for name, value in self.values.items()}
+        return {"kind": self.kind, "values": values, "fields": list(fields)}
+
+
+def message_of(what: str | BaseException) -> Message:
+    """A text, or the message of an error, as it was made."""
+    if isinstance(what, Message):
+        return what
+    if isinstance(what, BaseException) and (made := [each for each in what.args if isinstance(each, Message)]):
+        return made[0]
+    message = Message(str(what))
+    message.needs = (what,) if isinstance(what, Remedy) else getattr(what, "needs", ())
+    return message
+
+
+@cache
+def sentences() -> Mapping[str, str]:
+    """What is told of rows, columns and files: the sentences in English, by the words of their kinds."""
+    return tomllib.loads(resources.files("voiceflow_worker").joinpath("sentences.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def names_in(kind: str) -> Sequence[str]:
+    """The names in a sentence: of its values, and of the remedies that it needs."""
+    found = Formatter().parse(sentences()[kind])
+    return [name.partition(".")[0] for _, name, _, _ in found if name]
+
+
+def tell(kind: str, **values: object) -> Message:
+    """The message of a kind with these values, of which one may be a remedy."""
+    fixed = {name: Remedy[name] for name in names_in(kind) if name in Remedy.__members__}
+    given = {name: value for name, value in values.items() if isinstance(value, Remedy)}
+    data = {name: value for name, value in values.items() if name not in given}
+    text = sentences()[kind].format(**values, **fixed)
+    return Message(text, *fixed.values(), *given.values(), kind=kind, values=data)
 
 
 class Severity(StrEnum):
@@ -150,9 +220,9 @@ _BITS_OF_ROWS = 21
 class Finding:
     """One problem of a call flow or a row, with its place and a remedy.
 
-    `path` is the JSON path in the 8x8 body (`$.callflow[1].params.text`). `code` is the status code with which 8x8
-    would answer. `file`, `row` (1 is the first line) and `column` are the place in a campaign file, and `person` is the
-    name in the row, for people.
+    `message` is a sentence, with its data if it is a `Message`. `path` is the JSON path in the 8x8 body
+    (`$.callflow[1].params.text`). `code` is the status code with which 8x8 would answer. `file`, `row` (1 is the first
+    line) and `column` are the place in a campaign file, and `person` is the name in the row, for people.
     """
 
     message: str
@@ -163,6 +233,11 @@ class Finding:
     row: int | None = None
     column: str | None = None
     person: str = field(default="", repr=False, compare=False)
+
+    @property
+    def told(self) -> Message:
+        """The message with its kind, its values and its remedies."""
+        return message_of(self.message)
 
     @property
     def is_error(self) -> bool:
@@ -182,6 +257,7 @@ class Finding:
             "code": self.code,
             "severity": self.severity.value,
             "message": self.message,
+            **self.told.as_json(),
         }
 
     def __str__(self) -> str:

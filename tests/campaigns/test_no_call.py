@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from time import process_time
 
-from voiceflow_worker.campaigns.files.no_call import Told, sense_of, told_beside, told_not_to_call
+from voiceflow_worker.campaigns.files.no_call import sense_of, told_beside, told_not_to_call
 
 MUST_NOT = """
 Do Not Call, DoNotCall, DO-NOT-CALL, Don't call, DNC, Is DNC?, dnc_flag, Do not contact, Opt out, Opt-Out
@@ -142,8 +142,8 @@ def names_in(text: str) -> list[str]:
 
 
 def test_the_names_of_columns_that_say_whom_not_to_call() -> None:
-    assert [name for name in names_in(MUST_NOT) if sense_of(name) is not Told.MUST_NOT] == []
-    assert [name for name in names_in(MAY) if sense_of(name) is not Told.MAY] == []
+    assert [name for name in names_in(MUST_NOT) if sense_of(name) != "must_not"] == []
+    assert [name for name in names_in(MAY) if sense_of(name) != "may"] == []
 
 
 def test_other_columns_say_nothing_whatever_they_hold() -> None:

@@ -20,7 +20,7 @@ BODY = {
         {"action": "say", "params": {"text": "Your order is ready.", "voiceProfile": "en-IE-EmilyNeural"}},
     ]
 }
-FIELDS = {"file", "row", "column", "path", "code", "severity", "message"}
+FIELDS = {"file", "row", "column", "path", "code", "severity", "message", "kind", "values", "fields"}
 
 
 def written(folder: Path, name: str, text: object) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from tests.cli.running import Program
 from tests.cli.stored import empty
 from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import Message, Remedy, message_of, names_in, sentences, tell
 
 PACKAGE = Path(voiceflow_worker.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -53,11 +55,28 @@ def test_a_command_that_a_message_names_exists_with_its_options() -> None:
             assert set(OPTION.findall(command)) <= known | {"--help"}, command
 
 
-def test_each_remedy_is_known_by_its_words_wherever_they_stand_in_a_message() -> None:
+def test_what_to_type_for_a_remedy_is_told_once_behind_a_message_that_needs_it_and_never_by_its_words() -> None:
     for remedy in Remedy:
-        for words in (remedy, remedy.sentence):
-            assert with_remedies(f"it is wrong. {words}, please") == f"it is wrong. {words}, please ({remedy.typed})"
-    both = f"{Remedy.GIVE_VOICE}; or {Remedy.GIVE_SOURCE}"
-    assert with_remedies(both) == f"{both} (--voice-profile; --source)"
-    assert with_remedies("correct the row") == "correct the row"
-    assert with_remedies("check the API key (VOICEFLOW_API_KEY)") == "check the API key (VOICEFLOW_API_KEY)"
+        typed = f" ({remedy.typed})" if remedy.typed else ""
+        assert (
+            with_remedies(Message(f"it is wrong. {remedy.sentence}", remedy))
+            == f"it is wrong. {remedy.sentence}{typed}"
+        )
+        assert with_remedies(InvalidInputError(f"or {remedy}").needing(remedy)) == f"or {remedy}{typed}"
+        assert with_remedies(f"somebody wrote: {remedy}") == f"somebody wrote: {remedy}"
+    both = Message("one or the other", Message("", Remedy.GIVE_VOICE), InvalidInputError().needing(Remedy.GIVE_SOURCE))
+    assert with_remedies(both) == "one or the other (--voice-profile; --source)", "of each part"
+
+
+def test_each_sentence_is_told_somewhere_and_keeps_its_data_on_its_way_through_another_process() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    for kind in sentences():
+        assert f'"{kind}"' in source, f"nothing tells {kind}"
+        values: dict[str, object] = {name: f"<{name}>" for name in names_in(kind) if name not in Remedy.__members__}
+        error = CampaignFileError(tell(kind, **values | ({"remedy": Remedy.CALL_AGAIN} if "remedy" in values else {})))
+        values.pop("remedy", None)
+        made, told = message_of(pickle.loads(pickle.dumps(error))), message_of(error)
+        assert (made, made.kind, made.values, made.needs) == (told, kind, values, told.needs)
+        assert all(need in made or need.sentence in made for need in made.needs), "words for each remedy"
+        assert all(str(value) in made for value in values.values()), made
+    assert set(re.findall(r"""\btell\(\s*"(\w+)\"""", source)) <= sentences().keys()

@@ -8,6 +8,7 @@ from functools import partial
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, OperatorAction, Question, changed_since
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.errors import ChangedSinceError, JobError
+from voiceflow_worker.finding import Message, message_of
 from voiceflow_worker.model.copying import replace
 
 _LEFT_OUT = "-"
@@ -81,7 +82,11 @@ class Many:
         left_out = [f"{len(acts) - len(shown)} left out"] if len(acts) > len(shown) else []
         refused = (*(each.message for each in found if each.not_done), *left_out)
         if not done:
-            return found[0] if len(found) == 1 else ActionResult(message="; ".join(refused), not_done=True)
+            return (
+                found[0]
+                if len(found) == 1
+                else ActionResult(message=Message("; ".join(refused), *refused), not_done=True)
+            )
         if len(acts) == 1:
             return found[0]
         only = done[0][1].message if len(done) == 1 else None
@@ -105,4 +110,4 @@ async def _done(act: OperatorAction, version: str | None) -> ActionResult:
     try:
         return await act.do(version)
     except (ActionRefusedError, ChangedSinceError, JobError) as error:
-        return ActionResult(message=str(error), not_done=True)
+        return ActionResult(message=message_of(error), not_done=True)

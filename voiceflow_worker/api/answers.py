@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from voiceflow_worker.actions import ActionRefusedError, UnknownSubjectError
 from voiceflow_worker.asgi.openapi import JSON
 from voiceflow_worker.errors import (
+    CallFlowError,
     ChangedSinceError,
     EscalationNotFoundError,
     IllegalMoveError,
@@ -27,7 +28,7 @@ from voiceflow_worker.errors import (
     SuppressedNumberError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding, SheetRow, with_remedies
+from voiceflow_worker.finding import Finding, Message, SheetRow, message_of
 from voiceflow_worker.model.text.wording import count_of
 
 PROBLEM = "application/problem+json"
@@ -59,6 +60,7 @@ class Fault:
     """One thing that is wrong. `pointer` is its place in the JSON body (RFC 6901), `parameter` one outside of it.
 
     `voice_code` is the status code with which 8x8 would answer. `row` and `column` are the place in an uploaded file.
+    `data` is that of the message.
     """
 
     detail: str
@@ -69,10 +71,11 @@ class Fault:
     voice_code: int | None = None
     row: int | None = None
     column: str | None = None
+    data: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def as_json(self) -> dict[str, object]:
         """The fault for programs. What only some faults have is there only if it is known."""
-        some = {name: getattr(self, name) for name in ("parameter", "voice_code", "row", "column")}
+        some = {**{name: getattr(self, name) for name in ("parameter", "voice_code", "row", "column")}, **self.data}
         always: dict[str, object] = {
             "code": self.code,
             "pointer": self.pointer,
@@ -174,15 +177,15 @@ def problem_of(error: VoiceflowError | TimeoutError, faults: Sequence[Fault] = (
     if found is None:
         return ProblemError(500, "the server failed; its log has the reason")
     _, status, code = found
-    said = str(error).partition("\n")[0].rstrip(":")[:LONGEST_TEXT] if faults else str(error)
-    detail = _with_fields(said)
+    said = error.headline if isinstance(error, CallFlowError) else str(error)
+    detail = _with_fields(Message(said[:LONGEST_TEXT] if faults else said, message_of(error)))
     headers = RETRY if status == 503 else {"Retry-After": "1"} if code == KEY_IN_USE else None
     return ProblemError(status, detail, faults=faults, headers=headers, code=code)
 
 
 def _with_fields(message: str) -> str:
     """The message, with the names of the fields by which its remedies are carried out."""
-    return with_remedies(message, lambda remedy: ", ".join(f"`{name}`" for name in remedy.fields))
+    return message_of(message).named(lambda remedy: ", ".join(f"`{name}`" for name in remedy.fields))
 
 
 def refused(faults: Sequence[Fault]) -> ProblemError:
@@ -245,6 +248,7 @@ def fault_of(found: Finding, *, body: Mapping[str, Any], schema: Mapping[str, An
         voice_code=found.code,
         row=row,
         column=column if is_uploaded else None,
+        data={name: value for name, value in found.told.as_json().items() if value},
     )
 
 

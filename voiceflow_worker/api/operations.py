@@ -314,6 +314,9 @@ class FindingTold(Told):
     voice_code: int | None = Field(None, description="The status code with which 8x8 would answer.")
     row: int | None = Field(None, description="The row of an uploaded file; 1 is its first line.")
     column: str | None = Field(None, description="The column of an uploaded file.")
+    kind: str | None = Field(None, description="A word for what is wrong, more exact than the code.")
+    values: dict[str, Any] | None = Field(None, description="The values in the detail, such as a name or a count.")
+    fields: list[str] | None = Field(None, description="The fields that put it right.")
 
 
 _ALWAYS = (401, 403, 406, 429, 500, 503)

@@ -470,7 +470,7 @@ def _writing_to(folder: Path) -> Generator[None]:
         raise JournalFileError(
             f"the journal file of {whose} in {folder} cannot be written ({error.strerror or error}){so}: "
             f"{remedy}, or {Remedy.SET_STATE_DIR} to a folder that this user can write, on another disk"
-        ) from error
+        ).needing(Remedy.SET_STATE_DIR) from error
 
 
 def _entry(number: int, line: JournalLine) -> _Line:

@@ -20,7 +20,7 @@ from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IntakeError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.flows.callflow import digests_to
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
@@ -59,35 +59,17 @@ class RepeatedCalls:
     age: timedelta | None
     staged: bool = False
 
-    def __str__(self) -> str:
+    def finding(self, *, file: str | None, column: str, severity: Severity) -> Finding:
+        """The finding about these rows. It names their `file`, and the `column` of the numbers to call."""
         rows, job = count_of(self.count, "row"), self.job
         example = f"such as {job.destination} in batch {job.batch_id} ({job.id}, {job.state.value})"
         if self.staged:
-            staged = "an interrupted import of the same batch has staged a call"
-            return f"{rows} would call a number for which {staged}, {example}"
-        if self.age is None:
-            return f"{rows} would call a number that already has another call in the same batch, {example}"
-        ago = duration_in_words(self.age)
-        return f"{rows} would say the same text to a number as another batch, {example}, enqueued {ago} ago"
-
-    def finding(self, *, file: str | None, column: str, severity: Severity) -> Finding:
-        """The finding about these rows. It names their `file`, and the `column` of the numbers to call."""
-        remedies = (
-            f"Nobody was called for it. {Remedy.DECIDE_STAGED.sentence}: discard them if these rows replace them, then "
-            "start again"
-            if self.staged
-            else f"Cancel waiting calls that should be corrected; or give each row a unique_key; or {Remedy.CALL_AGAIN}"
-            if self.age is None
-            else f"If this is no mistake, {Remedy.CALL_AGAIN}; or give each row a unique_key. To try a campaign "
-            "out, use another store"
-        )
-        return Finding(
-            file=file,
-            row=self.row,
-            column=column,
-            severity=severity,
-            message=f"{self}. {remedies}",
-        )
+            message = tell("call_staged", rows=rows, example=example)
+        elif self.age is None:
+            message = tell("called_in_batch", rows=rows, example=example)
+        else:
+            message = tell("called_elsewhere", rows=rows, example=example, ago=duration_in_words(self.age))
+        return Finding(file=file, row=self.row, column=column, severity=severity, message=message)
 
 
 class EarlierCalls:

@@ -31,7 +31,7 @@ from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
@@ -121,7 +121,7 @@ class Campaign:
             account=settings,
         )
         if campaign.rows is not None and options.batch_id is None:
-            reading.problem("batch", "it is missing: name the batch, because rows have no file name to take it from")
+            reading.problem("batch", tell("no_batch"))
         if options.roles.country is not None and reading.has("country"):
             both = f"{reading.shown('country')} and the column of the countries"
             reading.problem("country", f"{both} exclude each other: give one of them")

@@ -33,7 +33,7 @@ from voiceflow_worker.campaigns.row_notes import RowNotes, left_out_beside
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import NONE, NUMBER
@@ -199,18 +199,14 @@ class CampaignRows:
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
-        message = "no row has this column; check its name"
-        unseen = (self._warning(message, column=each) for each in self._columns.unseen.values())
+        unseen = (self._warning(tell("no_row_has_column"), column=each) for each in self._columns.unseen.values())
         alike = self._notes.findings(self._moments.idle())
-        alike += [
-            self._warning(told, column=self._columns.names.get(name, name)) for name, told in self._moments.findings()
-        ]
-        for name, told in left_out_beside(self.source.beside, self._written):
+        for name, told in chain(self._moments.findings(), left_out_beside(self.source.beside, self._written)):
             alike.append(self._warning(told, column=self._columns.names.get(name, name)))
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
-        for row, told in self._left_out.told():
-            alike.append(self._warning(told, row=row, column=None if row is None else self.number_column))
+        for row, why in self._left_out.told():
+            alike.append(self._warning(why, row=row, column=None if row is None else self.number_column))
         return (*map(self._warning, self.source.notes), *unseen, *alike, *self._on_holidays(), *self._in_parts())
 
     def batch_in(self, raw: RawRow) -> str:
@@ -293,8 +289,8 @@ class CampaignRows:
             self._moments.add(raw, read.call)
             if self._options.counted:
                 self._note_behind(raw, read.call)
-            for what, message in () if self.has_numbers_only else self._notes.about_numbers(read.call, raw.number):
-                self._notes.add(what, raw, self.number_column, message)
+            if not self.has_numbers_only:
+                self._notes.add_numbers(raw, read.call, self.number_column)
         if self._ordered is not None:
             read = self._ordered.checked(read, self.source.cells_of(raw), file=self.file)
         if read.is_bad:
@@ -319,17 +315,15 @@ class CampaignRows:
         """Note a call that was to ring after a time, counted from a column, that is past."""
         given = self._options.not_before
         if isinstance(given, ColumnTime) and call.not_before is not None and call.not_before <= self._now:
-            message = f"{given} is past in {{rows}}, such as row {raw.number}: whoever was not called yet is called now"
-            self._notes.add("behind", raw, given.column, message)
+            self._notes.add(raw, given.column, "behind", given=str(given), row=raw.number)
 
     def _as_known(self, read: ReadRow, key: str, row: int, is_same: bool) -> ReadRow:  # noqa: FBT001 - as `first` says
         """The row, whose key an earlier row has."""
         number = read.raw.number
         if is_same:
-            message = f"row {number} requests the same call as row {row}; the call is made once"
-            findings = (*read.findings, self._warning(message, row=number))
+            findings = (*read.findings, self._warning(tell("same_call", row=number, earlier=row), row=number))
             return read._replace(call=None, duplicate_of=row, findings=findings)
-        message = f"{key!r} is also the key of row {row}, which is a different call; give each call its own key"
+        message = tell("key_of_row", key=key, row=row)
         finding = Finding(file=self.file, row=number, column="unique_key", message=message)
         return read._replace(call=None, findings=(*read.findings, finding))
 
@@ -346,16 +340,11 @@ class CampaignRows:
         numbers = map(telephone_of, call.numbers)
         seen = [self._telephones.add(each, batch=call.batch_id, row=number, name=name) for each in numbers]
         if (repeated := [first for first in seen if first is not None]) and read.has_made_key:
-            message = (
-                "{rows} would call a number that an earlier row of the same batch calls with another body: for "
-                f"example, row {number} has the number of row {min(repeated)}. Each of these rows is a call of its "
-                "own. Remove the rows that are not intended"
-            )
-            self._notes.add("repeat", read.raw, self.number_column, message)
+            self._notes.add(read.raw, self.number_column, "repeated_number", row=number, earlier=min(repeated))
         return read
 
-    def _warning_about(self, raw: RawRow, column: str | None, message: str) -> Finding:
-        return self._columns.in_file(raw, [self._warning(message, row=raw.number, column=column)])[0]
+    def _warning_about(self, raw: RawRow, column: str | None) -> Finding:
+        return self._columns.in_file(raw, [self._warning("", row=raw.number, column=column)])[0]
 
     def _without_others(self, raw: RawRow, names: Sequence[str], texts: Sequence[str], *, has_lines: bool) -> RawRow:
         """The row, whose only problem is that it has other rows within it, or is a footer, if it is so."""
@@ -423,9 +412,8 @@ class CampaignRows:
         """Note a row that names another batch than was given."""
         given = self._options.batch_id
         if (own := draft.reserved.get("batch_id")) not in {None, given}:
-            named = f"names another batch in {{rows}}, such as {own!r}"
-            message = f"{named}, which is not read, because the batch {given} was given"
-            self._notes.add("batch_id", raw, self._columns.names.get("batch_id", "batch_id"), message)
+            column = self._columns.names.get("batch_id", "batch_id")
+            self._notes.add(raw, column, "other_batch", value=own, batch=given)
 
     def _refuse_mixed_dates(self, raw: RawRow, draft: Draft) -> None:
         """Raise CampaignFileError for a column of dates of which a spreadsheet has read some, and not the others."""
@@ -449,8 +437,7 @@ class CampaignRows:
             template = self._options.template
             return template.findings if template is not None else ()
         if self.has_numbers_only:
-            message = f"only numbers and reserved columns are checked; to check the calls too, {Remedy.GIVE_TEXT}"
-            return (self._warning(message, row=self.source.header_row),)
+            return (self._warning(tell("numbers_only"), row=self.source.header_row),)
         return tuple(self._columns.findings())
 
 
@@ -501,12 +488,9 @@ def batch_of(file: InputFile | None, *, checks: bool = False) -> str:
     if stem is None and checks:
         return "-"
     if stem is None:
-        raise CampaignFileError(f"{file} has no name to use as a batch id; {Remedy.NAME_BATCH}")
+        raise CampaignFileError(tell("no_batch_name", file=str(file)))
     if len(stem) > MAX_ID_CHARACTERS:
-        raise CampaignFileError(
-            f"{file}: its name has {len(stem)} characters, but a batch id has at most {MAX_ID_CHARACTERS}; "
-            f"{Remedy.NAME_BATCH}"
-        )
+        raise CampaignFileError(tell("long_batch_name", file=str(file), count=len(stem), most=MAX_ID_CHARACTERS))
     return stem
 
 

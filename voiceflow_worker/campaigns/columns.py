@@ -32,7 +32,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of, tell
 from voiceflow_worker.ivr.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.text.wording import did_you_mean
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
 _MOST_NAMED = 8
-_UNUSED = "neither reserved nor used by the template"
 
 
 class Shape(NamedTuple):
@@ -82,10 +81,7 @@ class CampaignColumns:
         self._numbers, *further = map(row_name, named)
         self.further: list[str] = further
         if self.further and self.are_bodies:
-            raise InvalidInputError(
-                f"a request body calls one number, so columns of several numbers ({', '.join(named)}) need a text "
-                f"to speak: {Remedy.GIVE_TEXT}"
-            )
+            raise InvalidInputError(tell("one_number_in_body", columns=", ".join(named)))
         self.numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self.further})
         """The keys of all columns of numbers to call."""
         self._parts = [] if self._is_table else [each for each in named if "." in each]
@@ -194,7 +190,7 @@ class CampaignColumns:
         doubled = set[str]()
         for name, column in self._options.roles.names.items():
             if name in keys - self._renamed.keys() and row_name(column) in keys:
-                wrong.append((column, f"is to be {name}, which the row has too; {Remedy.IGNORE_COLUMN}"))
+                wrong.append((column, tell("two_in_row", name=name)))
                 doubled.add(name)
         is_first = True
         for name in names:
@@ -234,10 +230,7 @@ class CampaignColumns:
             if row_name(column) not in own:
                 raise self._lacks(column)
             if name in own.keys() - renamed.keys() - self.ignored.keys():
-                raise CampaignFileError(
-                    f"{place} has a column {own[name]!r} beside {column!r}, which is to be {name}; "
-                    f"{Remedy.IGNORE_COLUMN}"
-                )
+                raise CampaignFileError(tell("two_columns", file=place, own=own[name], column=column, name=name))
         ignored = {name: f"{name} of the file" for name in roles if name in self.ignored.keys() - renamed.keys()}
         self.ignored |= {row_name(name): self.ignored.pop(each) for each, name in ignored.items()}
         renamed |= ignored
@@ -281,13 +274,13 @@ class CampaignColumns:
         """What is told of the header of a table whose calls have a text. Raises CampaignFileError if one is lacking."""
         template, source = self._options.template, self._source
         if template is None:
-            raise CampaignFileError(f"{self._file} is a table, so its calls need a text to speak: {Remedy.GIVE_TEXT}")
+            raise CampaignFileError(tell("no_text", file=self._file))
         variables = self.variables | ({"language"} if self._language else set[str]())
         self._refuse_lacking(template, variables)
         yield from template.findings
         for name in source.header:
             if problem := misread(name):
-                yield self._warning(f"the name of this column {problem}", source.header_row, name.strip())
+                yield self._warning(tell("misread_name", what=str(problem)), source.header_row, name.strip())
         yield from self._told_of(filter(None, source.columns), source.header_row)
         yield from self._no_language(variables)
 
@@ -307,30 +300,33 @@ class CampaignColumns:
         missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
         missing |= missing_from(template.body_of(values)) - specimen.keys()
         foreign = (*template.foreign, *(() if menu is None else menu.foreign))
-        wrong = {found.column: found.message for each in foreign if (found := each.among(specimen)) is not None}
-        told: list[tuple[str, int | None, str]] = []
+        wrong = {
+            found.column: message_of(found.message) for each in foreign if (found := each.among(specimen)) is not None
+        }
+        told: list[tuple[str, int | None, Message]] = []
         told += [(name, -1009, self._why_lacking(name, present)) for name in sorted(missing)]
-        told += [(name or "", None, message) for name, message in wrong.items()]
+        told += [(name or "", None, message_of(message)) for name, message in wrong.items()]
         if not told:
             return
         columns = f"; columns found: {', '.join(filter(None, source.header or source.columns))}"
         found = [
-            Finding(file=self._file, row=source.header_row, column=name or None, code=code, message=message + end)
+            Finding(file=self._file, row=source.header_row, column=name or None, code=code, message=message.plus(end))
             for (name, code, message), end in zip(told, ("",) * (len(told) - 1) + (columns,), strict=True)
         ]
         lines = "; ".join(f"{each.column} {each.message}" for each in found)
-        raise CampaignFileError(f"{self._file}: {lines}", found)
+        raise CampaignFileError(Message(f"{self._file}: {lines}", *(each.message for each in found)), found)
 
-    def _why_lacking(self, name: str, present: Collection[str]) -> str:
+    def _why_lacking(self, name: str, present: Collection[str]) -> Message:
         renamed = self._options.roles.names.items()
         if now := next((each for each, column in renamed if row_name(column) == name), None):
-            return f"is read as {now}, as columns say: write {{{{{now}}}}} in the text"
-        options = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}
-        remedy = f"{options[name]}, or add a column {name}" if name in options else f"add a column {name}"
+            return tell("name_read_as", name=now)
+        option, hint = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}.get(name), ""
         if close := get_close_matches(name, present, n=1):
             # A name cannot begin with a digit; an underscore in front of it does not count.
-            remedy += f", or did you mean {'_' if close[0][0].isdigit() else ''}{close[0]}?"
-        return f"is needed by the call flow, but there is no such column; {remedy}"
+            hint = f", or did you mean {'_' if close[0][0].isdigit() else ''}{close[0]}?"
+        if option is not None:
+            return tell("lacks_column_or_option", remedy=option, name=name, hint=hint)
+        return tell("lacks_column", name=name, hint=hint)
 
     def new_keys(self, raw: RawRow) -> Iterator[Finding]:
         """What is to be said of the keys of an object that no earlier one had."""
@@ -349,18 +345,10 @@ class CampaignColumns:
         """A warning if nothing says which language of the menu a person speaks, or if no menu heeds what does."""
         texts, named = self._menu, self._options.roles.language
         if texts is None and named is not None and "voice_profile" not in variables:
-            message = (
-                "is named as the language of each row, but a text without questions is the same for everybody, in one "
-                "voice. Give each row its voice in a column voice_profile, or ask questions, with their texts by "
-                "language"
-            )
-            yield self._warning(message, self._source.header_row, named)
+            yield self._warning(tell("language_alone"), self._source.header_row, named)
         if texts is None or len(texts.languages) < 2 or "language" in {*variables, *(self._options.data or {})}:
             return
-        message = (
-            f"the menu {texts.name} speaks {', '.join(texts.languages)}, and no column says which: everybody hears it "
-            f"in its first language. If people speak others, {Remedy.NAME_LANGUAGES}"
-        )
+        message = tell("no_language", menu=texts.name, languages=", ".join(texts.languages))
         yield self._warning(message, self._source.header_row, None)
 
     def _told_of(self, names: Iterable[str], row: int | None) -> Iterator[Finding]:
@@ -371,36 +359,29 @@ class CampaignColumns:
             if {row_name(name), name} & {*self.ignored, *self._renamed, *self._options.roles.names}:
                 continue
             if (meaning := MEANINGS.get(canonical_name(name))) is not None and written != canonical_name(name):
-                remedy = f"if it is not meant for that, {Remedy.IGNORE_COLUMN}"
-                yield self._warning(f"is a reserved name, and read as {meaning}; {remedy}", row, written)
+                yield self._warning(tell("reserved_name", meaning=meaning), row, written)
                 continue
             if row_name(name) == "language" and self._menu is not None and self._menu.has_languages:
                 continue
             if row_name(name) == "language" and not self._is_wanted(name):
-                message = (
-                    "is kept as data, and everybody hears the same: what is said has no texts by language. Give the "
-                    "questions their texts in each language, or ignore the column"
-                )
+                message = tell("language_unused")
             elif is_own_word(name):
-                message = f"is kept as data and does not affect calls; the column that does is spelled {row_name(name)}"
+                message = tell("own_word", name=row_name(name))
             elif name == "priority":
-                message = (
-                    "sets the order of the calls: a higher number goes first; if you mean something else, rename it"
-                )
+                message = tell("priority")
             elif self._is_wanted(name):
                 continue
             elif close := self._meant(name):
-                message = f"is {_UNUSED}; it is only stored with the call; did you mean {close[0]}?"
+                message = tell("unused_nearly", meant=close[0])
             else:
                 unused.append(name)
                 continue
             yield self._warning(message, row, name)
         if len(unused) == 1:
-            yield self._warning(f"is {_UNUSED}; it is only stored with the call", row, unused[0])
+            yield self._warning(tell("unused"), row, unused[0])
         elif unused:
             listed = ", ".join(unused[:_MOST_NAMED]) + (", …" if len(unused) > _MOST_NAMED else "")
-            message = f"{len(unused)} columns are {_UNUSED}; they are only stored with the call: {listed}"
-            yield self._warning(message, row, None)
+            yield self._warning(tell("several_unused", count=len(unused), columns=listed), row, None)
 
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template
@@ -439,18 +420,17 @@ class ListColumns(ColumnReader):
 
     more: Sequence[str] = ()
 
-    def names(self, header: Sequence[str], *, place: object, hint: str = "") -> tuple[str, ...]:
+    def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
         """The names. Raises CampaignFileError if they do not say which have the numbers, or lack one."""
         names = tuple(map(canonical_name, header))
         refuse_numbers_in(names, place=place)
         present, named = set(map(row_name, names)), (*self.roles.numbers, *self.roles.named, *self.roles.ignored)
         if lacking := next((name for name in (*named, *self.more) if _key(name) not in present), None):
-            raise lacks_column(lacking, names, place=place, hint=hint)
+            raise lacks_column(lacking, names, place=place)
         numbers = [each.name for each in self.of(names) if each.role is Role.NUMBER]
         if not numbers:
             shown = ", ".join(filter(None, names)) or "nothing"
-            problem = f"has no column whose name suggests phone numbers; {Remedy.NAME_COLUMNS}; columns found: {shown}"
-            raise CampaignFileError(f"{place} {problem}{hint}")
+            raise CampaignFileError(tell("no_number_column", file=str(place), columns=shown))
         if len(numbers) > 1 and not self.roles.numbers:
             raise several_numbers(place, numbers)
         return names
@@ -485,5 +465,4 @@ def places_of(columns: Sequence[Column], *roles: Role) -> list[int]:
 
 def several_numbers(place: object, names: Iterable[str]) -> CampaignFileError:
     """The error for a list that may have its numbers in any of these columns."""
-    shown = ", ".join(names)
-    return CampaignFileError(f"{place}: several columns look like telephone numbers ({shown}); {Remedy.NAME_COLUMNS}")
+    return CampaignFileError(tell("several_number_columns", file=str(place), columns=", ".join(names)))

@@ -16,7 +16,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result, Same, Write
 from voiceflow_worker.errors import IntakeError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.text.wording import count_of
@@ -73,11 +73,7 @@ class Import:
                 continue
             count, others = await self._left_over(cut, seen)
             if others:
-                message = (
-                    f"an earlier import of batch {cut.name} was interrupted after {count_of(count, 'call')}. They stay "
-                    f"staged, and nobody is called for them, because these rows lack {others} of them: "
-                    f"{Remedy.DECIDE_STAGED}"
-                )
+                message = tell("import_cut", batch=cut.name, calls=count_of(count, "call"), others=others)
                 left.append(Finding(severity=Severity.WARNING, message=message))
             elif count or cut.since < store.clock.now() - LOCK_LENGTH:  # else it may be storing its first call
                 ends.append(cut)

@@ -13,7 +13,7 @@ from voiceflow_worker.core.base.reading import owners_of
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.settling.stops import BatchStops
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, person_in
@@ -191,12 +191,12 @@ class RowEnqueuer:
         key = row.call.unique_key if row.call is not None else None
         if self.options.orders is not None:
             return self._with(row, Finding(message=self.options.orders.other))
-        other = f"{key!r} is the key of call {owner_id}, which is a different call"
         if state is JobState.QUEUED:
-            other += f" and waits. If this one replaces it, cancel that call, then {Remedy.CALL_ENDED}; else"
+            message = tell("key_of_waiting", key=key, call=owner_id)
+        elif state in ENDED_UNSENT:
+            message = tell("key_of_ended", key=key, call=owner_id, state=str(state))
         else:
-            other += f", and is {state}: {Remedy.CALL_ENDED}; or" if state in ENDED_UNSENT else ";"
-        message = f"{other} give this call a key of its own, or none"
+            message = tell("key_of_other", key=key, call=owner_id)
         return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:

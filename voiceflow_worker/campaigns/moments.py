@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 
 from voiceflow_worker.campaigns.files.rows import RawRow
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Message, tell
 from voiceflow_worker.model.times import PersonZone, UnknownZoneError, counted_moment
 
 _MOMENT = re.compile(
@@ -32,7 +33,7 @@ _TOMORROW = re.compile(
 _OTHER_CALENDARS = {"+977": ("the Nepali calendar (Bikram Sambat)", 56, 57), "+251": ("the Ethiopian calendar", -8, -7)}
 """The calendars of countries, by their calling codes, with the years by which they differ from the Gregorian one."""
 _NOON, _MORNING = 13, range(1, 6)
-Note = Callable[[str, RawRow, str | None, str], None]
+Note = Callable[..., None]
 """What counts the rows of which the same is said: see `RowNotes.add`."""
 
 
@@ -77,36 +78,33 @@ class SpokenMoments:
             text = "" if value is None or isinstance(value, bool) else str(value)
             if not text[:1].isdigit():
                 continue
-            rows = f"{{rows}}, such as row {raw.number}, {text!r}"
+            note = partial(self._note, raw, name, row=raw.number, value=text)
             day, at = _read(text) if "-" in text or name in self._clocks else (None, None)
             if day is not None and (found := self._doubt(column, call, day, at)) is not None:
-                self._note(f"{found[0]} {name}", raw, name, found[1].replace("{rows}", rows))
+                note(found[0], **found[1])
             if at is not None and name in self._clocks:
                 column.times += 1
                 column.latest = max(column.latest, at.hour)
                 if at == time():
                     column.midnights += 1
-                    told = f"has midnight alone, in {rows}: if no time of day is meant, speak the day with |date"
-                    told += ", and count no times from it"
-                    self._note(f"midnight {name}", raw, name, told)
+                    note("midnight")
                 elif at.hour in _MORNING:
-                    told = f"has times at night in {rows}, and none after noon: if these are in the afternoon"
-                    self._note(f"night {name}", raw, name, f"{told}, write 13:30 or 1:30 PM")
+                    note("night")
             if column.is_dated and (counted := counted_moment(text)) is not None:
-                told = f"has numbers in {rows}, which are spoken as they stand, and perhaps count {counted[1]}"
-                self._note(f"counted {name}", raw, name, f"{told}: write this one as {counted[0]}")
+                note("counted", what=counted[1], meant=counted[0])
 
-    def _doubt(self, column: _Column, call: CheckedCall, day: date, at: time | None) -> tuple[str, str] | None:
-        """What is to be said of the {rows} with such a day, if anything is, and its name."""
+    def _doubt(
+        self, column: _Column, call: CheckedCall, day: date, at: time | None
+    ) -> tuple[str, dict[str, str]] | None:
+        """What is to be said of the rows with such a day, if anything is."""
         if len(column.days) < 2:
             column.days.add(day)
         for code, (calendar, least, most) in _OTHER_CALENDARS.items():
             if call.destination.startswith(code) and least - 1 <= day.year - self._now.year <= most + 1:
-                return calendar, f"has years of {calendar} in {{rows}}: write the dates as 2030-01-31"
+                return "other_calendar", {"calendar": calendar}
         if not column.is_visit or not self._is_over(call, day, at):
             return None
-        remedy = f"{Remedy.LEAVE_OUT_ROWS}, or {Remedy.END_BY_COLUMN}"
-        return "over", f"is over before the call can ring in {{rows}}: {remedy}"
+        return "over", {}
 
     def _is_over(self, call: CheckedCall, day: date, at: time | None) -> bool:
         """Whether a moment is over before the call can ring."""
@@ -122,20 +120,16 @@ class SpokenMoments:
             starts = call.window.opens(starts, local) or starts
         return datetime.combine(day, at or time.max, local) < starts
 
-    def idle(self) -> set[str]:
+    def idle(self) -> set[tuple[str, str]]:
         """The notes that are not told after all, since other rows have made them certain."""
-        night = (f"night {name}" for name, column in self._columns.items() if column.latest >= _NOON)
-        return {
-            *night,
-            *(f"midnight {name}" for name, column in self._columns.items() if column.midnights < column.times),
-        }
+        night = {("night", name) for name, column in self._columns.items() if column.latest >= _NOON}
+        return night | {("midnight", name) for name, each in self._columns.items() if each.midnights < each.times}
 
-    def findings(self) -> Iterator[tuple[str, str]]:
+    def findings(self) -> Iterator[tuple[str, Message]]:
         """The columns in which several days are spoken as one, each with the message."""
         for name, column in self._columns.items():
             if self._word is not None and len(column.days) > 1 and column.is_visit:
-                message = f"has several days, and the text says {self._word!r} to everybody: speak the day with |date"
-                yield name, f"{message}, or call the people of each day on their own"
+                yield name, tell("several_days", word=self._word)
 
 
 def _is_visit(name: str) -> bool:

@@ -36,7 +36,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, tell
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, is_assigned, warnings_for
 from voiceflow_worker.model.numbers.reading import (
@@ -263,9 +263,10 @@ class _Taken:
         except InvalidInputError as error:
             self._save(row, line)
             code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
-            asked = Remedy.NAME_COUNTRY if self._is_list else Remedy.NAME_COUNTRIES
-            message = str(error).replace(Remedy.NAME_COUNTRY, asked)
-            self.findings.append(Finding(file=self._file, row=row, message=message, code=code))
+            why = message_of(error)
+            if why.kind == "no_country" and not self._is_list:
+                why = tell("no_country", remedy=Remedy.NAME_COUNTRIES, **why.values)
+            self.findings.append(Finding(file=self._file, row=row, message=why, code=code))
             return
         if country is not None and country == self._country != INTERNATIONAL:
             self.national += len(found) == 1 and is_national(text)

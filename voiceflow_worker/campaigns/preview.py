@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnReader
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, SheetRow
+from voiceflow_worker.finding import Finding, Remedy, SheetRow
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
@@ -66,7 +66,7 @@ class PriceTable:
         """
         table = cls(str(path))
         file = path if isinstance(path, InputFile) else InputFile(path)
-        rows = CsvRows(file, columns=_PriceColumns(), above=_NO_TITLES)
+        rows = CsvRows(file, columns=_PriceColumns(), above=Remedy.REMOVE_TITLES)
         findings: list[Finding] = []
         for raw in rows:
             problem = next((message for _, message in raw.problems), None)
@@ -127,19 +127,16 @@ def _amount(text: str) -> Decimal:
     return amount
 
 
-_NO_TITLES = "remove the lines above it, such as titles"
-
-
 class _PriceColumns(ColumnReader):
     """What names the columns of a table of prices."""
 
-    def names(self, header: Sequence[str], *, place: object, hint: str = "") -> tuple[str, ...]:
+    def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
         """The names. Raises CampaignFileError if a column is lacking."""
         names = tuple(map(folded, header))
         lacking = [" or ".join(each) for each in (_PLACES, _PRICES, ("currency",)) if not {*names} & {*each}]
         if lacking:
             lacks = ", no column ".join(lacking)
-            raise CampaignFileError(f"{place} is not a price table: it has no column {lacks}{hint}")
+            raise CampaignFileError(f"{place} is not a price table: it has no column {lacks}")
         return names
 
 

@@ -478,7 +478,7 @@ def require_store(settings: Settings) -> None:
         raise StoreCorruptError(
             f"{path} is empty. If there was a store in it before, "
             f"{Remedy.RESTORE}; otherwise `voiceflow doctor --make` creates a store in it"
-        )
+        ).needing(Remedy.RESTORE)
     if path.exists():
         return
     why = "" if path.parent.is_dir() else f": the directory {path.parent} does not exist"
@@ -574,7 +574,7 @@ async def carried_out(
             expected_version = None if yes else question.version
         done = await act.do(expected_version)
     except (JobError, ChangedSinceError) as error:
-        output.note(with_remedies(str(error)))
+        output.note(with_remedies(error))
         return ExitCode.UNDONE
     for note in (*done.notes, *map(with_remedies, done.refused)):
         output.note(note)

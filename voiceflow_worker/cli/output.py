@@ -15,11 +15,10 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import PurePath
 from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
-from voiceflow_worker import finding
 from voiceflow_worker.errors import (
+    CallFlowError,
     CallLogUnavailableError,
     CallNotSentError,
-    CampaignFileError,
     InvalidInputError,
     RequestFailedError,
     StoreError,
@@ -28,7 +27,7 @@ from voiceflow_worker.errors import (
     VoiceflowError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Severity, message_of
 from voiceflow_worker.model.text.printable import (
     masked_event,
     printable,
@@ -319,30 +318,22 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
     The message says what to type for the remedies of the error. For an exception group of expected errors, the error
     with the highest exit code counts.
     """
-    found = _explained(error)
-    if found is None or not isinstance(error, VoiceflowError):
-        return found
-    code, message = found
-    return code, "\n".join(map(with_remedies, message.split("\n")))
-
-
-def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
     match error:
         case BaseExceptionGroup():
             found = [explained(each) for each in error.exceptions]
             known = [each for each in found if each is not None]
             return max(known, key=lambda each: each[0]) if len(known) == len(found) else None
-        case CampaignFileError():
-            remaining = [f"  {found}" for found in error.findings if found.message not in str(error)]
-            return ExitCode.BAD_INPUT, "\n".join([str(error), *remaining])
+        case CallFlowError():
+            lines = [f"  {found}" for found in typed(error.findings)]
+            return ExitCode.BAD_INPUT, "\n".join([f"{error.headline}:", *lines])
         case UnknownBackendError() | InvalidInputError():
-            return ExitCode.BAD_INPUT, str(error)
+            return ExitCode.BAD_INPUT, with_remedies(error)
         case StoreError() if not isinstance(error, UnreadableRecordError):
-            return ExitCode.OUT_OF_REACH, f"the store cannot be used: {error}"
+            return ExitCode.OUT_OF_REACH, f"the store cannot be used: {with_remedies(error)}"
         case CallNotSentError() | CallLogUnavailableError() | VoiceUnavailableError():
-            return ExitCode.OUT_OF_REACH, str(error)
+            return ExitCode.OUT_OF_REACH, with_remedies(error)
         case RequestFailedError(status=401 | 403):
-            return ExitCode.OUT_OF_REACH, str(error)
+            return ExitCode.OUT_OF_REACH, with_remedies(error)
         case OSError(errno=int(number)) if number in _OF_ADDRESSES:
             return ExitCode.UNDONE, f"{error.strerror}; {_OF_ADDRESSES[number]}"
         case OSError(filename=None, strerror=str(reason)):
@@ -350,16 +341,16 @@ def _explained(error: BaseException) -> tuple[ExitCode, str] | None:
         case OSError(filename=str() | PurePath() as file, strerror=str(reason)):
             return ExitCode.UNDONE, f"{file}: {reason}{file_remedy(error)}"
         case UndoneError() | VoiceflowError() | OSError():
-            return ExitCode.UNDONE, str(error)
+            return ExitCode.UNDONE, with_remedies(error)
         case KeyboardInterrupt():
             return ExitCode.INTERRUPTED, ""
         case _:
             return None
 
 
-def with_remedies(message: str) -> str:
-    """The message, followed by what to type for the remedies that it names. The message itself stays as it is."""
-    return finding.with_remedies(message, lambda remedy: remedy.typed)
+def with_remedies(said: str | BaseException) -> str:
+    """A message, or that of an error, followed by what to type for the remedies that it needs."""
+    return message_of(said).named(lambda remedy: remedy.typed)
 
 
 def tell_error(message: str) -> None:
@@ -378,7 +369,7 @@ MOST_WARNINGS = 20
 
 def typed(findings: Iterable[Finding]) -> list[Finding]:
     """The findings, each with what to type for its remedy in its message."""
-    return [replace(each, message=with_remedies(each.message)) for each in findings]
+    return [replace(each, message=with_remedies(each.told)) for each in findings]
 
 
 def tell_findings(output: Output, findings: Sequence[Finding], *, title: str | None = None) -> None:

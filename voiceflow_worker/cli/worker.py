@@ -191,7 +191,7 @@ async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[N
                 found = summaries(settings, await voice.webhooks())
         except RequestFailedError as error:
             if error.status in _REFUSED:  # also before the first call, which would meet the same fault
-                output.note(f"NO CALLS: {with_remedies(str(error))}")
+                output.note(f"NO CALLS: {with_remedies(error)}")
         except VoiceError:
             pass  # the calls meet the same fault, and the worker reports it
         else:

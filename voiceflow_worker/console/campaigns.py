@@ -68,7 +68,7 @@ from voiceflow_worker.errors import (
     PhoneNumberError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.finding import Finding, Message, message_of
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.ivr.menu import Menu
@@ -213,7 +213,7 @@ class CampaignPage:
                 raise InvalidInputError(f"what batch {batch} said is not kept, or no more: fill in the form anew")
             self._fill(text, values, name=f"batch {batch}")
         except InvalidInputError as error:
-            return await self._page({}, session, said=str(error))
+            return await self._page({}, session, said=message_of(error))
         values["queue"] = queue if queue != self._queue else ""
         told = translated("This has the words, hours and voices of batch %(batch)s: choose the new file.")
         return await self._page(values, session, told=told % {"batch": batch})
@@ -283,7 +283,7 @@ class CampaignPage:
                 return await self._previewed(values, session, kept, found, do)
             except (InvalidInputError, ActionRefusedError) as error:
                 values["step"] = _step_of(error, values)
-                return await self._page(values, session, said=str(error), kept=kept, found=found)
+                return await self._page(values, session, said=message_of(error), kept=kept, found=found)
 
     def _load(self, form: PageForm, values: dict[str, str]) -> None:
         """Fill in what a saved campaign says. No file is read, and no module imported."""
@@ -409,7 +409,8 @@ class CampaignPage:
             if done is not None and not done.refused:
                 _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
                 where = PageForm([("batch", done.batch_id), ("queue", name)])
-                ended = [str(found.message) for found in done.findings if Remedy.CALL_ENDED in found.message]
+                kinds = {"ended", "ended_or_cancelled"}
+                ended = [str(each.message) for each in done.findings if each.told.kind in kinds]
                 return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *ended]), page_of(where))
             if done is not None:
                 said, report = f"nothing was enqueued: {_why_refused(done)}", done
@@ -609,7 +610,7 @@ def _offered() -> dict[str, list[tuple[str, str]]]:
 
 
 def _lacks_country(finding: Finding) -> bool:
-    return finding.is_error and (Remedy.NAME_COUNTRY in finding.message or Remedy.NAME_COUNTRIES in finding.message)
+    return finding.is_error and finding.told.kind == "no_country"
 
 
 def _country_of(numbers: Sequence[str], source: str) -> str | None:
@@ -725,7 +726,7 @@ def _roles(text: str) -> ColumnRoles:
     try:
         return ColumnRoles.of(text) if text else NO_ROLES
     except InvalidInputError as error:
-        raise InvalidInputError(f"{_LABELS['columns']}: {error}") from None
+        raise InvalidInputError(Message(f"{_LABELS['columns']}: {error}", error)) from None
 
 
 def _seen(values: Mapping[str, str], kept: _Kept) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from voiceflow_worker.campaigns.files.formats import STRUCK, open_source
+from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
@@ -25,6 +25,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import message_of
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import read_country
 from voiceflow_worker.model.text.wording import name_columns
@@ -146,7 +147,7 @@ async def look(
 
 
 def _found_row(row: RawRow) -> FoundRow:
-    is_struck = any(problem == STRUCK for _, problem in row.problems)
+    is_struck = any(message_of(problem).kind == "struck" for _, problem in row.problems)
     return FoundRow(number=row.number, cells=_shown(map(str, row.cells)), is_struck=is_struck)
 
 

@@ -24,7 +24,7 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 
 from voiceflow_worker.campaigns.fields import FIELDS
-from voiceflow_worker.finding import with_remedies
+from voiceflow_worker.finding import message_of
 from voiceflow_worker.model.jobs.call_json import is_result
 from voiceflow_worker.model.text.wording import duration_in_words, with_moments
 
@@ -105,7 +105,7 @@ def told(text: str) -> str:
 
 def with_labels(text: str) -> str:
     """A sentence of ours, with the labels of the fields by which its remedies are carried out."""
-    return with_remedies(text, lambda remedy: ", ".join(map(_label, remedy.fields)))
+    return message_of(text).named(lambda remedy: ", ".join(map(_label, remedy.fields)))
 
 
 def _label(name: str) -> str:

@@ -446,7 +446,7 @@ def _not_cancelled(job: Job) -> Same | None:
 def _was_cancelled(batch_id: str | None) -> InvalidInputError:
     return InvalidInputError(
         f"batch {batch_id} was cancelled, and its calls are never sent; nothing was enqueued; {Remedy.OTHER_BATCH}"
-    )
+    ).needing(Remedy.OTHER_BATCH)
 
 
 def further_numbers(encoded: EncodedBody, numbers: Sequence[str]) -> tuple[str, ...]:

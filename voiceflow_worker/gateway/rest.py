@@ -12,7 +12,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Message, Remedy
 from voiceflow_worker.gateway.answer import AnswerReader, HttpAnswer
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.verdict import quote, read_retry_after
@@ -150,7 +150,7 @@ class RestClient:
         raise VoiceUnavailableError(
             self.wire.hide(f"{request.url.host} cannot be reached ({why})"),
             remedy="; ".join(filter(None, (f"check {checked}", advice, Remedy.CHECK_BASE_URL))),
-        ) from None
+        ).needing(Remedy.CHECK_BASE_URL) from None
 
     def _failed(self, answer: HttpAnswer, host: str, said: str, remedy: str) -> RequestFailedError:
         message = self.wire.hide(f"{host} answered {answer.status}{said}")
@@ -170,13 +170,16 @@ class RestClient:
                     "that the sub-account allows this machine's address"
                 )
             case 404:
-                return (
+                return Message(
                     f"8x8 does not know the sub-account {self.wire.sub_account} at this address: "
-                    f"{Remedy.CHECK_SUB_ACCOUNT}, and {Remedy.CHECK_BASE_URL}"
+                    f"{Remedy.CHECK_SUB_ACCOUNT}, and {Remedy.CHECK_BASE_URL}",
+                    Remedy.CHECK_SUB_ACCOUNT,
+                    Remedy.CHECK_BASE_URL,
                 )
             case status if 300 <= status < 400:
                 there = self.wire.hide(quote(answer.headers.get("location", "")))
-                return f"the API has moved{f' to {there}' if there else ''}: {Remedy.CHECK_BASE_URL}"
+                moved = f"the API has moved{f' to {there}' if there else ''}: {Remedy.CHECK_BASE_URL}"
+                return Message(moved, Remedy.CHECK_BASE_URL)
             case _:
                 return ""
 

@@ -91,7 +91,8 @@ _REMEDIES = {
     " (VOICEFLOW_SUB_ACCOUNT) and the base URL (VOICEFLOW_BASE_URL), restart the workers, then resume the queue",
     400: "the platform of 8x8 rejected the request before it reached the API (400): ask 8x8, and quote the error"
     " id that is shown with the call; then resume the queue, or cancel the call if only this call is rejected",
-    410: "the API is no longer at this address (410): check the base URL, or ask 8x8; then resume the queue",
+    410: "the API is no longer at this address (410): check the base URL (VOICEFLOW_BASE_URL), or ask 8x8;"
+    " then resume the queue",
     426: "8x8 requires a newer version of TLS than this machine or its proxy supports (426): update Python and OpenSSL;"
     " then resume the queue",
 }
@@ -165,8 +166,8 @@ def verdict_on_failure(error: Exception, *, nothing_sent: bool, host: str, why: 
     hold = None
     if problem is not None:
         hold = QueueHold(
-            reason=f"the certificate of {host} is not trusted ({problem}): check the base URL, and check the clock of"
-            f" this machine{advised}; then resume the queue",
+            reason=f"the certificate of {host} is not trusted ({problem}): check the base URL"
+            f" (VOICEFLOW_BASE_URL), and check the clock of this machine{advised}; then resume the queue",
             until_opened=True,
         )
     if nothing_sent:
@@ -288,7 +289,7 @@ def _remedy(answer: HttpAnswer, status: int) -> str:
     there = quote(answer.headers.get("location", ""))
     return (
         f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call does not follow a redirect:"
-        f" check the base URL; then resume the queue"
+        f" check the base URL (VOICEFLOW_BASE_URL); then resume the queue"
     )
 
 

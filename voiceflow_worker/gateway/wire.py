@@ -45,14 +45,14 @@ class Wire:
             raise SettingsError(
                 f"{sub_account!r} is not a sub-account id (3 to 50 letters, digits, and - . _ &); "
                 f"{Remedy.CHECK_SUB_ACCOUNT}"
-            )
+            ).needing(Remedy.CHECK_SUB_ACCOUNT)
         key = api_key.strip()
         if not _KEY.fullmatch(key):
             # The text is not quoted: it may be most of a key.
             raise SettingsError(
                 "the API key is empty, or contains spaces or other characters that are not allowed in a key; "
                 f"{Remedy.CHECK_API_KEY}"
-            )
+            ).needing(Remedy.CHECK_API_KEY)
         self.sub_account: str = sub_account
         self.host: str = base.host
         self._key = key
@@ -136,14 +136,14 @@ def _checked_base(base_url: str, *, allow_plain_http: bool) -> httpx.URL:
         raise SettingsError(
             f"{without_secrets(base_url)!r} is not a valid base URL: it must begin with https://, or with http:// for "
             f"an address on this machine; {Remedy.CHECK_BASE_URL}"
-        )
+        ).needing(Remedy.CHECK_BASE_URL)
     if url.userinfo or url.query or url.fragment:
         raise SettingsError(
             f"the base URL must not contain a user name, a query or a fragment; {Remedy.CHECK_BASE_URL}"
-        )
+        ).needing(Remedy.CHECK_BASE_URL)
     if is_plain_and_remote(str(url)) and not allow_plain_http:
         raise SettingsError(
             f"connections to http://{url.host} are not encrypted, and anybody on the network could read the API key. "
             f"Nothing was sent. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
-        )
+        ).needing(Remedy.ALLOW_PLAIN_HTTP)
     return url

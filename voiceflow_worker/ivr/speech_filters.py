@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.model.flows.values import value_text
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import PersonZone, UnknownZoneError, write_as
@@ -143,7 +143,7 @@ class FilterError(ValueError):
         self.name = name
         self.value = value
         # No text can write a name with a space: it is that of a filter which the text does not show.
-        super().__init__(reason if " " in name else f"{reason} (filter {name})")
+        super().__init__(reason if " " in name else message_of(reason).plus(f" (filter {name})"))
 
 
 def speech_filters() -> dict[str, Callable[..., object]]:
@@ -199,7 +199,7 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
         except TypeError:
             raise FilterError(name, text, f"the filter does not take {', '.join(map(repr, arguments))}") from None
         except ValueError as error:
-            raise FilterError(name, text, str(error)) from None
+            raise FilterError(name, text, message_of(error)) from None
 
     return filtered
 
@@ -238,10 +238,7 @@ def at_the_person(text: str, person: object) -> str:
         zone = person if isinstance(person, PersonZone) else PersonZone(None, ())
         return zone.shown(moment, text).isoformat(" ", "minutes")
     except UnknownZoneError as error:
-        raise ValueError(
-            f"{text[:40]!r} has a time zone of its own, and that of the person is not known: {error}; "
-            f"{Remedy.NAME_TIME_ZONE}"
-        ) from None
+        raise ValueError(tell("no_person_zone", time=text[:40], why=str(error))) from None
     except OverflowError:
         raise ValueError(f"{text[:40]!r} is not between the years 1 and 9999; correct the year") from None
 

@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from voiceflow_worker.finding import message_of
 from voiceflow_worker.ivr.meanings import DECIMAL, WHOLE, Nothing, meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.speech_filters import (
     VOICE,
@@ -288,7 +289,7 @@ class TemplateText:
                 try:
                     context[name] = _shown(values[key], name)
                 except UnspeakableError as error:
-                    found[name], context[name] = TemplateProblem(self.path, name, str(error)), _STAND_IN
+                    found[name], context[name] = TemplateProblem(self.path, name, message_of(error)), _STAND_IN
         return context
 
     def _problem(self, error: Exception, values: Mapping[str, object]) -> TemplateProblem:
@@ -297,9 +298,9 @@ class TemplateText:
 
         match error:
             case FilterError():
-                return TemplateProblem(self.path, self._column_of(error, values), str(error))
+                return TemplateProblem(self.path, self._column_of(error, values), message_of(error))
             case UnspeakableError():
-                return TemplateProblem(self.path, self.alone, str(error))
+                return TemplateProblem(self.path, self.alone, message_of(error))
             case UndefinedError() if undefined := _UNDEFINED.search(str(error.message)):
                 name = undefined[1]
                 why = (

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.finding import Finding, message_of, tell
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, in_table, read_country
@@ -161,10 +161,7 @@ class CountryWindows:
     def _refuse_unknown_state(self, country: str | None, state: str | None, number: str) -> None:
         tables = (*self.hours, *self.days, *self.holidays)
         if state is None and (named := [each for each in tables if each.startswith(f"{country}-")]):
-            raise InvalidInputError(
-                f"its calling window depends on the state ({', '.join(dict.fromkeys(named))}), and that of {number} is "
-                f"not known: {Remedy.NAME_REGION}"
-            )
+            raise InvalidInputError(tell("no_state", states=", ".join(dict.fromkeys(named)), number=number))
 
     def _calendars(self, country: str | None, state: str | None, number: str) -> tuple[str, ...]:
         own = self.holidays.get(state or "")
@@ -285,9 +282,7 @@ def certain_zone(numbers: Sequence[str], *, at: datetime = FIRST_LOOK) -> str:
     """The zone of a person with these numbers, for the hours of a window. Raises InvalidInputError if it is unknown."""
     zone, why = zone_of_person(numbers, at=at)
     if zone is None:
-        raise InvalidInputError(
-            f"{why}, so the local time for its calling window is not known: {Remedy.NAME_WINDOW_ZONE}"
-        )
+        raise InvalidInputError(tell("no_window_zone", why=why))
     return zone
 
 
@@ -312,7 +307,7 @@ def first_opening(
         try:
             time_zone = certain_zone(numbers, at=at)
         except InvalidInputError as error:
-            problem = Finding(column="time_zone", message=str(error))
+            problem = Finding(column="time_zone", message=message_of(error))
             return Opening(at=at, time_zone=None, problem=problem)
     name = window.time_zone or time_zone or ""
     zone = zone_named(name)
@@ -322,16 +317,15 @@ def first_opening(
     try:
         opens = window.opens(at, zone)
     except InvalidInputError as error:
-        return Opening(at=at, time_zone=time_zone, problem=Finding(message=str(error)))
+        return Opening(at=at, time_zone=time_zone, problem=Finding(message=message_of(error)))
     if opens is None:
         message = f"its calling window ({window}) does not open within a year; give other hours or days"
         if unknown := unknown_holidays(window.holidays, years=(at.year, at.year + 1)):
             message += f". No holidays known for {unknown}: install a newer `holidays` library"
         return Opening(at=at, time_zone=time_zone, problem=Finding(message=message))
     if valid_until is not None and opens >= valid_until:
-        message = (
-            f"its calling window ({window}) opens in {name} at {in_words(opens)}, but its validity ends at "
-            f"{in_words(valid_until)}; {Remedy.GIVE_VALIDITY}, or a wider window"
+        message = tell(
+            "window_too_late", window=str(window), zone=name, opens=in_words(opens), ends=in_words(valid_until)
         )
         expired = Finding(message=message, code=VALIDITY_EXPIRED)
         return Opening(at=opens, time_zone=time_zone, problem=expired)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import TZPATH, ZoneInfo, available_timezones
 
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import tell
 from voiceflow_worker.model.numbers.phone import is_e164, normalise
 from voiceflow_worker.model.numbers.zones import listed_zones
 from voiceflow_worker.model.text.wording import read_duration
@@ -624,11 +624,11 @@ class PersonZone:
         zone = self.zone() if self._visit is None or self._visit == NUMBER else require_zone(self._visit)
         local = moment.astimezone(zone)
         if self._visit is None and local.utcoffset() != moment.utcoffset():
-            clocks = f"is {moment:%H:%M} by its own clock, and {local:%H:%M} in {zone.key}, where the person is"
+            clocks = {"own": f"{moment:%H:%M}", "local": f"{local:%H:%M}", "zone": zone.key}
             if moment.utcoffset():
-                raise ValueError(f"{written[:40]!r} {clocks}: {Remedy.NAME_VISIT_ZONE}")
+                raise ValueError(tell("two_clocks", time=written[:40], **clocks))
             if written[-1].isdigit():  # +00:00 may also be the clock of a place; Z never is
-                self.moved[written] = f"{clocks}, which is spoken. If it is meant otherwise, {Remedy.NAME_VISIT_ZONE}"
+                self.moved[written] = tell("clock_moved", time=written, **clocks)
         return local.replace(tzinfo=None)
 
     def zone(self) -> ZoneInfo:

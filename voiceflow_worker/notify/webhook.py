@@ -247,7 +247,7 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
         raise SettingsError(
             f"notifications to http://{parsed.host} would not be encrypted, and they contain telephone numbers. Nothing"
             f" was sent. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
-        )
+        ).needing(Remedy.ALLOW_PLAIN_HTTP)
     return parsed
 
 

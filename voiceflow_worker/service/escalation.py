@@ -13,7 +13,7 @@ from typing import Final, Self, TypeAlias
 from anyio import to_thread
 
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, message_of
 from voiceflow_worker.ivr.approval import approval_call, approval_data
 from voiceflow_worker.model.country_windows import CountryWindows, certain_zone
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -270,7 +270,7 @@ def read_policies(path: Path, *, settings: Settings | None) -> Policies:
         try:
             Escalation.of({"say": _ANY_TEXT, **fields}, settings=settings)
         except InvalidInputError as error:
-            wrong = error.findings or [Finding(message=str(error))]
+            wrong = error.findings or [Finding(message=message_of(error))]
             findings += [
                 Finding(file=str(path), column=".".join(filter(None, (name, each.column))), message=each.message)
                 for each in wrong

@@ -359,8 +359,6 @@ class Scheduler:
             )
         except StoreError:
             raise
-        except CampaignFileError as error:
-            return _held(run, _said(str(error), [each for each in error.findings if each.message not in str(error)]))
         except VoiceflowError as error:
             return _held(run, str(error))
         except Exception as error:  # noqa: BLE001 (a menu is code of its users)

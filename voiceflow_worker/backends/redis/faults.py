@@ -139,7 +139,7 @@ def _answered(error: BaseException, said: str, where: str, shown: str) -> StoreE
         return StoreReadOnlyError(
             f"{where} is out of memory and accepts no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or "
             f"{Remedy.SHORTEN_RETENTION}"
-        )
+        ).needing(Remedy.SHORTEN_RETENTION)
     if re.search(r"\bMISCONF\b", said):
         return StoreReadOnlyError(
             f"{where} cannot write to its disk and accepts no writes ({said}); free space on that disk, or repair it"

@@ -214,7 +214,7 @@ def _require_other_file(path: Path, source: Path) -> None:
         raise InvalidInputError(
             f"{source} is in use by process {_listed(pids)}, so a copy could be inconsistent. "
             f"{Remedy.MAKE_BACKUP.sentence}, and restore the backup"
-        )
+        ).needing(Remedy.MAKE_BACKUP)
 
 
 def _copy(source: Path, temporary: Path, progress: Progress) -> None:

@@ -97,7 +97,7 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
         f"{Remedy.RESTORE}. This keeps the damaged file, but takes nothing over from it, and holds every queue: calls "
         "that were sent after the backup are unknown to it. Without a backup, recover what can be read: "
         f"sqlite3 {path} .recover | sqlite3 recovered.db"
-    )
+    ).needing(Remedy.RESTORE)
 
 
 def _cannot_open(path: Path) -> StoreError:

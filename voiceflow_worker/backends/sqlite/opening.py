@@ -126,7 +126,7 @@ def _replaced(store: Path, path: Path, *, gone: bool) -> StoreReplacedError:
         f"{what} was {'removed' if gone else 'replaced'} while this process had it open, so this process sends and "
         "writes nothing more. Stop all processes that use the store, then start them again. If calls are missing, "
         f"{Remedy.RESTORE}; calls that were sent after the backup are not sent again"
-    )
+    ).needing(Remedy.RESTORE)
 
 
 def log_of(path: Path) -> Path:

@@ -14,7 +14,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_temp
 from voiceflow_worker.campaigns.calls.values import renamed
 from voiceflow_worker.campaigns.files.rows import ColumnRoles, FileKind
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.values import describe
@@ -215,10 +215,5 @@ def ended_finding(ended: Mapping[JobState, int], *, file: str | None) -> Finding
         return None
     rows = count_of(sum(ended[state] for state in ENDED_UNSENT if state in ended), "row")
     # A cancelled batch takes no calls, not even these.
-    whole = (
-        f"If the batch was cancelled as a whole, {Remedy.OTHER_BATCH}; else " if ended.get(JobState.CANCELLED) else ""
-    )
-    told = f"{rows} have a call that has ended, and nobody is called for them: {', '.join(counts)}"
-    what = f"{whole}{Remedy.CALL_ENDED}"
-    message = f"{told}. {what[0].upper()}{what[1:]}"
-    return Finding(file=file, severity=Severity.WARNING, message=message)
+    kind = "ended_or_cancelled" if ended.get(JobState.CANCELLED) else "ended"
+    return Finding(file=file, severity=Severity.WARNING, message=tell(kind, rows=rows, counts=", ".join(counts)))

@@ -21,7 +21,7 @@ from voiceflow_worker.core.admission import CheckedCall, call_digest, further_nu
 from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of, tell
 from voiceflow_worker.ivr.speech_filters import ZONE, at_the_person
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.copying import replace
@@ -145,7 +145,7 @@ def _counted(
             return found
         schedule.findings.append(Finding(column=given.column, message=problem))
     except ValueError as error:
-        schedule.findings.append(Finding(column=given.column, message=str(error)))
+        schedule.findings.append(Finding(column=given.column, message=message_of(error)))
     return None, None
 
 
@@ -178,14 +178,13 @@ def fit_window(
     try:
         window = windows.to(numbers, region and region.code)
     except InvalidInputError as error:
-        schedule.findings.append(Finding(column=DESTINATION, message=str(error)))
+        schedule.findings.append(Finding(column=DESTINATION, message=message_of(error)))
         return None
     if region is not None and schedule.time_zone is None:
         schedule.time_zone = one_of_zones(region.zones, at=max(now, schedule.not_before or now))
         if schedule.time_zone is None and window.time_zone is None:
             why = f"{region.code} has several clocks ({', '.join(region.zones)})"
-            message = f"{why}, so the local time for its calling window is not known: {Remedy.NAME_WINDOW_ZONE}"
-            schedule.findings.append(Finding(column="time_zone", message=message))
+            schedule.findings.append(Finding(column="time_zone", message=tell("no_window_zone", why=why)))
             return None
     opening = first_opening(
         window,
@@ -208,7 +207,7 @@ def _zone(reserved: Mapping[str, str], default: str | None, schedule: Schedule) 
     try:
         zone = read_zone(name)
     except ValueError as error:
-        schedule.findings.append(Finding(column="time_zone", message=str(error)))
+        schedule.findings.append(Finding(column="time_zone", message=message_of(error)))
         return None
     schedule.time_zone = zone.key
     return zone
@@ -224,13 +223,13 @@ def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> 
             return moment
         schedule.findings.append(Finding(column=column, message=problem))
     except ValueError as error:
-        message = str(error)
+        message = message_of(error)
         if zone is None and any(found.column == "time_zone" for found in schedule.findings):
             # The unknown zone was reported already. With any zone, the rest of the time is checked.
             try:
                 read_time(text, zone=ZoneInfo("UTC"))
             except ValueError as own:
-                message = str(own)
+                message = message_of(own)
             else:
                 return None
         schedule.findings.append(Finding(column=column, message=message))
@@ -266,9 +265,8 @@ def _settle_validity(
         schedule.valid_until = own
         if own is not None and has_passed:
             severity = Severity.WARNING if checks else Severity.ERROR
-            remedy = "correct it, or leave the row out" if is_of_row else Remedy.GIVE_VALIDITY
-            expired = f"the validity period expired at {in_words(own)}; {remedy}"
-            yield found(severity=severity, message=expired)
+            kind = "expired_in_row" if is_of_row else "expired"
+            yield found(severity=severity, message=tell(kind, ended=in_words(own)))
             return
     begin, end = schedule.not_before, schedule.valid_until
     if begin and end and begin >= end:
@@ -501,7 +499,7 @@ class RequestMaker:
                 spoken = texts.spoken_in(language)
                 return template and template.spoken_in(language), spoken
         except InvalidInputError as error:
-            draft.error(f"cannot be the language of this call: {error}", column="language")
+            draft.error(Message(f"cannot be the language of this call: {error}", error), column="language")
         return template, texts
 
     def _body(
@@ -538,11 +536,13 @@ class RequestMaker:
             column = _column_of(each.path, template, reserved)
             if each.path not in reported_paths and not draft.is_reported(column):
                 name = (each.path or "").rpartition(".")[2]
-                option = _OPTIONS.get(name) if each.message.startswith("is missing") else None
-                message = each.message if option is None else f"{each.message}, or {option}"
+                message = each.told
+                option = _OPTIONS.get(name) if message.kind == "missing" else None
+                if option is not None:
+                    message = message.plus(f", or {option}", option)
                 is_source = option is not None and each.path == f"{FIRST_CALL}.source"
-                if message := _lacking(draft, message, is_source=is_source):
-                    draft.findings.append(replace(each, column=column, message=message))
+                if told := _lacking(draft, message, is_source=is_source):
+                    draft.findings.append(replace(each, column=column, message=told))
         return body
 
     def _numbers(self, draft: Draft) -> tuple[str | None, list[str]]:
@@ -560,7 +560,7 @@ class RequestMaker:
             return None, []
         written = [*([] if first is None else [(DESTINATION, first)]), *further]
         if not written and self._options.template is not None and not draft.is_reported(DESTINATION):
-            draft.error("is missing but it is required; give the number to call", column=DESTINATION, code=-1009)
+            draft.error(tell("no_number"), column=DESTINATION, code=-1009)
         found = [self._number(draft, name, text) for name, text in written]
         good = list(filter(None, found))
         if good:
@@ -578,10 +578,12 @@ class RequestMaker:
             if not found.is_error or found.column is None or row_name(found.column) not in columns:
                 continue
             if passes_over:
-                message = f"{found.message}. This number is skipped, and the person's others are called"
+                message = found.told.plus(". This number is skipped, and the person's others are called")
                 draft.findings[place] = replace(found, severity=Severity.WARNING, message=message)
-            elif Remedy.NAME_COUNTRIES not in found.message:
-                draft.findings[place] = replace(found, message=f"{found.message}; or {Remedy.SKIP_NUMBERS}")
+            elif Remedy.NAME_COUNTRIES not in (message := found.told).needs:
+                draft.findings[place] = replace(
+                    found, message=message.plus(f"; or {Remedy.SKIP_NUMBERS}", Remedy.SKIP_NUMBERS)
+                )
 
     def _number(self, draft: Draft, name: str, written: str) -> str | None:
         text, roles = self._written(written), self._options.roles
@@ -591,11 +593,11 @@ class RequestMaker:
         except CodeError as error:
             column = roles.area_code if error.is_area else roles.calling_code
             if not draft.is_reported(column):
-                draft.error(str(error), column=column)
+                draft.error(message_of(error), column=column)
             return None
         except PhoneNumberError as error:
-            message = str(error)
-            if Remedy.NAME_COUNTRY in message:
+            message = message_of(error)
+            if message.kind == "no_country":
                 if draft.is_reported(self._options.roles.country):
                     return None  # the cell of the country is the one that is wrong
                 message = self._without_country(message)
@@ -615,14 +617,13 @@ class RequestMaker:
         found = joined_number(text, calling_code=code, area_code=area, country=draft.country)
         return found.e164, found.country_code, found.warnings
 
-    def _without_country(self, message: str) -> str:
+    def _without_country(self, message: Message) -> Message:
         """What to do about a number that does not say its country: a column may say it."""
         if self._options.template is None:
             return message
         if (column := self._options.roles.country) is None:
-            return message.replace(Remedy.NAME_COUNTRY, Remedy.NAME_COUNTRIES)
-        first = message.partition(":")[0]
-        return f"{first}, nor does {column}: correct that cell, or write the number with + and digits alone"
+            return tell("no_country", remedy=Remedy.NAME_COUNTRIES, **message.values)
+        return tell("country_cell_empty", column=column, **message.values)
 
     def _zone_of(self, draft: Draft, numbers: Sequence[str | None]) -> PersonZone:
         """The zone in which a person with these numbers hears times: of the row, its state, the numbers, the options.
@@ -645,7 +646,7 @@ class RequestMaker:
         try:
             return read_country(str(text))
         except InvalidInputError as error:
-            draft.error(str(error), column=column)
+            draft.error(message_of(error), column=column)
             return None
 
     def _region(self, draft: Draft, number: str | None) -> Region | None:
@@ -656,7 +657,7 @@ class RequestMaker:
             return None if is_missing(cell) or not str(cell).strip() else region_in(str(cell), number)
         except InvalidInputError as error:
             if not draft.is_reported(column):
-                draft.error(str(error), column=column)
+                draft.error(message_of(error), column=column)
             return None
 
     def _source(self, draft: Draft, numbers: Sequence[str]) -> str | None:
@@ -671,7 +672,7 @@ class RequestMaker:
         try:
             sources = read_sources(text, self._options.country)
         except InvalidInputError as error:
-            draft.error(str(error), column="source", code=-1009)
+            draft.error(message_of(error), column="source", code=-1009)
             return None
         if sources.only is not None:
             return sources.only
@@ -679,7 +680,7 @@ class RequestMaker:
         try:
             found = [sources.to(number) for number in numbers]
         except PhoneNumberError as error:
-            draft.no_source = str(error)
+            draft.no_source = message_of(error)
             if own is not None:
                 draft.error(draft.no_source, column="source", code=-1009)
             return None
@@ -759,8 +760,13 @@ class RequestMaker:
         for name, day in days.items():
             if any(day in text for text in texts):
                 asks = self._options.date_order is None and name is not None
-                message = spoken_date(day, where="this row as it is, and such dates in later ones")
-                self._warn_once(draft, "date", name, f"{message}, and {Remedy.NAME_DATE_ORDER}" if asks else message)
+                message = Message(spoken_date(day, where="this row as it is, and such dates in later ones"))
+                self._warn_once(
+                    draft,
+                    "date",
+                    name,
+                    message.plus(f", and {Remedy.NAME_DATE_ORDER}", Remedy.NAME_DATE_ORDER) if asks else message,
+                )
 
     def _doubt_dates(
         self,
@@ -815,7 +821,7 @@ class RequestMaker:
         if not moved and not (":" in said and DATE_LIKE.search(said)):
             return
         told = {moment: spoken_instant(moment) for moment in filter(None, map(own_zone, texts))}
-        told |= {each: f"{each!r} {why}" for each, why in moved.items()}
+        told |= moved
         for moment, message in told.items():
             name = next((name for name, value in draft.variables.items() if moment in str(value)), None)
             self._warn_once(draft, "time", name, message)
@@ -838,7 +844,7 @@ class RequestMaker:
         try:
             return checked_data(data)
         except InvalidInputError as error:
-            draft.error(str(error), column=None)
+            draft.error(message_of(error), column=None)
             return None
 
     def _priority(self, draft: Draft) -> int:
@@ -860,8 +866,8 @@ class RequestMaker:
         for place, found in enumerate(draft.findings):
             value = draft.variables.get(found.column or "")
             if found.is_error and self._options.date_order is None and begins_with_ordered_date(str(value or "")):
-                message = f"{found.message}; or {Remedy.NAME_DATE_ORDER}"
-                draft.findings[place] = replace(found, message=message)
+                offer = found.told.plus(f"; or {Remedy.NAME_DATE_ORDER}", Remedy.NAME_DATE_ORDER)
+                draft.findings[place] = replace(found, message=offer)
 
 
 def _is_first(warning: tuple[str, str | None], given: set[tuple[str, str | None]]) -> bool:

@@ -334,5 +334,5 @@ def _not_filled_in(menu: Menu, text: Text) -> Text:
         raise InvalidInputError(
             f"the prompt or voice of menu {menu.name} is a function, which a file cannot use: enqueue "
             f"these calls from Python (menu.call), or {Remedy.GIVE_TEMPLATE}"
-        )
+        ).needing(Remedy.GIVE_TEMPLATE)
     return lambda caller: text if isinstance(text, str) else in_language(text, caller.language)

@@ -21,7 +21,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.finding import Finding, message_of, tell
 from voiceflow_worker.ivr.meanings import meaning_of
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
@@ -169,7 +169,7 @@ class Draft:
             try:
                 value = _exact(given)
             except UnspeakableError as error:
-                self.error(str(error), column=column.written)
+                self.error(message_of(error), column=column.written)
                 return
         if key and not is_plain and isinstance(value, str) and (problem := error_in(value)) is not None:
             self.error(problem, column=key)  # it does not count as missing
@@ -406,12 +406,7 @@ class LeftOut:
         """What is told when all rows are read: people who are called by another row, and what has left out nobody."""
         if both := self._called.also_in(self._silent):
             row, other = min(both)
-            message = (
-                f"{count_of(len(both), 'number')} would be called although another row with the number is left out, "
-                f"such as that of row {row}, which row {other} leaves out. If they are the same people, "
-                f"{Remedy.LEAVE_OUT_ROWS}"
-            )
-            yield row, message
+            yield row, tell("left_out_and_called", numbers=count_of(len(both), "number"), row=row, other=other)
         for wanted in self._unheld:
             why = f"no cell of {wanted.column} holds {wanted.value!r}"
             yield None, f"only {wanted} calls nobody: {why}; compare it with the list"

@@ -22,6 +22,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import message_of
 from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import quoted
@@ -122,7 +123,7 @@ def table_row(
             cells.append(text)
         except ValueError as error:
             cells.append(str(value))
-            problems.append((name or None, str(error)))
+            problems.append((name or None, message_of(error)))
     return RawRow(number, "", tuple(cells), problems=tuple(problems))
 
 
@@ -219,7 +220,7 @@ class GivenRows(RowSource):
                     is_clock = isinstance(value, datetime) and row_name(str(name)) in self.clocks
                     data[str(name)] = _with_midnight(str(text)) if is_clock and text is not None else text
                 except ValueError as error:
-                    problems.append((str(name), str(error)))
+                    problems.append((str(name), message_of(error)))
             yield RawRow(number, "", tuple(data.values()), tuple(data), tuple(problems))
 
 

@@ -22,7 +22,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Remedy, message_of, tell
 
 _DELIMITERS = ",;\t|"
 _LONGEST_RECORD = 500
@@ -62,7 +62,7 @@ class CsvRows(RowSource):
         on_bytes: Callable[[int], None] | None = None,
         columns: ColumnReader = CALLS,
         header_row: int | None = None,
-        above: str = Remedy.NAME_HEADER,
+        above: Remedy = Remedy.NAME_HEADER,
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
@@ -76,7 +76,7 @@ class CsvRows(RowSource):
             self.columns: tuple[str, ...] = columns.names(self.header, place=file)
         except CampaignFileError as error:
             if hint := self._title_hint(numbers, above):
-                raise CampaignFileError(f"{error}{hint}", error.findings) from None
+                raise CampaignFileError(message_of(error).plus(hint, hint), error.findings) from None
             raise
 
     def _read_header(self, numbers: str, begins: int) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ class CsvRows(RowSource):
             "write it as sep=; with one character and no quotes, or remove the line"
         )
 
-    def _title_hint(self, numbers: str, remedy: str) -> str:
+    def _title_hint(self, numbers: str, remedy: Remedy) -> str:
         """What to add to an error about a header that is a title, and has the real header below it."""
         filled = sum(bool(cell.strip()) for cell in self.header)
         taken: list[Line] = []
@@ -134,10 +134,10 @@ class CsvRows(RowSource):
             cells = _cells(text, _delimiter_of(text, numbers))
             names = [] if isinstance(cells, str) else [row_name(cell) for cell in cells if cell.strip()]
             if numbers in names or any(map(is_number_column, names)):
-                return f"; line {number} looks like the header: {remedy}"
+                return tell("header_below", remedy=remedy, row=number)
         following = next((text for _, text, _ in taken if text.strip()), "")
         if filled == 1 and any(mark in following for mark in _DELIMITERS):
-            return f"; line {self.header_row} has only one cell, like a title: {remedy}"
+            return tell("title_above", remedy=remedy, line=f"line {self.header_row}")
         return ""
 
     def __iter__(self) -> Iterator[RawRow]:

@@ -10,6 +10,8 @@ from html.entities import html5
 from itertools import islice
 from typing import NamedTuple
 
+from voiceflow_worker.finding import Message, tell
+
 DELIMITERS = ",;\t|"
 _FEWEST_DIGITS = 6
 _DATE = re.compile(r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2}))\b(?![-./]).*")
@@ -254,11 +256,10 @@ _LIKELY = {
     "cp437": "DOS code page 437",
 }
 """The encodings in which UTF-8 is read by mistake, and their names for people; the most likely ones first."""
-_REMEDY = "open the original again as UTF-8 (Excel: Data, From Text/CSV, 65001: Unicode), and save it"
 
 
-def misread(text: str) -> str | None:
-    """The reason why a text seems to be wrongly decoded, as a clause with the likely encoding; None if it does not.
+def misread(text: str) -> Message | None:
+    """What is told of a text that seems to be wrongly decoded, with the likely encoding; None if it does not.
 
     It is for a warning, because the text may be right.
     """
@@ -266,20 +267,17 @@ def misread(text: str) -> str | None:
         meant = _decoded(found[0])
         if meant is not None:
             shown = _shown(text, found.start())
-            return f"has {shown}, probably {shown.replace(found[0], meant)}: export it again, with its letters as text"
+            return tell("misread_codes", value=shown, meant=shown.replace(found[0], meant))
     if text.isascii():
         return None
     if "\ufffd" in text:
-        return (
-            f"has U+FFFD in {_shown(text, text.index(chr(0xFFFD)))}, the sign for a character that a program could not "
-            "read: the original was probably in Windows-1252, and read as UTF-8. Export it again as UTF-8"
-        )
+        return tell("misread_lost", value=_shown(text, text.index("\ufffd")))
     for run in _RUN.finditer(text):
         for encoding, name in _LIKELY.items():
             meant = _meant(run[0], encoding)
             if meant is not None:
                 shown = _shown(text, run.start())
-                return f"has {shown}, probably {shown.replace(run[0], meant)}: UTF-8 that was read as {name}; {_REMEDY}"
+                return tell("misread_as", value=shown, meant=shown.replace(run[0], meant), encoding=name)
     return None
 
 
@@ -293,14 +291,13 @@ _OF_PROGRAM = re.compile(
 """A value as a program writes it for programmers: ["Ana"], b'Ana', Decimal('12.50'), [object Object]."""
 
 
-def as_programs_write(text: str) -> str | None:
-    """The reason why a program seems to have written a text for other programs, as a clause; None if it has not."""
+def as_programs_write(text: str) -> Message | None:
+    """What is told of a text that a program seems to have written for other programs; None if it has not."""
     found = _ESCAPED.search(text) if "\\" in text else None
     if found is not None and _PATH.search(text) is None:
-        said = f"has {found[0]} in {_shown(text, found.start())}, which is spoken as it is written"
-        return f"{said}: export it again with its line breaks and letters, or replace it"
+        return tell("written_escape", written=found[0], value=_shown(text, found.start()))
     if text[-1:] in {"]", "}", ")", ">", "'", '"'} and _OF_PROGRAM.fullmatch(text):
-        return f"holds {text[:_SHOWN]}, as a program writes it, and it is spoken as it stands: export the text in it"
+        return tell("written_for_programs", value=text[:_SHOWN])
     return None
 
 

@@ -41,7 +41,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError, in_ranges
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Remedy, SheetRow
+from voiceflow_worker.finding import Remedy, SheetRow, message_of, tell
 from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import count_of
@@ -56,9 +56,6 @@ What is above both limits is refused: it may be a bomb. Ordinary sheets unpack t
 
 _MOST_NAMED = 12
 """The largest number of ranges of hidden rows that a warning names."""
-
-
-STRUCK = f"the row is struck through in the sheet: {Remedy.LEAVE_OUT_ROWS}, or take the line off to call this person"
 
 
 class ExcelRows(RowSource):
@@ -100,12 +97,13 @@ class ExcelRows(RowSource):
                 )
             self.header: tuple[str, ...] = tuple(map(self._name, first.values))
         self.header_row: int | None = first.number
-        title = (
-            ""
-            if len(first.values) > 1
-            else f"; row {first.number} has only one cell, like a title: {Remedy.NAME_HEADER}"
-        )
-        self.columns: tuple[str, ...] = columns.names(self.header, place=self._place, hint=title)
+        try:
+            self.columns: tuple[str, ...] = columns.names(self.header, place=self._place)
+        except CampaignFileError as error:
+            if len(first.values) > 1:
+                raise
+            title = tell("title_above", remedy=Remedy.NAME_HEADER, line=f"row {first.number}")
+            raise CampaignFileError(message_of(error).plus(title, title), columns=error.columns) from None
         self.numbers: frozenset[str] = frozenset(each for each in self.columns if row_name(each) in columns.numbers)
         if sheet is None:
             self.notes: tuple[str, ...] = _hidden_lists(
@@ -133,7 +131,7 @@ class ExcelRows(RowSource):
                 read = {"numbers": self.numbers, "clocks": self.clocks, "moments": self.moments}
                 row = table_row(number, cells, self.columns, _text, **read)
                 if is_struck or (len(struck) > 1 and not numbers.isdisjoint(struck)):
-                    row = row._replace(problems=((None, STRUCK), *row.problems))
+                    row = row._replace(problems=((None, tell("struck")), *row.problems))
                 yield row
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
@@ -231,9 +229,7 @@ class ExcelRows(RowSource):
             return found[0]
         if len(filled) > 1:
             names = ", ".join(self.sheets)
-            raise CampaignFileError(
-                f"{self._file} has several sheets with rows: {names}; {Remedy.NAME_SHEET}", sheets=self.sheets
-            )
+            raise CampaignFileError(tell("several_sheets", file=str(self._file), sheets=names), sheets=self.sheets)
         if not filled:
             raise CampaignFileError(f"{self._file} is empty: its visible sheets have no rows")
         return filled[0]
@@ -314,10 +310,7 @@ def _hidden_lists(shown: ExcelRows, opened: Callable[..., ExcelRows]) -> tuple[s
     for name in shown.hidden_sheets:
         with suppress(CampaignFileError):
             if _written(opened(sheet=name).header) == _written(shown.header):
-                found.append(
-                    f"the sheet {name} is hidden, so nobody in it is called: show it in the workbook, or for it alone "
-                    f"{Remedy.NAME_SHEET}"
-                )
+                found.append(tell("hidden_sheet", sheet=name))
     return tuple(found)
 
 
@@ -342,9 +335,8 @@ def _hidden(sheet: str, rows: Sequence[int]) -> str:
 
 
 def _red(sheet: str, rows: Sequence[int]) -> str:
-    told = f"{count_of(len(rows), 'row')} of the sheet {sheet} {'is' if len(rows) == 1 else 'are'} red"
-    shown = in_ranges(rows, most=_MOST_NAMED)
-    return f"{told}, and called like the others: {shown}. If that says not to call, {Remedy.LEAVE_OUT_ROWS}"
+    are, shown = "is" if len(rows) == 1 else "are", in_ranges(rows, most=_MOST_NAMED)
+    return tell("red", rows=count_of(len(rows), "row"), sheet=sheet, are=are, shown=shown)
 
 
 def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> str:
@@ -354,8 +346,7 @@ def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> str:
 
 
 def _struck_if(sheet: str, ranges: Sequence[str]) -> str:
-    told = f"a conditional format of the sheet {sheet} strikes cells through ({', '.join(ranges[:_MOST_NAMED])})"
-    return f"{told}, and such rows are called like the others: {Remedy.LEAVE_OUT} that it asks for"
+    return tell("struck_if", sheet=sheet, cells=", ".join(ranges[:_MOST_NAMED]))
 
 
 def _text(value: object) -> str:

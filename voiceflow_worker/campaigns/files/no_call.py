@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from enum import StrEnum
 from functools import cache, lru_cache
 from importlib import resources
 from typing import NamedTuple
 
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
 from voiceflow_worker.model.flows.values import is_missing
-
-
-class Told(StrEnum):
-    """By what a cell says that its person is not to be called."""
-
-    MUST_NOT = "says by its name whom not to call, but {rows} in which it is neither empty nor a no would be called"
-    MAY = "says by its name who may be called, but {rows} in which it is a no would be called"
-    REMARK = "says in {rows} not to call somebody who would be called"
 
 
 class _Words(NamedTuple):
@@ -75,47 +66,47 @@ LONGEST_REMARK = 200
 """The characters of a remark, or of the name of a column, that are looked at."""
 
 
-def told_not_to_call(name: str, cell: object) -> Told | None:
+def told_not_to_call(name: str, cell: object) -> str | None:
     """By what a cell of a column says that its person is not to be called, if it does."""
     sense = sense_of(name)
     if sense is None or cell is None or cell == "":
         return None
     text = str(cell)
     words = text.casefold()
-    if sense is Told.REMARK:
+    if sense == "remark":
         return sense if _words().in_remark.search(words, 0, LONGEST_REMARK) else None
     meant = meaning_of(cell)
-    if sense is Told.MAY and meant == 0:
+    if sense == "may" and meant == 0:
         return sense
     if not meant or is_missing(cell) or stands_for_nothing(text):
         return None
     is_told = _words().must_not.search(_in_words(text)) is not None
     is_no = meaning_of(words.split()[0].strip(",;:-")) is False
-    if sense is Told.MAY:
+    if sense == "may":
         return sense if is_told or is_no or _words().refused.match(words) else None
     if _CLEARED.fullmatch(words.strip(" .!")) or _NOT_LISTED.match(words):
         return None
     return None if (is_no or _NEGATED.match(words)) and not _words().phone.search(words) else sense
 
 
-def told_beside(name: object) -> Told | None:
+def told_beside(name: object) -> str | None:
     """Whether the name of a person has a remark that says not to call."""
-    return Told.REMARK if _words().in_name.search(str(name).casefold(), 0, LONGEST_REMARK) else None
+    return "remark" if _words().in_name.search(str(name).casefold(), 0, LONGEST_REMARK) else None
 
 
 @lru_cache(maxsize=1024)
-def sense_of(name: str) -> Told | None:
+def sense_of(name: str) -> str | None:
     """What a column is by its name, such as `Do Not Call`, `Deceased`, `May we call?` or `Remarks`; None for others."""
     words, lists = _in_words(name), _words()
     if lists.other_way.search(words) and not lists.phone.search(words):
         return None
     if lists.must_not.search(words):
-        return None if _CHECKED.search(words) or lists.other_matter.search(words) else Told.MUST_NOT
+        return None if _CHECKED.search(words) or lists.other_matter.search(words) else "must_not"
     if lists.consent_alone.fullmatch(words.strip()) or (
         lists.may.search(words) and not lists.other_subject.search(words)
     ):
-        return Told.MAY
-    return Told.REMARK if lists.remark.search(words) else None
+        return "may"
+    return "remark" if lists.remark.search(words) else None
 
 
 def _in_words(name: str) -> str:

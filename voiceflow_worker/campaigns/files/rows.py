@@ -24,7 +24,7 @@ import orjson
 from voiceflow_worker.campaigns.files.damage import error_in, number_in_name
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.text.wording import count_of, did_you_mean, folded, quoted
 
@@ -297,10 +297,10 @@ class ColumnReader:
         """The keys of the columns of telephone numbers."""
         return frozenset({DESTINATION, "source", *map(row_name, self.roles.named_numbers)})
 
-    def names(self, header: Sequence[str], *, place: object, hint: str = "") -> tuple[str, ...]:
+    def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
         """The canonical names of the columns of a header.
 
-        Raises CampaignFileError for a header that cannot be used. It names its `place`, and ends with `hint`.
+        Raises CampaignFileError for a header that cannot be used. It names its `place`.
         """
         own, *further = self.roles.named_numbers
         wanted = row_name(own) if self.roles.numbers else None
@@ -313,25 +313,26 @@ class ColumnReader:
         if DESTINATION not in present or (wanted is not None and wanted not in map(row_name, header)):
             refuse_numbers_in(header, place=place)
             if wanted is not None:
-                raise lacks_column(own, header, place=place, hint=hint)
-            rename = f"rename {near!r} to destination" if (near := near_destination(present)) else None
-            remedy = f"{rename or 'rename the column of phone numbers to destination'}, or {Remedy.NAME_COLUMN}"
-            message = f"{place} has no column destination; {remedy}; columns found: {shown}{hint}"
-            raise CampaignFileError(message, columns=present)
+                raise lacks_column(own, header, place=place)
+            near = near_destination(present)
+            rename = f"rename {near!r} to destination" if near else "rename the column of phone numbers to destination"
+            raise CampaignFileError(
+                tell("no_destination", file=str(place), rename=rename, columns=shown), columns=present
+            )
         if wrong := next(filter(None, map(error_in, present)), None):
             raise CampaignFileError(f"{place}: the header {wrong}")
         refuse_numbers_in(present, place=place)
         seen = Counter(folded(name) for name in present if row_name(name) not in ignored)
         twice = [name for name, count in seen.items() if count > 1]
         if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
-            raise CampaignFileError(f"{place} has a column destination beside {own!r}; rename one{hint}")
+            raise CampaignFileError(f"{place} has a column destination beside {own!r}; rename one")
         if lacking := next((name for name in further if row_name(name) not in map(row_name, header)), None):
-            raise lacks_column(lacking, header, place=place, hint=hint)
+            raise lacks_column(lacking, header, place=place)
         if twice:
             written = {folded(name): own.strip() for name, own in zip(reversed(names), reversed(header), strict=True)}
             raise CampaignFileError(
                 f"{place} has two columns of the same name: {', '.join(map(written.__getitem__, twice))}; rename or "
-                f"remove one; columns found: {shown}{hint}"
+                f"remove one; columns found: {shown}"
             )
         return names
 
@@ -339,13 +340,11 @@ class ColumnReader:
 CALLS = ColumnReader()
 
 
-def lacks_column(name: str, header: Iterable[str], *, place: object, hint: str = "") -> CampaignFileError:
+def lacks_column(name: str, header: Iterable[str], *, place: object) -> CampaignFileError:
     """The error for a table that has no column of this name."""
     found = [each.strip() for each in header if each.strip()]
     meant = did_you_mean(name, found) or ";"
-    return CampaignFileError(
-        f"{place} has no column {name!r}{meant} columns found: {', '.join(found) or 'nothing'}{hint}"
-    )
+    return CampaignFileError(f"{place} has no column {name!r}{meant} columns found: {', '.join(found) or 'nothing'}")
 
 
 _ONE_NUMBER = re.compile(r"[+(\d][\d ().\-]{5,}\d")

@@ -140,7 +140,9 @@ def redial_policy(on: str | Iterable[str], *, limit: int, after: RedialWait, spa
     """
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
-        raise InvalidInputError(f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}")
+        raise InvalidInputError(
+            f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}"
+        ).needing(Remedy.NAME_OUTCOMES)
     if spare and isinstance(after, Mapping):
         after = {status: wait for status, wait in after.items() if status in statuses}
     return RedialPolicy(on=statuses, limit=limit, after=after)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, Self, TypeVar, cast
 
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Remedy, tell
 from voiceflow_worker.model.numbers.phone import (
     INVALID_NUMBER,
     MANY_NUMBERS,
@@ -450,7 +450,7 @@ def _readings(shape: _Shape, home: Country | str | None, text: str) -> Iterator[
     digits = shape.digits
     rests = behind_any_exit(digits)
     if (rests and 1 in shape.gaps) or not (rests or home):  # 0 0151 …: the first 0 may be for an outside line
-        raise PhoneNumberError(f"{_shown(text)} does not say its country: {Remedy.NAME_COUNTRY}; or {_WRITE}")
+        raise PhoneNumberError(tell("no_country", number=_shown(text), remedy=Remedy.NAME_COUNTRY))
     for start in [len(digits) - len(rest) for rest in rests] or [0]:
         yield from _foreign(shape, start, dialled=None)
 

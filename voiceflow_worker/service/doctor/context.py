@@ -25,7 +25,7 @@ from voiceflow_worker.errors import (
     VoiceflowError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
+from voiceflow_worker.finding import Diagnosis, Level, Message, failure, ok, warning
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.settings import Settings
@@ -60,7 +60,7 @@ async def carried_out(
         remedy = f"correct `{error.cause}` first"
         found = Diagnosis(Level.WARNING, f"skipped: {error}", remedy, waits_for=error.cause)
     except RequestFailedError as error:
-        found = failure(error.message, remedy=error.remedy or "try again later")
+        found = failure(error.message, remedy=Message(error.remedy or "try again later", error))
     except VoiceflowError as error:
         found = failure(str(error), remedy="see the message")
     except Exception as error:  # noqa: BLE001 - a traceback here would end the other checks too
