@@ -134,7 +134,7 @@ class CallQueue:
         return (await self.enqueue_many([request], connection=connection))[0].job
 
     async def enqueue_many(self, requests: Iterable[CallRequest], *, connection: object = None) -> Sequence[Enqueued]:
-        """Enqueue many calls in one write: all or none. Raises as `enqueue` does; each finding names its call."""
+        """Enqueue many calls in one write: all or none. Raises as `enqueue` does; each finding names its request."""
         if connection is None:
             return await self.admitter.admit_all(list(requests))
         if not hasattr(self.store, "joined"):

@@ -75,7 +75,7 @@ async def test_it_is_refused_alone_and_among_others(queue: CallQueue, what: str)
     with pytest.raises(CallFlowError, match=sentence):
         await queue.enqueue(flow(), **given)
     good = CallRequest(flow=flow(number(1)), priority=PRIORITIES[-1])
-    with pytest.raises(CallFlowError, match=f"call 1: .*{sentence}"):
+    with pytest.raises(CallFlowError, match=rf"requests\[1\]: .*{sentence}"):
         await queue.enqueue_many([good, CallRequest(flow=flow(number(2)), **given)])
     assert await queue.find() == []
 
@@ -86,7 +86,7 @@ async def test_the_errors_of_several_calls_are_reported_in_their_order(queue: Ca
     with pytest.raises(CallFlowError) as caught:
         await queue.enqueue_many([late, blank, good, blank, late])
     assert [found.message.partition(":")[0] for found in caught.value.findings] == [
-        f"call {place}" for place in (0, 1, 3, 4)
+        f"requests[{place}]" for place in (0, 1, 3, 4)
     ]
     assert await queue.find() == []
 
@@ -175,7 +175,7 @@ async def test_a_call_with_it_is_refused_and_the_sentence_names_the_field_and_th
     with pytest.raises(CallFlowError, match=f"{field} {said}"):
         await queue.enqueue(flow(), **given)
     good = CallRequest(flow=flow(number(1)))
-    with pytest.raises(CallFlowError, match=f"call 1: {field} {said}"):
+    with pytest.raises(CallFlowError, match=rf"requests\[1\]: {field} {said}"):
         await queue.enqueue_many([good, CallRequest(flow=flow(number(2)), **given)])
     assert await queue.find() == []
 

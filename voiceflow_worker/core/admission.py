@@ -588,5 +588,5 @@ def _joined(errors: Mapping[int, InvalidInputError], count: int) -> InvalidInput
     findings: list[Finding] = []
     for index, error in sorted(errors.items()):
         found = error.findings if isinstance(error, CallFlowError) else [Finding(message=str(error))]
-        findings += [replace(each, message=f"call {index}: {each.message}") for each in found]
+        findings += [replace(each, message=f"requests[{index}]: {each.message}") for each in found]
     return CallFlowError(findings)
