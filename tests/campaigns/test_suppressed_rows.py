@@ -279,6 +279,10 @@ class TestFilesOfNumbers:
     def test_other_columns_are_no_numbers(self, tmp_path: Path, header: str) -> None:
         assert list(read_number_file(file_of(tmp_path, f"{header}\n+6587654321,81234567\n")).numbers) == ["+6587654321"]
 
+    def test_a_number_with_two_readings_is_protected_in_both(self, tmp_path: Path) -> None:
+        found = read_number_file(file_of(tmp_path, "phone\n0 0151 23456789\n"), country="DE")
+        assert (set(found.numbers), len(found.warnings)) == ({"+15123456789", "+4915123456789"}, 2)
+
     def test_every_line_without_a_number_is_reported(self, tmp_path: Path) -> None:
         found = read_number_file(file_of(tmp_path, "phone,name\n+6587654321,Ana\nnone,Ben\n,Cleo\n+6587654322\n"))
         assert [(each.row, each.code) for each in found.findings] == [(3, -1017), (4, -1017)]

@@ -428,7 +428,7 @@ async def test_what_is_wrong_with_questions_is_told_and_nothing_typed_is_lost(me
         for typed, said in (
             ({"menu.questions.0.keys.1.key": "1"}, "the key 1 is there twice; keep one of them"),
             ({"menu.questions.0.keys.1.key": "10"}, "key 10: is not one key of a phone"),
-            ({"menu.questions.0.keys.1.key": ""}, "a row has no key; give it one, or empty it"),
+            ({"menu.questions.0.keys.1.key": ""}, "an answer has no key; give it one, or empty its row"),
             ({"menu.questions.0.keys.1.key": "2", "menu.goodbye.fr": ""}, "goodbye: there is no text for fr"),
             ({"menu": "desk"}, "Ask questions, or name a menu that another receiver answers with, not both"),
         ):
