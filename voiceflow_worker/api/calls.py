@@ -20,7 +20,7 @@ from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.numbers.phone import with_plus
-from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.reading import read_whole_number
 from voiceflow_worker.reporting.status import calls_as_json
 from voiceflow_worker.service.named_call import NamedCall
 
@@ -179,7 +179,7 @@ async def find(asked: Asked, query: Find) -> Answer:
     found = await queue.find(
         states=None if query.state is None else STATES[query.state],
         batch_id=query.batch,
-        destination=None if number is None else read_number(with_plus(number.strip())).e164,  # + is a space in a query
+        destination=None if number is None else read_whole_number(with_plus(number.strip())),  # + is a space in a query
         after=query.after,
         limit=query.limit,
     )

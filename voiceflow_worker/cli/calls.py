@@ -37,7 +37,7 @@ from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import read_outcomes
 from voiceflow_worker.model.numbers.phone import with_plus
-from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.reading import read_whole_number
 from voiceflow_worker.model.text.printable import printable_line
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ async def list_calls(
     """
     from voiceflow_worker.reporting.status import calls_as_json
 
-    number = None if destination is None else read_number(with_plus(destination)).e164
+    number = None if destination is None else read_whole_number(with_plus(destination))
     output = common.output()
     shown: list[Job] = []
     found = 0

@@ -22,7 +22,7 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.phone import spellings
-from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.reading import read_whole_number
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SESSION_STATUSES, api_code, session_error
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -165,7 +165,7 @@ def number_to_call(text: str, *, place: str) -> str:
     `place` is the option or argument of the number, for the message.
     """
     try:
-        return read_number(text).e164
+        return read_whole_number(text)
     except PhoneNumberError as error:
         raise InvalidInputError(
             f"{place} {error}: write the number with a plus and its country code, such as +6581234567"

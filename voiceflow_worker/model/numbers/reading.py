@@ -683,6 +683,14 @@ class Sources:
 
 
 @lru_cache(maxsize=256)
+def read_whole_number(text: str) -> str:
+    """The E.164 form of a number, where nothing can say its country but the number itself. Raises PhoneNumberError."""
+    try:
+        return read_number(text).e164
+    except PhoneNumberError as error:
+        raise PhoneNumberError(str(error).replace(f"{Remedy.NAME_COUNTRY}; or ", ""), code=error.code) from None
+
+
 def read_sources(text: str, country: str | None = None) -> Sources:
     """The numbers to call from in a text: `+6531234567` for everybody, or `SG=+6531234567,MY=+60312345678,*=+1…`.
 
