@@ -265,6 +265,16 @@ async def test_each_receiver_knows_the_menu_of_a_call_whatever_becomes_of_its_fi
     assert len({job.menu for job in await CallQueue(stores[0]).find()}) == 2, "a menu that was edited is another one"
 
 
+async def test_texts_may_be_given_by_the_names_of_languages(store: Store) -> None:
+    named = (
+        TOML.replace('"de", "fr"', '"German", "French"').replace("{ de =", "{ German =").replace(", fr =", ", French =")
+    )
+    jobs = await sent(store, menu=tomllib.loads(named)["menu"])
+    receiver = Receiver.of(store)
+    for number, said in ((ANA, "Gern. Vormittags 1"), (BEN, "Volontiers. Le matin 1"), (CLEO, "Gern. Vormittags 1")):
+        assert (await Line.of(jobs[number]).press(receiver, "2")).text.startswith(said)
+
+
 @pytest.mark.parametrize(
     ("note", "said"),
     [

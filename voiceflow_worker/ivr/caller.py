@@ -267,7 +267,7 @@ def in_language(texts: Mapping[str, T], language: str | None) -> T:
     known = {name.casefold(): text for name, text in texts.items()}
     wanted = (language or "").strip().casefold().replace("_", "-")
     found = known.get(wanted, known.get(wanted.partition("-")[0]))
-    if found is None and not (len(wanted) < 3 and wanted.isascii()):
+    if found is None:
         found = known.get(_language_called(wanted, frozenset(known)) or "")
     if found is None:
         raise InvalidInputError(
@@ -279,8 +279,11 @@ def in_language(texts: Mapping[str, T], language: str | None) -> T:
 
 @lru_cache(maxsize=1000)
 def _language_called(name: str, known: frozenset[str]) -> str | None:
-    """That of the known languages which has this name."""
-    return next((code for code in languages_called(name) if code in known), None)
+    """That of the known languages, of which some may be names, which has this name or code."""
+    is_code = len(name) < 3 and name.isascii()
+    codes = (*(() if is_code else languages_called(name)), name, name.partition("-")[0])
+    named = {code: each for each in known for code in (*languages_called(each), each)}
+    return next((named[code] for code in codes if code in named), None)
 
 
 def tidy(text: str) -> str:
