@@ -20,7 +20,7 @@ TIMED = "import time; start = time.process_time(); import voiceflow_worker; prin
 
 
 def python(code: str) -> str:
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return run.stdout
 
 
