@@ -158,7 +158,7 @@ def fields_in(*options: object | None) -> dict[str, Any]:
 
 def as_one(value: Any) -> Any:
     """The value of an option; the texts of one that was repeated are one text, with commas between them."""
-    return ",".join(value) if isinstance(value, list) else value
+    return ",".join(cast("list[str]", value)) if isinstance(value, list) else value
 
 
 def _listed(columns: object) -> Sequence[object]:
