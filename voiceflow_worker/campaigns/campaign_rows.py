@@ -226,7 +226,7 @@ class CampaignRows:
 
     def _on_holidays(self) -> Iterator[Finding]:
         """A warning about calls to countries for which the options have no calendar of holidays."""
-        found = self._maker.on_holidays
+        found = self._maker.times.on_holidays
         if not found:
             return
         countries = ", ".join(f"{country} {count:,}" for country, count in found.most_common(_MOST_COUNTRIES))
@@ -240,7 +240,7 @@ class CampaignRows:
 
     def _in_parts(self) -> Iterator[Finding]:
         """Warnings about holidays that are not known, or a guess, or of parts of a country alone."""
-        for calendar, (first, last) in self._maker.calendars.items():
+        for calendar, (first, last) in self._maker.times.calendars.items():
             span = (first - timedelta(days=1)).date(), (last + _LOOKED_AHEAD).date()
             years = range(span[0].year, span[1].year + 1)
             if unknown := unknown_holidays([calendar], years=years):

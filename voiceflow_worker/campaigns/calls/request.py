@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
-from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.bodies import Bodies, CallBody
 from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.calls.times import Times
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, Draft, complete, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
@@ -23,268 +20,37 @@ from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of, tell
 from voiceflow_worker.ivr.speech_filters import ZONE, at_the_person
-from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import EncodedBody, copy_of
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, destinations, read_valid_until
+from voiceflow_worker.model.flows.rules import destinations
 from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
 from voiceflow_worker.model.numbers.parts import CodeError, joined_number
-from voiceflow_worker.model.numbers.phone import usual_form, with_plus
+from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
 from voiceflow_worker.model.numbers.regions import Region, region_in
-from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.names_of_the_world import at_odds
-from voiceflow_worker.model.text.wording import did_you_mean, in_words, name_among
+from voiceflow_worker.model.text.wording import did_you_mean, name_among
 from voiceflow_worker.model.times import (
     DATE_LIKE,
-    DoubtfulYear,
     PersonZone,
     begins_with_ordered_date,
     doubtful_date,
     doubtful_year,
     one_of_zones,
     own_zone,
-    read_time,
-    read_zone,
     spoken_date,
     spoken_instant,
     zone_named,
 )
-from voiceflow_worker.model.window import CallWindow
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
 
-@dataclass(slots=True)
-class Schedule:
-    """The times of one row. Its findings have a column, but no row number yet.
-
-    If `over` has a column and why, the time of the row is over, and nobody is called.
-    """
-
-    time_zone: str | None = None
-    not_before: datetime | None = None
-    valid_until: datetime | None = None
-    over: tuple[str, str] | None = None
-    findings: list[Finding] = field(default_factory=list[Finding])
-
-
-def read_schedule(
-    reserved: Mapping[str, str],
-    cells: Mapping[str, object],
-    body: Mapping[str, object],
-    options: CampaignOptions,
-    *,
-    now: datetime,
-    checks: bool,
-) -> Schedule:
-    """The times of a row with these `reserved` values and all its `cells`.
-
-    The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` give a
-    validity to a row without one, and shorten a longer one. They replace a `validUntil` of the body that has passed, as
-    in the examples that 8x8 prints (with a warning); one that comes from a column never. The column `not_before`
-    overrides the option. The column `time_zone` is the zone of the person; the option is that of local times, in rows
-    without the column.
-    """
-    schedule = Schedule()
-    zone = _zone(reserved, options.time_zone, schedule)
-    starts, ends = options.not_before, options.valid_until
-    last: datetime | None = None
-    if (text := reserved.get("not_before")) is not None:
-        schedule.not_before = _time(text, "not_before", zone, schedule)
-    elif isinstance(starts, ColumnTime):
-        moment, schedule.not_before = _counted(starts, "not_before", cells, zone, schedule)
-        last = moment if starts.is_before else None  # what people are reminded of is over then
-    else:
-        schedule.not_before = starts
-    if isinstance(ends, ColumnTime):
-        last = ends = _counted(ends, "valid_until", cells, zone, schedule)[1]
-    given = min(filter(None, (last, ends)), default=None)
-    column: str | None = "valid_until"
-    if (text := reserved.get("valid_until")) is not None:
-        own = _time(text, "valid_until", zone, schedule)
-    else:
-        own = read_valid_until(body.get("validUntil"))  # a malformed time is reported with the body
-        column = None
-        if own is None and options.valid_for is None and given is None:
-            return schedule
-    path = "$.validUntil" if column is None else None
-    found = partial(Finding, column=column, path=path, code=VALIDITY_EXPIRED)
-    problem = time_problem("the validity's end", own)
-    if problem is not None:
-        schedule.findings.append(found(message=problem))
-    elif (over := _why_over(schedule, options, own=own, last=last, now=now)) is not None:
-        schedule.over = over
-    else:
-        schedule.findings += _settle_validity(
-            schedule, own, given, found, options, reserved=reserved, now=now, checks=checks
-        )
-    return schedule
-
-
-def _counted(
-    given: ColumnTime, name: str, cells: Mapping[str, object], zone: ZoneInfo | None, schedule: Schedule
-) -> tuple[datetime | None, datetime | None]:
-    """The time in the column of a row, and the one that is counted from it; a finding if they are not certain."""
-    column = row_name(given.column)
-    if column not in cells or any(found.column in {"time_zone", given.column} for found in schedule.findings):
-        return None, None  # each cell has one finding
-    cell = cells[column]
-    try:
-        if is_missing(cell):
-            raise ValueError(f"is empty, and {name} ({given}) counts from it: give the time, or leave the row out")
-        found, doubtful = given.of(str(cell), zone), doubtful_year(str(cell))
-        problem = time_problem(name, found[1]) if doubtful is None else doubtful.why
-        if problem is None:
-            return found
-        schedule.findings.append(Finding(column=given.column, message=problem))
-    except ValueError as error:
-        schedule.findings.append(Finding(column=given.column, message=message_of(error)))
-    return None, None
-
-
-def _why_over(
-    schedule: Schedule, options: CampaignOptions, *, own: datetime | None, last: datetime | None, now: datetime
-) -> tuple[str, str] | None:
-    """The column and the reason, if the time of a call that is counted from a column is over."""
-    counted = next((each for each in (options.valid_until, options.not_before) if isinstance(each, ColumnTime)), None)
-    begin, end = schedule.not_before, min(filter(None, (own, last)), default=None)
-    if counted is None or any(found.is_error for found in schedule.findings):
-        return None
-    if last is not None and last <= now:
-        return counted.column, f"is over: the call could ring until {in_words(last)}, and this is past"
-    if begin is not None and end is not None and begin >= end:
-        return counted.column, f"leaves no time for the call: not before {in_words(begin)}, and until {in_words(end)}"
-    return None
-
-
-def fit_window(
-    schedule: Schedule, windows: CountryWindows, *, numbers: Sequence[str], region: Region | None, now: datetime
-) -> CallWindow | None:
-    """The window of a person with these numbers. Adds a finding if it does not open while the row is valid.
-
-    The schedule gets the time zone of the row, else of its state, else of the telephone numbers. A schedule with errors
-    is not changed, nor is one whose validity has passed; there is no window then.
-    """
-    has_passed = schedule.over is not None or (schedule.valid_until is not None and schedule.valid_until <= now)
-    if not numbers or has_passed or any(found.is_error for found in schedule.findings):
-        return None
-    try:
-        window = windows.to(numbers, region and region.code)
-    except InvalidInputError as error:
-        schedule.findings.append(Finding(column=DESTINATION, message=message_of(error)))
-        return None
-    if region is not None and schedule.time_zone is None:
-        schedule.time_zone = one_of_zones(region.zones, at=max(now, schedule.not_before or now))
-        if schedule.time_zone is None and window.time_zone is None:
-            why = f"{region.code} has several clocks ({', '.join(region.zones)})"
-            schedule.findings.append(Finding(column="time_zone", message=tell("no_window_zone", why=why)))
-            return None
-    opening = first_opening(
-        window,
-        numbers=numbers,
-        time_zone=schedule.time_zone,
-        at=max(now, schedule.not_before or now),
-        valid_until=schedule.valid_until,
-    )
-    if opening.problem is not None:
-        schedule.findings.append(opening.problem)
-    schedule.time_zone = opening.time_zone
-    return window
-
-
-def _zone(reserved: Mapping[str, str], default: str | None, schedule: Schedule) -> ZoneInfo | None:
-    """The zone of the row's local times. The schedule gets the one in the row's own column."""
-    name = reserved.get("time_zone")
-    if name is None:
-        return None if default is None else read_zone(default)
-    try:
-        zone = read_zone(name)
-    except ValueError as error:
-        schedule.findings.append(Finding(column="time_zone", message=message_of(error)))
-        return None
-    schedule.time_zone = zone.key
-    return zone
-
-
-def _time(text: str, column: str, zone: ZoneInfo | None, schedule: Schedule) -> datetime | None:
-    try:
-        moment = read_time(text, zone=zone)
-        problem = time_problem(column, moment) if column == "not_before" else None
-        if problem is None and (doubtful := doubtful_year(text)) is not None:
-            problem = doubtful.why
-        if problem is None:
-            return moment
-        schedule.findings.append(Finding(column=column, message=problem))
-    except ValueError as error:
-        message = message_of(error)
-        if zone is None and any(found.column == "time_zone" for found in schedule.findings):
-            # The unknown zone was reported already. With any zone, the rest of the time is checked.
-            try:
-                read_time(text, zone=ZoneInfo("UTC"))
-            except ValueError as own:
-                message = message_of(own)
-            else:
-                return None
-        schedule.findings.append(Finding(column=column, message=message))
-    return None
-
-
-def _settle_validity(
-    schedule: Schedule,
-    own: datetime | None,
-    offered: datetime | None,
-    found: Callable[..., Finding],
-    options: CampaignOptions,
-    *,
-    reserved: Mapping[str, str],
-    now: datetime,
-    checks: bool,
-) -> Iterator[Finding]:
-    if options.valid_for is not None:
-        counted = max(now, schedule.not_before or now) + options.valid_for
-        offered = counted if offered is None else min(counted, offered)
-    has_passed = own is not None and own <= now
-    is_of_row = has_passed and ("valid_until" in reserved or _fills_in_validity(options))
-    if offered is not None and not is_of_row:
-        schedule.valid_until = offered if own is None or has_passed else min(own, offered)
-        if has_passed:
-            option = "valid_until" if options.valid_for is None else "valid_for"
-            replaced = (
-                f"the validity of this row has passed, and the campaign's {option} replaces it: this phone may ring; "
-                "if it should not, leave the row out"
-            )
-            yield found(severity=Severity.WARNING, message=replaced)
-    else:
-        schedule.valid_until = own
-        if own is not None and has_passed:
-            severity = Severity.WARNING if checks else Severity.ERROR
-            kind = "expired_in_row" if is_of_row else "expired"
-            yield found(severity=severity, message=tell(kind, ended=in_words(own)))
-            return
-    begin, end = schedule.not_before, schedule.valid_until
-    if begin and end and begin >= end:
-        yield found(
-            message=f"the validity ends at {in_words(end)}, but the call may not be sent before {in_words(begin)}; "
-            "give a later valid_until or an earlier not_before"
-        )
-
-
-def _fills_in_validity(options: CampaignOptions) -> bool:
-    """Whether the validity of a body comes from a column, by a name in the template."""
-    template = options.template
-    both = () if template is None else (template, *template.languages.values())
-    return any(text.path == "$.validUntil" for each in both for text in each.texts)
-
-
-_TIMES = frozenset({"time_zone", "not_before", "valid_until"})
-_ANY_TIME = Schedule()
 _WHOLE = re.compile(r"\d+\.0+")  # as a data frame writes whole numbers in a column with gaps
 _NO_DATES = frozenset({DESTINATION, "source"})
 _OWN = frozenset({DESTINATION, *RESERVED})
@@ -346,17 +112,11 @@ class RequestMaker:
         self._file = file
         self._default_batch = default_batch
         self._now = now
-        self._checks = checks
         menu = options.menu
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
         self.menu_texts: MenuTexts | None = texts_of(options)
         self._bodies = Bodies()
-        self._windows = None if options.window is None else CountryWindows.of(options.window)
-        self.on_holidays: Counter[str] = Counter()
-        """The calls by countries without a calendar, although the options have calendars for others."""
-        self.calendars: dict[str, tuple[datetime, datetime]] = {}
-        """The calendars of the calls, each with the first and the last time from which one of its calls may ring."""
-        self._has_times = any((options.not_before, options.valid_until, options.valid_for, options.window))
+        self.times: Times = Times(options, now=now, checks=checks)
         source = None if options.source is None else read_sources(options.source, options.country)
         self._only_source = None if source is None else source.only
         self._fit = set[tuple[str, str | None]]()
@@ -378,9 +138,10 @@ class RequestMaker:
             draft.person = self._zone_of(draft, [destination, *further])
         source = self._source(draft, list(filter(None, (destination, *further))))
         made = self._body(draft, template, destination, source)
-        schedule, window = self._times(draft, made, destination, further)
-        if schedule.over is not None:
-            return self._over(raw, *schedule.over)
+        first = destination if made.is_form else next(iter(destinations(made.fields)), None)
+        times = self.times.read(draft, made.fields, (first, further), self._region)
+        if times.over is not None:
+            return self._over(raw, *times.over)
         batch_id = self._batch(draft, made.fields) or self._default_batch
         own_key = self._unique_key(draft, made.fields)
         priority = self._priority(draft)
@@ -407,7 +168,7 @@ class RequestMaker:
             refused = (replace(found, file=self._file, row=raw.number) for found in error.findings)
             return ReadRow(raw, findings=(*findings, *refused))
         # Later texts of a menu must know the zone that the first one was spoken in.
-        zone = schedule.time_zone or (None if draft.person is None else draft.person.borrowed)
+        zone = times.time_zone or (None if draft.person is None else draft.person.borrowed)
         digest = call_digest(canonical, others)
         call = CheckedCall(
             sender,
@@ -417,17 +178,16 @@ class RequestMaker:
             own_key or row_key(batch_id, canonical, others),
             batch_id,
             priority,
-            schedule.not_before,
-            schedule.valid_until,
+            times.not_before,
+            times.valid_until,
             zone,
             options.redial,
-            window,
+            times.window,
             data,
             self._menu,
             others,
         )
-        if self._windows is not None:
-            self._count_holidays(self._windows, call)
+        self.times.count(call)
         return ReadRow(raw, call, digest, own_key, not own_key, findings)
 
     def _findings(self, raw: RawRow, draft: Draft) -> Iterator[Finding]:
@@ -445,37 +205,16 @@ class RequestMaker:
         for column, message in raw.problems:
             yield Finding(file=self._file, row=raw.number, column=column, code=raw.code, message=message)
 
-    def _count_holidays(self, windows: CountryWindows, call: CheckedCall) -> None:
-        if (country := windows.lacks_calendar(call.destination)) is not None:
-            self.on_holidays[country] += 1
-        for calendar in () if call.window is None else call.window.holidays:
-            starts = call.not_before or self._now
-            first, last = self.calendars.get(calendar, (starts, starts))
-            self.calendars[calendar] = (min(first, starts), max(last, starts))
-
-    def _times(
-        self, draft: Draft, made: CallBody, destination: str | None, further: Sequence[str]
-    ) -> tuple[Schedule, CallWindow | None]:
-        """The times of a row, and its window."""
-        if not self._has_times and _TIMES.isdisjoint(draft.reserved) and "validUntil" not in made.fields:
-            return _ANY_TIME, None
-        read, cells = draft.reserved, draft.variables
-        schedule = read_schedule(read, cells, made.fields, self._options, now=self._now, checks=self._checks)
-        window: CallWindow | None = None
-        if self._windows is not None:
-            first = [destination] if made.is_form else destinations(made.fields)[:1]
-            numbers = (*map(usual_form, filter(None, first)), *further)
-            region = self._region(draft, next(iter(numbers), None))
-            window = fit_window(schedule, self._windows, numbers=numbers, region=region, now=self._now)
-        if schedule.findings:
-            draft.findings += [found for found in schedule.findings if not draft.is_reported(found.column)]
-        return schedule, window
-
     def _is_new(self, found: Finding) -> bool:
         """False if the finding is a warning about the source number, and an earlier row had the same warning."""
-        if found.is_error or found.path is None or not found.path.endswith(".params.source"):
-            return True
-        return _is_first(("source", found.message), self._warned)
+        is_of_source = not found.is_error and (found.path or "").endswith(".params.source")
+        return not is_of_source or self._is_first("source", found.message)
+
+    def _is_first(self, what: str, about: str | None) -> bool:
+        """Whether no earlier row has had this warning."""
+        before = len(self._warned)
+        self._warned.add((what, about))
+        return len(self._warned) > before
 
     def numbers(self, draft: Draft) -> list[str]:
         """The numbers of a row that nobody is called for, as far as they can be read."""
@@ -739,34 +478,10 @@ class RequestMaker:
             if told and not draft.is_reported(column):
                 draft.error(told, column=column, code=-1009)
 
-    def _doubtful_dates(self, draft: Draft, heard: Iterable[str]) -> Mapping[str | None, str]:
-        """The columns with a date whose day and month nobody can tell apart, and the dates. The call may speak them."""
-        if self._options.template is None:
-            day = next(filter(None, map(doubtful_date, heard)), None)
-            return {} if day is None else {None: day}
-        return {
-            name: day
-            for name, value in draft.variables.items()
-            if isinstance(value, str) and (day := doubtful_date(value)) is not None and name not in _NO_DATES
-        }
-
     def _warn_once(self, draft: Draft, what: str, column: str | None, message: str) -> None:
         """Add a warning about a column, unless an earlier row has one about the same matter."""
-        if _is_first((what, column), self._warned):
+        if self._is_first(what, column):
             draft.findings.append(Finding(column=column, severity=Severity.WARNING, message=message))
-
-    def _doubt_days(self, draft: Draft, days: Mapping[str | None, str], texts: Sequence[str]) -> None:
-        """Add a warning for each column whose date is in these spoken texts: the voice may read it as another day."""
-        for name, day in days.items():
-            if any(day in text for text in texts):
-                asks = self._options.date_order is None and name is not None
-                message = Message(spoken_date(day, where="this row as it is, and such dates in later ones"))
-                self._warn_once(
-                    draft,
-                    "date",
-                    name,
-                    message.plus(f", and {Remedy.NAME_DATE_ORDER}", Remedy.NAME_DATE_ORDER) if asks else message,
-                )
 
     def _doubt_dates(
         self,
@@ -778,26 +493,34 @@ class RequestMaker:
     ) -> None:
         """Add what is to be said of dates in the texts that are `heard`, or later in the menu, for which data is kept.
 
-        `names` are those of the columns that texts use.
+        A voice may read a date whose day and month nobody can tell apart as another day, and hardly anybody means some
+        years in the columns of these `names`, which texts use. A voice of Thai may say a year of the Buddhist calendar
+        as it is written.
         """
-        days, years = self._doubtful_dates(draft, heard), _doubtful_years(draft, names)
-        if (days or years) and not draft.is_bad:
-            later = menu.later({**(data or {}), ZONE: draft.person}) if menu is not None else ()
-            texts = [*heard, *(text for _, text in later)]
-            self._doubt_days(draft, days, texts)
-            self._doubt_years(draft, years, texts)
-
-    def _doubt_years(self, draft: Draft, years: Mapping[str, DoubtfulYear], texts: Sequence[str]) -> None:
-        """Add an error for each column whose year is in these spoken texts, or a warning if it may be meant.
-
-        A voice of Thai may say a year of the Buddhist calendar as it is written.
-        """
+        own = {name: text for name, text in draft.variables.items() if isinstance(text, str) and name not in _NO_DATES}
+        told: Iterable[tuple[str | None, str]] = own.items()
+        if self._options.template is None:
+            told = [(None, text) for text in reversed(heard)]  # the first of them
+        days = {name: day for name, text in told if (day := doubtful_date(text)) is not None}
+        used = {row_name(name): own.get(name_among(own, name), "") for name in names}
+        years = {name: year for name, text in used.items() if (year := doubtful_year(text)) is not None}
+        if draft.is_bad or not (days or years):
+            return
+        later = menu.later({**(data or {}), ZONE: draft.person}) if menu is not None else ()
+        texts = [*heard, *(text for _, text in later)]
+        for name, day in days.items():
+            if any(day in text for text in texts):
+                message = Message(spoken_date(day, where="this row as it is, and such dates in later ones"))
+                if self._options.date_order is None and name is not None:
+                    message = message.plus(f", and {Remedy.NAME_DATE_ORDER}", Remedy.NAME_DATE_ORDER)
+                self._warn_once(draft, "date", name, message)
         for name, found in years.items():
             is_thai = found.is_buddhist and (self._voice(draft) or "").startswith("th")
-            heard = [text for text in texts if str(found.year) in text and not (is_thai and found.written in text)]
-            if found.may_be_meant and heard:
+            if not any(str(found.year) in text and not (is_thai and found.written in text) for text in texts):
+                continue
+            if found.may_be_meant:
                 self._warn_once(draft, "year", name, f"{found.why}. Such dates in later rows are not reported")
-            elif heard and not found.may_be_meant:
+            else:
                 draft.error(found.why, column=name)
 
     def _doubt_voices(self, draft: Draft, voices: Iterable[str]) -> None:
@@ -870,14 +593,6 @@ class RequestMaker:
                 draft.findings[place] = replace(found, message=offer)
 
 
-def _is_first(warning: tuple[str, str | None], given: set[tuple[str, str | None]]) -> bool:
-    """Whether a warning is not among those `given`, to which it is added."""
-    if warning in given:
-        return False
-    given.add(warning)
-    return True
-
-
 def _lacking(draft: Draft, message: str, *, is_source: bool) -> str:
     """The message that something is missing. Of the number to call from, it is why this person has none."""
     return message if draft.no_source is None or not is_source else draft.no_source
@@ -888,16 +603,6 @@ def _refuse_nested(draft: Draft, spoken: Collection[str]) -> None:
     for name in sorted(draft.nested):
         if name_among(spoken, name) in spoken and not draft.is_reported(name):
             draft.error("holds an array or an object, which cannot be spoken; give its parts keys", column=name)
-
-
-def _doubtful_years(draft: Draft, names: Iterable[str]) -> Mapping[str, DoubtfulYear]:
-    """The columns of these names with a date whose year people hardly mean."""
-    found: dict[str, DoubtfulYear] = {}
-    for name in names:
-        text = draft.variables.get(name_among(draft.variables, name))
-        if isinstance(text, str) and (year := doubtful_year(text)) is not None and row_name(name) not in _NO_DATES:
-            found[row_name(name)] = year
-    return found
 
 
 def _at_the_visit(data: Mapping[str, object], person: PersonZone | None) -> Mapping[str, object]:
