@@ -141,7 +141,8 @@ class Message(str):
 
     def named(self, called: Callable[[Remedy], str]) -> Message:
         """The message as it is, followed by what an interface calls the remedies that it needs."""
-        what = "; ".join(dict.fromkeys(filter(None, map(called, self.needs))))
+        names = dict.fromkeys(called(each) for each in self.needs)
+        what = "; ".join(name for name in names if name)
         return self.plus(f" ({what})") if what else self
 
     def as_json(self) -> dict[str, object]:

@@ -94,6 +94,7 @@ async def test_a_finding_is_whole_and_names_what_the_interface_has(memory: Store
     async with program(memory) as client:
         problem = (await client.post("/v1/campaigns?dry_run=1", files=files)).json()
     named = ", ".join(f"`{name}`" for name in fields)
+    assert list(fields) in [each.get("fields", []) for each in problem["findings"]], "as data too"
     details = [each["detail"] for each in problem["findings"]]
     assert any(each.endswith(sentence + (f" ({named})" if named else "")) for each in details), details
     assert not any(other in each for each in details for other in ("--", "“")), "names of other interfaces"

@@ -118,7 +118,8 @@ class ProblemError(Exception):
 
     def answer(self) -> Answer:
         """The problem as an answer. One of a request has a finding at least."""
-        faults = self.faults or ((Fault(detail=self.detail, code=self.code),) if self.status < 500 else ())
+        whole = Fault(detail=self.detail, code=self.code, data=_data_of(self.detail))
+        faults = self.faults or ((whole,) if self.status < 500 else ())
         document = {
             "type": f"urn:voiceflow:problem:{self.code}",
             "code": self.code,
@@ -178,9 +179,14 @@ def problem_of(error: VoiceflowError | TimeoutError, faults: Sequence[Fault] = (
         return ProblemError(500, "the server failed; its log has the reason")
     _, status, code = found
     said = error.headline if isinstance(error, CallFlowError) else str(error)
-    detail = _with_fields(Message(said[:LONGEST_TEXT] if faults else said, message_of(error)))
+    detail = _with_fields(Message(said[:LONGEST_TEXT], error) if faults else message_of(error))
     headers = RETRY if status == 503 else {"Retry-After": "1"} if code == KEY_IN_USE else None
     return ProblemError(status, detail, faults=faults, headers=headers, code=code)
+
+
+def _data_of(message: str) -> Mapping[str, object]:
+    """The data of a message, as far as it has them."""
+    return {name: value for name, value in message_of(message).as_json().items() if value}
 
 
 def _with_fields(message: str) -> str:
@@ -248,7 +254,7 @@ def fault_of(found: Finding, *, body: Mapping[str, Any], schema: Mapping[str, An
         voice_code=found.code,
         row=row,
         column=column if is_uploaded else None,
-        data={name: value for name, value in found.told.as_json().items() if value},
+        data=_data_of(found.message),
     )
 
 

@@ -36,7 +36,6 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
-from voiceflow_worker.model.country_windows import NONE, NUMBER
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.job import person_in
@@ -231,12 +230,10 @@ class CampaignRows:
             return
         countries = ", ".join(f"{country} {count:,}" for country, count in found.most_common(_MOST_COUNTRIES))
         more = len(found) - _MOST_COUNTRIES
-        message = (
-            f"{count_of(found.total(), 'call')} may ring on a public holiday: there is no calendar for {countries}"
-            f"{f' and {more} more countries' if more > 0 else ''}, because each calendar is for the numbers of its "
-            f"country. Name one for each, or {NUMBER} for that of each number"
+        others = f" and {more} more countries" if more > 0 else ""
+        yield self._warning(
+            tell("no_calendar", calls=count_of(found.total(), "call"), countries=f"{countries}{others}")
         )
-        yield self._warning(message)
 
     def _in_parts(self) -> Iterator[Finding]:
         """Warnings about holidays that are not known, or a guess, or of parts of a country alone."""
@@ -244,26 +241,15 @@ class CampaignRows:
             span = (first - timedelta(days=1)).date(), (last + _LOOKED_AHEAD).date()
             years = range(span[0].year, span[1].year + 1)
             if unknown := unknown_holidays([calendar], years=years):
-                yield self._warning(
-                    f"no holidays known for {unknown}: install a newer `holidays` library, or look the days up, and "
-                    f"give {calendar[:2]}={NONE}"
-                )
+                yield self._warning(tell("no_holidays", calendars=unknown, country=calendar[:2]))
             guesses = (day for year in years for day in estimated_holidays(calendar, year=year))
             if guessed := [str(day) for day in guesses if span[0] <= day <= span[1]]:
-                yield self._warning(
-                    f"the holidays of {calendar} on {', '.join(guessed)} are estimated, and may be a day earlier or "
-                    "later: look the days up before calls ring"
-                )
+                yield self._warning(tell("holidays_estimated", calendar=calendar, days=", ".join(guessed)))
             days = ((day, parts) for year in years for day, parts in regional_holidays(calendar, year=year).items())
             near = [(day, parts) for day, parts in days if span[0] <= day <= span[1]]
             if near:
                 shown = "; ".join(f"{day} in {', '.join(parts)}" for day, parts in near[:_MOST_COUNTRIES])
-                message = (
-                    f"nobody is kept back on holidays of parts of {calendar}: {shown}. The calendar {calendar} has "
-                    "only the days that all of it has. To keep people back, name a part, such as "
-                    f"{calendar}={calendar}-{near[0][1][0]}"
-                )
-                yield self._warning(message)
+                yield self._warning(tell("holidays_of_parts", calendar=calendar, days=shown, part=near[0][1][0]))
 
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
@@ -333,7 +319,7 @@ class CampaignRows:
         if self._columns.further and read.has_made_key:
             before = self._telephones.first(f"{call.batch_id}\0{call.body}", row=number, digest=read.digest)
             if before is not None:
-                message = f"is called in row {before[0]} too, with other further numbers; give a person one row"
+                message = tell("person_in_two_rows", earlier=before[0])
                 finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
                 return read._replace(call=None, findings=(*read.findings, finding))
         name = person_in(call.data or {})
@@ -424,11 +410,8 @@ class CampaignRows:
                 seen.setdefault(is_text, (row, value))
             if len(seen) == 2:
                 (place, date), (other, text) = seen[False], seen[True]
-                message = (
-                    f"has {date!r} in row {place} and {text!r} in row {other}: a program has perhaps taken days for "
-                    f"months where it could, and {date[:10]} is {date[:5]}{date[8:10]}-{date[5:7]}. Export it again "
-                    "with the column as text (Excel: Data, From Text/CSV), or write all its dates alike"
-                )
+                meant = f"{date[:5]}{date[8:10]}-{date[5:7]}"
+                message = tell("mixed_dates", date=date, row=place, text=text, other=other, day=date[:10], meant=meant)
                 (found,) = self._columns.in_file(raw, [Finding(file=self.file, row=row, column=name, message=message)])
                 raise CampaignFileError(f"{self.file or 'the rows'}, row {row}: {found.column} {message}", [found])
 

@@ -118,7 +118,7 @@ class RowEnqueuer:
         is_new = {row.raw.number for row in new}
         for row in sorted((*new, *known), key=lambda each: each.raw.number):
             if row.raw.number in is_new and self._good >= limit:
-                message = f"waits: the limit is {count_of(limit, 'good row')} of the file"
+                message = tell("beyond_limit", limit=count_of(limit, "good row"))
                 waits = self._with(row, Finding(severity=Severity.WARNING, message=message))
                 late[row.raw.number] = waits._replace(is_left_out=True)
                 continue
@@ -156,7 +156,7 @@ class RowEnqueuer:
             if row.call is not None and row.call.unique_key in stand:
                 done.duplicates += 1
             elif admission.suppressed is not None:
-                message = f"is not called: {admission.suppressed.reason}"
+                message = tell("suppressed", reason=admission.suppressed.reason)
                 found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
                 done.suppressed.append(self._with(row, found))
             elif admission.owner_id is not None:

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from voiceflow_worker.finding import message_of
+from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.ivr.meanings import DECIMAL, WHOLE, Nothing, meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.speech_filters import (
     VOICE,
@@ -303,12 +303,8 @@ class TemplateText:
                 return TemplateProblem(self.path, self.alone, message_of(error))
             case UndefinedError() if undefined := _UNDEFINED.search(str(error.message)):
                 name = undefined[1]
-                why = (
-                    f"is empty, but the template needs it; fill it in, or write {{{{ {name} or 'something' }}}}"
-                    if name_among(values, name) in values
-                    else f"has no value, but the text needs it; give {name} a value"
-                )
-                return TemplateProblem(self.path, name, why, is_missing=True)
+                kind = "value_empty" if name_among(values, name) in values else "value_missing"
+                return TemplateProblem(self.path, name, tell(kind, name=name), is_missing=True)
             case _:
                 message = f"cannot be filled in with this row: {_why_it_failed(error)}"
                 return TemplateProblem(self.path, self.alone, message)

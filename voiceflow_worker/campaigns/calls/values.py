@@ -100,8 +100,8 @@ class SharedNumbers(SeenKeys):
         others = [name for name in names if name]
         such = f", such as {', '.join(others[:3])}" if others else ""
         more = f", and {count_of(len(many) - 1, 'other number')} likewise" if len(many) > 1 else ""
-        told = f"{rows} rows call {number}, with {count_of(len(others) + 1, 'name')}{such}{more}"
-        return row, f"{told}. Such a number often stands for people without one: correct it, or leave these rows out"
+        count = count_of(len(others) + 1, "name")
+        return row, tell("shared_number", count=rows, number=number, names=f"{count}{such}{more}")
 
 
 def _mark(key: str) -> int:
@@ -408,8 +408,7 @@ class LeftOut:
             row, other = min(both)
             yield row, tell("left_out_and_called", numbers=count_of(len(both), "number"), row=row, other=other)
         for wanted in self._unheld:
-            why = f"no cell of {wanted.column} holds {wanted.value!r}"
-            yield None, f"only {wanted} calls nobody: {why}; compare it with the list"
+            yield None, tell("only_calls_nobody", only=str(wanted), column=wanted.column, value=wanted.value)
         for each in self._idle:
             if isinstance(each, Filter) and self._found.get(each):
                 continue  # which is wrong
@@ -417,7 +416,7 @@ class LeftOut:
             rows = (
                 "each row, since no cell is so" if isinstance(each, Filter) and each.is_not else "no row of this list"
             )
-            yield None, f"{what} leaves out {rows}: compare it with the list"
+            yield None, tell("leaves_out_nobody", leave_out=what, whom=rows)
 
     def wrong(self) -> tuple[str, str] | None:
         """A column with what is wrong with its filter, when all rows are read: a pattern whose value no cell holds."""

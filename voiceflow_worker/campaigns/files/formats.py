@@ -327,11 +327,7 @@ def _by_row(merged: Sequence[Any]) -> tuple[int, int]:
 
 def _hidden(sheet: str, rows: Sequence[int]) -> str:
     are = "row is" if len(rows) == 1 else "rows are"
-    return (
-        f"{len(rows)} {are} hidden in the sheet {sheet}, by hand, by a filter or in a group, and called like the "
-        f"others: {in_ranges(rows, most=_MOST_NAMED)}. Delete the rows that are not to be called, or copy the visible "
-        "rows to a sheet of their own"
-    )
+    return tell("hidden_rows", count=len(rows), are=are, sheet=sheet, shown=in_ranges(rows, most=_MOST_NAMED))
 
 
 def _red(sheet: str, rows: Sequence[int]) -> str:
@@ -340,9 +336,8 @@ def _red(sheet: str, rows: Sequence[int]) -> str:
 
 
 def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> str:
-    told = f"comments are in {count_of(len(comments), 'cell')} of the sheet {sheet}"
-    place, text = comments[0]
-    return f"{told}, such as {place}, {' '.join(text.split())[:60]!r}: see whether one says not to call"
+    cells, (place, text) = count_of(len(comments), "cell"), comments[0]
+    return tell("comments", cells=cells, sheet=sheet, place=place, text=" ".join(text.split())[:60])
 
 
 def _struck_if(sheet: str, ranges: Sequence[str]) -> str:

@@ -275,7 +275,7 @@ def _undamaged(text: str) -> tuple[str, tuple[str, ...]]:
     problem = _damage(written)
     if problem is not None:
         code, reason = problem
-        raise PhoneNumberError(f"{_shown(text)} {reason}", code=code)
+        raise PhoneNumberError(tell("number_damaged", number=_shown(text), reason=reason), code=code)
     if decimal := _DECIMAL.fullmatch(written):
         return decimal[1], ("was written as a decimal number; format the column as text",)
     return written, ()
@@ -372,7 +372,7 @@ class _Reading(NamedTuple):
 def _at_its_word(e164: str, text: str, warnings: tuple[str, ...]) -> tuple[str, str | None, tuple[str, ...]]:
     if not is_e164(e164):
         code, reason = form_problem(e164)
-        raise PhoneNumberError(f"{_shown(text)} is not a phone number: {reason}", code=code)
+        raise PhoneNumberError(tell("no_phone_number", number=_shown(text), reason=reason), code=code)
     e164 = usual_form(e164)
     return e164, country_of(e164), (*warnings, *warnings_for(e164))
 
@@ -604,7 +604,7 @@ def _refused(text: str, shapes: Sequence[_Shape], home: Country | str | None, va
     """The error for a text that has no valid reading, or several."""
     if valid:
         named = " or ".join(f"{number} ({country_of(number) or 'no country'})" for number in valid[:_MOST_NAMED])
-        return PhoneNumberError(f"{_shown(text)} could be {named}; if one of them is right, {_WRITE}")
+        return PhoneNumberError(tell("several_readings", number=_shown(text), readings=named))
     where = home.region if isinstance(home, Country) else "any numbering plan"
     probable = [
         # 012 345 6789 begins with a code for calls abroad by chance, unless what follows could be a number.
@@ -613,7 +613,7 @@ def _refused(text: str, shapes: Sequence[_Shape], home: Country | str | None, va
         if not code or code.startswith("00") or _has_right_length(number)
     ]
     reasons = ", and ".join(_why_not(number, code, home) for number, code in probable[:_MOST_NAMED])
-    return PhoneNumberError(f"{_shown(text)} is no number of {where}: {reasons}; if it is right, {_WRITE}")
+    return PhoneNumberError(tell("no_number_of_country", number=_shown(text), country=where, reasons=reasons))
 
 
 def _why_not(number: str, exit_code: str, home: Country | str | None) -> str:
