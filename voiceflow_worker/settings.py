@@ -20,7 +20,7 @@ from functools import cache
 from io import StringIO
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, cast, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from dotenv.parser import parse_stream
 from msgspec import Struct, field
@@ -290,12 +290,14 @@ def _plain(network: Network) -> Network:
     return network if old is None or network.prefixlen < 96 else IPv4Network((old, network.prefixlen - 96))
 
 
-def _duration(value: object) -> timedelta:
-    return value if isinstance(value, timedelta) else read_duration(str(value))
+def _time(*, is_timeout: bool = False, is_positive: bool = False) -> Callable[[object], timedelta]:
+    def read(value: object) -> timedelta:
+        found = value if isinstance(value, timedelta) else read_duration(str(value), in_seconds=is_timeout)
+        if found < timedelta() or (is_positive and not found):
+            raise ValueError(f"it should be greater than {'' if is_positive else 'or equal to '}0 seconds")
+        return found
 
-
-def _timeout(value: object) -> timedelta:
-    return value if isinstance(value, timedelta) else read_duration(str(value), in_seconds=True)
+    return read
 
 
 def _text(value: object) -> str:
@@ -322,21 +324,16 @@ def _yes_or_no(value: object) -> bool:
 _YES, _NO = frozenset({"1", "on", "t", "true", "y", "yes"}), frozenset({"0", "off", "f", "false", "n", "no"})
 
 
-def _whole_number(value: object) -> int:
-    text = str(value).strip()
-    if re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*(\.0*)?", text) is None:
-        raise ValueError("give a whole number")
-    return int(text.partition(".")[0])
+def _number(least: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        text = str(value).strip()
+        if re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*(\.0*)?", text) is None:
+            raise ValueError("give a whole number")
+        if (number := int(text.partition(".")[0])) < least:
+            raise ValueError(f"it should be greater than or equal to {least}")
+        return number
 
-
-def _at_least(least: Read, read: Callable[[object], Read], *, shown: str, above: bool = False) -> Any:
-    def judged(value: object) -> Read:
-        found: Any = read(value)
-        if found < least or (above and found == least):
-            raise ValueError(f"it should be greater than {'' if above else 'or equal to '}{shown}")
-        return cast("Read", found)
-
-    return judged
+    return read
 
 
 def _in_form(pattern: re.Pattern[str], expected: str) -> Callable[[object], str]:
@@ -349,13 +346,12 @@ def _in_form(pattern: re.Pattern[str], expected: str) -> Callable[[object], str]
 
 
 def _one_of(kind: Any) -> Callable[[object], str]:
-    *others, last = map(repr, get_args(kind))
+    names = tuple(map(repr, get_args(kind)))
 
     def judged(value: object) -> str:
-        folded = str(value).lower()
-        if folded not in get_args(kind):
-            raise ValueError(f"it should be {', '.join(others)} or {last}")
-        return folded
+        if (folded := str(value).lower()) in get_args(kind):
+            return folded
+        raise ValueError(f"it should be {', '.join(names[:-1])} or {names[-1]}")
 
     return judged
 
@@ -417,12 +413,12 @@ def text_of(secret: SecretStr | None) -> str | None:
 # The type of each setting, with what reads its value.
 Text = Annotated[str, _text]
 Switch = Annotated[bool, _yes_or_no]
-Count = Annotated[int, _at_least(1, _whole_number, shown="1")]
-Amount = Annotated[int, _at_least(0, _whole_number, shown="0")]
-PositiveTimeout = Annotated[timedelta, _at_least(timedelta(), _timeout, shown="0 seconds", above=True)]
-Timeout = Annotated[timedelta, _at_least(timedelta(), _timeout, shown="0 seconds")]
+Count = Annotated[int, _number(1)]
+Amount = Annotated[int, _number(0)]
+PositiveTimeout = Annotated[timedelta, _time(is_timeout=True, is_positive=True)]
+Timeout = Annotated[timedelta, _time(is_timeout=True)]
 """A timeout. Unlike other durations, it may be a number of seconds without a unit."""
-Duration = Annotated[timedelta, _at_least(timedelta(), _duration, shown="0 seconds")]
+Duration = Annotated[timedelta, _time()]
 Secret = Annotated[SecretStr, _secret]
 Networks = Annotated[tuple[Network, ...], read_networks]
 Hosts = Annotated[tuple[HostRule, ...], read_hosts]
@@ -674,11 +670,11 @@ def defaults() -> dict[str, Any]:
 def _readers() -> dict[str, Callable[[object], object]]:
     """What reads the value of each setting, by the type of its field."""
     hints = get_type_hints(Settings, include_extras=True)
-    annotated = {
-        name: next(each for each in (hints[name], *get_args(hints[name])) if hasattr(each, "__metadata__"))
+    of = {
+        name: next(each for each in (hints[name], *get_args(hints[name])) if get_origin(each) is Annotated)
         for name in NAMES
     }
-    return {name: each.__metadata__[0] for name, each in annotated.items()}
+    return {name: each.__metadata__[0] for name, each in of.items()}
 
 
 def _values(given: Mapping[str, _Given]) -> dict[str, Any]:
@@ -690,12 +686,12 @@ def _values(given: Mapping[str, _Given]) -> dict[str, Any]:
         except SettingsError as error:
             raise _wrong(str(error), name) from None
     readers, values, wrong = _readers(), dict[str, Any](), list[Finding]()
-    for name in (*filter(texts.__contains__, NAMES), *(name for name in texts if name not in readers)):
+    for name in sorted(texts, key=(*NAMES, *texts).index):
+        if name not in readers:
+            wrong.append(Finding(column=name, message=f"{given[name].name} is not a setting"))
+            continue
         try:
-            if name in readers:
-                values[name] = readers[name](texts[name])
-            else:
-                wrong.append(Finding(column=name, message=f"{given[name].name} is not a setting"))
+            values[name] = readers[name](texts[name])
         except ValueError as error:
             wrong.append(_problem(name, given[name], str(error)))
     if wrong:
