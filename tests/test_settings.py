@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pydantic
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -221,7 +222,8 @@ def test_a_path_that_begins_with_the_home_of_nobody_is_named() -> None:
 
 def test_a_file_is_not_looked_at_when_a_more_important_place_gives_the_value() -> None:
     Path(".env").write_text("VOICEFLOW_API_KEY_FILE=/nowhere/key\n")
-    assert load_settings(api_key="direct").api_key == SecretStr("direct")
+    for secret in ("direct", SecretStr("direct"), pydantic.SecretStr("direct")):
+        assert load_settings(api_key=secret).api_key == SecretStr("direct")
 
 
 def test_a_value_and_its_file_in_one_place_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -357,7 +357,8 @@ def _one_of(kind: Any) -> Callable[[object], str]:
 
 
 def _secret(value: object) -> SecretStr:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else _text(value)
+    of_secret = getattr(value, "get_secret_value", None)  # pydantic's has the same name
+    text = _text(of_secret() if callable(of_secret) else value)
     # A secret is sent as the value of a header, which cannot hold line breaks (RFC 9110 §5.5).
     if not (text.isascii() and text.isprintable()):
         raise ValueError("it has a line break or another character that HTTP headers cannot hold; copy it again")
