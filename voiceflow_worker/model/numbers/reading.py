@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, Self, TypeVar, cast
 
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Remedy, tell
+from voiceflow_worker.finding import Remedy, message_of, tell
 from voiceflow_worker.model.numbers.phone import (
     INVALID_NUMBER,
     MANY_NUMBERS,
@@ -688,7 +688,10 @@ def read_whole_number(text: str) -> str:
     try:
         return read_number(text).e164
     except PhoneNumberError as error:
-        raise PhoneNumberError(str(error).replace(f"{Remedy.NAME_COUNTRY}; or ", ""), code=error.code) from None
+        message = message_of(error)
+        if message.kind == "no_country":
+            message = tell("no_country_alone", **message.values)
+        raise PhoneNumberError(message, code=error.code) from None
 
 
 def read_sources(text: str, country: str | None = None) -> Sources:
