@@ -29,7 +29,8 @@ def test_voices_are_listed(voiceflow: Program, eight: EightByEight) -> None:
 
 def test_voices_are_chosen_by_their_locale(voiceflow: Program, eight: EightByEight) -> None:
     locales = {line["locale"] for line in voiceflow("account", "profiles", "--locale", "EN", "--json").lines}
-    assert locales == {"en-US", "en-IE", "en-GB", "en-SG"}
+    assert locales > {"en-US", "en-GB", "en-SG"}
+    assert all(each.startswith("en-") for each in locales)
     ended = voiceflow("account", "profiles", "--locale", "xx")
     assert (ended.code, ended.out, ended.err) == (0, "", "the sub-account has no voices of locale xx\n")
 
