@@ -26,6 +26,7 @@ from voiceflow_worker.core.base.reading import gates_of, limits_of, starts_of
 from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.errors import VoiceflowError
+from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
 
 pytestmark = pytest.mark.anyio
@@ -66,11 +67,16 @@ async def outline(store: Store) -> object:
     jobs = [edits.taken(job, at=now) for job in found if job.state not in gone]
     if is_over:  # whether a call was redialled before the batch was cancelled makes no difference
         jobs = []
+    listed = sorted(await SuppressionList(store).find(ANA))
+    if listed:  # a call that was put into the queue at the same time is never sent
+        sent = [job for job in jobs if job.state is not JobState.QUEUED]
+        ended = [lifecycle.cancel(job, at=now, reason="", policy=CallPolicy()) for job in jobs if job not in sent]
+        jobs = [*sent, *(job for job in ended if job.state not in gone)]
     limits = await limits_of(store, "default")
     return (
         sorted((job.number, job.state.value, job.priority, job.batch_id or "") for job in jobs),
         sorted((gate.name, gate.state.value, gate.reason) for gate in await gates_of(store, "default")),
-        sorted(await SuppressionList(store).find(ANA)),
+        listed,
         None if limits is None else limits.rate,
         len(await starts_of(store, "default")),
     )

@@ -119,7 +119,7 @@ def judge_campaign(text: str, given: Path | Iterable[Mapping[str, object]]) -> b
     numbers, findings = found
     told = " ".join(each.message for each in findings)
     missing = [each for each in NUMBER.findall(text) if each not in numbers and each not in told]
-    assert not missing or "left out" in told, (missing, repr(text))
+    assert not missing or "left out" in told or "is skipped" in told or "are skipped" in told, (missing, repr(text))
     return True
 
 

@@ -20,6 +20,7 @@ from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, refuse, text_of, unknown
 from voiceflow_worker.campaigns.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Message
 from voiceflow_worker.model.text.json_text import read_toml
 from voiceflow_worker.model.times import read_zone
 
@@ -80,7 +81,7 @@ def _with_columns(typed: Given, kept: Given | None) -> Given:
         try:
             tables.append({} if each is None else values.columns(each.value))
         except (ValueError, InvalidInputError) as error:
-            raise InvalidInputError(f"{'' if each is None else each.name}: {error}") from None
+            raise InvalidInputError(Message(f"{'' if each is None else each.name}: {error}", error)) from None
     return replace(typed, value={**tables[0], **tables[1]})
 
 
@@ -176,7 +177,7 @@ def loaded_options(text: str, *, name: str) -> tuple[dict[str, str], Mapping[str
         try:
             texts[key] = _text(key, each.value)
         except (ValueError, InvalidInputError) as error:
-            raise InvalidInputError(f"{each.name}: {error}") from None
+            raise InvalidInputError(Message(f"{each.name}: {error}", error)) from None
     return texts, cast("Mapping[str, object] | None", menu)
 
 

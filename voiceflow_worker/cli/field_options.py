@@ -19,6 +19,7 @@ from voiceflow_worker.campaigns.reading import Group as FieldGroup
 from voiceflow_worker.campaigns.reading import Of, columns, option
 from voiceflow_worker.cli.options import REST_GROUP
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Message
 from voiceflow_worker.model.flows.values import is_list
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def fields_in(*options: object | None) -> dict[str, Any]:
         try:
             own = list(column_names(column)) if is_list else column
         except InvalidInputError as error:
-            raise InvalidInputError(f"{option(name)}: {error}") from None
+            raise InvalidInputError(Message(f"{option(name)}: {error}", error)) from None
         if role in table and _listed(table[role]) != _listed(own):
             raise InvalidInputError(f"--columns and {option(name)} name two columns for {role}: leave one of them out")
         table[role] = own

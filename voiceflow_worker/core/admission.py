@@ -40,7 +40,7 @@ from voiceflow_worker.errors import (
     SuppressedNumber,
     SuppressedNumberError,
 )
-from voiceflow_worker.finding import Finding, Remedy
+from voiceflow_worker.finding import Finding, Remedy, message_of
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -587,6 +587,6 @@ def _joined(errors: Mapping[int, InvalidInputError], count: int) -> InvalidInput
         return errors[0]
     findings: list[Finding] = []
     for index, error in sorted(errors.items()):
-        found = error.findings if isinstance(error, CallFlowError) else [Finding(message=str(error))]
+        found = error.findings if isinstance(error, CallFlowError) else [Finding(message=message_of(error))]
         findings += [replace(each, message=f"requests[{index}]: {each.message}") for each in found]
     return CallFlowError(findings)

@@ -27,6 +27,7 @@ from voiceflow_worker.core.ports.outside import Storing
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError, StoreVersionError
+from voiceflow_worker.finding import Message
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.callflow import body_from
@@ -369,7 +370,7 @@ def _require_possible(edit: BatchEdit, job: Job, *, at: datetime) -> None:
         edit.of(job, at=at)
     except InvalidInputError as error:
         which = f"nothing was changed: call {job.id} to {job.destination}"
-        raise InvalidInputError(f"{which}: {error}") from error
+        raise InvalidInputError(Message(f"{which}: {error}", error)) from error
 
 
 async def _store(store: Store, changed: list[tuple[Job, Job]], *, now: datetime) -> list[tuple[Job, Job]]:

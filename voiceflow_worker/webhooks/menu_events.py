@@ -76,7 +76,7 @@ class AnswersOnce:
             standing = await self._leases.add({key: mine})
             # Read even with the lease, because the previous receiver may have answered just before its lease ended.
             answer = await self.known(key)
-            if answer is not None or standing[key] == mine:
+            if answer is not None or standing.get(key) == mine:
                 return answer
             if self._clock.monotonic() >= gives_up:
                 raise StoreUnavailableError("another receiver has leased this event, and has not answered it in time")

@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.calls.values import FIRST_CALL, complete
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Remedy, Severity
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of
 from voiceflow_worker.ivr.key_words import keys_in
 from voiceflow_worker.ivr.template_text import (
     LEFT_OUT,
@@ -103,7 +103,7 @@ class FlowTemplate:
         try:
             body = read_json(text)
         except ValueError as error:
-            raise CampaignFileError(f"{path} {error}") from None
+            raise CampaignFileError(Message(f"{path} {error}", error)) from None
         return cls.parse(body, name=str(path))
 
     @classmethod
@@ -129,7 +129,7 @@ class FlowTemplate:
         try:
             template = cls(body, name=name)
         except TemplateSyntaxProblemError as error:
-            found = Finding(message=str(error), path=error.path, file=name)
+            found = Finding(message=message_of(error), path=error.path, file=name)
             raise CampaignFileError(f"{name}: {error.path} {error}", [found]) from None
         fixed = template.constant_problems(body)
         errors = [found for found in fixed if found.is_error]

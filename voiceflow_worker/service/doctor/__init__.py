@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.finding import Diagnosis, failure
+from voiceflow_worker.finding import Diagnosis, failure, message_of
 from voiceflow_worker.service.doctor import account, store
 from voiceflow_worker.service.doctor.context import TIME_LIMIT, Check, carried_out, open_context
 from voiceflow_worker.service.doctor.recordings import recordings
@@ -69,7 +69,9 @@ async def examine(load: Callable[[], Settings], tell: Tell, *, files: bool = Fal
     except SettingsError as error:
         tell(
             replace(
-                failure(str(error), remedy="correct these settings, then check them with `voiceflow config show`"),
+                failure(
+                    message_of(error), remedy="correct these settings, then check them with `voiceflow config show`"
+                ),
                 check="settings",
             )
         )

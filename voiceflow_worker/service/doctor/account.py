@@ -12,7 +12,7 @@ import httpx
 from voiceflow_worker.asgi.gatekeeper import NamingProxy
 from voiceflow_worker.core.heartbeats import FRESH, NO_RECEIVER, REFUSED, Heartbeats
 from voiceflow_worker.errors import InvalidInputError, SettingsError
-from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
+from voiceflow_worker.finding import Diagnosis, Level, failure, message_of, ok, warning
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
@@ -45,7 +45,7 @@ async def unknown_settings() -> Diagnosis:
     try:
         unknown = unknown_variables()
     except SettingsError as error:
-        return failure(str(error), remedy="correct or remove that file")
+        return failure(message_of(error), remedy="correct or remove that file")
     if not unknown:
         return ok("no unknown settings")
     meant = [f"{each.name} ({each.place})" for each in unknown]
@@ -173,7 +173,7 @@ async def source(context: CheckContext) -> Diagnosis | None:
     try:
         numbers = read_sources(wanted).numbers
     except InvalidInputError as error:
-        return failure(str(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
+        return failure(message_of(error), remedy="write VOICEFLOW_SOURCE with its country code, such as +6531234567")
     found = [await _own_number(context, number) for number in numbers]
     told = next((each for each in found if each.level is not Level.OK), None)
     return told or ok("; ".join(each.message for each in found))
@@ -343,7 +343,7 @@ async def console(context: CheckContext) -> Diagnosis | None:
     try:
         proxy = NamingProxy.of(settings)
     except SettingsError as error:
-        return failure(str(error), remedy="correct these settings: until then, `voiceflow serve` does not start")
+        return failure(message_of(error), remedy="correct these settings: until then, `voiceflow serve` does not start")
     if proxy is None:
         return None
     named = f"a proxy in {', '.join(map(str, settings.trusted_proxies))} names people in {settings.auth_header}"
