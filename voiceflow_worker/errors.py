@@ -146,7 +146,7 @@ class SuppressedNumberError(InvalidInputError):
         super().__init__(
             f"{first.number} is not called: {first.reason}{more}; nothing was enqueued. {Remedy.UNSUPPRESS.sentence}."
         )
-        self.needs = (Remedy.UNSUPPRESS,)
+        self.needs: tuple[Remedy, ...] = (Remedy.UNSUPPRESS,)
 
 
 class SettingsError(InvalidInputError):
@@ -215,7 +215,7 @@ class IllegalMoveError(JobError):
         self.state = state
         self.move = move
         super().__init__(job_id, f"call {job_id} is {state}: it cannot {move}{'; ' + remedy if remedy else ''}")
-        self.needs = message_of(remedy).needs
+        self.needs: tuple[Remedy, ...] = message_of(remedy).needs
 
 
 class TooLateError(IllegalMoveError):
@@ -432,7 +432,7 @@ class RequestFailedError(VoiceError):
         self.status = status
         self.remedy = remedy
         super().__init__(f"{message}; {remedy}" if remedy else message)
-        self.needs = message_of(remedy).needs
+        self.needs: tuple[Remedy, ...] = message_of(remedy).needs
 
 
 class VoiceUnavailableError(RequestFailedError):

@@ -103,5 +103,5 @@ def test_a_number_in_a_row_of_a_native_dag_is_refused(column: str, options: dict
 def test_rows_that_native_rendering_makes_a_number_are_refused_as_rows(connect: Callable[..., None]) -> None:
     connect(password="a-key", extra={"sub_account": "tests", "store": "redis://127.0.0.1:1"})
     task = VoiceCampaignOperator(task_id="t", say="Hi.", rows=5)
-    with pytest.raises(AirflowFailException, match="rows: they are int; give mappings"):
+    with pytest.raises(AirflowFailException, match="rows: they are a number; give mappings"):
         task.execute(context("native", dag=SimpleNamespace(render_template_as_native_obj=True)))
