@@ -250,7 +250,7 @@ async def test_mended_rejects_are_enqueued_again(queue: CallQueue, tmp_path: Pat
     assert numbers(report) == (2, 0, 0)
     assert rejects.read_text() == mended, "no row was bad, so there was nothing to write"
     assert {job.batch_id for job in await jobs(queue)} == {"visits"}
-    assert "Hello Lim, Dan." in (await jobs(queue))[-1].body
+    assert sum("Hello Lim, Dan." in job.body for job in await jobs(queue)) == 1
 
 
 async def test_rejects_never_replace_a_file_that_holds_good_rows(queue: CallQueue, tmp_path: Path) -> None:
