@@ -308,6 +308,8 @@ class Soak:
         while not any(moment(row["at"]) > since for row in self._lab.ledger()):  # else nothing tells of the rollback
             if self._lights.sleep(0.1):
                 return
+            if person.is_awaited():  # a task was killed while it ordered a redial: what became of it, nobody knows
+                self._settle(person, "an order that was cut")
         self._shortest = SHORTEST
         with self._hand_lights.switched(Light.STOP):
             if self._lights.is_over:
