@@ -20,9 +20,9 @@ from pathlib import Path
 
 import anyio
 
-from bench.paced import ROOT, STORES
+from bench.paced import ROOT, STORES, worker_environment
 from bench.rung import request
-from bench.throughput import environment, store
+from bench.throughput import store
 from tests.support.sink import Sink
 from voiceflow_worker import CallPolicy, CallQueue, open_store
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -45,16 +45,7 @@ class TimedSink(Sink):
 
 async def waits(url: str, port: int, build: Path, folder: str, calls: int) -> list[float]:
     """The milliseconds of each call."""
-    env = environment() | {
-        "PYTHONPATH": str(build),
-        "XDG_STATE_HOME": folder,
-        "VOICEFLOW_STORE": url,
-        "VOICEFLOW_BASE_URL": f"http://127.0.0.1:{port}",
-        "VOICEFLOW_API_KEY": "bench",
-        "VOICEFLOW_SUB_ACCOUNT": "bench",
-        "VOICEFLOW_OUTCOMES": "none",
-        "VOICEFLOW_LOG_LEVEL": "error",
-    }
+    env = worker_environment(build, folder, url, port=port, log_level="error")
     found = list[float]()
     async with open_store(url) as opened:
         queue = CallQueue(opened, policy=CallPolicy(outcomes=OutcomeSource.NONE))

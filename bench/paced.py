@@ -69,19 +69,24 @@ def cost(command: list[str], *, port: int, rate: int, calls: int, env: dict[str,
             process.kill()
 
 
+def worker_environment(build: Path, folder: str, url: str, *, port: int, log_level: str = "info") -> dict[str, str]:
+    """The environment of a worker of this build, with its files in a folder."""
+    return environment() | {
+        "PYTHONPATH": str(build),
+        "XDG_STATE_HOME": folder,
+        "VOICEFLOW_STORE": url,
+        "VOICEFLOW_BASE_URL": f"http://127.0.0.1:{port}",
+        "VOICEFLOW_API_KEY": "bench",
+        "VOICEFLOW_SUB_ACCOUNT": "bench",
+        "VOICEFLOW_OUTCOMES": "none",
+        "VOICEFLOW_LOG_LEVEL": log_level,
+    }
+
+
 def of_worker(build: Path, kind: str, *, port: int, rate: int, calls: int) -> dict[str, float]:
     """The cost of a call of a worker of this build, on a fresh store of this kind."""
     with tempfile.TemporaryDirectory() as folder, store(kind) as url:
-        env = environment() | {
-            "PYTHONPATH": str(build),
-            "XDG_STATE_HOME": folder,
-            "VOICEFLOW_STORE": url,
-            "VOICEFLOW_BASE_URL": f"http://127.0.0.1:{port}",
-            "VOICEFLOW_API_KEY": "bench",
-            "VOICEFLOW_SUB_ACCOUNT": "bench",
-            "VOICEFLOW_OUTCOMES": "none",
-            "VOICEFLOW_LOG_LEVEL": "info",
-        }
+        env = worker_environment(build, folder, url, port=port)
         spare = calls + int(rate * (WARM_UP + 10))
         fill = [sys.executable, "-m", "bench.rung", "ready", "--port", "0", "--calls", str(spare), "--store", url]
         subprocess.run(fill, env=env, cwd=build, stdout=subprocess.DEVNULL, check=True)
