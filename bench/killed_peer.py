@@ -11,9 +11,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import Any, ClassVar
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 IN_PROGRESS = 3600.0
 """Seconds that a POST may take: no time limit of the client's comes before the kill."""
@@ -23,6 +29,7 @@ class Peer(ABC):
     """A library on its store. A task's id is its name."""
 
     def __init__(self, port: int, store: str) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.store = store
 
@@ -34,6 +41,12 @@ class Peer(ABC):
         """The same, for those with a loop."""
         async with import_module("httpx").AsyncClient(timeout=IN_PROGRESS, trust_env=False) as client:
             (await client.post(f"{self.url}/{task}")).raise_for_status()
+
+    def run_command(self, *words: str) -> None:
+        """Become the library's own command, which finds its tasks by `named`."""
+        env = os.environ | {"KILLED_PEER": json.dumps([type(self).__name__, self.port, self.store])}
+        os.chdir(Path(__file__).parent)
+        os.execve(sys.executable, [sys.executable, "-m", *words], env)
 
     @abstractmethod
     async def enqueue(self, task: str) -> None:
@@ -104,7 +117,7 @@ class Streaq(Peer):
 class Taskiq(Peer):
     """On Redis, by the stream with acknowledgements."""
 
-    def _broker(self) -> tuple[Any, Any]:
+    def tasks(self) -> tuple[Any, Any]:
         redis = import_module("taskiq_redis")
         broker = redis.RedisStreamBroker(url=self.store)
         broker = broker.with_result_backend(redis.RedisAsyncResultBackend(redis_url=self.store))
@@ -116,19 +129,16 @@ class Taskiq(Peer):
         return broker, call
 
     async def enqueue(self, task: str) -> None:
-        broker, call = self._broker()
+        broker, call = self.tasks()
         await broker.startup()
         await call.kicker().with_task_id(task).kiq(task)
         await broker.shutdown()
 
     async def work(self) -> None:
-        broker, _ = self._broker()
-        broker.is_worker_process = True
-        await broker.startup()
-        await import_module("taskiq.api").run_receiver_task(broker)
+        self.run_command("taskiq", "worker", "killed_peer:named")
 
     async def state(self, task: str) -> object:
-        broker, _ = self._broker()
+        broker, _ = self.tasks()
         await broker.startup()
         return "done" if await broker.result_backend.is_result_ready(task) else "no result"
 
@@ -163,9 +173,7 @@ class Huey(Peer):
         huey.enqueue(call.s(task, id=task))
 
     async def work(self) -> None:
-        consumer = self._huey()[0].create_consumer()
-        consumer.start()
-        await asyncio.Event().wait()
+        self._huey()[0].create_consumer().run()
 
     async def state(self, task: str) -> object:
         huey, _ = self._huey()
@@ -192,8 +200,7 @@ class Celery(Peer):
         self._app()[1].apply_async((task,), task_id=task)
 
     async def work(self) -> None:
-        app, _ = self._app()
-        await asyncio.to_thread(app.worker_main, ["worker", "--concurrency", "2", "--loglevel", "WARNING"])
+        self._app()[0].worker_main(["worker", "--concurrency", "2", "--loglevel", "WARNING"])
 
     async def state(self, task: str) -> object:
         return self._app()[0].AsyncResult(task).state
@@ -211,19 +218,17 @@ class CeleryLate(Celery):
 class Dramatiq(Peer):
     """On Redis."""
 
-    def _actor(self) -> tuple[Any, Any]:
+    def tasks(self) -> tuple[Any, Any]:
         dramatiq = import_module("dramatiq")
         broker = import_module("dramatiq.brokers.redis").RedisBroker(url=self.store)
         dramatiq.set_broker(broker)
         return broker, dramatiq.actor(actor_name="call")(self.post)
 
     async def enqueue(self, task: str) -> None:
-        self._actor()[1].send(task)
+        self.tasks()[1].send(task)
 
     async def work(self) -> None:
-        broker, _ = self._actor()
-        import_module("dramatiq").Worker(broker).start()
-        await asyncio.Event().wait()
+        self.run_command("dramatiq", "killed_peer:named")
 
     async def state(self, task: str) -> object:  # noqa: ARG002 - messages have no names
         left = import_module("redis").Redis.from_url(self.store).hlen("dramatiq:default.msgs")
@@ -250,7 +255,11 @@ class Pgqueuer(Peer):
         await queuer.queries.enqueue("call", task.encode())
 
     async def work(self) -> None:
-        await (await self._open())[1].run()
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Any]:
+            yield (await self._open())[1]
+
+        await import_module("pgqueuer").run(opened)
 
     async def state(self, task: str) -> object:
         connection, _ = await self._open()
@@ -331,15 +340,70 @@ class Dbos(Peer):
         return ", ".join(each.status for each in found)
 
 
+class Rq(Peer):
+    """On Redis."""
+
+    def _queue(self) -> Any:
+        return import_module("rq").Queue(connection=import_module("redis").Redis.from_url(self.store))
+
+    async def enqueue(self, task: str) -> None:
+        self._queue().enqueue("killed_peer.posted", self.port, task, job_id=task.strip("+"))
+
+    async def work(self) -> None:
+        queue = self._queue()
+        import_module("rq").Worker([queue], connection=queue.connection).work()
+
+    async def state(self, task: str) -> object:
+        job = self._queue().fetch_job(task.strip("+"))
+        return str(job.get_status().value) if job else "gone"
+
+
+class Chancy(Peer):
+    """On PostgreSQL."""
+
+    async def enqueue(self, task: str) -> None:
+        found = import_module("chancy")
+        async with found.Chancy(self.store) as chancy:
+            await chancy.migrate()
+            await chancy.declare(found.Queue("default"), upsert=True)
+            call = import_module("killed_peer").posted
+            await chancy.push(found.Job.from_func(call, kwargs={"port": self.port, "task": task}))
+
+    async def work(self) -> None:
+        found = import_module("chancy")
+        async with found.Chancy(self.store) as chancy, found.Worker(chancy) as worker:
+            await worker.wait_for_shutdown()
+
+    async def state(self, task: str) -> object:
+        async with await import_module("psycopg").AsyncConnection.connect(self.store) as connection:
+            rows = await connection.execute("SELECT state, attempts, kwargs FROM chancy_jobs")
+            return ", ".join(
+                [f"{each[0]}, {each[1]} attempts" for each in await rows.fetchall() if each[2]["task"] == task]
+            )
+
+
+def posted(port: int, task: str) -> None:
+    """The work of a task, for libraries that find it by its name."""
+    Peer.post(cast("Peer", SimpleNamespace(url=f"http://127.0.0.1:{port}")), task)
+
+
+def named() -> Any:
+    """The broker of what `run_command` started."""
+    name, port, store = json.loads(os.environ["KILLED_PEER"])
+    return Taskiq(port, store).tasks()[0] if name == "Taskiq" else Dramatiq(port, store).tasks()[0]
+
+
 PEERS: dict[str, type[Peer]] = {
     "arq": Arq,
     "celery": Celery,
     "celery, acks_late": CeleryLate,
+    "chancy": Chancy,
     "dbos": Dbos,
     "dramatiq": Dramatiq,
     "huey": Huey,
     "pgqueuer": Pgqueuer,
     "procrastinate": Procrastinate,
+    "rq": Rq,
     "saq": Saq,
     "streaq": Streaq,
     "taskiq-redis": Taskiq,

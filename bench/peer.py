@@ -1,6 +1,6 @@
 """One peer: a worker of another queue library on Redis, in a process of its own, for `peers.py`.
 
-    peer.py NAME work|enqueue --port PORT --redis URL --transport shipped|fast --calls N
+    peer.py NAME work|enqueue|run|wake --port PORT --redis URL --transport shipped|fast --calls N
 
 Each library is used as its own page shows it, with its defaults (results are kept as long as it keeps them), 50 tasks
 in flight, and asyncio. A task is one `client.post` of httpx. `shipped` is the client that httpx makes by itself; `fast`
@@ -15,6 +15,9 @@ import gc
 import json
 import logging
 import os
+import random
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
@@ -23,6 +26,7 @@ from typing import Any
 import httpx
 
 from bench.rung import AT_ONCE, BODY, WARM_UP, OwnConnections, Stopwatch
+from bench.sink import Sink
 
 PAGE = 1000
 
@@ -151,6 +155,58 @@ class Poster:
             self.rates.set_result(self._watch.report(self._calls))
 
 
+class TimedSink(Sink):
+    """A sink that notes when something came."""
+
+    came: float = 0.0
+    arrived: asyncio.Event
+
+    def data_received(self, data: bytes) -> None:
+        """Note the time before anything else."""
+        TimedSink.came = time.monotonic()
+        super().data_received(data)
+        TimedSink.arrived.set()
+
+
+async def waits(enqueue: Callable[[int], Awaitable[object]], calls: int) -> list[float]:
+    """The milliseconds from the return of `enqueue` to the arrival of each POST at the sink of this process."""
+    found = list[float]()
+    for place in range(calls):
+        TimedSink.arrived = asyncio.Event()
+        await enqueue(place)
+        began = time.monotonic()
+        await asyncio.wait_for(TimedSink.arrived.wait(), 60)
+        found.append(1000 * (TimedSink.came - began))
+        await asyncio.sleep(random.uniform(0.1, 0.3))
+    return found
+
+
+async def wake(wanted: argparse.Namespace) -> None:
+    """Print the waits for a worker in another process that has nothing else to do."""
+    server = await asyncio.get_running_loop().create_server(TimedSink, "127.0.0.1", 0)
+    port = str(server.sockets[0].getsockname()[1])
+    command = [sys.executable, "-m", "bench.peer", wanted.name, "run", "--port", port, "--redis", wanted.redis]
+    process = await asyncio.create_subprocess_exec(*command)
+    async with PEERS[wanted.name](wanted.redis, _nothing) as (enqueue, _):
+        print(json.dumps(await waits(lambda _: enqueue([BODY]), wanted.calls)), flush=True)  # noqa: T201
+        process.kill()
+        await process.wait()
+        os._exit(0)
+
+
+async def _nothing(_: str) -> None:
+    """What a task does where only a worker in another process runs it."""
+
+
+async def run(wanted: argparse.Namespace) -> None:
+    """Run a worker until it is killed."""
+    async with (
+        client_with("shipped", wanted.port) as client,
+        PEERS[wanted.name](wanted.redis, Poster(client, wanted.port, 10**9).post) as (_, work),
+    ):
+        await work()
+
+
 async def measure(wanted: argparse.Namespace) -> None:
     """Print the rates of the worker, or of enqueueing, by this process's own processor time; then leave at once."""
     async with client_with(wanted.transport, wanted.port) as client:
@@ -174,14 +230,14 @@ def main() -> None:
     """Measure one peer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=PEERS)
-    parser.add_argument("what", choices=["work", "enqueue"])
+    parser.add_argument("what", choices=["work", "enqueue", "run", "wake"])
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--redis", required=True)
     parser.add_argument("--transport", choices=["shipped", "fast"], default="fast")
     parser.add_argument("--calls", type=int, default=5000)
     wanted = parser.parse_args()
     logging.disable(logging.INFO)
-    asyncio.run(measure(wanted))
+    asyncio.run({"run": run, "wake": wake}.get(wanted.what, measure)(wanted))
 
 
 if __name__ == "__main__":

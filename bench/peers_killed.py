@@ -1,12 +1,13 @@
 """What queues do with a call whose worker is killed in the middle of its POST: how often they send it.
 
-    ./dev bench peers_killed [--rounds 3] [--patience 660] [--only arq] [--json]
+    ./dev bench peers_killed [--rounds 3] [--patience 660] [--signal TERM] [--only arq] [--json]
 
 A worker takes one task, which is one POST. Once the sink has read the request, the worker and its children are killed,
-as by a machine that loses power; the answer never comes. A second worker runs for `--patience` seconds, then another
-task is enqueued, because some libraries look for what a dead worker left only when they have work. POSTs of the first
-task are counted by the sink. Each library has its own server and virtual environment, with the release of `PINS`, and
-the defaults of its first page but for what `killed_peer.py` names. All run at once: no time is measured but waiting.
+as by a machine that loses power; the answer never comes. With `--signal TERM`, all of them get SIGTERM, as from a
+service manager, and SIGKILL once `GRACE` is over. A second worker runs for `--patience` seconds, then another task is
+enqueued, because some libraries look for what a dead worker left only when they have work. POSTs of the first task are
+counted by the sink. Each library has its own server and virtual environment, with the release of `PINS`, and the
+defaults of its first page but for what `killed_peer.py` names. All run at once: no time is measured but waiting.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Condition, Event, Thread
@@ -35,11 +37,13 @@ PINS = {
     "arq": ("redis", "arq==0.28.0"),
     "celery": ("redis", "celery[redis]==5.7.0"),
     "celery, acks_late": ("redis", "celery[redis]==5.7.0"),
+    "chancy": ("postgres", "chancy==0.26.0", "psycopg[binary]==3.3.9"),
     "dbos": ("postgres", "dbos==3.4.0"),
     "dramatiq": ("redis", "dramatiq[redis]==2.2.1"),
     "huey": ("redis", "huey==3.5.4", "redis==8.1.0"),
     "pgqueuer": ("postgres", "pgqueuer==1.6.0", "asyncpg==0.32.0"),
     "procrastinate": ("postgres", "procrastinate==3.10.0"),
+    "rq": ("redis", "rq==3.0.0", "redis==8.1.0"),
     "saq": ("redis", "saq[redis]==0.26.4"),
     "streaq": ("redis", "streaq==7.2.0"),
     "taskiq-redis": ("redis", "taskiq-redis==1.2.4", "taskiq==0.13.0"),
@@ -47,6 +51,8 @@ PINS = {
 """Each peer's kind of store, and what is installed for it."""
 WITHIN = 60.0
 """Seconds until the first POST of a worker."""
+GRACE = 30.0
+"""Seconds that a worker and its children have after SIGTERM, until SIGKILL: as long as Kubernetes waits."""
 FIRST, ANOTHER = "+6581234501", "+6581234502"
 """The two tasks: numbers, since ours calls them."""
 
@@ -171,23 +177,46 @@ def of_ours(url: str, port: int, folder: Path) -> Commands:
     )
 
 
+def family(pid: int) -> set[int]:
+    """A process and all that come from it, in whatever group."""
+    printed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(each): int(parent) for each, parent in map(str.split, printed.splitlines())}
+    found = {pid} & set(parents)
+    while more := {each for each, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def send(pids: set[int], by: signal.Signals) -> None:
+    """A signal to each that is there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, by)
+
+
 @contextmanager
-def worker(commands: Commands) -> Iterator[Callable[[], None]]:
-    """A worker in a process group of its own, and what kills all of it."""
+def worker(commands: Commands) -> Iterator[Callable[..., float]]:
+    """A worker in a process group of its own, and what ends all of it: the seconds that it took."""
     process = subprocess.Popen(
         commands.work, env=commands.env, cwd=commands.folder, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
-    def kill() -> None:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    def end(by: signal.Signals = signal.SIGKILL) -> float:
+        began = time.monotonic()
+        every = family(process.pid)
+        send(every, by)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        took = time.monotonic() - began
+        send(every | family(process.pid), signal.SIGKILL)
+        process.wait()
+        return took
 
     try:
-        yield kill
+        yield end
     finally:
-        kill()
+        end()
 
 
 def done(commands: Commands, command: list[str]) -> str:
@@ -198,17 +227,17 @@ def done(commands: Commands, command: list[str]) -> str:
     return found.stdout
 
 
-def killed(name: str, patience: float) -> dict[str, object]:
+def killed(name: str, patience: float, by: signal.Signals) -> dict[str, object]:
     """What happened to the first task of one library, in one run."""
     kind = "sqlite" if name == OURS else PINS[name][0]
     with listening() as (sink, port), store(kind) as url, tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         commands = of_ours(url, port, folder) if name == OURS else of_peer(name, url, port, folder)
         done(commands, commands.enqueue(FIRST))
-        with worker(commands) as kill:
+        with worker(commands) as end:
             if not sink.wait(FIRST, 1, WITHIN):
                 raise SystemExit(f"{name}: no POST came within {WITHIN:g} s")
-            kill()
+            ended = end(by)
         with worker(commands):
             began = time.monotonic()
             again = sink.wait(FIRST, 2, patience)
@@ -223,6 +252,7 @@ def killed(name: str, patience: float) -> dict[str, object]:
                 "with_another": with_another,
                 "other_posts": len(sink.times(ANOTHER)),
                 "state": state,
+                "ended": round(ended),
             }
 
 
@@ -253,6 +283,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--patience", type=float, default=660.0, help="seconds that a second worker gets")
+    parser.add_argument("--signal", choices=["KILL", "TERM"], default="KILL")
     parser.add_argument("--only", choices=[OURS, *PINS], action="append")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -260,10 +291,11 @@ def main() -> None:
     for name in names:
         if name != OURS:
             python_of(name)
+    one = partial(killed, patience=given.patience, by=signal.Signals[f"SIG{given.signal}"])
     found: dict[str, list[dict[str, object]]] = {name: [] for name in names}
     with ThreadPoolExecutor(len(names)) as threads:
         for _ in range(given.rounds):
-            for name, run in zip(names, threads.map(lambda each: killed(each, given.patience), names), strict=True):
+            for name, run in zip(names, threads.map(one, names), strict=True):
                 found[name].append(run)
     print(json.dumps(found, indent=1) if given.json else table(found))  # noqa: T201
 

@@ -3,7 +3,7 @@
     python -m bench.row_path [--list]
 
 Functions are the distinct ones of all packages that a row enters, at least every second row; forms are the classes of
-which each row makes an instance.
+which each row makes an instance. What `phonenumbers` does inside is not counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def row_path(folder: Path) -> tuple[list[tuple[CodeType, int]], list[tuple[type,
     forms: Counter[type] = Counter()
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        if event != "call":
+        if event != "call" or _is_within(frame, "phonenumbers"):
             return
         functions[frame.f_code] += 1
         first = next(iter(frame.f_locals), "")
@@ -52,6 +52,13 @@ def row_path(folder: Path) -> tuple[list[tuple[CodeType, int]], list[tuple[type,
     finally:
         sys.setprofile(before)
     return _usual(functions), _usual(forms)
+
+
+def _is_within(frame: FrameType | None, package: str) -> bool:
+    """Whether a function belongs to a package, or is called by it."""
+    while frame is not None and f"/{package}/" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _usual(found: Counter[T]) -> list[tuple[T, int]]:

@@ -60,7 +60,7 @@ LADDER = (
 @contextlib.contextmanager
 def sink() -> Iterator[int]:
     """The port of a sink in a process of its own."""
-    command = [sys.executable, "-m", "tests.support.sink"]
+    command = [sys.executable, "-m", "bench.sink"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

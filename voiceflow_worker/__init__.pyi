@@ -4,7 +4,6 @@ from .backends.registry import open_store as open_store
 from .campaigns.calls.options import CampaignOptions as CampaignOptions
 from .campaigns.calls.template import FlowTemplate as FlowTemplate
 from .campaigns.campaign import Campaign as Campaign
-from .campaigns.campaign import read_edit as read_edit
 from .campaigns.campaign_rows import open_campaign as open_campaign
 from .campaigns.enqueue import enqueue_file as enqueue_file
 from .campaigns.enqueue import enqueue_rows as enqueue_rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -95,23 +95,31 @@ class NotificationError(InvalidInputError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KeyConflict:
-    """A unique key that the job `owner_id` already has. `index` is the place of the new call in the list, from 0."""
+    """A unique key that the job `owner_id` already has. `index` is the place of the new call in the list, from 0.
+
+    In the fields that `differs` names, that job is not as the new call; `state` is its state.
+    """
 
     index: int
     unique_key: str
     owner_id: str
+    differs: tuple[str, ...] = ()
+    state: str = ""
 
 
 class KeyConflictError(InvalidInputError):
-    """Raised when a unique key exists with another body; nothing was enqueued."""
+    """Raised when a unique key belongs to a call that differs from the new one; nothing was enqueued."""
 
-    def __init__(self, conflicts: Sequence[KeyConflict]) -> None:
+    def __init__(self, conflicts: Iterable[KeyConflict]) -> None:
         self.conflicts: tuple[KeyConflict, ...] = tuple(conflicts)
         first = self.conflicts[0]
         more = f" (and {len(self.conflicts) - 1} more)" if len(self.conflicts) > 1 else ""
+        what = " and ".join(first.differs) or "body"
+        state = f" is {first.state} and" if first.state else ""
+        replaced = "; with replace=True, it is replaced while it waits" if first.differs else ""
         super().__init__(
-            f"unique key {first.unique_key!r} belongs to call {first.owner_id}, which has another body{more}; "
-            "nothing was enqueued. Use a new key for a new call, or the same body for the same call."
+            f"unique key {first.unique_key!r} belongs to call {first.owner_id}, which{state} has another {what}{more}; "
+            f"nothing was enqueued. Use a new key for a new call, or ask for the same call{replaced}"
         )
 
 
@@ -155,6 +163,10 @@ class SettingsError(InvalidInputError):
 
 class ChangedSinceError(VoiceflowError):
     """Raised when what an action was to change is no longer as the person or program saw it. Nothing was changed."""
+
+
+class OvertakenError(VoiceflowError):
+    """Raised when what a start was to replace was replaced by a later one. Nothing more was changed."""
 
 
 class IntakeError(VoiceflowError):
@@ -313,20 +325,11 @@ class StoreUnavailableError(StoreError):
         super().__init__(message)
 
 
-class StoreClosedError(StoreUnavailableError):
-    """Raised by each write to a store that is closed, because it is being copied or was copied. `why` says to where."""
-
-    in_public: ClassVar[str] = "the store is closed"
-
-    def __init__(self, url: str, why: str) -> None:
-        super().__init__(f"the store {url} is closed: {why}", passes=False)
-
-
 class NoStoreError(StoreUnavailableError):
     """Raised when there is no store where the URL leads, and whoever opens it does not make one."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, passes=False)
+    def __init__(self, message: str, *, passes: bool = False) -> None:
+        super().__init__(message, passes=passes)
 
 
 class StoreReadOnlyError(StoreError):

@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 from string import Formatter
-from typing import Self
+from typing import Self, cast
 
 
 class Remedy(StrEnum):
@@ -49,16 +49,18 @@ class Remedy(StrEnum):
         "template",
     )
     GIVE_TEXT = "give a template or a text", "--template FLOW.json, or --say TEXT", "say", "template"
+    REPLACE = "replace the waiting calls that differ by these rows", "--replace", "replace"
     REMOVE_TITLES = "remove the lines above it, such as titles", ""
     GIVE_VALIDITY = "give a later end of validity", "--valid-for", "valid_for"
     GIVE_VOICE = "give a voice for all rows", "--voice-profile", "voice_profile"
-    IGNORE_COLUMN = "ignore the column", "--ignore-column NAME", "columns"
+    IGNORE_COLUMN = "ignore the column", "--columns ignore=NAME", "columns"
+    TAKE_COLUMN = "take the column for that", "--columns ROLE=NAME", "columns"
     LEAVE_OUT = "leave rows out by this column", "--leave-out COLUMN=VALUE", "leave_out"
-    LEAVE_OUT_ROWS = "leave out these rows", "--leave-out-rows 7,12-14", "leave_out_rows"
+    LEAVE_OUT_ROWS = "leave out these rows", "--leave-out-rows ROWS", "leave_out_rows"
     MAKE_BACKUP = "make a backup of it", "`voiceflow backup FILE`"
     NAME_BATCH = "name the batch", "--batch", "batch"
-    NAME_COLUMN = "name the column of the numbers to call", "--number-column NAME", "columns"
-    NAME_COLUMNS = "name the column of numbers, or each of them", "--column NAME, once for each"
+    NAME_COLUMN = "name the column of the numbers to call", "--columns destination=NAME", "columns"
+    NAME_COLUMNS = "name the column of numbers, or each of them", "--columns destination=NAME, once for each"
     NAME_COUNTRY = (
         "give the country of national numbers, or international for digits that begin with their country code",
         "--country SG, or --country international",
@@ -69,7 +71,7 @@ class Remedy(StrEnum):
             "give the country of national numbers, or the column of the countries if rows differ, or international for "
             "digits that begin with their country code"
         ),
-        "--country SG, --country-column NAME, or --country international",
+        "--country SG, --columns country=NAME, or --country international",
         "country",
         "columns",
     )
@@ -80,8 +82,9 @@ class Remedy(StrEnum):
         "redial_on",
         "redial_max",
     )
-    NAME_LANGUAGES = "name the column of the languages", "--language-column NAME", "columns"
+    NAME_LANGUAGES = "name the column of the languages", "--columns language=NAME", "columns"
     NAME_HEADER = "name the row of the header", "--header-row N", "header_row"
+    NAME_PERSON = "name the column of the person, whose rows are then one call", "--columns person=NAME", "columns"
     NAME_SHEET = "name the sheet to read", "--sheet NAME", "sheet"
     NAME_VISIT_ZONE = (
         "say whose clock such times are on, or write the local time alone",
@@ -100,7 +103,6 @@ class Remedy(StrEnum):
     RESTORE = "restore a backup", "`voiceflow restore FILE`"
     SET_STATE_DIR = "set the state directory", "VOICEFLOW_STATE_DIR"
     SKIP_NUMBERS = "skip such numbers, and call the person's others", "--bad-numbers skip", "bad_numbers"
-    SHORTEN_RETENTION = "shorten the retention of ended calls", "VOICEFLOW_RETENTION"
     UNSUPPRESS = "remove the number from the suppression list to call it", "`voiceflow suppress remove NUMBER`"
 
     @property
@@ -139,17 +141,28 @@ class Message(str):
         """The message with more behind it."""
         return Message(f"{self}{more}", self, *parts, kind=self.kind, values=self.values)
 
-    def named(self, called: Callable[[Remedy], str]) -> Message:
-        """The message as it is, followed by what an interface calls the remedies that it needs."""
-        names = dict.fromkeys(called(each) for each in self.needs)
+    def giving(self, given: Mapping[Remedy, str]) -> Message:
+        """The message, with the values that its remedies have here, such as `Do Not Call=TRUE` to leave rows out."""
+        return Message(self, self, kind=self.kind, values={**self.values, "given": {**self.given, **given}})
+
+    @property
+    def given(self) -> Mapping[Remedy, str]:
+        """The values of its remedies, as far as they are known."""
+        return cast("Mapping[Remedy, str]", self.values.get("given", {}))
+
+    def named(self, called: Callable[[Remedy, str], str]) -> Message:
+        """The message as it is, followed by what an interface calls its remedies, each with its value or nothing."""
+        names = dict.fromkeys(called(each, self.given.get(each, "")) for each in self.needs)
         what = "; ".join(name for name in names if name)
         return self.plus(f" ({what})") if what else self
 
     def as_json(self) -> dict[str, object]:
         """The data of the message: `fields` are those of a campaign by which its remedies are carried out."""
         fields = dict.fromkeys(name for need in self.needs for name in need.fields)
-        values = {name: str(value) if isinstance(value, SheetRow) else value for name, value in self.values.items()}
-        return {"kind": self.kind, "values": values, "fields": list(fields)}
+        shown = {name: value for name, value in self.values.items() if name != "given"}
+        values = {name: str(value) if isinstance(value, SheetRow) else value for name, value in shown.items()}
+        given = [{"field": need.fields[0], "value": value} for need, value in self.given.items() if need.fields]
+        return {"kind": self.kind, "values": values, "fields": list(fields), **({"remedies": given} if given else {})}
 
 
 def message_of(what: str | BaseException) -> Message:
@@ -282,7 +295,8 @@ class Level(StrEnum):
 class Diagnosis:
     """The result of a check of what calls depend on: a message, and a remedy. `check` is the name of the check.
 
-    `waits_for` names the other check that must be ok before this one can be made.
+    `waits_for` names the other check that must be ok before this one can be made. `about` is what a page shows in its
+    own way, such as a gate.
     """
 
     level: Level
@@ -290,6 +304,7 @@ class Diagnosis:
     remedy: str | None = None
     waits_for: str | None = None
     check: str = ""
+    about: object = None
 
     def as_json(self) -> dict[str, object]:
         """The diagnosis for scripts."""

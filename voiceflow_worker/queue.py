@@ -15,7 +15,6 @@ from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, a
 from voiceflow_worker.core.base.identity import checked_queue, checked_reader, keyed_digest
 from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.call_filter import CallFilter
-from voiceflow_worker.core.edits import BatchEdit, EditedCalls, edit_batch
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, until_left
 from voiceflow_worker.core.imports import (
     StagedImport,
@@ -82,7 +81,7 @@ def _checked(change: Callable[[Job], Job], check: CheckJob | None) -> Callable[[
 class CallQueue:
     """One queue of a store, with calls of one sub-account.
 
-    The audit log gets an entry with each action on it (cancel, redial, resolve, hold, resume, edit, rate, release,
+    The audit log gets an entry with each action on it (cancel, redial, resolve, hold, resume, rate, release,
     discard): `by` whom, or else the login of this process.
 
     `redial` is the policy of calls without a redial policy of their own; the default is no redial. To exclude a call
@@ -103,7 +102,7 @@ class CallQueue:
         self.policy: CallPolicy = policy or CallPolicy()
         self._redial = redial
         self._by = by
-        self.admitter: Admitter = Admitter(store, self.name, redial=redial)
+        self.admitter: Admitter = Admitter(store, self.name, redial=redial, policy=self.policy)
         self._changes = Changes(store, self.policy)
         self._outcome_watch = OutcomeWatch(store)
 
@@ -113,37 +112,43 @@ class CallQueue:
         flow: CallFlow | Mapping[str, object],
         *,
         connection: object = None,
+        replace: bool = False,
         **options: Unpack[CallOptions],
     ) -> Job:
-        """Enqueue one call; returns its job, or the job that already owns the `unique_key`.
+        """Enqueue one call; returns its job, or the job that already owns the `unique_key`, if it is the same call.
 
-        The options are those of every call: `CallOptions`.
+        The options are those of every call: `CallOptions`. With `replace`, a call that has the key, differs, and waits,
+        ends as replaced in the write that stores the new one.
 
         With a store in PostgreSQL, `connection` enqueues the call in a transaction of yours: a connection of psycopg 3,
-        or a connection or session of SQLAlchemy over psycopg. The returned job is valid once that transaction has
+        also that in one of SQLAlchemy or Django. The returned job is valid once that transaction has
         committed, and a worker finds it within a second; after a rollback the call never was in the queue. An error
         leaves the transaction as it was. It waits only for another transaction that is storing the same key. A blocking
         connection blocks the event loop meanwhile. `enqueue_in` is for programs without one.
 
         Raises `CallFlowError` with every finding (among them a window that does not open while the call is valid),
         `SuppressedNumberError` for a number on the suppression list, `InvalidInputError` for data that is not flat
-        JSON, and `KeyConflictError` when the key belongs to another body. After `StoreUnavailableError` it is safe to
-        try again with the same unique key.
+        JSON, and `KeyConflictError` when the key belongs to a call with another text, time, window, priority or other
+        option, which names them. A validity that counts from the enqueuing (`valid_for`) is the same each time. After
+        `StoreUnavailableError` it is safe to try again with the same unique key.
         """
         request = CallRequest(CallFlow.parse(flow) if isinstance(flow, Mapping) else flow, **options)
-        return (await self.enqueue_many([request], connection=connection))[0].job
+        return (await self.enqueue_many([request], connection=connection, replace=replace))[0].job
 
-    async def enqueue_many(self, requests: Iterable[CallRequest], *, connection: object = None) -> Sequence[Enqueued]:
+    async def enqueue_many(
+        self, requests: Iterable[CallRequest], *, connection: object = None, replace: bool = False
+    ) -> Sequence[Enqueued]:
         """Enqueue many calls in one write: all or none. Raises as `enqueue` does; each finding names its request."""
         if connection is None:
-            return await self.admitter.admit_all(list(requests))
+            return await self.admitter.admit_all(list(requests), replace=replace)
         if not hasattr(self.store, "joined"):
             raise InvalidInputError(
                 f"the store {self.store.url} cannot take part in a transaction of yours; nothing was enqueued; use a "
                 "store in the PostgreSQL database of your rows, or enqueue after your commit, with a unique key"
             )
         async with cast("Joinable", self.store).joined(connection) as within:
-            return await Admitter(within, self.name, redial=self._redial).admit_all(list(requests))
+            admitter = Admitter(within, self.name, redial=self._redial, policy=self.policy)
+            return await admitter.admit_all(list(requests), replace=replace)
 
     async def get(self, job_id: str) -> Job:
         """The job with this id. Raises `JobNotFoundError`, and `InvalidInputError` for a text that is no id."""
@@ -434,23 +439,6 @@ class CallQueue:
             gate = await order_gate(store.store, opened, check=check, drops=reset)
             store.result = "open" if gate.state is GateState.OPEN else gate_in_words(gate)
         return gate
-
-    async def edit_batch(
-        self, batch_id: Key, edit: BatchEdit, *, note: str = "edited by a person", dry_run: bool = False
-    ) -> EditedCalls:
-        """Give the waiting calls of a batch another window, validity, priority or source; a dry run only counts.
-
-        `read_edit` makes the edit of the names of a campaign's fields. Calls that were sent are not touched, and no
-        unique key changes. The same edit again, for example after an interruption, changes what is left. Raises
-        InvalidInputError before the first change, and StoreError.
-        """
-        at = self.store.clock.now()
-        if dry_run:
-            return await edit_batch(self.store, self.name, batch_id, edit, ordered_at=at, note=note, dry_run=True)
-        async with self._audited("edit", note=note, batch=batch_id, asked=edit.values) as store:
-            done = await edit_batch(store.store, self.name, batch_id, edit, ordered_at=at, note=note)
-            store.result = f"{count_of(done.edited, 'waiting call')} of batch {batch_id} changed"
-        return done
 
     async def staged(self, batch_id: Key) -> Sequence[StagedImport]:
         """The imports of a batch that have not ended, with the number of their staged calls. Nobody is called for them.

@@ -7,7 +7,6 @@ from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTab
 from voiceflow_worker.core.admission import CallOptions, Enqueued
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainResult
-from voiceflow_worker.core.edits import BatchEdit, EditedCalls
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
 from voiceflow_worker.core.outcomes.hooks import HookCounts, HookOptions, ParkedOutcome
@@ -35,14 +34,12 @@ __all__ = [
     "Alarms",
     "Alert",
     "Alerts",
-    "BatchEdit",
     "BatchOutcome",
     "BatchProgress",
     "CallLeg",
     "CallOptions",
     "CallProgress",
     "DrainResult",
-    "EditedCalls",
     "EnqueueOptions",
     "EnqueueReport",
     "Enqueued",

@@ -13,22 +13,17 @@ from airflow_provider.calls.failures import SECOND_RUN, LateTaskError
 from airflow_provider.calls.identity import OncePer, TaskIdentity
 from airflow_provider.calls.made_calls import (
     INTERRUPTED,
-    MOVED,
     STOPPED_BY_AIRFLOW,
     CallsChangedError,
     OnClear,
     TaskOrders,
-    cancel_calls,
-    cancel_unsent,
     discard_staged,
     resume_redials,
 )
-from airflow_provider.calls.task_state import batches_of
 from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, telephone_of
-from voiceflow_worker.campaigns.called_before import enqueue_lock, said_before
 from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.campaigns.fields import WHEN
-from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.campaigns.plan import enqueue_lock, said_before
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
 from voiceflow_worker.errors import CampaignFileError, KeyConflictError
 from voiceflow_worker.service.named_call import read_call
@@ -171,13 +166,13 @@ async def enqueue_campaign(
     *,
     again: CallAgain = False,
     late: datetime | None = None,
-) -> dict[str, int]:
+) -> tuple[dict[str, int], list[str]]:
     """Enqueue calls for the rows that have none. The rows are a list or a file.
 
     A row is identified by its own key, or else by its phone number and its place among the rows with this number. What
     a first try has stored stands: a later try adds the calls of rows that have none, and changes nothing else. Returns
     counts of rows, for the result of the task: `duplicates` repeat another row or have a call already; `left_out` are
-    those that a column leaves out; `rejected` are bad.
+    those that a column leaves out; `rejected` are bad. The names of the imports that have stored the calls follow.
 
     Unless the campaign may skip bad rows, one bad row prevents all new calls, and CampaignFileError is raised with the
     bad rows; if it may, only if no row can be called. Raises InvalidInputError if new calls would repeat earlier ones
@@ -185,31 +180,22 @@ async def enqueue_campaign(
     raises LateTaskError. Raises CallsChangedError and IntakeError.
     """
     batch_id = campaign.batch_id
-    record, token = batches_of(queue, identity), new_revision()
-    batches = {name for name, _ in await record.all()}
-    for name in batches | {batch_id}:
-        await discard_staged(queue, name, identity, reason=STOPPED_BY_AIRFLOW)
-    if campaign.rows is None or campaign.rows:
-        await record.change(batch_id, lambda was: f"{was or ''} {token}".strip())
-        # A try with another batch waits for the end of this one: what waits in the others is made again in it.
-        await cancel_unsent(queue, batches - {batch_id}, identity, reason=MOVED)
+    token = identity.new_import()
+    await discard_staged(queue, batch_id, identity, reason=STOPPED_BY_AIRFLOW)
     orders = TaskOrders(identity, again=again, batch_id=batch_id)
     data = {**(campaign.options.data or {}), **identity.data()}
     options = replace(campaign.options, orders=orders, data=data)
     campaign = replace(campaign, options=options, again=again is True)
     report = await (campaign.start(queue, by=identity.actor, token=token) if late is None else campaign.preview(queue))
     _refuse(report, skip_bad=campaign.skip_bad)
-    if late is not None and (new := report.valid + len(orders.elsewhere)):
-        raise LateTaskError(late, calls=new)
-    enqueued = 0 if report.dry_run else report.enqueued
-    taken_back = await cancel_calls(queue, sorted(orders.elsewhere), reason=MOVED)
-    if taken_back + await discard_staged(queue, batch_id, identity, reason=INTERRUPTED):
-        report = await campaign.start(
-            queue, by=identity.actor, token=token
-        )  # in the batch for whose end this instance waits
+    if late is not None and report.valid:
+        raise LateTaskError(late, calls=report.valid)
+    enqueued = 0 if report.dry_run else report.enqueued + report.replaced
+    if await discard_staged(queue, batch_id, identity, reason=INTERRUPTED):
+        report = await campaign.start(queue, by=identity.actor, token=token)
         _refuse(report, skip_bad=campaign.skip_bad)
         report = replace(report, duplicates=report.duplicates - enqueued)
-        enqueued += report.enqueued
+        enqueued += report.enqueued + report.replaced
     if orders.differing:
         log.warning("%s rows were changed after their calls were enqueued; these calls stand", len(orders.differing))
     await resume_redials(queue, orders.stopped.values())
@@ -220,7 +206,7 @@ async def enqueue_campaign(
         batch_id,
         *counts.values(),
     )
-    return counts
+    return counts, sorted({token, *orders.imports})
 
 
 def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:

@@ -17,7 +17,7 @@ from voiceflow_worker.errors import (
     UnknownBackendError,
 )
 
-_FINAL = (
+FINAL = (
     InvalidInputError,
     StoreCorruptError,
     StoreForgetsError,
@@ -53,7 +53,7 @@ def as_airflow_errors(subject: str) -> Generator[None]:
     """Raise errors of the library as Airflow exceptions, with messages that begin with `subject`."""
     try:
         yield
-    except _FINAL as error:
+    except FINAL as error:
         nothing = " Nobody was called." if isinstance(error, CallFlowError) else ""
         raise AirflowFailException(f"{subject}: {error}{nothing}") from error
     except VoiceflowError as error:

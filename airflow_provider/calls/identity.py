@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -97,6 +98,18 @@ class TaskIdentity:
         """Return a readable id for the batch with the calls of this instance: at most 50 characters, as 8x8 allows."""
         return f"{self.dag_id[:16]}.{self.task_id[:16]}.{digest(*self._task, self.map_index, 'batch')[:16]}"
 
+    def new_import(self) -> str:
+        """Return a new name for an import of this instance's calls: what is stored together, and stopped together."""
+        return f"{self._imports}{secrets.token_hex(8)}"
+
+    def has_imported(self, name: str | None) -> bool:
+        """Return whether this is the name of an import of this instance."""
+        return name is not None and name.startswith(self._imports)
+
+    @property
+    def _imports(self) -> str:
+        return f"airflow-{digest(*self._task, self.map_index)[:20]}-"
+
     def data(self) -> dict[str, object]:
         """Return the identity as data of a call, for reports, menus and later tries."""
         return {
@@ -187,12 +200,6 @@ class TaskIdentity:
         index = f"[{self.map_index}]" if self.is_mapped else ""
         loop = "" if self.loop is None else f", iteration {self.loop[0]},"
         return f"{self.dag_id}.{self.task_id}{index}{loop} of run {self.run_id}"
-
-
-def try_of(context: Mapping[str, Any]) -> str:
-    """Return what tells the try that runs in this Airflow context from earlier and later ones of its task instance."""
-    ti = context["ti"]
-    return f"{getattr(ti, 'try_number', 0)} {getattr(ti, 'id', '')}"
 
 
 def digest(*parts: object) -> str:

@@ -7,27 +7,21 @@ import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from typing import Any, cast
 
 from airflow_provider.calls.arguments import has_none
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.task_state import batches_of, taken_by
-from voiceflow_worker import CallQueue, Job, JobState, Store, VoiceflowError
+from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError
 from voiceflow_worker.campaigns.calls.options import CallAgain, states_of
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import stop_imports
-from voiceflow_worker.core.ports.store import BulkWrite, Same, WriteResult
 from voiceflow_worker.errors import IllegalMoveError
-from voiceflow_worker.model.copying import replace
 
 # Stored with cancelled calls, and compared by later tries.
 STOPPED_BY_AIRFLOW = "Airflow stopped its task"
-MOVED = "its Airflow task makes it again in another batch"
 INTERRUPTED = "its Airflow task was killed while it stored its calls, and lists other rows now"
-_OURS = frozenset({STOPPED_BY_AIRFLOW, MOVED, INTERRUPTED})
+_OURS = frozenset({STOPPED_BY_AIRFLOW, INTERRUPTED})
 RESUMED = "its Airflow task goes on with the redial that it had cancelled"
 UNSENT = frozenset({JobState.QUEUED, JobState.LEASED})
 
@@ -39,7 +33,7 @@ TOGETHER = 200
 
 
 class CallsChangedError(VoiceflowError):
-    """Raised when the task's calls were changed by another try or instance at the same time. A retry can succeed."""
+    """Raised when another try or instance has changed the task's calls at the same time. A retry can succeed."""
 
 
 class OnClear(StrEnum):
@@ -81,8 +75,8 @@ class TaskOrders:
         self._batch_id = batch_id
         self.stopped: dict[str, Job] = {}
         """The calls that were met whose redial a task cancelled, by id. The redial goes on."""
-        self.elsewhere: set[str] = set()
-        """The waiting calls that were met in the batch of an instance that had another index before a clear, by id."""
+        self.imports: set[str] = set()
+        """The imports of this instance that stored the calls that were met."""
         self.differing: set[str] = set()
         """The calls that were met which say something else than their rows do now, by id."""
 
@@ -92,6 +86,8 @@ class TaskOrders:
 
     def match(self, owner: Job, digest: str) -> KeyMatch:
         """Return whether this call stands for a row or a task with its key."""
+        if owner.worker_id is not None and self._identity.has_imported(owner.worker_id):
+            self.imports.add(owner.worker_id)
         if self._is_again(owner):
             return KeyMatch.AGAIN
         if self._identity.is_of_other_run(owner.data):
@@ -101,12 +97,13 @@ class TaskOrders:
             if is_siblings:
                 return KeyMatch.OTHER
             self.differing.add(owner.id)
-        if _lost_redial(owner):
+        if lost_redial(owner):
             self.stopped[owner.id] = owner
+        # What waits in the batch of an instance that had another index before a clear is made in the batch for whose
+        # end this instance waits.
+        is_elsewhere = self._batch_id is not None and not is_siblings and not self._is_here(owner)
         is_waiting = owner.state in UNSENT and owner.attempt == 0
-        if self._batch_id is not None and is_waiting and not is_siblings and not self._is_here(owner):
-            self.elsewhere.add(owner.id)
-        return KeyMatch.SAME
+        return KeyMatch.AGAIN if is_elsewhere and is_waiting else KeyMatch.SAME
 
     def is_own(self, job: Job) -> bool:
         """Return whether the keys of this task find this call."""
@@ -133,8 +130,7 @@ class TaskOrders:
         return self._on_clear is OnClear.CALL_AGAIN and job.state.is_final
 
     def _is_here(self, job: Job) -> bool:
-        is_mine = self._batch_id == self._identity.batch_id() or self._identity.owns(job.data)
-        return is_mine and job.batch_id == self._batch_id
+        return job.batch_id == self._batch_id and self._identity.owns(job.data)
 
 
 def was_cancelled_by_task(job: Job) -> bool:
@@ -142,16 +138,7 @@ def was_cancelled_by_task(job: Job) -> bool:
     return job.state is JobState.CANCELLED and job.reason in _OURS and never_rang(job)
 
 
-def refuse_cancelled(job: Job) -> None:
-    """Raise CallsChangedError if a task cancelled this call."""
-    if was_cancelled_by_task(job):
-        raise CallsChangedError(
-            f"call {job.id} to {job.number} was cancelled ({job.reason}) while this task waited for it. Nobody "
-            "was called. A retry makes a new call"
-        )
-
-
-def _lost_redial(job: Job) -> bool:
+def lost_redial(job: Job) -> bool:
     """Return whether a task cancelled the redial that this call waited for. An earlier POST may have rung."""
     is_ended = job.state in {JobState.CANCELLED, JobState.UNREACHED}
     return is_ended and job.reason in _OURS and not never_rang(job) and bool(job.posts)
@@ -183,41 +170,39 @@ async def resume_redials(queue: CallQueue, calls: Collection[Job]) -> list[Job]:
     return going
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """The stop of one try of a task: what has not been sent is cancelled, unless a later try has taken it over.
+    """The stop of a task: what has not been sent is cancelled, so that its next try makes it again.
 
-    It is the stop of a campaign (`batch_id`), or of `job_ids`. Without an `identity`, tries are not compared.
+    It is the stop of a campaign (`batch_id`), whose tries have stored calls by these `imports`, or of `job_ids`.
     """
 
-    identity: TaskIdentity | None
-    try_id: str
+    identity: TaskIdentity
     job_ids: Sequence[str] = ()
     batch_id: str | None = None
+    imports: Sequence[str] = ()
 
     async def carry_out(self, opened: AbstractAsyncContextManager[CallQueue]) -> None:
         """Cancel the calls in the queue that is to be `opened`, and log their number, or why they were not."""
         try:
             async with opened as queue:
                 log.info("the task was stopped: %s unsent calls were cancelled", await self._cancel(queue))
-        except CallsChangedError as error:
-            log.info("the task was stopped: %s", error)
         except Exception:
             log.exception("the task was stopped, but %s could not be cancelled and may still be sent", self)
 
     async def _cancel(self, queue: CallQueue) -> int:
-        if self.identity is None:
-            return await cancel_calls(queue, self.job_ids, reason=STOPPED_BY_AIRFLOW)
-        store, by = _TryStore(queue.store, taken_by(self.identity, self.try_id)), self.identity.actor
-        queue = CallQueue(cast("Store", store), queue.name, policy=queue.policy, by=by)
-        if self.batch_id is None:
-            return await cancel_calls(queue, self.job_ids, reason=STOPPED_BY_AIRFLOW)
-        if not (imports := await imports_of(queue, self.identity)):
-            return 0
-        ended = await stop_imports(
-            queue.store, queue.name, imports, by=by, reason=STOPPED_BY_AIRFLOW, policy=queue.policy
-        )
-        return ended + await cancel_unsent(queue, {name for name, _ in imports}, self.identity)
+        queue = CallQueue(queue.store, queue.name, policy=queue.policy, by=self.identity.actor)
+        unsent, ended = self.job_ids, 0
+        if self.batch_id is not None:
+            # At first what its tries have stored: one write stops it, however many calls it has.
+            if imports := [(self.batch_id, token) for token in self.imports]:
+                ended = await stop_imports(
+                    queue.store, queue.name, imports,
+                    by=self.identity.actor, reason=STOPPED_BY_AIRFLOW, policy=queue.policy,
+                )  # fmt: skip
+            found = calls_of_batch(queue, self.batch_id, UNSENT)
+            unsent = [job.id async for job in found if self.identity.owns(job.data)]
+        return ended + (len(await queue.cancel_many(unsent, reason=STOPPED_BY_AIRFLOW)) if unsent else 0)
 
     def tell_cut(self) -> None:
         """Log that Airflow gives no more time."""
@@ -231,69 +216,20 @@ class Stop:
         return f"batch {self.batch_id}" if self.batch_id is not None else f"call {', '.join(self.job_ids)}"
 
 
-class _TryStore:
-    """A store for one try: it writes only while no later try has taken over, else it raises CallsChangedError."""
-
-    def __init__(self, store: Store, taken: Same) -> None:
-        self._store = store
-        self._taken = taken
-
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        """Write under the condition of the try."""
-        writes = tuple(replace(each, conditions=(*each.conditions, self._taken)) for each in bulk.writes)
-        answers = await self._store.write(replace(bulk, writes=writes), now=now)
-        if any(each.condition == self._taken for each in answers):
-            raise CallsChangedError("a later try has taken over its calls, and goes on with them")
-        return answers
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-
-async def imports_of(queue: CallQueue, identity: TaskIdentity) -> list[tuple[str, str]]:
-    """Return the imports of all tries of a campaign task, each as its batch and its token."""
-    batches = await batches_of(queue, identity).all()
-    return [(name, token) for name, tokens in batches for token in (tokens or "").split()]
-
-
-async def cancel_calls(queue: CallQueue, job_ids: Sequence[str], *, reason: str) -> int:
-    """Cancel those of the calls that have not been sent, and return their number."""
-    return len(await queue.cancel_many(job_ids, reason=reason)) if job_ids else 0
-
-
 async def discard_staged(queue: CallQueue, batch_id: str, identity: TaskIdentity, *, reason: str) -> int:
     """Cancel the calls of this instance that a stop, or a killed try (INTERRUPTED), has left staged; return how many.
 
     The try after a killed one lets them ring if it lists all of their rows. So this one lists other rows.
     """
-    own, count = {token for _, token in await imports_of(queue, identity)}, 0
+    count = 0
     while imports := [  # the try that was stopped may be discarding them too
         each
         for each in await queue.staged(batch_id)
-        if each.gate.start in own and (each.gate.reason == STOPPED_BY_AIRFLOW) == (reason == STOPPED_BY_AIRFLOW)
+        if identity.has_imported(each.gate.start)
+        and (each.gate.reason == STOPPED_BY_AIRFLOW) == (reason == STOPPED_BY_AIRFLOW)
     ]:
         count += await queue.discard_staged(batch_id, imports=imports, reason=reason)
     return count
-
-
-async def cancel_unsent(
-    queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity, *, reason: str = STOPPED_BY_AIRFLOW
-) -> int:
-    """Cancel the unsent calls of a task instance in these batches, which stay open for the next try."""
-    return await cancel_calls(queue, [job.id for job in await _unsent(queue, batch_ids, identity)], reason=reason)
-
-
-async def _unsent(queue: CallQueue, batch_ids: Collection[str], identity: TaskIdentity) -> list[Job]:
-    """Return a task instance's unsent calls in these batches.
-
-    All calls in the batch that is named after the task instance belong to this instance.
-    """
-    return [
-        job
-        for batch_id in batch_ids
-        async for job in calls_of_batch(queue, batch_id, UNSENT)
-        if batch_id == identity.batch_id() or identity.owns(job.data)
-    ]
 
 
 async def calls_of_batch(queue: CallQueue, batch_id: str, states: Collection[JobState]) -> AsyncIterator[Job]:

@@ -1,4 +1,4 @@
-"""The status of the calls that a task waits for."""
+"""The calls that a task waits for, and how far they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from voiceflow_worker import CallQueue, Job, JobState
 from voiceflow_worker.core.base.reading import count_states, due_count, due_jobs, get_jobs
@@ -38,51 +37,17 @@ class Goal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitOptions:
-    """Options for the wait of a task.
-
-    `sends` is True if the task sends its own calls. A call that is in doubt counts as ended when `timeout` has passed
-    since its POST.
-    """
-
-    goal: Goal = Goal.OUTCOME
-    sends: bool
-    timeout: timedelta
-
-    def is_over(self, state: JobState) -> bool:
-        """Return whether a call in this state has reached the goal or has ended."""
-        return state.is_final or (state is JobState.SUBMITTED and self.goal is not Goal.OUTCOME)
-
-    def is_settled(self, job: Job, *, now: datetime) -> bool:
-        """Return whether the wait for this job is over: also if it has been in doubt for so long."""
-        return now >= self.doubted_until(job) if job.state is JobState.IN_DOUBT else self.is_over(job.state)
-
-    def doubted_until(self, job: Job) -> datetime:
-        """Return until when the task waits for evidence about a job in doubt."""
-        post = job.open_post or job.last_post
-        return (post.began_at if post is not None else job.created_at) + self.timeout
-
-    @property
-    def timed(self) -> set[JobState]:
-        """The states with a time limit. A sweep moves a job out of such a state when the limit has passed."""
-        states = {JobState.LEASED, JobState.SENDING}
-        return states | {JobState.SUBMITTED} if self.goal is Goal.OUTCOME else states
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitStatus:
     """The calls that a task waits for, counted by their states.
 
-    `ended` includes calls that are in doubt for longer than `WaitOptions.timeout`. `due` counts calls that may be sent
-    now. `unsent` counts calls that are due, are being sent, or will be due within `GRACE`. `overdue` counts calls whose
-    time limit passed more than `GRACE` ago, usually because no worker sweeps the queue. `doubts` are the calls in
-    doubt, and `doubts_due` counts those of them that are to be looked up in the log of 8x8. `jobs` has the calls
-    themselves, but is empty for a batch.
+    `ended` counts those whose wait is over. `unsent` counts calls that are due, are being sent, or will be due within
+    `GRACE`. `overdue` counts calls whose time limit passed more than `GRACE` ago, usually because no worker sweeps the
+    queue. `doubts` are the calls in doubt, and `doubts_due` counts those of them that are to be looked up in the log of
+    8x8. `jobs` has the calls themselves, but is empty for a batch.
     """
 
     states: Mapping[JobState, int]
     ended: int
-    due: int
     unsent: int
     overdue: int
     doubts: Sequence[Job]
@@ -100,6 +65,11 @@ class WaitStatus:
         return self.states[JobState.QUEUED] + self.states[JobState.LEASED]
 
     @property
+    def needs_worker(self) -> bool:
+        """Whether there is anything for a worker to do now."""
+        return bool(self.unsent or self.overdue or self.doubts_due)
+
+    @property
     def progress(self) -> str:
         """The counts of calls in words, for logs. A call that is redialled is one call."""
         in_progress = self.states[JobState.SUBMITTED] + self.states[JobState.SENDING]
@@ -108,19 +78,33 @@ class WaitStatus:
         over = self.total - sum(count for count, _ in counts)
         return f"{over} of {self.total} calls have ended{f' ({rest})' if rest else ''}"
 
-    @property
-    def has_ended(self) -> bool:
-        """True if all calls have ended."""
-        return self.ended >= self.total
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitedCalls:
-    """The calls that a task waits for, given by their ids or as a batch."""
+    """The calls that a task waits for, by their ids or as a batch, and when that wait is over.
 
-    options: WaitOptions
+    `sends` is True if the task sends them itself. A call that is in doubt counts as ended when `doubt_timeout` has
+    passed since its POST. The wait is over when a number of the calls has ended (`at_least`), or a share (`ratio`, 0 to
+    1); by default, all of them. A batch of other tasks `begins_later`: without calls, its wait is not over. Raises
+    ValueError.
+    """
+
     job_ids: Sequence[str] = ()
     batch_id: str | None = None
+    goal: Goal = Goal.OUTCOME
+    sends: bool = False
+    doubt_timeout: timedelta = timedelta(minutes=15)
+    at_least: int | None = None
+    ratio: float | None = None
+    begins_later: bool = False
+
+    def __post_init__(self) -> None:
+        if self.at_least is not None and self.ratio is not None:
+            raise ValueError("give either at_least or ratio, not both")
+        if self.at_least is not None and self.at_least < 1:
+            raise ValueError(f"at_least={self.at_least}: it must be 1 or more")
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise ValueError(f"ratio={self.ratio}: it must be above 0 and at most 1")
 
     async def status(self, queue: CallQueue) -> WaitStatus:
         """Return the status of the calls now. Raises JobNotFoundError for an id that the store does not have."""
@@ -134,13 +118,11 @@ class WaitedCalls:
 
     def status_of(self, jobs: Sequence[Job], *, now: datetime) -> WaitStatus:
         """Return the status of these jobs."""
-        queued = [job.due_at for job in jobs if job.state is JobState.QUEUED]
         return self._status(
             Counter(job.state for job in jobs),
             now=now,
-            due=sum(due_at <= now for due_at in queued),
-            soon=sum(due_at <= now + GRACE for due_at in queued),
-            overdue=sum(job.state in self.options.timed and now >= job.due_at + GRACE for job in jobs),
+            soon=sum(job.state is JobState.QUEUED and job.due_at <= now + GRACE for job in jobs),
+            overdue=sum(job.state in self._timed and now >= job.due_at + GRACE for job in jobs),
             doubts=[job for job in jobs if job.state is JobState.IN_DOUBT],
             jobs=jobs,
         )
@@ -148,57 +130,64 @@ class WaitedCalls:
     async def _counted(self, queue: CallQueue, batch_id: str) -> WaitStatus:
         """Return the status of a batch, counted by the store."""
         store, now = queue.store, queue.store.clock.now()
-        timed = [await due_jobs(store, queue.name, state, by=now - GRACE) for state in self.options.timed]
+        timed = [await due_jobs(store, queue.name, state, by=now - GRACE) for state in self._timed]
         # Before the count of all: a call that is leased in between is counted twice, and not taken for one that was
         # sent.
-        due, soon = [await due_count(store, queue.name, by=by, batch_id=batch_id) for by in (now, now + GRACE)]
+        soon = await due_count(store, queue.name, by=now + GRACE, batch_id=batch_id)
         states = await count_states(store, queue.name, batch_id=batch_id)
         doubts: Sequence[Job] = ()
         if states[JobState.IN_DOUBT]:
             doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
         overdue = sum(job.batch_id == batch_id for jobs in timed for job in jobs)
-        return self._status(states, now=now, due=due, soon=soon, overdue=overdue, doubts=doubts)
+        return self._status(states, now=now, soon=soon, overdue=overdue, doubts=doubts)
 
     def _status(
-        self, states: Mapping[JobState, int], *, now: datetime, soon: int, doubts: Sequence[Job], **more: Any
+        self,
+        states: Mapping[JobState, int],
+        *,
+        now: datetime,
+        soon: int,
+        overdue: int,
+        doubts: Sequence[Job],
+        jobs: Sequence[Job] = (),
     ) -> WaitStatus:
-        over = sum(count for state, count in states.items() if self.options.is_over(state))
+        over = sum(count for state, count in states.items() if self._is_over(state))
         return WaitStatus(
             states=states,
-            ended=over + sum(self.options.is_settled(job, now=now) for job in doubts),
+            ended=over + sum(self.is_settled(job, now=now) for job in doubts),
             unsent=soon + states[JobState.LEASED] + states[JobState.SENDING],
+            overdue=overdue,
             doubts=doubts,
             doubts_due=sum(job.due_at <= now for job in doubts),
-            **more,
+            jobs=jobs,
         )
 
-    def is_over(self, status: WaitStatus, threshold: CompletionThreshold) -> bool:
-        """Return whether enough calls have ended. False for a batch without calls, because it has not begun."""
-        has_begun = self.batch_id is None or status.total > 0
-        return has_begun and threshold.is_reached(status.ended, status.total)
+    @property
+    def _timed(self) -> set[JobState]:
+        """The states with a time limit. A sweep moves a job out of such a state when the limit has passed."""
+        states = {JobState.LEASED, JobState.SENDING}
+        return states | {JobState.SUBMITTED} if self.goal is Goal.OUTCOME else states
+
+    def _is_over(self, state: JobState) -> bool:
+        return state.is_final or (state is JobState.SUBMITTED and self.goal is not Goal.OUTCOME)
+
+    def is_settled(self, job: Job, *, now: datetime) -> bool:
+        """Return whether the wait for this job is over: also if it has been in doubt for so long."""
+        return now >= self.doubted_until(job) if job.state is JobState.IN_DOUBT else self._is_over(job.state)
+
+    def doubted_until(self, job: Job) -> datetime:
+        """Return until when the task waits for evidence about a job in doubt."""
+        post = job.open_post or job.last_post
+        return (post.began_at if post is not None else job.created_at) + self.doubt_timeout
+
+    def is_over(self, status: WaitStatus) -> bool:
+        """Return whether enough calls have ended."""
+        if self.begins_later and self.batch_id is not None and not status.total:
+            return False
+        if self.at_least is not None:
+            return status.ended >= min(self.at_least, status.total)
+        # Rounded, because the product of floats may be slightly too large: 0.1 of 30 calls are 3 calls.
+        return status.ended >= math.ceil(round((self.ratio or 1.0) * status.total, 9))
 
     def __str__(self) -> str:
         return f"call {', '.join(self.job_ids)}" if self.batch_id is None else f"batch {self.batch_id}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionThreshold:
-    """The calls that must end: a number (`at_least`) or a share (`ratio`, 0 to 1) of all. By default, all calls."""
-
-    at_least: int | None = None
-    ratio: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.at_least is not None and self.ratio is not None:
-            raise ValueError("give either at_least or ratio, not both")
-        if self.at_least is not None and self.at_least < 1:
-            raise ValueError(f"at_least={self.at_least}: it must be 1 or more")
-        if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise ValueError(f"ratio={self.ratio}: it must be above 0 and at most 1")
-
-    def is_reached(self, ended: int, total: int) -> bool:
-        """Return whether `ended` of `total` calls are enough."""
-        if self.at_least is not None:
-            return ended >= min(self.at_least, total)
-        # Rounded, because the product of floats may be slightly too large: 0.1 of 30 calls are 3 calls.
-        return ended >= math.ceil(round((self.ratio or 1.0) * total, 9))

@@ -1,30 +1,29 @@
-"""Waiting for calls inside a task. If the task sends its calls itself, it runs a worker meanwhile."""
+"""Waiting for calls, in a task or in the triggerer; and sending them meanwhile, by a worker of the library."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+import math
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
-from airflow_provider.calls.task_state import TaskState
-from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, JobState, VoiceflowError
+from airflow_provider.calls.status import GRACE, Goal, WaitedCalls, WaitStatus
+from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, JobState, Sweeper, VoiceflowError
 from voiceflow_worker.core.base.identity import BatchNames
-from voiceflow_worker.core.base.reading import gates_of
-from voiceflow_worker.errors import CallLogError, StoreUnavailableError
+from voiceflow_worker.core.base.reading import gates_at
+from voiceflow_worker.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from airflow_provider.hooks.voice import VoiceFlowHook
-    from voiceflow_worker import CallPolicy
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,9 @@ MOST_NAMED = 20
 STOP_LOOK = 0.5
 """Seconds between checks of the stop flag."""
 SENT_WITHIN = timedelta(hours=1)
-"""The longest time for which a task sends calls before it defers. It sends the remaining calls when it resumes."""
+"""The longest time for which a task sends calls before it defers. The trigger sends the remaining ones."""
+PATIENCE_WITH_STORE = timedelta(minutes=5)
+"""How long the store may be unavailable before the wait ends with an error."""
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -75,10 +76,6 @@ class TaskStoppedError(VoiceflowError):
     """Raised inside a task that Airflow stops (`on_kill`)."""
 
 
-class WaitedTooLongError(VoiceflowError):
-    """Raised when a task's own time limit has passed."""
-
-
 def waited_too_long(calls: WaitedCalls, *, within: str = " in the time that it may take") -> str:
     """Return what is said of calls that have not ended when the wait of their task ends."""
     return (
@@ -88,12 +85,15 @@ def waited_too_long(calls: WaitedCalls, *, within: str = " in the time that it m
 
 
 class WaitLog:
-    """Logs the progress of calls, their doubts, and what keeps them waiting, such as a hold or no worker. Each once."""
+    """Logs the progress of calls, their doubts, and what keeps them waiting, such as a hold or no worker. Each once.
 
-    def __init__(self, calls: WaitedCalls) -> None:
+    A process that is not the first that looks has waited for long.
+    """
+
+    def __init__(self, calls: WaitedCalls, *, is_first: bool = True) -> None:
         self._calls = calls
         self._progress = ""
-        self._began: float | None = None
+        self._began: float | None = None if is_first else -math.inf
         self._looks_at = 0.0
         self._told: list[str] = []
 
@@ -110,7 +110,7 @@ class WaitLog:
         found = [f"calls of this task wait: {why}" for why in await self._reasons(queue, status, now - self._began)]
         found += [
             f"call {job.id} to {job.number} is in doubt; this task waits for evidence until "
-            f"{self._calls.options.doubted_until(job):%Y-%m-%d %H:%M:%S} UTC"
+            f"{self._calls.doubted_until(job):%Y-%m-%d %H:%M:%S} UTC"
             for job in status.doubts[:MOST_NAMED]
         ]
         for why in found:
@@ -120,29 +120,31 @@ class WaitLog:
 
     async def _reasons(self, queue: CallQueue, status: WaitStatus, waited: float) -> list[str]:
         found: list[str] = []
-        options, heartbeats = self._calls.options, Heartbeats(queue.store)
+        heartbeats = Heartbeats(queue.store)
         if not status.total and waited >= UNKNOWN_AFTER:
             unknown = await BatchNames(queue.store, queue.name).why_unknown(self._calls.batch_id)
             found += [] if unknown is None else [unknown]
-        if status.due and not options.sends:
-            now = queue.store.clock.now()
-            gates = await gates_of(queue.store, queue.name)
-            gates = [gate for gate in gates if gate.start is None and gate.is_closed(at=now)]
-            found += [f"{gate.scope.value} {gate.name} is held ({gate.reason or 'no reason given'})" for gate in gates]
+        if status.unsent and not self._calls.sends:
+            now, batches = queue.store.clock.now(), {self._calls.batch_id, *(job.batch_id for job in status.jobs)}
+            found += [
+                f"{gate.scope.value} {gate.name} is held ({gate.reason or 'no reason given'})"
+                for gate in (await gates_at(queue.store, queue.name, {None, *batches})).values()
+                if gate.is_closed(at=now)
+            ]
             if not await heartbeats.workers(queue.name):
                 found.append("no worker is running: `voiceflow worker` sends due calls")
-        if status.states[JobState.SUBMITTED] and options.goal is Goal.OUTCOME and not await heartbeats.has_receiver():
+        is_awaited = status.states[JobState.SUBMITTED] and self._calls.goal is Goal.OUTCOME
+        if is_awaited and not await heartbeats.has_receiver():
             found.append("no receiver is running: `voiceflow serve` receives the summaries of calls")
         return found
 
 
-async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> None:
-    """Raise InvalidInputError if the queue, or one of these batches, is held until a person resumes it."""
+async def require_open(queue: CallQueue, batch_id: str | None) -> None:
+    """Raise InvalidInputError if the queue, or this batch, is held until a person resumes it."""
     now = queue.store.clock.now()
-    for gate in await gates_of(queue.store, queue.name):
+    for gate in (await gates_at(queue.store, queue.name, {None, batch_id})).values():
         scope = gate.scope.value
-        concerned = gate.start is None and (scope == "queue" or gate.name in batches)
-        if concerned and gate.is_closed(at=now) and gate.until is None and gate.state.value == "held":
+        if gate.is_closed(at=now) and gate.until is None and gate.state.value == "held":
             batch = "" if scope == "queue" else f" --batch {gate.name}"
             raise InvalidInputError(
                 f"{scope} {gate.name} has been held since {gate.since:%Y-%m-%d %H:%M:%S} UTC: "
@@ -152,31 +154,13 @@ async def require_open(queue: CallQueue, *, batches: Collection[str | None]) -> 
             )
 
 
-async def sweep(queue: CallQueue, *, policy: CallPolicy) -> None:
-    """Sweep this queue once, as every worker does each second. Overdue jobs change their state; nothing is sent."""
-    from voiceflow_worker import Sweeper
-
-    await Sweeper(queue.store, queue=queue.name, policy=policy).sweep()
-
-
-async def swept(queue: CallQueue, waited: WaitedCalls, *, policy: CallPolicy) -> WaitStatus:
-    """Return the status of these calls. If a call is overdue (its worker died, or no summary came), sweep first."""
-    status = await waited.status(queue)
-    if not status.overdue:
-        return status
-    await sweep(queue, policy=policy)
-    return await waited.status(queue)
-
-
 @asynccontextmanager
-async def sending(
-    hook: VoiceFlowHook, queue: CallQueue, *, batch_id: str | None, state: TaskState | None = None
-) -> AsyncGenerator[None]:
+async def sending(hook: VoiceFlowHook, queue: CallQueue, *, batch_id: str | None) -> AsyncGenerator[None]:
     """Run a worker for one batch during the block.
 
     The connection may set a rate, a burst and a limit of open calls; what it does not set stays as it is in the queue.
     At the end of the block, the worker finishes the calls in flight. If the worker fails, the block ends with its
-    error. The POSTs are noted in `state` before they leave.
+    error.
     """
     from voiceflow_worker.service.worker import with_limits_of_queue, worker_of  # not when DAGs are parsed
 
@@ -185,23 +169,15 @@ async def sending(
     own |= {"reserve"} if "max_active" in own else set()
     block, failures = asyncio.current_task(), list[BaseException]()
 
-    def fail(error: BaseException) -> None:
-        failures.append(error)
-        if block is not None:
-            block.cancel()
-
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            fail(error)
+            failures.append(error)
+            if block is not None:
+                block.cancel()
 
     async with hook.get_client() as voice:
         worker = worker_of(
-            await with_limits_of_queue(settings, queue.store, but=own),
-            queue.store,
-            voice,
-            batch_id=batch_id,
-            sends_by=None if state is None else state.noted_by(voice, queue, fail),
-            keeps_journal=False,  # Airflow's task state has the POSTs
+            await with_limits_of_queue(settings, queue.store, but=own), queue.store, voice, batch_id=batch_id
         )
         # Not a task group, which would wrap the errors of the block.
         running = asyncio.create_task(worker.run())
@@ -223,129 +199,91 @@ async def sending(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskCalls:
-    """The calls of one task, in the queue of its connection.
+class Wait:
+    """The wait for calls in the queue of a connection. If they say so, a worker of the library sends them meanwhile.
 
-    `every` is the longest pause between two checks of the calls, in seconds. `limit` is the longest wait for the calls
-    to end. `is_stopped` says whether Airflow has stopped the task. Call `hook.settings()` first, because reading the
-    connection may block the event loop.
+    `every` is the longest pause between two looks, in seconds; the first ones are shorter. `ends` are the times at
+    which the wait ends, by what it is called then. `is_stopped` says whether Airflow has stopped the task. Call
+    `hook.settings()` first, because reading the connection may block the event loop.
     """
 
     hook: VoiceFlowHook
     calls: WaitedCalls
     every: float
-    limit: timedelta | None
-    is_stopped: Callable[[], bool]
-    state: TaskState
+    ends: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
+    is_stopped: Callable[[], bool] | None = None
 
-    async def send(self, *, waits: bool = False) -> WaitStatus:
-        """Send due calls, if this task sends calls, and with `waits`, wait for their ends. Return the status of all.
+    async def for_end(self) -> str:
+        """Send and wait until the wait is over; return how it ended: "over", or the name of one of the `ends`.
 
-        After `SENT_WITHIN`, the rest is left for the time when the task resumes. A task that waits here, or for
-        nothing, sends all of them; it raises WaitedTooLongError after `limit`. Raises TaskStoppedError if the task was
-        stopped: its calls were cancelled.
+        Raises TaskStoppedError, InvalidInputError if the calls are held until a person resumes them, and StoreError.
         """
-        options = self.calls.options
-        is_last = waits or options.goal is Goal.NOTHING
-        limit = self.limit if is_last else SENT_WITHIN
+        return await self._until(self.calls.is_over, self.ends)
 
-        def is_done(status: WaitStatus) -> bool:
-            return status.has_ended if waits else not (options.sends and status.unsent)
-
-        async with self.hook.opened_queue() as queue:
-            while not is_done(status := await self._status(queue)):  # a call that did not leave returns to the queue
-                try:
-                    await self._poll(queue, status, is_done, every=self.every if waits else 1.0, limit=limit)
-                except WaitedTooLongError:
-                    if is_last:
-                        raise
-                    return await self._status(queue)
-            if options.sends and options.goal is Goal.NOTHING and status.waiting:
-                log.warning(
-                    "%s: calls that are due later: %s. This task does not wait for them (wait_for=None), so a "
-                    "`voiceflow worker` has to send them",
-                    self.calls,
-                    status.waiting,
-                )
-            return status
+    async def for_sending(self, *, within: timedelta | None = None) -> str:
+        """Send what is due, and what is left in doubt or overdue, if this task sends; return how that ended."""
+        if not self.calls.sends:
+            return "over"
+        settles_by, ends = datetime.now(UTC) + GRACE, dict(self.ends)
+        if within is not None:
+            ends["sent"] = datetime.now(UTC) + within
+        return await self._until(
+            lambda status: not (status.unsent or (status.needs_worker and datetime.now(UTC) < settles_by)), ends
+        )
 
     async def look(self) -> WaitStatus:
-        """Return the present status of the calls. If a call is overdue, sweep first.
-
-        If this task sends its calls, nobody else may look for their doubts, so it reads the log of 8x8 when they are
-        due.
-        """
+        """Return the present status of the calls. If a call is overdue, sweep first."""
         async with self.hook.opened_queue() as queue:
-            if self.calls.options.sends and (await self.calls.status(queue)).doubts_due:
-                await self._look_up(queue)
-            return await swept(queue, self.calls, policy=self.hook.settings().policy())
+            status = await self.calls.status(queue)
+            return await self._swept(queue) if status.overdue else status
 
-    async def _look_up(self, queue: CallQueue) -> None:
-        """Look for calls in doubt in the log of 8x8, unless a worker or another task has just done so."""
-        from voiceflow_worker.core.settling.reconcile import Reconciler
+    async def _swept(self, queue: CallQueue) -> WaitStatus:
+        """Sweep as every worker does each second: overdue calls change their state, and nothing is sent."""
+        await Sweeper(queue.store, queue=queue.name, policy=self.hook.settings().policy()).sweep()
+        return await self.calls.status(queue)
 
-        try:
-            async with self.hook.get_client() as voice:
-                policy = self.hook.settings().policy()
-                found = await Reconciler(queue.store, voice, queue=queue.name, policy=policy).due()
-        except CallLogError as error:
-            log.warning("the log of 8x8 was not read: %s", error)
-            return
-        if found.looked_at:
-            log.info(
-                "calls in doubt, and in the log of 8x8: %s were placed, %s were not, %s stay in doubt",
-                found.placed,
-                found.not_placed,
-                found.open,
-            )
-
-    async def _status(self, queue: CallQueue) -> WaitStatus:
-        status = await self.calls.status(queue)
-        self._check()
-        return status
-
-    def _check(self) -> None:
-        if self.is_stopped():
-            raise TaskStoppedError("Airflow stopped this task")
-
-    async def _poll(
-        self,
-        queue: CallQueue,
-        status: WaitStatus,
-        is_done: Callable[[WaitStatus], bool],
-        *,
-        every: float,
-        limit: timedelta | None,
-    ) -> None:
-        """Look at the calls until `is_done`, and send them meanwhile. Raises WaitedTooLongError after `limit`.
-
-        The pauses grow up to `every` seconds. An unavailable store is tried again.
-        """
-        sends, clock = self.calls.options.sends, queue.store.clock
-        batch_id = status.jobs[0].batch_id if status.jobs else self.calls.batch_id
-        waiting, began, pause = WaitLog(self.calls), clock.monotonic(), FIRST_PAUSE
-        if sends:
-            await self.state.require_known(queue, retention=self.hook.settings().retention)
-        worker = sending(self.hook, queue, batch_id=batch_id, state=self.state)
-        async with worker if sends else contextlib.nullcontext():
+    async def _until(self, is_done: Callable[[WaitStatus], bool], ends: Mapping[str, datetime]) -> str:
+        told, pause, away_since = WaitLog(self.calls), FIRST_PAUSE, None
+        async with self.hook.opened_queue() as queue, AsyncExitStack() as worker:
+            is_working = False
             while True:
-                self._check()
-                away = ""
+                if self.is_stopped is not None and self.is_stopped():
+                    raise TaskStoppedError("Airflow stopped this task")
+                now = datetime.now(UTC)
                 try:
-                    found = await self.calls.status(queue)
-                    if is_done(found):
-                        return
-                    await waiting.tell(queue, found)
-                    if sends and found.unsent:
-                        await require_open(queue, batches={batch_id})
-                    if not sends and found.overdue:
-                        await sweep(queue, policy=self.hook.settings().policy())
+                    status = await self.calls.status(queue)
+                    if status.overdue and not self.calls.sends:
+                        status = await self._swept(queue)
+                    if is_done(status):
+                        return "over"
+                    away_since = None
+                    await told.tell(queue, status)
+                    is_working = self.calls.sends and await self._work(queue, status, worker, is_working=is_working)
                 except StoreUnavailableError as error:
-                    away = f" (the store is unavailable: {error})"
-                if limit is not None and clock.monotonic() - began > limit.total_seconds():
-                    raise WaitedTooLongError(f"{waited_too_long(self.calls, within=f' within {limit}')}{away}")
-                rest = min(pause, every)
-                while rest > 0 and not self.is_stopped():
-                    await anyio.sleep(min(rest, STOP_LOOK))
-                    rest -= STOP_LOOK
+                    away_since = away_since or now
+                    if now - away_since > PATIENCE_WITH_STORE:
+                        raise
+                    log.warning("the store is unavailable; this task tries again: %s", error)
+                if (ended := next((name for name, end in ends.items() if now >= end), None)) is not None:
+                    return ended
+                await self._rest(min(pause, self.every))
                 pause *= 1.5
+
+    async def _work(self, queue: CallQueue, status: WaitStatus, worker: AsyncExitStack, *, is_working: bool) -> bool:
+        """Begin or end the work of a worker, as there is something to do; return whether it works."""
+        batch_id = status.jobs[0].batch_id if status.jobs else self.calls.batch_id
+        if status.unsent:
+            await require_open(queue, batch_id)
+        if is_working and not status.needs_worker:
+            await worker.aclose()
+        elif status.needs_worker and not is_working:
+            await worker.enter_async_context(sending(self.hook, queue, batch_id=batch_id))
+        return status.needs_worker
+
+    async def _rest(self, seconds: float) -> None:
+        """Pause, but no longer than until Airflow stops the task."""
+        while seconds > 0 and self.is_stopped is not None and not self.is_stopped():
+            await anyio.sleep(min(seconds, STOP_LOOK))
+            seconds -= STOP_LOOK
+        if self.is_stopped is None:
+            await anyio.sleep(seconds)

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, conf
@@ -148,9 +149,9 @@ class VoiceFlowHook(BaseHook):
 
     @asynccontextmanager
     async def opened_queue(self) -> AsyncGenerator[CallQueue]:
-        """Open the store, and yield the queue of the connection."""
+        """Yield the queue of the connection, in its store, which is opened once on each event loop."""
         settings = await self.asettings()
-        async with open_store(settings.store, settings=settings) as store:
+        async with shared_store(settings.store, settings) as store:
             await require_readable(store, settings)
             yield CallQueue(store, settings.queue, policy=settings.policy())
 
@@ -180,6 +181,51 @@ class VoiceFlowHook(BaseHook):
             return (
                 f"8x8 accepts the API key; the store {queue.store.url} has {total} calls in queue {queue.name}{webhook}"
             )
+
+
+@dataclass(slots=True)
+class _Opened:
+    """An open store. A task of its own opens and closes it, because the user that opens it first may leave first."""
+
+    opened: asyncio.Future[Store]
+    last_left: asyncio.Event = field(default_factory=asyncio.Event)
+    users: int = 0
+    keeper: asyncio.Task[None] | None = None
+
+
+_open: dict[tuple[int, str], _Opened] = {}
+"""The open stores by event loop and URL. Each is used only on its event loop. A triggerer has many users of one."""
+
+
+@asynccontextmanager
+async def shared_store(url: str, settings: Settings | None = None) -> AsyncGenerator[Store]:
+    """Yield the store at `url`, opened once for all its users on this event loop. Raises the errors of `open_store`."""
+    loop = asyncio.get_running_loop()
+    place = (id(loop), url)
+    entry = _open.get(place)
+    if entry is None:
+        entry = _open[place] = _Opened(loop.create_future())
+        entry.keeper = asyncio.create_task(_keep(url, settings, entry))
+    entry.users += 1
+    try:
+        yield await asyncio.shield(entry.opened)
+    finally:
+        entry.users -= 1
+        if entry.users == 0:
+            del _open[place]  # the next user opens the store again
+            entry.last_left.set()
+            if entry.keeper is not None:
+                await asyncio.shield(entry.keeper)
+
+
+async def _keep(url: str, settings: Settings | None, entry: _Opened) -> None:
+    try:
+        async with open_store(url, settings=settings) as store:
+            entry.opened.set_result(store)
+            await entry.last_left.wait()
+    except Exception as error:  # noqa: BLE001 - raised again for each user that waits for the store
+        if not entry.opened.done():
+            entry.opened.set_exception(error)
 
 
 def require_lasting(store: str, *, executor: str, allowed: bool) -> None:

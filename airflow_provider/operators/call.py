@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowException
@@ -11,10 +12,9 @@ from airflow_provider.calls.arguments import read_flow, refuse_none, taking
 from airflow_provider.calls.enqueueing import RequestedCall
 from airflow_provider.calls.failures import ended, judge
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.made_calls import refuse_cancelled
-from airflow_provider.calls.status import Goal, WaitStatus
+from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.task_state import bad_ends
-from airflow_provider.calls.waiting import TaskCalls, run
+from airflow_provider.calls.waiting import run
 from airflow_provider.operators.voice_task import OneCallTask, WaitingTask, call_result
 from voiceflow_worker import InvalidInputError
 from voiceflow_worker.campaigns.reading import Of
@@ -81,13 +81,16 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
         self.destination = destination
         self.flow = flow
 
-    def _started(self, context: Context) -> tuple[TaskCalls, None]:
+    def _started(self, context: Context) -> tuple[WaitedCalls, None]:
         job = self._enqueue(context)
         self.log.info("call %s to %s is %s", job.id, job.destination, job.state.value)
-        return self._calls(context, [job.id]), None
+        return replace(self._waited, job_ids=[job.id]), None
 
-    def _calls(self, context: Context, job_ids: Sequence[str]) -> TaskCalls:
-        return self._task_calls(context, job_ids=job_ids, every=self.poll_interval)
+    def _calls(self, context: Context, event: Mapping[str, Any]) -> WaitedCalls:  # noqa: ARG002 - a campaign's has more
+        return replace(self._waited, job_ids=event.get("job_ids", ()))
+
+    def _lost(self, status: WaitStatus, context: Context) -> bool:  # noqa: ARG002 - a campaign's needs it
+        return any(map(self._was_stopped, status.jobs))
 
     def _requested(self, context: Context) -> RequestedCall:
         refuse_none("say", self.say)
@@ -107,9 +110,8 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
 
     def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:  # noqa: ARG002
         (job,) = status.jobs
-        if self._options.goal is Goal.NOTHING and not job.state.is_final:
+        if self._waited.goal is Goal.NOTHING and not job.state.is_final:
             return call_result(job)
-        refuse_cancelled(job)
         try:
             judge([job], fail_on=self.fail_on, store=self.hook.store_url())
         except AirflowException as error:

@@ -13,11 +13,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.enqueueing import enqueue_campaign
 from airflow_provider.calls.failures import doubt
-from airflow_provider.calls.identity import TaskIdentity, try_of
-from airflow_provider.calls.made_calls import MOVED, CallsChangedError, Stop, calls_of_batch, was_cancelled_by_task
+from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.made_calls import calls_of_batch, was_cancelled_by_task
 from airflow_provider.calls.people import HiddenRows, rows_of_query
-from airflow_provider.calls.status import Goal, WaitStatus
-from airflow_provider.calls.waiting import TaskCalls, run
+from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
+from airflow_provider.calls.waiting import run
 from airflow_provider.links.voice import VoiceBatchLink
 from airflow_provider.operators.voice_task import WaitingTask
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
@@ -44,9 +44,9 @@ class VoiceCampaignOperator(WaitingTask):
     each row is itself a body. `campaign` is a TOML file of such fields, as the command takes it; arguments go before
     it. What neither says comes from the connection and the settings.
 
-    A row is identified by its own `unique_key`, or else by its number and its place among the rows with that number.
-    What a first try has stored stands: a later try adds the calls of new rows, and changes and cancels nothing. One bad
-    row prevents all calls, unless `skip_bad` is set.
+    A row is identified by its own `unique_key`, or else by its number and its words; if these have changed, by its
+    place among the rows with that number. What a first try has stored stands: a later try adds the calls of new rows,
+    and changes and cancels nothing. One bad row prevents all calls, unless `skip_bad` is set.
 
     `not_before`, `valid_until`, `again`, `once_per`, `window`, `days`, `holidays`, `window_time_zone`, `send`,
     `wait_for`, `deferrable`, `wait_timeout`, `doubt_timeout` and `cancel_on_kill` work as in `VoiceCallOperator`. The
@@ -106,13 +106,15 @@ class VoiceCampaignOperator(WaitingTask):
         is_rendered = "_rows" in self.__dict__ and hasattr(rows, "__len__") and not isinstance(rows, HiddenRows)
         self._rows = HiddenRows(rows, column=self._numbers()[0]) if is_rendered else rows
 
-    def _started(self, context: Context) -> tuple[TaskCalls, Mapping[str, Any]]:
-        calls, batch_id = self._calls(context, ()), self._batch_id(context)
-        rows = self._enqueued(
+    def _started(self, context: Context) -> tuple[WaitedCalls, Mapping[str, Any]]:
+        batch_id = self._batch_id(context)
+        self._calls(context, {})  # so that a stop in the middle of what follows knows the batch
+        rows, imports = self._enqueued(
             context,
             partial(self._order, batch_id),
-            lambda counts: {"batch_id": batch_id} if any(counts.values()) else None,
+            lambda found: {"batch_id": batch_id} if found[0]["enqueued"] else None,
         )
+        calls = self._calls(context, {"imports": imports})
         self._go_on(context, batch_id=batch_id, queue=self.hook.settings().queue)
         return calls, rows
 
@@ -133,15 +135,15 @@ class VoiceCampaignOperator(WaitingTask):
         except InvalidInputError:
             return NO_ROLES.named_numbers
 
-    def _calls(self, context: Context, job_ids: Sequence[str]) -> TaskCalls:  # noqa: ARG002
+    def _calls(self, context: Context, event: Mapping[str, Any]) -> WaitedCalls:
         batch_id = self._batch_id(context)
-        self._stop = Stop(TaskIdentity.of(context), try_of(context), batch_id=batch_id)
-        return self._task_calls(context, batch_id=batch_id, every=self.poll_interval)
+        self._stops(context, batch_id=batch_id, imports=event.get("imports", ()))
+        return replace(self._waited, batch_id=batch_id)
 
     def _batch_id(self, context: Context) -> str:
         return self.batch or TaskIdentity.of(context).batch_id()
 
-    def _order(self, batch_id: str) -> Callable[..., Coroutine[Any, Any, dict[str, int]]]:
+    def _order(self, batch_id: str) -> Callable[..., Coroutine[Any, Any, tuple[dict[str, int], list[str]]]]:
         """Return what enqueues the campaign with its people. Raises InvalidInputError and CampaignFileError."""
         from voiceflow_worker import Campaign
 
@@ -167,18 +169,27 @@ class VoiceCampaignOperator(WaitingTask):
             campaign = replace(campaign, rows=rows)
         return partial(enqueue_campaign, campaign=campaign, again=self.again, late=until if is_late else None)
 
+    def _lost(self, status: WaitStatus, context: Context) -> bool:
+        states = {state for state in (JobState.CANCELLED, JobState.UNREACHED) if status.states[state]}
+        batch_id, identity = self._batch_id(context), TaskIdentity.of(context)
+
+        async def found() -> bool:
+            async with self.hook.opened_queue() as queue:
+                async for job in calls_of_batch(queue, batch_id, states):
+                    if identity.owns(job.data) and self._was_stopped(job):
+                        return True
+            return False
+
+        return bool(states) and run(found)
+
     def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:
         batch_id, doubts = self._batch_id(context), status.doubts
         report, cancelled, lost, bad = run(partial(self._report, batch_id))
         self.log.info("%s", report)
-        if self._options.goal is not Goal.NOTHING:
+        if self._waited.goal is not Goal.NOTHING:
             store = self.hook.store_url()
             requested = report.total - cancelled
-            if stopped := sum(map(was_cancelled_by_task, lost)):
-                raise CallsChangedError(
-                    f"{stopped} calls of batch {batch_id} were cancelled ({lost[0].reason}) while this task waited for "
-                    "them. Nobody was called for them. A retry makes new calls"
-                )
+            lost = [job for job in lost if not was_cancelled_by_task(job)]
             ends = self.fail_on
             if lost and JobState.CANCELLED not in ends:
                 bad, ends = bad + len(lost), (*ends, f"{JobState.CANCELLED} while this task waited")
@@ -206,8 +217,8 @@ class VoiceCampaignOperator(WaitingTask):
         async with self.hook.opened_queue() as queue:
             report = await queue.report(batch_id)
             async for job in calls_of_batch(queue, batch_id, {JobState.CANCELLED}):
-                by_tasks += was_cancelled_by_task(job)
-                if began is not None and job.touched_at > began and job.reason != MOVED:
+                by_tasks += was_cancelled_by_task(job) or job.successor is not None
+                if began is not None and job.touched_at > began and job.successor is None:
                     lost.append(job)
             return report, by_tasks, lost, await _count(queue, report, self.fail_on)
 

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.sdk import BaseOperator, BaseSensorOperator, conf
-from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider.calls.arguments import refuse_number
 from airflow_provider.calls.enqueueing import RequestedCall, enqueue_once
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on
-from airflow_provider.calls.identity import OncePer, TaskIdentity, try_of
-from airflow_provider.calls.made_calls import OnClear, Stop
-from airflow_provider.calls.status import Goal, WaitedCalls, WaitOptions, WaitStatus
-from airflow_provider.calls.task_state import TaskState, take_over
-from airflow_provider.calls.waiting import TaskCalls, TaskStoppedError, run, run_in_thread, waited_too_long
+from airflow_provider.calls.identity import OncePer, TaskIdentity
+from airflow_provider.calls.made_calls import OnClear, Stop, lost_redial, was_cancelled_by_task
+from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
+from airflow_provider.calls.task_state import TaskState
+from airflow_provider.calls.waiting import (
+    SENT_WITHIN,
+    TaskStoppedError,
+    Wait,
+    run,
+    run_in_thread,
+    waited_too_long,
+)
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, call_as_json
 from voiceflow_worker.campaigns.calls.options import CallAgain, read_again
 from voiceflow_worker.model.column_time import ColumnTime
-from voiceflow_worker.model.times import read_time, read_zone
+from voiceflow_worker.model.times import read_time
+from voiceflow_worker.model.zones import read_zone
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from voiceflow_worker import Job
+
+log = logging.getLogger(__name__)
 
 STOP_SECONDS = 3.0
 """Seconds that a stop of a running task may take here. Then calls in flight need theirs."""
@@ -56,8 +67,9 @@ class VoiceTask(BaseOperator):
         self.doubt_timeout = doubt_timeout
         self.deferrable = deferrable
         self.voiceflow_conn_id = voiceflow_conn_id
-        self._options = WaitOptions(sends=False, timeout=doubt_timeout)
+        self._waited = WaitedCalls(doubt_timeout=doubt_timeout)
         self._ends: dict[str, datetime] = {}
+        self._is_stopped = False
         self._stop: Stop | None = None
 
     @cached_property
@@ -79,31 +91,44 @@ class VoiceTask(BaseOperator):
     def _resume(self, context: Context, event: Mapping[str, Any]) -> None:  # noqa: ARG002 - calls are taken by their try
         """Raise the trigger's error, or AirflowTaskTimeout after the `execution_timeout`: Airflow calls `on_kill`."""
         if event["status"] == "error":
-            raise AirflowException(f"the wait for calls failed: {event['error']}")
+            error = AirflowFailException if event.get("is_final") else AirflowException
+            raise error(f"the wait for calls failed: {event['error']}")
         if event["status"] == "timeout":
             raise AirflowTaskTimeout(f"task {self.task_id} took longer than its execution_timeout")
         if event["status"] == "late":
-            calls = WaitedCalls(self._options, event.get("job_ids", ()), event.get("batch_id"))
+            calls = replace(self._waited, job_ids=event.get("job_ids", ()), batch_id=event.get("batch_id"))
             error = AirflowSensorTimeout if isinstance(self, BaseSensorOperator) else AirflowException
             raise error(f"task {self.task_id}: {waited_too_long(calls)}")
 
-    def _rest(self) -> timedelta | None:
-        """Return how long the task may still wait; None means without end."""
-        return None if "until" not in self._ends else max(self._ends["until"] - datetime.now(UTC), timedelta(0))
+    def _was_stopped(self, job: Job) -> bool:
+        """Return whether a stop has cancelled this call since this task has enqueued it: that of an earlier try."""
+        began = self._ends.get("began")
+        is_later = job.successor is None and (began is None or job.touched_at > began)
+        return is_later and (was_cancelled_by_task(job) or lost_redial(job))
 
-    def _defer(self, **waited: Any) -> None:
-        """Wait in the triggerer until the wait is over. `waited` are arguments of the trigger."""
+    def _wait_for(self, calls: WaitedCalls, *, every: float) -> Wait:
+        """Return the wait for these calls in this process."""
+        ends = {"late": self._ends["until"]} if "until" in self._ends else {}
+        return Wait(hook=self.hook, calls=calls, every=every, ends=ends, is_stopped=lambda: self._is_stopped)
+
+    def _defer(self, *, every: float, calls: WaitedCalls, **more: Any) -> None:
+        """Wait in the triggerer until the wait is over. `more` are arguments of the trigger."""
         ends: dict[str, Any] = {name: end.isoformat() for name, end in self._ends.items()}
-        if self._stop is not None and self._stop.identity is not None:
-            ends |= {"owner": self._stop.identity.as_json(), "try_id": self._stop.try_id}
-        rest = self._rest()
+        if self._stop is not None:
+            more |= {"owner": self._stop.identity.as_json(), "imports": [*self._stop.imports] or None}
+        rest = None if "until" not in self._ends else max(self._ends["until"] - datetime.now(UTC), timedelta(0))
+        enough = {"at_least": calls.at_least, "ratio": calls.ratio}
         self.defer(
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
-                wait_for=self._options.goal.value,
-                sends=self._options.sends,
+                job_ids=calls.job_ids,
+                batch_id=calls.batch_id,
+                wait_for=calls.goal.value,
+                sends=calls.sends,
                 doubt_timeout=self.doubt_timeout.total_seconds(),
-                **{**waited, **ends},
+                poll_interval=every,
+                enough=enough if any(each is not None for each in enough.values()) else None,
+                **{**more, **ends},
             ),
             method_name="execute_complete",
             # The trigger ends the wait, and says of which calls; if none runs, Airflow ends it.
@@ -156,24 +181,26 @@ class CallingTask(VoiceTask):
         if once_per not in set(OncePer):
             raise ValueError(f"once_per={once_per!r}: use 'run' (each run calls) or 'dag' (all runs call once)")
         self.once_per = once_per
-        self._options = WaitOptions(sends=send == "here", timeout=self.doubt_timeout)
+        self._waited = replace(self._waited, sends=send == "here")
         # Wrong hours and durations are refused when the DAG is read.
         if said := self._said("window", "days", "holidays", "valid_for"):
             Campaign.of({"rows": [], "batch": "-", **said})
-        self._is_stopped = False
 
     def on_kill(self) -> None:
         """Cancel the calls that have not been sent. Calls in flight are finished."""
         self._is_stopped = True
-        if not self.cancel_on_kill or self._stop is None:
+        if (stop := self._stop) is None:
             return
         # Airflow ends a process by force 5 s after its signal, but none whose `execution_timeout` has passed.
         limit = None if isinstance(sys.exc_info()[1], AirflowTaskTimeout) else STOP_SECONDS
-        stop = self._stop
         try:
             run_in_thread(lambda: stop.carry_out(self.hook.opened_queue()), seconds=limit)
         except TimeoutError:
             stop.tell_cut()
+
+    def _stops(self, context: Context, **calls: Any) -> None:
+        """Let a stop of this task cancel these calls, unless the user says otherwise."""
+        self._stop = Stop(identity=TaskIdentity.of(context), **calls) if self.cancel_on_kill else None
 
     def _latest(self) -> datetime | None:
         """Return the time from which on no phone rings, if it is the same for all rows. Raises InvalidInputError."""
@@ -204,7 +231,7 @@ class CallingTask(VoiceTask):
         self,
         context: Context,
         make: Callable[[], Callable[..., Coroutine[Any, Any, T]]],
-        named: Callable[[T], Mapping[str, str | None] | None],
+        named: Callable[[T], Mapping[str, str] | None],
     ) -> T:
         """Return what `make`'s function has enqueued in the queue of the connection, as this task instance.
 
@@ -215,7 +242,7 @@ class CallingTask(VoiceTask):
         store_no_link(context)
         settings = self.hook.settings()
         self.hook.require_lasting_store()
-        if self._options.sends:
+        if self._waited.sends:
             self.hook.get_client()
         identity = replace(TaskIdentity.of(context), once_per=OncePer(self.once_per))
         enqueue, state = make(), TaskState(context)
@@ -223,12 +250,11 @@ class CallingTask(VoiceTask):
         async def enqueued() -> T:
             async with self.hook.opened_queue() as queue:
                 await state.require_known(queue, retention=settings.retention)
-                await take_over(queue, identity, try_of(context))
                 acting = CallQueue(queue.store, queue.name, policy=queue.policy, by=identity.actor)
                 found = await enqueue(acting, identity=identity)
                 self._ends["began"] = queue.store.clock.now()
                 if (names := named(found)) is not None:
-                    await state.add(queue, names)
+                    await state.keep(queue, names)
                 return found
 
         return run(enqueued)
@@ -239,17 +265,6 @@ class CallingTask(VoiceTask):
             self.on_kill()
             raise TaskStoppedError("Airflow stopped this task")
         store_link(context, ui_url=self.hook.ui_url(), **subject)
-
-    def _task_calls(self, context: Context, *, every: float, **waited: Any) -> TaskCalls:
-        """Return the calls of this task, given as arguments of `WaitedCalls`."""
-        return TaskCalls(
-            hook=self.hook,
-            calls=WaitedCalls(self._options, **waited),
-            every=every,
-            limit=self._rest(),
-            is_stopped=lambda: self._is_stopped,
-            state=TaskState(context),
-        )
 
 
 class WaitingTask(CallingTask):
@@ -271,45 +286,66 @@ class WaitingTask(CallingTask):
         self.fail_ratio = fail_ratio
         self.wait_timeout = wait_timeout
         self.poll_interval = poll_interval
-        self._options = replace(self._options, goal=Goal.named(wait_for))
+        self._waited = replace(self._waited, goal=Goal.named(wait_for))
 
     def execute(self, context: Context) -> Any:
         """Enqueue the calls that no earlier try has enqueued, then send and wait."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self._begin_wait(self.wait_timeout)
-            calls, rows = self._started(context)
-            waits = self._options.goal is not Goal.NOTHING and not self.deferrable
-            return self._done_or_deferred(run(partial(calls.send, waits=waits)), context, calls.calls, rows)
+            return self._begun(context)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Look at the calls after the trigger fired, send those that are due, and defer again if some are open."""
+        """Judge the calls after the trigger fired. If a stop of an earlier try came late, make and await them again."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             self._begin_wait(self.wait_timeout, event)
             self.hook.settings()
-            calls = self._calls(context, event.get("job_ids", ()))
+            calls = self._calls(context, event)
             self._resume(context, event)
-            run(calls.look)
-            return self._done_or_deferred(run(calls.send), context, calls.calls, event.get("rows"))
+            return self._ended(context, calls, event.get("rows"))
 
-    def _done_or_deferred(
-        self, status: WaitStatus, context: Context, waited: WaitedCalls, rows: Mapping[str, Any] | None
+    def _begun(self, context: Context) -> Any:
+        calls, rows = self._started(context)
+        wait, waits = self._wait_for(calls, every=self.poll_interval), self._waited.goal is not Goal.NOTHING
+        if waits and not self.deferrable:
+            how = run(wait.for_end)
+        else:
+            # If the task waits elsewhere, or for nothing, it still sends what is due.
+            how = run(partial(wait.for_sending, within=SENT_WITHIN if waits else None))
+        if how == "late":
+            raise AirflowException(waited_too_long(calls, within=f" within {self.wait_timeout}"))
+        # Others may add calls to a batch whose wait is over.
+        return self._ended(context, calls, rows, is_over=waits and not self.deferrable)
+
+    def _ended(
+        self, context: Context, calls: WaitedCalls, rows: Mapping[str, Any] | None, *, is_over: bool = False
     ) -> Any:
-        if not status.has_ended and self._options.goal is not Goal.NOTHING:
-            self._defer(
-                poll_interval=self.poll_interval,
-                job_ids=waited.job_ids,
-                batch_id=waited.batch_id,
-                cancel_on_kill=self.cancel_on_kill,
-                rows=rows,
-            )
+        status = run(self._wait_for(calls, every=self.poll_interval).look)
+        if self._waited.goal is Goal.NOTHING:
+            if calls.sends and status.waiting:
+                log.warning(
+                    "%s: calls that are due later: %s. This task does not wait for them (wait_for=None), so a "
+                    "`voiceflow worker` has to send them",
+                    calls,
+                    status.waiting,
+                )
+        else:
+            if not (is_over or calls.is_over(status)):
+                self._defer(every=self.poll_interval, calls=calls, rows=rows)
+            if self._lost(status, context):  # the stop of an earlier try came late
+                self.log.warning("calls of %s were cancelled while this task waited; they are made again", calls)
+                return self._begun(context)
         return self._done(status, context, rows)
 
-    def _started(self, context: Context) -> tuple[TaskCalls, Mapping[str, Any] | None]:
+    def _started(self, context: Context) -> tuple[WaitedCalls, Mapping[str, Any] | None]:
         """Enqueue the calls. Return them, and the counts of the rows of a campaign."""
         raise NotImplementedError
 
-    def _calls(self, context: Context, job_ids: Sequence[str]) -> TaskCalls:
-        """Return the calls of this task, whose ids are `job_ids` if it is no campaign."""
+    def _calls(self, context: Context, event: Mapping[str, Any]) -> WaitedCalls:
+        """Return the calls of this task as the event of its trigger names them."""
+        raise NotImplementedError
+
+    def _lost(self, status: WaitStatus, context: Context) -> bool:
+        """Return whether calls were cancelled by a stop of this task, although it goes on."""
         raise NotImplementedError
 
     def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:
@@ -353,7 +389,7 @@ class OneCallTask(CallingTask):
         job = self._enqueued(
             context,
             lambda: partial(enqueue_once, requested=self._requested(context), on_clear=OnClear(self.on_clear)),
-            lambda job: {"job_id": job.id, "unique_key": job.unique_key},
+            lambda job: {"job_id": job.id},
         )
         self._take(context, job.id)
         self._go_on(context, job_id=job.id)
@@ -362,7 +398,7 @@ class OneCallTask(CallingTask):
     def _take(self, context: Context, job_id: str) -> None:
         """Remember the id of this task's call, so that `on_kill` can cancel the call."""
         self._job_id = job_id
-        self._stop = Stop(TaskIdentity.of(context), try_of(context), job_ids=[job_id])
+        self._stops(context, job_ids=[job_id])
 
 
 def call_result(job: Job) -> dict[str, Any]:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferralTimeout,
+)
 
 from airflow_provider.calls.arguments import refuse_none, taking
 from airflow_provider.calls.enqueueing import RequestedCall
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt, ended, ending, judge, never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.made_calls import refuse_cancelled
-from airflow_provider.calls.status import CompletionThreshold, Goal, WaitedCalls, WaitStatus
-from airflow_provider.calls.waiting import UNKNOWN_AFTER, run, swept
+from airflow_provider.calls.status import Goal, WaitedCalls
+from airflow_provider.calls.waiting import WaitLog, run
 from airflow_provider.operators.voice_task import OneCallTask, VoiceTask, call_result
 from airflow_provider.triggers.voice import safe_after
-from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
+from voiceflow_worker import InvalidInputError, Job, JobState
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.core.base.identity import BatchNames
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,12 +56,26 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
                 self.poke_interval = max(self.poke_interval, safe_after())
             return super().execute(context)
         self._begin_wait(timedelta(seconds=self.timeout))
-        try:
+        with self._softly():
             return self._poke_or_defer(context)
-        except AirflowException as error:
-            if isinstance(error, AirflowSkipException) or not self.soft_fail:
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the trigger. Airflow's own method would skip more errors than in a sensor that pokes."""
+        with self._softly():
+            try:
+                return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+            except TaskDeferralTimeout as error:
+                raise AirflowSensorTimeout(*error.args) from error
+
+    @contextmanager
+    def _softly(self) -> Generator[None]:
+        """Skip this task, if it says so, for the errors for which a sensor that pokes is skipped."""
+        try:
+            yield
+        except (AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout) as error:
+            if not (self.soft_fail or self.never_fail):
                 raise
-            raise AirflowSkipException(f"skipped, because soft_fail is set: {error}") from error
+            raise AirflowSkipException(f"skipped, because soft_fail or never_fail is set: {error}") from error
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look at the calls after the trigger fired, and defer again if the wait has not ended."""
@@ -102,14 +121,13 @@ class VoiceOutcomeSensor(VoiceSensor):
         self.job_id = job_id
         self.job_ids = job_ids
         self.batch_id = batch_id
-        self.threshold = CompletionThreshold(at_least=at_least, ratio=ratio)
         self.wait_for = wait_for
         self.fail_on = checked_fail_on(fail_on)
         goal = Goal.named(wait_for)
         if goal is Goal.NOTHING:
             raise ValueError("wait_for of a sensor must be 'outcome' or 'accepted'")
-        self._options = replace(self._options, goal=goal)
-        self._first_look: float | None = None
+        self._waited = replace(self._waited, goal=goal, at_least=at_least, ratio=ratio, begins_later=True)
+        self._told: WaitLog | None = None
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the calls once. Raises AirflowFailException (outcomes in `fail_on`) and AirflowException (doubt)."""
@@ -125,12 +143,10 @@ class VoiceOutcomeSensor(VoiceSensor):
             return PokeReturnValue(is_done=True, xcom_value=result)
 
     def _wait(self) -> None:
-        self._defer(
-            job_ids=[] if self.batch_id else self._ids(),
-            batch_id=self.batch_id,
-            poll_interval=self.poke_interval,
-            enough=asdict(self.threshold),
-        )
+        self._defer(every=self.poke_interval, calls=self._calls())
+
+    def _calls(self) -> WaitedCalls:
+        return replace(self._waited, job_ids=() if self.batch_id else self._ids(), batch_id=self.batch_id)
 
     def _ids(self) -> list[str]:
         given: object = self.job_id if self.job_ids is None else self.job_ids
@@ -138,32 +154,23 @@ class VoiceOutcomeSensor(VoiceSensor):
 
     async def _look(self) -> tuple[Sequence[Job], Any] | None:
         """Return the calls to judge, and the result of the task; None while the wait goes on."""
-        ids = [] if self.batch_id is not None else self._ids()
-        waited = WaitedCalls(self._options, job_ids=ids, batch_id=self.batch_id)
+        waited = self._calls()
         async with self.hook.opened_queue() as queue:
-            status = await swept(queue, waited, policy=self.hook.settings().policy())
-            if not waited.is_over(status, self.threshold):
-                await self._tell_unknown(queue, status)
+            status = await self._wait_for(waited, every=self.poke_interval).look()
+            if not waited.is_over(status):
+                self._told = self._told or WaitLog(waited, is_first=not self.reschedule)
+                await self._told.tell(queue, status)
                 return None
             if self.batch_id is not None:
                 over = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
                 jobs = await queue.find(states=over, batch_id=self.batch_id, limit=None)
                 return jobs, (await queue.report(self.batch_id)).as_json()
             now = queue.store.clock.now()
-            settled = [job for job in status.jobs if self._options.is_settled(job, now=now)]
+            settled = [job for job in status.jobs if waited.is_settled(job, now=now)]
             if self.job_id is not None:
                 return settled, call_result(status.jobs[0])
             states = {state.value: count for state, count in status.states.items()}
-            return settled, {"total": status.total, "states": states, "job_ids": ids}
-
-    async def _tell_unknown(self, queue: CallQueue, status: WaitStatus) -> None:
-        """Log that the batch has no calls, once it has had none for a minute; at each look of a rescheduled task."""
-        self._first_look = time.monotonic() if self._first_look is None else self._first_look
-        is_early = time.monotonic() - self._first_look < UNKNOWN_AFTER and not self.reschedule
-        if status.total or is_early:
-            return
-        if unknown := await BatchNames(queue.store, queue.name).why_unknown(self.batch_id):
-            self.log.warning("%s. The sensor waits for it until its timeout", unknown)
+            return settled, {"total": status.total, "states": states, "job_ids": [*waited.job_ids]}
 
 
 def _are_several(given: object) -> TypeGuard[Iterable[object]]:
@@ -245,9 +252,12 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         """Enqueue the call if there is none, send it if it is due, and look for a key press."""
         with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
             job_id = self._job_id or self._enqueue(context).id
-            calls = self._task_calls(context, job_ids=[job_id], every=self.poke_interval)
-            run(calls.send)
-            (job,) = run(calls.look).jobs
+            wait = self._wait_for(replace(self._waited, job_ids=[job_id]), every=self.poke_interval)
+            run(wait.for_sending)
+            (job,) = run(wait.look).jobs
+            if self._was_stopped(job):  # the stop of an earlier try came late: the call is made again
+                self._enqueue(context)
+                return PokeReturnValue(is_done=False)
             return self._judged(job)
 
     def _requested(self, context: Context) -> RequestedCall:
@@ -267,7 +277,6 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         return self._call(context, flow=flow.to_body(), menu=MENU, data=data)
 
     def _judged(self, job: Job) -> PokeReturnValue:
-        refuse_cancelled(job)
         key = pressed(job, self.choices)
         if key in self.approve:
             self.log.info("%s pressed %s (%s) in call %s", job.destination, key, self.choices[key], job.id)
@@ -275,7 +284,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         if key is not None:
             said = f"{job.destination} pressed {key} ({self.choices[key]}) in call {job.id}."
             return self._ended(self.on_reject, said, result=key)
-        if not self._options.is_settled(job, now=datetime.now(UTC)):
+        if not self._waited.is_settled(job, now=datetime.now(UTC)):
             return PokeReturnValue(is_done=False)
         store = self.hook.store_url()
         if job.state is JobState.IN_DOUBT:
@@ -293,11 +302,8 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         return PokeReturnValue(is_done=True, xcom_value=result)
 
     def _wait(self) -> None:
-        self._defer(
-            job_ids=[str(self._job_id)],
-            poll_interval=self.poke_interval,
-            cancel_on_kill=self.cancel_on_kill,
-        )
+        calls = replace(self._waited, job_ids=[str(self._job_id)])
+        self._defer(every=self.poke_interval, calls=calls)
 
 
 def pressed(job: Job, choices: Mapping[str, str]) -> str | None:

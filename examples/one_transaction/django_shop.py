@@ -40,7 +40,7 @@ def order(request: HttpRequest) -> JsonResponse:
     flow = CallFlow.call(phone, source="+6531234567").say(
         f"Thank you for order {number}.", voice_profile="en-IE-EmilyNeural"
     )
-    job = enqueue_in(connection, flow, unique_key=f"django-order-{number}", valid_for=timedelta(hours=2))
+    job = enqueue_in(connection.connection, flow, unique_key=f"django-order-{number}", valid_for=timedelta(hours=2))
     if not in_stock:
         transaction.set_rollback(True)
         return JsonResponse({"error": "not in stock"}, status=409)

@@ -63,8 +63,12 @@ def make_app(url: str) -> FastAPI:
                 f"Thank you for order {made.id}.", voice_profile="en-IE-EmilyNeural"
             )
             queue: CallQueue = app.state.queue
+            raw = await (await session.connection()).get_raw_connection()  # psycopg's own is in it
             job = await queue.enqueue(
-                flow, unique_key=f"shop-order-{made.id}", valid_for=timedelta(hours=2), connection=session
+                flow,
+                unique_key=f"shop-order-{made.id}",
+                valid_for=timedelta(hours=2),
+                connection=raw.driver_connection,
             )
             if not in_stock:
                 raise HTTPException(409, "not in stock")

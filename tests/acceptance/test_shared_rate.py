@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pytest
 
 from tests.acceptance.door import Door, busiest_second, door_before
 from tests.support.processes import Process, waited_for_a_processor
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, standalone
 from tests.support.stage import stage
 from tests.support.waiting import wait_until
 
@@ -51,6 +51,14 @@ def frozen_now_and_then(workers: Sequence[Process]) -> Stalls:
         stalls.append((began, time.time() + AT_WORK_AGAIN))
         time.sleep(chance.uniform(0.7, 1.7))  # the moment of the next stall is the point too
     return stalls
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis for one test."""
+    server = standalone(tmp_path / "redis").start()
+    yield server
+    server.kill()
 
 
 @pytest.mark.alone

@@ -26,14 +26,10 @@ def instrumented(collector: str) -> dict[str, str]:
     """The environment in which `opentelemetry-instrument` starts a command."""
     return {
         "PYTHONPATH": os.pathsep.join((str(Path(auto_instrumentation.__file__).parent), str(Path.cwd()))),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-        "OTEL_METRICS_EXPORTER": "none",
-        "OTEL_LOGS_EXPORTER": "none",
-        "OTEL_SERVICE_NAME": "voiceflow",
-        "OTEL_BSP_SCHEDULE_DELAY": "100",
-        "OTEL_BSP_EXPORT_TIMEOUT": "1000",
-    }
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "OTEL_SERVICE_NAME": "voiceflow",
+        "OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_BSP_EXPORT_TIMEOUT": "1000",
+    }  # fmt: skip
 
 
 REDIAL = ("--redial-on", "busy", "--redial-max", "1", "--redial-after", "0s")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.console.stored_calls import ended, in_doubt
+from tests.console.signing_in import ended, in_doubt
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
@@ -25,7 +25,7 @@ from voiceflow_worker import (
 )
 from voiceflow_worker.actions import ActionRefusedError, Operator, OperatorAction, UnknownSubjectError
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
-from voiceflow_worker.actions.queues import COUNT_HOLDS, CancelBatch, Hold, Rate, RedialBatch, Resume
+from voiceflow_worker.actions.queues import COUNT_HOLDS, CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.number_file import read_number_file
@@ -198,9 +198,12 @@ async def test_a_call_that_may_have_left_is_not_cancelled_and_no_doubt_is_redial
     await CancelCall(operator=mary, call=job.id).do()
     cancelled = await CallQueue(mary.store).get(job.id)
     assert (cancelled.state, cancelled.notes[0].text) == (JobState.CANCELLED, "cancelled by Mary Tan")
+    asked = await CancelCall(operator=mary, call=job.id).question()
+    again = await CancelCall(operator=mary, call=job.id).do(asked.version)
+    assert (again.not_done, "cancelled already, at 20" in again.message) == (False, True)
+    assert await CallQueue(mary.store).get(job.id) == cancelled
     _, (doubt,) = await in_doubt(mary.store)
     for act, why in (
-        (CancelCall(operator=mary, call=job.id), "it cannot be cancelled"),
         (CancelCall(operator=mary, call=doubt.id), "a call cannot be taken back"),
         (Redial(operator=mary, call=doubt.id, force=True), "while it is in doubt, a person can resolve it"),
     ):
@@ -224,6 +227,10 @@ async def test_who_was_reached_is_called_again_by_force_alone(mary: Operator) ->
     busy, reached = await ended(mary.store), await ended(mary.store, SessionStatus.COMPLETED)
     again = await Redial(operator=mary, call=busy.id, note="asked for it").do()
     assert (again.documents[0]["state"], again.documents[0]["reason"]) == ("queued", "asked for it (by Mary Tan)")
+    assert "the decision was about POST 1" in again.lines[-1]
+    unsent = await CallQueue(mary.store).enqueue(flow(number(8)))
+    await CancelCall(operator=mary, call=unsent.id).do()
+    assert "judged_post" not in (await Redial(operator=mary, call=unsent.id).do()).documents[0], "it was never sent"
     assert (
         "if you confirm that this person, who was reached"
         in (await Redial(operator=mary, call=reached.id).question()).will_be_called[0]
@@ -313,59 +320,26 @@ async def test_a_file_of_numbers_is_imported_all_or_nothing(mary: Operator, tmp_
 # -- who ordered it ----------------------------------------------------------------------------------------------------
 
 
-async def test_each_act_keeps_its_person_and_its_interface(mary: Operator, clock: ManualClock) -> None:
-    store = mary.store
-    queue = CallQueue(store)
-    job = await queue.enqueue(flow(number(1)), batch_id="march")
-    who = Operator(store, CallPolicy(), name="Li", on=Interface.PAGES)
-    acts: list[OperatorAction] = [
-        Hold(operator=who, queue="default", batch="march", note="a wrong date"),
-        Resume(operator=who, queue="default", batch="march"),
-        Rate(operator=who, queue="default", rate=5.0),
-        CancelCall(operator=who, call=job.id),
-        Redial(operator=who, call=job.id),
-        CancelBatch(operator=who, queue="default", batch="march"),
-        Suppress(operator=who, numbers=[number(2)]),
-        Unsuppress(operator=who, numbers=[number(2)]),
-    ]
-    for act in acts:
-        clock.advance(timedelta(seconds=1))
-        await act.do()
-    kept = [*reversed(await entries_on(store))]
-    assert [each.action for each in kept] == [
-        "hold", "resume", "rate", "cancel", "redial", "cancel", "suppress", "unsuppress",
-    ]  # fmt: skip
-    assert {(each.name, each.on) for each in kept} == {("Li", "pages")}
-    assert kept[0].note == "a wrong date"
-    assert [each.action for each in await entries_on(store, call=job.id)] == ["redial", "cancel"]
-    assert (await queue.status()).limits is not None
+async def test_the_newest_orders_of_a_batch_say_who_gave_them_and_how_they_ended(
+    mary: Operator, clock: ManualClock
+) -> None:
+    store, fields = mary.store, {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
+    campaign = Campaign.of(
+        {**fields, "batch": "march", "rows": [{"destination": number(1)}, {"destination": number(2)}]}
+    )
+    await campaign.start(CallQueue(store), by=Actor(on=Interface.AIRFLOW, login="DAG d, run r", name="Li"))
+    who = Operator(store, CallPolicy(), on=Interface.COMMAND, login="mary")
+    clock.advance(timedelta(seconds=1))
+    await Hold(operator=who, queue="default", batch="march", note="a wrong date").do()
+    with pytest.raises(JobError):
+        await Redial(operator=who, call=(await CallQueue(store).find())[0].id).do()
     (batch,) = (await read_batches(store, ["default"])).batches
     assert batch.ordered == (await read_batch(store, "default", "march")).ordered
-    assert [each.action for each in batch.ordered] == ["cancel", "resume", "hold"]
-    assert "hold by Li, pages: batch march is held" in batch.ordered[-1].in_words()
-
-
-async def test_an_act_that_was_refused_is_not_kept_and_the_login_stands_for_a_name(mary: Operator) -> None:
-    store = mary.store
-    queue = CallQueue(store)
-    job = await queue.enqueue(flow(number(1)))
-    who = Operator(store, CallPolicy(), on=Interface.COMMAND, login="mary")
-    with pytest.raises(JobError):
-        await Redial(operator=who, call=job.id).do()
-    done = await CancelCall(operator=who, call=job.id).do()
-    assert "by a person" in done.message, "the call keeps a name that the person gave, and not a login"
-    (kept,) = await entries_on(store, "default")
-    assert (kept.action, kept.by, kept.on) == ("cancel", "mary", "command")
-
-
-async def test_a_start_keeps_who_ordered_it(mary: Operator) -> None:
-    fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "march"}
-    store = mary.store
-    campaign = Campaign.of({**fields, "rows": [{"destination": number(1)}, {"destination": number(2)}]})
-    await campaign.start(CallQueue(store), by=Actor(on=Interface.AIRFLOW, login="DAG d, run r", name="Li"))
-    (kept,) = (await read_batch(store, "default", "march")).ordered
-    said = "2 calls of 2 enqueued"
-    assert (kept.action, kept.who, kept.on, kept.result) == ("start", "Li (login DAG d, run r)", "Airflow", said)
+    hold, start = batch.ordered
+    assert (start.who, start.on, start.result) == ("Li (login DAG d, run r)", "Airflow", "2 calls of 2 enqueued")
+    assert (hold.by, hold.note, "hold by mary, command: batch march is held" in hold.in_words()) == (
+        "mary", "a wrong date", True,
+    )  # fmt: skip
 
 
 async def test_who_is_suppressed_by_any_interface_has_no_waiting_call_and_the_batch_says_who_ordered_it(

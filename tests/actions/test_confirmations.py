@@ -14,8 +14,7 @@ import httpx
 import pytest
 
 from tests.api.clients import program
-from tests.console.signing_in import Form, receiver, signed_in
-from tests.console.stored_calls import ended
+from tests.console.signing_in import Form, ended, receiver, signed_in
 from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
@@ -25,14 +24,12 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, JobState, SessionStatus, Store, SuppressionList, open_store
 from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.actions.calls import CancelCall, Redial
-from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.reading import count_states, limits_of, starts_of
-from voiceflow_worker.core.edits import edit_state
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.errors import ChangedSinceError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.service.forget import Forget
@@ -120,10 +117,6 @@ async def set_the_same_rate(store: Store, _: str) -> None:
 
 async def reset_rate(store: Store, _: str) -> None:
     await CallQueue(store).reset_rate()
-
-
-async def another_edit(store: Store, _: str) -> None:
-    await EditBatch(operator=Operator(store, CallPolicy()), changes={"priority": "2"}, **MARCH).do()
 
 
 async def one_more(store: Store, _: str) -> None:
@@ -236,12 +229,6 @@ ACTIONS: Mapping[str, Action] = {
         page="cancel-batch?queue=default&batch=march", shown=BATCH, ordered=("POST", f"{BATCH}/cancel", {}),
         shown_changes=(one_more, cancel_one),
     ),
-    "edit": Action(
-        prepare=waiting, act=lambda who, _: EditBatch(operator=who, changes={"priority": "4"}, **MARCH),
-        changes=(another_edit,), shown_changes=(one_more, cancel_one, hold, hold_the_queue, set_rate),
-        page="edit-batch?queue=default&batch=march&priority=4", shown=BATCH,
-        ordered=("PATCH", BATCH, {"priority": "4"}),
-    ),
     "redial a batch": Action(
         prepare=busy_and_listed, act=lambda who, _: RedialBatch(operator=who, outcomes=["busy"], **MARCH),
         shown_changes=(is_off_the_list, one_redial, one_more, hold),
@@ -301,7 +288,6 @@ async def everything(store: Store) -> object:
         await SuppressionList(store).state(ANA),
         [(job.id, job.state, len(job.notes), job.priority) for job in jobs],
         await starts_of(store, "default"),
-        await edit_state(store, "default", "march"),
         await standing_gate(store, "default", None),
         await standing_gate(store, "default", "march"),
         await limits_of(store, "default"),
@@ -432,20 +418,19 @@ async def test_a_confirmation_counts_once_and_for_its_own_action_and_subject(sto
             await act.do(seen)
 
 
-async def test_calls_that_are_sent_meanwhile_keep_nobody_from_stopping_or_editing_the_rest(store: Store) -> None:
+async def test_calls_that_are_sent_meanwhile_keep_nobody_from_stopping_the_rest(store: Store) -> None:
     who, engine = Operator(store, CallPolicy()), Engine(store, ScriptedVoice())
     for place in range(4):
         await engine.enqueue(number(place), batch_id="march")
     acts = [
-        EditBatch(operator=who, changes={"priority": "4"}, **MARCH), Hold(operator=who, **MARCH),
-        Resume(operator=who, **MARCH), CancelBatch(operator=who, **MARCH),
+        Hold(operator=who, **MARCH), Resume(operator=who, **MARCH), CancelBatch(operator=who, **MARCH),
     ]  # fmt: skip
     for act in acts:
         seen = (await act.question()).version
         if not isinstance(act, Resume):
             await engine.send(limit=1)
         assert not (await act.do(seen)).not_done
-    assert (await count_states(store, "default"))[JobState.CANCELLED] == 1
+    assert (await count_states(store, "default"))[JobState.CANCELLED] == 2
 
 
 async def test_a_removal_without_a_question_leaves_what_comes_meanwhile(store: Store) -> None:
@@ -476,18 +461,6 @@ async def started_by_another(store: Store) -> None:
     half = {**CAMPAIGN, "rows": CAMPAIGN["rows"][:1]}
     options = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
     await Campaign.of({**half, **options}).start(CallQueue(store))
-
-
-async def test_a_campaign_is_started_as_its_preview_showed_it_in_python(store: Store) -> None:
-    campaign = Campaign.of({**CAMPAIGN, "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"})
-    seen = (await campaign.preview(CallQueue(store))).version
-    await started_by_another(store)
-    with pytest.raises(ChangedSinceError, match="what the preview showed has changed since"):
-        await campaign.start(CallQueue(store), expected_version=seen)
-    assert len(await CallQueue(store).find()) == 1
-    assert (
-        await campaign.start(CallQueue(store), expected_version=(await campaign.preview(CallQueue(store))).version)
-    ).enqueued == 1
 
 
 async def test_a_campaign_is_started_as_its_preview_showed_it_over_http(store: Store) -> None:

@@ -8,11 +8,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.support.stage import Stage
 
 HAS_AIRFLOW = find_spec("airflow") is not None
 HERE = Path(__file__).parent
@@ -52,6 +54,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def anyio_backend() -> str:
     """Airflow runs on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A store, a sandbox and a receiver, which `voiceflow_default` names."""
+    from tests.airflow.scene import surroundings
+
+    with surroundings(tmp_path_factory.mktemp("on")) as staged:
+        yield staged
 
 
 @pytest.fixture

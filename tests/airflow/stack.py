@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from tests.airflow.scene import connection
 from tests.support.stage import PLAIN, Stage, stage
 from tests.support.waiting import wait_until
 
@@ -169,26 +170,11 @@ def airflow_beside(
     *,
     components: tuple[str, ...] = ("standalone",),
     config: Mapping[str, str] | None = None,
-    extra: Mapping[str, object] | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> Iterator[Airflow]:
     """Start an Airflow for this stage; everything it started is ended with the block."""
     home.mkdir(parents=True, exist_ok=True)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "VOICEFLOW_"))}
-    connection: dict[str, Any] = {
-        "conn_type": "voiceflow",
-        "host": on.sandbox,
-        "password": "the-api-key-of-the-tests",
-        "extra": {
-            "sub_account": "tests",
-            "store": on.store,
-            "source": "+6531234567",
-            "voice_profile": "en-IE-EmilyNeural",
-            "rate": "unlimited",
-            "lease": "3s",
-            "ui_url": "http://127.0.0.1:8080",
-            **(extra or {}),
-        },
-    }
     env = {
         **clean,
         # airflow standalone and its children look for `airflow` on the PATH.
@@ -207,11 +193,16 @@ def airflow_beside(
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # else each deferral takes 6 s
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # else a task fails if a busy machine takes 5 s to begin it
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # else it begins no task if a busy machine reads a DAG for 30 s
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW_CONN_VOICEFLOW_DEFAULT": json.dumps(connection),
+        "AIRFLOW_CONN_VOICEFLOW_DEFAULT": connection(
+            on.sandbox, store=on.store, ui_url="http://127.0.0.1:8080", **(extra or {})
+        ),
+        "AIRFLOW_CONN_VOICEFLOW_WRONG": connection("http://127.0.0.1:9", password="another-key", store=on.store),
         "VOICEFLOW_TEST_FOLDER": str(home),
         **(config or {}),
     }
@@ -223,7 +214,9 @@ def airflow_beside(
         for component in components:
             airflow.start(component)
         wanted = {
-            dag_id for path in DAGS.glob("*.py") for dag_id in re.findall(r'DAG\(\s*"(\w+)"', path.read_text("utf-8"))
+            dag_id
+            for path in DAGS.glob("*.py")
+            for dag_id in re.findall(r'(?i:dag)\(\s*"(\w+)"', path.read_text("utf-8"))
         }
         parsed = "SELECT dag_id FROM dag WHERE NOT is_paused"
         airflow.wait(lambda: wanted <= {row[0] for row in airflow.rows(parsed)}, f"{wanted} to be parsed")
@@ -241,7 +234,7 @@ def whole_stack(
     speed: float = 20,
     components: tuple[str, ...] = ("standalone",),
     config: Mapping[str, str] | None = None,
-    extra: Mapping[str, object] | None = None,
+    extra: Mapping[str, str] | None = None,
 ) -> Iterator[Airflow]:
     """A receiver, a sandbox and an Airflow."""
     with ExitStack() as stack:

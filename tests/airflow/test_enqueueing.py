@@ -1,44 +1,105 @@
-"""Enqueueing once per task instance: the job that a try finds, or a new one."""
+"""Enqueueing once per task instance, beside an 8x8 with scripted answers: the job that a try finds, or a new one."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from airflow_provider.calls.enqueueing import RequestedCall, enqueue_once
 from airflow_provider.calls.failures import doubt, fails
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, OnClear, TaskOrders, cancel_calls, resume_redials
-from tests.airflow.instances import TASK, Instances
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, OnClear, Stop, TaskOrders, resume_redials
 from tests.contract.samples import ManualClock, delete
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, refused, unknown
-from voiceflow_worker import (
-    CallFlow,
-    CallQueue,
-    InvalidInputError,
-    JobState,
-    SessionStatus,
-    open_store,
-)
+from voiceflow_worker import CallFlow, InvalidInputError, Job, SessionStatus, open_store
 from voiceflow_worker.core.audit import entries_on
 
 pytestmark = pytest.mark.anyio
 
+TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t", max_tries=1)
 CLEARED = replace(TASK, max_tries=3)
+SAID = {"voice_profile": "en-IE-EmilyNeural", "source": "+6531234567", "valid_for": "2h"}
+
+
+class Scene:
+    """A store without calls, and the instances of one task, whose numbers are letters."""
+
+    def __init__(self, engine: Engine, voice: ScriptedVoice, clock: ManualClock) -> None:
+        self.engine, self.queue, self.voice, self.clock = engine, engine.queue, voice, clock
+        self.found: dict[str, list[Job]] = defaultdict(list)
+
+    async def enqueue(
+        self, identity: TaskIdentity = TASK, *, to: str = "+6587654321", say: str = "Hello.",
+        on_clear: OnClear = OnClear.SAME_CALL, unique_key: str | None = None,
+    ) -> Job:  # fmt: skip
+        fields = {**SAID, "to": to, "say": say, "batch": identity.batch_id()}
+        wanted = RequestedCall(fields=fields, unique_key=unique_key)
+        return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear)
+
+    async def instance(self, index: int, letter: str, *, cleared: int = 0, **more: Any) -> Job:
+        """The call of one instance of a mapped task to the number of a letter."""
+        tries = more.pop("max_tries", 1 + cleared)
+        identity = replace(TASK, map_index=index, clear_number=cleared, max_tries=tries)
+        job = await self.enqueue(identity, to=f"+6587654{ord(letter)}0", **more)
+        self.found[letter].append(job)
+        return job
+
+    async def play(self, moves: str) -> None:
+        """Expansions such as "AB" or "AB/10" (in another order of the instances); "clear", "stop" and "rings"."""
+        cleared = 0
+        for move in moves.split():
+            match move:
+                case "clear":
+                    cleared += 1
+                case "stop":
+                    await self.stop(*(job for jobs in self.found.values() for job in jobs))
+                case "rings":
+                    await self.rings()
+                case _:
+                    letters, _, order = move.partition("/")
+                    for index in map(int, order or "0123"[: len(letters)]):
+                        await self.instance(index, letters[index], cleared=cleared)
+
+    async def stop(self, *jobs: Job) -> None:
+        await Stop(identity=TASK, job_ids=[job.id for job in jobs]).carry_out(nullcontext(self.queue))
+
+    async def posts(self) -> int:
+        await self.engine.send()
+        return len(self.voice.placed)
+
+    async def rings(self) -> str:
+        """Whose numbers have rung, each as often as it has."""
+        for _ in range(4):  # a second call to one number waits until the first has ended
+            for job in await self.engine.send():
+                await self.engine.summarise(job)
+            self.clock.advance(timedelta(minutes=1))
+        jobs = await self.queue.find(limit=None)
+        called = Counter(chr(int(job.destination[8:10])) for job in jobs for post in job.posts if post.may_have_rung)
+        return "".join(sorted(called.elements()))
+
+
+@asynccontextmanager
+async def fresh() -> AsyncIterator[Scene]:
+    voice, clock = ScriptedVoice(), ManualClock()
+    async with open_store("memory://", clock=clock) as store:
+        yield Scene(Engine(store, voice), voice, clock)
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Instances]:
-    voice, clock = ScriptedVoice(), ManualClock()
-    async with open_store("memory://", clock=clock) as store:
-        yield Instances(Engine(store, voice), voice, clock)
+async def scene() -> AsyncIterator[Scene]:
+    async with fresh() as made:
+        yield made
 
 
-async def test_a_call_that_was_sent_is_the_call_of_every_later_try(scene: Instances) -> None:
+async def test_a_call_that_was_sent_is_the_call_of_every_later_try(scene: Scene) -> None:
     spelt = ("+442079460018", "+4402079460018", "+44 20 7946 0018"), ("+5491123456789", "+541123456789")
     for place, (first, *others) in enumerate(spelt):
         task = replace(TASK, task_id=f"t{place}")
@@ -51,249 +112,159 @@ async def test_a_call_that_was_sent_is_the_call_of_every_later_try(scene: Instan
     assert await scene.posts() == 2
 
 
-async def test_call_again_calls_once_more_for_each_clear_and_never_for_a_retry(scene: Instances) -> None:
-    first = await scene.enqueue(on_clear=OnClear.CALL_AGAIN)
-    await scene.posts()
-    await scene.engine.summarise(first)
-    assert (await scene.enqueue(on_clear=OnClear.CALL_AGAIN)).id == first.id, "a retry is not a clear"
-    second = await scene.enqueue(CLEARED, on_clear=OnClear.CALL_AGAIN)
-    assert second.id != first.id
-    assert (await scene.enqueue(CLEARED, on_clear=OnClear.CALL_AGAIN)).id == second.id, "a retry after the clear"
-    assert await scene.posts() == 2
-    await scene.engine.summarise(second)
-    third = await scene.enqueue(replace(CLEARED, max_tries=5), on_clear=OnClear.CALL_AGAIN)
-    assert third.id not in {first.id, second.id}
-
-
 @pytest.mark.parametrize("retries", [0, 1, 2, 3, 5])
-async def test_a_clear_calls_again_however_many_retries_the_task_has_since(scene: Instances, retries: int) -> None:
+async def test_a_clear_calls_again_however_many_retries_the_task_has_since(scene: Scene, retries: int) -> None:
     """Airflow sets `max_tries` to the tries until then, plus the retries that the task has when it is cleared."""
-    first = await scene.enqueue(of(retries=3, max_tries=3), on_clear=OnClear.CALL_AGAIN)
-    await scene.posts()
-    await scene.engine.summarise(first)
-    for still in (of(retries=3, max_tries=3), of(retries=retries, max_tries=3)):
-        assert (await scene.enqueue(still, on_clear=OnClear.CALL_AGAIN)).id == first.id, "a retry is not a clear"
-    others = of(retries=3, max_tries=3, clear_number=1)
-    assert (await scene.enqueue(others, on_clear=OnClear.CALL_AGAIN)).id == first.id, "another task was cleared"
-    cleared = of(retries=retries, max_tries=1 + retries, clear_number=1)
-    assert (await scene.enqueue(cleared, on_clear=OnClear.CALL_AGAIN)).id != first.id
+
+    async def found(*, retries: int, max_tries: int, clear_number: int = 0) -> str:
+        ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, max_tries=max_tries)
+        run, task = SimpleNamespace(clear_number=clear_number), SimpleNamespace(retries=retries)
+        identity = TaskIdentity.of({"ti": ti, "dag_run": run, "task": task})
+        return (await scene.enqueue(identity, on_clear=OnClear.CALL_AGAIN)).id
+
+    first = await found(retries=3, max_tries=3)
+    await scene.rings()
+    assert await found(retries=3, max_tries=3) == await found(retries=retries, max_tries=3) == first, "no clear"
+    assert await found(retries=3, max_tries=3, clear_number=1) == first, "another task was cleared"
+    assert await found(retries=retries, max_tries=1 + retries, clear_number=1) != first
     assert await scene.posts() == 2
 
 
-def of(*, retries: int, max_tries: int, clear_number: int = 0) -> TaskIdentity:
-    """The identity that a context of Airflow has."""
-    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, max_tries=max_tries)
-    run, task = SimpleNamespace(clear_number=clear_number), SimpleNamespace(retries=retries)
-    return TaskIdentity.of({"ti": ti, "dag_run": run, "task": task})
+async def _happens(scene: Scene, what: str) -> Job:
+    """The call of the first try, after this has happened to it."""
+    answers = {"doubt": unknown(), "refused": refused(-1002, "speech profile invalid")}
+    scene.voice.answers = [answers[what]] if what in answers else []
+    job, store = await scene.enqueue(), scene.queue.store
+    match what:
+        case "stopped":
+            await scene.stop(job)
+        case "cancelled":
+            await scene.queue.cancel(job.id)
+        case "sent" | "doubt" | "refused" | "completed" | "failed" | "pruned":
+            await scene.posts()
+    if what in {"completed", "failed", "pruned"}:
+        ended = SessionStatus.FAILED if what == "failed" else SessionStatus.COMPLETED
+        await scene.engine.summarise(job, ended)
+    if what == "pruned":
+        later = store.clock.now() + timedelta(days=1)
+        assert list(await delete(store, [await scene.queue.get(job.id)], keep_keys_until=later)) == [True]
+    return job
 
 
-async def test_a_doubt_stays_a_doubt_whatever_is_cleared(scene: Instances) -> None:
-    scene.voice.answers = [unknown()]
-    first = await scene.enqueue()
-    await scene.posts()
-    assert (await scene.queue.get(first.id)).state is JobState.IN_DOUBT
-    for on_clear in OnClear:
-        assert (await scene.enqueue(CLEARED, on_clear=on_clear)).id == first.id
-    assert await scene.posts() == 1
+SAME, NEW, ERROR = "same", "new", "error"
 
 
-async def test_a_call_refused_before_dialling_is_made_again_by_a_clear_and_not_by_a_retry(scene: Instances) -> None:
-    scene.voice.answers = [refused(-1002, "speech profile invalid")]
-    first = await scene.enqueue()
-    await scene.posts()
-    assert (await scene.enqueue()).id == first.id, "the same again would end the same"
-    second = await scene.enqueue(CLEARED)
-    assert second.id != first.id
-    assert await scene.posts() == 2
-    await scene.engine.summarise(second)
-    assert (await scene.enqueue(replace(CLEARED, max_tries=7))).id == second.id, "this one rang"
-
-
-@pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "killed"])
-async def test_a_number_corrected_before_the_call_left_is_called_when_the_call_was_cancelled(
-    scene: Instances, is_stopped: bool
+@pytest.mark.parametrize(
+    ("what", "retried", "cleared", "again", "other_number"),
+    [
+        ("waits", SAME, SAME, SAME, ERROR),
+        ("stopped", NEW, NEW, NEW, NEW),
+        ("cancelled", SAME, NEW, NEW, NEW),
+        ("refused", SAME, NEW, NEW, NEW),
+        ("sent", SAME, SAME, SAME, ERROR),
+        ("doubt", SAME, SAME, SAME, ERROR),
+        ("completed", SAME, SAME, NEW, ERROR),
+        ("failed", SAME, SAME, NEW, ERROR),
+        ("pruned", SAME, SAME, SAME, SAME),
+    ],
+)
+async def test_the_state_of_the_first_call_says_what_a_retry_and_a_clear_do(
+    what: str, retried: str, cleared: str, again: str, other_number: str
 ) -> None:
-    first = await scene.enqueue(to="+6587650000")
-    with pytest.raises(InvalidInputError, match=rf"voiceflow calls cancel {first.id}"):
-        await scene.enqueue(to="+6587654321")
-    if is_stopped:
-        await cancel_calls(scene.queue, [first.id], reason=STOPPED_BY_AIRFLOW)
-    else:
-        await scene.queue.cancel(first.id)
-    second = await scene.enqueue(TASK if is_stopped else CLEARED, to="+6587654321")
-    assert await scene.posts() == 1
-    assert (await scene.queue.get(second.id)).state is JobState.SUBMITTED
-    assert (await scene.queue.get(first.id)).successor == second.id
-
-
-async def test_a_number_corrected_after_the_call_left_is_refused_with_a_remedy(scene: Instances) -> None:
-    await scene.enqueue(to="+6587650000")
-    await scene.posts()
-    with pytest.raises(InvalidInputError, match=r"to \+6587650000 \(submitted\), which stands"):
-        await scene.enqueue(CLEARED, to="+6587654321")
-    assert await scene.posts() == 1
-
-
-async def test_a_call_that_failed_after_it_was_placed_may_have_rung_and_is_not_made_again(scene: Instances) -> None:
-    first = await scene.enqueue()
-    await scene.posts()
-    await scene.engine.summarise(first, SessionStatus.FAILED)
-    assert (await scene.queue.get(first.id)).state is JobState.FAILED
-    assert (await scene.enqueue(CLEARED)).id == first.id
-    assert (await scene.enqueue(CLEARED, say="Another text.")).id == first.id
-    assert await scene.posts() == 1
-
-
-@pytest.mark.parametrize("status", [SessionStatus.COMPLETED, SessionStatus.FAILED])
-async def test_a_pruned_call_is_remembered_by_its_key(scene: Instances, status: SessionStatus) -> None:
-    first = await scene.enqueue()
-    await scene.posts()
-    await scene.engine.summarise(first, status)
-    ended = await scene.queue.get(first.id)
-    now = scene.queue.store.clock.now()
-    assert list(await delete(scene.queue.store, [ended], keep_keys_until=now + timedelta(days=1))) == [True]
-    for identity in (TASK, CLEARED):
-        again = await scene.enqueue(identity)
-        assert (again.id, again.state) == (first.id, ended.state)
-        assert (await scene.enqueue(identity, say="Another text.")).id == first.id
-    assert await scene.posts() == 1
-
-
-async def test_the_text_of_a_call_that_waits_stands_until_its_task_is_stopped(scene: Instances) -> None:
-    first = await scene.enqueue(say="Hallo.")
-    for identity in (TASK, CLEARED):
-        assert (await scene.enqueue(identity, say="Hello.")).id == first.id
-    await cancel_calls(scene.queue, [first.id], reason=STOPPED_BY_AIRFLOW)
-    second = await scene.enqueue(say="Hello.")
-    assert (await scene.enqueue(say="Hello.")).id == second.id
-    assert await scene.posts() == 1
-    assert "Hello." in (await scene.queue.get(second.id)).body
-
-
-async def test_a_call_that_a_person_cancelled_is_made_by_a_clear_and_by_no_retry(scene: Instances) -> None:
-    first = await scene.enqueue(say="It is 10:00.")
-    await scene.queue.cancel(first.id)
-    for text in ("It is 10:00.", "It is 10:05."):
-        assert (await scene.enqueue(say=text)).id == first.id
-    assert await scene.posts() == 0
-    assert (await scene.enqueue(CLEARED)).id != first.id
+    """A clear calls again if the first call certainly rang nobody; with `call_again` if it has ended."""
+    for expected, identity, more in (
+        (retried, TASK, {"say": "It is 10:05."}),
+        (cleared, CLEARED, {}),
+        (again, CLEARED, {"on_clear": OnClear.CALL_AGAIN}),
+        (other_number, CLEARED, {"to": "+6587650000"}),
+    ):
+        async with fresh() as other:
+            first = await _happens(other, what)
+            if expected == ERROR:
+                with pytest.raises(InvalidInputError, match=rf"voiceflow calls cancel {first.id}"):
+                    await other.enqueue(identity, **more)
+                continue
+            found = await other.enqueue(identity, **more)
+            assert (found.id == first.id) is (expected == SAME), (expected, more)
+            assert (await other.enqueue(identity, **more)).id == found.id, "a further try finds the same call"
 
 
 async def test_a_person_of_several_numbers_whose_task_was_stopped_is_called_at_the_next_and_not_at_the_first_again(
-    scene: Instances,
+    scene: Scene,
 ) -> None:
     mobile, phone = "+6587654321", "+6587654322"
     flow = CallFlow.call(mobile, source="+6531234567").say("Hello.", voice_profile="en-IE-EmilyNeural")
     job = await scene.queue.enqueue(flow.hangup(), further_numbers=[phone])
     await scene.posts()
     await scene.engine.summarise(job, SessionStatus.NO_ANSWER)
-    await cancel_calls(scene.queue, [job.id], reason=STOPPED_BY_AIRFLOW)
-    stopped = await scene.queue.get(job.id)
-    orders = TaskOrders(TASK)
+    await scene.stop(job)
+    stopped, orders = await scene.queue.get(job.id), TaskOrders(TASK)
     orders.match(stopped, stopped.body_digest)
     await resume_redials(scene.queue, orders.stopped.values())
     assert await scene.posts() == 2
     await scene.engine.summarise(job, SessionStatus.BUSY)
     ended = await scene.queue.get(job.id)
     assert [ended.number_of(post) for post in ended.posts] == [mobile, phone]
-    assert fails(ended, ["BUSY"])
-    assert not fails(ended, ["NO_ANSWER"])
+    assert (fails(ended, ["BUSY"]), fails(ended, ["NO_ANSWER"])) == (True, False)
     assert phone in doubt(ended, store="memory://")
 
 
-# -- instances of a mapped task, identified by their numbers when a clear changes their indexes ------------------------
-
-A, B, C, X = "+6587654321", "+6587654322", "+6587654323", "+6587654324"
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-@pytest.mark.parametrize("were_sent", [True, False])
-async def test_a_number_that_moved_to_another_index_is_not_called_again(
-    scene: Instances, order: Sequence[int], were_sent: bool
+@pytest.mark.parametrize(
+    ("moves", "rung"),
+    [
+        # A number that moved to another index is not called again.
+        *(
+            (f"AB {sent} clear XAB/{order} XAB", "ABX")
+            for sent in ("rings", "")
+            for order in ("012", "210", "120")
+        ),
+        # Instances that call one number with one text share a call.
+        *((f"AA/{order} clear AA/{order} rings clear BAA/210", "AB") for order in ("01", "10")),
+        ("A rings clear BAA", "AB"),
+        ("A clear BAA", "AB"),
+        # What was stopped is called if it is listed again.
+        *((f"AB stop clear BC/{order}", "BC") for order in ("01", "10")),
+        *((f"AB stop clear BC/{order} rings clear BA/{order}", "ABC") for order in ("01", "10")),
+        ("AA stop AA", "A"),
+    ],
+)  # fmt: skip
+async def test_instances_of_a_mapped_task_are_identified_by_their_numbers_when_a_clear_changes_their_indexes(
+    scene: Scene, moves: str, rung: str
 ) -> None:
-    first = await scene.expanded([A, B])
-    if were_sent:
-        assert await scene.rings(A, B) == [1, 1]
-    again = await scene.expanded([X, A, B], cleared=1, order=order)
-    assert [job.destination for job in again] == [X, A, B]
-    assert await scene.rings(X, A, B) == [1, 1, 1]
-    if were_sent:
-        assert [job.id for job in again[1:]] == [job.id for job in first]
-    assert [job.id for job in await scene.expanded([X, A, B], cleared=1)] == [job.id for job in again], "a retry"
+    await scene.play(moves)
+    assert await scene.rings() == rung
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_instances_that_call_one_number_with_one_text_share_a_call(
-    scene: Instances, order: Sequence[int]
+async def test_instances_with_different_texts_for_one_number_need_a_key_which_identifies_their_calls(
+    scene: Scene,
 ) -> None:
-    first, second = await scene.expanded([A, A], order=order)
-    assert first.id == second.id
-    await scene.expanded([A, A], cleared=1, order=order)
-    assert await scene.rings(A) == [1]
-    again = await scene.expanded([B, A, A], cleared=2, order=(2, 1, 0))
-    assert again[1].id == again[2].id
-    assert await scene.rings(A, B) == [1, 1]
+    keyed: dict[int, dict[str, Any]] = {
+        order: {"say": f"Order {order}.", "unique_key": f"order-{order}"} for order in (7, 8, 9)
+    }
+    seven = await scene.instance(0, "A", **keyed[7])
+    eight = await scene.instance(1, "A", **keyed[8])
+    assert await scene.rings() == "AA"
+    for index, (job, order) in enumerate([(eight, 8), (seven, 7)]):
+        assert (await scene.instance(index, "A", cleared=1, **keyed[order])).id == job.id
+    await scene.instance(1, "B", **keyed[9])
+    await scene.instance(0, "D", say="Order 7.")
+    for letter, more in (("C", keyed[9]), ("D", {"say": "Order 8."})):
+        with pytest.raises(InvalidInputError, match="give each call a unique_key"):
+            await scene.instance(2, letter, **more)
+    assert await scene.rings() == "AABD"
 
 
-async def test_instances_that_call_one_number_with_different_texts_need_a_unique_key(scene: Instances) -> None:
-    await scene.instance(0, A, say="Order 7.")
-    with pytest.raises(InvalidInputError, match="give each call a unique_key"):
-        await scene.instance(1, A, say="Order 8.")
-    assert await scene.rings(A) == [1]
-
-
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-async def test_a_number_that_no_instance_calls_any_more_is_not_called_if_the_task_was_stopped(
-    scene: Instances, order: Sequence[int]
-) -> None:
-    stopped = await scene.expanded([A, B])
-    await cancel_calls(scene.queue, [job.id for job in stopped], reason=STOPPED_BY_AIRFLOW)
-    await scene.expanded([B, C], cleared=1, order=order)
-    assert await scene.rings(A, B, C) == [0, 1, 1]
-    await scene.expanded([B, A], cleared=2, order=order)
-    assert await scene.rings(A, B, C) == [1, 1, 1]
-
-
-async def test_a_unique_key_identifies_the_call_of_a_mapped_task(scene: Instances) -> None:
-    seven = await scene.instance(0, A, say="Order 7.", unique_key="order-7")
-    eight = await scene.instance(1, A, say="Order 8.", unique_key="order-8")
-    assert await scene.rings(A) == [2]
-    for index, (job, order) in enumerate([(eight, "8"), (seven, "7")]):
-        again = await scene.instance(index, A, cleared=1, say=f"Order {order}.", unique_key=f"order-{order}")
-        assert again.id == job.id
-    await scene.instance(1, B, say="Order 9.", unique_key="order-9")
-    with pytest.raises(InvalidInputError, match="give each call a unique_key"):
-        await scene.instance(2, C, say="Order 9.", unique_key="order-9")
-    assert await scene.rings(A) == [2]
-
-
-@pytest.mark.parametrize("was_sent", [True, False])
-async def test_instances_with_other_indexes_after_a_clear_share_the_call_that_stands(
-    scene: Instances, was_sent: bool
-) -> None:
-    first = await scene.instance(0, A, say="Hallo.")
-    assert await scene.rings(A) == [1] if was_sent else True
-    assert {(await scene.instance(index, A, cleared=1)).id for index in (1, 2)} == {first.id}
-    assert await scene.rings(A) == [1]
-
-
-async def test_a_call_that_one_of_its_instances_cancelled_is_made_once_by_the_next_tries(scene: Instances) -> None:
-    first, _ = await scene.expanded([A, A])
-    queue = CallQueue(scene.queue.store, scene.queue.name, by=TASK.actor)
-    await cancel_calls(queue, [first.id], reason=STOPPED_BY_AIRFLOW)
+async def test_a_stop_is_told_in_the_audit_log(scene: Scene) -> None:
+    await scene.play("A stop")
+    ((first,),) = scene.found.values()
     entry, *_ = await entries_on(scene.queue.store, call=first.id)
-    data = first.data or {}
-    who = f"DAG {data['airflow_dag_id']}, run {data['airflow_run_id']}, task {data['airflow_task_id']}"
-    assert (entry.action, entry.on, entry.by, entry.note) == ("cancel", "Airflow", who, STOPPED_BY_AIRFLOW)
-    again = await scene.expanded([A, A])
-    assert again[0].id == again[1].id != first.id
-    assert await scene.rings(A) == [1]
+    assert (entry.action, entry.on, entry.by) == ("cancel", "Airflow", "DAG d, run r, task t")
+    assert entry.note == STOPPED_BY_AIRFLOW
 
 
-async def test_a_clear_calls_a_number_again_once_however_often_its_instances_were_cleared(scene: Instances) -> None:
-    await scene.expanded([A, A])
-    await scene.rings()
-    again = await scene.instance(0, A, cleared=2, max_tries=2, on_clear=OnClear.CALL_AGAIN)
-    other = await scene.instance(1, A, cleared=2, max_tries=4, on_clear=OnClear.CALL_AGAIN)
+async def test_a_clear_calls_a_number_again_once_however_often_its_instances_were_cleared(scene: Scene) -> None:
+    await scene.play("AA rings")
+    again = await scene.instance(0, "A", cleared=2, max_tries=2, on_clear=OnClear.CALL_AGAIN)
+    other = await scene.instance(1, "A", cleared=2, max_tries=4, on_clear=OnClear.CALL_AGAIN)
     assert again.id == other.id
-    assert await scene.rings(A) == [2]
+    assert await scene.rings() == "AA"

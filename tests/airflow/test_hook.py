@@ -20,7 +20,6 @@ from airflow.sdk import DAG, BaseHook
 
 from airflow_provider.hooks.voice import VoiceFlowHook, require_lasting
 from airflow_provider.operators.voice import VoiceCallOperator
-from airflow_provider.triggers.voice import shared_queue
 from tests.support.processes import running
 from tests.support.stores import renumber
 from voiceflow_worker import InvalidInputError, open_store
@@ -34,21 +33,17 @@ Connect = Callable[..., None]
 def test_no_task_leaves_calls_that_the_version_before_cannot_read(connect: Connect, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     connect(password=KEY, extra={"sub_account": "tests", "store": url, "data_retention": "7d"})
+    hook = VoiceFlowHook()
 
-    async def opened() -> None:
+    async def opened(version: int) -> None:
         async with open_store(url) as store:
-            await renumber(store, -1)
-        hook = VoiceFlowHook()
-        for queue in (hook.opened_queue(), shared_queue(hook)):
-            with pytest.raises(SettingsError, match=r"VOICEFLOW_DATA_RETENTION .*voiceflow store upgrade"):
-                async with queue:
-                    pass
-        async with open_store(url) as store:
-            await renumber(store, 0)
-        async with hook.opened_queue(), shared_queue(hook):
+            await renumber(store, version)
+        async with hook.opened_queue():
             pass
 
-    asyncio.run(opened())
+    with pytest.raises(SettingsError, match=r"VOICEFLOW_DATA_RETENTION .*voiceflow store upgrade"):
+        asyncio.run(opened(-1))
+    asyncio.run(opened(0))
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +55,24 @@ def sandbox() -> Iterator[str]:
 def test_the_connection_becomes_settings_and_the_environment_completes_it(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(password=KEY, extra={"sub_account": "tests", "store": "sqlite:////tmp/x.db", "queue": "calls"})
     monkeypatch.setenv("VOICEFLOW_SOURCE", "+6531234567")
-    settings = VoiceFlowHook().settings()
-    assert settings.api_key is not None
-    assert settings.api_key.get_secret_value() == KEY
-    found = (settings.sub_account, settings.store, settings.queue, settings.source)
-    assert found == ("tests", "sqlite:////tmp/x.db", "calls", "+6531234567")
+    named = {"sub_account": "tests", "store": "sqlite:////tmp/x.db", "queue": "calls"}
+    digits = Connection(uri="voiceflow://:a-key@voice.test/https?sub_account=1234&queue=77&rate=2.5&max_active=10")
+    assert '"sub_account": 1234' in digits.extra, "as Airflow stores it"
+    for parts, found in (
+        ({"extra": named}, {**named, "source": "+6531234567"}),
+        ({"extra": json.loads(digits.extra)}, {"sub_account": "1234", "queue": "77", "rate": 2.5, "max_active": 10}),
+        ({"extra": {"proxy": "http://127.0.0.1:1"}}, {"proxy": "http://127.0.0.1:1"}),
+        ({"host": "http://127.0.0.1:8088"}, {"base_url": "http://127.0.0.1:8088"}),
+        ({"host": "voice.us.8x8.com"}, {"base_url": "https://voice.us.8x8.com"}),
+        ({"host": "127.0.0.1", "schema": "http", "port": 8088}, {"base_url": "http://127.0.0.1:8088"}),
+        ({}, {"base_url": None}),
+    ):
+        connect(password=KEY, **parts)
+        settings = VoiceFlowHook().settings()
+        assert settings.api_key is not None
+        assert settings.api_key.get_secret_value() == KEY
+        assert {name: getattr(settings, name) for name in found} == found
 
 
 def test_the_logs_of_a_task_show_no_whole_number_with_log_mask(
@@ -91,25 +97,6 @@ def test_the_logs_of_a_task_show_no_whole_number_with_log_mask(
     told = "".join(capsys.readouterr())
     assert "call to +65******67 failed" in told
     assert "81234567" not in told
-
-
-def test_the_base_url_is_the_host(connect: Connect) -> None:
-    for parts, url in (
-        ({"host": "http://127.0.0.1:8088"}, "http://127.0.0.1:8088"),
-        ({"host": "voice.us.8x8.com"}, "https://voice.us.8x8.com"),
-        ({"host": "127.0.0.1", "schema": "http", "port": 8088}, "http://127.0.0.1:8088"),
-        ({}, None),
-    ):
-        connect(password=KEY, **parts)
-        assert VoiceFlowHook().settings().base_url == url
-
-
-def test_the_digits_of_a_connection_are_a_text(connect: Connect) -> None:
-    extra = Connection(uri="voiceflow://:a-key@voice.test/https?sub_account=1234&queue=77&rate=2.5&max_active=10").extra
-    assert '"sub_account": 1234' in extra, "as Airflow stores it"
-    connect(password=KEY, extra=json.loads(extra))
-    settings = VoiceFlowHook().settings()
-    assert (settings.sub_account, settings.queue, settings.rate, settings.max_active) == ("1234", "77", 2.5, 10)
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "airflow.md"
@@ -152,8 +139,6 @@ def test_an_error_in_a_connection_names_it_and_shows_no_password(
         with pytest.raises(SettingsError, match=r"connection other: (?s:.*)" + expected) as refused:
             VoiceFlowHook("other").settings()
         assert "a-secret" not in str(refused.value)
-    connect("other", password=KEY, extra={"sub_account": "tests", "proxy": "http://127.0.0.1:1"})
-    assert VoiceFlowHook("other").settings().proxy == "http://127.0.0.1:1"
     connect(extra={"sub_account": "tests"})
     with pytest.raises(SettingsError, match="API key into the password of this connection"):
         VoiceFlowHook().get_client()

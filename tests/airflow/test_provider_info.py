@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import airflow
+from airflow.providers_manager import ProvidersManager
 
 from airflow_provider import get_provider_info
 
@@ -41,3 +42,17 @@ def test_reading_it_imports_nothing_of_airflow() -> None:
     code = "import sys, airflow_provider; airflow_provider.get_provider_info(); print('airflow' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_the_hook_is_known_by_its_connection_type_and_its_form_has_the_fields_of_the_provider() -> None:
+    manager = ProvidersManager()
+    hook = manager.hooks["voiceflow"]
+    assert hook is not None
+    assert (hook.hook_name, hook.connection_id_attribute_name) == ("8x8 Voice", "voiceflow_conn_id")
+    assert hook.connection_testable
+    widgets = manager.connection_form_widgets
+    for name in ("sub_account", "store", "queue", "source", "voice_profile"):
+        assert f"extra__voiceflow__{name}" in widgets, sorted(widgets)
+    behaviour = manager.field_behaviours["voiceflow"]
+    assert behaviour["relabeling"]["password"] == "API key"
+    assert "login" in behaviour["hidden_fields"]

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
 
-from airflow_provider.operators.voice import VoiceCallOperator
 from airflow_provider.sensors.voice import IvrApprovalSensor, VoiceOutcomeSensor
 from airflow_provider.triggers.voice import LAG_MARGIN
-from tests.airflow.scene import context, jobs_to, surroundings
+from tests.airflow.scene import STORED, call, context, jobs_to, refused, rings
 from tests.support.stage import Stage
-
-
-@pytest.fixture(scope="module")
-def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with surroundings(tmp_path_factory.mktemp("sensors")) as staged:
-        yield staged
 
 
 def called(on: Stage, number: str, outcome: str = "COMPLETED", **options: Any) -> dict[str, Any]:
     """A call that a task has made."""
     on.order("script", {"destination": number, "outcome": outcome})
-    given = {
-        "task_id": "t",
-        "destination": number,
-        "say": "x",
-        "deferrable": False,
-        "poll_interval": 0.2,
-        "fail_on": (),
-    }
-    result: dict[str, Any] = VoiceCallOperator(**{**given, **options}).execute(context(number))
+    result: dict[str, Any] = call(number, **{"fail_on": (), **options}).execute(context(number))
     return result
 
 
@@ -49,38 +40,47 @@ def test_calls_come_back_as_json_as_counts_and_as_the_report_of_their_batch(on: 
     assert sensor(job_ids=[]).execute(context())["total"] == 0
     assert sensor(batch_id="sensed").execute(context())["states"]["completed"] == 2
     busy = called(on, "+6587665041", outcome="BUSY")
-    with pytest.raises(AirflowFailException, match="BUSY"):
+    with refused("BUSY"):
         sensor(job_id=busy["id"], fail_on=("BUSY",)).execute(context())
     assert sensor(job_id=busy["id"]).execute(context())["state"] == "unreached"
-    with pytest.raises(AirflowException, match="no call default"):
+    with refused("no call default", is_final=False):
         sensor(job_id="default.01JNOTTHERE").execute(context())
 
 
-def test_soft_fail_skips_a_deferrable_sensor_at_its_first_look_and_after_its_trigger(on: Stage) -> None:
-    failed = called(on, "+6587665081", "FAILED")
-    waiting = called(on, "+6587665082", send="worker", wait_for=None)
-    past = {"status": "late", "until": "2020-01-01T00:00:00+00:00"}
-    for soft, error in ((True, AirflowSkipException), (False, AirflowException)):
-        options = {"deferrable": True, "soft_fail": soft}
-        with pytest.raises(error):
-            sensor(job_id=failed["id"], **options).execute(context())
-        for call, event in (
-            (failed, {"status": "over"}),
-            (waiting, {"status": "error", "error": "x"}),
-            (waiting, past),
-        ):
-            with pytest.raises(error):
-                sensor(job_id=call["id"], **options).resume_execution("execute_complete", {"event": event}, context())
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_soft_fail_skips_what_has_ended_badly_or_not_in_time_in_both_ways_of_waiting_and_nothing_else(
+    on: Stage, deferrable: bool
+) -> None:
+    failed = called(on, f"+658766508{deferrable:d}", "FAILED")["id"]
+    waiting = called(on, f"+658766509{deferrable:d}", **STORED)["id"]
+    unknown, late = "default.01JNOTTHERE", {"status": "late", "until": "2020-01-01T00:00:00+00:00"}
+
+    def ended(job_id: str, event: dict[str, Any] | None, soft_fail: bool) -> type[BaseException]:
+        sensing = sensor(job_id=job_id, deferrable=deferrable, soft_fail=soft_fail, timeout=0)
+        resume = partial(sensing.resume_execution, "execute_complete", {"event": event})
+        with pytest.raises(AirflowException) as raised:
+            (sensing.execute if event is None else resume)(context())
+        return raised.type
+
+    assert [ended(failed, None, soft) for soft in (False, True)] == [AirflowFailException, AirflowSkipException]
+    assert [ended(unknown, None, soft) for soft in (False, True)] == [AirflowException] * 2
+    if deferrable:
+        assert [ended(waiting, late, soft) for soft in (False, True)] == [AirflowSensorTimeout, AirflowSkipException]
+        away = {"status": "error", "error": "no call default.01JNOTTHERE"}
+        assert [ended(unknown, away, soft) for soft in (False, True)] == [AirflowException] * 2
+    else:
+        assert [ended(waiting, None, soft) for soft in (False, True)] == [AirflowSensorTimeout, AirflowSkipException]
 
 
 def test_a_batch_that_has_no_calls_is_told_after_a_minute(
     on: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     called(on, "+6587665083", batch="reminders")
+    monkeypatch.setattr("airflow_provider.calls.waiting.WAIT_LOOK", 0)
     misspelt = sensor(batch_id="remindres")
     assert not misspelt.poke(context())
     assert "remindres" not in caplog.text + "".join(capsys.readouterr())
-    monkeypatch.setattr("airflow_provider.sensors.voice.UNKNOWN_AFTER", 0)
+    monkeypatch.setattr("airflow_provider.calls.waiting.UNKNOWN_AFTER", 0)
     assert not misspelt.poke(context())
     logged = caplog.text + "".join(capsys.readouterr())
     assert "batch remindres has no calls" in logged
@@ -89,14 +89,12 @@ def test_a_batch_that_has_no_calls_is_told_after_a_minute(
 
 def test_a_wait_that_is_not_over_defers_and_ends_at_its_threshold(on: Stage) -> None:
     done = called(on, "+6587665031")
-    waiting = called(on, "+6587665032", send="worker", wait_for=None)
+    waiting = called(on, "+6587665032", **STORED)
     ids = [done["id"], waiting["id"]]
     with pytest.raises(TaskDeferred):
         sensor(job_ids=ids, deferrable=True).execute(context())
-    assert sensor(job_ids=ids, at_least=1, deferrable=True).execute(context())["states"] == {
-        "completed": 1,
-        "queued": 1,
-    }
+    found = sensor(job_ids=ids, at_least=1, deferrable=True).execute(context())
+    assert found["states"] == {"completed": 1, "queued": 1}
     with pytest.raises(TaskDeferred):
         sensor(job_ids=ids, deferrable=True).execute_complete(context(), {"status": "look", "job_ids": ids})
 
@@ -108,10 +106,7 @@ def test_looks_that_are_rescheduled_are_so_far_apart_that_airflow_notices_the_en
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "7")
     monkeypatch.setattr(BaseSensorOperator, "execute", lambda *_: None)
     looking = sensor(job_id="default.01J", mode=mode, poke_interval=1)
-    asking = IvrApprovalSensor(
-        task_id="ask", destination="+6587665034", question="Shall it?", mode=mode, poke_interval=1, deferrable=False
-    )
-    for each in (looking, asking):
+    for each in (looking, approval("+6587665034", mode=mode, poke_interval=1)):
         each.execute(context())
         assert each.poke_interval == waits
 
@@ -123,23 +118,8 @@ def test_a_sensor_of_nothing_or_of_two_things_is_refused(given: dict[str, Any]) 
 
 
 def approval(number: str, **options: Any) -> IvrApprovalSensor:
-    given = {
-        "task_id": "ask",
-        "destination": number,
-        "question": "Shall it go on?",
-        "deferrable": False,
-        "poke_interval": 0.2,
-        **options,
-    }
-    return IvrApprovalSensor(**given)
-
-
-def pressing(on: Stage, number: str, *keys: str | None, outcome: str = "COMPLETED") -> None:
-    on.order("script", {"destination": number, "outcome": outcome, "keys": list(keys)})
-
-
-def posts_to(on: Stage, number: str) -> int:
-    return sum(1 for entry in on.ledger() if entry["destination"] == number)
+    given = {"task_id": "ask", "destination": number, "deferrable": False, "poke_interval": 0.2, **options}
+    return IvrApprovalSensor(question="Shall it go on?", **given)
 
 
 def test_the_key_that_was_pressed_is_the_result_or_skips_or_fails_and_a_second_try_asks_nobody(on: Stage) -> None:
@@ -154,7 +134,8 @@ def test_the_key_that_was_pressed_is_the_result_or_skips_or_fails_and_a_second_t
     ]
     for place, (options, keys, expected) in enumerate(ended):
         number = f"+658766505{place}"
-        pressing(on, number, *keys, outcome="NO_ANSWER" if place == 6 else "COMPLETED")
+        outcome = "NO_ANSWER" if place == 6 else "COMPLETED"
+        on.order("script", {"destination": number, "outcome": outcome, "keys": keys})
         for _ in range(2):
             task, here = approval(number, **options), context(f"asked{place}")
             if isinstance(expected, tuple):
@@ -162,7 +143,7 @@ def test_the_key_that_was_pressed_is_the_result_or_skips_or_fails_and_a_second_t
                     task.execute(here)
             else:
                 assert task.execute(here) == expected
-        assert posts_to(on, number) == 1
+        assert rings(on, number) == [1]
     (asked,) = jobs_to(on, "+6587665054")
     assert (asked.data or {})["how"] == "Drücken Sie die 5."
 

@@ -122,20 +122,23 @@ def test_the_execution_timeout_of_a_deferred_task_cancels_what_has_not_been_sent
     assert [airflow.posts_to(f"+658765005{place}") for place in (1, 2, 3, 4)] == [0, 0, 1, 0]
 
 
-def test_cleared_tasks_keep_the_calls_that_their_next_tries_take_over(airflow: Airflow) -> None:
+def test_the_next_tries_of_cleared_tasks_make_what_the_late_stops_of_the_first_have_cancelled(airflow: Airflow) -> None:
     people = [f"+658765006{place}" for place in (0, 1, 2, 9)]
     airflow.trigger("taken_over")
     for task_id in ("people", "call"):
         airflow.wait_for_task("taken_over", task_id, "deferred")
     airflow.cli("tasks", "clear", "taken_over", "--yes")
 
-    def is_taken_over(task_id: str) -> bool:
-        said = ("unsent calls were cancelled", "a later try has taken over")
-        was_told = any(each in logs(airflow, "taken_over", task_id) for each in said)
-        is_waiting = airflow.tasks("taken_over")[task_id] == "deferred"
-        return was_told and is_waiting and airflow.tries("taken_over", task_id) == 2
+    def waits_again(task_id: str) -> bool:
+        was_told = "unsent calls were cancelled" in logs(airflow, "taken_over", task_id)
+        return was_told and airflow.tasks("taken_over")[task_id] == "deferred"
 
-    airflow.wait(lambda: all(map(is_taken_over, ("people", "call"))), "the second tries, and the ends of the first")
+    def are_queued() -> bool:
+        waiting = [call["destination"] for call in airflow.stage.calls() if call["state"] == "queued"]
+        return set(people) <= set(waiting) and all(map(waits_again, ("people", "call")))
+
+    # What the stop of the first try cancels after that is made again by the second one.
+    airflow.wait(are_queued, "the second tries, and the ends of the first")
     assert voiceflow("worker", "--drain", env=airflow.stage.env).wait() == 0
     assert airflow.wait_for_run("taken_over") == "success", airflow.log_tails()
     assert [airflow.posts_to(number) for number in people] == [1, 1, 1, 1]
@@ -165,14 +168,6 @@ def test_a_large_campaign_that_is_stopped_rings_nobody_and_other_calls_of_its_ba
     airflow.wait(lambda: airflow.run_state("stopped") == "failed", "the run to end")
 
 
-def test_the_end_of_a_deferred_wait_names_the_call_that_goes_on(airflow: Airflow) -> None:
-    airflow.trigger("late")
-    assert airflow.wait_for_run("late") == "failed", airflow.log_tails()
-    (call,) = airflow.stage.calls("--number", "+6587650071")
-    assert call["state"] == "queued"
-    assert f"call {call['id']} has not ended" in logs(airflow, "late", "call")
-
-
 def logs(airflow: Airflow, dag_id: str, task_id: str) -> str:
     """The logs of all tries and instances of a task."""
     found = airflow.home.glob(f"logs/dag_id={dag_id}/**/task_id={task_id}/**/*.log*")
@@ -183,6 +178,24 @@ def test_airflow_itself_stores_the_call_of_a_task(airflow: Airflow) -> None:
     stored = airflow.rows("SELECT value FROM task_state_store WHERE dag_id = 'cleared' AND key = 'voiceflow_calls'")
     assert len(stored) == 2
     assert all("job_id" in value for (value,) in stored)
+
+
+def test_airflow_lists_the_provider_and_tests_its_connections_without_showing_a_key(airflow: Airflow) -> None:
+    assert "voiceflow-worker" in airflow.cli("providers", "list", "--output", "json")
+    assert "Connection success!" in airflow.cli("connections", "test", "voiceflow_default")
+    said = airflow.cli("connections", "test", "voiceflow_wrong", check=False)
+    assert "Connection failed!" in said, said
+    assert ("cannot be reached" in said, "another-key" in said) == (True, False)
+
+
+def test_a_deferred_task_of_dags_test_reads_a_connection_of_the_database(airflow: Airflow) -> None:
+    extra = json.loads(airflow.env["AIRFLOW_CONN_VOICEFLOW_DEFAULT"])["extra"]
+    named = ("--conn-host", airflow.stage.sandbox, "--conn-password", "any-key", "--conn-extra", json.dumps(extra))
+    airflow.cli("connections", "add", "voiceflow_added", "--conn-type", "voiceflow", *named)
+    said = airflow.cli("dags", "test", "hello")
+    assert "isn't defined" not in said, said
+    (call,) = airflow.stage.calls("--number", "+6587650081")
+    assert call["state"] in {"completed", "unreached"}, said
 
 
 def test_a_failing_dag_phones_one_after_the_other_until_somebody_acknowledges(airflow: Airflow) -> None:
@@ -223,3 +236,33 @@ def test_people_are_phoned_when_an_approval_waits(airflow: Airflow) -> None:
     assert [airflow.posts_to(f"+658765041{place}") for place in (1, 2)] == [1, 1]
     (entry,) = (each for each in airflow.stage.ledger() if each["destination"] == "+6587650412")
     assert "Shall the 42 invoices be sent?" in json.dumps(entry)
+
+
+def test_mapped_calls_whose_indexes_move_are_made_once_while_the_run_goes_on_and_when_it_has_ended(
+    airflow: Airflow,
+) -> None:
+    people = [f"+658766{place:04d}" for place in range(6)]
+
+    def listed(*places: int) -> None:
+        (airflow.home / "one.list").write_text(json.dumps([people[place] for place in places]), encoding="utf-8")
+
+    def are_called(count: int) -> None:
+        for index in range(count):
+            airflow.wait_for_task("moved", f"call[{index}]", "success")
+
+    listed(1, 2)
+    airflow.trigger("moved")
+    are_called(2)
+    listed(0, 1, 2)
+    airflow.cli("tasks", "clear", "moved", "--task-regex", "numbers", "--downstream", "--yes")
+    airflow.wait(lambda: airflow.posts_to(people[0]) == 1, "the new number to be called")
+    are_called(3)
+    assert airflow.run_state("moved") == "running"
+    (airflow.home / "one.end").touch()
+    assert airflow.wait_for_run("moved") == "success", airflow.log_tails()
+    for places in ((4, 3, 2, 1, 0), (5, 2)):
+        listed(*places)
+        airflow.cli("tasks", "clear", "moved", "--yes")
+        airflow.wait(lambda last=places[0]: airflow.posts_to(people[last]) == 1, "who is new")  # type: ignore[misc]
+        assert airflow.wait_for_run("moved") == "success", airflow.log_tails()
+    assert [airflow.posts_to(number) for number in people] == [1] * 6

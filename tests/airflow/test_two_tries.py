@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +12,11 @@ import pytest
 
 from airflow_provider.calls.enqueueing import RequestedCall, enqueue_campaign, enqueue_once
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.made_calls import cancel_unsent
+from airflow_provider.calls.made_calls import Stop
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Campaign, VoiceflowError, open_store
-from voiceflow_worker.campaigns import called_before
+from voiceflow_worker.campaigns import plan
 
 pytestmark = pytest.mark.anyio
 
@@ -43,31 +43,20 @@ async def call(queue: CallQueue, name: str, identity: TaskIdentity = TASK, *, ag
     await enqueue_once(queue, RequestedCall(fields=fields, again=again), identity)
 
 
-class Turns:
-    """Lets one try pass its store operations one by one."""
-
-    def __init__(self) -> None:
-        self.permits = asyncio.Semaphore(0)
-        self.arrived = asyncio.Event()
-
-    async def pass_one(self) -> None:
-        self.arrived.set()
-        await self.permits.acquire()
-
-
 class SteppedStore:
     """A store as one try sees it: each of its operations waits for its turn."""
 
-    def __init__(self, store: Any, turns: Turns) -> None:
+    def __init__(self, store: Any) -> None:
         self.url, self.clock, self.id = store.url, store.clock, store.id
+        self.permits, self.arrived = asyncio.Semaphore(0), asyncio.Event()
         self._store = store
-        self._turns = turns
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._store, name)
 
         async def stepped(*given: Any, **more: Any) -> Any:
-            await self._turns.pass_one()
+            self.arrived.set()
+            await self.permits.acquire()
             return await operation(*given, **more)
 
         return stepped
@@ -78,10 +67,8 @@ class Try:
 
     def __init__(self, enqueue: Enqueue, store: Any, name: str) -> None:
         self.has_succeeded = False
-        self._turns = Turns()
-        stepped: Any = SteppedStore(store, self._turns)
-        queue = CallQueue(stepped)
-        self._task = asyncio.create_task(self._tried(enqueue(queue, name)))
+        self._stepped: Any = SteppedStore(store)
+        self._task = asyncio.create_task(self._tried(enqueue(CallQueue(self._stepped), name)))
 
     async def _tried(self, enqueueing: Awaitable[None]) -> None:
         with suppress(VoiceflowError):  # another try changed its calls: a retry looks again
@@ -91,14 +78,14 @@ class Try:
     async def go(self, operations: int) -> int:
         """Let it pass so many operations; returns how many it made before its end."""
         for passed in range(operations):
-            arrival = asyncio.create_task(self._turns.arrived.wait())
+            arrival = asyncio.create_task(self._stepped.arrived.wait())
             await asyncio.wait({self._task, arrival}, return_when=asyncio.FIRST_COMPLETED)
             arrival.cancel()
             if self._task.done():
                 await self._task
                 return passed
-            self._turns.arrived.clear()
-            self._turns.permits.release()
+            self._stepped.arrived.clear()
+            self._stepped.permits.release()
         return operations
 
     async def ends(self) -> bool:
@@ -120,7 +107,7 @@ class Scene:
     async def left(self, *, is_taken_back: bool) -> None:
         await self._enqueue(self.engine.queue, "Anm")
         if is_taken_back:
-            await cancel_unsent(self.engine.queue, [TASK.batch_id()], TASK)
+            await Stop(identity=TASK, batch_id=TASK.batch_id()).carry_out(nullcontext(self.engine.queue))
 
     async def send(self) -> None:
         for job in await self.engine.send():
@@ -150,7 +137,7 @@ async def test_two_tries_at_once_leave_one_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One goes on for so many operations, then the other, then a worker sends, then both go on to their ends."""
-    monkeypatch.setattr(called_before, "_LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(plan, "_LOOK_AGAIN", 0.0)
     wrong: list[tuple[int, int, int]] = []
     passed = 0
     for before in range(MOST_OPERATIONS):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from airflow_provider.calls.status import CompletionThreshold, Goal, WaitedCalls, WaitOptions, WaitStatus
+from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
 from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Job, JobState, open_store
 from voiceflow_worker.core.base.reading import count_states
@@ -15,7 +16,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.types import Post
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-OPTIONS = WaitOptions(goal=Goal.OUTCOME, sends=True, timeout=timedelta(minutes=15))
+WAITED = WaitedCalls(goal=Goal.OUTCOME, sends=True, doubt_timeout=timedelta(minutes=15))
 
 
 def job(state: JobState, *, due: timedelta = timedelta(0)) -> Job:
@@ -33,13 +34,13 @@ def job(state: JobState, *, due: timedelta = timedelta(0)) -> Job:
 
 
 def status(*jobs: Job, goal: Goal = Goal.OUTCOME, now: datetime = NOW) -> WaitStatus:
-    return WaitedCalls(replace(OPTIONS, goal=goal)).status_of(jobs, now=now)
+    return dataclasses.replace(WAITED, goal=goal).status_of(jobs, now=now)
 
 
 def test_an_accepted_call_is_over_only_for_the_goal_accepted() -> None:
     taken = job(JobState.SUBMITTED, due=timedelta(hours=1))
-    assert not status(taken).has_ended
-    assert status(taken, goal=Goal.ACCEPTED).has_ended
+    assert not WAITED.is_over(status(taken))
+    assert WAITED.is_over(status(taken, goal=Goal.ACCEPTED))
 
 
 def test_a_call_past_its_time_limit_is_overdue_after_a_grace() -> None:
@@ -52,7 +53,7 @@ def test_a_call_past_its_time_limit_is_overdue_after_a_grace() -> None:
 def test_a_queued_call_is_due_at_its_time_and_unsent_a_moment_before() -> None:
     soon, later = (job(JobState.QUEUED, due=timedelta(seconds=seconds)) for seconds in (10, 60))
     counted = status(job(JobState.QUEUED), soon, later, job(JobState.LEASED), job(JobState.SENDING))
-    assert (counted.total, counted.due, counted.unsent, counted.ended) == (5, 1, 4, 0)
+    assert (counted.total, counted.unsent, counted.ended) == (5, 4, 0)
 
 
 @pytest.mark.anyio
@@ -69,7 +70,7 @@ async def test_a_call_of_a_batch_that_is_leased_while_it_is_counted_is_not_taken
             return found
 
         monkeypatch.setattr("airflow_provider.calls.status.count_states", counted)
-        assert (await WaitedCalls(OPTIONS, batch_id="b").status(queue)).unsent
+        assert (await WaitedCalls(batch_id="b").status(queue)).unsent
 
 
 def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() -> None:
@@ -77,8 +78,8 @@ def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() 
         number=1, client_request_id="x.1", began_at=NOW - timedelta(minutes=15), valid_until=NOW + timedelta(minutes=1)
     )
     doubted = replace(job(JobState.IN_DOUBT, due=timedelta(minutes=1)), posts=(post,))
-    assert status(doubted).has_ended
-    assert not status(doubted, now=NOW - timedelta(seconds=1)).has_ended
+    assert WAITED.is_over(status(doubted))
+    assert not WAITED.is_over(status(doubted, now=NOW - timedelta(seconds=1)))
 
 
 def test_a_threshold_is_reached_at_its_number_or_share() -> None:
@@ -93,7 +94,8 @@ def test_a_threshold_is_reached_at_its_number_or_share() -> None:
         ({"ratio": 0.8}, 7, 9, False),
         ({"ratio": 0.8}, 8, 9, True),
     ):
-        assert CompletionThreshold(**expected).is_reached(ended, total) is reached, (expected, ended)
+        ends = [job(JobState.COMPLETED)] * ended + [job(JobState.QUEUED)] * (total - ended)
+        assert WaitedCalls(**expected).is_over(status(*ends)) is reached, (expected, ended)
     for impossible in ({"at_least": 0}, {"ratio": 0}, {"ratio": 1.1}, {"at_least": 1, "ratio": 0.5}):
         with pytest.raises(ValueError, match=r"at_least|ratio"):
-            CompletionThreshold(**impossible)
+            WaitedCalls(**impossible)

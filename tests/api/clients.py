@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 from prometheus_client import CollectorRegistry
@@ -14,6 +14,8 @@ from voiceflow_worker import Store, load_settings
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.webhooks.receiver import Receiver
 
+Client: TypeAlias = httpx.AsyncClient
+"""A program that uses the API."""
 SECRET = "a-secret-of-programs"
 CALL = {"to": "+6587654321", "say": "Your order is ready."}
 
@@ -27,7 +29,7 @@ async def program(
     address: str = "192.0.2.7",
     registry: CollectorRegistry | None = None,
     **settings: Any,
-) -> AsyncGenerator[httpx.AsyncClient]:
+) -> AsyncGenerator[Client]:
     """A program with this secret, and the HTTP API of a receiver with these settings."""
     given = {
         "source": SOURCE,
@@ -46,5 +48,5 @@ async def program(
         yield client
 
 
-async def call(client: httpx.AsyncClient, key: str = "order-42", **fields: object) -> httpx.Response:
+async def call(client: Client, key: str = "order-42", **fields: object) -> httpx.Response:
     return await client.post("/v1/calls", json={**CALL, **fields}, headers={"Idempotency-Key": key})

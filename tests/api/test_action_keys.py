@@ -14,12 +14,12 @@ import pytest
 
 from tests.actions.test_confirmations import ACTIONS as CONFIRMED
 from tests.actions.test_confirmations import ANA, CALL, busy, waiting
-from tests.api.clients import program
+from tests.api.clients import Client, program
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallQueue, Store, SuppressionList, open_store, read_edit
+from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
 from voiceflow_worker.core.audit import AUDIT, entries_on, read_page
 from voiceflow_worker.core.idempotency import NAMED_STARTS
 from voiceflow_worker.core.ports.store import Page
@@ -62,11 +62,11 @@ ACTIONS: Mapping[str, tuple[Callable[[Store], Awaitable[str]], tuple[str, str, M
     "stop": (escalated, ("POST", f"{ESCALATION}/stop", {})),
 }
 EACH = pytest.mark.parametrize("name", ACTIONS)
-DAILY = {"hold", "redial", "release", "edit", "forget", "stop"}
+DAILY = {"hold", "redial", "release", "forget", "stop"}
 """One action of each way to store its result."""
 
 
-async def order(client: httpx.AsyncClient, name: str, subject: str, key: str = "k", **fields: object) -> httpx.Response:
+async def order(client: Client, name: str, subject: str, key: str = "k", **fields: object) -> httpx.Response:
     method, path, body = ACTIONS[name][1]
     sent = None if body is None else {**body, **fields}
     return await client.request(method, path.format(call=subject), json=sent, headers={"Idempotency-Key": key})
@@ -179,7 +179,6 @@ NEWER: Mapping[str, tuple[Callable[[CallQueue], Awaitable[object]], Mapping[str,
     "resume a queue": (lambda queue: queue.hold(reason="the text is wrong"), {"state": "held"}),
     "hold a queue": (CallQueue.resume, {"state": "open"}),
     "rate": (lambda queue: queue.set_rate(1), {"rate": 1.0}),
-    "edit": (lambda queue: queue.edit_batch("march", read_edit({"priority": 9}, now=queue.store.clock.now())), {}),
     "suppress": (lambda queue: SuppressionList(queue.store).remove(ANA), {"status": 409}),
 }
 """What somebody orders after a request whose answer was lost, and some of the answer when it comes again."""
@@ -204,7 +203,6 @@ async def test_a_request_whose_answer_was_lost_changes_nothing_that_was_ordered_
         again = await order(client, name, "")
         assert again.status_code == newer[1].get("status", 200)
         assert again.json().items() >= newer[1].items(), "as it is now"
-    assert {job.priority for job in await call.find()} <= {0, 9}, "the later edit stands"
     assert ANA not in await SuppressionList(store).find(ANA)
 
 

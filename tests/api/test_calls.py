@@ -8,10 +8,9 @@ from functools import partial
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
-from tests.api.clients import CALL, call, program
+from tests.api.clients import CALL, Client, call, program
 from tests.api.test_http_api import api_of, findings_of
 from tests.contract.samples import ManualClock, delete
 from tests.support.calls import Calls
@@ -47,12 +46,13 @@ BODY: dict[str, object] = {
 }
 
 
-async def test_a_call_that_was_asked_for_is_the_calls_json_and_the_same_key_is_the_same_call(memory: Store) -> None:
-    async with program(memory) as client:
-        first = await call(client, valid_for="2h", batch="march", data={"name": "Li"})
-        again = await call(client, valid_for="2h", batch="march", data={"name": "Li"})
-        shown = await client.get(first.headers["location"])
-        listed = await client.get("/v1/calls")
+async def test_a_call_that_was_asked_for_is_the_calls_json_and_the_same_key_is_the_same_call(
+    memory: Store, client: Client
+) -> None:
+    first = await call(client, valid_for="2h", batch="march", data={"name": "Li"})
+    again = await call(client, valid_for="2h", batch="march", data={"name": "Li"})
+    shown = await client.get(first.headers["location"])
+    listed = await client.get("/v1/calls")
     assert (first.status_code, again.status_code, shown.status_code) == (201, 200, 200)
     [job] = await CallQueue(memory).find()
     told = json.loads(json.dumps(call_as_json(job)))
@@ -80,17 +80,16 @@ OTHER = [
 ]
 
 
-async def test_the_same_key_with_another_body_is_refused(memory: Store) -> None:
+async def test_the_same_key_with_another_body_is_refused(memory: Store, client: Client) -> None:
     headers = {"Idempotency-Key": "1", "Content-Type": "application/json"}
     bodies = [body.replace(b'"b":[]', b'"b":2').replace(b'"b":[ ]', b'"b":2.0') for body in SAME]
-    async with program(memory) as client:
-        told = [(await client.post("/v1/calls", content=body, headers=headers)).status_code for body in bodies]
-        assert told == [201, 200, 200]
-        for body in OTHER:
-            answer = await client.post("/v1/calls", content=body, headers=headers)
-            assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
-            assert "another body" in str(findings_of(answer)[0]["detail"])
-            assert "Retry-After" not in answer.headers
+    told = [(await client.post("/v1/calls", content=body, headers=headers)).status_code for body in bodies]
+    assert told == [201, 200, 200]
+    for body in OTHER:
+        answer = await client.post("/v1/calls", content=body, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+        assert "another body" in str(findings_of(answer)[0]["detail"])
+        assert "Retry-After" not in answer.headers
     assert len(await CallQueue(memory).find()) == 1
 
 
@@ -117,25 +116,23 @@ async def test_what_a_request_means_later_is_no_conflict_and_is_not_judged_again
             assert (await call(client)).status_code == 422
 
 
-async def test_a_key_of_another_way_is_refused_with_its_cause(memory: Store) -> None:
+async def test_a_key_of_another_way_is_refused_with_its_cause(memory: Store, client: Client) -> None:
     job = await CallQueue(memory).enqueue(flow(CALL["to"], CALL["say"]), unique_key="order-42")
-    async with program(memory) as client:
-        answer = await call(client)
+    answer = await call(client)
     assert answer.status_code == 422
     [found] = findings_of(answer)
     assert job.id in str(found["detail"])
     assert "enqueued in another way" in str(found["detail"])
 
 
-async def test_a_number_on_the_suppression_list_is_refused_and_a_repeat_is_not(memory: Store) -> None:
-    async with program(memory) as client:
-        assert (await call(client, "before")).status_code == 201
-        await client.put("/v1/suppression/+6587654321", json={"note": "asked by mail"})
-        assert (await call(client, "before")).status_code == 200
-        answer = await call(client, "after")
-        assert answer.status_code == 422
-        assert "suppression list" in str(findings_of(answer)[0]["detail"])
-        assert len(await CallQueue(memory).find()) == 1
+async def test_a_number_on_the_suppression_list_is_refused_and_a_repeat_is_not(memory: Store, client: Client) -> None:
+    assert (await call(client, "before")).status_code == 201
+    await client.put("/v1/suppression/+6587654321", json={"note": "asked by mail"})
+    assert (await call(client, "before")).status_code == 200
+    answer = await call(client, "after")
+    assert answer.status_code == 422
+    assert "suppression list" in str(findings_of(answer)[0]["detail"])
+    assert len(await CallQueue(memory).find()) == 1
 
 
 menu = Menu("confirm", prompt="Hello {{name}}. Press 1 to confirm.", voice_profile="en-IE-EmilyNeural")
@@ -180,24 +177,19 @@ async def test_the_fields_do_what_the_options_of_a_campaign_do(memory: Store, gi
     assert known == set(fields_of(Of.CALL))
 
 
+BEGINS: list[tuple[dict[str, Any], int, str]] = [
+    ({"flow": BODY, "menu": "confirm"}, 201, '"menu":"confirm"'), ({"flow": BODY}, 201, '"source":"+6531111111"'),
+    ({"say": "Hello.", "menu": "confirm"}, 422, "asks no question"), ({"ivr": "os:path"}, 422, "confirm"),
+    ({"ivr": "confirm", "data": {"name": "Li"}}, 201, '"menu":"confirm"'),
+]  # fmt: skip
+
+
 async def test_a_flow_is_a_request_body_and_an_ivr_one_of_the_servers_menus(memory: Store) -> None:
     async with program(memory, menus=[menu]) as client:
-        made = await client.post(
-            "/v1/calls", json={"to": "+6581111111", "flow": BODY, "menu": "confirm"}, headers={"Idempotency-Key": "1"}
-        )
-        assert (made.status_code, made.json()["source"]) == (201, "+6531111111")
-        assert made.json()["menu"] == "confirm"
-        unasked = {"to": "+6581111112", "say": "Hello.", "menu": "confirm"}
-        refused = await client.post("/v1/calls", json=unasked, headers={"Idempotency-Key": "unasked"})
-        assert (refused.status_code, "asks no question" in refused.text) == (422, True)
-        assert made.json()["destination"] == "+6581111111"
-        fields = {"to": "+6582222222", "ivr": "confirm", "data": {"name": "Li"}}
-        made = await client.post("/v1/calls", json=fields, headers={"Idempotency-Key": "2"})
-        assert (made.status_code, made.json()["menu"]) == (201, "confirm")
-        fields["ivr"] = "os:path"
-        refused = await client.post("/v1/calls", json=fields, headers={"Idempotency-Key": "3"})
-        assert refused.status_code == 422
-        assert "confirm" in str(findings_of(refused)[0]["detail"])
+        for place, (fields, status, told) in enumerate(BEGINS):
+            answer = await call(client, str(place), **{"say": None, **fields})
+            assert (answer.status_code, told in answer.text) == (status, True), answer.text
+            assert status == 422 or answer.json()["destination"] == CALL["to"]
 
 
 BAD: list[tuple[dict[str, Any], str | None]] = [
@@ -218,36 +210,37 @@ BAD: list[tuple[dict[str, Any], str | None]] = [
     ({"say": "Hello {{name}}.", "data": {"name": ""}}, "data/name"), ({"say": "Hello.", "name": "Ann"}, "name"),
     ({"say": "On {{day|date}}.", "data": {"day": "soon"}}, "data/day"),
     ({"batch": "b" * 51}, None), ({"country": "Atlantis"}, None), ({"source": "nobody"}, None),
-    ({"language": ["en"]}, "language"), ({"data": {"n": 2**70}}, None), ({"source": {"SG": 1}}, None),
+    *(({"voice_profile": each}, "voice_profile") for each in (-1, 1e308, "{{ 7*7 }}", "en US")),
+    ({"batch": 1e308}, "batch"), ({"language": -1}, "language"), ({"language": "{{x}}"}, "language"),
+    ({f"k{place}": 1 for place in range(20_000)}, "k0"), ({"language": ["en"]}, "language"),
+    ({"data": {"n": 2**70}}, None), ({"source": {"SG": 1}}, None),
 ]  # fmt: skip
 
 
-async def test_what_is_wrong_has_a_finding_and_nothing_is_stored(memory: Store) -> None:
-    async with program(memory) as client:
-        for fields, column in BAD:
-            headers = {"Idempotency-Key": "1"}
-            answer = await client.post("/v1/calls", json={**CALL, **fields}, headers=headers)
-            assert answer.status_code == 422, (fields, answer.text)
-            found = findings_of(answer)
-            assert found
-            assert not any({"row", "column"} & each.keys() for each in found)
-            if column is not None:
-                assert f"/{column}" in {each["pointer"] for each in found}, (fields, found)
+async def test_what_is_wrong_has_a_finding_and_nothing_is_stored(memory: Store, client: Client) -> None:
+    for fields, column in BAD:
+        headers = {"Idempotency-Key": "1"}
+        answer = await client.post("/v1/calls", json={**CALL, **fields}, headers=headers)
+        assert answer.status_code == 422, (fields, answer.text)
+        found = findings_of(answer)
+        assert found
+        assert not any({"row", "column"} & each.keys() for each in found)
+        if column is not None:
+            assert f"/{column}" in {each["pointer"] for each in found}, (fields, found)
     assert not await CallQueue(memory).find()
 
 
-async def test_a_missing_field_is_no_name_in_the_data(memory: Store) -> None:
+async def test_a_missing_field_is_no_name_in_the_data(client: Client) -> None:
     """Also if the data has the same name: a program that follows the pointer mends what is wrong."""
-    async with program(memory) as client:
-        for path, data, missing in (
-            ("/v1/calls", {"to": "+6587654321"}, "/to"),
-            ("/v1/escalations", {"numbers": ["+6587654321"]}, "/numbers"),
-        ):
-            body = {"say": "Your order is ready.", "data": data}
-            refused = await client.post(path, json=body, headers={"Idempotency-Key": "1"})
-            found = {each["pointer"] for each in findings_of(refused)}
-            assert missing in found, refused.text
-            assert not {each for each in found if str(each).startswith("/data/")}
+    for path, data, missing in (
+        ("/v1/calls", {"to": "+6587654321"}, "/to"),
+        ("/v1/escalations", {"numbers": ["+6587654321"]}, "/numbers"),
+    ):
+        body = {"say": "Your order is ready.", "data": data}
+        refused = await client.post(path, json=body, headers={"Idempotency-Key": "1"})
+        found = {each["pointer"] for each in findings_of(refused)}
+        assert missing in found, refused.text
+        assert not {each for each in found if str(each).startswith("/data/")}
 
 
 async def test_settings_complete_a_call_and_what_is_missing_is_told() -> None:
@@ -261,55 +254,52 @@ async def test_settings_complete_a_call_and_what_is_missing_is_told() -> None:
         assert job.redial.limit == 3
 
 
-async def test_calls_are_found_by_batch_state_and_number(memory: Store) -> None:
-    async with program(memory) as client:
-        for place in range(5):
-            await call(client, str(place), batch=f"b{place % 2}")
-        for query, count in (
-            ({"batch": "b0"}, 3), ({"state": "queued"}, 5), ({"state": "completed"}, 0), ({"batch": "none"}, 0),
-            ({"number": "+65 8765 4321"}, 5), ({"number": " 6587654321"}, 5),
-            ({"number": "6587654321", "batch": "b1"}, 2), ({"number": "+6581111111"}, 0),
-        ):  # fmt: skip
-            answer = await client.get("/v1/calls", params=query)
-            assert len(answer.json()["calls"]) == count, query
+async def test_calls_are_found_by_batch_state_and_number(client: Client) -> None:
+    for place in range(5):
+        await call(client, str(place), batch=f"b{place % 2}")
+    for query, count in (
+        ({"batch": "b0"}, 3), ({"state": "queued"}, 5), ({"state": "completed"}, 0), ({"batch": "none"}, 0),
+        ({"number": "+65 8765 4321"}, 5), ({"number": " 6587654321"}, 5),
+        ({"number": "6587654321", "batch": "b1"}, 2), ({"number": "+6581111111"}, 0),
+    ):  # fmt: skip
+        answer = await client.get("/v1/calls", params=query)
+        assert len(answer.json()["calls"]) == count, query
 
 
-async def test_a_call_is_redialled_once_under_its_key(memory: Store) -> None:
+async def test_a_call_is_redialled_once_under_its_key(memory: Store, client: Client) -> None:
     calls = Calls(memory)
     job = await calls.ended(SessionStatus.BUSY)
     path, key = f"/v1/calls/{job.id}/redial", {"Idempotency-Key": "again-1"}
-    async with program(memory) as client:
-        assert (await client.get(f"/v1/calls/{job.id}")).json()["due_at"] is None, "it has ended"
-        assert (await client.post(path)).status_code == 400, "what can ring needs a key"
-        first = await client.post(path, json={"note": "she asked for it"}, headers=key)
-        assert (first.status_code, first.json()["state"]) == (200, "queued")
-        assert first.json()["due_at"] is not None
-        assert (await client.post(path, headers={"Idempotency-Key": "again-2"})).status_code == 409, "it waits already"
-        [sent] = await calls.engine.send()
-        await calls.end(sent)
-        again = await client.post(path, json={"note": "she asked for it"}, headers=key)
-        assert (again.status_code, again.json()["state"]) == (200, "completed"), "nobody rings for an old key"
-        assert await calls.engine.send() == []
-        refused = await client.post(path, headers={"Idempotency-Key": "again-3"})
-        assert (refused.status_code, findings_of(refused)[0]["code"]) == (409, "wrong_state")
-        forced = await client.post(path, json={"force": True}, headers={"Idempotency-Key": "again-3"})
-        assert forced.json()["state"] == "queued"
+    assert (await client.get(f"/v1/calls/{job.id}")).json()["due_at"] is None, "it has ended"
+    assert (await client.post(path)).status_code == 400, "what can ring needs a key"
+    first = await client.post(path, json={"note": "she asked for it"}, headers=key)
+    assert (first.status_code, first.json()["state"]) == (200, "queued")
+    assert first.json()["due_at"] is not None
+    assert (await client.post(path, headers={"Idempotency-Key": "again-2"})).status_code == 409, "it waits already"
+    [sent] = await calls.engine.send()
+    await calls.end(sent)
+    again = await client.post(path, json={"note": "she asked for it"}, headers=key)
+    assert (again.status_code, again.json()["state"]) == (200, "completed"), "nobody rings for an old key"
+    assert await calls.engine.send() == []
+    refused = await client.post(path, headers={"Idempotency-Key": "again-3"})
+    assert (refused.status_code, findings_of(refused)[0]["code"]) == (409, "wrong_state")
+    forced = await client.post(path, json={"force": True}, headers={"Idempotency-Key": "again-3"})
+    assert forced.json()["state"] == "queued"
     entries = [each.action for each in await entries_on(memory, call=job.id)]
     assert entries.count("redial") == 2
 
 
-async def test_further_numbers_of_a_person_are_kept_in_their_order(memory: Store) -> None:
-    async with program(memory) as client:
-        made = await call(client, further_numbers=["8765 4322", "+6587654323"], country="SG", data={"name": "Li"})
-        assert made.json()["further_numbers"] == ["+6587654322", "+6587654323"]
-        assert made.json()["data"] == {"name": "Li"}
-        many = [f"+658{number:07}" for number in range(40_000)]
-        for wrong, detail in ((5, "no list"), ({"a": 1}, "no list"), (["12"], ""), (many, "at most 10 of a person")):
-            (refused,) = findings_of(await call(client, "wrong", further_numbers=wrong))
-            assert (refused["pointer"], detail in str(refused["detail"])) == ("/further_numbers", True)
+async def test_further_numbers_of_a_person_are_kept_in_their_order(client: Client) -> None:
+    made = await call(client, further_numbers=["8765 4322", "+6587654323"], country="SG", data={"name": "Li"})
+    assert made.json()["further_numbers"] == ["+6587654322", "+6587654323"]
+    assert made.json()["data"] == {"name": "Li"}
+    many = [f"+658{number:07}" for number in range(40_000)]
+    for wrong, detail in ((5, "no list"), ({"a": 1}, "no list"), (["12"], ""), (many, "at most 10 of a person")):
+        (refused,) = findings_of(await call(client, "wrong", further_numbers=wrong))
+        assert (refused["pointer"], detail in str(refused["detail"])) == ("/further_numbers", True)
 
 
-async def waits(client: httpx.AsyncClient, count: int) -> bool:
+async def waits(client: Client, count: int) -> bool:
     return f"voiceflow_api_waiting {count}.0\n" in (await client.get("/metrics")).text
 
 
@@ -331,34 +321,30 @@ async def test_who_waits_gets_the_outcome_when_it_comes(memory: Store) -> None:
     assert [each["state"] for each in found] == ["completed"] * 150
 
 
-async def test_a_wait_ends_after_its_time_and_when_the_server_stops(memory: Store) -> None:
-    async with program(memory) as client:
-        made = (await call(client)).json()["id"]
-        began = anyio.current_time()
-        assert (await client.get(f"/v1/calls/{made}?wait=1")).json()["state"] == "queued"
-        assert 0.9 < anyio.current_time() - began < 10
-        async with anyio.create_task_group() as group:
-            group.start_soon(partial(client.get, f"/v1/calls/{made}?wait=60"))
-            await until(partial(waits, client, 1))
-            api_of(client).stop()
-        assert (await client.get(f"/v1/calls/{made}?wait=60")).json()["state"] == "queued"
-        assert anyio.current_time() - began < 20
+async def test_a_wait_ends_after_its_time_and_when_the_server_stops(client: Client) -> None:
+    made = (await call(client)).json()["id"]
+    began = anyio.current_time()
+    assert (await client.get(f"/v1/calls/{made}?wait=1")).json()["state"] == "queued"
+    assert 0.9 < anyio.current_time() - began < 10
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(client.get, f"/v1/calls/{made}?wait=60"))
+        await until(partial(waits, client, 1))
+        api_of(client).stop()
+    assert (await client.get(f"/v1/calls/{made}?wait=60")).json()["state"] == "queued"
+    assert anyio.current_time() - began < 20
 
 
-async def test_what_an_action_on_a_call_refuses_is_a_problem(memory: Store) -> None:
+async def test_what_an_action_on_a_call_refuses_is_a_problem(memory: Store, client: Client) -> None:
     engine, key = Engine(memory, ScriptedVoice(answers=[unknown()])), {"Idempotency-Key": "a"}
     doubt = await engine.enqueue("+6587654321")
     await engine.send()
     path = f"/v1/calls/{doubt.id}/resolve"
-    async with program(memory) as client:
-        for wrong in ({}, {"placed": True}, {"placed": "yes", "note": "x"}, {"placed": True, "note": ""}):
-            assert (await client.post(path, json=wrong, headers=key)).status_code == 422
-        early = await client.post(path, json={"placed": False, "note": "asked"}, headers=key)
-        assert early.status_code == 409, "8x8 may still place it"
-        assert (await client.post(f"/v1/calls/{doubt.id}/cancel")).status_code == 409
-        assert (await client.post("/v1/calls/default.nope/cancel")).status_code == 404
-        made = (await call(client)).json()["id"]
-        gone = [
-            await client.post(f"/v1/calls/{made}/cancel", json={"note": "it is off"}) for _ in "ab"
-        ]  # a lost answer
+    for wrong in ({}, {"placed": True}, {"placed": "yes", "note": "x"}, {"placed": True, "note": ""}):
+        assert (await client.post(path, json=wrong, headers=key)).status_code == 422
+    early = await client.post(path, json={"placed": False, "note": "asked"}, headers=key)
+    assert early.status_code == 409, "8x8 may still place it"
+    assert (await client.post(f"/v1/calls/{doubt.id}/cancel")).status_code == 409
+    assert (await client.post("/v1/calls/default.nope/cancel")).status_code == 404
+    made = (await call(client)).json()["id"]
+    gone = [await client.post(f"/v1/calls/{made}/cancel", json={"note": "it is off"}) for _ in "ab"]  # a lost answer
     assert [(each.status_code, each.json()["reason"]) for each in gone] == [(200, "it is off (by api)")] * 2

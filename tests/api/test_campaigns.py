@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 
-from tests.api.clients import program
+from tests.api.clients import Client, program
 from tests.api.test_http_api import findings_of
 from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
@@ -40,7 +40,7 @@ ASK.on("1", goto="Thank you.")
 
 
 async def start(
-    client: httpx.AsyncClient,
+    client: Client,
     definition: Mapping[str, object] = CAMPAIGN,
     *,
     key: str | None = "march",
@@ -51,7 +51,7 @@ async def start(
 
 
 async def upload(
-    client: httpx.AsyncClient,
+    client: Client,
     fields: Mapping[str, object] = TABLE,
     *,
     people: bytes = PEOPLE,
@@ -67,19 +67,18 @@ async def called(store: Store) -> list[str]:
     return sorted(job.destination for job in await CallQueue(store).find())
 
 
-async def test_a_campaign_is_started_once_under_its_key(memory: Store) -> None:
-    async with program(memory) as client:
-        first, again = await start(client), await start(client, {name: CAMPAIGN[name] for name in ("say", "rows")})
-        assert (first.status_code, again.status_code) == (201, 200), first.text
-        assert first.headers["location"] == "/v1/batches/march"
-        assert (first.json()["batch_id"], first.json()["enqueued"], first.json()["findings"]) == ("march", 2, [])
-        report = again.json()
-        assert (report["batch_id"], report["enqueued"], report["duplicates"]) == ("march", 0, 2)
-        other = await start(client, {**CAMPAIGN, "say": "Bye {{name}}."})
-        assert other.status_code == 422
-        assert "belongs to another request" in findings_of(other)[0]["detail"]  # type: ignore[operator]
-        assert await called(memory) == ["+6587654301", "+6587654302"]
-        assert (await client.get("/v1/batches/march")).json()["ordered"][0]["by"] == "api"
+async def test_a_campaign_is_started_once_under_its_key(memory: Store, client: Client) -> None:
+    first, again = await start(client), await start(client, {name: CAMPAIGN[name] for name in ("say", "rows")})
+    assert (first.status_code, again.status_code) == (201, 200), first.text
+    assert first.headers["location"] == "/v1/batches/march"
+    assert (first.json()["batch_id"], first.json()["enqueued"], first.json()["findings"]) == ("march", 2, [])
+    report = again.json()
+    assert (report["batch_id"], report["enqueued"], report["duplicates"]) == ("march", 0, 2)
+    other = await start(client, {**CAMPAIGN, "say": "Bye {{name}}."})
+    assert other.status_code == 422
+    assert "belongs to another request" in findings_of(other)[0]["detail"]  # type: ignore[operator]
+    assert await called(memory) == ["+6587654301", "+6587654302"]
+    assert (await client.get("/v1/batches/march")).json()["ordered"][0]["by"] == "api"
 
 
 @pytest.mark.parametrize("definition", [{}, {"rows": [{"destination": "+6587654309", "name": "Chen"}]}])
@@ -147,38 +146,35 @@ async def test_a_cut_start_is_continued_as_it_was_meant_at_first_and_rings_nobod
     assert step > 6
 
 
-async def test_a_bad_row_refuses_all_of_them(memory: Store) -> None:
+async def test_a_bad_row_refuses_all_of_them(memory: Store, client: Client) -> None:
     rows = [*ROWS, {"destination": "12", "name": "Cy"}, {"destination": "+6587654303"}, 7]
-    async with program(memory) as client:
-        refused = await start(client, {**CAMPAIGN, "rows": rows})
-        assert refused.status_code == 422
-        assert refused.json()["detail"] == "nothing was enqueued: 3 rows of 5 cannot be called"
-        found = {each["pointer"] for each in findings_of(refused)}
-        assert found >= {"/rows/2/destination", "/rows/3/name", "/rows/4"}
-        assert await called(memory) == []
-        assert (await start(client)).status_code == 201, "a key whose campaign was refused is free"
-        assert (await start(client, {**CAMPAIGN, "rows": rows, "skip_bad": True}, key="other")).status_code == 422
+    refused = await start(client, {**CAMPAIGN, "rows": rows})
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "nothing was enqueued: 3 rows of 5 cannot be called"
+    found = {each["pointer"] for each in findings_of(refused)}
+    assert found >= {"/rows/2/destination", "/rows/3/name", "/rows/4"}
+    assert await called(memory) == []
+    assert (await start(client)).status_code == 201, "a key whose campaign was refused is free"
+    assert (await start(client, {**CAMPAIGN, "rows": rows, "skip_bad": True}, key="other")).status_code == 422
 
 
 async def test_of_many_bad_rows_the_first_are_told_and_all_are_counted(
-    memory: Store, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "MOST_FINDINGS", 10)
-    async with program(memory) as client:
-        refused = await start(client, {**CAMPAIGN, "rows": [{"destination": "1", "name": "Cy"}] * 50})
+    refused = await start(client, {**CAMPAIGN, "rows": [{"destination": "1", "name": "Cy"}] * 50})
     assert refused.status_code == 422
     assert len(findings_of(refused)) == 11
     assert "40 more findings not listed, of 50 in all" in findings_of(refused)[-1]["detail"]  # type: ignore[operator]
 
 
-async def test_a_preview_needs_no_key_and_stores_nothing(memory: Store) -> None:
-    async with program(memory) as client:
-        shown = await start(client, {**CAMPAIGN, "rows": [*ROWS, {"destination": "12"}]}, key=None, query="?dry_run=1")
-        assert (shown.status_code, shown.json()["dry_run"], shown.json()["rejected"]) == (200, True, 1)
-        assert shown.json()["preview"]["calls"] == 2
-        assert (await start(client, key=None)).status_code == 400
-        assert (await start(client, query="?dry_run=maybe")).status_code == 422
-        assert await called(memory) == []
+async def test_a_preview_needs_no_key_and_stores_nothing(memory: Store, client: Client) -> None:
+    shown = await start(client, {**CAMPAIGN, "rows": [*ROWS, {"destination": "12"}]}, key=None, query="?dry_run=1")
+    assert (shown.status_code, shown.json()["dry_run"], shown.json()["rejected"]) == (200, True, 1)
+    assert shown.json()["preview"]["calls"] == 2
+    assert (await start(client, key=None)).status_code == 400
+    assert (await start(client, query="?dry_run=maybe")).status_code == 422
+    assert await called(memory) == []
 
 
 @pytest.mark.parametrize(
@@ -191,14 +187,15 @@ async def test_a_preview_needs_no_key_and_stores_nothing(memory: Store) -> None:
     ],
     ids=["plain", "a path", "packed", "long"],
 )
-async def test_a_file_is_uploaded_and_its_name_tells_the_format(memory: Store, name: str, people: bytes) -> None:
+async def test_a_file_is_uploaded_and_its_name_tells_the_format(
+    memory: Store, client: Client, name: str, people: bytes
+) -> None:
     prices = ("p.csv", b"country,currency,per_call\nSG,USD,0.1\n")
-    async with program(memory) as client:
-        first = await upload(client, people=people, name=name, prices=prices)
-        assert first.status_code == 201, first.text
-        assert first.json()["batch_id"] == "march"
-        assert (await upload(client, people=people, name=name, prices=prices)).status_code == 200
-        assert (await upload(client, people=people + b"\n", name=name, prices=prices)).status_code == 422
+    first = await upload(client, people=people, name=name, prices=prices)
+    assert first.status_code == 201, first.text
+    assert first.json()["batch_id"] == "march"
+    assert (await upload(client, people=people, name=name, prices=prices)).status_code == 200
+    assert (await upload(client, people=people + b"\n", name=name, prices=prices)).status_code == 422
     assert await called(memory) == ["+6587654301", "+6587654302"]
 
 
@@ -229,32 +226,24 @@ async def test_what_is_refused(
         assert (answer.status_code, why in answer.text, "/tmp" in answer.text) == (status, True, False), answer.text
         assert findings_of(answer) or status == 413
         assert await called(memory) == []
-        cut = await client.post(
-            "/v1/campaigns",
-            content=b"--x\r\n",
-            headers={"Content-Type": "multipart/form-data; boundary=x", "Idempotency-Key": "k"},
-        )
-        assert cut.status_code in {400, 422}
 
 
 @pytest.mark.parametrize("charset", ["undefined", "idna", "utf-16", "hex", "no-such", "utf-8%00"])
-async def test_no_charset_of_a_form_is_a_fault_of_the_server(memory: Store, charset: str) -> None:
+async def test_no_charset_of_a_form_is_a_fault_of_the_server(client: Client, charset: str) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="definition"\r\n\r\n{}\r\n--x--\r\n'
     headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}", "Idempotency-Key": "k"}
-    async with program(memory) as client:
-        answer = await client.post("/v1/campaigns", content=part, headers=headers)
+    answer = await client.post("/v1/campaigns", content=part, headers=headers)
     assert answer.status_code in {400, 422}, answer.text
     assert findings_of(answer)
 
 
-async def test_a_campaign_for_a_cancelled_batch_leaves_its_key_free(memory: Store) -> None:
-    async with program(memory) as client:
-        await start(client, {**CAMPAIGN, "batch": "visits"}, key="first")
-        await client.post("/v1/batches/visits/cancel")
-        other = {**CAMPAIGN, "say": "Good morning {{name}}."}
-        refused = await start(client, {**other, "batch": "visits"}, key="second")
-        assert (refused.status_code, "use another batch" in refused.text) == (422, True)
-        assert (await start(client, {**other, "batch": "visits-2"}, key="second")).status_code == 201
+async def test_a_campaign_for_a_cancelled_batch_leaves_its_key_free(client: Client) -> None:
+    await start(client, {**CAMPAIGN, "batch": "visits"}, key="first")
+    await client.post("/v1/batches/visits/cancel")
+    other = {**CAMPAIGN, "say": "Good morning {{name}}."}
+    refused = await start(client, {**other, "batch": "visits"}, key="second")
+    assert (refused.status_code, "use another batch" in refused.text) == (422, True)
+    assert (await start(client, {**other, "batch": "visits-2"}, key="second")).status_code == 201
 
 
 async def test_a_campaign_begins_with_a_menu_of_the_server_and_is_stored_by_another_process(store: Store) -> None:
@@ -281,92 +270,68 @@ async def test_only_so_many_are_read_at_once(memory: Store, monkeypatch: pytest.
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
 
 
-async def test_a_campaign_that_takes_too_long_says_so(memory: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_campaign_that_takes_too_long_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WORK", timedelta())
-    async with program(memory) as client:
-        answer = await start(client)
+    answer = await start(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "Repeat the request with the same key" in answer.json()["detail"]
 
 
-async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store) -> None:
-    async with program(memory) as client:
-        await start(client)
-        shown = (await client.get("/v1/batches/march")).json()
-        assert (shown["total"], shown["done"], shown["ended"], shown["answers"]) == (2, 0, False, {})
-        held = await client.post("/v1/batches/march/hold", json={"note": "a typo", "for": "10m"})
-        assert (held.status_code, held.json()["state"], "a typo" in held.json()["reason"]) == (200, "held", True)
-        assert (await client.get("/v1/batches/march")).json()["hold"]["name"] == "march"
-        assert (await client.post("/v1/batches/march/hold", json={"for": "soon"})).status_code == 422
-        assert (await client.post("/v1/batches/march/resume")).json()["state"] == "open"
-        assert (await client.post("/v1/batches/march/cancel")).json() == {"batch_id": "march", "cancelled": 2}
-        shown = (await client.get("/v1/batches/march?wait=5")).json()
-        assert (shown["ended"], shown["states"]["cancelled"], shown["outcomes"]) == (True, 2, {})
-        report = (await client.get("/v1/batches/march/report")).json()
-        assert report == json.loads(json.dumps((await CallQueue(memory).report("march")).as_json()))
-        assert (await client.post("/v1/batches/march/resume")).status_code == 200
-        for path in ("", "/report", "/hold", "/resume", "/cancel"):
-            method = "GET" if path in {"", "/report"} else "POST"
-            answer = await client.request(method, f"/v1/batches/april{path}")
-            assert (answer.status_code, "has no calls" in answer.text) == (404, True), path
+async def test_a_batch_is_shown_held_resumed_and_cancelled(memory: Store, client: Client) -> None:
+    await start(client)
+    shown = (await client.get("/v1/batches/march")).json()
+    assert (shown["total"], shown["done"], shown["ended"], shown["answers"]) == (2, 0, False, {})
+    held = await client.post("/v1/batches/march/hold", json={"note": "a typo", "for": "10m"})
+    assert (held.status_code, held.json()["state"], "a typo" in held.json()["reason"]) == (200, "held", True)
+    assert (await client.get("/v1/batches/march")).json()["hold"]["name"] == "march"
+    assert (await client.post("/v1/batches/march/hold", json={"for": "soon"})).status_code == 422
+    assert (await client.post("/v1/batches/march/resume")).json()["state"] == "open"
+    assert (await client.post("/v1/batches/march/cancel")).json() == {"batch_id": "march", "cancelled": 2}
+    shown = (await client.get("/v1/batches/march?wait=5")).json()
+    assert (shown["ended"], shown["states"]["cancelled"], shown["outcomes"]) == (True, 2, {})
+    report = (await client.get("/v1/batches/march/report")).json()
+    assert report == json.loads(json.dumps((await CallQueue(memory).report("march")).as_json()))
+    assert (await client.post("/v1/batches/march/resume")).status_code == 200
+    for path in ("", "/report", "/hold", "/resume", "/cancel"):
+        method = "GET" if path in {"", "/report"} else "POST"
+        answer = await client.request(method, f"/v1/batches/april{path}")
+        assert (answer.status_code, "has no calls" in answer.text) == (404, True), path
 
 
-async def test_a_waiting_batch_is_edited_after_a_preview(memory: Store) -> None:
-    queue = CallQueue(memory)
-    async with program(memory) as client:
-        await start(client)
-        change = {"priority": 4, "window": "09:00-18:00", "valid_for": "30d"}
-        asked = await client.patch("/v1/batches/march?dry_run=1", json=change)
-        found, seen = asked.json(), {"If-Match": asked.headers["etag"]}
-        assert (found["edited"], found["too_late"], found["dry_run"]) == (2, 0, True)
-        assert [job.priority for job in await queue.find()] == [0, 0]
-        done = await client.patch("/v1/batches/march", json={**change, "note": "urgent"}, headers=seen)
-        assert (done.status_code, done.json()["edited"]) == (200, 2)
-        assert [(job.priority, job.window is not None) for job in await queue.find()] == [(4, True)] * 2
-        for wrong in ({}, {"say": "Good day"}, {"priority": "high"}):
-            assert (await client.patch("/v1/batches/march", json=wrong)).status_code == 422
-        assert (await client.patch("/v1/batches/april", json=change)).status_code == 404
-        (entry, *_) = (await client.get("/v1/audit")).json()["entries"]
-        assert (entry["action"], entry["batch_id"]) == ("edit", "march")
-
-
-async def test_staged_calls_ring_or_end_only_by_an_order_that_names_them(memory: Store) -> None:
-    async with program(memory) as client:
-        await cut_import(memory, 3)
-        assert (await client.get("/v1/batches/march")).json()["staged"] == 3
-        assert (await client.post("/v1/batches/march/resume")).json()["state"] == "open"
-        for wrong in ({"staged": "yes"}, {"stage": True}):
-            assert (await client.post("/v1/batches/march/resume", json=wrong)).status_code == 422
-        assert (await client.get("/v1/batches/march")).json()["staged"] == 3
-        done = await client.post("/v1/batches/march/resume", json={"staged": True})
-        assert done.json() == {"batch_id": "march", "released": 3}
-        assert (await client.get("/v1/batches/march")).json()["staged"] == 0
-        assert (await client.post("/v1/batches/march/resume", json={"staged": True})).status_code == 409
-        await cut_import(memory, 2, batch="april")
-        done = await client.post("/v1/batches/april/cancel", json={"staged": True, "note": "old text"})
-        assert done.json() == {"batch_id": "april", "discarded": 2}
-        assert (await client.get("/v1/batches/april")).json()["hold"] is None
+async def test_staged_calls_ring_or_end_only_by_an_order_that_names_them(memory: Store, client: Client) -> None:
+    await cut_import(memory, 3)
+    assert (await client.get("/v1/batches/march")).json()["staged"] == 3
+    assert (await client.post("/v1/batches/march/resume")).json()["state"] == "open"
+    for wrong in ({"staged": "yes"}, {"stage": True}):
+        assert (await client.post("/v1/batches/march/resume", json=wrong)).status_code == 422
+    assert (await client.get("/v1/batches/march")).json()["staged"] == 3
+    done = await client.post("/v1/batches/march/resume", json={"staged": True})
+    assert done.json() == {"batch_id": "march", "released": 3}
+    assert (await client.get("/v1/batches/march")).json()["staged"] == 0
+    assert (await client.post("/v1/batches/march/resume", json={"staged": True})).status_code == 409
+    await cut_import(memory, 2, batch="april")
+    done = await client.post("/v1/batches/april/cancel", json={"staged": True, "note": "old text"})
+    assert done.json() == {"batch_id": "april", "discarded": 2}
+    assert (await client.get("/v1/batches/april")).json()["hold"] is None
 
 
 @pytest.mark.parametrize("name", ["märz/ 7 €", "100%", "a b", "7"])
-async def test_a_batch_may_have_any_name(memory: Store, name: str) -> None:
-    async with program(memory) as client:
-        begun = await start(client, {**CAMPAIGN, "batch": name})
-        assert (await client.get(begun.headers["location"])).json()["batch_id"] == name
-        assert (await client.post(f"{begun.headers['location']}/cancel")).json()["cancelled"] == 2
-        for broken in ("a%00b", "%ff", "%ED%A0%80", "x" * 3000):
-            assert (await client.post(f"/v1/batches/{broken}/resume")).status_code == 404
+async def test_a_batch_may_have_any_name(client: Client, name: str) -> None:
+    begun = await start(client, {**CAMPAIGN, "batch": name})
+    assert (await client.get(begun.headers["location"])).json()["batch_id"] == name
+    assert (await client.post(f"{begun.headers['location']}/cancel")).json()["cancelled"] == 2
+    for broken in ("a%00b", "%ff", "%ED%A0%80", "x" * 3000):
+        assert (await client.post(f"/v1/batches/{broken}/resume")).status_code == 404
 
 
-async def test_a_wait_for_a_batch_ends_with_its_last_call(memory: Store) -> None:
-    async with program(memory) as client:
-        await start(client)
-        shown: list[dict[str, Any]] = []
-        async with anyio.create_task_group() as group:
+async def test_a_wait_for_a_batch_ends_with_its_last_call(memory: Store, client: Client) -> None:
+    await start(client)
+    shown: list[dict[str, Any]] = []
+    async with anyio.create_task_group() as group:
 
-            async def wait() -> None:
-                shown.append((await client.get("/v1/batches/march?wait=30")).json())
+        async def wait() -> None:
+            shown.append((await client.get("/v1/batches/march?wait=30")).json())
 
-            group.start_soon(wait)
-            await CallQueue(memory).cancel_batch("march", reason="it rains")
-        assert shown[0]["ended"] is True
+        group.start_soon(wait)
+        await CallQueue(memory).cancel_batch("march", reason="it rains")
+    assert shown[0]["ended"] is True

@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from tests.api.clients import CALL, program
+from tests.api.clients import CALL, Client, program
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.named_call import NamedCall
@@ -30,7 +30,7 @@ WORK: Mapping[str, tuple[type, str]] = {
 EACH = pytest.mark.parametrize("path", ORDERS)
 
 
-async def order(client: httpx.AsyncClient, path: str, key: str, **fields: object) -> httpx.Response:
+async def order(client: Client, path: str, key: str, **fields: object) -> httpx.Response:
     return await client.post(path, json={**ORDERS[path], **fields}, headers={"Idempotency-Key": key})
 
 
@@ -43,18 +43,17 @@ NO_KEYS = ['"', '""', '"a', '"a"b"', '"a\\b"', '" a"', '"a "', '"a"b', f'"{"a" *
 
 
 @EACH
-async def test_a_key_in_quotes_is_the_key_and_half_a_string_is_none(memory: Store, path: str) -> None:
-    async with program(memory) as client:
-        for key in NO_KEYS if path == "/v1/calls" else NO_KEYS[:1]:
-            told = await order(client, path, key)
-            assert told.status_code == 400
-            assert "Idempotency-Key" in told.json()["findings"][0]["detail"]
-            assert await CallQueue(memory).find() == []
-        for key, also in KEYS.items() if path == "/v1/calls" else [("42", ['"42"'])]:
-            first = await order(client, path, key)
-            again = [await order(client, path, each) for each in also]
-            assert [first.status_code, *(each.status_code for each in again)] == [201, *[200] * len(also)]
-            assert {each.headers["location"] for each in again} == {first.headers["location"]}
+async def test_a_key_in_quotes_is_the_key_and_half_a_string_is_none(memory: Store, client: Client, path: str) -> None:
+    for key in NO_KEYS if path == "/v1/calls" else NO_KEYS[:1]:
+        told = await order(client, path, key)
+        assert told.status_code == 400
+        assert "Idempotency-Key" in told.json()["findings"][0]["detail"]
+        assert await CallQueue(memory).find() == []
+    for key, also in KEYS.items() if path == "/v1/calls" else [("42", ['"42"'])]:
+        first = await order(client, path, key)
+        again = [await order(client, path, each) for each in also]
+        assert [first.status_code, *(each.status_code for each in again)] == [201, *[200] * len(also)]
+        assert {each.headers["location"] for each in again} == {first.headers["location"]}
     assert len(await CallQueue(memory).find()) == (len(KEYS) if path == "/v1/calls" else 1)
 
 

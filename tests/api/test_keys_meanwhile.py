@@ -85,9 +85,7 @@ def test_keys_are_answered_while_programs_order_calls(tmp_path: Path) -> None:
     settings = {"api_secret": SECRET, "source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
     with stage(tmp_path, speed=1, ivr="examples.appointment:appointment", counts_blocks=True, **settings) as on:
         keys = [{"keys": key, "after": EVERY} for _ in range(QUESTIONS // 2) for key in "29"]
-        on.order(
-            "script", {"outcome": "COMPLETED", "keys": keys, "action_seconds": 0, "dial_seconds": 0, "ring_seconds": 0}
-        )
+        on.order("script", {"outcome": "COMPLETED", "keys": keys, "action_seconds": 0, "ring_seconds": 0})
         file = tmp_path / "open.csv"
         rows = "".join(f"+65{88000000 + place},Bob,at ten,at six\n" for place in range(10 * OPEN))
         file.write_text(f"destination,name,time,other_time\n{rows}", encoding="utf-8")

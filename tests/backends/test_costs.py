@@ -9,18 +9,18 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 import pytest
 
-from tests.contract.suite import NOW, QUEUE, CostContract, Opener, ReadSoFar, sample_job
-from tests.contract.writing import DAY, put
+from tests.contract.costs import SLACK
+from tests.contract.suite import QUEUE, CostContract, Opener, ReadSoFar, sample_job
+from tests.contract.writing import DAY
 from tests.support.everyday import spread
 from tests.support.redis_server import RedisServer
 from tests.support.stores import bare
-from voiceflow_worker import CallQueue
+from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres import connection as postgres
 from voiceflow_worker.backends.postgres import reading as postgres_reading
@@ -29,8 +29,8 @@ from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection
 from voiceflow_worker.core.base.identity import QueueNames, batch_puts
-from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Result, Store, Write
-from voiceflow_worker.core.writes import all_or_none, inserted
+from voiceflow_worker.core.ports.store import BulkWrite, Store, Write
+from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.reporting.batches import read_batches, read_newest, read_queues
 
@@ -149,12 +149,6 @@ async def wait_in_line(store: Store, first: int, last: int) -> None:
         await store.write(BulkWrite(writes=(*named, *map(inserted, jobs[start : start + 200]))), now=now)
 
 
-def locking(name: str) -> Write:
-    """A write with as many conditions and records as a journal entry."""
-    groups = [f"{name} {place}" for place in range(5)]
-    return Write(conditions=tuple(AtMost("n", (each, f"+{each}"), 0) for each in groups), puts=tuple(map(put, groups)))
-
-
 class EverydayCosts(CostContract):
     """The contract of a store, and what the engine makes of it for people who look at a queue again and again."""
 
@@ -178,21 +172,9 @@ class EverydayCosts(CostContract):
                 assert await look()
                 costs[-1][name] = await read_so_far() - before
         small, large = costs
-        grown = {name: (small[name], cost) for name, cost in large.items() if cost > 1.5 * small[name]}
+        # What a store looks at by itself meanwhile, on a busy machine, is no growth.
+        grown = {name: (small[name], cost) for name, cost in large.items() if cost > 1.5 * small[name] + SLACK}
         assert not grown, f"what is read grows with the calls that wait: {grown}"
-
-    @pytest.mark.slow
-    async def test_a_write_takes_no_longer_in_a_long_bulk_write(self, store: Store) -> None:
-        """By the clock: what a store's program compares within one statement or script is counted nowhere."""
-        quickest = dict.fromkeys((100, 1000), float("inf"))
-        for turn in range(3):
-            for count in quickest:
-                parts = [locking(f"{turn} {count} {place}") for place in range(count)]
-                bulk = BulkWrite(writes=(all_or_none(parts),))
-                began = perf_counter()
-                assert {each.result for each in await store.write(bulk, now=NOW)} == {Result.DONE}
-                quickest[count] = min(quickest[count], (perf_counter() - began) / count)
-        assert quickest[1000] < 3 * quickest[100], quickest
 
 
 class TestSqlite(EverydayCosts):
@@ -231,77 +213,41 @@ class TestRedis(EverydayCosts):
 
 # --- Each counter can fail ---------------------------------------------------------------------------------------
 
-
-async def red(contract: CostContract, store: Store, read_so_far: ReadSoFar, *names: str) -> None:
-    """The contract finds that these operations grow, and no others."""
-    with pytest.raises(AssertionError) as found:
-        await contract.test_no_method_reads_more_in_a_larger_store(store, read_so_far)
-    for name in names:
-        assert repr(name) in str(found.value)
-
-
-class Broken(NamedTuple):
-    """What is changed: a statement, script or order, a text in it, and what takes its place; and what then grows."""
-
-    what: str
-    was: str
-    now: str
-    grows: str
-
-
-SQLITE = {
-    "no page": Broken("page_of_group", "LIMIT ?5", "LIMIT ?5 + 1000", "records: page of a group"),
-    "no index": Broken("jobs_due", "INDEXED BY jobs_by_state", "NOT INDEXED", "jobs: due by now"),
-    "no limit": Broken("events_after", "LIMIT ?", "LIMIT ? + 1000", "events"),
+BROKEN: dict[str, tuple[str, str, str, str, str]] = {
+    "sqlite: no page": ("sqlite", "page_of_group", "LIMIT ?5", "LIMIT ?5 + 1000", "records: page of a group"),
+    "sqlite: no index": ("sqlite", "jobs_due", "INDEXED BY jobs_by_state", "NOT INDEXED", "jobs: due by now"),
+    "sqlite: no limit": ("sqlite", "events_after", "LIMIT ?", "LIMIT ? + 1000", "events"),
+    "redis: no page": ("redis", "records", ", 'LIMIT', 0, left)", ")", "records: page of a group"),
+    "redis: no page of ids": ("redis", "jobs", ", 'LIMIT', 0, amount)", ")", "jobs: listed"),
+    "redis: no limit": ("redis", "prune", ", 'LIMIT', 0, asked.limit - deleted)", ")", "prune"),
+    "postgres: no page": ("postgres", "_PAGE", "LIMIT %s", "LIMIT %s + 1000", "records: page of a group"),
+    "postgres: no index": ("postgres", "DROP INDEX voiceflow.jobs_by_state", "", "", "jobs: due"),
+    "postgres: no other index": ("postgres", "DROP INDEX voiceflow.jobs_by_validity", "", "", "jobs: expired"),
 }
+"""The store; what is changed of it (a statement, a script, an order); a text in that, and its successor; what grows."""
+KINDS = {"sqlite": (TestSqlite, "sqlite_steps"), "redis": (TestRedis, "redis_elements"),
+         "postgres": (TestPostgres, "postgres_rows")}  # fmt: skip
 
 
-@pytest.mark.parametrize("broken", spread({name: (each,) for name, each in SQLITE.items()}, every=3))
-async def test_sqlite_tells_of(
-    broken: Broken, tmp_path: Path, sqlite_steps: ReadSoFar, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind", "what", "was", "now", "grows"), spread(BROKEN, every=3))
+async def test_the_contract_of_costs_finds(
+    kind: str, what: str, was: str, now: str, *, grows: str, request: pytest.FixtureRequest
 ) -> None:
-    name, was, now, grows = broken
-    assert was in SQL[name]
-    monkeypatch.setitem(SQL, name, SQL[name].replace(was, now))
-    async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
-        await red(TestSqlite(), store, sqlite_steps, grows)
-
-
-REDIS = {
-    "no page": Broken("records", ", 'LIMIT', 0, left)", ")", "records: page of a group"),
-    "no page of ids": Broken("jobs", ", 'LIMIT', 0, amount)", ")", "jobs: listed"),
-    "no limit": Broken("prune", ", 'LIMIT', 0, asked.limit - deleted)", ")", "prune"),
-}
-
-
-@pytest.mark.parametrize("broken", spread({name: (each,) for name, each in REDIS.items()}, every=3))
-async def test_redis_tells_of(
-    broken: Broken, redis_server: RedisServer, redis_elements: ReadSoFar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, was, now, grows = broken
-    assert was in faults.script(name).text
-    changed_script(monkeypatch, lambda each, text: text.replace(was, now) if each == name else text)
-    async with open_redis(redis_server.url) as store:
-        await red(TestRedis(), store, redis_elements, grows)
-
-
-POSTGRES = {
-    "no page": Broken("", "LIMIT %s", "LIMIT %s + 1000", "records: page of a group"),
-    "no index": Broken("DROP INDEX voiceflow.jobs_by_state", "", "", "jobs: due"),
-    "no other index": Broken("DROP INDEX voiceflow.jobs_by_validity", "", "", "jobs: expired"),
-}
-
-
-@pytest.mark.parametrize("broken", spread({name: (each,) for name, each in POSTGRES.items()}, every=3))
-async def test_postgres_tells_of(
-    broken: Broken, fresh_url: Callable[[str], str], postgres_rows: ReadSoFar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order, was, now, grows = broken
-    async with open_postgres(fresh_url("postgres")) as store:
-        if order:
-            await store.database.rows(order)
-        else:
-            page = postgres_reading._PAGE  # pyright: ignore[reportPrivateUsage]
-            assert was in page
-            monkeypatch.setattr(postgres_reading, "_PAGE", page.replace(was, now))
-        await red(TestPostgres(), store, postgres_rows, grows)
+    contract, counter = KINDS[kind]
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    read_so_far: ReadSoFar = request.getfixturevalue(counter)
+    text = {"sqlite": SQL.get(what, ""), "postgres": getattr(postgres_reading, what, "")}.get(kind)
+    assert was in (faults.script(what).text if kind == "redis" else text or "")
+    if kind == "sqlite":
+        monkeypatch.setitem(SQL, what, SQL[what].replace(was, now))
+    elif kind == "redis":
+        changed_script(monkeypatch, lambda each, text: text.replace(was, now) if each == what else text)
+    elif was:
+        monkeypatch.setattr(postgres_reading, what, (text or "").replace(was, now))
+    async with open_store(request.getfixturevalue("fresh_url")(kind)) as opened:
+        store: Any = getattr(opened, "inner", opened)
+        if kind == "postgres" and not was:
+            await store.database.rows(what)
+        with pytest.raises(AssertionError) as found:
+            await contract().test_no_method_reads_more_in_a_larger_store(store, read_so_far)
+    assert repr(grows) in str(found.value)

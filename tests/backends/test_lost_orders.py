@@ -1,7 +1,7 @@
 """Orders of the last seconds before a server that lags takes over, and before a store is restored to an older state.
 
 They are given on machines that have journals of their own. When a person has resumed the queue, nobody who opted out
-rings, and what was held, cancelled, edited, erased or acknowledged is so again. The standby has nothing of it, or the
+rings, and what was held, cancelled, erased or acknowledged is so again. The standby has nothing of it, or the
 first of the orders may have come to it, and the others have not.
 """
 
@@ -35,7 +35,6 @@ from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress
 from voiceflow_worker.core.audit import GIVEN_AGAIN, Interface, entries_on
 from voiceflow_worker.core.base.reading import gates_of, get_jobs
-from voiceflow_worker.core.edits import BatchEdit, edit_state
 from voiceflow_worker.core.gates import standing_gate
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
@@ -49,13 +48,11 @@ from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
-RINGS, BY_KEY, ON_PAGES, BY_API, BY_COMMAND, CANCELLED, HELD, OF_CANCELLED, EDITED, ERASED, ALARMED, ELSEWHERE = range(
-    12
-)
+RINGS, BY_KEY, ON_PAGES, BY_API, BY_COMMAND, CANCELLED, HELD, OF_CANCELLED, ERASED, ALARMED, ELSEWHERE = range(11)
 OPTED_OUT = (BY_KEY, ON_PAGES, BY_API, BY_COMMAND)
 
 
-ORDERS = 11
+ORDERS = 10
 
 
 class Machines:
@@ -90,7 +87,7 @@ class Campaign:
         self.alarm = ""
 
     async def begin(self, store: Store) -> None:
-        batches = {HELD: "held", OF_CANCELLED: "dropped", EDITED: "edited"}
+        batches = {HELD: "held", OF_CANCELLED: "dropped"}
         for place in range(ALARMED):
             queue = await enqueued(store, 1, first=place, batch_id=batches.get(place))
             (job,) = [each for each in await queue.find(limit=None) if each.number == number(place)]
@@ -122,8 +119,6 @@ class Campaign:
             yield
             await queue.cancel_batch("dropped")
             yield
-            await queue.edit_batch("edited", BatchEdit(names=frozenset({"priority"}), priority=7))
-            yield
             await forget(store, number(ERASED), settings=machines.settings("pages"))
             yield
             await Escalations(queue).acknowledge(self.alarm, by="Ann")
@@ -139,9 +134,6 @@ class Campaign:
         found = {place: jobs.get(job_id) for place, job_id in self.ids.items()}
         assert state_of(found[CANCELLED]) is JobState.CANCELLED
         assert found[ERASED] is None
-        edited = found[EDITED]
-        assert edited is not None
-        assert edited.priority == 7 or await edit_state(store, "default", "edited")  # it takes it before it leaves
         gates = {batch: await standing_gate(store, "default", batch) for batch in ("held", "dropped")}
         assert [gate and gate.state for gate in gates.values()] == [GateState.HELD, GateState.CANCELLED]
         other = await standing_gate(store, "other", None)
@@ -157,7 +149,7 @@ class Campaign:
             assert last.result == GIVEN_AGAIN
         ordered = [entry for entry in entries if entry.action != "resume"]
         told = [entry.action for entry in ordered if late or (entry.result == GIVEN_AGAIN) is again]
-        named = ["acknowledge", "cancel", "cancel", "edit", "forget", "hold", "hold", "suppress", "suppress"]
+        named = ["acknowledge", "cancel", "cancel", "forget", "hold", "hold", "suppress", "suppress"]
         assert sorted(told) == named + ["suppress"] * late
 
 
@@ -185,13 +177,12 @@ async def goes_on(machines: Machines, receiver: Store, campaign: Campaign, *, la
         await erase_again(store, CallPolicy())
         assert not voice.placed
         await CallQueue(store).resume()
-        await until(lambda: {number(RINGS), number(EDITED)} <= set(voice.rang))
+        await until(lambda: number(RINGS) in voice.rang)
         await enqueued(store, 1, first=50)
         await until(lambda: number(50) in voice.rang)
         worker.stop()
-    assert sorted(voice.rang) == sorted(map(number, (RINGS, EDITED, 50)))
+    assert sorted(voice.rang) == sorted(map(number, (RINGS, 50)))
     await campaign.stands(receiver, late=late)
-    assert (await CallQueue(receiver).get(campaign.ids[EDITED])).priority == 7
 
 
 Step = Callable[[], Awaitable[object]]

@@ -1,27 +1,37 @@
-"""From a store URL to its backend."""
-
-# ruff: noqa: ASYNC240 - a test may wait for a small file or a process of its own
+"""From a store URL to its backend; a store belongs to the process and the event loop that opened it."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
+from collections.abc import Callable
+from datetime import timedelta
 from importlib import import_module, metadata
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from threading import Thread
 
+import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.stores import bare
-from voiceflow_worker import CallQueue
-from voiceflow_worker.backends import open_store, registry
+from tests.contract.samples import ManualClock
+from tests.support.manual_time import time_passing
+from tests.support.stores import DURABLE, SERVERS, bare
+from tests.support.workers import enqueued
+from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker.backends import registry
 from voiceflow_worker.backends.health import Figure, Health
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.base.clock import SystemClock
+from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import UnknownBackendError
-from voiceflow_worker.service.metrics import QueueFigures, metrics_text
+from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
+from voiceflow_worker.service.metrics import StoreFigures, metrics_text
 from voiceflow_worker.service.whole_queue import read_queue
+
+# ruff: noqa: ASYNC240 - a test may wait for a small file or a process of its own
 
 
 @pytest.mark.anyio
@@ -134,7 +144,7 @@ async def test_a_backend_tells_of_its_stores_in_the_log_and_the_metrics(monkeypa
             assert isinstance(health, Weather)
             assert health.of == ("mystore://", store)
             text = metrics_text(
-                QueueFigures(queue=await read_queue(CallQueue(store)), of_store=await health.figures())
+                StoreFigures(queues=[await read_queue(CallQueue(store))], of_store=await health.figures())
             ).decode()
             assert "# HELP voiceflow_store_rain Drops a second.\n" in text
             assert "voiceflow_store_rain 7.0\n" in text
@@ -167,3 +177,68 @@ def register(monkeypatch: pytest.MonkeyPatch, scheme: str, value: str, *others: 
         return [entry for entry in entries if group == entry.group and name in {None, entry.name}]
 
     monkeypatch.setattr(metadata, "entry_points", entry_points)
+
+
+def _told(store: Store) -> str:
+    """What an event loop of its own hears of the store, when it reads and when it writes."""
+    heard: list[str] = []
+    for ask in (lambda: count_states(store, "default"), lambda: enqueued(store, 1, first=7)):
+        try:
+            asyncio.run(asyncio.wait_for(ask(), 5))
+        except StoreUnavailableError as error:
+            heard.append(str(error))
+    return heard[0] if len(heard) == 2 else "an answer"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres"])
+def test_a_store_is_refused_in_a_fork_and_on_another_event_loop(fresh_url: Callable[[str], str], kind: str) -> None:
+    async def opened() -> None:
+        async with open_store(fresh_url(kind), advises=False) as store:
+            await enqueued(store, 1)
+            heard: list[str] = []
+            thread = Thread(target=lambda: heard.append(_told(store)))
+            thread.start()
+            await asyncio.to_thread(thread.join)
+            assert "another event loop" in heard[0]
+            reads, writes = os.pipe()
+            if (child := os.fork()) == 0:
+                asyncio.events._set_running_loop(None)
+                os.write(writes, _told(store).encode())
+                os._exit(0)
+            await asyncio.to_thread(os.waitpid, child, 0)
+            assert "before this process was forked" in os.read(reads, 4096).decode()
+            os.close(reads)
+            os.close(writes)
+            assert sum((await count_states(store, "default")).values()) == 1
+
+    asyncio.run(opened())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", DURABLE)
+async def test_many_that_open_a_new_store_at_once_all_find_one(fresh_url: Callable[[str], str], kind: str) -> None:
+    url = fresh_url(kind)
+
+    async def use(place: int) -> None:
+        async with open_store(url, advises=False) as store:
+            await enqueued(store, 1, first=place)
+
+    async with anyio.create_task_group() as group:
+        for place in range(6):
+            group.start_soon(use, place)
+    async with open_store(url, advises=False) as store:
+        assert sum((await count_states(store, "default")).values()) == 6
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_a_clock_that_is_handed_in_is_used(
+    fresh_url: Callable[[str], str], clock: ManualClock, kind: str
+) -> None:
+    async with open_store(fresh_url(kind), clock=clock, advises=False) as store:
+        assert store.clock is clock
+        clock.advance(timedelta(hours=1))
+        seen = await store.wait("default", seen=0, until=clock.now())
+        async with time_passing(clock, step=timedelta(seconds=1)):
+            with anyio.fail_after(30):
+                assert await store.wait("default", seen=seen, until=clock.now() + timedelta(seconds=5)) == seen

@@ -75,6 +75,18 @@ async def test_a_store_of_the_version_before_is_used_and_then_upgraded(backend: 
         assert await states(CallQueue(store)) == {"accepted": 3}
 
 
+@pytest.mark.parametrize(("change", "remedy"), [(2, "Upgrade this installation"), (-2, "Use that version")])
+async def test_a_store_of_another_version_is_left_alone(
+    backend: str, fresh_url: Fresh, change: int, remedy: str
+) -> None:
+    url = fresh_url(backend)
+    async with open_store(url) as store:
+        await renumber(store, change)
+    with pytest.raises(StoreVersionError, match=remedy):
+        async with open_store(url):
+            pass
+
+
 async def test_no_process_leaves_calls_that_the_version_before_cannot_read(backend: str, fresh_url: Fresh) -> None:
     url = fresh_url(backend)
     settings = load_settings(store=url, data_retention="7d")

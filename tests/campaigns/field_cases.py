@@ -49,17 +49,17 @@ FIELD_CASES: Mapping[str, Case] = {
     ),
     "words for nothing": Case(
         f"destination,name\n{ONE},N/A\n{TWO},Ana\n{THREE},-\n{FOUR},False\n", {"say": "Hello {{name or 'there'}}."},
-        ["Hello Ana.", "Hello there.", "Hello there.", "Hello there."], "a word for nothing in 2 rows",
+        ["Hello Ana.", "Hello there.", "Hello there.", "Hello there."],
     ),
     "a name that is reserved by chance": Case(
-        f"destination,name,Source\n{ONE},Ana,Facebook\n", HELLO, told="ignore the column",
+        f"destination,name,Source\n{ONE},Ana,Facebook\n", HELLO, ["Hello Ana."], "ignore the column",
     ),
     "a column that is ignored": Case(
         f"destination,name,Source\n{ONE},Ana,Facebook\n", {**HELLO, "columns": "ignore=source"}, ["Hello Ana."],
     ),
     "another batch than the given one": Case(
         f"destination,name,Batch ID\n{ONE},Ana,EW0150\n", {**HELLO, "batch": "recall"}, ["Hello Ana."],
-        "which is not read, because the batch recall was given",
+        "is kept as data and does not affect",
     ),
     "rows that are left out": Case(
         f"destination,name,Do Not Call\n{ONE},Ana,TRUE\n{TWO},Ben,FALSE\n", {**HELLO, "leave_out": "Do Not Call=yes"},

@@ -5,20 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
+from tests.campaigns.reading import NOW, Row, calls_of, file_of, read, text_of, told
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.model.times import DateOrder
 
-Row = Mapping[str, object]
 FORMS = ("csv", "xlsx", "parquet", "jsonl", "rows")
 
 
@@ -42,10 +38,6 @@ def written(folder: Path, rows: Sequence[Row], form: str) -> Path | Sequence[Row
 
 
 Reader = Callable[[Path, Row, CampaignOptions], list[ReadRow]]
-
-
-def saying(text: str, *, date_order: DateOrder | None = None) -> CampaignOptions:
-    return replace(OPTIONS, template=FlowTemplate.speaking(text), batch_id="b", date_order=date_order)
 
 
 def from_json(folder: Path, row: Row, options: CampaignOptions) -> list[ReadRow]:
@@ -85,3 +77,13 @@ def in_forms(values: Sequence[T], readers: Sequence[Reader] = READERS) -> list[t
 def spoken(rows: list[ReadRow]) -> list[object]:
     assert told(rows) == []
     return list(map(text_of, calls_of(rows)))
+
+
+ANA = "+6587654321"
+
+
+def errors_of(reader: Reader, folder: Path, options: CampaignOptions, **cells: object) -> list[str]:
+    """What is wrong with the row of Ana that has these cells."""
+    return [
+        f"{column}: {message}" for _, column, _, message in told(reader(folder, {"destination": ANA, **cells}, options))
+    ]

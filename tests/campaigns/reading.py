@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import tracemalloc
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,16 +15,23 @@ import pytest
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.callflow import CallFlow
 
+Row = Mapping[str, object]
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SAY = FlowTemplate.speaking("Hello {{name}}.")
 OPTIONS = CampaignOptions(template=SAY, source="+6531234567", voice_profile="en-IE-EmilyNeural")
 WITH_CODES = replace(OPTIONS, country="international")
 """The options for files whose programs drop the + of a number."""
+
+
+def saying(text: str, **more: Any) -> CampaignOptions:
+    """The options with this text, for a list that has no name to be its batch."""
+    return replace(OPTIONS, template=FlowTemplate.speaking(text), **{"batch_id": "b", **more})
 
 
 def file_of(folder: Path, content: str | bytes, name: str = "visits.csv") -> Path:
@@ -38,6 +46,46 @@ def read(path: Path, options: CampaignOptions = OPTIONS, *, checks: bool = False
 
 def read_codes(path: Path, options: CampaignOptions = WITH_CODES) -> list[ReadRow]:
     return read(path, options)
+
+
+class Reading(NamedTuple):
+    """A list that was read to its end: its rows, and all that is told of it."""
+
+    rows: Sequence[ReadRow]
+    opening: Sequence[Finding]
+    """Of the header and the options."""
+    closing: Sequence[Finding]
+    """Of all rows together."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [*self.opening, *(found for row in self.rows for found in row.findings), *self.closing]
+
+    @property
+    def errors(self) -> list[str]:
+        return [f"{each.column}: {each.message}" for each in self.findings if each.is_error]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [f"{each.column}: {each.message}" for each in self.findings if not each.is_error]
+
+    @property
+    def calls(self) -> list[CheckedCall]:
+        return calls_of(self.rows)
+
+    @property
+    def heard(self) -> list[object]:
+        """The texts that are spoken."""
+        return list(map(text_of, self.calls))
+
+
+def read_all(given: Path | Iterable[Row], options: CampaignOptions = OPTIONS) -> Reading:
+    """Read a file, or the rows of a program."""
+    if not isinstance(given, Path) and options.batch_id is None:
+        options = replace(options, batch_id="b")
+    campaign = CampaignRows(given, options, now=NOW)
+    opening, rows = list(campaign.findings), list(campaign)
+    return Reading(rows, opening, campaign.closing_findings())
 
 
 def calls_of(rows: Iterable[ReadRow]) -> list[CheckedCall]:
@@ -65,36 +113,54 @@ def text_of(call: CheckedCall) -> object:
     return params["text"]
 
 
-def refused(path: Path, options: CampaignOptions = OPTIONS) -> str:
+def refused(given: Path | Iterable[Row], options: CampaignOptions = OPTIONS) -> str:
     """Why the whole file is refused."""
     with pytest.raises(CampaignFileError) as raised:
-        read(path, options)
+        read_all(given, options)
     return str(raised.value)
 
 
-class Case(NamedTuple):
-    """A file, and what becomes of it: the texts that are heard, and (row, column, a part of the sentence) of errors.
+def peak(work: Callable[[], object]) -> int:
+    """The most memory that is in use meanwhile, in bytes."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
-    If the whole file is `refused`, that is a part of the sentence.
+
+class Case(NamedTuple):
+    """A file, or the rows of a program, and what becomes of it.
+
+    That are the texts that are heard; (row, column, a part of the sentence) of each error; and a part of each warning,
+    which nobody asks for if it is None. If the whole file is `refused`, that is a part of the sentence.
     """
 
-    content: str | bytes
+    content: str | bytes | Sequence[Row]
     heard: Sequence[object] = ()
     told: Sequence[tuple[int | None, str | None, str]] = ()
     refused: str = ""
     name: str = "visits.csv"
     options: CampaignOptions = OPTIONS
+    say: str | FlowTemplate | None = None
+    warned: Sequence[str] | None = None
 
 
 def judge(folder: Path, cases: Mapping[str, Case]) -> None:
-    """Read the file of each case, by what it is about."""
+    """Read the list of each case, by what it is about."""
     for what, case in cases.items():
-        path = file_of(folder, case.content, case.name)
+        given = file_of(folder, case.content, case.name) if isinstance(case.content, str | bytes) else case.content
+        template = FlowTemplate.speaking(case.say) if isinstance(case.say, str) else case.say
+        options = case.options if template is None else replace(case.options, template=template)
         if case.refused:
-            assert case.refused in refused(path, case.options), what
+            assert case.refused in refused(given, options), what
             continue
-        rows = read(path, case.options)
-        found = told(rows)
-        assert list(map(text_of, calls_of(rows))) == [*case.heard], (what, found)
-        assert [each[:2] for each in found] == [each[:2] for each in case.told], (what, found)
-        assert all(mine[2] in other[3] for mine, other in zip(case.told, found, strict=True)), (what, found)
+        reading = read_all(given, options)
+        errors, warnings = told(reading.rows), reading.warnings
+        assert reading.heard == [*case.heard], (what, errors)
+        assert [each[:2] for each in errors] == [each[:2] for each in case.told], (what, errors)
+        assert all(mine[2] in other[3] for mine, other in zip(case.told, errors, strict=True)), (what, errors)
+        if case.warned is not None:
+            assert len(warnings) == len(case.warned), (what, warnings)
+            assert all(part in each for part, each in zip(case.warned, warnings, strict=True)), (what, warnings)

@@ -50,22 +50,23 @@ async def test_the_corrected_file_after_a_cancel_says_how_many_and_calls_them_by
     await campaign().start(queue)
     for job in (await all_of(queue))[:3]:
         await queue.cancel(job.id)
-    corrected: dict[str, Any] = {"window": "09:00-18:00", "priority": "5"}
+    corrected: dict[str, Any] = {"window": "09:00-18:00", "priority": "5", "skip_bad": True}
     report = await campaign(**corrected).start(queue)
-    assert (report.enqueued, report.duplicates, report.as_json()["ended"]) == (0, 4, {"cancelled": 3})
-    (found,) = report.findings
-    assert found.message.startswith("3 rows have a call that has ended, and nobody is called for them: 3 cancelled")
+    assert (report.enqueued, report.duplicates, report.as_json()["ended"]) == (0, 3, {"cancelled": 3})
+    waits, found = report.findings
+    assert Remedy.REPLACE in waits.message
+    assert found.message.startswith("3 rows had a call, which has ended, and nobody is called for them: 3 cancelled")
     assert f"If the batch was cancelled as a whole, {Remedy.OTHER_BATCH}; else" in found.message
     assert (Remedy.CALL_ENDED in found.message, found.is_error, report.calls_nobody) == (True, False, False)
     assert (await campaign(**corrected, again="expired").start(queue)).enqueued == 0
     preview = await campaign(**corrected, again="cancelled").preview(queue)
-    assert (preview.valid, preview.duplicates, preview.ended) == (3, 1, {})
+    assert (preview.valid, preview.changed, preview.ended) == (3, 1, {})
     report = await campaign(**corrected, again="cancelled").start(queue)
-    assert (report.enqueued, report.duplicates, report.findings) == (3, 1, ())
+    assert (report.enqueued, report.changed) == (3, 1)
     called = [job for job in await waiting(queue) if job.window is not None]
     assert [(job.destination, job.priority) for job in called] == [(each, 5) for each in PEOPLE[:3]]
     report = await campaign(**corrected, again="cancelled").start(queue)
-    assert (report.enqueued, report.duplicates, report.ended) == (0, 4, {})
+    assert (report.enqueued, report.duplicates, report.ended) == (0, 3, {})
 
 
 @EACH_STORE
@@ -77,8 +78,8 @@ async def test_rows_with_keys_of_their_own_are_called_in_another_batch_with_anot
     same = await campaign(keys=True, batch="april").start(queue)
     assert (same.enqueued, same.duplicates, same.ended, same.calls_nobody) == (0, 4, {JobState.CANCELLED: 4}, True)
     other = await campaign(keys=True, batch="april", say="Good day").start(queue)
-    assert (other.refused, other.rejected) == (True, 4)
-    assert all(f"is cancelled: {Remedy.CALL_ENDED}" in found.message for found in other.findings)
+    assert (other.ended, other.calls_nobody) == ({JobState.CANCELLED: 4}, True)
+    assert Remedy.CALL_ENDED in other.findings[0].message
     report = await campaign(keys=True, batch="april", say="Good day", again=["cancelled"]).start(queue)
     assert (report.enqueued, report.findings) == (4, ())
     for job in await all_of(queue):
@@ -113,20 +114,22 @@ async def test_each_state_is_counted_and_called_by_its_own_word(store: Store, st
     assert len(await waiting(queue)) == 4
 
 
-@EACH_STORE
-async def test_a_call_that_is_redialled_meanwhile_is_not_made_again(store: Store) -> None:
-    queue = CallQueue(store)
+async def cancelled(store: Store, **more: Any) -> CallQueue:
+    """A queue with a batch of which each call was cancelled."""
+    queue = CallQueue(store, **more)
     await campaign().start(queue)
     for job in await all_of(queue):
         await queue.cancel(job.id)
-    redialled: list[str] = []
+    return queue
+
+
+@EACH_STORE
+async def test_a_call_that_is_redialled_meanwhile_is_not_made_again(store: Store) -> None:
+    queue, redialled = await cancelled(store), list[str]()
 
     async def redial(call: StoreCall) -> None:
-        if (
-            call.name == "write"
-            and any(isinstance(each, Insert) for each in call.arguments[0].writes[0].changes)
-            and not redialled
-        ):
+        is_first = call.name == "write" and not redialled
+        if is_first and any(isinstance(each, Insert) for each in call.arguments[0].writes[0].changes):
             redialled.append((await all_of(queue))[0].id)
             await queue.redial(redialled[0])
 
@@ -149,30 +152,22 @@ async def test_a_call_that_was_deleted_is_made_again_too(store: Store) -> None:
 
 @EACH_STORE
 async def test_a_suppressed_person_is_not_called_again(store: Store) -> None:
-    queue = CallQueue(store)
-    await campaign().start(queue)
-    for job in await all_of(queue):
-        await queue.cancel(job.id)
+    queue = await cancelled(store)
     await SuppressionList(store).add(PEOPLE[0])
     report = await campaign(again="cancelled").start(queue)
     assert (report.enqueued, report.suppressed) == (3, 1)
 
 
-@pytest.mark.parametrize(
-    ("value", "means"),
-    [
+def test_the_word_is_read_alike_everywhere_and_another_is_refused_with_the_right_ones() -> None:
+    value: Any
+    for value, means in (
         (True, True), ("yes", True), ("no", False), ("Cancelled", {"cancelled"}),
         ("cancelled, expired", {"cancelled", "expired"}), (["failed"], {"failed"}),
-    ],
-)  # fmt: skip
-async def test_the_word_is_read_alike_everywhere(value: object, means: object) -> None:
-    assert read_again(value) == (means if isinstance(means, bool) else frozenset(means))  # type: ignore[call-overload]
-
-
-@pytest.mark.parametrize("value", ["canceled", "", "completed", "cancelled,unreached", [], 3, "yes,cancelled"])
-async def test_another_word_is_refused_with_the_right_ones(value: object) -> None:
-    with pytest.raises((ValueError, InvalidInputError), match="cancelled,expired,failed"):
-        read_again(value)
+    ):  # fmt: skip
+        assert read_again(value) == (means if isinstance(means, bool) else frozenset(means))
+    for value in ("canceled", "", "completed", "cancelled,unreached", [], 3, "yes,cancelled"):
+        with pytest.raises((ValueError, InvalidInputError), match="cancelled,expired,failed"):
+            read_again(value)
 
 
 @EACH_STORE
@@ -182,13 +177,9 @@ async def test_an_appointment_that_moved_is_told_how_to_replace_the_call_that_wa
     moved = {"keys": True, "say": "Hello, it is on Friday now."}
     report = await campaign(**moved).start(queue)  # type: ignore[arg-type]
     assert (report.refused, report.rejected) == (True, len(PEOPLE))
-    for found in report.findings:
-        said = f"and waits. If this one replaces it, cancel that call, then {Remedy.CALL_ENDED}; else give"
-        assert (found.column, said in found.message) == ("unique_key", True)
-    for job in await waiting(queue):
-        await queue.cancel(job.id)
-    report = await campaign(**moved, again="cancelled").start(queue)  # type: ignore[arg-type]
-    assert (report.enqueued, len(await waiting(queue))) == (len(PEOPLE), len(PEOPLE))
+    assert all((found.column, Remedy.REPLACE in found.message) == ("unique_key", True) for found in report.findings)
+    report = await campaign(**moved, replace=True).start(queue)  # type: ignore[arg-type]
+    assert (report.replaced, len(await waiting(queue))) == (len(PEOPLE), len(PEOPLE))
 
 
 # -- rows that are ordered again by who makes their keys ---------------------------------------------------------------
@@ -243,8 +234,8 @@ async def test_rows_that_are_ordered_again_add_only_who_has_no_call(store: Store
     twice = ({"destination": ANA, "n": "1"}, {"destination": ANA, "n": "2"})
     assert (await start(queue, *twice, say="{{n}}")).enqueued == 1
     other = {"destination": ANA, "n": "3"}
-    assert (await start(queue, other, twice[0], twice[1], say="{{n}}")).enqueued == 0, "what was said is not said again"
-    assert (await start(queue, twice[0], twice[1], other, say="{{n}}")).enqueued == 1
+    assert (await start(queue, other, twice[0], twice[1], say="{{n}}")).enqueued == 1, "of three rows, two had a call"
+    assert (await start(queue, twice[0], twice[1], other, say="{{n}}")).enqueued == 0, "each has its own words"
 
 
 @EACH_STORE

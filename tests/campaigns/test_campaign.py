@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ from voiceflow_worker.campaigns.options_file import loaded_options
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.model.copying import replace as copied
+from voiceflow_worker.model.jobs.job import RedialPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -64,25 +67,17 @@ def whole(campaign: Campaign) -> tuple[object, ...]:
 
 
 KINDS: list[tuple[str, str, tuple[object, ...]]] = [
-    ("priority", "7", (7, (7.0).__int__(), Decimal(7))),
-    ("priority", "-7", (-7,)),
+    ("priority", "7", (7, (7.0).__int__(), Decimal(7))), ("priority", "-7", (-7,)),
     ("valid_for", "2h", (timedelta(hours=2), "120m")),
     ("valid_until", "2026-04-01T01:00:00Z", (IN_SPRING, "2026-04-01 09:00+08:00")),
     ("not_before", "2026-04-01T01:00:00Z", (IN_SPRING,)),
     ("window", "09:00-18:00", (["09:00-18:00"], CallWindow.parse("09:00-18:00"))),
-    ("days", "mon,wed", (["mon", "wed"], ("wed", "mon"))),
-    ("holidays", "SG,MY", (["SG", "MY"],)),
-    ("stop_after_refused", "0", (0,)),
-    ("stop_after_cost", "12.5", (12.5, Decimal("12.5"))),
-    ("assume_seconds", "30", (30, 30.0)),
-    ("rate", "0.5", (0.5, Decimal("0.5"))),
-    ("skip_bad", "yes", (True, "true", "Yes")),
-    ("again", "no", (False, "false", None)),
-    ("again", "cancelled,expired", (["expired", "cancelled"], "Expired, cancelled")),
-    ("date_order", "dmy", ("DMY",)),
-    ("bad_numbers", "skip", ("SKIP", BadNumbers.SKIP)),
-    ("format", "csv", ("CSV",)),
-]
+    ("days", "mon,wed", (["mon", "wed"], ("wed", "mon"))), ("holidays", "SG,MY", (["SG", "MY"],)),
+    ("stop_after_refused", "0", (0,)), ("assume_seconds", "30", (30, 30.0)), ("rate", "0.5", (0.5, Decimal("0.5"))),
+    ("skip_bad", "yes", (True, "true", "Yes")), ("again", "no", (False, "false", None)),
+    ("again", "cancelled,expired", (["expired", "cancelled"], "Expired, cancelled")), ("date_order", "dmy", ("DMY",)),
+    ("bad_numbers", "skip", ("SKIP", BadNumbers.SKIP)), ("format", "csv", ("CSV",)),
+]  # fmt: skip
 
 
 def test_a_field_means_the_same_in_each_form() -> None:
@@ -92,6 +87,13 @@ def test_a_field_means_the_same_in_each_form() -> None:
             assert whole(of({name: other})) == expected, other
 
 
+def refusal_of(given: Mapping[str, object], **more: Any) -> str:
+    """Why the fields are refused."""
+    with pytest.raises(InvalidInputError) as raised:
+        Campaign.of(given, now=NOW, **more)
+    return str(raised.value)
+
+
 def test_local_times_of_a_toml_file_are_those_of_the_time_zone() -> None:
     zone = {"time_zone": "Asia/Singapore"}
     given: object
@@ -99,43 +101,17 @@ def test_local_times_of_a_toml_file_are_those_of_the_time_zone() -> None:
         assert of({"not_before": given, **zone}).options.not_before == IN_SPRING
     assert of({"not_before": "tomorrow 09:00", **zone}).options.not_before == datetime(2026, 3, 3, 1, 0, tzinfo=UTC)
     for given in (date(2026, 4, 1), time(9, 0)):
-        with pytest.raises(InvalidInputError, match=r"not_before: .* is not a time"):
-            of({"not_before": given, **zone})
+        assert re.search(r"not_before: .* is not a time", refusal_of({"not_before": given, **zone}))
 
 
 WRONG: dict[str, object] = {
-    "priority": "high",
-    "valid_for": 7200,
-    "valid_until": "2020-01-01T00:00:00Z",
-    "not_before": "2026-04-01 09:00",
-    "time_zone": "SGT",
-    "window": "9 to 5",
-    "days": ["someday"],
-    "holidays": "XX",
-    "redial_on": "COMPLETED",
-    "redial_max": -1,
-    "redial_after": 30,
-    "stop_after_refused": "some",
-    "stop_after_cost": "a lot",
-    "stop_if_answer_rate_below": "5",
-    "assume_seconds": 0,
-    "rate": "fast",
-    "skip_bad": "perhaps",
-    "again": 1,
-    "date_order": "mydate",
-    "bad_numbers": "call",
-    "format": "docx",
-    "country": "Atlantis",
-    "source": "somebody",
-    "batch": "a" * 51,
-    "sheet": True,
-    "voice_profile": ["a", "b"],
-    "columns": {"a": 1},
-    "say": ["Hello", "you"],
-    "menu": "  ",
-    "rows": "people",
-    "data": "name",
-}
+    "priority": "high", "valid_for": 7200, "valid_until": "2020-01-01T00:00:00Z", "not_before": "2026-04-01 09:00",
+    "time_zone": "SGT", "window": "9 to 5", "days": ["someday"], "holidays": "XX", "redial_on": "COMPLETED",
+    "redial_max": -1, "redial_after": 30, "stop_after_refused": "some", "assume_seconds": 0, "rate": "fast",
+    "skip_bad": "perhaps", "again": 1, "date_order": "mydate", "bad_numbers": "call", "format": "docx",
+    "country": "Atlantis", "source": "somebody", "batch": "a" * 51, "sheet": True, "voice_profile": ["a", "b"],
+    "columns": {"a": 1}, "say": ["Hello", "you"], "menu": "  ", "rows": "people", "data": "name",
+}  # fmt: skip
 
 
 def test_columns_are_said_in_one_field_as_a_table_a_text_or_a_list() -> None:
@@ -146,18 +122,14 @@ def test_columns_are_said_in_one_field_as_a_table_a_text_or_a_list() -> None:
         ["destination=Mobile", "destination=Phone", "country=Land", "name=Last, first", "ignore=A", 'ignore="B"'],
     ):
         assert Campaign.of({"rows": [], "batch": "b", "columns": given}).options.columns == said, given
-    for name in ("number_column", "country_column", "language_column", "ignore_column"):
-        with pytest.raises(InvalidInputError, match=f"{name} is an option of the command alone; write columns"):
-            Campaign.of({"rows": [], "batch": "b", name: "Mobile"})
 
 
 def test_a_role_that_is_given_goes_before_that_of_the_file_of_options(tmp_path: Path) -> None:
-    file = tmp_path / "options.toml"
-    file.write_text('[columns]\ndestination = "Mobile"\ncountry = "Land"\n', encoding="utf-8")
+    file = file_of(tmp_path, '[columns]\ndestination = "Mobile"\ncountry = "Land"\n', "options.toml")
     given: dict[str, object] = {"rows": [], "batch": "b", "campaign": file, "columns": "destination=Phone"}
     assert Campaign.of(given).options.columns == {"destination": "Phone", "country": "Land"}
-    with pytest.raises(InvalidInputError, match="country and the column of the countries exclude each other"):
-        Campaign.of({**given, "columns": "country=Land", "country": "SG"})
+    said = refusal_of({**given, "columns": "country=Land", "country": "SG"})
+    assert "country and the column of the countries exclude each other" in said
 
 
 @pytest.mark.parametrize(
@@ -166,30 +138,27 @@ def test_a_role_that_is_given_goes_before_that_of_the_file_of_options(tmp_path: 
         ('[source]\nSG = "+6531234567"\n"*" = "+12025550123"\n', {"source": "SG=+6531234567,*=+12025550123"}),
         ('redial_on = ["busy"]\n[redial-after]\nbusy = "5m"\n', {"redial_on": "busy", "redial_after": "busy=5m"}),
         ('days = ["mon", "tue"]\nholidays = ["SG", "MY"]\n', {"days": "mon,tue", "holidays": "SG,MY"}),
-        ('say = ["Hello", "you"]\n', None),
         ('[columns]\na = "b"\nignore = ["c", "d"]\n', {"columns": "a=b,ignore=c,ignore=d"}),
-        ('[voice_profile]\na = "b"\n', None),
     ],
 )
 def test_lists_and_tables_of_a_file_are_read_alike_by_commands_and_pages(
-    tmp_path: Path, content: str, texts: dict[str, str] | None
+    tmp_path: Path, content: str, texts: dict[str, str]
 ) -> None:
-    file = tmp_path / "options.toml"
-    file.write_text(content, encoding="utf-8")
-    if texts is None:
-        for read in (lambda: Campaign.of({"campaign": file}), lambda: loaded_options(content, name="options.toml")):
-            with pytest.raises(InvalidInputError, match="not a text; write it as a text"):
-                read()
-    else:
-        assert Campaign.of({"campaign": file}, now=NOW) == Campaign.of(texts, now=NOW)
-        assert loaded_options(content, name="options.toml") == (texts, None)
+    assert of({"campaign": file_of(tmp_path, content, "options.toml")}) == of(texts)
+    assert loaded_options(content, name="options.toml") == (texts, None)
+
+
+def test_a_text_is_no_list_and_no_table(tmp_path: Path) -> None:
+    for content in ('say = ["Hello", "you"]\n', '[voice_profile]\na = "b"\n'):
+        said = "not a text; write it as a text"
+        assert said in refusal_of({"campaign": file_of(tmp_path, content, "options.toml")})
+        with pytest.raises(InvalidInputError, match=said):
+            loaded_options(content, name="options.toml")
 
 
 def test_what_is_wrong_is_refused_by_the_name_that_the_interface_uses() -> None:
     for name, value in WRONG.items():
-        with pytest.raises(InvalidInputError) as refused:
-            Campaign.of({name: value}, now=NOW, named=lambda each: f"<{each}>")
-        assert str(refused.value).startswith(f"<{name}>: ")
+        assert refusal_of({name: value}, named=lambda each: f"<{each}>").startswith(f"<{name}>: ")
 
 
 def test_each_wrong_field_has_a_finding_of_its_own() -> None:
@@ -294,84 +263,68 @@ def test_uploads_and_the_menus_of_the_server_are_used_from_another_computer(tmp_
     found = Campaign.of({"file": people, "prices": prices, "template": flow}, foreign=True, menus={"ask": ASK}, now=NOW)
     assert (str(found.file), found.batch_id, found.assumptions.prices is not None) == ("people.csv", "people", True)
     assert Campaign.of({"ivr": "ask"}, foreign=True, menus={"ask": ASK}).options.menu is ASK
-    with pytest.raises(InvalidInputError, match="is not one of the menus: there are none"):
-        Campaign.of({"ivr": "ask"}, foreign=True)
+    assert "is not one of the menus: there are none" in refusal_of({"ivr": "ask"}, foreign=True)
 
 
 def test_an_empty_text_is_not_taken_for_nothing() -> None:
     for name in sorted(set(FIELDS) - {"rows", "data"}):
-        with pytest.raises(InvalidInputError, match="empty"):
-            of({name: " "})
+        assert "empty" in refusal_of({name: " "})
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:
-    with pytest.raises(InvalidInputError) as refused:
-        of({"priority": "high", "window": "9 to 5", "valid_for": "2h", "valid_until": IN_SPRING})
+    said = refusal_of({"priority": "high", "window": "9 to 5", "valid_for": "2h", "valid_until": IN_SPRING})
     for told in ("priority: ", "window: ", "valid_for and valid_until exclude each other"):
-        assert told in str(refused.value)
-    with pytest.raises(InvalidInputError, match="vaild_for is not an option of a campaign; did you mean valid_for"):
-        of({"vaild_for": "2h"})
+        assert told in said
+    said = refusal_of({"vaild_for": "2h"})
+    assert "vaild_for is not an option of a campaign; did you mean valid_for" in said
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        {"say": "a", "template": {"callflow": [{"action": "makeCall"}]}},
-        {"ivr": ASK, "menu": "ask"},
-        {"valid_for": "2h", "valid_until": IN_SPRING},
-        {"file": "people.csv", "rows": [], "batch": "march"},
+        {"say": "a", "template": {"callflow": [{"action": "makeCall"}]}}, {"ivr": ASK, "menu": "ask"},
+        {"valid_for": "2h", "valid_until": IN_SPRING}, {"file": "people.csv", "rows": [], "batch": "march"},
         {"rejects": "bad.csv", "rows": [], "batch": "march"},
     ],
     ids=" and ".join,
-)
+)  # fmt: skip
 def test_fields_that_exclude_each_other(given: Mapping[str, object]) -> None:
-    names = [name for name in given if name != "batch"]
-    with pytest.raises(InvalidInputError, match="exclude each other") as refused:
-        of(given)
-    assert all(name in str(refused.value) for name in names)
+    said = refusal_of(given)
+    assert "exclude each other" in said
+    assert all(name in said for name in given if name != "batch")
 
 
 def test_settings_fill_what_is_not_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    voice, busy = "en-IE-EmilyNeural", frozenset({SessionStatus.BUSY})
     settings = load_settings(
-        source="+6531111111", voice_profile="en-IE-EmilyNeural", rate=3, max_active=8, redial_on="busy", redial_max=4
+        source="+6531111111", voice_profile=voice, rate=3, max_active=8, redial_on="busy", redial_max=4
     )
-    filled, said = (
-        Campaign.of({}, settings=settings),
-        Campaign.of({**SAY, "redial_max": 0, "rate": 1}, settings=settings),
-    )
-    assert (filled.options.source, filled.options.voice_profile) == ("+6531111111", "en-IE-EmilyNeural")
-    assert (filled.assumptions.rate, filled.assumptions.max_active) == (3, 8)
-    assert filled.options.redial is not None
-    assert (set(filled.options.redial.on), filled.options.redial.limit) == ({SessionStatus.BUSY}, 4)
-    assert filled.options.redial.after == timedelta(minutes=30)
-    assert (said.options.source, said.options.voice_profile) == (SAY["source"], SAY["voice_profile"])
-    assert said.options.redial is not None
-    assert (said.options.redial.limit, said.assumptions.rate) == (0, 1)
+    filled = Campaign.of({}, settings=settings)
+    said = Campaign.of({**SAY, "redial_max": 0, "rate": 1}, settings=settings)
+    redial = RedialPolicy(on=busy, limit=4, after=timedelta(minutes=30))
+    for campaign, source, profile, rate, limit in (
+        (filled, "+6531111111", voice, 3, 4), (said, SAY["source"], SAY["voice_profile"], 1, 0),
+    ):  # fmt: skip
+        assert (campaign.options.source, campaign.options.voice_profile) == (source, profile)
+        assert (campaign.assumptions.rate, campaign.assumptions.max_active) == (rate, 8)
+        assert campaign.options.redial == copied(redial, limit=limit)
     assert of({}).options.redial is None
-    alone = of({"redial_on": "busy"}).options.redial
-    assert alone is not None
-    assert (alone.limit, alone.after) == (1, timedelta(minutes=30))
+    assert of({"redial_on": "busy"}).options.redial == copied(redial, limit=1)
     national = load_settings(source="3123 4567")
-    with pytest.raises(InvalidInputError, match="VOICEFLOW_SOURCE: '3123 4567' does not say its country"):
-        Campaign.of({}, settings=national)
-    assert Campaign.of({"country": "SG"}, settings=national).options.source == "3123 4567"
-    assert Campaign.of({"source": SAY["source"]}, settings=national).options.source == SAY["source"]
+    wrong = "VOICEFLOW_SOURCE: '3123 4567' does not say its country"
+    assert wrong in refusal_of({}, settings=national)
+    for given, source in (({"country": "SG"}, "3123 4567"), ({"source": SAY["source"]}, SAY["source"])):
+        assert Campaign.of(given, settings=national).options.source == source
 
 
 def test_a_menu_is_one_of_the_given_ones_or_of_a_module(tmp_path: Path) -> None:
     assert Campaign.of({"ivr": "ask"}, menus={"ask": ASK}).options.menu is ASK
     assert of({"ivr": ASK}).options.template is not None
-    with pytest.raises(InvalidInputError, match="ivr: 'other' is not one of the menus: ask"):
-        Campaign.of({"ivr": "other"}, menus={"ask": ASK})
-    (tmp_path / "kept").mkdir()
-    file_of(
-        tmp_path / "kept",
-        "from voiceflow_worker import Menu\n"
-        'ask = Menu("beside", prompt="Hi.", voice_profile="v")\nask.on("1", goto="Bye.")\n',
-        "menus_beside_a_toml.py",
-    )
-    options = file_of(tmp_path / "kept", 'ivr = "menus_beside_a_toml:ask"\n', "ask.toml")
+    assert "ivr: 'other' is not one of the menus: ask" in refusal_of({"ivr": "other"}, menus={"ask": ASK})
+    menu = 'ask = Menu("beside", prompt="Hi.", voice_profile="v")\nask.on("1", goto="Bye.")\n'
+    file_of(tmp_path, f"from voiceflow_worker import Menu\n{menu}", "menus_beside_a_toml.py")
+    options = file_of(tmp_path, 'ivr = "menus_beside_a_toml:ask"\n', "ask.toml")
     # In a process of its own, because a module is loaded once.
     read = "Campaign.of({'campaign': sys.argv[1]})"
     code = f"import sys; from voiceflow_worker import Campaign; print({read}.options.menu.name)"
@@ -383,15 +336,12 @@ def test_a_menu_may_be_written_in_a_file_of_options_or_given_as_data(tmp_path: P
     table = '[menu]\n[[menu.questions]]\nid = "ask"\ntext = "Hello {{name}}, press 1."\nkeys.1.answer = "yes"\n'
     options = file_of(tmp_path, f'voice-profile = "v"\n{table}', "ask.toml")
     data = {"questions": [{"id": "ask", "text": "Hello {{name}}, press 1.", "keys": {"1": {"answer": "yes"}}}]}
-    in_file, by_name = of({"campaign": options}), of({"ivr": str(options)})
-    given = of({"menu": data, "voice_profile": "v"})
-    menus = [each.options.menu for each in (in_file, by_name, given)]
-    assert len({menu.name for menu in menus if isinstance(menu, Menu)}) == 1
-    assert all(each.options.template is not None for each in (in_file, by_name, given))
+    forms = [of(each) for each in ({"campaign": options}, {"ivr": str(options)}, {"menu": data, "voice_profile": "v"})]
+    assert len({each.options.menu.name for each in forms if isinstance(each.options.menu, Menu)}) == 1
+    assert all(each.options.template is not None for each in forms)
     assert of({"campaign": options, "ivr": ASK}).options.menu is ASK
-    wrong = file_of(tmp_path, table.replace("keys.1", "keys.10"), "wrong.toml")
-    with pytest.raises(InvalidInputError, match=r"wrong.toml: menu: question ask, key 10: is not one key of a phone"):
-        of({"campaign": wrong})
+    said = refusal_of({"campaign": file_of(tmp_path, table.replace("keys.1", "keys.10"), "wrong.toml")})
+    assert "wrong.toml: menu: question ask, key 10: is not one key of a phone" in said
 
 
 def test_given_fields_go_before_a_file_of_options(tmp_path: Path) -> None:
@@ -412,26 +362,19 @@ def test_given_fields_go_before_a_file_of_options(tmp_path: Path) -> None:
 
 
 def test_a_file_of_options_is_named_with_the_option_that_is_wrong(tmp_path: Path) -> None:
+    one_run = "concerns one run, and is not an option of a campaign; remove it here"
     content: Any
     for content, told in [
-        ("again = true", "again concerns one run, and is not an option of a campaign; remove it here"),
-        ("skip-bad = true", "skip-bad concerns one run, and is not an option of a campaign; remove it here"),
-        ('campaign = "other.toml"', "concerns one run"),
-        ("temlate = 1", "did you mean template?"),
-        ("vaild-for = '2h'", "did you mean valid-for?"),
-        ("valid-for = 7200", "valid-for: '7200' is not a duration"),
+        ("again = true", f"again {one_run}"), ("skip-bad = true", f"skip-bad {one_run}"),
+        ('campaign = "other.toml"', "concerns one run"), ("temlate = 1", "did you mean template?"),
+        ("vaild-for = '2h'", "did you mean valid-for?"), ("valid-for = 7200", "valid-for: '7200' is not a duration"),
         ("valid-for = '2h'\nvalid_for = '3h'", "valid_for and valid-for are the same option"),
         ("valid-for = '2h'\nvalid-until = 2026-04-01T01:00:00Z", "exclude each other"),
-        ("[say]\ntext = 'Hello.'", "say: "),
-        ("say = true", "say: true is a boolean, not a text"),
-        ("say: Hello", "is not TOML"),
-        (b"say = 'caf\xe9'", "is not UTF-8"),
-    ]:
-        options = file_of(tmp_path, content, "kept.toml")
-        with pytest.raises(InvalidInputError) as refused:
-            of({"campaign": options})
-        assert told in str(refused.value)
-        assert "kept.toml" in str(refused.value)
+        ("[say]\ntext = 'Hello.'", "say: "), ("say = true", "say: true is a boolean, not a text"),
+        ("say: Hello", "is not TOML"), (b"say = 'caf\xe9'", "is not UTF-8"),
+    ]:  # fmt: skip
+        said = refusal_of({"campaign": file_of(tmp_path, content, "kept.toml")})
+        assert (told in said, "kept.toml" in said) == (True, True), said
 
 
 async def test_a_preview_stores_nothing_and_a_start_adds_each_call_once(queue: CallQueue, people: Path) -> None:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import tracemalloc
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, Case, calls_of, file_of, flow_of, judge, read, refused, text_of, told
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from tests.campaigns.forms import written
+from tests.campaigns.reading import (
+    NOW,
+    OPTIONS,
+    Case,
+    calls_of,
+    file_of,
+    judge,
+    peak,
+    read,
+    read_all,
+    refused,
+    text_of,
+    told,
+)
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.enqueue import check_file
 from voiceflow_worker.campaigns.files.damage import as_programs_write, misread
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.model.numbers.phone import country_of
-from voiceflow_worker.model.text.wording import folded
 from voiceflow_worker.model.times import DateOrder
 
 LONG = "x" * 131_073
@@ -87,14 +95,13 @@ def test_delimiters_line_ends_and_byte_order_marks_make_no_difference(tmp_path: 
 def test_what_old_programs_write_at_the_end_of_a_file_is_left_out(tmp_path: Path, end: str) -> None:
     table = end.join(["destination,name", "+6587654321,Ana", "+6587654322,Ben", ""])
     lines = end.join(['{"destination": "+6587654321", "name": "Ana"}', '{"destination": "+6587654322", "name": "Ben"}'])
+    both = ["+6587654321", "+6587654322"]
     for content, name in ((table, "a.csv"), (table.rstrip(), "a.csv"), (table, "a.txt"), (lines, "a.jsonl")):
         for last in ("\x1a", "\x1a" * 100, f"{end}\x1a{end}", f"{end}\x1a\x1a"):
-            rows = read(file_of(tmp_path, content + last, name))
-            assert [row.number for row in rows] == ["+6587654321", "+6587654322"]
-            assert told(rows) == []
-            assert read_number_file(file_of(tmp_path, f"+6587654321{end}+6587654322{end}{last}")).findings == []
-    rows = read(file_of(tmp_path, table.replace(f"Ana{end}", f"Ana{end}\x1a{end}") + "\x1a"))
-    assert ([row.raw.number for row in rows], told(rows)) == ([2, 4], [])
+            assert [row.number for row in read_all(file_of(tmp_path, content + last, name)).rows] == both
+            assert read_number_file(file_of(tmp_path, end.join([*both, last]))).findings == []
+    reading = read_all(file_of(tmp_path, table.replace(f"Ana{end}", f"Ana{end}\x1a{end}") + "\x1a"))
+    assert ([row.raw.number for row in reading.rows], reading.errors) == ([2, 4], [])
 
 
 # -- rows and cells ----------------------------------------------------------------------------------------------------
@@ -143,10 +150,8 @@ ROWS = {
             table, told=[(2, None, f"the row has 'x' in its cell {place}, but that column has no name: ")]
         )
         for place, table in {
-            2: "destination,,name\n+6587654321,x,Ana\n",
-            1: ",destination,name\nx,+6587654321,Ana\n",
-            3: "destination,name,\n+6587654321,Ana,x\n",
-            5: "destination, ,name,,\n+6587654321,,Ana,,x\n",
+            2: "destination,,name\n+6587654321,x,Ana\n", 1: ",destination,name\nx,+6587654321,Ana\n",
+            3: "destination,name,\n+6587654321,Ana,x\n", 5: "destination, ,name,,\n+6587654321,,Ana,,x\n",
         }.items()
     },
     "an empty cell in a column that has no name": Case("destination,,name\n+6587654321, ,Ana\n", ["Hello Ana."]),
@@ -195,45 +200,36 @@ def test_the_column_of_the_numbers_may_have_another_name(tmp_path: Path) -> None
         "a.csv": "name;Note, long;Mobile No.\nAna;x;+6587654321\n",
         "a.jsonl": '{"name": "Ana", "Mobile No.": "+6587654321"}\n',
     }.items():
-        (row,) = read(file_of(tmp_path, content, name), replace(OPTIONS, columns={"destination": "mobile no"}))
-        assert (row.number, told([row])) == ("+6587654321", [])
-        assert row.call is not None
-        assert (row.call.data or {})["mobile_no"] == "+6587654321", "reports show the column under its own name too"
+        options = replace(OPTIONS, columns={"destination": "mobile no"})
+        (call,) = read_all(file_of(tmp_path, content, name), options).calls
+        assert call.destination == "+6587654321"
+        assert (call.data or {})["mobile_no"] == "+6587654321", "reports show the column under its own name too"
 
 
 def test_columns_that_nothing_uses_are_warned_of_once(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name,valid_til,colour\n+6587654321,Ana,,red\n+6587654322,Ben,,red\n")
-    campaign = open_campaign(path, OPTIONS, now=NOW)
-    assert [(found.row, found.column, found.is_error) for found in campaign.findings] == [
+    reading = read_all(path)
+    assert [(found.row, found.column, found.is_error) for found in reading.findings] == [
         (1, "valid_til", False), (1, "colour", False),
     ]  # fmt: skip
-    assert campaign.findings[0].message.endswith("it is only stored with the call; did you mean valid_until?")
-    assert all(not row.findings for row in campaign)
+    assert reading.findings[0].message.endswith("it is only stored with the call; did you mean valid_until?")
     names = [f"x{place}" for place in range(300)]
     path = file_of(tmp_path, f"destination,name,{','.join(names)}\n+6587654321,Ana{',1' * 300}\n")
-    (found,) = open_campaign(path, OPTIONS, now=NOW).findings
-    assert found.message.startswith("300 columns are neither reserved nor used by the template; they are only stored")
-    rows: list[dict[str, object]] = [{"destination": "+6587654321", "name": "Ana", **dict.fromkeys(names, 1)}]
-    (row,) = open_campaign(rows, replace(OPTIONS, batch_id="b"), now=NOW)
-    assert [each.message for each in row.findings] == [found.message]
+    for given in (path, [{"destination": "+6587654321", "name": "Ana", **dict.fromkeys(names, 1)}]):
+        (found,) = read_all(given).findings
+        assert found.message.startswith("300 columns are neither reserved nor used by the template; they are only stor")
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """50,000 rows keep only their keys in mind."""
 
-    def peak(count: int) -> int:
+    def of(count: int) -> int:
         path = file_of(tmp_path, HEADER + "".join(f"+65{80000000 + n},Ana\n" for n in range(count)))
-        tracemalloc.start()
-        try:
-            for _ in open_campaign(path, OPTIONS, now=NOW):
-                pass
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        return peak(lambda: deque(open_campaign(path, OPTIONS, now=NOW), maxlen=0))
 
-    peak(2200)  # what is loaded and cached once
-    small, large = peak(200), peak(2200)
+    of(2200)  # what is loaded and cached once
+    small, large = of(200), of(2200)
     assert (large - small) / 2000 < 600
 
 
@@ -249,12 +245,6 @@ AS_MEANT = (
     "Ångström", "50 €", "naïve \u2013 façade", "Ελλάδα", "İstanbul", "Đà Nẵng", "Ümit Özgür", "ÄÖÜ", "«Ещё»",
     "½ Ω", "Íñigo",
 )  # fmt: skip
-
-
-def warnings(path: Path) -> list[str]:
-    campaign = open_campaign(path, OPTIONS, now=NOW)
-    _ = list(campaign)
-    return [found.message for found in (*campaign.findings, *campaign.closing_findings()) if not found.is_error]
 
 
 def test_a_text_that_was_read_in_another_encoding_is_told() -> None:
@@ -285,113 +275,30 @@ BY_PEOPLE = (
 
 def test_what_a_program_wrote_for_programs_is_told_if_it_is_spoken(tmp_path: Path) -> None:
     for text in ("first\\nsecond", "a\\r\\nb", "one\\ttwo", "O\\'Brien", "Zo\\u00eb", "Zo\\xc3\\xab"):
-        assert "which is spoken as it is written" in (as_programs_write(text) or ""), text
+        assert "which are spoken as they stand" in (as_programs_write(text) or ""), text
     for text in BY_PROGRAMS:
         assert "as a program writes it" in (as_programs_write(text) or ""), text
     assert [text for text in BY_PEOPLE if as_programs_write(text) is not None] == []
     content = "destination,name,note\n+6587654321,O\\'Brien,a\\nb\n+6587654329,['Ana'],\n"
-    _, escaped, listed = warnings(file_of(tmp_path, content))  # and nothing of the note, which no text speaks
-    assert ("has \\' in" in escaped, "holds ['Ana']" in listed) == (True, True)
+    _, escaped, listed = read_all(file_of(tmp_path, content)).warnings  # and nothing of the note, which no text speaks
+    assert ("spoken as they stand" in escaped, """holds "['Ana']" in""" in listed) == (True, True)
 
 
 def test_such_rows_are_told_once_and_called(tmp_path: Path) -> None:
-    for text in ("JÃ¶rg", "Itâ€™s", "J\ufffdrg"):
-        people = [("+6587654321", "Ana"), ("+6587654322", text), ("+6587654323", text)]
-        table = HEADER + "".join(f"{number},{who}\n" for number, who in people)
-        lines = "".join(f'{{"destination": "{number}", "name": "{who}"}}\n' for number, who in people)
-        for name, content in (("people.csv", table), ("people.jsonl", lines)):
-            path = file_of(tmp_path, content, name)
-            (warning,) = warnings(path)
-            assert ("Windows-1252" in warning, warning.endswith("1 more row like it.")) == (True, True)
-            assert len(calls_of(read(path))) == 3
+    for text, form in product(("JÃ¶rg", "Itâ€™s", "J\ufffdrg"), ("csv", "jsonl")):
+        rows = [{"destination": f"+658765432{place}", "name": who} for place, who in enumerate(("Ana", text, text))]
+        reading = read_all(written(tmp_path, rows, form))
+        (warning,) = reading.warnings
+        assert ("Windows-1252" in warning, warning.endswith("1 more row like it.")) == (True, True)
+        assert len(reading.calls) == 3
 
 
 def test_a_header_and_a_request_body_are_looked_at_too(tmp_path: Path) -> None:
     table = file_of(tmp_path, "destination,name,StraÃŸe\n+6587654321,Ana,x\n")
-    assert any("the name of this column has 'StraÃŸe', probably 'Straße'" in each for each in warnings(table))
-    body = (
-        '{"callflow": [{"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}}, '
-        '{"action": "say", "params": {"text": "Hello JÃ¶rg", "voiceProfile": "en-IE-EmilyNeural"}}]}'
-    )
-    campaign = open_campaign(file_of(tmp_path, body, "calls.jsonl"), replace(OPTIONS, template=None), now=NOW)
-    assert len(list(campaign)) == 1
-    assert "probably" in campaign.closing_findings()[0].message
-
-
-# -- words that people use for matters of their own --------------------------------------------------------------------
-
-OWN = {
-    "Language": "Tamil", "LANGUAGE": "Malay", "Time Zone": "B", "time-zone": "3", "Priority": "High", "PRIORITY": "5",
-    "priority": "5",
-}  # fmt: skip
-
-
-def test_a_reserved_word_in_a_spelling_of_people_is_data_and_told(tmp_path: Path) -> None:
-    for name, value in OWN.items():
-        line = json.dumps({"destination": "+6587654321", "name": "Ana", name: value})
-        table = f"destination,name,{name}\n+6587654321,Ana,{value}\n"
-        for path in (file_of(tmp_path, table), file_of(tmp_path, line, "people.jsonl")):
-            campaign = open_campaign(path, OPTIONS, now=NOW)
-            (row,) = campaign
-            assert row.call is not None
-            (found,) = [found for found in (*campaign.findings, *row.findings) if found.column == name]
-            if name == "priority":
-                assert (row.call.priority, "order of the calls" in found.message) == (5, True)
-                continue
-            assert (row.call.priority, row.call.time_zone, (row.call.data or {})[folded(name)]) == (0, None, value)
-            assert (found.message.startswith("is kept as data"), found.is_error) == (True, False)
-    options = replace(OPTIONS, template=FlowTemplate.speaking("Your case has priority {{priority}}."))
-    judge(tmp_path, {"spoken": Case("destination,Priority\n+6587654321,High\n", ["Your case has priority High."],
-                                    options=options)})  # fmt: skip
-
-
-# -- the examples ------------------------------------------------------------------------------------------------------
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-CAMPAIGN = EXAMPLES / "reminder-campaign.csv"
-
-
-@pytest.fixture
-def options() -> CampaignOptions:
-    template = FlowTemplate.load(EXAMPLES / "reminder-flow.json")
-    return CampaignOptions(template=template, source="+6531234567", voice_profile="en-IE-EmilyNeural")
-
-
-def test_the_example_campaign_has_good_rows_in_five_countries(options: CampaignOptions) -> None:
-    good = calls_of(read(CAMPAIGN, options))
-    assert len(good) == 26
-    countries = {country_of(flow_of(request).destination or "") for request in good}
-    assert countries == {"SG", "PH", "ID", "GB", "US"}
-
-
-def test_the_example_campaign_is_wrong_in_each_way_that_people_get_wrong(options: CampaignOptions) -> None:
-    found = [found for row in read(CAMPAIGN, options) for found in row.findings]
-    assert [(each.row, each.column, each.code) for each in found if each.is_error] == [
-        (29, "destination", -1017),  # a national number
-        (30, "destination", -1017),  # scientific notation
-        (31, "destination", -1017),  # letters
-        (32, "destination", -1017),  # too short
-        (33, "destination", -1017),  # too long
-        (34, "destination", -1011),  # two numbers
-        (35, "destination", -1009),  # none
-        (36, "name", -1009),  # nothing for the template
-        (37, "repetition", -1009),  # out of range
-        (38, "valid_until", -1015),  # past
-        (39, "time_zone", None),  # no such zone
-        (40, "not_before", None),  # no zone at all
-        (41, "not_before", None),  # when the clocks go back
-        (42, "valid_until", None),  # another order of day and month
-        (43, "priority", None),  # no number
-        (44, "unique_key", None),  # taken by another row
-        (45, None, None),  # a comma without quotes
-        (46, None, None),  # cells missing
-        (47, None, None),  # a quote not closed
-    ]
-    assert [each.row for each in found if not each.is_error] == [28]  # twice
-
-
-@pytest.mark.parametrize("name", ["text-to-speech.json", "play-file.json"])
-def test_the_bodies_of_the_guide_are_valid(name: str) -> None:
-    report = asyncio.run(check_file(EXAMPLES / name, now=datetime.now(UTC)))
-    assert report.is_valid
-    assert [found.path for found in report.findings] == ["$.callflow[0].params.source"], "6512345678 is not assigned"
+    said = "the name of this column has 'StraÃŸe', probably 'Straße'"
+    assert any(said in each for each in read_all(table).warnings)
+    call = {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}}
+    say = {"action": "say", "params": {"text": "Hello JÃ¶rg", "voiceProfile": "en-IE-EmilyNeural"}}
+    body = file_of(tmp_path, json.dumps({"callflow": [call, say]}, ensure_ascii=False), "calls.jsonl")
+    reading = read_all(body, replace(OPTIONS, template=None))
+    assert (len(reading.rows), "probably" in reading.closing[0].message) == (1, True)

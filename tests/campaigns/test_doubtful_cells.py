@@ -9,15 +9,14 @@ from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import phonenumbers
 import pytest
 
-from tests.campaigns.forms import FORMS, Row, saying, written
-from tests.campaigns.reading import NOW, calls_of, file_of, text_of, told
+from tests.campaigns.forms import FORMS, written
+from tests.campaigns.reading import NOW, Reading, Row, file_of, read_all, saying
 from voiceflow_worker import CallWindow
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
@@ -29,23 +28,25 @@ ANA, BEN, CY = (f"+658765432{place}" for place in range(1, 4))
 OPTIONS = replace(saying("Hello."), voice_profile="en-US-JennyNeural", time_zone="Asia/Singapore")
 
 
-def campaign_of(folder: Path, rows: Sequence[Row], form: str, options: CampaignOptions) -> CampaignRows:
-    """A campaign of these rows in a form."""
-    return CampaignRows(written(folder, rows, form), options, now=NOW)
+def read_as(folder: Path, rows: Sequence[Row], say: str, form: str = "csv", **more: Any) -> Reading:
+    """These rows in a form, with a text."""
+    return read_all(written(folder, rows, form), replace(OPTIONS, template=saying(say).template, **more))
 
 
-def warnings_of(campaign: CampaignRows) -> list[str]:
-    """All that is told of a campaign without errors."""
-    rows = list(campaign)
-    assert told(rows) == []
-    found = [*campaign.findings, *(each for row in rows for each in row.findings), *campaign.closing_findings()]
-    return [each.message for each in found]
+def warnings_of(reading: Reading) -> list[str]:
+    """All that is told of a list without errors."""
+    assert reading.errors == []
+    return [each.message for each in reading.findings]
 
 
 def notes(folder: Path, say: str, column: str, values: Sequence[object], form: str = "csv") -> list[str]:
-    rows = [{"destination": number, column: each} for number, each in zip([ANA, BEN, CY], values, strict=False)]
-    template = saying(say).template
-    return warnings_of(campaign_of(folder, rows, form, replace(OPTIONS, template=template)))
+    rows = [{"destination": f"+65876543{21 + 2 * place}", column: each} for place, each in enumerate(values)]
+    return warnings_of(read_as(folder, rows, say, form))
+
+
+def closing(folder: Path, content: str, **more: Any) -> list[str]:
+    """What is told of all rows of a file together."""
+    return [each.message for each in read_all(file_of(folder, content), saying("Hello {{name}}.", **more)).closing]
 
 
 BOTH = "{{visit|date}} at {{visit|time}}"
@@ -58,33 +59,15 @@ CASES: Sequence[Case] = [
     (BOTH, "visit", [FIVE, datetime(2026, 3, 2, 18, 30)], ""),  # noqa: DTZ001
     ("{{visit|date}}", "visit", [date(2026, 3, 2), date(2026, 3, 3)], ""),
     ("{{last_visit|date}}", "last_visit", [date(2026, 2, 2)], ""),
-    ("{{ordered|date}}", "ordered", [date(2026, 2, 2)], ""),
-    ("{{at|time}}", "at", ["09:30", "1:30"], "has times at night in 1 row, such as row "),
-    ("{{at|time}}", "at", ["09:30", "1:30", "14:00"], ""),
-    ("{{at|time}}", "at", ["09:30", "12:30"], ""),
-    (BOTH, "visit", ["2026-03-05 00:00", "2026-03-06 00:00"], "has midnight alone, in 2 rows, such as row "),
-    (BOTH, "visit", ["2026-03-05 00:00", "2026-03-06 09:00"], ""),
-    ("Tomorrow: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], "has several days, and the text says"),
-    ("Morgen: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], "has several days, and the text says"),
-    ("Guten Morgen: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], ""),
-    ("Tomorrow: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 5)], ""),
-    ("{{visit}}", "visit", [47514.4375], "47514.4375', which are spoken as they stand, and perhaps count days"),
-    ("{{start}}", "start", [1896057000], "1896057000', which are spoken as they stand, and perhaps count seconds"),
-    ("{{ends_at}}", "ends_at", ["1896057000000"], "1896057000000', which are spoken as they stand, and perhaps count"),
-    ("{{start_city}}", "start_city", [47514.4375], ""),
-    ("{{order}}", "order", ["1896057000000"], ""),
-    (
-        "{{due}}",
-        "due",
-        [1896057000000],
-        "and perhaps count milliseconds since 1970: write this one as 2030-01-",
-    ),
-    ("{{balance}}", "balance", [45123.55], ""),
-    ("{{code}}", "code", [1896057000000], ""),
-    ("{{name}}", "name", ["Ana", "-99", ".a"], "holds -99 in 2 rows, which surveys write for no answer"),
-    ("{{balance}}", "balance", ["12", "-99"], ""),
-    ("{{name}}", "name", ["Ana", "6587654321", "a@x.example"], "a number or an address in place of a name in 2 rows"),
-    ("{{room}}", "room", ["12a"], ""),
+    ("{{terminal|date}}", "terminal", [date(2026, 2, 2), date(2026, 2, 3)], ""),
+    ("Tomorrow: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], ""),
+    ("{{at|time}}", "at", ["09:30", "1:30"], ""),
+    ("{{name}}", "name", [*["Ana"] * 10, "-99"], "holds '-99' in 1 row, a number or a code among words"),
+    ("{{name}}", "name", [*["Ana"] * 20, "-99", ".a"], "holds '-99', '.a' in 2 rows, a number or a code among words"),
+    ("{{name}}", "name", [*["Ana"] * 10, "6587654321"], "holds '6587654321' in 1 row, a number or a code among words"),
+    ("{{name}}", "name", [*["Ana"] * 10, "a@x.example"], "holds 'a@x.example' in 1 row, an address among words"),
+    ("{{balance}}", "balance", [*["12"] * 10, "-99"], ""),
+    ("{{room}}", "room", ["12a", *["A3"] * 10], ""),
 ]
 
 
@@ -100,12 +83,26 @@ def test_what_nobody_means_is_told_once(
 
 
 def test_what_is_over_may_end_its_calls(tmp_path: Path) -> None:
-    (message,) = notes(tmp_path, BOTH, "visit", ["2026-02-25 10:30"])
+    (message,) = notes(tmp_path, BOTH, "visit", ["2026-02-25 10:30", "2026-03-25 10:30"])
     assert message.endswith(f"{Remedy.LEAVE_OUT_ROWS}, or {Remedy.END_BY_COLUMN}")
-    row = {"destination": ANA, "visit": "2026-03-02 17:30"}
-    hours = replace(OPTIONS, template=saying(BOTH).template, window=CallWindow.parse("18:00-20:00"))
-    (message,) = warnings_of(campaign_of(tmp_path, [row], "csv", hours))
+    rows = [{"destination": ANA, "visit": "2026-03-02 17:30"}, {"destination": BEN, "visit": "2026-03-03 17:30"}]
+    (message,) = warnings_of(read_as(tmp_path, rows, BOTH, window=CallWindow.parse("18:00-20:00")))
     assert "is over before the call can ring" in message
+
+
+def test_what_a_text_reads_as_a_time_is_shown_from_the_first_to_the_last() -> None:
+    for say, values, shown in (
+        (BOTH, ["2026-03-05 01:30", "2027-01-29 17:45", "2026-04-01 00:00"],
+         "5 Mar to 29 Jan 2027, 00:00 to 17:45, 1 at midnight"),
+        ("{{visit|date}}", ["2026-03-05", "2026-03-05"], "5 Mar"),
+        ("{{visit|time}}", ["0:09:30", "0:45:00"], "00:09 to 00:45"),
+        ("{{visit|time}}", ["8:00a", "1:30p"], "08:00 to 13:30"),
+        ("{{visit|time}}", ["0830", "2.30 pm"], "08:30 to 14:30"),
+    ):  # fmt: skip
+        rows = [{"destination": number, "visit": each} for number, each in zip([ANA, BEN, CY], values, strict=False)]
+        campaign = CampaignRows(rows, replace(OPTIONS, template=saying(say).template), now=NOW)
+        assert [row.findings for row in campaign] == [()] * len(rows)
+        assert [(each.column, each.in_words(NOW)) for each in campaign.moments] == [("visit", shown)]
 
 
 @pytest.mark.parametrize(
@@ -113,10 +110,10 @@ def test_what_is_over_may_end_its_calls(tmp_path: Path) -> None:
     [("+9779812345678", "2082-11-20", "Nepali"), ("+251911234567", "2018-06-20", "Ethiopian")],
 )
 def test_years_of_other_calendars_are_told(tmp_path: Path, number: str, day: str, calendar: str) -> None:
-    options = replace(OPTIONS, template=saying("{{visit|date}}").template)
-    (message,) = warnings_of(campaign_of(tmp_path, [{"destination": number, "visit": day}], "csv", options))
+    (message,) = warnings_of(read_as(tmp_path, [{"destination": number, "visit": day}], "{{visit|date}}"))
     assert f"has years of the {calendar} calendar" in message
-    assert warnings_of(campaign_of(tmp_path, [{"destination": number, "visit": "2026-03-05"}], "csv", options)) == []
+    own = read_as(tmp_path, [{"destination": number, "visit": "2026-03-05"}], "{{visit|date}}")
+    assert warnings_of(own) == []
 
 
 def test_a_number_that_counts_a_moment_is_told_what_it_stands_for(tmp_path: Path) -> None:
@@ -127,10 +124,49 @@ def test_a_number_that_counts_a_moment_is_told_what_it_stands_for(tmp_path: Path
         ("1896057000000", "it counts milliseconds since 1970: write 2030-01-31T02:30:00Z"),
     ]:
         for say, column in (("{{x|date}}", "x"), ("{{x|time}}", "x"), ("Hello.", "valid_until")):
-            rows = [{"destination": ANA, column: value}]
-            campaign = campaign_of(tmp_path, rows, "csv", replace(OPTIONS, template=saying(say).template))
-            ((_, found, _, message),) = told(list(campaign))
-            assert (found, meant in f"{message} ") == (column, True), message
+            (error,) = read_as(tmp_path, [{"destination": ANA, column: value}], say).errors
+            assert error.startswith(f"{column}: ")
+            assert meant in f"{error} "
+
+
+def test_what_a_list_says_beside_its_numbers_is_shown_with_counts(tmp_path: Path) -> None:
+    def unread(*lines: str, **more: Any) -> list[str]:
+        path = file_of(tmp_path, "\n".join(lines) + "\n")
+        campaign = CampaignRows(path, saying("Hello {{name}}.", **more), now=NOW)
+        list(campaign)
+        return [f"{each.column}: {each.in_words()}" for each in campaign.unread]
+
+    rows = [f"+65876{place:05},N{place},{'Yes' if place % 20 else 'No'},{place % 9},SG,{place}" for place in range(400)]
+    header = "destination,name,Call?,Team,Land,Id"
+    assert unread(header, *rows) == ["Call?: Yes 380, No 20", "Team: 0 45, 1 45, 2 45, 3 45, 4 44, 5 44, 132 others"]
+    assert unread(header, *rows, leave_out="Call?=No", columns={"ignore": "Team"}) == [], "decided, or not read"
+    for column, cells, shown in (
+        ("Court Order", ("Y", "", ""), ["Court Order: empty 2, Y 1"]), ("Note", ("x", "y", "z"), []),
+        ("Flag", ("TRUE", "TRUE"), []),
+    ):  # fmt: skip
+        people = (f"{number},A,{cell}" for number, cell in zip((ANA, BEN, CY), cells, strict=False))
+        assert unread(f"destination,name,{column}", *people) == shown, (
+            "not if nearly each has its own, or all are alike"
+        )
+
+
+def test_what_may_be_lost_beside_numbers_is_told(tmp_path: Path) -> None:
+    cut = "name,destination\nAna,+493012345678\nBen,+493023456789\nCho,+4930345678"
+    assert ["the file may be cut" in each for each in closing(tmp_path, cut)] == [True]
+    for whole in (f"{cut}\n", f"{cut}90"):  # the last is as long as the others
+        assert closing(tmp_path, whole) == []
+    numbers = "name,Phone 1,Extension Phone 1\nAna,+6565551234,204\nBen,+6565551235,\nCho,+6565551237,17\n"
+    (message,) = closing(tmp_path, numbers, columns={"destination": "Phone 1"})
+    assert message.startswith(
+        "holds '204', '17' in 2 rows, short digits beside a number, and nobody dials an extension"
+    )
+
+
+def test_what_is_no_name_of_a_voice_is_refused(tmp_path: Path) -> None:
+    for voice in ("-1", "{{ 7*7 }}", "1e308"):
+        (error,) = read_as(tmp_path, [{"destination": ANA, "voice_profile": voice}], "Hello.").errors
+        assert error.startswith("voice_profile: ")
+        assert "is no name of a voice" in error
 
 
 REFUSED = [
@@ -145,16 +181,15 @@ REFUSED = [
 
 @pytest.mark.parametrize(("say", "sentence"), REFUSED)
 def test_what_would_be_spoken_in_place_of_a_value_is_refused(tmp_path: Path, say: str, sentence: str) -> None:
-    rows = [{"destination": ANA, "name": "Ana", "First Name": "Ana"}]
     with pytest.raises(CampaignFileError) as raised:
-        warnings_of(campaign_of(tmp_path, rows, "csv", replace(OPTIONS, template=saying(say).template)))
+        read_as(tmp_path, [{"destination": ANA, "name": "Ana", "First Name": "Ana"}], say)
     assert sentence in str(raised.value)
 
 
 def test_a_column_that_was_renamed_is_named_so(tmp_path: Path) -> None:
-    options = replace(OPTIONS, template=saying("{{visit|date}}").template, columns={"valid_until": "visit"})
+    rows = [{"destination": ANA, "visit": "2026-03-05 10:30"}]
     with pytest.raises(CampaignFileError, match=r"is read as valid_until, as columns say: write \{\{valid_until"):
-        campaign_of(tmp_path, [{"destination": ANA, "visit": "2026-03-05 10:30"}], "csv", options)
+        read_as(tmp_path, rows, "{{visit|date}}", columns={"valid_until": "visit"})
 
 
 def test_a_key_that_a_text_names_and_nothing_hears_is_told(tmp_path: Path) -> None:
@@ -175,16 +210,14 @@ def test_what_a_program_has_not_decoded_is_told(tmp_path: Path) -> None:
         assert message.startswith(f"has {cell!r}, probably 'José'")
     for cell in ("https://x.example/Jos%C3%A9", "50%20", "a=BC=DE"):
         assert notes(tmp_path, "{{x}}", "x", [cell]) == []
-    campaign = campaign_of(tmp_path, [{"destination": ANA, "x": "Loading…"}], "csv", OPTIONS)
-    ((_, _, _, message),) = told(list(campaign))
-    assert message.startswith("holds Loading…, which a spreadsheet shows until a formula is done")
+    (error,) = read_as(tmp_path, [{"destination": ANA, "x": "Loading…"}], "Hello.").errors
+    assert error.startswith("x: holds Loading…, which a spreadsheet shows until a formula is done")
 
 
 def test_a_message_names_what_can_be_done(tmp_path: Path) -> None:
     def sentence(content: str, name: str, say: str = "Hello {{name}}.", order: DateOrder | None = None) -> str:
         options = replace(OPTIONS, template=saying(say).template, date_order=order)
-        ((_, _, _, message), *_) = told(list(CampaignRows(file_of(tmp_path, content, name), options, now=NOW)))
-        return message
+        return read_all(file_of(tmp_path, content, name), options).errors[0].partition(": ")[2]
 
     for order in (None, DateOrder.MDY):
         message = sentence(f"destination,day\n{ANA},1/31/30\n", "p.csv", "{{day|date}}", order)
@@ -198,8 +231,7 @@ def test_a_message_names_what_can_be_done(tmp_path: Path) -> None:
 
 def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
     path = file_of(tmp_path, f'destination, name\n{ANA}, "Lim, Ben"\n{BEN}, "Ana"\n{CY}, 8 "inch\n')
-    rows = list(CampaignRows(path, replace(OPTIONS, template=saying("{{name}}").template), now=NOW))
-    assert list(map(text_of, calls_of(rows))) == ["Lim, Ben", "Ana", '8 "inch']
+    assert read_all(path, saying("{{name}}")).heard == ["Lim, Ben", "Ana", '8 "inch']
 
 
 class Speakers(NamedTuple):
@@ -255,5 +287,5 @@ def test_of_ordinary_lists_nothing_is_told(tmp_path: Path, speakers: Speakers, l
         options = replace(
             saying(speakers.say), voice_profile=speakers.voice, time_zone=speakers.zone, country=speakers.country
         )
-        campaign = campaign_of(tmp_path, rows, FORMS[place % len(FORMS)], options)
-        assert warnings_of(campaign) == [], FORMS[place % len(FORMS)]
+        form = FORMS[place % len(FORMS)]
+        assert warnings_of(read_all(written(tmp_path, rows, form), options)) == [], form

@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import csv
-import json
+import re
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
-from functools import partial
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
+from zipfile import ZipFile
 
 import pytest
-from openpyxl import Workbook
 from openpyxl.comments import Comment
 from openpyxl.formatting.rule import FormulaRule
 from openpyxl.styles import Font, PatternFill
-from openpyxl.worksheet.worksheet import Worksheet
 from xlsxwriter import Workbook as Written
 
-from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, text_of, told
-from tests.campaigns.workbooks import parquet, workbook
+from tests.campaigns.forms import FORMS, written
+from tests.campaigns.reading import NOW, OPTIONS, read, read_all, refused, saying, told
+from tests.campaigns.workbooks import changed, parquet, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
 from voiceflow_worker.campaigns.files.spreadsheet import decoded
-from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.model.column_time import ColumnTime
 
 _CONTENT = """<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">
 <Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>
 <Default Extension="xml" ContentType="application/xml"/></Types>"""
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+ANA = "+6587654321"
 NO_RESULT = "has a formula whose result is not stored; open the file in Excel and save it once"
 
 
@@ -75,23 +74,22 @@ NO_RESULTS = (
 )  # fmt: skip
 
 
+def sheets(folder: Path, *rows: str) -> Path:
+    """A file of the usual header, and these rows."""
+    return sheet_file(folder, HEADER + "".join(rows))
+
+
 def test_a_formula_without_a_result_is_bad_in_every_column(tmp_path: Path) -> None:
     for formula in NO_RESULTS:
         for place, column in enumerate(("destination", "name", "not_before", "valid_until", "priority")):
             cells = ["+6587654322", "Ben", "", "", ""]
             cells[place] = formula
-            rows = read(sheet_file(tmp_path, HEADER + GOOD + row(*cells)))
+            rows = read(sheets(tmp_path, GOOD, row(*cells)))
             assert [(number, found, message) for number, found, _, message in told(rows)] == [(3, column, NO_RESULT)]
 
 
 def test_a_row_of_formulas_without_results_does_not_vanish(tmp_path: Path) -> None:
-    book = Workbook()
-    sheet = book.active
-    assert sheet is not None
-    for cells in (("destination", "name"), ('="+65"&A3', "=B3"), ("87654321", "Ana")):
-        sheet.append(cells)
-    path = tmp_path / "visits.xlsx"
-    book.save(path)
+    path = workbook(tmp_path, (("destination", "name"), ('="+65"&A3', "=B3"), ("87654321", "Ana")))
     assert [(number, column) for number, column, _, message in told(read(path)) if message == NO_RESULT] == [
         (2, "destination"), (2, "name"),
     ]  # fmt: skip
@@ -110,15 +108,11 @@ def test_a_result_of_zero_from_a_program_that_computes_nothing_is_none(tmp_path:
 
 def test_an_empty_result_is_an_empty_cell_and_a_result_is_a_value(tmp_path: Path) -> None:
     cells = (
-        '<c t="str"><f>"+65"&amp;A9</f><v>+6587654321</v></c>',
-        '<c t="str"><f>B9</f><v>Ana</v></c>',
-        '<c t="str"><f>IF(C9="","",C9)</f><v></v></c>',
-        "<c/>",
-        "<c><f>2+3</f><v>5</v></c>",
-    )
-    (read_row,) = read(sheet_file(tmp_path, HEADER + row(*cells)))
-    assert (told([read_row]), read_row.number) == ([], "+6587654321")
-    assert (read_row.call and read_row.call.priority, read_row.call and read_row.call.not_before) == (5, None)
+        '<c t="str"><f>"+65"&amp;A9</f><v>+6587654321</v></c>', '<c t="str"><f>B9</f><v>Ana</v></c>',
+        '<c t="str"><f>IF(C9="","",C9)</f><v></v></c>', "<c/>", "<c><f>2+3</f><v>5</v></c>",
+    )  # fmt: skip
+    (call,) = read_all(sheets(tmp_path, row(*cells))).calls
+    assert (call.destination, call.priority, call.not_before) == ("+6587654321", 5, None)
 
 
 ERRORS = (
@@ -134,31 +128,26 @@ def test_an_error_is_no_value_in_any_format(tmp_path: Path) -> None:
         people = [[f"+65876543{count}", "Ben", "", "", ""] for count in range(10, 10 + len(ERRORS))]
         for cells, error in zip(people, ERRORS, strict=True):
             cells[place] = error
+        rows = [dict(zip(names, cells, strict=True)) for cells in people]
         typed = [[f'<c t="e"><v>{each}</v></c>' if each in ERRORS else each for each in cells] for cells in people]
-        files = (
-            file_of(tmp_path, "\n".join(map(",".join, (names, *people))), "a.csv"),
-            file_of(
-                tmp_path, "\n".join(json.dumps(dict(zip(names, cells, strict=True))) for cells in people), "a.jsonl"
-            ),
-            parquet(tmp_path, dict(zip(names, map(list, zip(*people, strict=True)), strict=True))),
-            sheet_file(tmp_path, HEADER + "".join(row(*cells) for cells in people), name="a.xlsx"),
-            sheet_file(tmp_path, HEADER + "".join(row(*cells) for cells in typed), name="b.xlsx"),
-        )
-        for path in files:
-            for (_, column, _, message), error in zip(told(read(path)), ERRORS, strict=True):
+        for given in (
+            *(written(tmp_path, rows, form) for form in FORMS if form != "rows"),
+            *(sheets(tmp_path, *(row(*cells) for cells in each)) for each in (people, typed)),
+        ):
+            assert isinstance(given, Path)
+            for (_, column, _, message), error in zip(told(read(given)), ERRORS, strict=True):
                 said = f"holds {'' if error.startswith('##') else 'the error '}{error}"
-                assert (column, said in message) == (name, True), (path, message)
+                assert (column, said in message) == (name, True), (given, message)
 
 
-def test_other_texts_with_such_signs_are_values(tmp_path: Path) -> None:
+def test_other_texts_with_such_signs_are_values() -> None:
     for text in ["#1", "#5-01 Lim", "#", "# 12", "#Ana!", "No. #3", "Err: none", "Erri:502", "E"]:
-        rows = read(file_of(tmp_path, f"destination,name\n+6587654321,{text}\n"))
-        assert list(map(text_of, calls_of(rows))) == [f"Hello {text}."]
+        assert read_all([{"destination": ANA, "name": text}]).heard == [f"Hello {text}."]
 
 
 @pytest.mark.anyio
 async def test_rejects_of_such_cells_are_bad_again(tmp_path: Path, queue: CallQueue) -> None:
-    path = sheet_file(tmp_path, HEADER + row("+6587654322", "Ben", NO_RESULTS[0], "", '<c t="e"><v>#BUSY!</v></c>'))
+    path = sheets(tmp_path, row("+6587654322", "Ben", NO_RESULTS[0], "", '<c t="e"><v>#BUSY!</v></c>'))
     rejects = tmp_path / "bad.csv"
     assert (await enqueue_file(queue, path, OPTIONS, now=NOW, skip_bad=True, rejects=rejects)).rejected == 1
     assert next(csv.DictReader(rejects.read_text("utf-8-sig").splitlines()))["not_before"] == "#N/A"
@@ -195,125 +184,86 @@ async def test_hidden_rows_are_told_before_anything_is_enqueued(
     for report in (dry, await check_file(path, OPTIONS, now=NOW), stored):
         warnings = [found.message for found in report.findings if "hidden" in found.message]
         assert len(warnings) == 1
-        assert warnings[0].startswith("4 rows are hidden in the sheet People")
+        assert warnings[0].startswith("4 rows are hidden, by hand, by a filter or in a group in the sheet People")
         assert "3 to 5, 8." in warnings[0]
 
 
 def test_a_code_is_the_character_that_it_stands_for(tmp_path: Path) -> None:
     for coded, text in [
-        ("passport._x000D_\nBring it", "passport.\nBring it"),
-        ("a_x0009_b", "a\tb"),
-        ("a_x000d_b", "a\nb"),
-        ("_x005F_x000D_", "_x000D_"),
-        ("a_x005F_b", "a_b"),
-        ("_x005f_x005F_", "_x005F_"),
-        ("_x00E9_t_x00e9_", "été"),
-        ("_xD83D__xDE00_", "😀"),
+        ("passport._x000D_\nBring it", "passport.\nBring it"), ("a_x0009_b", "a\tb"), ("a_x000d_b", "a\nb"),
+        ("_x005F_x000D_", "_x000D_"), ("a_x005F_b", "a_b"), ("_x005f_x005F_", "_x005F_"),
+        ("_x00E9_t_x00e9_", "été"), ("_xD83D__xDE00_", "😀"), ("first_x_name", "first_x_name"),
         ("_x00_ _X0041_ _x00411_ x0041_", "_x00_ _X0041_ _x00411_ x0041_"),
-        ("first_x_name", "first_x_name"),
-    ]:
+    ]:  # fmt: skip
         assert decoded(coded) == text
-        shared = workbook(tmp_path, [("destination", "name"), ("+6587654321", coded)], "shared.xlsx")
+        shared = workbook(tmp_path, [("destination", "name"), (ANA, coded)], "shared.xlsx")
         stored = f'<c t="str"><f>B9</f><v>{coded}</v></c>'
-        for path in (shared, *(sheet_file(tmp_path, HEADER + row("+6587654321", each)) for each in (coded, stored))):
-            assert list(map(text_of, calls_of(read(path)))) == [f"Hello {text}."], path
-
-
-@pytest.mark.parametrize("code", ["_x0007_", "_x0000_", "_xD83D_", "_xDE00__xD83D_"])
-def test_a_code_of_what_cannot_be_spoken_makes_the_row_bad(tmp_path: Path, code: str) -> None:
-    ((number, *_),) = told(read(sheet_file(tmp_path, HEADER + row("+6587654321", f"A{code}na"))))
-    assert number == 2
-
-
-def test_a_header_has_such_codes_too(tmp_path: Path) -> None:
-    from voiceflow_worker.campaigns.calls.template import FlowTemplate
-
-    options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{first_name}}."))
-    path = sheet_file(tmp_path, row("destination", "First_x000D_\nName") + row("+6587654321", "Ana"))
-    assert list(map(text_of, calls_of(read(path, options)))) == ["Hello Ana."]
+        assert read_all(shared).heard == [f"Hello {text}."]
+        for each in (coded, stored):
+            assert read_all(sheets(tmp_path, row(ANA, each))).heard == [f"Hello {text}."]
+    for code in ("_x0007_", "_x0000_", "_xD83D_", "_xDE00__xD83D_"):
+        ((number, *_),) = told(read(sheets(tmp_path, row(ANA, f"A{code}na"))))
+        assert number == 2, "what cannot be spoken"
+    header = sheet_file(tmp_path, row("destination", "First_x000D_\nName") + row(ANA, "Ana"))
+    assert read_all(header, saying("Hello {{first_name}}.")).heard == ["Hello Ana."]
 
 
 def test_hints_for_the_pronunciation_of_a_text_are_not_part_of_it(tmp_path: Path) -> None:
     cell = "<c t='inlineStr'><is><r><t>東</t></r><r><t>京</t></r><rPh sb='0' eb='2'><t>トウキョウ</t></rPh></is></c>"
-    assert list(map(text_of, calls_of(read(sheet_file(tmp_path, HEADER + row("+6587654321", cell)))))) == [
-        "Hello 東京."
-    ]
+    assert read_all(sheets(tmp_path, row(ANA, cell))).heard == ["Hello 東京."]
 
 
-@pytest.mark.parametrize(
-    ("rows", "reason"),
-    [
+def test_a_sheet_that_would_lose_a_row_or_a_cell_is_refused(tmp_path: Path) -> None:
+    for rows, reason in (
         ('<row r="3"><c><v>1</v></c></row><row r="2"><c><v>1</v></c></row>', "row 2 of the sheet People comes after"),
         ('<row r="3"><c r="A3"><v>1</v></c><c r="A3"><v>2</v></c></row>', "the cell A3 is there twice"),
-        ('<row><c t="s"><v>7</v></c></row>', "is damaged"),
-        ('<row><c t="x"><v>7</v></c></row>', "unknown type x"),
-    ],
-)
-def test_a_sheet_that_would_lose_a_row_or_a_cell_is_refused(tmp_path: Path, rows: Sequence[str], reason: str) -> None:
-    with pytest.raises(CampaignFileError, match=reason):
-        read(sheet_file(tmp_path, f"{HEADER}{rows}"))
-
-
-def test_a_workbook_in_the_strict_format_is_refused_with_the_remedy(tmp_path: Path) -> None:
+        ('<row><c t="s"><v>7</v></c></row>', "is damaged"), ('<row><c t="x"><v>7</v></c></row>', "unknown type x"),
+    ):  # fmt: skip
+        assert reason in refused(sheets(tmp_path, rows))
     strict = "http://purl.oclc.org/ooxml/officeDocument/relationships"
-    with pytest.raises(
-        CampaignFileError, match="is a workbook in the format Strict Open XML; in Excel, choose Save As"
-    ):
-        read(sheet_file(tmp_path, HEADER + GOOD, office=strict))
+    said = refused(sheet_file(tmp_path, HEADER + GOOD, office=strict))
+    assert "is a workbook in the format Strict Open XML; in Excel, choose Save As" in said
 
 
 @pytest.mark.parametrize("cell", ["=A9", "#N/A", "########"])
 def test_a_wrong_cell_in_a_number_column_of_another_name_has_one_error(tmp_path: Path, cell: str) -> None:
-    book = Workbook()
-    sheet = book.active
-    assert sheet is not None
-    for cells in [("Mobile", "name"), (cell, "Ana")]:
-        sheet.append(cells)
-    path = tmp_path / "visits.xlsx"
-    book.save(path)
+    path = workbook(tmp_path, [("Mobile", "name"), (cell, "Ana")])
     (found,) = told(read(path, replace(OPTIONS, columns={"destination": "Mobile"})))
     assert found[1] == "Mobile"
 
 
-ANA = "+6587654321"
 MIDNIGHT = datetime.fromisoformat("2030-02-01 00:00")
 SHOWS_A_TIME = ["yyyy-mm-dd hh:mm", "yyyy\\-mm\\-dd\\ h:mm", "m/d/yy h:mm", "[$-409]d mmm yyyy h:mm AM/PM;@"]
 SHOWS_NONE = ["yyyy-mm-dd", "mm-dd-yy", 'd. mmm "sh" yyyy', "[Red]d/m/yy", "[$-hhs]d/m/yy"]
 
 
-def saying(text: str) -> CampaignOptions:
-    say = FlowTemplate.speaking(text)
-    return replace(OPTIONS, template=say, voice_profile="en-US-JennyNeural", time_zone="Asia/Singapore", batch_id="b")
+def english(text: str, **more: Any) -> CampaignOptions:
+    return saying(text, voice_profile="en-US-JennyNeural", time_zone="Asia/Singapore", **more)
 
 
-def dated(folder: Path, column: str, value: object, shown: str) -> Path:
-    book = Workbook()
-    sheet = book.active
-    assert sheet is not None
-    sheet.append(["destination", column])
-    sheet.append([ANA, value])
-    sheet.cell(2, 2).number_format = shown
-    book.save(path := folder / "visits.xlsx")
-    return path
+def dated(folder: Path, column: str, value: object, shown: str, *more: object) -> Path:
+    def formatted(sheet: Any) -> None:
+        for cell in sheet["B"][1:]:
+            cell.number_format = shown
+
+    people = [(f"{ANA[:-2]}{place}0", each) for place, each in enumerate((value, *more), 2)]
+    return changed(workbook(folder, [("destination", column), *people]), formatted)
 
 
 @pytest.mark.parametrize("shown", SHOWS_A_TIME)
 def test_a_cell_that_shows_midnight_is_midnight(tmp_path: Path, shown: str) -> None:
-    for column, options in (("valid_until", saying("Hello.")), ("not_before", saying("Hello."))):
-        rows = read(dated(tmp_path, column, MIDNIGHT, shown), options)
-        assert told(rows) == []
-        assert getattr(calls_of(rows)[0], column) == datetime(2030, 1, 31, 16, tzinfo=UTC)
+    for column in ("valid_until", "not_before"):
+        (call,) = read_all(dated(tmp_path, column, MIDNIGHT, shown), english("Hello.")).calls
+        assert getattr(call, column) == datetime(2030, 1, 31, 16, tzinfo=UTC)
+    path = dated(tmp_path, "visit", MIDNIGHT, shown)
     for say, heard in [
-        ("{{visit|time}}", "12:00 AM"),
+        ("{{visit|time}}", "12:00 AM"), ("{{visit}}", "2030-02-01"),
         ("{{visit|date}} at {{visit|time}}", "February 1, 2030 at 12:00 AM"),
-        ("{{visit}}", "2030-02-01"),
-    ]:
-        (row,) = read(dated(tmp_path, "visit", MIDNIGHT, shown), saying(say))
-        assert [text_of(request) for request in calls_of([row])] == [heard]
+    ]:  # fmt: skip
+        assert read_all(path, english(say)).heard == [heard]
     menu = Menu("ask", prompt="Press 1.", voice_profile="en-US-JennyNeural")
     menu.on("1", goto="At {{visit|time}}.")
-    options = CampaignOptions(menu=menu, source="+6531234567", batch_id="b")
-    campaign = CampaignRows(dated(tmp_path, "visit", MIDNIGHT, shown), options, now=NOW)
+    campaign = CampaignRows(path, CampaignOptions(menu=menu, source="+6531234567", batch_id="b"), now=NOW)
     (row,) = campaign
     assert campaign.later_texts(row)[0][1] == "At 12:00 AM."
 
@@ -321,93 +271,92 @@ def test_a_cell_that_shows_midnight_is_midnight(tmp_path: Path, shown: str) -> N
 @pytest.mark.parametrize("shown", SHOWS_NONE)
 def test_a_cell_that_shows_a_day_alone_is_no_time(tmp_path: Path, shown: str) -> None:
     for value in (MIDNIGHT, date(2030, 2, 1)):
-        ((_, column, _, message),) = told(read(dated(tmp_path, "valid_until", value, shown), saying("Hello.")))
-        assert (column, message[:28]) == ("valid_until", "'2030-02-01' is not a time; ")
-        ((_, column, _, message),) = told(read(dated(tmp_path, "visit", value, shown), saying("{{visit|time}}")))
-        assert "'2030-02-01' is not a time of day" in message
-    (row,) = read(dated(tmp_path, "visit", MIDNIGHT.replace(hour=9), shown), saying("{{visit|time}}"))
-    assert [text_of(request) for request in calls_of([row])] == ["9:00 AM"], "a time that is there is not hidden"
+        (error,) = read_all(dated(tmp_path, "valid_until", value, shown), english("Hello.")).errors
+        assert error.startswith("valid_until: '2030-02-01' is not a time; ")
+        (error,) = read_all(dated(tmp_path, "visit", value, shown), english("{{visit|time}}")).errors
+        assert "'2030-02-01' is not a time of day" in error
+    nine = read_all(dated(tmp_path, "visit", MIDNIGHT.replace(hour=9), shown), english("{{visit|time}}"))
+    assert nine.heard == ["9:00 AM"], "a time that is there is not hidden"
+
+
+def test_days_that_hide_midnight_of_another_zone_are_refused_and_nothing_is_counted_from_them(tmp_path: Path) -> None:
+    def book(*values: datetime) -> Path:
+        return dated(tmp_path, "day", values[0], "yyyy-mm-dd", *values[1:])
+
+    days = [datetime(2030, 1, day, 16) for day in (29, 30)]  # noqa: DTZ001 - JavaScript in Singapore
+    summer = [datetime(2030, 1, 29, 23), datetime(2030, 7, 30, 22)]  # noqa: DTZ001 - in Berlin
+    for values in (days, summer):
+        for say in ("{{day|date}}", "{{day}}"):
+            said = refused(book(*values), english(say))
+            assert re.search(r"shows 2030-01-29 and hides .* and 2030-01-30 is meant", said)
+    read_all(book(days[0], days[1].replace(hour=9)), english("{{day|date}}"))  # visits at 16:00 and 9:00
+    read_all(book(*days), english("Hello."))  # nobody hears them
+    (error,) = read_all(book(days[0]), english("Hello.", not_before=ColumnTime.read("day - 1d"))).errors
+    assert error.startswith("day: ")
+    assert "has no time of day" in error
 
 
 def test_midnight_of_a_typed_time_is_a_time_where_one_is_asked_for(tmp_path: Path) -> None:
     row = {"destination": ANA, "valid_until": MIDNIGHT, "visit": MIDNIGHT}
-    path = parquet(tmp_path, {name: [value] for name, value in row.items()})
-    options = saying("{{visit|date}} at {{visit|time}}")
-    for found in [*read(path, options), *CampaignRows([row], options, now=NOW)]:
-        assert told([found]) == []
-        (request,) = calls_of([found])
-        assert text_of(request) == "February 1, 2030 at 12:00 AM"
-        assert request.valid_until == datetime(2030, 1, 31, 16, tzinfo=UTC)
-    for found in [*read(path, saying("{{visit}}")), *CampaignRows([row], saying("{{visit}}"), now=NOW)]:
-        assert text_of(calls_of([found])[0]) == "2030-02-01"
+    for given in (parquet(tmp_path, {name: [value] for name, value in row.items()}), [row]):
+        reading = read_all(given, english("{{visit|date}} at {{visit|time}}"))
+        assert reading.heard == ["February 1, 2030 at 12:00 AM"]
+        assert reading.calls[0].valid_until == datetime(2030, 1, 31, 16, tzinfo=UTC)
+        assert read_all(given, english("{{visit}}")).heard == ["2030-02-01"]
 
 
-def test_red_rows_comments_and_conditional_lines_are_told(tmp_path: Path) -> None:
-    def told_of(change: Callable[[Worksheet], object], rows: int = 6) -> list[str]:
-        book = Workbook()
-        sheet = book.active
-        assert isinstance(sheet, Worksheet)
-        for row in (("destination", "name"), *((f"+658765432{place}", "Ana") for place in range(rows))):
-            sheet.append(row)
-        change(sheet)
-        book.save(path := tmp_path / "visits.xlsx")
-        campaign = CampaignRows(path, saying("Hello {{name}}."), now=NOW)
-        assert len(list(campaign)) == rows
-        return [found.message for found in campaign.closing_findings()]
-
-    def paint(sheet: Worksheet, rows: Iterable[int], colour: str, *, is_font: bool = False) -> None:
+def paint(*rows: int, colour: str = "FFFF0000", is_font: bool = False) -> Callable[[Any], object]:
+    def change(sheet: Any) -> None:
         for cell in (cell for row in rows for cell in sheet[row]):
             if is_font:
                 cell.font = Font(color=colour)
             else:
                 cell.fill = PatternFill("solid", fgColor=colour)
 
-    for colour, is_font in (("FFFF0000", False), ("FFFFC7CE", False), ("FF9C0006", True), ("C00000", True)):
-        (message,) = told_of(partial(paint, rows=(3, 5, 6), colour=colour, is_font=is_font))
-        assert message.startswith(
-            "3 rows of the sheet Sheet are red, and called like the others: 3, 5 to 6. If that says"
+    return change
+
+
+def comment(place: str) -> Callable[[Any], object]:
+    return lambda sheet: setattr(sheet[place], "comment", Comment("do not call\nbefore May", "Ben"))
+
+
+def rule(font: Font) -> Callable[[Any], object]:
+    made: Any = FormulaRule(formula=['$B2="gone"'], font=font)  # type: ignore[no-untyped-call]
+    return lambda sheet: sheet.conditional_formatting.add("A2:B7", made)
+
+
+RED = "3 rows are red in the sheet People: 3, 5 to 6"
+MARKED: list[tuple[Callable[[Any], object], str]] = [
+    # A change of a sheet with six people, and what is told of it, if anything is.
+    *((paint(3, 5, 6, colour=colour), RED) for colour in ("FFFF0000", "FFFFC7CE", "C00000")),
+    (paint(3, 5, 6, colour="FF9C0006", is_font=True), RED),
+    *((paint(3, 5, 6, colour=colour), "")
+      for colour in ("FFFFC000", "FF00B050", "FFFFFF00", "FF000000", "FFFFFFFF", "FF7030A0")),
+    (paint(*range(2, 8)), ""), (paint(1), ""),
+    (comment("B3"), "1 cell has a comment in the sheet People: B3, 'do not call before May'"), (comment("B1"), ""),
+    (rule(Font(strike=True)), "a conditional format strikes cells through in the sheet People: A2:B7"),
+    (rule(Font(bold=True)), ""),
+]  # fmt: skip
+
+
+def test_red_rows_comments_and_conditional_lines_are_told(tmp_path: Path) -> None:
+    people = [("destination", "name"), *((f"+658765432{place}", "Ana") for place in range(6))]
+    for change, said in MARKED:
+        reading = read_all(changed(workbook(tmp_path, people), change))
+        assert len(reading.calls) == 6
+        assert [found.message.partition(". Such rows are called")[0] for found in reading.closing] == [said] * bool(
+            said
         )
-    for harmless in ("FFFFC000", "FF00B050", "FFFFFF00", "FF000000", "FFFFFFFF", "FF7030A0"):
-        assert told_of(partial(paint, rows=(3, 5, 6), colour=harmless)) == []
-    assert told_of(lambda sheet: paint(sheet, range(2, 8), "FFFF0000")) == [], "all rows are so"
-    assert told_of(lambda sheet: paint(sheet, (1,), "FFFF0000")) == [], "the header"
-
-    def add_rule(sheet: Any, rule: Any) -> None:
-        sheet.conditional_formatting.add("A2:B7", rule)
-
-    def comment(sheet: Worksheet, place: str) -> None:
-        sheet[place].comment = Comment("do not call\nbefore May", "Ben")
-
-    (message,) = told_of(lambda sheet: comment(sheet, "B3"))
-    assert message.startswith(
-        "comments are in 1 cell of the sheet Sheet, such as B3, 'do not call before May': see whether"
-    )
-    assert told_of(lambda sheet: comment(sheet, "B1")) == [], "of the header"
-    rule: Any = FormulaRule(formula=['$B2="gone"'], font=Font(strike=True))  # type: ignore[no-untyped-call]
-    (message,) = told_of(partial(add_rule, rule=rule))
-    assert message.startswith(
-        "a conditional format of the sheet Sheet strikes cells through (A2:B7), and such rows are"
-    )
-    bold: Any = FormulaRule(formula=['$B2="gone"'], font=Font(bold=True))  # type: ignore[no-untyped-call]
-    assert told_of(partial(add_rule, rule=bold)) == []
 
 
 def merged(folder: Path, rows: Sequence[Sequence[object]], *ranges: str) -> Path:
-    book = Workbook()
-    sheet = book.active
-    assert sheet is not None
-    for row in rows:
-        sheet.append(list(row))
-    for each in ranges:
-        sheet.merge_cells(each)
-    book.save(path := folder / "visits.xlsx")
-    return path
+    return changed(workbook(folder, rows), lambda sheet: [sheet.merge_cells(each) for each in ranges])
 
 
-def notes(path: Path, say: str = "{{ clinic or 'our clinic' }}") -> list[str]:
-    campaign = CampaignRows(path, saying(say), now=NOW)
-    assert len(list(campaign)) == 3
-    return [found.message for found in campaign.closing_findings()]
+def notes(path: Path) -> list[str]:
+    reading = read_all(path, english("{{ clinic or 'our clinic' }}"))
+    assert len(reading.rows) == 3
+    return [found.message for found in reading.closing]
 
 
 def test_merged_cells_are_told_and_that_the_others_are_empty(tmp_path: Path) -> None:
@@ -415,7 +364,7 @@ def test_merged_cells_are_told_and_that_the_others_are_empty(tmp_path: Path) -> 
     people = [header, *([f"+658765432{place}", "Ana", "North"] for place in range(3))]
     (note,) = notes(merged(tmp_path, people, "C2:C4"))
     assert note == (
-        "1 range of cells is merged in the sheet Sheet: C2:C4 (clinic). Excel keeps the value in the first cell of a "
+        "1 range of cells is merged in the sheet People: C2:C4 (clinic). Excel keeps the value in the first cell of a "
         "range alone, and the others are empty: their people hear what the text has for an empty cell, or their rows "
         "are bad. Unmerge the cells and fill the value into each"
     )
@@ -423,5 +372,163 @@ def test_merged_cells_are_told_and_that_the_others_are_empty(tmp_path: Path) -> 
     assert ["2 ranges" in each and "B2:C2 (name, clinic), C3:C4 (clinic)" in each for each in several] == [True]
     assert notes(merged(tmp_path, people)) == []
     assert notes(merged(tmp_path, people, "E2:F4")) == [], "columns that nobody reads"
-    bad = told(read(merged(tmp_path, people, "C2:C4"), saying("{{clinic}}")))
+    bad = told(read(merged(tmp_path, people, "C2:C4"), english("{{clinic}}")))
     assert [column for _, column, _, _ in bad] == ["clinic"] * 2
+
+
+# -- a cell is spoken as it is shown, by its number format -------------------------------------------------------------
+
+FIRST = 6587654321
+DAY, VISIT, LATER = date(2030, 1, 31), datetime(2030, 1, 31, 14, 30), datetime(2030, 1, 31, 17, 34, 31)  # noqa: DTZ001
+
+ACCOUNT = '_(* #,##0_);_(* \\(#,##0\\);_(* "-"_);_(@_)'
+GRADE, PAID = '[>=90]"A";[>=80]"B";"C"', '[=1]"Yes";[=0]"No";General'
+SHOWN: Sequence[tuple[object, str, str]] = [
+    # What a cell stores, its format, and what LibreOffice, Gnumeric and SheetJS show for it.
+    (0.15, "0%", "15%"), (0.155, "0%", "16%"), (0.155, "0.0%", "15.5%"), (-0.15, "0%", "-15%"), (15, '0"%"', "15%"),
+    (13.0691, "0.00", "13.07"), (13, "0.00", "13.00"), (13.0691, "0", "13"), (-0.004, "0.00", "0.00"),
+    (13.5, "0.##", "13.5"), (-42, "0.0;-0.0", "-42.0"), (1, "0%", "100%"), (1234567, '0.0,,"M"', "1.2M"),
+    (42, "\\A-0000", "A-0042"), (1234, "00-00-00", "00-12-34"), (12345678, "000-00-0000", "012-34-5678"),
+    (42, '"K-"0000', "K-0042"), (7, '"No. "0', "No. 7"), (5, "+0;-0;0", "+5"), (-5, "+0;-0;0", "-5"),
+    (2.5, "+0.0;-0.0", "+2.5"), (3, "\\#0", "#3"),
+    (0, "+0;-0;0", "0"), (0, '0;-0;"none"', "none"), (1, '"Yes";"Yes";"No"', "Yes"), (0, '"Yes";"Yes";"No"', "No"),
+    (1, PAID, "Yes"), (0, PAID, "No"), (3, PAID, "3"), (95, GRADE, "A"), (85, GRADE, "B"), (7, GRADE, "C"),
+    (0.5, "# ?/?", "1/2"), (1.75, "# ?/?", "1 3/4"), (2, "# ?/?", "2"), (0.3333333, "# ??/??", "1/3"),
+    (0.75, "# ?/4", "3/4"), ("Ana", '"Ms. "@', "Ms. Ana"), ("Ana", "0.00", "Ana"),
+    (DAY, "dddd", "Thursday"), (DAY, "ddd", "Thu"), (DAY, "mmmm", "January"), (DAY, "mmmm yyyy", "January 2030"),
+    (DAY, "yyyy", "2030"), (DAY, "mmm-yy", "Jan-30"),
+    (VISIT, "h:mm AM/PM", "2:30 PM"), (time(9, 5), "h:mm AM/PM", "9:05 AM"), (time(14), "h AM/PM", "2 PM"),
+    (VISIT, "hh:mm", "14:30"), (LATER, "hh:mm", "17:34"), (LATER, "hh:mm:ss", "17:34:31"),
+    (VISIT, 'h" Uhr "mm', "14 Uhr 30"), (VISIT, 'h"時"mm"分"', "14時30分"), (VISIT, "ddd h:mm", "Thu 14:30"),
+    (time(0, 30, 5), "mm:ss", "30:05"),
+]  # fmt: skip
+OURS: Sequence[tuple[object, str, str]] = [
+    # What these programs show otherwise, each in its own way.
+    (1.005, "0.00", "1.01"), (5.5, "00.0", "05.5"), (0.075, "0.00 %", "7.50 %"),
+    (DAY, "[$-407]dddd", "Donnerstag"), (DAY, "[$-fr-FR]mmmm", "janvier"),
+    # Plain amounts, and dates as filters read them.
+    (1234.5, "#,##0.00", "1234.50"), (1234.5, '"$"#,##0.00', "1234.50"), (1234.5, "#,##0.00\\ [$€-407]", "1234.50"),
+    (-1234.5, "#,##0.00;(#,##0.00)", "-1234.50"), (-1234.5, "0.00;[Red]0.00", "-1234.50"), (-3, "0;0", "3"),
+    (-1234, ACCOUNT, "-1234"), (0, ACCOUNT, "-"), (1.5, "0.00E+00", "1.5"), (13.0691, "General", "13.0691"),
+    (0.25, "#.##", "0.25"), (12.5, '0.00" kg"', "12.50"),
+    (DAY, "d. mmmm yyyy", "2030-01-31"), (DAY, "d-mmm", "2030-01-31"), (LATER, "dd/mm/yyyy", "2030-01-31"),
+    (LATER, "dd/mm/yyyy hh:mm", "2030-01-31 17:34"), (VISIT, "[$-F800]dddd\\,\\ mmmm\\ dd\\,\\ yyyy", "2030-01-31"),
+    (VISIT, "d/m/yyyy h:mm AM/PM", "2030-01-31 14:30"), (time(9, 5), "h:mm", "09:05"), (time(9, 5), "h.mm", "09:05"),
+]  # fmt: skip
+
+
+def shown_in(folder: Path, cases: Sequence[tuple[object, str, str]]) -> Path:
+    """A workbook with a row for each case."""
+
+    def formatted(sheet: Any) -> None:
+        for row, (_, code, _text) in enumerate(cases, 2):
+            sheet.cell(row, 2).number_format = code
+
+    people = [(f"+{FIRST + row}", value) for row, (value, *_) in enumerate(cases, 2)]
+    return changed(workbook(folder, [("destination", "x"), *people], "people.xlsx"), formatted)
+
+
+def heard(path: Path, text: str = "{{x}}", voice: str = "en-US-JennyNeural") -> list[object]:
+    reading = read_all(path, saying(text, voice_profile=voice))
+    assert reading.errors == []
+    return [re.sub(r"\bminus (?=\d)", "-", str(each)) for each in reading.heard]  # a sign that is heard
+
+
+def test_a_cell_is_spoken_as_it_is_shown(tmp_path: Path) -> None:
+    cases = [*SHOWN, *OURS]
+    found = zip(cases, heard(shown_in(tmp_path, cases)), strict=True)
+    assert [(*case[:2], text) for case, text in found] == cases
+
+
+BESIDE: Sequence[tuple[object, str, str]] = [
+    (5, '0 "kg"', "kg"), (5.25, '0.0" kg"', "kg"), (5, 'General" kg"', "kg"), (-5, '0" °C"', "°C"), (8, '0\\ "h"', "h"),
+    (1250.5, '#,##0.00 "Kč"', "Kč"), (1250.5, "#,##0.00 [$zł-415]", "zł"), (1250.5, "[$CHF-807] #,##0.00", "CHF"),
+    (1250.5, "[$₹-4009]#,##,##0.00", "₹"), (1250.5, '_-* #,##0.00\\ "€"_-;\\-* #,##0.00\\ "€"_-', "€"),
+    (12345.678, "0.00E+00", "a power of ten"), (12345.678, "##0.0E+0", "a power of ten"), (7, '0 "von 10"', "von 10"),
+]  # fmt: skip
+
+
+def test_what_is_shown_beside_a_number_and_not_spoken_is_told_once(tmp_path: Path) -> None:
+    def about(case: tuple[object, str, str], text: str) -> list[str]:
+        path = shown_in(tmp_path, [case, case])
+        campaign = open_campaign(path, replace(saying(text), voice_profile="en-US-JennyNeural"), now=NOW)
+        assert told(list(campaign)) == []
+        return [each.message for each in campaign.closing_findings() if "speaks the number alone" in each.message]
+
+    for case in BESIDE:
+        (message,) = about(case, "It is {{x}}.")
+        assert message.startswith(f"shows {case[2]} with its numbers, and {{{{ x }}}} speaks the number alone: ")
+        assert about(case, "Hello.") == [], "nobody hears it"
+    for each in SHOWN:
+        assert about(each, "It is {{x}}.") == [], each
+    for text in ("{{x}} kilos", "{{ x }} kg", "{{x|ordinal}}"):
+        assert about(BESIDE[0], text) == []
+    for text in ("{{x}} Euro", "€{{x}}", "EUR {{x}}", "{{x}}€", "{{x|money('EUR')}}"):
+        assert about((1250.5, '#,##0.00 "€"', ""), text) == []
+    for code, words in (('#,##0.00 "€"', "euros"), ('"S$"#,##0.00', "dollars"), ("[$CHF-807] #,##0.00", "Franken")):
+        assert about((1250.5, code, ""), f"{{{{x}}}} {words} per month") == []
+        for text in ("{{x}} per month", "{{x}} monatlich", "{{x}} is due"):
+            (message,) = about((1250.5, code, ""), text)
+            assert "speaks the number alone" in message, text
+    (message,) = about(BESIDE[0], "{{x}} is your luggage.")
+    assert "write kg behind it" in message
+
+
+def test_a_cell_that_shows_nothing_is_empty(tmp_path: Path) -> None:
+    path = shown_in(tmp_path, [(0, "0;-0;;@", ""), (7, ";;;", ""), (7, "0;-0;;@", "")])
+    assert heard(path, "{{x or 'nothing'}}") == ["nothing", "nothing", "7"]
+
+
+def test_days_and_months_are_named_as_the_voice_speaks(tmp_path: Path) -> None:
+    path = shown_in(tmp_path, [(DAY, "dddd", ""), (DAY, "mmmm", ""), (DAY, "[$-409]dddd", "")])
+    assert heard(path, voice="de-DE-KatjaNeural") == ["Donnerstag", "Januar", "Thursday"]
+    assert heard(path, voice="zh-CN-XiaoxiaoNeural") == ["星期四", "一月", "Thursday"]
+
+
+def test_filters_and_times_read_the_value_behind_what_is_shown(tmp_path: Path) -> None:
+    path = shown_in(
+        tmp_path, [(VISIT, "dddd", ""), (VISIT, "dd/mm/yyyy", ""), (VISIT, "h:mm AM/PM", ""), (VISIT, "h", "")]
+    )
+    assert set(heard(path, "{{x|date}} at {{x|time}}")) == {"January 31, 2030 at 2:30 PM"}
+    assert heard(shown_in(tmp_path, [(1234.5, '"$"#,##0.00', "")]), "{{x|money('USD')}}") == ["1234.50 US dollars"]
+    assert heard(shown_in(tmp_path, [(3, "0.00", "")]), "{{x|ordinal}}") == ["3rd"]
+
+
+@pytest.mark.parametrize("seconds", [(23, 59, 16), (0, 0, 25)])
+def test_a_day_that_a_program_missed_by_seconds_is_that_day(tmp_path: Path, seconds: tuple[int, int, int]) -> None:
+    day = datetime(2030, 1, 30 if seconds[0] else 31, *seconds)  # noqa: DTZ001
+    assert heard(shown_in(tmp_path, [(day, "dd/mm/yyyy", ""), (day, "d-mmm-yy", "")])) == ["2030-01-31"] * 2
+
+
+def with_built_in(folder: Path, values: Sequence[float], numbers: Sequence[int]) -> Path:
+    """A workbook whose cells have built-in formats of Excel in another language."""
+    path = shown_in(folder, [(value, f'"f{number}"0', "") for value, number in zip(values, numbers, strict=True)])
+    with ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    styles = parts["xl/styles.xml"].decode()
+    for place, number in enumerate(dict.fromkeys(numbers)):
+        styles = styles.replace(f'numFmtId="{164 + place}"', f'numFmtId="{number}"')
+    start, end = styles.index("<numFmts"), styles.index("</numFmts>") + len("</numFmts>")
+    parts["xl/styles.xml"] = (styles[:start] + styles[end:]).encode()
+    with ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_built_in_formats_of_other_languages_are_known(tmp_path: Path) -> None:
+    dates = [*range(27, 32), 34, 35, 36, *range(50, 59), 71, 72, 73, 81]
+    assert heard(with_built_in(tmp_path, [47514] * len(dates), dates)) == ["2030-01-31"] * len(dates)
+    clocks = [32, 33, 34, 35, 52, 53, 54, 55, 56, 75, 76]
+    assert heard(with_built_in(tmp_path, [0.4375] * len(clocks), clocks)) == ["10:30"] * len(clocks)
+    others = [
+        (74, 47514, "Jan-30"), (77, 47514.4375, "2030-01-31 10:30"), (67, 0.15, "15%"), (69, 0.5, "1/2"),
+        (60, 2.5, "2.50"),
+    ]  # fmt: skip
+    path = with_built_in(tmp_path, [each[1] for each in others], [each[0] for each in others])
+    assert heard(path) == [each[2] for each in others]
+    doubtful = [34, 35, *range(52, 57)]
+    found = told(read(with_built_in(tmp_path, [47514.4375] * len(doubtful), doubtful), saying("{{x}}")))
+    assert [(row, "a day in one language" in message) for row, _, _, message in found] == [
+        (row, True) for row in range(2, len(doubtful) + 2)
+    ]

@@ -16,8 +16,8 @@ from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
 from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
-from voiceflow_worker.campaigns import called_before
 from voiceflow_worker.campaigns import enqueue as enqueueing
+from voiceflow_worker.campaigns import plan
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.reading import count_states
@@ -54,6 +54,13 @@ async def ringing(store: Store) -> list[str]:
     now = store.clock.now()
     leased = await store.lease("default", worker_id="w", limit=99, until=now + timedelta(hours=1), now=now)
     return sorted(job.destination for job in leased)
+
+
+async def cut(store: Store, step: int, one: Campaign) -> CallQueue:
+    """The queue after a start that died at this step."""
+    with pytest.raises(StoreUnavailableError):
+        await one.start(CallQueue(Dies(step).over(store)))
+    return CallQueue(store)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +101,7 @@ async def test_a_start_that_dies_at_any_step_rings_nobody_and_the_same_start_com
 async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_path: Path) -> None:
     queue = CallQueue(store)
     await campaign(tmp_path, PEOPLE[:2]).start(queue)
-    with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path, PEOPLE[2:], priority="5").start(CallQueue(Dies(5).over(store)))
+    await cut(store, 5, campaign(tmp_path, PEOPLE[2:], priority="5"))
     assert len(await queue.find()) == 4
     drain = DrainCheck(store, queue="default", batch_id=None, policy=CallPolicy())
     assert not await drain.is_done()
@@ -110,67 +116,50 @@ async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_pa
 
 
 @EACH_STORE
-async def test_a_start_with_other_people_leaves_a_cut_one_held_until_a_person_decides(
-    store: Store, tmp_path: Path
+@pytest.mark.parametrize("releases", [False, True])
+async def test_a_start_with_other_people_is_refused_until_a_person_decides_about_the_cut_one(
+    store: Store, tmp_path: Path, releases: bool
 ) -> None:
-    queue = CallQueue(store)
-    with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
-    report = await campaign(tmp_path, [*PEOPLE[1:], "+6587654999"]).start(queue)
-    (told,) = [found.message for found in report.findings]
-    assert told.startswith("an earlier import of batch people was interrupted after 4 calls")
-    assert "lack 1 of them" in told
-    assert await ringing(store) == [PEOPLE[4], "+6587654999"]
-    assert await queue.release_staged("people") == 4
-    assert await ringing(store) == PEOPLE[:4]
+    queue = await cut(store, 6, campaign(tmp_path))
+    people = [*PEOPLE[1:], "+6587654999"]
+    for report in (await campaign(tmp_path, people).preview(queue), await campaign(tmp_path, people).start(queue)):
+        (told,) = [found.message for found in report.findings if found.is_error]
+        assert told.startswith("an import of batch people has not ended: 4 calls are staged, of which these rows lack")
+    assert (report.refused, await ringing(store)) == (True, [])
+    await campaign(tmp_path, PEOPLE[:2], batch="others", say="Bye").start(queue)
+    assert await ringing(store) == PEOPLE[:2], "another batch goes on"
+    assert await (queue.release_staged("people") if releases else queue.discard_staged("people")) == 4
+    assert await ringing(store) == (PEOPLE[:4] if releases else [])
     assert (await read_batch(store, "default", "people")).hold is None
+    assert (await campaign(tmp_path, people).start(queue)).enqueued == 2
+    assert await ringing(store) == people[-2:]
 
 
 @EACH_STORE
-async def test_a_hold_and_a_resume_do_not_ring_the_calls_of_an_import_that_was_cut_and_corrected(
-    store: Store, tmp_path: Path
-) -> None:
-    """The refusal advises to call these people again: they are called once, with the new text."""
-    queue = CallQueue(store)
-    with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
-    corrected = campaign(tmp_path, say="Good day")
-    refused = await corrected.start(queue)
-    (found,) = refused.findings
-    assert (refused.refused, refused.again, Remedy.DECIDE_STAGED.sentence in found.message) == (True, 4, True)
-    report = await replace(corrected, again=True).start(queue)
-    assert (report.enqueued, "interrupted after 4 calls" in report.findings[0].message) == (5, True)
-    await queue.hold()
-    await queue.hold(batch_id="people")
-    await queue.resume(batch_id="people")
-    await queue.resume()
-    assert await ringing(store) == PEOPLE
-    operator = Operator(store, CallPolicy())
-    ways = await ReleaseStaged(operator=operator, queue="default", batch="people").question()
-    assert ways.will_be_called[0].startswith("4 calls: an import of batch people")
-    assert ways.will_be_called[1].startswith("4 of these calls: and each of these people has another call")
-    (progress,) = (await read_batches(store, ["default"])).batches
-    assert (progress.staged, (await queue.status()).imports[0].calls) == (4, 4)
-    done = await DiscardStaged(operator=operator, queue="default", batch="people").do()
-    assert done.documents == ({"batch_id": "people", "discarded": 4},)
-    assert (await read_batch(store, "default", "people")).hold is None
-    assert await ringing(store) == []
-    states = [job.state for job in await queue.find(batch_id="people")]
-    assert sorted(states) == [JobState.CANCELLED] * 4 + [JobState.LEASED] * 5
-
-
-@EACH_STORE
-async def test_the_old_file_does_not_ring_people_whom_the_corrected_one_calls(store: Store, tmp_path: Path) -> None:
-    """All of its calls were stored before it was cut, so that only its end is missing."""
-    queue = CallQueue(store)
-    with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(7).over(store)))
-    assert len(await queue.find()) == len(PEOPLE)
-    await replace(campaign(tmp_path, say="Good day"), again=True).start(queue)
-    assert await ringing(store) == PEOPLE
-    report = await campaign(tmp_path).start(queue)
-    assert (report.refused, report.again, report.enqueued) == (True, 5, 0)
-    assert await ringing(store) == []
+async def test_a_corrected_text_is_refused_until_the_old_one_is_discarded(store: Store, tmp_path: Path) -> None:
+    """Whether it would say `again` or not, wherever the old one was cut; no hold and no resume lets that ring."""
+    queue, operator = CallQueue(store), Operator(store, CallPolicy())
+    for step, staged in ((6, 4), (7, 5)):
+        batch = f"b{staged}"
+        await cut(store, step, campaign(tmp_path, batch=batch))
+        corrected = campaign(tmp_path, batch=batch, say="Good day")
+        for each in (corrected, replace(corrected, again=True)):
+            report = await each.start(queue)
+            assert (report.refused, report.enqueued) == (True, 0)
+            assert any(Remedy.DECIDE_STAGED in found.message for found in report.findings)
+        await queue.hold()
+        await queue.hold(batch_id=batch)
+        await queue.resume(batch_id=batch)
+        await queue.resume()
+        assert await ringing(store) == []
+        ways = await ReleaseStaged(operator=operator, queue="default", batch=batch).question()
+        assert ways.will_be_called[0].startswith(f"{staged} calls: an import of batch {batch}")
+        (progress,) = [each for each in (await read_batches(store, ["default"])).batches if each.batch_id == batch]
+        assert (progress.staged, (await queue.status()).imports[0].calls) == (staged, staged)
+        done = await DiscardStaged(operator=operator, queue="default", batch=batch).do()
+        assert done.documents == ({"batch_id": batch, "discarded": staged},)
+        assert (await replace(corrected, again=True).start(queue)).enqueued == len(PEOPLE)
+        assert await ringing(store) == PEOPLE
 
 
 @EACH_STORE
@@ -194,9 +183,7 @@ async def test_an_import_that_goes_on_ends_when_its_calls_are_released_or_discar
 
 @EACH_STORE
 async def test_a_discard_that_dies_at_any_step_goes_on_with_the_same_order(store: Store, tmp_path: Path) -> None:
-    queue = CallQueue(store)
-    with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(7).over(store)))
+    queue = await cut(store, 7, campaign(tmp_path))
     for step in range(1, 20):
         dies = Dies(step)
         try:
@@ -211,9 +198,7 @@ async def test_a_discard_that_dies_at_any_step_goes_on_with_the_same_order(store
 
 @EACH_STORE
 async def test_an_order_about_imports_that_have_changed_since_is_refused(store: Store, tmp_path: Path) -> None:
-    queue, operator = CallQueue(store), Operator(store, CallPolicy())
-    with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
+    queue, operator = await cut(store, 6, campaign(tmp_path)), Operator(store, CallPolicy())
     act = ReleaseStaged(operator=operator, queue="default", batch="people")
     seen = (await act.question()).version
     await queue.cancel((await queue.find(limit=1))[0].id)
@@ -227,9 +212,7 @@ async def test_an_order_about_imports_that_have_changed_since_is_refused(store: 
 
 @EACH_STORE
 async def test_a_cut_start_is_cancelled_with_its_batch(store: Store, tmp_path: Path) -> None:
-    queue = CallQueue(store)
-    with pytest.raises(StoreUnavailableError):
-        await campaign(tmp_path).start(CallQueue(Dies(6).over(store)))
+    queue = await cut(store, 6, campaign(tmp_path))
     assert await queue.cancel_batch("people") == len(await queue.find(batch_id="people"))
     assert await ringing(store) == []
     (hold,) = (await queue.status()).holds
@@ -242,7 +225,7 @@ async def test_a_start_that_goes_on_is_not_ended_by_one_that_has_no_new_calls(
     store: Store, tmp_path: Path, stored: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part of its file is started beside it, and knows all of its calls."""
-    monkeypatch.setattr(called_before, "TIMEOUT", timedelta(0))
+    monkeypatch.setattr(plan, "TIMEOUT", timedelta(0))
     queue, others = CallQueue(store), list[bool]()
 
     async def another(call: StoreCall) -> None:

@@ -1,4 +1,4 @@
-"""Files that are not what their name says, or not for us: the refusal says what they are, and how to save them."""
+"""Files that are not what their name says, or not for us, and what they are; and JSON from people's files."""
 
 from __future__ import annotations
 
@@ -8,111 +8,105 @@ import io
 import json
 import lzma
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, read, refused, told
+from tests.campaigns.forms import written
+from tests.campaigns.reading import (
+    NOW,
+    OPTIONS,
+    Case,
+    calls_of,
+    file_of,
+    flow_of,
+    judge,
+    read,
+    read_all,
+    refused,
+    saying,
+    told,
+)
 from tests.campaigns.workbooks import parquet, workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.files.formats import open_source
-from voiceflow_worker.campaigns.files.input_file import standard_input
-from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.files.formats import kind_of, open_source
+from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
+from voiceflow_worker.campaigns.files.json_rows import read_json
+from voiceflow_worker.campaigns.files.rows import ColumnRoles, FileKind
 from voiceflow_worker.campaigns.number_file import read_number_file
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CallFlowError, CampaignFileError, InvalidInputError
+from voiceflow_worker.ivr.approval import _choices  # pyright: ignore[reportPrivateUsage]
+from voiceflow_worker.model.flows.callflow import CallFlow
+from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 
 TABLE = "destination,name\n+6587654321,Ana\n"
-OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-SHEET = "application/vnd.oasis.opendocument.spreadsheet"
 
 
-def packed(*names: str, mimetype: str = "") -> bytes:
+def packed(*names: str) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        if mimetype:
-            archive.writestr("mimetype", mimetype)
         for name in names:
             archive.writestr(name, "x")
     return content.getvalue()
 
 
-def locked() -> bytes:
-    """A zip archive whose only file is marked as encrypted."""
-    content = bytearray(packed("people.csv"))
-    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        content[content.index(signature) + at] |= 1
-    return bytes(content)
-
-
-def old_office(stream: str) -> bytes:
-    return OLE + bytes(1_500_000) + stream.encode("utf-16-le") + bytes(500)
-
-
+OF_OFFICE = "[Content_Types].xml"
+SAVE, UTF_8, UNPACK = "as .xlsx or CSV UTF-8", "save it again as CSV UTF-8", "unpack it"
+FEATHER, STATA = "is a Feather or Arrow file", "is a file of Stata (.dta)"
+HTML, EXCHANGE = "is a web page (HTML) or XML", "is a spreadsheet for exchange (.slk or .dif)"
+SHORTCUT = "is a shortcut to another file"
 OTHERS: dict[str, tuple[bytes, str, str]] = {
-    "protected": (old_office("EncryptedPackage"), "is an Office file with a password", "remove the password"),
-    "xls": (old_office("Workbook\0"), "is an old Excel workbook (.xls)", "Save As and the type Excel Workbook (.xlsx)"),
-    "older xls": (old_office("Book\0"), "is an old Excel workbook (.xls)", "Excel Workbook (.xlsx)"),
-    "doc": (old_office("WordDocument\0"), "is an old Office file", "Excel Workbook (.xlsx)"),
-    "xlsb": (packed("[Content_Types].xml", "xl/workbook.bin"), "is a binary Excel workbook (.xlsb)", "(.xlsx)"),
-    "ods": (packed("content.xml", mimetype=SHEET), "is an OpenDocument spreadsheet (.ods)", "or the type CSV in UTF-8"),
-    "odt": (packed("content.xml", mimetype="application/vnd.oasis.opendocument.text"), "is a text document", "(.xlsx)"),
-    "docx": (packed("[Content_Types].xml", "word/document.xml"), "is a text document, not a table", "(.xlsx)"),
-    "pptx": (packed("[Content_Types].xml", "ppt/presentation.xml"), "is a presentation", "(.xlsx)"),
-    "numbers": (packed("Index/Document.iwa"), "is a document of Apple Numbers (.numbers)", "File, Export To, Excel"),
-    "zip": (packed("people.csv"), "is a zip archive", "unpack it"),
-    "empty zip": (packed(), "is a zip archive", "unpack it"),
-    "locked zip": (locked(), "is a zip archive with a password", "unpack it"),
+    # The beginning of a file, what it is said to be, and a part of the remedy.
+    "xls": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "is an old Office file (.xls)",
+            "(.xlsx), without a password"),
+    "xlsb": (packed(OF_OFFICE, "xl/workbook.bin"), "is a zip archive, as .ods, .xlsb", "(.xlsx), or CSV"),
+    "docx": (packed(OF_OFFICE, "word/document.xml"), "is a zip archive", "(.xlsx), or CSV"),
+    "zip": (packed("people.csv"), "is a zip archive", UNPACK), "empty zip": (packed(), "is a zip archive", UNPACK),
     "half a zip": (packed("xl/workbook.xml")[:60], "is a damaged or incomplete workbook or zip archive", "again"),
-    "pdf": (b"%PDF-1.7\n...", "is a PDF, not a table", "as .xlsx or CSV UTF-8"),
-    "png": (b"\x89PNG\r\n\x1a\n", "is a picture, not a table", "as .xlsx or CSV UTF-8"),
-    "html": (b"\xef\xbb\xbf\n<HTML><table>", "is a web page (HTML) or XML", "open it in Excel"),
-    "xml": (b"<?xml version='1.0'?><Workbook/>", "is a web page (HTML) or XML", "open it in Excel"),
+    "pdf": (b"%PDF-1.7\n...", "is a PDF, not a table", SAVE),
+    "png": (b"\x89PNG\r\n\x1a\n", "is a picture, not a table", SAVE),
+    "html": (b"\xef\xbb\xbf\n<HTML><table>", HTML, "open it in Excel"),
+    "xml": (b"<?xml version='1.0'?><Workbook/>", HTML, "open it in Excel"),
     "rtf": (b"{\\rtf1", "is a text document", "copy its table"),
-    "utf-16": (TABLE.encode("utf-16"), "is in UTF-16, not UTF-8", "save it again as CSV UTF-8"),
-    "utf-16, no mark": (TABLE.encode("utf-16-be"), "is not UTF-8 text", "save it again as CSV UTF-8"),
-    "utf-32": (TABLE.encode("utf-32"), "is in UTF-32, not UTF-8", "save it again as CSV UTF-8"),
-    "7z": (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it"),
-    "xz": (lzma.compress(TABLE.encode()), "is packed with xz", "unpack it"),
-    "bz2": (bz2.compress(TABLE.encode()), "is packed with bzip2", "unpack it"),
-    "feather": (b"ARROW1\0\0...", "is a Feather or Arrow file", "to_parquet"),
-    "older feather": (b"FEA1\0\0...", "is a Feather or Arrow file", "to_parquet"),
-    "arrow stream": (b"\xff\xff\xff\xff\xf0\0\0\0", "is a Feather or Arrow file", "to_parquet"),
+    "utf-16": (TABLE.encode("utf-16"), "is in UTF-16, not UTF-8", UTF_8),
+    "utf-16, no mark": (TABLE.encode("utf-16-be"), "is not UTF-8 text", UTF_8),
+    "utf-32": (TABLE.encode("utf-32"), "is in UTF-32, not UTF-8", UTF_8),
+    "7z": (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", UNPACK),
+    "xz": (lzma.compress(TABLE.encode()), "is packed with xz", UNPACK),
+    "bz2": (bz2.compress(TABLE.encode()), "is packed with bzip2", UNPACK),
+    "feather": (b"ARROW1\0\0...", FEATHER, "to_parquet"), "older feather": (b"FEA1\0\0...", FEATHER, "to_parquet"),
+    "arrow stream": (b"\xff\xff\xff\xff\xf0\0\0\0", FEATHER, "to_parquet"),
     "sav": (b"$FL2@(#) SPSS", "is a file of SPSS (.sav)", "read_spss"),
-    "dta": (b"<stata_dta><header>", "is a file of Stata (.dta)", "read_stata"),
-    "older dta": (b"\x72\2\1\0\2\0\1\0", "is a file of Stata (.dta)", "read_stata"),
+    "dta": (b"<stata_dta><header>", STATA, "read_stata"),
+    "older dta": (b"\x72\2\1\0\2\0\1\0", STATA, "read_stata"),
     "sas7bdat": (bytes(12) + b"\xc2\xea\x81\x60", "is a file of SAS (.sas7bdat)", "read_sas"),
-    "dbf": (b"\x03\x7e\x0b\x1c\1\0\0\0\x61\0\x21\0" + bytes(20), "is a table of dBase (.dbf)", "LibreOffice or Excel"),
+    "dbf": (b"\x03\x7e\x0b\x1c\1\0\0\0\x61\0\x21\0" + bytes(20), "is a table of dBase (.dbf)",
+            "LibreOffice or Excel"),
     "access": (b"\0\1\0\0Standard ACE DB", "is a database of Access", "export its table"),
     "vcf": (b"BEGIN:VCARD\r\nVERSION:3.0\r\nFN:Ana\r\n", "is a file of contacts (vCard, .vcf)", "contacts as CSV"),
     "ics": (b"\xef\xbb\xbfBEGIN:VCALENDAR\r\n", "is a calendar (.ics)", "as CSV"),
     "yaml": (b'- destination: "+6587654321"\n  name: Ana\n', "is YAML", "(.jsonl)"),
     "yaml with a list": (b'# People\npeople:\n  - destination: "+6587654321"\n', "is YAML", "(.jsonl)"),
-    "fods": (
-        b'<?xml version="1.0"?>\n<office:document x>',
-        "is a flat OpenDocument spreadsheet (.fods)",
-        "LibreOffice",
-    ),
-    "orc": (b"ORC\n\x03", "is an ORC file", "to_parquet"),
-    "avro": (b"Obj\x01\x04", "is an Avro file", "to_parquet"),
+    "fods": (b'<?xml version="1.0"?>\n<office:document x>', "is a flat OpenDocument spreadsheet (.fods)",
+             "LibreOffice"),
+    "orc": (b"ORC\n\x03", "is an ORC file", "to_parquet"), "avro": (b"Obj\x01\x04", "is an Avro file", "to_parquet"),
     "of macOS": (b"\0\x05\x16\x07\0\2\0\0Mac OS X", "has no rows: macOS keeps it beside", "give that file"),
-    "slk": (b"ID;PCALCOOO32\r\nB;Y3;X3;D0 0 2 2\r\n", "is a spreadsheet for exchange (.slk or .dif)", "in Excel"),
-    "dif": (b'TABLE\r\n0,1\r\n"EXCEL"\r\n', "is a spreadsheet for exchange (.slk or .dif)", "in Excel"),
-    "sql": (
-        b"-- of May\n/* a */ /* b */\nINSERT INTO p VALUES ('1');",
-        "is a dump of a database (SQL)",
-        "as CSV UTF-8",
-    ),
+    "slk": (b"ID;PCALCOOO32\r\nB;Y3;X3;D0 0 2 2\r\n", EXCHANGE, "in Excel"),
+    "dif": (b'TABLE\r\n0,1\r\n"EXCEL"\r\n', EXCHANGE, "in Excel"),
+    "sql": (b"-- of May\n/* a */ /* b */\nINSERT INTO p VALUES ('1');", "is a dump of a database (SQL)",
+            "as CSV UTF-8"),
     "gsheet": (b'{"url":"https://docs.google.com/open?id=1"}', "is a link to a sheet of Google", "Download"),
-    "lnk": (b"L\0\0\0\x01\x14\x02\0\0", "is a shortcut to another file", "give that file"),
-    "url": (b"[InternetShortcut]\r\nURL=file://x\r\n", "is a shortcut to another file", "give that file"),
-    "tar": (b"people.csv" + bytes(247) + b"ustar\x0000", "is a tar archive", "unpack it"),
-    "twice": (gzip.compress(gzip.compress(TABLE.encode())), "is packed with gzip", "unpack it"),
-}
+    "lnk": (b"L\0\0\0\x01\x14\x02\0\0", SHORTCUT, "give that file"),
+    "url": (b"[InternetShortcut]\r\nURL=file://x\r\n", SHORTCUT, "give that file"),
+    "tar": (b"people.csv" + bytes(247) + b"ustar\x0000", "is a tar archive", UNPACK),
+    "twice": (gzip.compress(gzip.compress(TABLE.encode())), "is packed with gzip", UNPACK),
+}  # fmt: skip
 
 
 def test_the_refusal_says_what_a_file_is_and_how_to_save_it(tmp_path: Path) -> None:
@@ -140,7 +134,7 @@ def test_a_workbook_of_gnumeric_is_told_although_it_is_packed(tmp_path: Path) ->
     assert "is a workbook of Gnumeric (.gnumeric); in Gnumeric" in refused(file_of(tmp_path, content, "p.gnumeric"))
 
 
-@pytest.mark.parametrize("kind", ["protected", "ods", "pdf", "utf-16", "zip", "feather", "of macOS"])
+@pytest.mark.parametrize("kind", ["xls", "pdf", "utf-16", "zip", "feather", "of macOS"])
 def test_standard_input_and_lists_of_numbers_tell_the_same(tmp_path: Path, kind: str) -> None:
     content, clause, remedy = OTHERS[kind]
     with standard_input(io.BytesIO(content)) as given, pytest.raises(CampaignFileError) as raised:
@@ -191,11 +185,20 @@ def test_the_lock_of_another_file_is_told_for_what_it_is(tmp_path: Path) -> None
 PEOPLE = [{"destination": "+6587654321", "name": "Ana"}, {"destination": "+6587654322", "name": "Ben"}]
 
 
-def test_a_list_within_an_object_is_told_where_it_is(tmp_path: Path) -> None:
-    def messages(given: Path | list[dict[str, Any]], options: CampaignOptions) -> list[str]:
-        rows = list(CampaignRows(given, replace(options, batch_id="a"), now=NOW))
-        return [message for *_, message in told(rows)]
+def test_the_parts_of_nested_cells_are_spoken_and_a_variant_is_told(tmp_path: Path) -> None:
+    options = saying("Hi {{person.name}}.")
+    told_of = {"destination": ["+6587654321"], "person": [{"name": "Ana"}]}
+    text = pa.array(['{"name": "Ana"}'], pa.json_())
+    for cells in (told_of, {**told_of, "person": text}):
+        reading = read_all(parquet(tmp_path, cells), options)
+        assert (reading.heard, reading.closing) == (["Hi Ana."], ())
+    variant = {**told_of, "person": [{"metadata": b"\x01", "value": b"\x02"}]}
+    assert read_all(parquet(tmp_path, variant), options).errors == [
+        "person: is of the type VARIANT: cast it to VARCHAR"
+    ]
 
+
+def test_a_list_within_an_object_is_told_where_it_is(tmp_path: Path) -> None:
     for path, value in (
         ("data", {"data": PEOPLE}), ("results", {"count": 2, "results": PEOPLE, "next": None}),
         ("value", {"@odata.context": "x", "value": PEOPLE}), ("d.results", {"d": {"results": PEOPLE}}),
@@ -203,29 +206,28 @@ def test_a_list_within_an_object_is_told_where_it_is(tmp_path: Path) -> None:
         text = json.dumps(value)
         for options in (OPTIONS, replace(OPTIONS, template=None), replace(OPTIONS, columns={"destination": "phone"})):
             for given in (file_of(tmp_path, text, "a.json"), file_of(tmp_path, f"{text}\n", "a.jsonl"), [value]):
-                (message,) = messages(given, options)
-                assert f"a list of 2 objects in {path}, and is no row" in message
-                assert f"jq -c '.{path}[]'" in message
+                (error,) = read_all(given, options).errors
+                assert f"a list of 2 objects in {path}, and is no row" in error
+                assert f"jq -c '.{path}[]'" in error
         with pytest.raises(CampaignFileError, match="one on each line"):
             read_number_file(file_of(tmp_path, text, "a.json"))
     row = {"destination": "+6587654321", "name": "Ana", "orders": [{"sku": "1"}]}
-    assert messages([row], OPTIONS) == []
+    assert read_all([row]).errors == []
 
 
 def test_whole_lines_in_quotes_are_told(tmp_path: Path) -> None:
+    whole = "the whole line stands in quotes"
     for lines in ('"name,phone"\n"Ana,+6587654321"\n', '"phone;name"\n"+6587654321;""Ana"""\n'):
         path = file_of(tmp_path, lines)
         for columns in ({}, {"destination": "phone"}):
-            with pytest.raises(CampaignFileError, match="line 1: the whole line stands in quotes"):
-                read(path, replace(OPTIONS, columns=columns))
-        with pytest.raises(CampaignFileError, match="the whole line stands in quotes"):
+            assert f"line 1: {whole}" in refused(path, replace(OPTIONS, columns=columns))
+        with pytest.raises(CampaignFileError, match=whole):
             read_number_file(path)
     path = file_of(tmp_path, 'destination,name\n"+6587654321,Ana"\n+6587654322,Ben\n')
-    assert [(row, "the whole line stands in quotes" in said) for row, _, _, said in told(read(path))] == [(2, True)]
-    (row,) = read(file_of(tmp_path, '"Phone, mobile"\n+6587654321\n'), replace(
-        OPTIONS, template=FlowTemplate.speaking("Hello."), columns={"destination": "Phone, mobile"}
-    ))  # fmt: skip
-    assert row.number == "+6587654321"
+    assert [(row, whole in said) for row, _, _, said in told(read(path))] == [(2, True)]
+    path = file_of(tmp_path, '"Phone, mobile"\n+6587654321\n')
+    (call,) = read_all(path, saying("Hello.", columns={"destination": "Phone, mobile"})).calls
+    assert call.destination == "+6587654321"
 
 
 FOOTERS = (
@@ -237,22 +239,239 @@ FOOTERS = (
 
 
 def test_the_footer_of_an_export_is_told_for_what_it_is(tmp_path: Path) -> None:
+    names, ana = ("destination", "name", "day"), ("+6587654321", "Ana", "x")
     for footer in FOOTERS:
         line = ",".join(f'"{cell}"' for cell in footer)
-        table = [("destination", "name", "day"), ("+6587654321", "Ana", "x"), (*footer, *[""] * (3 - len(footer)))]
-        names = ("destination", "name", "day")
+        rows = [dict(zip(names, each, strict=False)) for each in (ana, (*footer, "", "")[:3])]
+        head = f"{','.join(names)}\n{','.join(ana)}\n"
         files = (
-            file_of(tmp_path, f"destination,name,day\n+6587654321,Ana,x\n{line}\n", "a.csv"),
-            file_of(tmp_path, f"destination,name,day\n+6587654321,Ana,x\n,{line}\n", "b.csv"),
-            workbook(tmp_path, table, "a.xlsx"),
-            parquet(tmp_path, dict(zip(names, map(list, zip(*table[1:], strict=True)), strict=True))),
-        )
+            file_of(tmp_path, f"{head}{line}\n", "a.csv"), file_of(tmp_path, f"{head},{line}\n", "b.csv"),
+            *(written(tmp_path, rows, form) for form in ("xlsx", "parquet")),
+        )  # fmt: skip
         for path in files:
-            ((_, column, _, message),) = told(read(path))
+            ((_, column, _, message),) = told(read_all(path).rows)
             assert (column, "looks like the footer" in message) == (None, True), (path, footer, message)
-        listed = read_number_file(files[0], roles=ColumnRoles(numbers=("destination",)))
+        listed = read_number_file(tmp_path / "a.csv", roles=ColumnRoles(numbers=("destination",)))
         assert (dict(listed.numbers), ["footer" in each.message for each in listed.findings]) == (
             {"+6587654321": 2}, [True],
         )  # fmt: skip
-    people = "".join(f"+658765432{n},{name},x\n" for n, name in enumerate(("Total Ltd", "Copyright Co", "53 rows")))
-    assert told(read(file_of(tmp_path, f"destination,name,day\n{people}"))) == []
+    people = [{"destination": f"+65876543{n}", "name": name} for n, name in enumerate(("Total Ltd", "53 rows"), 21)]
+    assert read_all(people).errors == []
+
+
+# -- JSON: bodies as the guides print them, rows on lines, comments, names that stand twice ----------------------------
+
+NONE = CampaignOptions()
+BODY: dict[str, object] = {
+    "callflow": [
+        {"action": "makeCall", "params": {"source": "6531234567", "destination": "+6587654321"}},
+        {"action": "say", "params": {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}},
+        {"action": "hangup"},
+    ]
+}
+NO_BODIES: Mapping[str | bytes, str] = {
+    "": "is empty; write a request body with a callflow in it",
+    "[]": "holds an array of 0 values, but a JSON file holds one body, for one call",
+    json.dumps([BODY, BODY]): "holds an array of 2 values, but a JSON file holds one body, for one call",
+    "17": "holds a number, not a request body",
+    ("x" * 900_000 + "\n") * 12: "a JSON document may have at most 10000000 bytes; write one object",
+    '{\n  "callflow": [}\n': "is not JSON: ",
+    '{"callflow": [1, 2': "is not JSON: unclosed array (character 14)",
+    "Destination;Name": "is not JSON: expected a value, found 'D' (character 1)",
+    '{\n"callflow" [1]}': "is not JSON: expected colon, found '[' (line 2, character 12)",
+    f"{json.dumps(BODY)}\n{json.dumps(BODY)}\n": "is not JSON: extra data '{' (line 2, character 1)",
+    b'{"a": "\xff"}': "is not UTF-8: line 1 has the byte 0xFF at character 8",
+}
+CASES = {
+    **{
+        f"a document that is no single body: {content[:20]!r}": Case(content, refused=said, name="a.json", options=NONE)
+        for content, said in NO_BODIES.items()
+    },
+    **{
+        f"a line that is {line}": Case(
+            f'{line}\n{{"destination": "+6587654322", "name": "Ben"}}\n', ["Hello Ben."], [(1, column, said)],
+            name="a.jsonl",
+        )
+        for line, column, said in [
+            ('{"destination": "+6587654321"', None, "the line is not JSON: "),
+            ("[1, 2]", None, "the line holds an array, not an object"),
+            ('{"name": "Ana"}', "destination", "is missing but it is required"),
+            ('{"destination": null, "name": "Ana"}', "destination", "is missing but it is required"),
+            ('{"destination": ["+6587654321"], "name": "Ana"}', "destination", "holds several numbers"),
+            ('{"destination": {}, "name": "Ana"}', "destination", "should be a text, not an object"),
+            ('{"destination": true, "name": "Ana"}', "destination", "should be a text, not a boolean"),
+            ('{"destination": 8765432.1, "name": "Ana"}', "destination", "which is not a phone number"),
+            ('{"destination": "+6587654321"}', "name", "has no value, but the text needs it"),
+            ('{"destination": "+6587654321", "name": null}', "name", "is empty, but the template needs it"),
+        ]
+    },
+    "a number as a name": Case('{"destination": "+6587654321", "name": 17}', ["Hello 17."], name="a.jsonl"),
+}  # fmt: skip
+
+
+def lines(*values: object) -> str:
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+def test_a_line_or_a_document_is_read_or_is_told(tmp_path: Path) -> None:
+    judge(tmp_path, CASES)
+
+
+def test_a_file_with_one_body_is_one_call_with_comments_and_trailing_commas_too(tmp_path: Path) -> None:
+    text = json.dumps(BODY, indent=1).replace('"hangup"\n  }', '"hangup", // the end\n  },')
+    assert "// the end" in text
+    rows = read(file_of(tmp_path, text, "call.json"), NONE)
+    assert [(row.raw.number, row.is_bad) for row in rows] == [(1, False)]
+    request = calls_of(rows)[0]
+    assert flow_of(request) == CallFlow.parse(BODY)
+    assert (request.batch_id, request.valid_until, request.not_before) == ("call", None, None)
+
+
+def test_each_json_line_is_a_call(tmp_path: Path) -> None:
+    second = json.loads(json.dumps(BODY).replace("87654321", "87654322"))
+    path = file_of(tmp_path, "// two calls\n" + lines(BODY) + "\n# and\n" + lines(second), "calls.jsonl")
+    rows = read(path, NONE)
+    assert [(row.raw.number, row.number) for row in rows] == [(2, "+6587654321"), (5, "+6587654322")]
+
+
+def test_the_reserved_columns_are_further_keys_of_a_body(tmp_path: Path) -> None:
+    more: dict[str, object] = {
+        "unique_key": "order-42", "batch_id": "orders", "priority": 7, "time_zone": "Asia/Singapore",
+        "not_before": "2026-03-02 18:00", "valid_until": "2026-03-02T20:00:00+08:00", "source": "+6531234568",
+        "reason": "left over from a rejects file",
+    }  # fmt: skip
+    rows = read(file_of(tmp_path, lines({**BODY, **more}), "calls.jsonl"), NONE)
+    assert rows[0].findings == ()
+    request = calls_of(rows)[0]
+    assert (request.unique_key, request.batch_id, request.priority) == ("order-42", "orders", 7)
+    assert str(request.not_before) == "2026-03-02 10:00:00+00:00"
+    assert str(request.valid_until) == "2026-03-02 12:00:00+00:00"
+    assert request.time_zone == "Asia/Singapore"
+    assert flow_of(request).source == "+6531234568"
+    assert set(flow_of(request).to_body()) == {"callflow"}
+
+
+def test_what_the_body_itself_says_is_used_and_columns_win(tmp_path: Path) -> None:
+    own = {**BODY, "clientRequestId": "own-key", "clientBatchId": "own-batch", "validUntil": "2026-03-02T12:00:00.000Z"}
+    path = file_of(tmp_path, lines(own, {**own, "unique_key": "k", "batch_id": "b"}), "calls.jsonl")
+    first, second = calls_of(read(path, NONE))
+    assert (first.unique_key, first.batch_id) == ("own-key", "own-batch")
+    assert str(first.valid_until) == "2026-03-02 12:00:00+00:00"
+    assert (second.unique_key, second.batch_id) == ("k", "b")
+    assert [call.batch_id for call in calls_of(read(path, CampaignOptions(batch_id="given")))] == ["given", "given"]
+
+
+def test_a_key_that_nothing_uses_is_told_in_its_row(tmp_path: Path) -> None:
+    people = [{"destination": f"+658765432{n}", "name": "Ana", **({"hue": "red"} if n == 2 else {})} for n in (1, 2)]
+    rows = read(file_of(tmp_path, lines(*people), "calls.jsonl"))
+    assert [(found.row, found.column, found.is_error) for row in rows for found in row.findings] == [(2, "hue", False)]
+
+
+def test_a_body_that_breaks_rules_has_every_finding_with_its_path(tmp_path: Path) -> None:
+    bad = {"callflow": [{"action": "makeCall", "params": {"source": "6531234567"}}, {"action": "say", "params": {}}]}
+    (row,) = read(file_of(tmp_path, lines(bad), "calls.jsonl"), NONE)
+    assert [(found.row, found.column, found.path, found.code) for found in row.findings if found.is_error] == [
+        (1, None, f"$.callflow{place}", -1009)
+        for place in ("[0].params.destination", "[1].params.text", "[1].params.voiceProfile")
+    ]
+    (row,) = read(file_of(tmp_path, '{"destination": "+6587654321", "name": "Ana"}\n', "calls.jsonl"), NONE)
+    assert any(found.code == -1013 for found in row.findings), "a row where a body belongs"
+
+
+def test_options_fill_in_what_a_body_leaves_out(tmp_path: Path) -> None:
+    call = {"action": "makeCall", "params": {"destination": "0812 0000 0001"}}
+    body = {"callflow": [call, {"action": "say", "params": {"text": "Hello."}}]}
+    options = CampaignOptions(source="+6531234567", voice_profile="en-IE-EmilyNeural", country="ID")
+    flow = flow_of(calls_of(read(file_of(tmp_path, lines(body), "calls.jsonl"), options))[0])
+    assert (flow.source, flow.destination) == ("+6531234567", "+6281200000001")
+    assert flow.actions[1]["params"] == {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}
+
+
+def test_what_a_numbering_plan_thinks_of_the_source_is_reported_once(tmp_path: Path) -> None:
+    def body(n: int) -> object:
+        return json.loads(json.dumps(BODY).replace("6531234567", "6512345678").replace("87654321", f"8765432{n}"))
+
+    rows = read(file_of(tmp_path, lines(body(1), body(2), body(3)), "calls.jsonl"), NONE)
+    assert [[found.path for found in row.findings] for row in rows] == [["$.callflow[0].params.source"], [], []]
+
+
+def test_the_kind_of_a_file_is_seen_by_its_name_or_its_beginning(tmp_path: Path) -> None:
+    for kind, files in {
+        FileKind.CSV: [("a.CSV", "{"), ("a.tsv", "{"), ("a.txt", "destination,name\n")],
+        FileKind.JSON_LINES: [("a.ndjson", "destination"), ("a", lines(BODY, BODY))],
+        FileKind.JSON: [("a.json", "destination"), ("a", lines(BODY)), ("a", json.dumps(BODY, indent=2)),
+                        ("a", "// a comment\n{}")],
+    }.items():  # fmt: skip
+        assert [kind_of(InputFile(file_of(tmp_path, text, name))) for name, text in files] == [kind] * len(files)
+    assert open_campaign(file_of(tmp_path, "{}", "c.json"), OPTIONS, now=NOW).batch_id == "c"
+
+
+# -- a name that stands twice in one object: nobody can say which value was meant --------------------------------------
+
+TWICE = [
+    '{"destination": "+6587654321", "name": "Ana", "destination": "+6587654322"}',
+    '{"destination": "+6587654321", "name": {"first": "Ana", "first": "Ben"}}',
+    '{"destination": "+6587654321", "name": [1, {"a": 1, "b": {"c": 2}, "\\u0061": 3}]}',
+    "{destination: '+6587654321', name: 'Ana', \"destination\": '+6587654322'}",
+    "{destination: '+6587654321', 'destination': '+6587654321'}",
+    '{"destination": "+6587654321", /* "x": 1, */ name: "}{,:", n\\u0061me: "Ben",}',
+    '{"destination": "+6587654321", \'it\\\'s\': 1, "it\'s": 2,}',
+]
+ONCE = [
+    '{"destination": "+6587654321", "name": "Ana", "a": {"name": 1}, "b": [{"name": 1}, {"name": 2}]}',
+    "{destination: '+6587654321', name: 'name, \"name\": {name: 1}', /* name: 1 */ b: {name: [1, 'name', {name: 2}]},}",
+    '{"destination": "+6587654321", "name": "Ana", "Name ": "is another"}',
+    '{"destination": "+6587654321", "name": "Ana", "it": [1, .5, +7, -Infinity, 0xff]} // name: 1',
+]
+
+
+def test_a_name_twice_in_a_line_a_row_or_a_document_is_refused(tmp_path: Path) -> None:
+    for text in TWICE:
+        with pytest.raises(ValueError, match="twice in one object; keep one of them"):
+            read_json(text)
+        rows = read(file_of(tmp_path, f'{{"destination": "+6587654323", "name": "Cy"}}\n{text}\n', "people.jsonl"))
+        ((row, column, code, message),) = told(rows)
+        assert (row, column, code) == (2, None, -1001)
+        assert message.startswith("the line has the name ")
+        assert "twice in one object" in refused(file_of(tmp_path, text, "body.json"))
+    for text in ONCE:
+        read_json(text)
+
+
+@pytest.mark.parametrize(("columns", "key"), [({}, "name"), ({"who": "Name"}, "who"), ({"name": "Nom"}, "name")])
+def test_two_names_for_one_column_are_refused(tmp_path: Path, columns: Mapping[str, str], key: str) -> None:
+    line = '{"destination": "+6587654321", "name": "Ana", "Name": "Ben", "Nom": "Cy"}'
+    options = replace(OPTIONS, template=FlowTemplate.speaking(f"{{{{{key}}}}}"), columns=columns)
+    rows = told(read(file_of(tmp_path, line, "people.jsonl"), options))
+    assert f"is twice in the row, as {key}; rename or remove one" in [message for *_, message in rows]
+
+
+def test_a_name_twice_in_a_request_body_or_its_parts_is_refused(tmp_path: Path) -> None:
+    whole = json.dumps(BODY)
+    for text in (
+        whole.replace('"source"', '"destination": "+6587654329", "source"'),
+        whole.replace('"text"', '"text": "Goodbye.", "text"'),
+        whole.replace('"text"', '"text" : "Goodbye.", "text"'),
+        whole.replace('"action": "makeCall"', '"action": "hangup", "action": "makeCall"'),
+    ):
+        for given in (text, text.encode()):
+            with pytest.raises(CallFlowError, match="twice in one object") as raised:
+                CallFlow.parse(given)
+            assert [(found.path, found.code) for found in raised.value.findings] == [("$", -1001)]
+        rows = read(file_of(tmp_path, text, "bodies.jsonl"))
+        assert [(found[0], found[2]) for found in told(rows)] == [(1, -1001)]
+        for template in (text, f"// a comment\n{text}"):
+            with pytest.raises(CampaignFileError, match="twice in one object"):
+                FlowTemplate.load(file_of(tmp_path, template, "template.json"))
+    with pytest.raises(InvalidInputError, match="has the name '1' twice"):
+        _choices({"choices": '{"1": "approved", "2": "rejected", "1": "later"}'})
+
+
+def test_deep_nesting_is_an_error_and_no_crash() -> None:
+    for text in ("[" * 5000 + "]" * 5000, '{"a":' * 900 + "1" + "}" * 900):
+        try:
+            read_strict_json(text)
+        except RepeatedNameError:
+            raise AssertionError("no name stands twice") from None
+        except ValueError:
+            pass

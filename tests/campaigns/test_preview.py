@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, filled
+from tests.campaigns.reading import NOW, OPTIONS, Row, file_of
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import course
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.course import CallPlan, CallTimes
-from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
+from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable, speech_of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.settling.suppressing import SuppressionList
@@ -40,25 +40,34 @@ none,Ben
 """
 
 
-def previewed(path: Path, options: PreviewOptions | None = None, **more: object) -> Preview:
-    chosen = replace(OPTIONS, **more)  # type: ignore[arg-type]
-    report = asyncio.run(check_file(path, chosen, now=NOW, assumptions=options or PreviewOptions()))
+def previewed(given: Path | Sequence[Row], options: PreviewOptions | None = None, **more: object) -> Preview:
+    chosen, assumed = replace(OPTIONS, batch_id="b", **more), options or PreviewOptions()  # type: ignore[arg-type]
+    if isinstance(given, Path):
+        report = asyncio.run(check_file(given, chosen, now=NOW, assumptions=assumed))
+    else:
+        report = asyncio.run(enqueue_rows(None, given, chosen, now=NOW, dry_run=True, assumptions=assumed))
     assert report.preview is not None
     return report.preview
 
 
+def people(*numbers: str, **more: object) -> list[Row]:
+    return [{"destination": number, "name": f"N{place}", **more} for place, number in enumerate(numbers)]
+
+
+HUNDRED = people(*(f"+65{87650000 + 3 * n}" for n in range(100)))
+
+
 def test_calls_are_counted_and_the_first_texts_and_the_longest_are_as_they_will_be_spoken(tmp_path: Path) -> None:
-    found = previewed(file_of(tmp_path, TABLE))
+    path = file_of(tmp_path, TABLE)
+    found = previewed(path)
     assert (found.calls, dict(found.countries)) == (4, {"SG": 3, "ID": 1})
     assert dict(found.sources) == {"+6531234567": 4}
-    by_country = previewed(file_of(tmp_path, TABLE), source="SG=+6531234567,*=+12025550123")
+    by_country = previewed(path, source="SG=+6531234567,*=+12025550123")
     assert ("called from", "4: +6531234567 3, +12025550123 1") in by_country.in_words()
     assert (found.duplicates, found.bad) == (1, 1)
     assert [(each.row, each.speech.text) for each in found.texts] == [
-        (2, "Hello Ana."),
-        (4, "Hello Budi."),
-        (6, "Hello a man with a long name."),
-    ]
+        (2, "Hello Ana."), (4, "Hello Budi."), (6, "Hello a man with a long name."),
+    ]  # fmt: skip
     assert found.longest == found.texts[2]
     assert found.texts[0].speech.voice_profile == "en-IE-EmilyNeural"
 
@@ -80,30 +89,15 @@ async def test_a_dry_run_leaves_out_suppressed_numbers_and_earlier_calls(tmp_pat
     assert (report.preview.as_json()["suppressed"], offline.preview.as_json()["suppressed"]) == (1, None)
 
 
-def test_without_a_window_calls_leave_at_the_rate(tmp_path: Path) -> None:
-    table = "destination,name\n" + "".join(f"+65{87650000 + n},Ana\n" for n in range(100))
-    found = previewed(file_of(tmp_path, table), PreviewOptions(rate=10, seconds=20))
+def test_without_a_window_calls_leave_at_the_rate() -> None:
+    found = previewed(HUNDRED, PreviewOptions(rate=10, seconds=20))
     assert (found.course.first, found.course.last) == (NOW, NOW + timedelta(seconds=9.9))
     assert found.ends_at == NOW + timedelta(seconds=9.9 + 15 + 20)
-    slow = previewed(file_of(tmp_path, table), PreviewOptions(rate=10, seconds=20, max_active=7))
+    slow = previewed(HUNDRED, PreviewOptions(rate=10, seconds=20, max_active=7))
     assert slow.rate == pytest.approx(7 / 35), "seven calls of 35 seconds at a time"
-    at_once = previewed(file_of(tmp_path, table), PreviewOptions(rate=None))
-    assert at_once.course.last == NOW
-
-
-@pytest.mark.slow
-def test_calls_wait_for_their_windows(tmp_path: Path) -> None:
-    """It is 17:00 in Singapore, and 9:00 in London."""
-    singapore = "".join(f"+65{87650000 + n},Ana\n" for n in range(7200))
-    london = "".join(f"+4479118{40000 + n},Ben\n" for n in range(3600))
-    window = CallWindow.parse("09:00-18:00", days="mon-fri")
-    slow = PreviewOptions(rate=1)
-    found = previewed(file_of(tmp_path, f"destination,name\n{london}{singapore}"), slow, window=window)
-    assert (found.course.first, found.course.later) == (NOW, 0)
-    # An hour of London first, as in the file: Singapore has closed then, and opens on Tuesday.
-    assert found.course.last == datetime(2026, 3, 3, 1, 0, tzinfo=UTC) + timedelta(seconds=7199)
-    turned = previewed(file_of(tmp_path, f"destination,name\n{singapore}{london}"), slow, window=window)
-    assert turned.course.last == datetime(2026, 3, 3, 1, 0, tzinfo=UTC) + timedelta(seconds=3599)
+    assert previewed(HUNDRED, PreviewOptions(rate=None)).course.last == NOW
+    late = previewed(HUNDRED, PreviewOptions(rate=1), valid_for=timedelta(minutes=1))
+    assert (late.course.expired, late.course.last) == (40, NOW + timedelta(seconds=59))
 
 
 def test_calls_outside_their_window_are_counted(tmp_path: Path) -> None:
@@ -111,12 +105,6 @@ def test_calls_outside_their_window_are_counted(tmp_path: Path) -> None:
     found = previewed(file_of(tmp_path, TABLE), window=window)
     assert (found.course.later, found.course.opens_at) == (3, datetime(2026, 3, 2, 10, 0, tzinfo=UTC))
     assert found.bad == 2, "a mobile phone of Indonesia may be in three zones"
-
-
-def test_calls_that_expire_before_their_turn_are_counted(tmp_path: Path) -> None:
-    table = "destination,name\n" + "".join(f"+65{87650000 + n},Ana\n" for n in range(100))
-    found = previewed(file_of(tmp_path, table), PreviewOptions(rate=1), valid_for=timedelta(minutes=1))
-    assert (found.course.expired, found.course.last) == (40, NOW + timedelta(seconds=59))
 
 
 TIMES = st.builds(
@@ -155,18 +143,9 @@ def test_the_course_is_that_of_calls_taken_one_by_one(rows: Sequence[CallTimes],
     assert (found.last, found.expired) == (last, expired)
 
 
-def call(times: CallTimes) -> CheckedCall:
-    return CheckedCall(
-        source="+6531234567",
-        destination="+6587654321",
-        body="{}",
-        digest="",
-        priority=times.priority,
-        not_before=times.not_before,
-        valid_until=times.valid_until,
-        window=times.window,
-        time_zone=times.time_zone,
-    )
+def call(times: CallTimes, number: str = "+6587654321") -> CheckedCall:
+    given = {name: getattr(times, name) for name in ("priority", "not_before", "valid_until", "window", "time_zone")}
+    return CheckedCall(source="+6531234567", destination=number, body="{}", digest="", **given)
 
 
 @pytest.mark.parametrize("window", [None, CallWindow.parse("09:00-18:00")])
@@ -195,27 +174,24 @@ def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_pa
         "Country,Prefix,Currency,Per Minute,Per call\nSG,,usd,0.06,\n,+65876,USD,9,\n,+658765,USD,0.12,0.01\n",
         "prices.csv",
     )
-    table = "destination,name\n+6587654321,Ana\n+6591234567,Ben\n+6281234567890,Budi\n"
     options = PreviewOptions(seconds=30, prices=PriceTable.load(prices))
-    found = previewed(file_of(tmp_path, table), options)
+    found = previewed(people("+6587654321", "+6591234567", "+6281234567890"), options)
     assert {currency: float(amount) for currency, amount in found.cost.items()} == {"USD": pytest.approx(0.03 + 0.07)}
     assert dict(found.unpriced) == {"ID": 1}
 
 
 def test_a_bad_price_table_is_refused(tmp_path: Path) -> None:
+    per_minute = "country,currency,per_minute\n"
     for content, sentence in [
-        (
-            "country,price\nSG,1\n",
-            "it has no column per_minute or per_call, no column currency",
-        ),
-        ("country,currency,per_minute\nSG,USD,x\n", "line 2 has the price 'x'; write a number such as 0.045"),
-        ("country,currency,per_minute\nSG,USD,-1\n", "line 2 has the price '-1'"),
-        ("country,currency,per_minute\nSingapore,USD,1\n", "line 2 has the country 'Singapore'; write two letters"),
+        ("country,price\nSG,1\n", "it has no column per_minute or per_call, no column currency"),
+        (f"{per_minute}SG,USD,x\n", "line 2 has the price 'x'; write a number such as 0.045"),
+        (f"{per_minute}SG,USD,-1\n", "line 2 has the price '-1'"),
+        (per_minute, "has no prices"),
+        (f"{per_minute}Singapore,USD,1\n", "line 2 has the country 'Singapore'; write two letters"),
         ("prefix,currency,per_minute\n65a,USD,1\n", "line 2 has the prefix '65a'"),
         ("prefix,currency,per_minute\n65,USD,1\n+65,USD,2\n", "line 3 gives a second price for +65"),
-        ("country,currency,per_minute\nSG,$,1\n", "line 2 has no currency of three letters"),
+        (f"{per_minute}SG,$,1\n", "line 2 has no currency of three letters"),
         ("country,currency,per_minute,per_call\nSG,USD,,\n", "line 2 has no price: give per_minute or per_call"),
-        ("country,currency,per_minute\n", "has no prices"),
     ]:
         with pytest.raises(CampaignFileError) as raised:
             PriceTable.load(file_of(tmp_path, content, "prices.csv"))
@@ -223,17 +199,10 @@ def test_a_bad_price_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_length_of_a_call_is_that_of_its_texts() -> None:
-    template = FlowTemplate.parse(
-        {
-            "callflow": [
-                {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}},
-                {"action": "say", "params": {"text": "x" * 30, "voiceProfile": "en", "repetition": 2}},
-                {"action": "say", "params": {"text": "你好", "voiceProfile": "zh"}},
-            ]
-        },
-        name="",
-    )
-    speech = speech_of(json.dumps(filled(template, {})))
+    makes = {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}}
+    long = {"action": "say", "params": {"text": "x" * 30, "voiceProfile": "en", "repetition": 2}}
+    short = {"action": "say", "params": {"text": "你好", "voiceProfile": "zh"}}
+    speech = speech_of(json.dumps({"callflow": [makes, long, short]}))
     assert speech.seconds == pytest.approx(4 + 2 / 4.5)
     assert speech.text == f"{'x' * 30} 你好"
     assert speech_seconds("") == 0
@@ -246,40 +215,29 @@ def test_a_mere_offset_does_not_hide_that_it_is_night_at_the_number() -> None:
         ("Etc/GMT+8", "+6587654321", 3), ("Etc/GMT-8", "+6587654321", 3), ("UTC", "+6587654321", 3),
         ("America/Los_Angeles", "+6587654321", 0), ("Etc/GMT+8", "+800123456789", 0),
     ]:  # fmt: skip
-        call = CheckedCall(
-            source="+6531234567", destination=number, body="", digest="", unique_key="k", batch_id="b", time_zone=zone
-        )
-        assert CallTimes.of(call).at_night(night, 3, timedelta(seconds=1)) == at_night, zone
+        one = call(CallTimes(0, None, None, None, zone), number)
+        assert CallTimes.of(one).at_night(night, 3, timedelta(seconds=1)) == at_night, zone
 
 
-def test_calls_that_would_begin_at_night_are_told(tmp_path: Path) -> None:
+def test_calls_that_would_begin_at_night_are_told() -> None:
+    singapore, california = "+6587654321", "+16502530000"
+    of_london = ": the window is in the time zone Europe/London, not in that of the number; remove its time zone"
     more: Any
-    for number, more, at_night in [
-        ("+6587654321", {}, 0),  # 17:00 in Singapore
-        ("+16502530000", {}, 2),  # 01:00 in California
-        ("+16502530000", {"time_zone": "Asia/Singapore"}, 2),  # reads times, and no more
-        ("+6587654321", {"time_zone": "America/Los_Angeles"}, 0),
-        ("+16502530000", {"window": CallWindow.parse("00:00-24:00")}, 2),
-        ("+16502530000", {"window": CallWindow.parse("09:00-18:00")}, 0),
-        ("+16502530000", {"window": CallWindow.parse("09:00-18:00", time_zone="Europe/London")}, 2),
-        ("+6587654321", {"not_before": NOW.replace(hour=20)}, 2),  # 04:00
-    ]:
-        path = file_of(tmp_path, f"destination,name\n{number},Ana\n{number},Ben\n")
-        found = previewed(path, **more)
-        assert found.as_json()["at_night"] == at_night
-        words = dict(found.in_words()).get("at night", "")
-        remedy = "; give a calling window"
-        if (window := more.get("window")) is not None:
-            remedy = (
-                ""
-                if window.time_zone is None
-                else (": the window is in the time zone Europe/London, not in that of the number; remove its time zone")
-            )
-        assert words == (f"2 calls begin outside 8 to 21 o'clock at the number{remedy}" if at_night else "")
-
-
-def test_calls_at_an_hour_that_nobody_knows_are_told(tmp_path: Path) -> None:
-    found = previewed(file_of(tmp_path, "destination,name\n+61412345678,Ana\n+18005551234,Ben\n+6587654321,Cleo\n"))
+    for number, more, remedy in [
+        (singapore, {}, None),  # 17:00 in Singapore
+        (california, {}, "; give a calling window"),  # 01:00 in California
+        (california, {"time_zone": "Asia/Singapore"}, "; give a calling window"),  # reads times, and no more
+        (singapore, {"time_zone": "America/Los_Angeles"}, None),
+        (california, {"window": CallWindow.parse("00:00-24:00")}, ""),
+        (california, {"window": CallWindow.parse("09:00-18:00")}, None),
+        (california, {"window": CallWindow.parse("09:00-18:00", time_zone="Europe/London")}, of_london),
+        (singapore, {"not_before": NOW.replace(hour=20)}, "; give a calling window"),  # 04:00
+    ]:  # fmt: skip
+        found = previewed(people(number, number), **more)
+        assert found.as_json()["at_night"] == (0 if remedy is None else 2)
+        said = None if remedy is None else f"2 calls begin outside 8 to 21 o'clock at the number{remedy}"
+        assert dict(found.in_words()).get("at night") == said
+    found = previewed(people("+61412345678", "+18005551234", "+6587654321"))
     assert (found.as_json()["at_night"], found.as_json()["unknown_hour"]) == (0, 2)
     assert dict(found.in_words())["unknown hour"] == (
         "2 calls whose local hours are not known: the numbers do not tell their time zones"
@@ -294,10 +252,7 @@ def test_calls_at_night_are_counted_by_the_times_at_which_they_leave(rate: float
     assert times.at_night(begin, calls, step) == sum(not 8 <= at.hour < 21 for at in leave)
 
 
-CALL = {"action": "makeCall", "params": {"source": "6531234567", "destination": "+6587654321"}}
 pytestmark = pytest.mark.anyio
-
-PLAY = {"action": "playFile", "params": {"fileUrl": "https://example.com/a.mp3"}}
 
 
 @pytest.mark.parametrize("readable", [1, 99, 100, 101, 250])
@@ -314,11 +269,8 @@ async def test_without_a_template_the_numbers_and_reserved_columns_of_a_csv_are_
     path = file_of(tmp_path, "destination,name,priority\nnone,Ana,\n+6587654321,Ben,high\n+6587654321,Cleo,\n")
     report = await check_file(path, now=NOW)
     assert [(found.row, found.column, found.is_error) for found in report.findings] == [
-        (1, None, False),
-        (2, "destination", True),
-        (3, "priority", True),
-        (3, "priority", False),
-    ]
+        (1, None, False), (2, "destination", True), (3, "priority", True), (3, "priority", False),
+    ]  # fmt: skip
     assert report.findings[3].message.startswith("is a reserved name: the order of the calls")
     assert report.findings[0].message.startswith("only numbers and reserved columns are checked")
 
@@ -341,17 +293,14 @@ async def test_a_column_that_is_missing_is_told_beside_the_columns_as_the_file_h
 
 
 async def test_a_call_flow_template_is_judged_by_what_is_fixed_in_it(tmp_path: Path) -> None:
-    say = {"action": "say", "params": {"text": "Hello {{name}}.", "repetition": 2}}
     call = {"action": "makeCall", "params": {"source": "{{source}}", "destination": "{{destination}}"}}
-    path = file_of(tmp_path, json.dumps({"callflow": [call, say]}), "flow.json")
-    report = await check_file(path, now=NOW)
-    assert (report.is_valid, report.findings) == (True, ())
-    say["params"] = {"text": "Hello {{name}}.", "repetition": 5}
-    path = file_of(tmp_path, json.dumps({"callflow": [call, say]}), "flow.json")
-    report = await check_file(path, now=NOW)
-    assert [(found.file, found.path, found.code) for found in report.findings] == [
-        (str(path), "$.callflow[1].params.repetition", -1009)
-    ]
+    for repetition, wrong in ((2, []), (5, [("$.callflow[1].params.repetition", -1009)])):
+        say = {"action": "say", "params": {"text": "Hello {{name}}.", "repetition": repetition}}
+        path = file_of(tmp_path, json.dumps({"callflow": [call, say]}), "flow.json")
+        report = await check_file(path, now=NOW)
+        assert [(found.path, found.code) for found in report.findings] == wrong
+        assert {found.file for found in report.findings} <= {str(path)}
+        assert report.is_valid is not bool(wrong)
 
 
 async def test_a_wrong_option_is_not_a_finding_of_the_file(tmp_path: Path) -> None:

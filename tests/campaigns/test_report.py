@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
-import tracemalloc
-from datetime import timedelta
+import re
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from openpyxl import load_workbook
 
-from tests.campaigns.reading import NOW
+from tests.campaigns.reading import NOW, peak
 from tests.contract.samples import add_jobs
+from voiceflow_worker import Store
+from voiceflow_worker.campaigns import report_files
 from voiceflow_worker.campaigns.report_files import (
     COLUMNS,
     LineSpool,
@@ -24,65 +30,42 @@ from voiceflow_worker.campaigns.report_files import (
     write_report_files,
     write_xlsx_report,
 )
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
-from voiceflow_worker.model.reports.outcome import Outcome
+from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.reporting.report import build_report
+from voiceflow_worker.reporting.breakdown import PAGE
+from voiceflow_worker.reporting.report import (
+    Report,
+    build_full_report,
+    build_report,
+)
 
 pytestmark = pytest.mark.anyio
-
-WHOLE = 3
-"""Cells of a call in the page that are not broken: number, state and time."""
 
 
 def job(place: int, state: JobState = JobState.QUEUED, **more: object) -> Job:
     plain = Job(
-        id=f"default.{place:026d}",
-        queue="default",
-        state=state,
-        due_at=NOW,
-        revision=f"r{place}",
-        batch_id="visits",
-        destination=f"+65{80000000 + place}",
-        unique_key=f"key-{place}",
-        body="{}",
-        body_digest="d",
-        source="+6531234567",
-        created_at=NOW,
-    )
+        id=f"default.{place:026d}", queue="default", state=state, due_at=NOW, revision=f"r{place}", batch_id="visits",
+        destination=f"+65{80000000 + place}", unique_key=f"key-{place}", body="{}", body_digest="d",
+        source="+6531234567", created_at=NOW,
+    )  # fmt: skip
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
 def ended(
-    place: int,
-    state: JobState,
-    status: SessionStatus | None,
-    digits: str | None = None,
-    answer: str | None = None,
-    **more: object,
+    place: int, state: JobState, status: SessionStatus | None, digits: str | None = None, answer: str | None = None
 ) -> Job:
     outcome = Outcome(
-        status=status,
-        status_text="STRANGE" if status is None else status.value,
-        session_id=f"session-{place}",
-        started_at=NOW,
-        ended_at=NOW + timedelta(seconds=12),
-        seconds=12.0,
-        **more,  # type: ignore[arg-type]
-    )
+        status=status, status_text="STRANGE" if status is None else status.value, session_id=f"session-{place}",
+        started_at=NOW, ended_at=NOW + timedelta(seconds=12), seconds=12.0,
+    )  # fmt: skip
     post = Post(
-        number=1,
-        client_request_id=f"default.{place:026d}.1",
-        began_at=NOW,
-        valid_until=NOW + timedelta(seconds=120),
-        verdict=VerdictKind.CREATED,
-        session_id=f"session-{place}",
-        outcome=outcome,
+        number=1, client_request_id=f"default.{place:026d}.1", began_at=NOW, valid_until=NOW + timedelta(seconds=120),
+        verdict=VerdictKind.CREATED, session_id=f"session-{place}", outcome=outcome,
         presses=() if digits is None else (KeyPress(at=NOW, menu="main", digits=digits, answer=answer),),
-    )
+    )  # fmt: skip
     return job(place, state, posts=(post,), post_count=1)
 
 
@@ -102,30 +85,16 @@ async def test_the_report_counts_states_outcomes_and_answers(store: Store) -> No
         ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed"),
         ended(2, JobState.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, "9"),
         ended(3, JobState.COMPLETED, SessionStatus.COMPLETED, "7,1", "confirmed"),
-        ended(4, JobState.UNREACHED, SessionStatus.NO_ANSWER),
-        ended(5, JobState.FAILED, None),
-        job(6),
-        job(7, JobState.EXPIRED),
-        job(8, batch_id="another"),
-    )
-    report = await build_report(store, "default", "visits")
-    assert report.as_json() == {
-        "batch_id": "visits",
-        "queue": "default",
-        "total": 7,
-        "states": {state.value: 0 for state in JobState}
-        | {"completed": 3, "unreached": 1, "failed": 1, "queued": 1, "expired": 1},
-        "outcomes": {"COMPLETED": 2, "COMPLETED_UNSUBSCRIBED": 1, "NO_ANSWER": 1, "STRANGE": 1},
-        "answered": 3,
-        "answer_rate": 0.6,
-        "answers": {"confirmed": 2},
-        "other_keys": 1,
-        "seconds": 60.0,
-        "cost": {},
-        "placed": 5,
-        "priced": 0,
-        "pruned": 0,
-    }
+        ended(4, JobState.UNREACHED, SessionStatus.NO_ANSWER), ended(5, JobState.FAILED, None), job(6),
+        job(7, JobState.EXPIRED), job(8, batch_id="another"),
+    )  # fmt: skip
+    states = {"completed": 3, "unreached": 1, "failed": 1, "queued": 1, "expired": 1}
+    assert (await build_report(store, "default", "visits")).as_json() == {
+        "batch_id": "visits", "queue": "default", "total": 7, "states": {state.value: 0 for state in JobState} | states,
+        "outcomes": {"COMPLETED": 2, "COMPLETED_UNSUBSCRIBED": 1, "NO_ANSWER": 1, "STRANGE": 1}, "answered": 3,
+        "answer_rate": 0.6, "answers": {"confirmed": 2}, "other_keys": 1, "seconds": 60.0, "cost": {}, "placed": 5,
+        "priced": 0, "pruned": 0,
+    }  # fmt: skip
 
 
 async def test_the_answer_rate_of_a_batch_without_outcomes_is_unknown(store: Store) -> None:
@@ -151,41 +120,20 @@ async def test_the_csv_has_a_line_for_each_call(store: Store, tmp_path: Path) ->
 
 def test_no_cell_is_a_formula_to_a_spreadsheet() -> None:
     for cell, written in [
-        ("=1+1", "'=1+1"),
-        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
-        ("-2+3", "'-2+3"),
-        ("@SUM(A1)", "'@SUM(A1)"),
-        ("\t=1", "'\t'=1"),
-        ("\n=1", "'\n'=1"),
-        ("a;=1+1", "a;'=1+1"),
-        ("a;=1;b; @x", "a;'=1;b;' @x"),
-        ('a;"=1&"', 'a;\'"=1&"'),
-        ("a|=1\n-2+3", "a|'=1\n'-2+3"),
-        ("a\t\uff1d1", "a\t'\uff1d1"),
-        ("a; -1014; +65 8765 4321; b=c", "a; -1014; +65 8765 4321; b=c"),
-        ("a\n\n=1", "a\n\n'=1"),
-        ('a;\t"\n=1', "a;\t\"\n'=1"),
-        ("a, -b", "a, -b"),
-        (" =1", "' =1"),
-        ("\uff1d1", "'\uff1d1"),
-        ("+6587654321", "+6587654321"),
-        ("-1015", "-1015"),
-        ("Ana", "Ana"),
-        ("", ""),
-    ]:
+        ("=1+1", "'=1+1"), ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"), ("-2+3", "'-2+3"), ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t'=1"), ("\n=1", "'\n'=1"), ("a;=1+1", "a;'=1+1"), ("a;=1;b; @x", "a;'=1;b;' @x"),
+        ('a;"=1&"', 'a;\'"=1&"'), ("a|=1\n-2+3", "a|'=1\n'-2+3"), ("a\t\uff1d1", "a\t'\uff1d1"),
+        ("a\n\n=1", "a\n\n'=1"), ('a;\t"\n=1', "a;\t\"\n'=1"), (" =1", "' =1"), ("\uff1d1", "'\uff1d1"),
+        *((each, each) for each in ("a; -1014; +65 8765 4321; b=c", "a, -b", "+6587654321", "-1015", "Ana", "")),
+    ]:  # fmt: skip
         assert harmless(cell) == written
 
 
 def test_a_refused_call_shows_what_8x8_said() -> None:
     post = Post(
-        number=1,
-        client_request_id="x.1",
-        began_at=NOW,
-        valid_until=NOW,
-        verdict=VerdictKind.REFUSED,
-        code=-1014,
+        number=1, client_request_id="x.1", began_at=NOW, valid_until=NOW, verdict=VerdictKind.REFUSED, code=-1014,
         message="Source not allowed",
-    )
+    )  # fmt: skip
     line = report_line(job(1, JobState.FAILED, posts=(post,), reason="Source not allowed"))
     assert (line.code, line.message, line.outcome, line.attempt) == ("-1014", "Source not allowed", "", "0")
 
@@ -193,25 +141,283 @@ def test_a_refused_call_shows_what_8x8_said() -> None:
 CALLS = [job(place, data={"name": f"Person {place}", "note": "as long as notes are"}) for place in range(200)]
 
 
-def peak(folder: Path, *, packs: int) -> int:
-    """The most memory that was in use, in bytes."""
-    tracemalloc.start()
-    try:
-        with TemporaryFile() as held:
-            spool = LineSpool(held, ReportFiles())
-            for page in repeat(CALLS, packs):
-                spool.add(page)
-            for _ in write_csv_report(folder / "out.csv", spool):
-                pass
-            for _ in write_xlsx_report(folder / "out.xlsx", [], spool, at=NOW):
-                pass
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.slow
 def test_eight_times_the_calls_need_no_more_memory(tmp_path: Path) -> None:
-    peak(tmp_path, packs=1)  # imports
-    few, many = peak(tmp_path, packs=2), peak(tmp_path, packs=16)
+    def of(packs: int) -> int:
+        with TemporaryFile() as held:
+            spool = LineSpool(held, ReportFiles())
+
+            def write() -> None:
+                for page in repeat(CALLS, packs):
+                    spool.add(page)
+                deque(write_csv_report(tmp_path / "out.csv", spool), maxlen=0)
+                deque(write_xlsx_report(tmp_path / "out.xlsx", [], spool, at=NOW), maxlen=0)
+
+            return peak(write)
+
+    of(1)  # imports
+    few, many = of(2), of(16)
     assert many - few < 64 * 1024, f"{few} bytes for 400 calls, {many} for 3,200"
+
+
+# -- in full: hours, countries, attempts, refusals, Excel, several batches ---------------------------------------------
+
+HOSTILE = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\uff1d1"]
+
+
+def sheet_of(path: Path, name: str) -> list[tuple[Any, ...]]:
+    book = load_workbook(path, read_only=True)
+    try:
+        return [tuple(cell.value for cell in row) for row in book[name].iter_rows()]
+    finally:
+        book.close()
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def at(place: int, begins: datetime, status: SessionStatus, **more: Any) -> Job:
+    """A call whose only attempt began then."""
+    plain = ended(place, JobState.COMPLETED, status)
+    (post,) = plain.posts
+    assert post.outcome is not None
+    outcome = replace(post.outcome, started_at=begins, ended_at=begins + timedelta(seconds=12))
+    return replace(plain, posts=(replace(post, began_at=begins, outcome=outcome),), **more)
+
+
+def refused(place: int, code: int | None, message: str = "") -> Job:
+    post = Post(
+        number=1, client_request_id="x.1", began_at=NOW, valid_until=NOW, verdict=VerdictKind.REFUSED, code=code,
+        message=message,
+    )  # fmt: skip
+    return job(place, JobState.FAILED, posts=(post,), post_count=1)
+
+
+async def breakdown(store: Store, batch_id: str | None = "visits") -> dict[str, Any]:
+    found: dict[str, Any] = (await build_full_report(store, "default", batch_id)).as_json()
+    return found
+
+
+async def test_the_answer_rate_is_told_by_the_hour_of_the_batch(store: Store) -> None:
+    day, done, busy = datetime(2026, 3, 2, tzinfo=UTC), SessionStatus.COMPLETED, SessionStatus.BUSY
+    singapore = [(65, done), (119, SessionStatus.NO_ANSWER), (25 * 60, done), (16 * 60, busy)]
+    await fill(
+        store, *(at(n, day + timedelta(minutes=minutes), status, time_zone="Asia/Singapore")
+                 for n, (minutes, status) in enumerate(singapore, 1)),
+        at(5, day, busy, time_zone="Asia/Kolkata"), job(6, time_zone="Asia/Singapore"),
+    )  # fmt: skip
+    found = await breakdown(store)
+    assert found["time_zone"] == "Asia/Singapore"
+    assert [(*hour.values(),) for hour in found["by_hour"]] == [(0, 1, 0, 0.0), (8, 1, 0, 0.0), (9, 3, 2, 0.6667)]
+    assert [*found["by_hour"][0]] == ["hour", "attempts", "answered", "answer_rate"]
+    assert (found["began_at"], found["ended_at"]) == ("2026-03-02T00:00:00.000Z", "2026-03-03T01:00:12.000Z")
+    assert found["duration_seconds"] == 25 * 3600 + 12
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours"), [("Asia/Kolkata", [5]), ("Asia/Kathmandu", [5, 6]), ("Europe/Berlin", [1]), (None, [8])]
+)
+async def test_hours_are_those_of_the_zone_of_most_calls(store: Store, zone: str | None, hours: list[int]) -> None:
+    times = [datetime(2026, 3, 2, 0, minute, tzinfo=UTC) for minute in (0, 14, 20)]
+    numbers = {"destination": "+6587654321", "time_zone": zone}
+    await fill(store, *(at(place, time, SessionStatus.BUSY, **numbers) for place, time in enumerate(times)))
+    found = await breakdown(store)
+    assert [each["hour"] for each in found["by_hour"]] == hours
+    assert found["time_zone"] == (zone or "Asia/Singapore"), "numbers of one country have its zone"
+
+
+async def test_attempts_of_a_redialled_person_count_in_their_own_hours(store: Store) -> None:
+    first = ended(1, JobState.COMPLETED, SessionStatus.NO_ANSWER).posts[0]
+    later = NOW + timedelta(hours=3)
+    assert first.outcome is not None
+    outcome = replace(first.outcome, status=SessionStatus.COMPLETED, started_at=later)
+    second = replace(first, number=2, redial=1, began_at=later - timedelta(minutes=1), outcome=outcome)
+    await fill(store, job(1, JobState.COMPLETED, posts=(first, second), post_count=2, redials=1), job(2))
+    found = await breakdown(store)
+    assert [(each["hour"], each["attempts"], each["answered"]) for each in found["by_hour"]] == [(17, 1, 0), (20, 1, 1)]
+    assert (found["attempts"], found["attempts_per_call"]) == ({"0": 1, "2": 1}, 2.0)
+    assert (found["answered"], found["outcomes"]) == (1, {"COMPLETED": 1})
+
+
+async def test_countries_have_calls_answers_and_cost(store: Store) -> None:
+    charged = ended(3, JobState.COMPLETED, SessionStatus.COMPLETED)
+    post = replace(charged.posts[0], charge=Charge(price=Decimal("0.05"), currency="USD"))
+    line = report_line(replace(charged, posts=(post,)))
+    assert (line.price, line.currency) == ("0.05", "USD")
+    await fill(
+        store,
+        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED),
+        ended(2, JobState.UNREACHED, SessionStatus.BUSY),
+        replace(charged, posts=(post,), destination="+442079460123"),
+        job(4, destination="+80012345678"),
+    )
+    assert (await breakdown(store))["by_country"] == [
+        {"country": "SG", "total": 2, "ended": 2, "answered": 1, "answer_rate": 0.5, "cost": {}},
+        {"country": "GB", "total": 1, "ended": 1, "answered": 1, "answer_rate": 1.0, "cost": {"USD": 0.05}},
+        {"country": None, "total": 1, "ended": 0, "answered": 0, "answer_rate": None, "cost": {}},
+    ]
+
+
+async def test_refusals_are_counted_by_code_and_explained(store: Store) -> None:
+    await fill(store, refused(1, -1014), refused(2, -1014), refused(3, -1017), refused(4, None), job(5))
+    found = await breakdown(store)
+    assert [(each["code"], each["count"]) for each in found["refusals"]] == [(-1014, 2), (-1017, 1), (None, 1)]
+    assert found["refusals"][0]["meaning"] == "source or caller ID is not allowed"
+    text = str(await build_full_report(store, "default", "visits"))
+    assert "-1014: source or caller ID is not allowed" in text
+
+
+async def test_the_breakdown_adds_up_to_the_totals_over_many_pages(store: Store) -> None:
+    each = [ended(place, JobState.COMPLETED, SessionStatus.COMPLETED, "1") for place in range(PAGE + 10)]
+    await fill(store, *each, job(PAGE + 11))
+    found = await breakdown(store)
+    assert found["total"] == sum(found["attempts"].values()) == found["by_country"][0]["total"] == PAGE + 11
+    assert found["answered"] == sum(hour["answered"] for hour in found["by_hour"]) == PAGE + 10
+    assert found["seconds"] == found["answered_seconds"]
+
+
+async def test_totals_alone_have_no_breakdown(store: Store) -> None:
+    await fill(store, ended(1, JobState.COMPLETED, SessionStatus.COMPLETED))
+    totals = await build_report(store, "default", "visits")
+    assert totals.breakdown is None
+    assert "by_hour" not in totals.as_json()
+    assert "COMPLETED" in str(totals)
+
+
+async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, tmp_path: Path) -> None:
+    ana = {"name": "Ana", "customer no": "007", "vip": True, "visits": 3, "note": "2026-11-27 14:30"}
+    ana["born"] = "0001-01-01"
+    ben = {"name": "Ben", "note": "two\nlines", "long": 12345678901234567890}
+    await fill(store, job(1, data=ana), job(2, data=ben), job(3))
+    path, book = tmp_path / "out.csv", tmp_path / "out.xlsx"
+    assert await written(store, "visits", csv=path, xlsx=book) == 3
+    # Some programs take a plus or a space outside of quotes for the end of a cell.
+    assert re.fullmatch('(?:"(?:[^"]|"")*"[,\n])+', path.read_text("utf-8-sig"))
+    first, second, third = rows_of(path)
+    assert [name for name in first if name.startswith("data.")] == [f"data.{name}" for name in (*ana, "long")]
+    assert (first["data.name"], first["data.customer no"], first["data.vip"]) == ("Ana", "007", "true")
+    assert (second["data.note"], second["data.vip"], third["data.name"]) == ("two\nlines", "", "")
+    header, *calls = sheet_of(book, "Calls")
+    assert list(header) == list(first)
+    found = [dict(zip(header, row, strict=True)) for row in calls]
+    assert (found[0]["data.customer no"], found[0]["data.vip"], found[0]["data.visits"]) == ("007", True, 3)
+    assert found[0]["data.note"] == datetime(2026, 11, 27, 14, 30)  # noqa: DTZ001
+    assert found[0]["data.born"] == "0001-01-01", "Excel has no dates before 1900"
+    assert load_workbook(book).sheetnames[0] == "Calls"
+    assert found[1]["data.long"] == "12345678901234567890", "Excel would round it"
+    assert [row["destination"] for row in found] == [row["destination"] for row in (first, second, third)]
+
+
+async def test_excel_has_the_totals_the_tables_and_the_calls(store: Store, tmp_path: Path) -> None:
+    await fill(
+        store,
+        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed"),
+        ended(2, JobState.UNREACHED, SessionStatus.BUSY),
+        refused(3, -1014),
+    )
+    path = tmp_path / "out.xlsx"
+    await written(store, "visits", xlsx=path)
+    totals = {row[0]: row[1] for row in sheet_of(path, "Totals")}
+    assert (totals["calls"], totals["answered"], totals["answer rate"]) == (3, 1, 0.5)
+    assert (totals["talk time"], totals["duration of all calls"]) == (timedelta(seconds=12), timedelta(seconds=24))
+    assert dict(sheet_of(path, "States")[1:]) == {"completed": 1, "unreached": 1, "failed": 1}
+    assert dict(sheet_of(path, "Keys pressed")[1:]) == {"1": 1}
+    assert dict(sheet_of(path, "Answers")[1:]) == {"confirmed": 1}
+    assert sheet_of(path, "By hour")[1] == ("17:00", 2, 1, 0.5)
+    assert sheet_of(path, "By country")[1][:2] == ("SG", 3)
+    header, *calls = sheet_of(path, "Calls")
+    first = dict(zip(header, calls[0], strict=True))
+    assert first["destination"] == "+6580000001"
+    assert first["answer"] == "confirmed"
+    assert (first["seconds"], first["started_at"]) == (12, datetime(2026, 3, 2, 9, 0))  # noqa: DTZ001 (Excel has no zones)
+    assert dict(zip(header, calls[2], strict=True))["code"] == -1014
+    sheet = load_workbook(path)["Calls"]
+    assert [cell.value for cell in sheet["B"]] == ["result", "confirmed", "busy", "failed"], "the second column"
+    green, white, red = [cell.fill.fgColor.rgb for cell in sheet["B"][1:]]
+    assert (green, white, red) == ("FFC6EFCE", "00000000", "FFFFC7CE")
+
+
+async def test_selected_columns_stand_alone_with_their_times_in_a_zone(store: Store, tmp_path: Path) -> None:
+    call = ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed")
+    await fill(store, replace(call, data={"name": "Ana", "Due at": "26/11/2026 14:30", "source": "web"}), job(2))
+    path, book = tmp_path / "out.csv", tmp_path / "out.xlsx"
+    select, zone = ["name", "due at", "answer", "source", "data.source", "started_at"], ZoneInfo("Asia/Singapore")
+    files = ReportFiles(csv=path, xlsx=book, select=select, zone=zone)
+    (report,) = await write_report_files(files, store, [("default", "visits")])
+    first, second = rows_of(path)
+    appointment = "26/11/2026 14:30"
+    row = ("Ana", appointment, "confirmed", "+6531234567", "web", "2026-03-02T17:00:00+08:00")
+    assert (list(first), tuple(first.values())) == (select, row)
+    assert tuple(second.values()) == ("", "", "", "+6531234567", "", "")
+    header, cells, _ = sheet_of(book, "Calls")
+    assert (list(header), cells[:5], cells[5]) == (select, row[:5], datetime(2026, 3, 2, 17, 0))  # noqa: DTZ001
+    assert "from 2026-03-02 17:00:00 Asia/Singapore" in str(report)
+    assert report.breakdown is not None
+    assert [(each.hour, report.breakdown.time_zone) for each in report.breakdown.by_hour] == [(17, "Asia/Singapore")]
+    assert report.as_json()["began_at"] == "2026-03-02T09:00:00.000Z"
+
+
+async def test_no_cell_of_excel_is_a_formula_and_no_text_is_changed(store: Store, tmp_path: Path) -> None:
+    phone = "+65 8765 4321"
+    evil_jobs = (job(n, unique_key=f"=key-{n}", data={"=evil": text, "phone": phone}) for n, text in enumerate(HOSTILE))
+    await fill(store, *evil_jobs)
+    path, plain = tmp_path / "out.xlsx", tmp_path / "out.csv"
+    await written(store, "visits", xlsx=path, csv=plain)
+    book = load_workbook(path)
+    cells = [cell for sheet in book.worksheets for row in sheet.iter_rows() for cell in row]
+    assert not [cell for cell in cells if cell.data_type == "f"]
+    evil = next(cell.column for cell in cells if cell.value == "data.=evil")
+    column = [cell for cell in cells if cell.parent.title == "Calls" and cell.column == evil][1:]
+    assert [str(cell.value) for cell in column] == [text.replace("\r", "\\r") for text in HOSTILE]
+    assert all(cell.quotePrefix or str(cell.value)[0] not in "=+-@\t\r\n" for cell in column)
+    rows = rows_of(plain)
+    assert {(row["data.phone"], row["destination"][0], row["unique_key"][:2]) for row in rows} == {(phone, "+", "'=")}
+    assert all(row["data.=evil"].startswith(("'", "\\")) for row in rows)
+
+
+async def test_a_sheet_that_is_full_goes_on_with_the_next(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_files, "MOST_ROWS", 2)
+    await fill(store, *map(job, range(5)))
+    path = tmp_path / "out.xlsx"
+    await written(store, "visits", xlsx=path)
+    assert [len(sheet_of(path, name)) for name in ("Calls", "Calls 2", "Calls 3")] == [3, 3, 2]
+
+
+async def test_several_batches_stand_side_by_side_in_every_form(store: Store, tmp_path: Path) -> None:
+    await fill(
+        store,
+        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"),
+        ended(2, JobState.UNREACHED, SessionStatus.BUSY),
+        replace(ended(3, JobState.COMPLETED, SessionStatus.COMPLETED, "2"), batch_id="<april>"),
+    )
+    csv_path, xlsx = (tmp_path / f"out.{form}" for form in ("csv", "xlsx"))
+    assert await written(store, "visits", "<april>", csv=csv_path, xlsx=xlsx) == 3
+    assert [row["batch_id"] for row in rows_of(csv_path)] == ["visits", "visits", "<april>"]
+    assert sheet_of(xlsx, "Totals")[0] == ("figure", "visits", "<april>")
+    assert sheet_of(xlsx, "Outcomes")[1:] == [("BUSY", 1, None), ("COMPLETED", 1, 1)]
+
+
+async def test_the_ringing_of_calls_that_nobody_answered_is_no_talk_time(store: Store) -> None:
+    reached = (ended(n, JobState.COMPLETED, SessionStatus.COMPLETED) for n in (1, 2))
+    silent = (ended(n, JobState.UNREACHED, each) for n, each in ((3, SessionStatus.NO_ANSWER), (4, SessionStatus.BUSY)))
+    await fill(store, *reached, *silent)
+    report = await build_full_report(store, "default", "visits")
+    lines = str(report).splitlines()
+    assert "talk time: 0:00:24, 0:00:12 for each answered call" in lines
+    assert "duration of all calls: 0:00:48, answered or not" in lines
+    assert report.as_json()["seconds"] == 48
+    totals = str(await build_report(store, "default", "visits"))
+    assert "duration of all calls: 0:00:48" in totals
+    assert "talk time" not in totals, "the totals do not tell answered calls from the others"
+    deleted = replace(report, answered=3, pruned=1)
+    assert "0:00:12 for each answered call" in str(deleted), "the duration of a deleted call is unknown"
+
+
+async def test_control_characters_do_not_reach_a_terminal(store: Store) -> None:
+    report = await build_full_report(store, "default", "\x1b[2J")
+    assert isinstance(report, Report)
+    assert "\x1b" not in str(report)

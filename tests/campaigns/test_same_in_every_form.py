@@ -8,7 +8,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -25,6 +25,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.times import DateOrder
 
 Row = Mapping[str, object]
@@ -101,12 +102,8 @@ def made(random: Random) -> tuple[List, str]:
     texts: dict[str, list[object]] = {column: random.choice([random.sample(TEXTS, 6), []]) for column in columns}
     has_types = {column: not texts[column] or random.random() < 0.5 for column in columns}
     times: list[object] = [
-        None,
-        "2030-01-31 09:00",
-        "\u200e2030-01-31 09:00+08:00",
-        "soon",
-        datetime.fromisoformat("2030-01-31 09:00"),
-    ]
+        None, "2030-01-31 09:00", "\u200e2030-01-31 09:00+08:00", "soon", datetime.fromisoformat("2030-01-31 09:00"),
+    ]  # fmt: skip
     reserved: dict[str, list[object]] = {"not_before": times, "priority": [None, 3, "3", 7.0, "high"]}
     present = [column for column in reserved if random.random() < 0.2]
     rows: list[Row] = []
@@ -134,14 +131,10 @@ def written(value: object) -> str:
             return "TRUE" if value else "FALSE"
         case Padded():
             return f"{value:04}"
-        case float() if math.isnan(value):
-            return ""
         case float():
-            return f"{Decimal(repr(value)):f}".removesuffix(".0")
-        case datetime():
-            return value.isoformat(" ", "minutes")
-        case time():
-            return value.isoformat("minutes")
+            return "" if math.isnan(value) else f"{Decimal(repr(value)):f}".removesuffix(".0")
+        case datetime() | time():
+            return value.isoformat(" ", "minutes") if isinstance(value, datetime) else value.isoformat("minutes")
         case _:
             return str(value)
 
@@ -191,16 +184,11 @@ def as_lines(folder: Path, rows: List) -> Path:
 
 
 FORMS: Mapping[str, Callable[[Path, List], Path | List]] = {
-    "csv": as_csv,
-    "tsv": lambda folder, rows: as_csv(folder, rows, "\t"),
-    "xlsx": as_workbook,
-    "parquet": as_parquet,
+    "csv": as_csv, "tsv": lambda folder, rows: as_csv(folder, rows, "\t"), "xlsx": as_workbook, "parquet": as_parquet,
     "jsonl": as_lines,
-    "/v1": lambda _, rows: [
-        json.loads(json.dumps({name: as_json(value) for name, value in row.items()})) for row in rows
-    ],
+    "/v1": lambda _, rows: json.loads(json.dumps([{n: as_json(v) for n, v in row.items()} for row in rows])),
     "python": lambda _, rows: [{n: written(v) if isinstance(v, Padded) else v for n, v in row.items()} for row in rows],
-}
+}  # fmt: skip
 
 
 def result(given: Path | List, options: CampaignOptions) -> list[object]:
@@ -209,20 +197,20 @@ def result(given: Path | List, options: CampaignOptions) -> list[object]:
     def found(column: str | None, message: str) -> tuple[str | None, str]:
         return column, re.sub(r"\b(row|line) \d+|has \d+ bytes", r"\1 N", message).casefold()
 
+    def of_all(findings: Iterable[Finding]) -> list[tuple[str | None, str]]:
+        return sorted((found(each.column, each.message) for each in findings), key=repr)
+
     try:
         campaign: CampaignRows = open_campaign(given, options, now=NOW)
         read = [
             (
                 None if row.call is None else (row.call.destination, str(text_of(row.call)).casefold()),
                 None if row.call is None else (row.call.not_before, row.call.priority),
-                sorted(
-                    (found(each.column, each.message) for each in row.findings if not _OF_NAMES.search(each.message)),
-                    key=repr,
-                ),
+                of_all(each for each in row.findings if not _OF_NAMES.search(each.message)),
             )
             for row in campaign
         ]
-        return [*read, sorted((found(each.column, each.message) for each in campaign.closing_findings()), key=repr)]
+        return [*read, of_all(campaign.closing_findings())]
     except CampaignFileError as error:
         return [found(each.column, each.message) for each in error.findings]
 

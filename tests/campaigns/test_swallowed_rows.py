@@ -1,17 +1,21 @@
-"""A quote opened by mistake: rows that lie within a cell are told, and no list of numbers loses them."""
+"""A quote opened by mistake, and random damage: rows that lie within a cell are told, and no list loses them."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
-from collections.abc import Callable, Iterator, Mapping
+import json
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from tests.campaigns.reading import NOW, OPTIONS, file_of, read, told
+from tests.campaigns.reading import NOW, OPTIONS, file_of, read, read_all, told
 from tests.campaigns.workbooks import workbook
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
@@ -20,6 +24,7 @@ from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.finding import Finding
 
 pytestmark = pytest.mark.anyio
 
@@ -107,9 +112,9 @@ def test_a_note_of_several_lines_without_such_lines_is_read(tmp_path: Path, orde
         writer = csv.DictWriter(text, order, delimiter=delimiter)
         writer.writeheader()
         writer.writerows(rows)
-        read_rows = read(file_of(tmp_path, text.getvalue()))
-        assert [row.number for row in read_rows] == [row["destination"] for row in rows], delimiter
-        assert told(read_rows) == []
+        reading = read_all(file_of(tmp_path, text.getvalue()))
+        assert [row.number for row in reading.rows] == [row["destination"] for row in rows], delimiter
+        assert reading.errors == []
 
 
 async def test_every_way_in_refuses_such_a_row(tmp_path: Path) -> None:
@@ -117,29 +122,21 @@ async def test_every_way_in_refuses_such_a_row(tmp_path: Path) -> None:
     within = "n0\n" + "\n".join(f"{number(place)},N{place},n{place}" for place in (1, 2, 3))
     cells = [(number(0), "N0", within), (number(4), "N4", "n4")]
     objects: list[Mapping[str, object]] = [dict(zip(COLUMNS, row, strict=True)) for row in cells]
-    lines = "\n".join(map(repr, objects)).replace("'", '"')
-    sources: list[Path] = [
-        file_of(tmp_path, content, "a.csv"),
-        file_of(tmp_path, gzip.compress(content.encode()), "b.csv.gz"),
-        file_of(tmp_path, content.replace("\n", "\r"), "c.csv"),
-        file_of(tmp_path, content.replace("\n", "\r\n"), "d.csv"),
-        file_of(tmp_path, content.replace(",", "\t"), "e.tsv"),
-        file_of(tmp_path, "sep=;\n" + content.replace(",", ";"), "f.csv"),
-        file_of(tmp_path, lines, "g.jsonl"),
-        workbook(tmp_path, [COLUMNS, *cells]),
-    ]
-    for path in sources:
+    files: dict[str, str | bytes] = {
+        "a.csv": content, "b.csv.gz": gzip.compress(content.encode()), "c.csv": content.replace("\n", "\r"),
+        "d.csv": content.replace("\n", "\r\n"), "e.tsv": content.replace(",", "\t"),
+        "f.csv": "sep=;\n" + content.replace(",", ";"), "g.jsonl": "\n".join(map(json.dumps, objects)),
+    }  # fmt: skip
+    paths = [file_of(tmp_path, each, name) for name, each in files.items()]
+    for path in (*paths, workbook(tmp_path, [COLUMNS, *cells])):
         rows = read(path)
-        assert rows[0].is_bad, path
-        assert "look like rows" in told(rows)[0][3], path
-        assert len(told(rows)) == 1, "one finding"
-        report = await check_file(path, OPTIONS, now=NOW)
-        assert report.rejected == 4, path
+        ((*_, message),) = told(rows)  # one finding
+        assert (rows[0].is_bad, "look like rows" in message) == (True, True), path
+        assert (await check_file(path, OPTIONS, now=NOW)).rejected == 4, path
     with standard_input(io.BytesIO(content.encode())) as held:
         rows = list(open_campaign(held, replace(OPTIONS, batch_id="b"), now=NOW))
         assert told(rows)[0][:2] == (2, "note")
-    given: Callable[[], Iterator[Mapping[str, object]]] = lambda: csv.DictReader(io.StringIO(content))  # noqa: E731
-    for each in (objects, given()):
+    for each in (objects, csv.DictReader(io.StringIO(content))):
         report = await enqueue_rows(None, each, replace(OPTIONS, batch_id="b"), now=NOW, dry_run=True)
         assert (report.rejected, report.findings[-1].column) == (4, "note")
 
@@ -168,26 +165,26 @@ def test_a_skipped_line_of_a_list_still_gives_its_numbers(tmp_path: Path) -> Non
 
 def test_the_country_of_a_line_that_was_taken_in_is_its_own(tmp_path: Path) -> None:
     content = 'phone,land,note\n8765 4321,SG,"x\n012-345 6789,Malaysia,y\n8765 4322,SG,z"\n8765 4323,SG,\n'
-    found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(country="land"))
+    found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(countries=("land",)))
     assert sorted(found.numbers) == ["+60123456789", "+6587654321", "+6587654322", "+6587654323"]
     assert found.findings == []
 
 
 def test_a_number_that_lost_its_line_break_is_told(tmp_path: Path) -> None:
-    lines = [f'"{number(place)}","N{place}","x"' for place in range(2)]
-    path = file_of(tmp_path, '"destination","name","note"\n' + lines[0] + f'\n{lines[1][:-1]}""{number(2)}"')
-    campaign = open_campaign(path, OPTIONS, now=NOW)
-    assert [row.number for row in campaign] == [number(0), number(1)]
-    (found,) = campaign.closing_findings()
-    assert (found.row, found.column, f"holds {number(2)} right behind a quote" in found.message) == (3, "note", True)
+    first, second = (f'"{number(place)}","N{place}","x"' for place in range(2))
+    path = file_of(tmp_path, f'"destination","name","note"\n{first}\n{second[:-1]}""{number(2)}"')
+    reading = read_all(path)
+    assert [row.number for row in reading.rows] == [number(0), number(1)]
+    (found,) = reading.closing
+    assert (found.row, found.column) == (3, "note")
+    assert f"holds '{number(2)}' in 1 row, right behind a quote" in found.message
 
 
 def test_a_line_that_is_cut_within_a_row_of_a_program_is_told_and_a_cell_of_numbers_is_always_read(
     tmp_path: Path,
 ) -> None:
     given = [{"destination": number(0), "note": "", "name": f"N0\n{number(1)},said h"}]
-    (row,) = CampaignRows(given, replace(OPTIONS, batch_id="b"), now=NOW)
-    assert row.is_bad
+    assert [row.is_bad for row in read_all(given).rows] == [True]
     listed = file_of(tmp_path, f'phone|name\n"|on 2030-01-31\nagain, x""{number(1)}"|"N1"\n')
     assert number(1) in read_number_file(listed).numbers
 
@@ -200,3 +197,142 @@ async def test_a_limit_of_bad_rows_counts_those_that_a_quote_took_in(tmp_path: P
         options = replace(OPTIONS, batch_id="b")
         report = await enqueue_file(None, path, options, now=NOW, dry_run=True, skip_bad=limit)
         assert (report.rows, report.rejected, report.refused) == (103, 61, is_refused)
+
+
+# -- random damage: no file that is accepted has fewer people than its lines, unless it says so ------------------------
+
+NUMBER = re.compile(r"(?<![A-Za-z0-9])\+65\d{8}(?!\d)")
+NAMED = replace(OPTIONS, batch_id="b")
+MORE_NOTES = (
+    "",
+    "x",
+    "said hi",
+    "Blk 12, #03-04\nBukit Timah",
+    "on 2030-01-31, no answer\nagain, later, x",
+    "5; 6; 7",
+)
+
+SIGNS = ('"', '"', '""', "'", "\n", "\r", "\r\n", *",;\t|\x1a\0#", "//", "/*", *"\\{}:[")
+
+EVERY_DAY, ALL = 400, 100_000
+PARTS = 100
+
+Person = Mapping[str, str]
+
+
+def people(chance: random.Random) -> list[Person]:
+    start = chance.randrange(80_000_000, 89_000_000)
+    return [
+        {"destination": f"+65{start + 7 * place}", "name": f"N{place}", "note": chance.choice(MORE_NOTES)}
+        for place in range(chance.randint(2, 8))
+    ]
+
+
+def table(chance: random.Random, rows: Sequence[Person]) -> str:
+    text = io.StringIO()
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if chance.random() < 1 / 3 else csv.QUOTE_MINIMAL
+    writer = csv.DictWriter(
+        text, chance.sample(list(rows[0]), 3), delimiter=chance.choice(",;\t|"), quoting=quoting,
+        lineterminator=chance.choice(["\n", "\r\n", "\r"]),
+    )  # fmt: skip
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def lines(chance: random.Random, rows: Sequence[Person]) -> str:
+    return "".join(f"{json.dumps(row)}{chance.choice(['', ' '])}\n" for row in rows)
+
+
+def listed(_: random.Random, rows: Sequence[Person]) -> str:
+    return "".join(f"{row['destination']}\n" for row in rows)
+
+
+def damaged(chance: random.Random, text: str) -> str:
+    """The text with one to three damages at random places, of which the ends of cells and lines are the likeliest."""
+    for _ in range(chance.randint(1, 3)):
+        edges = [place for place, sign in enumerate(text) if sign in ',;\t|\n\r"'] or [0]
+        at = chance.choice([chance.choice(edges), chance.choice(edges) + 1, chance.randrange(len(text) + 1)])
+        match chance.randrange(6):
+            case 0 | 1 | 2:
+                text = text[:at] + chance.choice(SIGNS) + text[at:]
+            case 3:
+                text = text[:at] + text[at + 1 :]
+            case 4:
+                text = text[:at] + text[at : at + 2][::-1] + text[at + 2 :]
+            case _:
+                text = text[: max(at, len(text) // 2)]
+    return text
+
+
+def called(given: Path | Iterable[Mapping[str, object]]) -> tuple[set[str], Sequence[Finding]] | None:
+    """The numbers that are called, and the warnings; None for a file that is refused."""
+    try:
+        campaign = CampaignRows(given, NAMED, now=NOW)
+        rows = list(campaign)
+    except CampaignFileError:
+        return None
+    if any(row.is_bad for row in rows):
+        return None
+    findings = [found for row in rows for found in row.findings]
+    return {row.number for row in rows if row.number}, [*campaign.findings, *findings, *campaign.closing_findings()]
+
+
+def judge_campaign(text: str, given: Path | Iterable[Mapping[str, object]]) -> bool:
+    """Whether the file is accepted; then nobody is missing whose number stands in it, or it is told."""
+    found = called(given)
+    if found is None:
+        return False
+    numbers, findings = found
+    told = " ".join(each.message for each in findings)
+    missing = [each for each in NUMBER.findall(text) if each not in numbers and each not in told]
+    assert not missing or "left out" in told or "is skipped" in told or "are skipped" in told, (missing, repr(text))
+    return True
+
+
+def judge_list(text: str, path: Path) -> bool:
+    try:
+        found = read_number_file(path)
+    except CampaignFileError:
+        return False
+    # Where bad lines are skipped, their numbers are on the list too.
+    told = " ".join(each.message for each in (*found.findings, *found.warnings))
+    missing = [each for each in NUMBER.findall(text) if each not in found.numbers and each not in told]
+    assert not missing, (missing, repr(text))
+    return not found.findings
+
+
+def judged(chance: random.Random, folder: Path) -> tuple[str, bool]:
+    """The kind of a random damaged file, and whether it is accepted."""
+    rows = people(chance)
+    kind = chance.choice(["csv", "csv", "csv", "gz", "jsonl", "rows", "list of a table", "list"])
+    write: Callable[[random.Random, Sequence[Person]], str] = {"jsonl": lines, "list": listed}.get(kind, table)
+    text = damaged(chance, write(chance, rows))
+    content = text.encode()
+    if kind == "rows":
+        read = list(csv.DictReader(io.StringIO(text, newline="")))
+        return kind, bool(read) and judge_campaign(text, read)  # without rows, a program calls nobody
+    ending = {"gz": "csv.gz", "jsonl": "jsonl", "list": "txt"}.get(kind, "csv")
+    path = folder / f"people.{ending}"
+    path.write_bytes(gzip.compress(content, compresslevel=1, mtime=0) if kind == "gz" else content)
+    return kind, (judge_list if kind.startswith("list") else judge_campaign)(text, path)
+
+
+def judge_all(seed: int, count: int, folder: Path) -> None:
+    chance = random.Random(seed)
+    accepted: dict[str, int] = {}
+    for _ in range(count):
+        kind, is_accepted = judged(chance, folder)
+        accepted[kind] = accepted.get(kind, 0) + is_accepted
+    assert all(accepted.values()), "some damages do no harm"
+    assert sum(accepted.values()) < count * 2 / 3, "most are told"
+
+
+def test_no_damaged_file_is_accepted_with_fewer_people_than_its_lines(tmp_path: Path) -> None:
+    judge_all(1, EVERY_DAY, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_damaged_file_of_100_000_is_accepted_with_fewer_people_than_its_lines(part: int, tmp_path: Path) -> None:
+    judge_all(1000 + part, ALL // PARTS, tmp_path)

@@ -1,207 +1,219 @@
-"""Call flow templates: what is filled in, what is left out, what is told."""
+"""Call flow templates and the languages of menus: what is filled in, what is left out, what is told."""
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from babel import Locale, localedata
+from iso3166 import countries
 
-from tests.campaigns.reading import NOW, OPTIONS, SAY, calls_of, file_of, filled, flow_of, read, text_of, told
+from tests.campaigns.reading import (
+    NOW,
+    OPTIONS,
+    SAY,
+    Case,
+    file_of,
+    filled,
+    flow_of,
+    judge,
+    read,
+    read_all,
+    refused,
+    saying,
+    told,
+)
+from voiceflow_worker import CallWindow, Menu
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
+from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.ivr.caller import Caller, Position, Text, in_language
 from voiceflow_worker.ivr.caller import filled as spoken_by_menu
 from voiceflow_worker.ivr.check import check_menus
-from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.ivr.menu import End
+from voiceflow_worker.ivr.menus import Menus
+from voiceflow_worker.model.numbers.reading import read_country
+from voiceflow_worker.model.reports.events import CallAction
+from voiceflow_worker.model.text import names_of_the_world
+from voiceflow_worker.model.text.names_of_the_world import country_called
+
+PERSON = "destination,name\n+6587654321,Ana\n"
+CALL = {"action": "makeCall", "params": {"source": "{{source}}", "destination": "{{destination}}"}}
 
 
-def body(**say: object) -> dict[str, object]:
-    return {
-        "callflow": [
-            {"action": "makeCall", "params": {"source": "{{source}}", "destination": "{{destination}}"}},
-            {"action": "say", "params": {"text": "Hello {{name}}.", **say}},
-            {"action": "hangup"},
-        ]
-    }
+def body(*actions: object, text: str = "Hello {{name}}.", **say: object) -> dict[str, Any]:
+    """A call flow that says a text, and does what follows."""
+    return {"callflow": [CALL, {"action": "say", "params": {"text": text, **say}}, *actions, {"action": "hangup"}]}
 
 
-def campaign(folder: Path, template: object, content: str) -> Path:
-    (folder / "flow.json").write_text(json.dumps(template))
-    return file_of(folder, content)
+def flow(*actions: object, text: str = "Hello {{name}}.", **say: object) -> FlowTemplate:
+    return FlowTemplate.parse(body(*actions, text=text, **say), name="flow.json")
 
 
-def options(folder: Path, **more: object) -> CampaignOptions:
-    given: dict[str, object] = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", **more}
-    return CampaignOptions(template=FlowTemplate.load(folder / "flow.json"), **given)  # type: ignore[arg-type]
-
-
-def refusal(folder: Path, template: object) -> CampaignFileError:
+def refusal(template: object) -> CampaignFileError:
     with pytest.raises(CampaignFileError) as caught:
-        FlowTemplate.load(file_of(folder, json.dumps(template), "flow.json"))
+        FlowTemplate.parse(template, name="flow.json")
     return caught.value
 
 
-def test_every_column_is_a_variable_and_its_quotes_are_only_text(tmp_path: Path) -> None:
-    """A cell cannot break out of its string: the JSON is parsed before anything is filled in."""
-    evil = '"}}], {{destination}} {% raw %} \\ & <b'
-    cell = evil.replace('"', '""')
-    path = campaign(tmp_path, body(), f'destination,name\n+6587654321,"{cell}"\n')
-    request = calls_of(read(path, options(tmp_path)))[0]
-    assert text_of(request) == f"Hello {evil}."
-    assert len(flow_of(request).actions) == 3
+EVIL = '"}}], {{destination}} {% raw %} \\ & <b'
+MIXED = "{% if count and count > name %}{{count}}{% endif %}{{name}}"
+CASES = {
+    "a cell that tries to break out of its string": Case(
+        'destination,name\n+6587654321,"{}"\n'.format(EVIL.replace('"', '""')), [f"Hello {EVIL}."], say=flow(),
+    ),
+    "names with spaces and capitals": Case(
+        "Destination,First Name,Name\n+6587654321,A,B\n", ["A B B"], say=flow(text="{{first_name}} {{Name}} {{name}}"),
+    ),
+    "numbers as they are called": Case(
+        "destination\n(+65) 8765-4321\n", ["+6587654321 +6531234567"], say=flow(text="{{destination}} {{source}}"),
+    ),
+    "what is no number of times": Case(
+        "destination,name,times\n+6587654321,Ana,twice\n+6587654321,Ana,9\n",
+        told=[(2, "times", ""), (3, "times", "")], say=flow(repetition="{{times}}"),
+    ),
+    "every empty variable of a row": Case(
+        "destination,a,b,c\n+6587654321,,x,\n",
+        told=[(2, each, f"is empty, but the template needs it; fill it in, or write {{{{ {each} or 'something' }}}}")
+              for each in ("a", "c")], say=flow(text="{{a}} {{b}} {{c}}"),
+    ),
+    **{
+        f"an empty cell in {text}": Case("destination,name\n+6587654321,\n", [said], say=flow(text=text))
+        for text, said in {
+            "Hello {{ name or 'customer' }}.": "Hello customer.",
+            "Hello {{ name|default('customer') }}.": "Hello customer.",
+            "Hello{% if name %} {{ name }}{% endif %}.": "Hello.",
+            "Hello{% if name is defined %} {{ name }}{% endif %}.": "Hello.",
+            "Hello {{ missing|default('you') }}.": "Hello you.",
+        }.items()
+    },
+    "a template that fails for a row": Case(
+        "destination,name,count\n+6587654321,A,5\n+6587654322,B,\n", ["B"],
+        [(2, None, "cannot be filled in with this row: a text and a number are compared or mixed; write |int or")],
+        say=flow(text=MIXED),
+    ),
+    **{
+        f"the parts of Python in {text}": Case(
+            PERSON, told=[(2, column, "cannot be filled in with this row: a value has no part ")], say=flow(text=text)
+        )
+        for text, column in (
+            ("{{ ''.__class__.__mro__ }}", None), ("{{ name.upper }}", "name"), ("{{ name['__class__'] }}", "name"),
+        )
+    },
+    "a csv without anything to say": Case(
+        PERSON, refused=f"need a text to speak: {Remedy.GIVE_TEXT}", options=CampaignOptions(source=OPTIONS.source),
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "content", "said"),
-    [
-        ("{{first_name}} {{Name}} {{name}}", "Destination,First Name,Name\n+6587654321,A,B\n", "A B B"),
-        ("{{destination}} {{source}}", "destination\n(+65) 8765-4321\n", "+6587654321 +6531234567"),
-    ],
-    ids=["spaces and capitals", "numbers as they are called"],
-)
-def test_columns_are_variables_however_they_are_written(tmp_path: Path, text: str, content: str, said: str) -> None:
-    path = campaign(tmp_path, body(text=text), content)
-    assert text_of(calls_of(read(path, options(tmp_path)))[0]) == said
+def test_a_template_is_filled_in_with_each_row_or_the_row_is_told(tmp_path: Path) -> None:
+    judge(tmp_path, CASES)
 
 
-def test_values_become_what_the_parameter_is_and_an_empty_one_is_left_out(tmp_path: Path) -> None:
-    capture = {
-        "action": "sayAndCapture",
-        "params": {
-            "promptMessage": "Press a key.",
-            "voiceProfile": "en-IE-EmilyNeural",
-            "maxDigits": "{{digits}}",
-            "speed": "{{speed}}",
-            "completeOnHash": "{{hash}}",
-            "noOfTries": "{{ tries }}",
-        },
-    }
-    flow = {"callflow": [{"action": "makeCall"}, capture]}
-    path = campaign(tmp_path, flow, "destination,digits,speed,hash,tries\n+6587654321,4,1.5,False,\n")
-    params = flow_of(calls_of(read(path, options(tmp_path)))[0]).actions[1]["params"]
-    assert isinstance(params, dict)
-    assert (params["maxDigits"], params["speed"], params["completeOnHash"]) == (4, 1.5, False)
-    assert "noOfTries" not in params
+def test_values_have_the_parts_of_objects() -> None:
+    found = FlowTemplate.speaking("{{ dict }}, {{ person.items }}, {{ person['first name'] }}")
+    values = {"dict": "A", "person": {"items": "B", "first name": "C"}}
+    assert filled(found, values)["callflow"][1]["params"]["text"] == "A, B, C"
 
 
-def test_what_is_not_a_number_is_reported_by_its_column(tmp_path: Path) -> None:
-    path = campaign(
-        tmp_path, body(repetition="{{times}}"), "destination,name,times\n+6587654321,Ana,twice\n+6587654321,Ana,9\n"
+def actions(template: FlowTemplate, content: str) -> list[list[Any]]:
+    """The actions of each call."""
+    reading = read_all([*csv.DictReader(content.splitlines())], replace(OPTIONS, template=template))
+    return [flow_of(call).to_body()["callflow"] for call in reading.calls]
+
+
+def test_values_become_what_the_parameter_is_and_an_empty_one_is_left_out() -> None:
+    fixed = {"promptMessage": "Press a key.", "voiceProfile": "en-IE-EmilyNeural"}
+    open_ones = {
+        "maxDigits": "{{digits}}", "speed": "{{speed}}", "completeOnHash": "{{hash}}", "noOfTries": "{{ tries }}",
+    }  # fmt: skip
+    capture = {"action": "sayAndCapture", "params": {**fixed, **open_ones}}
+    ((_, found),) = actions(
+        FlowTemplate.parse({"callflow": [{"action": "makeCall"}, capture]}, name="flow.json"),
+        "destination,digits,speed,hash,tries\n+6587654321,4,1.5,False,\n",
     )
-    rows = read(path, options(tmp_path))
-    assert [(row, column, code) for row, column, code, _ in told(rows)] == [(2, "times", -1009), (3, "times", -1009)]
-    assert all(row.findings[0].path == "$.callflow[1].params.repetition" for row in rows)
+    assert found["params"] == {**fixed, "maxDigits": 4, "speed": 1.5, "completeOnHash": False}
 
 
-def test_every_empty_variable_of_a_row_is_reported_at_once(tmp_path: Path) -> None:
-    path = campaign(tmp_path, body(text="{{a}} {{b}} {{c}}"), "destination,a,b,c\n+6587654321,,x,\n")
-    found = told(read(path, options(tmp_path)))
-    assert sorted(str(column) for _, column, _, _ in found) == ["a", "c"]
-    assert {message for *_, message in found} == {
-        "is empty, but the template needs it; fill it in, or write {{ a or 'something' }}",
-        "is empty, but the template needs it; fill it in, or write {{ c or 'something' }}",
-    }
+def test_what_is_not_a_number_is_reported_with_its_place(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,name,times\n+6587654321,Ana,twice\n")
+    ((found,),) = [row.findings for row in read(path, replace(OPTIONS, template=flow(repetition="{{times}}")))]
+    assert (found.code, found.path) == (-1009, "$.callflow[1].params.repetition")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "given", "columns", "sentence"),
     [
-        ("Hello {{ name or 'customer' }}.", "Hello customer."),
-        ("Hello {{ name|default('customer') }}.", "Hello customer."),
-        ("Hello{% if name %} {{ name }}{% endif %}.", "Hello."),
-        ("Hello{% if name is defined %} {{ name }}{% endif %}.", "Hello."),
-        ("Hello {{ missing|default('you') }}.", "Hello you."),
+        ("{{name}} {{day}} {{hour}}", OPTIONS, {"day": -1009, "hour": -1009},
+         "day is needed by the call flow, but there is no such column; add a column day"),
+        ("Hello {{name}}.", CampaignOptions(), {"source": None, "voice_profile": None},
+         "give a source for all rows, or add a column source"),
     ],
-)
-def test_an_empty_cell_may_have_a_substitute(tmp_path: Path, text: str, said: str) -> None:
-    path = campaign(tmp_path, body(text=text), "destination,name\n+6587654321,\n")
-    assert text_of(calls_of(read(path, options(tmp_path)))[0]) == said
+)  # fmt: skip
+def test_what_every_row_lacks_is_reported_once_for_the_file(
+    tmp_path: Path, text: str, given: CampaignOptions, columns: Mapping[str, int | None], sentence: str
+) -> None:
+    with pytest.raises(CampaignFileError, match=sentence) as caught:
+        read(file_of(tmp_path, PERSON), replace(given, template=flow(text=text)))
+    assert {found.column: found.code for found in caught.value.findings if columns[str(found.column)]} == {
+        name: code for name, code in columns.items() if code
+    }
+    assert [found.column for found in caught.value.findings] == [*columns]
 
 
-def test_a_variable_without_a_column_is_reported_once_for_the_file(tmp_path: Path) -> None:
-    path = campaign(tmp_path, body(text="{{name}} {{day}} {{hour}}"), "destination,name\n+6587654321,Ana\n" * 1)
-    with pytest.raises(CampaignFileError) as caught:
-        open_campaign(path, options(tmp_path), now=NOW)
-    assert [(found.row, found.column, found.code) for found in caught.value.findings] == [
-        (1, "day", -1009),
-        (1, "hour", -1009),
-    ]
-    assert "day is needed by the call flow, but there is no such column; add a column day" in str(caught.value)
+def test_a_voice_and_a_second_number_that_are_fixed_in_the_template_stay() -> None:
+    agent = {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6531111111"}}
+    ((_, say, second, _),) = actions(flow(agent, voiceProfile="en-US-JennyNeural"), PERSON)
+    assert (say["params"]["voiceProfile"], second) == ("en-US-JennyNeural", agent)
 
 
-def test_a_missing_source_and_voice_are_reported_once_for_the_file(tmp_path: Path) -> None:
-    path = campaign(tmp_path, body(), "destination,name\n+6587654321,Ana\n")
-    with pytest.raises(CampaignFileError) as caught:
-        open_campaign(path, options(tmp_path, source=None, voice_profile=None), now=NOW)
-    assert [found.column for found in caught.value.findings] == ["source", "voice_profile"]
-    assert "give a source for all rows, or add a column source" in str(caught.value)
-
-
-def test_a_voice_that_is_fixed_in_the_template_stays(tmp_path: Path) -> None:
-    path = campaign(tmp_path, body(voiceProfile="en-US-JennyNeural"), "destination,name\n+6587654321,Ana\n")
-    assert "en-US-JennyNeural" in str(flow_of(calls_of(read(path, options(tmp_path)))[0]).to_body())
-
-
-def test_the_row_is_called_and_not_a_number_that_is_fixed_in_the_template(tmp_path: Path) -> None:
+def test_the_row_is_called_and_not_a_number_that_is_fixed_in_the_template() -> None:
     """A template copied from the guides names a number: calling it once for each row would be the worst to do."""
     fixed = body()
-    fixed["callflow"][0]["params"] = {"source": "+6531234567", "destination": "+6598765432"}  # type: ignore[index]
-    path = campaign(tmp_path, fixed, "destination,name\n+6587654321,Ana\n+6587654322,Ben\n")
-    opened = open_campaign(path, options(tmp_path), now=NOW)
-    assert [flow_of(request).destination for request in calls_of(opened)] == ["+6587654321", "+6587654322"]
-    assert [(found.path, found.is_error) for found in opened.findings] == [("$.callflow[0].params.destination", False)]
-    assert "is the constant +6598765432, but each row calls its own destination" in opened.findings[0].message
-
-
-def test_a_second_call_may_be_fixed(tmp_path: Path) -> None:
-    agent = {"source": "+6531234567", "destination": "+6531111111"}
-    flow = {"callflow": [{"action": "makeCall"}, {"action": "makeCall", "params": agent}]}
-    path = campaign(tmp_path, flow, "destination,name\n+6587654321,Ana\n")
-    called = flow_of(calls_of(read(path, options(tmp_path)))[0]).actions[1]["params"]
-    assert called == agent
+    fixed["callflow"][0] = {**CALL, "params": {"source": "+6531234567", "destination": "+6598765432"}}
+    options = replace(OPTIONS, template=FlowTemplate.parse(fixed, name="flow.json"))
+    reading = read_all([{"destination": each, "name": "Ana"} for each in ("+6587654321", "+6587654322")], options)
+    assert [call.destination for call in reading.calls] == ["+6587654321", "+6587654322"]
+    assert [flow_of(call).destination for call in reading.calls] == ["+6587654321", "+6587654322"]
+    (found,) = reading.findings
+    assert (found.path, found.is_error) == ("$.callflow[0].params.destination", False)
+    assert "is the constant +6598765432, but each row calls its own destination" in found.message
 
 
 @pytest.mark.parametrize(
     "text", ["Hello {{ name", "Hello {{ first name }}", "{% if name %}Hello", "{{ name | shout }}", "Hello {name}"]
 )
-def test_a_template_that_cannot_be_compiled_names_the_place(tmp_path: Path, text: str) -> None:
-    error = refusal(tmp_path, body(text=text))
+def test_a_template_that_cannot_be_compiled_names_the_place(text: str) -> None:
+    error = refusal(body(text=text))
     assert "flow.json: $.callflow[1].params.text cannot be read as a template: " in str(error)
     assert [found.path for found in error.findings] == ["$.callflow[1].params.text"]
     for word in ("token", "tag", "block", "expected", "got '", "jinja", "statement"):
         assert word not in str(error).lower()
 
 
-def test_what_is_fixed_in_a_template_is_judged_once_and_all_at_once(tmp_path: Path) -> None:
-    flow = body(repetition=9)
-    flow["callflow"].append({"action": "shout", "params": {}})  # type: ignore[attr-defined]
-    error = refusal(tmp_path, flow)
+def test_what_is_fixed_in_a_template_is_judged_once_and_all_at_once() -> None:
+    template = body(repetition=9)
+    template["callflow"].append({"action": "shout", "params": {}})
+    error = refusal(template)
     assert [(found.path, found.code) for found in error.findings] == [
-        ("$.callflow[1].params.repetition", -1009),
-        ("$.callflow[2]", -1012),
-        ("$.callflow[3].action", -1007),
-    ]
+        ("$.callflow[1].params.repetition", -1009), ("$.callflow[2]", -1012), ("$.callflow[3].action", -1007),
+    ]  # fmt: skip
     assert "is not a call flow that 8x8 accepts: " in str(error)
 
 
 def test_what_is_not_a_call_flow_is_not_a_template(tmp_path: Path) -> None:
     for content in ["[]", '"text"', "{", "", '{"callflow": []}', '{"flow": []}']:
-        (tmp_path / "flow.json").write_text(content)
         with pytest.raises(CampaignFileError, match=r"flow\.json"):
-            FlowTemplate.load(tmp_path / "flow.json")
-
-
-def test_a_template_that_fails_for_a_row_tells_the_row(tmp_path: Path) -> None:
-    text = "{% if count and count > name %}{{count}}{% endif %}{{name}}"
-    path = campaign(tmp_path, body(text=text), "destination,name,count\n+6587654321,A,5\n+6587654322,B,\n")
-    rows = read(path, options(tmp_path))
-    why = "a text and a number are compared or mixed; write |int or |float after the column"
-    assert [(row, message) for row, _, _, message in told(rows)] == [(2, f"cannot be filled in with this row: {why}")]
-    assert text_of(calls_of(rows)[0]) == "B"
+            FlowTemplate.load(file_of(tmp_path, content, "flow.json"))
 
 
 REFUSED = {
@@ -249,16 +261,6 @@ def test_a_template_with_more_texts_than_a_call_has_is_refused() -> None:
         FlowTemplate.parse({"callflow": [{"action": "makeCall"}, *says]}, name="flow.json")
 
 
-def test_values_have_no_parts_of_python(tmp_path: Path) -> None:
-    for text in ("{{ ''.__class__.__mro__ }}", "{{ name.upper }}", "{{ name['__class__'] }}"):
-        path = campaign(tmp_path, body(text=text), "destination,name\n+6587654321,Ana\n")
-        ((*_, message),) = told(read(path, options(tmp_path)))
-        assert message.startswith("cannot be filled in with this row: a value has no part ")
-    found = FlowTemplate.speaking("{{ dict }}, {{ person.items }}, {{ person['first name'] }}")
-    values = {"dict": "A", "person": {"items": "B", "first name": "C"}}
-    assert filled(found, values)["callflow"][1]["params"]["text"] == "A, B, C"
-
-
 def test_say_makes_a_call_that_speaks_and_hangs_up() -> None:
     assert [entry["action"] for entry in filled(SAY, {"name": "Ana"})["callflow"]] == ["makeCall", "say", "hangup"]
     assert SAY.variables == {"name"}
@@ -266,42 +268,24 @@ def test_say_makes_a_call_that_speaks_and_hangs_up() -> None:
         FlowTemplate.speaking("Hello {{ name")
 
 
-def test_a_csv_without_anything_to_say_is_refused(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name\n+6587654321,Ana\n")
-    with pytest.raises(CampaignFileError, match=f"need a text to speak: {Remedy.GIVE_TEXT}"):
-        open_campaign(path, CampaignOptions(source=OPTIONS.source), now=NOW)
-
-
-def test_source_and_voice_of_a_row_win_and_are_not_shared_with_other_rows(tmp_path: Path) -> None:
+def test_source_and_voice_of_a_row_win_and_are_not_shared_with_other_rows() -> None:
     """What is fixed in the template is shared by all rows, and must not be written to."""
-    flow = {"callflow": [{"action": "makeCall"}, {"action": "say", "params": {"text": "Hello."}}]}
-    path = campaign(
-        tmp_path,
-        flow,
+    template = {"callflow": [{"action": "makeCall"}, {"action": "say", "params": {"text": "Hello."}}]}
+    found = actions(
+        FlowTemplate.parse(template, name="flow.json"),
         "destination,voice_profile,source\n+6587654321,en-GB-SoniaNeural,+65 3123 4568\n+6587654322,,\n"
         "+6587654323,th-TH-PremwadeeNeural,\n",
     )
-    found = [flow_of(request).to_body()["callflow"] for request in calls_of(read(path, options(tmp_path)))]
-    assert [flow[0]["params"]["destination"] for flow in found] == ["+6587654321", "+6587654322", "+6587654323"]
-    assert [flow[0]["params"]["source"] for flow in found] == ["+6531234568", "+6531234567", "+6531234567"]
-    assert [flow[1]["params"]["voiceProfile"] for flow in found] == [
-        "en-GB-SoniaNeural",
-        "en-IE-EmilyNeural",
-        "th-TH-PremwadeeNeural",
-    ]
+    assert [(each[0]["params"]["source"], each[1]["params"]["voiceProfile"]) for each in found] == [
+        ("+6531234568", "en-GB-SoniaNeural"), ("+6531234567", "en-IE-EmilyNeural"),
+        ("+6531234567", "th-TH-PremwadeeNeural"),
+    ]  # fmt: skip
 
 
 FOREIGN = (
     "[{}]", "[[{}]]", "*|{}|*", "%{}%", "%%{}%%", "<<{}>>", "«{}»", "#{}#", "<{}>", "${}$", "|{}|", "~{}~", "__{}__",
 )  # fmt: skip
 ONE_WORD = ("@{}", "${}")
-
-
-def heard(options: CampaignOptions, rows: list[dict[str, object]]) -> tuple[list[str], list[str]]:
-    """The errors and warnings of rows that a program gives."""
-    campaign = CampaignRows(rows, replace(options, batch_id="a"), now=NOW)
-    found = [*campaign.findings, *(each for row in campaign for each in row.findings)]
-    return [each.message for each in found if each.is_error], [each.message for each in found if not each.is_error]
 
 
 def test_the_placeholder_of_another_program_is_refused_where_its_column_is(tmp_path: Path) -> None:
@@ -314,33 +298,21 @@ def test_the_placeholder_of_another_program_is_refused_where_its_column_is(tmp_p
         written = signs.format(name)
         variable = column.lower().replace(" ", "_")
         for text in (f"Hello {written}.", f"{{{{destination}}}}, hello {written}, see you."):
-            options = replace(OPTIONS, template=FlowTemplate.speaking(text))
+            options = saying(text)
             wanted = f"stands in the text as {written}, which is spoken as it is written: write {{{{ {variable} }}}}"
-            with pytest.raises(CampaignFileError) as raised:
-                read(file_of(tmp_path, f"destination,{column}\n+6587654321,Ana\n"), options)
-            assert wanted in str(raised.value)
-            errors, _ = heard(options, [{"destination": "+6587654321", column: "Ana"}] * 2)
+            assert wanted in refused(file_of(tmp_path, f"destination,{column}\n+6587654321,Ana\n"), options)
+            errors = read_all([{"destination": "+6587654321", column: "Ana"}] * 2, options).errors
             assert [wanted in each for each in errors] == [True, True], written
-            assert heard(options, [{"destination": "+6587654321"}])[0] == []
+            assert read_all([{"destination": "+6587654321"}], options).errors == []
 
 
 def test_the_placeholder_of_a_column_that_only_could_be_there_is_a_warning(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination\n+6587654321\n")
-    for written in (
-        "[First Name]",
-        "*|FNAME|*",
-        "%name%",
-        "%%name%%",
-        "<<name>>",
-        "«name»",
-        "#name#",
-        "@name",
-        "[[n]]",
-    ):
-        campaign = open_campaign(path, replace(OPTIONS, template=FlowTemplate.speaking(f"Hello {written}.")), now=NOW)
-        (found,) = campaign.findings
-        assert (found.is_error, f"in the text as {written}, " in found.message) == (False, True)
-        assert told(campaign) == []
+    may_be = ("[First Name]", "*|FNAME|*", "%name%", "%%name%%", "<<name>>", "«name»", "#name#", "@name", "[[n]]")
+    judge(tmp_path, {
+        each: Case("destination\n+6587654321\n", [f"Hello {each}."], say=f"Hello {each}.",
+                   warned=[f"in the text as {each}, "])
+        for each in may_be
+    })  # fmt: skip
 
 
 def test_other_signs_in_a_text_are_no_placeholder(tmp_path: Path) -> None:
@@ -350,9 +322,8 @@ def test_other_signs_in_a_text_are_no_placeholder(tmp_path: Path) -> None:
         "@name.sg, we are @ {{name}}.", "[{{name}}]", "{{ '[name]' }}", "«Ромашка», < off", "US$name, $ off",
         "10%off 20%", "*name*",
     ):  # fmt: skip
-        campaign = open_campaign(path, replace(OPTIONS, template=FlowTemplate.speaking(text)), now=NOW)
-        assert told(campaign) == []
-        assert not any("stands in the text" in each.message for each in campaign.findings), text
+        reading = read_all(path, saying(text))
+        assert (len(reading.calls), "stands in the text" in str(reading.findings)) == (1, False), text
 
 
 def test_a_name_in_single_brackets_is_refused_with_its_own_spelling() -> None:
@@ -366,9 +337,221 @@ def test_the_placeholders_in_later_texts_of_a_menu_are_found(tmp_path: Path) -> 
     menu = Menu("ask", prompt="Press 1.", voice_profile="en-SG-LunaNeural")
     menu.on("1", goto="Goodbye [First Name].")
     options = CampaignOptions(menu=menu, source="+6531234567")
-    with pytest.raises(CampaignFileError, match=r"in the text as \[First Name\].*write \{\{ first_name \}\}"):
-        read(file_of(tmp_path, "destination,First Name\n+6587654321,Ana\n"), options)
-    errors, _ = heard(options, [{"destination": "+6587654321", "first name": "Ana"}])
-    assert len(errors) == 1
-    assert read(file_of(tmp_path, "destination\n+6587654321\n"), options)[0].call is not None
+    said = refused(file_of(tmp_path, "destination,First Name\n+6587654321,Ana\n"), options)
+    assert "in the text as [First Name]" in said
+    assert "write {{ first_name }}" in said
+    assert len(read_all([{"destination": "+6587654321", "first name": "Ana"}], options).errors) == 1
+    assert len(read_all(file_of(tmp_path, "destination\n+6587654321\n"), options).calls) == 1
     assert any("[First Name]" in found.message for found in check_menus([menu]))
+
+
+# -- the language of a call with a menu; countries and languages as people write them ----------------------------------
+
+VOICES = {"en": "en-GB-RyanNeural", "id": "id-ID-GadisNeural"}
+
+
+def asking(
+    prompt: Text | None = None, *, language: str | None = "en", voice: Text | None = None, last: Text | None = None
+) -> Menu:
+    menu = Menu(
+        "ask",
+        prompt=prompt or {"en": "Hello {{name}}, press 1.", "id": "Halo {{name}}, tekan 1."},
+        voice_profile=voice or VOICES,
+        language=language,
+    )
+    menu.on("1", goto=End(last or {"en": "Goodbye {{name}}.", "id": "Sampai jumpa {{name}}."}))
+    return menu
+
+
+def options(menu: Menu) -> CampaignOptions:
+    return replace(OPTIONS, template=None, voice_profile=None, menu=menu)
+
+
+def people(folder: Path, *languages: str, column: str = "language") -> Path:
+    rows = [f"+658765432{place},Ana,{language}\n" for place, language in enumerate(languages)]
+    return file_of(folder, f"destination,name,{column}\n{''.join(rows)}")
+
+
+ONE_LANGUAGE = asking("Hello.", voice="en-GB-RyanNeural", last="Bye.")
+
+
+def asked(rows: Sequence[ReadRow]) -> list[tuple[str, str]]:
+    params = [json.loads(row.call.body)["callflow"][1]["params"] for row in rows if row.call is not None]
+    return [(each["promptMessage"], each["voiceProfile"]) for each in params]
+
+
+ENGLISH, BAHASA = ("Hello Ana, press 1.", VOICES["en"]), ("Halo Ana, tekan 1.", VOICES["id"])
+
+
+@pytest.mark.parametrize("column", ["language", "Language", "Sprache"])
+@pytest.mark.anyio
+async def test_each_row_is_spoken_to_in_its_language(tmp_path: Path, column: str) -> None:
+    menu = asking()
+    named = replace(options(menu), columns={"language": "sprache"} if column == "Sprache" else {})
+    rows = read(people(tmp_path, "Indonesian", "", "ID", "en-GB", column=column), named)
+    assert told(rows) == []
+    assert asked(rows) == [BAHASA, ENGLISH, BAHASA, ENGLISH]
+    menus, said = Menus(menu), [BAHASA[1], ENGLISH[1], BAHASA[1], ENGLISH[1]]
+    for row, voice in zip(rows, said, strict=True):
+        assert row.call is not None
+        event = CallAction(dtmf="1", client_action_id=Position(path=("ask",)).write())
+        answer = await menus.answer(menus.plan(event, Caller(now=NOW, data=row.call.data or {})))
+        spoken = answer.flow.to_body()["callflow"][0]["params"]
+        assert (spoken["voiceProfile"], "Sampai" in spoken["text"]) == (voice, voice == VOICES["id"])
+
+
+def test_a_menu_in_several_languages_asks_for_their_column(tmp_path: Path) -> None:
+    def warned(menu: Menu, column: str, **columns: str) -> list[bool]:
+        found = read_all(people(tmp_path, "id", column=column), replace(options(menu), columns=columns)).opening
+        return [Remedy.NAME_LANGUAGES in each.message for each in found]
+
+    named = replace(options(asking()), columns={"language": "Sprache"})
+    assert warned(asking(), "Sprache") == [True]
+    assert warned(asking(), "language") == warned(asking(), "Sprache", language="Sprache") == []
+    assert warned(ONE_LANGUAGE, "Sprache") == []
+    wrong = read(people(tmp_path, "fr", column="Sprache"), replace(named, columns={"language": "sprache"}))
+    assert [(row, column) for row, column, _, _ in told(wrong)] == [(2, "Sprache")]
+    both = file_of(tmp_path, "destination,name,language,Sprache\n+6587654321,Ana,en,id\n")
+    assert "a column language beside 'Sprache'; rename one" in refused(both, named)
+
+
+def test_a_text_without_questions_has_one_voice_whatever_column_is_chosen_for_the_language(tmp_path: Path) -> None:
+    for column, chosen, warned in (
+        ("Sprache", "sprache", ["sprache"]), ("language", "language", ["language"]), ("Sprache", None, []),
+        ("Sprache,voice_profile", "Sprache", []),  # each row has its voice
+    ):  # fmt: skip
+        options = replace(OPTIONS, columns={} if chosen is None else {"language": chosen})
+        found = read_all(people(tmp_path, "fr", column=column), options).opening
+        assert [each.column for each in found if "in one voice" in each.message] == warned
+
+
+@pytest.mark.parametrize(
+    ("menu", "why"),
+    [
+        (asking(), "there is no text for the language 'fr', only for en, id; add it"),
+        (asking({"en": "A {{name}}", "id": "B", "fr": "C"}), "no text for the language 'fr'"),
+        (asking({"en": "A", "id": "B", "fr": "C"}, last="Bye."), "ask voice_profile: there is no text"),
+        (ONE_LANGUAGE, "no text for the language 'fr', only for en"),
+    ],
+    ids=["prompt", "a later text", "voice", "one language"],
+)
+def test_a_language_that_the_menu_lacks_makes_the_row_bad(tmp_path: Path, menu: Menu, why: str) -> None:
+    rows = read(people(tmp_path, "fr", "en"), options(menu))
+    ((row, column, _, message),) = told(rows)
+    assert (row, column, [each.call is None for each in rows]) == (2, "language", [True, False])
+    assert message.startswith("cannot be the language of this call: ")
+    assert why in message
+    for number in (5, 1.5):
+        (error,) = read_all([{"destination": "+6587654321", "name": "Ana", "language": number}], options(menu)).errors
+        assert error.startswith("language: ")
+        assert "there is no text" in error
+
+
+def test_values_are_needed_by_the_texts_of_the_row_s_language_alone(tmp_path: Path) -> None:
+    menu = asking(last={"en": "Bye {{name}}.", "id": "Sampai {{hari}}."})
+    path = file_of(tmp_path, "destination,name,language,hari\n+6587654321,Ana,en,\n+6587654322,Ana,id,\n")
+    assert [(row, column) for row, column, _, _ in told(read(path, options(menu)))] == [(3, "hari")]
+
+
+def test_where_no_text_has_a_language_the_column_is_only_a_value(tmp_path: Path) -> None:
+    menu = asking("Hello {{name}}, {{language}}.", voice="en-GB-RyanNeural", last="Bye.", language=None)
+    assert asked(read(people(tmp_path, "Tamil"), options(menu))) == [("Hello Ana, Tamil.", "en-GB-RyanNeural")]
+
+
+def test_a_call_from_python_speaks_the_language_of_its_data() -> None:
+    flow = asking().call("+6587654321", source="+6531234567", data={"name": "Ana", "language": "id"})
+    assert flow.to_body()["callflow"][1]["params"]["promptMessage"] == BAHASA[0]
+    with pytest.raises(InvalidInputError, match="no text for the language 'fr'"):
+        asking().call("+6587654321", source="+6531234567", data={"name": "Ana", "language": "fr"})
+
+
+def test_a_menu_that_changes_the_language_goes_before_the_row() -> None:
+    first, bahasa = asking(), Menu("bahasa", prompt={"id": "Tekan 1."}, language="id")
+    first.on("2", goto=bahasa)
+    bahasa.on("1", goto="Selesai.")
+    menus = Menus(first)
+    plan = menus.plan(
+        CallAction(dtmf="1", client_action_id=Position(path=("ask", "bahasa")).write()),
+        Caller(now=NOW, data={"name": "Ana", "language": "en"}),
+    )
+    assert plan.caller.language == "id"
+
+
+# -- countries and languages under the names that people write, in every language that babel has -----------------------
+
+OFTEN = ("de", "fr", "es", "it", "nl", "pt", "pl", "id", "zh", "zh_Hant", "ja", "th", "tr", "ru", "ar", "sv", "pt_PT")
+EVERY_DAY = ("DE", "FR", "AT", "CH", "SG", "MY", "ID", "PH", "GB", "US", "JP", "BR")
+
+
+@pytest.mark.parametrize("locale", OFTEN)
+def test_a_country_and_a_language_are_read_by_their_names(locale: str) -> None:
+    names = Locale.parse(locale)
+    for code in EVERY_DAY:
+        for written in (names.territories[code], names.territories[code].upper(), f" {names.territories[code]} "):
+            assert read_country(written) == code
+    known = {"de": "D", "en": "E", "fr": "F", "id": "I", "zh": "Z"}
+    for code, text in known.items():
+        assert in_language(known, names.languages[code]) == in_language(known, names.languages[code].upper()) == text
+
+
+def test_accents_codes_of_three_letters_and_calling_codes_are_read() -> None:
+    for written, code in (
+        ("Osterreich", "AT"), ("ESPANA", "ES"), ("Cote d'Ivoire", "CI"), ("DEU", "DE"), ("usa", "US"), ("UK", "GB"),
+        ("+49", "DE"), ("Hong Kong", "HK"), ("hongkong", "HK"), ("international", "international"),
+    ):  # fmt: skip
+        assert read_country(written) == code
+    for written in ("Kongo", "Mars", "XX", "Europe", "EU", "k.A."):
+        with pytest.raises(InvalidInputError, match="give two letters"):
+            read_country(written)
+    assert in_language({"fr": 1, "de": 2}, "Francais") == in_language({"fr": 1, "de": 2}, "fra") == 1
+
+
+@pytest.mark.slow
+def test_no_name_of_babel_means_two_countries_but_those_that_are_refused() -> None:
+    """Every name of every locale is read as its country; the names are asked for in an order, and the first counts."""
+    meant: dict[str, set[str]] = {}
+    for locale in localedata.locale_identifiers():
+        for name, code in names_of_the_world.names_in(locale).territories.items():
+            meant.setdefault(name, set()).add(code)
+    unclear = {name for name, codes in meant.items() if len(codes) > 1}
+    assert unclear == names_of_the_world.UNCLEAR
+    wrong = [name for name, codes in meant.items() if name not in unclear and {country_called(name)} != codes]
+    assert wrong == ["nga"], "which is Nigeria as a code"
+
+
+def test_a_file_of_people_who_write_german_or_french_is_read(tmp_path: Path) -> None:
+    people = {
+        "030 123456,Ana,Deutschland,Englisch": "+4930123456", "01 42 68 53 00,Ben,Frankreich,anglais": "+33142685300",
+        "01 42 68 53 00,Cleo,France,Indonésien": "+33142685300", "01 2345678,Dan,Österreich,英语": "+4312345678",
+        "8765 4321,Eve,Singapur,INDONESISCH": "+6587654321",
+    }  # fmt: skip
+    path = file_of(tmp_path, "\n".join(["destination,name,Land,Sprache", *people]))
+    reading = read_all(path, replace(options(asking()), columns={"country": "Land", "language": "Sprache"}))
+    assert (reading.errors, [row.number for row in reading.rows]) == ([], [*people.values()])
+    assert set(read_number_file(path, roles=ColumnRoles(countries=("Land",))).numbers) == {*people.values()}
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize("source", ["+6531234567", "SG=+6531234567,DE=+4930123456"])
+def test_a_cell_that_is_wrong_is_one_finding(tmp_path: Path, source: str, windowed: bool) -> None:
+    window = CallWindow.parse("09:00-20:00") if windowed else None
+    columns = {"country": "Land", "destination": ["destination", "phone"]}
+    people = ("030 123456,Ana,Mars,", "030 123456,Ben,Mars,030 123457", ",Cleo,Mars,030 123457",
+              "030 123456,Dan,Deutschland,")  # fmt: skip
+    path = file_of(tmp_path, "\n".join(["destination,name,Land,phone", *people]))
+    rows = read(path, replace(OPTIONS, columns=columns, source=source, window=window))
+    assert [(row, column) for row, column, *_ in told(rows)] == [(2, "Land"), (3, "Land"), (4, "Land")]
+    assert rows[-1].number == "+4930123456"
+
+
+def test_a_country_is_read_as_iso_3166_and_the_cldr_write_it() -> None:
+    for country in countries:
+        if country.name != "Congo":
+            assert country_called(country.name) == country.alpha2
+            assert country_called(f" {country.name.upper()} ") == country.alpha2
+    for name, code in {
+        "UAE": "AE", "U.K.": "GB", "The Netherlands": "NL", "Republic of Korea": "KR", "Deutschland": "DE",
+        "Iran (Islamic Republic of)": "IR", "United States of America": "US", "Etats-Unis": "US", "Russland": "RU",
+    }.items():  # fmt: skip
+        assert country_called(name) == code
+    assert country_called("Korea") is None

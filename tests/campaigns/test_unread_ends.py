@@ -50,11 +50,8 @@ def table(place: int, rows: int = 23) -> bytes:
 
 
 def lines(place: int, rows: int = 23) -> bytes:
-    made = [
-        f'{{"destination": "{number}", "name": "{"José" if row == place else name}"}}'
-        for row, (number, name) in enumerate(people(rows), 1)
-    ]
-    return "\n".join(made).encode("latin-1")
+    named = [(number, "José" if row == place else name) for row, (number, name) in enumerate(people(rows), 1)]
+    return "\n".join(f'{{"destination": "{each}", "name": "{name}"}}' for each, name in named).encode("latin-1")
 
 
 def packed_table(place: int, rows: int = 23) -> bytes:
@@ -123,13 +120,11 @@ KINDS: dict[str, tuple[str, Callable[..., bytes], str]] = {
     "a packed file with a wrong sum": ("people.csv.gz", changed, "is a damaged gzip file"),
     "JSON lines in another encoding": ("people.jsonl", lines, "has the byte 0xE9"),
     "a value under no header": (
-        "people.xlsx",
-        nameless,
-        "but its column has no name: name the column in row 1 (split merged",
+        "people.xlsx", nameless, "but its column has no name: name the column in row 1 (split merged",
     ),
     "a sheet that is not XML": ("people.xlsx", broken_sheet, "is not an Excel workbook (.xlsx), or it is damaged"),
     "a damaged group of rows": ("people.parquet", row_groups, "is not a Parquet file, or it is damaged"),
-}
+}  # fmt: skip
 
 
 def in_every_kind(*places: int) -> pytest.MarkDecorator:
@@ -164,17 +159,16 @@ async def refused(kind: str, place: int, rows: int, folder: Path, queue: CallQue
 @in_every_kind(1, 11, 23)
 async def test_a_check_a_dry_run_and_standard_input_tell_the_same(kind: str, place: int, tmp_path: Path) -> None:
     name, make, sentence = KINDS[kind]
-    sentence = sentence.format(line=place + 1)
-    content = make(place)
+    sentence, content = sentence.format(line=place + 1), make(place)
     path = file_of(tmp_path, content, name)
     checked = await check_file(path, OPTIONS, now=NOW)
     assert (checked.is_valid, sentence in checked.findings[-1].message) == (False, True)
-    with pytest.raises(CampaignFileError) as raised:
-        await enqueue_file(None, path, OPTIONS, now=NOW, dry_run=True, skip_bad=True)
-    assert sentence in str(raised.value)
-    with standard_input(io.BytesIO(content)) as given, pytest.raises(CampaignFileError) as raised:
-        await enqueue_file(None, given, replace(OPTIONS, batch_id="b"), now=NOW, dry_run=True)
-    assert sentence in str(raised.value)
+    options = replace(OPTIONS, batch_id="b")
+    with standard_input(io.BytesIO(content)) as piped:
+        for given, skip_bad in ((path, True), (piped, False)):
+            with pytest.raises(CampaignFileError) as raised:
+                await enqueue_file(None, given, options, now=NOW, dry_run=True, skip_bad=skip_bad)
+            assert sentence in str(raised.value)
 
 
 @pytest.mark.parametrize("place", PLACES)

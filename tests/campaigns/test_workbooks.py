@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-import tracemalloc
+import gzip
+import io
+import subprocess
+import sys
 import zipfile
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
-from tests.campaigns.reading import NOW, calls_of, file_of, flow_of, refused, text_of, told
+from tests.campaigns.reading import NOW, calls_of, file_of, peak, read_all, refused, text_of, told
 from tests.campaigns.reading import WITH_CODES as OPTIONS
 from tests.campaigns.reading import read_codes as read
+from tests.campaigns.test_cell_values import KEY
 from tests.campaigns.workbooks import parquet, workbook
-from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import enqueue_file
-from voiceflow_worker.campaigns.files import spreadsheet
+from voiceflow_worker.campaigns.files import formats, input_file, spreadsheet
 from voiceflow_worker.campaigns.files.cells import cell_text
-from voiceflow_worker.campaigns.files.formats import open_source
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.formats import kind_of, open_source
+from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 
 HEADER = ("destination", "name")
+PEOPLE = (HEADER, ("+6587654321", "Ana"))
+
 local = datetime.fromisoformat
 
 
-def spoken(path: Path, sheet: str | None = None) -> list[object]:
-    rows = read(path, replace(OPTIONS, sheet=sheet))
-    assert told(rows) == []
-    return [(flow_of(request).destination, text_of(request)) for request in calls_of(rows)]
+def spoken(path: Path, sheet: str | None = None) -> list[tuple[str, object]]:
+    reading = read_all(path, replace(OPTIONS, sheet=sheet))
+    assert reading.errors == []
+    return [(call.destination, text_of(call)) for call in reading.calls]
 
 
 @pytest.mark.parametrize("number", [6587654321, 6587654321.0, "+6587654321", "6587654321", " +65 8765 4321 "])
@@ -47,42 +57,31 @@ def test_a_number_is_read_however_the_cell_holds_it(tmp_path: Path, number: obje
 
 
 def test_a_typed_cell_is_the_text_that_people_would_have_typed(tmp_path: Path) -> None:
-    for value, text in [
-        (12, "12"),
-        (12.0, "12"),
-        (12.5, "12.5"),
-        (0.1 + 0.2, "0.3"),
-        (1e-7, "0.0000001"),
-        (True, "true"),
-        (False, "false"),
-        (date(2030, 1, 31), "2030-01-31"),
-        (local("2030-01-31 09:30"), "2030-01-31 09:30"),
-        (local("2030-01-31 09:30:05"), "2030-01-31 09:30:05"),
-        (time(14, 5), "14:05"),
-        (timedelta(hours=26, minutes=30), "26:30"),
-        ("007", "007"),
-    ]:
-        assert spoken(workbook(tmp_path, [HEADER, ("+6587654321", value)])) == [("+6587654321", f"Hello {text}.")]
+    cells = [
+        (12, "12"), (12.0, "12"), (12.5, "12.5"), (0.1 + 0.2, "0.3"), (1e-7, "0.0000001"), (True, "true"),
+        (False, "false"), (date(2030, 1, 31), "2030-01-31"), (local("2030-01-31 09:30"), "2030-01-31 09:30"),
+        (local("2030-01-31 09:30:05"), "2030-01-31 09:30:05"), (time(14, 5), "14:05"),
+        (timedelta(hours=26, minutes=30), "26:30"), ("007", "007"),
+    ]  # fmt: skip
+    path = workbook(tmp_path, [HEADER, *((f"+65{87654321 + 7 * n}", value) for n, (value, _) in enumerate(cells))])
+    assert [said for _, said in spoken(path)] == [f"Hello {text}." for _, text in cells]
 
 
 def test_a_damaged_number_is_one_bad_row(tmp_path: Path) -> None:
-    for value, sentence in [
-        ("6.58765E+09", "6.58765E+09"),
+    cells = [
+        ("6.58765E+09", "6.58765E+09"), (True, "holds True, which is not a phone number"), (1.5e16, "15 digits"),
         (6587650000, "ends in zeros, as if read from 6.58765E+09: a spreadsheet may have lost digits"),
-        (447911000000.0, "ends in zeros, as if read from 4.47911E+11"),
+        (447911000000.0, "ends in zeros, as if read from 4.47911E+11"), (None, "is missing"),
         (date(2030, 1, 31), "holds 2030-01-31, which is not a phone number; format the column"),
-        (True, "holds True, which is not a phone number"),
         (1234567890123456, "but Excel keeps only 15; write it as text"),
-        (1.5e16, "15 digits"),
         ("#N/A", "holds the error #N/A of a formula; correct it in the workbook"),
         (6587654321.5, "holds 6587654321.5, which is not a phone number"),
-        (None, "is missing"),
-    ]:
-        rows = read(workbook(tmp_path, [HEADER, (value, "Ana"), ("+6587654322", "Ben")]))
-        ((row, column, _, message),) = told(rows)
-        assert (row, column) == (2, "destination")
-        assert sentence in message
-        assert len(calls_of(rows)) == 1
+    ]  # fmt: skip
+    rows = read(workbook(tmp_path, [HEADER, *((value, "Ana") for value, _ in cells), ("+6587654322", "Ben")]))
+    found = told(rows)
+    assert [(row, column) for row, column, *_ in found] == [(n, "destination") for n in range(2, len(cells) + 2)]
+    assert [said in message for (_, said), (*_, message) in zip(cells, found, strict=True)] == [True] * len(cells)
+    assert len(calls_of(rows)) == 1
 
 
 def test_a_cell_far_to_the_right_and_a_day_of_a_book_that_counts_from_1904_are_read(tmp_path: Path) -> None:
@@ -100,32 +99,42 @@ def test_findings_name_the_row_of_the_sheet(tmp_path: Path) -> None:
     assert [row.raw.number for row in rows] == [4, 6]
 
 
-def test_a_workbook_needs_the_name_of_a_sheet_unless_the_others_are_empty_or_hidden(
-    tmp_path: Path,
-) -> None:
+def hide(path: Path, *sheets: str) -> Path:
+    book = load_workbook(path)
+    for name in sheets:
+        book[name].sheet_state = "hidden"
+    book.save(path)
+    return path
+
+
+def test_a_workbook_needs_the_name_of_a_sheet_unless_the_others_are_empty_or_hidden(tmp_path: Path) -> None:
     path = workbook(tmp_path, [HEADER, (6587654321, "Ana")], Second=[HEADER, (6587654322, "Ben")], Empty=[()])
     assert "has several sheets with rows: People, Second; name the sheet to read" in refused(path)
     assert spoken(path, "second") == [("+6587654322", "Hello Ben.")]
     assert "has no sheet 'Third'; its sheets: People, Second, Empty" in refused(path, CampaignOptions(sheet="Third"))
-    book = load_workbook(path)
-    book["Second"].sheet_state = "hidden"
-    book.save(path)
-    assert spoken(path) == [("+6587654321", "Hello Ana.")]
+    assert spoken(hide(path, "Second")) == [("+6587654321", "Hello Ana.")]
+
+
+def repacked(folder: Path, change: Callable[[str, bytes], bytes], rows: Sequence[Sequence[object]] = PEOPLE) -> Path:
+    """A workbook of which each part is changed so."""
+    path = folder / "changed.xlsx"
+    with zipfile.ZipFile(workbook(folder, rows)) as good, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bad:
+        for name in good.namelist():
+            bad.writestr(name, change(name, good.read(name)))
+    return path
 
 
 def test_a_row_number_that_excel_does_not_have_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "far.xlsx"
-    with zipfile.ZipFile(workbook(tmp_path, [HEADER, (6587654321, "Ana")])) as good, zipfile.ZipFile(path, "w") as bad:
-        for part in good.namelist():
-            bad.writestr(part, good.read(part).replace(b'<row r="2"', b'<row r="2000000000"').replace(b'"A2"', b'"A9"'))
+    def far(_: str, part: bytes) -> bytes:
+        return part.replace(b'<row r="2"', b'<row r="2000000000"').replace(b'"A2"', b'"A9"')
+
+    path = repacked(tmp_path, far)
     assert "has a row number above 1048576 in the sheet People" in refused(path)
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.xlsx"
-    with zipfile.ZipFile(workbook(tmp_path, [HEADER])) as good, zipfile.ZipFile(path, "w") as bad:
-        for part in good.namelist():
-            bad.writestr(part, good.read(part))
+    path = workbook(tmp_path, [HEADER])
+    with zipfile.ZipFile(path, "a") as bad:
         with bad.open("xl/worksheets/sheet9.xml", "w") as member:
             for _ in range(150):
                 member.write(bytes(1_000_000))
@@ -150,15 +159,8 @@ def test_a_small_workbook_with_more_than_its_size_lets_expect_is_refused(
 ) -> None:
     monkeypatch.setattr(spreadsheet, "_LEAST_BUDGET", 10_000)
     monkeypatch.setattr(spreadsheet, "_MOST_MERGED", 10_000)
-    path = tmp_path / "bomb.xlsx"
     times = 150_000 // max(more.count(b"<c/>"), 1)
-    with (
-        zipfile.ZipFile(workbook(tmp_path, [HEADER, ("+6587654321", "Ana")])) as good,
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bad,
-    ):
-        for name in good.namelist():
-            text = good.read(name)
-            bad.writestr(name, text.replace(end, more * times + end) if name == part else text)
+    path = repacked(tmp_path, lambda name, text: text.replace(end, more * times + end) if name == part else text)
     size = path.stat().st_size
     said = refused(path)
     if "mergeCell" in more.decode():
@@ -197,23 +199,16 @@ async def test_rejects_of_one_kind_do_not_get_the_name_of_another(tmp_path: Path
             await enqueue_file(queue, path, OPTIONS, now=NOW, rejects=tmp_path / name)
 
 
-@pytest.mark.anyio
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     options = replace(OPTIONS, template=FlowTemplate.speaking("Hello {{n}}."))
 
-    def peak(count: int) -> int:
+    def of(count: int) -> int:
         path = workbook(tmp_path, [("destination", "n"), *((6580000000 + n, n) for n in range(count))])
-        tracemalloc.start()
-        try:
-            for _ in open_campaign(path, options, now=NOW):
-                pass
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        return peak(lambda: deque(open_campaign(path, options, now=NOW), maxlen=0))
 
-    peak(10)  # what is loaded and cached once
-    small, large = peak(1000), peak(3000)
+    of(10)  # what is loaded and cached once
+    small, large = of(1000), of(3000)
     # About 350 bytes a row are the keys by which a repeated call is found; a row that is kept takes thousands.
     assert (large - small) / 2000 < 1000
 
@@ -232,52 +227,198 @@ def test_a_time_and_its_text_agree(value: datetime) -> None:
 
 
 @pytest.mark.anyio
-async def test_all_sheets_are_one_list_and_rows_are_told_with_their_sheet(tmp_path: Path) -> None:
+async def test_all_sheets_are_one_list_and_rows_are_told_with_their_sheet(tmp_path: Path, queue: CallQueue) -> None:
     north = [HEADER, ("+6587654322", "Ben"), ("+6587654321", "Ana"), ("none", "Dan")]
-    path = workbook(tmp_path, [HEADER, ("+6587654321", "Ana"), ("nobody", "Eve")], Empty=[], North=north)
+    path = workbook(tmp_path, [*PEOPLE, ("nobody", "Eve")], Empty=[], North=north)
     options = replace(OPTIONS, sheet="*", batch_id="b")
-    async with open_store("memory://") as store:
-        queue = CallQueue(store)
-        report = await enqueue_file(queue, path, options, skip_bad=True, by="Li")
-        found = [(each.as_json()["file"], each.as_json()["row"], each.message) for each in report.findings]
-        assert (report.enqueued, report.duplicates, report.rejected, report.rows) == (2, 1, 2, 5)
-        assert [each[:2] for each in found] == [
-            (f"{path}, sheet People", 3), (f"{path}, sheet North", 3), (f"{path}, sheet North", 4),
-        ]  # fmt: skip
-        assert str(report.findings[0]).startswith(f"{path}:3 of sheet People:destination: ")
-        assert found[1][2].startswith("row 3 of sheet North requests the same call as row 2 of sheet People")
-        assert {job.destination for job in await queue.find()} == {"+6587654321", "+6587654322"}
-        assert (await enqueue_file(queue, path, options, skip_bad=True)).enqueued == 0
+    report = await enqueue_file(queue, path, options, skip_bad=True, by="Li")
+    found = [(each.as_json()["file"], each.as_json()["row"], each.message) for each in report.findings]
+    assert (report.enqueued, report.duplicates, report.rejected, report.rows) == (2, 1, 2, 5)
+    assert [each[:2] for each in found] == [
+        (f"{path}, sheet People", 3), (f"{path}, sheet North", 3), (f"{path}, sheet North", 4),
+    ]  # fmt: skip
+    assert str(report.findings[0]).startswith(f"{path}:3 of sheet People:destination: ")
+    assert found[1][2].startswith("row 3 of sheet North requests the same call as row 2 of sheet People")
+    assert {job.destination for job in await queue.find()} == {"+6587654321", "+6587654322"}
+    assert (await enqueue_file(queue, path, options, skip_bad=True)).enqueued == 0
 
 
 @pytest.mark.parametrize(("asked", "more"), [(None, {}), ("*", {}), ("*", {"South": [HEADER, ("+6587654323", "Cy")]})])
 def test_a_hidden_sheet_of_the_same_list_is_told_and_not_called(
     tmp_path: Path, asked: str | None, more: dict[str, Any]
 ) -> None:
-    people, north = [HEADER, ("+6587654321", "Ana")], [HEADER, ("+6587654322", "Ben")]
-    path = workbook(tmp_path, people, North=north, Cities=[("Berlin",), ("Paris",)], **more)
-    book = load_workbook(path)
-    for name in ("North", "Cities"):
-        book[name].sheet_state = "hidden"
-    book.save(path)
-    campaign = open_campaign(path, replace(OPTIONS, sheet=asked), now=NOW)
-    numbers = {row.call.destination for row in campaign if row.call is not None}
-    assert numbers == {"+6587654321", *(["+6587654323"] if more else [])}
-    hidden = [each.message for each in campaign.closing_findings() if "hidden" in each.message]
+    north = [HEADER, ("+6587654322", "Ben")]
+    path = workbook(tmp_path, PEOPLE, North=north, Cities=[("Berlin",), ("Paris",)], **more)
+    reading = read_all(hide(path, "North", "Cities"), replace(OPTIONS, sheet=asked))
+    assert {call.destination for call in reading.calls} == {"+6587654321", *(["+6587654323"] if more else [])}
+    hidden = [each.message for each in reading.closing if "hidden" in each.message]
     assert [each.split(",")[0] for each in hidden] == ["the sheet North is hidden"]
 
 
 def test_sheets_that_are_not_one_list_are_refused(tmp_path: Path) -> None:
     options = replace(OPTIONS, sheet="*")
-    people = [HEADER, ("+6587654321", "Ana")]
     for other, why in (
         ([("destination", "visit"), ("+6587654322", "x")], "the sheet North has the columns destination, visit, and"),
         ([("Notes",), ("Call Ana",)], "sheet North has no column destination"),
         ([HEADER[::-1], ("Ben", "+6587654322")], "give both the same header, or name one sheet"),
     ):
-        assert why in refused(workbook(tmp_path, people, North=other), options)
-    assert len(calls_of(read(workbook(tmp_path, people), options))) == 1
-    with pytest.raises(InvalidInputError, match="leave_out_rows names rows of one sheet"):
-        read(workbook(tmp_path, people), replace(options, leave_out_rows=((2, 2),)))
-    table = file_of(tmp_path, "destination,name\n+6587654321,Ana\n")
-    assert "only workbooks have sheets" in refused(table, options)
+        assert why in refused(workbook(tmp_path, PEOPLE, North=other), options)
+    assert len(calls_of(read(workbook(tmp_path, PEOPLE), options))) == 1
+    for sheet, rows, why in (("*", ((2, 2),), "name the sheet of each row"), (None, ((2, 2, "x"),), "name none")):
+        with pytest.raises(InvalidInputError, match=why):
+            read(workbook(tmp_path, PEOPLE), replace(options, sheet=sheet, leave_out_rows=rows))
+    assert "only workbooks have sheets" in refused(file_of(tmp_path, "destination,name\n+6587654321,Ana\n"), options)
+
+
+# -- Parquet, gzip and standard input ----------------------------------------------------------------------------------
+
+TABLE = "destination,name\n+6587654321,Ana\nnone,Ben\n"
+LINES = '{"destination": "+6587654321", "name": "Ana"}\n{"destination": "none", "name": "Ben"}\n'
+
+
+def test_a_typed_column_is_the_text_that_people_would_have_typed(tmp_path: Path) -> None:
+    for values, text in [
+        (pa.array([12], pa.int64()), "12"), (pa.array([1234567890123456789], pa.int64()), "1234567890123456789"),
+        (pa.array([12.0]), "12"), (pa.array([Decimal("12.50")]), "12.50"), (pa.array([True]), "true"),
+        (pa.array([date(2030, 1, 31)]), "2030-01-31"), (pa.array([time(9, 30)]), "09:30"),
+        (pa.array([local("2030-01-31 09:30")], pa.timestamp("ns")), "2030-01-31 09:30"),
+        (pa.array([local("2030-01-31 09:30Z")], pa.timestamp("us", "UTC")), "2030-01-31 09:30+00:00"),
+        (pa.array(["Ana"]).dictionary_encode(), "Ana"), (pa.array([b"Ana"]), "Ana"),
+    ]:  # fmt: skip
+        path = parquet(tmp_path, {"destination": ["+6587654321"], "name": values})
+        assert read_all(path).heard == [f"Hello {text}."]
+
+
+def test_numbers_that_a_data_frame_made_floats_are_read(tmp_path: Path) -> None:
+    decimals = [Decimal("6587654321.00"), Decimal("8765432.10"), Decimal("6587650000.00")]
+    for numbers, names, bad in (
+        ([6587654321.0, float("nan"), None], ["Ana", "Ben", None], [2]), (decimals, ["Ana", "Ben", "Cy"], [2, 3]),
+    ):  # fmt: skip
+        rows = read(parquet(tmp_path, {"destination": numbers, "name": names}))
+        assert [call.destination for call in calls_of(rows)] == ["+6587654321"]
+        assert [(row, column) for row, column, *_ in told(rows)] == [(row, "destination") for row in bad]
+
+
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
+    whole = parquet(tmp_path, {"destination": ["+6587654321"] * 1000, "name": ["Ana"] * 1000}).read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:10] + bytes(30) + whole[40:]):
+        assert "is not a Parquet file, or it is damaged" in refused(file_of(tmp_path, damaged, "half.parquet"))
+    (tmp_path / "folder.parquet").mkdir()
+    for name, why in (
+        ("none.parquet", "No such file or directory; check its name and its folder"),
+        ("folder.parquet", "Is a directory; name a file in it"),
+    ):
+        assert f"cannot be read: {why}" in refused(tmp_path / name)
+
+
+def test_the_types_of_parquet_are_those_that_its_schema_has(tmp_path: Path) -> None:
+    """What other writers than Arrow say in the schema of Parquet, and Arrow does not read."""
+    arrow: Any = pa
+    columns = {
+        "destination": ["+6587654321"], "name": ["Ana"], "price": arrow.array([1250.55], arrow.float32()),
+        "half": arrow.array([1.1], arrow.float16()), "key": arrow.array([KEY.bytes], arrow.uuid()),
+        "blob": arrow.array([b"\xff\0"]), "left": arrow.array([b"\0" * 12], arrow.binary(12)),
+    }  # fmt: skip
+    path = parquet(tmp_path, columns)
+    assert list(map(text_of, calls_of(read(path, OPTIONS)))) == ["Hello Ana."]
+    said = replace(OPTIONS, template=FlowTemplate.speaking("{{price}} {{half}} {{key}}"))
+    assert list(map(text_of, calls_of(read(path, said)))) == [f"1250.55 1.1 {KEY}"]
+    for name in ("blob", "left"):
+        found = told(read(path, replace(OPTIONS, template=FlowTemplate.speaking(f"{{{{{name}}}}}"))))
+        assert [(column, message) for _, column, _, message in found] == [(name, "holds binary data; write it as text")]
+
+
+@pytest.mark.parametrize(("name", "content"), [("visits.csv.gz", TABLE), ("visits.jsonl.gz", LINES)])
+def test_a_packed_file_is_read_with_its_rows_and_its_batch(tmp_path: Path, name: str, content: str) -> None:
+    campaign = open_campaign(file_of(tmp_path, gzip.compress(content.encode()), name), OPTIONS, now=NOW)
+    rows = list(campaign)
+    assert campaign.batch_id == "visits"
+    assert list(map(text_of, calls_of(rows))) == ["Hello Ana."]
+    assert [(row, column) for row, column, *_ in told(rows)] == [(rows[1].raw.number, "destination")]
+
+
+@pytest.mark.slow
+def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_file, "_SUSPICIOUS_BYTES", 1_000_000)
+    bomb = gzip.compress(b"destination,name\n" + b"\n" * 3_000_000)
+    assert "unpacks to more than 200 times its size" in refused(file_of(tmp_path, bomb, "bomb.csv.gz"))
+
+
+def contents(folder: Path) -> dict[FileKind, bytes]:
+    header, row = ("destination", "name"), ("+6587654321", "Ana")
+    return {
+        FileKind.CSV: TABLE.encode(),
+        FileKind.JSON_LINES: LINES.encode(),
+        FileKind.EXCEL: workbook(folder, [header, row]).read_bytes(),
+        FileKind.PARQUET: parquet(folder, {"destination": row[:1], "name": row[1:]}).read_bytes(),
+    }
+
+
+@pytest.mark.parametrize("kind", [FileKind.CSV, FileKind.JSON_LINES, FileKind.EXCEL, FileKind.PARQUET])
+def test_standard_input_is_read_in_any_format(tmp_path: Path, kind: FileKind) -> None:
+    with standard_input(io.BytesIO(contents(tmp_path)[kind])) as file:
+        assert kind_of(file) is kind
+        rows = list(open_campaign(file, replace(OPTIONS, batch_id="b"), now=NOW))
+    assert text_of(calls_of(rows)[0]) == "Hello Ana."
+
+
+def test_standard_input_needs_a_batch(tmp_path: Path) -> None:
+    with (
+        standard_input(io.BytesIO(TABLE.encode())) as file,
+        pytest.raises(CampaignFileError, match="standard input has no name to use as a batch id; name the batch"),
+    ):
+        open_campaign(file, OPTIONS, now=NOW)
+
+
+def _one_long_text(folder: Path) -> Path:
+    texts: Any = pa.DictionaryArray.from_arrays(pa.array([0] * 2000), pa.array(["Ana" * 1_000_000]))
+    return parquet(folder, {"destination": ["+6587654321"] * 2000, "name": texts})
+
+
+def _long_lists(folder: Path) -> Path:
+    empty: Any = pa.ListArray.from_arrays([0, 50_000_000], pa.nulls(50_000_000, pa.int8()))
+    return parquet(folder, {"destination": ["+6587654321"], "name": empty})
+
+
+def _one_long_row(folder: Path) -> Path:
+    path = workbook(folder, [("destination", "name"), ("+6587654321", "Ana")])
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    row = b'<row r="3">' + b"<c><v>1</v></c>" * 4_000_000 + b"</row></sheetData>"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        for name, part in parts.items():
+            book.writestr(name, part.replace(b"</sheetData>", row) if "worksheets/" in name else part)
+    return path
+
+
+def test_more_rows_of_parquet_than_the_size_of_the_file_lets_expect_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "_LEAST_ROWS", 1000)
+    path = parquet(tmp_path, {"destination": ["+6587654321"] * 200_000, "name": ["Ana"] * 200_000})
+    size = path.stat().st_size
+    said = refused(path)
+    assert f"has 200000 rows, and a list of calls in a file of {size} bytes has at most {1000 + 10 * size}" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
+@pytest.mark.parametrize(
+    "bomb", [_one_long_text, *(pytest.param(each, marks=pytest.mark.slow) for each in (_long_lists, _one_long_row))]
+)
+def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path, bomb: Callable[[Path], Path]) -> None:
+    path = bomb(tmp_path)
+    command = f"""
+from pathlib import Path
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.formats import open_source
+from voiceflow_worker.errors import CampaignFileError
+try:
+    list(open_source(InputFile(Path({str(path)!r}))))
+except CampaignFileError as error:
+    used = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(int(used.split()[1]) // 1000, error)
+"""
+    ended = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=100, check=True)
+    megabytes, _, said = ended.stdout.partition(" ")
+    assert "drop" in said or "delete the columns" in said
+    assert int(megabytes) < 700

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from openpyxl import Workbook
+from openpyxl import Workbook, load_workbook
 
 
 def workbook(folder: Path, rows: Iterable[Sequence[object]], name: str = "visits.xlsx", **more: Any) -> Path:
@@ -18,6 +18,14 @@ def workbook(folder: Path, rows: Iterable[Sequence[object]], name: str = "visits
         for row in content:
             sheet.append(list(row))
     path = folder / name
+    book.save(path)
+    return path
+
+
+def changed(path: Path, change: Callable[[Any], object]) -> Path:
+    """A workbook with a change of its first sheet."""
+    book = load_workbook(path, rich_text=True)
+    change(book.worksheets[0])
     book.save(path)
     return path
 

@@ -24,11 +24,9 @@ class EightByEight:
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "VOICEFLOW_BASE_URL": self.url,
-            "VOICEFLOW_API_KEY": "key-1",
-            "VOICEFLOW_SUB_ACCOUNT": "acme",
+            "VOICEFLOW_BASE_URL": self.url, "VOICEFLOW_API_KEY": "key-1", "VOICEFLOW_SUB_ACCOUNT": "acme",
             "VOICEFLOW_OUTCOMES": "none",
-        }
+        }  # fmt: skip
 
     def settings(self, monkeypatch: pytest.MonkeyPatch, **more: str) -> Self:
         """Point the commands of this process at this sandbox. `more` are other settings, without their prefix."""

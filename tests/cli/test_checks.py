@@ -34,10 +34,8 @@ async def test_a_check_that_breaks_is_a_failure_and_no_traceback() -> None:
 
 async def test_a_check_that_cannot_look_says_what_to_see_to_first() -> None:
     assert await found_by(CannotLookError("credentials", "8x8 could not be asked")) == (
-        Level.WARNING,
-        "skipped: 8x8 could not be asked",
-        "correct `credentials` first",
-    )
+        Level.WARNING, "skipped: 8x8 could not be asked", "correct `credentials` first",
+    )  # fmt: skip
 
 
 async def test_a_check_has_its_time() -> None:
@@ -56,8 +54,12 @@ ALLOWED = timedelta(seconds=10)
         # 8x8's header cuts its second off: what lies within it, and within the request, is no difference.
         (0.9, Level.OK, "this clock agrees with the clock of 8x8"),
         (-0.4, Level.OK, "this clock agrees with the clock of 8x8"),
-        (-5.0, Level.OK, "this clock is 5s behind the clock of 8x8, within"),
-        (95.0, Level.FAILURE, "this clock is 94s ahead of the clock of 8x8, but VOICEFLOW_CLOCK_SKEW allows only 10s"),
+        (-5.0, Level.OK, "this clock is 5 s behind the clock of 8x8, within"),
+        (
+            95.0,
+            Level.FAILURE,
+            "this clock is 1 min 34 s ahead of the clock of 8x8, but VOICEFLOW_CLOCK_SKEW allows only 10s",
+        ),
     ],
 )
 def test_the_clock_is_judged_by_what_a_header_can_tell(off: float, level: Level, message: str) -> None:

@@ -60,7 +60,7 @@ def test_the_last_line_of_a_file_of_rows_is_its_preview(voiceflow: Program) -> N
     say = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
     ended = voiceflow("check", path, *say, "--rate", "1", "--assume-seconds", "20", "--json")
     last = ended.lines[-1]
-    assert set(last) == FIELDS | {"preview"}
+    assert set(last) == FIELDS | {"preview", "unread", "moments"}
     assert last["severity"] is None
     found = last["preview"]
     assert (found["calls"], found["countries"], found["rate"], found["talk_seconds"]) == (2, {"SG": 2}, 1, 40)
@@ -89,11 +89,8 @@ def test_the_document_has_every_field_and_the_same_file_again_adds_nothing(voice
     assert ended.code == 0
     found = ended.document
     assert {key: found[key] for key in ("batch_id", "enqueued", "duplicates", "rejected")} == {
-        "batch_id": "march",
-        "enqueued": 2,
-        "duplicates": 0,
-        "rejected": 0,
-    }
+        "batch_id": "march", "enqueued": 2, "duplicates": 0, "rejected": 0,
+    }  # fmt: skip
     assert all(set(finding) == FIELDS for finding in found["findings"])
     assert [call["destination"] for call in calls(voiceflow)] == ["+6587654321", "+6587654322"]
     again = voiceflow("enqueue", path, *SAY, "--json").document
@@ -172,6 +169,12 @@ def test_a_file_that_cannot_be_read_is_told_to_scripts_too(voiceflow: Program) -
     assert set(ended.document) == set(good.document)
 
 
+def test_a_list_without_any_option_is_refused_in_a_sentence(voiceflow: Program) -> None:
+    assert "missing.csv cannot be read" in voiceflow("enqueue", "missing.csv").err
+    ended = voiceflow("enqueue", "--stored")
+    assert (ended.code, "batch" in ended.err, "Traceback" in ended.err) == (2, True, False)
+
+
 def test_a_duration_without_a_unit_is_refused(voiceflow: Program) -> None:
     ended = voiceflow("enqueue", written(voiceflow.folder, "march.csv", GOOD), *SAY, "--wait-for-store", "30")
     assert (ended.code, "it has no unit; write 30m for minutes, or 30s for seconds" in ended.err) == (2, True)
@@ -221,23 +224,9 @@ def test_a_dry_run_stores_nothing_and_shows_a_preview_with_its_cost(voiceflow: P
 def test_a_warning_about_all_rows_is_printed_once(voiceflow: Program) -> None:
     (voiceflow.folder / "people.jsonl").write_text('{"mobile": "+6587654301"}\n')
     options = ("--say", "Hello.", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
-    ended = voiceflow("enqueue", "people.jsonl", *options, "--number-column", "mobile,phone")
+    ended = voiceflow("enqueue", "people.jsonl", *options, "--columns", "destination=mobile,destination=phone")
     assert ended.code == 0, ended.err
     assert (ended.out + ended.err).count("no row has this column") == 1
-
-
-def test_the_options_for_columns_fill_the_field_columns(voiceflow: Program) -> None:
-    table = "Mobile;Phone;Land;Note\n0170 1234567;030 123456;DE;x\n"
-    path = written(voiceflow.folder, "people.csv", table)
-    named = ("--country-column", "Land", "--ignore-column", "Note")
-    for numbers in (["--number-column", "Mobile,Phone"], ["--columns", "destination=Mobile,destination=Phone"]):
-        ended = voiceflow("enqueue", path, "--say", "Hello.", *SAY[2:], *numbers, *named)
-        assert ended.code == 0, ended.err
-    (call,) = calls(voiceflow)
-    assert call["destination"] == "+491701234567"
-    ended = voiceflow("check", path, *named, "--number-column", "Mobile", "--columns", "destination=Phone")
-    assert (ended.code, "two columns for destination" in ended.err) == (2, True)
-    assert "--number-column: 'Mobile,' has a comma" in voiceflow("check", path, "--number-column", "Mobile,").err
 
 
 def test_an_option_with_several_values_may_be_repeated(voiceflow: Program) -> None:

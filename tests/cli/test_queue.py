@@ -9,47 +9,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.cli.running import Program
-from tests.cli.stored import completed, empty, enqueued, url_of, within
-from tests.cli.test_enqueue import written
+from tests.cli.stored import completed, empty, enqueued, in_doubt, url_of, within
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from voiceflow_worker import Escalation, Escalations, JobState, SuppressionList
+from tests.support.schedules import keep_runs
+from voiceflow_worker import Escalation, Escalations, SuppressionList
+from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.core.base.reading import gates_of
-from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
-from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
-
-
-def test_the_json_has_every_field(voiceflow: Program) -> None:
-    enqueued(voiceflow.folder, 2)
-    found = voiceflow("status", "--json", "--store", url_of(voiceflow.folder)).document
-    assert found.pop("oldest_due_seconds") >= 0
-    assert found == {
-        "queue": "default",
-        "states": {state.value: 2 if state is JobState.QUEUED else 0 for state in JobState},
-        "due": 2,
-        "next_at": None,
-        "rate": {"limit": None, "now": 0},
-        "workers": 0,
-        "holds": [],
-        "staged": [],
-        "ordered": [],
-        "waiting": {"number_busy": 0, "window": 0, "redial": 0, "rate": 0, "hold": 0, "max_per_person": 0},
-        "waiting_is_exact": True,
-        "receiver": False,
-        "numbers": [],
-        "doubts": 0,
-        "overdue_outcomes": 0,
-        "unreadable": 0,
-        "unreadable_is_exact": True,
-        "total": 2,
-        "escalations": [],
-        "schedules": [],
-    }
 
 
 def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_did(voiceflow: Program) -> None:
@@ -66,7 +36,7 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
         for key, numbers in (("incident-42", [number(1), number(2)]), ("incident-41", [number(1)])):
             alarm = Escalation(numbers=numbers, say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
             await escalations.start(alarm, key=key)
-        await json_records(engine.store, RUNS, ScheduledRun).within(run.key[0]).put({run.key[1]: run})
+        await keep_runs(engine.store, run)
 
     within(folder, work)
     shown = voiceflow("status", "--store", url_of(folder)).out
@@ -151,6 +121,17 @@ def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program)
     within(folder, lambda engine: Heartbeats(engine.store).receiver("one"))
     assert "no receiver" not in voiceflow("status", "--store", url_of(folder)).out
 
+    async def refuse(engine: Engine) -> None:
+        heartbeats = Heartbeats(engine.store)
+        heartbeats.summary_refused()
+        await heartbeats.receiver("one")
+
+    within(folder, refuse)
+    for command in ("status", "doctor"):
+        told = " ".join(voiceflow(command, "--store", url_of(folder)).out.split())
+        assert "1 call placed, and no outcome: events were refused from" in told
+        assert "`voiceflow reconcile --submitted`" in told
+
 
 def beats(rate: float, batches: dict[str, float]) -> Callable[[Engine], Awaitable[None]]:
     async def work(engine: Engine) -> None:
@@ -186,10 +167,8 @@ def test_a_held_batch_names_its_hold_and_has_no_end(voiceflow: Program) -> None:
     (people,) = voiceflow("batches", "--json", *store).lines
     assert people["ends_at"] is None
     assert (people["hold"]["scope"], people["hold"]["name"], people["hold"]["reason"]) == (
-        "batch",
-        "people",
-        "wrong text",
-    )
+        "batch", "people", "wrong text",
+    )  # fmt: skip
     assert "batch people is held until somebody resumes it: wrong text" in voiceflow("batches", *store).out
     (queue,) = voiceflow("status", "--all", "--json", *store).lines
     assert queue["hold"] is None
@@ -211,24 +190,16 @@ def test_a_batch_whose_window_is_closed_says_when_its_next_call_may_begin(voicef
         assert f"the next call may begin at {opens:%Y-%m-%d %H:%M:%S} Asia/Singapore" in voiceflow(command, *store).out
 
 
-def test_queues_are_those_with_a_worker_or_a_batch_and_the_given_one(voiceflow: Program) -> None:
+def test_queues_are_those_with_a_worker_or_a_batch_a_hold_and_the_given_one(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
     enqueued(voiceflow.folder, 3, batch_id="people")
-    voiceflow("hold", *store)
-    default, other = voiceflow("status", "--all", "--json", "--queue", "other", *store).lines
-    assert (default["queue"], default["total"], default["hold"]["scope"]) == ("default", 3, "queue")
-    assert (other["queue"], other["total"], other["hold"]) == ("other", 0, None)
-    assert "batch_id" not in default
-
-
-def test_a_hold_of_another_queue_is_shown_and_is_not_taken_for_this_ones(voiceflow: Program) -> None:
-    store = ("--store", url_of(voiceflow.folder))
-    enqueued(voiceflow.folder, 1, batch_id="people")
     voiceflow("hold", "--queue", "alarms", *store)
     assert "queue default is open; it was not held" in voiceflow("resume", *store).out
-    alarms, default = voiceflow("status", "--all", "--json", *store).lines
-    assert (alarms["queue"], alarms["total"], alarms["hold"]["scope"]) == ("alarms", 0, "queue")
-    assert (default["queue"], default["hold"]) == ("default", None)
+    listed = voiceflow("status", "--all", "--json", "--queue", "other", *store).lines
+    assert [(each["queue"], each["total"], each["hold"] and each["hold"]["scope"]) for each in listed] == [
+        ("alarms", 0, "queue"), ("default", 3, None), ("other", 0, None),
+    ]  # fmt: skip
+    assert not any("batch_id" in each for each in listed)
 
 
 def test_a_queue_is_held_and_opened_in_the_name_of_a_person(voiceflow: Program) -> None:
@@ -251,6 +222,9 @@ def test_a_queue_is_held_and_opened_in_the_name_of_a_person(voiceflow: Program) 
     assert [each["action"] for each in kept if (each["as"], each["note"]) == ("Mary Tan", "wrong text")] == [
         "resume", "rate", "hold",
     ]  # fmt: skip
+    in_doubt(voiceflow.folder)
+    told = [line.partition(":")[0] for line in voiceflow("status", *store).out.splitlines()]
+    assert told[-4:] == ["in doubt", "ordered", "ordered", "ordered"], "what stands in the way comes first"
     voiceflow("calls", "cancel", "--batch", "march", "--yes", *store)
     ended = voiceflow("resume", "--batch", "march", "--json", *store)
     assert (ended.code, ended.document["state"]) == (1, "cancelled")
@@ -278,10 +252,8 @@ def test_what_is_not_a_rate_is_refused(voiceflow: Program, given: list[str]) -> 
 
 
 COMMANDS = [
-    ["hold"],
-    ["calls", "list"],
-    ["report"],
-]
+    ["hold"], ["calls", "list"], ["report"],
+]  # fmt: skip
 
 
 def gates(voiceflow: Program) -> list[Gate]:
@@ -313,39 +285,6 @@ def test_a_hold_of_a_batch_whose_calls_are_gone_can_be_lifted(voiceflow: Program
     assert ended.code == 1
     assert "has no calls" in ended.err
     assert gates(voiceflow) == []
-
-
-SAY = ("--say", "Hello.", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
-
-
-def people(voiceflow: Program) -> str:
-    rows = "\n".join(number(place) for place in range(6))
-    return str(written(voiceflow.folder, "people.csv", f"destination\n{rows}\n"))
-
-
-def test_a_batch_stops_itself_at_the_limit_that_was_given_with_it(voiceflow: Program) -> None:
-    store = ("--store", url_of(voiceflow.folder))
-    ended = voiceflow("enqueue", people(voiceflow), *SAY, "--stop-if-answer-rate-below", "50%/4", *store)
-    assert ended.code == 0
-
-    async def nobody_answers(engine: Engine) -> None:
-        for job in await engine.lease(4):
-            (dispatch,) = await engine.submitter.prepare([job], leased_at=engine.store.clock.monotonic())
-            await engine.finish(dispatch)
-            await engine.summarise(job, SessionStatus.NO_ANSWER)
-        await engine.stops.check()
-
-    async def goes_on(engine: Engine) -> None:
-        assert await engine.lease(1)
-        await engine.stops.check()
-
-    within(voiceflow.folder, nobody_answers)
-    (batch,) = voiceflow("batches", "--json", *store).lines
-    assert batch["hold"]["reason"] == "stopped itself: 0 of 4 calls were answered (0.0%), less than the required 50%"
-    assert voiceflow("resume", "--batch", "people", *store).code == 0
-    within(voiceflow.folder, goes_on)
-    (batch,) = voiceflow("batches", "--json", *store).lines
-    assert batch["hold"] is None
 
 
 def test_the_audit_log_tells_who_ordered_what(voiceflow: Program) -> None:
@@ -387,20 +326,17 @@ def test_staged_calls_are_shown_and_ring_or_end_by_orders_that_name_them(voicefl
     assert voiceflow("calls", "cancel", "--batch", "april", "--staged", "--yes", *store).code == 1
 
 
-def test_a_waiting_batch_is_edited_after_a_question(voiceflow: Program) -> None:
+def test_a_resume_says_beforehand_of_how_many_batches_the_calls_are_and_who_would_ring_more_than_once(
+    voiceflow: Program,
+) -> None:
     store = ("--store", url_of(voiceflow.folder))
-    enqueued(voiceflow.folder, 3, batch_id="march")
-    hours = ("--window", "09:00-18:00", "--window-time-zone", "Asia/Singapore")
-    order = ("batches", "edit", "march", "--priority", "4", *hours, *store)
-    assert voiceflow(*order, "--dry-run", "--json").document["edited"] == 3
-    asked = voiceflow(*order)
-    assert (asked.code, "Edit 3 waiting calls of batch march" in asked.err) == (2, True)
-    done = voiceflow(*order, "--yes", "--json")
-    assert (done.code, done.document["edited"], done.document["batch_id"]) == (0, 3, "march")
-    shown = voiceflow("calls", "list", "--json", *store).lines
-    assert [call["priority"] for call in shown] == [4] * 3
-    wrong = voiceflow("batches", "edit", "march", "--priority", "high", "--yes", *store)
-    assert (wrong.code, "--priority" in wrong.err) == (2, True)
-    assert voiceflow("batches", "edit", "april", "--priority", "4", "--yes", *store).code == 1
-    (batch,) = voiceflow("batches", "--json", *store).lines
-    assert batch["batch_id"] == "march"
+    for batch in ("monday", "tuesday", "wednesday"):
+        enqueued(voiceflow.folder, 2, batch_id=batch)
+    assert voiceflow("hold", *store).code == 0
+    said = voiceflow("resume", *store)
+    assert (said.code, "6 waiting calls of 3 batches: 2 people would be called more than once." in said.err) == (
+        0,
+        True,
+    )
+    assert voiceflow("hold", "--batch", "monday", *store).code == 0
+    assert "more than once" not in voiceflow("resume", "--batch", "monday", *store).err

@@ -54,9 +54,9 @@ def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
     assert (again.code, again.document["added"], again.document["known"]) == (0, 1, 0)
     told = voiceflow("suppress", "import", path, "--country", "SG").out
     assert "1 of 2 lines is not a number; nothing is imported. Correct it, or give --skip-bad\n" in told
-    named = ("--column", "Phone", "--country", "SG", "--skip-bad")
+    named = ("--columns", "destination=Phone", "--country", "SG", "--skip-bad")
     assert voiceflow("suppress", "import", path, *named, "--json").document["known"] == 1
-    assert "no column 'Land'" in voiceflow("suppress", "import", path, "--country-column", "Land").err
+    assert "no column 'Land'" in voiceflow("suppress", "import", path, "--columns", "country=Land").err
     assert on_the_list(voiceflow) == ["+6587654321"]
 
 
@@ -111,19 +111,9 @@ def test_a_file_is_taken_back_as_far_as_it_alone_put_numbers_on_the_list(voicefl
     assert "+33612345678 stays on the list" in back.err
     assert on_the_list(voiceflow) == ["+33612345678", "+491712345678"]
     assert voiceflow("suppress", "remove", "--file", path, "--country", "DE").code == 1
-    for wrong in ((), ("+33612345678", "--file", path), ("+33612345678", "--column", "phone")):
+    for wrong in ((), ("+33612345678", "--file", path), ("+33612345678", "--columns", "destination=phone")):
         assert voiceflow("suppress", "remove", *wrong).code == 2
     assert on_the_list(voiceflow) == ["+33612345678", "+491712345678"]
-
-
-def test_the_numbers_within_a_stray_quote_are_imported_and_told(voiceflow: Program) -> None:
-    lines = ["phone,name,note", *(f"+658765432{place},P{place},{'' if place else chr(34)}x" for place in range(4))]
-    path = written(voiceflow.folder, "list.csv", "\n".join([*lines, '+6587654329,Eve,y"', "+6587654328,Fay,", ""]))
-    assert voiceflow("doctor", "--make").code == 0
-    done = voiceflow("suppress", "import", path)
-    assert (done.code, "6 numbers added, 0 already on the list, 0 bad" in done.out) == (0, True)
-    assert "takes in lines that look like rows: line 3, '+6587654321,P1,x', and 3 more" in done.err
-    assert len(on_the_list(voiceflow)) == 6
 
 
 def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(

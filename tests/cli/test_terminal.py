@@ -1,23 +1,32 @@
-"""A terminal that is closed under a command, and readers of its output that go away: calls in flight are finished."""
+"""A terminal that is closed, readers that go away, streams that fail: calls in flight are finished, or it is told."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
+from tests.cli.running import TIMEOUT
 from tests.cli.stored import enqueued, states, url_of
-from tests.cli.terminal import Terminal
 from tests.support.waiting import wait_until
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.orders import Fault, FaultKind
 
-SECONDS = 60
 CALLS = 4
 
 
@@ -80,37 +89,6 @@ def test_a_single_call_whose_window_is_closed_is_settled(folder: Path, eight: Ei
     assert (states(folder), len(eight.rang)) == ({"accepted": 1}, 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("closed", [("stderr",), ("stdout", "stderr")])
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["worker", "--drain", "--rate", "2"],
-        ["call", "+6587654321", "--say", "Hello."],
-    ],
-    ids=["worker", "call"],
-)
-def test_readers_that_go_away_cut_no_call(
-    folder: Path, eight: EightByEight, arguments: list[str], closed: tuple[str, ...]
-) -> None:
-    """As `2>&1 | head` and a log collector that dies do."""
-    calls = 1
-    if arguments[0] == "worker":
-        enqueued(folder, calls := CALLS)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "voiceflow_worker", *arguments, "--store", url_of(folder)],
-        stdout=subprocess.PIPE if "stdout" in closed else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=folder,
-        env={**os.environ, "VOICEFLOW_LOG_LEVEL": "debug"},
-    )
-    for name in closed:
-        getattr(process, name).close()
-    assert process.wait(SECONDS) in {0, 1}
-    assert states(folder) == {"accepted": calls}
-    assert len(set(eight.rang)) == len(eight.rang) == calls
-
-
 def test_hang_ups_stop_once_and_are_ignored_where_they_were(folder: Path) -> None:
     """Three of them, as a shell and the kernel send them: only another signal stops at once."""
     code = """
@@ -131,3 +109,111 @@ anyio.run(main)
     for count, heard in ("2", "[1, 2]"), ("1", "[1]"):
         ended = subprocess.run([sys.executable, "-c", code, count], capture_output=True, text=True, check=True)
         assert ended.stdout.strip() == heard
+
+
+def in_shell(
+    folder: Path, streams: str, *command: str, before: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    words = [*before, sys.executable, "-m", "voiceflow_worker", *command, "--store", url_of(folder)]
+    shell = ["bash", "-o", "pipefail", "-c", f'"$@" {streams}', "bash", *words]
+    return subprocess.run(shell, cwd=folder, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [">/dev/full 2>&1", "2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-", "2>&1 | true"])
+def test_a_log_that_cannot_be_written_ends_no_worker_and_no_call(
+    streams: str, folder: Path, eight: EightByEight
+) -> None:
+    enqueued(folder, 20)
+    assert in_shell(folder, streams, "worker", "--drain", "--rate", "99").returncode == 0
+    assert states(folder) == {"accepted": 20}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("streams", "code", "told"),
+    [(">/dev/full", 1, "No space left on device"), (">&-", 0, ""), ("| true", 1, ""), ("--json >&-", 0, "")],
+)
+def test_a_command_says_that_its_output_cannot_be_written(streams: str, code: int, told: str, folder: Path) -> None:
+    enqueued(folder, 20)
+    ended = in_shell(folder, streams, "calls", "list")
+    assert (ended.returncode, ended.stderr.removeprefix("voiceflow: ").strip()) == (code, told)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["worker", "serve"])
+def test_too_few_descriptors_are_named_in_a_line(command: str, folder: Path, eight: EightByEight) -> None:
+    ended = in_shell(folder, "", command, before=("prlimit", "--nofile=40"))
+    assert ended.returncode == 2
+    assert "may have only 40 files open" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
+
+
+class Terminal:
+    """`voiceflow` at a terminal of 100 by 40, as the leader of its session, as in an ssh window."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, *, nohup: bool = False) -> None:
+        self._window, inside = pty.openpty()
+
+        def at_terminal() -> None:
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            if nohup:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "voiceflow_worker", *arguments],
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            cwd=folder,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
+            preexec_fn=at_terminal,  # noqa: PLW1509
+        )
+        os.close(inside)
+        self._drawn = b""
+        self._closing = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait(TIMEOUT)
+        self.close()
+
+    def _read(self) -> None:
+        with suppress(OSError):
+            while not self._closing:  # a window that somebody reads from stays open
+                if select.select([self._window], [], [], 0.05)[0]:
+                    self._drawn += os.read(self._window, 65536)
+
+    @property
+    def shown(self) -> str:
+        """What was drawn."""
+        return _ESCAPES.sub("", self._drawn.decode(errors="replace"))
+
+    def shows(self, *texts: str) -> str:
+        """Wait until all of these texts were drawn; gives what was drawn."""
+        wait_until(lambda: all(text in self.shown for text in texts), lambda: f"{texts} in {self.shown}")
+        return self.shown
+
+    def close(self) -> None:
+        """Close the window: the kernel sends SIGHUP, and whoever writes to the terminal gets EIO."""
+        self._closing = True
+        self._reader.join()
+        os.close(self._window)
+
+    def end(self) -> int:
+        """Wait until the program ends."""
+        try:
+            return self.process.wait(TIMEOUT)
+        finally:
+            self.process.kill()

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
-import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +10,7 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import TIMEOUT, Program, Spawned
-from tests.cli.stored import enqueued, states, url_of, within
+from tests.cli.stored import enqueued, url_of, within
 from tests.contract.suite import ManualClock
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
@@ -31,10 +28,6 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> Iterator[EightByEight]:
         yield found.settings(monkeypatch)
 
 
-def wait_until_posted(eight: EightByEight, count: int) -> None:
-    wait_until(lambda: len(eight.sandbox.ledger) >= count, f"{count} POSTs")
-
-
 # -- draining ----------------------------------------------------------------------------------------------------------
 
 
@@ -43,15 +36,9 @@ def test_a_drain_sends_everything_and_tells_the_states(voiceflow: Program, eight
     ended = voiceflow("worker", "--drain", "--rate", "unlimited", "--json", "--store", url_of(voiceflow.folder))
     assert ended.code == 0, ended.err
     assert ended.document == {
-        "queue": "default",
-        "states": {state.value: 20 if state is JobState.ACCEPTED else 0 for state in JobState},
-        "later": 0,
-        "held": 0,
-        "holds": [],
-        "doubts": 0,
-        "submitted": 0,
-        "total": 20,
-    }
+        "queue": "default", "states": {state.value: 20 if state is JobState.ACCEPTED else 0 for state in JobState},
+        "later": 0, "held": 0, "holds": [], "doubts": 0, "submitted": 0, "total": 20,
+    }  # fmt: skip
     assert eight.rang == [job.destination for job in jobs]
     assert ended.err.count("8x8 answered") == 20
     assert not any(job.destination[3:] in ended.err for job in jobs), "the log has ids, and no numbers"
@@ -175,65 +162,6 @@ def test_a_worker_warns_at_its_start_of_menus_that_no_receiver_serves(voiceflow:
     assert "`voiceflow serve --ivr MODULE:MENU`" in line
     within(voiceflow.folder, lambda engine: Heartbeats(engine.store, menus=["main"]).receiver("with it"))
     assert warned() == []
-
-
-# -- signals -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number_", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_worker_asked_to_stop_finishes_what_is_in_flight(
-    folder: Path, eight: EightByEight, number_: signal.Signals
-) -> None:
-    eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=1, times=1))
-    (job,) = enqueued(folder, 1)
-    with Spawned(["worker", "--store", url_of(folder)], folder) as worker:
-        worker.wait_for("voiceflow worker sends queue default")
-        wait_until_in_flight(folder, job)
-        worker.tell(number_)
-        assert "the calls in flight (1) are being finished" in worker.wait_for("stopping")
-        ended = worker.end()
-    assert ended.code == 0, ended.err
-    assert ended.err.endswith("stopped\n")
-    assert "Traceback" not in ended.err
-    assert states(folder) == {"accepted": 1}
-
-
-def wait_until_in_flight(folder: Path, job: Job) -> None:
-    async def work(engine: Engine) -> str:
-        return await engine.state(job)
-
-    wait_until(lambda: within(folder, work) == "sending", "a call that is being sent")
-
-
-@pytest.mark.slow
-def test_a_second_signal_stops_at_once(folder: Path, eight: EightByEight) -> None:
-    eight.sandbox.faults.add(Fault(fault=FaultKind.DELAY, seconds=60, times=1))
-    enqueued(folder, 1)
-    with Spawned(["worker", "--drain", "--json", "--store", url_of(folder)], folder) as worker:
-        wait_until_posted(eight, 1)
-        worker.tell(signal.SIGTERM)
-        worker.wait_for("stopping")
-        began = time.monotonic()
-        ended = worker.stop()
-    assert ended.code == 0, ended.err
-    assert time.monotonic() - began < 20  # the grace is 30 s, and the answer would take a minute
-    assert states(folder) == {"in_doubt": 1}
-    assert ended.document["doubts"] == 1
-    assert ended.err.count("stopping") == 1
-
-
-@pytest.mark.slow
-def test_logs_are_json_lines_where_asked_for(folder: Path, eight: EightByEight) -> None:
-    enqueued(folder, 1)
-    environment = {"VOICEFLOW_BASE_URL": "http://127.0.0.1:9", "VOICEFLOW_LOG_FORMAT": "json"}
-    with Spawned(["worker", "--store", url_of(folder)], folder, environment) as worker:
-        found = json.loads(worker.wait_for("8x8 cannot be reached"))
-        ended = worker.stop()
-    assert {"event", "level", "timestamp", "error"} <= set(found)
-    assert found["level"] == "warning"
-    assert ended.code == 0
-    assert states(folder) == {"queued": 1}
 
 
 def workers_of(folder: Path) -> int:

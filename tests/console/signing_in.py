@@ -1,16 +1,23 @@
-"""People who sign in to the pages of a receiver, in the way of a browser."""
+"""People who sign in to the pages of a receiver, in the way of a browser; and calls in a store that they act on."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
 
 import httpx
+from itsdangerous import URLSafeSerializer
 from starlette.applications import Starlette
 
-from voiceflow_worker import Menu, Receiver, Store, load_settings
+from tests.support.engine import Engine
+from tests.support.flows import number
+from tests.support.voices import ScriptedVoice, unknown
+from voiceflow_worker import CallPolicy, Job, Menu, Receiver, Store, load_settings
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.reports.status import SessionStatus
 
 READERS, OPERATORS = "correct-horse:battery", "staple/of operators"
 HOST = "http://calls"
@@ -26,7 +33,11 @@ class Form(HTMLParser):
         self.ticked: list[tuple[str, str]] = []
         self.fields: set[str] = set()
         self.typed: dict[str, str] = {}
-        self._in, self._is_text = "", False
+        self.sent: list[tuple[str, str]] = []
+        """All that a browser sends of a form in which nothing was touched, but for its buttons and files."""
+        self.offered: dict[str, set[str]] = {}
+        """What can be picked in each list."""
+        self._in, self._is_text, self._is_first = "", False, False
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -41,18 +52,29 @@ class Form(HTMLParser):
                     self.hidden.append(self.ticked[-1])
                 self.fields.add(name)
                 self.typed[name] = found.get("value") or ""
+            if found.get("type") != "file" and (found.get("type") not in {"checkbox", "radio"} or "checked" in found):
+                self.sent.append((name, found.get("value") or ""))
         if tag in {"select", "textarea"} and name:
             self._in, self._is_text = name, tag == "textarea"
-        if tag == "option" and "selected" in found:
-            self.typed[self._in] = found.get("value") or ""
+            self._is_first = tag == "select"
+        if tag == "option" and self._in:
+            self.offered.setdefault(self._in, set()).add(found.get("value") or "")
+        if tag == "option" and self._in and ("selected" in found or self._is_first):
+            if self._is_first:
+                self.sent.append((self._in, ""))
+            self._is_first = False
+            self.sent[-1] = (self._in, found.get("value") or "")
+            if "selected" in found:
+                self.typed[self._in] = found.get("value") or ""
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "textarea":
+        if tag in {"textarea", "select"}:
             self._in = ""
 
     def handle_data(self, data: str) -> None:
         if self._is_text and self._in in self.typed and self.typed[self._in] == "":
             self.typed[self._in] = data.strip()
+            self.sent[-1] = (self._in, data.removeprefix("\n"))
 
     def values(self, **typed: str) -> dict[str, list[str]]:
         values: dict[str, list[str]] = {}
@@ -60,6 +82,12 @@ class Form(HTMLParser):
         for name, value in [*untouched, *typed.items()]:
             values.setdefault(name, []).append(value)
         return values
+
+
+def held(page: httpx.Response) -> dict[str, str]:
+    """The campaign that a page of its form holds."""
+    _, values = URLSafeSerializer("").loads_unsafe(dict(Form(page.text).hidden)["campaign"])
+    return dict(values)
 
 
 def receiver(store: Store, **more: Any) -> Starlette:
@@ -100,3 +128,21 @@ async def confirmed(client: httpx.AsyncClient, address: str, **typed: str) -> ht
     form = Form(asked.text)
     assert typed.keys() <= form.fields, form.fields
     return await client.post(address.partition("?")[0], data=form.values(**typed))
+
+
+async def in_doubt(store: Store, count: int = 1, *, valid_for: timedelta | None = None) -> tuple[Engine, list[Job]]:
+    policy = CallPolicy() if valid_for is None else CallPolicy(submit_window=valid_for, clock_skew=timedelta())
+    engine = Engine(store, ScriptedVoice(answer=lambda _: unknown()), policy=policy)
+    for place in range(count):
+        await engine.enqueue(number(place), batch_id="march")
+    jobs = await engine.send()
+    assert {job.state for job in jobs} == {JobState.IN_DOUBT}
+    return engine, jobs
+
+
+async def ended(store: Store, status: SessionStatus = SessionStatus.BUSY, *, to: str = "+6587654321") -> Job:
+    engine = Engine(store, ScriptedVoice())
+    await engine.enqueue(to, batch_id="march")
+    (job,) = await engine.send()
+    await engine.summarise(job, status)
+    return await engine.queue.get(job.id)

@@ -8,8 +8,19 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from tests.console.signing_in import FROM_HERE, HOST, OPERATORS, READERS, Form, browser, confirmed, receiver, signed_in
-from tests.console.stored_calls import ended, in_doubt
+from tests.console.signing_in import (
+    FROM_HERE,
+    HOST,
+    OPERATORS,
+    READERS,
+    Form,
+    browser,
+    confirmed,
+    ended,
+    in_doubt,
+    receiver,
+    signed_in,
+)
 from tests.console.test_pages import Page, enqueued, hostile
 from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
@@ -108,7 +119,6 @@ async def test_asking_changes_nothing(store: Store) -> None:
         "redial": {"call": job.id}, "resolve": {"call": doubt.id}, "suppress": {"call": job.id},
         "redial-batch": {"queue": "default", "batch": "march", "outcome": "busy"},
         "release-staged": {"queue": "default", "batch": "april"},
-        "edit-batch": {"queue": "default", "batch": "march", "priority": "4"},
         "discard-staged": {"queue": "default", "batch": "april"},
     }  # fmt: skip
     async with signed_in(receiver(FaultyStore(store, before=only_reads))) as client:
@@ -206,7 +216,7 @@ async def test_a_campaign_is_previewed_before_it_is_started_and_an_upload_is_of_
         shown = await client.post("/ui/campaign", data={**words, "token": token, "do": "start"}, files=people)
         assert (shown.status_code, await CallQueue(memory).find()) == (409, [])
         assert "Hello Ana &lt;3." in shown.text
-        kept = {name: value for name, value in Form(shown.text).hidden if name in {"upload", "seen"}}
+        kept = {name: value for name, value in Form(shown.text).hidden if name == "campaign"}
         stolen = await other.post("/ui/campaign", data={**words, **kept, "token": theirs, "do": "start"})
         assert (stolen.status_code, await CallQueue(memory).find()) == (409, [])
         done = await client.post("/ui/campaign", data={**words, **kept, "token": token, "do": "start"})

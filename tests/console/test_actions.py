@@ -11,13 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.cli.eight_by_eight import running
-from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, receiver, signed_in
-from tests.console.stored_calls import ended, in_doubt
+from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, ended, in_doubt, receiver, signed_in
 from tests.console.test_pages import Page, enqueued
 from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
 from tests.support.flows import flow, number
+from tests.support.schedules import keep_runs
 from voiceflow_worker import CallQueue, Escalation, Escalations, Store, SuppressionList, open_store
+from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun, read_schedules
 from voiceflow_worker.console import acting
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.audit import entries_on
@@ -30,7 +31,6 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.service.escalation_state import EscalationState
-from voiceflow_worker.service.scheduled_run import RunState, ScheduledRun, read_schedules, run_records
 from voiceflow_worker.webhooks import app as from_settings
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ async def scheduled(store: Store) -> ScheduledRun:
         schedule="daily", queue="default", at=store.clock.now() - timedelta(hours=1), cron="0 9 1 1 *",
         time_zone="UTC", batch_id="", state=RunState.STARTED, message="3 enqueued, 0 duplicates, 0 bad",
     )  # fmt: skip
-    await run_records(store).within(run.key[0]).put({run.key[1]: run})
+    await keep_runs(store, run)
     return run
 
 
@@ -66,7 +66,6 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     table: list[tuple[str, dict[str, str], str, str]] = [
         (f"hold?{march}", {"note": "why", "for": "2h"}, "Hold batch march of queue default?", "held until"),
         (f"resume?{march}", {"note": "why"}, "This hold ends.", "atch march is open"),
-        (f"edit-batch?{march}&priority=4", {"note": "why"}, "They get priority 4.", "edited: 3 calls"),
         (f"cancel-call?call={first.id}", {"note": "why"}, "is not called", "is cancelled"),
         (f"redial?call={busy.id}", {"note": "why"}, "rings again", "will be called again"),
         (f"redial?call={reached.id}", {"note": "why", "force": "yes"}, "rings again", "will be called again"),
@@ -86,18 +85,6 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
             "1 number",
         ),
         ("unsuppress?number=%2B6587654321", {"note": "why"}, "Take +6587654321 off", "is off the list"),
-        (
-            "skip-schedule?queue=default&schedule=daily",
-            {"note": "why"},
-            "Skip the next run of daily?",
-            "why (by Mary Tan)",
-        ),
-        (
-            "unskip-schedule?queue=default&schedule=daily",
-            {"note": "why"},
-            "run of daily start?",
-            "not skipped any more",
-        ),
         ("run-schedule?queue=default&schedule=daily", {"note": "why"}, "All people in its file", ": starting"),
         ("stop-escalation?queue=default&escalation=disk", {"note": "why"}, "It says: Fire.", "ended before anybody"),
     ]
@@ -149,12 +136,12 @@ async def test_schedules_are_on_the_first_page_and_skipped_on_their_own(memory: 
             assert f'datetime="{year + 1}-01-01T09:00:00+00:00"' in text
             assert "Skip the next" not in text
     async with signed_in(receiver(memory)) as client:
-        (way,) = Page((await client.get("/ui/schedules")).text).links("skip-schedule")
+        (way,) = Page((await client.get("/ui/schedules")).text).links("batch=daily-")
         told = await told_after(client, await confirmed(client, urljoin(f"{HOST}/ui/schedules", way)))
-        assert "skipped by Mary Tan" in told
-        assert f'datetime="{year + 2}-01-01T09:00:00+00:00"' in (await client.get("/ui/schedules")).text
-        again = await client.get(urljoin(f"{HOST}/ui/schedules", way))
-        assert (again.status_code, "is skipped already" in again.text) == (409, True)
+        assert f"batch daily-{year + 1}-01-01-0900 is cancelled for good" in told
+        text = (await client.get("/ui/schedules")).text
+        assert f'datetime="{year + 2}-01-01T09:00:00+00:00"' in text
+        assert "the batch was cancelled by Mary Tan" in text
     assert (await read_schedules(memory))[0].last.at == run.at
 
 
@@ -193,6 +180,7 @@ async def test_a_finished_batch_offers_no_hold_and_a_refusal_leads_back(memory: 
         await confirmed(client, f"/ui/act/cancel-call?call={job.id}")
         shown = Page((await client.get(address)).text)
         assert [each for name in ("hold", "cancel-batch") for each in shown.links(f"/act/{name}?")] == []
+        job = await ended(memory, SessionStatus.COMPLETED)
         refused = await client.get(f"/ui/act/cancel-call?call={job.id}")
         assert refused.status_code == 409
         assert f"/ui/calls/{job.id}" in {

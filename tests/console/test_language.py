@@ -29,7 +29,7 @@ from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.preview import Preview
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import LISTED
-from voiceflow_worker.console import campaigns, columns, language
+from voiceflow_worker.console import columns, form, language
 from voiceflow_worker.console.routes import batches, calls, charts
 from voiceflow_worker.console.routes.batches import funnel
 from voiceflow_worker.console.sessions import PageRole
@@ -63,13 +63,10 @@ def of_sources() -> Iterator[Any]:
 
 
 def _of_calls(module: ast.Module) -> Iterator[str]:
-    """What problems, the form to sign in and the fields of actions say, and what a column is taken for."""
+    """What problems, the form to sign in and the fields of actions say."""
     given: list[ast.AST | None]
     for node in ast.walk(module):
-        if isinstance(node, ast.FunctionDef) and node.name == "_taken_for":
-            given = [each.value for each in ast.walk(node) if isinstance(each, ast.Return)]
-            given = [part for each in given if each for part in ast.walk(each)]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SAYS:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SAYS:
             given = [*node.args[1:], *(each.value for each in node.keywords if each.arg in {"said", "help", "options"})]
             given = [part for each in given for part in (ast.walk(each) if isinstance(each, ast.Tuple) else [each])]
         else:
@@ -86,12 +83,11 @@ def of_labels() -> Iterator[str]:
             yield from (each.label, each.hint, *(words for _, words in each.choices))
     yield from (charts.tone_of(name).label for name in charts._TONES)
     yield from (each.replace("_", " ") for each in [*STATES, *CallResult] if each is not CallResult.OPEN)
-    yield from (*PageRole, *charts._KINDS.values(), *calls._DUE.values(), *columns._MEANT.values(), *BUILT_IN.values())
+    yield from (*PageRole, *charts._KINDS.values(), *calls._DUE.values(), *BUILT_IN.values())
     yield from (words for words, _ in calls._TIMES.values())
     yield from (name.replace("_", " ") for name in LISTED)
-    yield from (*campaigns._STEPS.values(), *batches._ENDS.values())
-    yield from (*(words for _, words in columns.TAKEN_FOR), "all", *RESULTS)
-    yield from ("otherwise", "hang up", "again")  # in the picture of a menu
+    yield from (*form.STEPS.values(), *batches._ENDS.values(), *columns.ROLE_WORDS.values(), *columns.LOOKS)
+    yield from ("all", *RESULTS)
     yield from _of_previews()
     yield from _of_actions()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.console.signing_in import receiver, signed_in
@@ -80,26 +78,3 @@ async def test_a_page_asks_a_store_of_many_batches_no_more_often_than_one_of_few
     # The place of the last events is found by halving. A search looks through so many names, and no more.
     most = {path: count + 8 for path, count in few.items()} | {"/batches?name=batch%201": 100}
     assert {path: (few[path], count) for path, count in many.items() if count > most[path]} == {}
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("store_url", ["sqlite", "postgres", "redis"], indirect=True)
-async def test_each_page_is_there_in_half_a_second_with_20_000_batches(store: Store) -> None:
-    await many_batches(store, 0, 20_000)
-    (call, *_) = await CallQueue(store).find(batch_id="batch 7")
-    took = dict[str, float]()
-    async with signed_in(receiver(store)) as client:
-        for path in PAGES:
-            if path.startswith("/export"):  # another process writes it
-                continue
-            times = list[float]()
-            for _ in range(3):
-                begun = time.perf_counter()
-                answer = await client.get(f"/ui{path.format(call=call.id)}")
-                times.append(time.perf_counter() - begun)
-                assert answer.status_code in {200, 303, 409}, path
-            took[path] = round(min(times), 3)
-    print(took)  # noqa: T201 - the figures
-    assert {path: seconds for path, seconds in took.items() if seconds > 0.5} == {}

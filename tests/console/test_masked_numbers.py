@@ -21,9 +21,11 @@ from tests.console.test_pages import Page, enqueued
 from tests.contract.samples import add_jobs
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
+from tests.support.schedules import keep_runs
 from tests.support.spellings import rows_of_digits, spelt
 from voiceflow_worker import CallQueue, Campaign, Escalation, Escalations, Job, Store, SuppressionList
-from voiceflow_worker.core.audit import Actor, AuditEntry, entries_on, finish
+from voiceflow_worker.core.audit import Actor, AuditEntry, entries_on
+from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
@@ -31,7 +33,6 @@ from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, 
 from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.service.scheduled_run import run_records
 
 pytestmark = pytest.mark.anyio
 
@@ -83,10 +84,9 @@ async def filled(store: Store) -> Job:
     listed = SuppressionList(store)
     await listed.add(NUMBER, *(f"+65876500{place:02}" for place in range(99)), "+6598765432", reason=said(3))
     run = await scheduled(store)
-    await run_records(store).within(run.key[0]).put({run.key[1]: replace(run, message=said(4), ordered_by=said(5))})
-    await finish(
-        store, AuditEntry.of(Actor(name=said(6)), "hold", at=now, queue="default", batch="march-20260301"), said(0)
-    )
+    await keep_runs(store, replace(run, message=said(4), ordered_by=said(5)))
+    hold = AuditEntry.of(Actor(name=said(6)), "hold", at=now, queue="default", batch="march-20260301", result=said(0))
+    await store.write(BulkWrite(writes=(Write(puts=hold.puts()),)), now=now)
     return job
 
 

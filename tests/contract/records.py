@@ -21,7 +21,6 @@ from voiceflow_worker.core.ports.store import (
     Write,
     tally_change,
 )
-from voiceflow_worker.core.store_copy import copyable
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -253,36 +252,3 @@ class EventsContract(Ground):
             await results_of(store, to(job, ended, events=(told(ended),)))
         sequences = [event.sequence for queue in ("q0", "q1", "q2") for event in await store.events(queue)]
         assert len(set(sequences)) == len(sequences) == 9
-
-
-class CopyContract(Ground):
-    """What a store does so that it can be copied (`Copyable`)."""
-
-    async def test_it_tells_what_it_has(self, store: Store) -> None:
-        owner = (await stored(store, sample_job(1, unique_key="k1"), sample_job(2, unique_key="k2")))[0]
-        await results_of(store, Write(puts=(put("a"), replace(put("b"), namespace="m")), drops=()))
-        ended = next_of(owner, state=JobState.COMPLETED)
-        await results_of(store, to(owner, ended, events=(told(ended),)))
-        await results_of(store, Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),)))
-        copied = copyable(store)
-        contents = await copied.contents()
-        assert {"m", "n"} <= set(contents.namespaces)
-        assert contents.sequence == (await store.events(QUEUE))[0].sequence
-        found = [each async for page in copied.tombstones(QUEUE, now=NOW) for each in page]
-        assert [(job.id, job.unique_key, job.state, until) for job, until in found] == [
-            (owner.id, "k1", JobState.COMPLETED, NOW + DAY)
-        ]
-        assert [each async for page in copied.tombstones(QUEUE, now=NOW + DAY) for each in page] == []
-
-    async def test_it_takes_the_id_of_another_store_and_goes_on_behind_its_events(
-        self, store: Store, opener: Opener
-    ) -> None:
-        job = sample_job(1, state=JobState.EXPIRED)
-        await copyable(store).adopt("the id of another", sequence=40)
-        async with opener() as adopted:
-            assert adopted.id == "the id of another"
-            await stored(adopted, job)
-            later = next_of(job, state=JobState.QUEUED)
-            await results_of(adopted, to(job, later, events=(told(later),)))
-            assert (await adopted.events(QUEUE))[0].sequence > 40
-            assert (await copyable(adopted).contents()).sequence > 40

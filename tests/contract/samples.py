@@ -159,7 +159,6 @@ def full_job() -> Job:
             * (number % 2),
             charge=Charge(price=Decimal("0.0400"), currency="USD", billed_seconds=60.0),
             place=1,
-            source="+6530000000",
         )
         for number, verdict in enumerate([*VerdictKind, None], 1)
     )
@@ -197,7 +196,7 @@ def full_job() -> Job:
         further_numbers=("+6581111111", "+6582222222"),
         place=1,
         trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        edit="edit-1",
+        validity="2:00:00",
         kept_until=NOW + 3 * HOUR,
     )  # fmt: skip
 

@@ -21,8 +21,7 @@ Without a file of tests: `pytest --pyargs voiceflow_contract.at_url --store-url 
 finds defects that you seed into your store: `voiceflow_contract.defects`.
 
 Every test runs on the event loops of the `anyio_backend` fixture; that of anyio's plugin has asyncio and trio. To test
-one part alone, derive from its class (`WriteContract`, `LeaseContract`, …) instead of `StoreContract`. A store that can
-be copied (`Copyable`) also keeps the `CopyContract`.
+one part alone, derive from its class (`WriteContract`, `LeaseContract`, …) instead of `StoreContract`.
 
 `ManualClock` and `sample_job` may be used in your own tests.
 """
@@ -31,7 +30,6 @@ from .breaking import BreakContract as BreakContract
 from .costs import CostContract as CostContract
 from .costs import ReadSoFar as ReadSoFar
 from .find import JobsContract as JobsContract
-from .records import CopyContract as CopyContract
 from .records import EventsContract as EventsContract
 from .records import RecordsContract as RecordsContract
 from .records import ShareContract as ShareContract

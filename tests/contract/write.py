@@ -14,8 +14,6 @@ from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import gate_from, gates_open
 from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing
 from voiceflow_worker.core.ports.store import (
-    CLOSED,
-    CLOSED_KEY,
     MOST_CHANGES,
     AtMost,
     Before,
@@ -37,7 +35,7 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.writes import all_or_none
-from voiceflow_worker.errors import InvalidInputError, StoreClosedError
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
@@ -76,15 +74,6 @@ BODIES = {
     "much": json.dumps({"text": "long " * 60_000}),
     "nothing": "",
 }
-
-
-async def why_closed(store: Store, *writes: Write) -> str:
-    """Why a store takes no writes; empty if it has taken these."""
-    try:
-        await results_of(store, *writes)
-    except StoreClosedError as error:
-        return str(error)
-    return ""
 
 
 class WriteContract(Ground):
@@ -130,6 +119,19 @@ class WriteContract(Ground):
         gone = Delete(left, NOW + DAY, tally_change(left, None))
         assert await results_of(store, Write(changes=(gone,))) == [DONE]
         assert await results_of(store, new(sample_job(5, unique_key="k"))) == [EXISTS], "the heir still has it"
+
+    async def test_a_key_is_given_up_to_a_new_job_that_stands_before_it_in_the_write(self, store: Store) -> None:
+        owner, gone = await stored(store, sample_job(1, unique_key="k"), sample_job(2, unique_key="l"))
+        first, second = sample_job(3, unique_key="k"), sample_job(4, unique_key="l")
+        heir = replace(next_of(owner), unique_key=None)
+        edit = Edit(owner.revision, heir, tally_change(owner, heir))
+        deleted = Delete(gone, None, tally_change(gone, None))
+        assert await results_of(store, new(first), Write(changes=(Insert(first), edit, Insert(second), deleted))) == [
+            EXISTS,
+            DONE,
+        ]
+        found = await store.jobs(ByKey(QUEUE, ("k", "l")), now=NOW)
+        assert {job.id for job in found} == {first.id, second.id}
 
     async def test_a_tombstone_gives_its_key_up_and_another_does_not(self, store: Store) -> None:
         (owner,) = await stored(store, sample_job(1, unique_key="k"))
@@ -566,48 +568,6 @@ class WriteContract(Ground):
             await results_of(other, gated(GateState.HELD))
             is_closed.set()
         assert set(after) == {NOT_FREE}
-
-    # 15. A closed store
-
-    async def test_a_closed_store_takes_nothing_but_its_opening(self, store: Store, other: Store) -> None:
-        jobs = await stored(store, *sample_jobs(2))
-        await results_of(store, Write(puts=(put("old", ends_at=NOW),)))
-        closing = Write(puts=(replace(put(CLOSED_KEY, "it was moved"), namespace=CLOSED),))
-        assert await results_of(store, closing, new(sample_job(3))) == [DONE, DONE]
-        moved = next_of(jobs[0], state=JobState.EXPIRED)
-        refused: list[tuple[Write, ...]] = [(), (Write(puts=(put("a"),)),), (new(sample_job(4)),)]
-        refused += [
-            (to(jobs[0], moved, events=(told(moved),)),),
-            (Write(conditions=(Same(CLOSED, CLOSED_KEY, None),)),),
-        ]
-        for handle in (store, other):
-            for writes in refused:
-                assert "it was moved" in await why_closed(handle, *writes)
-        assert await store.prune(QUEUE, now=NOW, events_before=NOW, limit=10) == 0
-        assert await states(store) == {"queued": 3}
-        assert (await held(store), list(await store.events(QUEUE))) == ({}, [])
-        drop = Write(drops=(Drop(CLOSED, CLOSED_KEY, None),))
-        assert await results_of(other, drop, *refused[1]) == [DONE, DONE]
-        assert await results_of(store, *refused[3]) == [DONE]
-        assert await store.prune(QUEUE, now=NOW, events_before=NOW, limit=10) == 1
-
-    async def test_nothing_is_written_once_a_closing_has_returned(self, store: Store, other: Store) -> None:
-        is_closed = anyio.Event()
-        after: list[bool] = []
-
-        async def work(handle: Store, first: int) -> None:
-            for number in range(first, first + 30):
-                has_returned = is_closed.is_set()
-                was_refused = bool(await why_closed(handle, new(sample_job(number))))
-                after.extend([was_refused] if has_returned else ())
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(work, store, 1)
-            group.start_soon(work, other, 101)
-            await results_of(other, Write(puts=(replace(put(CLOSED_KEY), namespace=CLOSED),)))
-            is_closed.set()
-        assert all(after)
-        assert await why_closed(store, new(sample_job(201)))
 
     # 10. A guard
 

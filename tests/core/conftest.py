@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.samples import ManualClock
-from tests.support.engine import Engine
+from tests.support.calls import Calls
+from tests.support.engine import ScriptedEngine
 from tests.support.stores import EVERY, url_for
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
@@ -30,8 +31,8 @@ def voice() -> ScriptedVoice:
 
 
 @pytest.fixture
-def engine(store: Store, voice: ScriptedVoice) -> Engine:
-    return Engine(store, voice)
+def engine(store: Store, voice: ScriptedVoice, clock: ManualClock) -> ScriptedEngine:
+    return ScriptedEngine(store, clock, voice=voice)
 
 
 @pytest.fixture(params=EVERY)
@@ -41,3 +42,20 @@ async def any_store(
     """A fresh store of every backend."""
     async with open_store(fresh_url(request.param), clock=clock) as opened:
         yield opened
+
+
+@pytest.fixture
+def here(any_store: Store, clock: ManualClock) -> ScriptedEngine:
+    """The default queue on a store of every backend."""
+    return ScriptedEngine(any_store, clock)
+
+
+@pytest.fixture
+def there(here: ScriptedEngine) -> ScriptedEngine:
+    """Another queue of the same store, with the same voice."""
+    return ScriptedEngine(here.store, here.clock, voice=here.voice, queue="offers")
+
+
+@pytest.fixture
+def calls(store: Store) -> Calls:
+    return Calls(store)

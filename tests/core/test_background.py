@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,14 +16,23 @@ from structlog.testing import capture_logs
 from tests.contract.samples import ManualClock
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, Loss
-from tests.support.manual_time import passing, time_passing
-from tests.support.voices import GatedVoice, ScriptedVoice
+from tests.support.manual_time import passing, passing_beside, time_passing
+from tests.support.voices import GatedVoice, ScriptedVoice, not_sent, unknown
 from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import Worker, open_store
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
-from voiceflow_worker.core.base.background import LEASE_LENGTH, BackgroundTasks, LeaderLease, failing_here
-from voiceflow_worker.core.heartbeats import Heartbeat
+from voiceflow_worker.core.base.background import LEASE_LENGTH, BackgroundTasks, LeaderLease, Task, failing_here
+from voiceflow_worker.core.heartbeats import (
+    CALM,
+    FORGOTTEN,
+    SLOW,
+    Heartbeat,
+    Heartbeats,
+    ServiceHealth,
+)
+from voiceflow_worker.core.own_numbers import SourceCheck
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.core.retention import Retention
@@ -30,7 +40,6 @@ from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.settling import verdicts
 from voiceflow_worker.core.settling.reconcile import Reconciler
-from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     StoreCorruptError,
@@ -39,7 +48,9 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     VoiceflowError,
 )
+from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.service.metrics import metrics_app
+from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +62,7 @@ ERRORS: tuple[Exception, ...] = (
 )
 PARTS: dict[str, tuple[type, str]] = {
     "overdue calls were not settled": (Sweeper, "sweep"),
-    "stop rules were not checked": (BatchStops, "check"),
+    "the numbers to call from were not checked": (SourceCheck, "check"),
     "old calls were not deleted": (Retention, "run"),
     "the heartbeat was not stored": (Heartbeat, "beat"),
     "the log of 8x8 was not read": (Reconciler, "due"),
@@ -94,36 +105,9 @@ class NoLog:
         raise AssertionError
 
 
-class NoFiles:
-    """Journal files that nobody reads."""
-
-    writer, number, kept, last = "nobody", 0, 0, 0
-
-    def is_over(self, *, at: datetime) -> bool:  # noqa: ARG002
-        return False
-
-    async def begin(self, queue: str, *, at: datetime, history: str = "") -> NoFiles:  # noqa: ARG002
-        return self
-
-    async def files(self, queue: str) -> list[Any]:  # noqa: ARG002
-        return []
-
-    async def prune(self, queue: str, **_: object) -> None: ...
-
-    async def append(self, jobs: object, *, first: int) -> None: ...
-
-    async def recover(self) -> None: ...
-
-    def record_committed(self, committed: object) -> None: ...
-
-    async def follow(self, history: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
 @pytest.mark.parametrize(("part", "error"), combinations(PARTS, ERRORS))
 async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
-    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, part: str, error: Exception
 ) -> None:
     owner, name = PARTS[part]
     works: Callable[..., Any] = getattr(owner, name)
@@ -138,7 +122,7 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
 
     monkeypatch.setattr(owner, name, fails)
     queue, voice = await enqueued(store, 2), GatedVoice(bytes_left=True)
-    worker = worker_for(store, voice, call_log=NoLog(), local_journal=NoFiles())
+    worker = worker_for(store, voice, call_log=NoLog(), local_journal=JournalFiles(tmp_path / "journals"))
     transport = httpx.ASGITransport(metrics_app(queue))
     with capture_logs() as logs:
         async with (
@@ -158,13 +142,16 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
             await until(told)
             (failing,) = (await health())["failing"]
             assert (failing["task"], str(error).split(" (")[0] in failing["error"]) == (part, True)
+            assert failing["error"].startswith("since 20")
             if owner is not Heartbeat:  # without a heartbeat, nobody but the process knows
 
                 async def shown() -> bool:
                     return part in (await queue.status()).failing
 
                 await until(shown)
-                assert (await queue.status()).as_json()["failing"] == [failing]
+                (told_by_status,) = [each for each in (await read_queue(queue)).conditions if each.check == "faults"]
+                assert f"failing: {part} (since " in told_by_status.message
+                assert f"; seen by {worker.id})" in told_by_status.message
             is_well = True
             await voice.reached(2)
             voice.open.set()
@@ -266,7 +253,7 @@ async def test_a_step_that_is_seldom_taken_is_tried_again_soon_after_a_fault_of_
         group.start_soon(partial(background.run_periodically, "old calls were not deleted", step, every=3600.0))
         await until(lambda: len(slept) == 3)
         group.cancel_scope.cancel()
-    assert slept == [30.0, 30.0, 3600.0]
+    assert slept == [5.0, 5.0, 3600.0]
 
 
 async def test_an_idle_worker_forgets_a_fault_of_the_store_that_is_over(clock: ManualClock) -> None:
@@ -279,6 +266,27 @@ async def test_an_idle_worker_forgets_a_fault_of_the_store_that_is_over(clock: M
             await until(lambda: "calls were not taken from the queue" in failing_here())
             await until(lambda: not failing_here())
             worker.stop()
+
+
+async def test_a_verdict_that_was_stored_late_is_no_failure_from_then_on(store: Store, clock: ManualClock) -> None:
+    queue, voice = await enqueued(store, 1), GatedVoice(bytes_left=True)
+    faulty = FaultyStore(store)
+    worker = worker_for(faulty, voice)
+    async with anyio.create_task_group() as group, time_passing(clock):
+        group.start_soon(worker.run)
+        await voice.reached(1)
+        faulty.lose(Loss.BEFORE, "write", times=9, when=lambda call: bool(call.stores))
+        voice.open.set()
+        await until(lambda: Task.VERDICT in worker.failing)
+
+        async def is_stored() -> bool:
+            return await states(queue) == {"accepted": 1}
+
+        await until(is_stored)
+        stored_at = clock.monotonic()
+        await until(lambda: Task.VERDICT not in worker.failing)
+        assert clock.monotonic() - stored_at < 5
+        worker.stop()
 
 
 async def test_a_lease_that_was_lost_is_not_renewed_and_what_was_found_under_it_is_not_stored() -> None:
@@ -316,3 +324,89 @@ async def test_a_lease_is_renewed_while_the_work_under_it_lasts_and_released_aft
         with pytest.raises(LookupError, match="the work failed"):  # as it is, and in no group
             await work()
         assert await second.take()
+
+
+GOOD = Verdict(kind=VerdictKind.CREATED, message="Created", http_status=200)
+BAD = {
+    Task.UNREACHABLE: Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.UNREACHABLE, message="connection refused"),
+    Task.SILENT: Verdict(kind=VerdictKind.UNKNOWN, message="ReadTimeout"),
+    Task.ERRORS: Verdict(kind=VerdictKind.UNKNOWN, message="503", http_status=503),
+    Task.SLOW: GOOD,
+}
+
+
+@pytest.mark.parametrize("trouble", BAD)
+def test_a_trouble_has_its_beginning_and_is_over_when_later_posts_succeed(trouble: Task) -> None:
+    clock = ManualClock()
+    health = ServiceHealth(clock)
+    began = clock.now()
+    takes = SLOW + 1 if trouble is Task.SLOW else 0.0
+    for _ in range(3):
+        sent_at = clock.monotonic()
+        clock.advance(timedelta(seconds=takes))
+        health.note(BAD[trouble], sent_at)
+        if not takes:
+            health.note(GOOD, sent_at)  # one that was not sent later is no sign of its end
+        clock.advance(timedelta(seconds=5))
+    assert list(health.failing) == [trouble]
+    assert f"since {began:%Y-%m-%d %H:%M:%S}" in health.failing[trouble]
+    health.note(GOOD, clock.monotonic())
+    assert list(health.failing) == [trouble]
+    clock.advance(timedelta(seconds=CALM))
+    health.note(GOOD, clock.monotonic())
+    assert not health.failing
+
+
+def test_a_clock_that_is_off_is_told_until_an_answer_has_the_same_time() -> None:
+    clock = ManualClock()
+    health = ServiceHealth(clock, clock_skew=timedelta(seconds=10))
+
+    def answer(off: float, **of: Any) -> None:
+        sent_at = clock.monotonic()
+        clock.advance(timedelta(seconds=3))
+        good = {"kind": VerdictKind.CREATED, "http_status": 200, **of}
+        health.note(Verdict(message="", server_date=clock.now() - timedelta(seconds=off), **good), sent_at)
+
+    for off, told in ((13, None), (-9, None), (304, "it is 5 min ahead of the clock of 8x8"), (-300, "5 min behind")):
+        answer(off)
+        assert (told or "") in health.failing.get(Task.CLOCK_OFF, ""), off
+        assert (Task.CLOCK_OFF in health.failing) == (told is not None), off
+    answer(0, kind=VerdictKind.UNKNOWN, http_status=502)
+    assert Task.CLOCK_OFF in health.failing, "a proxy has answered"
+    answer(0)
+    assert Task.CLOCK_OFF not in health.failing
+
+
+def test_what_nobody_meets_any_more_is_forgotten_and_what_says_nothing_of_8x8_counts_as_nothing() -> None:
+    clock = ManualClock()
+    health = ServiceHealth(clock)
+    health.note(BAD[Task.SILENT], clock.monotonic())
+    clock.advance(timedelta(seconds=FORGOTTEN - 1))
+    health.note(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message="held"), clock.monotonic())
+    assert list(health.failing) == [Task.SILENT]
+    clock.advance(timedelta(seconds=2))
+    assert not health.failing
+
+
+@pytest.mark.parametrize(("answer", "trouble"), [(not_sent(), Task.UNREACHABLE), (unknown("ReadTimeout"), Task.SILENT)])
+async def test_the_heartbeat_says_it_to_status_and_a_doubt_has_its_reason_in_the_log(
+    store: Store, clock: ManualClock, answer: Verdict, trouble: str
+) -> None:
+    await enqueued(store, 3)
+    voice = ScriptedVoice(answer=lambda _placement: answer)
+    worker = worker_for(store, voice)
+
+    async def watch() -> None:
+        while not (beats := await Heartbeats(store).workers("default")) or not beats[0].failing:
+            await clock.sleep(1)
+        worker.stop()
+        found.update(await Heartbeats(store).failing("default"), counted=str(worker.counts.failing[trouble]))
+
+    found: dict[str, str] = {}
+    with capture_logs() as logs:
+        await passing_beside(clock, [worker], watch)
+    assert found[trouble].startswith("since ")
+    assert answer.message in found[trouble]
+    assert found["counted"] == "1"
+    said = [line for line in logs if line["log_level"] == "warning" and answer.message in str(line.get("error"))]
+    assert said

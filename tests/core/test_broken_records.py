@@ -1,20 +1,24 @@
-"""Calls whose body or record in the store is damaged: each is told and ended, and the others are sent."""
+"""Calls, orders and lists whose body or record cannot be read: each is told and ended, and the others are sent."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from structlog.testing import capture_logs
 
 from tests.support.everyday import combinations
+from tests.support.flows import flow, number
 from tests.support.stores import DURABLE, EVERY, running
 from tests.support.voices import ScriptedVoice
+from tests.support.waiting import until
 from tests.support.workers import (
     NO_WEBHOOKS,
+    at_work,
     damaged,
     enqueued,
     spoilt,
@@ -23,21 +27,27 @@ from tests.support.workers import (
     worker_for,
     worker_with_files,
 )
-from voiceflow_worker import CallPolicy, Job, JobState, Store
+from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, Store, SuppressionList
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.calls import CancelCall
+from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.core import sweep
 from voiceflow_worker.core.base import record_set
 from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.reading import gates_of, limits_of
 from voiceflow_worker.core.base.record_set import unreadable_here
+from voiceflow_worker.core.drain import DrainCheck
+from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_member
 from voiceflow_worker.core.ports.reads import Expired, Read
-from voiceflow_worker.core.ports.store import BulkWrite, Edit, Replace, Write, tally_change
+from voiceflow_worker.core.ports.store import BulkWrite, Edit, Put, Replace, Write, tally_change
 from voiceflow_worker.core.settling.settle import Settler, SummaryResult
-from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import IllegalMoveError, TooLateError, UnreadableRecordError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.reporting.batches import read_batches, read_queue
 from voiceflow_worker.reporting.status import MOST_CHECKED, unreadable_calls
 
 pytestmark = pytest.mark.anyio
@@ -55,15 +65,20 @@ BODIES = [
 live_store = running(*EVERY)
 
 
+async def sent(store: Store, **options: Any) -> int:
+    """How many calls a worker sends until it is drained."""
+    voice = ScriptedVoice()
+    with anyio.fail_after(30):
+        await worker_for(store, voice, options=options).drain()
+    return len(voice.placed)
+
+
 @pytest.mark.parametrize(("live_store", "body"), combinations(EVERY, BODIES), indirect=["live_store"])
 async def test_a_call_whose_body_is_broken_ends_with_its_reason_and_the_others_are_sent(
     live_store: Store, body: str
 ) -> None:
     bad = await damaged(live_store, lambda job: replace(job, revision="x", body=body))
-    voice = ScriptedVoice()
-    with anyio.fail_after(20):
-        await worker_for(live_store, voice).drain()
-    assert len(voice.placed) == 2
+    assert await sent(live_store) == 2
     queue = await enqueued(live_store, 0)
     assert await states(queue) == {"accepted": 2, "failed": 1}
     assert "its body in the store is broken" in ((await queue.get(bad.id)).reason or "")
@@ -74,11 +89,7 @@ async def test_a_call_that_cannot_be_read_is_counted_and_stops_no_drain(live_sto
     bad = await damaged(live_store, spoilt)
     queue = await enqueued(live_store, 0)
     assert (await unreadable_calls(live_store, "default")).count == 1
-    voice = ScriptedVoice()
-    options = {"lease": timedelta(seconds=2)}
-    with anyio.fail_after(30):
-        await worker_for(live_store, voice, options=options).drain()
-    assert len(voice.placed) == 2
+    assert await sent(live_store, lease=timedelta(seconds=2)) == 2
     status = await queue.status()
     assert (status.unreadable.count, status.unreadable.is_exact) == (1, True)
     assert bad.id in status.unreadable.example
@@ -114,12 +125,13 @@ async def test_a_person_ends_a_call_that_cannot_be_read_and_the_queue_goes_on(
     assert "its record could not be read" in str(document["reason"])
     assert (await queue.get(bad.id)).noted_at <= live_store.clock.now(), "else the clock of the store looks set back"
     assert (await unreadable_calls(live_store, "default")).count == 0
-    with anyio.fail_after(30):
-        await worker_for(live_store, voice := ScriptedVoice(), options=options).drain()
-    assert len(voice.placed) == 2
+    assert await sent(live_store, **options) == 2
     assert await states(queue) == ({"accepted": 2, "cancelled": 1} if is_unsent else {"accepted": 3})
-    with pytest.raises(TooLateError):
-        await act.do()
+    if is_unsent:
+        assert "cancelled already" in (await act.do()).message
+    else:
+        with pytest.raises(TooLateError):
+            await act.do()
     with pytest.raises(IllegalMoveError, match="so its calling window is not known; enqueue a new call"):
         await queue.redial(bad.id, force=True)
 
@@ -151,8 +163,7 @@ async def test_who_opts_out_in_a_call_that_was_ended_unread_is_not_called_again(
 ) -> None:
     """The call has lost its POSTs: its late summary settles nothing, but what the person asked for holds."""
     queue = await enqueued(live_store, 2)
-    with anyio.fail_after(20):
-        await worker_for(live_store, ScriptedVoice()).drain()
+    assert await sent(live_store) == 2
     settler = Settler(live_store, NO_WEBHOOKS)
     jobs = await queue.find()
     for job, status in zip(jobs, (SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED), strict=True):
@@ -229,3 +240,148 @@ async def test_what_is_read_to_count_them_is_bounded(live_store: Store, monkeypa
     monkeypatch.setattr(live_store, "jobs", counted)
     found = await unreadable_calls(live_store, "default")
     assert (asked, found.in_words()) == ([MOST_CHECKED - 1], "at least 1 call cannot be read")
+
+
+CALLS = 3
+GATE_FORMS = [
+    "",
+    "held 1 token",
+    "held 999999999999999999999999 token reason",
+    '{"state": "held"}',
+    "paused 1 token lunch",
+]
+SUPPRESSION_FORMS = [
+    '{"since": "2026-01-01T00:00:00", "reason": "", "job_id": null, "until": null}',
+    '{"since": "2026-01-01T00:00:00+00:00", "reason": "", "job_id": null, "until": "2020-01-01T00:00:00"}',
+    '{"since": "0001-01-01T00:00:00+14:00", "reason": "", "job_id": null, "until": null}',
+    '{"since": "2026-01-01T00:00:00+00:00", "reason": "", "job_id": null, "until": 5}',
+    '{"since": "yesterday", "reason": "", "job_id": null, "until": null}',
+    "[]",
+    "",
+]
+LIMIT_FORMS = [
+    "10 1 - 0 5", "10 1 -", "", "fast 1 - 0", "10 1 many 0", "nan 1 - 0", "-1 1 - 0", "10 0 - 0",
+    "10 1 - -1", '{"rate": 10}',
+]  # fmt: skip
+
+
+async def put(store: Store, namespace: str, group: str, value: str, *, batch: str | None = None) -> None:
+    write = Write(puts=(Put(namespace, group, value, None, member=gate_member(batch)),), wakes="default")
+    await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
+
+
+def mary(store: Store) -> Operator:
+    return Operator(store, NO_WEBHOOKS, "Mary Tan")
+
+
+ORDERS: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "hold": lambda store: Hold(operator=mary(store), queue="default").do(),
+    "hold of a batch": lambda store: Hold(operator=mary(store), queue="default", batch="march").do(),
+    "cancel": lambda store: CancelBatch(operator=mary(store), queue="default", batch="march").do(),
+}
+
+
+@pytest.mark.parametrize(("live_store", "form"), combinations(EVERY, GATE_FORMS), indirect=["live_store"])
+async def test_a_gate_of_another_batch_that_cannot_be_read_keeps_no_order_from_working(
+    live_store: Store, form: str
+) -> None:
+    queue = await enqueued(live_store, CALLS, batch_id="march")
+    await put(live_store, GATES, "default", form, batch="old")
+    await ORDERS["hold"](live_store)
+    assert await sent(live_store) == 0
+    await Resume(operator=mary(live_store), queue="default").question()
+    await Resume(operator=mary(live_store), queue="default").do()
+    await ORDERS["hold of a batch"](live_store)
+    assert await sent(live_store) == 0
+    status = await queue.status()
+    (old,) = (gate for gate in status.holds if gate.name == "old")
+    assert "cannot be read" in old.reason or form.endswith(old.reason)  # a new state has its own reason
+    assert [batch.batch_id for batch in (await read_batches(live_store, ["default"])).batches] == ["march"]
+    await read_queue(live_store, "default")
+    await DrainCheck(live_store, queue="default", batch_id=None, policy=NO_WEBHOOKS).result()
+    await ORDERS["cancel"](live_store)
+    assert await states(queue) == {"cancelled": CALLS}
+
+
+@pytest.mark.parametrize(
+    ("live_store", "form", "batch"), combinations(EVERY, GATE_FORMS, [None, "march"]), indirect=["live_store"]
+)
+async def test_a_gate_that_cannot_be_read_is_closed_and_a_person_opens_it(
+    live_store: Store, form: str, batch: str | None
+) -> None:
+    await enqueued(live_store, CALLS, batch_id="march")
+    await put(live_store, GATES, "default", form, batch=batch)
+    assert await sent(live_store) == 0
+    (gate,) = await gates_of(live_store, "default")
+    assert gate.is_closed(at=live_store.clock.now())
+    again = await Hold(operator=mary(live_store), queue="default", batch=batch, note="lunch").do()
+    assert "lunch" in again.message
+    await Resume(operator=mary(live_store), queue="default", batch=batch).do()
+    assert (await worker_for(live_store, ScriptedVoice()).drain()).later == 0
+
+
+@pytest.mark.parametrize(("live_store", "form"), combinations(EVERY, LIMIT_FORMS), indirect=["live_store"])
+async def test_limits_that_cannot_be_read_send_nothing_end_no_worker_and_are_repaired_by_a_rate(
+    live_store: Store, form: str
+) -> None:
+    voice = ScriptedVoice()
+    worker = worker_for(live_store, voice, rate=None)
+    queue = CallQueue(live_store, policy=NO_WEBHOOKS)
+    with capture_logs() as logs, anyio.fail_after(30):
+        async with at_work(worker):
+            await until(lambda: _has_limits(live_store))
+            await put(live_store, LIMITS, "default", form)
+            await enqueued(live_store, CALLS)
+            await until(lambda: any("cannot be read" in log["event"] for log in logs))
+            assert voice.placed == []
+            status = await queue.status()
+            assert status.limits is not None
+            assert status.limits.are_unreadable
+            await queue.set_rate(100)
+            await until(lambda: len(voice.placed) == CALLS)
+    assert await limits_of(live_store, "default") == Limits(rate=100)
+
+
+async def _has_limits(store: Store) -> bool:
+    return await limits_of(store, "default") is not None
+
+
+@pytest.mark.parametrize(("live_store", "form"), combinations(EVERY, LIMIT_FORMS), indirect=["live_store"])
+async def test_a_worker_that_starts_sets_limits_that_cannot_be_read_anew(live_store: Store, form: str) -> None:
+    await enqueued(live_store, CALLS)
+    await put(live_store, LIMITS, "default", form)
+    voice = ScriptedVoice()
+    await worker_for(live_store, voice, rate=1000).drain()
+    assert (len(voice.placed), await limits_of(live_store, "default")) == (CALLS, Limits(rate=1000))
+
+
+@pytest.mark.parametrize(("live_store", "entry"), combinations(EVERY, SUPPRESSION_FORMS), indirect=["live_store"])
+async def test_a_suppression_that_cannot_be_read_bars_its_number_and_nobody_else(live_store: Store, entry: str) -> None:
+    queue = await enqueued(live_store, CALLS)
+    await put(live_store, SUPPRESSED, number(1), entry)
+    assert await sent(live_store) == 2
+    assert await states(queue) == {"accepted": 2, "cancelled": 1}
+    listed = SuppressionList(live_store)
+    assert [entry.as_json()["until"] for entry in await listed.scan()] == [None]
+    assert await listed.remove(number(1)) == [number(1)]
+
+
+@pytest.mark.parametrize("count", [1, 450])
+async def test_a_cancel_beside_workers_counts_all_that_ended_and_leaves_none_waiting(
+    live_store: Store, count: int
+) -> None:
+    """Workers end calls of the batch too: each of them finds pages that the others have half ended."""
+    queue = await enqueued(live_store, 0)
+    await queue.enqueue(
+        flow(number(count + 1)), batch_id="other", not_before=live_store.clock.now() + timedelta(days=1)
+    )
+    await enqueued(live_store, count, batch_id="march", not_before=live_store.clock.now() + timedelta(days=1))
+    workers = [worker_for(live_store, ScriptedVoice()) for _ in range(2)]
+    async with anyio.create_task_group() as group:
+        for worker in workers:
+            group.start_soon(worker.run)
+        await until(lambda: _has_limits(live_store))
+        assert await queue.cancel_batch("march") == count
+        assert await states(queue) == {"queued": 1, "cancelled": count}
+        for worker in workers:
+            worker.stop()

@@ -1,16 +1,20 @@
-"""Events during calls: whose they are, what was pressed, and the states and recordings that 8x8 reports."""
+"""Events during calls: whose they are, what was pressed, and the states and recordings that 8x8 reports.
+
+An answer that was left over gives a call the session of another: what comes for that session is nobody else's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from tests.contract.samples import ManualClock, delete
-from tests.support.engine import Engine
-from tests.support.flows import SOURCE
-from tests.support.voices import ScriptedVoice, created, unknown
+from tests.support.engine import ScriptedEngine
+from tests.support.flows import SOURCE, number
+from tests.support.voices import created, unknown
 from voiceflow_worker import CallPolicy, Job, JobState, Store
 from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.core.base.reading import get_jobs
@@ -30,6 +34,7 @@ from voiceflow_worker.model.reports.events import (
     RecordingReady,
     SessionSummary,
 )
+from voiceflow_worker.model.reports.outcome import CallLeg
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.types import KeyPress
@@ -37,27 +42,24 @@ from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 pytestmark = pytest.mark.anyio
 
-
 AT = datetime(2026, 7, 1, 9, tzinfo=UTC)
+SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
+NOBODY = MenuCall(None, None, ())
 
 
 def press(digits: str, *, seconds: int = 0, event_id: str | None = "e") -> KeyPress:
-    return KeyPress(at=AT + timedelta(seconds=seconds), menu="main", digits=digits, event_id=event_id)
+    return KeyPress(at=AT + seconds * SECOND, menu="main", digits=digits, event_id=event_id)
 
 
-def pressed(job: Job, number: int, press: KeyPress) -> Job:
-    return with_press(job, number, press, at=AT, policy=CallPolicy())
-
-
-def event(job: Job, session_id: str | None) -> CallAction:
-    return CallAction(
-        session_id=session_id, source=job.source, destination=job.destination, direction=Direction.OUTBOUND
-    )
+def event(job: Job, session_id: str | None, **changes: Any) -> CallAction:
+    """A call action event from a session to the numbers of this call."""
+    given = {"source": job.source, "destination": job.destination, "direction": Direction.OUTBOUND, **changes}
+    return CallAction(**{"session_id": session_id, **given})
 
 
 @pytest.fixture
-async def in_doubt(store: Store) -> Job:
-    engine = Engine(store, ScriptedVoice(answers=[unknown()]))
+async def in_doubt(engine: ScriptedEngine) -> Job:
+    engine.voice.answers = [unknown()]
     job = await engine.enqueue()
     await engine.send()
     job = await engine.queue.get(job.id)
@@ -66,8 +68,7 @@ async def in_doubt(store: Store) -> Job:
 
 
 @pytest.fixture
-async def submitted(store: Store) -> Job:
-    engine = Engine(store, ScriptedVoice())
+async def submitted(engine: ScriptedEngine) -> Job:
     job = await engine.enqueue()
     await engine.send()
     return await engine.queue.get(job.id)
@@ -78,22 +79,18 @@ def menu_calls(store: Store) -> MenuCalls:
     return MenuCalls(store, CallPolicy())
 
 
-class TestAPress:
-    async def test_is_added_to_its_post_in_the_order_of_time(self, submitted: Job) -> None:
-        later = pressed(submitted, 1, press("2", seconds=2, event_id="b"))
-        both = pressed(later, 1, press("1", seconds=1, event_id="a"))
-        assert both.digits == "1,2"
+async def test_a_press_is_added_to_its_post_once_in_the_order_of_time_and_not_beyond_the_most(submitted: Job) -> None:
+    def pressed(job: Job, key: KeyPress) -> Job:
+        return with_press(job, 1, key, at=AT, policy=CallPolicy())
 
-    async def test_of_the_same_event_is_added_once(self, submitted: Job) -> None:
-        once = pressed(submitted, 1, press("1"))
-        assert pressed(once, 1, press("1", seconds=5)) is once
-        unnamed = pressed(submitted, 1, press("1", event_id=None))
-        assert pressed(unnamed, 1, press("1", event_id=None)) is unnamed
-
-    async def test_beyond_the_most_is_not_kept(self, submitted: Job) -> None:
-        many = tuple(press("1", event_id=str(place)) for place in range(MOST_PRESSES))
-        full = replace(submitted, posts=(replace(submitted.posts[0], presses=many),))
-        assert pressed(full, 1, press("1", event_id="one more")) is full
+    both = pressed(pressed(submitted, press("2", seconds=2, event_id="b")), press("1", seconds=1, event_id="a"))
+    assert both.digits == "1,2"
+    assert pressed(both, press("1", seconds=5, event_id="a")) is both
+    unnamed = pressed(submitted, press("1", event_id=None))
+    assert pressed(unnamed, press("1", event_id=None)) is unnamed
+    many = tuple(press("1", event_id=str(place)) for place in range(MOST_PRESSES))
+    full = replace(submitted, posts=(replace(submitted.posts[0], presses=many),))
+    assert pressed(full, press("1", event_id="one more")) is full
 
 
 async def test_a_call_is_found_by_its_session(store: Store, menu_calls: MenuCalls, submitted: Job) -> None:
@@ -103,34 +100,40 @@ async def test_a_call_is_found_by_its_session(store: Store, menu_calls: MenuCall
     again = await menu_calls.find(event(submitted, submitted.session_id))
     assert [each.digits for each in again.presses] == ["1"]
     assert (await get_jobs(store, [submitted.id]))[submitted.id].digits == "1"
+    await delete(store, [await get_job(store, submitted)], keep_keys_until=store.clock.now())
+    await menu_calls.pressed(again, press("2"), session_id=submitted.session_id)  # it was pruned: nothing is kept
 
 
-async def test_two_receivers_keep_both_key_presses_of_a_call_without_a_job(
-    store: Store, menu_calls: MenuCalls, submitted: Job
+async def get_job(store: Store, job: Job) -> Job:
+    return (await get_jobs(store, [job.id]))[job.id]
+
+
+async def test_what_was_pressed_in_a_call_that_is_not_a_job_is_kept_once_for_a_while_by_all_receivers(
+    store: Store, menu_calls: MenuCalls, clock: ManualClock
 ) -> None:
-    """Each has read the call before the other stores its key press. A repeated event adds nothing."""
-    other, inbound = MenuCalls(store, CallPolicy()), replace(event(submitted, "theirs"), direction=Direction.INBOUND)
+    """Each receiver has read the call before the other stores its key press. A repeated event adds nothing."""
+    inbound, other = CallAction(session_id="theirs", direction=Direction.INBOUND), MenuCalls(store, CallPolicy())
     lines = [await each.find(inbound) for each in (menu_calls, other)]
-    await menu_calls.pressed(lines[0], press("1", event_id="a"), session_id="theirs")
-    await other.pressed(lines[1], press("2", seconds=1, event_id="b"), session_id="theirs")
-    await other.pressed(lines[1], press("2", seconds=1, event_id="b"), session_id="theirs")
-    assert [each.digits for each in (await menu_calls.find(inbound)).presses] == ["1", "2"]
+    first, second = press("1", event_id="a"), press("2", seconds=1, event_id="b")
+    for receiver, line, key in ((menu_calls, lines[0], first), (other, lines[1], second), (other, lines[1], second)):
+        await receiver.pressed(line, key, session_id="theirs")
+    assert (await menu_calls.find(inbound)).presses == (first, second)
+    clock.advance(PRESSES_KEPT + SECOND)
+    assert (await menu_calls.find(inbound)).presses == ()
 
 
 async def test_a_call_in_doubt_is_found_by_its_numbers_and_settled(
     store: Store, menu_calls: MenuCalls, in_doubt: Job
 ) -> None:
-    found = await menu_calls.find(event(in_doubt, "session-of-8x8"))
-    assert found.job is not None
-    post = found.job.posts[0]
-    assert (found.job.state, post.verdict, post.session_id) == (
-        JobState.SUBMITTED, VerdictKind.PLACED, "session-of-8x8",
-    )  # fmt: skip
-    assert post.message == "a call action event came from this call"
+    found = (await menu_calls.find(event(in_doubt, "session-of-8x8"))).job
+    assert found is not None
+    (post,) = found.posts
+    kept = (found.state, post.verdict, post.session_id, post.message)
+    said = "a call action event came from this call"
+    assert kept == (JobState.SUBMITTED, VerdictKind.PLACED, "session-of-8x8", said)
     assert await Sessions(store).find(["session-of-8x8"]) == {"session-of-8x8": (in_doubt.id, 1)}
-    revision = found.job.revision
-    assert (await menu_calls.find(event(in_doubt, "session-of-8x8"))).job == found.job
-    assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id].revision == revision
+    assert (await menu_calls.find(event(in_doubt, "session-of-8x8"))).job == found
+    assert (await get_job(store, in_doubt)).revision == found.revision
 
 
 async def test_a_session_whose_record_is_gone_is_found_by_its_numbers(
@@ -142,83 +145,49 @@ async def test_a_session_whose_record_is_gone_is_found_by_its_numbers(
     assert (await menu_calls.find(event(submitted, "another"))).job is None
 
 
-async def test_numbers_bind_nothing_once_the_lock_has_ended(
-    menu_calls: MenuCalls, in_doubt: Job, clock: ManualClock
-) -> None:
-    policy = CallPolicy()
-    clock.advance(policy.submit_window + policy.ringing + timedelta(seconds=1))
-    assert (await menu_calls.find(event(in_doubt, "late"))).job is None
-
-
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "later"),
     [
-        {"source": "+6531234599"},
-        {"destination": "+6587654399"},
-        {"direction": Direction.INBOUND},
-        {"session_id": None},
-        {"source": None},
-        {"destination": None},
+        ({"source": "+6531234599"}, timedelta()),
+        ({"destination": "+6587654399"}, timedelta()),
+        ({"direction": Direction.INBOUND}, timedelta()),
+        ({"session_id": None}, timedelta()),
+        ({"source": None}, timedelta()),
+        ({"destination": None}, timedelta()),
+        ({}, CallPolicy().submit_window + CallPolicy().ringing + SECOND),  # its lock has ended
     ],
     ids=str,
 )
 async def test_what_does_not_fit_the_open_post_binds_nothing(
-    store: Store, menu_calls: MenuCalls, in_doubt: Job, changes: dict[str, object]
+    engine: ScriptedEngine, menu_calls: MenuCalls, in_doubt: Job, changes: dict[str, Any], later: timedelta
 ) -> None:
-    found = await menu_calls.find(replace(event(in_doubt, "s"), **changes))  # type: ignore[arg-type]
-    assert found == MenuCall(None, None, ())
-    assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id] == in_doubt
-
-
-async def test_what_was_pressed_in_a_call_that_is_not_a_job_is_kept_for_a_while(
-    menu_calls: MenuCalls, clock: ManualClock
-) -> None:
-    inbound = CallAction(session_id="inbound", direction=Direction.INBOUND)
-    line = await menu_calls.find(inbound)
-    await menu_calls.pressed(line, press("1", event_id="a"), session_id="inbound")
-    line = await menu_calls.find(inbound)
-    await menu_calls.pressed(line, press("2", seconds=1, event_id="b"), session_id="inbound")
-    await menu_calls.pressed(await menu_calls.find(inbound), press("2", seconds=1, event_id="b"), session_id="inbound")
-    assert (await menu_calls.find(inbound)).presses == (press("1", event_id="a"), press("2", seconds=1, event_id="b"))
-    clock.advance(PRESSES_KEPT + timedelta(seconds=1))
-    assert (await menu_calls.find(inbound)).presses == ()
-
-
-async def test_a_press_of_a_job_that_was_pruned_meanwhile_is_let_go(
-    store: Store, menu_calls: MenuCalls, submitted: Job
-) -> None:
-    line = await menu_calls.find(event(submitted, submitted.session_id))
-    await delete(store, [submitted], keep_keys_until=store.clock.now())
-    await menu_calls.pressed(line, press("1"), session_id=submitted.session_id)
+    engine.clock.advance(later)
+    assert await menu_calls.find(event(in_doubt, **{"session_id": "s", **changes})) == NOBODY
+    assert await get_job(engine.store, in_doubt) == in_doubt
 
 
 async def test_an_answer_that_names_another_session_meanwhile_has_its_way(
-    store: Store, menu_calls: MenuCalls, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
+    engine: ScriptedEngine, menu_calls: MenuCalls, in_doubt: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = SqliteStore.jobs
 
     async def then_the_answer_comes(self: SqliteStore, read: Read, *, now: datetime) -> Sequence[Job]:
         found = await jobs(self, read, now=now)
         monkeypatch.undo()
-        await Engine(store, ScriptedVoice()).verdict(in_doubt, 1, created("the real session"))
+        await engine.verdict(in_doubt, 1, created("the real session"))
         return found
 
     monkeypatch.setattr(SqliteStore, "jobs", then_the_answer_comes)
     assert (await menu_calls.find(event(in_doubt, "another"))).job is None
-    assert (await get_jobs(store, [in_doubt.id]))[in_doubt.id].session_id == "the real session"
+    assert (await get_job(engine.store, in_doubt)).session_id == "the real session"
 
 
 class TestACallOfAnotherProgramToTheSamePerson:
     """Its event came before our POST was answered, and was taken for ours: the numbers are the same."""
 
     @pytest.fixture
-    def engine(self, store: Store) -> Engine:
-        return Engine(store, ScriptedVoice())
-
-    @pytest.fixture
-    async def taken_for_ours(self, engine: Engine, menu_calls: MenuCalls) -> Job:
-        again = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=timedelta())
-        await engine.enqueue(redial=again)
+    async def taken_for_ours(self, engine: ScriptedEngine, menu_calls: MenuCalls) -> Job:
+        await engine.enqueue(redial=RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=3, after=timedelta()))
         (sending,) = await engine.journal()
         found = await menu_calls.find(event(sending, "theirs"))
         assert found.job is not None
@@ -226,7 +195,7 @@ class TestACallOfAnotherProgramToTheSamePerson:
         return sending
 
     async def test_gives_its_place_to_the_session_that_our_answer_names(
-        self, engine: Engine, menu_calls: MenuCalls, taken_for_ours: Job
+        self, engine: ScriptedEngine, menu_calls: MenuCalls, taken_for_ours: Job
     ) -> None:
         job = await engine.verdict(taken_for_ours, 1, created("ours"))
         assert job.posts[0].session_id == "ours"
@@ -234,27 +203,21 @@ class TestACallOfAnotherProgramToTheSamePerson:
         assert (await menu_calls.find(event(job, "theirs"))).job is None
 
     @pytest.mark.parametrize("client_request_id", [None, "crm-4711", "staging.01KE70EHG0AVPS20ZQXJ62RE14.1"])
-    async def test_does_not_settle_ours_and_grants_no_redial_while_ours_rings(
-        self, engine: Engine, taken_for_ours: Job, client_request_id: str | None
+    async def test_does_not_settle_ours_which_is_settled_by_its_own_summary_whatever_that_is_called(
+        self, engine: ScriptedEngine, taken_for_ours: Job, client_request_id: str | None
     ) -> None:
         await engine.verdict(taken_for_ours, 1, created("ours"))
         theirs = SessionSummary(session_id="theirs", client_request_id=client_request_id, status=SessionStatus.BUSY)
         assert await engine.settler.summary(theirs) in {SummaryResult.UNKNOWN, SummaryResult.EARLY}
         await engine.sweeper.sweep()
-        assert await engine.state(taken_for_ours) == "submitted"
-        ours = SessionSummary(session_id="ours", status=SessionStatus.COMPLETED)
-        assert await engine.settler.summary(ours) is SummaryResult.SETTLED
-
-    async def test_is_not_what_a_session_is_that_our_answer_named_whatever_its_summary_calls_it(
-        self, engine: Engine, taken_for_ours: Job
-    ) -> None:
-        await engine.verdict(taken_for_ours, 1, created("ours"))
-        ours = SessionSummary(session_id="ours", client_request_id="mangled", status=SessionStatus.COMPLETED)
+        assert await engine.state(taken_for_ours) == "submitted", "no redial is granted while ours rings"
+        named = None if client_request_id is None else "mangled"
+        ours = SessionSummary(session_id="ours", client_request_id=named, status=SessionStatus.COMPLETED)
         assert await engine.settler.summary(ours) is SummaryResult.SETTLED
         assert await engine.state(taken_for_ours) == "completed"
 
     async def test_that_tells_whose_it_is_leaves_ours_in_doubt_again(
-        self, engine: Engine, menu_calls: MenuCalls, store: Store, in_doubt: Job
+        self, engine: ScriptedEngine, menu_calls: MenuCalls, in_doubt: Job
     ) -> None:
         await menu_calls.find(event(in_doubt, "theirs"))
         assert await engine.state(in_doubt) == "submitted"
@@ -265,116 +228,137 @@ class TestACallOfAnotherProgramToTheSamePerson:
         # Neither a late event nor the log of 8x8 takes it for ours again.
         assert (await menu_calls.find(event(in_doubt, "theirs"))).job is None
         assert await engine.state(in_doubt) == "in_doubt"
-        owners = await Sessions(store).find(["theirs"])
+        owners = await Sessions(engine.store).find(["theirs"])
         assert owners.keys() == {"theirs"}
         assert in_doubt.id not in {job_id for job_id, _ in owners.values()}
 
 
 async def test_a_number_that_is_written_with_a_zero_too_many_is_found_by_either_spelling(
-    store: Store, menu_calls: MenuCalls
+    store: Store, clock: ManualClock, menu_calls: MenuCalls
 ) -> None:
     for place, spelling in enumerate(("+4402079460958", "+442079460958")):
-        engine = Engine(store, ScriptedVoice(answers=[unknown()]), queue=f"q{place}")
+        engine = ScriptedEngine(store, clock, queue=f"q{place}")
+        engine.voice.answers = [unknown()]
         job = await engine.enqueue("+4402079460958")
         await engine.send()
-        found = await menu_calls.find(replace(event(job, f"s{place}"), destination=spelling))
+        found = await menu_calls.find(event(job, f"s{place}", destination=spelling))
         assert found.job is not None
         assert found.job.id == job.id
         await engine.summarise(job)
 
 
-def state(status: str, *, seconds: int = 0, session_id: str | None = "s", event_id: str | None = None) -> CallStatus:
+def summary_of(session: str, destination: str | None) -> SessionSummary:
+    leg = None if destination is None else CallLeg(destination=destination)
+    return SessionSummary(session_id=session, status=SessionStatus.COMPLETED, status_text="COMPLETED", call_a=leg)
+
+
+@pytest.mark.parametrize("spelled", ["+{}", "{}", "00{}"])
+async def test_a_summary_found_by_its_session_alone_settles_only_a_call_to_its_number(
+    engine: ScriptedEngine, spelled: str
+) -> None:
+    """Each call has its predecessor's session."""
+    jobs = [await engine.enqueue(number(place)) for place in range(3)]
+    places = {f"{job.id}.1": place for place, job in enumerate(jobs)}
+    engine.voice.answer = lambda placement: created(f"session-{places[placement.client_request_id] - 1}")
+    await engine.send()
+    for place, job in enumerate(jobs):
+        told = spelled.format(job.destination.removeprefix("+"))
+        assert await engine.settler.summary(summary_of(f"session-{place}", told)) is not SummaryResult.SETTLED
+    assert [await engine.state(job) for job in jobs] == ["submitted"] * 3
+    for place, job in enumerate(jobs):  # with its request id, each is settled
+        assert await engine.summarise(job, session_id=f"s{place}") is SummaryResult.SETTLED
+
+
+@pytest.mark.parametrize("spelled", ["+6587654321", "6587654321", "006587654321", None, "anonymous"])
+async def test_a_summary_that_does_not_contradict_settles_the_call_of_its_session(
+    engine: ScriptedEngine, submitted: Job, spelled: str | None
+) -> None:
+    assert await engine.settler.summary(summary_of(submitted.session_id or "", spelled)) is SummaryResult.SETTLED
+
+
+async def test_the_menu_of_another_call_is_not_spoken_to_whoever_is_on_the_line(
+    engine: ScriptedEngine, menu_calls: MenuCalls
+) -> None:
+    """Neither for another number, nor for the number that was called before it for the same call."""
+    engine.voice.answers = [created("s1"), created("s")]
+    job = await engine.enqueue(number(0), further_numbers=[number(1)])
+    await engine.send()
+    await engine.summarise(job, SessionStatus.BUSY)
+    await engine.send()
+    for called, is_ours in [
+        (job.numbers[1], True), (job.numbers[1].removeprefix("+"), True), (job.destination, False), (number(7), False),
+    ]:  # fmt: skip
+        found = await menu_calls.find(event(job, "s", destination=called))
+        assert (found.job is not None) is is_ours, called
+    assert await engine.settler.summary(summary_of("s", job.destination)) is not SummaryResult.SETTLED
+    assert await engine.state(job) == "submitted"
+
+
+def state(status: str, *, seconds: int = 0, session_id: str | None = "s") -> CallStatus:
     return CallStatus(
-        session_id=session_id,
-        event_id=event_id,
-        call_id="leg-1",
-        call_status=status,
-        direction=Direction.OUTBOUND,
-        source="+6531234567",
-        destination="+6587654321",
-        sip_code=180,
-        duration=timedelta(seconds=seconds),
-        timestamp=AT + timedelta(seconds=seconds),
-    )
+        session_id=session_id, event_id=None, call_id="leg-1", call_status=status, direction=Direction.OUTBOUND,
+        source="+6531234567", destination="+6587654321", sip_code=180, duration=seconds * SECOND,
+        timestamp=AT + seconds * SECOND,
+    )  # fmt: skip
 
 
-def recording(status: str, *, file_path: str | None = None, session_id: str | None = "s") -> RecordingReady:
-    return RecordingReady(
-        session_id=session_id,
-        recording_id="r",
-        status=status,
-        file_path=file_path,
-        duration=timedelta(seconds=12) if file_path else None,
-    )
+def recording(status: str, session_id: str | None = "s") -> RecordingReady:
+    path = "/r.wav" if status == "UPLOAD_COMPLETED" else None
+    lasts = 12 * SECOND if path else None
+    return RecordingReady(session_id=session_id, recording_id="r", status=status, file_path=path, duration=lasts)
 
 
-async def test_states_are_reported_in_order_of_their_time_whatever_order_they_came_in(store: Store) -> None:
+async def test_states_are_reported_once_in_order_of_their_time_whatever_order_they_came_in(store: Store) -> None:
     progress = CallProgress(store)
-    for status, seconds in (("COMPLETED", 20), ("INITIATED", 0), ("ANSWERED", 8), ("RINGING", 3)):
+    for status, seconds in 2 * (("COMPLETED", 20), ("INITIATED", 0), ("ANSWERED", 8), ("RINGING", 3)):
         assert await progress.status(state(status, seconds=seconds))
     heard = await progress.of(["s"])
     assert [each.status for each in heard.states] == ["INITIATED", "RINGING", "ANSWERED", "COMPLETED"]
     first = heard.states[1]
-    assert (first.session_id, first.at, first.call_id) == ("s", AT + timedelta(seconds=3), "leg-1")
+    assert (first.session_id, first.at, first.call_id) == ("s", AT + 3 * SECOND, "leg-1")
     assert (first.direction, first.source, first.destination) == ("OUTBOUND", "+6531234567", "+6587654321")
     assert (first.seconds, first.sip_code) == (3.0, 180)
-
-
-async def test_the_same_event_again_is_one_entry(store: Store, clock: ManualClock) -> None:
-    progress = CallProgress(store)
-    for _ in range(3):
-        await progress.status(state("RINGING"))
-        await CallProgress(store).recording(recording("UPLOAD_COMPLETED", file_path="/r.wav"))
-        clock.advance(timedelta(seconds=1))
-    heard = await progress.of(["s"])
-    assert len(heard.states) == 1
-    assert len(heard.recordings) == 1
 
 
 @pytest.mark.parametrize("order", [("UPLOADING", "UPLOAD_COMPLETED"), ("UPLOAD_COMPLETED", "UPLOADING")])
 async def test_a_recording_is_reported_once_with_its_file(
     store: Store, clock: ManualClock, order: tuple[str, str]
 ) -> None:
-    progress = CallProgress(store)
-    for status in order:
-        await progress.recording(recording(status, file_path="/r.wav" if status == "UPLOAD_COMPLETED" else None))
-        clock.advance(timedelta(seconds=1))
-    (told,) = (await progress.of(["s"])).recordings
+    for status in 2 * order:
+        await CallProgress(store).recording(recording(status))
+        clock.advance(SECOND)
+    (told,) = (await CallProgress(store).of(["s"])).recordings
     assert (told.recording_id, told.status, told.file_path, told.seconds) == ("r", "UPLOAD_COMPLETED", "/r.wav", 12.0)
 
 
 async def test_sessions_whose_names_begin_alike_are_not_mixed_up(store: Store) -> None:
-    progress = CallProgress(store)
-    for session_id in ("s", "s/", "s/t", "s%2Ft", "st"):
+    progress, names = CallProgress(store), ("s", "s/", "s/t", "s%2Ft", "st")
+    for session_id in names:
         await progress.status(state("RINGING", session_id=session_id))
-    for session_id in ("s", "s/", "s/t", "s%2Ft", "st"):
+    for session_id in names:
         (told,) = (await progress.of([session_id])).states
         assert told.session_id == session_id
 
 
 async def test_they_end_by_themselves(store: Store, clock: ManualClock) -> None:
-    progress = CallProgress(store, recordings_for=timedelta(days=30))
+    progress = CallProgress(store, recordings_for=30 * DAY)
     await progress.status(state("RINGING"))
-    await progress.recording(recording("UPLOAD_COMPLETED", file_path="/r.wav"))
-    clock.advance(timedelta(days=8))
-    heard = await progress.of(["s"])
-    assert (len(heard.states), len(heard.recordings)) == (0, 1)
-    clock.advance(timedelta(days=23))
-    assert (await progress.of(["s"])).recordings == ()
+    await progress.recording(recording("UPLOAD_COMPLETED"))
+    for after, counts in ((8 * DAY, (0, 1)), (23 * DAY, (0, 0))):
+        clock.advance(after)
+        heard = await progress.of(["s"])
+        assert (len(heard.states), len(heard.recordings)) == counts
 
 
-async def test_a_job_finds_what_was_heard_of_its_sessions_and_is_not_moved_by_it(store: Store, engine: Engine) -> None:
-    await engine.enqueue()
-    progress = CallProgress(store)
-    (job,) = await engine.send()
-    assert job.session_id is not None
-    await progress.status(state("RINGING", session_id=job.session_id))
-    await progress.recording(recording("UPLOAD_COMPLETED", session_id=job.session_id))
+async def test_a_job_finds_what_was_heard_of_its_sessions_and_is_not_moved_by_it(store: Store, submitted: Job) -> None:
+    progress, session = CallProgress(store), submitted.session_id
+    await progress.status(state("RINGING", session_id=session))
+    await progress.recording(recording("UPLOAD_COMPLETED", session_id=session))
     await progress.status(state("RINGING", session_id="another"))
-    heard = await progress.of_job(job)
-    assert [each.session_id for each in heard.states] == [job.session_id]
+    heard = await progress.of_job(submitted)
+    assert [each.session_id for each in heard.states] == [session]
     assert len(heard.recordings) == 1
-    assert await engine.queue.get(job.id) == job
+    assert await get_job(store, submitted) == submitted
 
 
 async def test_each_incoming_call_is_kept_once_and_in_the_order_of_arrival(store: Store) -> None:
@@ -390,6 +374,5 @@ async def test_each_incoming_call_is_kept_once_and_in_the_order_of_arrival(store
     for action in (received, received, replace(received, session_id="f", call_status=ActionStatus.ACTION_COMPLETED)):
         await progress.action(action)
     found = await incoming.after(incoming_position(began), limit=10)
-    assert [call.session_id for _, call in found] == ["b", "c"]
-    assert [call.source for _, call in found] == [None, "+6581234567"]
+    assert [(call.session_id, call.source) for _, call in found] == [("b", None), ("c", "+6581234567")]
     assert [call.session_id for _, call in await incoming.after(found[0][0], limit=10)] == ["c"]

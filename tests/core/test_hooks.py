@@ -1,12 +1,14 @@
-"""Hooks: at least once, in order per call, tried again beside the others, parked in the open; on every backend."""
+"""Hooks on outcomes and on ends of batches: at least once, in order, tried again beside the others, parked."""
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from itertools import count
 
 import anyio
 import pytest
@@ -15,16 +17,25 @@ from structlog.testing import capture_logs
 from tests.contract.samples import ManualClock, delete
 from tests.support.calls import Calls
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
-from tests.support.manual_time import time_passing
+from tests.support.manual_time import STEP, time_passing
 from tests.support.waiting import until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.core.base.background import LEASE_LENGTH, LEASES
 from voiceflow_worker.core.base.identity import QueueNames
+from voiceflow_worker.core.outcomes.batch_ends import BATCH_ENDS, BatchEnds, BatchOutcome
 from voiceflow_worker.core.outcomes.hooks import WAITING, HookOptions, OutcomeHooks
-from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.outcomes.outbox import Consumer, position_at
+from voiceflow_worker.core.ports import EventKind, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
-from voiceflow_worker.errors import HookGoneError, InvalidInputError, RetryLaterError
+from voiceflow_worker.errors import (
+    BatchTimeoutError,
+    HookGoneError,
+    InvalidInputError,
+    RetryLaterError,
+    StoreUnavailableError,
+)
 from voiceflow_worker.model.jobs.call_json import CallOutcome
+from voiceflow_worker.model.jobs.job import Job
 
 pytestmark = pytest.mark.anyio
 
@@ -66,9 +77,11 @@ def hooks_for(
 
 
 @asynccontextmanager
-async def running(hooks: OutcomeHooks, clock: ManualClock, *, store: FaultyStore | None = None) -> AsyncIterator[None]:
+async def running(
+    hooks: OutcomeHooks, clock: ManualClock, *, store: FaultyStore | None = None, step: timedelta = STEP
+) -> AsyncIterator[None]:
     """The hooks at work, from their first cursor on, while time passes; stopped in order with the block."""
-    async with anyio.create_task_group() as group, time_passing(clock, stores=[store] if store else ()):
+    async with anyio.create_task_group() as group, time_passing(clock, step=step, stores=[store] if store else ()):
         group.start_soon(hooks.run)
         with anyio.fail_after(60):
             await hooks.caught_up()
@@ -77,11 +90,11 @@ async def running(hooks: OutcomeHooks, clock: ManualClock, *, store: FaultyStore
 
 
 async def test_a_hook_is_told_each_outcome_once_whatever_comes_how_often_and_after_a_restart(
-    store: Store, clock: ManualClock
+    calls: Calls, clock: ManualClock
 ) -> None:
     """A summary five times, and before its POST's own answer: one outcome, one call of the hook."""
-    calls, heard = Calls(store), Heard()
-    async with running(hooks_for(store, heard), clock):
+    heard = Heard()
+    async with running(hooks_for(calls.store, heard), clock):
         early = await calls.engine.enqueue()
         await calls.engine.journal()
         for _ in range(5):
@@ -91,15 +104,15 @@ async def test_a_hook_is_told_each_outcome_once_whatever_comes_how_often_and_aft
             await calls.end(job)
         await until(lambda: len(heard.told) >= 6)
     others += [await calls.ended() for _ in range(3)]
-    async with running(hooks_for(store, heard), clock):
+    async with running(hooks_for(calls.store, heard), clock):
         await until(lambda: len(heard.told) >= 9)
     assert sorted(heard.jobs) == sorted([early.id, *(job.id for job in others)])
     assert len(set(heard.ids)) == 9
 
 
-async def test_a_hook_is_told_only_what_it_wants(store: Store, clock: ManualClock) -> None:
-    calls, completed, final = Calls(store), Heard(), Heard()
-    hooks = OutcomeHooks(store, grace=GRACE)
+async def test_a_hook_is_told_only_what_it_wants(calls: Calls, clock: ManualClock) -> None:
+    completed, final = Heard(), Heard()
+    hooks = OutcomeHooks(calls.store, grace=GRACE)
     hooks.on_outcome(name="completed", only=[JobState.COMPLETED])(completed)
     hooks.on_outcome(name="final", attempts=False)(final)
     policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE)
@@ -114,9 +127,9 @@ async def test_a_hook_is_told_only_what_it_wants(store: Store, clock: ManualCloc
     assert sorted(final.jobs) == sorted([reached.id, missed.id])
 
 
-async def test_a_failing_outcome_is_delivered_again_beside_the_others(store: Store, clock: ManualClock) -> None:
-    calls, heard = Calls(store), Heard()
-    hooks = hooks_for(store, heard)
+async def test_a_failing_outcome_is_delivered_again_beside_the_others(calls: Calls, clock: ManualClock) -> None:
+    heard = Heard()
+    hooks = hooks_for(calls.store, heard)
     async with running(hooks, clock):
         bad = await calls.placed()
         heard.fails = {bad.id}
@@ -132,10 +145,10 @@ async def test_a_failing_outcome_is_delivered_again_beside_the_others(store: Sto
     assert counts.failures == heard.tries[bad.id] - 1
 
 
-async def test_later_outcomes_of_a_call_wait_behind_one_that_fails(store: Store, clock: ManualClock) -> None:
-    calls, heard = Calls(store), Heard()
+async def test_later_outcomes_of_a_call_wait_behind_one_that_fails(calls: Calls, clock: ManualClock) -> None:
+    heard = Heard()
     policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE)
-    hooks = hooks_for(store, heard)
+    hooks = hooks_for(calls.store, heard)
     async with running(hooks, clock):
         job = await calls.placed(redial=policy)
         heard.fails = {job.id}
@@ -149,15 +162,15 @@ async def test_later_outcomes_of_a_call_wait_behind_one_that_fails(store: Store,
         await hooks.caught_up()
     # What waits is in the store: another process, or this one started anew, goes on with it, in order.
     heard.fails.clear()
-    async with running(hooks_for(store, heard), clock):
+    async with running(hooks_for(calls.store, heard), clock):
         await until(lambda: len(heard.told) >= 3)
     assert [told.post for told in heard.told if told.job.id == job.id] == [1, 2]
     assert len(heard.told) == 3
 
 
-async def test_an_outcome_that_fails_for_days_is_early_and_can_be_told_again(store: Store, clock: ManualClock) -> None:
-    calls, heard = Calls(store), Heard()
-    hooks = hooks_for(store, heard, options=HookOptions(give_up_after=MINUTE))
+async def test_an_outcome_that_fails_for_days_is_early_and_can_be_told_again(calls: Calls, clock: ManualClock) -> None:
+    heard = Heard()
+    hooks = hooks_for(calls.store, heard, options=HookOptions(give_up_after=MINUTE))
     with capture_logs() as logs:
         async with running(hooks, clock):
             bad = await calls.placed()
@@ -174,17 +187,16 @@ async def test_an_outcome_that_fails_for_days_is_early_and_can_be_told_again(sto
             await until(lambda: hooks.counts["billing"].waiting == 0)
         assert await hooks.parked("billing") == []
     assert [line["job"] for line in logs if "parked" in line["event"]] == [bad.id]
-    async with running(hooks_for(store, heard), clock):
+    async with running(hooks_for(calls.store, heard), clock):
         clock.advance(2 * MINUTE)
         later = await calls.ended()
         await until(lambda: later.id in heard.jobs)
     assert heard.jobs == [bad.id, later.id], "what was parked and then delivered is over"
 
 
-async def test_a_handler_that_hangs_is_timed_out_and_told_again(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
+async def test_a_handler_that_hangs_is_timed_out_and_told_again(calls: Calls, clock: ManualClock) -> None:
     tries: Counter[str] = Counter()
-    hooks = OutcomeHooks(store, grace=GRACE)
+    hooks = OutcomeHooks(calls.store, grace=GRACE)
 
     @hooks.on_outcome(name="slow", options=HookOptions(limit=timedelta(milliseconds=50), concurrency=2))
     async def hang(outcome: CallOutcome) -> None:
@@ -199,10 +211,9 @@ async def test_a_handler_that_hangs_is_timed_out_and_told_again(store: Store, cl
 
 
 async def test_a_handler_that_hangs_in_its_thread_leaves_a_few_threads_behind_and_holds_nobody_up(
-    store: Store, clock: ManualClock
+    calls: Calls, clock: ManualClock
 ) -> None:
-    calls = Calls(store)
-    hooks = OutcomeHooks(store, grace=GRACE)
+    hooks = OutcomeHooks(calls.store, grace=GRACE)
     let = threading.Event()
     entered: list[str] = []
     others: list[str] = []
@@ -230,12 +241,11 @@ async def test_a_handler_that_hangs_in_its_thread_leaves_a_few_threads_behind_an
 
 @pytest.mark.parametrize("after", [timedelta(minutes=10), timedelta(days=4)])
 async def test_a_handler_may_say_when_it_wants_to_be_told_again(
-    store: Store, clock: ManualClock, after: timedelta
+    calls: Calls, clock: ManualClock, after: timedelta
 ) -> None:
     """Also if it asks for more time than a failure may last."""
-    calls = Calls(store)
     times: list[datetime] = []
-    hooks = OutcomeHooks(store, grace=GRACE)
+    hooks = OutcomeHooks(calls.store, grace=GRACE)
 
     @hooks.on_outcome(name="busy")
     async def handle(_outcome: CallOutcome) -> None:
@@ -253,9 +263,9 @@ async def test_a_handler_may_say_when_it_wants_to_be_told_again(
     assert times[1] - times[0] >= after
 
 
-async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(store: Store, clock: ManualClock) -> None:
-    calls, heard, other = Calls(store), Heard(), Heard()
-    hooks = OutcomeHooks(store, grace=GRACE)
+async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(calls: Calls, clock: ManualClock) -> None:
+    heard, other = Heard(), Heard()
+    hooks = OutcomeHooks(calls.store, grace=GRACE)
     hooks.on_outcome(name="other")(other)
 
     @hooks.on_outcome(name="billing")
@@ -269,18 +279,18 @@ async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(store: Sto
             await until(lambda: len(other.told) == 3)
             await hooks.caught_up()
     assert [line["hook"] for line in logs if line["log_level"] == "error"] == ["billing"]
-    async with running(hooks_for(store, heard), clock):
+    async with running(hooks_for(calls.store, heard), clock):
         await until(lambda: len(heard.told) >= 3)
     assert sorted(heard.jobs) == sorted(job.id for job in jobs)
 
 
 async def test_of_two_processes_one_tells_and_the_other_follows_it_when_its_handlers_have_finished(
-    store: Store, clock: ManualClock
+    calls: Calls, clock: ManualClock
 ) -> None:
-    calls, second = Calls(store), Heard()
+    second = Heard()
     begun, go_on = anyio.Event(), anyio.Event()
     told: list[str] = []
-    ours, theirs = OutcomeHooks(store, grace=GRACE), hooks_for(store, second)
+    ours, theirs = OutcomeHooks(calls.store, grace=GRACE), hooks_for(calls.store, second)
 
     @ours.on_outcome(name="billing")
     async def handle(outcome: CallOutcome) -> None:
@@ -302,10 +312,9 @@ async def test_of_two_processes_one_tells_and_the_other_follows_it_when_its_hand
     assert (told, second.jobs) == ([job.id], [late.id])
 
 
-async def test_a_stop_waits_for_nobody_for_ever(store: Store, clock: ManualClock) -> None:
-    calls = Calls(store)
+async def test_a_stop_waits_for_nobody_for_ever(calls: Calls, clock: ManualClock) -> None:
     begun = anyio.Event()
-    hooks = OutcomeHooks(store, grace=timedelta(milliseconds=50))
+    hooks = OutcomeHooks(calls.store, grace=timedelta(milliseconds=50))
 
     @hooks.on_outcome(name="hung")
     async def handle(_outcome: CallOutcome) -> None:
@@ -351,8 +360,8 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
     assert (lost.jobs, heard.jobs) == ([told_before.id, job.id], [job.id])
 
 
-async def test_what_was_read_as_the_lease_was_lost_is_delivered_all_the_same(store: Store, clock: ManualClock) -> None:
-    calls, heard, losses = Calls(store), Heard(), 2
+async def test_what_was_read_as_the_lease_was_lost_is_delivered_all_the_same(calls: Calls, clock: ManualClock) -> None:
+    heard, losses = Heard(), 2
 
     async def lose_lease(call: StoreCall) -> None:
         nonlocal losses
@@ -360,17 +369,17 @@ async def test_what_was_read_as_the_lease_was_lost_is_delivered_all_the_same(sto
         if losses and any(put.namespace == WAITING for put in puts):
             losses -= 1
             drop = Write(drops=(Drop(LEASES, "hook/billing/default", None),))
-            await store.write(BulkWrite(writes=(drop,)), now=clock.now())
+            await calls.store.write(BulkWrite(writes=(drop,)), now=clock.now())
 
-    async with running(hooks_for(FaultyStore(store, before=lose_lease), heard), clock):
+    async with running(hooks_for(FaultyStore(calls.store, before=lose_lease), heard), clock):
         jobs = [await calls.ended() for _ in range(3)]
         await until(lambda: len(heard.told) >= 3)
     assert (heard.jobs, losses) == ([job.id for job in jobs], 0)
 
 
-async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(store: Store, clock: ManualClock) -> None:
-    away = FaultyStore(store)
-    calls, heard = Calls(store), Heard()
+async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(calls: Calls, clock: ManualClock) -> None:
+    away = FaultyStore(calls.store)
+    heard = Heard()
     async with running(hooks_for(away, heard), clock):
         for _ in range(10):
             job = await calls.placed()
@@ -383,9 +392,9 @@ async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(store: Sto
     assert len(heard.told) == 10
 
 
-async def test_too_many_that_wait_hold_up_what_is_new_and_lose_nothing(store: Store, clock: ManualClock) -> None:
-    calls, heard = Calls(store), Heard()
-    hooks = hooks_for(store, heard, options=HookOptions(most_waiting=5))
+async def test_too_many_that_wait_hold_up_what_is_new_and_lose_nothing(calls: Calls, clock: ManualClock) -> None:
+    heard = Heard()
+    hooks = hooks_for(calls.store, heard, options=HookOptions(most_waiting=5))
     async with running(hooks, clock):
         jobs = [await calls.placed() for _ in range(20)]
         heard.fails = {job.id for job in jobs}
@@ -411,14 +420,14 @@ async def test_hooks_of_all_queues_are_told_of_a_queue_from_its_first_call_on(st
     assert heard.jobs == [one.id, other.id]
 
 
-async def test_a_call_that_was_deleted_before_its_hook_heard_is_early(store: Store, clock: ManualClock) -> None:
-    calls, heard = Calls(store), Heard()
-    hooks = hooks_for(store, heard)
+async def test_a_call_that_was_deleted_before_its_hook_heard_is_early(calls: Calls, clock: ManualClock) -> None:
+    heard = Heard()
+    hooks = hooks_for(calls.store, heard)
     async with running(hooks, clock):
         pass
     gone = await calls.ended()
-    await delete(store, [await calls.queue.get(gone.id)], keep_keys_until=clock.now())
-    async with running(hooks_for(store, heard), clock):
+    await delete(calls.store, [await calls.queue.get(gone.id)], keep_keys_until=clock.now())
+    async with running(hooks_for(calls.store, heard), clock):
         await until(lambda: True)
     assert [parked.job_id for parked in await hooks.parked("billing")] == [gone.id]
     assert heard.told == []
@@ -432,3 +441,282 @@ async def test_names_are_checked(store: Store) -> None:
         hooks.on_outcome(name="a/b")(Heard())
     with pytest.raises(InvalidInputError):
         HookOptions(concurrency=0)
+
+
+DONE, BUSY = SessionStatus.COMPLETED, SessionStatus.BUSY
+
+
+class Ends:
+    """A handler that keeps the ends of batches, and fails as often as it is told to."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.told: list[BatchOutcome] = []
+        self.fails = fails
+
+    async def __call__(self, outcome: BatchOutcome) -> None:
+        await anyio.lowlevel.checkpoint()
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("the board is away")
+        self.told.append(outcome)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [each.number for each in self.told]
+
+    @property
+    def ends(self) -> list[tuple[str, int]]:
+        return [(each.batch_id, each.number) for each in self.told]
+
+
+def ends_for(store: Store, *, queue: str = "default", **ends: Ends) -> OutcomeHooks:
+    hooks = OutcomeHooks(store, queue=queue, grace=GRACE)
+    for name, each in ends.items():
+        hooks.on_batch_end(name=name)(each)
+    return hooks
+
+
+async def ended(calls: Calls, count: int, *, batch: str = "march", status: SessionStatus = DONE) -> None:
+    """Calls of a batch are placed, and then end one after the other."""
+    engine, first = calls.engine, len(await calls.queue.find(limit=None))
+    jobs = [await engine.enqueue(f"+65{81000000 + first + place}", batch_id=batch) for place in range(count)]
+    await engine.send(limit=count)
+    for job in jobs:
+        await calls.end(await calls.queue.get(job.id), status)
+
+
+async def test_the_end_is_told_once_with_its_totals_and_again_after_a_reopening(
+    any_store: Store, clock: ManualClock
+) -> None:
+    calls, ends, late = Calls(any_store), Ends(fails=2), Ends()
+    async with running(ends_for(any_store, board=ends, late=late), clock):
+        await ended(calls, 3)
+        await until(lambda: ends.numbers == [1] and late.numbers == [1])
+        (told,) = ends.told
+        assert (told.type, told.batch_id, told.totals.answered) == ("batch.ended", "march", 3)
+        assert told.as_json()["data"]["total"] == 3  # type: ignore[index]
+        await calls.engine.enqueue("+6587654321", batch_id="march")
+        await calls.engine.enqueue("+6587654322", batch_id="april")
+        sent = await calls.engine.send()
+        for job in sent:
+            await calls.end(job, BUSY)
+        await until(lambda: len(ends.told) == 3)
+    assert sorted(ends.ends) == [("april", 1), ("march", 1), ("march", 2)]
+    assert len({each.id for each in ends.told}) == 3
+    async with running(ends_for(any_store, board=ends), clock):
+        await ended(calls, 1, batch="may")
+        await until(lambda: len(ends.told) == 4)
+    assert ends.told[-1].batch_id == "may", "what was told before is not told again"
+
+
+async def test_a_batch_in_doubt_has_not_ended(calls: Calls, clock: ManualClock) -> None:
+    ends = Ends()
+    async with running(ends_for(calls.store, board=ends), clock):
+        open_call = await calls.engine.enqueue("+6587654321", batch_id="march")
+        (sent,) = await calls.engine.send()
+        await ended(calls, 2)
+        assert sent.id == open_call.id
+        with pytest.raises(BatchTimeoutError, match="march has not ended after 60 s"):
+            await calls.queue.wait_for_batch("march", timeout=MINUTE)
+        assert ends.told == []
+        async with anyio.create_task_group() as group:
+            group.start_soon(calls.end, sent)
+            await calls.queue.wait_for_batch("march")
+        report = await calls.queue.wait_for_batch("march")
+        assert (report.total, report.answered) == (3, 3)
+        await until(lambda: ends.numbers == [1])
+
+
+async def test_a_wait_for_a_batch_that_nobody_knows_is_refused(store: Store, clock: ManualClock) -> None:
+    async with time_passing(clock):
+        with pytest.raises(InvalidInputError, match="batch march has no calls"):
+            await Calls(store).queue.wait_for_batch("march")
+
+
+async def by_summary(calls: Calls, job: Job, _: ManualClock) -> None:
+    await calls.engine.send()
+    await calls.end(job)
+
+
+async def by_cancel(calls: Calls, job: Job, _: ManualClock) -> None:
+    await calls.queue.cancel(job.id)
+
+
+async def by_cancel_of_the_batch(calls: Calls, _: Job, __: ManualClock) -> None:
+    await calls.queue.cancel_batch("march")
+
+
+async def by_expiry(calls: Calls, _: Job, clock: ManualClock) -> None:
+    clock.advance(2 * MINUTE)
+    await calls.engine.sweeper.sweep()
+
+
+async def by_a_person(calls: Calls, job: Job, clock: ManualClock) -> None:
+    await calls.engine.journal()
+    clock.advance(2 * MINUTE)
+    await calls.engine.sweeper.sweep()
+    await calls.queue.resolve(job.id, placed=True, note="it rang here")
+
+
+async def by_time(calls: Calls, _: Job, clock: ManualClock) -> None:
+    await calls.engine.send()
+    clock.advance(timedelta(hours=3))
+    await calls.engine.sweeper.sweep()
+
+
+@pytest.mark.parametrize("end", [by_summary, by_cancel, by_cancel_of_the_batch, by_expiry, by_a_person, by_time])
+async def test_whatever_ends_the_last_call_ends_its_batch(
+    calls: Calls, clock: ManualClock, end: Callable[[Calls, Job, ManualClock], Awaitable[None]]
+) -> None:
+    ends = Ends()
+    async with running(ends_for(calls.store, board=ends), clock):
+        expires = {"valid_until": clock.now() + MINUTE} if end is by_expiry else {}
+        await end(calls, await calls.engine.enqueue("+6587654321", batch_id="march", **expires), clock)
+        await until(lambda: ends.numbers == [1])
+
+
+async def ends_in(store: Store, queue: str) -> list[tuple[str, int]]:
+    """The ends of batches in an outbox."""
+    events = await store.events(queue)
+    return [(each.job_id, each.post) for each in events if each.kind is EventKind.BATCH_ENDED]
+
+
+async def killed_before(n: int, store: Store, clock: ManualClock) -> bool:
+    """A process is killed before its n-th act after the last call has ended, while it settles another batch.
+
+    Returns whether it was told of the end, and had done with it.
+    """
+    queue, board, again, left, last = f"q{n}", Ends(), Ends(), -1, list[Job]()
+    calls = Calls(store, queue=queue)
+
+    async def act(call: StoreCall) -> None:
+        nonlocal left
+        if last and call.name == "records" and BATCH_ENDS in call.arguments[0]:
+            await calls.end(last.pop())
+            left = n + 2  # this one, and the page after it
+        left -= left > 0
+        if left == 0:
+            raise StoreUnavailableError("killed")
+
+    killed, process = ends_for(FaultyStore(store, before=act), queue=queue, board=board), anyio.CancelScope()
+
+    async def run() -> None:
+        with process:
+            await killed.run()
+
+    async with anyio.create_task_group() as group, time_passing(clock):
+        group.start_soon(run)
+        await killed.caught_up()
+        other = await calls.engine.enqueue("+6587654321", batch_id="april")
+        march = await calls.engine.enqueue("+6587654322", batch_id="march")
+        await calls.engine.send()
+        last.append(march)
+        await calls.end(other)
+        await until(lambda: left == 0)
+        process.cancel()
+        clock.advance(2 * LEASE_LENGTH)
+        async with running(ends_for(store, queue=queue, board=again), clock):
+            await until(lambda: ("march", 1) in board.ends + again.ends)
+            await ended(calls, 1)
+            await until(lambda: ("march", 2) in again.ends)
+    assert set(board.ends + again.ends) == {("april", 1), ("march", 1), ("march", 2)}
+    assert sorted(await ends_in(store, queue)) == [
+        (f"{queue}.{name}", post) for name, post in sorted(set(board.ends + again.ends))
+    ]
+    return again.ends == [("march", 2)]
+
+
+async def test_an_end_is_neither_lost_nor_stored_twice_before_whichever_act_a_process_is_killed(
+    any_store: Store, clock: ManualClock
+) -> None:
+    for n in count():  # a failure prints it
+        if await killed_before(n, any_store, clock):
+            break
+    assert n > 5
+
+
+class Reader:
+    """Reads the ends of batches; each act may be late, lost, or the last one of a process that another one follows."""
+
+    def __init__(self, store: Store, queue: str, chosen: random.Random) -> None:
+        self._store = store
+        self._queue = queue
+        self._chosen = chosen
+        self._position = 0
+        self.is_over = False
+        self.told: list[int] = []
+
+    async def run(self) -> None:
+        """Read until all is read."""
+        store = FaultyStore(self._store, before=self._late, after=self._late)
+        consumer, ends = self._process(store)
+        while not (self.is_over and self._position == await position_at(self._store, self._queue, None)):
+            try:
+                self.told += [event.post for event in await ends.page()]
+                self._position = max(self._position, ends.position)
+            except StoreUnavailableError:
+                if self._chosen.random() < 0.5:
+                    consumer, ends = self._process(store)
+                    consumer.position = self._position
+
+    def _process(self, store: Store) -> tuple[Consumer, BatchEnds]:
+        consumer = Consumer(store, self._queue, name=None, since=store.clock.now())
+        return consumer, BatchEnds(store, self._queue, consumer)
+
+    async def _late(self, _call: StoreCall) -> None:
+        for _ in range(self._chosen.randrange(4)):
+            await anyio.lowlevel.checkpoint()
+        if self._chosen.random() < 0.1:
+            raise StoreUnavailableError("lost")
+
+
+async def test_each_end_is_one_event_for_readers_and_calls_in_any_order(any_store: Store) -> None:
+    for seed in range(2):
+        chosen, queue = random.Random(seed), f"q{seed}"
+        calls, readers = Calls(any_store, queue=queue), [Reader(any_store, queue, chosen) for _ in range(3)]
+        waiting, closings = list[Job](), 0
+        async with anyio.create_task_group() as group:
+            for reader in readers:
+                group.start_soon(reader.run)
+            for place in range(40):
+                if waiting and (place >= 30 or chosen.random() < 0.6):
+                    await calls.queue.cancel(waiting.pop(chosen.randrange(len(waiting))).id)
+                    closings += not waiting
+                elif place < 30:
+                    waiting.append(await calls.engine.enqueue(f"+65{81000000 + place}", batch_id="march"))
+                for _ in range(chosen.randrange(20)):
+                    await anyio.lowlevel.checkpoint()
+            for reader in readers:
+                reader.is_over = True
+        numbers = [number for _, number in await ends_in(any_store, queue)]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert not waiting
+        assert 1 <= len(numbers) <= closings
+        assert (await any_store.events(queue))[-1].kind is EventKind.BATCH_ENDED, "the last end was lost"
+        assert [sorted(set(reader.told)) for reader in readers] == [numbers] * 3
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_the_end_comes_behind_the_outcomes_of_its_calls_or_after_ten_minutes(
+    any_store: Store, clock: ManualClock, comes_back: bool
+) -> None:
+    calls, ends, own, order = Calls(any_store), Ends(), Ends(), list[str]()
+    hooks, is_away = ends_for(any_store, own=own), True
+
+    @hooks.on_outcome(name="first")
+    async def first(outcome: CallOutcome) -> None:
+        await anyio.lowlevel.checkpoint()
+        if is_away:
+            raise RuntimeError("the receiver is away")
+        order.append(outcome.job.id)
+
+    hooks.on_batch_end(name="after", options=HookOptions(after="first"))(ends)
+    async with running(hooks, clock, step=timedelta(seconds=2)):
+        await ended(calls, 2)
+        await until(lambda: own.numbers == [1])
+        assert not ends.told
+        is_away = not comes_back
+        await until(lambda: bool(ends.told))
+    assert (len(order), ends.told[0].outstanding) == ((2, 0) if comes_back else (0, 2))
+    assert ends.told[0].as_json()["data"]["outstanding"] == ends.told[0].outstanding  # type: ignore[index]
+    assert comes_back or clock.now() >= ends.told[0].at + timedelta(minutes=10)

@@ -3,88 +3,51 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import anyio
 import pytest
 
 from tests.contract.samples import ManualClock
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
-from tests.support.workers import NO_WEBHOOKS, enqueued
-from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forget, open_store
+from tests.support.set_back import SetBack
+from tests.support.workers import NO_WEBHOOKS
+from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forget
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.backends.local_journal import JournalFile, JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.core.audit import GIVEN_AGAIN, Interface, entries_on
 from voiceflow_worker.core.base.reading import gates_at, limits_of
 from voiceflow_worker.core.base.record_set import text_records
-from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.gates import order_gate, standing_gate
 from voiceflow_worker.core.orders import GIVEN_FOR, READ_BY, OrderedStore, hosts_not_read, journal_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import ORDERS
-from voiceflow_worker.core.ports.store import BulkWrite, History, Key, Page, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, History, Page, WriteResult
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.writes import ERASED_CALLS
-from voiceflow_worker.errors import TooLateError
+from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.service.escalation_store import EscalationStore
 from voiceflow_worker.service.forget import erase_again
-from voiceflow_worker.settings import Settings, load_settings
 
 pytestmark = pytest.mark.anyio
 
 
-class File:
-    """A store in a file, which is set back to what it was, and machines with journals of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "calls.db"
-        self.older = b""
-
-    def settings(self, machine: str = "one") -> Settings:
-        return load_settings(store=f"sqlite:///{self.path}", state_dir=str(self.folder / machine))
-
-    @asynccontextmanager
-    async def on(self, machine: str = "one") -> AsyncGenerator[Store]:
-        async with open_store(f"sqlite:///{self.path}", settings=self.settings(machine)) as store:
-            yield store
-
-    async def begins(self, calls: int = 1, batch_id: str | None = None) -> list[str]:
-        async with self.on() as store:
-            queue = await enqueued(store, calls, batch_id=batch_id)
-            ids = [job.id for job in await queue.find(limit=None)]
-        self.older = self.path.read_bytes()
-        return ids
-
-    async def loses(self, order: Callable[[Store], Awaitable[object]], machine: str = "one") -> None:
-        """An order is given, and the store is set back to before it."""
-        async with self.on(machine) as store:
-            await order(store)
-        self.set_back()
-
-    def set_back(self) -> None:
-        self.path.write_bytes(self.older)
-
-    def journals(self, machine: str = "one") -> list[Path]:
-        return sorted((self.folder / machine).rglob("_orders/*.journal"))
-
-
 @pytest.fixture
-def file(tmp_path: Path) -> File:
-    return File(tmp_path)
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> SetBack:
+    return SetBack(request, "sqlite", f"sqlite:///{tmp_path}/calls.db", tmp_path)
 
 
 async def test_who_looks_for_lost_orders_writes_nothing_and_reads_the_end_of_each_file(tmp_path: Path) -> None:
@@ -94,10 +57,14 @@ async def test_who_looks_for_lost_orders_writes_nothing_and_reads_the_end_of_eac
         first = ordered(store, tmp_path)
         await SuppressionList(cast("Store", first)).add(*(number(begin + place) for place in range(100)))
         first.close()
-    watched = WatchedStore(store)
-    await ordered(cast("Store", watched), tmp_path).give_again()
-    assert watched.written == 0
-    assert 0 < watched.asked < 15, "the end of a file has no more orders"
+    asked: list[object] = []
+
+    async def note(call: StoreCall) -> None:
+        assert call.name == "records"
+        asked.extend(key for keys in call.arguments[0].values() if not isinstance(keys, Page) for key in keys)
+
+    await ordered(FaultyStore(store, before=note), tmp_path).give_again()
+    assert 0 < len(asked) < 15, "the end of a file has no more orders"
 
 
 async def test_old_orders_go_though_others_are_given_each_day(tmp_path: Path) -> None:
@@ -110,12 +77,12 @@ async def test_old_orders_go_though_others_are_given_each_day(tmp_path: Path) ->
         clock.advance(timedelta(days=1))
     assert len(await files.files(ORDERS, since=first + timedelta(days=25))) == 2, "nobody reads those before it"
     await files.prune(ORDERS, before=first + timedelta(days=20))
-    kept = [each for file in await files.files(ORDERS) for _, each in await files.orders(file.name)]
+    kept = [each for file in await files.files(ORDERS) for _, each in (await files.entries(file.name)).orders]
     assert [each.at for each in kept] == [first + timedelta(days=day) for day in range(15, 30)], "whole weeks are gone"
 
 
 @pytest.mark.parametrize("damage", [b'{"order":"x","cut', b'{"order":"x","action":1}\n{"order": 3}\nnot JSON\n'])
-async def test_lines_that_cannot_be_read_hide_no_others(file: File, damage: bytes) -> None:
+async def test_lines_that_cannot_be_read_hide_no_others(file: SetBack, damage: bytes) -> None:
     await file.begins()
     await file.loses(lambda store: SuppressionList(store).add(number(1)))
     (journal,) = file.journals()
@@ -128,7 +95,7 @@ async def test_lines_that_cannot_be_read_hide_no_others(file: File, damage: byte
         assert len(await SuppressionList(store).find(number(1), number(2))) == 2
 
 
-async def test_an_order_is_given_again_once_by_whoever_finds_it_first(file: File) -> None:
+async def test_an_order_is_given_again_once_by_whoever_finds_it_first(file: SetBack) -> None:
     (call,) = await file.begins()
     await file.loses(lambda store: CallQueue(store, by="Ann").cancel(call, reason="wrong number"))
     for _ in range(3):
@@ -141,25 +108,6 @@ async def test_an_order_is_given_again_once_by_whoever_finds_it_first(file: File
                 GIVEN_AGAIN,
             )
             assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
-
-
-class WatchedStore:
-    """A store, with how many records were asked for, and how many writes were made."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.asked = self.written = 0
-
-    async def records(self, wanted: Mapping[str, Sequence[str | Key] | Page], *, now: datetime) -> Any:
-        self.asked += sum(len(each) for each in wanted.values() if not isinstance(each, Page))
-        return await self._store.records(wanted, now=now)
-
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        self.written += len(bulk.writes)
-        return await self._store.write(bulk, now=now)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
 
 def ordered(store: Store, folder: Path) -> OrderedStore:
@@ -203,13 +151,14 @@ async def test_the_last_opt_out_counts_whichever_host_comes_back_first(
     assert await SuppressionList(store).find(number(1))
 
 
+@pytest.mark.parametrize("server", ["the standby", ""])
 @pytest.mark.parametrize("is_opened_since", [False, True])
 async def test_lost_orders_are_found_however_many_are_given_before_anybody_looks(
-    tmp_path: Path, *, is_opened_since: bool
+    tmp_path: Path, server: str, *, is_opened_since: bool
 ) -> None:
     store = MemoryStore()
     older = copy.deepcopy(store.memory)
-    older.server = "the standby"
+    store.memory.server, older.server = "", server  # a file was put back where no server has a name
     lost, later = ([number(place) for place in some] for some in (range(5), range(5, 10)))
     first = ordered(store, tmp_path)
     await SuppressionList(cast("Store", first)).add(*lost)
@@ -221,7 +170,7 @@ async def test_lost_orders_are_found_however_many_are_given_before_anybody_looks
     assert set(await SuppressionList(store).find(*lost, *later)) == {*lost, *later}
 
 
-async def test_orders_are_given_again_in_their_order(file: File) -> None:
+async def test_orders_are_given_again_in_their_order(file: SetBack) -> None:
     await file.begins(batch_id="march")
 
     async def orders(store: Store) -> None:
@@ -241,7 +190,7 @@ async def test_orders_are_given_again_in_their_order(file: File) -> None:
         assert (await SuppressionList(store).find(number(1)))[number(1)].reason == "again"
 
 
-async def test_a_cancel_follows_a_call_however_it_had_come_to_it(file: File) -> None:
+async def test_a_cancel_follows_a_call_however_it_had_come_to_it(file: SetBack) -> None:
     (call,) = await file.begins()
 
     async def orders(store: Store) -> None:
@@ -254,45 +203,36 @@ async def test_a_cancel_follows_a_call_however_it_had_come_to_it(file: File) -> 
         assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
 
 
+async def _alarm(store: Store) -> str:
+    alarm = Escalation(numbers=[number(0)], say="Full.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
+    return (await Escalations(CallQueue(store)).start(alarm, key="incident")).status.id
+
+
 @pytest.mark.parametrize("by", ["Ann", None])
 async def test_an_acknowledgement_by_name_or_key_ends_an_escalation_however_far_it_had_come(
-    file: File, by: str | None
+    file: SetBack, by: str | None
 ) -> None:
     async with file.on() as store:
-        alarm = Escalation(numbers=[number(0)], say="Full.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
-        started = (await Escalations(CallQueue(store)).start(alarm, key="incident")).status
-    file.older = file.path.read_bytes()
+        alarm = await _alarm(store)
+    file.save()
 
     async def orders(store: Store) -> None:
         records = EscalationStore(CallQueue(store))
-        found = await records.get(started.id)
-        assert await records.write(found, replace(found.record, not_before=store.clock.now()))
+        found = await records.get(alarm)
+        moved = records.change(found.id, found, replace(found.record, not_before=store.clock.now()))
+        await store.write(BulkWrite(writes=(moved,)), now=store.clock.now())
         call = next(iter(found.jobs.values()))
-        await Escalations(CallQueue(store)).acknowledge(started.id, by=by, call=None if by else call)
+        await Escalations(CallQueue(store)).acknowledge(alarm, by=by, call=None if by else call)
 
     await file.loses(orders)
     async with file.on() as store:
-        ended = await Escalations(CallQueue(store)).get(started.id)
+        ended = await Escalations(CallQueue(store)).get(alarm)
         assert not ended.is_open
         assert ended.acknowledged is not None
         assert ended.acknowledged.by == by
 
 
-async def test_the_queue_is_held_for_an_order_of_which_nobody_knows_whether_it_holds(file: File) -> None:
-    await file.begins(batch_id="march")
-    edit = BatchEdit(names=frozenset({"priority"}), priority=3)
-    await file.loses(lambda store: CallQueue(store, by="Ann").edit_batch("march", edit))
-    async with file.on("two") as store:
-        await CallQueue(store).edit_batch("march", BatchEdit(names=frozenset({"priority"}), priority=5))
-    for is_held in (True, False):
-        async with file.on() as store:
-            gate = await standing_gate(store, "default", None)
-            assert gate is not None
-            assert gate.reason.startswith("the store was rolled back, and edit of march by Ann") is is_held
-            await CallQueue(store).resume()
-
-
-async def test_orders_of_long_ago_are_left_alone(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_orders_of_long_ago_are_left_alone(file: SetBack, monkeypatch: pytest.MonkeyPatch) -> None:
     await file.begins()
     monkeypatch.setattr("voiceflow_worker.core.orders.GIVEN_FOR", -GIVEN_FOR)
     await file.loses(lambda store: SuppressionList(store).add(number(1)))
@@ -300,7 +240,7 @@ async def test_orders_of_long_ago_are_left_alone(file: File, monkeypatch: pytest
         assert not await SuppressionList(store).find(number(1))
 
 
-async def test_an_erasure_leaves_nothing_of_a_person_in_the_journals_of_any_machine(file: File) -> None:
+async def test_an_erasure_leaves_nothing_of_a_person_in_the_journals_of_any_machine(file: SetBack) -> None:
     calls = await file.begins(3)
     async with file.on("two") as receiver:
         everybody = [number(place) for place in range(3)]
@@ -322,7 +262,7 @@ async def test_an_erasure_leaves_nothing_of_a_person_in_the_journals_of_any_mach
 
 
 async def test_an_order_stands_though_its_machine_can_keep_no_journal(
-    file: File, capsys: pytest.CaptureFixture[str]
+    file: SetBack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await file.begins()
     (file.folder / "broken").write_text("a file")
@@ -332,7 +272,7 @@ async def test_an_order_stands_though_its_machine_can_keep_no_journal(
     assert "an order is stored and in force, but it is not in the local journal" in capsys.readouterr().out
 
 
-async def test_who_resumes_a_queue_sees_which_machines_have_not_looked_into_their_journals(file: File) -> None:
+async def test_who_resumes_a_queue_sees_which_machines_have_not_looked_into_their_journals(file: SetBack) -> None:
     await file.begins()
     async with file.on() as store:
         kinds = frozenset({GateKind.MAY_LACK})
@@ -358,72 +298,26 @@ async def test_each_folder_of_a_machine_is_read_by_those_who_use_it(tmp_path: Pa
     assert left.endswith(f" ({tmp_path / 'ann'})")
 
 
-async def _alarm(store: Store) -> str:
-    alarm = Escalation(numbers=[number(0)], say="Full.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
-    return (await Escalations(CallQueue(store)).start(alarm, key="incident")).status.id
-
-
-async def test_each_machine_that_has_said_yes_has_the_order(file: File) -> None:
+async def test_each_machine_that_has_said_yes_has_the_order(file: SetBack) -> None:
     """The second one finds it in force; the first one is lost together with the server."""
-    calls = await file.begins(3, batch_id="march")
+    until = datetime(2090, 1, 1, tzinfo=UTC)
     async with file.on() as store:
         alarm = await _alarm(store)
-        await enqueued(store, 1, first=7)
-    file.older = file.path.read_bytes()
+    file.save()
 
     async def orders(store: Store) -> None:
         queue = CallQueue(store, by="Ann")
-        await queue.hold(reason="a fire")
-        await queue.hold(batch_id="march", reason="wrong text")
-        await queue.hold(batch_id="june", reason="rain", until=datetime(2090, 1, 1, tzinfo=UTC))
-        with suppress(TooLateError):  # the second one is told that it has ended
-            await queue.cancel(calls[0])
-        await queue.cancel_many(calls[1:2])
-        await queue.cancel_batch("april")
-        await queue.edit_batch("march", BatchEdit(names=frozenset({"priority"}), priority=3))
+        await queue.hold(batch_id="june", reason="rain", until=until)
         await queue.set_rate(3)
-        await SuppressionList(store).add(number(5))
         await Escalations(queue).acknowledge(alarm, by="Ann")
-        await forget(store, number(7), settings=file.settings("two"))
 
     async with file.on("one") as store:
         await orders(store)
     await file.loses(orders, "two")
     async with file.on("two") as store:
-        await erase_again(store, CallPolicy())
-        queue = CallQueue(store)
-        gates = {batch: await standing_gate(store, "default", batch) for batch in (None, "march", "april", "june")}
-        held, cancelled = GateState.HELD, GateState.CANCELLED
-        assert [gate and gate.state for gate in gates.values()] == [held, held, cancelled, held]
-        whole, june = gates[None], gates["june"]
-        assert whole is not None
-        assert june is not None
-        assert (june.until, june.reason) == (datetime(2090, 1, 1, tzinfo=UTC), "rain")
-        assert whole.reason.startswith("a fire; then: the store was rolled back, and edit of march by Ann"), "or it is"
-        limits = await limits_of(store, "default")
-        assert limits is not None
-        assert limits.rate == 3
-        assert await SuppressionList(store).find(number(5))
-        assert not (await Escalations(queue).get(alarm)).is_open
-        assert not await queue.find(destination=number(7))
-
-
-async def test_an_alarm_that_has_begun_again_since_is_not_ended_by_an_older_acknowledgement(file: File) -> None:
-    await file.begins()
-    async with file.on() as store:
-        alarm = await _alarm(store)
-    file.older = file.path.read_bytes()
-    async with file.on("one") as store:
-        await Escalations(CallQueue(store)).acknowledge(alarm, by="Ann")
-    await file.loses(lambda store: Escalations(CallQueue(store)).acknowledge(alarm, by="Ann"), "two")
-    async with file.on("one") as store:
-        records = EscalationStore(CallQueue(store))
-        found = await records.get(alarm)
-        assert not found.record.is_open
-        again = found.record.restarted(1, 1, at=store.clock.now())
-        assert await records.write(found, again)
-    async with file.on("two") as store:
-        assert (await Escalations(CallQueue(store)).get(alarm)).is_open
+        june, limits = (await gates_at(store, "default", ["june"]))["june"], await limits_of(store, "default")
+        assert (june.until, june.reason, limits and limits.rate) == (until, "rain", 3)
+        assert not (await Escalations(CallQueue(store)).get(alarm)).is_open
 
 
 @pytest.mark.parametrize("last", ["hold", "resume"])
@@ -445,12 +339,12 @@ async def test_orders_count_in_their_order_though_the_clock_was_set_between_them
 
 
 async def test_a_lost_order_on_a_person_who_was_erased_since_is_found_once(
-    file: File, capsys: pytest.CaptureFixture[str]
+    file: SetBack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await file.begins()
     async with file.on("one") as store:
         await SuppressionList(store).add(number(9))
-    file.older = file.path.read_bytes()
+    file.save()
     async with file.on("one") as store:
         await Unsuppress(operator=Operator(store, CallPolicy()), numbers=(number(9),)).do()
     async with file.on("two") as store:
@@ -464,7 +358,7 @@ async def test_a_lost_order_on_a_person_who_was_erased_since_is_found_once(
 
 
 @pytest.mark.parametrize("again", [False, True])
-async def test_an_opt_out_of_before_an_erasure_brings_no_number_back(file: File, *, again: bool) -> None:
+async def test_an_opt_out_of_before_an_erasure_brings_no_number_back(file: SetBack, *, again: bool) -> None:
     await file.begins()
     async with file.on("one") as store:
         await SuppressionList(store).add(number(9), number(8))
@@ -484,11 +378,13 @@ async def test_an_opt_out_of_before_an_erasure_brings_no_number_back(file: File,
 
 
 @pytest.mark.parametrize("damaged", ["no", "no time", "no-time nobody", "9" * 400 + " nobody"])
-async def test_an_erasure_that_cannot_be_read_keeps_no_order_from_being_given_again(file: File, damaged: str) -> None:
+async def test_an_erasure_that_cannot_be_read_keeps_no_order_from_being_given_again(
+    file: SetBack, damaged: str
+) -> None:
     await file.begins()
     async with file.on() as store:
         await text_records(store, ERASED_CALLS).put({damaged: "x"})
-    file.older = file.path.read_bytes()
+    file.save()
     await file.loses(lambda store: SuppressionList(store).add(number(1)))
     async with file.on() as store:
         assert await SuppressionList(store).add(number(2))
@@ -496,28 +392,6 @@ async def test_an_erasure_that_cannot_be_read_keeps_no_order_from_being_given_ag
         for _ in range(2):
             await Retention(store, NO_WEBHOOKS, local_journal=journal_of(store)).run()
     assert number(1) in file.journals()[0].read_text(), "it names nobody whose lines would be erased"
-
-
-class Slow:
-    """A store whose first order waits, or with `kills` is never stored, because its process is killed."""
-
-    def __init__(self, store: Store, *, kills: bool = False) -> None:
-        self._store = store
-        self._kills = kills
-        self._is_first = True
-        self.came, self.released = anyio.Event(), anyio.Event()
-
-    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        is_first, self._is_first = self._is_first and bulk.guard is not None, self._is_first and bulk.guard is None
-        if is_first and self._kills:
-            raise Killed
-        if is_first:
-            self.came.set()
-            await self.released.wait()
-        return await self._store.write(bulk, now=now)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
 
 class Killed(BaseException):
@@ -528,82 +402,66 @@ async def test_orders_of_one_process_on_their_way_at_once_are_stored_in_the_orde
     tmp_path: Path,
 ) -> None:
     """Else the store would have the number of the second one without the first one, and nobody would miss that."""
-    store = MemoryStore()
+    store, came, released = MemoryStore(), anyio.Event(), anyio.Event()
     older = copy.deepcopy(store.memory)
-    slow = Slow(store)
-    both = cast("Store", ordered(cast("Store", slow), tmp_path))
+
+    async def slow(call: StoreCall) -> None:
+        if call.name == "write" and call.arguments[0].guard is not None:
+            came.set()
+            await released.wait()
+
+    both = cast("Store", ordered(FaultyStore(store, before=slow), tmp_path))
     async with anyio.create_task_group() as group:
         group.start_soon(CallQueue(both).hold)
-        await slow.came.wait()
+        await came.wait()
         group.start_soon(SuppressionList(both).add, number(1))
         await anyio.wait_all_tasks_blocked()
         assert not await SuppressionList(store).find(number(1))
-        slow.released.set()
+        released.set()
     store.memory = older
     await ordered(store, tmp_path).give_again()
     assert await SuppressionList(store).find(number(1))
     assert None in await gates_at(store, "default", [None])
 
 
-UNKNOWN: Mapping[str, tuple[Callable[[Store, str], Awaitable[object]], str | None]] = {
-    "hold": (lambda store, _: CallQueue(store).hold(reason="a fire"), "a fire"),
-    "opt-out": (lambda store, _: SuppressionList(store).add(number(0)), None),
-    "resume": (
-        lambda store, _: CallQueue(store, by="Ann").resume(batch_id="march"),
-        "a process ended while it ordered, and resume of march by Ann",
-    ),
-    "redial": (
-        lambda store, call: CallQueue(store, by="Ann").redial(call, force=True),
-        "a process ended while it ordered, and redial of {call} by Ann",
-    ),
+CUT: Mapping[str, Callable[[Store, str], Awaitable[object]]] = {
+    "hold": lambda store, _: CallQueue(store).hold(reason="a fire"),
+    "opt-out": lambda store, _: SuppressionList(store).add(number(0)),
+    "resume": lambda store, _: CallQueue(store, by="Ann").resume(batch_id="march"),
+    "redial": lambda store, call: CallQueue(store, by="Ann").redial(call, force=True),
+    "cancel": lambda store, _: CallQueue(store, by="Ann").cancel_batch("march"),
 }
 
 
-@pytest.mark.parametrize("name", UNKNOWN)
-async def test_an_order_that_a_crash_has_cut_is_carried_out_if_it_stops_calls_else_the_queue_is_held(
-    file: File, name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", [Killed(), StoreUnavailableError("locked"), InvalidInputError("no")])
+@pytest.mark.parametrize("name", CUT)
+async def test_an_order_that_was_cut_or_refused_is_never_carried_out_and_holds_nothing(
+    file: SetBack, name: str, fault: BaseException
 ) -> None:
-    order, reason = UNKNOWN[name]
     (call,) = await file.begins(batch_id="march")
+
+    async def fails(call: StoreCall) -> None:
+        if call.name == "write" and call.arguments[0].guard is not None:
+            raise fault
+
     async with file.on() as store:
         await CallQueue(store).cancel(call)
         await CallQueue(store).hold(batch_id="march")
     async with file.on() as store:
-        inner = cast("OrderedStore", store)
-        inner.inner = cast("Store", Slow(inner.inner, kills=True))
-        with monkeypatch.context() as patched, suppress(Killed):
-            patched.setattr(JournalFile, "record_committed", lambda *_: None)
-            await order(store, call)
-    async with file.on() as store:
-        gate = (await gates_at(store, "default", [None])).get(None)
-        assert (gate.reason if gate else "").startswith((reason or "").format(call=call))
-        assert (gate is None) is (reason is None)
-        assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
-        assert "march" in await gates_at(store, "default", ["march"])
-        assert bool(await SuppressionList(store).find(number(0))) is (name == "opt-out")
+        both = cast("OrderedStore", store)
+        both.inner = FaultyStore(both.inner, before=fails)
+        with suppress(Killed, StoreUnavailableError, InvalidInputError):
+            await CUT[name](store, call)
+    for machine in ("one", "two"):
+        async with file.on(machine) as store:
+            assert {
+                batch: gate.state for batch, gate in (await gates_at(store, "default", [None, "march"])).items()
+            } == {"march": GateState.HELD}
+            assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
+            assert not await SuppressionList(store).find(number(0))
 
 
-async def test_lost_orders_in_a_file_of_the_version_before_are_named_in_a_hold(file: File) -> None:
-    await file.begins()
-    await file.loses(lambda store: SuppressionList(store).add(number(1)))
-    (journal,) = file.journals()
-    header, *lines = map(json.loads, journal.read_text().splitlines())
-    assert header["voiceflow_journal"] == 5
-    old = [each["ordered"] | {"n": each["n"], "order": ""} if "ordered" in each else each for each in lines]
-    journal.write_text("".join(f"{json.dumps(each)}\n" for each in [header | {"voiceflow_journal": 4}, *old]))
-    async with file.on() as store:
-        gate = await standing_gate(store, "default", None)
-        assert gate is not None
-        assert gate.reason.startswith("the store was rolled back, and an order of numbers, ordered at ")
-        await CallQueue(store).hold(batch_id="march")
-    assert len(file.journals()) == 2, "the next ones go to a file of this version"
-    async with file.on() as store:
-        await CallQueue(store).resume()
-    async with file.on() as store:
-        assert await gates_at(store, "default", [None]) == {}, "it is named once"
-
-
-async def test_a_redial_takes_back_the_cancel_of_its_call_among_many(file: File) -> None:
+async def test_a_redial_takes_back_the_cancel_of_its_call_among_many(file: SetBack) -> None:
     calls = await file.begins(3, batch_id="march")
 
     async def orders(store: Store) -> None:

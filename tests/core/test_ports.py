@@ -164,6 +164,7 @@ NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 
 def test_ids_of_many_calls_in_one_millisecond_are_all_different() -> None:
     ids = [job_id for _ in range(200) for job_id in new_job_ids("default", 50, at=NOW)]
+    assert ids == sorted(ids)
     assert len(set(ids)) == 200 * 50
 
 

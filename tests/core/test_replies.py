@@ -1,40 +1,62 @@
-"""What follows from an answer is judged once, when it comes, and no evidence that crosses other evidence is dropped."""
+"""What follows from an answer is judged once, when it comes, and no evidence is dropped until it is stored."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import pairwise, product
+from typing import Any
 
 import anyio
 import pytest
 
 from tests.contract.suite import ManualClock
-from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.engine import Engine, ScriptedEngine
+from tests.support.everyday import combinations
+from tests.support.faulty_store import FaultyStore, StoreCall, nothing
+from tests.support.flows import flow, number
 from tests.support.manual_time import passing
+from tests.support.plain_jobs import NOW, POLICY, sending
 from tests.support.stores import clocked
-from tests.support.voices import ScriptedVoice, created, turned_away
-from tests.support.workers import enqueued, set_limits, worker_for
-from voiceflow_worker import CallPolicy, JobState
-from voiceflow_worker.core.base.reading import gates_of
+from tests.support.voices import GatedVoice, ScriptedVoice, created, refused, turned_away, unknown
+from tests.support.workers import at_work, enqueued, set_limits, states, worker_for
+from voiceflow_worker import CallQueue, JobState
+from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.ports import Limits, Placement
-from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.settling.settle import SummaryResult
-from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.jobs.evidence import answered
+from voiceflow_worker.core.ports.store import BulkWrite, Page, Slot, Write
+from voiceflow_worker.core.sending.submit import SenderPool, Submitter
+from voiceflow_worker.core.settling.settle import SummaryResult, outcome_of
+from voiceflow_worker.errors import (
+    SettingsError,
+    StoreCorruptError,
+    StoreError,
+    StoreForgetsError,
+    StoreUnavailableError,
+    StoreVersionError,
+)
+from voiceflow_worker.model.jobs.call_json import call_as_json
+from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.jobs.job import Job, RedialPolicy
+from voiceflow_worker.model.reports.events import SessionSummary, parse_event
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, QueueHold, Verdict, VerdictKind
+from voiceflow_worker.reporting.story import story
 
 pytestmark = pytest.mark.anyio
 
-
-AWAY = timedelta(seconds=12)
-
+S = SessionStatus
+AWAY, HOUR, SECOND = timedelta(seconds=12), timedelta(hours=1), timedelta(seconds=1)
+EVERYTHING = ("",)
+A_429 = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=QueueHold(reason="429"))
 
 store = clocked("memory", within=FaultyStore)
 
 
-EVERYTHING = ("",)
+def expired(date: datetime) -> Verdict:
+    return Verdict(kind=VerdictKind.REFUSED, message="expired", code=-1015, http_status=400, server_date=date)
 
 
 class Answers(ScriptedVoice):
@@ -68,9 +90,8 @@ async def gates(store: FaultyStore) -> list[Gate]:
 async def test_a_missed_window_does_not_mean_a_wrong_clock_when_the_store_was_away_with_the_answer(
     store: FaultyStore, clock: ManualClock
 ) -> None:
-    verdict = Verdict(kind=VerdictKind.REFUSED, message="expired", code=-1015, http_status=400, server_date=clock.now())
-    engine = Engine(store, Answers(store, verdict))
-    job = await engine.enqueue(valid_for=timedelta(hours=1))
+    engine = Engine(store, Answers(store, expired(clock.now())))
+    job = await engine.enqueue(valid_for=HOUR)
     await passing(clock, engine.send)
     assert await gates(store) == [], "the queue is held until a person resumes it"
     after = await engine.queue.get(job.id)
@@ -85,40 +106,39 @@ async def test_a_date_between_the_post_and_its_answer_is_right_however_slow_the_
 
     class Slow(ScriptedVoice):
         async def place(self, placement: Placement, **_: object) -> Verdict:  # noqa: ARG002
-            date = clock.now() + timedelta(seconds=off)
+            date = clock.now() + off * SECOND
             clock.advance(AWAY)
-            return Verdict(kind=VerdictKind.REFUSED, message="expired", code=-1015, http_status=400, server_date=date)
+            return expired(date)
 
     engine = Engine(store, Slow())
-    await engine.enqueue(valid_for=timedelta(hours=1))
+    await engine.enqueue(valid_for=HOUR)
     await engine.send()
     assert ["clock" in gate.reason for gate in await gates(store)] == [True] * held
 
 
 async def test_an_answer_holds_its_worker_before_its_verdict_is_known_and_the_queue_once(store: FaultyStore) -> None:
-    hold = QueueHold(reason="429")
     held: list[bool] = []
 
     class Early(ScriptedVoice):
         async def place(self, placement: Placement, *, progress: PostProgress, **_: object) -> Verdict:  # noqa: ARG002
-            await progress.hold(hold)
+            await progress.hold(A_429.hold or QueueHold(reason=""))
             held.append(engine.holds.closed_since(store.clock.monotonic()))
-            return Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=hold)
+            return A_429
 
     engine = Engine(store, Early())
     await engine.enqueue()
     await engine.send()
     [gate] = await gates(store)
-    assert (held, gate.until) == ([True], gate.since + timedelta(seconds=1)), "one answer, one pause"
+    assert (held, gate.until) == ([True], gate.since + SECOND), "one answer, one pause"
 
 
 async def test_a_retry_after_counts_from_its_answer(store: FaultyStore, clock: ManualClock) -> None:
-    voice = Answers(store, turned_away(429, retry_after=timedelta(seconds=60)))
+    voice = Answers(store, turned_away(429, retry_after=60 * SECOND))
     engine = Engine(store, voice)
     job = await engine.enqueue()
     await passing(clock, engine.send)
     assert voice.answered_at is not None
-    opens = voice.answered_at + timedelta(seconds=60)
+    opens = voice.answered_at + 60 * SECOND
     assert [gate.until for gate in await gates(store)] == [opens]
     after = await engine.queue.get(job.id)
     assert (after.due_at, after.posts[-1].answered_at) == (opens, voice.answered_at)
@@ -127,13 +147,12 @@ async def test_a_retry_after_counts_from_its_answer(store: FaultyStore, clock: M
 async def test_a_429_without_a_time_doubles_the_pause_once_however_often_it_is_offered(
     store: FaultyStore, clock: ManualClock
 ) -> None:
-    verdict = Verdict(kind=VerdictKind.TURNED_AWAY, message="429", http_status=429, hold=QueueHold(reason="429"))
-    engine = Engine(store, Answers(store, verdict))
+    engine = Engine(store, Answers(store, A_429))
     await engine.enqueue()
     await passing(clock, engine.send)
     gate = engine.holds.close(QueueHold(reason="429"))
     assert gate.until is not None
-    assert gate.until - clock.now() == timedelta(seconds=2)
+    assert gate.until - clock.now() == 2 * SECOND
     assert engine.holds.close(QueueHold(reason="429")).until == gate.until, "calls in flight get the same 429"
 
 
@@ -150,12 +169,7 @@ async def test_a_queue_that_a_person_opened_is_not_held_again_by_an_answer_that_
             await clock.sleep(0.05)
         await engine.queue.resume()
 
-    async def both() -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.send)
-            group.start_soon(resume)
-
-    await passing(clock, both)
+    await passing(clock, engine.send, resume)
     assert await gates(store) == []
 
 
@@ -168,13 +182,12 @@ async def test_a_call_that_misses_its_slot_goes_back_and_is_in_no_doubt(
 
     async def stalls(call: StoreCall) -> None:
         if call.stores:
-            clock.advance(timedelta(seconds=1))
+            clock.advance(SECOND)
 
     store.after = stalls
     await engine.send()
     after = await engine.queue.get(job.id)
-    assert voice.placed == []
-    assert (after.state, after.attempt, after.failures) == (JobState.QUEUED, 0, 0)
+    assert (voice.placed, after.state, after.attempt, after.failures) == ([], JobState.QUEUED, 0, 0)
     assert after.posts[-1].verdict is VerdictKind.NOT_SENT
 
 
@@ -185,23 +198,22 @@ async def test_only_a_way_to_8x8_that_fails_makes_a_worker_pause(
     """With a slow limiter calls are late, and there is nothing to wait for."""
     await enqueued(store, 2)
     voice = ScriptedVoice(answers=[Verdict(kind=VerdictKind.NOT_SENT, cause=cause, message="not sent")])
-    worker = worker_for(store, voice, concurrency=1)
     began = clock.now()
-    await passing(clock, worker.drain)
+    await passing(clock, worker_for(store, voice, concurrency=1).drain)
     paused = voice.placed[1][0] - began
     if cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}:
-        assert timedelta(milliseconds=200) < paused < timedelta(seconds=1)
+        assert 0.2 * SECOND < paused < SECOND
     else:
         assert not paused
 
 
 async def test_an_answer_that_its_bearer_takes_for_stored_is_compared_with_what_the_store_has(
-    store: FaultyStore, clock: ManualClock, engine: Engine
+    engine: ScriptedEngine,
 ) -> None:
     """A worker whose commit was rolled back remembers a job that knows the answer; the store does not."""
     job = await engine.enqueue()
     (sending,) = await engine.journal()
-    remembered = answered(sending, 1, created("s-1"), at=clock.now(), policy=CallPolicy())
+    remembered = answered(sending, 1, created("s-1"), at=engine.clock.now(), policy=POLICY)
     assert remembered.state is JobState.SUBMITTED
     await engine.verdict(remembered, 1, created("s-1"))
     stored = await engine.queue.get(job.id)
@@ -209,7 +221,7 @@ async def test_an_answer_that_its_bearer_takes_for_stored_is_compared_with_what_
 
 
 async def test_a_summary_that_is_early_while_its_session_is_being_named_settles_its_call_at_once(
-    store: FaultyStore, engine: Engine
+    store: FaultyStore, engine: ScriptedEngine
 ) -> None:
     """The answer is stored between the look and the parking: nobody would look again before the sweep."""
     job = await engine.enqueue()
@@ -217,16 +229,363 @@ async def test_a_summary_that_is_early_while_its_session_is_being_named_settles_
 
     async def answer_is_stored(call: StoreCall) -> None:
         if call.name == "write":
-            store.before = nothing_more
+            store.before = nothing
             await engine.verdict(sending, 1, created(f"session-{job.id}.1"))
 
-    async def nothing_more(call: StoreCall) -> None:
-        """Let the other calls be."""
-
     store.before = answer_is_stored
-    result = await engine.summarise(job, SessionStatus.COMPLETED, with_client_request_id=False)
-    assert store.before is nothing_more
+    result = await engine.summarise(job, S.COMPLETED, with_client_request_id=False)
+    assert store.before is nothing
     assert (result, await engine.state(job)) == (SummaryResult.SETTLED, "completed")
     assert await engine.settler.apply_all_early() == ""
-    wanted = {"early-summary": Page()}
-    assert await store.records(wanted, now=store.clock.now()) == {"early-summary": []}
+    assert await store.records({"early-summary": Page()}, now=store.clock.now()) == {"early-summary": []}
+
+
+STATUSES = ("COMPLETED", "NO ANSWER", "BUSY", "CANCELED", "FAILED", "ERROR")
+PERSON, OTHER = "6587654321", "15550100"
+ANY = RedialPolicy(on=frozenset(set(S) - REACHED - OPT_OUTS), limit=1, after=timedelta(0))
+
+
+def ended(first: str, second: str, status: str) -> Job:
+    """A call that may be redialled, after the summary of a session with these two legs."""
+
+    def leg(to: str, status: str) -> dict[str, Any]:
+        answered = {"connectedTimestamp": "2026-11-20T08:00:10.000Z"} if status == "COMPLETED" else {}
+        told = {"callId": f"c-{to}", "destination": to, "callStatus": status}
+        return {**told, "callDuration": 37 if answered else 0, **answered}
+
+    details = {"callA": leg(PERSON, first), "callB": leg(OTHER, second)}
+    payload = {"sessionId": "s-1", "sessionStatus": status, "callCount": 2, "details": details}
+    event = parse_event({"namespace": "VOICE", "eventType": "SESSION_SUMMARY", "payload": payload})
+    assert isinstance(event, SessionSummary)
+    return summarised(sending(redial=ANY), 1, outcome_of(event), at=NOW, policy=POLICY)
+
+
+def test_who_answered_is_never_rung_again_whatever_became_of_the_other_party() -> None:
+    """The status of the session is that of the second leg once the first was answered (number masking guide)."""
+    for second, first in product(STATUSES, STATUSES):
+        job = ended(first, second, second if first == "COMPLETED" else first)
+        assert job.state is (JobState.COMPLETED if first == "COMPLETED" else JobState.QUEUED)
+
+
+def test_the_outcome_keeps_the_status_of_the_session_and_tells_of_each_leg() -> None:
+    job = ended("COMPLETED", "BUSY", "BUSY")
+    shown: Any = call_as_json(job)["outcome"]
+    legs = [(leg["destination"], leg["status"], leg["seconds"]) for leg in shown["legs"]]
+    assert (shown["session_status"], legs) == (
+        "BUSY", [(f"+{PERSON}", "COMPLETED", 37.0), (f"+{OTHER}", "BUSY", 0.0)],
+    )  # fmt: skip
+    lines = "\n".join(story(job, at=job.created_at).lines())
+    assert "status COMPLETED" in lines
+    assert f"+{OTHER} BUSY" in lines
+
+
+async def test_a_session_status_that_nobody_knows_is_settled_by_the_persons_leg(engine: ScriptedEngine) -> None:
+    job = await engine.enqueue(redial=ANY)
+    await engine.send()
+    told = SessionSummary(
+        status=None, status_text="SOMETHING_NEW", client_request_id=f"{job.id}.1",
+        call_a=CallLeg(destination=job.destination, status="COMPLETED"), call_b=leg("BUSY", OTHER),
+    )  # fmt: skip
+    assert await engine.settler.summary(told) is SummaryResult.SETTLED
+    assert await engine.state(job) == "completed"
+
+
+def leg(status: str, destination: str | None = None) -> CallLeg:
+    return CallLeg(status=status, destination=destination)
+
+
+@pytest.mark.parametrize(
+    ("session", "legs", "expected"),
+    [
+        (S.BUSY, [], S.BUSY),
+        # One leg alone: as the session says, unless it shows that the person answered, or that the other was called.
+        (S.BUSY, [leg("BUSY", PERSON)], S.BUSY),
+        (S.NO_ANSWER, [leg("NO ANSWER")], S.NO_ANSWER),
+        (S.ERROR, [leg("COMPLETED", PERSON)], S.ERROR),
+        (S.BUSY, [leg("COMPLETED")], S.COMPLETED),
+        (S.BUSY, [leg("COMPLETED", PERSON)], S.COMPLETED),
+        (S.NO_ANSWER, [leg("NO ANSWER", OTHER)], S.COMPLETED),
+        (S.FAILED, [leg("FAILED", OTHER)], S.COMPLETED),
+        (S.CANCELED, [leg("CANCELED", OTHER)], S.CANCELED),  # who hung up first is not said
+        (S.NO_ANSWER, [leg("NO ANSWER", "87654321")], S.NO_ANSWER),
+        (S.NO_ANSWER, [leg("NO ANSWER", "6587****21")], S.NO_ANSWER),
+        (S.BUSY, [leg("COMPLETED", "+1"), leg("BUSY")], S.COMPLETED),
+        # The second in the list may be the person's own, with a digit that is dialled within the country only, too.
+        (S.BUSY, [leg("BUSY", OTHER), leg("COMPLETED", PERSON)], S.COMPLETED),
+        (S.BUSY, [leg("BUSY", OTHER), leg("COMPLETED", "660812345678")], S.COMPLETED),
+        # A request to be left alone in this call counts, whatever became of the legs.
+        (S.COMPLETED_UNSUBSCRIBED, [leg("COMPLETED"), leg("BUSY")], S.COMPLETED_UNSUBSCRIBED),
+        # The block list held the other party: the person was reached.
+        (S.UNSUBSCRIBED_CONTACT, [leg("COMPLETED"), leg("FAILED")], S.COMPLETED),
+        (S.UNSUBSCRIBED_CONTACT, [leg("FAILED"), leg("CANCELED")], S.UNSUBSCRIBED_CONTACT),
+        (S.NO_ANSWER, [leg("NO ANSWER"), leg("CANCELED")], S.NO_ANSWER),
+        (S.BUSY, [leg("SOMETHING_NEW"), leg("BUSY")], S.BUSY),
+    ],
+)
+def test_the_status_of_the_call_to_the_person(session: S, legs: list[CallLeg], expected: S) -> None:
+    """Of one leg: what may be half of the session, as a row of the log whose other one has not come yet."""
+    told = Outcome(status=session, status_text=session.value, legs=tuple(legs), is_partial=len(legs) == 1)
+    person = "+66812345678" if any(each.destination == "660812345678" for each in legs) else f"+{PERSON}"
+    assert told.status_of(person) is expected
+
+
+@pytest.mark.parametrize("session", [S.NO_ANSWER, S.BUSY, S.FAILED])
+def test_of_a_session_that_had_one_leg_its_own_status_stands(session: S) -> None:
+    told = Outcome(status=session, status_text=session.value, legs=(leg("COMPLETED", PERSON),))
+    assert told.status_of(f"+{PERSON}") is session
+
+
+@pytest.mark.parametrize(
+    ("told", "partial"),
+    [
+        ({"call_count": None, "call_a": leg("COMPLETED")}, False),
+        ({"call_count": 1, "call_a": leg("COMPLETED")}, False),
+        ({"call_count": 2, "call_a": leg("COMPLETED")}, True),
+        ({"call_b": leg("BUSY")}, True),
+    ],
+)
+def test_a_summary_is_partial_when_it_counts_more_calls_than_it_tells_of_or_tells_of_the_second_party_alone(
+    told: dict[str, Any], *, partial: bool
+) -> None:
+    assert outcome_of(SessionSummary(status=S.BUSY, **told)).is_partial is partial
+
+
+ANYTHING = (
+    StoreUnavailableError("away"),
+    StoreUnavailableError("refused", passes=False),
+    StoreForgetsError("forgets"),
+    StoreCorruptError("a table is not there"),
+    StoreVersionError("of another version"),
+    StoreError("refused a statement"),
+    SettingsError("a role's default was changed"),
+    OSError("no file descriptors"),
+    ValueError("an answer that cannot be read"),
+    RuntimeError("a mistake of ours"),
+    ExceptionGroup("a group", [ValueError("within it")]),
+)
+
+
+def placed(placement: Placement) -> Verdict:
+    return created(placement.client_request_id)
+
+
+def held(placement: Placement) -> Verdict:
+    return turned_away(403, placement.client_request_id, until_opened=True)
+
+
+async def test_a_verdict_that_waits_for_the_store_keeps_no_call_from_being_sent(
+    store: FaultyStore, clock: ManualClock
+) -> None:
+    """After a doubt, one call at a time has no answer. The verdict of the doubt itself cannot be stored."""
+    doubted: list[str] = []
+
+    async def fails(call: StoreCall) -> None:
+        if doubted and call.name == "write" and any(
+            any(each.job.id == doubted[0] for each in write.changes)
+            for write in call.arguments[0].writes
+        ):  # fmt: skip
+            raise StoreUnavailableError("away")
+
+    def answers(placement: Placement) -> Verdict:
+        doubted.extend([] if doubted else [placement.client_request_id.rpartition(".")[0]])
+        is_first = placement.client_request_id.startswith(doubted[0])
+        return unknown() if is_first else created(placement.client_request_id)
+
+    voice = ScriptedVoice(answer=answers)
+    queue = await enqueued(store, 1)
+    worker = worker_for(store, voice)
+
+    async def work() -> None:
+        async with at_work(worker):
+            await clock.sleep(3)
+            await queue.enqueue(flow(number(7)))
+            await clock.sleep(5)
+            assert len(voice.placed) > 1, "the others are sent"
+            store.before = nothing
+
+    store.before = fails
+    await passing(clock, work)
+
+
+async def test_under_a_rate_a_session_shares_the_commit_of_the_next_entry_and_a_refusal_waits_for_nothing(
+    store: FaultyStore, clock: ManualClock
+) -> None:
+    """Nobody waits for the session; a refusal may hold the queue. The last answer has no next entry to wait for."""
+    stored: list[tuple[float, str]] = []
+    answered: list[float] = []
+
+    async def note(call: StoreCall) -> None:
+        stored.extend((clock.monotonic(), job.state.value) for job in call.stores)
+
+    def answers(placement: Placement) -> Verdict:
+        answered.append(clock.monotonic())
+        return refused(-1001) if len(answered) == 3 else placed(placement)
+
+    queue = await enqueued(store, 5)
+    store.before = note
+    await passing(clock, worker_for(store, ScriptedVoice(answer=answers), rate=10).drain)
+    at = {state: [time for time, each in stored if each == state] for state in ("sending", "accepted", "failed")}
+    assert await states(queue) == {"accepted": 4, "failed": 1}
+    assert at["failed"] == [answered[2]]
+    assert set(at["accepted"][:-1]) <= set(at["sending"])
+    assert at["accepted"][-1] == answered[-1]
+    came = [*answered[:2], *answered[3:]]
+    assert max(time - answer for time, answer in zip(at["accepted"], came, strict=True)) <= 0.2
+
+
+@pytest.mark.parametrize(("rate", "together"), [(5, 1), (10, 2), (50, 5), (200, 5)])
+async def test_entries_of_a_tenth_of_a_second_share_a_commit_and_a_kill_leaves_few_in_doubt(
+    store: FaultyStore, clock: ManualClock, rate: int, together: int
+) -> None:
+    commits: list[int] = []
+
+    async def note(call: StoreCall) -> None:
+        commits.append(sum(job.state is JobState.SENDING for job in call.stores))
+
+    answered: list[float] = []
+
+    def answers(placement: Placement) -> Verdict:
+        answered.append(clock.monotonic())
+        return placed(placement)
+
+    await enqueued(store, 12 * together)
+    store.before = note
+    await passing(clock, worker_for(store, ScriptedVoice(answer=answers), rate=rate).drain)
+    entries = list(filter(None, commits))
+    assert max(entries[2:-1]) == together, "the first ones know of no slot yet"
+    assert Counter(entries).most_common(1)[0][0] == together
+    assert all(later - at >= 1 / rate - 0.001 for at, later in pairwise(answered))
+
+
+@pytest.mark.parametrize(("error", "answer"), combinations(ANYTHING, [placed, held]))
+async def test_a_verdict_is_kept_until_it_is_stored(
+    store: FaultyStore, clock: ManualClock, error: Exception, answer: Callable[[Placement], Verdict]
+) -> None:
+    """Every trip fails for a while after the answer; then the store works again."""
+    answered_at: list[float] = []
+    failed = 0
+
+    async def fails(_: StoreCall) -> None:
+        nonlocal failed
+        if answered_at and clock.monotonic() < answered_at[0] + 20:
+            failed += 1
+            raise error
+
+    def answers(placement: Placement) -> Verdict:
+        answered_at.append(clock.monotonic())
+        return answer(placement)
+
+    voice = ScriptedVoice(answer=answers)
+    queue = await enqueued(store, 1)
+    worker = worker_for(store, voice)
+
+    async def work() -> None:
+        async with at_work(worker):
+            while not answered_at or clock.monotonic() < answered_at[0] + 25:
+                await clock.sleep(0.5)
+
+    store.before = fails
+    try:
+        await passing(clock, work)
+    except* (StoreCorruptError, StoreVersionError):
+        pass  # a worker ends for these, and keeps its verdicts until then
+    store.before = nothing
+    assert failed
+    assert "sending" not in await states(queue)
+    assert "in_doubt" not in await states(queue)
+    assert len(voice.placed) == 1
+    assert sum(worker.counts.task_failures.values())
+
+
+CALLS = 20
+
+
+async def drained(store: FaultyStore, clock: ManualClock) -> CallQueue:
+    """A queue of calls after a worker without a rate has sent them."""
+    queue = await enqueued(store, CALLS)
+    await passing(clock, worker_for(store, ScriptedVoice(), concurrency=CALLS).drain)
+    return queue
+
+
+class OneAnswerVoice(GatedVoice):
+    """Answers the first POST at once. The others wait until `open` is set."""
+
+    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+        if not self.placed:
+            self.placed.append(placement)
+            progress.may_have_been_sent = True
+            return created(f"session-{placement.client_request_id}")
+        return await super().place(placement, progress=progress, now=now)
+
+
+@pytest.mark.parametrize("slots", [2, 20])
+async def test_a_worker_takes_the_next_call_as_soon_as_a_slot_is_free(store: FaultyStore, slots: int) -> None:
+    await enqueued(store, slots + 1)
+    voice = OneAnswerVoice(bytes_left=True)
+    worker = worker_for(store, voice, concurrency=slots)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        with anyio.fail_after(60):
+            await voice.reached(slots)  # on a clock that stands still
+        worker.stop()
+        voice.open.set()
+    assert len(voice.placed) == slots + 1
+
+
+@pytest.mark.parametrize("fault", [StoreUnavailableError("away"), OSError(24, "Too many open files")], ids=str)
+async def test_verdicts_that_the_store_does_not_take_together_are_stored_one_by_one(
+    store: FaultyStore, clock: ManualClock, fault: Exception
+) -> None:
+    refused = 0
+
+    async def refuse(call: StoreCall) -> None:
+        nonlocal refused
+        if any(job.state is JobState.ACCEPTED for job in call.stores) and refused < 3:
+            refused += 1
+            raise fault
+
+    store.before = refuse
+    queue = await drained(store, clock)
+    counts = await count_states(store, queue.name)
+    assert (refused, counts[JobState.ACCEPTED]) == (3, CALLS)
+
+
+async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
+    store: FaultyStore, voice: ScriptedVoice
+) -> None:
+    await set_limits(store, "default", Limits(rate=50))
+    engine = Engine(store, voice, rate=50)
+    jobs = [await engine.enqueue(number(place)) for place in range(3)]
+    now = store.clock.now()
+    await store.write(
+        BulkWrite(writes=(Write(slot=Slot("default", now, now)),)), now=now
+    )  # so the calls wait for theirs
+    senders = SenderPool(engine.submitter, engine.pacer, on_freed=lambda: None, on_turn=lambda: None)
+    dispatches = await engine.prepare()
+    senders.add_leased(len(dispatches))
+    async with anyio.create_task_group() as group:
+        await senders.add(dispatches, group)
+        group.start_soon(senders.run, group)
+        await senders.wait_until_journalled()
+        group.cancel_scope.cancel()
+    await engine.store_verdicts()
+    after = [await engine.queue.get(job.id) for job in jobs]
+    assert [(job.state, job.attempt) for job in after] == [(JobState.QUEUED, 0)] * 3
+    assert {job.posts[-1].verdict for job in after} == {VerdictKind.NOT_SENT}
+    assert (voice.placed, senders.leased, senders.on_their_way) == ([], 0, 0)
+
+
+async def test_a_fault_while_calls_are_put_back_keeps_no_journalled_call_from_leaving(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that is journalled and neither sent nor settled would end in doubt."""
+
+    async def fails(*_: object, **__: object) -> None:
+        raise ValueError("a fault of ours")
+
+    job = await engine.enqueue()
+    leased_at = engine.store.clock.monotonic()
+    dispatches = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
+    monkeypatch.setattr(Submitter, "_settle_rejections", fails)
+    await engine.finish(*dispatches)
+    assert await engine.state(job) == "submitted"

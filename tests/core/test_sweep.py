@@ -1,33 +1,62 @@
-"""The sweep and the pruning keep up with whatever comes together, and leave it to one of several sweepers."""
+"""The sweep, its duties and the retention of the whole store keep up with whatever comes, without a worker too."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.contract.samples import add_jobs, commit
 from tests.contract.suite import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
-from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.engine import Engine, ScriptedEngine
+from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import flow, number
+from tests.support.stores import clocked
 from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallQueue
+from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, load_settings
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core import sweep
+from voiceflow_worker.core.base.background import BackgroundTasks
+from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import count_states, gates_at, gates_of
-from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.record_set import text_records, unreadable_here
 from voiceflow_worker.core.gates import order_gate
+from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.reads import Expired, Read
+from voiceflow_worker.core.ports.reads import Due, Expired, Read
+from voiceflow_worker.core.ports.store import Edit
+from voiceflow_worker.core.retention import EVERY, Retention
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.settling.reconcile import TIMEOUT
 from voiceflow_worker.core.sweep import PAGE, Sweeper
-from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.errors import (
+    IllegalMoveError,
+    InvalidInputError,
+    SettingsError,
+    StoreError,
+    StoreUnavailableError,
+)
+from voiceflow_worker.model.flows.actions import heard_in
+from voiceflow_worker.model.flows.callflow import digests_to
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.call_json import call_as_json
+from voiceflow_worker.model.jobs.evidence import with_press
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.job import KeyPress, Post
+from voiceflow_worker.model.jobs.lifecycle import OLD_DOUBT
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
+
 MANY = 3 * PAGE + 34
 POLICY = CallPolicy()
 MINUTE = timedelta(minutes=1)
@@ -41,6 +70,9 @@ async def count(store: Store) -> Mapping[JobState, int]:
     return {state: number for state, number in (await count_states(store, QUEUE)).items() if number}
 
 
+CANCELLED = Gate.of(QUEUE, "cancelled", GateState.CANCELLED, since=NOW)
+
+
 @pytest.mark.parametrize(
     ("fields", "becomes"),
     [
@@ -50,66 +82,38 @@ async def count(store: Store) -> Mapping[JobState, int]:
     ],
     ids=["expired", "leases that ended", "a cancelled batch"],
 )
-async def test_one_sweep_moves_all_that_is_overdue(
-    any_store: Store, clock: ManualClock, fields: dict[str, Any], becomes: JobState
-) -> None:
-    clock.jump(NOW - clock.now())
+async def test_one_sweep_moves_all_that_is_overdue(any_store: Store, fields: dict[str, Any], becomes: JobState) -> None:
     await add_jobs(any_store, sample_jobs(MANY, **fields))
-    await order_gate(
-        any_store, Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
-    )
+    await order_gate(any_store, CANCELLED)
     await sweeper_of(any_store).sweep()
     assert await count(any_store) == {becomes: MANY}
 
 
-async def test_cancelled_batches_end_also_where_the_leases_of_a_dead_worker_are_over(
-    any_store: Store, clock: ManualClock
-) -> None:
-    clock.jump(NOW - clock.now())
-    await add_jobs(
-        any_store,
-        [
-            *sample_jobs(MANY, batch_id="cancelled", state=JobState.LEASED, worker_id="w"),
-            sample_job(MANY + 1, state=JobState.SUBMITTED),
-            sample_job(MANY + 2, valid_until=NOW),
-        ],
-    )
-    await order_gate(
-        any_store, Gate(queue=QUEUE, scope=GateScope.BATCH, name="cancelled", state=GateState.CANCELLED, since=NOW)
-    )
+async def test_cancelled_batches_end_also_where_the_leases_of_a_dead_worker_are_over(any_store: Store) -> None:
+    leased = sample_jobs(MANY, batch_id="cancelled", state=JobState.LEASED, worker_id="w")
+    others = [sample_job(MANY + 1, state=JobState.SUBMITTED), sample_job(MANY + 2, valid_until=NOW)]
+    await add_jobs(any_store, [*leased, *others])
+    await order_gate(any_store, CANCELLED)
     assert await sweeper_of(any_store).end_cancelled() == MANY
     assert await count(any_store) == {JobState.CANCELLED: MANY, JobState.SUBMITTED: 1, JobState.QUEUED: 1}
 
 
-async def test_one_pruning_deletes_all_that_is_old(any_store: Store, clock: ManualClock) -> None:
-    clock.jump(NOW - clock.now())
-    old = sample_jobs(MANY, state=JobState.COMPLETED, due_at=NOW)
-    young = sample_job(MANY + 1, state=JobState.COMPLETED, due_at=NOW + MINUTE)
-    await add_jobs(any_store, [*old, young])
+async def test_one_pruning_deletes_all_that_is_old_with_its_events_and_records(any_store: Store) -> None:
+    old, at = sample_jobs(MANY), NOW - POLICY.retention - MINUTE
+    await add_jobs(any_store, [*old, sample_job(MANY + 1, state=JobState.COMPLETED, due_at=NOW + MINUTE)])
+    ended = [Event(job_id=job.id, kind=EventKind.ENDED, at=at, state=job.state, revision="r") for job in old]
+    moves = [moved(job, event, state=JobState.COMPLETED) for job, event in zip(old, ended, strict=True)]
+    await commit(any_store, moves)
+    await text_records(any_store, "space").put({f"k{number}": "v" for number in range(MANY)}, until=NOW)
     assert await sweeper_of(any_store).prune() == MANY
     assert await count(any_store) == {JobState.COMPLETED: 1}
-
-
-async def test_pruning_drops_all_old_events_and_records(any_store: Store, clock: ManualClock) -> None:
-    clock.jump(NOW - clock.now())
-    jobs = sample_jobs(MANY)
-    await add_jobs(any_store, jobs)
-    at = NOW - POLICY.retention - MINUTE
-    event = [Event(job_id=job.id, kind=EventKind.ENDED, at=at, state=job.state, revision="r") for job in jobs]
-    await commit(
-        any_store,
-        [moved(job, each, state=JobState.LEASED, due_at=NOW + MINUTE) for job, each in zip(jobs, event, strict=True)],
-    )
-    await text_records(any_store, "space").put({f"k{number}": "v" for number in range(MANY)}, until=NOW)
-    await sweeper_of(any_store).prune()
     assert list(await any_store.events(QUEUE)) == []
     assert await any_store.prune(QUEUE, now=NOW, events_before=NOW, limit=1) == 0
 
 
 async def test_the_gate_of_a_cancelled_batch_goes_with_its_last_open_call_and_the_batch_stays_cancelled(
-    any_store: Store, clock: ManualClock
+    any_store: Store,
 ) -> None:
-    clock.jump(NOW - clock.now())
     for batch_id, state in [("empty", "cancelled"), ("ended", "cancelled"), ("open", "cancelled"), ("held", "held")]:
         await order_gate(any_store, Gate.of(QUEUE, batch_id, GateState(state), since=NOW))
     later = NOW + timedelta(hours=1)
@@ -126,22 +130,19 @@ async def test_the_gate_of_a_cancelled_batch_goes_with_its_last_open_call_and_th
         assert (await queue.hold(batch_id=batch_id, reason="wait")).state is GateState.CANCELLED
 
 
-async def test_a_call_that_comes_back_to_a_cancelled_batch_never_rings(any_store: Store, clock: ManualClock) -> None:
-    voice = ScriptedVoice(answer=lambda _: unknown("ReadTimeout"))
-    engine = Engine(any_store, voice)
-    await engine.enqueue(number(0), batch_id="march")
-    (job,) = await engine.send()
-    await engine.queue.cancel_batch("march")
-    clock.advance(timedelta(minutes=5))  # 8x8 may place it no more
-    await engine.queue.resolve(job.id, placed=False, note="not in the log")
-    await sweeper_of(any_store).sweep()
-    await engine.send()
-    assert (len(voice.placed), await engine.state(job)) == (1, "cancelled")
+async def test_a_call_that_comes_back_to_a_cancelled_batch_never_rings(here: ScriptedEngine) -> None:
+    here.voice.answer = lambda _: unknown("ReadTimeout")
+    await here.enqueue(number(0), batch_id="march")
+    (job,) = await here.send()
+    await here.queue.cancel_batch("march")
+    here.clock.advance(timedelta(minutes=5))  # 8x8 may place it no more
+    await here.queue.resolve(job.id, placed=False, note="not in the log")
+    await sweeper_of(here.store).sweep()
+    await here.send()
+    assert (len(here.voice.placed), await here.state(job)) == (1, "cancelled")
 
 
-async def test_an_enqueue_that_began_before_the_batch_was_cancelled_stores_nothing_after_it(
-    any_store: Store, clock: ManualClock
-) -> None:
+async def test_an_enqueue_that_began_before_the_batch_was_cancelled_stores_nothing_after_it(any_store: Store) -> None:
     queue = CallQueue(any_store, QUEUE)
     await queue.enqueue(flow(number(0)), batch_id="march")
 
@@ -153,21 +154,6 @@ async def test_an_enqueue_that_began_before_the_batch_was_cancelled_stores_nothi
     with pytest.raises(InvalidInputError, match="batch march was cancelled"):
         await late.enqueue(flow(number(1)), batch_id="march")
     assert (await count_states(any_store, QUEUE, batch_id="march"))[JobState.CANCELLED] == 1
-
-
-async def test_a_sweep_costs_the_same_after_many_batches_were_cancelled() -> None:
-    costs: list[int] = []
-    for amount in (1, 400):
-        store = FaultyStore(MemoryStore(clock=ManualClock(NOW)))
-        for place in range(amount):
-            await order_gate(store, Gate.of(QUEUE, f"b{place}", GateState.CANCELLED, since=NOW))
-        sweeper = sweeper_of(store)
-        await sweeper.sweep()
-        before = store.made.total()
-        await sweeper.sweep()
-        costs.append(store.made.total() - before)
-        assert await gates_of(store, QUEUE) == []
-    assert costs[0] == costs[1]
 
 
 class Rival(MemoryStore):
@@ -188,3 +174,364 @@ async def test_who_comes_second_leaves_the_rest_to_the_first() -> None:
     await add_jobs(rival, sample_jobs(MANY, valid_until=NOW))
     await sweeper_of(rival).sweep()
     assert rival.finds == 1
+
+
+DUTIES: dict[str, Callable[[Any], bool]] = {
+    "leased": lambda read: isinstance(read, Due) and read.state is JobState.LEASED,
+    "sending": lambda read: isinstance(read, Due) and read.state is JobState.SENDING,
+    "submitted": lambda read: isinstance(read, Due) and read.state is JobState.SUBMITTED,
+    "queued": lambda read: isinstance(read, Expired),
+}
+"""The reads of the duties, by the state of the calls that each looks for."""
+ERRORS = (RuntimeError("a mistake"), StoreUnavailableError("away"), StoreError("refused"), SettingsError("changed"))
+
+
+faulty = clocked("memory", within=FaultyStore)
+
+
+async def done_with(faulty: FaultyStore) -> set[str]:
+    """The states in which no call is left, or has expired."""
+    states = await count_states(faulty, QUEUE)
+    return {name for name in DUTIES if not states[JobState(name)] or (name == "queued" and states[JobState.EXPIRED])}
+
+
+async def fails_at(faulty: FaultyStore, failing: str, error: Exception) -> None:
+    """There is one overdue call in each state that the sweep looks at, and one of its duties fails."""
+    await add_jobs(faulty, [
+        sample_job(1, state=JobState.LEASED, worker_id="w"), sample_job(2, state=JobState.SENDING, worker_id="w"),
+        sample_job(3, state=JobState.SUBMITTED), sample_job(4, valid_until=NOW),
+    ])  # fmt: skip
+
+    async def fails(call: StoreCall) -> None:
+        if call.name == "jobs" and DUTIES[failing](call.arguments[0]):
+            raise error
+
+    faulty.before = fails
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("failing", DUTIES)
+async def test_a_duty_that_fails_keeps_no_other_from_being_done(
+    faulty: FaultyStore, clock: ManualClock, failing: str, error: Exception
+) -> None:
+    background = BackgroundTasks(clock)
+    await fails_at(faulty, failing, error)
+    sweeper = Sweeper(faulty, queue=QUEUE, policy=POLICY, log_timeout=timedelta(0), background=background)
+    await sweeper.sweep()
+    assert await done_with(faulty) >= DUTIES.keys() - {failing}
+    assert sum(background.count.values()) >= 1
+    assert len(background.failing) == 1, "the task that fails is named"
+    faulty.before = nothing
+    await sweeper.sweep()
+    assert not background.failing
+    assert failing in await done_with(faulty)
+
+
+async def test_without_parts_the_first_error_is_raised_when_all_is_done(faulty: FaultyStore) -> None:
+    await fails_at(faulty, "leased", StoreError("refused"))
+    with pytest.raises(StoreError, match="refused"):
+        await sweeper_of(faulty).sweep()
+    assert await done_with(faulty) >= {"sending", "queued"}
+
+
+async def test_a_job_that_cannot_be_moved_is_set_aside_and_counted(
+    faulty: FaultyStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The calls beside it on its page move."""
+    jobs = [sample_job(number, state=JobState.LEASED, worker_id="w") for number in range(3)]
+    await add_jobs(faulty, jobs)
+    release = lifecycle.release
+
+    def fails(job: Job, **how: Any) -> Job:
+        if job.id == jobs[1].id:
+            raise ValueError(f"a record of {job.id} that nobody understands")
+        return release(job, **how)
+
+    monkeypatch.setattr(lifecycle, "release", fails)
+    before = unreadable_here()
+    background = BackgroundTasks(clock)
+    for _ in range(2):
+        await Sweeper(faulty, queue=QUEUE, policy=POLICY, background=background).sweep()
+    states = await count_states(faulty, QUEUE)
+    assert (states[JobState.LEASED], states[JobState.QUEUED]) == (1, 2)
+    assert unreadable_here() == before + 1, "it is named once"
+
+
+CALLS = 13
+"""More than two pages of a sweep, where a page has five."""
+
+
+async def states(store: Store, queue: str) -> Mapping[str, int]:
+    return {state.value: count for state, count in (await count_states(store, queue)).items() if count}
+
+
+async def retained(store: Store) -> None:
+    """A pass of a process that has just begun; clocks have jumped far enough for the turns of others to be over."""
+    await Retention(store, POLICY).run()
+
+
+async def test_a_queue_without_a_worker_and_without_a_batch_is_known_from_its_first_call_on(any_store: Store) -> None:
+    await CallQueue(any_store, "offers").enqueue(flow())
+    assert await QueueNames(any_store).known() == ["offers"]
+
+
+async def test_calls_of_a_queue_without_a_worker_end_and_are_deleted(any_store: Store, clock: ManualClock) -> None:
+    queue = CallQueue(any_store, "offers", policy=POLICY)
+    await queue.enqueue(flow(), valid_for=timedelta(hours=1))
+    await queue.cancel((await queue.enqueue(flow("+6587654322"))).id)
+    stays = await queue.enqueue(flow("+6587654323"))
+    clock.jump(2 * timedelta(hours=1))
+    await retained(any_store)
+    assert await states(any_store, "offers") == {"expired": 1, "cancelled": 1, "queued": 1}
+    clock.jump(POLICY.retention)
+    await retained(any_store)
+    assert await states(any_store, "offers") == {"queued": 1}
+    assert (await queue.get(stays.id)).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("has_worker", [False, True])
+async def test_an_overdue_summary_is_waited_for_as_a_worker_of_the_queue_would(
+    here: ScriptedEngine, has_worker: bool
+) -> None:
+    await here.enqueue()
+    await here.send()
+    for waited, becomes in ((POLICY.summary_deadline + TIMEOUT / 2, "submitted"), (TIMEOUT, "accepted")):
+        here.clock.jump(waited)
+        if has_worker:  # which reads the log, and ends the call itself
+            beat = WorkerBeat(worker_id="w", queue="default", rate=0, in_flight=0)
+            await Heartbeats(here.store).worker(beat)
+        await retained(here.store)
+        assert await states(here.store, "default") == {"submitted" if has_worker else becomes: 1}
+
+
+async def test_a_doubt_that_nobody_resolves_ends_as_placed_with_its_reason_and_is_deleted_later(
+    here: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "PAGE", 5)
+    here.voice.answers = [unknown()] * CALLS
+    for place in range(CALLS):
+        await here.enqueue(f"+65876{place:05}", unique_key=f"key-{place}")
+    while await here.send(limit=100):
+        await here.queue.resume()  # doubts in a row hold it
+    assert await states(here.store, "default") == {"in_doubt": CALLS}
+    here.clock.jump(POLICY.retention - timedelta(hours=1))
+    await retained(here.store)
+    assert await states(here.store, "default") == {"in_doubt": CALLS}
+    here.clock.jump(timedelta(hours=2))
+    await retained(here.store)
+    assert await states(here.store, "default") == {"accepted": CALLS}
+    (one,) = await here.queue.find(limit=1)
+    assert (one.reason or "").startswith(OLD_DOUBT)
+    assert [event.state for event in await here.store.events("default")][-1] is JobState.ACCEPTED
+    here.clock.jump(POLICY.retention + timedelta(hours=1))
+    await retained(here.store)
+    assert await states(here.store, "default") == {}
+    await here.enqueue("+6587600000", unique_key="key-0")
+    assert await states(here.store, "default") == {}
+
+
+SPOKEN = "Dear Ana Maria, your order is ready."
+KEPT = CallPolicy(data_retention=timedelta(days=7))
+
+
+async def ended_calls(engine: Engine, amount: int) -> None:
+    """Calls with a text and a name, in every way to end."""
+    for place in range(amount):
+        data = {"name": "Ana Maria", "airflow_run_id": "run-1", "empty": None}
+        further = ["+6583330000", "+6583331111"] if place % 2 else []
+        await engine.queue.enqueue(
+            flow(f"+65876{place:05}", SPOKEN), unique_key=f"key-{place}", data=data, batch_id="march",
+            further_numbers=further, valid_for=timedelta(hours=2),
+        )  # fmt: skip
+    await engine.queue.cancel((await engine.queue.find(limit=1))[0].id)
+    sent = await engine.send(limit=amount - 2)
+    statuses = (SessionStatus.COMPLETED, SessionStatus.CANCELED, SessionStatus.FAILED)
+    for place, job in enumerate(sent[:-1]):
+        await engine.summarise(job, statuses[place % 3])
+
+
+def without_data(job: Job) -> dict[str, object]:
+    told = call_as_json(job)
+    return {**told, "attempts": [{**each, "presses": []} for each in told["attempts"]], "data": None}  # type: ignore[attr-defined]
+
+
+async def test_data_and_texts_go_before_the_call_and_all_that_it_is_known_by_stays(
+    any_store: Store, voice: ScriptedVoice, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "PAGE", 2)
+    engine = Engine(any_store, voice, policy=KEPT)
+    await ended_calls(engine, 8)
+    clock.jump(timedelta(hours=3))
+    await Retention(any_store, KEPT).run()
+    was = {job.id: job for job in await engine.queue.find(limit=100)}
+    totals = await any_store.totals("default", batches=["march"])
+    events = await any_store.events("default")
+    assert {job.state.value for job in was.values()} == {
+        "completed", "unreached", "failed", "cancelled", "accepted", "expired",
+    }  # fmt: skip
+    clock.jump(timedelta(days=6))
+    await Retention(any_store, KEPT).run()
+    assert all(SPOKEN in job.body for job in await engine.queue.find(limit=100))
+    clock.jump(timedelta(days=1))
+
+    written, write = 0, any_store.write
+
+    async def killed_after_the_second(*args: Any, **named: Any) -> Any:
+        nonlocal written
+        if written == 2:
+            raise StoreUnavailableError("killed")
+        written += any(isinstance(each, Edit) for write in args[0].writes for each in write.changes)
+        return await write(*args, **named)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(any_store, "write", killed_after_the_second)
+        with pytest.raises(StoreUnavailableError, match="killed"):
+            await engine.sweeper.prune()
+    left = sum(SPOKEN in job.body for job in await engine.queue.find(limit=100))
+    assert 0 < left < len(was)
+    assert await engine.sweeper.prune() == 0, "no call is deleted"
+    now = {job.id: job for job in await engine.queue.find(limit=100)}
+    assert now.keys() == was.keys()
+    for job_id, job in now.items():
+        before = was[job_id]
+        assert without_data(job) == without_data(before)
+        assert (job.body_digest, job.unique_key) == (before.body_digest, before.unique_key)
+        assert job.data == {
+            "name": "erased after 7d", "airflow_run_id": "run-1", "empty": "erased after 7d",
+        }  # fmt: skip
+        assert not {"Ana", "ready", "EmilyNeural"} & set(re.findall(r"\w+", job.body))
+        assert [each.text for each in heard_in(json.loads(job.body))] == ["erased after 7d"]
+        if len(job.numbers) > 1:
+            assert digests_to(job.body, job.numbers) == digests_to(before.body, before.numbers)
+        with pytest.raises(IllegalMoveError, match=r"were erased .VOICEFLOW_DATA_RETENTION.; enqueue a new call"):
+            await engine.queue.redial(job.id, note="again", force=True)
+    assert await any_store.totals("default", batches=["march"]) == totals
+    assert list(await any_store.events("default")) == list(events), "nobody is told anything new"
+    again = await engine.queue.enqueue(
+        flow("+6587600000", SPOKEN), unique_key="key-0", batch_id="march", valid_for=timedelta(hours=2)
+    )
+    assert again.id in was
+
+    # Late evidence counts, and brings neither a text back nor what a person has typed.
+    accepted = next(job for job in now.values() if job.state is JobState.ACCEPTED)
+    await engine.summarise(accepted, SessionStatus.COMPLETED)
+    number = accepted.posts[-1].number
+    for digits, answer in (("1", None), ("19781231", None), ("42", "table 42")):
+        press = KeyPress(at=clock.now(), menu="main", digits=digits, answer=answer)
+        joined = partial(with_press, number=number, press=press, at=clock.now(), policy=KEPT)
+        await Changes(any_store, KEPT).change(accepted.id, joined)
+    late = await engine.queue.get(accepted.id)
+    assert (late.state, late.is_erased, late.kept_until) == (JobState.COMPLETED, True, None)
+    assert [press.digits for press in late.posts[-1].presses] == ["1", "42"]
+
+    read, jobs = 0, any_store.jobs
+
+    async def counted(*args: Any, **named: Any) -> Any:
+        nonlocal read
+        found = await jobs(*args, **named)
+        read += len(found)
+        return found
+
+    monkeypatch.setattr(any_store, "jobs", counted)
+    await engine.sweeper.prune()
+    assert read == 0, "what is erased is not read again"
+    clock.jump(KEPT.retention)
+    assert await engine.sweeper.prune() == len(was)
+
+
+async def test_pressed_keys_stay_but_for_what_a_person_has_typed() -> None:
+    keys = [KeyPress(at=NOW, menu="main", digits=each, answer=name) for each, name in
+            (("1", None), ("2", "yes"), ("19781231", None), ("42", "table 42"))]  # fmt: skip
+    post = Post(number=1, client_request_id="x", began_at=NOW, valid_until=NOW, presses=tuple(keys))
+    job = lifecycle.erased(sample_job(state=JobState.COMPLETED, posts=(post,)), policy=KEPT)
+    assert [press.digits for press in job.posts[0].presses] == ["1", "2", "erased after 7d", "42"]
+
+
+async def test_a_call_whose_phone_may_still_ring_keeps_its_data_for_its_menus(
+    store: Store, voice: ScriptedVoice, clock: ManualClock
+) -> None:
+    policy = CallPolicy(data_retention=timedelta(), outcomes=OutcomeSource.NONE)
+    engine = Engine(store, voice, policy=policy)
+    await engine.enqueue(data={"name": "Ana"})
+    (job,) = await engine.send()
+    assert job.state is JobState.ACCEPTED
+    await engine.sweeper.prune()
+    assert (await engine.queue.get(job.id)).data == {"name": "Ana"}
+    clock.jump(policy.ringing + policy.longest_call)
+    await engine.sweeper.prune()
+    assert (await engine.queue.get(job.id)).data == {"name": "erased after 0s"}
+
+
+@pytest.mark.parametrize("given", [timedelta(days=3), timedelta(days=10)])
+async def test_what_another_setting_lets_go_does_not_name_the_present_one(
+    store: Store, voice: ScriptedVoice, clock: ManualClock, given: timedelta
+) -> None:
+    await ended_calls(Engine(store, voice, policy=replace(KEPT, data_retention=given)), 4)
+    clock.jump(given + timedelta(hours=3))
+    engine = Engine(store, voice, policy=KEPT)
+    await engine.sweeper.prune()
+    said = {str((job.data or {}).get("name")) for job in await engine.queue.find(limit=100) if job.is_erased}
+    assert said == {"erased"}
+
+
+def test_data_is_kept_no_longer_than_its_call() -> None:
+    wanted = "data and texts cannot be kept for 40d, because their calls are deleted after 30d: give at most 30d"
+    with pytest.raises(InvalidInputError, match=wanted):
+        CallPolicy(data_retention=timedelta(days=40))
+    with pytest.raises(SettingsError, match=f"--data-retention .given directly.: {wanted}"):
+        load_settings(data_retention="40d")
+    assert load_settings(data_retention="7d").policy().data_kept == timedelta(days=7)
+
+
+async def test_one_process_at_a_time_does_it_and_a_queue_that_cannot_be_read_keeps_no_other_from_it(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        queue = CallQueue(store, name, policy=POLICY)
+        await queue.cancel((await queue.enqueue(flow())).id)
+    clock.jump(POLICY.retention + timedelta(hours=1))
+    prune = Sweeper.prune
+
+    async def fails_for_a(self: Sweeper) -> int:
+        if self._queue == "a":
+            raise StoreUnavailableError("odd")
+        return await prune(self)
+
+    monkeypatch.setattr(Sweeper, "prune", fails_for_a)
+    with pytest.raises(StoreUnavailableError, match="odd"):
+        await Retention(store, POLICY).run()
+    assert (await states(store, "a"), await states(store, "b")) == ({"cancelled": 1}, {})
+    monkeypatch.undo()
+    await Retention(store, POLICY).run()  # its turn is not over
+    assert await states(store, "a") == {"cancelled": 1}
+    clock.advance(EVERY)
+    await Retention(store, POLICY).run()
+    assert await states(store, "a") == {}
+
+
+async def test_journal_files_of_a_queue_without_a_worker_are_deleted_too(store: Store, tmp_path: Path) -> None:
+    await QueueNames(store).remember("gone")
+    files = JournalFiles(tmp_path / "journals")
+    (await files.begin("gone", at=datetime.now(UTC))).close()
+    assert await files.files("gone")
+    await Retention(store, POLICY, local_journal=files).run()
+    assert not await files.files("gone")
+
+
+async def test_an_ended_call_is_deleted_within_a_minute_of_the_retention_that_was_set_when_it_ended(
+    any_store: Store, clock: ManualClock
+) -> None:
+    short = CallPolicy(retention=timedelta(days=7))
+    for policy in (short, POLICY):
+        queue = CallQueue(any_store, "offers", policy=policy)
+        await queue.cancel((await queue.enqueue(flow(f"+658765432{policy.retention.days // 10}"))).id)
+    for after, left in [
+        (timedelta(days=7) - EVERY, 2),
+        (2 * EVERY, 1),
+        (timedelta(days=23) - 2 * EVERY, 1),
+        (2 * EVERY, 0),
+    ]:
+        clock.jump(after)
+        assert sum((await states(any_store, "offers")).values()) >= left, "nothing goes by itself"
+        await retained(any_store)
+        assert sum((await states(any_store, "offers")).values()) == left

@@ -14,12 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import SpanKind, StatusCode
 
-from tests.contract.samples import ManualClock
-from tests.support.engine import Engine
+from tests.support.engine import Engine, ScriptedEngine
 from tests.support.flows import SOURCE, flow, number
-from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallRequest, JobState, RedialPolicy, SessionStatus
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import InvalidInputError, SuppressedNumberError
 from voiceflow_worker.model.jobs.job import KeyPress
@@ -67,18 +64,17 @@ def told(span: ReadableSpan) -> dict[str, Any]:
 
 
 async def test_a_call_is_one_trace_from_the_programs_own_span_to_the_summary(
-    any_store: Store, voice: ScriptedVoice, kept: InMemorySpanExporter, clock: ManualClock
+    here: ScriptedEngine, kept: InMemorySpanExporter
 ) -> None:
-    engine = Engine(any_store, voice)
     with trace.get_tracer_provider().get_tracer("shop").start_as_current_span("order"):
-        job = await engine.queue.enqueue(flow(ANN, TEXT), unique_key="order-42", batch_id="july", data={"name": "Ann"})
-    clock.advance(timedelta(minutes=5))
+        job = await here.queue.enqueue(flow(ANN, TEXT), unique_key="order-42", batch_id="july", data={"name": "Ann"})
+    here.clock.advance(timedelta(minutes=5))
     # Whoever sends and settles it need not have enqueued it: only the store is common.
-    await Engine(any_store, voice).send()
-    pressed = KeyPress(at=clock.now(), menu="welcome", digits="47#1*", event_id="e-1")
-    call = MenuCall(await engine.queue.get(job.id), 1, ())
-    await MenuCalls(any_store, engine.policy).pressed(call, pressed, session_id=None)
-    await Engine(any_store, voice).summarise(job)
+    await Engine(here.store, here.voice).send()
+    pressed = KeyPress(at=here.clock.now(), menu="welcome", digits="47#1*", event_id="e-1")
+    call = MenuCall(await here.queue.get(job.id), 1, ())
+    await MenuCalls(here.store, here.policy).pressed(call, pressed, session_id=None)
+    await Engine(here.store, here.voice).summarise(job)
     names = "order", "enqueue", "POST /callflows", "summary"
     order, enqueue, post, summary = (named(kept, name)[0] for name in names)
     assert len(kept.get_finished_spans()) == 4
@@ -100,8 +96,8 @@ async def test_a_call_is_one_trace_from_the_programs_own_span_to_the_summary(
     for private in (ANN[3:], SOURCE[3:], "Hello", "Ann", "order-42", "july", "47#1*"):
         assert private not in everything, private
     # What is sent to 8x8 has nothing of the trace.
-    assert (await engine.queue.get(job.id)).trace is not None
-    assert "00-" + f"{next(iter(traces([post]))):032x}" not in voice.placed[0][1].body
+    assert (await here.queue.get(job.id)).trace is not None
+    assert "00-" + f"{next(iter(traces([post]))):032x}" not in here.voice.placed[0][1].body
 
 
 REDIALS: dict[str, dict[str, Any]] = {
@@ -113,7 +109,7 @@ REDIALS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("why", REDIALS)
 async def test_another_call_to_the_person_is_a_trace_of_its_own_with_a_link(
-    engine: Engine, kept: InMemorySpanExporter, clock: ManualClock, why: str
+    engine: ScriptedEngine, kept: InMemorySpanExporter, why: str
 ) -> None:
     job = await engine.enqueue(ANN, **REDIALS[why])
     await engine.send()
@@ -121,7 +117,7 @@ async def test_another_call_to_the_person_is_a_trace_of_its_own_with_a_link(
         await engine.summarise(job, SessionStatus.BUSY)
     if why == "person":
         await engine.queue.redial(job.id)
-    clock.advance(timedelta(hours=1))
+    engine.clock.advance(timedelta(hours=1))
     await engine.send()
     await engine.summarise(job)
     (enqueue,), (redial,) = named(kept, "enqueue"), named(kept, "redial")
@@ -141,9 +137,11 @@ KINDS = [kind for kind in VerdictKind if kind not in {VerdictKind.PLACED, Verdic
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_post_tells_its_verdict_and_never_a_text_of_an_answer(
-    engine: Engine, voice: ScriptedVoice, kept: InMemorySpanExporter, kind: VerdictKind
+    engine: ScriptedEngine, kept: InMemorySpanExporter, kind: VerdictKind
 ) -> None:
-    voice.answers = [Verdict(kind=kind, message=f"no call to {ANN}", code=-1008, http_status=400, session_id="s-1")]
+    engine.voice.answers = [
+        Verdict(kind=kind, message=f"no call to {ANN}", code=-1008, http_status=400, session_id="s-1")
+    ]
     await engine.enqueue(ANN)
     await engine.send()
     (post,) = named(kept, "POST /callflows")
@@ -200,26 +198,25 @@ class Broken(SpanProcessor):
 
 @pytest.mark.parametrize("broken", [(each, 9) for each in range(6)] + [(9, each) for each in range(6)])
 async def test_telemetry_that_fails_at_any_point_changes_nothing_for_a_call(
-    engine: Engine, voice: ScriptedVoice, provide: Provide, clock: ManualClock, broken: tuple[int, int]
+    engine: ScriptedEngine, provide: Provide, broken: tuple[int, int]
 ) -> None:
     provide(None, Broken(*broken))
     redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta())
     job = await engine.enqueue(ANN, redial=redial)
     await engine.send()
     await engine.summarise(job, SessionStatus.BUSY)
-    clock.advance(timedelta(hours=1))
+    engine.clock.advance(timedelta(hours=1))
     await engine.send()
     await engine.summarise(job)
     assert (await engine.queue.get(job.id)).state is JobState.COMPLETED
-    assert len(voice.placed) == 2
+    assert len(engine.voice.placed) == 2
 
 
 @pytest.mark.parametrize("text", ["", "00", "00-x-y-z", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "ff-1-2-01"])
 async def test_a_trace_that_cannot_be_read_changes_nothing_for_a_call(
-    store: Store, voice: ScriptedVoice, kept: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch, text: str
+    engine: ScriptedEngine, kept: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setattr("voiceflow_worker.core.tracing._traceparent", lambda _: text)
-    engine = Engine(store, voice)
     job = await engine.enqueue(ANN)
     await engine.send()
     await engine.summarise(job)

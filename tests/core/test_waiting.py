@@ -1,10 +1,11 @@
-"""What is known of a queue at work: why calls wait, how fast they leave, and when a drain is over."""
+"""What is known of a queue at work: why calls wait, how fast they leave, and which calls are meant."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,17 +14,21 @@ from structlog.testing import capture_logs
 from tests.contract.samples import commit, moved
 from tests.contract.suite import ManualClock
 from tests.support.cut_imports import cut_import
-from tests.support.engine import Engine
+from tests.support.engine import ScriptedEngine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import passing_beside
+from tests.support.plain_jobs import NOW, a_job
 from tests.support.voices import ScriptedVoice, not_sent
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, open_store
+from voiceflow_worker.core.call_filter import CallFilter, person_of
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Limits
+from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.model.jobs.job import JobState, ReasonKind, RedialPolicy
+from voiceflow_worker.model.jobs.totals import OUTCOME, STATE, Totals
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.window import CallWindow
@@ -33,88 +38,58 @@ from voiceflow_worker.reporting.status import WaitingCounts, calls_as_json, wait
 
 pytestmark = pytest.mark.anyio
 
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    async with open_store("memory://") as store:
-        yield Engine(store, ScriptedVoice())
+HOUR = timedelta(hours=1)
+HALF_A_DAY = 12 * HOUR
+ON_BUSY = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=HOUR / 2)
 
 
 @pytest.fixture
-async def clocked() -> AsyncIterator[tuple[Engine, ManualClock]]:
-    clock = ManualClock()
+async def engine(clock: ManualClock) -> AsyncIterator[ScriptedEngine]:
     async with open_store("memory://", clock=clock) as store:
-        yield Engine(store, ScriptedVoice()), clock
+        yield ScriptedEngine(store, clock)
 
 
-async def waiting_in(engine: Engine) -> dict[str, int]:
-    return {why: count for why, count in (await engine.queue.status()).waiting.as_json().items() if count}
+def closed_now(clock: ManualClock) -> dict[str, Any]:
+    """A window that opens two hours from now, for a number in UTC."""
+    begin = clock.now() + 2 * HOUR
+    return {"window": CallWindow.parse(f"{begin:%H:%M}-{begin + HOUR:%H:%M}"), "time_zone": "UTC"}
 
 
-def closed_now() -> CallWindow:
-    """A window that opens an hour or more from now, for a number in UTC."""
-    begin = datetime.now(UTC) + timedelta(hours=2)
-    return CallWindow.parse(f"{begin:%H:00}-{begin + timedelta(hours=1):%H:00}")
-
-
-async def test_calls_to_a_busy_number_count_as_such(engine: Engine) -> None:
-    await engine.enqueue(number(1))
-    (dispatch,) = await engine.prepare()
-    assert await engine.journal_of(dispatch) is not None
-    for _ in range(3):
-        await engine.enqueue(number(1))
-    assert await engine.send() == []
-    assert await waiting_in(engine) == {"number_busy": 3}
-
-
-HALF_A_DAY = timedelta(hours=12)
-
-
-async def test_a_clock_that_was_rolled_back_is_told_and_stops_a_drain(clocked: tuple[Engine, ManualClock]) -> None:
+async def test_a_clock_that_was_rolled_back_is_told_and_stops_a_drain(engine: ScriptedEngine) -> None:
     """Whether the calls were enqueued since, or only put back into the queue."""
-    engine, clock = clocked
     for place in range(3):
         await engine.enqueue(number(place))
-    clock.jump(-HALF_A_DAY)
+    engine.clock.jump(-HALF_A_DAY)
     assert await drained_by(engine) == (HALF_A_DAY, 3, True)
-    clock.jump(HALF_A_DAY)
+    with capture_logs() as logs:
+        assert (await worker_for(engine.store, ScriptedVoice()).drain()).stopped_by_clock
+    (line,) = [log["event"] for log in logs if "CLOCK" in log["event"]]
+    assert "12 h" in line
+    assert "3 calls" in line
+    engine.clock.jump(HALF_A_DAY)
     assert await drained_by(engine) is None
 
 
-async def test_a_call_that_went_back_before_the_clock_did_waits_for_it(clocked: tuple[Engine, ManualClock]) -> None:
-    engine, clock = clocked
+async def test_a_call_that_went_back_before_the_clock_did_waits_for_it(engine: ScriptedEngine) -> None:
     await engine.enqueue()
-    clock.advance(timedelta(days=2))
-    await Engine(engine.store, ScriptedVoice(answers=[not_sent()])).send()
-    clock.jump(-HALF_A_DAY)
+    engine.clock.advance(timedelta(days=2))
+    engine.voice.answers = [not_sent()]
+    await engine.send()
+    engine.clock.jump(-HALF_A_DAY)
     found = await drained_by(engine)
     assert found is not None
     assert found[0] == HALF_A_DAY
 
 
-async def test_clocks_that_differ_a_little_and_calls_for_later_are_no_news(clocked: tuple[Engine, ManualClock]) -> None:
-    engine, clock = clocked
-    await engine.enqueue(not_before=clock.now() + timedelta(days=1))
-    assert await drained_by(engine) is None
-    clock.jump(-engine.policy.clock_skew)
-    assert await drained_by(engine) is None
-    clock.jump(-timedelta(seconds=1))
-    assert await drained_by(engine) == (engine.policy.clock_skew + timedelta(seconds=1), 0, False)
+async def test_clocks_that_differ_a_little_and_calls_for_later_are_no_news(engine: ScriptedEngine) -> None:
+    await engine.enqueue(not_before=engine.clock.now() + timedelta(days=1))
+    skew, second = engine.policy.clock_skew, timedelta(seconds=1)
+    for step, told in ((timedelta(), None), (-skew, None), (-second, (skew + second, 0, False))):
+        engine.clock.jump(step)
+        assert await drained_by(engine) == told
 
 
-async def test_a_worker_says_that_the_clock_is_behind_once(clocked: tuple[Engine, ManualClock]) -> None:
-    engine, clock = clocked
-    await engine.enqueue()
-    clock.jump(-HALF_A_DAY)
-    with capture_logs() as logs:
-        result = await worker_for(engine.store, ScriptedVoice()).drain()
-    assert result.stopped_by_clock
-    (line,) = [log["event"] for log in logs if "CLOCK" in log["event"]]
-    assert "12 h" in line
-    assert "1 call" in line
-
-
-async def drained_by(engine: Engine) -> tuple[timedelta, int, bool] | None:
+async def drained_by(engine: ScriptedEngine) -> tuple[timedelta, int, bool] | None:
     """The clock as a drain and the status see it: how far behind, how many calls wait for it, whether that ends it."""
     check = DrainCheck(engine.store, queue=engine.name, batch_id=None, policy=engine.policy)
     result = await check.result()
@@ -122,95 +97,122 @@ async def drained_by(engine: Engine) -> tuple[timedelta, int, bool] | None:
     return None if result.clock is None else (result.clock.by, result.clock.calls, result.stopped_by_clock)
 
 
-async def test_a_closed_window_counts_as_such(engine: Engine) -> None:
-    await engine.queue.enqueue(flow(), window=closed_now(), time_zone="UTC")
-    assert await waiting_in(engine) == {"window": 1}
+async def limited(engine: ScriptedEngine, *, rate: float | None = 1.0, works: bool = True, **more: Any) -> None:
+    """The queue has these limits, and a worker."""
+    await set_limits(engine.store, "default", Limits(rate=rate, **more))
+    if works:
+        await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
 
 
-async def test_a_redial_counts_as_such(engine: Engine) -> None:
-    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=30))
-    await engine.enqueue(redial=policy)
-    (job,) = await engine.send()
-    await engine.summarise(job, SessionStatus.BUSY)
-    assert await waiting_in(engine) == {"redial": 1}
+async def closed(engine: ScriptedEngine) -> None:
+    await engine.queue.enqueue(flow(), **closed_now(engine.clock))
 
 
-async def test_what_is_due_waits_for_the_rate_only_while_a_worker_lives(engine: Engine) -> None:
+async def redialled(engine: ScriptedEngine) -> None:
+    await engine.called(number(1), SessionStatus.BUSY, redial=ON_BUSY)
+
+
+async def busy(engine: ScriptedEngine) -> None:
+    for _ in range(4):
+        await engine.enqueue(number(1))
+    (dispatch, *_) = await engine.prepare(1)
+    assert await engine.journal_of(dispatch) is not None
+    assert await engine.send() == []
+
+
+async def busy_and_limited(engine: ScriptedEngine) -> None:
+    await limited(engine)
+    await commit(engine.store, [moved(await engine.enqueue(), reason_kind=ReasonKind.NUMBER_BUSY)])
+    await engine.enqueue(number(2))
+
+
+async def paced(engine: ScriptedEngine, *, works: bool = True) -> None:
+    await limited(engine, works=works)
     await engine.queue.enqueue_many([CallRequest(flow=flow(number(place))) for place in range(5)])
-    await set_limits(engine.store, "default", Limits(rate=1.0))
-    assert await waiting_in(engine) == {}
-    await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
-    assert await waiting_in(engine) == {"rate": 5}
 
 
-async def test_what_is_due_waits_for_its_turn_under_a_limit_of_open_calls(engine: Engine) -> None:
+async def paced_by_nobody(engine: ScriptedEngine) -> None:
+    await paced(engine, works=False)
+
+
+async def unlimited(engine: ScriptedEngine) -> None:
     await engine.enqueue(number(1))
-    await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=0.0, in_flight=0))
-    await set_limits(engine.store, "default", Limits(rate=None))
-    assert await waiting_in(engine) == {}
-    await set_limits(engine.store, "default", Limits(rate=None, max_active=3))
-    assert await waiting_in(engine) == {"rate": 1}
+    await limited(engine, rate=None)
 
 
-async def test_a_hold_counts_what_is_due_behind_it_and_the_rest_waits_for_the_rate(engine: Engine) -> None:
-    await set_limits(engine.store, "default", Limits(rate=1.0))
-    await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
+async def few_at_once(engine: ScriptedEngine) -> None:
+    await engine.enqueue(number(1))
+    await limited(engine, rate=None, max_active=3)
+
+
+async def behind_a_hold(engine: ScriptedEngine) -> None:
+    await limited(engine)
     for place in range(3):
         await engine.enqueue(number(place), batch_id="march")
     await engine.enqueue(number(7))
     await engine.queue.hold(batch_id="march")
-    assert await waiting_in(engine) == {"hold": 3, "rate": 1}
+
+
+async def behind_two(engine: ScriptedEngine) -> None:
+    await behind_a_hold(engine)
     await engine.queue.hold()
-    assert await waiting_in(engine) == {"hold": 4}
 
 
-async def test_what_is_due_and_waits_for_a_number_does_not_wait_for_the_rate(engine: Engine) -> None:
-    await set_limits(engine.store, "default", Limits(rate=1.0))
-    await Heartbeats(engine.store).worker(WorkerBeat(queue="default", worker_id="w", rate=1.0, in_flight=0))
-    job = await engine.enqueue()
-    await commit(engine.store, [moved(job, reason_kind=ReasonKind.NUMBER_BUSY)])
-    await engine.enqueue(number(2))
-    assert await waiting_in(engine) == {"number_busy": 1, "rate": 1}
+async def for_later(engine: ScriptedEngine) -> None:
+    await engine.queue.enqueue(flow(), not_before=engine.clock.now() + HOUR)
 
 
-async def test_the_words_of_a_person_are_not_taken_for_what_a_call_waits_for(engine: Engine) -> None:
-    for place, words in enumerate(
-        ("is busy with another call", "the most for one person", "waits for its calling window to open")
-    ):
+async def said_by_a_person(engine: ScriptedEngine) -> None:
+    """What a person writes is not taken for what a call waits for."""
+    said = ("is busy with another call", "the most for one person", "waits for its calling window to open")
+    for place, words in enumerate(said):
         job = await engine.enqueue(number(place))
         await engine.queue.cancel(job.id, reason="too early")
         await engine.queue.redial(job.id, note=f"the clerk {words}")
     assert [job.state for job in await engine.queue.find()] == [JobState.QUEUED] * 3
-    assert await waiting_in(engine) == {}
 
 
-async def test_calls_for_later_wait_for_none_of_these(engine: Engine) -> None:
-    await engine.queue.enqueue(flow(), not_before=engine.store.clock.now() + timedelta(hours=1))
-    assert await waiting_in(engine) == {}
+@pytest.mark.parametrize(
+    ("calls", "waiting"),
+    [
+        (closed, {"window": 1}),
+        (redialled, {"redial": 1}),
+        (busy, {"number_busy": 3}),
+        (busy_and_limited, {"number_busy": 1, "rate": 1}),
+        (paced, {"rate": 5}),
+        (paced_by_nobody, {}),
+        (few_at_once, {"rate": 1}),
+        (unlimited, {}),
+        (behind_a_hold, {"hold": 3, "rate": 1}),
+        (behind_two, {"hold": 4}),
+        (for_later, {}),
+        (said_by_a_person, {}),
+    ],
+)
+async def test_each_call_counts_for_what_it_waits_for(
+    engine: ScriptedEngine, calls: Callable[[ScriptedEngine], Awaitable[None]], waiting: dict[str, int]
+) -> None:
+    await calls(engine)
+    found = (await engine.queue.status()).waiting.as_json()
+    assert {why: count for why, count in found.items() if count} == waiting
 
 
 async def test_of_a_longer_queue_the_figures_are_reported_as_least(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_READ", 3)
     for place in range(4):
-        await engine.queue.enqueue(flow(number(place)), window=closed_now(), time_zone="UTC")
+        await engine.queue.enqueue(flow(number(place)), **closed_now(engine.clock))
     found = (await engine.queue.status()).waiting
     assert (found.window, found.is_exact) == (3, False)
     assert found.in_words() == "at least 3 for their calling window"
 
 
-async def test_each_call_says_why_it_waits_and_until_when(clocked: tuple[Engine, ManualClock]) -> None:
-    engine, clock = clocked
-    now, zone = clock.now(), ZoneInfo("Asia/Singapore")
-    later = now + timedelta(hours=1)
-    opens = in_words(later + timedelta(hours=1), zone)
-    begin = later + timedelta(hours=1)
-    window = CallWindow.parse(f"{begin:%H:%M}-{begin + timedelta(hours=1):%H:%M}")
-    redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=timedelta(minutes=30))
-    busy = await engine.enqueue(number(1), redial=redial)
-    await engine.send()
-    await engine.summarise(busy, SessionStatus.BUSY)
+async def test_each_call_says_why_it_waits_and_until_when(engine: ScriptedEngine) -> None:
+    now, zone = engine.clock.now(), ZoneInfo("Asia/Singapore")
+    later, begin = now + HOUR, now + 2 * HOUR
+    opens, closed = in_words(begin, zone), closed_now(engine.clock)
+    busy = await engine.called(number(1), SessionStatus.BUSY, redial=ON_BUSY)
     dispatched = await engine.enqueue(number(2))
     await engine.send()
     again = await engine.enqueue(number(2))
@@ -218,8 +220,8 @@ async def test_each_call_says_why_it_waits_and_until_when(clocked: tuple[Engine,
     cases = [
         (busy.id, f"it is called again at {in_words(now + timedelta(minutes=30), zone)}"),
         (again.id, "its number is busy with another call; it is tried again at "),
-        ((await engine.queue.enqueue(flow(number(3)), window=window, time_zone="UTC")).id,
-         f"its calling window ({window}) opens at {opens}"),
+        ((await engine.queue.enqueue(flow(number(3)), **closed)).id,
+         f"its calling window ({closed['window']}) opens at {opens}"),
         ((await engine.enqueue(number(4), not_before=later)).id, f"it is due at {in_words(later, zone)}"),
         ((await engine.enqueue(number(5))).id, "no worker of queue default runs"),
     ]  # fmt: skip
@@ -246,17 +248,6 @@ async def test_each_call_says_why_it_waits_and_until_when(clocked: tuple[Engine,
     assert {why.partition(";")[0] for why in found.values()} == {
         "queue default is held until somebody resumes it: a wrong text"
     }
-
-
-async def test_why_calls_wait_is_read_at_the_same_cost_for_a_page_of_them(engine: Engine) -> None:
-    costs: list[Counter[str]] = []
-    for count in (1, 30):
-        for place in range(count):
-            await engine.enqueue(number(place), batch_id=f"batch {place}")
-        store = FaultyStore(engine.store)
-        assert len(await waits_in_words(store, calls := await engine.queue.find())) == len(calls)
-        costs.append(Counter(store.made))
-    assert costs[0] == costs[1]
 
 
 def test_in_words() -> None:
@@ -322,3 +313,89 @@ async def test_a_drain_goes_on_while_another_worker_has_the_job_that_was_due_a_m
         watched = FaultyStore(store, after=other_leases)
         check = DrainCheck(watched, queue="default", batch_id=None, policy=CallPolicy())
         assert not await check.is_done()
+
+
+ANA = a_job(data={"Vorname": "Ana", "Nachname": "Lim-Mu\u0308ller"})
+LATER = NOW + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("+65 8765 4321", {"number": "+6587654321"}),
+        ("6587654321", {"number": "+6587654321"}),
+        ("4321", {"part": "4321"}),
+        ("ana", {"part": "ana"}),
+        ("+12", {"part": "+12"}),
+    ],
+)
+def test_a_person_is_found_by_a_whole_number_or_by_a_part(text: str, fields: dict[str, str]) -> None:
+    assert person_of(text) == fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({"part": "LIM"}, True),
+        ({"part": "lin"}, False),
+        ({"part": "ana lim-m\u00dcl"}, True),
+        ({"part": "muller"}, True),
+        ({"part": "4321"}, True),
+        ({"part": "04321"}, True),
+        ({"part": "4322"}, False),
+        ({"begin": ANA.touched_at}, True),
+        ({"begin": ANA.touched_at + timedelta(seconds=1)}, False),
+        ({"end": ANA.touched_at}, False),
+        ({"end": LATER, "part": "ana"}, True),
+        ({"answer": "yes"}, False),
+    ],
+)
+def test_what_stores_cannot_look_up_is_judged_call_by_call(fields: dict[str, Any], passes: bool) -> None:
+    lets_pass = CallFilter(**fields).lets_pass
+    assert lets_pass is not None
+    assert lets_pass(ANA) is passes
+
+
+def test_stores_look_up_the_rest() -> None:
+    wanted = CallFilter(states=frozenset({JobState.FAILED}), batch="march", outcomes=frozenset({"BUSY"}))
+    assert wanted.lets_pass is None
+    assert wanted.read("q", newest=True, limit=7) == Listing(
+        queue="q", states=wanted.states, batch="march", outcomes=wanted.outcomes, newest=True, limit=7
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({}, True),
+        ({"states": frozenset({ANA.state})}, True),
+        ({"states": frozenset({JobState.FAILED})}, False),
+        ({"batch": "march"}, False),
+        ({"outcomes": frozenset({"BUSY"})}, False),
+        ({"part": "ana"}, True),
+        ({"part": "ben"}, False),
+    ],
+)
+def test_of_the_calls_of_a_number_the_rest_is_judged_call_by_call(fields: dict[str, Any], passes: bool) -> None:
+    wanted = CallFilter(number=ANA.destination, **fields)
+    assert wanted.read("q", after="q.1", limit=7) == OfNumber(queue="q", number=ANA.destination, after="q.1", limit=7)
+    lets_pass = wanted.lets_pass
+    assert lets_pass is not None
+    assert lets_pass(ANA) is wanted.has(ANA) is passes
+    assert not replace(wanted, number="+6511111111").has(ANA)
+
+
+@pytest.mark.parametrize(
+    ("fields", "may_have"),
+    [
+        ({}, True),
+        ({"states": frozenset({JobState.COMPLETED})}, True),
+        ({"states": frozenset({JobState.QUEUED})}, False),
+        ({"outcomes": frozenset({"BUSY"})}, False),
+        ({"answer": "yes"}, False),
+        ({"answer": "-"}, False),
+    ],
+)
+def test_totals_tell_where_no_call_can_be(fields: dict[str, Any], may_have: bool) -> None:
+    totals = Totals(live={STATE + JobState.COMPLETED: 1, f"{OUTCOME}COMPLETED": 1})
+    assert CallFilter(**fields).may_have(totals) is may_have

@@ -1,32 +1,44 @@
-"""The worker as its user sees it: what was placed, how fast, and where each job ended; on every backend."""
+"""The worker as its user sees it: what was placed, how fast, where each job ended, and which refusals stop it."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
+import orjson
 import pytest
 
 from tests.contract.samples import ManualClock
+from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import flow
+from tests.support.flows import flow, number
 from tests.support.loops import either_loop
-from tests.support.manual_time import passing_beside
+from tests.support.manual_time import all_blocked, passing_beside
 from tests.support.stores import BACKENDS, running, url_for
-from tests.support.voices import Answer, GatedVoice, ScriptedVoice, turned_away, unknown
+from tests.support.voices import Answer, GatedVoice, ScriptedVoice, created, refused, turned_away, unknown
 from tests.support.waiting import until
-from tests.support.workers import NO_WEBHOOKS, enqueued, states, worker_for
-from voiceflow_worker import CallQueue, open_store
+from tests.support.workers import NO_WEBHOOKS, at_work, enqueued, states, worker_for
+from voiceflow_worker import CallFlow, CallQueue, Job, JobState, open_store
+from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.drain import DrainCheck
-from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
+from voiceflow_worker.core.ports import Placement, Store
+from voiceflow_worker.core.ports.store import Page
+from voiceflow_worker.core.settling.settle import PostAnswer
+from voiceflow_worker.core.settling.stops import RUNS, AnswerCode, RefusalRuns, refusal_limits
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.gateway.wire import body_of
+from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
+from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
-
 
 store = running(*BACKENDS)
 
@@ -75,12 +87,9 @@ class TestStop:
     ) -> None:
         queue, voice = await enqueued(store, 3), GatedVoice(bytes_left=bytes_left)
         worker = worker_for(store, voice)
-        with anyio.fail_after(10):
-            async with anyio.create_task_group() as group:
-                group.start_soon(worker.run)
-                await voice.reached(3)
-                worker.stop()
-                worker.stop()
+        async with at_work(worker):
+            await voice.reached(3)
+            worker.stop()
         assert await states(queue) == {state: 3}
         attempts = {job.attempt for job in await queue.find()}
         assert attempts == {1 if bytes_left else 0}
@@ -88,27 +97,15 @@ class TestStop:
     async def test_what_does_not_finish_within_the_grace_is_doubted(self, store: Store) -> None:
         queue, voice = await enqueued(store, 2), GatedVoice(bytes_left=True)
         worker = worker_for(store, voice, options={"shutdown_grace": timedelta(milliseconds=50)})
-        with anyio.fail_after(10):
-            async with anyio.create_task_group() as group:
-                group.start_soon(worker.run)
-                await voice.reached(2)
-                worker.stop()
+        async with at_work(worker):
+            await voice.reached(2)
         assert await states(queue) == {"in_doubt": 2}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-class TestIdle:
-    """On a clock that stands still: only an event ends the wait of an idle worker, never its next look."""
-
-    async def test_it_stops_at_once(self, backend: str, tmp_path: Path) -> None:
-        async with open_store(url_for(backend, tmp_path), clock=ManualClock()) as store:
-            waiting = Waiting(store)
-            worker = worker_for(waiting.store, ScriptedVoice())
-            with anyio.fail_after(30):
-                async with anyio.create_task_group() as group:
-                    group.start_soon(worker.run)
-                    await waiting.begun.wait()
-                    worker.stop()
+async def test_an_idle_worker_stops_at_once() -> None:
+    """On a clock that stands still: only an event ends its wait, never its next look."""
+    async with open_store("memory://", clock=ManualClock()) as store, at_work(worker_for(store, ScriptedVoice())):
+        await all_blocked()
 
 
 async def test_a_store_that_goes_away_while_an_idle_worker_waits_does_not_end_it(tmp_path: Path) -> None:
@@ -124,25 +121,10 @@ async def test_a_store_that_goes_away_while_an_idle_worker_waits_does_not_end_it
         voice = GatedVoice(bytes_left=True)
         voice.open.set()
         worker = worker_for(FaultyStore(store, before=lost), voice)
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as group:
-                group.start_soon(worker.run)
-                await until(lambda: len(waits) > 2)
-                await CallQueue(store, policy=NO_WEBHOOKS).enqueue(flow())
-                await voice.arrived.wait()
-                worker.stop()
-
-
-class Waiting:
-    """A store that says when a worker has begun to wait for a change; its first wait returns at once."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = FaultyStore(store, before=self._before)
-        self.begun = anyio.Event()
-
-    async def _before(self, call: StoreCall) -> None:
-        if call.name == "wait" and self.store.made[call.name]:
-            self.begun.set()
+        async with at_work(worker):
+            await until(lambda: len(waits) > 2)
+            await CallQueue(store, policy=NO_WEBHOOKS).enqueue(flow())
+            await voice.arrived.wait()
 
 
 class TestAnswersThatHold:
@@ -203,27 +185,6 @@ async def test_workers_that_share_a_slow_rate_hold_no_more_than_a_call_or_two_ea
         assert await states(queue) == {"accepted": len(voice.placed), "queued": 60 - len(voice.placed)}
 
 
-async def test_calls_into_a_cancelled_batch_are_refused_and_its_jobs_are_ended_by_a_drain(store: Store) -> None:
-    queue = await enqueued(store, 3, batch_id="gone")
-    await queue.hold(batch_id="gone", reason="wait")
-    await order_gate(
-        store,
-        Gate(
-            queue="default",
-            scope=GateScope.BATCH,
-            name="gone",
-            state=GateState.CANCELLED,
-            reason="no",
-            since=store.clock.now(),
-        ),
-    )
-    with pytest.raises(InvalidInputError, match="another batch id"):
-        await queue.enqueue(flow("+6591000001"), batch_id="gone")
-    result = await worker_for(store, ScriptedVoice()).drain()
-    assert await states(queue) == {"cancelled": 3}
-    assert not result.stopped_by_hold
-
-
 async def test_calls_for_later_and_calls_behind_a_hold_are_left_and_told(store: Store) -> None:
     queue = await enqueued(store, 4, batch_id="held")
     await queue.enqueue(flow("+6591000001"), not_before=store.clock.now() + timedelta(hours=1))
@@ -241,3 +202,225 @@ async def test_a_doubt_is_reported_and_not_sent_again_and_stops_nothing_else(sto
     result = await worker_for(store, voice).drain()
     assert (result.doubts, len(voice.placed)) == (1, 5)
     assert await states(queue) == {"accepted": 4, "in_doubt": 1}
+
+
+NO_VOICE, NO_SOURCE, BAD_NUMBER, SOURCE_NOT_LISTED = -1002, -1014, -1017, -2008
+
+
+async def drained(store: Store, voice: ScriptedVoice, *, concurrency: int = 5) -> None:
+    await worker_for(store, voice, concurrency=concurrency).drain()
+
+
+@pytest.mark.parametrize("code", [NO_VOICE, NO_SOURCE])
+async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_once_that_is_mended(
+    store: Store, code: int
+) -> None:
+    queue, voice = (
+        await enqueued(store, 60, batch_id="people"),
+        ScriptedVoice(answer=lambda _: refused(code, "it is not allowed")),
+    )
+    await drained(store, voice)
+    failed = (await states(queue))["failed"]
+    assert 10 <= failed <= 10 + 5  # and what was in flight
+    [gate] = await gates_of(store, "default")
+    assert (gate.scope, gate.name, gate.state, gate.until) == (GateScope.BATCH, "people", GateState.HELD, None)
+    assert str(code) in gate.reason
+    assert ("en-IE-EmilyNeural" if code == NO_VOICE else "+6531234567") in gate.reason
+    voice.answer = None
+    await queue.resume(batch_id="people")
+    await drained(store, voice)
+    assert await states(queue) == {"failed": failed, "accepted": 60 - failed}
+
+
+async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
+    queue, voice = await enqueued(store, 60, batch_id=None), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
+    await drained(store, voice)
+    assert 10 <= (await states(queue))["failed"] <= 15
+    [gate] = await gates_of(store, "default")
+    assert gate.scope is GateScope.QUEUE
+
+
+@pytest.mark.parametrize("batch_id", ["people", None])
+async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, batch_id: str | None) -> None:
+    """Calls in flight are refused after the hold; one of the two workers is gone when the person resumes."""
+    queue = await enqueued(store, 1, batch_id=batch_id)
+    [job] = await queue.find()
+    here, gone = RefusalRuns(store), RefusalRuns(store)
+    for each in [here] * 4 + [gone] * 5:
+        await each.note([AnswerCode(job, NO_VOICE)])
+    await queue.resume(batch_id=batch_id)
+    for _ in range(9):
+        await here.note([AnswerCode(job, NO_VOICE)])
+    assert list(await gates_of(store, "default")) == []
+    await here.note([AnswerCode(job, NO_VOICE)])
+    [gate] = await gates_of(store, "default")
+    assert "10 calls in a row" in gate.reason
+
+
+async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(store: Store) -> None:
+    queue = await enqueued(store, 1, batch_id="people")
+    [job] = await queue.find()
+    runs = RefusalRuns(store)
+    for _ in range(9):
+        await runs.note([AnswerCode(job, NO_VOICE)])
+    for other in ("peopl", "people2", None):
+        await queue.resume(batch_id=other)
+    await runs.note([AnswerCode(job, NO_VOICE)])
+    assert len(await gates_of(store, "default")) == 1
+
+
+async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
+    def answer(placement: Placement) -> Answer:
+        return created(f"s-{placement.client_request_id}") if len(voice.placed) % 10 == 0 else refused(NO_VOICE)
+
+    queue, voice = await enqueued(store, 60, batch_id="people"), ScriptedVoice(answer=answer)
+    await drained(store, voice, concurrency=1)
+    assert await states(queue) == {"failed": 54, "accepted": 6}
+    assert list(await gates_of(store, "default")) == []
+
+
+async def test_refusals_of_short_processes_are_in_a_row_only_if_no_process_had_a_success(store: Store) -> None:
+    """Each process sends six calls: five are taken, and one is refused."""
+    queue = await enqueued(store, 90, batch_id="people")
+    for _ in range(12):
+        voice = ScriptedVoice(answers=[*(created(f"s-{each}") for each in range(5)), refused(NO_VOICE)])
+        engine = Engine(store, voice, policy=NO_WEBHOOKS)
+        await engine.send(limit=6)
+    assert (await states(queue))["failed"] == 12
+    assert list(await gates_of(store, "default")) == []
+    for _ in range(10):
+        await Engine(store, ScriptedVoice(answer=lambda _: refused(NO_VOICE)), policy=NO_WEBHOOKS).send(limit=1)
+    [gate] = await gates_of(store, "default")
+    assert "10 calls in a row" in gate.reason
+
+
+async def test_two_processes_that_count_at_once_lose_no_refusal(store: Store) -> None:
+    await enqueued(store, 1, batch_id="people")
+    [job] = await CallQueue(store).find()
+
+    others = iter([None])
+
+    async def other(call: StoreCall) -> None:
+        if call.name == "write" and next(others, call) is None:
+            await RefusalRuns(store).note([AnswerCode(job, NO_VOICE)])
+
+    await RefusalRuns(FaultyStore(store, before=other)).note([AnswerCode(job, NO_VOICE)])
+    runs = (await store.records({RUNS: Page()}, now=store.clock.now()))[RUNS]
+    assert [json.loads(record.value)["length"] for record in runs] == [2]
+
+
+async def test_refusals_that_are_settled_together_are_counted_together(store: Store) -> None:
+    """Other verdicts wait for the trips to the store."""
+    await enqueued(store, 9, batch_id="people")
+    faulty = FaultyStore(store)
+    engine = Engine(faulty, ScriptedVoice(), policy=NO_WEBHOOKS)
+    jobs = [job for dispatch in await engine.prepare() if (job := await engine.journal_of(dispatch)) is not None]
+    made = faulty.made.copy()
+    verdict = refused(NO_VOICE)
+    await engine.settler.verdicts([PostAnswer(job, 1, verdict, store.clock.now()) for job in jobs])
+    trips = faulty.made - made
+    assert trips["write"] == 2  # the verdicts, and the run
+    assert trips["records"] == 2  # of the rules and of the run, however many refusals there are
+    runs = (await store.records({RUNS: Page()}, now=store.clock.now()))[RUNS]
+    assert [json.loads(record.value)["length"] for record in runs] == [9]
+
+
+async def test_what_blames_the_row_holds_nothing(store: Store) -> None:
+    queue, voice = await enqueued(store, 40, batch_id="people"), ScriptedVoice(answer=lambda _: refused(BAD_NUMBER))
+    await drained(store, voice)
+    assert await states(queue) == {"failed": 40}
+    assert list(await gates_of(store, "default")) == []
+
+
+@dataclass(frozen=True)
+class Limited:
+    limit: int
+    failed: Sequence[int]
+
+
+@pytest.mark.parametrize("limited", [Limited(3, range(3, 9)), Limited(0, [40])])
+async def test_a_batch_may_have_another_limit_or_none(store: Store, limited: Limited) -> None:
+    queue, voice = await enqueued(store, 40, batch_id="people"), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
+    await refusal_limits(store).within("default").put({"people": limited.limit})
+    await drained(store, voice)
+    assert (await states(queue))["failed"] in limited.failed
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [*((code, SessionStatus.ERROR) for code in (NO_VOICE, NO_SOURCE, -2003, -2005, -2006)),
+     (SOURCE_NOT_LISTED, SessionStatus.FAILED)],
+)  # fmt: skip
+async def test_summaries_with_one_fault_of_all_calls_hold_the_batch_and_no_call_is_redialled(
+    store: Store, engine: Engine, code: int, status: SessionStatus
+) -> None:
+    redial = RedialPolicy(on=frozenset({SessionStatus.ERROR}), limit=2, after=timedelta())
+    for place in range(14):
+        await engine.enqueue(number(place), batch_id="people", redial=redial if code < -2000 else None)
+    sent = [job for _ in range(2) for job in await engine.send()]
+    assert len(sent) == 14
+    # That nobody answers or a line is busy says nothing of a file; that somebody answers does.
+    between = SessionStatus.BUSY if code < -2000 else SessionStatus.ERROR
+    for place, job in enumerate(sent[:4]):
+        await engine.summarise(job, SessionStatus.COMPLETED if place == 2 else between, code=None)
+    for place, job in enumerate(sent[4:]):
+        assert list(await gates_of(store, "default")) == [], place
+        for _ in range(2):
+            await engine.summarise(job, status, code=code)
+    [gate] = await gates_of(store, "default")
+    assert (gate.scope, gate.name, gate.state, gate.until) == (GateScope.BATCH, "people", GateState.HELD, None)
+    assert f"({code}, 10 calls in a row)" in gate.reason
+    assert code != SOURCE_NOT_LISTED or "+6531234567" in gate.reason
+    assert await engine.send() == []
+    assert [(await engine.queue.get(job.id)).state for job in sent[4:]] == [JobState.FAILED] * 10
+
+
+def body(destination: str, source: str, **more: object) -> dict[str, Any]:
+    call = {"action": "makeCall", "params": {"source": source, "destination": destination}}
+    say = {"action": "say", "params": {"text": "Grüße", "voiceProfile": "en-IE-EmilyNeural", "speed": 1.0}}
+    return {"callflow": [call, say], **more}
+
+
+async def posted(store: Store, given: dict[str, Any], **options: Any) -> tuple[Job, dict[str, Any]]:
+    """The job of a body, and what its POST carried."""
+    queue, voice = CallQueue(store, policy=NO_WEBHOOKS), ScriptedVoice()
+    job = await queue.enqueue(CallFlow.parse(given), **options)
+    await worker_for(store, voice).drain()
+    assert (await queue.get(job.id)).state is JobState.ACCEPTED
+    [(_, placement)] = voice.placed
+    return job, orjson.loads(body_of(placement))
+
+
+@pytest.mark.parametrize("plus", ["", "+"])
+async def test_numbers_leave_as_the_caller_spelled_them(store: Store, plus: str) -> None:
+    given = body(f"{plus}6587654321", f"{plus}6531234567")
+    job, sent = await posted(store, given)
+    assert sent.pop("clientRequestId") == f"{job.id}.1"
+    assert sent.pop("validUntil")
+    assert sent == given
+    assert job.destination == "+6587654321"
+
+
+@pytest.mark.parametrize(
+    ("own", "named", "sent"),
+    [
+        (None, "september", "september"),
+        ("theirs", None, "theirs"),
+        ("theirs", "ours", "ours"),
+        (None, 'a "quoted" \\ name', 'a "quoted" \\ name'),
+        (None, "août", None),
+        (None, None, None),
+    ],
+)
+async def test_the_batch_of_the_call_is_sent(
+    store: Store, own: str | None, named: str | None, sent: str | None
+) -> None:
+    given = body("+6587654321", "+6531234567", **({} if own is None else {"clientBatchId": own}))
+    job, posted_body = await posted(store, given, batch_id=named)
+    assert (job.batch_id, posted_body.get("clientBatchId")) == (named or own, sent)
+
+
+def test_the_same_call_spelled_in_two_ways_has_one_digest() -> None:
+    spelled = [body("6587654321", "+6531234567"), body("+6587654321", "6531234567", clientBatchId="b")]
+    first, second = (body_digest(EncodedBody.of(CallFlow.parse(each)).canonical) for each in spelled)
+    assert first == second

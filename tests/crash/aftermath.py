@@ -12,32 +12,19 @@ import anyio
 from tests.crash.fault_injection import AT_REST, FaultInjection
 from tests.crash.judge import Judgement
 from voiceflow_worker import CallQueue, JobState, VoiceClient, open_store
-from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import EventKind
 from voiceflow_worker.core.settling.reconcile import Reconciled, Reconciler
-from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.reports.verdict import VerdictKind
 
 LONG = 600.0
 SEVERAL = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doubts:
-    """How many calls were in doubt at any time, and what has settled them."""
-
-    opened: int
-    by_answer: int
-    """It came after the sweep had doubted the call."""
-    by_summary: int
-    by_log: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdicts:
     """`before` is the judgement when all evidence was in, `after` when a person had resolved the open doubts."""
 
-    doubts: Doubts
+    doubts: int
+    """How many calls were in doubt at any time."""
     log: Reconciled
     before: Judgement
     after: Judgement
@@ -82,24 +69,14 @@ async def _look_at_the_log(lab: FaultInjection) -> Reconciled:
         return await Reconciler(store, voice, queue="default", policy=lab.policy).everything()
 
 
-async def _doubts(url: str) -> Doubts:
+async def _doubts(url: str) -> int:
     async with open_store(url) as store:
         doubted: set[str] = set()
         after = 0
         while events := await store.events("default", after=after):
             after = events[-1].sequence
             doubted |= {event.job_id for event in events if event.kind is EventKind.DOUBTED}
-        jobs = (await get_jobs(store, sorted(doubted))).values()
-    settled = [job for job in jobs if job.state is not JobState.IN_DOUBT]
-    by_log = sum(_has(job, frozenset({VerdictKind.PLACED})) for job in settled)
-    by_summary = sum(_has(job, frozenset({None, VerdictKind.UNKNOWN})) for job in settled)
-    return Doubts(
-        opened=len(doubted), by_answer=len(settled) - by_log - by_summary, by_summary=by_summary, by_log=by_log
-    )
-
-
-def _has(job: Job, verdicts: frozenset[VerdictKind | None]) -> bool:
-    return any(post.verdict in verdicts and post.outcome is not None for post in job.posts)
+    return len(doubted)
 
 
 async def _say_not_placed(lab: FaultInjection, job_ids: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,14 +16,14 @@ from typing import Any
 import anyio
 import httpx
 
-from tests.crash.asked import Asked, Register, pairs_of
+from tests.crash.asked import Asked, Kind, Register, pairs_of
 from tests.crash.children import WITHIN, Child
 from tests.crash.judge import Judgement, Row, judge
+from tests.crash.mix import said
 from tests.crash.orders import POLICY, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
 from tests.crash.points import Trigger
-from tests.crash.rules import judge_mix
-from tests.support.flows import SOURCE, number
-from voiceflow_worker import CallFlow, CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
+from tests.support.flows import number
+from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
 from voiceflow_worker.core.base.reading import owners_of
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind
@@ -41,13 +41,12 @@ class FaultInjection:
     policy: CallPolicy = POLICY
     speed: float = 300
     retries: int = 100
-    enqueued: list[str] = field(default_factory=list)
-    register: Register | None = None
-    """What was asked for, where calls of the mix are handed in; then the judge goes by it."""
+    register: Register = field(default_factory=Register)
+    """What was asked for: the judge goes by it."""
     seeded_defect: str | None = None
 
     @contextmanager
-    def running(self) -> Iterator[FaultInjection]:
+    def running(self) -> Generator[FaultInjection]:
         """Start the sandbox and the receiver; everything is ended with the block."""
         self._numbers = itertools.count()
         self._receiver_order = ReceiverOrder(
@@ -88,27 +87,20 @@ class FaultInjection:
         self.receiver.wait_for("ready")
         return self.receiver
 
-    def enqueue(self, count: int, *, valid_for: timedelta | None = None) -> list[str]:
-        """Hand in calls to numbers that are all different, that say so many long texts."""
-        ids: list[str] = anyio.run(self._enqueue, count, valid_for)
-        self.enqueued += ids
-        return ids
-
-    async def _enqueue(self, count: int, valid_for: timedelta | None) -> list[str]:
-        async with open_store(self.store) as store:
-            until = None if valid_for is None else store.clock.now() + valid_for
-            requests = [
-                CallRequest(flow=_call(number(place)), valid_until=until)
-                for place in itertools.islice(self._numbers, count)
-            ]
-            return [each.job.id for each in await CallQueue(store, policy=self.policy).enqueue_many(requests)]
+    def enqueue(self, count: int) -> None:
+        """Hand in calls to numbers that are all different."""
+        places = itertools.islice(self._numbers, count)
+        requests = {
+            number(place): CallRequest(flow=said(number(place)), unique_key=f"plain/{place}") for place in places
+        }
+        calls = [Asked(kind=Kind.PLAIN, request=each, destination=to) for to, each in requests.items()]
+        anyio.run(self.hand_in, calls)
 
     async def hand_in(self, calls: Sequence[Asked]) -> None:
         """Hand in calls of the mix, in one step.
 
         Raises `StoreUnavailableError`: they are then asked for, and may be there or not.
         """
-        assert self.register is not None
         self.register.ask(calls)
         async with open_store(self.store) as store:
             enqueued = await CallQueue(store, policy=self.policy).enqueue_many([each.request for each in calls])
@@ -123,7 +115,6 @@ class FaultInjection:
     def task(self, rows: Sequence[Asked], *, stays: bool) -> Child:
         """Start a task that hands these rows in."""
         batch_id = rows[0].request.options.get("batch_id")
-        assert self.register is not None
         assert batch_id is not None
         self.register.ask(rows)
         requests = tuple(each.request for each in rows)
@@ -234,9 +225,10 @@ class FaultInjection:
                     "destination": number(place),
                     "ring_seconds": 0,
                     "talk_seconds": 0,
+                    "bridge_seconds": 0,
                     "delay_seconds": (after + place * apart) * self.speed,
                 }
-                for place in range(len(self.enqueued))
+                for place in range(len(self.register))
             ),
         )
 
@@ -257,24 +249,17 @@ class FaultInjection:
         """Wait until so many jobs are in a state."""
         self.wait_until(lambda: self.states().get(state, 0) >= count, f"{count} jobs that are {state}")
 
-    def judge(self, *, may_wait: Sequence[JobState] = ()) -> Judgement:
+    def judge(self) -> Judgement:
         """Judge what happened, once everything has come to rest."""
         self.come_to_rest()
         jobs, counted = anyio.run(self._jobs)
-        if self.register is not None:
-            return judge_mix(jobs, self.ledger(), self.register, counted=counted)
-        return judge(jobs, self.ledger(), enqueued=self.enqueued, may_wait=may_wait, counted=counted)
+        return judge(jobs, self.ledger(), self.register, counted=counted)
 
-    def accept(self, *, may_wait: Sequence[JobState] = ()) -> Judgement:
+    def accept(self) -> Judgement:
         """Judge, and fail with the stories where a promise is broken."""
-        judgement = self.judge(may_wait=may_wait)
+        judgement = self.judge()
         assert not judgement.violations, str(judgement)
         return judgement
-
-
-def _call(destination: str) -> CallFlow:
-    call = CallFlow.call(destination, source=SOURCE)
-    return call.say("Your order is ready. ", voice_profile="en-IE-EmilyNeural").hangup()
 
 
 def _free_port() -> int:

@@ -52,14 +52,14 @@ class Mix:
         for _ in range(count):
             place = next(self._places)
             destination = number(_FIRST + place)
-            request = CallRequest(flow=_said(destination), unique_key=f"{batch_id}/{place}", batch_id=batch_id)
+            request = CallRequest(flow=said(destination), unique_key=f"{batch_id}/{place}", batch_id=batch_id)
             asked.append(Asked(kind=Kind.ROW, request=request, destination=destination))
         return asked
 
     def _call(self, kind: Kind, now: datetime) -> Asked:
         place = next(self._places)
         destination, second = number(_FIRST + place), None
-        flow = _said(destination)
+        flow = said(destination)
         redial, valid_until, not_before, menu = None, None, None, None
         further: list[str] = []
         match kind:
@@ -67,7 +67,7 @@ class Mix:
                 second = self._dice.choice(AGENTS)
             case Kind.AGENT:
                 destination = self._dice.choice(AGENTS)
-                flow = _said(destination)
+                flow = said(destination)
             case Kind.MENU:
                 menu = main.name
                 flow = main.call(destination, source=SOURCE, at=now)
@@ -107,5 +107,5 @@ def suppressed_in(asked: Asked) -> str:
     return asked.second or asked.destination
 
 
-def _said(destination: str) -> CallFlow:
+def said(destination: str) -> CallFlow:
     return CallFlow.call(destination, source=SOURCE).say("Your order is ready.", voice_profile=_VOICE).hangup()

@@ -48,15 +48,10 @@ class Person:
         """Whether the queue is held, and says why, within a while."""
         ends = time.monotonic() + NOTICED_WITHIN
         while time.monotonic() < ends:
-            if self.is_awaited():
-                return True
+            with contextlib.suppress(Exception):  # the store may be on its way back
+                if self._lab.awaits_a_person():
+                    return True
             time.sleep(0.1)  # between two looks at a store that may be away
-        return False
-
-    def is_awaited(self) -> bool:
-        """Whether the queue is held, and says why."""
-        with contextlib.suppress(Exception):  # the store may be on its way back
-            return self._lab.awaits_a_person()
         return False
 
     def settles(self) -> str:

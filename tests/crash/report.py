@@ -74,7 +74,7 @@ class Report:
         return shown
 
     def __str__(self) -> str:
-        strikes, doubts, before, after = self.strikes, self.verdicts.doubts, self.before, self.after
+        strikes, before, after = self.strikes, self.before, self.after
         figures = {
             "calls": after.calls,
             "kills of workers": strikes.workers,
@@ -87,10 +87,7 @@ class Report:
             "crashes of a server that recovers": strikes.crashes,
             "rollbacks of the store": strikes.rollbacks,
             "workers that ended by themselves": strikes.ended,
-            "doubts": doubts.opened,
-            "doubts settled by an answer": doubts.by_answer,
-            "doubts settled by a summary": doubts.by_summary,
-            "doubts settled by the log": doubts.by_log,
+            "doubts": self.verdicts.doubts,
             "doubts not rung, listed for a person": len(before.open_doubts),
             "doubts open after the person": len(after.open_doubts),
             "calls that only a summary told of": before.unanswered,

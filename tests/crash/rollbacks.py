@@ -6,50 +6,47 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from tests.backends.redis.test_rollback import back_up, restore
 from tests.crash.lights import Light
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Process
-from tests.support.redis_server import RedisServer, free_port, standalone
+from tests.support.redis_server import RedisServer, back_up, free_port, restore, standalone
 
 Does = Callable[..., Process]
 """Runs a command of voiceflow, as a person would."""
 
 
-class Rollback(Protocol):
+class Rollback(ABC):
     """One way to set a store back; `does` is a person's terminal."""
 
     name: str
-    light: Light
+    light = Light.GO
     """What is allowed while it is carried out."""
-    must_end: bool
+    must_end = False
     """Whether the workers must end by themselves when it has struck; then `undo` puts things right."""
 
+    @abstractmethod
     def copy(self, does: Does, /) -> None:
         """Take the copy; everything may be running."""
-        ...
 
+    @abstractmethod
     def strike(self, does: Does, /) -> None:
         """Put the copy in the place of the store."""
-        ...
 
     def undo(self) -> None:
         """Put the store itself back, where it was kept; nothing uses either."""
-        ...
+        raise AssertionError(f"nobody goes back after this: {self.name}")
 
 
-class OlderAof:
+class OlderAof(Rollback):
     """A Redis is killed, and comes back with an older AOF, under running workers."""
 
     name = "older AOF"
-    light = Light.GO
-    must_end = False
 
     def __init__(self, server: RedisServer, folder: Path) -> None:
         self._server = server
@@ -63,16 +60,11 @@ class OlderAof:
     def strike(self, _does: Does, /) -> None:
         restore(self._server, self._copy)
 
-    def undo(self) -> None:
-        raise AssertionError("nobody keeps the newer AOF")
 
-
-class FailedOver:
+class FailedOver(Rollback):
     """A primary is killed, and an asynchronous standby that lags takes its place, under running workers."""
 
     name = "failover with lag"
-    light = Light.GO
-    must_end = False
 
     def __init__(self, primary: PostgresServer) -> None:
         self._primary = primary
@@ -95,9 +87,6 @@ class FailedOver:
             self._primary.close()
             self._primary, self._standby = self._standby, None
 
-    def undo(self) -> None:
-        raise AssertionError("nobody goes back to the old primary")
-
     def crash(self) -> None:
         """The primary is killed, and recovers: it has all that it ever confirmed."""
         with self._changing:
@@ -111,12 +100,11 @@ class FailedOver:
                 server.close()
 
 
-class Restored:
+class Restored(Rollback):
     """`voiceflow backup` while everything runs, and later `voiceflow restore` while nothing does."""
 
     name = "backup restored"
     light = Light.STOP
-    must_end = False
 
     def __init__(self, path: Path) -> None:
         self._copy = path.with_name("backup.db")
@@ -127,11 +115,8 @@ class Restored:
     def strike(self, does: Does, /) -> None:
         _done(does("restore", str(self._copy)))
 
-    def undo(self) -> None:
-        raise AssertionError("a backup that was restored stays")
 
-
-class Replaced:
+class Replaced(Rollback):
     """An older copy is moved over the file of the store under running workers, as no manual says."""
 
     name = "file replaced"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.crash.fault_injection import FaultInjection
 from tests.crash.points import Point, Trigger
 from tests.crash.tap import Rest, Tap
+from tests.support.stores import DURABLE
 
 pytestmark = pytest.mark.crash
 slow = pytest.mark.slow
@@ -17,106 +20,85 @@ slow = pytest.mark.slow
 CALLS = 8
 AFTER_THE_SWEEP = 1.2
 """Seconds to a summary: the lease of the dead is over by then, and another worker has doubted what they left."""
-NOTHING_SENT = (pytest.param(Point.AFTER_LEASE, marks=slow), Point.BEFORE_JOURNAL)
-NEVER_LEFT = (Point.AFTER_JOURNAL, pytest.param(Point.BEFORE_FIRST_BYTE, marks=slow))
-LEFT = (
-    Point.AFTER_ANSWER,
-    pytest.param(Point.BEFORE_SWAP, marks=slow),
-    Point.AFTER_SWAP,
-)
-IN_THE_SWEEP = (Point.BEFORE_SWEEP, pytest.param(Point.AFTER_SWEEP, marks=slow))
 IN_THE_WEBHOOK = (pytest.param(Point.BEFORE_SUMMARY, marks=slow), Point.AFTER_SUMMARY)
 
 
-@pytest.mark.parametrize("nth", [1, pytest.param(2, marks=slow)])
-@pytest.mark.parametrize("point", NOTHING_SENT)
-def test_killed_before_the_journal_every_call_is_made_once_by_another_worker(
-    lab: FaultInjection, point: Point, nth: int
-) -> None:
+class Row(NamedTuple):
+    """Where workers are killed, one after the other, and what is true then, and at the end.
+
+    `doubts` is how many calls may stay in doubt, `settled` how many at least were in doubt for a time.
+    """
+
+    points: tuple[Point, ...]
+    nth: int = 1
+    is_daily: bool = True
+    options: dict[str, Any] = {"concurrency": 4}  # noqa: RUF012 - nobody changes it
+    summaries: bool = False
+    left: str = "sending"
+    has_rung: bool = True
+    doubts: int = CALLS
+    settled: int = 0
+    stores: tuple[str, ...] = DURABLE
+
+
+ROWS = (
+    # Before the journal entry: every call is made once by another worker, and only what was on its way is a doubt.
+    Row((Point.AFTER_LEASE,), is_daily=False, left="leased", has_rung=False),
+    Row((Point.AFTER_LEASE,), 2, is_daily=False, left="leased"),
+    Row((Point.BEFORE_JOURNAL,), left="leased", has_rung=False),
+    Row((Point.BEFORE_JOURNAL,), 2, is_daily=False, left="leased"),
+    # A worker that was killed while it wrote its own file is no store that was rolled back: nothing is held.
+    Row((Point.AFTER_FILE,), left="", stores=("redis",)),
+    # Between the journal entry and the first byte: the call rings later.
+    Row((Point.AFTER_JOURNAL,), has_rung=False, doubts=0),
+    Row((Point.BEFORE_FIRST_BYTE,), is_daily=False, has_rung=False, doubts=0),
+    # After the answer: summaries settle the doubts, but for the other call in flight.
+    *(
+        Row((point,), nth, is_daily and nth == 1, {"concurrency": 2}, summaries=True, left=left, doubts=1)
+        for point, is_daily, left in (
+            (Point.AFTER_ANSWER, True, "sending"),
+            (Point.BEFORE_SWAP, False, "sending"),
+            (Point.AFTER_SWAP, True, ""),
+        )
+        for nth in (1, 3)
+    ),
+    # While a session waits for the commit of the next entry: what never left is in no doubt.
+    Row((Point.BEFORE_SWAP,), 2, options={"rate": 20}, summaries=True, settled=1),
+    Row((Point.AFTER_ANSWER,), 2, is_daily=False, options={"rate": 20}, summaries=True, settled=1),
+    # While it sweeps up after another: the next one does it.
+    *(
+        Row((first, second), is_daily=(first, second) == (Point.AFTER_JOURNAL, Point.BEFORE_SWEEP), left="")
+        for first in (Point.AFTER_LEASE, Point.AFTER_JOURNAL)
+        for second in (Point.BEFORE_SWEEP, Point.AFTER_SWEEP)
+    ),
+)
+
+
+def rows() -> Iterator[Any]:
+    for row in ROWS:
+        for store in row.stores:
+            name = f"{store}-{'-'.join(row.points)}-{row.nth}-{'-'.join(row.options)}"
+            yield pytest.param(store, row, id=name, marks=() if row.is_daily else slow)
+
+
+@pytest.mark.parametrize(("store_url", "row"), [*rows()], indirect=["store_url"])
+def test_killed_at_a_point_no_call_is_made_twice_and_each_rings_or_is_a_doubt(lab: FaultInjection, row: Row) -> None:
     lab.enqueue(CALLS)
-    lab.killed(Trigger(point=point, nth=nth), concurrency=4)
+    if row.summaries:
+        lab.summaries(after=AFTER_THE_SWEEP)
+    for place, point in enumerate(row.points):
+        lab.killed(Trigger(point=point, nth=row.nth), **(row.options if place == 0 else {"concurrency": 1}))
     left = lab.states()
-    assert left["leased"]
-    if nth == 1:
-        assert set(left) == {"leased", "queued"}
-        assert not lab.ledger()
+    assert not row.left or left[row.left]
+    assert row.has_rung or not lab.ledger()
     lab.finish()
+    assert not lab.holds()
     judgement = lab.accept()
-    assert len(judgement.open_doubts) <= left.get("sending", 0), "only those that were on their way meanwhile"
-    assert judgement.rang == CALLS - len(judgement.open_doubts)
-
-
-@pytest.mark.parametrize("store_url", ["redis"], indirect=True)
-def test_killed_with_its_own_file_ahead_of_the_store_nothing_is_held_and_nothing_rings_twice(
-    lab: FaultInjection,
-) -> None:
-    lab.enqueue(CALLS)
-    lab.killed(Trigger(point=Point.AFTER_FILE), concurrency=4)
-    left = lab.states()
-    lab.finish()
-    assert not lab.holds(), "a worker that was killed while it wrote is no store that was rolled back"
-    judgement = lab.accept()
-    assert len(judgement.open_doubts) == left.get("sending", 0)
-    assert judgement.rang == CALLS - len(judgement.open_doubts)
-
-
-@pytest.mark.parametrize("point", NEVER_LEFT)
-def test_killed_between_the_journal_and_the_first_byte_the_call_stays_in_doubt(
-    lab: FaultInjection, point: Point
-) -> None:
-    lab.enqueue(CALLS)
-    lab.killed(Trigger(point=point), concurrency=4)
-    assert not lab.ledger()
-    doubts = lab.states()["sending"]
-    assert lab.finish()["in_doubt"] == doubts
-    judgement = lab.accept()
-    assert len(judgement.open_doubts) == doubts
+    doubts = len(judgement.open_doubts)
     assert judgement.rang == CALLS - doubts
-
-
-@pytest.mark.parametrize("nth", [1, pytest.param(3, marks=slow)])
-@pytest.mark.parametrize("point", LEFT)
-def test_killed_after_the_answer_no_call_is_made_twice_and_summaries_settle_the_doubts(
-    lab: FaultInjection, point: Point, nth: int
-) -> None:
-    lab.enqueue(CALLS)
-    lab.summaries(after=AFTER_THE_SWEEP)
-    lab.killed(Trigger(point=point, nth=nth), concurrency=2)
-    left = lab.states()
-    assert left.get("sending", 0) >= (point in {Point.AFTER_ANSWER, Point.BEFORE_SWAP})
-    lab.finish()
-    judgement = lab.accept()
-    assert judgement.unanswered + len(judgement.open_doubts) == left.get("sending", 0)
-    assert judgement.rang == CALLS - len(judgement.open_doubts)
-    assert len(judgement.open_doubts) <= 1, "the other call in flight; the one that was answered has its summary"
-
-
-@pytest.mark.parametrize("point", [Point.BEFORE_SWAP, pytest.param(Point.AFTER_ANSWER, marks=slow)])
-def test_killed_while_a_session_waits_for_the_commit_of_the_next_entry_the_call_is_a_doubt_and_rings_once(
-    lab: FaultInjection, point: Point
-) -> None:
-    lab.enqueue(CALLS)
-    lab.summaries(after=AFTER_THE_SWEEP)
-    lab.killed(Trigger(point=point, nth=2), rate=20)
-    left = lab.states()["sending"]
-    assert left, "the call that was answered, and perhaps the next one"
-    lab.finish()
-    judgement = lab.accept()
-    assert judgement.unanswered + len(judgement.open_doubts) == left
-    assert judgement.rang == CALLS - len(judgement.open_doubts)
-
-
-@pytest.mark.parametrize("place", [pytest.param(Point.AFTER_LEASE, marks=slow), Point.AFTER_JOURNAL])
-@pytest.mark.parametrize("point", IN_THE_SWEEP)
-def test_killed_while_it_sweeps_up_after_another_the_next_one_does_it(
-    lab: FaultInjection, point: Point, place: Point
-) -> None:
-    lab.enqueue(CALLS)
-    lab.killed(Trigger(point=place), concurrency=4)
-    lab.killed(Trigger(point=point), concurrency=1)
-    lab.finish()
-    judgement = lab.accept()
-    assert judgement.rang == CALLS - len(judgement.open_doubts)
+    assert doubts <= row.doubts
+    if len(row.points) == 1:
+        assert row.settled <= judgement.unanswered + doubts <= left.get("sending", 0)
 
 
 @pytest.mark.parametrize("nth", [1, pytest.param(3, marks=slow)])

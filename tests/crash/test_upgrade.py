@@ -13,11 +13,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
-from json import JSONDecodeError, loads
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,10 @@ import httpx
 import pytest
 
 from tests.console.signing_in import OPERATORS, READERS, Form
+from tests.crash.asked import Asked, Kind, Register
 from tests.crash.judge import judge
 from tests.support.crm import SECRET, running_crm
+from tests.support.flows import flow
 from tests.support.next_version import DIGESTS
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ROOT, Process, running, voiceflow
@@ -37,7 +37,7 @@ from tests.support.stage import PLAIN, Stage, stage
 from tests.support.stores import DURABLE, new_name, renumber
 from tests.support.version_before import installed_before, upgraded
 from tests.support.waiting import wait_until
-from voiceflow_worker import open_store
+from voiceflow_worker import CallRequest, open_store
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.postgres.url import SCHEMA
 from voiceflow_worker.backends.registry import backend_for
@@ -46,7 +46,6 @@ from voiceflow_worker.backends.sqlite.store import SqliteStore
 from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.service.scheduled_run import RunState, read_schedule, run_records
 
 CALLS = int(os.environ.get("TEST_UPGRADE_CALLS", "2000"))
 CALLS_OF_FIRST = min(400, CALLS)
@@ -178,7 +177,9 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
         scene.serving.end(signal.SIGTERM)  # it is not behind the proxy
 
         def started(*words: str, folder: Path, sign: str) -> Process:
-            process = stack.enter_context(running(*words, env=scene.env, folder=folder))
+            # Neither version reads the journal files of the other one, which would hold the queue.
+            state = {"VOICEFLOW_STATE_DIR": str(tmp_path / f"state-{folder.name}")}
+            process = stack.enter_context(running(*words, env={**scene.env, **state}, folder=folder))
             process.wait_for(sign)
             return process
 
@@ -226,7 +227,14 @@ async def test_nobody_is_called_twice_and_nothing_is_lost_through_an_upgrade(
     async with open_store(url) as store:
         jobs = await find_jobs(store, Listing(queue="default", limit=None))
         (digests,) = (await store.records({DIGESTS: Page(limit=calls + 1)}, now=store.clock.now())).values()
-    judgement = judge(jobs, ledger, enqueued=[job.id for job in jobs])
+    register = Register()
+    requests = [CallRequest(flow=flow(job.destination), unique_key=job.id) for job in jobs]
+    register.ask(
+        Asked(kind=Kind.PLAIN, request=each, destination=job.destination)
+        for each, job in zip(requests, jobs, strict=True)
+    )
+    register.confirm((job.id, job.id) for job in jobs)
+    judgement = judge(jobs, ledger, register)
     sys.stdout.write(f"{backend} {run}: {judgement}\n")
     assert not judgement.violations, judgement
     doubts = len(judgement.open_doubts)
@@ -265,56 +273,6 @@ async def test_processes_that_meet_the_next_version_send_nothing_more_and_store_
             last.wait(seconds=120)
         assert (scene.serving.is_running, sorted(scene.rang())) == (True, sorted(set(scene.rang())))
         assert len(scene.ledger()) == 200
-
-
-@pytest.mark.crash
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.anyio
-async def test_each_run_of_a_schedule_is_one_batch_whichever_version_looks(
-    before: Path, written_before: Callable[[str], str], tmp_path: Path
-) -> None:
-    """What one version has seen, begun and skipped, the other one knows."""
-    env = {"VOICEFLOW_STORE": (url := written_before("sqlite")), "VOICEFLOW_STATE_DIR": str(tmp_path)}
-    file = tmp_path / "minutes.toml"
-    (tmp_path / "people.csv").write_text("destination\n+6591234567\n")
-    file.write_text(
-        'file = "people.csv"\nsay = "Hello"\nsource = "+6531234567"\nvoice_profile = "en-US-JennyNeural"\n'
-        'cron = "* * * * *"\ntime_zone = "UTC"\nagain = true\n'
-    )
-
-    def settled(*folders: Path) -> list[dict[str, Any]]:
-        """The runs that a look of each version has settled, at once."""
-        words = ("schedule", str(file), "--once", "--json")
-        with ThreadPoolExecutor() as pool:
-            looks = [pool.submit(voiceflow, *words, env=env, folder=each) for each in folders]
-        return [loads(line) for look in looks for line in look.result().stdout]
-
-    assert settled(before) == []
-    async with open_store(url) as store:
-        runs = run_records(store).within("default/minutes")
-        ((key, seen),) = await runs.page()
-        assert seen is not None
-        await runs.put({key: replace(seen, at=seen.at - timedelta(minutes=1))})
-    told = settled(before, ROOT)
-    for one, other in ((before, ROOT), (ROOT, before)):
-        skipped = voiceflow("schedules", "skip", "minutes", "--json", env=env, folder=one)
-        at = datetime.fromisoformat(loads(skipped.stdout[0])["at"])
-        listed = voiceflow("schedules", "list", "--json", env=env, folder=other)
-        assert "skipped" in loads(listed.stdout[0])["skipped"]
-        await anyio.sleep((at - datetime.now(UTC)).total_seconds() + 0.1)
-        told += settled(other)
-        await anyio.sleep((at + timedelta(minutes=1) - datetime.now(UTC)).total_seconds() + 0.1)
-        told += settled(before, ROOT)
-    async with open_store(url) as store:
-        jobs = await find_jobs(store, Listing(queue="default", limit=None))
-        known = await read_schedule(store, "default", "minutes")
-    assert known is not None
-    states = [each.state for each in reversed(known.runs)]
-    assert {each["batch_id"] for each in told} == {each.batch_id for each in jobs}
-    assert len(jobs) == states.count(RunState.STARTED) >= 3
-    assert states.count(RunState.SKIPPED) == 2
-    assert set(states) == {RunState.STARTED, RunState.SKIPPED}
 
 
 LAID_OUT = {

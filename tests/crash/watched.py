@@ -15,8 +15,10 @@ from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.ports import EventKind, Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import JournalLine, LocalJournal, LocalJournalFile
 from voiceflow_worker.core.ports.store import Replace, Write
+from voiceflow_worker.core.rollback import NEVER_LEFT
+from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import PostProgress, Reservation, Verdict
 
 
 class Kind(Enum):
@@ -40,7 +42,7 @@ def kind_of(write: Write) -> Kind:
     told = [job.post(event.post) for event in write.events if event.kind in {EventKind.ATTEMPTED, EventKind.ENDED}]
     if any(post is not None and post.outcome is not None for post in told):
         return Kind.SUMMARY
-    if was_sending and not (job.reason or "").startswith("its worker stopped while"):
+    if was_sending and not (job.reason or "").startswith(("its worker stopped while", NEVER_LEFT)):
         return Kind.VERDICT
     if was_sending or (change.tally.get("state:leased", 0) < 0 and job.state is JobState.QUEUED):
         return Kind.SWEEP
@@ -92,8 +94,11 @@ class WatchedVoice:
     """A voice whose every POST is watched."""
 
     def __init__(self, voice: Voice, fuse: Fuse) -> None:
-        self._voice = voice
+        self._voice = cast("VoiceClient", voice)
         self._fuse = fuse
+
+    async def connect(self, *, waits: bool = True) -> Reservation | None:
+        return await self._voice.connect(waits=waits)
 
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         await self._fuse.hit(Point.BEFORE_FIRST_BYTE)
@@ -112,8 +117,8 @@ class WatchedJournal:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal_files, name)
 
-    async def begin(self, queue: str, *, at: datetime, history: str = "") -> LocalJournalFile:
-        file = _WatchedFile(await self._journal_files.begin(queue, at=at, history=history), self._fuse)
+    async def begin(self, queue: str, **more: Any) -> LocalJournalFile:
+        file = _WatchedFile(await self._journal_files.begin(queue, **more), self._fuse)
         return cast("LocalJournalFile", file)
 
 
@@ -125,8 +130,8 @@ class _WatchedFile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    def append(self, lines: Sequence[JournalLine], *, first: int) -> Awaitable[None]:
-        begun = self._file.append(lines, first=first)
+    def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
+        begun = self._file.append(lines)
 
         async def appended() -> None:
             await begun

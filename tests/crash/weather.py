@@ -21,7 +21,7 @@ def storm(dice: random.Random) -> dict[str, Any]:
         {"fault": "junk", "place": "after"},
         {"fault": "status", "status": 500, "place": "after"},
         {"fault": "status", "status": 502, "place": "before"},
-        {"fault": "throttle", "retry_after": 0.05},
+        {"fault": "status", "status": 429, "retry_after": 0.05},
     ]
     return {"next": dice.randint(1, 3), **dice.choice(faults)}
 

@@ -8,21 +8,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import httpx
 import pytest
 import yaml
 
-from tests.deploy.machine import UNITS
 from tests.deploy.proxies import DEPLOY, tool
-from tests.docs.pages import blocks
-from tests.support.redis_server import free_port
-from tests.support.waiting import wait_until
+from tests.docs.pages import ROOT, blocks
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
@@ -31,12 +26,17 @@ from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.service import metrics
 from voiceflow_worker.settings import PREFIX, defaults
 
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 KUBERNETES = sorted(path.name for path in DEPLOY.glob("kubernetes*.yaml"))
 MANIFESTS: list[dict[str, Any]] = [
     each for name in KUBERNETES for each in yaml.safe_load_all((DEPLOY / name).read_text("utf-8"))
 ]
+PODS = [each["spec"]["template"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 GRACE = defaults()["shutdown_grace"].total_seconds()
+SECRETS = {"8x8", "webhook", "api", "readers", "operators", "store"}
+NEEDED = {"serve": SECRETS, "worker": {"8x8", "store"}, "schedule": {"store"}}
+"""The secrets of each command."""
 OF_PROMETHEUS = {"up", "process_start_time_seconds", "probe_ssl_earliest_cert_expiry", "probe_success"}
 """Metrics of Prometheus itself, of its client in a process, and of the blackbox exporter."""
 
@@ -52,6 +52,37 @@ def module(name: str) -> str:
     if find_spec(name) is None:
         pytest.skip(f"there is no {name} here: pip install 'voiceflow-worker[deploy]'")
     return name
+
+
+class Process(NamedTuple):
+    """A process as one of the files starts it: its command, the secrets it can read and is told of, its time to end."""
+
+    where: str
+    command: list[str]
+    can_read: set[str]
+    told_of: set[str]
+    grace: float
+
+
+def processes() -> Iterator[Process]:
+    (shared,) = (each["data"] for each in MANIFESTS if each["kind"] == "ConfigMap")
+    for pod in (each["spec"] for each in PODS):
+        (container,), (volume,) = pod["containers"], [each for each in pod["volumes"] if each["name"] == "secrets"]
+        read = re.findall(r"/run/secrets/voiceflow/([\w-]+)", str(shared) + str(container.get("env")))
+        keys = {item["key"] for item in volume["secret"]["items"]}
+        yield Process("kubernetes", container["args"], keys, set(read), pod["terminationGracePeriodSeconds"])
+    for service in (each for each in COMPOSE["services"].values() if "command" in each):
+        read = re.findall(r"/run/secrets/([\w-]+)", str(service["environment"]))
+        grace = read_duration(service["stop_grace_period"]).total_seconds()
+        yield Process("compose", service["command"], set(service["secrets"]), set(read), grace)
+    for unit in UNITS:
+        text = unit.read_text("utf-8")
+        (line,) = re.findall(r"^ExecStart=/opt/voiceflow/bin/voiceflow (.*)$", text, re.MULTILINE)
+        (grace,) = re.findall(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+        hidden = "".join(re.findall(r"^InaccessiblePaths=(.*)$", text, re.MULTILINE))
+        told = set(re.findall(r"(?<!ENV)_FILE=/etc/voiceflow/([\w-]+)", text))
+        can_read = SECRETS - set(re.findall(r"/etc/voiceflow/([\w-]+)", hidden))
+        yield Process(unit.name, line.replace("%i", "9465").split(), can_read, told, float(grace))
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
@@ -140,44 +171,36 @@ TOGETHER = (
 )
 
 
-def test_one_cause_is_one_page_and_a_hold_keeps_back_no_page_of_another_queue(tmp_path: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    command = [tool("prometheus-alertmanager", "prometheus-alertmanager"), "--cluster.listen-address="]
-    files = [f"--config.file={DEPLOY / 'alertmanager.yml'}", f"--storage.path={tmp_path / 'data'}"]
-    with ExitStack() as stack:
-        log = stack.enter_context((tmp_path / "log").open("wb"))
-        process = subprocess.Popen([*command, *files, f"--web.listen-address={address}"], stdout=log, stderr=log)
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        client = stack.enter_context(httpx.Client(base_url=f"http://{address}/api/v2", trust_env=False))
+def matches(matchers: list[str], labels: Mapping[str, str]) -> bool:
+    """Whether an alert has these labels, as Alertmanager reads them."""
+    found = [re.fullmatch(r'(\w+) (=~?) "?([^"]+)"?', each) for each in matchers]
+    return all(
+        each and re.fullmatch(each[3] if each[2] == "=~" else re.escape(each[3]), labels.get(each[1], ""))
+        for each in found
+    )
 
-        def is_ready() -> bool:
-            with suppress(httpx.TransportError):
-                return client.get("/status").is_success
+
+def test_one_cause_is_one_page_and_a_hold_keeps_back_no_page_of_another_queue() -> None:
+    rules = yaml.safe_load((DEPLOY / "alertmanager.yml").read_text("utf-8"))["inhibit_rules"]
+    for fires, kept_back in TOGETHER:
+        alerts = [
+            dict(zip(("alertname", "queue"), f"Voiceflow{each}".split(":"), strict=False)) for each in fires.split()
+        ]
+
+        def is_kept_back(alert: Mapping[str, str]) -> bool:
+            for rule in rules:
+                sources, targets = rule["source_matchers"], rule["target_matchers"]
+                for other in alerts:  # noqa: B023
+                    is_both = matches(targets, other) and matches(
+                        sources, alert
+                    )  # such alerts do not silence each other
+                    is_equal = all(alert.get(name) == other.get(name) for name in rule.get("equal", ()))
+                    if matches(targets, alert) and matches(sources, other) and is_equal and not is_both:
+                        return True
             return False
 
-        def tell(names: str, *, ends: timedelta) -> None:
-            at = (datetime.now(UTC) + ends).isoformat()
-            told = [name.partition(":") for name in names.split()]
-            labels = [
-                {"alertname": f"Voiceflow{name}"} | ({"queue": queue} if queue else {}) for name, _, queue in told
-            ]
-            assert client.post("/alerts", json=[{"labels": each, "endsAt": at} for each in labels]).is_success
-
-        def known(**which: str) -> set[str]:
-            found = [each["labels"] for each in client.get("/alerts", params=which).json()]
-            names = [each["alertname"].removeprefix("Voiceflow") for each in found]
-            return {
-                f"{name}:{each['queue']}" if "queue" in each else name for name, each in zip(names, found, strict=True)
-            }
-
-        wait_until(is_ready, "Alertmanager", within=30)
-        for fires, kept_back in TOGETHER:
-            tell(fires, ends=timedelta(hours=1))
-            wait_until(lambda: known() == set(fires.split()), "the alerts", within=30)  # noqa: B023
-            wait_until(lambda: known(active="false") == set(kept_back.split()), fires, within=30)  # noqa: B023
-            tell(fires, ends=timedelta(seconds=-1))
-            wait_until(lambda: known() == set(), "their end", within=30)
+        found = {name for name, alert in zip(fires.split(), alerts, strict=True) if is_kept_back(alert)}
+        assert found == set(kept_back.split()), fires
 
 
 # -- connections -------------------------------------------------------------------------------------------------------
@@ -227,34 +250,20 @@ def test_every_setting_in_the_files_exists() -> None:
         assert not unknown, path.name
 
 
-def commands() -> Iterator[list[str]]:
-    """The command lines of `voiceflow` that the files run."""
-    for manifest in MANIFESTS:
-        for container in manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-            yield container["args"]
-    yield from (service["command"] for service in COMPOSE["services"].values() if "command" in service)
-    for unit in UNITS:
-        (line,) = re.findall(r"^ExecStart=/opt/voiceflow/bin/voiceflow (.*)$", unit.read_text("utf-8"), re.MULTILINE)
-        yield line.replace("%i", "9465").split()
-
-
-def test_every_command_in_the_files_can_be_read() -> None:
-    found, app = list(commands()), program()
+def test_every_command_in_the_files_can_be_read_and_has_longer_to_end_than_its_calls() -> None:
+    found, app = list(processes()), program()
     assert len(found) == 10
-    for command in found:
-        _, bound, _ = app.parse_args(command, print_error=False, exit_on_error=False)
-        assert bound.arguments
+    for each in found:
+        _, bound, _ = app.parse_args(each.command, print_error=False, exit_on_error=False)
+        assert bound.arguments, each
+        assert each.grace >= GRACE + 10, each
 
 
-def test_each_process_has_longer_to_end_than_its_calls() -> None:
-    services = [service for service in COMPOSE["services"].values() if "command" in service]
-    graces: list[float] = [read_duration(service["stop_grace_period"]).total_seconds() for service in services]
-    pods = [each["spec"]["template"]["spec"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
-    graces += [pod["terminationGracePeriodSeconds"] for pod in pods]
-    for unit in UNITS:
-        graces += map(float, re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text("utf-8"), re.MULTILINE))
-    assert len(graces) == 10
-    assert min(graces) >= GRACE + 10
+def test_each_process_can_read_the_secrets_of_its_command_and_no_others() -> None:
+    for each in processes():
+        assert each.can_read == NEEDED[each.command[0]], each
+        of_env = {"store"} if each.where.endswith(".service") else set()  # in the file of settings
+        assert each.told_of | of_env == each.can_read, each
 
 
 def test_the_page_makes_each_secret_that_a_process_reads(tmp_path: Path) -> None:
@@ -264,32 +273,31 @@ def test_the_page_makes_each_secret_that_a_process_reads(tmp_path: Path) -> None
     assert all(re.fullmatch(r"[\x21-\x7e ]{10,}", secret) for secret in made.values())
     assert len(set(made.values())) == len(made)
     assert f":{made['postgres']}@" in made["store"]
-    for service in COMPOSE["services"].values():
-        files = re.findall(r"/run/secrets/([\w-]+)", str(service.get("environment", "")))
-        assert set(files) == set(service.get("secrets", []))
-    mounted = set(re.findall(r"/run/secrets/voiceflow/([\w-]+)", str(MANIFESTS)))
-    units = "".join(each.read_text("utf-8") for each in UNITS)
-    installed = set(re.findall(r"(?<!ENV)_FILE=/etc/voiceflow/([\w-]+)", units))
-    assert set(COMPOSE["secrets"]) == set(made)
-    assert mounted | installed <= set(made)
+    assert made.keys() == set(COMPOSE["secrets"]) == SECRETS | {"postgres"}
+    assert COMPOSE["services"]["postgres"]["secrets"] == ["postgres"]
 
 
-def test_each_pod_gets_only_the_secrets_that_it_reads() -> None:
-    pods = {each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in MANIFESTS if "template" in str(each)}
-    (shared,) = (each["data"] for each in MANIFESTS if each["kind"] == "ConfigMap")
-    found: dict[str, set[str]] = {}
-    for name, pod in pods.items():
-        (container,), (volume,) = pod["containers"], [each for each in pod["volumes"] if each["name"] == "secrets"]
-        read = re.findall(r"/run/secrets/voiceflow/([\w-]+)", str(shared) + str(container.get("env")))
-        found[name] = {item["key"] for item in volume["secret"]["items"]}
-        assert found[name] == set(read), name
-    assert found["worker"] == {"store", "8x8"}
-    assert found["schedule"] == {"store"}
+def test_the_image_copies_what_is_there_and_starts_the_program() -> None:
+    text = re.sub(r"\\\n\s*", " ", (DEPLOY / "Containerfile").read_text("utf-8"))
+    copied = re.findall(r"^COPY (?!--from)(.+) /src\S*$", text, re.MULTILINE)
+    assert all((ROOT / source).exists() for line in copied for source in line.split())
+    assert {"pyproject.toml", "voiceflow_worker", "tests/contract"} <= {
+        each for line in copied for each in line.split()
+    }
+    assert re.findall(r"^(?:ENTRYPOINT|USER) (.+)$", text, re.MULTILINE) == ["10001:10001", '["voiceflow"]']
+    asked = set(re.findall(r"http://127\.0\.0\.1:(\d+)/healthz", text))
+    ports = {"--port", "--metrics-port"}
+    told = {
+        port
+        for each in processes()
+        for name, port in zip(each.command, each.command[1:], strict=False)
+        if name in ports
+    }
+    assert asked == told - {"9465"}
 
 
 def test_pods_are_ready_before_others_go_and_lie_on_several_machines() -> None:
-    pods = [each["spec"]["template"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
-    for pod in pods:
+    for pod in PODS:
         (spread,) = pod["spec"]["topologySpreadConstraints"]
         assert spread["labelSelector"]["matchLabels"] == pod["metadata"]["labels"]
         (container,) = pod["spec"]["containers"]
@@ -305,7 +313,7 @@ def test_pods_are_ready_before_others_go_and_lie_on_several_machines() -> None:
     assert "client_max_body_size 25m;" in (DEPLOY / "nginx.conf").read_text("utf-8")
     (policy,) = (each for each in MANIFESTS if each["kind"] == "NetworkPolicy")
     named = {each["port"] for rule in policy["spec"]["ingress"] for each in rule["ports"]}
-    ports = {port["name"] for pod in pods for port in pod["spec"]["containers"][0].get("ports", ())}
+    ports = {port["name"] for pod in PODS for port in pod["spec"]["containers"][0].get("ports", ())}
     assert named == ports
 
 
@@ -325,9 +333,8 @@ def test_an_update_by_compose_cannot_forget_the_public_name() -> None:
 @pytest.mark.slow
 def test_the_manifests_are_valid_and_run_as_nobody_with_a_root_that_cannot_be_written() -> None:
     done(sys.executable, "-m", module("kubernetes_validate"), "--strict", *KUBERNETES)
-    pods = [each["spec"]["template"]["spec"] for each in MANIFESTS if each["kind"] in {"Deployment", "StatefulSet"}]
-    assert len(pods) == 3
-    for pod in pods:
+    assert len(PODS) == 3
+    for pod in (each["spec"] for each in PODS):
         assert pod["securityContext"]["runAsNonRoot"] is True
         (container,) = pod["containers"]
         assert container["securityContext"]["readOnlyRootFilesystem"] is True

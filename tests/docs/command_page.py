@@ -113,7 +113,7 @@ def _options(
 def option_of_field(name: str, line: str) -> bool:
     """Whether an option is a field of a campaign, which has its own page, and means the same."""
     field = fields_of(Of.CAMPAIGN).get(name.removeprefix("--").replace("-", "_"))
-    return field is not None and field.told(Of.CAMPAIGN, option) in line
+    return field is not None and field.told(option) in line
 
 
 def _summary(app: App) -> str:
@@ -128,9 +128,9 @@ def options_of(command: str) -> dict[str, str]:
 FIELDS_PAGE = DOCS / "fields.md"
 _ABOUT_FIELDS = """# Fields
 
-A field has one name and one meaning in every interface: `valid_for` in Python, in the [HTTP API](http.md) and in
-[Airflow](airflow.md), the option `--valid-for` of [`voiceflow enqueue`](reference.md#commands), either in a TOML
-file. A value is a text as one types it, or a number, a list, a table of names. In brackets is what counts without it.
+A field has one name and one meaning in every interface: `valid_for` in Python, TOML files, the [HTTP API](http.md) and
+[Airflow](airflow.md), and the option `--valid-for` of [`voiceflow enqueue`](reference.md#commands). A value is a text
+as one types it, or a number, a list, a table of names. In brackets is the default.
 """
 
 
@@ -142,7 +142,7 @@ def fields_page() -> str:
         for each in FIELDS:
             for of in sorted(each.of) if each.group is group else ():
                 default = each.defaults.get(of, each.default)
-                told = each.told(of, lambda name: f"`{name}`") + (f" [{default}]" if default else "")
+                told = each.told(lambda name: f"`{name}`") + (f" [{default}]" if default else "")
                 found.setdefault((each.name, told), set()).add(of.value)
         lines = [f"- `{name}` ({', '.join(sorted(of))}): {told}" for (name, told), of in found.items()]
         parts.append("\n".join([f"## {group.value}\n", *lines]) + "\n")

@@ -48,6 +48,10 @@ def test_each_alert_links_its_section_and_stands_below_its_heading() -> None:
     urls = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in group["rules"]}
     linked = {alert: url.partition("docs/runbooks.md#")[2] for alert, url in urls.items()}
     assert linked == rows
+    told = "".join(
+        [*(str(rule["annotations"]) for rule in group["rules"]), *(sections()[anchor] for anchor in linked.values())]
+    )
+    assert not re.search(r"voiceflow hold(?! --for)", told), "a hold without an end, where the queue has held itself"
 
 
 @pytest.fixture

@@ -10,25 +10,15 @@ from pathlib import Path
 from tests.docs.pages import DOCS, ROOT
 
 INSTEAD = {
-    r"doors?": "HTTP API",
-    r"pages for people": "web console",
-    r"ladders?|climb(s|ing)?": "escalation, step",
-    r"set-backs?|store (that )?(was|is|were) set back": "rolled back, rollback",
-    r"witness(ed)?": "local journal",
-    r"(un)?vetted|withheld": "verified",
-    r"departures?|departs?": "send slot",
-    r"heed(s|ed)?": "follow, apply",
-    r"deeds?|happenings?": "action",
-    r"parked summar(y|ies)": "early summary",
-    r"laborator(y|ies)|sabotage": "fault-injection tests, seeded defect",
-    r"patience": "timeout",
-    r"under way": "in progress",
-    r"(is|are|was|were|and) told": "reported, logged",
-    r"steers no": "does not affect",
+    r"doors?": "HTTP API", r"pages for people": "web console", r"ladders?|climb(s|ing)?": "escalation, step",
+    r"set-backs?|store (that )?(was|is|were) set back": "rolled back, rollback", r"witness(ed)?": "local journal",
+    r"(un)?vetted|withheld": "verified", r"departures?|departs?": "send slot", r"heed(s|ed)?": "follow, apply",
+    r"deeds?|happenings?": "action", r"parked summar(y|ies)": "early summary",
+    r"laborator(y|ies)|sabotage": "fault-injection tests, seeded defect", r"patience": "timeout",
+    r"under way": "in progress", r"(is|are|was|were|and) told": "reported, logged", r"steers no": "does not affect",
     r"is asked for with this key|asked for with this key before": "already created with this key",
-    r"no store is asked": "the store is not read",
-    r"that are typed go before": "override",
-}
+    r"no store is asked": "the store is not read", r"that are typed go before": "override",
+}  # fmt: skip
 """Private words, as patterns, and the field's terms for the same."""
 _PRIVATE = re.compile("|".join(rf"\b(?:{words})\b" for words in INSTEAD), re.IGNORECASE)
 PAGES = [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")]

@@ -77,15 +77,13 @@ WAYS: Mapping[str, list[Way]] = {
     ],
     "appointment:appointment": [
         Way(("1",), "Thank you, Ana. See you on Tuesday at ten."),
-        Way(("2", "1"), "Thank you, Ana. See you on Friday."),
-        Way(("2", "2"), "", connected_to=appointment.DESK),
-        Way(("2", "9"), "Hello Ana.", menu="appointment"),
-        Way(("3",), "Your appointment is cancelled. Goodbye."),
+        Way(("2", "1"), "Thank you, Ana. See you on Friday."), Way(("2", "2"), "", connected_to=appointment.DESK),
+        Way(("2", "9"), "Hello Ana.", menu="appointment"), Way(("3",), "Your appointment is cancelled. Goodbye."),
         Way(("2", "3"), "Sorry, that is not a valid choice. You could also come on Friday.", menu="move"),
         Way(("", "", ""), "We will call you again about it. Goodbye."),
         Way(("2", "", "", ""), "We will call you again about it. Goodbye."),
     ],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "way"), [(name, way) for name, ways in WAYS.items() for way in ways], ids=str)

@@ -12,21 +12,15 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SAYS = {
     "appointment.py": [
-        "Ana: confirmed (completed after 1 call, pressed 1)",
-        "Ben: moved (completed after 2 calls, pressed 2,1)",
-        "Chen: confirmed (completed after 3 calls, pressed 1)",
-        "Devi: called off (completed after 1 call, pressed 3)",
+        "Ana: confirmed (completed after 1 call, pressed 1)", "Ben: moved (completed after 2 calls, pressed 2,1)",
+        "Chen: confirmed (completed after 3 calls, pressed 1)", "Devi: called off (completed after 1 call, pressed 3)",
         "Eko: asked for us (completed after 1 call, pressed 2,9,2,2)",
         "Farah: no answer (unreached after 3 calls, pressed nothing)",
-        "Gita: no answer (completed after 1 call, pressed 5)",
-        "outcomes: 6 COMPLETED, 1 NO_ANSWER",
-        "answers: 2 confirmed, 1 asked for us, 1 called off, 1 moved",
-        "answered: 6 of 7",
+        "Gita: no answer (completed after 1 call, pressed 5)", "outcomes: 6 COMPLETED, 1 NO_ANSWER",
+        "answers: 2 confirmed, 1 asked for us, 1 called off, 1 moved", "answered: 6 of 7",
     ],
     "mounted_receiver.py": [
-        "The shop is open.",
-        "the call is completed: COMPLETED",
-        "shop_visits_total 1.0",
+        "The shop is open.", "the call is completed: COMPLETED", "shop_visits_total 1.0",
         'voiceflow_webhook_summaries_total{result="settled"} 1.0',
     ],
     "number_masking.py": [
@@ -38,21 +32,15 @@ SAYS = {
     ],
     "on_call_alert.py": [
         "The program was stopped while the second phone rang, and started again.",
-        "+6587654321 rang 1 times: did not answer",
-        "+6587654322 rang 1 times: answered, and did not press 1",
-        "+6587654323 rang 1 times: answered, and pressed no key",
-        "+6587654324 rang 1 times: acknowledged with key 1",
+        "+6587654321 rang 1 times: did not answer", "+6587654322 rang 1 times: answered, and did not press 1",
+        "+6587654323 rang 1 times: answered, and pressed no key", "+6587654324 rang 1 times: acknowledged with key 1",
         "+6587654325 rang 0 times: not called: +6587654324 acknowledged before",
     ],
     "order_ready.py": [
-        "to +6587654321 is queued",
-        "enqueued again: the same call",
-        "is submitted; its session at 8x8 is ",
+        "to +6587654321 is queued", "enqueued again: the same call", "is submitted; its session at 8x8 is ",
     ],
     "outcomes_in_one_process.py": [
-        "Customer 1: completed (COMPLETED)",
-        "Customer 2: unreached (BUSY)",
-        "Customer 3: unreached (NO_ANSWER)",
+        "Customer 1: completed (COMPLETED)", "Customer 2: unreached (BUSY)", "Customer 3: unreached (NO_ANSWER)",
     ],
     "outcomes_stream.py": [
         "call.attempted: Customer 1 (BUSY), the call is queued",
@@ -68,21 +56,16 @@ SAYS = {
         "+6587654324 pressed 7 1 2 0 1 2 40 * 6; heard last: A table for 6, tomorrow. We look forward to seeing you.",
         "+6587654325 pressed - - -; heard last: Goodbye.",
         "+6587654331 pressed 1 2 2; heard last: A table for 2, tomorrow. We look forward to seeing you.",
-        "+6587654332 pressed 2; heard last: We are open from Tuesday to Sunday",
-        "booked: a table for 4 on ",
-        "booked: a table for 12 on ",
-        "booked: a table for 6 on ",
-        "booked: a table for 2 on ",
+        "+6587654332 pressed 2; heard last: We are open from Tuesday to Sunday", "booked: a table for 4 on ",
+        "booked: a table for 12 on ", "booked: a table for 6 on ", "booked: a table for 2 on ",
     ],
     "support_callback.py": [
         "Customer 1: completed (COMPLETED), pressed 1, connected to +6531234568",
         "Customer 2 pressed 2, and is called again in 2 hours",
-        "Customer 3 pressed 7,2, and is called again in 2 hours",
-        "Customer 4: completed (COMPLETED), pressed nothing",
-        "Customer 5: completed (COMPLETED), pressed nothing",
-        "Customer 6: unreached (NO_ANSWER), pressed nothing",
+        "Customer 3 pressed 7,2, and is called again in 2 hours", "Customer 4: completed (COMPLETED), pressed nothing",
+        "Customer 5: completed (COMPLETED), pressed nothing", "Customer 6: unreached (NO_ANSWER), pressed nothing",
     ],
-}
+}  # fmt: skip
 
 
 def test_every_script_is_run_here() -> None:

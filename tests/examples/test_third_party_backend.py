@@ -55,13 +55,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
     assert {path.name for path in site.iterdir()} == {
-        "airflow_provider",
-        "voiceflow_contract",
-        "voiceflow_shelf-1.0.dist-info",
-        "voiceflow_shelf.py",
-        "voiceflow_worker",
-        f"voiceflow_worker-{VERSION}.dist-info",
-    }
+        "airflow_provider", "voiceflow_contract", "voiceflow_shelf-1.0.dist-info", "voiceflow_shelf.py",
+        "voiceflow_worker", f"voiceflow_worker-{VERSION}.dist-info",
+    }  # fmt: skip
     (root / "example" / "voiceflow_shelf.py").unlink()  # what is tested is what was installed
     return Installed(root / "example", site)
 

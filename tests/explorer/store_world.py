@@ -1,9 +1,9 @@
 """Everything that can happen between workers, 8x8, people and a store, walked through the real rules and the reference.
 
-The other explorer proves the rules of one call; this one proves what is stored together: locks on numbers, attempts per
-person, the suppression list, holds, edits, bridges, repeats of lost answers, and a store that is rolled back. A world
-is a store, workers at any point of their work, and the truth about each POST. Time is in minutes, and short: every
-world is finite.
+The rules of one call are in `tests/model`; here is what is stored together: locks on numbers, attempts per
+person, the suppression list, holds, replaced calls, bridges, repeats of lost answers, and a store that is rolled back.
+A world is a store, workers at any point of their work, and the truth about each POST. Time is in minutes, and short:
+every world is finite.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any
 from tests.support.copied import copied
 from voiceflow_worker.backends.memory.store import Memory
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.edits import BatchEdits, OrderedEdit
 from voiceflow_worker.core.gates import write_of_order
 from voiceflow_worker.core.ports.controls import GATES
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Put, Replace, Result, Same, Write, tally_change
@@ -28,6 +27,7 @@ from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.differences import waits
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -42,8 +42,6 @@ POLICY = CallPolicy(
     submit_window=TICK, ringing=TICK, clock_skew=timedelta(), longest_call=TICK, first_check=TICK, first_backoff=TICK,
     longest_backoff=TICK, longest_check=TICK, summary_deadline=10 * TICK,
 )  # fmt: skip
-BATCH = "b"
-EDIT = OrderedEdit(token="e", at=START, note="", names=frozenset({"priority"}), priority=1)
 VERDICTS = {
     "CREATED": Verdict(kind=VerdictKind.CREATED, message="", session_id="s"),
     "429": Verdict(kind=VerdictKind.TURNED_AWAY, message="", http_status=429),
@@ -76,7 +74,7 @@ class Scene:
     holds: int = 0
     opt_outs: int = 0
     cancels: int = 0
-    edits: int = 0
+    replaces: int = 0
     resolves: int = 0
     bridges: str | None = None
     rollbacks: int = 0
@@ -88,26 +86,6 @@ class Scene:
     def policy(self) -> CallPolicy:
         limit = None if self.attempts is None else PersonLimit(self.attempts, 100 * TICK)
         return dataclasses.replace(POLICY, max_per_person=limit)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """Who decides. By default the real functions; a mutation replaces one, to see that the explorer notices.
-
-    `leaves_in_time`: whether a call leaves only soon after its worker asked for the journal entry. `order_waits`:
-    whether a command waits for the calls that are on their way. `knows`: whether journal entries name what the store
-    had.
-    """
-
-    entry: Callable[..., tuple[Job, Write]] = writes.journal_entry
-    settled: Callable[..., tuple[Job, Write]] = writes.settled
-    bridge: Callable[..., tuple[Job, Write]] = writes.bridge
-    memory: type[Memory] = Memory
-    leaves_in_time: bool = True
-    order_waits: bool = True
-    knows: bool = True
-    taken: Callable[..., Job] = BatchEdits.taken
-    release: Callable[..., Job] = lifecycle.release
 
 
 class At(IntEnum):
@@ -185,9 +163,8 @@ def moment(tick: int) -> datetime:
 class Explorer:
     """A search, breadth first, to the shortest way to a broken promise."""
 
-    def __init__(self, scene: Scene, rules: Rules) -> None:
+    def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._rules = rules
         self._policy = scene.policy
 
     def run(self, most: int = 300_000) -> tuple[int, list[str]]:
@@ -214,12 +191,11 @@ class Explorer:
         return len(worlds), []
 
     def _first(self) -> World:
-        memory = self._rules.memory()
+        memory = Memory()
         for place, number in enumerate(self._scene.numbers):
             job = Job(
                 id=f"{QUEUE}.j{place}", queue=QUEUE, state=JobState.QUEUED, due_at=START, revision=f"r{place}",
                 destination=number, body="{}", body_digest="", source="+6531234567", created_at=START,
-                batch_id=BATCH if self._scene.edits else None,
             )  # fmt: skip
             memory.write(BulkWrite(writes=(writes.enqueued(job, at=START, store_id="store"),)), START)
         return World(memory, (Worker(),) * self._scene.workers)
@@ -257,6 +233,8 @@ class Explorer:
         job = line.request_id.rpartition(".")[0]
         if any(each.rang and each.request_id.startswith(f"{job}.") for each in world.lines if each != line):
             raise BrokenError(f"{job} rings twice")
+        if self._scene.replaces and any(each.rang and each.number == number for each in world.lines if each != line):
+            raise BrokenError(f"{number} rings twice, for the old call and the new one")
         if self._scene.attempts is not None:
             rung = sum(each.rang for each in world.lines if each.number == number and each != line)
             if rung >= self._scene.attempts:
@@ -264,7 +242,7 @@ class Explorer:
 
     def _judge_leaving(self, world: World, job: Job) -> None:
         for name, _, returned in world.orders:
-            if returned and not (name == "edit" and job.priority) and (name != "cancel" or job.id.endswith("j0")):
+            if returned and (name not in {"cancel", "replace"} or job.id.endswith("j0")):
                 raise BrokenError(f"{job.id} leaves after the {name} has returned")
 
     # --- everything that can happen next ---
@@ -311,7 +289,7 @@ class Explorer:
         yield from self._kill(world, place, worker)
         match worker.at:
             case At.LEASED if at < job.due_at:
-                sent, write = self._rules.entry(
+                sent, write = writes.journal_entry(
                     job,
                     at=at,
                     lease_until=at + TICK,
@@ -367,7 +345,7 @@ class Explorer:
             yield f"worker {'AB'[place]} leases {each.id}", _busy(replace(world, memory=memory), place, mine)
 
     def _send(self, world: World, place: int, worker: Worker, job: Job) -> Iterator[Found]:
-        if world.now == worker.asked or not self._rules.leaves_in_time:
+        if world.now == worker.asked:
             self._judge_leaving(world, job)
             valid = int((job.posts[-1].valid_until - START) / TICK)
             line = Line(job.posts[-1].client_request_id, job.destination, valid)
@@ -381,7 +359,7 @@ class Explorer:
         name, write = f"worker {'AB'[place]}", worker.write
         assert write is not None
         known = None
-        if self._scene.rollbacks and self._rules.knows:
+        if self._scene.rollbacks:
             known = Same(writes.WRITERS, f"w{place}", worker.known)
         after, result = self._written(world, write, known)
         idle = Worker(known=worker.known)
@@ -402,8 +380,8 @@ class Explorer:
                 if held is None or held.revision != change.revision:
                     yield f"{name} drops {job.id}", _busy(world, place, idle)
                     return
-                released = self._rules.release(held, at=moment(world.now), due_at=moment(world.now + 1))
-                _, back = writes.changed(held, self._taken(world, released), at=START)
+                released = lifecycle.release(held, at=moment(world.now), due_at=moment(world.now + 1))
+                _, back = writes.changed(held, released, at=START)
                 yield f"{name} puts {job.id} back: not free", _busy(self._written(world, back)[0], place, idle)
             case Result.NOT_VERIFIED:
                 yield (
@@ -458,9 +436,7 @@ class Explorer:
     def _bridge(self, world: World, line: Line, number: str, to: Callable[..., World]) -> Iterator[Found]:
         job_id, _, post = line.request_id.rpartition(".")
         job = world.memory.jobs[job_id]
-        _, write = self._rules.bridge(
-            job, int(post), [number], at=moment(world.now), policy=self._policy, store_id="store"
-        )
+        _, write = writes.bridge(job, int(post), [number], at=moment(world.now), policy=self._policy, store_id="store")
         after, result = self._written(world, write)
         if result is Result.DONE:
             self._judge_ring(world, line, number)
@@ -474,7 +450,7 @@ class Explorer:
         try:
             new = change(job)
             if new.state is JobState.QUEUED:
-                new = change(self._taken(world, job))
+                new = change(job)
         except JobError:
             if world.was_rolled_back:  # the store has lost the POST: its worker restores it, which is not explored here
                 return
@@ -482,7 +458,7 @@ class Explorer:
         if new is job:
             yield text, world
             return
-        _, write = self._rules.settled(job, new, at=moment(world.now), policy=self._policy, store_id="store")
+        _, write = writes.settled(job, new, at=moment(world.now), policy=self._policy, store_id="store")
         after, result = self._written(world, write)
         if result is not Result.DONE:
             raise BrokenError(f"evidence was refused: {result}")
@@ -497,11 +473,11 @@ class Explorer:
         at = moment(world.now)
         new: Job | None = None
         if job.state is JobState.LEASED and job.due_at <= at:
-            new = self._taken(world, lifecycle.release(job, at=at))
+            new = lifecycle.release(job, at=at)
         elif job.state is JobState.SENDING and job.due_at <= at:
             new = lifecycle.doubt(job, at=at, reason="", policy=self._policy)
         if new is not None:
-            _, write = self._rules.settled(job, new, at=at, policy=self._policy, store_id="store")
+            _, write = writes.settled(job, new, at=at, policy=self._policy, store_id="store")
             yield f"the sweep takes up {job.id}", self._written(world, write)[0]
 
     def _people(self, world: World) -> Iterator[Found]:
@@ -510,7 +486,7 @@ class Explorer:
             ("hold", self._scene.holds),
             ("opt-out", self._scene.opt_outs),
             ("cancel", self._scene.cancels),
-            ("edit", self._scene.edits),
+            ("replace", self._scene.replaces),
         ):
             if not self._may(world, name, most):
                 continue
@@ -523,15 +499,8 @@ class Explorer:
             yield f"a person orders the {name}", self._use(replace(after, orders=orders), name)
         for place, (name, tick, returned) in enumerate(world.orders):
             sending = any(job.state is JobState.SENDING for job in memory.jobs.values())
-            waiting = {job.id: job for job in memory.jobs.values() if job.state in {JobState.QUEUED, JobState.LEASED}}
-            for job in waiting.values() if name == "edit" else ():
-                released = lifecycle.release(job, at=at) if job.state is JobState.LEASED else job
-                if (edited := self._taken(world, released)) is not released:
-                    write = writes.changed(job, edited, at=at)[1]
-                    yield f"the edit reaches {job.id}", self._written(world, write)[0]
-            if name == "edit" and any(not job.priority for job in waiting.values()):
-                continue
-            if not returned and (not sending or world.now > tick or not self._rules.order_waits or name == "cancel"):
+            is_of_one = name in {"cancel", "replace"}
+            if not returned and (not sending or world.now > tick or is_of_one):
                 done = (*world.orders[:place], (name, tick, True), *world.orders[place + 1 :])
                 yield f"the {name} has returned", replace(world, orders=done)
         if self._may(world, "resolve", self._scene.resolves):
@@ -544,9 +513,11 @@ class Explorer:
             return write_of_order(memory.record(GATES, QUEUE, at), ordered, token="t")[1]
         if name == "opt-out":
             return Write(puts=(Put(SUPPRESSED, PERSON, "", None),))
-        if name == "edit":
-            return Write(puts=(Put(writes.EDITED, QUEUE, EDIT.token, None, member=BATCH),))
         job = memory.jobs[f"{QUEUE}.j0"]
+        if name == "replace":
+            new = replace(job, id=f"{QUEUE}.j9", state=JobState.QUEUED, worker_id=None, due_at=at, revision="r9")
+            over = writes.given_up(job, successor=new.id, at=at, policy=self._policy) if waits(job) else None
+            return None if over is None else writes.enqueued(new, at=at, store_id="store", over=over)
         if job.state not in {JobState.QUEUED, JobState.LEASED}:
             return None
         return writes.changed(job, lifecycle.cancel(job, at=at, reason="", policy=self._policy), at=at)[1]
@@ -558,19 +529,13 @@ class Explorer:
         if job.state is not JobState.IN_DOUBT or post is None or rang or at <= post.valid_until:
             return
         new = lifecycle.resolve(job, placed=False, at=at, recorded_at=at, note="", policy=self._policy)
-        _, write = self._rules.settled(job, new, at=at, policy=self._policy, store_id="store")
+        _, write = writes.settled(job, new, at=at, policy=self._policy, store_id="store")
         yield f"a person says that {job.id} was not placed", self._use(self._written(world, write)[0], "resolve")
 
     # --- what steps have in common ---
 
-    def _taken(self, world: World, job: Job) -> Job:
-        """The job after the edit of its batch, if one was ordered."""
-        edits = (EDIT,) if any(name == "edit" for name, _, _ in world.orders) else ()
-        return self._rules.taken(BatchEdits({(QUEUE, BATCH): edits}), job, at=moment(world.now))
-
     def _written(self, world: World, write: Write, known: Same | None = None) -> tuple[World, Result]:
         memory = copied(world.memory)
-        memory.__class__ = self._rules.memory
         guard = None if known is None else Guard(memory.server, known)
         (answer,) = memory.write(BulkWrite(writes=(write,), guard=guard), moment(world.now))
         return replace(world, memory=memory), answer.result
@@ -654,6 +619,6 @@ def _key(world: World) -> Hashable:
     )  # fmt: skip
 
 
-def explore(scene: Scene, rules: Rules | None = None, *, most: int = 300_000) -> tuple[int, list[str]]:
+def explore(scene: Scene, *, most: int = 300_000) -> tuple[int, list[str]]:
     """The number of states, and the shortest way to the first broken promise; empty if all promises hold."""
-    return Explorer(scene, rules or Rules()).run(most)
+    return Explorer(scene).run(most)

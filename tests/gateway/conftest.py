@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
-from tests.gateway.misbehaving import CERTIFICATE
+from tests.gateway.misbehaving import CERTIFICATE, LONGEST, Behaviour, MisbehavingServer
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.gateway.client import VoiceClient
+from voiceflow_worker.gateway.network import Network
+from voiceflow_worker.gateway.rest import RestClient
+from voiceflow_worker.gateway.wire import Wire
+from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 TRUSTING_CERTIFI = httpx.create_ssl_context(trust_env=False)
@@ -118,10 +125,65 @@ def trusting() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=CERTIFICATE)
 
 
-def placement(*, body: str = BODY, valid_for: float = 120.0) -> Placement:
+def placement(*, body: str = BODY, valid_for: float = 120.0, call: int = 1) -> Placement:
     """A call that is ready to leave."""
-    return Placement(
-        body=body,
-        client_request_id="default.01ARZ3NDEKTSV4RRFFQ69G5FAV.1",
-        valid_until=NOW + timedelta(seconds=valid_for),
-    )
+    until = NOW + timedelta(seconds=valid_for)
+    return Placement(body=body, client_request_id=f"default.01ARZ3NDEKTSV4RRFFQ69G5FAV.{call}", valid_until=until)
+
+
+async def place(
+    client: VoiceClient, *, progress: PostProgress | None = None, body: str = BODY, call: int = 1
+) -> Verdict:
+    """Place one call."""
+    return await client.place(placement(body=body, call=call), progress=progress or PostProgress(), now=NOW)
+
+
+async def posted(
+    kind: Kind, behaviour: Behaviour, count: int = 1, *, tls: bool = False, body: str = BODY,
+    progress: PostProgress | None = None, **options: Any,
+) -> tuple[MisbehavingServer, list[Verdict]]:  # fmt: skip
+    """The verdicts of calls that are placed one after the other where a server behaves so, and that server."""
+    trust = ssl.create_default_context(cafile=CERTIFICATE) if tls else None
+    with MisbehavingServer(behaviour, tls=tls) as server:
+        async with kind.client(server.url, trust=trust, **options) as client:
+            verdicts = [await place(client, body=body, progress=progress, call=call) for call in range(1, count + 1)]
+    return server, verdicts
+
+
+Said = httpx.Response | Exception
+
+
+@dataclass
+class StandIn:
+    """Answers requests with what it is given, the last for ever, and keeps what it was asked and how it slept."""
+
+    requests: list[httpx.Request] = field(default_factory=list)
+    naps: list[float] = field(default_factory=list)
+
+    def answers_to(self, request: httpx.Request, /) -> list[Said]:
+        """The answers that are left for such a request."""
+        raise NotImplementedError
+
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        left = self.answers_to(request)
+        given = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(given, Exception):
+            raise given
+        return httpx.Response(given.status_code, content=given.content, headers=given.headers)
+
+    def rest(self, base_url: str, sub_account: str, *, tries: int, longest_pause: timedelta) -> RestClient:
+        """The client of the rest of the API that asks it."""
+        wire, seconds = Wire("secret-key-1", sub_account, base_url=base_url), timedelta(seconds=5)
+        return RestClient(
+            httpx.MockTransport(self.handle), wire, network=Network(), timeouts={}, deadline=seconds, tries=tries,
+            longest_pause=longest_pause, sleep=self.sleep,
+        )  # fmt: skip
+
+
+async def happened(event: threading.Event) -> None:
+    """Wait for what a thread of a server tells."""
+    assert await anyio.to_thread.run_sync(event.wait, LONGEST)

@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -204,14 +204,39 @@ def places(connection: Connection) -> None:
             break
 
 
-def sends(raw: bytes) -> Behaviour:
-    """Send these very bytes after one whole request, and end the connection."""
+def places_but(odd: Mapping[int, bytes | Behaviour]) -> Behaviour:
+    """Place every call, with the sessions s-1, s-2 and so on, but do something else with these POSTs of the server."""
 
     def behave(connection: Connection) -> None:
-        connection.read_request()
-        connection.send(raw)
+        while head := connection.read_request():
+            number = len(connection.server.bodies)
+            does = odd.get(number, answer(200, created(f"s-{number}")))
+            if isinstance(does, bytes):
+                connection.send(does)
+            else:
+                does(connection)
+            if connection.wants_to_end(head):
+                return
 
     return behave
+
+
+def sends(raw: bytes, *, reads: bool = True, stalls: bool = False) -> Behaviour:
+    """Send these very bytes after one whole request, or its head, and end the connection, or say nothing more."""
+
+    def behave(connection: Connection) -> None:
+        _ = connection.read_request() if reads else connection.read_head()
+        connection.send(raw)
+        if stalls:
+            connection.stall()
+
+    return behave
+
+
+def resets_after_the_body(connection: Connection) -> None:
+    """Reset instead of an answer."""
+    connection.read_request()
+    connection.reset()
 
 
 @contextmanager

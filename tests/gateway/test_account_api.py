@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.gateway.conftest import Kind, trio_too
+from tests.gateway.conftest import Kind, Said, StandIn, trio_too
 from tests.gateway.misbehaving import Connection, MisbehavingServer, answer, answers, closed_port
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -17,14 +19,21 @@ from voiceflow_worker.errors import (
     RequestFailedError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.gateway.account import LONGEST_PAUSE, TRIES, AccountApi
-from voiceflow_worker.gateway.network import Network
+from voiceflow_worker.gateway.account import (
+    LONGEST_PAUSE,
+    TRIES,
+    AccountApi,
+    OwnedNumber,
+    SessionRecording,
+    SpeechProfile,
+    Webhook,
+    read_list,
+    read_number,
+)
 from voiceflow_worker.gateway.rest import RestClient
-from voiceflow_worker.gateway.wire import Wire
 
 pytestmark = pytest.mark.anyio
 
-KEY = "secret-key-1"
 WEBHOOKS = b'{"subAccountId":"acme","count":0,"webhooks":[],"statusCode":0,"statusMessage":"ok"}'
 REFUSED = b'{"statusCode":404,"statusMessage":"SubAccount not found by Id : acme"}'
 
@@ -39,39 +48,19 @@ class Api(AccountApi):
         return self._rest
 
 
-class Service:
-    """Answers one request after the other with what it is given, the last for ever, and keeps what it was asked."""
+class Service(StandIn):
+    """Answers one request after the other."""
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
+    def __init__(self, *answers: Said) -> None:
+        super().__init__()
         self.answers = list(answers)
-        self.asked: list[httpx.Request] = []
-        self.slept: list[float] = []
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        given = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(given, Exception):
-            raise given
-        return httpx.Response(given.status_code, content=given.content, headers=given.headers)
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
+    def answers_to(self, _request: httpx.Request) -> list[Said]:
+        return self.answers
 
     @property
     def api(self) -> AccountApi:
-        wire = Wire(KEY, "a&cme", base_url="http://127.0.0.1:1/")
-        return Api(
-            RestClient(
-                httpx.MockTransport(self),
-                wire,
-                network=Network(),
-                timeouts={},
-                deadline=timedelta(seconds=20),
-                tries=TRIES,
-                longest_pause=LONGEST_PAUSE,
-                sleep=self.sleep,
-            )
-        )
+        return Api(self.rest("http://127.0.0.1:1/", "a&cme", tries=TRIES, longest_pause=LONGEST_PAUSE))
 
 
 def said(status: int, content: bytes = WEBHOOKS, **headers: str) -> httpx.Response:
@@ -108,13 +97,13 @@ async def test_what_cannot_be_meant_is_not_asked() -> None:
             await wrong
     with pytest.raises(PhoneNumberError):
         await service.api.number("me")
-    assert service.asked == []
+    assert service.requests == []
 
 
 async def test_a_session_id_stays_within_its_segment() -> None:
     service = Service(said(200))
     await service.api.recordings("../../webhooks?x=1")
-    assert service.asked[0].url.raw_path.endswith(b"/recordings/..%2F..%2Fwebhooks%3Fx%3D1")
+    assert service.requests[0].url.raw_path.endswith(b"/recordings/..%2F..%2Fwebhooks%3Fx%3D1")
 
 
 # -- what is absent ----------------------------------------------------------------------------------------------------
@@ -142,13 +131,9 @@ async def test_a_404_about_the_account_or_the_address_is_raised(content: bytes) 
 
 @pytest.mark.parametrize(
     ("status", "remedy"),
-    [
-        (401, "check the API key"),
-        (403, "belongs to the sub-account"),
-        (422, "answered 422"),
-        (307, "has moved to /elsewhere"),
-    ],
-)
+    [(401, "check the API key"), (403, "belongs to the sub-account"), (422, "answered 422"),
+     (307, "has moved to /elsewhere")],
+)  # fmt: skip
 async def test_a_refusal_is_raised_at_once_and_says_what_to_do(status: int, remedy: str) -> None:
     content = b'{"errorId":"1","statusCode":"1001","statusMessage":"no, not with secret-key-1","timestamp":"now"}'
     for ask in (*GETS, *WRITES):
@@ -157,8 +142,7 @@ async def test_a_refusal_is_raised_at_once_and_says_what_to_do(status: int, reme
             await ask(service.api)
         assert not isinstance(failed.value, VoiceUnavailableError)
         assert f"127.0.0.1 answered {status} (no, not with [API key])" in str(failed.value)
-        assert len(service.asked) == 1
-        assert service.slept == []
+        assert (len(service.requests), service.naps) == (1, [])
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>Welcome</html>", b"[]", b"null"])
@@ -171,39 +155,27 @@ OUTAGES = [said(503), said(429), said(500, b""), httpx.ConnectError("refused"), 
 
 
 @pytest.mark.parametrize("outage", OUTAGES, ids=repr)
-async def test_a_get_is_asked_again_with_growing_pauses(outage: Any) -> None:
+async def test_only_a_get_is_asked_again_with_growing_pauses_and_not_for_ever(outage: Any) -> None:
     for ask in GETS:
         service = Service(outage, outage, said(200))
         await ask(service.api)
-        assert len(service.asked) == len(service.slept) + 1 == 3
-        assert 0 < service.slept[0] < service.slept[1] < 5
-
-
-@pytest.mark.parametrize("outage", OUTAGES, ids=repr)
-async def test_a_get_is_given_up_after_some_tries(outage: Any) -> None:
-    service = Service(outage)
-    with pytest.raises(VoiceUnavailableError):
-        await service.api.webhooks()
-    assert len(service.asked) == TRIES
-
-
-@pytest.mark.parametrize("outage", OUTAGES, ids=repr)
-async def test_what_changes_something_is_sent_once(outage: Any) -> None:
-    for write in WRITES:
-        service = Service(outage, said(200))
+        assert len(service.requests) == len(service.naps) + 1 == 3
+        assert 0 < service.naps[0] < service.naps[1] < 5
+    for ask, tries in ((GETS[3], TRIES), *((write, 1) for write in WRITES)):
+        service = Service(outage)
         with pytest.raises(VoiceUnavailableError):
-            await write(service.api)
-        assert len(service.asked) == 1
+            await ask(service.api)
+        assert len(service.requests) == tries
 
 
 async def test_retry_after_is_waited_for_and_a_long_one_is_not() -> None:
     short = Service(said(429, retry_after="7"), said(200))
     await short.api.webhooks()
-    assert short.slept == [7.0]
+    assert short.naps == [7.0]
     long = Service(said(503, retry_after="600"), said(200))
     with pytest.raises(VoiceUnavailableError, match="asks for a wait of 600 s") as failed:
         await long.api.webhooks()
-    assert (len(long.asked), failed.value.retry_after) == (1, timedelta(minutes=10))
+    assert (len(long.requests), failed.value.retry_after) == (1, timedelta(minutes=10))
 
 
 # -- over real connections ---------------------------------------------------------------------------------------------
@@ -247,3 +219,76 @@ async def test_silence_ends_at_the_deadline(kind: Kind, monkeypatch: pytest.Monk
         async with kind.client(server.url, connect=0.1, read=0.1) as client:
             with pytest.raises(VoiceUnavailableError, match="cannot be reached"):
                 await client.webhooks()
+
+
+# -- data of the account -----------------------------------------------------------------------------------------------
+
+
+LISTS = {
+    "speechProfiles": SpeechProfile, "numbers": OwnedNumber, "webhooks": Webhook, "recordings": SessionRecording,
+}  # fmt: skip
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+names = st.sampled_from(
+    ["speechProfiles", "numbers", "webhooks", "recordings", "msisdn", "type", "url", "recordingId", "duration",
+     "startRecordingTime", "speechProfileCode", "enabled", "payload", "numberHealth", "rentalPrice", "port", "host"]
+)  # fmt: skip
+
+
+def test_the_state_of_a_number_is_read() -> None:
+    for status, active, expiring in (
+        ("Active", True, False), ("ACTIVE", True, False), ("Expiring", False, True), ("Inactive", False, False),
+    ):  # fmt: skip
+        number = read_number({"msisdn": "6531234567", "countryCode": "SG", "operationalStatus": status})
+        assert number == OwnedNumber(msisdn="6531234567", country="SG", status=status)
+        assert (number.is_active, number.is_expiring) == (active, expiring)
+
+
+def test_the_health_and_the_prices_of_a_number_are_read() -> None:
+    number = {
+        "msisdn": "6531234567", "dateCreated": "2026-01-05T08:00:00Z", "operationalStatus": "Active",
+        "referenceId": "r-1", "rentalPrice": 5.10, "incomingRate": "0.0125", "billingUnit": "minute",
+        "billingCurrency": "USD", "numberType": "LOCAL", "numberHealthCheckEnabled": True,
+        "numberHealth": {"isHealthy": False, "status": "Failing", "lastCheckedTime": "2026-11-20T09:00:00Z"},
+    }  # fmt: skip
+    (found,) = read_list({"numbers": [number]}, "numbers", OwnedNumber)
+    assert (found.is_healthy, found.health, found.is_unhealthy) == (False, "Failing", True)
+    assert found.health_checked_at == datetime(2026, 11, 20, 9, tzinfo=UTC)
+    assert (str(found.rental_price), str(found.incoming_rate)) == ("5.1", "0.0125")
+    assert (found.billing_unit, found.currency, found.number_type, found.reference_id) == (
+        "minute", "USD", "LOCAL", "r-1"
+    )  # fmt: skip
+
+
+def test_a_price_that_cannot_be_one_is_left_out() -> None:
+    price: Any
+    for price in [None, True, "free", "NaN", float("inf"), "1e40", []]:
+        answer = {"numbers": [{"msisdn": "1", "rentalPrice": price}]}
+        assert read_list(answer, "numbers", OwnedNumber) == (OwnedNumber(msisdn="1"),)
+
+
+def test_whether_a_webhook_is_on_is_read_in_both_spellings() -> None:
+    ways: list[tuple[dict[str, object], bool]] = [
+        ({"enabled": True}, True), ({"enabled": False}, False), ({"active": False}, False), ({}, True),
+    ]  # fmt: skip
+    for more, enabled in ways:
+        fields = {"type": "vss", "url": "https://example.com/", "httpAuthHeaderAvailable": True, **more}
+        webhook = Webhook(type="VSS", url="https://example.com/", enabled=enabled, has_auth_header=True)
+        assert read_list({"webhooks": [fields]}, "webhooks", Webhook) == (webhook,)
+
+
+def test_an_entry_without_its_name_is_none() -> None:
+    answer = {"webhooks": [{"type": "VSS"}, {"url": "https://example.com/"}, "VSS", None]}
+    assert read_list(answer, "webhooks", Webhook) == ()
+
+
+@given(st.dictionaries(names, st.lists(st.dictionaries(names, anything) | anything, max_size=3) | anything))
+def test_no_answer_is_too_strange_to_be_read(answer: dict[str, Any]) -> None:
+    for name, kind in LISTS.items():
+        assert isinstance(read_list(answer, name, kind), tuple)
+    read_number(answer)

@@ -13,8 +13,8 @@ import httpx
 import orjson
 import pytest
 
-from tests.gateway.conftest import KINDS, NOW, Kind, named, placement, trio_too
-from tests.gateway.misbehaving import CREATED, MisbehavingServer, answer, answers, closed_port, places, sends
+from tests.gateway.conftest import OURS, Kind, happened, place, trio_too
+from tests.gateway.misbehaving import CREATED, Behaviour, MisbehavingServer, answer, answers, closed_port, places, sends
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.loops import either_loop
@@ -25,6 +25,7 @@ from voiceflow_worker.errors import (
     CallNotSentError,
     CallRefusedError,
     SettingsError,
+    VoiceError,
 )
 from voiceflow_worker.gateway.client import PlacedCall, VoiceClient
 from voiceflow_worker.gateway.transports import is_known
@@ -86,54 +87,46 @@ async def test_a_flow_that_breaks_a_rule_is_not_sent(kind: Kind) -> None:
         assert server.heads == []
 
 
-async def test_a_refusal_is_raised_with_its_code(kind: Kind) -> None:
-    body = b'{"sessionStatus":"NOT CREATED","statusCode":"-1014","statusMessage":"Source not allowed"}'
-    with MisbehavingServer(answers(422, body)) as server:
+@pytest.mark.parametrize(
+    ("behaviour", "error", "told", "code"),
+    [
+        (answers(422, b'{"sessionStatus":"NOT CREATED","statusCode":"-1014","statusMessage":"Source not allowed"}'),
+         CallRefusedError, "Source not allowed", -1014),
+        (answers(401), CallNotSentError, "check the API key", None),
+        (answers(200, b"junk"), CallInDoubtError, "Do not send it again", None),
+    ],
+    ids=["refused", "not sent", "in doubt"],
+)  # fmt: skip
+async def test_what_is_not_placed_is_raised_and_says_what_to_do(
+    kind: Kind, behaviour: Behaviour, error: type[VoiceError], told: str, code: int | None
+) -> None:
+    with MisbehavingServer(behaviour) as server:
         async with kind.client(server.url) as client:
-            with pytest.raises(CallRefusedError, match="Source not allowed") as refused:
-                await client.send(FLOW)
-    assert refused.value.code == -1014
-
-
-async def test_what_was_not_sent_says_what_to_do(kind: Kind) -> None:
-    with MisbehavingServer(answers(401)) as server:
-        async with kind.client(server.url) as client:
-            with pytest.raises(CallNotSentError, match="check the API key"):
-                await client.send(FLOW)
-
-
-async def test_a_doubt_is_raised_with_the_id_to_look_for(kind: Kind) -> None:
-    with MisbehavingServer(answers(200, b"junk")) as server:
-        async with kind.client(server.url) as client:
-            with pytest.raises(CallInDoubtError, match="Do not send it again") as doubt:
+            with pytest.raises(error, match=told) as raised:
                 await client.send(FLOW, client_request_id="order-42")
-    assert doubt.value.client_request_id == "order-42"
+    if isinstance(raised.value, CallRefusedError):
+        assert raised.value.code == code
+    if isinstance(raised.value, CallInDoubtError):
+        assert raised.value.client_request_id == "order-42", "the id to look for"
 
 
 @either_loop
-async def test_a_client_that_was_closed_leaves_no_doubt() -> None:
-    client = client_of(answering())
-    async with client:
-        pass
-    progress = PostProgress()
-    progress.may_have_been_sent = True  # so the engine sets it before it hands a call over
-    with pytest.raises(RuntimeError, match="not open"):
-        await client.place(placement(), progress=progress, now=NOW)
-    assert not progress.may_have_been_sent
-
-
-@either_loop
-async def test_a_client_that_is_closed_while_a_call_waits_for_the_limiter_leaves_no_doubt() -> None:
+@pytest.mark.parametrize("waits", [False, True], ids=["before", "while it waits for the limiter"])
+async def test_a_client_that_was_closed_leaves_no_doubt(waits: bool) -> None:
     class Closing:
         async def acquire(self) -> None:
             await client.__aexit__(None, None, None)
 
-    client = client_of(answering(), limiter=Closing())
+    client = client_of(answering(), limiter=Closing() if waits else None)
     async with client:
-        reserved = await client.connect()
-        progress = PostProgress(reserved=reserved)
+        progress = PostProgress(reserved=await client.connect() if waits else None)
+        if waits:
+            with pytest.raises(RuntimeError, match="not open"):
+                await place(client, progress=progress)
+    if not waits:
+        progress.may_have_been_sent = True  # so the engine sets it before it hands a call over
         with pytest.raises(RuntimeError, match="not open"):
-            await client.place(placement(), progress=progress, now=NOW)
+            await place(client, progress=progress)
     assert not progress.may_have_been_sent
 
 
@@ -169,8 +162,7 @@ async def test_each_post_takes_its_turn(kind: Kind) -> None:
     with MisbehavingServer(places) as server:
         async with kind.client(server.url, limiter=limiter) as client:
             for _ in range(3):
-                progress = PostProgress(reserved=await client.connect())
-                await client.place(placement(), progress=progress, now=NOW)
+                await place(client, progress=PostProgress(reserved=await client.connect()))
             await client.send(FLOW)
             await client.server_time()
     assert limiter.asked == 4
@@ -188,23 +180,17 @@ async def test_who_becomes_late_while_waiting_is_not_sent() -> None:
 # -- transports of others ----------------------------------------------------------------------------------------------
 
 
-async def test_an_answer_that_was_made_with_its_content_is_read() -> None:
-    async with client_of(answering()) as client:
-        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
-    assert verdict.kind is VerdictKind.CREATED
+class Short(httpx.AsyncByteStream):
+    async def __aiter__(self) -> Any:
+        yield CREATED
 
 
-async def test_an_answer_shorter_than_it_says_is_not_whole() -> None:
-    class Short(httpx.AsyncByteStream):
-        async def __aiter__(self) -> Any:
-            yield CREATED
-
-    transport = httpx.MockTransport(
-        lambda _: httpx.Response(200, stream=Short(), headers={"Content-Length": str(len(CREATED) + 1)})
-    )
-    async with client_of(transport) as client:
-        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
-    assert verdict.kind is VerdictKind.UNKNOWN
+async def test_an_answer_is_read_with_its_content_and_is_not_whole_if_that_is_shorter_than_it_says() -> None:
+    longer = {"Content-Length": str(len(CREATED) + 1)}
+    short = httpx.MockTransport(lambda _: httpx.Response(200, stream=Short(), headers=longer))
+    for transport, expected in ((answering(), VerdictKind.CREATED), (short, VerdictKind.UNKNOWN)):
+        async with client_of(transport) as client:
+            assert (await place(client)).kind is expected
 
 
 @pytest.mark.parametrize("error", [RuntimeError("odd"), ExceptionGroup("odd", [OSError()]), httpx.ConnectError("no")])
@@ -213,8 +199,7 @@ async def test_no_error_of_a_stranger_is_raised_or_believed(error: Exception) ->
         raise error
 
     async with client_of(httpx.MockTransport(fail)) as client:
-        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
-        assert verdict.kind is VerdictKind.UNKNOWN
+        assert (await place(client)).kind is VerdictKind.UNKNOWN
         assert await client.server_time() is None
 
 
@@ -234,16 +219,15 @@ async def test_a_transport_that_speaks_http_2_is_refused(monkeypatch: pytest.Mon
         client_of(transport)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.make is None], ids=named)
-async def test_a_proxys_credentials_reach_the_proxy_alone(kind: Kind) -> None:
+async def test_a_proxys_credentials_reach_the_proxy_alone() -> None:
     with MisbehavingServer(sends(answer(407))) as proxy:
         url = f"http://user:pass%20word@127.0.0.1:{proxy.port}"
-        async with kind.client("https://voice.invalid", proxy=url) as client:
-            verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
-        assert verdict.kind is VerdictKind.NOT_SENT
+        async with OURS.client("https://voice.invalid", proxy=url) as client:
+            verdict = await place(client)
         head = proxy.heads[0].lower()
-        assert b"proxy-authorization: basic " + b"dXNlcjpwYXNzIHdvcmQ=".lower() in head
-        assert KEY.encode() not in head
+    assert verdict.kind is VerdictKind.NOT_SENT
+    assert b"proxy-authorization: basic " + b"dXNlcjpwYXNzIHdvcmQ=".lower() in head
+    assert KEY.encode() not in head
     assert "does not accept the user name and password" in verdict.message
     assert not any(text in verdict.message for text in ("word@", "pass word", "pass%20"))
 
@@ -253,12 +237,12 @@ async def test_the_connections_end_with_the_client(kind: Kind) -> None:
     with MisbehavingServer(places) as server:
         client = kind.client(server.url)
         async with client:
-            await client.place(placement(), progress=PostProgress(), now=NOW)
+            await place(client)
             with pytest.raises(RuntimeError, match="open already"):
                 await client.__aenter__()
-        assert await anyio.to_thread.run_sync(server.ended.wait, 20.0)
+        await happened(server.ended)
         with pytest.raises(RuntimeError, match="async with"):
-            await client.place(placement(), progress=PostProgress(), now=NOW)
+            await place(client)
 
 
 # -- the key -----------------------------------------------------------------------------------------------------------
@@ -272,8 +256,7 @@ async def test_the_key_is_told_to_8x8_and_to_nobody_else(kind: Kind, caplog: pyt
     for status in (401, 400, 307, 500):
         with MisbehavingServer(answers(status, body)) as server:
             async with kind.client(server.url) as client:
-                verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
-                told += [repr(verdict), repr(client), str(client)]
+                told += [repr(await place(client)), repr(client), str(client)]
                 try:
                     await client.send(FLOW)
                 except Exception as error:  # noqa: BLE001
@@ -281,24 +264,18 @@ async def test_the_key_is_told_to_8x8_and_to_nobody_else(kind: Kind, caplog: pyt
             assert KEY.encode() in server.heads[0]
     with closed_port() as port:
         async with kind.client(f"http://127.0.0.1:{port}") as client:
-            told.append(repr(await client.place(placement(), progress=PostProgress(), now=NOW)))
+            told.append(repr(await place(client)))
     assert any("[API key]" in text for text in told)
     assert not [text for text in told if KEY in text]
     assert not [record for record in caplog.records if KEY in record.getMessage()]
 
 
-async def test_a_key_of_one_letter_is_no_part_of_words() -> None:
+async def test_a_key_is_hidden_as_a_word_and_in_an_address() -> None:
     transport = answering(500, b"a fault of a key: k")
     async with VoiceClient("k", "sub_account", base_url="http://127.0.0.1:1", transport=transport) as client:
-        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
-    assert "a fault of a key: [API key]" in verdict.message
-
-
-async def test_a_key_in_an_address_is_not_told_either() -> None:
+        assert "a fault of a key: [API key]" in (await place(client)).message
     async with client_of(answering(307, b"", location=f"/?key={KEY}")) as client:
-        verdict = await client.place(placement(), progress=PostProgress(), now=NOW)
-    assert verdict.hold is not None
-    assert "/?key=[API key]" in verdict.hold.reason
+        assert "/?key=[API key]" in str((await place(client)).hold)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -326,16 +303,12 @@ def test_from_env_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_settings_that_cannot_be_right_are_refused() -> None:
+    here, other = "http://127.0.0.1:1", answering()
     options: Any
-    for options in [
-        {"connect_timeout": timedelta(0)},
-        {"read_timeout": -timedelta(seconds=1)},
-        {"concurrency": 0},
-        {"proxy": "socks5://127.0.0.1:1"},
-        {"proxy": "127.0.0.1:8080"},
-        {"no_proxy": "http://127.0.0.1:1"},
-        {"transport": answering(), "proxy": "http://127.0.0.1:1"},
-        {"transport": answering(), "no_proxy": "127.0.0.1"},
-    ]:
+    for options in (
+        {"connect_timeout": timedelta(0)}, {"read_timeout": -timedelta(seconds=1)}, {"concurrency": 0},
+        {"proxy": "socks5://127.0.0.1:1"}, {"proxy": "127.0.0.1:8080"}, {"no_proxy": here},
+        {"transport": other, "proxy": here}, {"transport": other, "no_proxy": "127.0.0.1"},
+    ):  # fmt: skip
         with pytest.raises(SettingsError):
             VoiceClient(KEY, "sub_account", **options)

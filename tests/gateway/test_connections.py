@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import anyio
 import pytest
 
-from tests.gateway.conftest import BODY, OURS
-from tests.gateway.misbehaving import CREATED, LONGEST, Connection, MisbehavingServer, answer
-from voiceflow_worker.core.ports import Placement
+from tests.gateway.conftest import OURS, happened, place, posted
+from tests.gateway.misbehaving import CREATED, LONGEST, Connection, MisbehavingServer, answer, sends
 from voiceflow_worker.gateway import connections
-from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import Verdict
 from voiceflow_worker.model.reports.verdict import VerdictKind as K
 
 pytestmark = pytest.mark.anyio
@@ -26,18 +22,12 @@ pytestmark = pytest.mark.anyio
 HEAD = b"HTTP/1.1 200 OK\r\nDate: Fri, 20 Nov 2026 09:00:00 GMT\r\nContent-Type: application/json\r\n"
 
 
-async def place(client: VoiceClient, *, call: int = 1, body: str = BODY) -> Verdict:
-    now = datetime.now(UTC)
-    placement = Placement(body=body, client_request_id=f"default.{call}.1", valid_until=now + timedelta(hours=1))
-    return await client.place(placement, progress=PostProgress(), now=now)
-
-
 def created(number: int) -> bytes:
     body = CREATED.replace(b"0001", b"%04d" % number)
     return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
-async def test_the_records_of_tls_that_arrive_together_are_one_answer(trusting: ssl.SSLContext) -> None:
+async def test_the_records_of_tls_that_arrive_together_are_one_answer() -> None:
     """Nothing of an earlier answer is read instead, though all have the same length."""
 
     def behave(connection: Connection) -> None:
@@ -51,9 +41,7 @@ async def test_the_records_of_tls_that_arrive_together_are_one_answer(trusting: 
                 connection.send(raw[begin:end])
             connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
-    with MisbehavingServer(behave, tls=True) as server:
-        async with OURS.client(server.url, trust=trusting) as client:
-            verdicts = [await place(client, call=call) for call in range(1, 12)]
+    _, verdicts = await posted(OURS, behave, 11, tls=True)
     assert [(verdict.kind, verdict.session_id) for verdict in verdicts] == [
         (K.CREATED, f"6f7a2c1e-{call:04d}") for call in range(1, 12)
     ]
@@ -76,7 +64,7 @@ async def test_an_idle_connection_is_closed_in_time(monkeypatch: pytest.MonkeyPa
     with MisbehavingServer(behave) as server:
         async with OURS.client(server.url) as client:
             assert (await place(client)).kind is K.CREATED
-            assert await anyio.to_thread.run_sync(closed.wait, LONGEST)
+            await happened(closed)
             assert (await place(client)).kind is K.CREATED
         assert server.connections == 2
 
@@ -84,10 +72,8 @@ async def test_an_idle_connection_is_closed_in_time(monkeypatch: pytest.MonkeyPa
 async def test_a_connection_that_should_have_been_closed_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy event loop closes idle connections late."""
     monkeypatch.setattr(connections, "KEEP_ALIVE", 1e-9)
-    with MisbehavingServer(usual) as server:
-        async with OURS.client(server.url) as client:
-            assert [(await place(client, call=call)).kind for call in range(3)] == [K.CREATED] * 3
-        assert server.connections == 3
+    server, verdicts = await posted(OURS, usual, 3)
+    assert ([verdict.kind for verdict in verdicts], server.connections) == ([K.CREATED] * 3, 3)
 
 
 async def test_a_post_that_waits_for_a_connection_gets_the_next_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +94,7 @@ async def test_a_post_that_waits_for_a_connection_gets_the_next_that_is_free(mon
         async with OURS.client(server.url, concurrency=1, connect=2.0) as client, anyio.create_task_group() as group:
             for call in range(1, 4):
                 group.start_soon(post, call)
-            assert await anyio.to_thread.run_sync(server.seen.wait, LONGEST)
+            await happened(server.seen)
             waits.set()
         assert [(verdict.kind, verdict.session_id) for verdict in verdicts] == [
             (K.CREATED, f"6f7a2c1e-{call:04d}") for call in range(1, 4)
@@ -119,18 +105,12 @@ async def test_a_post_that_waits_for_a_connection_gets_the_next_that_is_free(mon
 @pytest.mark.parametrize("sent", [b"", created(2)[:40], created(2)[:-1]], ids=["nothing", "half a head", "most of it"])
 async def test_the_end_of_a_kept_connection_ends_the_wait_for_an_answer(sent: bytes) -> None:
     def behave(connection: Connection) -> None:
-        connection.read_request()
-        connection.send(created(1))
-        connection.read_request()
-        connection.send(sent)
+        for raw in (created(1), sent):
+            sends(raw)(connection)
 
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url, read=3600.0) as client:
-            assert (await place(client)).kind is K.CREATED
-            with anyio.fail_after(LONGEST):
-                verdict = await place(client, call=2)
-        assert verdict.kind is K.UNKNOWN
-        assert server.connections == 1
+    with anyio.fail_after(LONGEST):
+        server, verdicts = await posted(OURS, behave, 2, read=3600.0)
+    assert ([verdict.kind for verdict in verdicts], server.connections) == ([K.CREATED, K.UNKNOWN], 1)
 
 
 @pytest.mark.parametrize("surplus", [created(99), b"\r\n", b""], ids=["answer", "line", "end"])
@@ -161,24 +141,15 @@ async def test_a_surplus_that_the_program_has_not_read_yet_closes_the_connection
 
 
 async def test_two_answers_that_contradict_each_other_are_a_doubt_on_a_new_connection_too() -> None:
-    def behave(connection: Connection) -> None:
-        connection.read_request()
-        connection.send(answer(429) + created(1))
-        connection.stall()
-
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url) as client:
-            verdict = await place(client)
-        assert (verdict.kind, len(server.posts)) == (K.UNKNOWN, 1)
+    server, (verdict,) = await posted(OURS, sends(answer(429) + created(1), stalls=True))
+    assert (verdict.kind, len(server.posts)) == (K.UNKNOWN, 1)
 
 
 async def test_nothing_is_sent_to_a_server_that_answers_before_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A balancer that is full may say 503 to whoever connects."""
-    said = threading.Event()
 
     def behave(connection: Connection) -> None:
         connection.send(answer(503))
-        said.set()
         connection.stall()
 
     async def connect(self: connections.ConnectionPosts) -> connections.Connection:
@@ -188,23 +159,14 @@ async def test_nothing_is_sent_to_a_server_that_answers_before_it_is_asked(monke
 
     connect_at_once = connections.ConnectionPosts._connect
     monkeypatch.setattr(connections.ConnectionPosts, "_connect", connect)
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url) as client:
-            verdict = await place(client)
-        assert (verdict.kind, server.posts) == (K.NOT_SENT, [])
+    server, (verdict,) = await posted(OURS, behave)
+    assert (verdict.kind, server.posts) == (K.NOT_SENT, [])
 
 
 async def test_a_408_to_a_post_that_was_cut_frees_the_call() -> None:
     """What the socket has not taken when the answer comes is never sent."""
-
-    def behave(connection: Connection) -> None:
-        connection.read_head()
-        connection.send(answer(408))
-        connection.stall()
-
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url) as client:
-            verdict = await place(client, body=f'{{"callflow":"{"x" * 30_000_000}"}}')
+    cut = sends(answer(408), stalls=True, reads=False)
+    _, (verdict,) = await posted(OURS, cut, body=f'{{"callflow":"{"x" * 30_000_000}"}}')
     assert (verdict.kind, verdict.http_status) == (K.TURNED_AWAY, 408)
 
 
@@ -219,9 +181,7 @@ async def test_the_next_address_of_a_name_is_tried_where_the_first_refuses(monke
             assert (await place(client)).kind is K.CREATED
 
 
-async def test_an_event_loop_that_knows_no_delay_between_addresses_is_used_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_event_loop_that_knows_no_delay_between_addresses_is_used_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """uvloop's `create_connection` has no `happy_eyeballs_delay`."""
     loop = asyncio.get_running_loop()
     connect = loop.create_connection
@@ -231,19 +191,13 @@ async def test_an_event_loop_that_knows_no_delay_between_addresses_is_used_too(
 
     monkeypatch.setattr(loop, "create_connection", without_delay)
     monkeypatch.setattr(asyncio, "BaseEventLoop", type(None))
-    with MisbehavingServer(usual) as server:
-        async with OURS.client(server.url) as client:
-            assert (await place(client)).kind is K.CREATED
+    _, (verdict,) = await posted(OURS, usual)
+    assert verdict.kind is K.CREATED
 
 
 async def test_a_client_that_is_closed_leaves_doubts_only_for_what_has_left() -> None:
     verdicts: list[Verdict] = []
-
-    def behave(connection: Connection) -> None:
-        connection.read_request()
-        connection.stall()
-
-    with MisbehavingServer(behave) as server:
+    with MisbehavingServer(sends(b"", stalls=True)) as server:
         async with anyio.create_task_group() as group, OURS.client(server.url, concurrency=1) as client:
 
             async def post(call: int) -> None:
@@ -251,6 +205,6 @@ async def test_a_client_that_is_closed_leaves_doubts_only_for_what_has_left() ->
 
             for call in range(3):
                 group.start_soon(post, call)
-            assert await anyio.to_thread.run_sync(server.seen.wait, LONGEST)
+            await happened(server.seen)
         assert [verdict.kind for verdict in verdicts] == [K.UNKNOWN, K.NOT_SENT, K.NOT_SENT]
         assert len(server.posts) == 1

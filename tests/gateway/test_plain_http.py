@@ -12,27 +12,18 @@ from voiceflow_worker.notify.webhook import OutcomeWebhook
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
+
 HERE = [
-    "http://127.0.0.1:8088",
-    "http://127.7.7.7",
-    "http://[::1]:8088",
-    "http://[::ffff:127.0.0.1]",
-    "http://localhost:8088",
-    "http://LOCALHOST.",
-    "https://voice.example.com",
-]
+    "http://127.0.0.1:8088", "http://127.7.7.7", "http://[::1]:8088", "http://[::ffff:127.0.0.1]",
+    "http://localhost:8088", "http://LOCALHOST.", "https://voice.example.com",
+]  # fmt: skip
+
+
 ELSEWHERE = [
-    "http://voice.example.com",
-    "HTTP://voice.example.com",
-    "http://10.0.0.1:8088",
-    "http://0.0.0.0:8088",
-    "http://[fe80::1]",
-    "http://127.0.0.1.example.com",
-    "http://localhost.example.com",
-    "http://2130706433.example.com",
-    "http://0x7f.1",
-    "http://[::ffff:10.0.0.1]",
-]
+    "http://voice.example.com", "HTTP://voice.example.com", "http://10.0.0.1:8088", "http://0.0.0.0:8088",
+    "http://[fe80::1]", "http://127.0.0.1.example.com", "http://localhost.example.com",
+    "http://2130706433.example.com", "http://0x7f.1", "http://[::ffff:10.0.0.1]",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import ssl
 from base64 import b64encode
+from pathlib import Path
 from threading import get_ident
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.gateway.conftest import NOW, OURS, Kind, named, placement
-from tests.gateway.misbehaving import CERTIFICATE, CREATED, Behaviour, Connection, MisbehavingServer, answer, places
+from tests.gateway.conftest import OURS, Kind, named, place
+from tests.gateway.misbehaving import (
+    CERTIFICATE,
+    CREATED,
+    Behaviour,
+    Connection,
+    MisbehavingServer,
+    answer,
+    places,
+    resets_after_the_body,
+    sends,
+)
 from tests.support.company_proxy import (
     AUTHORITY,
     OPENED,
@@ -24,7 +36,6 @@ from tests.support.company_proxy import (
     stalls,
 )
 from tests.support.company_proxy import CERTIFICATE as COMPANY
-from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict
 from voiceflow_worker.model.reports.verdict import VerdictKind as K
@@ -48,10 +59,6 @@ def ends_at_once(connection: Connection) -> None:
 def speaks_no_tls(connection: Connection) -> None:
     connection.wait_for_bytes()
     connection.send(b"220 smtp.example ready\r\n")
-
-
-def stalls_there(connection: Connection) -> None:
-    connection.stall()
 
 
 NOTHING_LEFT: dict[str, tuple[Behaviour, str]] = {
@@ -78,21 +85,20 @@ NOTHING_LEFT: dict[str, tuple[Behaviour, str]] = {
 }
 
 
-def client_of(kind: Kind, proxy: MisbehavingServer, trust: ssl.SSLContext, **options: float | str) -> VoiceClient:
-    return kind.client(f"https://{VOICE}", proxy=proxy.url, trust=trust, **options)  # type: ignore[arg-type]
-
-
-async def place(client: VoiceClient, progress: PostProgress) -> Verdict:
-    return await client.place(placement(), progress=progress, now=NOW)
+async def through(
+    kind: Kind, behaviour: Behaviour, trust: ssl.SSLContext, **options: Any
+) -> tuple[MisbehavingServer, Verdict, PostProgress]:
+    """One call through a proxy that behaves so: the proxy, the verdict, and how far the call came."""
+    progress = PostProgress()
+    with MisbehavingServer(behaviour) as proxy:
+        async with kind.client(f"https://{VOICE}", proxy=proxy.url, trust=trust, **options) as client:
+            return proxy, await place(client, progress=progress), progress
 
 
 @pytest.mark.parametrize("story", NOTHING_LEFT)
 async def test_until_the_tunnel_stands_nothing_has_left(story: str, trusting_company: ssl.SSLContext) -> None:
     behaviour, told = NOTHING_LEFT[story]
-    progress = PostProgress()
-    with MisbehavingServer(behaviour) as proxy:
-        async with client_of(OURS, proxy, trusting_company) as client:
-            verdict = await place(client, progress)
+    proxy, verdict, progress = await through(OURS, behaviour, trusting_company)
     assert (verdict.kind, verdict.cause, verdict.hold) == (K.NOT_SENT, NotSentCause.UNREACHABLE, None), verdict
     assert not progress.may_have_been_sent
     assert told in verdict.message
@@ -100,40 +106,21 @@ async def test_until_the_tunnel_stands_nothing_has_left(story: str, trusting_com
     assert not proxy.posts
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("kind", [Kind("default", "trio", None)], ids=named)
-async def test_with_httpx_a_proxy_that_refuses_a_tunnel_leaves_a_doubt_that_names_it(
-    kind: Kind, trusting_company: ssl.SSLContext
-) -> None:
-    with MisbehavingServer(refuses("403 Forbidden")) as proxy:
-        async with client_of(kind, proxy, trusting_company) as client:
-            verdict = await place(client, PostProgress())
-    assert verdict.kind is K.UNKNOWN
-    assert "refuses a tunnel to this host (403 Forbidden)" in verdict.message
-    assert not proxy.posts
-
-
-@pytest.mark.parametrize("story", ["CONNECT", "TLS"])
-async def test_a_proxy_that_hangs_has_sent_nothing(story: str, trusting_company: ssl.SSLContext) -> None:
-    behaviour = stalls if story == "CONNECT" else in_tunnel(stalls_there, tls=False)
-    progress = PostProgress()
-    with MisbehavingServer(behaviour) as proxy:
-        async with client_of(OURS, proxy, trusting_company, connect=0.3, read=0.3) as client:
-            verdict = await place(client, progress)
-    assert (verdict.kind, verdict.hold) == (K.NOT_SENT, None)
-    assert not progress.may_have_been_sent
+@pytest.mark.parametrize("behaviour", [stalls, in_tunnel(Connection.stall, tls=False)], ids=["CONNECT", "TLS"])
+async def test_a_proxy_that_hangs_has_sent_nothing(behaviour: Behaviour, trusting_company: ssl.SSLContext) -> None:
+    _, verdict, progress = await through(OURS, behaviour, trusting_company, connect=0.3, read=0.3)
+    assert (verdict.kind, verdict.hold, progress.may_have_been_sent) == (K.NOT_SENT, None, False)
 
 
 @both
-@pytest.mark.parametrize("story", ["unknown authority", "another host"])
-async def test_a_certificate_in_the_tunnel_that_is_not_trusted_holds_the_queue(kind: Kind, story: str) -> None:
-    certificate, trust = COMPANY, ssl.create_default_context()
-    if story == "another host":
-        certificate, trust = CERTIFICATE, ssl.create_default_context(cafile=CERTIFICATE)
-    progress = PostProgress()
-    with MisbehavingServer(in_tunnel(places, certificate=certificate)) as proxy:
-        async with client_of(kind, proxy, trust) as client:
-            verdict = await place(client, progress)
+@pytest.mark.parametrize(
+    ("certificate", "authority"), [(COMPANY, None), (CERTIFICATE, CERTIFICATE)], ids=["unknown", "another host"]
+)
+async def test_a_certificate_in_the_tunnel_that_is_not_trusted_holds_the_queue(
+    kind: Kind, certificate: Path, authority: Path | None
+) -> None:
+    trust = ssl.create_default_context(cafile=authority)
+    proxy, verdict, progress = await through(kind, in_tunnel(places, certificate=certificate), trust)
     assert verdict.kind is K.NOT_SENT
     assert verdict.hold is not None
     assert verdict.hold.until_opened
@@ -148,36 +135,12 @@ def resets_within_the_head(connection: Connection) -> None:
     connection.reset()
 
 
-def ends_after_the_body(connection: Connection) -> None:
-    connection.read_request()
-
-
-def answers_itself(connection: Connection) -> None:
-    connection.read_request()
-    connection.send(answer(502, b"<html>Bad Gateway</html>"))
-
-
-def lists_no_webhooks(connection: Connection) -> None:
-    connection.read_request()
-    connection.send(answer(200, b'{"webhooks":[]}'))
-
-
-def resets_after_the_body(connection: Connection) -> None:
-    connection.read_request()
-    connection.reset()
-
-
-def cuts_the_answer(connection: Connection) -> None:
-    connection.read_request()
-    connection.send(answer(200, CREATED)[:-20])
-
-
 AFTER: dict[str, Behaviour] = {
     "cut in the head": resets_within_the_head,
-    "ended after the body": ends_after_the_body,
+    "ended after the body": sends(b""),
     "reset after the body": resets_after_the_body,
-    "cut in the answer": cuts_the_answer,
-    "the proxy answers itself": answers_itself,
+    "cut in the answer": sends(answer(200, CREATED)[:-20]),
+    "the proxy answers itself": sends(answer(502, b"<html>Bad Gateway</html>")),
 }
 
 
@@ -186,25 +149,21 @@ AFTER: dict[str, Behaviour] = {
 async def test_a_tunnel_that_is_cut_after_bytes_have_left_is_a_doubt(
     kind: Kind, story: str, trusting_company: ssl.SSLContext
 ) -> None:
-    progress = PostProgress()
-    with MisbehavingServer(in_tunnel(AFTER[story])) as proxy:
-        async with client_of(kind, proxy, trusting_company) as client:
-            verdict = await place(client, progress)
+    proxy, verdict, progress = await through(kind, in_tunnel(AFTER[story]), trusting_company)
     assert verdict.kind is K.UNKNOWN, verdict
     assert progress.may_have_been_sent
     assert proxy.connections == 1
 
 
 @both
-async def test_calls_go_through_and_a_tunnel_is_kept(kind: Kind, trusting_company: ssl.SSLContext) -> None:
+async def test_calls_go_through_each_in_a_tunnel_of_its_own(kind: Kind, trusting_company: ssl.SSLContext) -> None:
     with MisbehavingServer(places) as voice:
         company = CompanyProxy({VOICE: voice.port})
         with MisbehavingServer(company) as proxy:
-            async with client_of(kind, proxy, trusting_company) as client:
-                verdicts = [await place(client, PostProgress()) for _ in range(3)]
+            async with kind.client(f"https://{VOICE}", proxy=proxy.url, trust=trusting_company) as client:
+                verdicts = [await place(client) for _ in range(3)]
         assert [verdict.kind for verdict in verdicts] == [K.CREATED] * 3
-        assert company.tunnels == [f"{VOICE}:443"] * (1 if kind is OURS else 3)
-        assert len(voice.posts) == 3
+        assert (company.tunnels, len(voice.posts)) == ([f"{VOICE}:443"] * 3, 3)
 
 
 @both
@@ -214,7 +173,7 @@ async def test_the_credentials_go_to_the_proxy_and_the_key_to_8x8(kind: Kind, tr
         with MisbehavingServer(company) as proxy:
             url = f"http://me:p%40ss%3Aw@127.0.0.1:{proxy.port}"
             async with kind.client(f"https://{VOICE}", proxy=url, trust=trusting_company) as client:
-                assert (await place(client, PostProgress())).kind is K.CREATED
+                assert (await place(client)).kind is K.CREATED
             assert b"secret-key" not in proxy.heads[0]
     assert b"proxy-authorization" not in voice.heads[0].lower()
 
@@ -226,7 +185,7 @@ async def test_this_machine_is_reached_without_the_proxy(kind: Kind, no_proxy: s
         for host in ("127.0.0.1", "localhost"):
             url = f"http://{host}:{voice.port}"
             async with kind.client(url, proxy=proxy.url, no_proxy=no_proxy) as client:
-                assert (await place(client, PostProgress())).kind is K.CREATED
+                assert (await place(client)).kind is K.CREATED
         assert not proxy.connections
 
 
@@ -243,8 +202,8 @@ def test_this_machines_certificates_are_trusted_and_ssl_cert_file_is_not_followe
 
 @both
 async def test_other_requests_take_the_same_way(kind: Kind, trusting_company: ssl.SSLContext) -> None:
-    with MisbehavingServer(in_tunnel(lists_no_webhooks)) as proxy:
-        async with client_of(kind, proxy, trusting_company) as client:
+    with MisbehavingServer(in_tunnel(sends(answer(200, b'{"webhooks":[]}')))) as proxy:
+        async with kind.client(f"https://{VOICE}", proxy=proxy.url, trust=trusting_company) as client:
             assert await client.webhooks() == ()
     assert proxy.heads[0].startswith(f"CONNECT {VOICE}:443 ".encode())
 

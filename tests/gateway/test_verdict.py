@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceflow_worker.gateway.answer import HttpAnswer
-from voiceflow_worker.gateway.verdict import verdict_on_answer
+from voiceflow_worker.gateway.verdict import LONGEST_WAIT, read_date, read_retry_after, verdict_on_answer
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 K = VerdictKind
@@ -36,19 +36,18 @@ def judge(
     return verdict_on_answer(answer, now=NOW, retry_not_created_5xx=believes)
 
 
+def without(body: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a body that are not left out."""
+    return {key: value for key, value in body.items() if value is not ...}
+
+
 def created(**changed: Any) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "sessionId": "s-1",
-        "sessionStatus": "CREATED",
-        "statusCode": 1,
-        "statusMessage": "Created",
-    }
-    return {key: value for key, value in (body | changed).items() if value is not ...}
+    body = {"sessionId": "s-1", "sessionStatus": "CREATED", "statusCode": 1, "statusMessage": "Created"}
+    return without(body | changed)
 
 
 def not_created(code: object = -1007, **changed: Any) -> dict[str, Any]:
-    body = {"sessionStatus": "NOT_CREATED", "statusCode": code, "statusMessage": "Invalid action"}
-    return {key: value for key, value in (body | changed).items() if value is not ...}
+    return without({"sessionStatus": "NOT_CREATED", "statusCode": code, "statusMessage": "Invalid action"} | changed)
 
 
 # -- 200 ---------------------------------------------------------------------------------------------------------------
@@ -66,10 +65,10 @@ def test_created_without_a_session_id_is_in_doubt() -> None:
         assert judge(200, created(sessionId=session_id)).kind is K.UNKNOWN
 
 
-@pytest.mark.parametrize("code", [-9999, "-9999", -1])
-def test_created_with_an_error_code_is_in_doubt_and_keeps_its_session(code: object) -> None:
-    verdict = judge(200, created(statusCode=code))
-    assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, "s-1")
+def test_created_with_an_error_code_is_in_doubt_and_keeps_its_session() -> None:
+    for code in (-9999, "-9999", -1):
+        verdict = judge(200, created(statusCode=code))
+        assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, "s-1")
 
 
 def test_not_created_with_a_code_is_refused_in_every_spelling() -> None:
@@ -104,21 +103,12 @@ def test_a_refusal_of_the_account_or_the_pace_is_about_the_queue_and_not_the_cal
 
 
 JUNK = [
-    b"",
-    b"OK",
-    b"<html><body>200 OK</body></html>",
-    b"null",
-    b"[]",
-    b'"CREATED"',
-    b"{}",
-    b'{"sessionStatus":"CREATED","sessionId":"s-1"',
-    b'{"sessionStatus":"NOT_CREATED","statusCode":-1007',
-    b"\xff\xfe\x00",
+    b"", b"OK", b"<html><body>200 OK</body></html>", b"null", b"[]", b'"CREATED"', b"{}", b"\xff\xfe\x00",
     b"[" * 10_000,
-    b'{"sessionStatus":["NOT_CREATED"],"statusCode":-1007}',
-    b'{"sessionStatus":null,"statusCode":-1007}',
+    b'{"sessionStatus":"CREATED","sessionId":"s-1"', b'{"sessionStatus":"NOT_CREATED","statusCode":-1007',
+    b'{"sessionStatus":["NOT_CREATED"],"statusCode":-1007}', b'{"sessionStatus":null,"statusCode":-1007}',
     b'{"statusCode":-1007}',
-]
+]  # fmt: skip
 
 
 def test_a_body_that_says_nothing_clear_is_in_doubt() -> None:
@@ -205,45 +195,80 @@ def test_no_answer_is_too_odd_for_a_verdict(status: int, body: bytes, whole: boo
 
 
 def platform_error(**changed: Any) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "code": 1304,
-        "message": "Request could not be handled",
-        "errorId": "4b0c-77",
-        "timestamp": "2026-11-20T08:00:00Z",
-    }
-    return {key: value for key, value in (body | changed).items() if value is not ...}
+    body = {"code": 1304, "message": "Request could not be handled", "errorId": "4b0c-77", "timestamp": "2026-11-20"}
+    return without(body | changed)
+
+
+RESEMBLING: list[dict[str, Any]] = [
+    {"code": ...}, {"code": None}, {"code": True}, {"code": ""}, {"message": ...}, {"message": ["no"]},
+    {"sessionStatus": "PERHAPS"}, {"statusCode": 1}, {"callFlowRequestId": "f-1"}, {"sessionId": "s-1"},
+]  # fmt: skip
 
 
 def test_what_only_resembles_an_error_of_the_platform_is_in_doubt() -> None:
-    for status in [400, 410, 426]:
-        for body in [
-            platform_error(code=...),
-            platform_error(code=None),
-            platform_error(code=True),
-            platform_error(code=""),
-            platform_error(message=...),
-            platform_error(message=["no"]),
-            platform_error(sessionStatus="PERHAPS"),
-            platform_error(statusCode=1),
-            platform_error(callFlowRequestId="f-1"),
-            platform_error(sessionId="s-1"),
-            b"",
-            b"<html>",
-            b'{"code":1304,"message":"cut',
-            [platform_error()],
-        ]:
-            assert judge(status, body).kind is K.UNKNOWN
-
-
-def test_a_part_of_an_error_of_the_platform_is_in_doubt() -> None:
+    bodies = [*(platform_error(**each) for each in RESEMBLING), b"", b"<html>", b'{"code":1304,"message":"cut',
+              [platform_error()]]  # fmt: skip
+    for status, body in product([400, 410, 426], bodies):
+        assert judge(status, body).kind is K.UNKNOWN
     assert judge(400, platform_error(), whole=False).kind is K.UNKNOWN
-
-
-@pytest.mark.parametrize("status", [410, 426])
-def test_a_refusal_of_the_api_with_a_status_of_the_platform_is_not_an_error_of_the_platform(status: int) -> None:
-    assert judge(status, not_created()).kind is K.UNKNOWN
-
-
-def test_an_error_of_the_platform_with_another_status_is_in_doubt() -> None:
-    for status in [200, 201, 405, 409, 418, 422, 500, 502, 503]:
+    for status in (410, 426):
+        assert judge(status, not_created()).kind is K.UNKNOWN, "a refusal of the API"
+    for status in (200, 201, 405, 409, 418, 422, 500, 502, 503):
         assert judge(status, platform_error()).kind is K.UNKNOWN
+
+
+# -- Retry-After and Date ----------------------------------------------------------------------------------------------
+
+
+DATE = "Fri, 20 Nov 2026 09:00:00 GMT"  # an hour off `NOW`: one of the two clocks is wrong
+
+
+def wait(*values: str, date: str | None = None) -> timedelta | None:
+    headers = [("Retry-After", value) for value in values] + ([] if date is None else [("Date", date)])
+    return read_retry_after(httpx.Headers(headers).raw, now=NOW)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1", 1), ("120", 120), (" 7 ", 7), ("1.5", 1.5), ("007", 7)])
+def test_seconds(text: str, seconds: float) -> None:
+    assert wait(text, date=DATE) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["Fri, 20 Nov 2026 09:00:30 GMT", "Friday, 20-Nov-26 09:00:30 GMT", "Fri Nov 20 09:00:30 2026"],
+    ids=["IMF-fixdate", "RFC 850", "asctime"],
+)  # fmt: skip
+def test_a_date_counts_from_the_answers_own(text: str) -> None:
+    assert wait(text, date=DATE) == timedelta(seconds=30)
+
+
+def test_a_date_counts_from_now_when_the_answer_has_none_that_can_be_read() -> None:
+    assert wait("Fri, 20 Nov 2026 08:00:30 GMT") == timedelta(seconds=30)
+    assert wait("Fri, 20 Nov 2026 08:00:30 GMT", date="yesterday") == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("text", ["86400000", "9" * 5000, "Fri, 31 Dec 9999 23:59:59 GMT", "3601"])
+def test_an_absurd_wait_is_an_hour(text: str) -> None:
+    assert wait(text, date=DATE) == LONGEST_WAIT == timedelta(hours=1)
+
+
+def test_what_names_no_time_ahead_means_no_wait() -> None:
+    for text in [
+        *("", "0", "0.0", "-5", "soon", "1e3", "inf", "nan", "١٢", "1 2"),
+        *(DATE, "Fri, 99 Nov 2026 09:00:30 GMT", "Fri, 20 Nov 2026 08:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 +2359"),
+    ]:
+        headers = [(b"Retry-After", text.encode()), (b"Date", DATE.encode())]
+        assert read_retry_after(headers, now=NOW) is None
+
+
+@given(st.binary(max_size=60))
+def test_no_header_is_too_odd(raw: bytes) -> None:
+    headers = [(b"Retry-After", raw), (b"Date", raw)]
+    found = read_retry_after(headers, now=NOW)
+    assert found is None or timedelta(0) < found <= LONGEST_WAIT
+    date = read_date(headers)
+    assert date is None or date.tzinfo is UTC
+
+
+@pytest.mark.parametrize("dates", [[], ["then"], [DATE, DATE]])
+def test_a_date_that_is_missing_unreadable_or_double_is_none(dates: list[str]) -> None:
+    assert read_date([(b"Date", date.encode()) for date in dates]) is None

@@ -7,7 +7,6 @@ own never meets what they leave over; one that keeps connections has to find it 
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +17,8 @@ import anyio
 import httpx
 import pytest
 
-from tests.gateway.conftest import KINDS, NOW, OURS, TRUSTING_CERTIFI, Kind, Stranger, placement
+from tests.gateway.conftest import KINDS, OURS, TRUSTING_CERTIFI, Kind, Stranger, happened, place, posted
 from tests.gateway.misbehaving import (
-    CERTIFICATE,
     LONGEST,
     Behaviour,
     Connection,
@@ -28,26 +26,26 @@ from tests.gateway.misbehaving import (
     answer,
     answers,
     created,
+    places_but,
+    sends,
 )
 from tests.support.loops import either_loop
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.gateway.transports import LONGEST_WAIT, SHORTEST
+from voiceflow_worker.gateway.transports import LATE, LONGEST_WAIT, REMEMBERED, SHORTEST, AnswerTimes, RecentSessions
 from voiceflow_worker.model.reports.verdict import PostProgress, QueueHold, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 K = VerdictKind
 NOT_CREATED = b'{"sessionStatus":"NOT_CREATED","statusCode":%d,"statusMessage":"No"}'
 PLATFORM = b'{"code":1304,"message":"No","errorId":"4b0c-77"}'
+
+ELSEWHERE, SOON = "Location: /elsewhere", "Retry-After: 3"
 # Every answer that frees a call to be sent again, or ends it as failed or expired: (what it says, how it is judged).
 FREEING: dict[str, tuple[bytes, VerdictKind]] = {
-    "429": (answer(429), K.TURNED_AWAY),
-    "429 with a time": (answer(429, b"", "Retry-After: 3"), K.TURNED_AWAY),
-    "425": (answer(425), K.TURNED_AWAY),
-    "401": (answer(401, NOT_CREATED % 401), K.TURNED_AWAY),
-    "403": (answer(403), K.TURNED_AWAY),
-    "404": (answer(404), K.TURNED_AWAY),
-    "307": (answer(307, b"", "Location: /elsewhere"), K.TURNED_AWAY),
-    "308": (answer(308, b"", "Location: /elsewhere"), K.TURNED_AWAY),
+    "429": (answer(429), K.TURNED_AWAY), "429 with a time": (answer(429, b"", SOON), K.TURNED_AWAY),
+    "425": (answer(425), K.TURNED_AWAY), "401": (answer(401, NOT_CREATED % 401), K.TURNED_AWAY),
+    "403": (answer(403), K.TURNED_AWAY), "404": (answer(404), K.TURNED_AWAY),
+    "307": (answer(307, b"", ELSEWHERE), K.TURNED_AWAY), "308": (answer(308, b"", ELSEWHERE), K.TURNED_AWAY),
     "400 of the platform": (answer(400, PLATFORM), K.TURNED_AWAY),
     "410 of the platform": (answer(410, PLATFORM), K.TURNED_AWAY),
     "400 refused": (answer(400, NOT_CREATED % -1014), K.REFUSED),
@@ -55,13 +53,9 @@ FREEING: dict[str, tuple[bytes, VerdictKind]] = {
     "200 refused": (answer(200, NOT_CREATED % -1017), K.REFUSED),
     "200 with the code 429": (answer(200, NOT_CREATED % 429), K.TURNED_AWAY),
     "500 believed": (answer(500, NOT_CREATED % 500), K.TURNED_AWAY),
-    "503 believed": (answer(503, b"", "Retry-After: 3"), K.TURNED_AWAY),
+    "503 believed": (answer(503, b"", SOON), K.TURNED_AWAY),
     "without an end": (b"HTTP/1.1 429 Whatever\r\n\r\n", K.TURNED_AWAY),
-}
-
-
-async def place(client: VoiceClient, *, progress: PostProgress | None = None) -> Verdict:
-    return await client.place(placement(), progress=progress or PostProgress(), now=NOW)
+}  # fmt: skip
 
 
 def after_the_first(act: Callable[[Connection, bytes], None]) -> Behaviour:
@@ -86,11 +80,21 @@ async def second_verdict(
     kind: Kind, act: Callable[[Connection, bytes], None], *, tls: bool = False, **more: Any
 ) -> Verdict:
     """What becomes of the second of two POSTs, which is placed."""
-    with MisbehavingServer(after_the_first(act), tls=tls) as server:
-        trust = ssl.create_default_context(cafile=CERTIFICATE) if tls else None
-        async with kind.client(server.url, trust=trust, **more) as client:
-            assert (await place(client)).kind is K.CREATED
-            return await place(client)
+    _, (first, second) = await posted(kind, after_the_first(act), 2, tls=tls, **more)
+    assert first.kind is K.CREATED
+    return second
+
+
+def late(surplus: bytes, after: float) -> Callable[[Connection, bytes], None]:
+    """Send something, and the true answer after these seconds: while the client listens, or 8x8 thinks."""
+
+    def act(connection: Connection, true: bytes) -> None:
+        connection.send(surplus)
+        time.sleep(after)
+        with suppress(OSError):
+            connection.send(true)
+
+    return act
 
 
 def assert_in_doubt(kind: Kind, verdict: Verdict) -> None:
@@ -107,12 +111,7 @@ def assert_in_doubt(kind: Kind, verdict: Verdict) -> None:
 
 async def test_what_is_left_over_of_an_earlier_post_neither_frees_nor_fails_the_next(kind: Kind) -> None:
     async def of(surplus: bytes) -> None:
-        def act(connection: Connection, true: bytes) -> None:
-            connection.send(surplus)
-            time.sleep(0.4)  # 8x8 thinks; 50 to 300 ms of waiting would not do
-            with suppress(OSError):
-                connection.send(true)
-
+        act = late(surplus, 0.4)  # 50 to 300 ms of waiting would not do
         assert_in_doubt(kind, await second_verdict(kind, act, retry_not_created_5xx=True))
 
     async with anyio.create_task_group() as group:
@@ -149,74 +148,55 @@ async def test_it_does_not_matter_in_which_pieces_the_true_answer_follows(kind: 
 @pytest.mark.parametrize("said", ["429", "400 refused", "403", "410 of the platform"])
 async def test_an_answer_that_nothing_follows_is_believed_and_its_connection_is_kept(said: str) -> None:
     raw, expected = FREEING[said]
+    began = time.monotonic()
+    server, verdicts = await posted(OURS, places_but({2: raw}), 3)
+    assert time.monotonic() - began >= SHORTEST
+    assert [verdict.kind for verdict in verdicts] == [K.CREATED, expected, K.CREATED]
+    assert server.connections == 1
 
-    def behave(connection: Connection) -> None:
-        while connection.read_request():
-            number = len(connection.server.bodies)
-            connection.send(raw if number == 2 else answer(200, created(f"s-{number}")))
 
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url) as client:
-            began = time.monotonic()
-            kinds = [(await place(client)).kind for _ in range(3)]
-            took = time.monotonic() - began
-        assert kinds == [K.CREATED, expected, K.CREATED]
-        assert took >= SHORTEST
-        assert server.connections == 1
+def slowly(seconds: float) -> Behaviour:
+    """Place a call after a time that the client measures."""
+
+    def act(connection: Connection) -> None:
+        time.sleep(seconds)
+        connection.send(answer(200, created("s-1")))
+
+    return act
 
 
 async def test_the_wait_is_twice_as_long_as_the_slowest_answer_of_late() -> None:
-    slow = 0.8
-
-    def behave(connection: Connection) -> None:
-        while connection.read_request():
-            number = len(connection.server.bodies)
-            if number == 1:
-                time.sleep(slow)  # the slow answer, whose length the client measures
-            connection.send(answer(429) if number == 2 else answer(200, created(f"s-{number}")))
-
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url) as client:
-            assert (await place(client)).kind is K.CREATED
-            began = time.monotonic()
-            assert (await place(client)).kind is K.TURNED_AWAY
-            assert time.monotonic() - began >= 2 * slow
+    slow, began = 0.8, time.monotonic()
+    _, verdicts = await posted(OURS, places_but({1: slowly(slow), 2: answer(429)}), 2)
+    assert [verdict.kind for verdict in verdicts] == [K.CREATED, K.TURNED_AWAY]
+    assert time.monotonic() - began >= 3 * slow
 
 
 async def test_while_answers_are_slow_each_post_has_its_own_connection_and_no_refusal_waits() -> None:
-    slow = LONGEST_WAIT / 2 + 0.2
-
-    def behave(connection: Connection) -> None:
-        while connection.read_request():
-            place_of_it = len(connection.server.bodies)
-            if place_of_it == 1:
-                time.sleep(slow)  # the slow answer, whose length the client measures
-            refused = place_of_it in (2, 4)
-            connection.send(answer(400, NOT_CREATED % -1017) if refused else answer(200, created(f"s-{place_of_it}")))
-
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url) as client:
-            assert (await place(client)).kind is K.CREATED
-            began = time.monotonic()
-            verdicts = [(await place(client)).kind for _ in range(3)]
-            assert time.monotonic() - began < 2 * slow
-    assert verdicts == [K.REFUSED, K.CREATED, K.REFUSED]
+    slow, no = LONGEST_WAIT / 2 + 0.2, answer(400, NOT_CREATED % -1017)
+    began = time.monotonic()
+    server, verdicts = await posted(OURS, places_but({1: slowly(slow), 2: no, 4: no}), 4)
+    assert time.monotonic() - began < 3 * slow
+    assert [verdict.kind for verdict in verdicts] == [K.CREATED, K.REFUSED, K.CREATED, K.REFUSED]
     assert server.connections == 4
 
 
 async def test_on_a_new_connection_nothing_is_waited_for() -> None:
-    with MisbehavingServer(answers(429)) as server:
-        async with OURS.client(server.url) as client:
-            with anyio.fail_after(SHORTEST * 0.9):
-                assert (await place(client)).kind is K.TURNED_AWAY
+    with anyio.fail_after(SHORTEST * 0.9):
+        _, (verdict,) = await posted(OURS, answers(429))
+    assert verdict.kind is K.TURNED_AWAY
+
+
+def stalls_after(raw: bytes) -> Callable[[Connection, bytes], None]:
+    def act(connection: Connection, _: bytes) -> None:
+        connection.send(raw)
+        connection.stall()
+
+    return act
 
 
 async def test_no_other_post_gets_the_connection_meanwhile() -> None:
-    def act(connection: Connection, true: bytes) -> None:
-        connection.send(answer(429))
-        connection.stall()
-
-    with MisbehavingServer(after_the_first(act)) as server:
+    with MisbehavingServer(after_the_first(stalls_after(answer(429)))) as server:
         async with OURS.client(server.url) as client:
             assert (await place(client)).kind is K.CREATED
             verdicts: list[Verdict] = []
@@ -227,7 +207,7 @@ async def test_no_other_post_gets_the_connection_meanwhile() -> None:
             async with anyio.create_task_group() as tasks:
                 server.seen.clear()
                 tasks.start_soon(second)
-                assert await anyio.to_thread.run_sync(server.seen.wait, LONGEST)
+                await happened(server.seen)
                 await anyio.sleep(0.2)  # the client has the answer by now and listens; no event says so
                 assert verdicts == [], "its answer is here, and is not believed yet"
                 assert (await place(client)).kind is K.CREATED
@@ -241,11 +221,7 @@ async def test_the_hold_of_an_answer_is_heard_before_it_is_known_whose_it_is() -
     async def hear(hold: QueueHold) -> None:
         heard.append((hold, time.monotonic()))
 
-    def act(connection: Connection, true: bytes) -> None:
-        connection.send(answer(429, b"", "Retry-After: 3"))
-        connection.stall()
-
-    with MisbehavingServer(after_the_first(act)) as server:
+    with MisbehavingServer(after_the_first(stalls_after(answer(429, b"", "Retry-After: 3")))) as server:
         async with OURS.client(server.url) as client:
             await place(client)
             verdict = await place(client, progress=PostProgress(on_hold=hear))
@@ -268,25 +244,19 @@ async def test_an_end_that_the_answer_announced_is_the_end(tls: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["unannounced", "reset", "announced and reset", "announced and more", "within its body"]
-)
-async def test_any_other_end_proves_nothing(how: str) -> None:
+    ("raw", "resets", "more"),
+    [
+        (answer(429), False, False), (answer(429), True, False), (answer(429, b"", "Connection: close"), True, False),
+        (answer(429, b"", "Connection: close"), False, True), (answer(429, b"slow down")[:-3], False, False),
+    ],
+    ids=["unannounced", "reset", "announced and reset", "announced and more", "within its body"],
+)  # fmt: skip
+async def test_any_other_end_proves_nothing(raw: bytes, resets: bool, more: bool) -> None:
     def act(connection: Connection, true: bytes) -> None:
-        match how:
-            case "unannounced":
-                connection.send(answer(429))
-            case "reset":
-                connection.send(answer(429))
-                time.sleep(0.1)  # the reset comes while the client listens
-                connection.reset()
-            case "announced and reset":
-                connection.send(answer(429, b"", "Connection: close"))
-                time.sleep(0.1)  # the reset comes while the client listens
-                connection.reset()
-            case "announced and more":
-                connection.send(answer(429, b"", "Connection: close") + true)
-            case _:
-                connection.send(answer(429, b"slow down")[:-3])
+        connection.send(raw + (true if more else b""))
+        if resets:
+            time.sleep(0.1)  # the reset comes while the client listens
+            connection.reset()
 
     assert (await second_verdict(OURS, act)).kind is K.UNKNOWN
 
@@ -295,57 +265,29 @@ async def test_after_an_answer_that_leaves_a_doubt_the_connection_is_closed() ->
     """Else its true answer, which is still to come, would be taken for that of the call after it."""
 
     def act(connection: Connection, true: bytes) -> None:
-        connection.send(answer(200, b"junk"))
-        time.sleep(0.2)  # the true answer comes while the client listens
-        with suppress(OSError):
-            connection.send(true)
+        late(answer(200, b"junk"), 0.2)(connection, true)
         connection.stall()
 
-    with MisbehavingServer(after_the_first(act)) as server:
-        async with OURS.client(server.url) as client:
-            kinds = [(await place(client)).kind for _ in range(2)]
-            third = await place(client)
-        assert kinds == [K.CREATED, K.UNKNOWN]
-        assert (third.kind, third.session_id) == (K.CREATED, "s-3")
+    _, verdicts = await posted(OURS, after_the_first(act), 3)
+    assert [each.kind for each in verdicts] == [K.CREATED, K.UNKNOWN, K.CREATED]
+    assert verdicts[-1].session_id == "s-3"
 
 
 # -- the session of another call ---------------------------------------------------------------------------------------
 
 
 async def test_the_session_of_an_earlier_call_is_not_given_to_the_next(kind: Kind) -> None:
-    def act(connection: Connection, true: bytes) -> None:
-        connection.send(answer(200, created("s-1")))
-        time.sleep(0.3)  # the true answer comes while the client listens
-        with suppress(OSError):
-            connection.send(true)
-
-    assert_in_doubt(kind, await second_verdict(kind, act))
+    assert_in_doubt(kind, await second_verdict(kind, late(answer(200, created("s-1")), 0.3)))
 
 
 async def test_a_doubt_keeps_no_session_of_an_earlier_call() -> None:
     """Else the summary of that call would settle this one."""
-
-    def act(connection: Connection, true: bytes) -> None:
-        connection.send(answer(500, created("s-1")))
-        time.sleep(0.1)  # the true answer comes while the client listens
-        with suppress(OSError):
-            connection.send(true)
-
-    assert_in_doubt(OURS, await second_verdict(OURS, act))
+    assert_in_doubt(OURS, await second_verdict(OURS, late(answer(500, created("s-1")), 0.1)))
 
 
 async def test_a_post_that_was_given_up_counts_for_the_wait() -> None:
     given_up = 0.9
-
-    def behave(connection: Connection) -> None:
-        while connection.read_request():
-            number = len(connection.server.bodies)
-            if number == 1:
-                connection.stall()
-                return
-            connection.send(answer(429) if number == 3 else answer(200, created(f"s-{number}")))
-
-    with MisbehavingServer(behave) as server:
+    with MisbehavingServer(places_but({1: Connection.stall, 3: answer(429)})) as server:
         async with OURS.client(server.url, read=given_up) as client:
             assert [(await place(client)).kind for _ in range(2)] == [K.UNKNOWN, K.CREATED]
             client._proof._at_most = 60.0
@@ -355,14 +297,11 @@ async def test_a_post_that_was_given_up_counts_for_the_wait() -> None:
 
 
 async def test_a_stand_in_that_gives_one_session_to_all_is_understood_after_one_wait() -> None:
-    with MisbehavingServer(answers(200, created("always-this"))) as server:
-        async with OURS.client(server.url) as client:
-            began = time.monotonic()
-            kinds = [(await place(client)).kind for _ in range(20)]
-            took = time.monotonic() - began
-        assert kinds == [K.CREATED] * 20
-        assert SHORTEST <= took < 3 * SHORTEST
-        assert server.connections == 1
+    began = time.monotonic()
+    server, verdicts = await posted(OURS, answers(200, created("always-this")), 20)
+    assert SHORTEST <= time.monotonic() - began < 3 * SHORTEST
+    assert [verdict.kind for verdict in verdicts] == [K.CREATED] * 20
+    assert server.connections == 1
 
 
 # -- given up ----------------------------------------------------------------------------------------------------------
@@ -374,23 +313,17 @@ async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: 
     """Cancelled while the body of an answer comes, or before it is known whose answer it is."""
     sent = threading.Event()
 
-    def behave(connection: Connection) -> None:
-        while head := connection.read_request():
-            number = len(connection.server.bodies)
-            if number == 2:
-                whole = answer(400, NOT_CREATED % -1014)
-                connection.send(whole[:-5] if when == "in mid-body" else whole)
-                sent.set()
-                if connection.read_head():
-                    connection.server.bodies.append(b"used again")
-                return
-            connection.send(answer(200, created(f"s-{number}")))
-            if connection.wants_to_end(head):
-                return
+    def tells(connection: Connection) -> None:
+        whole = answer(400, NOT_CREATED % -1014)
+        connection.send(whole[:-5] if when == "in mid-body" else whole)
+        sent.set()
+        if connection.read_head():
+            connection.server.bodies.append(b"used again")
+        raise ConnectionError
 
     progress = PostProgress()
     verdicts: list[Verdict] = []
-    with MisbehavingServer(behave) as server:
+    with MisbehavingServer(places_but({2: tells})) as server:
         async with kind.client(server.url) as client:
             assert (await place(client)).kind is K.CREATED
 
@@ -400,7 +333,7 @@ async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: 
             server.ended.clear()
             if raw:
                 task = asyncio.create_task(second())
-                assert await anyio.to_thread.run_sync(sent.wait, LONGEST)
+                await happened(sent)
                 await anyio.sleep(0.1)  # the client reads what was sent; no event says when it has
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
@@ -408,10 +341,10 @@ async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: 
             else:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(second)
-                    assert await anyio.to_thread.run_sync(sent.wait, LONGEST)
+                    await happened(sent)
                     await anyio.sleep(0.1)  # the client reads what was sent; no event says when it has
                     tasks.cancel_scope.cancel()
-            assert await anyio.to_thread.run_sync(server.ended.wait, LONGEST), "its connection is closed"
+            await happened(server.ended)  # its connection is closed
             assert (await place(client)).session_id == "s-3"
         assert b"used again" not in server.bodies
     assert verdicts == []
@@ -419,27 +352,21 @@ async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: 
 
 
 async def test_the_late_answer_of_a_post_that_was_given_up_reaches_nobody() -> None:
-    late = threading.Event()
+    over = threading.Event()
 
-    def behave(connection: Connection) -> None:
-        while connection.read_request():
-            number = len(connection.server.bodies)
-            if number == 2:
-                late.wait(LONGEST)
-            with suppress(OSError):
-                connection.send(answer(429) if number == 2 else answer(200, created(f"s-{number}")))
+    def too_late(connection: Connection) -> None:
+        over.wait(LONGEST)
+        with suppress(OSError):
+            connection.send(answer(429))
 
-    with MisbehavingServer(behave) as server:
-        async with OURS.client(server.url, read=0.2) as client:
+    with MisbehavingServer(places_but({2: too_late})) as server:
+        async with OURS.client(server.url, read=1.0) as client:
             verdicts = [await place(client), await place(client)]
-            late.set()
+            over.set()
             verdicts += [await place(client), await place(client)]
     assert [(verdict.kind, verdict.session_id) for verdict in verdicts] == [
-        (K.CREATED, "s-1"),
-        (K.UNKNOWN, None),
-        (K.CREATED, "s-3"),
-        (K.CREATED, "s-4"),
-    ]
+        (K.CREATED, "s-1"), (K.UNKNOWN, None), (K.CREATED, "s-3"), (K.CREATED, "s-4"),
+    ]  # fmt: skip
 
 
 # -- transports of others ----------------------------------------------------------------------------------------------
@@ -457,12 +384,7 @@ class Repeats(Stranger):
 @either_loop
 async def test_a_wrapper_that_repeats_sends_no_body_twice() -> None:
     """The first may have been placed. Of the second, at most the head leaves."""
-
-    def behave(connection: Connection) -> None:
-        connection.read_request()
-        connection.send(answer(503, b"", "Connection: close"))
-
-    with MisbehavingServer(behave) as server:
+    with MisbehavingServer(sends(answer(503, b"", "Connection: close"))) as server:
         transport = Repeats(httpx.AsyncHTTPTransport(verify=TRUSTING_CERTIFI, trust_env=False))
         async with VoiceClient("key", "tests", base_url=server.url, transport=transport) as client:
             verdict = await place(client)
@@ -482,3 +404,37 @@ async def test_a_pool_whose_owner_keeps_connections_is_not_believed_on_them() ->
             second = await place(client)
         assert server.connections == 2
     assert [first.kind, second.kind] == [K.TURNED_AWAY, K.UNKNOWN]
+
+
+# -- times and sessions ------------------------------------------------------------------------------------------------
+
+
+DAY = 86400.0
+
+
+def test_it_is_twice_the_slowest_and_no_longer_than_an_answer_is_waited_for() -> None:
+    times = AnswerTimes()
+    for seconds in (0.2, 3.0, 0.7):
+        times.add(seconds, at=DAY)
+    assert times.long_enough(at=DAY, at_most=30.0) == 6.0
+    assert times.long_enough(at=DAY, at_most=5.0) == 5.0
+    times.add(0.1, at=DAY)
+    assert times.long_enough(at=DAY, at_most=0.5) == SHORTEST
+
+
+def test_a_slow_answer_counts_for_a_while_and_not_for_ever() -> None:
+    times = AnswerTimes()
+    times.add(3.0, at=DAY)
+    assert times.long_enough(at=DAY + LATE, at_most=30.0) == 6.0
+    times.add(1.0, at=DAY + LATE)
+    assert times.long_enough(at=DAY + 1.9 * LATE, at_most=30.0) == 6.0
+    assert times.long_enough(at=DAY + 2 * LATE, at_most=30.0) == 2.0
+    assert times.long_enough(at=DAY + 10 * LATE, at_most=30.0) == SHORTEST
+
+
+def test_only_the_latest_sessions_are_remembered() -> None:
+    sessions = RecentSessions()
+    for number in range(REMEMBERED + 1):
+        assert not sessions.seen_before(f"s-{number}")
+    assert sessions.seen_before("s-1")
+    assert not sessions.seen_before("s-0")

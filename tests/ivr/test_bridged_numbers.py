@@ -29,9 +29,11 @@ pytestmark = pytest.mark.anyio
 ANA, BEN, DESK = (number(place) for place in range(3))
 
 
-def put_through(*, fallback: End | CallFlow | None = None) -> Menu:
-    menu = Menu("main", prompt="Press 1 for the desk.", voice_profile="en-US-X", fallback=fallback or End("Goodbye."))
-    menu.on("1", goto=CallFlow.bridge(source=OURS, destination=DESK))
+def put_through(*desks: str, fallback: End | CallFlow | None = None) -> Menu:
+    """A menu whose keys lead to these numbers; 1 to the desk, and others to numbers of their own."""
+    menu = Menu("main", prompt="Press a key.", voice_profile="en-US-X", fallback=fallback or End("Goodbye."))
+    for key, desk in enumerate(desks or (DESK, number(7), number(8)), 1):
+        menu.on(str(key % 10), goto=CallFlow.bridge(source=OURS, destination=desk))
     return menu
 
 
@@ -50,10 +52,6 @@ async def waits_for(store: Store, destination: str) -> str | None:
     return (await engine.queue.get(job.id)).reason
 
 
-async def pressed_1(store: Store, menu: Menu, receiver: Receiver, destination: str = ANA) -> Heard:
-    return await Line.of(await called(store, menu, destination)).press(receiver, "1")
-
-
 async def standing(store: Store, namespace: str) -> dict[str, str]:
     found = await store.records({namespace: Page()}, now=store.clock.now())
     return {record.group: record.value for record in found[namespace]}
@@ -67,33 +65,26 @@ async def put_through_to_the_desk(store: Store) -> Job:
     return job
 
 
-async def test_a_menu_bridges_to_nobody_on_the_suppression_list(store: Store) -> None:
-    menu = put_through()
-    receiver = Receiver.of(store, menu)
-    await SuppressionList(store).add(DESK, reason="asked by mail")
-    with capture_logs() as logs:
-        answer = await pressed_1(store, menu, receiver)
-    assert (answer.text, answer.connected_to) == ("Goodbye.", None)
-    assert receiver.count("not_bridged") == 1
-    event = "a menu could not go on: the caller got its fallback or a hang-up"
-    (line,) = [each for each in logs if each["event"] == event]
-    assert "asked by mail" in line["reason"]
-
-
-async def test_a_fallback_that_bridges_to_the_same_number_hangs_up(store: Store) -> None:
-    fallback = CallFlow.reply().say("Hold on.", voice_profile="en-US-X").bridge(source=OURS, destination=DESK)
-    menu = put_through(fallback=fallback)
-    await SuppressionList(store).add(DESK)
-    assert await pressed_1(store, menu, Receiver.of(store, menu)) == Heard("", asks=False, connected_to=None)
-
-
-async def test_nobody_is_put_through_to_somebody_whom_a_queue_calls(store: Store) -> None:
-    menu = put_through()
-    receiver = Receiver.of(store, menu)
-    other = await called(store, menu, DESK)
-    answer = await pressed_1(store, menu, receiver)
-    assert (answer.text, answer.connected_to) == ("Goodbye.", None)
-    assert (await standing(store, NUMBER))[number_digest(DESK, store_id=store.id)] == f"{other.id}.1"
+async def test_nobody_is_put_through_to_a_number_that_is_suppressed_or_called_by_a_queue(store: Store) -> None:
+    hold_on = CallFlow.reply().say("Hold on.", voice_profile="en-US-X").bridge(source=OURS, destination=DESK)
+    menus = put_through(), put_through(fallback=hold_on)
+    kept = ""
+    for kept_by in ("the list", "a call"):
+        if kept_by == "the list":
+            await SuppressionList(store).add(DESK, reason="asked by mail")
+        else:
+            await SuppressionList(store).remove(DESK)
+            kept = f"{(await called(store, menus[0], DESK)).id}.1"
+        for menu, said in zip(menus, ("Goodbye.", ""), strict=True):
+            receiver = Receiver.of(store, menu)
+            with capture_logs() as logs:
+                heard = await Line.of(await called(store, menu, number(20 + len(logs)))).press(receiver, "1")
+            assert heard == Heard(said, asks=False, connected_to=None), "a fallback that bridges there hangs up"
+            if kept_by == "the list":
+                event = "a menu could not go on: the caller got its fallback or a hang-up"
+                (line, *_) = [each for each in logs if each["event"] == event]
+                assert (receiver.count("not_bridged"), "asked by mail" in line["reason"]) == (1, True)
+    assert (await standing(store, NUMBER))[number_digest(DESK, store_id=store.id)] == kept
 
 
 async def settled(store: Store, job: Job, *, rang: bool = True) -> None:
@@ -161,7 +152,7 @@ async def test_a_call_of_a_queue_that_has_the_number_first_is_not_joined(store: 
 async def test_a_shared_number_is_not_locked_by_a_bridge(store: Store, written: str) -> None:
     menu = put_through()
     receiver = Receiver.of(store, menu, policy=CallPolicy(shared_numbers=frozenset({written})))
-    assert (await pressed_1(store, menu, receiver)).connected_to == DESK
+    assert (await Line.of(await called(store, menu, ANA)).press(receiver, "1")).connected_to == DESK
     assert DESK not in await standing(store, NUMBER)
 
 
@@ -187,62 +178,42 @@ async def test_a_summary_that_comes_after_the_job_has_ended_frees_the_desk_too(s
     assert DESK not in await locked(store)
 
 
-async def test_ten_numbers_that_one_call_bridges_to_are_all_freed(store: Store) -> None:
-    desks = {str(key): number(10 + key) for key in range(10)}
-    menu = Menu("main", prompt="Press a key.", voice_profile="en-US-X", fallback=End("Goodbye."))
-    for key, desk in desks.items():
-        menu.on(key, goto=CallFlow.bridge(source=OURS, destination=desk))
-    receiver = Receiver.of(store, menu)
-    job = await called(store, menu, ANA)
+RACES: dict[str, tuple[str, str, str, str | None]] = {
+    "nothing, and the call has ended before": ("end", "1", "", None), "the call ends": ("", "1", "end", None),
+    "the call ends, and the key comes again": ("", "1", "end 1", None), "another key comes": ("1", "2", "3", number(7)),
+    "the call ends, whose other number is refused": ("1 busy", "2", "end", None),
+    "time, after which a key comes again": ("1 later 2 later", "1", "", DESK),
+    "many keys, each twice": ("1 2 3 1 2", "3", "", number(8)),
+}  # fmt: skip
+"""What happens before a key, the key, what happens before its bridge is stored, and to whom it leads."""
+
+
+@pytest.mark.parametrize("race", RACES)
+async def test_no_desk_stays_locked_whatever_happens_while_a_bridge_is_stored(race: str) -> None:
+    clock, menu, (before, key, beside, connected) = ManualClock(), put_through(), RACES[race]
+    store = MemoryStore(clock=clock)
+    job, others = await called(store, menu, ANA), list[Job]()
     line = Line.of(job)
-    for key, desk in (*desks.items(), *desks.items()):
-        assert (await line.elsewhere().press(receiver, key)).connected_to == desk
-    await settled(store, job, rang=False)
-    assert await locked(store) == []
 
+    async def happens(what: str, *, late: bool) -> None:
+        for each in what.split():
+            if each == "end":
+                await settled(store, job, rang=False)
+            elif each == "busy":
+                others.append(await called(store, menu, number(7)))
+            elif each == "later":
+                clock.advance(timedelta(minutes=31))
+            else:
+                heard = await line.elsewhere().press(Receiver.of(store, menu), each)
+                assert (heard.connected_to is None) == (late and "end" in what)
 
-async def test_a_key_press_that_comes_after_the_end_of_its_call_locks_nothing(store: Store) -> None:
-    menu = put_through()
-    receiver = Receiver.of(store, menu)
-    job = await called(store, menu, ANA)
-    await settled(store, job, rang=False)
-    assert (await Line.of(job).press(receiver, "1")).connected_to is None
-    assert await locked(store) == []
-
-
-async def test_a_call_that_ends_while_its_bridge_takes_its_lock_leaves_the_desk_free(store: Store) -> None:
-    menu = put_through()
-    job = await called(store, menu, ANA)
-    ended: list[str] = []
-
-    async def end() -> None:
-        ended.append(job.id)
+    await happens(before, late=False)
+    receiver = Receiver.of(meanwhile(store, lambda: happens(beside, late=True)), menu)
+    assert (await line.elsewhere().press(receiver, key)).connected_to == connected
+    if "end" not in before + beside:
         await settled(store, job, rang=False)
-
-    receiver = Receiver.of(meanwhile(store, end), menu)
-    assert (await Line.of(job).press(receiver, "1")).connected_to is None
-    assert ended
-    assert await locked(store) == []
-
-
-async def test_two_key_presses_at_once_leave_no_number_locked(store: Store) -> None:
-    menu = put_through()
-    menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
-    menu.on("3", goto=CallFlow.bridge(source=OURS, destination=number(8)))
-    receiver = Receiver.of(store, menu)
-    job = await called(store, menu, ANA)
-    line = Line.of(job)
-    assert (await line.elsewhere().press(receiver, "1")).connected_to is not None
-    pressed: list[str | None] = []
-
-    async def press_3() -> None:
-        pressed.append((await line.elsewhere().press(receiver, "3")).connected_to)
-
-    late = Receiver.of(meanwhile(store, press_3), menu)
-    assert (await line.elsewhere().press(late, "2")).connected_to == number(7)
-    assert pressed == [number(8)]
-    await settled(store, job, rang=False)
-    assert await locked(store) == []
+    kept = {number_digest(number(7), store_id=store.id): f"{each.id}.1" for each in others}
+    assert (await standing(store, NUMBER), await standing(store, BRIDGE)) == (kept, {})
 
 
 async def test_a_refused_bridge_keeps_the_lock_of_a_desk_that_an_earlier_key_made_ring(store: Store) -> None:
@@ -257,55 +228,3 @@ async def test_a_refused_bridge_keeps_the_lock_of_a_desk_that_an_earlier_key_mad
     assert await waits_for(store, DESK) == "its number is busy with another call"
     await settled(store, job)
     assert await waits_for(store, DESK) is None
-
-
-async def test_a_call_that_ends_while_its_second_bridge_is_refused_leaves_the_desk_free(store: Store) -> None:
-    menu = put_through()
-    menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
-    receiver = Receiver.of(store, menu)
-    job = await called(store, menu, ANA)
-    other = await called(store, menu, number(7))
-    line = Line.of(job)
-    assert (await line.elsewhere().press(receiver, "1")).connected_to == DESK
-    ended: list[str] = []
-
-    async def end() -> None:
-        ended.append(job.id)
-        await settled(store, job, rang=False)
-
-    late = Receiver.of(meanwhile(store, end), menu)
-    assert (await line.elsewhere().press(late, "2")).connected_to is None
-    assert ended
-    assert await standing(store, NUMBER) == {number_digest(number(7), store_id=store.id): f"{other.id}.1"}
-
-
-async def test_a_key_pressed_again_later_still_leaves_its_number_free_in_the_end() -> None:
-    clock = ManualClock()
-    store = MemoryStore(clock=clock)
-    menu = put_through()
-    menu.on("2", goto=CallFlow.bridge(source=OURS, destination=number(7)))
-    receiver = Receiver.of(store, menu)
-    job = await called(store, menu, ANA)
-    line = Line.of(job)
-    for keys, minutes in (("1", 0), ("2", 50), ("1", 12)):
-        assert (await line.elsewhere().press(receiver, keys)).connected_to is not None
-        clock.advance(timedelta(minutes=minutes))
-    await settled(store, job, rang=False)
-    assert await locked(store) == []
-
-
-async def test_the_same_key_twice_while_the_call_ends_leaves_the_desk_free(store: Store) -> None:
-    menu = put_through()
-    job = await called(store, menu, ANA)
-    line = Line.of(job)
-    ended: list[str] = []
-
-    async def end() -> None:
-        ended.append(job.id)
-        await settled(store, job, rang=False)
-        assert (await line.elsewhere().press(receiver, "1")).connected_to is None
-
-    receiver = Receiver.of(meanwhile(store, end), menu)
-    assert (await line.elsewhere().press(receiver, "1")).connected_to is None
-    assert ended
-    assert await locked(store) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import permutations, product
 from pathlib import Path
@@ -199,16 +199,6 @@ async def test_who_presses_it_four_times_is_called_twice_in_all(desk: Desk) -> N
     assert (ended.state, result_of(ended)) == (JobState.COMPLETED, CallResult.CALL_BACK_NOT_POSSIBLE)
 
 
-async def test_pressed_twice_in_one_call_it_is_one_call_more(desk: Desk) -> None:
-    job = await desk.call()
-    line = desk.line(job)
-    assert (await line.press(desk.receiver, "2")).text.startswith("Noted. Press a key.")
-    assert (await line.press(desk.receiver, "3")).text == PROMISED
-    await desk.due(await desk.ends(job))
-    assert (await desk.due(await desk.ends(job))).state is JobState.COMPLETED
-    assert desk.rang == [ANA, ANA]
-
-
 async def test_the_last_answer_of_a_call_counts_whenever_it_is_stored(desk: Desk) -> None:
     job = await desk.call()
     line = desk.line(job)
@@ -314,35 +304,6 @@ async def waiting_call(desk: Desk, **options: Any) -> Job:
     job = await desk.call(**options)
     await desk.press(job, "3")
     return await desk.ends(job)
-
-
-ORDERS: Mapping[str, Callable[[Desk, Job], Awaitable[object]]] = {
-    "a person cancels it": lambda desk, job: desk.queue.cancel(job.id, reason="enough"),
-    "its batch is cancelled": lambda desk, _: desk.queue.cancel_batch("march", reason="enough"),
-    "the person is suppressed": lambda desk, _: SuppressionList(desk.engine.store).add(HOME, reason="asked"),
-    "8x8 tells an opt-out": lambda desk, job: desk.engine.summarise(job, S.COMPLETED_UNSUBSCRIBED, number=1),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
-async def test_whoever_is_not_called_back_by_an_order_or_an_opt_out_was_reached(
-    desk: Desk, order: Callable[[Desk, Job], Awaitable[object]]
-) -> None:
-    job = await waiting_call(desk, further_numbers=[HOME])
-    await order(desk, job)
-    desk.clock.advance(2 * HOUR)
-    await desk.engine.sweeper.sweep()
-    await desk.engine.send()
-    ended = await desk.queue.get(job.id)
-    assert (ended.state, result_of(ended), desk.rang) == (JobState.COMPLETED, "call back", [ANA])
-
-
-async def test_its_validity_ends_it_as_completed(desk: Desk) -> None:
-    job = await waiting_call(desk, valid_until=desk.clock.now() + 3 * HOUR)
-    desk.clock.advance(4 * HOUR)
-    await desk.engine.sweeper.sweep()
-    ended = await desk.queue.get(job.id)
-    assert (ended.state, result_of(ended), desk.rang) == (JobState.COMPLETED, "call back", [ANA])
 
 
 async def test_a_press_that_is_stored_late_is_kept_in_a_cancelled_batch(desk: Desk) -> None:

@@ -9,18 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
-import httpx
 import pytest
 
-from tests.ivr.asking import OURS, SECRET, Line
 from tests.support.commands import assembled_once
-from tests.support.engine import Engine
-from tests.support.processes import running
-from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, Job, JobState, open_store
+from voiceflow_worker import CallQueue, Job, open_store
 from voiceflow_worker.cli.program import run
-from voiceflow_worker.ivr import Rehearsal
-from voiceflow_worker.ivr.loading import load_menu
 
 __all__ = ["assembled_once"]
 
@@ -174,103 +167,9 @@ def test_enqueue_begins_the_calls_of_a_file_with_a_menu(folder: Path, capfd: pyt
     assert [job.menu for job in anyio.run(jobs, "sqlite:///calls.db")] == ["confirm"] * 4
 
 
-def test_a_menu_speaks_the_columns_of_a_row_as_its_preview_does(
-    folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "menus_of_test.py").write_text(
-        "from voiceflow_worker import End, Menu\n"
-        'ask = Menu("ask", prompt="Hello {{name}}. For {{day|date}} press 1.", voice_profile="{{voice_profile}}")\n'
-        'ask.on("1", goto=End("Thank you, {{Name}}. See you on {{day|date}}."))\n'
-    )
-    (folder / "people.csv").write_text("destination,Name,Day\n+6587654321,Tan,2030-01-31\n")
-    options = ["--ivr", "menus_of_test:ask", "--source", "+6531234567", "--voice-profile", "de-DE-KatjaNeural"]
-    assert run(["enqueue", "people.csv", *options, "--dry-run", "--json"]) == 0, capfd.readouterr().err
-    previewed = [each["text"] for each in json.loads(capfd.readouterr().out)["preview"]["later"]]
-    assert run(["enqueue", "people.csv", *options]) == 0, capfd.readouterr().err
-
-    async def heard() -> list[str]:
-        async with open_store("sqlite:///voiceflow.db") as store:
-            (job,) = await CallQueue(store).find(batch_id="people")
-        call = Rehearsal(load_menu("menus_of_test:ask"), data=job.data)
-        prompts = [entry["params"]["promptMessage"] for entry in json.loads(job.body)["callflow"][1:]]
-        return [*prompts, (await call.begin()).text, (await call.press("1")).text]
-
-    asked = "Hello Tan. For 31. Januar 2030 press 1."
-    thanked = "Thank you, Tan. See you on 31. Januar 2030."
-    assert (anyio.run(heard), previewed) == ([asked, asked, thanked], [thanked])
-
-
-@pytest.mark.parametrize(
-    ("end", "row", "column"),
-    [
-        ("Thank you, {{nmae}}.", "Tan,2030-01-31", "nmae"),
-        ("Thank you, {{name}}.", ",2030-01-31", "Name"),
-        ("See you on {{day|date}}.", "Tan,tomorrow", "Day"),
-        ("See you on {{day|date}}.", "Tan,31.2.2030", "Day"),
-    ],
-)
-def test_a_text_of_a_later_step_that_a_row_cannot_fill_in_is_found_before_a_call(
-    folder: Path, capfd: pytest.CaptureFixture[str], end: str, row: str, column: str
-) -> None:
-    (folder / "menus_of_test.py").write_text(
-        "from voiceflow_worker import End, Menu\n"
-        'ask = Menu("ask", prompt="To go on press 1.", voice_profile="en-US-BenjaminRUS")\n'
-        'then = Menu("then", prompt="To confirm press 1.")\n'
-        f'ask.on("1", goto=then)\nthen.on("1", goto=End("{end}"))\n'
-    )
-    (folder / "people.csv").write_text(f"destination,Name,Day\n+6587654321,{row}\n")
-    options = ["people.csv", "--ivr", "menus_of_test:ask", "--source", "+6531234567", "--date-order", "dmy"]
-    assert run(["check", *options, "--json"]) == 2
-    findings = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [each["column"] for each in findings if each["severity"] == "error"] == [column]
-    assert run(["enqueue", *options]) == 2
-    data = [f"--data={name}={value}" for name, value in zip(("name", "day"), row.split(","), strict=True) if value]
-    assert run(["ivr", "check", "menus_of_test:ask", *data]) == 2
-
-
-def test_a_name_that_only_one_text_has_and_that_is_almost_another_is_reported(
-    folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = folder / "menus_of_test.py"
-    path.write_text(
-        MENUS.replace("Thank you, {{name}}", "Thank you, {{nmae}}") + 'confirm.on("3", goto="Yes, {{name}}.")\n'
-    )
-    assert run(["ivr", "check", "menus_of_test:confirm", "--json"]) == 0
-    assert "{{nmae}}; did you mean {{name}}" in capfd.readouterr().out
-
-
 def test_serve_refuses_menus_with_errors(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--ivr", "menus_of_test:wrong", "--store", "sqlite:///calls.db"]) == 2
     assert "no key leads to a next step" in capfd.readouterr().err
-
-
-@pytest.mark.slow
-def test_serve_answers_calls_by_its_menus(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'calls.db'}"
-
-    async def sent() -> Job:
-        from examples.restaurant import main
-
-        async with open_store(url) as store:
-            engine = Engine(store, ScriptedVoice())
-            data = {"name": "Ana"}
-            job = await engine.queue.enqueue(main.call("+6587654321", source=OURS, data=data), menu="main", data=data)
-            await engine.send()
-            return job
-
-    env = {"VOICEFLOW_STORE": url, "VOICEFLOW_WEBHOOK_SECRET": SECRET}
-    with running("serve", "--port", "0", "--ivr", "examples.restaurant:main", env=env) as server:
-        address = server.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
-        job = anyio.run(sent)
-        line = Line.of(job)
-        with httpx.Client(headers={"Authorization": SECRET}, trust_env=False, timeout=30) as client:
-            first = client.post(f"{address}/webhooks/8x8", json=line.event("2"))
-            assert line.took(first.content).text.startswith("We are open from Tuesday to Sunday,")
-            assert not line.took(client.post(f"{address}/webhooks/8x8", json=line.event("9")).content).asks
-            metrics = client.get(f"{address}/metrics").text
-    assert 'voiceflow_ivr_answers_total{result="led_on"} 2.0' in metrics
-    (stored,) = anyio.run(jobs, url)
-    assert (stored.state, stored.digits) == (JobState.SUBMITTED, "2,9")
 
 
 def test_keys_from_a_pipe_are_shown_as_a_terminal_shows_them(

@@ -136,13 +136,6 @@ class TestRepeatedEvents:
         assert (await line.press(receiver, "1", eventId=None)).text.startswith("Run 2")  # the same key, later
         assert (await got(store, job)).digits == "1,1"
 
-    async def test_of_another_session_with_the_same_id_are_others(self, store: Store, counting: Counting) -> None:
-        jobs = [await called(store, counting.main, destination=number) for number in ("+6587654321", "+6587654322")]
-        receiver = Receiver.of(store, counting.main)
-        for job in jobs:
-            await Line.of(job).press(receiver, "1", eventId="e")
-        assert len(counting.ran) == 2
-
     async def test_stay_leased_for_longer_than_a_handler_may_take(self, counting: Counting) -> None:
         """Another receiver would run the handler a second time, beside the first."""
         limit = timedelta(seconds=3)
@@ -254,37 +247,43 @@ def named(first: str, second: str) -> Menu:
     return menu
 
 
+ANSWERS: dict[str, tuple[str, str | None, dict[str, int], int]] = {
+    "the last key that has a name": ("9 5 2 1 9", "confirmed", {"confirmed": 1}, 0),
+    "null if no key has a name": ("5", None, {}, 1),
+    "counted if its key comes after the summary": ("summary 1", "confirmed", {"confirmed": 1}, 0),
+}
+"""What comes of a call, its answer, and the counts of the queue: of answers, and of other keys."""
+
+
 class TestAnAnswer:
-    async def test_is_the_last_key_that_has_a_name(self, store: Store) -> None:
+    @pytest.mark.parametrize("case", ANSWERS)
+    async def test_is(self, store: Store, case: str) -> None:
+        comes, answer, answers, others = ANSWERS[case]
         menu = named("confirmed", "cancelled")
         job = await called(store, menu)
-        receiver, line, told = Receiver.of(store, menu), Line.of(job), list[str | None]()
-        for keys in ("9", "5", "2", "1", "9"):
-            await line.press(receiver, keys)
-            told.append((await got(store, job)).answer)
-        assert told == [None, None, "cancelled", "confirmed", "confirmed"]
-        totals = await totals_of(store, job.queue)
-        assert (totals.answers, totals.other_keys) == ({"confirmed": 1}, 0)
-        await Engine(store, ScriptedVoice()).summarise(job)
-        shown = call_as_json(await CallQueue(store).wait_for_outcome(job.id))
+        receiver, line, keys = Receiver.of(store, menu), Line.of(job), comes.removeprefix("summary ").split()
+        for each in comes.split() if comes.startswith("summary") else [*comes.split(), "summary"]:
+            if each == "summary":
+                await Engine(store, ScriptedVoice()).summarise(job)
+            else:
+                await line.press(receiver, each)
+        totals, shown = await totals_of(store, job.queue), call_as_json(await CallQueue(store).wait_for_outcome(job.id))
+        assert (totals.answers, totals.other_keys) == (answers, others)
         outcome, attempts = shown["outcome"], shown["attempts"]
         assert isinstance(outcome, dict)
         assert isinstance(attempts, list)
-        assert (outcome["answer"], outcome["digits"], attempts[0]["outcome"]["answer"]) == (
-            "confirmed", "9,5,2,1,9", "confirmed",
-        )  # fmt: skip
-        assert [press["answer"] for press in attempts[0]["presses"]] == [None, None, "cancelled", "confirmed", None]
+        assert (outcome["answer"], outcome["digits"]) == (attempts[0]["outcome"]["answer"], ",".join(keys))
+        assert outcome["answer"] == answer
+        names = {"1": "confirmed", "2": "cancelled"}
+        assert [press["answer"] for press in attempts[0]["presses"]] == [names.get(each) for each in keys]
 
-    async def test_is_null_if_no_key_has_a_name(self, store: Store) -> None:
-        menu = named("confirmed", "cancelled")
-        job = await called(store, menu)
-        await Line.of(job).press(Receiver.of(store, menu), "5")
-        await Engine(store, ScriptedVoice()).summarise(job)
-        outcome = call_as_json(await got(store, job))["outcome"]
-        assert isinstance(outcome, dict)
-        assert (outcome["answer"], outcome["digits"]) == (None, "5")
-        totals = await totals_of(store, job.queue)
-        assert (totals.answers, totals.other_keys) == ({}, 1)
+    async def test_keeps_the_name_of_the_moment_of_the_press(self, stores: tuple[Store, Store]) -> None:
+        """The event comes again, to a receiver whose menu has other names."""
+        job = await called(stores[0], named("x", "y"))
+        event = Line.of(job).event("1")
+        for store, names in zip(stores, (("confirmed", "cancelled"), ("cancelled", "confirmed")), strict=True):
+            assert (await Receiver.of(store, named(*names)).post(event))[0] == 200
+        assert (await got(stores[1], job)).answer == "confirmed"
 
     async def test_is_no_text_of_a_person(self, store: Store) -> None:
         """Counters outlive an erasure: they have the names that a menu gives, and nothing that was typed."""
@@ -299,49 +298,29 @@ class TestAnAnswer:
         assert (totals.answers, totals.other_keys) == ({"a number": 1}, 1)
         assert not any("9123" in name for name in totals.live)
 
-    async def test_keeps_the_name_of_the_moment_of_the_press(self, stores: tuple[Store, Store]) -> None:
-        """The menu gets other names while the campaign runs, and the event comes again, to the new receiver."""
-        before, after = (
-            Receiver.of(store, named(*names))
-            for store, names in zip(stores, (("confirmed", "cancelled"), ("cancelled", "confirmed")), strict=True)
-        )
-        old, new = (
-            await called(stores[0], named("x", "y")),
-            await called(stores[0], named("x", "y"), destination="+6587654322"),
-        )
-        event = Line.of(old).event("1")
-        assert (await before.post(event))[0] == (await after.post(event))[0] == 200
-        await Line.of(new).press(after, "1")
-        assert [(await got(stores[1], each)).answer for each in (old, new)] == ["confirmed", "cancelled"]
 
-    async def test_counts_if_its_key_comes_after_the_summary(self, store: Store) -> None:
-        menu = named("confirmed", "cancelled")
-        job = await called(store, menu)
-        await Engine(store, ScriptedVoice()).summarise(job)
-        await Line.of(job).press(Receiver.of(store, menu), "1")
-        assert ((await got(store, job)).answer, (await totals_of(store, job.queue)).answers) == (
-            "confirmed", {"confirmed": 1},
-        )  # fmt: skip
+INBOUND = {"callDirection": "INBOUND", "callStatus": "CALL_RECEIVED"}
 
 
-class TestCallsThatNoJobMade:
-    async def test_an_inbound_call_goes_through_its_menu(self, store: Store) -> None:
-        main = Menu("desk", prompt="Press 1.", voice_profile="v", inbound=True)
-        people = Menu("people", prompt="How many?")
-        main.on("1", goto=people)
-        people.capture(max_digits=1)(lambda caller: End(f"{caller.pressed('desk')} {caller.digits} {caller.number}"))
-        receiver = Receiver.of(store, main)
-        line = Line(source="+6587654321", destination=OURS, direction="INBOUND")
-        assert (await line.press(receiver, None, callStatus="CALL_RECEIVED")).text == "Press 1."
-        assert (await line.press(receiver, "1")).text == "How many?"
-        assert (await line.press(receiver, "4")).text == "1 4 +6587654321"
-
-    async def test_a_call_that_nobody_takes_ends_politely_and_is_counted(
-        self, store: Store, counting: Counting
-    ) -> None:
-        receiver = Receiver.of(store, counting.main)
-        heard = await Line(direction="INBOUND").press(receiver, None, callStatus="CALL_RECEIVED")
-        assert (heard.text, heard.asks, receiver.count("no_menu")) == ("Goodbye.", False, 1)
+@pytest.mark.parametrize(
+    ("changes", "heard", "result"),
+    [
+        (INBOUND, "At the desk: +6591112222.", "started"),
+        ({"callStatus": "CALL_RECEIVED", "callDirection": None}, "At the desk: +6591112222.", "started"),
+        ({**INBOUND, "callDirection": "OUTBOUND"}, "Goodbye.", "no_menu"),
+    ],
+    ids=["inbound", "no direction", "outbound"],
+)
+async def test_a_call_that_no_job_made_is_taken_by_a_menu_for_such_calls_or_ends_politely(
+    store: Store, counting: Counting, changes: Mapping[str, str | None], heard: str, result: str
+) -> None:
+    opening = Menu(
+        "door", opening=lambda caller: End(f"At the desk: {caller.number}."), inbound=True, voice_profile="v"
+    )
+    receiver = Receiver.of(store, counting.main, *[opening][: result == "started"])
+    line = Line(source="+6591112222", destination=OURS)
+    assert (await line.press(receiver, None, **changes)).text == heard
+    assert receiver.count(result) == 1
 
 
 class TestMenusThatThisReceiverDoesNotServe:
@@ -363,12 +342,6 @@ class TestMenusThatThisReceiverDoesNotServe:
         assert "menu main; start a receiver that serves this menu" in line["reason"]
         told = story(job, at=store.clock.now(), heard=await CallProgress(store).of_job(await got(store, job)))
         assert [line["reason"] in each.line for each in told.timeline].count(True) == 1
-
-    async def test_a_call_that_named_no_menu_is_no_reason_for_a_warning(self, store: Store) -> None:
-        line = Line.of(await Engine(store, ScriptedVoice()).enqueue())
-        with capture_logs() as logs:
-            await line.press(Receiver.of(store), None)
-        assert [each["log_level"] for each in logs] == ["info"]
 
 
 class TestFailures:
@@ -413,32 +386,6 @@ class TestFailures:
         away.lose(Loss.BEFORE, "write")
         assert (await Receiver.of(away, counting.main).post(Line.of(job).event("1")))[0] == 503
         assert counting.ran == []
-
-
-@pytest.mark.parametrize(
-    ("given", "number"),
-    [
-        ({"callStatus": "CALL_RECEIVED"}, "+6591112222"),
-        ({"callStatus": "CALL_RECEIVED", "callDirection": "OUTBOUND"}, OURS),
-        ({"callStatus": "CALL_RECEIVED", "callDirection": "INBOUND"}, "+6591112222"),
-    ],
-    ids=["no direction", "outbound", "inbound"],
-)
-async def test_the_caller_of_an_event_without_direction_is_its_source_when_the_call_was_received(
-    store: Store, given: Mapping[str, str], number: str
-) -> None:
-    callers: list[Caller] = []
-
-    async def door(caller: Caller) -> End:
-        callers.append(caller)
-        return End("We are closed.")
-
-    main = Menu("door", opening=door, inbound=True, voice_profile="v", fallback=End("Goodbye."))
-    event = Line(source="+6591112222", destination=OURS).event(None)
-    del event["payload"]["callDirection"]
-    event["payload"].update(given)
-    await Receiver.of(store, main).post(event)
-    assert [(each.number, each.is_inbound) for each in callers] == [(number, number != OURS)]
 
 
 async def test_the_menu_approval_is_always_served(store: Store, counting: Counting) -> None:

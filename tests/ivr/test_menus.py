@@ -68,11 +68,6 @@ class TestTheFirstEventOfACall:
         main, other = made("main"), made("other")
         assert menu_asked(await answered(Menus(main, other), job(), dtmf="7")) == "main"
 
-    async def test_an_inner_menu_may_be_the_first_of_a_call(self) -> None:
-        main, inner = made("main"), made("inner")
-        main.on("2", goto=inner)
-        assert menu_asked(await answered(Menus(main), job(inner), dtmf="7")) == "inner"
-
 
 class TestStepsThatAreNoAnswers:
     """8x8 may send an event without keys after any action of a flow (8x8 IVR guide)."""
@@ -146,11 +141,6 @@ class TestOpenings:
         assert menu_asked(answer) == "main"
         params: Any = answer.flow.actions[0]["params"]
         assert params["promptMessage"] == "Welcome. main?"
-
-    async def test_an_opening_that_only_says_something_hangs_up_then(self) -> None:
-        menus = Menus(Menu("door", opening="We are closed.", inbound=True, voice_profile=VOICE))
-        answer = await answered(menus, to="+6531234567", **RECEIVED)
-        assert [entry["action"] for entry in answer.flow.actions] == ["say", "hangup"]
 
     def test_the_check_finds_nothing_wrong_with_a_menu_that_only_opens_calls(self) -> None:
         door = Menu("door", opening=End("We are closed."), inbound=True, voice_profile=VOICE, fallback=End("Goodbye."))

@@ -21,7 +21,8 @@ from phonenumbers.geodata import GEOCODE_DATA
 from phonenumbers.tzdata import TIMEZONE_DATA
 
 from tests.docs.pages import DOCS
-from voiceflow_worker.model.times import _zones_of_country, guessed_zones, zone_data, zone_named
+from voiceflow_worker.model.times import _zones_of_country, guessed_zones
+from voiceflow_worker.model.zones import zone_data, zone_named
 
 TABLE = DOCS.parent / "voiceflow_worker/model/numbers/zones.tsv"
 

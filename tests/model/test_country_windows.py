@@ -28,6 +28,20 @@ def test_each_calendar_is_for_the_numbers_of_its_country() -> None:
     assert all(to(union, each) == to(windows, each) for each in (BERLIN, PARIS, SINGAPORE, MILAN))
 
 
+def test_own_days_are_closed_for_everybody() -> None:
+    closed = "2026-12-24..2027-01-01"
+    for text, berlin, milan in (
+        (f"DE-BE,{closed}", f"DE-BE,{closed}", closed), (f"number,{closed}", f"{closed},DE", f"{closed},IT"),
+        (f"DE=none,*=number,{closed}", closed, f"{closed},IT"), (f"DE={closed}", closed, ""), (closed, closed, closed),
+    ):  # fmt: skip
+        windows = CountryWindows.parse(holidays=text)
+        shown = [to(windows, each).removeprefix("00:00-24:00 mon-sun").strip() for each in (BERLIN, MILAN)]
+        assert shown == [berlin, milan], text
+        assert all(str(CallWindow.recalled(to(windows, each))) == to(windows, each) for each in (BERLIN, MILAN))
+    told = [CountryWindows.parse(holidays=text).lacks_calendar(MILAN) for text in (closed, f"DE,{closed}")]
+    assert told == [None, "IT"]
+
+
 def test_number_is_the_calendar_of_each_numbers_country() -> None:
     windows = CountryWindows.parse(holidays="number")
     assert [to(windows, each) for each in (BERLIN, PARIS, SINGAPORE)] == [
@@ -103,8 +117,14 @@ def test_windows_are_written_as_they_are_read() -> None:
         CountryWindows.parse(holidays="DE-BE,FR,DE-BY"),
         CountryWindows.parse(holidays="AT=DE-BY,DE=none,*=number"),
         CountryWindows.parse(holidays="*=none"),
+        CountryWindows.parse(holidays="number,2026-12-24..2027-01-01"),
+        CountryWindows.parse(
+            "US-FL=08:00-20:00,*=11:00-12:00", days="us-ca=mon,*=mon-fri", holidays="US-CA=none,*=number"
+        ),
     ):
-        assert CountryWindows.of_fields(windows.fields()) == windows
+        texts = windows.fields()
+        zone = texts.pop("window_time_zone", None)
+        assert CountryWindows.parse(texts.pop("window", None), **texts, time_zone=zone) == windows
 
 
 def test_a_window_that_was_moved_keeps_its_zone() -> None:

@@ -71,50 +71,32 @@ class TestSessionSummary:
         assert event.legs == ()
 
 
+SEEN_AT = datetime(2024, 3, 25, 6, 1, 30, tzinfo=UTC)
+TIMES: list[tuple[object, datetime | None]] = [
+    *((each, SEEN_AT) for each in ("2024-03-25T06:01:30Z", "2024-03-25T14:01:30+08:00", "2024-03-25T06:01:30+0000",
+                                   "2024-03-25T06:01:30", "2024-03-25 06:01:30", 1711346490)),
+    ("2024-03-25T06:01:30.123456789Z", SEEN_AT.replace(microsecond=123456)),
+    *((each, SEEN_AT.replace(microsecond=123000)) for each in (1711346490123, "1711346490123")),
+    *((each, None) for each in ("2024-02-30T00:00:00Z", "0001-01-01T00:00:00+14:00", 10**17, float("nan"), True)),
+    ("null", None), ("", None), ({}, None),
+]  # fmt: skip
+
+
 def test_a_time_is_read_in_every_form_that_was_seen() -> None:
-    for time, moment in [
-        ("2024-03-25T06:01:30Z", datetime(2024, 3, 25, 6, 1, 30, tzinfo=UTC)),
-        ("2024-03-25T06:01:30.123456789Z", datetime(2024, 3, 25, 6, 1, 30, 123456, tzinfo=UTC)),
-        ("2024-03-25T14:01:30+08:00", datetime(2024, 3, 25, 6, 1, 30, tzinfo=UTC)),
-        ("2024-03-25T06:01:30+0000", datetime(2024, 3, 25, 6, 1, 30, tzinfo=UTC)),
-        ("2024-03-25T06:01:30", datetime(2024, 3, 25, 6, 1, 30, tzinfo=UTC)),
-        ("2024-03-25 06:01:30", datetime(2024, 3, 25, 6, 1, 30, tzinfo=UTC)),
-        (1711346490123, datetime(2024, 3, 25, 6, 1, 30, 123000, tzinfo=UTC)),
-        ("1711346490123", datetime(2024, 3, 25, 6, 1, 30, 123000, tzinfo=UTC)),
-        (1711346490, datetime(2024, 3, 25, 6, 1, 30, tzinfo=UTC)),
-        ("2024-02-30T00:00:00Z", None),
-        ("0001-01-01T00:00:00+14:00", None),
-        (10**17, None),
-        (float("nan"), None),
-        (True, None),
-        ("null", None),
-        ("", None),
-        ({}, None),
-    ]:
-        event = summary(startTime=time)
-        assert event.started_at == moment
-        if moment is not None:
-            assert event.started_at is not None
-            assert event.started_at.tzinfo is UTC
+    for time, moment in TIMES:
+        found = summary(startTime=time).started_at
+        assert (found, None if found is None else found.tzinfo) == (moment, None if moment is None else UTC), time
 
 
-class TestCallAction:
-    def test_keys_pressed_are_text_and_none_pressed_is_none(self) -> None:
-        for data, dtmf in [
-            ({"dtmf": None}, None),
-            ({"dtmf": "null"}, None),
-            ({"dtmf": ""}, None),
-            ({"dtmf": 12}, "12"),
-            ({"dtmf": "12#"}, "12#"),
-            ({"dtmf": "0"}, "0"),
-            (None, None),
-            (" ", None),
-        ]:
-            assert action(eventData=data).dtmf == dtmf
-
-    def test_keys_may_stand_beside_the_event_data(self) -> None:
-        event = action(eventData=None, dtmf="3", callStatus="DTMF_RECEIVED")
-        assert (event.dtmf, event.call_status) == ("3", ActionStatus.DTMF_RECEIVED)
+def test_keys_pressed_are_text_and_none_pressed_is_none() -> None:
+    data: Any
+    for data, dtmf in [
+        ({"dtmf": None}, None), ({"dtmf": "null"}, None), ({"dtmf": ""}, None), ({"dtmf": 12}, "12"),
+        ({"dtmf": "12#"}, "12#"), ({"dtmf": "0"}, "0"), (None, None), (" ", None),
+    ]:  # fmt: skip
+        assert action(eventData=data).dtmf == dtmf
+    beside = action(eventData=None, dtmf="3", callStatus="DTMF_RECEIVED")
+    assert (beside.dtmf, beside.call_status) == ("3", ActionStatus.DTMF_RECEIVED)
 
 
 def test_a_text_of_any_length_is_not_a_burden_and_an_identifier_is_never_cut_into_another() -> None:
@@ -154,15 +136,8 @@ def test_an_event_that_is_not_known_is_handed_on_as_it_came(data: Json, event: U
 def test_what_is_not_an_event_is_refused() -> None:
     data: object
     for data in [
-        None,
-        [],
-        "{}",
-        1,
-        {},
-        {1: 2},
-        {"eventType": "CALL_ACTION"},
-        {"eventType": "SESSION_SUMMARY", "payload": []},
-    ]:
+        None, [], "{}", 1, {}, {1: 2}, {"eventType": "CALL_ACTION"}, {"eventType": "SESSION_SUMMARY", "payload": []},
+    ]:  # fmt: skip
         with pytest.raises(WebhookEventError) as caught:
             parse_event(data)
         assert isinstance(caught.value, InvalidInputError)
@@ -178,6 +153,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
+
 KINDS = ["SESSION_SUMMARY", "CALL_ACTION", "CALL_STATUS", "CALL_RECORDING_STATUS", "VIRTUAL_NUMBER_UPDATE", "OTHER"]
 NAMES = ["sessionId", "sessionStatus", "startTime", "callCount", "callDuration", "callDirection", "timestamp", "dtmf"]
 LEG_NAMES = ["callId", "callDuration", "callQuality", "source", "connectedTimestamp", "callStatus"]
@@ -195,12 +171,10 @@ payloads = objects | st.fixed_dictionaries(
 events = json_values | st.fixed_dictionaries(
     {},
     optional={
-        "namespace": st.sampled_from(["VOICE", "SMS"]) | json_values,
-        "eventType": st.sampled_from(KINDS) | json_values,
-        "payload": payloads | json_values,
-        "version": json_values,
+        "namespace": st.sampled_from(["VOICE", "SMS"]) | json_values, "eventType": st.sampled_from(KINDS) | json_values,
+        "payload": payloads | json_values, "version": json_values,
     },
-)
+)  # fmt: skip
 
 
 @given(data=events)
@@ -227,21 +201,12 @@ def test_any_code_can_be_looked_up(code: int) -> None:
 
 
 def test_known_spellings_are_folded_and_others_are_none() -> None:
-    for spelling, kind in [
-        ("COMPLETED", SessionStatus.COMPLETED),
-        ("NO_ANSWER", SessionStatus.NO_ANSWER),
-        ("NO ANSWER", SessionStatus.NO_ANSWER),
-        ("no-answer", SessionStatus.NO_ANSWER),
-        ("noAnswer", SessionStatus.NO_ANSWER),
-        ("CANCELED", SessionStatus.CANCELED),
-        ("CANCELLED", SessionStatus.CANCELED),
-        (" Busy ", SessionStatus.BUSY),
-        ("COMPLETED_UNSUB_ERROR", SessionStatus.COMPLETED_UNSUB_ERROR),
-        ("UNSUBSCRIBED CONTACT", SessionStatus.UNSUBSCRIBED_CONTACT),
-        ("TELEPORTED", None),
-        ("", None),
-        (None, None),
-        (7, None),
-        (["BUSY"], None),
-    ]:
-        assert fold_session_status(spelling) is kind
+    kind = SessionStatus
+    spellings: dict[SessionStatus | None, tuple[object, ...]] = {
+        kind.COMPLETED: ("COMPLETED",), kind.NO_ANSWER: ("NO_ANSWER", "NO ANSWER", "no-answer", "noAnswer"),
+        kind.CANCELED: ("CANCELED", "CANCELLED"), kind.BUSY: (" Busy ",),
+        kind.COMPLETED_UNSUB_ERROR: ("COMPLETED_UNSUB_ERROR",), kind.UNSUBSCRIBED_CONTACT: ("UNSUBSCRIBED CONTACT",),
+        None: ("TELEPORTED", "", None, 7, ["BUSY"]),
+    }  # fmt: skip
+    for folded, written in spellings.items():
+        assert [fold_session_status(each) for each in written] == [folded] * len(written)

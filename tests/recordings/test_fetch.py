@@ -12,7 +12,7 @@ import pytest
 
 from tests.recordings.test_sound import SECONDS, written
 from voiceflow_worker.gateway.network import Network
-from voiceflow_worker.recordings import MOST_BYTES, Sound, fetch, listen
+from voiceflow_worker.recordings import MOST_BYTES, Sound, examine, fetch
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def told(*addresses: str, private: bool = True) -> list[Sound]:
     """What is heard at each address."""
 
     async def run() -> dict[str, Sound]:
-        return await listen(addresses, network=Network(), private=private)
+        return await examine(addresses, network=Network(), private=private)
 
     found = anyio.run(run)
     return [found[address] for address in addresses]

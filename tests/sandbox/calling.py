@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -228,25 +228,24 @@ class Played:
     receiver: Receiver
     entry: Json
     delivered: list[Json]
-    recordings: list[Json]
 
 
 async def played(
     replies: Replies | Json,
     request: Json | None = None,
     *,
-    orders: Sequence[Json] = (),
+    tells_statuses: bool = False,
     script: Json | None = None,
     **more: Any,
 ) -> Played:
-    """Play one call, as `script` says, with these `orders` for its events. The person answers, and presses a 1."""
+    """Play one call, as `script` says. The person answers, and presses a 1."""
     async with reporting(replies, **more) as (receiver, caller):
         given = {"outcome": "COMPLETED", "keys": ["1", "2"], **(script or {})}
         caller.sandbox.scripts.add(Script.model_validate(given))
-        await caller.order("events", list(orders))
+        if tells_statuses:
+            hook = {"type": "VCS", "url": receiver.url}
+            assert (await caller.client.post(f"{caller.url}{ACCOUNT}/webhooks", json=hook, headers=KEY)).is_success
         assert (await caller.post(request or asking())).status_code == 200
         await caller.settled()
         (entry,) = await caller.told()
-        url = f"{caller.url}{ACCOUNT}/recordings/{entry['session_id']}"
-        recordings = (await caller.client.get(url, headers=KEY)).json()["recordings"]
-        return Played(receiver, entry, await caller.told("deliveries"), recordings)
+        return Played(receiver, entry, await caller.told("deliveries"))

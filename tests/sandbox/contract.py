@@ -20,8 +20,8 @@ EVENTS = {
     "CALL_STATUS": "VCS",
     "CALL_RECORDING_STATUS": "VRU",
 }
-# A rule for some values of an object names a few of its properties; it is not the whole of it.
-_PARTIAL = frozenset({"if", "then", "contains", "allOf"})
+# The rule for the first action names a few of its properties; it is not the whole of it.
+_PARTIAL = frozenset({"contains", "allOf"})
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Watched:
     """An ASGI app whose exchanges are kept, save those of the sandbox's control."""
 
     app: ASGIApp
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[Exchange] = field(default_factory=list[Exchange])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith("/_sandbox/"):
@@ -149,14 +149,14 @@ def known_contract() -> Contract:
     return Contract()
 
 
-def _problems(validator: Draft202012Validator, value: object) -> list[str]:
+def _problems(validator: Any, value: object) -> list[str]:
     return [f"at {error.json_path}: {error.message[:500]}" for error in validator.iter_errors(value)]
 
 
 def _closed(schema: Any) -> Any:
     """The same, and no object may have a property that is not listed."""
     if isinstance(schema, list):
-        return [_closed(each) for each in schema]
+        return [_closed(each) for each in cast("Any", schema)]
     if not isinstance(schema, dict):
         return schema
     given = cast("dict[str, Any]", schema)

@@ -112,8 +112,8 @@ async def test_a_call_is_refused_as_the_service_does_and_nobody_is_called(caller
         refused = {"sessionStatus": "NOT_CREATED", "statusCode": code, "statusMessage": message}
         assert (answer.status_code, told) == (status, refused)
         *_, entry = await caller.told()
-        found = (entry["rang"], entry["session_id"], entry["http_status"], entry["code"], entry["answered_with"])
-        assert found == (False, None, status, code, f"{status} NOT_CREATED ({code})")
+        found = (entry["rang"], entry["session_id"], entry["http_status"], entry["answered_with"])
+        assert found == (False, None, status, f"{status} NOT_CREATED ({code})")
 
 
 async def test_only_the_key_the_sub_account_the_source_and_the_voice_of_the_account_are_taken(caller: Caller) -> None:
@@ -207,42 +207,24 @@ async def test_a_connection_is_reset_closed_or_cut_before_or_after_the_call_is_p
     assert (await caller.place()).status_code == 200
 
 
-async def test_a_stalled_answer_keeps_the_client_waiting_until_its_end(caller: Caller) -> None:
-    await caller.fault("stall", next=1)
-    with pytest.raises(httpx.ReadTimeout):
-        await caller.post(body(), within=0.3)
-    await caller.fault("stall", next=1, seconds=0.1)
-    with pytest.raises(ConnectionResetError):
-        await caller.bytes_of_answer()
-    assert await rang(caller) == [True, True]
-
-
-async def test_a_sandbox_with_stalled_connections_stops_at_once() -> None:
+async def test_a_sandbox_with_late_answers_stops_at_once() -> None:
     began = time.monotonic()
     async with anyio.create_task_group() as tasks, calling(Sandbox()) as caller:
-        await caller.fault("stall", next=1)
         await caller.fault("delay", next=1, seconds=60)
-
-        async def stalled() -> None:
-            with pytest.raises(ConnectionResetError):
-                await caller.bytes_of_answer()
 
         async def delayed() -> None:
             assert b"CREATED" in await caller.bytes_of_answer()
 
-        for place, ask in enumerate((stalled, delayed), start=1):
-            tasks.start_soon(ask)
-            while len(await caller.told()) < place:
-                await anyio.lowlevel.checkpoint()
+        tasks.start_soon(delayed)
+        await caller.sandbox.ledger.reached(1)
     assert time.monotonic() - began < 10
 
 
 async def test_an_answer_may_be_junk_or_have_any_status_in_the_words_of_the_service(caller: Caller) -> None:
-    for more, content in (({}, b"<html>"), ({"body": "half a {"}, b"half a {"), ({"body": []}, b"[]")):
-        await caller.fault("junk", next=1, **more)
-        answer = await caller.place()
-        assert (answer.status_code, answer.content[:8].startswith(content[:8])) == (200, True)
-    assert await rang(caller) == [True] * 3
+    await caller.fault("junk", next=1)
+    answer = await caller.place()
+    assert (answer.status_code, answer.content.startswith(b"<html>")) == (200, True)
+    assert await rang(caller) == [True]
     for status in (200, 301, 400, 429, 503, 599):
         await caller.fault("status", next=1, status=status)
         assert (await caller.place()).status_code == status
@@ -252,16 +234,14 @@ async def test_an_answer_may_be_junk_or_have_any_status_in_the_words_of_the_serv
     answer, (*_, entry) = await caller.place(), await caller.told()
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
     assert (entry["rang"], entry["answered_with"], entry["session_id"] is None) == (True, "503", False)
-    await caller.fault("status", next=1, status=200, code=-9999, message="An unknown error has occurred")
-    told = (await caller.place()).json()
-    UUID(told.pop("callFlowRequestId"))
-    unknown = {"statusCode": -9999, "statusMessage": "An unknown error has occurred"}
-    assert told == {"sessionStatus": "NOT_CREATED", **unknown}
-    date = "Wed, 21 Oct 2026 07:28:00 GMT"
-    for retry_after, header in ((2, "2"), (0.5, "0.5"), (date, date), (None, None)):
-        await caller.fault("throttle", next=1, **({} if retry_after is None else {"retry_after": retry_after}))
+    for retry_after, header in ((2, "2"), (0.5, "0.5"), (None, None)):
+        more = {} if retry_after is None else {"retry_after": retry_after}
+        await caller.fault("status", next=1, status=429, **more)
         answer = await caller.place()
+        told = answer.json()
+        UUID(told.pop("callFlowRequestId"))
         assert (answer.status_code, answer.headers.get("Retry-After")) == (429, header)
+        assert told == {"sessionStatus": "NOT_CREATED", "statusCode": 429, "statusMessage": "Too Many Requests"}
 
 
 async def test_a_delay_is_before_or_after_the_call_is_placed_also_if_its_client_has_left() -> None:
@@ -287,21 +267,21 @@ async def test_faults_are_used_up_in_their_order_for_their_destinations_and_forg
     async def statuses(*numbers: str) -> list[int]:
         return [(await caller.place(number)).status_code for number in numbers]
 
-    await caller.fault("throttle", destination=ANA.removeprefix("+"), times=2)
+    await caller.fault("status", destination=ANA.removeprefix("+"), times=2, status=429)
     assert await statuses(BEN, ANA, BEN, ANA, ANA) == [200, 429, 200, 429, 200]
-    await caller.fault("throttle", destination=ANA)
+    await caller.fault("status", destination=ANA, status=429)
     await caller.fault("status", destination=BEN, status=503, times=None)
     assert await statuses(ANA, ANA, BEN, BEN, BEN) == [429, 200, 503, 503, 503]
     await caller.order("reset", {})
     assert await statuses(BEN) == [200]
-    await caller.order("faults", [{"next": 2, "fault": "throttle"}, {"next": 1, "fault": "status", "status": 503}])
+    await caller.order("faults", [{"next": next_, "fault": "status", "status": s} for next_, s in ((2, 429), (1, 503))])
     assert await statuses(ANA, ANA, ANA, ANA) == [429, 429, 503, 200]
 
 
 async def test_an_order_that_makes_no_sense_is_refused_with_a_reason(caller: Caller) -> None:
     for given, sentence in (
         ({"fault": "explode"}, "fault:"),
-        ({"fault": "stall", "status": 500}, "the fault 'stall' takes seconds, not status"),
+        ({"fault": "delay", "status": 500}, "the fault 'delay' takes seconds, not status"),
         ({"fault": "reset", "seconds": 1}, "the fault 'reset' does not take seconds"),
         ({"fault": "delay"}, "'delay' needs 'seconds'"),
         ({"fault": "status"}, "also needs the field 'status'"),

@@ -34,13 +34,11 @@ from tests.sandbox.calling import (
     reporting,
     say,
 )
-from voiceflow_worker.model.flows.rules import write_valid_until
 from voiceflow_worker.model.reports.events import ActionStatus, Direction
-from voiceflow_worker.model.reports.outcome import BODY_CODES
-from voiceflow_worker.model.reports.status import SessionStatus, session_error
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.call_events import InboundOrder
-from voiceflow_worker.sandbox.orders import EventOrder, Press, Script, SimulatedCaller
+from voiceflow_worker.sandbox.orders import KeyPress, Script, SimulatedCaller
 from voiceflow_worker.sandbox.outcomes import Outcomes, listen, read_question
 
 pytestmark = pytest.mark.anyio
@@ -78,56 +76,16 @@ async def test_a_summary_tells_how_a_call_ended_as_the_service_words_it() -> Non
 
 
 async def test_a_scripted_outcome_and_error_come_true() -> None:
-    outcomes = {
-        "NO_ANSWER": SessionStatus.NO_ANSWER,
-        "no answer": SessionStatus.NO_ANSWER,
-        "CANCELLED": SessionStatus.CANCELED,
-        "COMPLETED_UNSUBSCRIBED": SessionStatus.COMPLETED_UNSUBSCRIBED,
-        "UNSUBSCRIBED_CONTACT": SessionStatus.UNSUBSCRIBED_CONTACT,
-    }
-    scripts: list[Json] = [
-        *({"outcome": outcome} for outcome in outcomes),
-        {"outcome": "FAILED", "error_code": -2004},
-        {"outcome": "ERROR", "error_code": -2010, "error_message": "Trunk full"},
-        {"error_code": -2010, "ring_seconds": 2},
-        *({"error_code": code} for code in BODY_CODES),  # a code is enough: the call fails, whatever the seed says
-    ]
+    outcomes = list(SessionStatus)
     async with reporting() as (receiver, caller):
-        for script in scripts:
-            await caller.script(**script, times=1)
+        for outcome in outcomes:
+            await caller.script(outcome=outcome, times=1)
             await caller.place()
             await caller.settled()
         entries = await caller.told()
-    told = [(each["sessionStatus"], each.get("errorDetails")) for each in receiver.of("SESSION_SUMMARY")]
-    assert told == [
-        *((status.value, None) for status in outcomes.values()),
-        ("FAILED", {"errorMsg": "no coverage for this destination", "errorCode": -2004}),
-        ("ERROR", {"errorMsg": "Trunk full", "errorCode": -2010}),
-        ("FAILED", {"errorMsg": "the trunk's capacity is exceeded", "errorCode": -2010}),
-        *(("ERROR", {"errorMsg": session_error(code).meaning, "errorCode": code}) for code in BODY_CODES),
-    ]
-    # Who is on the block list of the account is never called, and nobody without a free line, unless a script says so.
-    silent = {SessionStatus.UNSUBSCRIBED_CONTACT}
-    assert [entry["rang"] for entry in entries] == [
-        *(status not in silent for status in outcomes.values()), True, False, True, *[True] * len(BODY_CODES)
-    ]  # fmt: skip
-    assert all(entry["heard"] == [] for entry in entries[-len(BODY_CODES) :])
-
-
-async def test_a_call_that_is_dialled_after_its_validity_ends_with_2007_and_never_rings() -> None:
-    async with reporting(speed=1.0) as (receiver, caller):
-        await caller.script(destination=ANA, dial_seconds=0.3, delay_seconds=0)
-        await caller.script(destination=BEN, dial_seconds=0.3, ring_seconds=0, outcome="BUSY", delay_seconds=0)
-        for number, seconds in ((ANA, 0.2), (BEN, 60)):
-            until = write_valid_until(datetime.now(UTC) + timedelta(seconds=seconds))
-            assert (await caller.place(number, validUntil=until)).status_code == 200
-        assert [entry["rang"] for entry in await caller.told()] == [False, False]
-        await caller.settled()
-        assert [entry["rang"] for entry in await caller.told()] == [False, True]
-    summaries = receiver.of("SESSION_SUMMARY")
-    by_code = {payload.get("errorDetails", {}).get("errorCode"): payload for payload in summaries}
-    assert set(by_code) == {-2007, None}
-    assert [by_code[-2007][name] for name in ("sessionStatus", "callCount", "details")] == ["ERROR", 0, {}]
+    assert [each["sessionStatus"] for each in receiver.of("SESSION_SUMMARY")] == outcomes
+    # Who is on the block list of the account is never called.
+    assert [entry["rang"] for entry in entries] == [each != SessionStatus.UNSUBSCRIBED_CONTACT for each in outcomes]
 
 
 async def test_most_calls_are_answered_and_some_end_in_each_other_way() -> None:
@@ -143,32 +101,23 @@ async def test_most_calls_are_answered_and_some_end_in_each_other_way() -> None:
 # -- events that come twice, late, in another order, elsewhere, or not at all ------------------------------------------
 
 
-async def test_a_summary_can_be_repeated_dropped_or_nameless() -> None:
+async def test_a_summary_can_be_repeated_or_dropped() -> None:
     async with reporting() as (receiver, caller):
         await caller.script(destination=ANA, duplicates=2)
         await caller.script(destination=BEN, drop=True, times=1)
-        await caller.script(destination=BEN, no_client_request_id=True)
         await caller.place(ANA, clientRequestId="a")
         await caller.place(BEN, clientRequestId="b")
-        third = await caller.place(BEN, clientRequestId="c", clientBatchId="batch")
         await caller.settled()
     summaries = receiver.of("SESSION_SUMMARY")
-    assert Counter(payload.get("clientRequestId") for payload in summaries) == {"a": 3, None: 1}
-    (nameless,) = [payload for payload in summaries if "clientRequestId" not in payload]
-    assert (nameless["sessionId"], nameless["clientBatchId"]) == (third.json()["sessionId"], "batch")
+    assert [payload["clientRequestId"] for payload in summaries] == ["a"] * 3
 
 
-async def test_a_delivery_is_tried_once_unless_retries_are_ordered_and_a_receiver_that_is_away_is_written_down() -> (
-    None
-):
-    async with reporting(GOODBYE, 503, 503, 503) as (receiver, caller):
-        await caller.place(ANA)
-        await caller.settled()
-        assert len(receiver.events) == 1
-        await caller.script(retries=5)
-        await caller.place(BEN)
-        await caller.settled()
-        assert [delivery["status"] for delivery in await caller.told("deliveries")] == [503, 503, 503, 200]
+async def test_a_delivery_is_tried_again_if_that_is_set_and_a_receiver_that_is_away_is_written_down() -> None:
+    for retries, statuses in ((0, [503]), (5, [503, 503, 503, 200])):
+        async with reporting(GOODBYE, 503, 503, 503, webhook_retries=retries) as (_, caller):
+            await caller.place(ANA)
+            await caller.settled()
+            assert [delivery["status"] for delivery in await caller.told("deliveries")] == statuses
     async with calling(Sandbox(webhook="http://127.0.0.1:9/hook", speed=QUICK)) as caller:
         answer = await caller.place(clientRequestId="a")
         await caller.settled()
@@ -196,51 +145,6 @@ async def test_summaries_go_where_they_were_registered_for() -> None:
     assert entry in listed.json()["webhooks"]
     assert first.events == []
     assert second.authorizations == ["Bearer hook"]
-
-
-async def test_a_question_may_come_several_times_and_is_answered_once() -> None:
-    done = await played(GOODBYE, orders=[{"event": "VCA", "duplicates": 3}])
-    questions = done.receiver.questions
-    assert (len(questions), done.receiver.summary.status) == (4, SessionStatus.COMPLETED)
-    assert all(question == questions[0] for question in questions)
-    asked = [entry for entry in done.delivered if entry["event_type"] == "CALL_ACTION"]
-    assert (len(asked), len({entry["answer"] for entry in asked})) == (4, 1)
-    assert {entry["event_id"] for entry in asked} == {questions[0]["eventId"]}
-    assert all(entry["seconds"] > 0 for entry in done.delivered)
-
-
-async def test_the_summary_may_come_before_the_last_questions_duplicate() -> None:
-    orders: list[Json] = [{"event": "VCA", "times": 1}, {"event": "VCA", "duplicates": 1, "duplicate_after": "VSS"}]
-    receiver = (await played(in_turn(answered(ask(), place="here"), GOODBYE, GOODBYE), orders=orders)).receiver
-    assert receiver.order == ["CALL_ACTION", "CALL_ACTION", "SESSION_SUMMARY", "CALL_ACTION"]
-    first, second, late = receiver.questions
-    assert late == second != first
-
-
-async def test_a_question_that_is_lost_or_fails_ends_the_session_unless_it_is_asked_again_by_order() -> None:
-    cases: list[tuple[Any, Json, Json, int, SessionStatus]] = [
-        (GOODBYE, {"event": "VCA", "drop": True}, {"answer_within": timedelta(seconds=30)}, 0, SessionStatus.ERROR),
-        (in_turn(503, 503, GOODBYE), {"event": "VCA", "retries": 2}, {}, 3, SessionStatus.COMPLETED),
-        (in_turn(503, GOODBYE), {"event": "VSS"}, {"webhook_retries": 3}, 1, SessionStatus.ERROR),
-    ]
-    for replies, order, more, asked, status in cases:
-        receiver = (await played(replies, orders=[order], **more)).receiver
-        assert (len(receiver.questions), receiver.summary.status) == (asked, status)
-        assert all(question == receiver.questions[0] for question in receiver.questions)
-        assert receiver.summary.error_code == (-2003 if status is SessionStatus.ERROR else None)
-
-
-async def test_summaries_and_states_take_orders_too() -> None:
-    orders: list[Json] = [
-        {"event": "VSS", "duplicates": 2},
-        {"event": "VCS", "duplicates": 1, "times": 1},
-        {"event": "VCS", "drop": True, "times": 1},
-        {"event": "VCS", "delay_seconds": 4000},
-    ]
-    receiver = (await played(GOODBYE, orders=orders, call_statuses=True)).receiver
-    assert (len(receiver.of("SESSION_SUMMARY")), receiver.order[-1]) == (3, "CALL_STATUS")
-    states = [payload["callStatus"] for payload in receiver.of("CALL_STATUS")]
-    assert states == ["CALL_INITIATED", "CALL_INITIATED", "CALL_DISCONNECTED"]
 
 
 # -- menus -------------------------------------------------------------------------------------------------------------
@@ -282,7 +186,7 @@ async def test_the_last_client_action_id_comes_back() -> None:
 async def test_a_question_is_repeated_until_it_has_enough_digits_or_its_tries_are_over_or_the_person_hangs_up() -> None:
     said = ["Your code?", "Too short."]
     tries: list[tuple[int, Any, list[str], str | None]] = [
-        (3, [("1", None, "1234")], [*said * 2, "Your code?", "Thank you.", "Goodbye."], "1234"),
+        (3, ["1234"], ["Your code?", "Thank you.", "Goodbye."], "1234"),
         (2, ["123"], [*said * 2, "Goodbye."], None),
         (1, ["hangup"], ["Your code?"], None),
     ]
@@ -379,31 +283,30 @@ TAKEN: list[tuple[str, Mapping[str, object], float, str | None]] = [
 
 def test_the_digits_that_the_rules_take_are_heard() -> None:
     for digits, rules, after, expected in TAKEN:
-        assert listen(read_question(rules), Press(digits, after)).digits == expected, (digits, rules, after)
+        press = KeyPress(keys=digits or None, after=after)
+        assert listen(read_question(rules), press).digits == expected, (digits, rules, after)
 
 
 def test_without_a_script_people_press_any_digit_or_nothing_and_hang_up_when_they_are_asked_without_end() -> None:
-    firsts = Counter(SimulatedCaller(Random(call), None).answer(fewest=1)[0].digits for call in range(2000))
-    assert set(firsts) == {"", *"123456789"}
+    firsts = Counter(SimulatedCaller(Random(call), None).answer(fewest=1).keys for call in range(2000))
+    assert set(firsts) == {None, *"123456789"}
     assert firsts["1"] > firsts["9"]
-    fours = {len(SimulatedCaller(Random(call), None).answer(fewest=4)[0].digits) for call in range(200)}
+    fours = {len(SimulatedCaller(Random(call), None).answer(fewest=4).keys or "") for call in range(200)}
     assert fours == {0, 4}
     for keys in (None, ["1"] * 40):
         caller = SimulatedCaller(Random(0), keys)
-        answers = [caller.answer(fewest=1)[0] for _ in range(100)]
+        answers = [caller.answer(fewest=1) for _ in range(100)]
         assert answers[99].hangs_up
         assert not any(press.hangs_up for press in answers[: 25 if keys is None else 65])
 
 
-def test_keys_that_no_phone_has_and_orders_for_events_that_make_no_sense_are_refused() -> None:
+def test_keys_that_no_phone_has_are_refused() -> None:
     called = {"source": ANA, "destination": SOURCE}
-    wrong: list[Any] = [["1x"], [""], [["1", "y"]], [[]], [{"keys": "1", "before": 2}], [{"after": -1}], [7]]
+    wrong: list[Any] = [["1x"], [""], [["1"]], [{"keys": "1", "before": 2}], [{"keys": "y"}], [{"after": -1}], [7]]
     refused = [
         (order, {**more, "keys": keys}) for keys in wrong for order, more in ((Script, {}), (InboundOrder, called))
     ]
-    late = {"event": "VCA", "duplicate_after": "VCS"}
-    events = ({"event": "VXX"}, {"duplicates": 1}, late, {"event": "VCA", "delay_seconds": -1})
-    for order, given in [*refused, *((EventOrder, each) for each in events)]:
+    for order, given in refused:
         with pytest.raises(ValidationError):
             order.model_validate(given)
 
@@ -412,7 +315,7 @@ def test_keys_that_no_phone_has_and_orders_for_events_that_make_no_sense_are_ref
 
 
 async def test_an_answer_connects_a_second_party_whose_states_and_recording_are_told() -> None:
-    done = await played(CONNECTED, script={"bridge_seconds": 42}, call_statuses=True)
+    done = await played(CONNECTED, script={"bridge_seconds": 42}, tells_statuses=True)
     summary = done.receiver.summary
     assert (summary.status, summary.last_action, summary.call_count) == (SessionStatus.COMPLETED, "MAKE_CALL", 2)
     first, second = summary.legs
@@ -434,10 +337,6 @@ async def test_an_answer_connects_a_second_party_whose_states_and_recording_are_
     (ready,) = done.receiver.read("CALL_RECORDING_STATUS")
     assert (ready.session_id, ready.status) == (done.entry["session_id"], "UPLOAD_COMPLETED")
     assert ready.duration == timedelta(seconds=42)
-    (recording,) = done.recordings
-    assert [recording[name] for name in ("recordingId", "externalFileUrl", "duration")] == [
-        ready.recording_id, ready.file_path, 42
-    ]  # fmt: skip
 
 
 async def test_a_second_party_that_is_not_reached_leaves_the_caller_with_the_rest_of_the_flow() -> None:
@@ -451,7 +350,7 @@ async def test_a_second_party_that_is_not_reached_leaves_the_caller_with_the_res
 
 
 async def test_a_request_may_call_two_parties() -> None:
-    done = await played(GOODBYE, asking(call(BEN), say("You are connected.")), script={"talk_seconds": 25})
+    done = await played(GOODBYE, asking(call(BEN), say("You are connected.")), script={"bridge_seconds": 25})
     first, second = done.receiver.summary.legs
     assert (first.seconds or 0) > (second.seconds or 0) > 25
     assert (done.receiver.questions, done.entry["bridged_to"], done.entry["heard"]) == ([], BEN, ["You are connected."])
@@ -473,7 +372,7 @@ async def test_a_call_that_comes_in_is_asked_about_before_anything_is_said() -> 
     assert (first.source, first.destination, first.dtmf, first.client_action_id) == (ANA, SOURCE, None, None)
     assert (second.call_status, second.direction) == (ActionStatus.ACTION_COMPLETED, Direction.INBOUND)
     assert (second.dtmf, second.client_action_id, second.call_id) == ("1", "main", first.call_id)
-    assert ordered == {"taken": 1, "session_ids": [first.session_id]}
+    assert ordered == {"taken": 1}
     summary = receiver.summary
     assert (summary.session_id, summary.status, summary.client_request_id) == (
         first.session_id, SessionStatus.COMPLETED, None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -19,22 +20,33 @@ from tests.support.manual_time import time_passing
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.heartbeats import Heartbeat
+from voiceflow_worker.core.orders import OrderedStore
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
-from voiceflow_worker.core.writes import ENDED_ESCALATION, escalation_of
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Write
+from voiceflow_worker.core.writes import escalation_of
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.service.alarms import Alarms, Alert, Alerts, HeardAlerts
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import EscalationStatus, Wording
-from voiceflow_worker.service.escalations import OVER, TAKEN, Escalations, acknowledge, advance_all, blocked_here
+from voiceflow_worker.service.escalation_store import ALARMS, DEFINED
+from voiceflow_worker.service.escalations import (
+    OVER,
+    Escalations,
+    acknowledge,
+    advance_all,
+    blocked_here,
+    ended_here,
+)
 
 __all__ = ["store"]
 pytestmark = pytest.mark.anyio
 
 ANA, BEN, CHEN = "+6587654321", "+6587654322", "+6587654323"
+NAMED = {"A": ANA, "B": BEN, "C": CHEN}
 MINUTE = timedelta(minutes=1)
 
 
@@ -79,13 +91,6 @@ class Duty:
         numbers = more.pop("numbers", (ANA,))
         return await alarms.fire(told, self.escalation(*numbers, **more), wording=Wording(left_out=left_out))
 
-    async def flaps(self, name: str, **more: Any) -> HeardAlerts:
-        """The alert is resolved, and fires again a second later."""
-        await self.tells(resolved=[name])
-        self.clock.advance(timedelta(seconds=1))
-        self.began[name] = self.clock.now()
-        return await self.tells(firing=[name], **more)
-
     async def passes(self, time: timedelta) -> None:
         """Time passes, in which a worker is alive and sends, and nobody answers."""
         for _ in range(max(1, int(time / timedelta(seconds=15)))):
@@ -108,11 +113,100 @@ class Duty:
         for job in await self.engine.queue.find(states={JobState.SUBMITTED}, limit=None):
             await self.engine.summarise(job, status)
 
-    async def presses(self, key: str = "1") -> str:
-        """Who was called last presses a key; returns what is said then."""
-        job = await self.engine.queue.get(self.voice.client_request_ids[-1].rpartition(".")[0])
+    async def presses(self, key: str = "1", *, call: int = -1) -> str:
+        """Who was called last, or in this call of all, presses a key; returns what is said then."""
+        job = await self.engine.queue.get(self.voice.client_request_ids[call].rpartition(".")[0])
         caller = Caller(now=self.clock.now(), digits=key, data=job.data or {}, job=job, store=self.store)
         return str((await acknowledge(caller)).text)
+
+    async def plays(self, moves: str, **asked: Any) -> None:
+        """Play moves, one after the other: what is told, what passes, and what is looked at."""
+        for move in moves.split(" | "):
+            await getattr(self, f"_{move.split()[0]}")(move.partition(" ")[2], asked)
+
+    async def _fires(self, what: str, asked: dict[str, Any], *, begins: bool | None = True) -> None:
+        """Alerts fire, for others than all after an @: calls begin."""
+        names, _, to = what.partition(" @")
+        told: dict[str, Any] = {**asked, "numbers": tuple(NAMED[each] for each in to)} if to else asked
+        heard = await self.tells(firing=names.split(), **told)
+        assert begins is None or heard.begun == begins, what
+
+    async def _told(self, what: str, asked: dict[str, Any]) -> None:
+        """It is told that they fire on: no call begins."""
+        await self._fires(what, asked, begins=False)
+
+    async def _flaps(self, what: str, asked: dict[str, Any]) -> None:
+        """An alert is resolved, and fires again a second later."""
+        await self.tells(resolved=[what])
+        await self._begins(f"{what} 1", asked)
+        await self._fires(what, asked, begins=None)
+
+    async def _begins(self, what: str, _: object) -> None:
+        """So many seconds pass, and what is told of the alert from now on is that it began at that time."""
+        name, seconds = what.split()
+        self.clock.advance(timedelta(seconds=max(float(seconds), 0)))
+        self.began[name] = self.clock.now() + timedelta(seconds=min(float(seconds), 0))
+
+    async def _ends(self, what: str, _: object) -> None:
+        await self.tells(resolved=what.split())
+
+    async def _rings(self, what: str, asked: dict[str, Any]) -> None:
+        """Who has been called so far, after a worker has looked."""
+        rang = await self.looks()
+        assert (rang if isinstance(asked.get("numbers", ANA)[0], str) else sorted(rang)) == [
+            NAMED[each] for each in what
+        ]
+
+    async def _silent(self, what: str, _: object) -> None:
+        """So many minutes pass, and nobody is called."""
+        rang = await self.rang()
+        await self.passes(int(what) * MINUTE)
+        assert await self.rang() == rang
+
+    async def _passes(self, what: str, _: object) -> None:
+        await self.passes(int(what) * MINUTE)
+
+    async def _later(self, what: str, _: object) -> None:
+        """So many minutes pass, in which nobody looks."""
+        self.clock.advance(int(what) * MINUTE)
+
+    async def _key(self, what: str, _: object) -> None:
+        """The key is pressed in the newest call, or in this one of all."""
+        assert "acknowledged" in await self.presses(call=int(what or -1))
+
+    async def _over(self, *_: object) -> None:
+        """Who presses a key hears that the alarm is over."""
+        assert (await self.presses("7"), await self.presses()) == ("None", OVER)
+
+    async def _busy(self, *_: object) -> None:
+        await self.hang_up(SessionStatus.BUSY)
+
+    async def _hang(self, *_: object) -> None:
+        await self.hang_up()
+
+    async def _is(self, what: str, _: object) -> None:
+        """The states of all escalations."""
+        assert sorted(each.state for each in await self.listed()) == what.split()
+
+    async def _says(self, what: str, _: object) -> None:
+        newest = (await self.listed())[-1]
+        assert what in f"{newest.in_words()} {newest.escalation.say} {newest.escalation.spoken_how}"
+
+    async def _calls(self, what: str, _: object) -> None:
+        assert any(f"{what}" in job.body for job in await self.engine.queue.find())
+
+    async def _stopped(self, *_: object) -> None:
+        await self.escalations.stop((await self.listed())[-1].id, reason="a drill")
+
+    async def _erased(self, *_: object) -> None:
+        drop = Drop(DEFINED, (await self.listed())[-1].id, None)
+        await self.store.write(BulkWrite(writes=(Write(drops=(drop,)),)), now=self.clock.now())
+
+    async def _unread(self, what: str, _: object) -> None:
+        """What is known of the alerts is replaced by this text, which is none of ours."""
+        for each in (await self.listed())[-1].record.alarms:
+            put = Put(ALARMS, "default", what, self.clock.now() + 400 * timedelta(days=1), member=each.mark)
+            await self.store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=self.clock.now())
 
     async def listed(self) -> list[EscalationStatus]:
         return await self.escalations.recent(since=self.clock.now() - timedelta(days=30))
@@ -123,50 +217,79 @@ def duty(store: Store, clock: ManualClock) -> Duty:
     return Duty(store, clock)
 
 
+PLAYS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "calls at once tell all alarms, and are made again when nobody acknowledged": (
+        ("fires disk | fires cpu | rings AB | calls 2 alarms: | fires net | hang | rings AABB "
+        "| rings AABB | hang | rings AABB | is unanswered unanswered | later 240 | fires disk | rings AAABBB | key"),
+        {"numbers": ((ANA, BEN),)},
+    ),
+    "who did not acknowledge is called again when the alert is told again": (
+        ("fires disk | rings A | hang | rings AB | hang | rings AB | is unanswered | later 240 | fires disk | is open "
+        "| rings ABA | key | told disk | hang | rings ABA"),
+        {"numbers": (ANA, BEN)},
+    ),
+    "a late key of an earlier round acknowledges": (
+        "fires disk | rings A | passes 4 | key 0 | hang | silent 10", {"rounds": None},
+    ),
+    "who answers after it was resolved hears so, and the key changes nothing": (
+        "fires disk | rings A | ends disk | over | is stopped", {},
+    ),
+    "what somebody stopped is silent until it fires anew": (
+        "fires disk | stopped | later 240 | told disk | later 240 | told disk | rings  | flaps disk | rings A", {},
+    ),
+    "resolved under another start, all escalations of the alert end": (
+        ("fires disk cpu | fires disk @B | begins disk 30 | later 1 | ends disk | is open stopped | ends cpu "
+        "| is stopped stopped | rings "), {},
+    ),
+    "a firing that was delayed behind its end calls nobody": (
+        "begins disk -60 | ends disk | later 1 | told disk | is | rings  | later 5 | fires disk", {},
+    ),
+    "an acknowledged flap rests, and an end in the rest is silent": (
+        ("fires disk | rings A | key | hang | later 1 | flaps disk | says nobody is called until "
+        f"| says {ANA} acknowledged this alert at | silent 3 | ends disk | silent 10"), {"rest": 5 * MINUTE},
+    ),
+    "a flap that still fires when the rest is over is heard": (
+        f"fires disk | rings A | key | hang | flaps disk {'| flaps disk | silent 1 ' * 3}| passes 3 | rings AA",
+        {"rest": 5 * MINUTE},
+    ),
+    "a flap that nobody acknowledged is heard after the call of its first firing": (
+        ("fires disk | rings A | flaps disk | flaps disk | flaps disk | over | hang | passes 1 | rings AA | key "
+        "| hang | silent 10"), {},
+    ),
+    "an acknowledgement holds for its start though the end is never told": (
+        f"fires disk | rings A | key | hang {'| later 60 | told disk ' * 40}"
+        + "".join(
+            f"| later {again}0 | begins disk 0 | fires disk | told disk | rings {'A' * again} | key | hang "
+            for again in range(2, 9)
+        ).rstrip(), {},
+    ),
+    "what is erased of an alert that fires on is called for again": (
+        "fires disk | rings A | key | hang | erased | fires disk | rings AA", {},
+    ),
+    "an alert of which nothing can be read fires on": ("fires disk | unread ? | rings A | is open", {}),
+    "the alerts of one notification are one call, which names those that fire": (
+        ("fires a b c d | says 4 alarms: a. b. c. d. Press 1 for all. | rings A | hang | rings A | ends a b | told c d "
+        "| says 2 alarms: c. d. | is open | passes 3 | calls 2 alarms | key | told c | told d"), {"rounds": None},
+    ),
+    "there are as many rounds as are asked for, and no number twice in one": (
+        f"fires disk {'| passes 1 | busy ' * 60}| is unanswered | rings ABABAB",
+        {"numbers": (ANA, "nobody", BEN), "rounds": 3},
+    ),
+    "of one round, each number is called once": (
+        f"fires disk {'| passes 1 | busy ' * 9}| is unanswered | rings AB", {"numbers": (ANA, "nobody", BEN)},
+    ),
+}  # fmt: skip
+"""Moves, and what each notification asks for: for a call to Ana, else."""
+
+
 @on_every_store
-async def test_calls_at_once_tell_all_alarms_and_are_made_again_when_nobody_acknowledged(duty: Duty) -> None:
-    several: dict[str, Any] = {"numbers": ((ANA, BEN),)}
-    first = await duty.tells(firing=["disk"], **several)
-    assert not (await duty.tells(firing=["cpu"], **several)).statuses[1:]
-    assert sorted(await duty.looks()) == [ANA, BEN]
-    assert [("2 alarms:" in job.body) for job in await duty.engine.queue.find()] == [True, True]
-    assert (await duty.tells(firing=["net"], **several)).statuses[0].id != first.statuses[0].id, "they have left"
-    await duty.hang_up()
-    for _ in range(2):
-        assert sorted(await duty.looks()) == [ANA, ANA, BEN, BEN]
-    await duty.hang_up()
-    await duty.looks()
-    assert {each.state for each in await duty.listed()} == {"unanswered"}
-    duty.clock.advance(timedelta(hours=4))
-    assert (await duty.tells(firing=["disk"], **several)).begun
-    assert len(await duty.looks()) == 6
-    assert "acknowledged" in await duty.presses()
-    assert [(each.step, each.round) for each in (await duty.escalations.get(first.statuses[0].id)).steps] == [
-        (1, 1), (1, 1), (2, 2), (2, 2),
-    ]  # fmt: skip
+@pytest.mark.parametrize("play", PLAYS)
+async def test_what_is_told_rings_and_stops(duty: Duty, play: str) -> None:
+    moves, asked = PLAYS[play]
+    await duty.plays(moves, **asked)
 
 
 # -- until acknowledged -----------------------------------------------------------------------------------------------
-
-
-@on_every_store
-async def test_who_did_not_acknowledge_is_called_again_when_the_alert_is_told_again(duty: Duty) -> None:
-    first = await duty.tells(firing=["disk"], numbers=(ANA, BEN))
-    for _ in range(2):
-        await duty.looks()
-        await duty.hang_up()
-    assert await duty.looks() == [ANA, BEN]
-    (status,) = await duty.listed()
-    assert (status.state, status.id) == ("unanswered", first.statuses[0].id)
-    duty.clock.advance(timedelta(hours=4))
-    again = await duty.tells(firing=["disk"], numbers=(ANA, BEN))
-    assert (again.begun, [each.id for each in again.statuses]) == (True, [status.id])
-    assert await duty.looks() == [ANA, BEN, ANA]
-    assert "acknowledged" in await duty.presses()
-    assert not (await duty.tells(firing=["disk"], numbers=(ANA, BEN))).begun
-    await duty.hang_up()
-    assert await duty.looks() == [ANA, BEN, ANA]
-    assert [step.round for step in (await duty.listed())[0].steps] == [1, 1, 2, 2]
 
 
 async def test_rounds_go_on_without_a_repeat_until_somebody_acknowledges(duty: Duty) -> None:
@@ -185,17 +308,6 @@ async def test_rounds_go_on_without_a_repeat_until_somebody_acknowledges(duty: D
     assert len(await duty.rang()) <= len(rang) + 1
 
 
-@pytest.mark.parametrize("rounds", [1, 3])
-async def test_as_many_rounds_as_are_asked_for_and_no_number_twice_in_one(duty: Duty, rounds: int) -> None:
-    await duty.tells(firing=["disk"], numbers=(ANA, "nobody", BEN), rounds=rounds)
-    for _ in range(60):
-        await duty.passes(MINUTE)
-        await duty.hang_up(SessionStatus.BUSY)
-    assert await duty.rang() == [ANA, BEN] * rounds
-    (status,) = await duty.listed()
-    assert status.state == "unanswered"
-
-
 async def test_numbers_that_cannot_be_called_take_no_more_than_a_round_each_time(duty: Duty) -> None:
     await duty.tells(firing=["disk"], numbers=("nobody", "no one"), rounds=None, answer_within=MINUTE)
     writes = 0
@@ -209,19 +321,6 @@ async def test_numbers_that_cannot_be_called_take_no_more_than_a_round_each_time
         duty.clock.advance(timedelta(seconds=1))
         await advance_all(watched)
     assert writes <= 3
-
-
-async def test_a_late_key_of_an_earlier_round_acknowledges(duty: Duty) -> None:
-    await duty.tells(firing=["disk"], rounds=None)
-    await duty.looks()
-    job = (await duty.engine.queue.find())[0]
-    await duty.passes(4 * MINUTE)
-    caller = Caller(now=duty.clock.now(), digits="1", data=job.data or {}, job=job, store=duty.store)
-    assert "acknowledged" in str((await acknowledge(caller)).text)
-    rang = await duty.rang()
-    await duty.hang_up()
-    await duty.passes(10 * MINUTE)
-    assert await duty.rang() == rang
 
 
 # -- after the end ----------------------------------------------------------------------------------------------------
@@ -249,91 +348,7 @@ async def test_a_call_that_goes_back_to_the_queue_after_the_end_never_rings(duty
     assert (await duty.engine.queue.get(job.id)).reason == "its escalation has ended"
 
 
-async def test_who_answers_after_it_was_resolved_hears_so_and_the_key_changes_nothing(duty: Duty) -> None:
-    await duty.tells(firing=["disk"])
-    await duty.looks()
-    await duty.tells(resolved=["disk"])
-    assert await duty.presses("7") == "None"
-    assert await duty.presses() == OVER
-    (status,) = await duty.listed()
-    assert (status.state, status.acknowledged) == ("stopped", None)
-
-
-async def test_who_presses_second_hears_that_somebody_has_acknowledged(duty: Duty) -> None:
-    await duty.tells(firing=["disk"], numbers=(ANA, BEN))
-    await duty.looks()
-    (status,) = await duty.listed()
-    await duty.escalations.acknowledge(status.id, by="Li")
-    assert await duty.presses() == TAKEN
-    assert (await duty.listed())[0].in_words().startswith("Li acknowledged at ")
-
-
-async def test_what_somebody_stopped_is_silent_until_it_fires_anew(duty: Duty) -> None:
-    await duty.tells(firing=["disk"])
-    (status,) = await duty.listed()
-    await duty.escalations.stop(status.id, reason="a drill")
-    for _ in range(3):
-        duty.clock.advance(timedelta(hours=4))
-        assert not (await duty.tells(firing=["disk"])).begun
-    assert await duty.looks() == []
-    assert (await duty.flaps("disk")).begun
-    assert await duty.looks() == [ANA]
-
-
 # -- resolved, flaps, rest --------------------------------------------------------------------------------------------
-
-
-@on_every_store
-async def test_resolved_under_another_start_ends_all_escalations_of_the_alert(duty: Duty) -> None:
-    await duty.tells(firing=["disk", "cpu"], numbers=(ANA,))
-    await duty.tells(firing=["disk"], numbers=(BEN,))
-    duty.began["disk"] += timedelta(seconds=30)
-    duty.clock.advance(MINUTE)
-    await duty.tells(resolved=["disk"], numbers=(CHEN,))
-    states = {status.steps[0].number: status.state for status in await duty.listed()}
-    assert states == {ANA: "open", BEN: "stopped"}, "the other alert of the first one fires"
-    await duty.tells(resolved=["cpu"])
-    assert {status.state for status in await duty.listed()} == {"stopped"}
-    assert await duty.looks() == []
-
-
-async def test_a_firing_that_was_delayed_behind_its_end_calls_nobody(duty: Duty) -> None:
-    duty.began["disk"] = duty.clock.now() - MINUTE
-    await duty.tells(resolved=["disk"])
-    duty.clock.advance(MINUTE)
-    heard = await duty.tells(firing=["disk"])
-    assert (heard.statuses, heard.late) == ([], 1)
-    assert await duty.looks() == []
-    duty.clock.advance(5 * MINUTE)
-    assert (await duty.tells(firing=["disk"])).begun, "it is told again and again, so it fires"
-
-
-async def test_an_end_that_was_delayed_behind_the_next_firing_ends_nothing(duty: Duty) -> None:
-    await duty.tells(firing=["disk"])
-    duty.clock.advance(10 * MINUTE)
-    duty.began["disk"] = duty.clock.now()
-    await duty.tells(firing=["disk"])
-    await duty.tells(resolved=["disk"], ended=MINUTE)
-    assert (await duty.listed())[0].is_open
-
-
-async def test_a_flap_after_an_acknowledgement_rests_and_is_listed(duty: Duty) -> None:
-    await duty.tells(firing=["disk"], rest=5 * MINUTE)
-    await duty.looks()
-    await duty.presses()
-    await duty.hang_up()
-    duty.clock.advance(MINUTE)
-    heard = await duty.flaps("disk")
-    assert heard.blocked is None
-    quiet = (await duty.listed())[-1]
-    assert quiet.resting_until is not None
-    assert quiet.in_words().startswith("nobody is called until ")
-    assert f"{ANA} acknowledged this alert at" in quiet.in_words()
-    await duty.passes(3 * MINUTE)
-    assert await duty.rang() == [ANA]
-    await duty.tells(resolved=["disk"])
-    await duty.passes(10 * MINUTE)
-    assert await duty.rang() == [ANA]
 
 
 AHEAD = [timedelta(seconds=50), 5 * MINUTE, timedelta(hours=3), timedelta(days=2)]
@@ -361,86 +376,58 @@ async def test_an_alert_that_begins_in_the_future_fires_now(duty: Duty, ahead: t
             duty.began["disk"] = duty.clock.now() + ahead
 
 
-async def test_a_flap_that_still_fires_when_the_rest_is_over_is_heard(duty: Duty) -> None:
-    await duty.tells(firing=["disk"], rest=5 * MINUTE)
-    await duty.looks()
-    await duty.presses()
-    await duty.hang_up()
-    await duty.flaps("disk")
+@pytest.mark.parametrize("rounds", [1, None])
+async def test_an_alert_that_nobody_names_any_more_is_forgotten_and_begins_again_when_it_is_named(
+    duty: Duty, rounds: int | None
+) -> None:
+    """It was silenced and has ended since: nobody says that it is over."""
+    first = await duty.tells(firing=["disk"], rounds=rounds, forget_after=timedelta(hours=1), answer_within=10 * MINUTE)
     for _ in range(3):
-        await duty.flaps("disk")
-        await duty.passes(MINUTE)
-    assert await duty.rang() == [ANA]
-    await duty.passes(3 * MINUTE)
-    assert await duty.rang() == [ANA, ANA]
-
-
-async def test_a_flap_that_nobody_acknowledged_is_heard_after_the_call_of_its_first_firing(duty: Duty) -> None:
-    await duty.tells(firing=["disk"])
-    await duty.looks()
-    for _ in range(3):
-        await duty.flaps("disk")
-    assert await duty.presses() == OVER, "the call of the first firing still rings"
-    await duty.hang_up()
-    await duty.passes(MINUTE)
-    assert "acknowledged" in await duty.presses()
-    await duty.hang_up()
-    await duty.passes(10 * MINUTE)
-    assert await duty.rang() == [ANA, ANA]
-
-
-@on_every_store
-async def test_an_acknowledgement_holds_for_its_start_though_the_end_is_never_told(duty: Duty) -> None:
-    """It was silenced after that, so nobody says that it is over."""
-    await duty.tells(firing=["disk"])
-    await duty.looks()
-    await duty.presses()
-    await duty.hang_up()
-    for _ in range(40):
-        duty.clock.advance(timedelta(hours=1))
-        assert not (await duty.tells(firing=["disk"])).begun, "it is told that it fires on"
-    for again in range(2, 9):  # at any distance, and however often
-        duty.clock.advance(again * 10 * MINUTE)
-        duty.began["disk"] = duty.clock.now()
-        assert (await duty.tells(firing=["disk"])).begun
-        assert not (await duty.tells(firing=["disk"])).begun
-        assert await duty.looks() == [ANA] * again
-        assert "acknowledged" in await duty.presses()
+        await duty.passes(20 * MINUTE)
         await duty.hang_up()
+        await duty.tells(firing=["disk"], rounds=rounds, forget_after=timedelta(hours=1), answer_within=10 * MINUTE)
+    forgotten = ended_here()["forgotten"]
+    for _ in range(8):
+        await duty.passes(10 * MINUTE)
+        await duty.hang_up()
+    (status,) = await duty.listed()
+    rang = await duty.rang()
+    assert (status.state, len(rang)) == ("unanswered", 4 if rounds else 12)
+    if rounds is None:
+        assert "no notification has named it" in status.in_words()
+        assert ended_here()["forgotten"] == forgotten + 1
+    again = await duty.tells(firing=["disk"], rounds=rounds, forget_after=timedelta(hours=1))
+    assert (again.begun, again.statuses[0].id) == (True, first.statuses[0].id)
+    assert len(await duty.looks()) == len(rang) + 1
 
 
-async def test_what_is_erased_of_an_alert_that_fires_on_is_called_for_again(duty: Duty) -> None:
-    heard = await duty.tells(firing=["disk"])
-    await duty.looks()
-    await duty.presses()
-    await duty.hang_up()
-    drop = Drop(ENDED_ESCALATION, heard.statuses[0].id, None)
-    await duty.store.write(BulkWrite(writes=(Write(drops=(drop,)),)), now=duty.clock.now())
-    assert (await duty.tells(firing=["disk"])).begun
-    assert await duty.looks() == [ANA, ANA]
+async def test_an_end_that_the_store_had_not_in_full_stops_nobody_who_is_called_since(
+    store: Store, clock: ManualClock, tmp_path: Path
+) -> None:
+    """The end is in the journal of this host, and the store failed; the alert fires again as the next thing."""
+    writes = 0
+
+    async def fails(call: StoreCall) -> None:
+        nonlocal writes
+        writes += call.name == "write"
+        if call.name == "write" and writes == 2:
+            raise StoreUnavailableError("the store is away")
+
+    duty = Duty(store, clock)
+    await duty.tells(firing=["disk"])
+    ordered = cast("Store", OrderedStore(FaultyStore(store, before=fails), lambda: JournalFiles(tmp_path)))
+    receiver = Alarms(Escalations(CallQueue(ordered)))
+    writes = 0
+    with pytest.raises(StoreUnavailableError):
+        await duty.tells(resolved=["disk"], by=receiver)
+    clock.advance(timedelta(seconds=1))
+    duty.began["disk"] = clock.now()
+    assert (await duty.tells(firing=["disk"], by=receiver)).begun
+    await cast("OrderedStore", ordered).give_again()
+    assert await duty.looks() == [ANA]
 
 
 # -- storms -----------------------------------------------------------------------------------------------------------
-
-
-async def test_the_alerts_of_one_notification_are_one_call_that_names_those_that_fire(duty: Duty) -> None:
-    names = [f"disk {number}" for number in range(6)]
-    await duty.tells(firing=names)
-    await duty.looks()
-    (status,) = await duty.listed()
-    assert status.escalation.say == "6 alarms: " + " ".join(f"{name}." for name in names)
-    assert status.escalation.spoken_how == "Press 1 for all."
-    await duty.hang_up()
-    await duty.looks()
-    await duty.tells(resolved=names[:4])
-    await duty.tells(firing=names[4:])
-    (status,) = await duty.listed()
-    assert status.escalation.say == "2 alarms: disk 4. disk 5."
-    await duty.passes(3 * MINUTE)
-    assert "2 alarms" in (await duty.engine.queue.find())[-1].body
-    await duty.presses()
-    for name in names[4:]:
-        assert not (await duty.tells(firing=[name])).begun, "the key was for all"
 
 
 @on_every_store

@@ -26,13 +26,13 @@ from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, JobState, Sto
 from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.actions.calls import Redial
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.core import audit, writes
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT
-from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Drop, Page, Put, Same, Write
+from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.progress import INCOMING, RECORDINGS, CallProgress
 from voiceflow_worker.core.settling.changes import EARLY, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import ORDERED, number_digest
+from voiceflow_worker.core.suppression import ORDERED
 from voiceflow_worker.errors import ChangedSinceError, JobError, SuppressedNumberError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import PersonLimit
@@ -41,8 +41,7 @@ from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service.alarms import Alarms, Alerts
 from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalation_state import EscalationState
-from voiceflow_worker.service.escalation_store import ALARMS, OPEN, EscalationStore
+from voiceflow_worker.service.escalation_store import ALARMS, DEFINED, EscalationStore
 from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.forget import Forget, Trail
 
@@ -50,7 +49,7 @@ pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(max_per_person=PersonLimit(2, timedelta(hours=24)))
 HOUR = timedelta(hours=1)
 NAMESPACES = (
-    AUDIT, SUPPRESSED, ORDERED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE, writes.PERSON, ALARMS, OPEN,
+    AUDIT, SUPPRESSED, ORDERED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE, writes.PERSON, ALARMS, DEFINED,
     writes.ENDED_ESCALATION, INCOMING, EARLY, RECORDINGS,
 )  # fmt: skip
 _places = itertools.count()
@@ -96,8 +95,7 @@ class Life:
         records = EscalationStore(CallQueue(self.store, "duty"))
         (found,) = [each for each in (await records.all_open()).values() if self.number in each.escalation.numbers]
         self.escalation = found.id
-        over = replace(found.record, state=EscalationState.UNANSWERED, ended_at=self.clock.now())
-        assert await records.write(found, over)
+        assert await records.close(found)
         return self
 
     async def alert(self) -> None:
@@ -192,9 +190,9 @@ async def the_list_is_as_it_was_ordered(life: Life, done: Mapping[str, Any]) -> 
 
 
 async def the_acknowledgement_stands(life: Life, done: Mapping[str, Any]) -> None:
-    record = (await EscalationStore(CallQueue(life.store, "duty")).get(life.escalation)).record
-    assert record.acknowledged is not None, "an acknowledgement that had returned is lost"
-    assert record.acknowledged.by == "Ann"
+    end = (await EscalationStore(CallQueue(life.store, "duty")).get(life.escalation)).end
+    assert end is not None, "an acknowledgement that had returned is lost"
+    assert end.by == "Ann"
 
 
 async def somebody_is_called_for_the_alert(life: Life, done: Mapping[str, Any]) -> None:
@@ -228,7 +226,7 @@ ACTS: Mapping[str, tuple[Happens, Check, frozenset[str]]] = {
     "suppress": (is_put_on_the_list, the_person_stays_on_the_list, frozenset({SUPPRESSED, ORDERED, AUDIT})),
     "unsuppress": (is_taken_off_the_list, the_list_is_as_it_was_ordered, frozenset({AUDIT})),
     "acknowledge": (is_acknowledged, the_acknowledgement_stands, frozenset()),
-    "alert": (fires_on, somebody_is_called_for_the_alert, frozenset({OPEN, ALARMS})),
+    "alert": (fires_on, somebody_is_called_for_the_alert, frozenset({DEFINED, ALARMS})),
     "enqueue": (is_enqueued, the_call_waits_or_was_cancelled, frozenset()),
     "redial": (is_redialled, no_call_is_left, frozenset({AUDIT})),
     "recording": (has_a_recording, no_recording_of_a_call_is_left, frozenset({RECORDINGS})),
@@ -311,81 +309,3 @@ async def test_an_erasure_and_another_act_do_not_undo_each_other(lives: Any, nam
 @pytest.mark.parametrize("backend", EVERY)
 async def test_at_no_place_do_an_erasure_and_another_act_undo_each_other(lives: Any, name: str) -> None:
     assert await explored(lives, name) >= 20
-
-
-# --- seeded defects ---
-
-
-def without_conditions(patch: pytest.MonkeyPatch, kind: type) -> None:
-    """The erasure writes whatever was changed since it has read it."""
-
-    class Careless(FaultyStore):
-        async def write(self, bulk: BulkWrite, **options: Any) -> Any:
-            bulk = replace(bulk, writes=tuple(self._loose(each) for each in bulk.writes))
-            return await super().write(bulk, **options)
-
-        def _loose(self, write: Write) -> Write:
-            kept = tuple(each for each in write.conditions if not isinstance(each, kind))
-            return replace(write, conditions=kept, drops=tuple(replace(each, value=None) for each in write.drops))
-
-    plain = Forget._trail
-    patch.setattr(Forget, "_trail", lambda self: replace(plain(self), store=Careless(plain(self).store)))
-
-
-def result_is_always_stored(patch: pytest.MonkeyPatch) -> None:
-    plain = audit.finish
-    patch.setattr(audit, "finish", lambda store, entry, result, **_: plain(store, entry, result))
-
-
-def dropping(*namespaces: str) -> Callable[[pytest.MonkeyPatch], None]:
-    def limits_go(patch: pytest.MonkeyPatch) -> None:
-        plain = Trail._erase_opt_out
-
-        async def and_more(self: Trail) -> bool:
-            digest = number_digest(self.number, store_id=self.store.id)
-            found = await self.store.records({name: Page() for name in namespaces}, now=self.store.clock.now())
-            gone = [
-                Drop(name, each.group, None, each.member)
-                for name in namespaces
-                for each in found[name]
-                if digest in each.group
-            ]
-            await self.store.write(BulkWrite(writes=(Write(drops=tuple(gone)),)), now=self.store.clock.now())
-            return await plain(self)
-
-        patch.setattr(Trail, "_erase_opt_out", and_more)
-
-    return limits_go
-
-
-def ended_escalations_are_written_as_read(patch: pytest.MonkeyPatch) -> None:
-    async def careless(self: Trail) -> None:
-        async for each in self._naming(writes.ENDED_ESCALATION):
-            put = Put(writes.ENDED_ESCALATION, each.group, each.value.replace(self.number, "erased"), each.ends_at)
-            await self.store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=self.store.clock.now())
-
-    patch.setattr(Trail, "_erase_from_escalations", careless)
-
-
-DEFECTS: Mapping[str, tuple[str, Callable[[pytest.MonkeyPatch], None], str]] = {
-    "an opt-out is dropped as it is now": ("suppress", lambda patch: without_conditions(patch, Same), "opt-out"),
-    "an acknowledgement is overwritten": ("acknowledge", lambda patch: without_conditions(patch, Same), "lost"),
-    "an ended escalation is put back": ("alert", ended_escalations_are_written_as_read, "ended record"),
-    "a recording that came meanwhile stays": (
-        "recording", lambda patch: without_conditions(patch, AtMost), "the number is in",
-    ),
-    "a result follows into the audit log": ("suppress", result_is_always_stored, "in"),
-    "the locks go": ("enqueue", dropping(writes.SECOND_PARTY), "a phone rang"),
-    "the attempts and the locks go": ("enqueue", dropping(writes.PERSON, writes.SECOND_PARTY), "a phone rang"),
-}  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["memory"])
-@pytest.mark.parametrize(("name", "seed", "found"), DEFECTS.values(), ids=DEFECTS)
-async def test_a_seeded_defect_is_found(
-    lives: Any, name: str, seed: Callable[[pytest.MonkeyPatch], None], found: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seed(monkeypatch)
-    with pytest.raises(AssertionError, match=found):
-        await explored(lives, name)

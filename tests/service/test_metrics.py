@@ -14,29 +14,30 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.contract.suite import ManualClock
-from tests.support.faulty_store import FaultyStore
+from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.manual_time import time_passing
+from tests.support.schedules import keep_runs
 from tests.support.stores import clocked
 from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker
+from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.core.base.background import Task
-from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending.pacer import Pacer
-from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.service import metrics
 from voiceflow_worker.service.metrics import (
     EscalationMetrics,
     ProcessMetrics,
-    QueueFigures,
+    StoreFigures,
     WorkMetrics,
     metrics_app,
     metrics_text,
 )
-from voiceflow_worker.service.scheduled_run import RUNS, RunState, ScheduledRun
 from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
@@ -143,6 +144,41 @@ async def test_the_metrics_of_the_process_are_served_within_a_second_while_the_s
     assert {name for name in of_store if name.startswith("voiceflow_store")} == {"voiceflow_store_up"}
 
 
+async def test_a_store_that_is_too_busy_for_its_figures_is_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    async def busy(call: object) -> None:
+        asked.append(call)
+        if len(asked) > 1:
+            await anyio.sleep_forever()
+
+    faulty = FaultyStore(store)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(metrics_app(CallQueue(faulty))), base_url="http://worker"
+    ) as prometheus:
+        assert "voiceflow_store_figures_seconds 0." in (await prometheus.get("/metrics")).text
+        faulty.before = busy
+        monkeypatch.setattr(metrics, "FIGURES_WITHIN", 0.05)
+        lines = (await prometheus.get("/metrics")).text.splitlines()
+    assert [each for each in lines if each.startswith(("voiceflow_store", "voiceflow_queue"))] == [
+        "voiceflow_store_up 1.0"
+    ]
+
+
+async def test_a_store_that_takes_no_write_is_told_and_not_that_nobody_is_seen_there(store: Store) -> None:
+    """Heartbeats are writes too: who then starts another worker mends nothing."""
+
+    async def full(call: StoreCall) -> None:
+        if call.name == "write":
+            raise StoreReadOnlyError("the disk of db.internal is full")
+
+    await enqueued(store, 2)
+    for looked_at, told in ((FaultyStore(store, before=full), "store"), (store, "workers")):
+        found = (await read_queue(CallQueue(looked_at), probes=True)).conditions
+        assert [each.check for each in found if each.check != "clock"] == [told]
+        assert "db.internal" not in str(found)
+
+
 async def test_a_call_without_an_outcome_is_overdue_long_before_its_deadline(store: Store, clock: ManualClock) -> None:
     await enqueued(store, 3)
     queue = CallQueue(store)
@@ -153,7 +189,7 @@ async def test_a_call_without_an_outcome_is_overdue_long_before_its_deadline(sto
         clock.advance(timedelta(minutes=minutes))
         overdue.append((await queue.status()).overdue_outcomes)
     assert overdue == [0, 0, 3]
-    text = metrics_text(QueueFigures(queue=await read_queue(queue))).decode()
+    text = metrics_text(StoreFigures(queues=[await read_queue(queue)])).decode()
     assert 'voiceflow_queue_overdue_outcomes{queue="default"} 3.0' in text
     assert (await queue.status()).as_json()["overdue_outcomes"] == 3
 
@@ -161,16 +197,17 @@ async def test_a_call_without_an_outcome_is_overdue_long_before_its_deadline(sto
 async def test_a_hold_of_the_queue_is_told_apart_from_those_of_batches(store: Store) -> None:
     queue = await enqueued(store, 1)
 
-    async def told() -> tuple[bool, bool]:
-        text = metrics_text(QueueFigures(queue=await read_queue(queue))).decode()
-        return 'voiceflow_queue_holds{queue="default"} 1.0' in text, 'held{queue="default"} 1.0' in text
+    async def told() -> tuple[bool, bool, bool]:
+        text = metrics_text(StoreFigures(queues=[await read_queue(queue)])).decode()
+        lines = ("holds{", "held{", 'conditions{condition="holds",level="warning",')
+        return tuple(f'voiceflow_queue_{each}queue="default"}} 1.0' in text for each in lines)  # type: ignore[return-value]
 
-    assert await told() == (False, False)
+    assert await told() == (False, False, False)
     await queue.hold(batch_id="march")
-    assert await told() == (True, False)
+    assert await told() == (True, False, True)
     await queue.resume(batch_id="march")
     await queue.hold()
-    assert await told() == (True, True)
+    assert await told() == (True, True, True)
 
 
 async def scraped(queue: CallQueue) -> dict[str, float]:
@@ -186,7 +223,7 @@ async def test_escalations_are_counted_while_they_are_open_and_once_by_their_res
     queue, other = CallQueue(store), CallQueue(store, "other")
     before = await scraped(queue)
     assert {name for name in before if "ended" in name} == {
-        f'escalations_ended_total{{result="{each}"}}' for each in ("acknowledged", "unanswered", "stopped")
+        f'escalations_ended_total{{result="{each}"}}' for each in ("acknowledged", "unanswered", "stopped", "forgotten")
     }, "a rule over their increase needs them all from the start"
     alarm = Escalation(numbers=["+6587654321"], say="Fire.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
     first = await Escalations(queue).start(alarm, key="1")
@@ -224,7 +261,7 @@ async def test_each_schedule_tells_what_became_of_its_last_run_and_when_the_next
             state=state,
             batch_id=f"{name}-{at:%Y-%m-%d-%H%M}",
         )
-        await json_records(store, RUNS, ScheduledRun).within(run.key[0]).put({run.key[1]: run})
+        await keep_runs(store, run)
     found = await scraped(CallQueue(store))
     assert {name: value for name, value in found.items() if name.startswith("schedule_")} == {
         'schedule_last_run_timestamp_seconds{queue="default",schedule="daily",state="held"}': (nine + day).timestamp(),

@@ -13,6 +13,7 @@ class Calls:
     """Calls of one queue, placed and ended on demand."""
 
     def __init__(self, store: Store, *, queue: str = "default") -> None:
+        self.store = store
         self.engine = Engine(store, ScriptedVoice(), queue=queue)
         self.queue = self.engine.queue
         self._count = 0

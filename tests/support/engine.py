@@ -11,6 +11,7 @@ import anyio
 
 from tests.contract.samples import ManualClock
 from tests.support.flows import flow
+from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
@@ -22,7 +23,6 @@ from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler, SummaryResult
-from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.settling.verdicts import Verdicts
 from voiceflow_worker.core.sweep import Sweeper
@@ -52,7 +52,6 @@ class Engine:
         self.queue = CallQueue(store, queue, policy=self.policy)
         self.settler = Settler(store, self.policy)
         self.sweeper = Sweeper(store, queue=queue, policy=self.policy)
-        self.stops = BatchStops(store, queue)
         self.holds = Holds(store, queue=queue)
         changes = Changes(store, self.policy)
         self.guard: RollbackGuard | None = None
@@ -101,7 +100,6 @@ class Engine:
     async def lease(self, limit: int = 10) -> list[Job]:
         now = self.store.clock.now()
         jobs = await self.store.lease(self.name, worker_id="worker-1", limit=limit, until=now + LEASE, now=now)
-        self.stops.leased(jobs)
         return list(jobs)
 
     async def prepare(self, limit: int = 10) -> list[Dispatch]:
@@ -198,3 +196,22 @@ class Engine:
 
     async def state(self, job: Job) -> str:
         return (await self.queue.get(job.id)).state.value
+
+
+class ScriptedEngine(Engine):
+    """One whose clock and voice are in the hands of a test."""
+
+    def __init__(self, store: Store, clock: ManualClock, *, voice: ScriptedVoice | None = None, **more: Any) -> None:
+        self.clock, self.voice = clock, voice or ScriptedVoice()
+        super().__init__(store, self.voice, **more)
+
+    async def ends(self, job: Job, *statuses: SessionStatus) -> Job:
+        """The call after one POST for each of these ends: nothing else is due."""
+        for status in statuses:
+            assert [each.id for each in await self.send()] == [job.id]
+            await self.summarise(job, status)
+        return await self.queue.get(job.id)
+
+    async def called(self, destination: str, status: SessionStatus, **options: Any) -> Job:
+        """A call to this number that ended so."""
+        return await self.ends(await self.enqueue(destination, **options), status)

@@ -79,11 +79,11 @@ async def all_blocked() -> None:
 async def passing(
     clock: ManualClock,
     during: Callable[[], Awaitable[object]],
-    *,
+    *beside: Callable[[], Coroutine[object, object, object]],
     within: timedelta = timedelta(hours=1),
     at_least: timedelta = timedelta(microseconds=1),
 ) -> None:
-    """Let time pass until something is done: to the next wake-up, whenever no task and no thread is at work.
+    """Let time pass until something is done, and what is done beside it: to the next wake-up, whenever nobody works.
 
     What takes longer than `within` on this clock is cancelled, and raises TimeoutError.
     """
@@ -93,7 +93,10 @@ async def passing(
         async def run() -> None:
             nonlocal is_done
             try:
-                await during()
+                async with anyio.create_task_group() as others:
+                    for each in beside:
+                        others.start_soon(each)
+                    await during()
             finally:
                 is_done = True
 
@@ -118,11 +121,4 @@ async def passing_beside(
     clock: ManualClock, workers: Sequence[Worker], during: Callable[[], Coroutine[object, object, object]]
 ) -> None:
     """Run workers, and let time pass, until something is done that stops them."""
-
-    async def all_at_once() -> None:
-        async with anyio.create_task_group() as group:
-            for worker in workers:
-                group.start_soon(worker.run)
-            group.start_soon(during)
-
-    await passing(clock, all_at_once)
+    await passing(clock, during, *(worker.run for worker in workers))

@@ -284,17 +284,6 @@ class PostgresServer(_Program):
         source = f"host=127.0.0.1 port={self.port} user={ADMINISTRATOR}"
         _done(programs() / "pg_basebackup", "-D", folder, "-d", source, "-X", "stream", "-c", "fast", "-N", *options)
 
-    def back_up(self) -> None:
-        """Take a base backup, which `restore` puts in its place."""
-        self._copy_to(self.folder / "backup")
-
-    def restore(self) -> None:
-        """Kill it, give it the backup for its data, and start it."""
-        self.kill()
-        shutil.rmtree(self.data)
-        (self.folder / "backup").rename(self.data)
-        self.start()
-
     # -- standbys ----------------------------------------------------------------------------------------------------
 
     def standby(self, *settings: str, port: int | None = None) -> PostgresServer:

@@ -357,3 +357,24 @@ class _Sentinel(RedisServer):
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(lambda: ask(self.port, "PING") == "PONG", f"answer from the sentinel on port {self.port}")
         return self
+
+
+AOF = "appendonly*"
+"""One file up to 6.2, a folder of files from 7.0 on."""
+
+
+def back_up(server: RedisServer, to: Path) -> None:
+    for path in server.folder.glob(AOF):
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, to / path.name)
+
+
+def restore(server: RedisServer, backup: Path) -> None:
+    """Kill the server, give it the older AOF, and start it."""
+    server.kill()
+    for path in server.folder.glob(AOF):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    shutil.copytree(backup, server.folder, dirs_exist_ok=True)
+    server.start()

@@ -27,12 +27,10 @@ class ScriptedRedis:
     version: str = "7.4.3"
     settings: Mapping[str, str] | None = field(
         default_factory=lambda: {
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "no-appendfsync-on-rewrite": "no",
+            "appendonly": "yes", "appendfsync": "everysec", "no-appendfsync-on-rewrite": "no",
             "maxmemory-policy": "noeviction",
         }
-    )
+    )  # fmt: skip
     waitaof: Answer = field(default_factory=lambda: [1, 0])
     wait: Answer = 0
     schema: str = str(SCHEMA)

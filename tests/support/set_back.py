@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -12,13 +12,14 @@ import pytest
 
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer
+from tests.support.workers import enqueued
 from voiceflow_worker import open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory.store import MemoryStore
 from voiceflow_worker.backends.store_url import file_of
 from voiceflow_worker.core.orders import OrderedStore
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.settings import load_settings
+from voiceflow_worker.settings import Settings, load_settings
 
 _COPY = """
 for _, key in ipairs(redis.call('KEYS', ARGV[2] .. '*')) do redis.call('DEL', key) end
@@ -49,9 +50,29 @@ class SetBack:
             yield cast("Store", ordered)
             ordered.close()
             return
-        settings = load_settings(store=self.url, state_dir=str(self.folder / machine))
-        async with open_store(self.url, settings=settings, advises=False) as store:
+        async with open_store(self.url, settings=self.settings(machine), advises=False) as store:
             yield store
+
+    def settings(self, machine: str = "one") -> Settings:
+        return load_settings(store=self.url, state_dir=str(self.folder / machine))
+
+    def journals(self, machine: str = "one") -> list[Path]:
+        """The files of orders on this machine."""
+        return sorted((self.folder / machine).rglob("_orders/*.journal"))
+
+    async def begins(self, calls: int = 1, batch_id: str | None = None) -> list[str]:
+        """Calls wait, and the store is saved; returns their ids."""
+        async with self.on() as store:
+            queue = await enqueued(store, calls, batch_id=batch_id)
+            ids = [job.id for job in await queue.find(limit=None)]
+        self.save()
+        return ids
+
+    async def loses(self, order: Callable[[Store], Awaitable[object]], machine: str = "one") -> None:
+        """An order is given, and the store is set back to before it."""
+        async with self.on(machine) as store:
+            await order(store)
+        self.set_back()
 
     def save(self) -> None:
         """Keep the store as it is now."""

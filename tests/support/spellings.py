@@ -12,19 +12,8 @@ from urllib.parse import quote, unquote
 BLANKS = (" ", "\u00a0", "\u2009", "\u202f", "\u3000", "\t", "\u200b", "\ufeff", "\u200e", "\u202a")
 SIGNS = (*"-./,;:()[]{}_|*#~'\"=+&!?@$%^<>\\", "\u2010", "\u2013", "\u2014", "\u2212", "\uff0d", "\u30fc", "\u00b7")
 FORMS = (
-    "{}",
-    "Tel{}",
-    "{}ext12",
-    "{}Ann",
-    "{}.0",
-    "{}e0",
-    "x{}x",
-    "({})",
-    "k0/{}",
-    "of {} now",
-    "2026-11-28 10:{}",
-    "{}/2",
-)
+    "{}", "Tel{}", "{}ext12", "{}Ann", "{}.0", "{}e0", "x{}x", "({})", "k0/{}", "of {} now", "2026-11-28 10:{}", "{}/2",
+)  # fmt: skip
 _DIGITS = ("", "\uff10", "\u0660", "\u06f0", "\u0966", "\U0001d7ce", "\u2080")
 """The zeros of other digits, and none for the usual ones."""
 

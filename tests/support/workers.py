@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
+import anyio
 import msgspec
 
 from tests.support.flows import flow, number
-from tests.support.waiting import once_available, until
+from tests.support.waiting import LIMIT, once_available, until
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.base.reading import count_states, find_jobs
@@ -41,6 +43,18 @@ def worker_for(store: Store, voice: Voice, *, options: dict[str, Any] | None = N
 def worker_with_files(store: Store, voice: Voice, folder: Path) -> Worker:
     """One that keeps journal files in this folder."""
     return worker_for(store, voice, local_journal=JournalFiles(folder))
+
+
+@asynccontextmanager
+async def at_work(*workers: Worker) -> AsyncGenerator[None]:
+    """Run workers until the block ends; then they are told to stop, and do."""
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as group:
+            for worker in workers:
+                group.start_soon(worker.run)
+            yield
+            for worker in workers:
+                worker.stop()
 
 
 async def states(queue: CallQueue) -> dict[str, int]:

@@ -109,16 +109,10 @@ ROWS: tuple[Row, ...] = (
     nothing_sent("connect timeout", scenes.never_accepts),
     nothing_sent("TLS handshake stalls", server(Connection.stall, scheme="https", connect=SOON)),
     nothing_sent("no TLS at all", server(scenes.speaks_no_tls, scheme="https")),
-    nothing_sent("proxy refuses", scenes.through_a_proxy(refuses("403 Forbidden")), loop="asyncio"),
-    nothing_sent(
-        "proxy wants credentials",
-        scenes.through_a_proxy(refuses("407 Proxy Authentication Required")),
-        loop="asyncio",
-    ),
-    nothing_sent("proxy says garbage", scenes.through_a_proxy(says(b"<html>Who are you?</html>")), loop="asyncio"),
-    nothing_sent("proxy says nothing", scenes.through_a_proxy(stalls, connect=SOON, read=SOON), loop="asyncio"),
-    # Over httpx, only an error of connecting proves it.
-    in_doubt("proxy refuses, over httpx", scenes.through_a_proxy(refuses("403 Forbidden")), posts=0, loop="trio"),
+    nothing_sent("proxy refuses", scenes.through_a_proxy(refuses("403 Forbidden"))),
+    nothing_sent("proxy wants credentials", scenes.through_a_proxy(refuses("407 Proxy Authentication Required"))),
+    nothing_sent("proxy says garbage", scenes.through_a_proxy(says(b"<html>Who are you?</html>"))),
+    nothing_sent("proxy says nothing", scenes.through_a_proxy(stalls, connect=SOON, read=SOON)),
     nothing_sent("proxy ends the tunnel", scenes.through_a_proxy(says(OPENED))),
     nothing_sent(
         "proxy's certificate not trusted",

@@ -27,23 +27,13 @@ class Call:
 
 
 LEG: Json = {
-    "callId": "1f048a83-ea6d-11ee-911b-e9023a97c284",
-    "callDirection": "OUTBOUND",
-    "callType": "PSTN",
-    "initiatedTimestamp": "2024-03-25T06:01:28Z",
-    "connectedTimestamp": "2024-03-25T06:01:37Z",
-    "disconnectedTimestamp": "2024-03-25T06:01:50Z",
-    "source": "+6531234567",
-    "destination": "6587654321",
-    "sourceFormat": "MSISDN",
-    "destinationFormat": "MSISDN",
-    "sourceCountryCode": "SG",
-    "destinationCountryCode": "SG",
-    "sourceRefId": "null",
-    "callStatus": "COMPLETED",
-    "callDuration": 13,
+    "callId": "1f048a83-ea6d-11ee-911b-e9023a97c284", "callDirection": "OUTBOUND", "callType": "PSTN",
+    "initiatedTimestamp": "2024-03-25T06:01:28Z", "connectedTimestamp": "2024-03-25T06:01:37Z",
+    "disconnectedTimestamp": "2024-03-25T06:01:50Z", "source": "+6531234567", "destination": "6587654321",
+    "sourceFormat": "MSISDN", "destinationFormat": "MSISDN", "sourceCountryCode": "SG", "destinationCountryCode": "SG",
+    "sourceRefId": "null", "callStatus": "COMPLETED", "callDuration": 13,
     "callQuality": {"mos": 4.5, "packetLossRate": 0.02, "jitter": 20},
-}
+}  # fmt: skip
 
 
 def leg(**changes: object) -> Json:
@@ -66,11 +56,9 @@ def whole(call: Call, **changes: object) -> Json:
         **changes,
     }
     return {
-        "namespace": "VOICE",
-        "eventType": "SESSION_SUMMARY",
-        "description": "Summary of a completed call session",
+        "namespace": "VOICE", "eventType": "SESSION_SUMMARY", "description": "Summary of a completed call session",
         "payload": {name: value for name, value in payload.items() if value is not ...},
-    }
+    }  # fmt: skip
 
 
 def renamed(call: Call, **names: str) -> Json:
@@ -83,6 +71,30 @@ def renamed(call: Call, **names: str) -> Json:
 def enveloped(call: Call, **changes: object) -> Json:
     event = {**whole(call), **changes}
     return {name: value for name, value in event.items() if value is not ...}
+
+
+OTHER = "+6531234568"
+
+
+def numbers(*states: tuple[str, str], at: str = "2026-02-17T05:10:14.760Z", **changes: object) -> Json:
+    """A report on numbers of the account."""
+    listed = [
+        {
+            "msisdn": number, "updatedTimestamp": at, "countryCode": "SG", "operationalStatus": status,
+            "referenceId": "MyVirtualNumber-1", "rentalPrice": 5.0, "incomingRate": 0.05, "billingUnit": 1,
+            "billingCurrency": "USD", "numberHealthCheckEnabled": False, "updateStatus": "UPDATED",
+        }
+        for number, status in states
+    ]  # fmt: skip
+    payload = {
+        "subAccountId": "MySubAccount",
+        "totalNumbers": len(listed),
+        "updateEventType": "UPDATES",
+        "virtualNumbers": listed,
+        **changes,
+    }
+    said = "Status of account virtual number(s) updated"
+    return {"namespace": "VOICE", "eventType": "VIRTUAL_NUMBER_UPDATE", "description": said, "payload": payload}
 
 
 @dataclass(frozen=True)
@@ -144,9 +156,7 @@ MISSING = [
         lambda call: {
             "eventType": "SESSION_SUMMARY",
             "payload": {
-                "sessionId": call.session_id,
-                "sessionStatus": "COMPLETED",
-                "clientRequestId": call.client_request_id,
+                "sessionId": call.session_id, "sessionStatus": "COMPLETED", "clientRequestId": call.client_request_id,
             },
         },
         legs=0,
@@ -158,7 +168,7 @@ MISSING = [
     Form("without sessionId", lambda call: whole(call, sessionId=...)),
     Form("a sessionId that no session has", lambda call: whole(call, sessionId="x" * 10_000)),
     Form("details of another kind", lambda call: whole(call, details="none"), legs=0),
-]
+]  # fmt: skip
 EXTRAS = [
     Form("unknown extras", lambda call: enveloped(
         whole_call := call, traceId="abc", payload={**whole(whole_call)["payload"], "newThing": {"deep": [1, None]}}

@@ -16,11 +16,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from tests.support.engine import Engine
+from tests.support.flows import SOURCE
+from tests.support.voices import ScriptedVoice, unknown
 from tests.webhooks.payload_forms import Call, whole
-from voiceflow_worker import Store, load_settings
+from voiceflow_worker import Job, Store, load_settings
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, Network
 from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.webhooks import PATH, Receiver
@@ -128,3 +132,47 @@ async def posting(app: ASGIApp, *, secret: str | None = SECRET) -> AsyncGenerato
     transport = httpx.ASGITransport(app, client=("18.140.80.2", 4711))
     async with httpx.AsyncClient(transport=transport, base_url="http://receiver", headers=headers) as client:
         yield Sender("http://receiver", client)
+
+
+async def submitted(store: Store, *, answered: bool = True) -> Job:
+    """A call that waits for its summary; or one whose POST was not answered."""
+    engine = Engine(store, ScriptedVoice() if answered else ScriptedVoice(answer=lambda _: unknown()))
+    await engine.enqueue()
+    (job,) = await engine.send()
+    return job
+
+
+def named(job: Job) -> Call:
+    (post,) = job.posts
+    return Call(post.client_request_id, post.session_id or f"session-{post.client_request_id}")
+
+
+async def now(store: Store, job: Job) -> Job:
+    return (await get_jobs(store, [job.id]))[job.id]
+
+
+def of_call(job: Job, event_type: str, **changes: object) -> dict[str, Any]:
+    """An event during a call, with each field of the printed ones."""
+    payload = {
+        "eventId": "eb0fc709-9693-11ea-454d-1705dde98182",
+        "callId": "a1d6a5e3-efec-11e9-b999-7d370b5f90d1",
+        "sessionId": named(job).session_id,
+        "subAccountId": "account_x",
+        "callStatus": "CALL_CONNECTED",
+        "callDirection": "OUTBOUND",
+        "callType": "PSTN",
+        "source": SOURCE,
+        "destination": job.destination,
+        "sourceFormat": "MSISDN",
+        "destinationFormat": "MSISDN",
+        "sourceCountryCode": "SG",
+        "destinationCountryCode": "Null",
+        "sourceRefId": "Null",
+        "destinationRefId": "vn-ref-1",
+        "callDuration": 10,
+        "eventData": " ",
+        "sipCode": 200,
+        "timestamp": "2026-07-01T08:12:01Z",
+        **changes,
+    }
+    return {"namespace": "VOICE", "eventType": event_type, "description": "", "payload": payload}

@@ -69,13 +69,11 @@ SESSIONS: dict[str, dict[str, str]] = {}
 @pytest.mark.parametrize(
     ("name", "way"),
     [
-        ("webhook_secret", (event, "Bearer {}")),
-        pytest.param("ui_secret", (sign_in, "{}"), marks=pytest.mark.slow),
-        pytest.param("ui_operator_secret", (sign_in, "{}"), marks=pytest.mark.slow),
-        ("api_secret", (request, "{}")),
+        ("webhook_secret", (event, "Bearer {}")), pytest.param("ui_secret", (sign_in, "{}"), marks=pytest.mark.slow),
+        pytest.param("ui_operator_secret", (sign_in, "{}"), marks=pytest.mark.slow), ("api_secret", (request, "{}")),
         ("api_secrets", (request, "crm {} read,call")),
     ],
-)
+)  # fmt: skip
 async def test_a_secret_changes_under_a_hundred_requests_a_second_without_one_refused(
     memory: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, way: tuple[Ask, str]
 ) -> None:

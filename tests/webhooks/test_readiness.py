@@ -13,17 +13,24 @@ from typing import Any
 
 import anyio
 import apsw
+import orjson
 import pytest
 from anyio import to_thread
 
 from tests.support.faulty_store import FaultyStore
-from tests.webhooks.receiving import posting, receiver_of
-from voiceflow_worker import Store, open_store
+from tests.support.waiting import until
+from tests.support.workers import enqueued
+from tests.webhooks.receiving import SECRET, events_app, other, posting, receiver_of, receiving, summary
+from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.core.base.background import BackgroundTasks
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.progress import LegState
+from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary
 from voiceflow_worker.webhooks.readiness import Readiness, present
+from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +43,35 @@ async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_no
         answer = await sender.client.get("/readyz")
         assert (await sender.client.get("/healthz")).status_code == 200
     assert (answer.status_code, answer.json()) == (503, {"error": "the store cannot be reached, or is locked"})
+
+
+async def test_a_receiver_tells_the_figures_of_every_queue_of_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what a store has would be told by nobody while its workers are replaced."""
+    for module in ("receiver", "readiness"):
+        monkeypatch.setattr(f"voiceflow_worker.webhooks.{module}.FRESH", 60.0)
+    await enqueued(store, 2)
+    await CallQueue(store, "reminders").hold(reason="lunch")
+    faulty = FaultyStore(store)
+    async with posting(receiver_of(faulty).app) as sender:
+        lines = (await sender.client.get("/metrics")).text.splitlines()
+        asked = list[object]()
+
+        async def note(call: object) -> None:
+            asked.append(call)
+
+        faulty.before = note
+        for _ in range(3):
+            assert "voiceflow_queue_jobs" in (await sender.client.get("/metrics")).text
+    assert not asked, "whoever asks again and again loads no store"
+    assert {
+        "voiceflow_store_up 1.0",
+        'voiceflow_queue_jobs{queue="default",state="queued"} 2.0',
+        'voiceflow_queue_held{queue="default"} 0.0',
+        'voiceflow_queue_held{queue="reminders"} 1.0',
+        'voiceflow_queue_conditions{condition="holds",level="warning",queue="reminders"} 1.0',
+    } <= set(lines)
 
 
 async def test_a_receiver_that_ends_is_not_ready_and_still_takes_events(tmp_path: Path) -> None:
@@ -198,3 +234,109 @@ async def test_a_store_that_is_away_does_not_end_the_receiver() -> None:
             await told.twice.wait()
         told.away = 99
     assert told.left == ["here"]
+
+
+SHORT = timedelta(milliseconds=100)
+
+
+@dataclass
+class Hanging:
+    """Takes events once it is let; under a shield, as the engine waits for a commit that is under way."""
+
+    let: anyio.Event = field(default_factory=anyio.Event)
+    taken: list[object] = field(default_factory=list)
+
+    async def summary(self, summary: SessionSummary) -> SummaryResult:
+        await self._take(summary)
+        return SummaryResult.SETTLED
+
+    async def status(self, event: CallStatus) -> LegState | None:
+        await self._take(event)
+        return None
+
+    async def recording(self, event: RecordingReady) -> bool:
+        await self._take(event)
+        return True
+
+    async def _take(self, event: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.let.wait()
+        self.taken.append(event)
+
+
+@pytest.mark.parametrize("event", [summary(), other("CALL_STATUS"), other("CALL_RECORDING_STATUS")])
+async def test_a_store_that_hangs_is_reported_as_503_and_the_event_is_not_cut_off(event: dict[str, Any]) -> None:
+    hanging = Hanging()
+    async with receiving(hanging, progress=hanging, store_limit=SHORT) as sender:
+        with anyio.fail_after(20):
+            assert (await sender.send(event)).status_code == 503
+        assert await sender.metric("store_failures_total") == 1
+        assert await sender.metric("store_timeouts_total") == 1
+        assert await sender.metric("in_progress") == 1
+        assert hanging.taken == []
+        hanging.let.set()
+
+        async def is_free() -> bool:
+            return await sender.metric("in_progress") == 0
+
+        await until(is_free)
+        assert len(hanging.taken) == 1, "what was under way has come to its end"
+        assert (await sender.send(event)).status_code == 200, "the sender comes again, as it was told"
+
+
+async def test_while_too_many_are_with_a_store_that_hangs_the_next_are_not_handed_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.webhooks.events.MOST_LATE", 3)
+    hanging = Hanging()
+    async with receiving(hanging, store_limit=SHORT) as sender:
+        with anyio.fail_after(20):
+            for _ in range(5):
+                assert (await sender.send()).status_code == 503
+        assert await sender.metric("in_progress") == 3
+        assert await sender.metric("store_failures_total") == 5
+        hanging.let.set()
+
+
+async def test_a_menu_that_hangs_has_a_limit_of_its_own() -> None:
+    async def menu(_event: OtherEvent) -> bytes:
+        await anyio.sleep(2 * SHORT.total_seconds())  # longer than one limit and shorter than the other
+        return b'{"callflow": []}'
+
+    event = other("CALL_ACTION", eventData={"dtmf": "1"})
+    async with receiving(on_event=menu, store_limit=SHORT, event_limit=timedelta(seconds=20)) as sender:
+        assert (await sender.send(event)).json() == {"callflow": []}
+    async with receiving(on_event=menu, event_limit=SHORT) as sender:
+        assert (await sender.send(event)).status_code == 503
+
+
+async def test_what_is_with_a_store_that_hangs_is_not_cut_off_when_its_sender_has_gone() -> None:
+    """A server may raise when an answer finds nobody (ASGI: OSError)."""
+    let, taken = anyio.Event(), list[SessionSummary]()
+
+    class Slow:
+        async def summary(self, summary: SessionSummary) -> SummaryResult:
+            await let.wait()
+            taken.append(summary)
+            return SummaryResult.SETTLED
+
+    body = orjson.dumps(summary())
+    headers = [(b"authorization", SECRET.encode())]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] == 503
+        let.set()
+        raise OSError("the client has gone")
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/webhooks/8x8", "headers": headers, "query_string": b"",
+        "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    app = events_app(Slow(), store_limit=SHORT)
+    with anyio.fail_after(20), pytest.raises(OSError, match="gone"):
+        await app(scope, receive, send)
+    assert len(taken) == 1

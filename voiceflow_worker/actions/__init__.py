@@ -157,7 +157,7 @@ _ANSWERED = frozenset(
 """The fields of actions that are no part of a question: who asks, and what is given with the answer."""
 
 
-_NOT_ASKED = frozenset({"operator", "note", "recorded_at", "at", "files", "called"})
+_NOT_ASKED = frozenset({"operator", "note", "recorded_at", "at", "files", "called", "new"})
 """The fields of actions by which one that is given again may differ, and those that an entry has by itself."""
 
 
@@ -193,6 +193,10 @@ class OperatorAction(ABC):
     @abstractmethod
     async def question(self) -> Question:
         """The question before the action. This changes nothing. Raises an error if the action would be refused."""
+
+    async def told_before(self) -> tuple[str, ...]:
+        """What is said before it is carried out, where nobody is asked."""
+        return ()
 
     def version_of(self, *shown: object, most: Sequence[int] = ()) -> str:
         """The version of a question: of the action, its subject, its values, and all that is `shown`.

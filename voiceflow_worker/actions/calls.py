@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
@@ -18,12 +19,14 @@ from voiceflow_worker.actions import (
     changed_since,
 )
 from voiceflow_worker.core.base.identity import queue_of
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import why_refused
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.core.writes import in_force
+from voiceflow_worker.errors import InvalidInputError, UnreadableRecordError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.call_json import call_as_json
-from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
 from voiceflow_worker.queue import CheckJob
@@ -66,7 +69,8 @@ class CancelCall(CallAction):
     async def question(self) -> Question:
         _, job = await self.operator.call(self.call)
         at = self.operator.store.clock.now()
-        lifecycle.cancel(job, at=at, reason="", policy=self.operator.policy)
+        if not _stands_cancelled(job):
+            lifecycle.cancel(job, at=at, reason="", policy=self.operator.policy)
         return Question(
             title=f"Cancel the call to {job.destination}?",
             will_be_called=("Nobody. If the call is sent before you confirm, it is not cancelled.",),
@@ -79,8 +83,20 @@ class CancelCall(CallAction):
 
     async def carry_out(self, state: str | None) -> ActionResult:
         reason = by_person(self.operator.name, self.note, "cancelled")
+        job: Job | None = None
+        with suppress(UnreadableRecordError):  # a cancel ends it all the same
+            _, job = await self.operator.call(self.call)
+        if job is not None and _stands_cancelled(job):  # whoever got no answer orders it again
+            await confirm(self.operator.store, *in_force(job, at=self.operator.store.clock.now()))
+            said = f"{one_line(job)}: cancelled already, at {in_words(job.notes[-1].at)}"
+            return ActionResult(message=said, documents=(call_as_json(job),))
         job = await self.operator.queue_of(self.call).cancel(self.call, reason=reason, check=_check(state))
         return ActionResult(message=one_line(job), documents=(call_as_json(job),))
+
+
+def _stands_cancelled(job: Job) -> bool:
+    """Whether a call is cancelled, as this would be ordered again."""
+    return job.state is JobState.CANCELLED and lifecycle.was_cancelled(job)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,14 +211,13 @@ def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
 
 def resource_version(job: Job) -> str:
     """The version of a call."""
-    return f"{hashlib.sha256(repr([job.id, job.edit]).encode()).hexdigest()[:8]}-{state_of(job)}"
+    return f"{hashlib.sha256(job.id.encode()).hexdigest()[:8]}-{state_of(job)}"
 
 
 def state_of(job: Job) -> str:
     """What a person has seen of a call: a text that stays the same while a worker has it, and has not sent it yet."""
     state = JobState.QUEUED if job.state is JobState.LEASED else job.state
-    # A call that comes back into the queue takes the edits of its batch in the same write.
-    said = [(note.kind.value, note.at.isoformat()) for note in job.notes if note.kind is not NoteKind.EDITED]
+    said = [(note.kind.value, note.at.isoformat()) for note in job.notes]
     digest = hashlib.sha256(repr([state.value, job.post_count, said]).encode()).hexdigest()[:16]
     return f"{job.post_count}-{digest}"
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, active_holds, changed_since
 from voiceflow_worker.actions.queues import BatchAction
-from voiceflow_worker.core.imports import StagedImport, with_repeats
+from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import by_person, count_of
 from voiceflow_worker.reporting.gates import gate_in_words
@@ -38,22 +38,17 @@ class ReleaseStaged(StagedAction):
     name_of_action: ClassVar[str] = "release"
 
     async def question(self) -> Question:
-        store = self.operator.store
-        found = await with_repeats(store, self.calls.name, await self.imports())
-        calls, twice = _calls(found), sum(each.twice for each in found)
-        again = "and each of these people has another call in this batch, so that their phones ring more than once"
+        found = await self.imports()
+        calls = _calls(found)
         return Question(
             title=f"Let {calls} of {self.label} ring, whose import has not ended?",
-            will_be_called=(
-                *(f"{count_of(each.calls, 'call')}: {gate_in_words(each.gate)}." for each in found),
-                *([f"{twice} of these calls: {again}."] if twice else []),
-            ),
+            will_be_called=tuple(f"{count_of(each.calls, 'call')}: {gate_in_words(each.gate)}." for each in found),
             will_not_be_called=(
                 "Rows that the import has not stored. To call them too, start the same campaign again instead.",
-                *await active_holds(store, self.queue, self.batch),
+                *await active_holds(self.operator.store, self.queue, self.batch),
             ),
             button=f"Let {calls} ring",
-            version=self.version_of(_state_of(found), twice, await self.ordered(), await self.held()),
+            version=self.version_of(_state_of(found), await self.ordered(), await self.held()),
             state=_state_of(found),
         )
 

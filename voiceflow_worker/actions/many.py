@@ -26,6 +26,10 @@ class Many:
         self._told = acts[0].several
         self.is_irreversible: bool = acts[0].is_irreversible or (len(acts) > 1 and self._told.asks)
 
+    async def told_before(self) -> tuple[str, ...]:
+        """What is said before they are carried out, where nobody is asked."""
+        return tuple([told for act in self._acts for told in await act.told_before()])
+
     async def question(self) -> Question:
         """The question about all that allow it. Raises the error of the first one if none does."""
         found = await gather(*(partial(_asked, act) for act in self._acts))

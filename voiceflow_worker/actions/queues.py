@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -23,19 +25,26 @@ from voiceflow_worker.actions import (
 )
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.identity import BatchNames
-from voiceflow_worker.core.base.reading import count_states, gates_at, gates_of, limits_of, totals_of
+from voiceflow_worker.core.base.reading import count_states, find_pages, gates_at, gates_of, limits_of, totals_of
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, standing_gate, until_left
 from voiceflow_worker.core.orders import hosts_not_read
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState
-from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, by_person, count_of, rate_in_words
+from voiceflow_worker.model.jobs.job import JobState, NoteKind
+from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, by_person, count_of, in_words, rate_in_words
 from voiceflow_worker.reporting.gates import closed_in_words, gate_as_json, gate_in_words
 
 if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.schedules import ScheduledRun
     from voiceflow_worker.core.settling.changes import RedialledBatch
     from voiceflow_worker.queue import CallQueue
 
+PAGE, MOST_COUNTED = 1000, 20_000
+"""The waiting calls that are read in one trip, and the most that are counted before a resume."""
+TAKEN_UP_FOR = timedelta(days=1)
+"""How long a redial of a batch that was cut is taken up by the same order."""
 COUNT_HOLDS = timedelta(minutes=15)
 """The time for which a count of calls is valid. After that, the calls must be counted again."""
 
@@ -211,7 +220,11 @@ class Resume(QueueAction):
         stay = [gate for gate in closed if gate is not own and (self.batch is None or gate.scope is GateScope.QUEUE)]
         return Question(
             title=f"Resume {self.label}?",
-            will_be_called=(*ends, f"{_waiting(states)}{also}. Those that are due begin to ring (rate: {rate})."),
+            will_be_called=(
+                *ends,
+                f"{_waiting(states)}{also}. Those that are due begin to ring (rate: {rate}).",
+                *await self.told_before(),
+            ),
             will_not_be_called=(
                 *(f"{gate_in_words(gate)}, and stays so." for gate in stay),
                 "Calls outside their calling windows, or before their due time, wait until then.",
@@ -253,6 +266,29 @@ class Resume(QueueAction):
         notes += _doubts(states) if is_open else ()
         notes += await self._may_lack(own)
         return ActionResult(message=said, documents=(document,), notes=tuple(notes), not_done=not is_open)
+
+    async def told_before(self) -> tuple[str, ...]:
+        """How many of the waiting calls are of how many batches, and how many people they would ring more than once.
+
+        Of many calls, those that were enqueued first are counted.
+        """
+        batches, people, count = set[str | None](), Counter[str](), 0
+        waits = Listing(queue=self.queue, batch=self.batch, states=frozenset({JobState.QUEUED}), limit=PAGE)
+        async with aclosing(find_pages(self.operator.store, waits)) as pages:
+            async for page in pages:
+                for job in page:
+                    batches.add(job.batch_id)
+                    people[telephone_of(job.destination)] += 1
+                if (count := count + len(page)) >= MOST_COUNTED:
+                    break
+        twice = sum(number > 1 for number in people.values())
+        if not twice and len(batches) < 2:
+            return ()
+        of_them = "Of the first " if count >= MOST_COUNTED else ""
+        calls = f"{of_them}{count_of(count, 'waiting call')}"
+        of = f"{len(batches)} batch{'' if len(batches) == 1 else 'es'}"
+        rings = "1 person would be" if twice == 1 else f"{twice} people would be"
+        return (f"{calls} of {of}: {rings} called more than once.",)
 
     async def _may_lack(self, own: Gate | None) -> tuple[str, ...]:
         """That orders of some hosts may be missing in a store that was rolled back."""
@@ -376,18 +412,37 @@ _MICROSECONDS = re.compile(r"[0-9]{1,16}")
 
 
 class CancelBatch(BatchAction):
-    """The cancellation of a batch: its waiting calls end, and nothing can be added to it."""
+    """The cancellation of a batch: its waiting calls end, and nothing can be added to it.
+
+    So a run of a schedule is skipped: its batch has a name before it begins.
+    """
 
     name_of_action: ClassVar[str] = "cancel"
     several: ClassVar[Several] = Several("Cancel {}?", "cancelled", _BATCHES, in_each=False)
     stops: ClassVar[bool] = True
 
+    async def _coming_run(self) -> ScheduledRun | None:
+        from voiceflow_worker.campaigns.schedules import coming_run  # a hold needs no campaigns
+
+        return await coming_run(self.operator.store, self.queue, self.name)
+
+    async def counted(self) -> States:
+        """The calls by state; none of a run that has not begun. Raises UnknownSubjectError for another batch."""
+        run = await self._coming_run()
+        return (
+            await super().counted()
+            if run is None
+            else await count_states(self.operator.store, self.queue, batch_id=self.batch)
+        )
+
     async def question(self) -> Question:
         _, state, states = self.name, await self.gate_state(), await self.counted()
+        run = await self._coming_run()
         return Question(
             title=f"Cancel {self.label} for good?",
             will_be_called=(_under_way(states),),
             will_not_be_called=(
+                *([f"The people of the run of {run.schedule} at {in_words(run.at, run.zone)}."] if run else []),
                 f"{_waiting(states)}: cancelled when you confirm.",
                 "Redials of this batch, and calls that are added to the batch later. They are cancelled too.",
             ),
@@ -411,12 +466,17 @@ class CancelBatch(BatchAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedialBatch(CountedAction):
-    """The redial of the calls of a batch that ended with some outcomes, and that people redialled less than `times`."""
+    """The redial of the calls of a batch that ended with some outcomes, and that people redialled less than `times`.
+
+    One that was cut within a day is taken up if it is ordered again by the same filter, unless another one is `new`:
+    then the calls are those that it had selected, without those that it has redialled.
+    """
 
     name_of_action: ClassVar[str] = "redial"
 
     outcomes: Sequence[str]
     times: int = 1
+    new: bool = False
 
     async def question(self) -> Question:
         """The question with a count. Raises ActionRefusedError if no call can be redialled."""
@@ -441,6 +501,7 @@ class RedialBatch(CountedAction):
                 "Calls in doubt, calls that were answered, and people who opted out.",
             ),
             button=f"Redial {phones}",
+            facts=await self._taken_up(found.redialled),
             version=self.count_version(at, ordered, await self.held(), sorted(left_out), most=(found.redialled,)),
             state=_digest_of(found.ids),
         )
@@ -452,15 +513,42 @@ class RedialBatch(CountedAction):
             ids = (await self._redialled(at, dry_run=True)).ids
             if _digest_of(ids) != state:
                 raise changed_since(self.label)
+        taken_up = await self._taken_up(None)
         done = await self._redialled(at, among=ids)
         notes = tuple(f"left out: {count_of(count, 'call')} {reason}" for reason, count in done.left_out.items())
+        notes += taken_up
         said = f"redialled: {count_of(done.redialled, 'call')} of batch {self.batch}"
         return ActionResult(message=said, documents=(done.as_json(),), notes=notes)
+
+    async def _cut_at(self, at: datetime) -> datetime | None:
+        """When the redial that this one takes up was ordered, which was cut; None for none."""
+        if self.new:
+            return None
+        entries = await entries_on(self.operator.store, self.queue, batch=self.batch)
+        last = next((each for each in entries if (each.action, each.asked) == ("redial", self._asked())), None)
+        was_cut = last is not None and last.is_unknown and at - TAKEN_UP_FOR < last.at < at
+        return last.at if last is not None and was_cut else None
+
+    async def _taken_up(self, left: int | None) -> tuple[str, ...]:
+        """A sentence about the redial that was cut, of which so many calls are `left`."""
+        store = self.operator.store
+        if (cut_at := await self._cut_at(store.clock.now())) is None:
+            return ()
+        done, of_batch = 0, Listing(queue=self.queue, batch=self.batch, limit=PAGE)
+        async with aclosing(find_pages(store, of_batch)) as pages:
+            async for page in pages:
+                notes = [(note.kind, note.at) for job in page for note in job.notes]
+                done += sum(kind is NoteKind.REDIALLED and cut_at - COUNT_HOLDS <= at <= cut_at for kind, at in notes)
+        rest = "the others follow" if left is None else f"{left} are left"
+        of = "" if left is None else f" of {done + left}"
+        return (f"{done}{of} were redialled at {in_words(cut_at)}; {rest}; `--new` begins another redial",)
 
     async def _redialled(
         self, at: datetime, *, dry_run: bool = False, among: Container[str] | None = None
     ) -> RedialledBatch:
         note, on = by_person(self.operator.name, self.note, "called again"), ",".join(self.outcomes)
+        cut_at = await self._cut_at(at)
+        at = at if cut_at is None else cut_at
         done = await self.calls.redial_batch(
             self.name, on=on, times=self.times, note=note, at=at, dry_run=dry_run, among=among
         )

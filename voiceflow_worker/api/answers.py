@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from voiceflow_worker.actions import ActionRefusedError, UnknownSubjectError
 from voiceflow_worker.asgi.openapi import JSON
@@ -22,6 +22,7 @@ from voiceflow_worker.errors import (
     JobNotFoundError,
     KeyConflictError,
     OtherRequestError,
+    OvertakenError,
     RequestInProgressError,
     StaleJobError,
     StoreError,
@@ -63,11 +64,11 @@ class Fault:
     `data` is that of the message.
     """
 
-    detail: str
     code: str = INVALID
     pointer: str | None = None
-    parameter: str | None = None
+    detail: str
     severity: str = "error"
+    parameter: str | None = None
     voice_code: int | None = None
     row: int | None = None
     column: str | None = None
@@ -75,14 +76,8 @@ class Fault:
 
     def as_json(self) -> dict[str, object]:
         """The fault for programs. What only some faults have is there only if it is known."""
-        some = {**{name: getattr(self, name) for name in ("parameter", "voice_code", "row", "column")}, **self.data}
-        always: dict[str, object] = {
-            "code": self.code,
-            "pointer": self.pointer,
-            "detail": self.detail,
-            "severity": self.severity,
-        }
-        return always | {name: value for name, value in some.items() if value is not None}
+        told = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "data"} | {**self.data}
+        return {name: value for name, value in told.items() if value is not None or name == "pointer"}
 
 
 def shortened(faults: Sequence[Fault]) -> list[Fault]:
@@ -94,31 +89,27 @@ def shortened(faults: Sequence[Fault]) -> list[Fault]:
     return [*listed, Fault(detail=left, code="more", severity="warning")]
 
 
+@dataclass(eq=False)
 class ProblemError(Exception):
     """Raised to answer a request with a problem. `detail` is a sentence, and `faults` say what is wrong where.
 
     `code` names the kind of the problem: by default, what its status stands for.
     """
 
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        *,
-        faults: Sequence[Fault] = (),
-        headers: Mapping[str, str] | None = None,
-        code: str | None = None,
-    ) -> None:
-        self.status: int = status
-        self.detail: str = detail
-        self.faults: tuple[Fault, ...] = tuple(faults)
-        self.headers: dict[str, str] = dict(headers or {})
-        self.code: str = code or KINDS[status][0]
-        super().__init__(detail)
+    status: int
+    detail: str
+    _: KW_ONLY
+    faults: Sequence[Fault] = ()
+    headers: Mapping[str, str] | None = None
+    code: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(self.detail)
+        self.code = self.code or KINDS[self.status][0]
 
     def answer(self) -> Answer:
         """The problem as an answer. One of a request has a finding at least."""
-        whole = Fault(detail=self.detail, code=self.code, data=_data_of(self.detail))
+        whole = Fault(detail=self.detail, code=str(self.code), data=_data_of(self.detail))
         faults = self.faults or ((whole,) if self.status < 500 else ())
         document = {
             "type": f"urn:voiceflow:problem:{self.code}",
@@ -128,7 +119,7 @@ class ProblemError(Exception):
             "detail": self.detail,
             "findings": [fault.as_json() for fault in shortened(faults)],
         }
-        return Answer(document, self.status, headers=self.headers, media_type=PROBLEM)
+        return Answer(document, self.status, headers=self.headers or {}, media_type=PROBLEM)
 
 
 KINDS: Mapping[int, tuple[str, str]] = {
@@ -157,6 +148,7 @@ _ERRORS: tuple[tuple[type[VoiceflowError], int, str | None], ...] = (
     (UnknownSubjectError, 404, None),
     (ActionRefusedError, 409, None),
     (ChangedSinceError, 412, None),
+    (OvertakenError, 409, None),
     (IllegalMoveError, 409, "wrong_state"),
     (StaleJobError, 409, "changed_meanwhile"),
     (KeyConflictError, 422, KEY_REUSED),
@@ -168,8 +160,10 @@ _ERRORS: tuple[tuple[type[VoiceflowError], int, str | None], ...] = (
 )
 
 
-def problem_of(error: VoiceflowError | TimeoutError, faults: Sequence[Fault] = ()) -> ProblemError:
-    """The problem that an error of this library is told as, with the faults of its findings."""
+def problem_of(error: Exception, faults: Sequence[Fault] = ()) -> ProblemError:
+    """The problem that an error is told as, with the faults of its findings."""
+    if isinstance(error, ProblemError):
+        return error
     if isinstance(error, TimeoutError):
         return ProblemError(503, "the store did not answer in time; try again", headers=RETRY)
     if isinstance(error, StoreError):
@@ -191,7 +185,9 @@ def _data_of(message: str) -> Mapping[str, object]:
 
 def _with_fields(message: str) -> str:
     """The message, with the names of the fields by which its remedies are carried out."""
-    return message_of(message).named(lambda remedy: ", ".join(f"`{name}`" for name in remedy.fields))
+    return message_of(message).named(
+        lambda remedy, value: ", ".join(f"`{name}`" for name in remedy.fields) + (value and f": {value}")
+    )
 
 
 def refused(faults: Sequence[Fault]) -> ProblemError:
@@ -222,40 +218,35 @@ def pointer_to(*parts: str | int) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
-def fault_of(found: Finding, *, body: Mapping[str, Any], schema: Mapping[str, Any]) -> Fault:
-    """A finding as a fault of a request: its place is that in the `body`, or in an uploaded file.
+def fault_of(
+    found: Finding, *, body: Mapping[str, Any], schema: Mapping[str, Any], query: Collection[str] = ()
+) -> Fault:
+    """A finding as a fault of a request: its place is that in the `body`, in the query, or in an uploaded file.
 
-    `schema` is that of the body, with its fields.
+    `schema` is that of the body, with its fields; `query` are names that only the query can have.
     """
-    place: list[str | int] = []
-    row, column, code = found.row, found.column, INVALID
-    is_uploaded = row is not None and not isinstance(body.get("rows"), list)
-    if row is not None and not is_uploaded:
-        place += ["rows", row - 1]
-        row = None
-    if column is not None and not is_uploaded:
-        if not place and column in schema.get("required", ()) and body.get(column) is None:
-            code = MISSING
-        elif not place and column in body and column not in schema.get("properties", {}):
-            code = UNKNOWN
-        place += [column] if place else _place_of(column, body=body, names=schema.get("properties", {}))
-        column = None
-    elif found.path is not None and not is_uploaded:
-        steps = _INDEX.sub(r".\1", found.path.removeprefix("$")).split(".")
-        place += [_FLOW, *filter(None, steps)]
-    detail = _with_fields(found.message)
-    if isinstance(row, SheetRow):
-        detail, row = f"sheet {row.sheet}: {detail}", row.own
-    return Fault(
-        detail=detail,
-        code=code,
-        pointer=pointer_to(*place) if place else None,
-        severity=found.severity.value,
-        voice_code=found.code,
-        row=row,
-        column=column if is_uploaded else None,
-        data=_data_of(found.message),
-    )
+    row, column, names = found.row, found.column, schema.get("properties", {})
+    told: dict[str, Any] = {
+        "detail": _with_fields(found.message), "severity": found.severity.value, "voice_code": found.code,
+        "data": _data_of(found.message),
+    }  # fmt: skip
+    if row is not None and not isinstance(body.get("rows"), list):
+        if isinstance(row, SheetRow):
+            told["detail"], row = f"sheet {row.sheet}: {told['detail']}", row.own
+        return Fault(row=row, column=column, **told)
+    if row is None and column in query:
+        return Fault(parameter=column, **told)
+    place: list[str | int] = [] if row is None else ["rows", row - 1]
+    code = INVALID
+    if column is not None and row is None:
+        is_missing = column in schema.get("required", ()) and body.get(column) is None
+        code = MISSING if is_missing else UNKNOWN if column in body and column not in names else INVALID
+        place += _place_of(column, body=body, names=names)
+    elif column is not None:
+        place.append(column)
+    elif found.path is not None:
+        place += [_FLOW, *filter(None, _INDEX.sub(r".\1", found.path.removeprefix("$")).split("."))]
+    return Fault(code=code, pointer=pointer_to(*place) if place else None, **told)
 
 
 def _place_of(column: str, *, body: Mapping[str, Any], names: Mapping[str, Any]) -> Sequence[str]:
@@ -266,8 +257,8 @@ def _place_of(column: str, *, body: Mapping[str, Any], names: Mapping[str, Any])
     return [_FLOW if isinstance(flow_given, dict) and column in flow_given else "data", column]
 
 
-def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
-    """What pydantic found, as faults of a body or of a query."""
+def faults_of(error: ValidationError, *, query: type[BaseModel] | None = None) -> list[Fault]:
+    """What pydantic found, as faults of a body or of this query."""
     found: list[Fault] = []
     for each in error.errors(include_url=False):
         place, kind = each["loc"], each["type"]
@@ -275,7 +266,8 @@ def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
             case "missing":
                 code, detail = MISSING, "is missing"
             case "extra_forbidden":
-                code, detail = UNKNOWN, "is not a known name"
+                known = "" if query is None else f"; known: {', '.join(query.model_fields) or 'none'}"
+                code, detail = UNKNOWN, f"is not a known name{known}"
             case "value_error":
                 code, detail = INVALID, str(each.get("ctx", {}).get("error"))
             case "string_pattern_mismatch":  # only of cursors
@@ -283,7 +275,7 @@ def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
             case _:
                 code, detail = INVALID, f"{each['msg'][:1].lower()}{each['msg'][1:]}"
         where = pointer_to(*(each for each in place if not str(each).startswith("function-")))
-        if in_query:
+        if query is not None:
             found.append(Fault(detail=detail, code=code, parameter=str(place[0])[:40]))
         else:
             found.append(Fault(detail=detail, code=code, pointer=where[:200]))

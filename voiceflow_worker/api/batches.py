@@ -1,34 +1,20 @@
-"""Batches: list them, look at one, wait for its end, report, hold, resume, cancel and edit it."""
+"""Batches: list them, look at one, wait for its end, report, hold, resume and cancel it."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import Field, StringConstraints
 
 from voiceflow_worker.actions import UnknownSubjectError
-from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
-from voiceflow_worker.api.answers import Answer, etag, unfit
+from voiceflow_worker.api.answers import Answer, etag
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import (
-    AFTER,
-    Fields,
-    Json,
-    Note,
-    PageOf,
-    Preview,
-    Routes,
-    TimeTold,
-    Told,
-    Wait,
-)
+from voiceflow_worker.api.operations import Json, Note, PageOf, Routes, TimeTold, Told, Wait
 from voiceflow_worker.api.queues import Gate, HoldRequest
 from voiceflow_worker.asgi.openapi import Answers
-from voiceflow_worker.campaigns.fields import EDITED, properties_of
-from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.outcomes.batch_ends import is_open
 from voiceflow_worker.reporting.batches import read_batch, read_batches
@@ -36,21 +22,7 @@ from voiceflow_worker.reporting.batches import read_batch, read_batches
 routes: Final = Routes()
 
 
-_EDIT = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {"note": {"type": ["string", "null"]}, **properties_of(Of.CAMPAIGN, EDITED)},
-}
-
-
-class BatchEdit(Fields, table=_EDIT):
-    """Fields as of a campaign. What is left out stays."""
-
-
-class BatchPage(PageOf):
-    """A page of batches."""
-
-    after: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12} ")] | None = Field(None, description=AFTER)
+BatchPlace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12} ")]
 
 
 class StagedRequest(Note):
@@ -103,20 +75,6 @@ class Batches(Told):
     after: str | None = Field(description="The `after` of the next page; null at the end of the list.")
 
 
-class EditedBatch(Told):
-    """What became of the waiting calls."""
-
-    batch_id: str
-    edited: int
-    unchanged: int
-    later: int = 0
-    leaving: int = 0
-    too_late: int = 0
-    dry_run: bool = False
-    first_at: TimeTold | None = None
-    last_at: TimeTold | None = None
-
-
 class ReleasedCalls(Told):
     """The staged calls that ring now."""
 
@@ -139,7 +97,7 @@ class CancelledBatch(Told):
 
 
 @routes.on("GET", "/v1/batches", Batches)
-async def find(asked: Asked, query: BatchPage) -> Answer:
+async def find(asked: Asked, query: PageOf[BatchPlace]) -> Answer:
     """Batches of the queue, the newest first."""
     queue = asked.context.queue
     page = await read_batches(queue.store, [queue.name], after=query.after or "", limit=query.limit)
@@ -187,20 +145,6 @@ async def resume(asked: Asked, body: StagedRequest) -> Answer:
 async def cancel(asked: Asked, body: StagedRequest) -> Answer:
     """Cancel a batch for good: its waiting calls, and what is added to it later."""
     return await asked.done((DiscardStaged if body.staged else CancelBatch)(**_of(asked), note=body.note))
-
-
-@routes.on("PATCH", "/v1/batches/{id}", EditedBatch, matched=True)
-async def edit(asked: Asked, query: Preview, body: BatchEdit) -> Answer:
-    """Change the waiting calls of a batch. Calls that were sent stay as they are."""
-    changes = dict(body.root)
-    note = changes.pop("note", None)
-    if note is not None and not (isinstance(note, str) and len(note) <= 1000):
-        raise unfit("note is not a text of at most 1000 characters")
-    act = EditBatch(**_of(asked), note=note, changes=changes)
-    if not query.dry_run:
-        return await asked.done(act)
-    found = await act.preview()
-    return Answer(found.as_json(), headers=etag(found.version))
 
 
 async def _known(asked: Asked) -> str:

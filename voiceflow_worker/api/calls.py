@@ -37,13 +37,12 @@ State: TypeAlias = Annotated[str, AfterValidator(_state), WithJsonSchema({"type"
 CallId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,15}\.[0-9A-HJKMNP-TV-Z]{26}$")]
 
 
-class Find(PageOf):
+class Find(PageOf[CallId]):
     """Which calls are wanted."""
 
     batch: str | None = Field(None, description="Only calls of this batch.")
     state: State | None = Field(None, description="Only calls in this state.")
     number: str | None = Field(None, description="Only calls to this number, with its country code.")
-    after: CallId | None = Field(None, description="Continue behind the call with this id: the `after` of a page.")
 
 
 class CallRequest(Fields, table=schema_of(Of.CALL, required=("to",))):

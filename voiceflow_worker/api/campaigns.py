@@ -50,6 +50,11 @@ class Enqueued(Told):
     batch_id: str
     enqueued: int
     duplicates: int
+    replaced: int = 0
+    removed: int = 0
+    changed: int = Field(0, description="Rows whose call differs and waits: `replaced`, or bad.")
+    in_progress: int = Field(0, description="Rows whose call differs, and is in progress or over: nothing is done.")
+    missing: int = Field(0, description="Calls of the batch that wait and are no longer in the list.")
     suppressed: int = 0
     left_out: int = 0
     rejected: int
@@ -59,6 +64,8 @@ class Enqueued(Told):
     ended: dict[str, int] = Field({}, description="Duplicates whose calls ended before they were sent, by state.")
     dry_run: bool = False
     findings: list[FindingTold]
+    unread: list[Json] = Field([], description="Columns that nobody reads: their values, and how many rows have each.")
+    moments: list[Json] = Field([], description="Columns that are read as days or times: the first and the last.")
     preview: Json | None = None
 
 

@@ -5,26 +5,14 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import structlog
 from pydantic import Field, StringConstraints, create_model
 
 from voiceflow_worker.api.answers import RETRY, Answer, ProblemError
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import (
-    AFTER,
-    Body,
-    Fields,
-    Note,
-    PageOf,
-    Query,
-    Routes,
-    Text,
-    TimeTold,
-    Told,
-    Wait,
-)
+from voiceflow_worker.api.operations import Body, Fields, Note, PageOf, Query, Routes, Text, TimeTold, Told, Wait
 from voiceflow_worker.asgi.openapi import Answers
 from voiceflow_worker.campaigns.fields import fields_of, schema_of
 from voiceflow_worker.campaigns.reading import Of
@@ -89,12 +77,7 @@ _IN_QUERY: dict[str, Any] = {
 AlertQuery: type[Query] = create_model("AlertQuery", __base__=Query, **_IN_QUERY)
 
 
-class EscalationPage(PageOf):
-    """A page of escalations."""
-
-    after: Annotated[str, StringConstraints(pattern=r"^[0-9]{18} [!-~]{1,100}$")] | None = Field(
-        None, description=AFTER
-    )
+EscalationPlace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9]{18} [!-~]{1,100}$")]
 
 
 class AcknowledgeRequest(Body):
@@ -197,7 +180,7 @@ async def show(asked: Asked, query: Wait) -> Answer:
 
 
 @routes.on("GET", "/v1/escalations", EscalationsTold)
-async def find(asked: Asked, query: EscalationPage) -> Answer:
+async def find(asked: Asked, query: PageOf[EscalationPlace]) -> Answer:
     """Escalations of the queue, the newest first."""
     found, after = await Escalations(asked.context.queue).page(after=query.after or "", limit=query.limit)
     return Answer({"escalations": [each.as_json() for each in found], "after": after})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,12 +21,10 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive, Scope
 
 from voiceflow_worker.actions import Operator, OperatorAction, changed_since
 from voiceflow_worker.api.answers import (
     PROBLEM,
-    UNKNOWN,
     UNREADABLE,
     Answer,
     Fault,
@@ -72,6 +70,7 @@ MOST_WAITING = 200
 MOST_CAMPAIGNS = 4
 DEEPEST = 60
 """The most objects and arrays within each other in a body."""
+_TOO_DEEP = f"the body is nested too deeply; at most {DEEPEST} levels are read"
 _IN_THREAD = 20_000
 """Bodies from this size on are read in a thread, so that 8x8 does not wait for them."""
 WAITS_FOR_EVENTS = timedelta(milliseconds=250)
@@ -148,45 +147,34 @@ def among(limiter: anyio.CapacityLimiter, who: object, *, told: str, after: str 
         limiter.release_on_behalf_of(who)
 
 
-class Asked(Request):
+@dataclass(slots=True, kw_only=True, eq=False)
+class Asked:
     """One request that was admitted. `parts` are the values in its path, and `key` is its Idempotency-Key.
 
     `expected_version` is the ETag in `If-Match`, of what the program was shown; None without one, and for `*`.
     `upload` is a form with files beside the JSON object in it. `prefix` stands before /v1 in the address that the
-    program knows.
+    program knows. The work on a large body is done in `threads`, so that 8x8 does not wait for it.
     """
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        *,
-        context: ApiContext,
-        operation: Operation,
-        parts: Mapping[str, str],
-        program: str,
-        prefix: str,
-    ) -> None:
-        super().__init__(scope, receive)
-        self._operation = operation
-        self._program = program
-        self._place = AsyncExitStack()
-        self._faults: list[Fault] = []
-        self._query: BaseModel = operation.query.model_construct()
-        self._document: Mapping[str, Any] = {}
-        self.context: ApiContext = context
-        self.parts: Mapping[str, str] = parts
-        self.prefix: str = prefix
-        self.key: str = ""
-        self.expected_version: str | None = None
-        self.upload: FormData | None = None
-        self.threads: anyio.CapacityLimiter | None = None
-        """Where the work on a large body is done, so that 8x8 does not wait for it; None for a small one."""
+    request: Request
+    context: ApiContext
+    operation: Operation
+    parts: Mapping[str, str]
+    program: str
+    prefix: str
+    key: str = ""
+    expected_version: str | None = None
+    upload: FormData | None = None
+    threads: anyio.CapacityLimiter | None = None
+    _place: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _faults: list[Fault] = field(default_factory=list[Fault])
+    _query: BaseModel | None = None
+    _document: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def operator(self) -> Operator:
         """The program that asks, by the name of its secret, with the key of its request."""
-        policy, name = self.context.settings.policy(), self._program
+        policy, name = self.context.settings.policy(), self.program
         reopen = partial(open_degraded, self.context.settings.store)
         return Operator(
             self.context.store, policy, name, on=Interface.API, login=name, key=self.key or None, open_degraded=reopen
@@ -194,7 +182,7 @@ class Asked(Request):
 
     async def answer(self) -> Answer:
         """Read the request, wait in line, and handle it. Raises ProblemError, with all that is wrong."""
-        operation = self._operation
+        operation = self.operation
         async with AsyncExitStack() as whole, self._place:
             self._refuse_other_answers()
             self._place.enter_context(among(self.context.line, self, told=_CROWDED))
@@ -222,40 +210,36 @@ class Asked(Request):
 
     def _refuse_other_answers(self) -> None:
         """Raise ProblemError if the client accepts neither JSON nor problems."""
-        accepted = ",".join(self.headers.getlist("accept")).lower()
+        accepted = ",".join(self.request.headers.getlist("accept")).lower()
         ranges = {each.partition(";")[0].strip() for each in accepted.split(",") if each.strip()}
         if ranges and not {"*/*", "application/*", JSON, PROBLEM} & ranges:
             raise ProblemError(406, "answers are application/json; the Accept header excludes it")
 
     def _read_head(self) -> None:
         """Read the query and the headers, and keep what is wrong with them."""
+        headers, operation, faults = self.request.headers, self.operation, self._faults
+        pairs = list[tuple[str, str]]()
         try:
-            text = self.scope["query_string"].decode("ascii")
+            text = self.request.scope["query_string"].decode("ascii")
             pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
         except UnicodeDecodeError:
             told = "the query is not in UTF-8, with %XX for each byte that is not ASCII"
-            self._faults.append(Fault(detail=told, code=UNREADABLE))
-            pairs = []
-        given = dict(pairs)
+            faults.append(Fault(detail=told, code=UNREADABLE))
         for name, value in pairs:
             if problem := storing_problem(value):
-                self._faults.append(Fault(detail=problem, code=UNREADABLE, parameter=name[:40]))
-        if len(given) < len(pairs):
-            self._faults.append(Fault(detail="a name is twice in the query; give it once"))
+                faults.append(Fault(detail=problem, code=UNREADABLE, parameter=name[:40]))
+        if len(given := dict(pairs)) < len(pairs):
+            faults.append(Fault(detail="a name is twice in the query; give it once"))
         try:
-            self._query = self._operation.query.model_validate(given)
+            self._query = operation.query.model_validate(given)
         except ValidationError as error:
-            names = ", ".join(self._operation.query.model_fields) or "none"
-            for each in faults_of(error, in_query=True):
-                self._faults.append(
-                    replace(each, detail=f"{each.detail}; known: {names}") if each.code == UNKNOWN else each
-                )
-        values, keyed = self.headers.getlist("idempotency-key"), self._operation.keyed
+            faults += faults_of(error, query=operation.query)
+        values, keyed = headers.getlist("idempotency-key"), operation.keyed
         is_preview = getattr(self._query, "dry_run", False)
-        if keyed or (keyed is None and not is_preview) or (values and (keyed is None or self._operation.acts)):
+        if keyed or (keyed is None and not is_preview) or (values and (keyed is None or operation.acts)):
             self.key = self._kept(_key_in, values) or ""
-        if self._operation.matched:
-            self.expected_version = self._kept(_expected_version_in, self.headers.getlist("if-match"))
+        if operation.matched:
+            self.expected_version = self._kept(_expected_version_in, headers.getlist("if-match"))
 
     def _kept(self, read: Callable[[list[str]], T], values: list[str]) -> T | None:
         try:
@@ -266,11 +250,9 @@ class Asked(Request):
 
     async def _read_body(self, content: bytes | None) -> BaseModel | None:
         """Read the JSON in the body. Raises ProblemError with all that is wrong with the request."""
-        operation, found = self._operation, None
+        operation, found = self.operation, None
         if self.upload is not None:
             content = await _definition(self.upload, operation.files or {})
-        elif content:
-            content = _unpacked(content)
         if content or operation.needs_body:
             self.threads = _one_at_a_time() if len(content or b"") >= _IN_THREAD else None
             try:
@@ -293,21 +275,14 @@ class Asked(Request):
 
     def faults_of(self, findings: Sequence[Finding]) -> list[Fault]:
         """Findings as faults of this request."""
-        operation, document = self._operation, self._document
-        schema: Mapping[str, Any] = getattr(operation.body, "table", {})
-        faults = [fault_of(each, body=document, schema=schema) for each in findings]
-        names = operation.query.model_fields
-        return [
-            replace(fault, pointer=None, parameter=found.column)
-            if found.row is None and found.column in names and found.column not in document
-            else fault
-            for found, fault in zip(findings, faults, strict=True)
-        ]
+        schema: Mapping[str, Any] = getattr(self.operation.body, "table", {})
+        query = self.operation.query.model_fields.keys() - self._document.keys()
+        return [fault_of(each, body=self._document, schema=schema, query=query) for each in findings]
 
     @contextmanager
     def alone(self) -> Generator[None]:
         """A block in which this server works on no other request with this key. Raises ProblemError if it does."""
-        held = ("" if self._operation.acts else self._operation.path, self.key)
+        held = ("" if self.operation.acts else self.operation.path, self.key)
         if held in self.context.keys:
             raise RequestInProgressError
         self.context.keys.add(held)
@@ -321,26 +296,28 @@ class Asked(Request):
 
         `whole` closes them. Raises ProblemError, before anything is read if the headers say enough.
         """
-        given = self.headers.get("content-type", "").partition(";")[0].strip().lower() or JSON
-        is_form = self._operation.files is not None and given == MULTIPART
+        headers = self.request.headers
+        given = headers.get("content-type", "").partition(";")[0].strip().lower() or JSON
+        is_form = self.operation.files is not None and given == MULTIPART
         if not is_form and given != JSON:
             raise ProblemError(415, f"the body is {given[:60]!r}; send {JSON}")
         readable = ("identity",) if is_form else ("identity", "gzip", "x-gzip", "deflate")
-        if self.headers.get("content-encoding", "identity").strip().lower() not in readable:
+        if headers.get("content-encoding", "identity").strip().lower() not in readable:
             raise ProblemError(415, f"the body has an encoding that is not read here; read is {' or '.join(readable)}")
         longest = LONGEST_FILE + LONGEST_BODY if is_form else LONGEST_BODY
-        length = self.headers.get("content-length", "0")
+        length = headers.get("content-length", "0")
         too_long = ProblemError(413, f"the body is longer than {longest} bytes")
         if not length.isdigit() or int(length[:18]) > longest:
             raise too_long
-        request = Request(self.scope, limits.at_most(self._receive, longest, otherwise=too_long))
+        request = Request(self.request.scope, limits.at_most(self.request.receive, longest, otherwise=too_long))
         limit = limits.UPLOAD if is_form else limits.BODY
         try:
             with anyio.fail_after(limit.total_seconds()):
-                if not is_form:
-                    return await request.body()
-                form = request.form(max_part_size=LONGEST_BODY, max_files=10, max_fields=10)
-                self.upload = await whole.enter_async_context(form)
+                if is_form:
+                    form = request.form(max_part_size=LONGEST_BODY, max_files=10, max_fields=10)
+                    self.upload = await whole.enter_async_context(form)
+                    return None
+                content = await request.body()
         except TimeoutError:
             raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
         except ClientDisconnect:
@@ -350,7 +327,10 @@ class Asked(Request):
             if "maximum size" in why:
                 raise ProblemError(413, f"a part that is no file is longer than {LONGEST_BODY} bytes") from None
             raise bad(f"the form cannot be read: {why[:200]}") from None
-        return None
+        content = decompressed(content, longest=longest)
+        if len(content) > longest:
+            raise too_long
+        return content
 
     async def done(self, act: OperatorAction) -> Answer:
         """Carry out an action once under its key, on the version of `If-Match`, and answer with its document.
@@ -361,8 +341,8 @@ class Asked(Request):
         actor, store = self.operator.actor, self.context.store
         if not self.key:
             return Answer(await self._ordered(act, actor))
-        query = self._query.model_dump(mode="json")
-        asked = self._operation.name, dict(self.parts), query, dict(self._document)
+        query = {} if self._query is None else self._query.model_dump(mode="json")
+        asked = self.operation.name, dict(self.parts), query, dict(self._document)
         with self.alone():
             start, again = await NamedStart.of_request(store, self.key, *asked), act.by(actor)
             if start.begun.result is not None:
@@ -406,7 +386,7 @@ class Asked(Request):
             anyio.move_on_after(within),
             suppress(VoiceflowError),  # such as that it was deleted meanwhile: the last look says it
         ):
-            return await limits.while_connected(self._receive, work, self.context.stopping.wait)
+            return await limits.while_connected(self.request.receive, work, self.context.stopping.wait)
         return None
 
 
@@ -414,33 +394,28 @@ _CROWDED = "too many requests at once; try again in a moment"
 _ETAG = re.compile(r'"([!#-~]*)"')
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:[ \t]*;.*)?')
 """A string of a structured field (RFC 8941), with parameters, which have no meaning here."""
+_KEY = re.compile(rf"[!-~](?:[ -~]{{0,{LONGEST_KEY - 2}}}[!-~])?")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _one_at_a_time = cache(lambda: anyio.CapacityLimiter(1))
 
 
 def _key_in(values: list[str]) -> str:
     """The `Idempotency-Key`. Raises ProblemError if it is missing, or cannot be a unique key."""
-    if len(values) != 1 or not values[0].strip():
-        raise bad(
-            "the header Idempotency-Key is missing, or there are several; give each request a key of its own, such as "
-            "the id of your order: the same key again is the same request, and rings nobody twice",
-            parameter="Idempotency-Key",
-        )
-    key = values[0].strip()
-    if key.startswith('"'):  # a string of a structured field, as the IETF draft has it
-        found = _STRING.fullmatch(key)
-        if found is None:
-            raise bad(
-                f'the Idempotency-Key {key[:40]!a} begins with a quote, and is no string in quotes: give "key" or key',
-                parameter="Idempotency-Key",
-            )
-        key = re.sub(r"\\(.)", r"\1", found[1])
-    if not key or len(key) > LONGEST_KEY or not (key.isascii() and key.isprintable()) or key != key.strip():
-        raise bad(
-            f"the Idempotency-Key must have 1 to {LONGEST_KEY} characters, all of them printable ASCII, and no space "
-            "at its ends",
-            parameter="Idempotency-Key",
-        )
-    return key
+    key = values[0].strip() if len(values) == 1 else ""
+    if found := _STRING.fullmatch(key):  # a string of a structured field, as the IETF draft has it
+        unquoted = re.sub(r"\\(.)", r"\1", found[1])
+    else:
+        unquoted = "" if key.startswith('"') else key
+    if _KEY.fullmatch(unquoted):
+        return unquoted
+    told = (
+        f"the Idempotency-Key {key[:40]!a} must have 1 to {LONGEST_KEY} characters, all of them printable ASCII, "
+        'without a space at its ends; give "key" or key'
+        if key
+        else "the header Idempotency-Key is missing, or there are several; give each request a key of its own, such as "
+        "the id of your order: the same key again is the same request, and rings nobody twice"
+    )
+    raise bad(told, parameter="Idempotency-Key")
 
 
 def _expected_version_in(values: list[str]) -> str | None:
@@ -469,14 +444,6 @@ async def _definition(form: FormData, files: Mapping[str, str]) -> bytes:
     return await value.read()
 
 
-def _unpacked(content: bytes) -> bytes:
-    """A body without its compression. Raises ProblemError if it is too long."""
-    whole = decompressed(content, longest=LONGEST_BODY)
-    if len(whole) > LONGEST_BODY:
-        raise ProblemError(413, f"the body is longer than {LONGEST_BODY} bytes")
-    return whole
-
-
 def strict_json(content: bytes) -> dict[str, Any]:
     """The JSON object in UTF-8. Raises ProblemError for all that readers may read differently.
 
@@ -484,43 +451,35 @@ def strict_json(content: bytes) -> dict[str, Any]:
     refused too.
     """
     try:
-        document = json.loads(
-            content.decode().removeprefix("\ufeff"), object_pairs_hook=distinct, parse_constant=_constant
-        )
+        text = content.decode().removeprefix("\ufeff")
+        read: object = json.loads(text, object_pairs_hook=distinct, parse_constant=_finite, parse_float=_finite)
+        escaped = json.dumps(read, ensure_ascii=False).encode() if "\\u" in text else b""  # fails for half a character
     except RepeatedNameError as error:
         raise bad(f"the name {error.name!a} is twice in one object of the body") from None
-    except UnicodeDecodeError:
-        raise bad("the body is not in UTF-8") from None
     except RecursionError:
-        raise bad(f"the body is nested too deeply; at most {DEEPEST} levels are read") from None
+        raise bad(_TOO_DEEP) from None
     except ValueError as error:
         raise bad(f"the body is not JSON: {str(error)[:200]}") from None
-    _check(document)
-    if not isinstance(document, dict):
-        raise refused([Fault(detail="the body is not a JSON object", pointer="")])
-    return cast("dict[str, Any]", document)
-
-
-def _constant(name: str) -> object:
-    raise bad(f"the body holds {name}, which JSON does not have")
-
-
-def _check(document: object) -> None:
-    """Raise ProblemError for a value that no store can keep. Nothing here is recursive."""
-    level: list[object] = [document]
+    if _NUL.search(escaped):
+        raise bad("a text of the body has a NUL character (U+0000), which no store can keep; remove it")
+    level: list[object] = [read]
     for _ in range(DEEPEST):
-        below: list[object] = []
-        for value in level:
-            if isinstance(value, str):
-                if problem := storing_problem(value):
-                    raise bad(f"a text of the body {problem}")
-            elif isinstance(value, float) and not math.isfinite(value):
-                raise bad("a number of the body is too large")
-            elif isinstance(value, dict):
-                below += [*value, *value.values()]
-            elif isinstance(value, list):
-                below += value
-        if not below:
-            return
-        level = below
-    raise bad(f"the body is nested too deeply; at most {DEEPEST} levels are read")
+        level = [each for value in level for each in _within(value)]
+    if level:
+        raise bad(_TOO_DEEP)
+    if not isinstance(read, dict):
+        raise refused([Fault(detail="the body is not a JSON object", pointer="")])
+    return cast("dict[str, Any]", read)
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number[:20]} is not a finite number")
+    return value
+
+
+def _within(value: object) -> Iterable[object]:
+    """The values in an object or an array."""
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value).values()
+    return cast("list[object]", value) if isinstance(value, list) else ()

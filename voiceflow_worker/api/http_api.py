@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 import orjson
 import structlog
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 _REALM = 'Bearer realm="voiceflow"'
-_BEARER = re.compile(rb"\s*bearer\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 _ENDS_A_HOOK = frozenset({404, 408, 409, 429})
 """The statuses that a hook answers as 503: Alertmanager gives a notification up after a 4xx."""
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~%-]+)*")
@@ -130,25 +130,18 @@ class HttpApi:
             name = operation.name
             _require(program, operation)
             asked = Asked(
-                scope,
-                receive,
-                context=self.context,
-                operation=operation,
-                parts=parts,
-                program=program.name,
-                prefix=prefix,
-            )
+                request=Request(scope, receive), context=self.context, operation=operation, parts=parts,
+                program=program.name, prefix=prefix,
+            )  # fmt: skip
             return await asked.answer(), name
-        except ProblemError as problem:
-            return _asked_again(problem, operation).answer(), name
-        except (VoiceflowError, TimeoutError) as error:
-            told = problem_of(error)
-            if told.status >= 500:
-                _log.warning("a request was not answered", route=name, error=str(error))
-            return _asked_again(told, operation).answer(), name
-        except Exception:  # noqa: BLE001 - after any error, the answer must be a problem
-            _log.exception("a request failed", route=name)
-            return ProblemError(500, "the server failed; its log has the reason").answer(), name
+        except Exception as error:  # noqa: BLE001 - after any error, the answer must be a problem
+            problem = problem_of(error)
+            if not isinstance(error, ProblemError) and problem.status >= 500:
+                log = _log.warning if isinstance(error, VoiceflowError | TimeoutError) else _log.exception
+                log("a request was not answered", route=name, error=str(error))
+            if operation is not None and operation.is_hook and problem.status in _ENDS_A_HOOK:
+                problem.status = 503
+            return problem.answer(), name
 
     def _admit(self, scope: Scope) -> Program:
         """The program that asks. Raises ProblemError for a wrong network, and for a secret that is missing or wrong."""
@@ -217,20 +210,12 @@ def _require(program: Program, operation: Operation) -> None:
         raise ProblemError(403, told, code="lacks_right")
 
 
-def _asked_again(problem: ProblemError, operation: Operation | None) -> ProblemError:
-    """The problem, as the sender asks again after it, where asking again may help."""
-    if operation is not None and operation.is_hook and problem.status in _ENDS_A_HOOK:
-        problem.status = 503
-    return problem
-
-
 def _secret_in(value: bytes) -> bytes | None:
     """The secret in an Authorization value: that of scheme Bearer, or the password of Basic, whatever the user."""
-    scheme, _, encoded = value.strip().partition(b" ")
-    if scheme.lower() == b"basic":
-        try:
-            return b64decode(encoded.strip(), validate=True).partition(b":")[2]
-        except ValueError:
-            return None
-    found = _BEARER.fullmatch(value.rstrip())
-    return found[1] if found else None
+    scheme, given = (*value.strip().split(None, 1), b"", b"")[:2]
+    if scheme.lower() != b"basic":
+        return given if scheme.lower() == b"bearer" else None
+    try:
+        return b64decode(given, validate=True).partition(b":")[2]
+    except ValueError:
+        return None

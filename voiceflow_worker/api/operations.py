@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, cast, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Generic, TypeAlias, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints, WithJsonSchema
 
@@ -20,6 +21,7 @@ from voiceflow_worker.model.times import read_time
 
 LONGEST_WAIT = int(WAIT.total_seconds())
 MULTIPART = "multipart/form-data"
+P = TypeVar("P", bound=str)
 
 
 class Query(BaseModel):
@@ -44,56 +46,37 @@ def _whole(value: object) -> object:
     return value
 
 
-def _duration(value: object) -> object:
-    if isinstance(value, str):
+def _read_by(read: Callable[[str], object], kinds: type | UnionType, noun: str) -> BeforeValidator:
+    """Reads a value of these kinds as a text."""
+
+    def read_value(value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise ValueError(f"is not a {noun}")  # noqa: TRY004 - for pydantic
         try:
-            return read_duration(value)
+            return None if value is None else read(str(value))
         except ValueError as error:
-            raise ValueError(f"{value[:40]!r} is not a duration: {error}") from None
-    return _text(value)
+            raise ValueError(f"{str(value)[:40]!r} is not a {noun}: {error}") from None
 
-
-def _time(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return read_time(value)
-        except ValueError as error:
-            raise ValueError(f"is not a time: {error}") from None
-    return _text(value)
-
-
-def _text(value: object) -> object:
-    if value is not None:
-        raise ValueError("is not a text")
-    return value
-
-
-def _rate(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError('is no rate: give calls per second, such as 5, or "unlimited"')  # noqa: TRY004 - for pydantic
-    try:
-        return read_rate(str(value))
-    except ValueError as error:
-        raise ValueError(f"{str(value)[:40]!r}: {error}") from None
+    return BeforeValidator(read_value)
 
 
 Text: TypeAlias = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
 Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
 Duration: TypeAlias = Annotated[
     timedelta | None,
-    BeforeValidator(_duration),
+    _read_by(read_duration, str | None, "duration"),
     WithJsonSchema({"type": ["string", "null"], "maxLength": LONGEST_TEXT, "description": "A duration, such as 10m."}),
 ]
 Time: TypeAlias = Annotated[
     datetime | None,
-    BeforeValidator(_time),
+    _read_by(read_time, str | None, "time"),
     WithJsonSchema({"type": ["string", "null"], "format": "date-time", "description": "RFC 3339."}),
 ]
 TimeTold: TypeAlias = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """A time in an answer."""
 Rate: TypeAlias = Annotated[
     float | None,
-    BeforeValidator(_rate),
+    _read_by(read_rate, str | int | float, "rate"),
     WithJsonSchema({"type": ["number", "string"], "description": 'Calls per second, or "unlimited".'}),
 ]
 Says: TypeAlias = Annotated[bool, WithJsonSchema({"type": "string", "enum": ["1", "true", "yes", "0", "false", "no"]})]
@@ -124,13 +107,11 @@ class Country(Query):
     country: str | None = Field(None, description="The country of a national number, such as SG.")
 
 
-class PageOf(Query):
-    """A page of a list."""
+class PageOf(Query, Generic[P]):
+    """A page of a list whose places are of one type."""
 
     limit: Whole = Field(100, ge=1, le=200, description="The most that a page has.")
-
-
-AFTER = "Continue the list behind a page: its `after`."
+    after: P | None = Field(None, description="Continue the list behind a page: its `after`.")
 
 
 class Note(Body):

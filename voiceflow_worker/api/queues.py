@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import Field, StringConstraints
 
@@ -15,19 +15,7 @@ from voiceflow_worker.actions.queues import Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.api.answers import Answer, etag
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import (
-    AFTER,
-    Country,
-    Duration,
-    Json,
-    Note,
-    PageOf,
-    Rate,
-    Routes,
-    Time,
-    TimeTold,
-    Told,
-)
+from voiceflow_worker.api.operations import Country, Duration, Json, Note, PageOf, Rate, Routes, Time, TimeTold, Told
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.audit import Interface, read_page
 from voiceflow_worker.core.settling.suppressing import SuppressionList
@@ -50,27 +38,14 @@ class RateRequest(Note):
     rate: Rate
 
 
-class SuppressionRequest(Note):
+class SuppressionRequest(HoldRequest):
     """Without `until` and `for`, for good. An earlier entry stays if it ends later."""
 
     until: Time = None
-    lasts: Duration = Field(None, alias="for")
 
 
-class SuppressedPage(PageOf):
-    """A page of the suppression list."""
-
-    after: Annotated[str, StringConstraints(pattern=r"^(\+[0-9]{3,20}|erased [0-9a-f]{32})$")] | None = Field(
-        None, description=AFTER
-    )
-
-
-class AuditPage(PageOf):
-    """A page of the audit log."""
-
-    after: Annotated[str, StringConstraints(pattern=r"^[0-9]{18}\.[0-9a-f]{16}$")] | None = Field(
-        None, description=AFTER
-    )
+SuppressedPlace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(\+[0-9]{3,20}|erased [0-9a-f]{32})$")]
+AuditPlace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9]{18}\.[0-9a-f]{16}$")]
 
 
 class Gate(Told):
@@ -95,6 +70,7 @@ class Queue(Told):
     waiting: Json
     doubts: int
     total: int
+    conditions: list[Json] = Field([], description="What stands in the way of its calls, as `doctor` prints it.")
     escalations: list[Json] = Field([], description="Those that are open.")
     schedules: list[Json] = Field([], description="The last run of each schedule, and when the next one is due.")
 
@@ -220,7 +196,7 @@ async def unsuppress(asked: Asked, query: Country) -> Answer:
 
 
 @routes.on("GET", "/v1/suppression", SuppressedNumbers)
-async def list_suppressed(asked: Asked, query: SuppressedPage) -> Answer:
+async def list_suppressed(asked: Asked, query: PageOf[SuppressedPlace]) -> Answer:
     """The suppression list, by number."""
     found = await SuppressionList(asked.context.store).scan(after=query.after or "", limit=query.limit)
     after = found[-1].number if len(found) == query.limit else None
@@ -237,7 +213,7 @@ async def forget(asked: Asked, query: Country) -> Answer:
 
 
 @routes.on("GET", "/v1/audit", Audit)
-async def show_audit(asked: Asked, query: AuditPage) -> Answer:
+async def show_audit(asked: Asked, query: PageOf[AuditPlace]) -> Answer:
     """Who ordered what, the newest first."""
     found = await read_page(asked.context.store, after=query.after or "", limit=query.limit)
     after = found[-1].id if len(found) == query.limit else None

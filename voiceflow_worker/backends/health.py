@@ -10,7 +10,6 @@ from typing import ClassVar, NamedTuple
 
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.finding import Diagnosis, ok, warning
-from voiceflow_worker.model.text.wording import duration_in_words
 
 HealthCheck = Callable[[], Awaitable[Diagnosis | None]]
 """A check of a store. It returns its diagnosis, or None if it does not apply. It may raise VoiceflowError."""
@@ -141,28 +140,9 @@ async def durability_diagnosis(found: Durability) -> Diagnosis:
     return ok(found.promise)
 
 
-async def failover_diagnosis(store: Store) -> Diagnosis:
-    """The diagnosis of what workers do when another server takes over."""
-    if store.history is not None and store.history.is_trusted:
-        return ok("it is trusted to lose nothing (failover=trusted in the store URL): work goes on after it")
-    return ok("each queue is held after it, until a person resumes it")
-
-
 CLOCKS_AGREE = timedelta(seconds=2)
 
 
 def clock_ahead(clock: Clock) -> timedelta:
     """How far the clock of a store's server is ahead of the clock of this machine."""
     return clock.now() - datetime.now(UTC)
-
-
-async def server_clock_diagnosis(clock: Clock) -> Diagnosis:
-    """The diagnosis of the clock of a store's server, by which calls are due."""
-    ahead = clock_ahead(clock)
-    if abs(ahead) <= CLOCKS_AGREE:
-        return ok("it agrees with the clock of this machine")
-    where = "ahead of" if ahead > timedelta() else "behind"
-    return warning(
-        f"it is {duration_in_words(abs(ahead))} {where} the clock of this machine; calls are due by the server's",
-        remedy="set both clocks (NTP: timedatectl set-ntp true)",
-    )

@@ -1,12 +1,14 @@
-"""Journal files: JSON lines with numbers. A line is on the disk before its POST is sent, or its order is stored.
+"""Journal files: JSON lines with numbers, which outlive a store that is rolled back.
 
 A process keeps the file locked that it writes, and goes on with one of this week that no other one has locked. So there
-are as many as processes wrote at once, and old ones are deleted. The first line is a header, with the writer whose
-numbers follow, and the history of the store that it follows; a line with a later history follows when another server
-has taken over. Each further line is an entry or a report. An entry has a number (`n`) and the stored form of a job, or
-what was `ordered`. A report has numbers: `kept` is that of an entry that was committed to the store, and `void` has
-those of entries that were not. A crash can cut only the last line, which is then ignored. Each
-queue has a folder of files; those of orders are in the folder `_orders`.
+are as many as processes wrote at once, and old ones are deleted. Each process begins with a line that has the writer
+whose numbers follow, and the history of the store; one with a later history follows when another server has taken over,
+and the last line of a process that ended in order says so.
+
+The entry of a job is there before its POST leaves, and a line with its number (`sent`) before the first byte. An entry
+without that, of a process that has ended since this machine was started (`boot`), was never sent. After a power cut,
+the last such lines may be missing: there, each entry may have been sent. A crash can cut only the last line, which is
+then ignored. Each queue has a folder of files; those of orders are in the folder `_orders`.
 """
 
 from __future__ import annotations
@@ -17,16 +19,17 @@ import os
 import pwd
 import re
 import shlex
+import time
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from errno import EDQUOT, ENOSPC
 from functools import partial
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakSet
 
 import msgspec
@@ -36,12 +39,14 @@ from anyio import to_thread
 from voiceflow_worker.backends.disk import sync, sync_path
 from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
 from voiceflow_worker.backends.running import Begun, BlockingThread, LoopCalls
-from voiceflow_worker.backends.store_url import file_of, identity_of
-from voiceflow_worker.core.base.identity import new_worker_id, original_id
+from voiceflow_worker.backends.store_url import file_of, identity_of, is_elsewhere
+from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.orders import FORGET, journal_of
 from voiceflow_worker.core.ports.outside import (
+    JOURNAL_FORMAT,
     ORDERS,
+    JournalEntries,
     JournalLine,
     LocalJournal,
     LocalJournalFile,
@@ -61,39 +66,40 @@ _log = structlog.get_logger("voiceflow.journal")
 T = TypeVar("T")
 
 SUFFIX = ".journal"
-FORMAT, _BEFORE = 5, 4
-"""The format of the files, and that of the version before, of which lost orders are named and not carried out again.
-Files of other formats are left alone."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def _boot() -> str:
+    """What tells this start of the machine from all others; empty on a system that does not say."""
+    with suppress(OSError):
+        return BOOT.read_text("ascii")[:13]
+    return ""
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
-    """A line: a header, another history, an entry of a job or an order, or a report."""
+    """A line: the beginning or the end of what a process wrote, another history, an entry, or a first byte."""
 
-    action: str = ""
     n: int = 0
     voiceflow_journal: int = 0
     writer: str = ""
     history: str = ""
-    kept: int = 0
-    void: list[int] = []
+    boot: str = ""
+    is_late: bool = False
+    sent: int = 0
+    ended: bool = False
     ordered: LocalOrder | None = None
-    at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    store: str = ""
     head: Head | None = None
     record: str = ""
     body: str = ""
-    room: str = ""
-
-    @property
-    def order(self) -> LocalOrder | None:
-        """The order in an entry; None in that of a job. Of one of the version before, it is only known that it was."""
-        if self.ordered is None and self.at is not None:
-            return LocalOrder(at=self.at, store=self.store, action=self.action)
-        return self.ordered
 
     def job(self) -> Job:
         """The job in an entry. Raises StoreVersionError for one of a newer version."""
         return job_from(tuple(cast("Any", self.head)), self.record, self.body)
+
+    @property
+    def at(self) -> datetime:
+        """When the order of an entry was given, or its POST was begun."""
+        return self.job().touched_at if self.ordered is None else self.ordered.at
 
 
 _line: Codec[_Line] = Codec(_Line)
@@ -102,27 +108,28 @@ _line: Codec[_Line] = Codec(_Line)
 def _line_of(text: bytes) -> _Line:
     """What a line says. Raises ValueError for one that is damaged, or foreign."""
     line = _line.value(text)
-    if line.n and line.order is None and not (line.head and line.record and line.body):
+    if line.n and line.ordered is None and not (line.head and line.record and line.body):
         raise ValueError("a part of it is missing")
+    if not (line.n or line.sent or line.ended or line.voiceflow_journal or line.history):
+        raise ValueError("it says nothing")
     return line
 
 
-MEGABYTE = 1024 * 1024
-FULL = 16 * MEGABYTE
+FULL = 16 * 1024 * 1024
 """The size in bytes at which a file is closed and the next one is begun: about 15,000 calls."""
-MOST = 1024 * MEGABYTE
+MOST = 64 * FULL
 """The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
 _TAIL = 256 * 1024
-_ROOM = _Line(room=" " * 65_536)
-"""A line that says nothing: when it was written, there is room again."""
+_NEVER = datetime.min.replace(tzinfo=UTC)
+SYNC_AFTER = 0.5
+"""Seconds until the entries of POSTs to a store on another machine are synced."""
+_ROOM = 64 * 1024
+"""The bytes that are written, and taken back, to find out whether there is room for the next entries of jobs."""
 
 
 def journal_folder(store: Store, store_url: str, root: Path) -> Path:
-    """The folder below `root` for the journal files that are written for a store under this URL: `<id>/<url>`.
-
-    A store and its copies have one `<id>`: what is found in another one's files stops calls at least.
-    """
-    return root / _folder_name(original_id(store.id)) / _folder_name(identity_of(store_url))
+    """The folder below `root` for the journal files that are written for a store under this URL: `<id>/<url>`."""
+    return root / _folder_name(store.id) / _folder_name(identity_of(store_url))
 
 
 def _folder_name(name: str) -> str:
@@ -146,24 +153,64 @@ def journal_files(settings: Settings, store: Store) -> JournalFiles | None:
     folder = journal_folder(store, settings.store, root)
     ours = getattr(journal_of(store), "folder", None)
     # That in which this process keeps its orders: it alone may erase from the file that it writes.
-    return cast("JournalFiles", journal_of(store)) if ours == folder else JournalFiles(folder, shares=True)
+    if ours == folder:
+        return cast("JournalFiles", journal_of(store))
+    return JournalFiles(folder, shares=True, is_late=is_elsewhere(settings.store))
 
 
 @dataclass(slots=True)
 class _Content:
     """The content of a journal file, or of its last part."""
 
-    entries: dict[int, _Line] = field(default_factory=dict[int, _Line])
-    written_as: int = 0
     writer: str = ""
-    void: set[int] = field(default_factory=set[int])
-    kept: int = 0
     history: str = ""
+    number: int = 0
+    kept: int = 0
+    """The number of the newest entry that the store certainly had: of an order, or of a POST that may have left."""
+    entries: dict[int, _Line] = field(default_factory=dict[int, _Line])
+    """Of orders, and of POSTs that may have left."""
+    unsent: dict[int, _Line] = field(default_factory=dict[int, _Line])
+    """Of POSTs that were never sent, of processes that have ended."""
+    newest: _Line | None = None
+    cut_at: datetime | None = None
+    """The time of the last entry before a power cut, after which others may be missing."""
+    is_whole: bool = True
+    _open: dict[int, _Line] = field(default_factory=dict[int, _Line])
+    _begun: _Line | None = None
 
     @property
     def last(self) -> int:
-        """The number of the newest entry that may have been committed; 0 for none."""
-        return max(self.entries.keys() - self.void, default=0)
+        """The number of the newest entry that the store may have had, and whose POST may have left; 0 for none."""
+        return max((self.kept, *self.entries))
+
+    def add(self, line: _Line, *, boot: str) -> None:
+        """Add the next line."""
+        if line.voiceflow_journal:
+            self.end(boot=boot)
+            self.writer, self._begun = line.writer or self.writer, line
+        if line.ended:
+            self._begun = None
+        if line.n:
+            self.newest, self.number = line, max(self.number, line.n)
+            if line.ordered is None:
+                self._open[line.n] = line
+            else:
+                self.entries[line.n], self.kept = line, max(self.kept, line.n)
+        if line.sent:
+            self.kept = max(self.kept, line.sent)
+            if (sent := self._open.pop(line.sent, None)) is not None:
+                self.entries[line.sent] = sent
+            self.is_whole = self.is_whole and line.sent in self.entries
+        self.history = line.history or self.history
+
+    def end(self, *, boot: str) -> None:
+        """Note that the process that wrote the last lines has ended."""
+        for number, line in self._open.items():
+            is_unsent = self.is_whole and line.boot == boot and boot
+            (self.unsent if is_unsent else self.entries)[number] = line
+        begun, self._open, self._begun = self._begun, {}, None
+        if begun is not None and begun.is_late and begun.boot != boot and self.newest is not None:
+            self.cut_at = self.newest.at
 
 
 class JournalFiles(LocalJournal):
@@ -172,44 +219,42 @@ class JournalFiles(LocalJournal):
     With `shares`, the folder is a `journal_folder`, and two kinds of folders next to it are read too. Those of the same
     id under other URLs: another host has taken over the store, or its URL was written in another way. And those of the
     same URL with other ids: the store was emptied, and has got another id.
+
+    With `is_late`, the store is on another machine: what a power cut of this one takes is not lost there. Then entries
+    of jobs are on the disk within a second, and nobody waits for it.
     """
 
-    def __init__(self, folder: Path, *, shares: bool = False, full: int = FULL, most: int = MOST) -> None:
+    def __init__(
+        self, folder: Path, *, shares: bool = False, is_late: bool = False, full: int = FULL, most: int = MOST
+    ) -> None:
         self.folder = folder
         self._shares = shares
+        self._is_late = is_late
         self._full = full
         self._most = most
         self._begun: WeakSet[JournalFile] = WeakSet()
 
     async def begin(self, queue: str, *, at: datetime, history: str = "") -> JournalFile:
-        file = JournalFile(self.folder / queue, full=self._full)
+        file = JournalFile(self.folder / queue, full=self._full, is_late=self._is_late and queue != ORDERS)
         with _writing_to(file.folder):
-            await to_thread.run_sync(file.open, at, history)
+            await to_thread.run_sync(partial(file.open, at=at, history=history))
         self._begun.add(file)
         return file
 
     async def files(self, queue: str, *, since: datetime | None = None) -> Sequence[LocalJournalState]:
         return await to_thread.run_sync(self._read_all, queue, "" if since is None else f"{since:%G-W%V}")
 
-    async def entries(self, name: str) -> Sequence[tuple[int, Job]]:
+    async def entries(self, name: str) -> JournalEntries:
         return await to_thread.run_sync(_entries_of, Path(name))
-
-    async def orders(self, name: str) -> Sequence[tuple[int, LocalOrder]]:
-        return await to_thread.run_sync(_orders_of, Path(name))
-
-    def _is_of_store(self, path: Path) -> bool:
-        return path.parents[2] == self.folder.parent
 
     async def prune(self, queue: str, *, before: datetime) -> None:
         await to_thread.run_sync(partial(self._prune, queue, before))
 
-    async def erase(self, job_ids: Collection[str]) -> bool:
+    async def erase(self, job_ids: Collection[str]) -> None:
         wanted = [job_id.encode() for job_id in job_ids]
-        is_whole = True
         for file in list(self._begun):
-            is_whole = await file.leave(wanted) and is_whole
+            await file.leave(wanted)
         await to_thread.run_sync(partial(self._erase, wanted))
-        return is_whole
 
     def _erase(self, job_ids: Sequence[bytes]) -> None:
         for path in self._paths("*"):
@@ -229,17 +274,21 @@ class JournalFiles(LocalJournal):
         found: list[LocalJournalState] = []
         for path in [each for each in self._paths(queue) if each.name >= since]:
             with _looking_at(path):
-                content = _read_end(path)
-                url = path.parents[1].name
+                url, content, problem = path.parents[1].name, _Content(), ""
+                try:
+                    content = _read_end(path)
+                except StoreVersionError as error:
+                    problem = str(error)
                 found.append(
                     LocalJournalState(
                         name=str(path),
                         writer=content.writer,
                         kept=content.kept,
                         last=content.last,
-                        is_open=_is_in_use(path),
+                        has_unsent=bool(content.unsent) or not content.is_whole,
                         other_store=None if url == self.folder.name else url,
-                        history=content.history if self._is_of_store(path) else "",
+                        history=content.history if path.parents[2] == self.folder.parent else "",
+                        problem=problem,
                     )
                 )
         return found
@@ -249,56 +298,49 @@ class JournalFiles(LocalJournal):
             with _looking_at(left):
                 if left.stat().st_mtime < before.timestamp():
                     left.unlink()
-        ended: list[tuple[datetime, Path, int]] = []
-        total = 0
+        ended, total = list[tuple[datetime, Path, int]](), 0
         for path in self._paths(queue):
             with _looking_at(path):  # a file of a newer version is left alone
-                size = path.stat().st_size
-                content = _read_end(path)
+                size, content = path.stat().st_size, _read_end(path)
                 total += size
-                if _is_in_use(path):
-                    continue
-                newest = next(reversed(content.entries.values()), None)
-                began = None if newest is None else newest.order.at if newest.order else newest.job().touched_at
-                if began is None or began < before:
-                    path.unlink()
-                    total -= size
-                else:
-                    ended.append((began, path, size))
+                if not _is_in_use(path):
+                    ended.append((_NEVER if content.newest is None else content.newest.at, path, size))
         for began, path, size in sorted(ended):
-            if total <= self._most:
+            if began >= before and total <= self._most:
                 break
-            _log.warning(
-                "the journal files are too large; the oldest is deleted, so a loss of its calls will not be detected",
-                file=str(path),
-                newest_call=began.isoformat(),
-            )
-            path.unlink(missing_ok=True)
+            if began >= before:
+                _log.warning(
+                    "the journal files are too large; the oldest is deleted: a loss of its calls will not be detected",
+                    file=str(path),
+                    newest_call=began.isoformat(),
+                )
+            with _looking_at(path):
+                path.unlink()
             total -= size
 
 
 class JournalFile(LocalJournalFile):
     """The port `LocalJournalFile`: a file that this process has locked."""
 
-    def __init__(self, folder: Path, *, full: int) -> None:
+    def __init__(self, folder: Path, *, full: int, is_late: bool = False) -> None:
         self.folder = folder
         self.writer: str = ""
         self.number: int = 0
         self.kept: int = 0
-        self.last: int = 0
+        self.has_failed: bool = False
         self._full = full
+        self._is_late = is_late
+        self._is_synced = True
+        self._boot = _boot()
         self._week = self._history = ""
         self._path = folder
         self._fd: int | None = None
         self._size = 0
-        self._first = 1
-        self._is_recorded = True
-        self._has_failed = False
         self._thread: BlockingThread | None = None
         self._begun: Begun[Any] | None = None
 
-    def open(self, at: datetime, history: str) -> None:
-        """Take the first file of this week that has room, and that nobody has locked; or begin one. This blocks."""
+    def open(self, *, at: datetime, history: str) -> None:
+        """Take the first file of this week that is not full, and that nobody has locked; or begin one. This blocks."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._week = f"{at:%G-W%V}"
         for place in count(1):
@@ -321,24 +363,35 @@ class JournalFile(LocalJournalFile):
         if not _is_at(path, fd):
             return False
         size = os.fstat(fd).st_size
+        content = _Content()
         if size:
             try:
-                content = _read_end(path)
+                content = _read_end(path, is_in_use=False)
             except StoreVersionError:
                 return False
-            if size >= self._full or content.written_as != FORMAT:
+            if size >= self._full:
                 return False
             os.ftruncate(fd, os.pread(fd, size, 0).rfind(b"\n") + 1)  # of a line that was cut off
-            self.writer, self.kept, self.last = content.writer, content.kept, content.last
-            self.number = max((*content.entries, *content.void, content.kept))
-        else:
-            self.writer, content = self.writer or new_worker_id(), _Content()
+        self.writer = content.writer or self.writer or new_worker_id()
+        self.kept, self.number = content.kept, content.number
         self._fd, self._path, self._size, self._history = fd, path, os.fstat(fd).st_size, history
+        begins = _Line(
+            voiceflow_journal=JOURNAL_FORMAT,
+            writer=self.writer,
+            history=history,
+            boot=self._boot,
+            is_late=self._is_late,
+        )
+        self._write([begins])
+        left = 0 if self.folder.name == ORDERS else _ROOM
+        try:
+            while left:
+                left -= os.write(fd, b" " * left)
+            sync(fd)
+        finally:
+            os.ftruncate(fd, self._size)
         if not size:
-            self._write_durably([_Line(voiceflow_journal=FORMAT, writer=self.writer, history=history)])
             sync_path(self.folder)
-        elif history not in {"", content.history}:
-            self._write([_Line(history=history)])
         return True
 
     def is_over(self, *, at: datetime) -> bool:
@@ -349,50 +402,53 @@ class JournalFile(LocalJournalFile):
                 file=str(self._path),
             )
             return True
-        return self._fd is None or self._has_failed or self._size >= self._full or self._week != f"{at:%G-W%V}"
+        return self._fd is None or self.has_failed or self._size >= self._full or self._week != f"{at:%G-W%V}"
 
-    async def leave(self, job_ids: Sequence[bytes]) -> bool:
-        """Leave this file if it has an entry of these jobs. False if that must wait until its entries are reported."""
-        return await self._begin(partial(self._leave, job_ids))
+    async def leave(self, job_ids: Sequence[bytes]) -> None:
+        """Leave this file to others if it has an entry of these jobs: of its POSTs, none that has not begun leaves."""
+        if self._fd is not None and await to_thread.run_sync(_has_any, self._path, job_ids):
+            self._leave_file()
 
-    def _leave(self, job_ids: Sequence[bytes]) -> bool:
-        if self._fd is None or not _has_any(self._path, job_ids):
-            return True
-        if not self._is_recorded:
-            self._size = self._full
-            return False
-        self._leave_file()
-        return True
-
-    def append(self, lines: Sequence[JournalLine], *, first: int) -> Awaitable[None]:
+    def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
         is_idle = self._begun is None or self._begun.has_ended
-        self._is_recorded, self._first = False, first
-        entries = [_entry(number, line) for number, line in enumerate(lines, first)]
+        entries = [self._entry(number, line) for number, line in lines]
         with self._noting_failure():
+            if self._is_late:
+                self._write(entries)
+                return self._appended(self._sync_soon())
             if is_idle:
                 self._write(entries)
                 return self._appended(self._begin(partial(sync, self._descriptor)))
         return self._appended(self._begin(partial(self._write_durably, entries)))
 
-    async def _appended(self, begun: Begun[None]) -> None:
+    async def _appended(self, begun: Awaitable[None]) -> None:
         with self._noting_failure():
             await begun
 
+    async def _sync_soon(self) -> None:
+        if self._is_synced:
+            self._is_synced = False
+            self._begin(self._sync_later)
+
+    def _sync_later(self) -> None:
+        time.sleep(SYNC_AFTER)
+        self._is_synced = True
+        try:
+            if self._fd is not None:
+                sync(self._fd)
+        except OSError:
+            self.has_failed = True
+            raise
+
     @contextmanager
     def _noting_failure(self) -> Generator[None]:
-        """Note for `recover` that an append has failed, or that nobody has seen its end. Raises JournalFileError."""
+        """Note that an append has failed, or that nobody has seen its end. Raises JournalFileError."""
         try:
             with _writing_to(self.folder):
                 yield
         except BaseException:
-            self._has_failed = True
+            self.has_failed = True
             raise
-
-    async def recover(self) -> None:
-        if self._has_failed:
-            with _writing_to(self.folder):
-                await self._begin(partial(self._write_durably, [_ROOM]))
-            self._has_failed = False
 
     def _begin(self, work: Callable[[], T]) -> Begun[T]:
         """Begin work in the thread of this file, which does one after the other."""
@@ -407,16 +463,20 @@ class JournalFile(LocalJournalFile):
             with _writing_to(self.folder):
                 self._write([_Line(history=history)])
 
-    def record_committed(self, committed: Sequence[bool | None]) -> None:
-        self._is_recorded = True
-        void = [number for number, done in enumerate(committed, self._first) if done is False]
-        kept = [number for number, done in enumerate(committed, self._first) if done]
-        try:
-            self._write([_Line(void=void, kept=kept[-1] if kept else 0)])
-        except OSError as error:
-            _log.warning("a journal file could not be written", error=str(error))
+    def leaves(self, number: int) -> None:
+        # A line of its own, whatever a failed append may have left behind.
+        data = b'\n{"sent":%d}\n' % number
+        with self._noting_failure():
+            if os.write(self._descriptor, data) != len(data):
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
+        self._size += len(data)
 
     def close(self) -> None:
+        if self._fd is not None:
+            with suppress(OSError):
+                self._write([_Line(ended=True)])
+                if not self._is_synced:
+                    sync(self._fd)
         self._leave_file()
         if self._thread is not None:
             self._thread.end()
@@ -433,15 +493,14 @@ class JournalFile(LocalJournalFile):
 
     def _write(self, lines: Sequence[_Line]) -> None:
         data = "".join(f"{_line.text(line)}\n" for line in lines).encode()
-        self._size += (whole := len(data))
-        try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-        except OSError:
-            self._size = self._full
-            with suppress(OSError):  # the next line must not continue one that was cut off
-                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - (whole - len(data)))
-            raise
+        self._size += len(data)
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def _entry(self, number: int, line: JournalLine) -> _Line:
+        if isinstance(line, LocalOrder):
+            return _Line(n=number, ordered=line)
+        return _Line(n=number, boot=self._boot, head=head_of(line), record=record_of(line), body=line.body)
 
     @property
     def _descriptor(self) -> int:
@@ -473,51 +532,37 @@ def _writing_to(folder: Path) -> Generator[None]:
         ).needing(Remedy.SET_STATE_DIR) from error
 
 
-def _entry(number: int, line: JournalLine) -> _Line:
-    if isinstance(line, LocalOrder):
-        return _Line(action=line.action, n=number, ordered=line)
-    return _Line(n=number, head=head_of(line), record=record_of(line), body=line.body)
-
-
 def _has_any(path: Path, job_ids: Sequence[bytes]) -> bool:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return False
-    return any(_is_named(line, job_ids) for line in data.split(b"\n"))
+    with suppress(FileNotFoundError):
+        return any(_is_named(line, job_ids) for line in path.read_bytes().split(b"\n"))
+    return False
 
 
 def _is_named(line: bytes, job_ids: Sequence[bytes]) -> bool:
     """Whether a line has any of these ids, and is to be erased for it: that of an erasure has ids, and no person."""
-    return any(job_id in line for job_id in job_ids) and not line.startswith(_ERASES)
+    return any(job_id in line for job_id in job_ids) and _ERASES not in line
 
 
 def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
     """Write a file anew without the entries of these jobs; delete it if none is left. It must not be in use."""
     if not _has_any(path, job_ids):
         return
-    data = path.read_bytes()
-    content = _content(BytesIO(data), path)  # refuses a file of a newer version
-    left, lines = list[int](), list[bytes]()
-    for text in data.split(b"\n")[:-1]:
+    _read_end(path)  # refuses a file of another version
+    lines, left = list[bytes](), 0
+    for text in path.read_bytes().split(b"\n")[:-1]:
         with suppress(ValueError):  # a line that cannot be read is left out
             line = _line_of(text)
-            if _is_named(text, job_ids) if line.order else line.head and line.head[0].encode() in job_ids:
+            if _is_named(text, job_ids) if line.ordered else line.head and line.head[0].encode() in job_ids:
                 continue
             lines.append(text)
-            if line.n and line.n not in content.void:
-                left.append(line.n)
+            left += line.n > 0
     if not left:
         path.unlink()
         return
-    kept = [number for number in left if number <= content.kept]
-    if content.kept not in left and kept:
-        lines.append(_line.text(_Line(kept=kept[-1])).encode())
     new = path.with_name(f".{path.name}.new")
-    fd = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(b"".join(line + b"\n" for line in lines))
+        with open(new, "wb", opener=partial(os.open, mode=0o600)) as file:
+            file.writelines(line + b"\n" for line in lines)
             file.flush()
             sync(file.fileno())
         new.rename(path)
@@ -538,8 +583,8 @@ def _is_in_use(path: Path) -> bool:
     return False
 
 
-def _read_end(path: Path) -> _Content:
-    """The last part of a file, with its newest entry and the newest entry that was committed to the store."""
+def _read_end(path: Path, *, is_in_use: bool | None = None) -> _Content:
+    """The last part of a file, with its newest entries, and one that the store certainly had."""
     with path.open("rb") as file:
         head = file.readline()
         size = file.seek(0, os.SEEK_END)
@@ -548,74 +593,72 @@ def _read_end(path: Path) -> _Content:
         rest = file.read()
         if start > len(head):
             rest = rest.partition(b"\n")[2]
-        content = _content(BytesIO(head + rest), path)
-        if start > len(head) and content.kept not in content.entries:
+        content = _content(BytesIO(head + rest), path, is_in_use=is_in_use)
+        if start > len(head) and not content.kept:
             file.seek(0)
-            content = _content(file, path)
+            content = _content(file, path, is_in_use=is_in_use)
     return content
 
 
-def _content(lines: Iterable[bytes], path: Path) -> _Content:
-    content = _Content()
+def _content(lines: Iterable[bytes], path: Path, *, is_in_use: bool | None = None) -> _Content:
+    content, boot, is_first = _Content(), _boot(), True
     for line in lines:
         if not line.endswith(b"\n"):  # it was cut off
             break
+        if line == b"\n":
+            continue
         try:
             found = _line_of(line)
-        except ValueError:
+            if is_first and not found.voiceflow_journal:
+                raise ValueError("it does not begin as a journal file")
+        except ValueError as error:
+            if is_first:
+                raise _of_other_version(path) from error
             _log.warning(
                 "a line of a journal file cannot be read, and is left out",
                 file=str(path),
                 line=line[:80].decode("ascii", "replace"),
             )
+            content.is_whole = False
             continue
-        if found.voiceflow_journal:
-            if found.voiceflow_journal not in {FORMAT, _BEFORE}:
-                raise StoreVersionError(
-                    f"the journal file {path} was written by another version of voiceflow-worker; if that is newer, "
-                    "upgrade this one, which cannot see what the store has lost of it"
-                )
-            content.writer, content.written_as = found.writer, found.voiceflow_journal
-        if found.n:
-            content.entries[found.n] = found
-        content.history = found.history or content.history
-        content.kept = found.kept or content.kept
-        content.void.update(found.void)
+        if found.voiceflow_journal not in {0, JOURNAL_FORMAT}:
+            raise _of_other_version(path)
+        is_first = False
+        content.add(found, boot=boot)
+    if not (_is_in_use(path) if is_in_use is None else is_in_use):
+        content.end(boot=boot)
     return content
 
 
-_ERASES = f'{{"action":"{FORGET}"'.encode()
+def _of_other_version(path: Path) -> StoreVersionError:
+    return StoreVersionError(
+        f"the journal file {path} cannot be read: it is damaged, or another version of voiceflow-worker wrote it"
+    )
 
 
-def _entries_of(path: Path) -> list[tuple[int, Job]]:
-    newest: dict[str, tuple[int, Job]] = {}
-    with _looking_at(path):
-        with path.open("rb") as lines:
-            content = _content(lines, path)
-        for number in list(content.entries):
-            entry = content.entries.pop(number)  # a file takes three times its size, not five
-            if number in content.void or entry.order is not None:
-                continue
-            if (job := _readable(entry, path)) is not None:
-                newest.pop(job.id, None)
-                newest[job.id] = number, job
-    return list(newest.values())
+_ERASES = f'"action":"{FORGET}"'.encode()
 
 
-def _orders_of(path: Path) -> list[tuple[int, LocalOrder]]:
+def _entries_of(path: Path) -> JournalEntries:
     content = _Content()
     with _looking_at(path), path.open("rb") as lines:
         content = _content(lines, path)
-    return [(n, each.order) for n, each in content.entries.items() if each.order and n not in content.void]
+    orders = [(number, each.ordered) for number, each in content.entries.items() if each.ordered]
+    return JournalEntries(_jobs_of(content.entries, path), _jobs_of(content.unsent, path), orders, content.cut_at)
 
 
-def _readable(entry: _Line, path: Path) -> Job | None:
-    """The job in an entry. None if a newer version wrote the entry: workers of that version check it."""
-    try:
-        return entry.job()
-    except StoreVersionError as error:
-        report_unreadable(f"entry {entry.n} of the journal file {path.name}", error)
-        return None
+def _jobs_of(entries: dict[int, _Line], path: Path) -> list[tuple[int, Job]]:
+    newest: dict[str, tuple[int, Job]] = {}
+    for number in sorted(entries):
+        entry = entries.pop(number)  # a file takes three times its size, not five
+        try:
+            if entry.ordered is None:
+                job = entry.job()
+                newest.pop(job.id, None)
+                newest[job.id] = number, job
+        except StoreVersionError as error:  # workers of that version check it
+            report_unreadable(f"entry {number} of the journal file {path.name}", error)
+    return list(newest.values())
 
 
 @contextmanager
@@ -629,13 +672,11 @@ def _looking_at(path: Path) -> Generator[None]:
         report_unreadable(f"the journal file {path.name}", error)
     except OSError as error:
         is_full = error.errno in {ENOSPC, EDQUOT}
-        remedy = "free space on that disk" if is_full else _of_other_user(error, path.parent, path) or _ALLOW
+        allow = _of_other_user(error, path.parent, path) or "allow this user to read and write the state directory"
+        remedy = "free space on that disk" if is_full else allow
         raise SettingsError(
             f"the journal file {path} cannot be read or written ({error.strerror or error}): {remedy}"
         ) from error
-
-
-_ALLOW = "allow this user to read and write the state directory"
 
 
 def _of_other_user(error: OSError, folder: Path, *files: Path) -> str | None:

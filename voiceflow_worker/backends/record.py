@@ -6,7 +6,7 @@ module reads. msgspec reads and writes it, by the types of the fields, without t
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -17,8 +17,7 @@ import msgspec
 from msgspec import structs
 
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable
-from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.store import Key, Page
+from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError, UnreadableRecordError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.printable import storing_problem
@@ -176,18 +175,6 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
 
 TOMBSTONE = "tombstone"
 """Namespace of tombstones in stores that keep them as records: in the group of the queue, by unique key."""
-
-
-async def tombstones_in_records(
-    store: Store, queue: str, *, now: datetime
-) -> AsyncGenerator[Sequence[tuple[Job, datetime]]]:
-    """The tombstones of a queue, as `Copyable.tombstones`, in a store that keeps them as records."""
-    after: Key | None = None
-    while page := (await store.records({TOMBSTONE: Page(group=queue, after=after)}, now=now))[TOMBSTONE]:
-        yield [
-            (tombstone_job(msgspec.json.decode(each.value)), each.ends_at) for each in page if each.ends_at is not None
-        ]
-        after = (page[-1].group, page[-1].member)
 
 
 Tombstone = tuple[str, str | None, str, str, str, int, int, int | None, int | None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
@@ -92,7 +92,7 @@ def open_degraded(url: str) -> AbstractAsyncContextManager[Store]:
 async def _with_journal(
     opened: AbstractAsyncContextManager[Store], url: str, settings: Settings | None
 ) -> AsyncGenerator[Store]:
-    from voiceflow_worker.core.orders import give_orders_again, with_journal  # what it loads, `--help` does not need
+    from voiceflow_worker.core.orders import OrderedStore  # what it loads, `--help` does not need
 
     async with opened as store:
 
@@ -103,10 +103,10 @@ async def _with_journal(
             known = settings or load_settings(lambda _: None)
             return cast("LocalJournal", journal_files(replace(known, store=url), store))
 
-        with with_journal(store, journal) as ordered:
+        with closing(OrderedStore(store, journal)) as ordered:
             if settings is not None:
-                await give_orders_again(ordered)
-            yield ordered
+                await ordered.give_again()
+            yield cast("Store", ordered)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ class BlockingThread:
 
     def __init__(self, calls: LoopCalls, *, name: str) -> None:
         self._calls = calls
+        self._begun = deque[tuple[Work, Then]]()
         self._tasks: SimpleQueue[tuple[Work, Then] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -106,7 +108,8 @@ class BlockingThread:
         self._tasks.put((work, then))
 
     def end(self) -> None:
-        """End the thread after its remaining tasks."""
+        """End the thread after its remaining tasks, and those that were begun: who awaits them hears of their end."""
+        self._hand_over()
         self._tasks.put(None)
 
     def _run(self) -> None:
@@ -127,9 +130,13 @@ class BlockingThread:
         either thread would wait for Python's lock (GIL).
         """
         begun: Begun[T] = Begun()
-        hand_over = partial(self.do, partial(begun.carry_out, work), begun.end)
-        self._calls.soon(partial(self._calls.soon, hand_over))
+        self._begun.append((partial(begun.carry_out, work), begun.end))
+        self._calls.soon(partial(self._calls.soon, self._hand_over))
         return begun
+
+    def _hand_over(self) -> None:
+        while self._begun:
+            self.do(*self._begun.popleft())
 
 
 class Begun(Generic[T]):
@@ -291,9 +298,9 @@ class NextChange:
             wait.cancel()
 
     async def wait(
-        self, clock: Clock, *, within: float, every: float | None = None, look: Callable[[], bool] = lambda: False
+        self, clock: Clock, *, within: float, sleep: Callable[[float], Awaitable[None]] | None = None
     ) -> None:
-        """Wait for the change, but at most `within` seconds by `clock`, or until a `look`, made so often, finds it."""
+        """Wait for the change, but at most `within` seconds by `clock`, or as long as this `sleep` takes."""
         if self._happened:
             await checkpoint()
             return
@@ -301,10 +308,7 @@ class NextChange:
         with anyio.CancelScope() as scope:
             self._waits.add(scope)
             try:
-                while within > 0 and not look():
-                    pause = within if every is None else min(every, within)
-                    await clock.sleep(pause)
-                    within -= pause
+                await (sleep or clock.sleep)(within)
             finally:
                 self._waits.discard(scope)
 

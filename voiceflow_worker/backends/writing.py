@@ -13,8 +13,6 @@ from typing import Generic, TypeVar
 
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from
 from voiceflow_worker.core.ports.store import (
-    CLOSED,
-    CLOSED_KEY,
     AtMost,
     Before,
     BulkWrite,
@@ -33,9 +31,7 @@ from voiceflow_worker.core.ports.store import (
     Write,
     WriteResult,
     is_owned_by,
-    passes_closed,
 )
-from voiceflow_worker.errors import StoreClosedError
 from voiceflow_worker.model.jobs.gcra import Pace, SendSlot
 from voiceflow_worker.model.jobs.job import Job
 
@@ -52,11 +48,8 @@ class Writing(ABC, Generic[At]):
 
     server: str = ""
 
-    def refused(self, bulk: BulkWrite, at: At, shown: str) -> list[WriteResult] | None:
-        """The answers to a bulk write whose guard fails; None for another. Raises StoreClosedError."""
-        closed = self.record(CLOSED, CLOSED_KEY, at)
-        if closed is not None and not passes_closed(bulk):
-            raise StoreClosedError(shown, closed.value)
+    def refused(self, bulk: BulkWrite, at: At) -> list[WriteResult] | None:
+        """The answers to a bulk write whose guard fails; None for another."""
         if self._is_verified(bulk, at):
             return None
         return [

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 from zoneinfo import ZoneInfo
+
+import anyio
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, EnqueueReport, OnProgress, StartOptions
-from voiceflow_worker.campaigns.fields import CHANGES, EDITED, EXCLUDING, HOURS, fields_of
+from voiceflow_worker.campaigns.fields import EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import (
     OF_RUNS,
@@ -23,19 +27,19 @@ from voiceflow_worker.campaigns.options_file import (
     merged,
     recurrence_of,
     unknown_options,
+    with_definition,
 )
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
 from voiceflow_worker.campaigns.recurrence import Recurrence
+from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.core.base.reading import limits_of
-from voiceflow_worker.core.edits import BatchEdit
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity, tell
-from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.jobs.policy import StopRules, redial_policy
+from voiceflow_worker.model.jobs.policy import redial_policy
 from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.queue import CallQueue
@@ -61,8 +65,9 @@ class Campaign:
     The people are in a `file` or in `rows`. `options` are the defaults of their rows; its `batch_id` is the name of the
     campaign, by default the file's name. With `skip_bad`, bad rows do not keep the others from being called, up to a
     limit if it is one; `rejects` gets them. With `again`, people who have this call already are called again, or, if it
-    names states, the calls of its rows that ended in one of them are made again. A preview
-    assumes `assumptions`, but the queue's own limits go before those of the settings.
+    names states, the calls of its rows that ended in one of them are made again. With `replace`, waiting calls
+    that differ from their rows are replaced; with `remove_missing`, those that are not in the list are cancelled. A
+    preview assumes `assumptions`, but the queue's own limits go before those of the settings.
     """
 
     options: CampaignOptions
@@ -70,6 +75,8 @@ class Campaign:
     rows: Iterable[Mapping[str, object]] | None = None
     skip_bad: bool | BadRowLimit = False
     again: CallAgain = False
+    replace: bool = False
+    remove_missing: bool = False
     rejects: Path | None = None
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
     assumes_rate: bool = False
@@ -114,6 +121,8 @@ class Campaign:
             rows=reading.value("rows"),
             skip_bad=reading.value("skip_bad") or False,
             again=reading.value("again") or False,
+            replace=reading.value("replace") or False,
+            remove_missing=reading.value("remove_missing") or False,
             rejects=reading.value("rejects"),
             assumptions=_assumptions(reading, options),
             assumes_rate=reading.has("rate"),
@@ -126,7 +135,28 @@ class Campaign:
             both = f"{reading.shown('country')} and the column of the countries"
             reading.problem("country", f"{both} exclude each other: give one of them")
         reading.refuse(*EXCLUDING)
-        return replace(campaign, options=replace(options, definition=definition_of(reading.given)))
+        return replace(campaign, options=replace(options, definition=definition_of(reading.given, zone=zone)))
+
+    @classmethod
+    @asynccontextmanager
+    async def of_stored(cls, queue: CallQueue, given: Mapping[str, object], **how: Any) -> AsyncGenerator[Self]:
+        """The campaign of the rows that a batch has (`batch`), under these fields; what they lack is as it was started.
+
+        `how` are the options of `of`. A template that was read from a file is not kept. Raises as `of` does, and
+        InvalidInputError if the rows are not kept.
+        """
+        if not (batch := str(given.get("batch") or "")):
+            raise InvalidInputError(tell("no_batch"))
+        listed = RowList(queue.store, queue.name, batch)
+        newest = await listed.newest()
+        fields = with_definition(given, await listed.definition(), at=newest.at)
+        with TemporaryDirectory(prefix="voiceflow-") as folder:
+            path = Path(folder) / "rows.jsonl"
+            async with aclosing(listed.called()) as parts, await anyio.open_file(path, "w", encoding="utf-8") as file:
+                async for part in parts:
+                    await file.write(part)
+            source = InputFile(path, shown=f"batch {batch}", stands_for=newest.name)
+            yield cls.of({**fields, "file": source}, **how)
 
     @property
     def batch_id(self) -> str:
@@ -166,7 +196,10 @@ class Campaign:
         people = self.file if self.rows is None else self.rows
         if people is None:
             raise InvalidInputError("the campaign has no people: give a file or rows")
-        how |= {"skip_bad": self.skip_bad, "again": self.again, "rejects": self.rejects}
+        how |= {
+            "skip_bad": self.skip_bad, "again": self.again, "replace": self.replace,
+            "remove_missing": self.remove_missing, "rejects": self.rejects,
+        }  # fmt: skip
         options = self.options
         if self.account is not None and not self.account.missing_for_calls():
             from voiceflow_worker.gateway.client import voices_of  # loaded where there is a key
@@ -227,11 +260,7 @@ def options_of(reading: Reading) -> CampaignOptions:
         source=reading.value("source") or _usual_source(reading),
         window=window_of(reading),
         redial=_redial(reading),
-        stops=StopRules(
-            after_cost=reading.value("stop_after_cost"),
-            answer_rate_below=reading.value("stop_if_answer_rate_below"),
-            after_refused=reading.value("stop_after_refused"),
-        ),
+        stop_after_refused=reading.value("stop_after_refused"),
         **{name: value for name, value in said.items() if value is not None},
     )
 
@@ -313,34 +342,3 @@ def _redial(reading: Reading) -> RedialPolicy | None:
         )
 
     return reading.read(said[0], policy) if said else policy(None)
-
-
-@checked
-def read_edit(given: Mapping[str, Any], *, now: datetime, named: Callable[[str], str] = str) -> BatchEdit:
-    """The edit with these fields, which have the names, forms and meanings of those of a campaign.
-
-    None counts as not given. Raises InvalidInputError, with a finding for each field that is unknown or wrong.
-    """
-    said = {name: value for name, value in given.items() if value is not None}
-    if unknown := sorted(said.keys() - set(EDITED)):
-        why = f"cannot be changed in waiting calls; these can: {', '.join(map(named, CHANGES))}"
-        found = [Finding(column=name, message=why) for name in unknown]
-        raise InvalidInputError("; ".join(f"{named(name)} {why}" for name in unknown)).found(*found)
-    if not said.keys() & set(CHANGES):
-        raise InvalidInputError(f"nothing would change: give one of {', '.join(map(named, CHANGES))}")
-    options = Campaign.of({**said, "rows": [], "batch": "edit"}, now=now, named=named, foreign=True).options
-    valid_until = options.valid_until if options.valid_for is None else now + options.valid_for
-    if isinstance(valid_until, ColumnTime):
-        why = "an edit gives one time to all of its calls, and those of columns only a start can count"
-        raise InvalidInputError(f"{named('valid_until')}: {why}").found(Finding(column="valid_until", message=why))
-    windows = None if options.window is None else CountryWindows.of(options.window)
-    if windows is not None and windows.by_state:
-        why = "an edit does not know the states of the people; give hours by country"
-        raise InvalidInputError(f"{named('window')}: {why}").found(Finding(column="window", message=why))
-    return BatchEdit(
-        names=frozenset(said),
-        windows=windows,
-        valid_until=valid_until,
-        priority=options.priority if "priority" in said else None,
-        sources=read_sources(options.source, options.country) if options.source is not None else None,
-    )

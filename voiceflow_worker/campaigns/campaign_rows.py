@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,8 +12,10 @@ from typing import cast
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, SeenKeys, SharedNumbers, write_dates_out
+from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, RowRange, SeenKeys, SharedNumbers, write_dates_out
+from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
 from voiceflow_worker.campaigns.columns import CampaignColumns
+from voiceflow_worker.campaigns.doubts import Doubts, Heard
 from voiceflow_worker.campaigns.files.cells import GivenRows
 from voiceflow_worker.campaigns.files.damage import (
     DELIMITERS,
@@ -28,8 +29,6 @@ from voiceflow_worker.campaigns.files.formats import ALL_SHEETS, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.json_rows import wrapped_in
 from voiceflow_worker.campaigns.files.rows import DESTINATION, ColumnReader, FileKind, RawRow, RowSource, row_name
-from voiceflow_worker.campaigns.moments import SpokenMoments
-from voiceflow_worker.campaigns.row_notes import RowNotes, left_out_beside
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -44,14 +43,11 @@ from voiceflow_worker.model.numbers.reading import read_number, read_sources
 from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.model.times import (
     DATE_LIKE,
-    DateOrder,
     PersonZone,
-    begins_with_ordered_date,
-    may_be_swapped,
     read_visit_zone,
-    read_zone,
 )
 from voiceflow_worker.model.window import estimated_holidays, regional_holidays, unknown_holidays
+from voiceflow_worker.model.zones import read_zone
 
 _TIMES = ("not_before", "valid_until")
 _MOST_COUNTRIES = 8
@@ -115,9 +111,9 @@ class CampaignRows:
         self._columns = CampaignColumns(
             self.source, options, file=self.file, filtered=self._left_out.columns, menu_texts=menu_texts
         )
-        self.keys: SeenKeys = SeenKeys()
-        """The unique keys of the rows that were read."""
-        self._ordered = None if options.orders is None else _OrderedRows(options.orders)
+        self._rows: SeenKeys = SeenKeys()
+        self.keys: SeenKeys = self._rows if options.orders is None else SeenKeys()
+        """The unique keys of the rows that were read. Those that orders make are added when the rows are classified."""
         self._telephones = SharedNumbers()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
@@ -127,17 +123,30 @@ class CampaignRows:
         names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
         self.source.clocks = frozenset({*_TIMES, *map(row_name, options.counted), *clocks})
         self.source.moments = self.source.clocks | days
+        self.source.counted = frozenset(map(row_name, options.counted))
         self.source.voice = options.voice_profile or ""
         spare = filter(self._columns.is_spare, self.source.columns)
         self.source.spare = frozenset({"", "language", *spare})
-        self._notes = RowNotes(self.source, self._columns, spoken=said, warning=self._warning_about)
-        self._written = [text for each in texts for text in each.written]
-        self._moments = SpokenMoments(said, self.source.clocks, self._written, now, self._notes.add)
-        self._dates: dict[str, dict[bool, tuple[int, str]]] = {
-            name: {} for name in (*_TIMES, *map(row_name, chain(options.counted, names)))
-        }
-        """Of the columns that texts use, and of times, the first row whose day may be its month, and the first that
-        has a date as 31/1/2030."""
+        written = tuple(text for each in texts for text in each.written)
+        dated = frozenset((*_TIMES, *map(row_name, chain(options.counted, names))))
+        heard = Heard(
+            spoken=said,
+            bare={row_name(name) for each in texts for name in each.bare},
+            clocks=self.source.clocks,
+            moments=self.source.moments - {*_TIMES},
+            texts=written,
+            dated=dated,
+        )
+        self._doubts = Doubts(
+            self.source,
+            self._columns,
+            heard,
+            counted=options.not_before,
+            order=options.date_order,
+            now=now,
+            warning=self._warning_about,
+        )
+        self._maker.is_first = self._doubts.is_first
 
     @property
     def call_back_after(self) -> timedelta | None:
@@ -169,7 +178,7 @@ class CampaignRows:
         failed: CampaignFileError | None = None
         is_empty = True
         try:
-            for raw in self.source:
+            for raw in self.source if self._options.roles.person is None else self._by_person():
                 is_empty = False
                 part.append(raw)
                 if len(part) == size:
@@ -187,26 +196,45 @@ class CampaignRows:
         if self.input is not None and is_empty:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
+    def _by_person(self) -> Iterator[RawRow]:
+        """The rows, those of one person as one row with the others. They are all kept in memory, as they come."""
+        column, people = row_name(self._options.roles.person or ""), dict[str, list[RawRow]]()
+        for raw in self.source:
+            names = raw.names or self.source.header
+            cells = (cell for name, cell in zip(names, raw.cells, strict=False) if row_name(name) == column)
+            person = str(next(cells, None) or "").strip()
+            people.setdefault(person or f"\0{raw.number}", []).append(raw)
+        for first, *others in people.values():
+            yield first._replace(others=(*others,), counts=sum(each.counts for each in (first, *others)))
+
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
         read_one = self._unless_left_out if self._left_out else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
-            drafts = list(map(self._drafted, raws[first : first + _AT_ONCE]))
+            drafts = list(map(self._drafted_person, raws[first : first + _AT_ONCE]))
             rows += map(self._finished, list(starmap(read_one, drafts)))
         return rows
 
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         unseen = (self._warning(tell("no_row_has_column"), column=each) for each in self._columns.unseen.values())
-        alike = self._notes.findings(self._moments.idle())
-        for name, told in chain(self._moments.findings(), left_out_beside(self.source.beside, self._written)):
-            alike.append(self._warning(told, column=self._columns.names.get(name, name)))
+        alike = self._doubts.findings()
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
         for row, why in self._left_out.told():
             alike.append(self._warning(why, row=row, column=None if row is None else self.number_column))
         return (*map(self._warning, self.source.notes), *unseen, *alike, *self._on_holidays(), *self._in_parts())
+
+    @property
+    def unread(self) -> tuple[UnreadColumn, ...]:
+        """The columns that nobody reads and whose few values tell rows apart, when all rows have been read."""
+        return self._doubts.unread()
+
+    @property
+    def moments(self) -> tuple[MomentSpan, ...]:
+        """The days and times of the columns that texts read so, when all rows have been read."""
+        return self._doubts.moments()
 
     def batch_in(self, raw: RawRow) -> str:
         """The batch of a row without a call."""
@@ -271,37 +299,35 @@ class CampaignRows:
         if read.is_left_out or (raw.problems and any(column is None for column, _ in raw.problems)):
             return read._replace(findings=self._columns.in_file(raw, read.findings))
         if read.call is not None:
-            self._notes.add_call(raw, read.call)
-            self._moments.add(raw, read.call)
-            if self._options.counted:
-                self._note_behind(raw, read.call)
-            if not self.has_numbers_only:
-                self._notes.add_numbers(raw, read.call, self.number_column)
-        if self._ordered is not None:
-            read = self._ordered.checked(read, self.source.cells_of(raw), file=self.file)
+            self._doubts.row(raw, read.call, has_numbers_only=self.has_numbers_only)
+        if self._options.orders is not None:
+            read = self._checked(read, self._options.orders)
         if read.is_bad:
-            self._notes.add_bad(read, self._columns.names_in(raw))
+            self._doubts.bad(read, self._columns.names_in(raw))
         if read.findings or not self._is_table:
             findings = self._columns.in_file(raw, read.findings)
             read = read._replace(findings=(*self._columns.new_keys(raw), *findings))
         # Without a template, two calls to one number look alike.
         call = read.call
         if call is not None and call.unique_key is not None and not self.has_numbers_only:
-            keys = self.keys if self._ordered is None else self._ordered.own_keys
-            earlier = keys.first(call.unique_key, row=raw.number, digest=read.digest)
+            earlier = self._rows.first(call.unique_key, row=raw.number, digest=read.digest)
             if earlier is not None:
                 read = self._as_known(read, call.unique_key, *earlier)
             else:
                 read = self._among_people(read, call)
         if read.call is not None and self._left_out:
             self._left_out.add(raw.number, read.call.numbers, is_called=True)
-        return read if self._ordered is None else self._ordered.named(read, self.keys)
+        return read
 
-    def _note_behind(self, raw: RawRow, call: CheckedCall) -> None:
-        """Note a call that was to ring after a time, counted from a column, that is past."""
-        given = self._options.not_before
-        if isinstance(given, ColumnTime) and call.not_before is not None and call.not_before <= self._now:
-            self._notes.add(raw, given.column, "behind", given=str(given), row=raw.number)
+    def _checked(self, read: ReadRow, orders: Orders) -> ReadRow:
+        """The row, bad if the orders find anything wrong with a cell about which nothing is said yet."""
+        known = {found.column for found in read.findings if found.is_error}
+        bad = [
+            Finding(file=self.file, row=read.raw.number, column=column, message=message)
+            for column, message in orders.problems(self.source.cells_of(read.raw))
+            if column not in known
+        ]
+        return read._replace(call=None, findings=(*read.findings, *bad)) if bad else read
 
     def _as_known(self, read: ReadRow, key: str, row: int, is_same: bool) -> ReadRow:  # noqa: FBT001 - as `first` says
         """The row, whose key an earlier row has."""
@@ -326,10 +352,12 @@ class CampaignRows:
         numbers = map(telephone_of, call.numbers)
         seen = [self._telephones.add(each, batch=call.batch_id, row=number, name=name) for each in numbers]
         if (repeated := [first for first in seen if first is not None]) and read.has_made_key:
-            self._notes.add(read.raw, self.number_column, "repeated_number", row=number, earlier=min(repeated))
+            self._doubts.add(read.raw, self.number_column, "repeated_number", row=number, earlier=min(repeated))
         return read
 
-    def _warning_about(self, raw: RawRow, column: str | None) -> Finding:
+    def _warning_about(self, raw: RawRow | None, column: str | None) -> Finding:
+        if raw is None:
+            return self._warning("", column=self._columns.names.get(column or "", column))
         return self._columns.in_file(raw, [self._warning("", row=raw.number, column=column)])[0]
 
     def _without_others(self, raw: RawRow, names: Sequence[str], texts: Sequence[str], *, has_lines: bool) -> RawRow:
@@ -361,6 +389,27 @@ class CampaignRows:
             column, said = None, f"the cell of {column} {said}"
         return raw._replace(problems=((column, said),), code=None, counts=found.rows_of_record)
 
+    def _drafted_person(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
+        """The row, and the values of its cells, with the numbers of the other rows of its person.
+
+        Rows that are left out give no numbers; if it is one of these, the next row of the person takes its place.
+        """
+        if not raw.others:
+            return self._drafted(raw)
+        every = [self._drafted(each) for each in (raw._replace(others=()), *raw.others)]
+        called = [each for each in every if self._left_out.why(each[0].number, each[1]) is None]
+        (first, draft), *others = called or every
+        if draft is None:
+            return first._replace(counts=raw.counts), None
+        for each, other in others:
+            if other is None:
+                draft.unread += (f"in row {each.number}: {why}" for _, why in each.problems)
+            elif DESTINATION in other.reserved or other.further:
+                other.findings = []  # of its other cells nothing is read
+                draft.further = [*draft.further, *((DESTINATION, one) for one in self._maker.numbers(other))]
+                draft.unread += (f"in row {each.number}: {found.message}" for found in other.findings if found.is_error)
+        return first._replace(others=tuple(each for each, _ in every if each is not first), counts=raw.counts), draft
+
     def _drafted(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
         """The row, and the values of its cells; None if they cannot be told apart."""
         columns, are_bodies = self._columns, self._columns.are_bodies
@@ -386,11 +435,12 @@ class CampaignRows:
         if self._options.batch_id is not None:
             self._note_batch(raw, draft)
         if are_bodies:
-            self._notes.add_texts(raw, [("", raw.text)])  # its line counts as one text
+            self._doubts.cells(raw, [("", raw.text)])  # its line counts as one text
         elif not is_plain:
-            self._notes.add_texts(raw, zip(names, texts, strict=False))
+            self._doubts.cells(raw, zip(names, texts, strict=False))
+        if draft.may_have_dates:
+            self._doubts.dates(raw)
         if self._options.date_order is not None:
-            self._refuse_mixed_dates(raw, draft)
             write_dates_out(draft, self._options.date_order)
         return raw, draft
 
@@ -399,21 +449,7 @@ class CampaignRows:
         given = self._options.batch_id
         if (own := draft.reserved.get("batch_id")) not in {None, given}:
             column = self._columns.names.get("batch_id", "batch_id")
-            self._notes.add(raw, column, "other_batch", value=own, batch=given)
-
-    def _refuse_mixed_dates(self, raw: RawRow, draft: Draft) -> None:
-        """Raise CampaignFileError for a column of dates of which a spreadsheet has read some, and not the others."""
-        row = raw.number
-        for name, seen in self._dates.items() if self._options.date_order is not DateOrder.YMD else ():
-            value = draft.variables.get(name)
-            if isinstance(value, str) and ((is_text := begins_with_ordered_date(value)) or may_be_swapped(value)):
-                seen.setdefault(is_text, (row, value))
-            if len(seen) == 2:
-                (place, date), (other, text) = seen[False], seen[True]
-                meant = f"{date[:5]}{date[8:10]}-{date[5:7]}"
-                message = tell("mixed_dates", date=date, row=place, text=text, other=other, day=date[:10], meant=meant)
-                (found,) = self._columns.in_file(raw, [Finding(file=self.file, row=row, column=name, message=message)])
-                raise CampaignFileError(f"{self.file or 'the rows'}, row {row}: {found.column} {message}", [found])
+            self._doubts.add(raw, column, "other_batch", value=own, batch=given)
 
     def _file_findings(self) -> tuple[Finding, ...]:
         if not self._is_table:
@@ -422,38 +458,6 @@ class CampaignRows:
         if self.has_numbers_only:
             return (self._warning(tell("numbers_only"), row=self.source.header_row),)
         return tuple(self._columns.findings())
-
-
-class _OrderedRows:
-    """The rows of a campaign whose keys are made by `orders`: see `CampaignOptions`.
-
-    `own_keys` are those that the rows have without them, by which rows are compared with each other.
-    """
-
-    def __init__(self, orders: Orders) -> None:
-        self._orders = orders
-        self._places: Counter[str] = Counter()
-        self.own_keys: SeenKeys = SeenKeys()
-
-    def checked(self, read: ReadRow, cells: Mapping[str, object], *, file: str | None) -> ReadRow:
-        """The row, bad if the orders find anything wrong with a cell about which nothing is said yet."""
-        known = {found.column for found in read.findings if found.is_error}
-        bad = [
-            Finding(file=file, row=read.raw.number, column=column, message=message)
-            for column, message in self._orders.problems(cells)
-            if column not in known
-        ]
-        return read._replace(call=None, findings=(*read.findings, *bad)) if bad else read
-
-    def named(self, read: ReadRow, keys: SeenKeys) -> ReadRow:
-        """The row with its key, which is added to `keys`."""
-        if read.call is None:
-            return read
-        called = f"key {read.own_key}" if read.own_key else f"number {telephone_of(read.call.destination)}"
-        key = self._orders.key(called, self._places[called])
-        self._places[called] += 1
-        keys.first(key, row=read.raw.number, digest=read.digest)
-        return read._replace(call=read.call._replace(unique_key=key), has_made_key=True)
 
 
 open_campaign = CampaignRows
@@ -490,10 +494,11 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
             _ = zone is not None and read(zone)
         except ValueError as error:
             raise InvalidInputError(f"the time zone {error}") from None
-    if options.leave_out_rows and (options.sheet or "").strip() == ALL_SHEETS:
+    are_all = (options.sheet or "").strip() == ALL_SHEETS
+    if any(bool(each.sheet) is not are_all for each in starmap(RowRange, options.leave_out_rows)):
+        named = "all sheets are read: name the sheet of each row, as in March!7"
         raise InvalidInputError(
-            "leave_out_rows names rows of one sheet, and all sheets are read: name one, or leave rows "
-            "out by what they say"
+            f"leave_out_rows: {named if are_all else 'only one sheet is read: name none, as in 7,12-14'}"
         )
     if options.valid_until is not None:
         if options.valid_for is not None:

@@ -25,7 +25,7 @@ from voiceflow_worker.campaigns.files.rows import (
     canonical_name,
     column_of,
     is_number_column,
-    is_own_word,
+    is_other_spelling,
     lacks_column,
     near_destination,
     refuse_numbers_in,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
 _MOST_NAMED = 8
+_LIMITS = frozenset({"not_before", "valid_until"})
 
 
 class Shape(NamedTuple):
@@ -82,6 +83,8 @@ class CampaignColumns:
         self.further: list[str] = further
         if self.further and self.are_bodies:
             raise InvalidInputError(tell("one_number_in_body", columns=", ".join(named)))
+        self.person: str | None = roles.person
+        """The column of the person, if rows of one are one."""
         self.numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self.further})
         """The keys of all columns of numbers to call."""
         self._parts = [] if self._is_table else [each for each in named if "." in each]
@@ -127,8 +130,6 @@ class CampaignColumns:
         for column, cell in zip(shape.columns, cells, strict=False):
             if column.role is not Role.IGNORED and column.key not in wrong:
                 draft.take(column, cell, is_plain=is_plain)
-        if self._source.nested:
-            draft.nested = set(filter(draft.variables.get, self._source.nested))
         if self.further:
             draft.take_further_numbers(self.further)
         if self.asked:
@@ -192,6 +193,8 @@ class CampaignColumns:
             if name in keys - self._renamed.keys() and row_name(column) in keys:
                 wrong.append((column, tell("two_in_row", name=name)))
                 doubled.add(name)
+        if (twin := self._twin_in(own)) is not None:
+            wrong.append(twin)
         is_first = True
         for name in names:
             key = row_name(name)
@@ -267,6 +270,22 @@ class CampaignColumns:
             raise self._lacks(lacking[0])
         if self._language is not None and "language" in self.variables:
             raise CampaignFileError(f"{place} has a column language beside {self._language!r}; rename one")
+        if (twin := self._twin_in(self._source.header)) is not None:
+            raise CampaignFileError(f"{place}: {twin[0]} {twin[1]}")
+
+    def _twin_in(self, names: Iterable[str]) -> tuple[str, str] | None:
+        """The column of the country of one of several numbers, and that another such column is not read."""
+        roles = self._options.roles
+        one = None if len(roles.countries) > 1 else roles.country
+        for column in filter(None, (one, roles.calling_code)) if self.further else ():
+            for each in names:
+                key = row_name(each)
+                if _stem(each) == _stem(column) and key not in {row_name(column), *self.ignored}:
+                    return column, (
+                        f"would say the country of all numbers of a person, and {each.strip()} stands beside it: name "
+                        f"a column of the country for each number, call one of them, or ignore {each.strip()}"
+                    )
+        return None
 
     # -- what is told of names -----------------------------------------------------------------------------------------
 
@@ -324,6 +343,8 @@ class CampaignColumns:
         if close := get_close_matches(name, present, n=1):
             # A name cannot begin with a digit; an underscore in front of it does not count.
             hint = f", or did you mean {'_' if close[0][0].isdigit() else ''}{close[0]}?"
+        if isinstance(column := self._options.roles.as_table().get(name), str):
+            hint = f"; or write {{{{{row_name(column)}}}}}: {name} is a role of that column, and no name for texts"
         if option is not None:
             return tell("lacks_column_or_option", remedy=option, name=name, hint=hint)
         return tell("lacks_column", name=name, hint=hint)
@@ -358,15 +379,17 @@ class CampaignColumns:
             written = self.names.get(row_name(name), name)
             if {row_name(name), name} & {*self.ignored, *self._renamed, *self._options.roles.names}:
                 continue
-            if (meaning := MEANINGS.get(canonical_name(name))) is not None and written != canonical_name(name):
-                yield self._warning(tell("reserved_name", meaning=meaning), row, written)
+            if is_other_spelling(name):
+                given = {Remedy.TAKE_COLUMN: f"{row_name(name)}={written}", Remedy.IGNORE_COLUMN: f"ignore={written}"}
+                told = tell("other_spelling", meaning=MEANINGS[row_name(name)], name=row_name(name)).giving(given)
+                # Whoever has given an end or a beginning wants nobody to ring beyond it.
+                severity = Severity.ERROR if row_name(name) in _LIMITS else Severity.WARNING
+                yield replace(self._warning(told, row, written), severity=severity)
                 continue
             if row_name(name) == "language" and self._menu is not None and self._menu.has_languages:
                 continue
             if row_name(name) == "language" and not self._is_wanted(name):
                 message = tell("language_unused")
-            elif is_own_word(name):
-                message = tell("own_word", name=row_name(name))
             elif name == "priority":
                 message = tell("priority")
             elif self._is_wanted(name):
@@ -382,6 +405,19 @@ class CampaignColumns:
         elif unused:
             listed = ", ".join(unused[:_MOST_NAMED]) + (", …" if len(unused) > _MOST_NAMED else "")
             yield self._warning(tell("several_unused", count=len(unused), columns=listed), row, None)
+
+    def is_unread(self, name: str) -> bool:
+        """Whether nobody reads a column: no text or menu that is known, no option, and it is not reserved."""
+        key = row_name(name)
+        known = {*self.ignored, *self.numbers, *self._renamed, *map(row_name, self.asked), *RESERVED, NOT_READ, REASON}
+        if not name.strip() or (key in known and not is_other_spelling(name)) or key in map(row_name, self._parts):
+            return False
+        template, menu = self._options.template, self._menu
+        return not any(is_used(name, each) for each in (template and template.variables, menu and menu.names) if each)
+
+    def is_decided(self, name: str) -> bool:
+        """Whether it is said what a column means for who is called: it filters rows, is not read, or has numbers."""
+        return row_name(name) in {*self.ignored, *self.numbers, *map(row_name, self._filtered)}
 
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template
@@ -456,6 +492,11 @@ class ListColumns(ColumnReader):
 
 def _key(name: str) -> str:
     return row_name(canonical_name(name))
+
+
+def _stem(name: str) -> str:
+    """The name of a column without the digits at its end: `phone` of `Phone 2`."""
+    return row_name(name).rstrip("_0123456789")
 
 
 def places_of(columns: Sequence[Column], *roles: Role) -> list[int]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.times import zone_named, zone_of_number
+from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.zones import zone_named
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -151,11 +152,6 @@ class CallPlan:
     def call_back_ends(self, after: timedelta) -> datetime | None:
         """The first time from which on the person of a call cannot be called back `after` this time; None without."""
         return min(filter(None, (times.call_back_ends(after) for _, times in self._counts)), default=None)
-
-    def add_waiting(self, job: Job) -> None:
-        """Add a call that waits in the store, in the order of its enqueueing."""
-        times = CallTimes.of(job)
-        self._add(times._replace(not_before=max(filter(None, (times.not_before, _minute(job.due_at))), default=None)))
 
     def simulated(self, start: datetime, *, rate: float | None) -> Course:
         """The course of calls that leave from `start` on, by the rules of the queue.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -15,7 +15,6 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import EarlierCalls, RepeatedCalls, enqueue_lock
 from voiceflow_worker.campaigns.calls.options import (
     BadRowLimit,
     CallAgain,
@@ -27,11 +26,13 @@ from voiceflow_worker.campaigns.calls.options import (
 from voiceflow_worker.campaigns.calls.request import ReadRow, menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, Findings, RawRow, RejectsFile, SpooledRows, reason_of
-from voiceflow_worker.campaigns.imports import Import
+from voiceflow_worker.campaigns.imports import Import, cut_imports
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
+from voiceflow_worker.campaigns.plan import Plan, Planner, RepeatedCalls, enqueue_lock
 from voiceflow_worker.campaigns.preview import PlayedFile, Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.recordings import late_links
 from voiceflow_worker.campaigns.row_list import RowKeeper
@@ -39,12 +40,14 @@ from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.reading import starts_of
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Condition
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs.admission import Key
+from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
@@ -58,15 +61,23 @@ class EnqueueReport:
     `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
     list, `left_out` those that a column leaves out, `rejected` bad rows, and `rows` all rows. `valid` counts rows that
-    made new jobs; if nothing was stored, it counts rows that could have made them. `again` counts rows whose number
-    already has another call in the batch, or the same call in another batch. `ended` counts the duplicates whose calls
-    have ended before they were sent, by state: nobody is called for them, unless `again` names these states. `refused`
-    is True if nothing was enqueued because of bad rows or rows counted in `again`.
+    made new jobs; if nothing was stored, it counts rows that could have made them. Of the rows whose stored call
+    differs, `changed` counts those whose call waits: they are `replaced`, or bad; and `in_progress` those whose call is
+    in progress or over: nothing is done for them. `missing` counts the calls of the batch that wait and are no longer
+    in the list; `removed` those that were cancelled because of that. `again` counts rows whose number has the same call
+    in another batch. `ended` counts the duplicates whose calls have ended before they were sent, by state: nobody is
+    called for them, unless `again` names these states. `refused` is True if nothing was enqueued because of bad rows or
+    rows counted in `again`.
     """
 
     batch_id: str
     enqueued: int = 0
     duplicates: int = 0
+    replaced: int = 0
+    removed: int = 0
+    changed: int = 0
+    in_progress: int = 0
+    missing: int = 0
     suppressed: int = 0
     left_out: int = 0
     rejected: int = 0
@@ -81,6 +92,12 @@ class EnqueueReport:
     """The preview of a dry run, if it was asked for."""
     repeated_calls: Sequence[RepeatedCalls] = ()
     """What was found of the rows counted in `again`."""
+    replaces: bool = False
+    """Whether the waiting calls that differ are replaced."""
+    unread: Sequence[UnreadColumn] = ()
+    """The columns that nobody reads, by whose few values rows may be left out."""
+    moments: Sequence[MomentSpan] = ()
+    """The columns that texts read as days or times, from the first to the last."""
     version: str = ""
     """All counts that a preview shows, for the `expected_version` of a start: of rows that are new, known, bad or
     suppressed, and of people who were called before."""
@@ -88,7 +105,8 @@ class EnqueueReport:
     @property
     def calls_nobody(self) -> bool:
         """Whether each call of these rows has ended before it was sent, so that nobody was called, or is now."""
-        return not (self.enqueued or self.refused or self.dry_run) and 0 < self.duplicates == sum(self.ended.values())
+        done = self.enqueued or self.replaced or self.refused or self.dry_run
+        return not done and 0 < self.duplicates + self.in_progress + self.changed == sum(self.ended.values())
 
     @property
     def is_valid(self) -> bool:
@@ -103,6 +121,8 @@ class EnqueueReport:
             (
                 good if self.refused or self.dry_run else f"{self.enqueued} enqueued",
                 count_of(self.duplicates, "duplicate") + (f" ({ended})" if ended else ""),
+                *([f"{self.replaced} replaced"] if self.replaced else []),
+                *([f"{self.removed} removed"] if self.removed else []),
                 f"{self.rejected} bad",
                 *([f"{self.suppressed} suppressed"] if self.suppressed else []),
                 *([f"{self.left_out} left out"] if self.left_out else []),
@@ -110,13 +130,26 @@ class EnqueueReport:
             )
         )
 
+    def plan_in_words(self) -> str:
+        """What becomes of a list that is given again: `35 the same, 3 new, 1 changed and waiting, …`; empty if new."""
+        if not (self.duplicates or self.changed or self.in_progress or self.missing):
+            return ""
+        is_stored = not (self.dry_run or self.refused)
+        new = self.enqueued if is_stored else self.valid - self.changed * self.replaces
+        counts = (
+            (self.duplicates, "the same"), (new, "new"), (self.changed, "changed and waiting"),
+            (self.in_progress, "changed, and in progress or over"), (self.missing, "no longer in the list"),
+        )  # fmt: skip
+        return ", ".join(f"{count} {what}" for place, (count, what) in enumerate(counts) if count or place < 2)
+
     def as_json(self) -> dict[str, object]:
         """The report as a JSON object, for scripts."""
         shown = {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in {"refused", "preview", "repeated_calls", "version"}
+            if each.name not in {"refused", "preview", "repeated_calls", "version", "replaces"}
         }
+        shown |= {name: [each.as_json() for each in getattr(self, name)] for name in ("unread", "moments")}
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         ended = {state.value: count for state, count in self.ended.items()}
         return {**shown, "ended": ended, "findings": [found.as_json() for found in self.findings], **preview}
@@ -145,8 +178,19 @@ class _RowCounts(EnqueueReport):
     def shown(self) -> str:
         """What a preview shows of the rows before they are stored, whether people are to be called again or not."""
         ended = sorted(f"{state.value}-{count}" for state, count in self.ended.items())
-        counts = (self.rows, self.valid, self.duplicates, self.left_out, self.rejected, self.called_before, *ended)
+        counts = (
+            self.rows, self.valid, self.duplicates, self.left_out, self.rejected, self.called_before, self.changed,
+            self.in_progress, self.missing, *ended,
+        )  # fmt: skip
         return ".".join(map(str, counts))
+
+    def has_more_than(self, most: int | None) -> bool:
+        """Whether more rows than these are called; if so, this is an error."""
+        if most is None or (rows := self.rows - self.left_out) <= most:
+            return False
+        message = f"{count_of(rows, 'row')} would be called, and most allows {most}: check the file, or allow more"
+        self.found.add([Finding(file=self.file, message=message)])
+        return True
 
     def unreadable(self, error: CampaignFileError) -> None:
         """Report a file that cannot be read as findings."""
@@ -162,29 +206,51 @@ class _RowCounts(EnqueueReport):
         self.left_out += sum(row.is_left_out for row in classified.rows)
         self.rejected += sum(row.raw.counts for row in classified.bad)
         self.ended = Counter(self.ended) + classified.ended
+        self.changed += classified.changed
+        self.in_progress += classified.moved
         for row in classified.rows:
             self.found.add(row.findings)
         self._reject(classified.bad)
 
     def add_enqueued(self, rows: Sequence[ReadRow], enqueued_rows: EnqueuedRows) -> None:
         """Count what became of `rows`, so far counted as valid."""
+        without = (*enqueued_rows.suppressed, *enqueued_rows.refused, *enqueued_rows.moved)
         if self.maker is not None:
-            without_call = {row.raw.number for row in (*enqueued_rows.suppressed, *enqueued_rows.refused)}
+            without_call = {row.raw.number for row in without}
             self.maker.add(row for row in rows if row.raw.number not in without_call)
         self.enqueued += enqueued_rows.enqueued
+        self.replaced += enqueued_rows.replaced
         self.duplicates += enqueued_rows.duplicates
+        self.in_progress += len(enqueued_rows.moved)
         self.suppressed += len(enqueued_rows.suppressed)
-        self.valid -= enqueued_rows.duplicates + len(enqueued_rows.suppressed) + len(enqueued_rows.refused)
+        self.valid -= enqueued_rows.duplicates + len(without)
         self.rejected += len(enqueued_rows.refused)
-        left_out = (*enqueued_rows.suppressed, *enqueued_rows.refused)
-        for row in left_out:
+        for row in without:
             self.found.add(row.findings[-1:])  # the others were added when the row was read
-        self._reject(left_out)
+        self._reject((*enqueued_rows.suppressed, *enqueued_rows.refused))
+
+    def add_planned(self, plan: Plan, chunks: Iterable[Sequence[ReadRow]]) -> bool:
+        """Count what the plan says of rows that were counted as valid; returns whether some of them are bad."""
+        bad = 0
+        for row in (row for chunk in (chunks if plan.told else ()) for row in chunk if row.raw.number in plan.told):
+            found, _ = plan.told[row.raw.number]
+            self.found.add([found])
+            if found.is_error:
+                bad += 1
+                self._reject([row._replace(call=None, findings=(*row.findings, found))])
+        self.valid -= len(plan.same) + len(plan.told)
+        self.duplicates += len(plan.same)
+        self.rejected += bad
+        self.in_progress += len(plan.told) - bad
+        self.changed += plan.changed
+        self.missing = plan.missing
+        return bad > 0
 
     def _reject(self, rows: Sequence[ReadRow]) -> None:
         if self.rejects is not None:
             for row in rows:
-                self.rejects.add(row.raw, row.findings)
+                for raw in (row.raw, *row.raw.others):
+                    self.rejects.add(raw, row.findings)
 
     def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
         """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
@@ -230,8 +296,8 @@ class StartOptions(TypedDict, total=False):
     default the time of the store's clock. Under `conditions`, each call is stored, and all of them ring, only while
     those hold; otherwise IntakeError is raised. With the `version` of a preview as the `expected_version`, nothing is
     stored if the rows would not do what that showed: ChangedSinceError. `warn` gets what concerns the rows as a whole,
-    such as hidden ones, before the first call is stored. `token` names the import (`core.imports.stop_imports`), which
-    has a new one by default.
+    such as hidden ones, before the first call is stored. `before_end` is awaited when all calls are stored, and none of
+    them may ring yet. `token` names the import (`core.imports.stop_imports`), which has a new one by default.
     """
 
     by: str | Actor | None
@@ -240,6 +306,7 @@ class StartOptions(TypedDict, total=False):
     expected_version: str | None
     progress: OnProgress | None
     warn: Callable[[Sequence[Finding]], None] | None
+    before_end: Callable[[], Awaitable[object]] | None
     token: Key | None
 
 
@@ -247,13 +314,17 @@ class EnqueueOptions(StartOptions, total=False):
     """How the rows are enqueued. All of it may be left out.
 
     With `skip_bad` the good rows are enqueued although others are bad, with a limit only if no more are bad than that.
-    With `again`, people who were called before are called again: see `enqueue_file`. `rejects` gets the bad and the
+    With `again`, people who were called before are called again: see `enqueue_file`. With `replace`, waiting calls that
+    differ from their rows are replaced by these; with `remove_missing`, waiting calls of the batch are cancelled that
+    are not in the list, unless a row of it is bad. `rejects` gets the bad and the
     suppressed rows of a file in their original form, each with a reason. `dry_run` stores nothing, and without a queue
     it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
     """
 
     skip_bad: bool | BadRowLimit
     again: CallAgain
+    replace: bool
+    remove_missing: bool
     rejects: Path | None
     dry_run: bool
     assumptions: PreviewOptions | None
@@ -369,9 +440,12 @@ class Enqueueing:
     expected_version: str | None = None
     progress: OnProgress | None = None
     warn: Callable[[Sequence[Finding]], None] | None = None
+    before_end: Callable[[], Awaitable[object]] | None = None
     token: str | None = None
     skip_bad: bool | BadRowLimit = False
     again: CallAgain = False
+    replace: bool = False
+    remove_missing: bool = False
     rejects: Path | None = None
     dry_run: bool = False
     assumptions: PreviewOptions | None = None
@@ -383,8 +457,13 @@ class Enqueueing:
     """How much of a file was read. It is told with the next chunk, in the caller's own thread."""
     _batches: set[str] = field(default_factory=set[str], init=False)
     """The batches of all good rows."""
+    _cut: Sequence[Gate] = field(default=(), init=False)
+    """The imports that were cut, and that these rows complete."""
     _kept: RowKeeper | None = field(default=None, init=False)
     """The rows that are kept for the list of them; None if nothing is to be stored."""
+    _planner: Planner | None = field(default=None, init=False)
+    """The comparison with stored calls; None without a store."""
+    _plan: Plan = field(default_factory=Plan, init=False)
 
     def __post_init__(self) -> None:
         self._actor = Actor.of(self.by)
@@ -404,7 +483,7 @@ class Enqueueing:
         queue, campaign, now = self.queue, self.campaign, self.now or datetime.now(UTC)
         if queue is None and not self.dry_run:
             raise ValueError("a queue is needed unless this is a dry run")
-        counts = _RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run)
+        counts = _RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run, replaces=self.replace)
         if self.dry_run and self.assumptions is not None:
             counts.maker = PreviewMaker(
                 self.assumptions,
@@ -414,11 +493,12 @@ class Enqueueing:
             )
         counts.found.add(campaign.findings)
         starts = () if queue is None else await starts_of(queue.store, queue.name)
-        unfinished = frozenset(start.start for start in starts)
         enqueuer = RowEnqueuer(
-            queue, campaign.file, self.options, campaign.number_column, states_of(self.again), unfinished
-        )
-        earlier_calls = self._calls_before(unfinished)
+            queue, campaign.file, self.options, campaign.number_column, campaign.keys, states_of(self.again),
+            self.replace, self._cut_at, frozenset(start.start for start in starts),
+        )  # fmt: skip
+        if queue is not None:
+            self._planner = self._compared_with(queue, has_staged=bool(starts))
         with ExitStack() as stack:
             spooled = SpooledRows(stack.enter_context(TemporaryFile()))
             if queue is not None and not self.dry_run:
@@ -427,19 +507,26 @@ class Enqueueing:
             if self.rejects is not None and campaign.input is not None:
                 RejectsFile.refuse_name(self.rejects, campaign.input, campaign.source)
                 counts.rejects = stack.enter_context(RejectsFile(self.rejects, campaign.source))
-            needs_lock = await self._read(enqueuer, counts, spooled, earlier_calls)
+            needs_lock = await self._read(enqueuer, counts, spooled) or self.replace or self.remove_missing
             closing = campaign.closing_findings()
             counts.found.add(closing)
+            counts.unread, counts.moments = campaign.unread, campaign.moments
             if self.warn is not None and closing:
                 self.warn(closing)
-            refused = not may_leave_out(counts.rejected, rows=counts.rows - counts.left_out, limit=self.skip_bad)
+            has_too_many = counts.has_more_than(self.options.most)
+            is_undecided = any(each.is_error for each in (*campaign.findings, *closing))
+            refused = has_too_many or is_undecided or not self._may_leave_out(counts)
             if queue is not None and not (self.dry_run or refused or needs_lock):
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
             needs_lock = (needs_lock or self.expected_version is not None) and not (self.dry_run or refused)
             name = f"batch {campaign.batch_id}"
             async with nullcontext() if queue is None or not needs_lock else enqueue_lock(queue, name) as lock:
-                refused = await self._compare(earlier_calls, spooled, counts) or refused
+                others = await self._find_cut()
+                counts.found.add(others)
+                await self._compare(spooled, counts)
+                calls_again = counts.again > 0 and not self.dry_run
+                refused = has_too_many or calls_again or bool(others) or not self._may_leave_out(counts)
                 shown = counts.shown()
                 if self.expected_version is not None and not refused:
                     await self._require_shown(shown, spooled, enqueuer)
@@ -455,23 +542,27 @@ class Enqueueing:
         enqueuer: RowEnqueuer,
         counts: _RowCounts,
         spooled: SpooledRows,
-        earlier_calls: EarlierCalls | None,
     ) -> bool:
         """Read all rows, count them, and spool the new ones; returns whether one of these has no key of its own."""
         campaign, has_made_key = self.campaign, False
+
+        def take_in(classified: ClassifiedRows) -> None:
+            nonlocal has_made_key
+            self._batches |= {row.call.batch_id for row in classified.rows if row.call and row.call.batch_id}
+            counts.add_classified(classified)
+            if self._planner is not None:
+                self._planner.add(classified.new)
+            has_made_key = has_made_key or any(row.has_made_key for row in classified.new)
+            _spool(classified, spooled, self._kept)
+
         # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
-        take, in_thread = partial(next, campaign.parts(CHUNK), None), campaign.input is not None
+        take_part, in_thread = partial(next, campaign.parts(CHUNK), None), campaign.input is not None
         try:
             # Only the end of the rows is None: a failure is raised, and ends the loop too.
-            while (part := await to_thread.run_sync(take) if in_thread else take()) is not None:
+            while (part := await to_thread.run_sync(take_part) if in_thread else take_part()) is not None:
                 # In a thread, because a worker may share this event loop.
                 classified = await enqueuer.classify(await to_thread.run_sync(campaign.read, part))
-                self._batches |= {row.call.batch_id for row in classified.rows if row.call and row.call.batch_id}
-                counts.add_classified(classified)
-                if earlier_calls is not None:
-                    earlier_calls.add(classified.new)
-                has_made_key = has_made_key or any(row.has_made_key for row in classified.new)
-                _spool(classified, spooled, self._kept)
+                take_in(classified)
                 if self.progress is not None:
                     size = campaign.input.size if campaign.input is not None else 0
                     self.progress(Phase.READING, done=self._bytes, total=max(size, self._bytes), rows=counts.rows)
@@ -479,23 +570,37 @@ class Enqueueing:
             if not self.checks:
                 raise
             counts.unreadable(error)
+        async for classified in enqueuer.classify_changed(CHUNK):
+            take_in(classified)
         return has_made_key
 
-    async def _compare(self, earlier_calls: EarlierCalls | None, spooled: SpooledRows, counts: _RowCounts) -> bool:
-        """Count the rows that would call people again; whether nothing may be enqueued because of them."""
-        found = [] if earlier_calls is None else await earlier_calls.find(map(_unspooled, spooled))
-        counts.called_before = sum(each.count for each in found)
-        if not self._calls_all_again:
-            counts.add_repeated(found, column=self.campaign.number_column)
+    def _may_leave_out(self, counts: _RowCounts) -> bool:
+        return may_leave_out(counts.rejected, rows=counts.rows - counts.left_out, limit=self.skip_bad)
+
+    async def _compare(self, spooled: SpooledRows, counts: _RowCounts) -> None:
+        """Compare the rows with the calls that are stored, and count what comes of that."""
+        if self._planner is None:
+            return
+        batches = {*self._batches, self.campaign.batch_id}
+        plan = self._plan = await self._planner.find(lambda: map(_unspooled, spooled), batches)
+        counts.add_planned(plan, map(_unspooled, spooled))
+        if self._kept is not None:
+            self._kept.stand |= {row: key for row, (_, key) in plan.told.items() if key} | {
+                row: key for row, key in plan.same.items() if key
+            }
+            self._kept.replaced |= {*plan.replaced, *self._kept.stand.values()}
+        counts.called_before = sum(each.count for each in plan.repeated)
+        if self.again is not True:
+            counts.add_repeated(plan.repeated, column=self.campaign.number_column)
         elif self.dry_run:
             counts.again = counts.called_before
-        return counts.again > 0 and not self.dry_run
 
     async def _require_shown(self, shown: str, spooled: SpooledRows, enqueuer: RowEnqueuer) -> None:
         """Raise ChangedSinceError if a preview has shown anything else of the rows, or of who is suppressed."""
         suppressed = 0
         for chunk in spooled:
-            suppressed += len((await enqueuer.enqueue(_unspooled(chunk), staging=None)).suppressed)
+            rows = list(filter(self._plan.has, _unspooled(chunk)))
+            suppressed += len((await enqueuer.enqueue(rows, staging=None)).suppressed)
         if self.expected_version != f"{shown}.{suppressed}":
             raise ChangedSinceError(
                 "nothing was enqueued: what the preview showed has changed since, such as which calls already exist, "
@@ -503,31 +608,36 @@ class Enqueueing:
             )
 
     @property
-    def _calls_all_again(self) -> bool:
-        """Whether people who were called before are called again, but for those whom this campaign has called."""
-        return self.again is True and self._cut_at is None
-
-    @property
     def _cut_at(self) -> datetime | None:
         """When the start of this campaign began that was cut, and goes on now."""
         return None if self._actor.claim is None else self._actor.claim.since
 
-    def _calls_before(self, unfinished: Collection[str | None]) -> EarlierCalls | None:
-        """The comparison with earlier calls; None if there is none to make."""
-        # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
-        since = self._cut_at if self.again is True else None
-        is_shown = self.dry_run or self.expected_version is not None  # how many are called again
-        if self.queue is None or (self._calls_all_again and not is_shown):
-            return None
-        options = self.options
-        return EarlierCalls(
-            self.queue,
-            self.campaign.keys,
+    async def _find_cut(self) -> list[Finding]:
+        """Find the imports that these rows complete. Returns errors about those that other rows have to complete.
+
+        Orders that share a batch, such as the tasks of Airflow, complete their own: the others are none of theirs.
+        """
+        if self.queue is None:
+            return []
+        self._cut, others = await cut_imports(self.queue, self._batches, self.campaign.keys)
+        return [] if self.options.orders is not None else [replace(each, file=self.campaign.file) for each in others]
+
+    def _compared_with(self, queue: CallQueue, *, has_staged: bool) -> Planner:
+        options, campaign = self.options, self.campaign
+        return Planner(
+            queue,
+            campaign.keys,
             orders=options.orders,
             schedule_batches=options.schedule_batches,
             same_people_batch=options.same_people_batch,
-            since=since,
-            unfinished=unfinished,
+            # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
+            since=self._cut_at if self.again is True else None,
+            has_staged=has_staged,
+            again=self.again is True,
+            shows=self.dry_run or self.expected_version is not None,
+            replace=self.replace,
+            file=campaign.file,
+            column=campaign.number_column,
         )
 
     async def _import(
@@ -540,30 +650,46 @@ class Enqueueing:
     ) -> None:
         """Enqueue all rows as an import. Its calls are staged until the last one is stored."""
         by, at = self._actor, queue.store.clock.now()
-        entry = AuditEntry.of(by, "start", at=at, queue=queue.name, batch=self.campaign.batch_id)
+        action = "replace" if self.replace or self.remove_missing else "start"
+        entry = AuditEntry.of(by, action, at=at, queue=queue.name, batch=self.campaign.batch_id)
         async with audited(queue.store, entry, by.claim, is_once=bool(self.conditions)) as store:
             conditions = self.conditions if lock is None else (*self.conditions, lock.condition)
             imported = Import(queue, store.store, conditions=conditions, by=by, token=self.token)
             await self._enqueue_all(spooled, enqueuer, counts, imported)
-            store.result = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
+            if self.remove_missing and self._planner is not None:
+                await self._remove_missing(self._planner, store.store, counts, has_late=enqueuer.has_late)
+            done = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
+            more = {"replaced": counts.replaced, "removed": counts.removed} if action == "replace" else {}
+            store.result = ", ".join([done, *(f"{count} {what}" for what, count in more.items())])
+
+    async def _remove_missing(self, planner: Planner, store: Store, counts: _RowCounts, *, has_late: bool) -> None:
+        """Cancel the waiting calls of the batches that are no longer in the list; none if a row is bad, or waits."""
+        if counts.rejected or has_late:
+            if counts.missing:
+                calls = count_of(counts.missing, "call")
+                rows, remedy = ("bad rows", "Correct the rows") if counts.rejected else ("rows that wait", "Call these")
+                told = f"{calls} of the batch may be those of {rows}: none was removed. {remedy} first"
+                counts.found.add([Finding(file=counts.file, severity=Severity.WARNING, message=told)])
+            return
+        counts.removed = await planner.remove_missing(store, self._plan, {*self._batches, self.campaign.batch_id})
 
     async def _enqueue_all(
         self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: _RowCounts, imported: Import | None
     ) -> None:
         """Enqueue all rows; without an import, find only who is suppressed."""
-        keys, done, kept = self.campaign.keys, 0, None if imported is None else self._kept
+        done, kept = 0, None if imported is None else self._kept
         if imported is not None and len(spooled):
             await imported.begin(self._batches, calls=len(spooled), puts=menu_puts(self.options))
         staging = None if imported is None else imported.staging
         if kept is not None and staging is not None:
             await kept.keep(staging.conditions)
         for chunk in spooled:
-            rows = _unspooled(chunk)
+            rows = list(filter(self._plan.has, _unspooled(chunk)))
             try:
-                found = await enqueuer.enqueue(rows, staging=staging)
+                found = await enqueuer.enqueue(rows, staging=staging, pairs=self._plan.pairs)
             except InvalidInputError:
                 if imported is not None and not done:
-                    await imported.end((), keys)  # no call was stored
+                    await imported.end()  # no call was stored
                 raise
             counts.add_enqueued(rows, found)
             if kept is not None:
@@ -571,14 +697,15 @@ class Enqueueing:
                 kept.uncalled |= {
                     row.raw.number: (what, reason_of(row.findings)) for what, some in told for row in some
                 }
-            done += len(rows)
+            done += len(chunk)
             if imported is not None and self.progress is not None:
                 self.progress(Phase.ENQUEUEING, done=done, total=len(spooled), rows=counts.rows)
         if kept is not None and staging is not None and kept.uncalled:
             await kept.keep(staging.conditions)
         if imported is not None:
-            left = await imported.end(self._batches, keys)
-            counts.found.add(replace(each, file=self.campaign.file) for each in left)
+            if self.before_end is not None:
+                await self.before_end()
+            await imported.end(self._cut)
 
 
 def _spool(found: ClassifiedRows, spooled: SpooledRows, kept: RowKeeper | None) -> None:

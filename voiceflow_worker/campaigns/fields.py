@@ -27,11 +27,12 @@ from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import read_holidays, read_weekdays
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS
-from voiceflow_worker.model.jobs.policy import read_answer_rate, read_cost, read_redial_on
+from voiceflow_worker.model.jobs.policy import read_redial_on
 from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.wording import in_words, read_rate
-from voiceflow_worker.model.times import DateOrder, read_time, read_visit_zone, read_zone
+from voiceflow_worker.model.times import DateOrder, read_time, read_visit_zone
 from voiceflow_worker.model.window import read_window_zone
+from voiceflow_worker.model.zones import read_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ Schema = Mapping[str, object]
 
 TEXT: Final[Schema] = {"type": ["string", "null"]}
 WHOLE: Final[Schema] = {"type": ["integer", "string", "null"]}
+YES_NO: Final[Schema] = {"type": ["boolean", "string", "null"]}
 AMOUNT: Final[Schema] = {"type": ["number", "string", "null"]}
 # Generators of clients read an object without this, or a list without `items`, as one that holds nothing.
 OBJECT: Final[Schema] = {"type": ["object", "null"], "additionalProperties": True}
@@ -70,7 +72,7 @@ def properties_of(of: Of, names: Collection[str]) -> dict[str, dict[str, object]
     for name, each in fields_of(of).items():
         if name in names:
             default = each.defaults.get(of, each.default)
-            told = each.told(of, lambda other: f"`{other}`") + (f" By default: {default}." if default else "")
+            told = each.told(lambda other: f"`{other}`") + (f" By default: {default}." if default else "")
             found[name] = {**each.schema, "description": told.replace("..", ".")}
     return found
 
@@ -92,6 +94,12 @@ def _words(read: Callable[[str], object]) -> Callable[[Any, Reading], object]:
 
 def _choice(kind: type[BadNumbers | FileKind | DateOrder]) -> Callable[[Any, Reading], object]:
     return lambda value, _: kind(values.one_of(kind, value))
+
+
+def _stored(value: object, _: Reading) -> bool:
+    if values.yes_or_no(value):
+        raise ValueError("only the command, the console, `/v1` and `Campaign.of_stored` read the rows of a batch")
+    return False
 
 
 def _path(value: object, _: Reading) -> Path:
@@ -220,7 +228,6 @@ _ALL = frozenset({Of.CAMPAIGN, Of.CALL, Of.ESCALATION})
 _CALL = frozenset({Of.CALL})
 _ESCALATION = frozenset({Of.ESCALATION})
 _SCHEDULE = frozenset({Of.SCHEDULE})
-_NO_WINDOW = "The time zone of times without one, such as Asia/Singapore. It moves no window."
 
 # An entry is read at a glance.
 # fmt: off
@@ -229,16 +236,16 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="campaign", read=_path, of=_CAMPAIGN, group=Group.TEXT, schema=TEXT, metavar="FILE", is_of_one_run=True,
         instead="give its fields",
-        help="Take the fields of the campaign from this TOML file. Those that are given here override it.",
+        help="Take the fields from this TOML file. Those that are given here override it.",
     ),
     Field(
         name="to", read=_as_given, of=_CALL, group=Group.WHO, schema={"type": ["string", "integer", "null"]},
-        help="The number to call: with + and its country code, or as people write it in <country>.",
+        help="The number to call: with + and its country code, or as written in <country>.",
     ),
     Field(
         name="further_numbers", read=_further, of=_CALL, group=Group.WHO,
         schema={"type": ["array", "string", "null"], "items": {"type": "string"}},
-        help="Other numbers of the same person, each called only if the one before was busy or did not answer.",
+        help="Other numbers of the person, each called only if the one before was busy or did not answer.",
     ),
     Field(
         name="numbers", read=_plain(values.steps), of=_ESCALATION, group=Group.WHO,
@@ -246,12 +253,12 @@ FIELDS: tuple[Field, ...] = (
             "type": ["array", "string", "null"],
             "items": {"type": ["string", "array"], "items": {"type": "string"}},
         },
-        help="The numbers, in the order of the calls; one may stand several times. Those of a list within the list, or "
-        "with | between them in a text, are called at once. Give these or a <policy>.",
+        help="The numbers, in the order of the calls. Those of a list within the list, or with | between them in a "
+        "text, are called at once. Give these or a <policy>.",
     ),
     Field(
         name="policy", read=_as_given, of=_ESCALATION, group=Group.WHO, schema=TEXT,
-        help="The name of a policy of `serve --escalations`, whose fields count where they are not given here.",
+        help="The name of a policy of `serve --escalations`. Fields that are given here override it.",
     ),
     Field(
         name="file", read=_file, of=_CAMPAIGN, group=Group.WHO, schema=TEXT, label="File of the people to call",
@@ -259,27 +266,27 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="rows", read=_plain(values.rows), of=_CAMPAIGN, group=Group.WHO, schema=ROWS, is_of_one_run=True,
-        help="The people to call: objects from columns to values, as in a file.",
+        help="The people to call: objects from columns to values.",
     ),
     Field(
         name="columns", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
-        metavar="NAME=COLUMN", sets="columns", label="Which column is what",
-        hint="Such as destination=Telefon,name=Nachname.",
+        metavar="NAME=COLUMN", sets="columns", label="What a column is taken for",
         help="Which column is what: destination=Mobile, and again for a person's further numbers, destination=Phone; "
-        "country=Land, language=Sprache and region=State, if rows differ; calling_code=Code and "
-        "area_code=DDD, if they are columns of their own; ignore=Note for one that is not read; name=Nachname, so that "
-        "{{name}} speaks the column Nachname, and reserved columns alike: valid_until=Termin.",
+        "country=Land (again for each number), language=Sprache and region=State, if rows differ; calling_code=Code "
+        "and area_code=DDD, if they are columns; person=Contact ID, so that rows of one person are one call; "
+        "ignore=Note for one that is not read; name=Nachname, so that {{name}} speaks that column, and reserved "
+        "columns alike: valid_until=Termin.",
     ),
     Field(
         name="bad_numbers", read=_choice(BadNumbers), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
         metavar="refuse|skip", sets="bad_numbers", label="If one of several numbers is bad", hint="The row is bad",
         choices=(("skip", "Skip the number"),), default="refuse",
-        help="If one of a person's several numbers cannot be read: refuse the row, or skip that number.",
+        help="If one of several numbers cannot be read: refuse the row, or skip that number.",
     ),
     Field(
         name="country", read=_plain(values.country), of=_ALL, group=Group.WHO, schema=TEXT, metavar="CC",
         sets="country", label="Country of national numbers",
-        hint="Such as SG, or international. Empty: numbers have +.", offers="countries",
+        hint="Such as SG, or international. Empty: numbers have +.",
         help="The country of national numbers, such as SG; or international: digits begin with their country code.",
     ),
     Field(
@@ -296,22 +303,24 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="leave_out", read=_plain(values.leave_out), of=_CAMPAIGN, group=Group.WHO, schema=LEFT_OUT,
         metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
-        help="Call nobody in rows where a column has this value, such as Do Not Call=TRUE, or one of several: "
-        "Status=Deceased,Status=Moved; or, with Status!=Booked, where it has another value or none. TRUE, 1 and yes "
-        "are one value, in any language.",
+        help="Call nobody in rows where a column has such a value: Do Not Call=TRUE,Status=Moved; with Status!=Booked, "
+        "where it has another value or none. TRUE, 1 and yes are one value, in any language.",
     ),
     Field(
         name="only", read=_plain(values.only), of=_CAMPAIGN, group=Group.WHO, schema=LEFT_OUT,
         metavar="COLUMN=VALUE", sets="only", label="Only rows with", hint="Such as Status=Booked.",
-        help="Call only the people of rows where a column has this value, such as Status=Booked, or one of several: "
-        "Status=Booked,Status=Confirmed; several columns must all have one of theirs. Status!=Moved: another value or "
-        "none.",
+        help="Call only the people of rows where a column has one of these values: Status=Booked,Status=Confirmed; "
+        "several columns must all have one of theirs. Status!=Moved: another value or none.",
     ),
     Field(
         name="limit", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N", sets="limit",
         label="A pilot of so many rows", hint="Empty: all rows.", default="all rows",
-        help="Call only the first so many good rows of the file. The same again adds nothing; with a larger number, or "
-        "without it, the others follow.",
+        help="Call only the first so many good rows. With a larger number, or without it, the others follow.",
+    ),
+    Field(
+        name="most", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N", sets="most",
+        is_rare=True, label="The most rows that are called", hint="Empty: any number.", default="any number",
+        help="Refuse a file with more rows to call than this, such as a wrong export. A scheduled run is held.",
     ),
     Field(
         name="date_order", read=_choice(DateOrder), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="dmy|mdy|ymd",
@@ -332,10 +341,8 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="source", read=_source, of=_ALL, group=Group.WHO, schema=BY_NAME, metavar="NUMBER",
-        label="Number to call from", hint="Or SG=+65…,*=+1…. Empty: column or setting.", offers="numbers",
-        help="The number to call from, if neither row nor call flow names one, or one by country: "
-        "SG=+6531234567,*=+12025550123.",
-        helps={Of.ESCALATION: "The number to call from, or one by country: SG=+6531234567,*=+12025550123."},
+        label="Number to call from", hint="Or SG=+65…,*=+1…. Empty: column or setting.",
+        help="The number to call from, if nothing else names one, or one by country: SG=+6531234567,*=+12025550123.",
         default="VOICEFLOW_SOURCE",
     ),
     # -- what they hear
@@ -366,45 +373,43 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="flow", read=_flow, of=_CALL, group=Group.TEXT, schema=OBJECT,
-        help="A request body of 8x8, as in its guides, instead of a text.",
+        help="A request body of 8x8, instead of a text.",
     ),
     Field(
         name="ivr", read=_menu, of=_CAMPAIGN | _CALL, group=Group.TEXT, schema=TEXT, metavar="MODULE:MENU",
         label="Menu",
-        help="Begin each call with the question of this menu, such as restaurant:main for `main` in restaurant.py, or "
-        "reminder.toml with [menu]; on a server, the name of one that it was started with.",
+        help="Begin each call with this menu, such as restaurant:main for `main` in restaurant.py, or reminder.toml; "
+        "on a server, the name of one that it was started with.",
     ),
     Field(
         name="menu", read=_menu_or_name, of=_CAMPAIGN, group=Group.TEXT, schema=MENU, metavar="NAME",
         is_rare=True, label="Questions and keys",
-        help="The name of the IVR menu that handles the first key press, if a <template> asks the question; or in a "
-        "file or a program the menu itself, with its questions and keys.",
+        help="The name of the IVR menu that handles the first key press, if a <template> asks the question; in a file "
+        "or a program, the menu itself.",
     ),
     Field(
         name="menu", read=_texts(str), of=_CALL, group=Group.TEXT, schema=TEXT,
         help="The name of the IVR menu that handles the first key press, if a <flow> asks the question.",
     ),
     Field(
-        name="language", read=_as_given, of=_CALL, group=Group.TEXT, schema=TEXT,
+        name="language", read=_plain(values.language), of=_CALL, group=Group.TEXT, schema=TEXT,
         help="The language of the call, for a menu that has several.",
     ),
     Field(
-        name="voice_profile", read=_texts(str), of=_ALL, group=Group.TEXT, schema=TEXT, metavar="NAME",
-        label="Voice", hint="Empty: the menu's, the column's, or the setting.", offers="voices",
-        help="The voice, if neither row nor call flow names one.", helps={Of.ESCALATION: "The voice."},
-        default="VOICEFLOW_VOICE_PROFILE",
+        name="voice_profile", read=_plain(values.voice), of=_ALL, group=Group.TEXT, schema=TEXT, metavar="NAME",
+        label="Voice", hint="Empty: the menu's, the column's, or the setting.",
+        help="The voice, if nothing else names one.", default="VOICEFLOW_VOICE_PROFILE",
     ),
     Field(
         name="data", read=_plain(values.data), of=_CAMPAIGN | _CALL, group=Group.TEXT, schema=OBJECT, sets="data",
-        help="What is kept with each call, beside its columns: names with texts, numbers, true and false.",
+        help="What is kept with each call: names with texts, numbers, true and false.",
     ),
     # -- when phones ring
     Field(
         name="time_zone", read=_texts(lambda text: read_zone(text).key), of=_ALL | _SCHEDULE, group=Group.WHEN,
         schema=TEXT, metavar="ZONE", sets="time_zone", label="Time zone of times",
         hint="Of times in the file and below, such as Asia/Singapore.",
-        help="The time zone of local times in the file and in the options, such as Asia/Singapore. It moves no window.",
-        helps={Of.CALL: _NO_WINDOW, Of.ESCALATION: _NO_WINDOW},
+        help="The time zone of times without one, such as Asia/Singapore. It moves no window.",
     ),
     Field(
         name="window", read=_plain(values.window), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="HOURS",
@@ -414,14 +419,15 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",
-        is_rare=True, label="Days", hint="Such as mon-fri. Empty: every day.", offers="days",
+        is_rare=True, label="Days", hint="Such as mon-fri. Empty: every day.",
         help="Phones ring only on these days, such as mon-sat or mon,wed; or by country.",
     ),
     Field(
         name="holidays", read=_words(read_holidays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="CC",
         is_rare=True, label="Not on public holidays of",
-        hint="Such as SG,DE-BY, or number. Empty: days like others.", offers="countries",
-        help="No phone of a country rings on its public holidays, such as SG,DE-BY; number: of each number's country.",
+        hint="Such as SG,DE-BY,2026-12-28, or number. Empty: days like others.",
+        help="No phone rings on public holidays of its country, such as SG,DE-BY; number: of each number's country; "
+        "nor on own days: 2026-12-28, 2026-12-24..2027-01-01.",
     ),
     Field(
         name="window_time_zone", read=_texts(read_window_zone), of=_ALL, group=Group.WHEN, schema=TEXT, metavar="ZONE",
@@ -432,8 +438,8 @@ FIELDS: tuple[Field, ...] = (
         name="visit_time_zone", read=_texts(read_visit_zone), of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT,
         metavar="ZONE", is_rare=True, sets="visit_time_zone", label="Clock of spoken times with an offset",
         hint="own, number, or a zone such as Asia/Singapore.",
-        help="The clock of spoken times that have an offset: own, as they are written; number, that of the person; or "
-        "that of a place, such as Asia/Singapore.", default="that of the person, if both are the same",
+        help="The clock of spoken times with an offset: own, as written; number, that of the person; or that of a "
+        "place, such as Asia/Singapore.", default="that of the person, if both are the same",
     ),
     Field(
         name="not_before", read=_moment, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
@@ -458,7 +464,6 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="redial_on", read=_words(read_redial_on), of=_CAMPAIGN | _CALL, group=Group.REDIAL, schema=WORDS,
         metavar="OUTCOMES", label="Call again after", hint="Such as busy,no_answer. Empty: the setting.",
-        offers="outcomes",
         help="Redial after busy, no_answer, canceled, unreached (all three), failed, error.",
         default="VOICEFLOW_REDIAL_ON",
     ),
@@ -476,7 +481,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="answer_within", read=_plain(values.length), of=_ESCALATION, group=Group.REDIAL, schema=TEXT,
-        help="How long an answer is waited for. The next number is called 90 s after it at the latest.", default="2m",
+        help="How long an answer is waited for. 90 s later at the latest, the next number is called.", default="2m",
     ),
     Field(
         name="rounds", read=_plain(values.rounds), of=_ESCALATION, group=Group.REDIAL, schema=WHOLE, default="1",
@@ -485,6 +490,10 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="rest", read=_plain(values.duration), of=_ESCALATION, group=Group.REDIAL, schema=TEXT, default="5m",
         help="How long after its acknowledgement an alert that comes back calls nobody.",
+    ),
+    Field(
+        name="forget_after", read=_plain(values.length), of=_ESCALATION, group=Group.REDIAL, schema=TEXT, default="3d",
+        help="How long after the last notification of an alert its rounds end; longer than `repeat_interval`.",
     ),
     # -- what else holds a campaign back
     Field(
@@ -497,34 +506,39 @@ FIELDS: tuple[Field, ...] = (
         schema={"type": ["boolean", "string", "array", "null"], "items": {"type": "string"}}, metavar="[STATES]",
         is_of_one_run=True,
         help="Also call people who already have a call in the batch, or the same call in another one. With states, "
-        "such as cancelled,expired: call again only where the call ended so.",
+        "such as cancelled,expired: only where the call ended so.",
+    ),
+    Field(
+        name="replace", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS, schema=YES_NO,
+        is_of_one_run=True,
+        help="Of a list that is given again: replace the waiting calls that differ from their rows, wherever a "
+        "unique_key finds them. Without it, such a row is bad.",
+    ),
+    Field(
+        name="remove_missing", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
+        schema=YES_NO, is_of_one_run=True,
+        help="Cancel the waiting calls of the batch that are no longer in the list; none, if a row of it is bad.",
+    ),
+    Field(
+        name="stored", read=_stored, of=_CAMPAIGN, group=Group.GUARDS, schema=YES_NO, is_of_one_run=True,
+        help="In place of a list: the rows of the <batch>, under the fields that are given. With <replace>, waiting "
+        "calls get another window, validity, priority, source or text.",
     ),
     Field(
         name="rejects", read=_path, of=_CAMPAIGN, group=Group.GUARDS, schema=TEXT, metavar="FILE", is_of_one_run=True,
         instead="leave it out",
-        help="Write the rows that are not called to this file, with the reasons.",
+        help="Write the rows that are not called to this file.",
     ),
     Field(
         name="stop_after_refused", read=_plain(values.whole), of=_CAMPAIGN, group=Group.GUARDS, schema=WHOLE,
         metavar="N", is_rare=True, label="Stop after refusals in a row",
         hint="For their voice or source. Empty: 10; 0: never.", default="10",
-        help="Hold the batch after N consecutive refusals because of its voice or source; 0: never.",
-    ),
-    Field(
-        name="stop_after_cost", read=_texts(read_cost), of=_CAMPAIGN, group=Group.GUARDS, schema=AMOUNT,
-        metavar="AMOUNT", is_rare=True, label="Stop at a cost of", hint="Such as 50, in one currency.",
-        help="Hold the batch once its calls have cost this much in one currency, such as 50.",
-    ),
-    Field(
-        name="stop_if_answer_rate_below", read=_texts(read_answer_rate), of=_CAMPAIGN, group=Group.GUARDS,
-        schema=TEXT, metavar="P%/N", is_rare=True, label="Stop if few answer",
-        hint="Such as 5%/200: below 5 % after 200 calls.",
-        help="Hold the batch if its answer rate is too low: 5%/200 means below 5 % after 200 calls.",
+        help="Hold the batch after N refusals in a row of its voice or source; 0: never.",
     ),
     Field(
         name="priority", read=_plain(values.priority), of=_ALL, group=Group.GUARDS, schema=WHOLE, metavar="N",
         is_rare=True, sets="priority", label="Priority", hint="A larger number is called first. Empty: 0.",
-        help="The priority, -1000000 to 1000000. Calls with a higher priority are sent first.", default="0",
+        help="The priority, -1000000 to 1000000. Higher ones are sent first.", default="0",
         defaults={Of.ESCALATION: "1000"},
     ),
     Field(
@@ -537,7 +551,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="prices", read=_prices, of=_CAMPAIGN, group=Group.PREVIEW, schema=TEXT, metavar="FILE",
         instead="upload the file, or leave it out", uploads=(InputFile,), label="Price list",
-        help="Prices for the preview: a CSV file with country or prefix, currency, and per_minute or per_call.",
+        help="A CSV file of prices: country or prefix, currency, and per_minute or per_call.",
     ),
     Field(
         name="rate", read=_texts(read_rate), of=_CAMPAIGN, group=Group.PREVIEW, schema=AMOUNT, metavar="N|unlimited",
@@ -557,7 +571,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="misfire", read=_plain(values.length), of=_SCHEDULE, group=Group.WHEN, schema=TEXT, default="15m",
-        help="A run that cannot start within this time after its due time is missed.",
+        help="A run that cannot start within this time is missed.",
     ),
 )
 # fmt: on
@@ -572,9 +586,6 @@ EXCLUDING: Final = (
 HOURS: Final = ("window", "days", "holidays", "window_time_zone")
 WHEN: Final = (*HOURS, "not_before", "valid_for", "valid_until")
 """The fields that say when phones ring."""
-CHANGES: Final = (*HOURS, "valid_for", "valid_until", "priority", "source")
-EDITED: Final = (*CHANGES, "time_zone", "country")
-"""The fields of an edit of a batch: of them, `time_zone` and `country` only say how the others are read."""
 
 
 def fields_of(of: Of) -> dict[str, Field]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import aclosing
 
-from voiceflow_worker.campaigns.called_before import LOCK_LENGTH
 from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.campaigns.plan import LOCK_LENGTH
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import calls_of_start, starts_of
@@ -16,11 +16,33 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result, Same, Write
 from voiceflow_worker.errors import IntakeError
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import Finding, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
+
+
+async def cut_imports(queue: CallQueue, batches: Collection[str], seen: SeenKeys) -> tuple[list[Gate], list[Finding]]:
+    """The imports of these batches that were cut, and that rows with the keys in `seen` complete; errors about others.
+
+    Raises StoreError.
+    """
+    store, completed, others = queue.store, list[Gate](), list[Finding]()
+    for cut in await starts_of(store, queue.name) if batches else ():
+        if cut.name not in batches:
+            continue
+        count = missing = 0
+        async with aclosing(calls_of_start(store, cut)) as pages:
+            async for page in pages:
+                count += len(page)
+                missing += sum(job.unique_key is None or job.unique_key not in seen for job in page)
+        if missing:
+            message = tell("import_cut", batch=cut.name, calls=count_of(count, "call"), others=missing)
+            others.append(Finding(message=message))
+        elif count or cut.since < store.clock.now() - LOCK_LENGTH:  # else it may be storing its first call
+            completed.append(cut)
+    return completed, others
 
 
 class Import:
@@ -28,7 +50,8 @@ class Import:
 
     Its records (`core.imports`) are stored before the first call, and go in one write after the last. If the process
     dies in between, they stay, and so do the staged calls: until the same campaign is started again, or a person
-    releases or discards them. All that it stores is under the `conditions`; what it writes itself goes to the `store`.
+    releases or discards them; another list is refused until then. All that it stores is under the `conditions`; what
+    it writes itself goes to the `store`.
     """
 
     def __init__(
@@ -57,38 +80,14 @@ class Import:
         await self._queue.admitter.require_open(self._starts.keys())
         await self._write(Write(puts=(*map(start_put, self._starts.values()), *puts)))
 
-    async def end(self, batch_ids: Iterable[str], seen: SeenKeys) -> list[Finding]:
-        """Let the calls of this import ring, and those of cut ones that have all calls in `seen`, in one write.
+    async def end(self, cut: Iterable[Gate] = ()) -> None:
+        """Let the calls of this import ring, and those of `cut` ones that it has completed, in one write.
 
-        `batch_ids` are the batches of all rows. Returns a warning about each cut import whose calls stay staged. Raises
-        as `begin` does, and IntakeError if somebody else has continued, released or discarded one of these imports
-        meanwhile.
+        Raises as `begin` does, and IntakeError if somebody else has continued, released or discarded one of these
+        imports meanwhile.
         """
-        store, name = self._store, self._queue.name
-        ends = list(self._starts.values())
-        left: list[Finding] = []
-        batches = set(batch_ids)
-        for cut in await starts_of(store, name) if batches else ():
-            if cut.start == self.token or cut.name not in batches:
-                continue
-            count, others = await self._left_over(cut, seen)
-            if others:
-                message = tell("import_cut", batch=cut.name, calls=count_of(count, "call"), others=others)
-                left.append(Finding(severity=Severity.WARNING, message=message))
-            elif count or cut.since < store.clock.now() - LOCK_LENGTH:  # else it may be storing its first call
-                ends.append(cut)
-        if ends:
-            await self._write(ending(ends, queue=name, store=store))
-        return left
-
-    async def _left_over(self, cut: Gate, seen: SeenKeys) -> tuple[int, int]:
-        """The count of the staged calls of a cut import, and of those that are not in these rows."""
-        count = others = 0
-        async with aclosing(calls_of_start(self._store, cut)) as pages:
-            async for page in pages:
-                count += len(page)
-                others += sum(job.unique_key is None or job.unique_key not in seen for job in page)
-        return count, others
+        if ends := [*self._starts.values(), *cut]:
+            await self._write(ending(ends, queue=self._queue.name, store=self._store))
 
     def _start(self, batch_id: str, calls: int) -> Gate:
         batch = f"--batch {shlex.quote(batch_id)} --staged"

@@ -3,46 +3,62 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.base.reading import owners_of
-from voiceflow_worker.core.idempotency import KeyMatch
+from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.campaigns.plan import differs, says_the_same
+from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
+from voiceflow_worker.core.base.reading import get_jobs, owners_of
+from voiceflow_worker.core.idempotency import KeyMatch, Orders
 from voiceflow_worker.core.imports import Staging
-from voiceflow_worker.core.settling.stops import BatchStops
+from voiceflow_worker.core.settling.stops import refusal_limits
+from voiceflow_worker.errors import OvertakenError
 from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.jobs.differences import waits
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, person_in
-from voiceflow_worker.model.jobs.policy import StopRules
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.queue import CallQueue
+
+_ROUNDS = 20
+"""How often rows are stored anew whose calls somebody else changes at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifiedRows:
     """Rows divided into `new` calls, `known` calls (in the store or earlier in the file), and `bad` rows.
 
-    Those that are left out are among `rows` alone.
+    Those that are left out are among `rows` alone. `changed` counts the rows whose calls differ and wait, and `moved`
+    those whose calls differ, and are in progress or over. `stand` has the keys of these calls, by the numbers of rows
+    that do not replace them.
     """
 
     rows: Sequence[ReadRow]
     new: Sequence[ReadRow]
     known: Sequence[ReadRow]
     bad: Sequence[ReadRow]
+    moved: int
+    changed: int
+    stand: Mapping[int, str]
     ended: Counter[JobState]
     """The known calls that have ended before they were sent, by state: nobody is called for them."""
 
 
 @dataclass(slots=True)
 class EnqueuedRows:
-    """The result of enqueuing rows. The last finding of each `suppressed` or `refused` row has the reason."""
+    """The result of enqueuing rows. The last finding of each `suppressed`, `refused` or `moved` row has the reason."""
 
     enqueued: int = 0
+    replaced: int = 0
     duplicates: int = 0
+    moved: list[ReadRow] = field(default_factory=list[ReadRow])
     suppressed: list[ReadRow] = field(default_factory=list[ReadRow])
     refused: list[ReadRow] = field(default_factory=list[ReadRow])
 
@@ -55,22 +71,96 @@ class RowEnqueuer:
     file: str | None
     options: CampaignOptions
     number_column: str
+    keys: SeenKeys
+    """Gets the unique keys that orders make."""
     again: frozenset[JobState] = frozenset()
     """The states of ended calls in whose place rows with their keys are enqueued."""
+    replace: bool = False
+    """Whether waiting calls that differ from their rows are replaced by these."""
+    since: datetime | None = None
+    """When the start began that goes on now: what was made after that is not replaced by what it asks for."""
     unfinished: frozenset[str | None] = frozenset()
     """The tokens of the imports that have not ended. A row whose call is staged by one of them is new: nobody can have
     been called for it."""
     _limited: set[str] = field(default_factory=set[str], init=False)
-    _kept: set[str] = field(default_factory=set[str], init=False)
-    """What calls say that stand for rows with other words. No later row is a new call with the words of such a call."""
+    _unclaimed: dict[str, dict[int, str]] = field(default_factory=dict[str, dict[int, str]], init=False)
+    """The calls that orders have made, and that no row is yet: their digests, by what they call and their place."""
+    _places: Counter[str] = field(default_factory=Counter[str], init=False)
+    """The first place without a call, by what is called."""
+    _changed: list[ReadRow] = field(default_factory=list[ReadRow], init=False)
+    has_late: bool = field(default=False, init=False)
+    """Whether rows wait behind the limit of the options: the calls that they have may be any of the batch."""
     _good: int = field(default=0, init=False)
     """How many rows were good so far, for the limit of the options."""
 
     async def classify(self, rows: Sequence[ReadRow]) -> ClassifiedRows:
-        """Divide rows. If a row's key belongs to a stored call, the row is known if that stands for it, else bad.
+        """Divide rows. If a row's key belongs to a stored call, the row is known if that stands for it.
 
-        It is new if that call is to be made again. New rows behind the limit of the options are left out.
+        It is new if that call is to be made again, or replaced; else it is bad while a call that differs waits. New
+        rows behind the limit of the options are left out. Rows that may be changed ones of orders wait for
+        `classify_changed`. Raises OvertakenError.
         """
+        waited, limit = len(self._changed), self.options.limit
+        if self.options.orders is not None:
+            rows = await self._claimed(self.options.orders, rows)
+        found = await self._classified(rows)
+        if limit is None:
+            return found
+        waiting = self._changed[waited:]
+        late = await self._beyond(limit, [*found.new, *waiting], found.known)
+        self.has_late = self.has_late or bool(late)
+        new, self._changed[waited:] = (
+            [row for row in some if row.raw.number not in late] for some in (found.new, waiting)
+        )
+        all_rows = (*found.rows, *(row for row in waiting if row.raw.number in late))
+        return replace(found, rows=[late.get(row.raw.number, row) for row in all_rows], new=new)
+
+    async def classify_changed(self, size: int) -> AsyncGenerator[ClassifiedRows]:
+        """Divide the rows that no call of the orders says as they do: each stands for the next call that is left."""
+        while self._changed and self.options.orders is not None:
+            rows, self._changed = self._changed[:size], self._changed[size:]
+            yield await self._classified([self._keyed(self.options.orders, row, None) for row in rows])
+
+    async def _claimed(self, orders: Orders, rows: Sequence[ReadRow]) -> list[ReadRow]:
+        """The rows that have a call of their words, or that call whom the orders have not called, with their keys.
+
+        The words of the others may have changed: they wait.
+        """
+        named = {row.raw.number: _called(row, row.call) for row in rows if row.call is not None}
+        looked_up = [each for each in dict.fromkeys(named.values()) if each not in self._unclaimed]
+        self._unclaimed |= {each: {} for each in looked_up}
+        while looked_up and self.queue is not None:
+            asked = {orders.key(each, self._places[each]): each for each in looked_up}
+            owners = await owners_of(self.queue.store, self.queue.name, asked)
+            looked_up = [asked[key] for key in owners]
+            for each, owner in zip(looked_up, owners.values(), strict=True):
+                self._unclaimed[each][self._places[each]] = owner.body_digest
+                self._places[each] += 1
+        claimed: list[ReadRow] = []
+        for row in rows:
+            left = self._unclaimed[named[row.raw.number]] if row.call is not None else {}
+            same = next((place for place, digest in left.items() if digest == row.digest), None)
+            if left and same is None:
+                self._changed.append(row)
+            else:
+                claimed.append(self._keyed(orders, row, same))
+        return claimed
+
+    def _keyed(self, orders: Orders, row: ReadRow, place: int | None) -> ReadRow:
+        """The row with the key of this place; without one, of the first call that is left, or else of a new one."""
+        if row.call is None:
+            return row
+        called = _called(row, row.call)
+        left = self._unclaimed[called]
+        if place is None and (place := min(left, default=None)) is None:
+            place = self._places[called]
+            self._places[called] += 1
+        left.pop(place, None)
+        key = orders.key(called, place)
+        self.keys.first(key, row=row.raw.number, digest=row.digest)
+        return row._replace(call=row.call._replace(unique_key=key), has_made_key=True)
+
+    async def _classified(self, rows: Sequence[ReadRow]) -> ClassifiedRows:
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
         owners: Mapping[str, Job] = {}
         if self.queue is not None and keys:
@@ -78,131 +168,175 @@ class RowEnqueuer:
         classified: list[ReadRow] = []
         new: list[ReadRow] = []
         known: list[ReadRow] = []
+        stand: dict[int, str] = {}
         ended: Counter[JobState] = Counter()
+        changed = moved = 0
         for row in rows:
             owner = owners.get(row.call.unique_key or "") if row.call is not None else None
-            match = None if owner is None else self._match(owner, row.digest)
+            match = None if owner is None else self._match(owner, row)
             is_same = owner is not None and owner.body_digest == row.digest
             is_first = not row.is_bad and row.duplicate_of is None
-            if match is KeyMatch.SAME and owner is not None and not is_same:
-                self._kept.add(owner.body_digest)
-            elif is_first and owner is None and row.digest in self._kept:
-                match = KeyMatch.SAME
             if is_first and owner is not None and (match is KeyMatch.AGAIN or (is_same and self._is_staged(owner))):
                 new.append(row)
             elif not row.is_bad and (row.duplicate_of is not None or match is KeyMatch.SAME):
                 known.append(row)
                 if is_first and owner is not None and owner.state in ENDED_UNSENT:
                     ended[owner.state] += 1
-            elif owner is not None:
-                row = self._conflicting(row, owner.id, owner.state)  # noqa: PLW2901 (the same row, with a finding)
+            elif is_first and owner is not None:
+                changed += waits(owner)
+                if (told := self._judged(row, owner)) is not None:
+                    row = told  # noqa: PLW2901 (the same row, with a finding)
+                    stand[row.raw.number] = owner.unique_key or ""
+                    moved += not row.is_bad
+                else:
+                    new.append(row)
             elif not (row.is_bad or row.is_left_out):
                 new.append(row)
             classified.append(row)
-        if self.options.limit is not None:
-            new, late = await self._within(self.options.limit, new, known)
-            classified = [late.get(row.raw.number, row) for row in classified]
         bad = [row for row in classified if row.is_bad]
-        return ClassifiedRows(rows=classified, new=new, known=known, bad=bad, ended=ended)
+        return ClassifiedRows(
+            rows=classified, new=new, known=known, bad=bad, moved=moved, changed=changed, stand=stand, ended=ended
+        )
 
-    async def _within(
-        self, limit: int, new: Sequence[ReadRow], known: Sequence[ReadRow]
-    ) -> tuple[list[ReadRow], Mapping[int, ReadRow]]:
-        """The new rows up to the last one that a limit of good rows has, and the others, which wait, by number.
+    async def _beyond(self, limit: int, new: Sequence[ReadRow], known: Sequence[ReadRow]) -> Mapping[int, ReadRow]:
+        """The new rows after the last one that a limit of good rows has, which wait, by their numbers.
 
         Rows of stored calls are good. New ones are not while their number is on the suppression list.
         """
         silent = (await self.enqueue(new, staging=None)).suppressed if self._good < limit else ()
         uncounted = {row.raw.number for row in (*silent, *known) if row.call is None}
-        within, late = list[ReadRow](), dict[int, ReadRow]()
+        late = dict[int, ReadRow]()
         is_new = {row.raw.number for row in new}
         for row in sorted((*new, *known), key=lambda each: each.raw.number):
             if row.raw.number in is_new and self._good >= limit:
                 message = tell("beyond_limit", limit=count_of(limit, "good row"))
                 waits = self._with(row, Finding(severity=Severity.WARNING, message=message))
                 late[row.raw.number] = waits._replace(is_left_out=True)
-                continue
-            self._good += row.raw.number not in uncounted
-            if row.raw.number in is_new:
-                within.append(row)
-        return within, late
+            else:
+                self._good += row.raw.number not in uncounted
+        return late
 
-    def _match(self, owner: Job, digest: str) -> KeyMatch:
+    def _match(self, owner: Job, row: ReadRow) -> KeyMatch:
         if owner.state in self.again:
             return KeyMatch.AGAIN
-        if self.options.orders is not None:
-            return self.options.orders.match(owner, digest)
-        return KeyMatch.SAME if owner.body_digest == digest else KeyMatch.OTHER
+        if self.options.orders is None and owner.state in ENDED_UNSENT:
+            return KeyMatch.SAME  # nobody is called for it, whatever the row says now
+        differ = not says_the_same(row, owner) or bool(self._differ(row, owner))
+        if self.options.orders is None:
+            return KeyMatch.OTHER if differ else KeyMatch.SAME
+        match = self.options.orders.match(owner, row.digest)
+        return KeyMatch.OTHER if match is KeyMatch.SAME and differ and self.replace and waits(owner) else match
+
+    def _differ(self, row: ReadRow, owner: Job) -> tuple[str, ...]:
+        if self.queue is None or row.call is None:
+            return ()
+        return self.queue.admitter.differences(row.call, owner)
+
+    def _judged(self, row: ReadRow, owner: Job) -> ReadRow | None:
+        """The row, whose stored call differs, with what is told of that; None if the row replaces it."""
+        if self.replace and self.since is not None and owner.created_at > self.since and waits(owner):
+            raise OvertakenError(
+                f"the list was ordered at {in_words(self.since)}, and has been overtaken: call {owner.id} of batch "
+                f"{owner.batch_id} was enqueued for a row of it since, and stands. Nothing more was changed"
+            )
+        orders = self.options.orders
+        if orders is not None and not (self.replace and waits(owner)):
+            return self._with(row, Finding(message=orders.other))
+        told = differs(owner, partial(self._differ, row, owner), replace=self.replace)
+        return (
+            None if told is None else self._with(row, Finding(column="unique_key", severity=told[1], message=told[0]))
+        )
 
     def _is_staged(self, owner: Job) -> bool:
         return owner.state is JobState.QUEUED and owner.worker_id in self.unfinished
 
-    async def enqueue(self, rows: Sequence[ReadRow], *, staging: Staging | None) -> EnqueuedRows:
-        """Enqueue new rows in one write, as staged calls of an import.
+    async def enqueue(
+        self, rows: Sequence[ReadRow], *, staging: Staging | None, pairs: Mapping[int, str] | None = None
+    ) -> EnqueuedRows:
+        """Enqueue new rows in one write, as staged calls of an import; `pairs` replace the calls with these ids.
 
-        Without an import, this only finds rows that would be suppressed or refused.
+        A call that has moved while it was to be replaced is looked at again. Without an import, this only finds rows
+        that would be suppressed or refused.
         """
         done = EnqueuedRows()
         if self.queue is None:
             return done
-        if staging is not None and (rules := self.options.stops) is not None and rules != StopRules():
-            await self._set_limits(self.queue, rows, rules)
-        calls = [row.call for row in rows if row.call is not None]
-        over = await self._known(calls, KeyMatch.AGAIN)
-        admitted = await self.queue.admitter.admit(calls, staging=staging, over=over)
-        others = [call for call, admission in zip(calls, admitted, strict=True) if admission.owner_id is not None]
-        stand = await self._known(others, KeyMatch.SAME)  # somebody else was quicker
-        for row, admission in zip(rows, admitted, strict=True):
-            if row.call is not None and row.call.unique_key in stand:
-                done.duplicates += 1
-            elif admission.suppressed is not None:
-                message = tell("suppressed", reason=admission.suppressed.reason)
-                found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
-                done.suppressed.append(self._with(row, found))
-            elif admission.owner_id is not None:
-                done.refused.append(self._conflicting(row, admission.owner_id))
-            elif admission.findings:
-                # The row was valid when it was read, but its validity may have passed since.
-                late = [each for each in admission.findings if _is_late(each)]
-                told = (replace(each, column="valid_until", path=None) for each in late)
-                done.refused.append(self._with(row, *told, *(each for each in admission.findings if each not in late)))
-            elif admission.is_new is not None:
-                done.enqueued += admission.is_new
-                done.duplicates += not admission.is_new
+        if staging is not None and (limit := self.options.stop_after_refused) is not None:
+            await self._set_limit(self.queue, rows, limit)
+        left = [row for row in rows if row.call is not None]
+        looks = bool(self.replace or self.again or self.options.orders or pairs)
+        for turn in range(_ROUNDS):
+            over: Mapping[str, Job] = {}
+            if staging is not None and (looks or turn):
+                left, over = await self._looked_up(self.queue, left, pairs or {}, done)
+            calls = [row.call for row in left if row.call is not None]
+            admitted = await self.queue.admitter.admit(calls, staging=staging, over=over)
+            others: list[ReadRow] = []
+            for row, admission in zip(left, admitted, strict=True):
+                if admission.has_moved or admission.owner_id is not None:  # somebody else was quicker
+                    others.append(row)
+                else:
+                    self._add(row, admission, done, over.get((row.call and row.call.unique_key) or ""))
+            if not (left := others):
+                break
+        done.refused += (self._with(row, Finding(message=tell("key_in_use"))) for row in left)
         return done
 
-    async def _known(self, calls: Sequence[CheckedCall], match: KeyMatch) -> Mapping[str, Job]:
-        """The stored calls with the keys of these that are this to them, by their unique keys."""
-        digests = {call.unique_key: call.digest for call in calls if call.unique_key}
-        if self.queue is None or not digests or not (self.again or self.options.orders is not None):
-            return {}
-        owners = await owners_of(self.queue.store, self.queue.name, digests)
-        return {key: owner for key, owner in owners.items() if self._match(owner, digests[key]) is match}
+    async def _looked_up(
+        self, queue: CallQueue, rows: Sequence[ReadRow], pairs: Mapping[int, str], done: EnqueuedRows
+    ) -> tuple[list[ReadRow], dict[str, Job]]:
+        """The rows that are to be stored, and the calls in whose place they are, by their keys; others are counted."""
+        keys = {row.raw.number: (row.call and row.call.unique_key) or "" for row in rows}
+        owners = await owners_of(queue.store, queue.name, filter(None, keys.values()))
+        paired = await get_jobs(queue.store, [pairs[row.raw.number] for row in rows if row.raw.number in pairs])
+        left, over = list[ReadRow](), dict[str, Job]()
+        for row in rows:
+            key = keys[row.raw.number]
+            owner = owners.get(key) or paired.get(pairs.get(row.raw.number, ""))
+            match = KeyMatch.AGAIN if owner is None else self._match(owner, row)
+            if owner is not None and match is KeyMatch.SAME:
+                done.duplicates += 1
+                continue
+            told = self._judged(row, owner) if owner is not None and match is KeyMatch.OTHER else None
+            if told is not None:
+                (done.refused if told.is_bad else done.moved).append(told)
+                continue
+            left.append(row)
+            if owner is not None:
+                over[key] = owner
+        return left, over
 
-    async def _set_limits(self, queue: CallQueue, rows: Sequence[ReadRow], rules: StopRules) -> None:
-        """Set the limits of each batch in these rows, once per file, before the batch's first call is enqueued."""
+    def _add(self, row: ReadRow, admission: AdmissionResult, done: EnqueuedRows, over: Job | None) -> None:
+        """Count what became of a row."""
+        if admission.suppressed is not None:
+            message = tell("suppressed", reason=admission.suppressed.reason)
+            found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
+            done.suppressed.append(self._with(row, found))
+        elif admission.findings:
+            # The row was valid when it was read, but its validity may have passed since.
+            late = [each for each in admission.findings if _is_late(each)]
+            told = (replace(each, column="valid_until", path=None) for each in late)
+            done.refused.append(self._with(row, *told, *(each for each in admission.findings if each not in late)))
+        elif admission.is_new is not None:
+            is_replaced = admission.is_new and over is not None and not over.state.is_final
+            done.replaced += is_replaced
+            done.enqueued += admission.is_new and not is_replaced
+            done.duplicates += not admission.is_new
+
+    async def _set_limit(self, queue: CallQueue, rows: Sequence[ReadRow], limit: int) -> None:
+        """Set the limit of each batch in these rows, once per file, before the batch's first call is enqueued."""
         batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
-        stops = BatchStops(queue.store, queue.name)
-        for batch_id in sorted(batches - self._limited):
-            await stops.put(batch_id, rules)
+        await refusal_limits(queue.store).within(queue.name).put(dict.fromkeys(batches - self._limited, limit))
         self._limited |= batches
-
-    def _conflicting(self, row: ReadRow, owner_id: str, state: JobState | None = None) -> ReadRow:
-        key = row.call.unique_key if row.call is not None else None
-        if self.options.orders is not None:
-            return self._with(row, Finding(message=self.options.orders.other))
-        if state is JobState.QUEUED:
-            message = tell("key_of_waiting", key=key, call=owner_id)
-        elif state in ENDED_UNSENT:
-            message = tell("key_of_ended", key=key, call=owner_id, state=str(state))
-        else:
-            message = tell("key_of_other", key=key, call=owner_id)
-        return self._with(row, Finding(column="unique_key", message=message))
 
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:
         person = person_in((row.call and row.call.data) or {})
         placed = (replace(found, file=self.file, row=row.raw.number, person=person) for found in findings)
         return row._replace(call=None, findings=(*row.findings, *placed))
+
+
+def _called(row: ReadRow, call: CheckedCall) -> str:
+    return f"key {row.own_key}" if row.own_key else f"number {telephone_of(call.destination)}"
 
 
 def _is_late(found: Finding) -> bool:

@@ -173,6 +173,8 @@ def read_number_file(
     Raises CampaignFileError for a file that cannot be read, or whose numbers may be in several columns, and
     InvalidInputError for an unknown country.
     """
+    if len(roles.countries) > 1:
+        raise InvalidInputError("a list of numbers has one column of countries: name one")
     if country is not None and roles.country is not None:
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:

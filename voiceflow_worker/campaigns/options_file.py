@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns import reading as values
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain
@@ -21,8 +22,10 @@ from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, refuse
 from voiceflow_worker.campaigns.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Message
+from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.text.json_text import read_toml
-from voiceflow_worker.model.times import read_zone
+from voiceflow_worker.model.times import read_time
+from voiceflow_worker.model.zones import read_zone
 
 ONLY_SCHEDULED: Final = tuple(name for name in fields_of(Of.SCHEDULE) if name not in fields_of(Of.CAMPAIGN))
 """The fields that only a file of options has, and only `voiceflow schedule` obeys."""
@@ -34,6 +37,7 @@ _KNOWN: Final = {**fields_of(Of.CAMPAIGN), **fields_of(Of.SCHEDULE)}
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
 _FILES: Final = frozenset({"file", "prices", "template"})
+_TIMES: Final = frozenset({"not_before", "valid_until"})
 _ROWS: Final = "leave_out_rows"
 """The field that is of one file, as nothing is that is kept for others."""
 _REASONS: Final = {
@@ -41,10 +45,6 @@ _REASONS: Final = {
     **dict.fromkeys(
         _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
     ),
-    **{
-        f"{name}_column": f'is an option of the command alone; write columns = {{ {role} = "…" }}'
-        for name, role in (("number", "destination"), *((each, each) for each in ("country", "language", "ignore")))
-    },
     _ROWS: "names rows of one file, and the next file has other people in them: leave rows out by what they "
     'say, as in leave-out = "Do Not Call=TRUE"',
 }
@@ -62,15 +62,43 @@ def unknown_options(
 
 def merged(given: Mapping[str, Given], file: Path) -> dict[str, Given]:
     """The given fields, and those of a file of options which they do not replace. Raises as `options_in`."""
+    return _merged(given, options_in(file))
+
+
+def with_definition(given: Mapping[str, object], text: str, *, at: datetime) -> dict[str, object]:
+    """The given fields, and those of the definition of a batch, begun `at` a time, which they do not replace.
+
+    Times such as `tomorrow 09:00` mean what they meant then.
+    """
+    said = {name: Given(value, name) for name, value in given.items() if value is not None}
+    kept = _read(text, place="the definition of the batch")
+    zone = kept.get("time_zone") or said.get("time_zone")
+    kept = {name: each for name, each in kept.items() if name not in _TIMES & said.keys()}
+    found = _merged(said, _as_then(kept, at, zone=zone and zone.value))
+    return {name: each.value for name, each in found.items()}
+
+
+def _as_then(kept: dict[str, Given], at: datetime, *, zone: object) -> dict[str, Given]:
+    for name in _TIMES & kept.keys():
+        if ColumnTime.read(said := text_of(kept[name].value)) is None:
+            try:
+                moment = read_time(said, zone=None if zone is None else read_zone(text_of(zone)), now=at)
+            except ValueError as error:
+                raise InvalidInputError(Message(f"{kept[name].name}: {error}", error)) from None
+            kept[name] = replace(kept[name], value=moment.isoformat())
+    return kept
+
+
+def _merged(given: Mapping[str, Given], kept: Mapping[str, Given]) -> dict[str, Given]:
     typed = frozenset(given)
     further = {
         name: found
-        for name, found in options_in(file).items()
+        for name, found in kept.items()
         if name not in OF_RUNS and not any(name in each and each & typed for each in (frozenset({name}), *_REPLACING))
     }
     found = {**given, **further}
     if "columns" in typed:
-        found["columns"] = _with_columns(given["columns"], options_in(file).get("columns"))
+        found["columns"] = _with_columns(given["columns"], kept.get("columns"))
     return found
 
 
@@ -94,6 +122,8 @@ class ScheduleFields:
     skip_bad: BadRowLimit | None = None
     """The bad rows that may be left out; None for none."""
     again: CallAgain = False
+    replace: bool = False
+    remove_missing: bool = False
 
 
 def schedule_in(path: Path) -> ScheduleFields:
@@ -110,6 +140,8 @@ def schedule_in(path: Path) -> ScheduleFields:
         recurrence=recurrence_of(reading),
         skip_bad=BadRowLimit() if skips is True else skips,
         again=reading.value("again") or False,
+        replace=reading.value("replace") or False,
+        remove_missing=reading.value("remove_missing") or False,
     )
     reading.refuse()
     return found
@@ -160,16 +192,21 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def loaded_options(text: str, *, name: str) -> tuple[dict[str, str], Mapping[str, object] | None]:
+def loaded_options(
+    text: str, *, name: str, at: datetime | None = None, zone: str | None = None
+) -> tuple[dict[str, str], Mapping[str, object] | None]:
     """The fields of a TOML file of options as texts, for a form, and the menu of questions if it is one of data.
 
     No file is read. Raises InvalidInputError.
 
     A field that names a file is refused: it is a file of the computer that the options were written on. So is one that
     only `voiceflow schedule` obeys: a form starts its campaign once; and one that names rows, because a form has
-    another file.
+    another file. With `at`, times such as `tomorrow 09:00` mean what they meant then, in `zone` if nothing
+    names one.
     """
     fields = _read(text, place=name)
+    if at is not None:
+        fields = _as_then(fields, at, zone=fields["time_zone"].value if "time_zone" in fields else zone)
     refuse([*unknown_options(fields, str, fields_of(Of.CAMPAIGN).keys() - {_ROWS}), *paths(fields, _KNOWN)])
     menu = fields.pop("menu").value if _is_menu(fields) else None
     texts: dict[str, str] = {}
@@ -181,8 +218,10 @@ def loaded_options(text: str, *, name: str) -> tuple[dict[str, str], Mapping[str
     return texts, cast("Mapping[str, object] | None", menu)
 
 
-def definition_of(given: Mapping[str, Given]) -> str:
+def definition_of(given: Mapping[str, Given], *, zone: ZoneInfo | None = None) -> str:
     """The given fields of a campaign as a TOML file of options, for another file of people.
+
+    Times that name no zone are of `zone`.
 
     The name of the batch, and what is of one file, are left out; so is what no text can say, such as a program's menu.
     """
@@ -193,6 +232,8 @@ def definition_of(given: Mapping[str, Given]) -> str:
     for key, each in fields.items():
         with suppress(ValueError, InvalidInputError):  # which the reading of the campaign tells
             texts[key] = _text(key, each.value)
+            if key in _TIMES and zone is not None and "time_zone" not in given:
+                texts[key] = read_time(texts[key], zone=zone).astimezone(zone).isoformat()
     return saved_options(texts, cast("Mapping[str, Any] | None", menu))
 
 

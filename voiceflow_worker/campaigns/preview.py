@@ -23,7 +23,8 @@ from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
-from voiceflow_worker.model.times import require_zone, zone_of_number
+from voiceflow_worker.model.times import zone_of_number
+from voiceflow_worker.model.zones import require_zone
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -252,6 +253,8 @@ class Preview:
     bad: int = 0
     texts: list[SampleText] = field(default_factory=list[SampleText])
     longest: SampleText | None = None
+    oddest: SampleText | None = None
+    """That of the first row with most findings."""
     later: tuple[tuple[str, str], ...] = ()
     """What the first person hears after the first question of a menu: each text with its menu and key."""
     seconds: float = 0.0
@@ -414,6 +417,7 @@ class PreviewMaker:
     _shown: Preview = field(default_factory=Preview)
     _plan: CallPlan = field(default_factory=CallPlan)
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
+    _odd: int = 0
     _zones: set[str | None] = field(default_factory=set[str | None])
     _spoken: set[tuple[object, object]] = field(default_factory=set[tuple[object, object]])
     _files: dict[str, PlayedFile] = field(default_factory=dict[str, PlayedFile])
@@ -445,6 +449,8 @@ class PreviewMaker:
             shown.texts.append(sample)
         if shown.longest is None or len(speech.text) > len(shown.longest.speech.text):
             shown.longest = sample
+        if len(row.findings) > self._odd:
+            self._odd, shown.oddest = len(row.findings), sample
         seconds = speech.seconds if self.options.seconds is None else self.options.seconds
         shown.seconds += seconds
         prices = self.options.prices

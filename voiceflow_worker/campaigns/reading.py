@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
-from voiceflow_worker.campaigns.calls.values import TO_THE_END, filters_in
+from voiceflow_worker.campaigns.calls.values import TO_THE_END, RowRange, filters_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import ColumnRoles, columns_text
+from voiceflow_worker.campaigns.files.rows import ColumnRoles, columns_text, parts_of
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Message, message_of
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -58,11 +58,10 @@ class Field:
     """One field, for all interfaces: commands, TOML files, programs, HTTP, the console, Airflow and the docs.
 
     `read` makes of a value what it means; it may ask the `Reading` for other fields. In `help`, `<name>` is another
-    field; `helps` has other words for some of what it is a field `of`. `default` says in words what counts without it,
-    and `defaults` of some. `schema` is the JSON schema of its values. An option of a command has a `metavar`; `--help`
-    only counts those that are `is_rare`. A field of the console's form has a `label`, a `hint`, and perhaps `choices`,
-    or `offers`, a list of the page from which a value may be taken. `sets` is the attribute of `CampaignOptions` that
-    has its value.
+    field. `default` says in words what counts without it, and `defaults` of some of what it is a field `of`. `schema`
+    is the JSON schema of its values. An option of a command has a `metavar`; `--help` only counts those that are
+    `is_rare`. A field of the console's form has a `label`, a `hint`, and perhaps `choices`. `sets` is the attribute of
+    `CampaignOptions` that has its value.
 
     The field `is_of_one_run` is in no file of options. The text of a field with `instead` is the path of a file; from
     another computer, it may only be of the kinds `uploads`, else that sentence says what to do.
@@ -73,7 +72,6 @@ class Field:
     of: frozenset[Of]
     group: Group
     help: str
-    helps: Mapping[Of, str] = field(default_factory=dict[Of, str])
     default: str = ""
     defaults: Mapping[Of, str] = field(default_factory=dict[Of, str])
     schema: Mapping[str, object]
@@ -82,7 +80,6 @@ class Field:
     label: str = ""
     hint: str = ""
     choices: tuple[tuple[str, str], ...] = ()
-    offers: str = ""
     sets: str = ""
     is_of_one_run: bool = False
     instead: str = ""
@@ -93,9 +90,9 @@ class Field:
         """Whether a list of texts may be given, so that an option may be repeated."""
         return "array" in cast("Sequence[str]", self.schema["type"])
 
-    def told(self, of: Of, named: Callable[[str], str]) -> str:
+    def told(self, named: Callable[[str], str]) -> str:
         """What the field means, where fields are called what `named` makes of their names."""
-        words = self.helps.get(of, self.help).split("<")
+        words = self.help.split("<")
         parts = [each.partition(">") for each in words[1:]]
         return words[0] + "".join(f"{named(name)}{rest}" for name, _, rest in parts)
 
@@ -114,6 +111,8 @@ class Given:
     folder: Path | None = None
 
 
+_MOST_UNKNOWN: Final = 100
+"""How many unknown names are looked at: each is compared with all that are known."""
 _LONGEST_NAMED: Final = 100
 """The most characters of an unknown name that a message repeats."""
 
@@ -227,11 +226,13 @@ def unknown(
 ) -> Iterator[tuple[str, str]]:
     """The fields that are not among the known ones, each with why it is refused. `reasons` has that of some."""
     known = frozenset(known)
-    for name, each in given.items():
-        if name not in known:
-            shown = each.name[:_LONGEST_NAMED]
-            hint = did_you_mean(str(name), known, shown=named)
-            yield shown, f"{where}{shown} {reasons.get(name) or f'is not {of}{hint}'}"
+    others = [(name, each) for name, each in given.items() if name not in known]
+    for name, each in others[:_MOST_UNKNOWN]:
+        shown = each.name[:_LONGEST_NAMED]
+        hint = did_you_mean(str(name), known, shown=named)
+        yield shown, f"{where}{shown} {reasons.get(name) or f'is not {of}{hint}'}"
+    if len(others) > _MOST_UNKNOWN:
+        yield "", f"{where}{len(others) - _MOST_UNKNOWN} more names are not {of}"
 
 
 def paths(given: Mapping[str, Given], fields: Mapping[str, Field]) -> Iterator[tuple[str, str]]:
@@ -318,15 +319,17 @@ def row(value: object) -> int:
 _RANGE: Final = re.compile(r"\s*(\d{1,15})\s*(-\s*(\d{1,15})?)?\s*", re.ASCII)
 
 
-def row_ranges(value: object) -> tuple[tuple[int, int], ...]:
-    """Ranges of rows, each by its first and its last, from `7,12-14,20-`. The last goes to the end of the file."""
-    found: list[tuple[int, int]] = []
-    for part in words(value).split(","):
-        if (match := _RANGE.fullmatch(part)) is None:
-            raise ValueError(f"{part.strip()[:40]!r} is no row and no range of rows; write it as 7, 12-14 or 20-")
+def row_ranges(value: object) -> tuple[RowRange, ...]:
+    """Ranges of rows, from `7,12-14,20-`, or of one of several sheets `March!7`. The last goes to its end."""
+    found: list[RowRange] = []
+    for part in parts_of(words(value)):
+        sheet, _, rows = part.rpartition("!")
+        if (match := _RANGE.fullmatch(rows)) is None:
+            how = "write it as 7, 12-14 or 20-, or of one of several sheets as March!7"
+            raise ValueError(f"{part.strip()[:40]!r} is no row and no range of rows; {how}")
         first = row(match[1])
-        found.append((first, row(match[3]) if match[3] else TO_THE_END if match[2] else first))
-        if found[-1][0] > found[-1][1]:
+        found.append(RowRange(first, row(match[3]) if match[3] else TO_THE_END if match[2] else first, sheet.strip()))
+        if found[-1].first > found[-1].last:
             raise ValueError(f"{part.strip()!r} ends before it begins; write it as 12-14")
     return tuple(found)
 
@@ -410,6 +413,14 @@ def bad_row_limit(value: object) -> bool | BadRowLimit:
     return word in YES if word in YES | NO else BadRowLimit.read(text)
 
 
+def yes_or_no(value: object) -> bool:
+    """Yes or no, as a word or as true and false."""
+    word = value if isinstance(value, bool) else text_of(value).strip().lower()
+    if word not in {True, False} | YES | NO:
+        raise ValueError(f"{str(value)[:40]!r} is neither yes nor no")
+    return word is True or word in YES
+
+
 def one_of(kind: Iterable[str], value: object) -> str:
     """One of these texts, in any case."""
     text = text_of(value).strip().lower()
@@ -424,9 +435,30 @@ def country(value: object) -> str:
     return read_country(text_of(value))
 
 
+_VOICE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]*", re.ASCII)
+
+
+def voice(value: object) -> str:
+    """The name of a voice, such as en-US-JennyNeural."""
+    text = text_of(value)
+    if not isinstance(value, str) or _VOICE.fullmatch(text.strip()) is None:
+        raise ValueError(f"{quoted(value)} is no name of a voice: write it as en-US-JennyNeural")
+    return text
+
+
+def language(value: object) -> str:
+    """A language, by its code or its name in any language."""
+    text = text_of(value)
+    if not isinstance(value, str) or not text.strip()[0].isalpha():
+        raise ValueError(f"{quoted(value)} is no language: write its code or its name, such as de or German")
+    return text
+
+
 def batch(value: object) -> str:
     """The id of a batch."""
-    text = text_of(value)
+    text = text_of(value) if not isinstance(value, float) else ""
+    if not text:
+        raise ValueError(f"{quoted(value)} is no batch id: write it as a text")
     if len(text) > MAX_ID_CHARACTERS:
         raise ValueError(f"{text[:40]!r} is no batch id: it must have 1 to {MAX_ID_CHARACTERS} characters")
     return text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from voiceflow_worker.campaigns.preview import MOST_FILES, PlayedFile, Preview
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.model.flows.values import link_ends
-from voiceflow_worker.recordings import Sound, listen
+from voiceflow_worker.recordings import Sound, examine
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.network import Network
@@ -18,18 +18,17 @@ COULD_NOT_PLAY = -2006
 """The code of 8x8 for a call whose file could not be downloaded or played."""
 
 
-async def hear(
+async def with_recordings(
     preview: Preview, *, network: Network, file: str | None, private: bool = False
 ) -> tuple[Preview, tuple[Finding, ...]]:
-    """A preview with the lengths of its recordings, and their faults: each address is fetched once, and decoded.
+    """A preview with the lengths of its recordings, and their faults: each address is fetched once.
 
-    `private` allows hosts of this network, where calls go to a sandbox. Raises MissingExtraError without the extra
-    `audio`.
+    `private` allows hosts of this network, where calls go to a sandbox.
     """
     files = preview.files
     if not files:
         return preview, ()
-    sounds = await listen(files, network=network, private=private)
+    sounds = await examine(files, network=network, private=private)
     lengths = {address: round(sounds[address].seconds, 1) for address in files}
     return preview.with_recordings(lengths), tuple(_faults(files, sounds, file=file))
 

@@ -16,15 +16,6 @@ from cronsim import CronSim, CronSimError
 MISFIRE = timedelta(minutes=15)
 """How late a run may start by default."""
 _EXAMPLE = "minute, hour, day of the month, month and day of the week, such as 0 9 * * mon-fri"
-_NICKNAMES = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@weekly": "0 0 * * sun",
-    "@monthly": "0 0 1 * *",
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-}
 _LONGEST = 200
 _FIELDS = {"minute": 59, "hour": 23, "day of the month": 31, "month": 12, "day of the week": 7}
 """The fields, each with its highest value."""
@@ -40,8 +31,6 @@ _A_DAY = timedelta(days=1)
 def read_cron(text: str) -> str:
     """The cron expression in a text, in its five fields. Raises ValueError for any other text, or if it never runs."""
     written = " ".join(text.split())
-    if (meant := _NICKNAMES.get(written.lower())) is not None:
-        raise ValueError(f"write {written} as {meant}")
     count = len(written.split())
     if count != 5 or len(written) > _LONGEST:
         raise ValueError(f"{written[:40]!r} is not a cron expression: give five fields: {_EXAMPLE}")
@@ -103,6 +92,16 @@ class Recurrence:
                 return
             yield at
 
+    def last(self, until: datetime, *, since: datetime, count: int) -> list[datetime]:
+        """The last runs after a time, until another one inclusively: so many at most."""
+        span = timedelta(hours=1)
+        while True:
+            begin = max(since, until - span)
+            found = list(self.within(begin, until))
+            if len(found) >= count or begin == since:
+                return found[-count:]
+            span *= 4
+
     def local(self, at: datetime) -> datetime:
         """The local time of a run."""
         return at.astimezone(self.zone)
@@ -112,29 +111,10 @@ class Recurrence:
         local = self.local(at)
         return f"{name}-{local:%Y-%m-%d-%H%M}{'-2' * local.fold}"
 
-    @property
-    def days_in_words(self) -> str | None:
-        """When it runs, in words, if that is easily misread; else None.
-
-        Easily misread are a day of the month with one of the week, and steps of days of the week: 1/2 has Sunday too.
-        """
-        *others, week = self.cron.split()
-        month = others[2]
-        if month == "*" and "/" in week and "#" not in week:
-            every = _simulated(self.cron, _ANY_TIME).weekdays
-            days = ",".join(sorted({str(day % 7) for day in every if isinstance(day, int)}))
-            words = _simulated(" ".join([*others, days]), _ANY_TIME).explain()
-            return f"{words[0].lower()}{words[1:]}"
-        if "*" in (month, week):
-            return None
-        both = month.startswith("*") or week.startswith("*")
-        how = (
-            "a day must match both, because one of them begins with *"
-            if both
-            else "a day that matches either is one; the first Monday of a month is mon#1"
-        )
+    def in_words(self) -> str:
+        """When it runs, in words."""
         words = _simulated(self.cron, _ANY_TIME).explain()
-        return f"{words[0].lower()}{words[1:]} ({how})"
+        return f"{words[0].lower()}{words[1:]}"
 
 
 def _taken(times: list[datetime], *, before: datetime) -> Iterator[datetime]:

@@ -1,9 +1,10 @@
 """The rows of a campaign's files, kept with their batch, and the list that has each of them with what became of it.
 
 A start keeps its rows before it stores the first call: each cell as it was written, with the unique key of the call, or
-the reason why there is none. The list joins them with the calls whenever somebody asks for it. A file that is started
-again replaces its own rows in one write, so that each row of a file is in the list once. It is known by its rows; or,
-once it was mended, by its name, and by having all calls that it had before. Any other file comes behind.
+the reason why there is none. The list joins them with the calls whenever somebody asks for it. It has each person once:
+what a start keeps supersedes, in the same write, the rows of earlier files of the batch with the same calls, or with
+calls that were replaced, and those without a call that are the same but for the cells that were at fault; and all rows
+of a file of its name, if it has all calls of that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -27,13 +29,13 @@ from msgspec.structs import replace
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.files.rows import SpooledRows, reason_of
+from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, reason_of
 from voiceflow_worker.campaigns.intake import ClassifiedRows
 from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Put, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Write
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
@@ -49,8 +51,6 @@ ROWS, ROW_FILES, DEFINITIONS = "row", "row-file", "campaign-definition"
 group `<queue> <batch>`."""
 AT_ONCE = 20
 """The packs of rows that are stored in one trip."""
-_KNOWN = "known"
-"""The result of a row whose call existed before, until it is known whether an earlier start of its file made it."""
 
 
 _NO_DATA: Mapping[str, object] = {}
@@ -118,9 +118,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     """A file whose rows are kept in packs of these `sizes`. `token` is of the start that kept them.
 
     Of the rows of each pack, so many are `uncalled`: bad, say, or left out. Files that were kept before this was
-    counted have none.
-
-    The newest file of a name is stored below it; earlier ones, and rows that have none, below the `digest` of the rows.
+    counted have none. It is stored below the `digest` of its rows. Cells of one that is no table may be JSON.
     """
 
     name: str
@@ -130,6 +128,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     columns: tuple[str, ...]
     sizes: tuple[int, ...]
     uncalled: tuple[int, ...] = ()
+    is_table: bool = True
 
     @property
     def members(self) -> list[str]:
@@ -138,7 +137,8 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 
 
 Entry = Sequence[Any]
-"""A row as it is kept: its number, its cells, the key of its call, or its result and the reason."""
+"""A row as it is kept: its number, its cells, the key of its call, or its result and the reason; of one without a call
+the columns at fault; and the cells of each other row of its person."""
 
 
 def packed(rows: Sequence[Entry]) -> str:
@@ -150,19 +150,6 @@ def unpacked(text: str) -> list[Entry]:
     """The rows in a text."""
     rows: list[Entry] = json.loads(zlib.decompress(base64.b64decode(text)))
     return rows
-
-
-@dataclass(slots=True)
-class _Former:
-    """What a start of a file replaces in a batch: the file `old` below a key, which has `made` these calls.
-
-    A file of the same name with other calls is put `apart`.
-    """
-
-    key: str = ""
-    old: KeptFile | None = None
-    apart: tuple[Put, ...] = ()
-    made: set[str | None] = field(default_factory=set[str | None])
 
 
 def _group(queue: str, batch_id: str) -> str:
@@ -182,59 +169,67 @@ class RowKeeper:
         self._spool = SpooledRows(file)
         read = campaign.input
         self._name = "" if read is None else as_stored(f"{read.name}, sheet {sheet}" if sheet else read.name)
-        self._has_name = read is not None and read.stem is not None
+        self._is_stored = read is not None and read.is_stored
         self._rows = hashlib.blake2b(digest_size=16)
         self._columns = tuple(map(str.strip, campaign.source.header))
         self._latest = queue.store.clock.now()
-        self._former: dict[str, _Former] = {}
-        """What this start replaces, by batch."""
+        self._kept: dict[str, KeptFile | None] = {}
+        """What this start has kept before, by batch."""
         self.uncalled: dict[int, tuple[str, str]] = {}
         """The results and reasons of rows, by number, that were found to make no call after all had been kept."""
+        self.stand: dict[int, str] = {}
+        """The keys of the stored calls that are those of rows, by number, where the rows make no calls."""
+        self.replaced: set[str] = set()
+        """The keys of calls that are replaced by rows with other keys, or are theirs."""
 
     def add(self, found: ClassifiedRows) -> None:
         """Add the rows of a part of the file. Raises OSError."""
-        known = {row.raw.number for row in found.known}
         entries: list[tuple[Any, ...]] = []
         for row in found.rows:
             call, raw, key, result, why = row.call, row.raw, None, "", ""
+            wrong = sorted({each.column for each in row.findings if each.column}) if call is None else []
             if call is not None:
-                key, result = call.unique_key, _KNOWN if raw.number in known else ""
+                key = call.unique_key
                 if call.not_before is not None or call.valid_until is not None:
                     self._latest = max(filter(None, (self._latest, call.not_before, call.valid_until)))
+            elif raw.number in found.stand:
+                key = found.stand[raw.number]
             elif row.duplicate_of is not None:
                 result, why = "duplicate", f"the same call as row {row.duplicate_of}"
             else:
                 result, why = "bad" if row.is_bad else "left out", reason_of(row.findings)
             batch_id = (call.batch_id if call is not None else None) or as_stored(self._campaign.batch_in(raw))
-            cells: Sequence[str] = raw.cells
-            if not self._campaign.source.kind.is_table:
-                self._columns, data = tuple(dict.fromkeys((*self._columns, *raw.names))), raw.data
-                cells = [_cell(data.get(name)) for name in self._columns]
-            entries.append((batch_id, raw.number, cells, key, result, why))
-            if batch_id not in self._former:
-                self._former[batch_id] = _Former()
+            cells, *others = map(self._cells_of, (raw, *raw.others))
+            entries.append((batch_id, raw.number, cells, key, result, why, wrong, others))
+            self._kept.setdefault(batch_id, None)
         self._spool.put(entries)
         self._rows.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
+
+    def _cells_of(self, raw: RawRow) -> Sequence[str]:
+        if self._campaign.source.kind.is_table:
+            return raw.cells
+        self._columns, data = tuple(dict.fromkeys((*self._columns, *raw.names))), raw.data
+        return [_cell(data.get(name)) for name in self._columns]
 
     async def keep(self, conditions: Sequence[Condition]) -> None:
         """Replace what an earlier start of the file has kept, in one write under `conditions`. Raises StoreError."""
         store, queue, token = self._queue.store, self._queue.name, new_revision()
         policy = self._queue.policy
         now, until, data_until = store.clock.now(), self._latest + policy.retention, self._latest + policy.data_kept
-        await self._find_former()
+        earlier = [await self._superseded(batch_id) for batch_id, kept in self._kept.items() if kept is None]
         sizes: dict[str, list[int]] = {}
         uncalled: dict[str, list[int]] = {}
         writes: list[Write] = []
         for part in self._spool:
             rows: dict[str, list[Entry]] = {}
-            for batch_id, number, cells, call, result, why in part:
+            for batch_id, number, cells, call, result, why, wrong, others in part:
                 shown = str(number) if isinstance(number, SheetRow) else number
-                entry = (shown, cells, call, *self.uncalled.get(number, (result, why)))
-                if result == _KNOWN:  # made by an earlier start of this file, or by something else
-                    is_own = call in self._former[batch_id].made
-                    told = (call, "", "") if is_own else (None, "duplicate", "this call was made before")
-                    entry = (shown, cells, *told)
-                rows.setdefault(batch_id, []).append(entry)
+                stands = self.stand.get(number)
+                told = self.uncalled.get(number, (result, why))
+                entry: Entry = (call, *told) if stands is None else (stands, "", "")
+                faults: Sequence[str] = () if stands else wrong
+                more: Entry = (faults, others) if others else (faults,) if faults else ()
+                rows.setdefault(batch_id, []).append((shown, cells, *entry, *more))
             for batch_id, entries in rows.items():
                 packs = sizes.setdefault(batch_id, [])
                 text = await to_thread.run_sync(packed, entries)
@@ -250,58 +245,127 @@ class RowKeeper:
                 await store.write(BulkWrite(writes=tuple(writes), durable=False), now=now)
                 writes.clear()
         for batch_id, packs in sizes.items():
-            group, former = _group(queue, batch_id), self._former[batch_id]
+            group, own = _group(queue, batch_id), self._kept[batch_id]
+            found = next((each for each in earlier if each.batch_id == batch_id), _Earlier(batch_id))
             file = KeptFile(
                 name=self._name,
                 digest=self._rows.hexdigest(),
-                at=now if former.old is None else former.old.at,
+                at=min(now, found.since) if found.since else now if own is None else own.at,
                 token=token,
                 columns=self._columns,
                 sizes=(*packs,),
                 uncalled=(*uncalled[batch_id],),
+                is_table=self._campaign.source.kind.is_table,
             )
-            text = json_codec(KeptFile).text(file)
-            puts = (Put(ROW_FILES, group, text, until, member=former.key), *former.apart)
+            puts = (*found.puts, Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=file.digest))
             if self._definition:
                 puts += (Put(DEFINITIONS, group, self._definition, data_until),)
-            gone = [] if former.old is None else former.old.members
-            drops = tuple(Drop(ROWS, group, None, member + kind) for member in gone for kind in ("", _BARE))
+            drops = (*found.drops, *(() if own is None else _drops(group, own, member=own.digest, but=own.digest)))
             writes.append(Write(conditions=(*conditions,), puts=puts, drops=drops))
-            former.old = file
+            self._kept[batch_id] = file
         await store.write(BulkWrite(writes=tuple(writes)), now=now)
 
-    async def _find_former(self) -> None:
-        """Find, once, what this start replaces: the same rows, or the newest file of its name, if it has its calls."""
-        store, queue, digest = self._queue.store, self._queue.name, self._rows.hexdigest()
-        for batch_id, former in self._former.items():
-            if former.key:
-                return
-            former.key, group = self._name if self._has_name else digest, _group(queue, batch_id)
-            wanted = [(group, digest), (group, former.key)]
-            found = (await store.records({ROW_FILES: wanted}, now=store.clock.now()))[ROW_FILES]
-            files = _files(store).within(group).read({each.member: each.value for each in found})
-            former.key = digest if digest in files else former.key
-            if (old := files.get(former.key)) is None:
+    async def _superseded(self, batch_id: str) -> _Earlier:
+        """What the rows of this start supersede of the earlier files of the batch. Raises StoreError."""
+        store, group, found = self._queue.store, _group(self._queue.name, batch_id), _Earlier(batch_id)
+        now, digest = store.clock.now(), self._rows.hexdigest()
+        records = (await store.records({ROW_FILES: Page(group=group)}, now=now))[ROW_FILES]
+        read = _files(store).within(group).read({each.member: each.value for each in records})
+        files = [(each, file) for each in records if (file := read.get(each.member)) is not None]
+        others = list[tuple[Record, KeptFile]]()
+        faults: dict[tuple[str, ...], Counter[tuple[str, ...]]] = {}
+        for record, file in files:
+            counts = Counter[tuple[tuple[str, ...], tuple[str, ...]]]()
+            calls = list[bool]()
+            async for _, rows in self._packs_of(group, file):
+                counts.update(_sound(file, entry) for entry in rows if entry[2] is None)
+                calls += {self._has_call(entry[2]) for entry in rows if entry[2] is not None}
+            is_given_again = bool(self._name) and file.name == self._name and bool(calls) and all(calls)
+            if file.digest == digest or (is_given_again and not self._is_stored):
+                found.add(file, _drops(group, file, but=digest, member=record.member))
                 continue
-            former.old, packs = old, _packs(store, group)
-            for member in old.members:
-                entries = await _pack(packs, member) or ()
-                former.made |= {call for _, _, call, result, _ in entries if call is not None and not result}
-            if old.digest != digest:
-                former.apart = tuple(
-                    Put(ROW_FILES, group, each.value, each.ends_at, member=old.digest) for each in found
-                )
-        left = {batch_id: set(former.made) for batch_id, former in self._former.items() if former.apart}
-        for part in self._spool if left else ():
-            for batch_id, _, _, call, _, _ in part:
-                if batch_id in left:
-                    left[batch_id].discard(call)
-        for batch_id, calls in left.items():
-            former = self._former[batch_id]
-            if former.made and not calls:
-                former.apart = ()
-            else:
-                former.old, former.made = None, set()
+            others.append((record, file))
+            for (columns, cells), count in counts.items():
+                faults.setdefault(columns, Counter())[cells] += count
+        repaired = {columns: self._among(columns, cells) for columns, cells in faults.items()}
+        for record, file in others:
+            token, sizes, uncalled, is_less = new_revision(), list[int](), list[int](), False
+            puts: list[Put] = []
+            async for packs, rows in self._packs_of(group, file):
+                left = [place for place, entry in enumerate(rows) if not self._has(file, entry, repaired)]
+                is_less = is_less or len(left) < len(rows)
+                for pack in packs if left else ():
+                    entries = unpacked(pack.value)
+                    member = _member(token, len(sizes)) + pack.member[len(pack.member.removesuffix(_BARE)) :]
+                    text = packed([entries[each] for each in left])
+                    puts.append(Put(ROWS, group, text, pack.ends_at, member=member))
+                if left:
+                    sizes.append(len(left))
+                    uncalled.append(sum(_is_uncalled(rows[each]) for each in left))
+            if is_less:
+                found.add(file, _drops(group, file, but=digest, member=record.member))
+                rest = replace(file, token=token, sizes=(*sizes,), uncalled=(*uncalled,))
+                if sizes:
+                    text = json_codec(KeptFile).text(rest)
+                    found.puts += [*puts, Put(ROW_FILES, group, text, record.ends_at, member=f"{token} {file.digest}")]
+        return found
+
+    async def _packs_of(self, group: str, file: KeptFile) -> AsyncGenerator[tuple[list[Record], list[Entry]]]:
+        """The packs of a file, each as it is kept, whole and without cells, with its rows."""
+        store = self._queue.store
+        for member in file.members:
+            keys = [(group, member), (group, member + _BARE)]
+            found = (await store.records({ROWS: keys}, now=store.clock.now()))[ROWS]
+            if packs := sorted(found, key=attrgetter("member")):
+                yield packs, unpacked(packs[0].value)
+
+    def _has(self, file: KeptFile, entry: Entry, repaired: Mapping[tuple[str, ...], set[tuple[str, ...]]]) -> bool:
+        """Whether the rows of this start supersede a row: they have its call, or are what it was without its faults."""
+        if entry[2] is not None:
+            return self._has_call(entry[2])
+        columns, cells = _sound(file, entry)
+        return cells in repaired.get(columns, ())
+
+    def _has_call(self, key: str) -> bool:
+        return key in self._campaign.keys or key in self.replaced
+
+    def _among(self, columns: tuple[str, ...], cells: Counter[tuple[str, ...]]) -> set[tuple[str, ...]]:
+        """Which of these cells as many rows of this start have in the same columns: others say nothing of a row."""
+        places = {name: place for place, name in reversed([*enumerate(self._columns)])}
+        if not columns or any(name not in places for name in columns):
+            return set()
+        wanted = [places[name] for name in columns]
+        rows = (entry[2] for part in self._spool for entry in part)
+        own = Counter(tuple(row[each] if each < len(row) else "" for each in wanted) for row in rows)
+        return {each for each, count in cells.items() if own[each] == count}
+
+
+@dataclass(slots=True)
+class _Earlier:
+    """What is stored and dropped because a start supersedes rows of the earlier files of a batch."""
+
+    batch_id: str
+    since: datetime | None = None
+    """When the first of these files was started."""
+    puts: list[Put] = field(default_factory=list[Put])
+    drops: list[Drop] = field(default_factory=list[Drop])
+
+    def add(self, file: KeptFile, drops: Iterable[Drop]) -> None:
+        self.since = file.at if self.since is None else min(self.since, file.at)
+        self.drops += drops
+
+
+def _drops(group: str, file: KeptFile, *, member: str, but: str) -> list[Drop]:
+    """What ends the packs of a file, and its record below this member, unless that is replaced."""
+    packs = [Drop(ROWS, group, None, pack + kind) for pack in file.members for kind in ("", _BARE)]
+    return packs if member == but else [*packs, Drop(ROW_FILES, group, None, member)]
+
+
+def _sound(file: KeptFile, entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of a row without a call that are not empty and not at fault, and their cells."""
+    wrong = entry[5] if len(entry) > 5 else ()
+    pairs = [(name, cell) for name, cell in zip(file.columns, entry[1], strict=False) if cell and name not in wrong]
+    return tuple(name for name, _ in pairs), tuple(cell for _, cell in pairs)
 
 
 def _member(token: str, place: int) -> str:
@@ -313,7 +377,7 @@ _BARE = " erased"
 
 
 def _bare(entry: Entry, said: str) -> Entry:
-    number, cells, key, result, why = entry
+    number, cells, key, result, why, *_ = entry
     return number, [said] * len(cells), key, result, said if result == "bad" else why
 
 
@@ -322,7 +386,21 @@ def _is_uncalled(entry: Entry) -> bool:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as it is spoken
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _as_given(file: KeptFile, cells: Sequence[str]) -> dict[str, object]:
+    """A row that was kept, as it can be read again."""
+    row: dict[str, object] = dict(zip(file.columns, cells, strict=False))
+    for name, cell in zip(file.columns, () if file.is_table else cells, strict=False):
+        if not cell:
+            del row[name]
+        elif cell[0] in "{[":
+            with suppress(ValueError):
+                row[name] = json.loads(cell)
+    return row
 
 
 def _files(store: Store) -> RecordSet[KeptFile]:
@@ -355,14 +433,41 @@ class RowList:
         return (await text_records(self._store, DEFINITIONS).get([self._group])).get(self._group) or ""
 
     async def files(self) -> list[KeptFile]:
-        """The files, in the order of their first starts. Several of one name are numbered."""
+        """The files, in the order of their first starts. Several of one name are numbered, if they have calls."""
         named = Counter[str]()
         files = sorted(await self._files.values(), key=attrgetter("at", "name"))
         for place, file in enumerate(files):
-            named[file.name] += 1
+            named[file.name] += sum(file.sizes) > sum(file.uncalled)
             if file.name and named[file.name] > 1:
                 files[place] = replace(file, name=f"{file.name} ({named[file.name]})")
         return files
+
+    async def newest(self) -> KeptFile:
+        """The newest of the files. Raises InvalidInputError if there is none."""
+        if not (files := await self._files.values()):
+            raise self._not_kept()
+        return max(files, key=attrgetter("at"))
+
+    async def called(self) -> AsyncGenerator[str]:
+        """The rows that have calls, as lines of JSON, in parts; each has its number, unless a row before has it.
+
+        Raises InvalidInputError if they are not kept, or were erased.
+        """
+        line = 0
+        for file, member in [(each, member) for each in await self.files() for member in each.members]:
+            if (found := (await self._rows.get([member])).get(member)) is None:
+                raise self._not_kept()
+            text = ""
+            for number, cells, key, result, _, *more in found:
+                if key is not None and not result:
+                    rows = [cells, *(more[1] if len(more) > 1 else ())]
+                    blank = max(number - line - 1, 0) if isinstance(number, int) else 0
+                    line += blank + len(rows)
+                    text += "\n" * blank + "".join(f"{json.dumps(_as_given(file, each))}\n" for each in rows)
+            yield text
+
+    def _not_kept(self) -> InvalidInputError:
+        return InvalidInputError(f"the rows of batch {self._batch_id} are not kept: give the list again")
 
     async def read(
         self, *, first: int = 0, limit: int | None = None, uncalled: bool = False, zone: ZoneInfo | None = None
@@ -386,21 +491,21 @@ class RowList:
                 yield await self._joined(file, rows, zone)
 
     async def _joined(self, file: KeptFile, rows: Sequence[Entry], zone: ZoneInfo | None) -> list[ListedRow]:
-        keys = [key for _, _, key, _, _ in rows if key is not None]
+        keys = [key for _, _, key, *_ in rows if key is not None]
         owners = await owners_of(self._store, self._queue, keys)
         waits = await waits_in_words(self._store, owners.values(), zone=zone)
         return [
             self._row(owners.get(key), result, why, zone, waits)._replace(
                 row=str(number), file=file.name, batch=self._batch_id, data=dict(zip(file.columns, cells, strict=False))
             )
-            for number, cells, key, result, why in rows
+            for number, cells, key, result, why, *_ in rows
         ]
 
     def _row(
         self, job: Job | None, result: str, why: str, zone: ZoneInfo | None, waits: Mapping[str, str]
     ) -> ListedRow:
         if job is None:
-            lost = "its call was not stored: start the same campaign again"
+            lost = "it has no call: it was taken off the list later, or its call was not stored"
             why = with_moments(why, partial(in_words, zone=zone))
             return ListedRow(result=result or "not called", why=printable(why if result else lost))
         if not job.body:  # a tombstone

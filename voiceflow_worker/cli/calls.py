@@ -272,6 +272,7 @@ async def redial(
         Parameter(help="With --batch: redial calls with this outcome, such as busy or no_answer; may be repeated."),
     ] = None,
     times: Annotated[int | None, Parameter(metavar="N")] = None,
+    new: Annotated[bool, Flag] = False,
     note: NoteOption = None,
     force: Annotated[bool, Flag] = False,
     post: PostOption = None,
@@ -285,6 +286,7 @@ async def redial(
 
     Args:
         times: With --batch: redial only calls that people have redialled fewer than this many times. [1]
+        new: With --batch: begin another redial, though one by the same filter was cut within a day.
         force: Redial even if the person was reached, or the call was certainly placed.
 
     Examples:
@@ -294,9 +296,9 @@ async def redial(
     """
     if bool(ids) == (batch is not None):
         raise InvalidInputError("name the calls to redial: give either their ids, or --batch and --outcome")
-    if (batch is None) != (outcomes is None) or (batch is None and times is not None):
+    if (batch is None) != (outcomes is None) or (batch is None and (times is not None or new)):
         raise InvalidInputError(
-            "--batch needs --outcome, such as busy or no_answer; --outcome and --times need --batch"
+            "--batch needs --outcome, such as busy or no_answer; --outcome, --times and --new need --batch"
         )
     if batch is not None and force:
         raise InvalidInputError("--force works only with the ids of single calls, not with --batch")
@@ -308,7 +310,9 @@ async def redial(
 
     def act(**of: Any) -> OperatorAction | Many:
         if batch is not None and outcomes is not None:
-            return RedialBatch(batch=batch, note=note, outcomes=outcomes, times=1 if times is None else times, **of)
+            return RedialBatch(
+                batch=batch, note=note, outcomes=outcomes, times=1 if times is None else times, new=new, **of
+            )
         redial = partial(Redial, operator=of["operator"], note=note, force=force, post=post)
         return Many([redial(call=each) for each in dict.fromkeys(ids)])
 

@@ -34,7 +34,6 @@ from voiceflow_worker.cli.output import ExitCode, Output, tell_findings, typed
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.model.text.wording import count_of
 
@@ -232,8 +231,6 @@ async def sandbox(
     seed: str = "0",
     api_key: Annotated[str | None, Parameter(show_default=False)] = None,
     speed: SpeedOption = 1.0,
-    voices: Annotated[str | None, Parameter(show_default=False)] = None,
-    sources: Annotated[str | None, Parameter(show_default=False)] = None,
 ) -> None:
     """Run a stand-in for 8x8, which calls nobody.
 
@@ -246,8 +243,6 @@ async def sandbox(
         seed: The seed of the random outcomes of calls.
         api_key: Accept only this API key. [any key]
         speed: The speed of calls, as a multiple of real time: with 60, a minute takes a second.
-        voices: Accept only these voice profiles, separated by commas; refuse others with -1002. [any voice]
-        sources: Accept only these numbers as sources, separated by commas; refuse others with -1014. [any number]
 
     Examples:
         voiceflow sandbox --webhook http://127.0.0.1:8080/webhooks/8x8 --speed 20
@@ -259,18 +254,12 @@ async def sandbox(
     from voiceflow_worker.sandbox import Sandbox
     from voiceflow_worker.settings import text_of
 
-    numbers = None if sources is None else _listed("--sources", sources)
-    for number in numbers or ():
-        if not phone.is_e164(number):
-            raise InvalidInputError(f"--sources {number}: give numbers with their country code, such as +6531234567")
     if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
         raise InvalidInputError("--api-key has a character that HTTP headers cannot hold; give ASCII characters")
     settings = settings_from()
     stand_in = Sandbox(
         seed=seed,
         api_key=api_key,
-        numbers=numbers,
-        voices=None if voices is None else _listed("--voices", voices),
         webhook=webhook,
         webhook_secret=text_of(settings.webhook_secret),
         speed=speed,
@@ -280,11 +269,3 @@ async def sandbox(
     async with signals_to(lambda _: stopped.set()), stand_in.running(host=host, port=port) as url:
         Output().note(f"voiceflow sandbox is ready on {url}; its calls are listed at {url}/_sandbox/calls")
         await stopped.wait()
-
-
-def _listed(option: str, given: str) -> list[str]:
-    """The values of an option that has several values, separated by commas."""
-    listed = [name.strip() for name in given.split(",") if name.strip()]
-    if not listed:
-        raise InvalidInputError(f"{option} is empty: give at least one value, or leave the option out to accept any")
-    return listed

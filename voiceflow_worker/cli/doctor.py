@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
-WITHOUT_OUTCOME = frozenset({"webhook", "webhook secret", "receiver"})
+WITHOUT_OUTCOME = frozenset({"webhook", "webhook secret"})
 """Checks whose failure does not stop the test call if --without-outcome is given."""
 SEEN_BY_CALLING = frozenset({"webhook address", "call actions"})
 """Checks whose failure never stops the test call. The call has no menu, so it needs no call actions. 8x8 may reach a
@@ -50,7 +50,7 @@ async def doctor(
         call: After the checks, call this number, your own, and print each step. Exit 0 if the call was answered.
         without_outcome: With --call: call even if no receiver is running. The outcome then stays unknown, and the exit
             code is 1.
-        files: Fetch each recording that waiting calls play once, and listen to it as a phone would.
+        files: Fetch each recording that waiting calls play once, and read its header and frames.
         make: Make the store if there is none, and print what other roles need: for a PostgreSQL store, by the owner of
             its schema.
         print_: With --make: print the script that makes the store, for somebody else to run.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace as updated
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from anyio import get_cancelled_exc_class
 from cyclopts import Parameter
 
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.reading import option
 from voiceflow_worker.cli.field_options import (
     FILE_KINDS,
     GUARDS,
@@ -28,23 +30,26 @@ from voiceflow_worker.cli.field_options import (
 from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from
 from voiceflow_worker.cli.options import AsOption, Flag, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, counted, meter, tell_findings, typed
-from voiceflow_worker.errors import CampaignFileError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, message_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
-    from voiceflow_worker.campaigns.preview import Preview
+    from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
 
 async def enqueue(
-    file: Annotated[FileArgument, Parameter(help=f"{FILE_KINDS}.")],
+    file: Annotated[FileArgument | None, Parameter(help=f"{FILE_KINDS}.")] = None,
     /,
     *,
     rows: RowOptions | None = None,
     run: RunOptions | None = None,
     skip_bad: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
+    replace: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
+    remove_missing: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
+    stored: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     dry_run: Annotated[bool, Flag, Parameter(group=PREVIEW)] = False,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
@@ -56,6 +61,9 @@ async def enqueue(
 
     Args:
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
+        replace: Of a list that is given again, replace the waiting calls that differ from their rows.
+        remove_missing: Cancel the waiting calls of the batch that are no longer in the list.
+        stored: In place of a file, take the rows that the batch has, under the options that are given.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
 
     Examples:
@@ -64,6 +72,8 @@ async def enqueue(
         voiceflow enqueue people.csv --template reminder.json --window 09:00-20:00 --days mon-sat --holidays SG
         voiceflow enqueue appointments.csv --ivr appointment:appointment --source +6531234567
         voiceflow enqueue people.csv --campaign reminder.toml --batch march
+        voiceflow enqueue people.csv --campaign reminder.toml --batch march --replace --dry-run
+        voiceflow enqueue --batch march --stored --replace --window 10:00-18:00 --days mon-fri
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
     """
     from voiceflow_worker.core.audit import Actor, Interface, login_name
@@ -71,12 +81,16 @@ async def enqueue(
     settings = common.settings()
     output = common.output()
     told: set[Finding] = set()
+    if stored == (file is not None):
+        raise InvalidInputError("give a file, or --stored with --batch ID for the rows that the batch has")
+    said = {"skip_bad": skip_bad, "replace": replace, "remove_missing": remove_missing}
+    fields: dict[str, Any] = {**fields_in(rows, run), **said}
+    batch_id = fields.get("batch")
+    name = file or Path(f"batch {batch_id}")
     try:
-        campaign = campaign_of(rows, run, settings=settings, skip_bad=skip_bad)
-        async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
+        async with _begun(file, fields, settings) as (campaign, calls):
             collect_less()
-            campaign = replace(campaign, file=source)
-            with meter(f"enqueuing {source.name}") as shown:
+            with meter(f"enqueuing {name.name}") as shown:
                 if dry_run:
                     report = await campaign.preview(calls, progress=_shown_on(shown))
                 else:
@@ -88,26 +102,37 @@ async def enqueue(
                     )
     except get_cancelled_exc_class():
         output.note(
-            f"{file}: interrupted; some of its rows may be stored, and nobody is called for them yet. Enqueue the same "
+            f"{name}: interrupted; some of its rows may be stored, and nobody is called for them yet. Enqueue the same "
             "file again to add the rest: no row is added twice."
         )
         raise
     except CampaignFileError as error:
-        batch_id = fields_in(rows).get("batch")
-        output.document(_unreadable(error, file, batch_id=batch_id, dry_run=dry_run).as_json())
+        output.document(_unreadable(error, name, batch_id=batch_id, dry_run=dry_run).as_json())
         raise
-    report = replace(report, findings=tuple(typed(report.findings)))
+    report = updated(report, findings=tuple(typed(report.findings)))
     output.document(report.as_json())
     _tell_found(output, report, told)
-    _tell(output, report, file, campaign)
-    stops = campaign.options.stops
-    if stops is not None and stops.after_cost is not None:
-        output.note(
-            "--stop-after-cost counts only known prices; run `voiceflow reconcile --prices` regularly to read them"
-        )
+    _tell(output, report, name, campaign)
     if report.calls_nobody:
         return ExitCode.UNDONE
     return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
+
+
+@asynccontextmanager
+async def _begun(
+    file: Path | None, fields: Mapping[str, Any], settings: Settings
+) -> AsyncGenerator[tuple[Campaign, CallQueue]]:
+    """The campaign with these fields, of a file, or of the rows that its batch has."""
+    from voiceflow_worker.campaigns.campaign import Campaign
+
+    how: dict[str, Any] = {"settings": settings, "named": option}
+    if file is None:
+        async with opened_queue(settings) as calls, Campaign.of_stored(calls, fields, **how) as campaign:
+            yield campaign, calls
+        return
+    campaign = Campaign.of(fields, **how)
+    async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
+        yield updated(campaign, file=source), calls
 
 
 def _warn(output: Output, told: set[Finding], findings: Sequence[Finding]) -> None:
@@ -135,6 +160,8 @@ def _tell(output: Output, report: EnqueueReport, file: Path, campaign: Campaign)
     else:
         why = "" if report.refused or report.again else " (--dry-run)"
         output.say(f"{file}: {report.in_words()}; nothing is enqueued{why}")
+    if planned := report.plan_in_words():
+        output.say(f"batch {report.batch_id}: {planned}")
     if report.again:
         output.say("Check the calls of the batch that is named, or enqueue with --again.")
     if report.refused and report.rejected:
@@ -155,6 +182,13 @@ def _tell_found(output: Output, report: EnqueueReport, told: Collection[Finding]
         tell_findings(output, [found for found in report.findings if found not in told])
         if report.preview is not None and report.preview.calls:
             output.table(("preview", ""), report.preview.in_words())
+        if report.moments:
+            now = datetime.now(UTC)
+            output.table(("days and times", ""), [(each.column, each.in_words(now)) for each in report.moments])
+        if report.unread:
+            options = (f"--leave-out {shlex.quote(f'{each.column}={each.rarest}')}" for each in report.unread)
+            shown = [f"{each.column}: {each.in_words()}" for each in report.unread]
+            output.table(("columns that nobody reads", "to leave rows out"), list(zip(shown, options, strict=True)))
 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> EnqueueReport:
@@ -184,7 +218,7 @@ async def check(
 
     Args:
         recordings: Fetch each recording that calls play once, from public hosts (in the sandbox, from any), and
-            listen to it as a phone would: what cannot be heard is an error.
+            read its header and frames: what cannot be played is an error.
 
     Examples:
         voiceflow check people.csv --template reminder.json
@@ -193,6 +227,8 @@ async def check(
         voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'
     """
     from voiceflow_worker.campaigns.enqueue import check_file
+    from voiceflow_worker.campaigns.recordings import with_recordings
+    from voiceflow_worker.gateway.network import Network
 
     settings = settings_from()
     campaign = campaign_of(rows, settings=settings)
@@ -206,28 +242,25 @@ async def check(
                     source, campaign.options, now=now, assumptions=assumed, progress=_shown_on(shown)
                 )
             if recordings and (preview := report.preview) is not None:
-                preview, found = await _heard(preview, settings, file=str(source))
-                report = replace(report, preview=preview, findings=(*report.findings, *found))
-        report = replace(report, findings=tuple(typed(report.findings)))
+                preview, found = await with_recordings(
+                    preview, network=Network.of(settings), file=str(source), private=settings.calls_a_sandbox
+                )
+                report = updated(report, preview=preview, findings=(*report.findings, *found))
+        report = updated(report, findings=tuple(typed(report.findings)))
         valid = valid and report.is_valid
         _tell_checked(output, report, file=str(source))
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT
 
 
-async def _heard(preview: Preview, settings: Settings, *, file: str) -> tuple[Preview, Sequence[Finding]]:
-    from voiceflow_worker.campaigns.recordings import hear
-    from voiceflow_worker.gateway.network import Network
-
-    return await hear(preview, network=Network.of(settings), file=file, private=settings.calls_a_sandbox)
-
-
 def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:
     for found in report.findings:
         output.document(found.as_json())
-    if (preview := report.preview) is not None and preview.calls:
+    shown = {name: [each.as_json() for each in getattr(report, name)] for name in ("unread", "moments")}
+    preview = report.preview if report.preview is not None and report.preview.calls else None
+    if preview is not None or any(shown.values()):
         # This line has the fields of a finding too, so that a script can read all lines in one way.
         document = Finding(file=file, message="preview").as_json() | {"severity": None}
-        output.document({**document, "preview": preview.as_json()})
+        output.document({**document, **shown, "preview": None if preview is None else preview.as_json()})
     _tell_found(output, report)
     if not output.as_json:
         output.say(f"{file}: {report.in_words()}; {counted(report.findings)}")

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 from anyio.to_thread import run_sync
 from cyclopts import Group, Parameter
 
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
-from voiceflow_worker.campaigns.files.rows import column_names
 from voiceflow_worker.campaigns.reading import Group as FieldGroup
-from voiceflow_worker.campaigns.reading import Of, columns, option
+from voiceflow_worker.campaigns.reading import Of, option
 from voiceflow_worker.cli.options import REST_GROUP
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Message
-from voiceflow_worker.model.flows.values import is_list
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.campaign import Campaign
@@ -58,7 +55,7 @@ def with_fields(*names: str) -> Callable[[type[C]], type[C]]:
             told = Parameter(
                 metavar=each.metavar,
                 group=REST_GROUP if each.is_rare else _PANELS[each.group],
-                help=each.told(Of.CAMPAIGN, option) + (f" [{each.default}]" if each.default else ""),
+                help=each.told(option) + (f" [{each.default}]" if each.default else ""),
                 negative=(),
             )
             kind = Path if each.metavar == "FILE" else list[str] if each.may_be_list else str
@@ -67,48 +64,6 @@ def with_fields(*names: str) -> Callable[[type[C]], type[C]]:
         return options
 
     return with_options
-
-
-class _ColumnOption(NamedTuple):
-    """An option that names columns of one role. Only of some roles there may be several."""
-
-    role: str
-    group: FieldGroup
-    help: str
-    is_list: bool = False
-
-
-_OF_COLUMNS: Final = {
-    "number_column": _ColumnOption(
-        "destination", FieldGroup.WHO,
-        "The column of the number to call, or those of several numbers of a person: mobile,phone. [destination]",
-        is_list=True,
-    ),
-    "country_column": _ColumnOption(
-        "country", FieldGroup.WHO,
-        "The column with the country of each row's number, such as SG or Singapore, if they differ.",
-    ),
-    "language_column": _ColumnOption(
-        "language", FieldGroup.TEXT,
-        "The column with the language of each row, for a menu that has several. [language]",
-    ),
-    "ignore_column": _ColumnOption(
-        "ignore", FieldGroup.WHO,
-        "Read the rows as if they had no such column: one with a reserved name that is not meant for calls, such as "
-        "Source, or several: Source,Batch ID.",
-        is_list=True,
-    ),
-}  # fmt: skip
-"""The options that fill the field `columns`."""
-
-
-def _with_column_options(options: type[C]) -> type[C]:
-    """Give a class of options those that fill the field `columns`."""
-    for name, each in _OF_COLUMNS.items():
-        told = Parameter(metavar="NAME", group=_PANELS[each.group], help=each.help, negative=())
-        options.__annotations__[name] = Annotated[(list[str] if each.is_list else str) | None, told]
-        setattr(options, name, None)
-    return options
 
 
 _OF_ROWS: Final = tuple(
@@ -121,7 +76,6 @@ _OF_ROWS: Final = tuple(
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 @with_fields(*_OF_ROWS)
-@_with_column_options
 class RowOptions:
     """The defaults for the rows of a file, and the assumptions of a preview. A column of a row overrides an option."""
 
@@ -134,36 +88,18 @@ class RunOptions:
 
 
 def fields_in(*options: object | None) -> dict[str, Any]:
-    """The fields in options of commands, by name. Raises InvalidInputError for columns that are named twice."""
-    found = {
+    """The fields in options of commands, by name."""
+    return {
         each.name: as_one(getattr(given, each.name))
         for given in options
         if given is not None
         for each in fields(cast("Any", given))
     }
-    named = {name: column for name in _OF_COLUMNS if (column := found.pop(name, None)) is not None}
-    if not named:
-        return found
-    table: dict[str, Any] = {} if found["columns"] is None else dict(columns(found["columns"]))
-    for name, column in named.items():
-        role, _, _, is_list = _OF_COLUMNS[name]
-        try:
-            own = list(column_names(column)) if is_list else column
-        except InvalidInputError as error:
-            raise InvalidInputError(Message(f"{option(name)}: {error}", error)) from None
-        if role in table and _listed(table[role]) != _listed(own):
-            raise InvalidInputError(f"--columns and {option(name)} name two columns for {role}: leave one of them out")
-        table[role] = own
-    return {**found, "columns": table}
 
 
 def as_one(value: Any) -> Any:
     """The value of an option; the texts of one that was repeated are one text, with commas between them."""
     return ",".join(cast("list[str]", value)) if isinstance(value, list) else value
-
-
-def _listed(columns: object) -> Sequence[object]:
-    return columns if is_list(columns) else (columns,)
 
 
 def campaign_of(*options: object | None, settings: Settings, **more: object) -> Campaign:

@@ -11,15 +11,19 @@ import resource
 import signal
 import socket
 import sys
-import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, MutableMapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from queue import SimpleQueue
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, cast
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Generator,
+    MutableMapping,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from threading import Timer
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import orjson
@@ -28,8 +32,7 @@ from anyio import sleep
 from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, opened_in_time, policy_for
 from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
-from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreCorruptError, StoreUnavailableError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreUnavailableError
 from voiceflow_worker.model.text.printable import (
     masked_event,
     printable,
@@ -57,22 +60,22 @@ def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = (), maske
     import structlog
 
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[Processor] = [structlog.stdlib.add_log_level, _stamped, _once_a_fault()]
+    stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    shared: list[Processor] = [structlog.stdlib.add_log_level, stamped, _once_a_fault()]
     # Plain tracebacks: others print local variables, which hold phone numbers, data and key presses.
     ending: list[Processor] = [
         structlog.processors.format_exc_info,
         *([masked_event] if masked else []),
         _json_line if form == "json" else _plain_line,
     ]
-    _stderr.hide(secrets)
-    _stderr.ending = ending if threshold <= logging.INFO else None
+    stderr = cast("Any", _Stderr(secrets))
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _stderr)),
+        logger_factory=structlog.WriteLoggerFactory(stderr),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(cast("Any", _stderr))
+    handler = logging.StreamHandler(stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending], foreign_pre_chain=shared
@@ -81,19 +84,6 @@ def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = (), maske
     handler.addFilter(_once_a_second())
     # Only warnings of other libraries matter to users; at info and debug they log their internals.
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
-
-
-@contextmanager
-def calls_logged() -> Generator[None]:
-    """Log the steps of each call while the block lasts, if the level of the log is info or lower.
-
-    The lines of a quarter of a second are made and written together, past structlog's filters and binding: two lines a
-    call took 19 % of a worker's processor time.
-    """
-    from voiceflow_worker.core import tracing
-
-    with _stderr.joined(), nullcontext() if _stderr.ending is None else tracing.logged(_stderr.tell):
-        yield
 
 
 def _once_a_fault() -> Processor:
@@ -137,22 +127,6 @@ def _once_a_second() -> Callable[[logging.LogRecord], bool]:
     return is_first
 
 
-def _stamped(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add the time in UTC, unless it is there."""
-    event.setdefault("timestamp", _stamp(time.time()))
-    return event
-
-
-def _stamp(now: float) -> str:
-    second = int(now)
-    return f"{_shown_second(second)}.{int((now - second) * 1e6):06}Z"
-
-
-@lru_cache(maxsize=2)
-def _shown_second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     """A line of the log as a JSON object."""
     try:
@@ -164,117 +138,32 @@ def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -
 
 def _plain_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     """A line of the log as text, in a fifth of the time of structlog's `ConsoleRenderer`."""
-    told = [event.pop(name) for name in ("stack", "exception") if name in event]
-    line = _plain(event.pop("timestamp"), event.pop("level"), event.pop("event"), event)
-    return "\n".join([line, *(printable(str(each)) for each in told)])
-
-
-def _plain(at: str, level: str, event: str, fields: Mapping[str, object]) -> str:
-    shown = "".join([f" {name}={value}" for name, value in fields.items()])
-    line = f"{at} [{level:<9}] {event}{shown}"
-    # Each field has one blank and one =, unless its value has one too.
-    if (
-        shown.count(" ") == shown.count("=") == len(fields)
-        and line.isprintable()
-        and not ("'" in shown or '"' in shown)
-    ):
-        return line
-    odd = [f" {name}={value!r}" if _ODD.search(str(value)) else f" {name}={value}" for name, value in fields.items()]
-    return printable_line(f"{at} [{level:<9}] {event}{''.join(odd)}")
+    told = [printable(str(event.pop(name))) for name in ("stack", "exception") if name in event]
+    line = f"{event.pop('timestamp')} [{event.pop('level'):<9}] {event.pop('event')}"
+    for name, value in event.items():
+        line += f" {name}={value!r}" if _ODD.search(str(value)) else f" {name}={value}"
+    return "\n".join([printable_line(line), *told])
 
 
 _ODD = re.compile(r"[\s\"'=]")
-_JOINED_FOR = 0.25
-"""Seconds in which the lines of a service are collected for one write."""
-
-
-_Step: TypeAlias = tuple[float, str, Mapping[str, object]]
-"""A step of a call: its time, its name and its fields."""
 
 
 class _Stderr:
-    """A stream to the current `sys.stderr`, with the secrets hidden in every line.
+    """A stream to the current `sys.stderr`, with the secrets hidden: each as it is, in JSON and in a repr.
 
-    It reads `sys.stderr` for each text, because a progress bar replaces `sys.stderr` to print texts above the bar. It
-    has no lock: a line may be written wherever garbage is collected, also within another one.
+    It reads `sys.stderr` for each text, because a progress bar replaces `sys.stderr` to print texts above the bar.
     """
 
-    def __init__(self) -> None:
-        self._secrets: set[str] = set()
-        self._lines: deque[str | _Step] | None = None
-        self._came: SimpleQueue[bool] = SimpleQueue()
-        """Wakes the thread that writes the lines: True for the first of some, False at the end."""
-        self._is_woken = False
-        self.ending: Sequence[Processor] | None = None
-        """What makes a line of an event; None if the level of the log leaves out those of calls."""
-
-    def hide(self, secrets: Collection[str]) -> None:
-        """Hide these secrets from now on: each as it is, and as it appears in JSON and in a repr."""
+    def __init__(self, secrets: Collection[str]) -> None:
         self._secrets = {form for each in secrets for form in (each, json.dumps(each)[1:-1], repr(each)[1:-1])}
 
-    def tell(self, event: str, fields: Mapping[str, object]) -> None:
-        """Write a line of a call, at level info."""
-        self.write((time.time(), event, fields))
-
-    def write(self, text: str | _Step) -> None:
-        """Write a text. Secrets are hidden."""
-        lines = self._lines
-        if lines is None:
-            sys.stderr.write(without_secrets_in(self._line(text), known=self._secrets))
-            return
-        lines.append(text)
-        if not self._is_woken:
-            self._is_woken = True
-            self._came.put(True)
+    def write(self, text: str) -> None:
+        """Write a text."""
+        sys.stderr.write(without_secrets_in(text, known=self._secrets))
 
     def flush(self) -> None:
-        """Write the buffered text; lines that are collected follow soon."""
-        if self._lines is None:
-            sys.stderr.flush()
-
-    @contextmanager
-    def joined(self) -> Generator[None]:
-        """Collect lines for one write, while the block lasts."""
-        lines, self._came = deque[str | _Step](), SimpleQueue[bool]()
-        with suppress(RuntimeError):  # if this system gives the process no more threads, each line is written at once
-            Thread(target=self._write_each, args=[self._came, lines], name="voiceflow-log", daemon=True).start()
-            self._lines = lines
-        try:
-            yield
-        finally:
-            self._lines = None
-            self._came.put(False)
-            self._write_lines(lines)
-
-    def _line(self, text: str | _Step) -> str:
-        if isinstance(text, str):
-            return text
-        at, told, fields = text
-        ending = self.ending or ()
-        if _plain_line in ending and masked_event not in ending:  # past the chain, which takes twice as long
-            return f"{_plain(_stamp(at), 'info', told, fields)}\n"
-        line: Any = {"timestamp": _stamp(at), "level": "info", "event": told, **fields}
-        for each in ending:
-            line = each(None, "info", line)
-        return f"{line}\n"
-
-    def _write_each(self, came: SimpleQueue[bool], lines: deque[str | _Step]) -> None:
-        while came.get():
-            time.sleep(_JOINED_FOR)
-            self._write_lines(lines)
-
-    def _write_lines(self, lines: deque[str | _Step]) -> None:
-        self._is_woken = False
-        taken: list[str] = []
-        with suppress(IndexError):
-            while True:
-                taken.append(self._line(lines.popleft()))
-        if taken:
-            sys.stderr.write(without_secrets_in("".join(taken), known=self._secrets))
-            sys.stderr.flush()
-
-
-_stderr = _Stderr()
+        """Write the buffered text."""
+        sys.stderr.flush()
 
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -287,48 +176,64 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
     A terminal that is closed sends SIGHUP, often more than once: only the first signal counts if it is a SIGHUP. A
     SIGHUP that was ignored when the process started (`nohup`) stays ignored.
     """
+    from voiceflow_worker.core.base.background import beside
+
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     stopping = STOPPING[:-1] if ignored else STOPPING
-    async with anyio.create_task_group() as group:
 
-        async def listen() -> None:
-            with anyio.open_signal_receiver(*stopping) as signals:
-                listening.set()
-                count = 0
-                async for each in signals:
-                    if count and each is signal.SIGHUP:
-                        continue
-                    count += 1
-                    _tell_service_manager("STOPPING=1")
-                    heard(count)
+    async def listen(signals: AsyncIterator[signal.Signals]) -> None:
+        count = 0
+        async for each in signals:
+            if not count or each is not signal.SIGHUP:
+                count += 1
+                _tell_service_manager("STOPPING=1")
+                heard(count)
 
-        # Inside the block, a process reports that it is ready. Signals must be handled from then on.
-        listening = anyio.Event()
-        group.start_soon(listen)
-        await listening.wait()
-        try:
+    with anyio.open_signal_receiver(*stopping) as signals:
+        async with beside(partial(listen, signals)):
             yield
-        finally:
-            group.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def supervised() -> AsyncGenerator[None]:
-    """Tell systemd (`Type=notify`) that the process is ready, and that its event loop goes on (`WatchdogSec`)."""
-    async with anyio.create_task_group() as group:
+async def supervised(is_well: Callable[[], bool] = lambda: True) -> AsyncGenerator[None]:
+    """Tell systemd (`Type=notify`) that the process is ready and, while it `is_well`, goes on (`WatchdogSec`)."""
+    from voiceflow_worker.core.base.background import beside
 
-        async def beat(seconds: float) -> None:
-            while True:
+    limit = os.environ.get("WATCHDOG_USEC", "")
+
+    async def beat() -> None:
+        while limit.isdigit():
+            if is_well():
                 _tell_service_manager("WATCHDOG=1")
-                await anyio.sleep(seconds)
+            await anyio.sleep(int(limit) / 3_000_000)
 
-        _tell_service_manager("READY=1")
-        if (limit := os.environ.get("WATCHDOG_USEC", "")).isdigit():
-            group.start_soon(beat, int(limit) / 3_000_000)
-        try:
-            yield
-        finally:
-            group.cancel_scope.cancel()
+    _tell_service_manager("READY=1")
+    async with beside(beat):
+        yield
+
+
+@contextmanager
+def ending_in_time() -> Generator[Callable[[float], None]]:
+    """Give a function that ends the process if the block goes on for so many seconds more, whatever holds it up.
+
+    No call is lost by that, as none is by a kill.
+    """
+    timers: list[Timer] = []
+
+    def end(seconds: float) -> None:
+        sys.stderr.write(f"the process has not ended within {seconds:g} s of its signal, and is ended now\n")
+        os._exit(ExitCode.UNDONE)
+
+    def within(seconds: float) -> None:
+        timers.append(timer := Timer(seconds, end, [seconds]))
+        timer.daemon = True
+        timer.start()
+
+    try:
+        yield within
+    finally:
+        for timer in timers:
+            timer.cancel()
 
 
 def _tell_service_manager(state: str) -> None:
@@ -468,28 +373,12 @@ async def _found(settings: Settings, wait: StoreWait) -> None:
 
 
 def require_store(settings: Settings) -> None:
-    """Raise StoreUnavailableError if the store is a file that does not exist, and StoreCorruptError if it is empty."""
-    from voiceflow_worker.backends.sqlite.opening import stores_near
+    """Raise NoStoreError if the store is a file that does not exist, and StoreCorruptError if it is empty."""
+    from voiceflow_worker.backends.sqlite.opening import require_there
 
-    path = file_of(settings.store)
-    if path is None:
-        return
-    if path.is_file() and path.stat().st_size == 0:
-        raise StoreCorruptError(
-            f"{path} is empty. If there was a store in it before, "
-            f"{Remedy.RESTORE}; otherwise `voiceflow doctor --make` creates a store in it"
-        ).needing(Remedy.RESTORE)
-    if path.exists():
-        return
-    why = "" if path.parent.is_dir() else f": the directory {path.parent} does not exist"
-    place = settings.place_of("store")
-    named = f" ({place})" if place and not place.startswith("--") else ""
-    near = stores_near(path)
-    others = f" Stores nearby: {', '.join(map(str, near))}." if near else ""
-    raise StoreUnavailableError(
-        f"there is no store {path}{named}{why}, and this command does not create one.{others} Name a store with "
-        "--store or VOICEFLOW_STORE; `voiceflow enqueue` and `voiceflow doctor --make` create a new one"
-    )
+    if (path := file_of(settings.store)) is not None:
+        place = settings.place_of("store")
+        require_there(path, named=f" ({place})" if place and not place.startswith("--") else "")
 
 
 def voice_client(settings: Settings) -> VoiceClient:
@@ -572,6 +461,9 @@ async def carried_out(
             _tell_question(question, output)
             confirm(question.title, yes=yes)
             expected_version = None if yes else question.version
+        else:
+            for told in await act.told_before():
+                output.note(told)
         done = await act.do(expected_version)
     except (JobError, ChangedSinceError) as error:
         output.note(with_remedies(error))

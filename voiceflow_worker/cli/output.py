@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from voiceflow_worker.errors import (
     VoiceflowError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.finding import Finding, Severity, message_of
+from voiceflow_worker.finding import Finding, Remedy, Severity, message_of
 from voiceflow_worker.model.text.printable import (
     masked_event,
     printable,
@@ -350,7 +351,12 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
 
 def with_remedies(said: str | BaseException) -> str:
     """A message, or that of an error, followed by what to type for the remedies that it needs."""
-    return message_of(said).named(lambda remedy: remedy.typed)
+    return message_of(said).named(_with_value)
+
+
+def _with_value(remedy: Remedy, value: str) -> str:
+    """What to type for a remedy: its option, with the value that it has here."""
+    return remedy.typed if not value else f"{remedy.typed.partition(' ')[0]} {shlex.quote(value)}"
 
 
 def tell_error(message: str) -> None:

@@ -57,17 +57,14 @@ ForOption = Annotated[DurationOption, Parameter(name="--for", help="Suppress for
 class NumberFileOptions:
     """How a file of numbers is read."""
 
-    column: Annotated[
+    columns: Annotated[
         list[str] | None,
         Parameter(
             negative=(),
-            metavar="NAME",
-            help="A column with numbers; may be repeated. [the only one named destination, phone, number, …]",
+            metavar="NAME=COLUMN",
+            help="Which column is what: destination=Phone for one with numbers, and again for others; country=Land for "
+            "that of their countries. [the only one named destination, phone, number, …]",
         ),
-    ] = None
-    country_column: Annotated[
-        str | None,
-        Parameter(metavar="NAME", help="The column with the country of each number, such as SG or Singapore."),
     ] = None
     leave_out: Annotated[
         list[str] | None,
@@ -99,11 +96,10 @@ class NumberFileOptions:
 
     async def read(self, file: Path, country: str | None) -> NumberFile:
         """The numbers of a file. Raises CampaignFileError, InvalidInputError."""
-        from voiceflow_worker.campaigns.files.rows import ColumnRoles, column_names
+        from voiceflow_worker.campaigns.files.rows import ColumnRoles
         from voiceflow_worker.campaigns.number_file import read_number_file
 
-        numbers = tuple(name for each in self.column or () for name in column_names(each))
-        roles = ColumnRoles(numbers=numbers, country=self.country_column)
+        roles = ColumnRoles.of(self.columns or ())
         filters = {"leave_out": as_one(self.leave_out), "only": as_one(self.only)}
         read = partial(read_number_file, roles=roles, country=country, **filters)
         return await run_sync(partial(read, file, sheet=self.sheet, header_row=self.header_row))
@@ -161,9 +157,7 @@ async def remove(
     if bool(numbers) == (file is not None):
         raise InvalidInputError("give either numbers or --file FILE")
     if file is None and reading != NumberFileOptions():
-        raise InvalidInputError(
-            "--column, --country-column, --leave-out, --only, --sheet and --header-row are for --file FILE"
-        )
+        raise InvalidInputError("--columns, --leave-out, --only, --sheet and --header-row are for --file FILE")
     async with acting(common.settings(store_alone=True), as_) as operator:
         if file is not None:
             found = await reading.read(file, country)

@@ -107,7 +107,6 @@ _ALL = (
     _Commands(_SEND, "serve", "serve"),
     _Commands(_SEND, "schedule", "schedule"),
     _Commands(_WATCH, "queue", "status batches"),
-    _Commands(_WATCH, "batches", "edit", group="batches"),
     _Commands(_WATCH, "report", "report"),
     _Commands(
         _WATCH,
@@ -128,9 +127,9 @@ _ALL = (
     _Commands(
         _STEER,
         "schedule",
-        "list_schedules run_now skip unskip",
+        "list_schedules run_now",
         group="schedules",
-        about="List the schedules, run one now, skip or unskip a run.",
+        about="List the schedules, or run one now.",
     ),
     _Commands(
         _PEOPLE,
@@ -152,7 +151,7 @@ _ALL = (
     _Commands(_SET_UP, "ivr", "draw play check", group="ivr", about="Draw, play and check IVR menus."),
     _Commands(_SET_UP, "doctor", "show", group="config", about="Show the settings."),
     _Commands(_SET_UP, "store", "backup restore"),
-    _Commands(_SET_UP, "store", "copy upgrade", group="store", about="Copy a store, and upgrade it."),
+    _Commands(_SET_UP, "store", "upgrade", group="store", about="Upgrade a store."),
 )
 
 

@@ -26,11 +26,9 @@ from voiceflow_worker.cli.options import (
 from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rate_in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.finding import Diagnosis
     from voiceflow_worker.reporting.batches import BatchProgress
     from voiceflow_worker.reporting.status import QueueStatus
     from voiceflow_worker.service.whole_queue import WholeQueue
@@ -78,15 +76,13 @@ async def status(
 
 
 async def _one_queue(common: QueueOptions) -> None:
-    from voiceflow_worker.backends.health import server_clock_diagnosis
     from voiceflow_worker.service.whole_queue import read_queue
 
     output = common.output()
     async with common.opened() as calls:
-        whole = await read_queue(calls)
+        whole = await read_queue(calls, probes=True)
         found = whole.status
         url = calls.store.url
-        clock = await server_clock_diagnosis(calls.store.clock)
     output.document(whole.as_json())
     if output.as_json:
         return
@@ -99,54 +95,20 @@ async def _one_queue(common: QueueOptions) -> None:
         output.say(f"due: {found.due}; the oldest has waited {oldest}")
     if found.next_call is not None:
         output.say(f"the next call may begin at {found.next_call.in_words()}")
-    if found.clock is not None:
-        output.say(found.clock.in_words())
-    if found.due and not found.workers:
-        output.say("no worker is running: `voiceflow worker` sends due calls")
     waiting = found.waiting.in_words()
     if waiting:
         output.say(f"waiting: {waiting}")
-    for line in _of_note(found, clock):
-        output.say(line)
+    for each in whole.conditions:
+        output.say(f"{each.message}; {each.remedy}" if each.remedy else each.message)
     for line in _going_on(whole):
         output.say(line)
 
 
-def _of_note(found: QueueStatus, clock: Diagnosis) -> Iterator[str]:
-    """A line for each thing that somebody should know, such as a hold, an action of a person, or a fault."""
-    from voiceflow_worker.core.heartbeats import NO_RECEIVER
-    from voiceflow_worker.finding import Level
-    from voiceflow_worker.reporting.gates import closed_in_words
-
-    submitted = found.states[JobState.SUBMITTED]
-    if submitted and not found.has_receiver:
-        yield f"{NO_RECEIVER}: {count_of(submitted, 'call')} without a summary; run `voiceflow serve`"
-    if found.overdue_outcomes:
-        yield (
-            f"outcomes overdue: {count_of(found.overdue_outcomes, 'call')} accepted long ago, and no summary came; "
-            "`voiceflow doctor` says whether the webhook is registered and reached, and `voiceflow reconcile` looks "
-            "for them in the log of 8x8"
-        )
-    if clock.level is not Level.OK:
-        yield f"clock of the store: {clock.message}; {clock.remedy}"
-    yield from (closed_in_words(gate) for gate in found.holds if gate.start is None)
-    yield from (f"{each.in_words()}: {each.what_to_do}" for each in found.numbers)
-    yield from (f"{count_of(each.calls, 'staged call')}: {closed_in_words(each.gate)}" for each in found.imports)
-    yield from (f"ordered: {each.in_words()}" for each in found.ordered[:3])
-    for task, error in found.failing.items():
-        yield f"failing: {task} ({error})"
-    if found.unreadable.count:
-        yield f"unreadable: {found.unreadable.in_words()}; see `voiceflow doctor`"
-    if found.doubts:
-        yield f"in doubt: {found.doubts}; see `voiceflow calls list --state in_doubt`"
-
-
 def _going_on(whole: WholeQueue) -> Iterator[str]:
-    """A line for each open escalation, and for each schedule."""
+    """A line for each open escalation, and for the last actions of people."""
     for each in whole.escalations:
         yield f"escalation {each.unique_key}, since {in_words(each.created_at)}: {each.in_words()}"
-    for one in whole.schedules:
-        yield f"schedule {'; '.join(filter(None, (one.last.in_words(), one.later_in_words())))}"
+    yield from (f"ordered: {each.in_words()}" for each in whole.status.ordered[:3])
 
 
 def _rate_of(found: QueueStatus) -> str:

@@ -65,7 +65,7 @@ async def report(
     """
     from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
     from voiceflow_worker.core.base.identity import BatchNames
-    from voiceflow_worker.model.times import read_zone
+    from voiceflow_worker.model.zones import read_zone
     from voiceflow_worker.reporting.report import build_report, reports_as_rich
 
     try:

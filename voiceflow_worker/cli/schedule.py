@@ -16,9 +16,9 @@ from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout
 from voiceflow_worker.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.schedules import ScheduledRun
     from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.service.schedule import Scheduler, ScheduleStatus
-    from voiceflow_worker.service.scheduled_run import ScheduledRun
     from voiceflow_worker.settings import Settings
 
 
@@ -41,10 +41,10 @@ async def schedule(
         voiceflow schedule reminder.toml --once
         voiceflow schedule reminder.toml --list
     """  # noqa: E501 (the help breaks its lines where the source does)
+    from voiceflow_worker.campaigns.schedules import RunState
     from voiceflow_worker.core.audit import Interface
     from voiceflow_worker.model.copying import replace
     from voiceflow_worker.service.schedule import Scheduler
-    from voiceflow_worker.service.scheduled_run import RunState
 
     if once and list_:
         raise InvalidInputError("--once and --list exclude each other: give one of them")
@@ -67,9 +67,6 @@ async def schedule(
         if list_ or len(problems) == len(statuses):
             return _told(output, problems)
         _told(output, problems)
-        for each in statuses:
-            for line in _days(each):
-                output.note(f"{each.name}: {line}")
         if not once:
             await _run(scheduler, output, calls, settings, statuses)
             return ExitCode.DONE
@@ -100,7 +97,7 @@ async def _run(
         output.note(f"voiceflow schedule starts campaigns in queue {calls.name} of {calls.store.url}")
         for each in statuses:
             if each.recurrence is not None and each.next_at:
-                output.note(f"{each.name}: next {_at(each, 0)}")
+                output.note(f"{each.name}: {each.recurrence.in_words()}; next {_at(each, 0)}")
         await scheduler.run()
     output.note("stopped")
 
@@ -117,29 +114,20 @@ def _tell(output: Output, statuses: Sequence[ScheduleStatus]) -> None:
         if output.as_json:
             continue
         known = each.recurrence
-        output.say(f"{each.name or each.file}{f': {known.cron}, {known.zone.key}' if known else ''}")
-        for line in _days(each):
-            output.say(f"  {line}")
+        output.say(
+            f"{each.name or each.file}{f': {known.in_words()} ({known.cron}, {known.zone.key})' if known else ''}"
+        )
         for place in range(len(each.next_at)):
             output.say(f"  next {_at(each, place)}")
         if each.last is not None:
             output.say(f"  last {each.last.in_words()}")
 
 
-def _days(status: ScheduleStatus) -> list[str]:
-    """The days of an expression that is easily misread, in words, with the next dates."""
-    known = status.recurrence
-    if known is None or (words := known.days_in_words) is None:
-        return []
-    dates = ", ".join(f"{known.local(at):%A %-d %B %Y}" for at in status.next_at)
-    return [f"it runs {words}: next on {dates or 'no day'}"]
-
-
 def _at(status: ScheduleStatus, place: int) -> str:
     from voiceflow_worker.model.text.wording import in_words
 
-    at, known = status.next_at[place], status.recurrence
-    return f"{in_words(at, None if known is None else known.zone)} ({in_words(at)})"
+    at, zone = status.next_at[place], None if status.recurrence is None else status.recurrence.zone
+    return f"{at.astimezone(zone):%A} {in_words(at, zone)} ({in_words(at)})"
 
 
 ScheduleName = Annotated[str, Parameter(name="NAME", help="The name of the schedule, as `schedules list` has it.")]
@@ -153,7 +141,7 @@ async def list_schedules(*, common: QueueOptions = QueueOptions()) -> None:
     Examples:
         voiceflow schedules list
     """
-    from voiceflow_worker.service.scheduled_run import read_schedules
+    from voiceflow_worker.campaigns.schedules import read_schedules
 
     output = common.output()
     async with common.opened() as calls:
@@ -183,39 +171,3 @@ async def run_now(
     from voiceflow_worker.service.schedule_actions import RunNow
 
     return await common.ordered(partial(RunNow, schedule=name, note=note), as_, yes=yes)
-
-
-async def skip(
-    name: ScheduleName,
-    /,
-    *,
-    note: NoteOption = None,
-    as_: AsOption = None,
-    common: QueueOptions = QueueOptions(),
-) -> ExitCode:
-    """Skip the next run of a schedule: nobody is called for it.
-
-    Examples:
-        voiceflow schedules skip reminder --note "a holiday" --as Ana
-    """
-    from voiceflow_worker.service.schedule_actions import SkipNext
-
-    return await common.ordered(partial(SkipNext, schedule=name, note=note), as_, stops=True)
-
-
-async def unskip(
-    name: ScheduleName,
-    /,
-    *,
-    note: NoteOption = None,
-    as_: AsOption = None,
-    common: QueueOptions = QueueOptions(),
-) -> ExitCode:
-    """Let a run start after all that somebody has skipped.
-
-    Examples:
-        voiceflow schedules unskip reminder --note "no holiday" --as Ana
-    """
-    from voiceflow_worker.service.schedule_actions import Unskip
-
-    return await common.ordered(partial(Unskip, schedule=name, note=note), as_)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +12,8 @@ import anyio
 
 from voiceflow_worker.cli.opening import signals_to
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, meter
-from voiceflow_worker.core.base.background import BackgroundTasks
+from voiceflow_worker.core.base.background import BackgroundTasks, beside
+from voiceflow_worker.core.base.clock import SET_CLOCK
 from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.heartbeats import NO_RECEIVER, Heartbeats
@@ -47,10 +48,9 @@ async def drain_progress(calls: CallQueue, *, label: str) -> AsyncGenerator[None
             _show(shown, before, status.states, waiting=status.waiting.in_words())
 
     with meter(label) as shown:
-        async with anyio.create_task_group() as group:
-            group.start_soon(BackgroundTasks(calls.store.clock).run, "the progress was not shown", partial(look, shown))
+        run = BackgroundTasks(calls.store.clock).run
+        async with beside(partial(run, "the progress was not shown", partial(look, shown))):
             yield
-            group.cancel_scope.cancel()
         _show(shown, before, await count_states(calls.store, calls.name))
 
 
@@ -110,7 +110,7 @@ async def _why_later(calls: CallQueue) -> str:
 
 def _left(result: DrainResult, *, later: str, receiver: bool) -> Iterator[str]:
     if result.clock is not None:
-        yield result.clock.in_words()
+        yield f"{result.clock.in_words()}; {SET_CLOCK}"
     if result.later and not result.stopped_by_clock:
         why = f" ({later})" if later else ""
         yield f"left in the queue for later: {count_of(result.later, 'call')}{why}; run this command again then"
@@ -142,14 +142,10 @@ EVERY = 30.0
 """Seconds between two reads of the reasons why calls wait."""
 
 
-@asynccontextmanager
-async def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AsyncGenerator[None]:
+def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AbstractAsyncContextManager[None]:
     """Print on stderr why queued calls wait, whenever the reasons change, while the block lasts."""
-    async with anyio.create_task_group() as group:
-        say = partial(_say, calls, output, every)
-        group.start_soon(BackgroundTasks(calls.store.clock).run, "the reasons why calls wait were not shown", say)
-        yield
-        group.cancel_scope.cancel()
+    run, say = BackgroundTasks(calls.store.clock).run, partial(_say, calls, output, every)
+    return beside(partial(run, "the reasons why calls wait were not shown", say))
 
 
 async def _say(calls: CallQueue, output: Output, every: float) -> None:

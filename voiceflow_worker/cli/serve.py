@@ -15,7 +15,6 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.ivr import IvrOption
 from voiceflow_worker.cli.opening import (
-    calls_logged,
     collect_less,
     misspelt_settings,
     opened_queue,
@@ -100,6 +99,7 @@ async def serve(
     import anyio
 
     from voiceflow_worker.asgi.server import serving
+    from voiceflow_worker.core.tracing import logged
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
@@ -144,7 +144,7 @@ async def serve(
                 kinds = [WebhookType.SESSION_SUMMARY, *([WebhookType.CALL_ACTION] if asks else [])]
                 group.start_soon(partial(register_webhook, settings, url, kinds=kinds, tell=output.note))
             group.start_soon(_until_unusable, calls.store)
-            with calls_logged():
+            with logged():
                 await stopped.wait()
             receiver.stop()
             group.cancel_scope.cancel()
@@ -173,7 +173,9 @@ def _warn_of_open(settings: Settings, *, host: str, told_to: bool, tell: Tell) -
 def _sign_in(settings: Settings, *, url: str) -> str:
     """Where the pages are, and which secrets open them."""
     if settings.auth_header is not None and settings.ui_secret is None:
-        return f"{url}/ui; a proxy of VOICEFLOW_TRUSTED_PROXIES names people in {settings.auth_header}"
+        acting = ", ".join(settings.auth_operators) or "none of them"
+        named = f"{url}/ui; a proxy of VOICEFLOW_TRUSTED_PROXIES names people in {settings.auth_header}"
+        return f"{named}; {acting} may act"
     if settings.ui_secret is None:
         return "none; set VOICEFLOW_UI_SECRET to a secret of yours, with which people sign in"
     acting = "with that of VOICEFLOW_UI_OPERATOR_SECRET, people may act too"

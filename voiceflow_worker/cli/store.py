@@ -1,34 +1,31 @@
-"""Whole stores: `voiceflow backup` and `restore` of a SQLite store, `voiceflow store copy` and `store upgrade`."""
+"""Whole stores: `voiceflow backup` and `restore` of a SQLite store, and `voiceflow store upgrade`."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, backend_for, health_of
-from voiceflow_worker.backends.store_url import file_of, identity_of
-from voiceflow_worker.cli.opening import acting, carried_out, opened_store, require_store, settings_from, store_wait
-from voiceflow_worker.cli.options import AsOption, DurationOption, Flag, JsonOption, WholeStoreOptions, YesOption
-from voiceflow_worker.cli.output import ExitCode, Output, confirm, meter
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of
+from voiceflow_worker.backends.store_url import file_of
+from voiceflow_worker.cli.opening import acting, carried_out, require_store, store_wait
+from voiceflow_worker.cli.options import AsOption, Flag, WholeStoreOptions, YesOption
+from voiceflow_worker.cli.output import ExitCode, meter
 from voiceflow_worker.errors import (
     InvalidInputError,
     SettingsError,
     StoreReadOnlyError,
     StoreUnavailableError,
-    StoreVersionError,
 )
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.sqlite.backups import BackedUp, Restored
-    from voiceflow_worker.core.ports import Store
     from voiceflow_worker.settings import Settings
 
 
@@ -212,94 +209,3 @@ async def upgrade(
             output.result({"store": url}, f"the store {url} has the schema of this version: nothing is to be done")
             return ExitCode.DONE
         return await carried_out(act, output, yes=yes, tells=True)
-
-
-async def copy(
-    from_: Annotated[str, Parameter(name="FROM", help="The URL of the store that there is.")],
-    to: Annotated[str, Parameter(name="TO", help="The URL of a new, empty store, of any kind.")],
-    /,
-    *,
-    wait: DurationOption = None,
-    skip_unread: Annotated[bool, Flag] = False,
-    abandon: Annotated[bool, Flag] = False,
-    yes: YesOption = False,
-    as_: AsOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Copy a store to another one, as from a file to PostgreSQL.
-
-    Shows what is there, and asks. Then it holds every queue, waits for the calls that are being sent and for consumers
-    and hooks, closes the old store for good, copies and compares. Webhooks that come to the old store are answered
-    503. Every queue of the new store stays held until `voiceflow resume`. Order it again if it was cut short.
-
-    Args:
-        wait: The longest wait for calls that are leased or being sent, and for consumers and hooks. [1m]
-        skip_unread: Copy although consumers or hooks have not read all outcomes: they do not get these.
-        abandon: Give up a copy that is not whole: the old store is opened again, and what is in TO stays closed.
-
-    Examples:
-        voiceflow store copy sqlite:///voiceflow.db postgresql://voiceflow@db.internal/orders
-        voiceflow store copy sqlite:///voiceflow.db redis://redis.internal:6379/0 --yes --json
-        voiceflow store copy sqlite:///voiceflow.db redis://redis.internal:6379/0 --abandon
-    """
-    from voiceflow_worker.core import store_copy
-    from voiceflow_worker.core.audit import Actor, Interface, login_name
-    from voiceflow_worker.core.base.identity import QueueNames
-    from voiceflow_worker.core.base.reading import count_states
-
-    output = Output(as_json=json)
-    source_settings, target_url = settings_from(store_alone=True, store=from_), settings_from(store=to).store
-    by = Actor(on=Interface.COMMAND, login=login_name(), name=as_)
-    if "memory" in {url.partition(":")[0].lower() for url in (source_settings.store, target_url)}:
-        raise SettingsError("a store in memory ends with its process: it cannot be copied")
-    named = _named(target_url)
-    if named == _named(source_settings.store):
-        raise InvalidInputError(f"{named} is the old store itself: give the URL of a new, empty store")
-
-    @asynccontextmanager
-    async def target() -> AsyncGenerator[Store]:
-        async with backend_for(target_url)(target_url, clock=None) as opened:  # what is copied is no order of this host
-            await _require_upgraded(target_url, opened)
-            yield opened
-
-    async with opened_store(source_settings) as source:
-        await _require_upgraded(source_settings.store, source)
-        copying = store_copy.StoreCopy(source, named, skips_unread=skip_unread)
-        if abandon:
-            await copying.abandon(by)
-            output.result(
-                {"from": source.url, "to": named, "abandoned": True},
-                f"{source.url} is open again, and its queues are held until `voiceflow resume`",
-            )
-            return
-        queues = await QueueNames(source).known()
-        calls = sum([sum((await count_states(source, queue)).values()) for queue in queues])
-        output.note(
-            f"{source.url} is held and closed, and its {count_of(calls, 'call')} of {count_of(len(queues), 'queue')} "
-            f"and all else are copied to {named}: stop what enqueues first. Then start workers, receivers and all else "
-            "on the new store, and resume its queues there"
-        )
-        confirm("Copy the store?", yes=yes)
-        with meter("copying") as show:
-            copying.progress = lambda done, what: show(done, max(calls, done), f"{done} copied, now {what}")
-            copied = await copying.run(target, by, within=timedelta(minutes=1) if wait is None else wait)
-    document = {"from": source.url, "to": named, "copied": copied or {store_copy.CALLS: calls}}
-    done = "was copied before: nothing was changed" if copied is None else "is copied, and both were compared"
-    output.result(
-        document,
-        f"{source.url} {done}. It stays closed. Every queue of {named} is held: start workers and receivers on "
-        "it, then `voiceflow resume`",
-    )
-
-
-def _named(url: str) -> str:
-    file = file_of(url)
-    return identity_of(url) if file is None else f"sqlite:///{file.resolve()}"
-
-
-async def _require_upgraded(url: str, store: Store) -> None:
-    """Raise StoreVersionError for a store that the version before may use, which closes none."""
-    if await health_of(url, store).older_schema() is not None:
-        raise StoreVersionError(
-            f"the store {store.url} has the schema of the version before: first run `voiceflow store upgrade` on it"
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +11,8 @@ from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import (
     DESCRIPTORS,
-    calls_logged,
     collect_less,
+    ending_in_time,
     misspelt_settings,
     opened_queue,
     raise_limit,
@@ -107,18 +107,30 @@ async def worker(
     ):
         sender = worker_of(settings, calls.store, voice)
         async with _metrics(calls, sender, hooks, settings, host=metrics_host or "127.0.0.1", port=metrics_port):
-            code = await _send(output, calls, settings, sender, drain=drain)
+            with ending_in_time() as end_within:
+                code = await _send(output, calls, settings, sender, drain=drain, end_within=end_within)
             if drain:
                 await tell_the_rest(hooks, output)
         return code
 
 
+MOST_AFTER_GRACE = 20.0
+"""Seconds in which a worker stores what it knows, once its calls in flight had their time; then it is ended."""
 _REFUSED = frozenset({401, 403})
 """Statuses by which 8x8 says that it accepts no request with this key."""
 
 
-async def _send(output: Output, calls: CallQueue, settings: Settings, sender: Worker, *, drain: bool) -> ExitCode:
+async def _send(
+    output: Output,
+    calls: CallQueue,
+    settings: Settings,
+    sender: Worker,
+    *,
+    drain: bool,
+    end_within: Callable[[float], None],
+) -> ExitCode:
     from voiceflow_worker.cli.sending import tell_drained
+    from voiceflow_worker.core.tracing import logged
 
     collect_less()
     stopped = False
@@ -132,11 +144,17 @@ async def _send(output: Output, calls: CallQueue, settings: Settings, sender: Wo
                 f"{settings.shutdown_grace.total_seconds():g} s at most; a second signal stops at once"
             )
         sender.stop()
+        end_within((settings.shutdown_grace.total_seconds() if count == 1 else 0) + MOST_AFTER_GRACE)
 
     result: DrainResult | None = None
-    async with signals_to(stop), _lines(output, calls, drain=drain), _account_asked(output, settings), supervised():
+    async with (
+        signals_to(stop),
+        _lines(output, calls, drain=drain),
+        _account_asked(output, settings),
+        supervised(lambda: sender.is_well),
+    ):
         await _tell_start(output, calls, settings)
-        with calls_logged():
+        with logged():
             if drain:
                 result = await sender.drain()
             else:
@@ -155,7 +173,6 @@ def _lines(output: Output, calls: CallQueue, *, drain: bool) -> AbstractAsyncCon
 
 async def _tell_start(output: Output, calls: CallQueue, settings: Settings) -> None:
     from voiceflow_worker.core.set_rate import SetRate
-    from voiceflow_worker.service.doctor.store import waiting_menus
 
     for each in misspelt_settings():
         output.note(each)
@@ -171,11 +188,14 @@ async def _tell_start(output: Output, calls: CallQueue, settings: Settings) -> N
             ", run `voiceflow rate --reset` and start the worker again"
         )
     with suppress(StoreError):  # the worker reports it
-        if trouble := (await waiting_menus(calls.store, calls.name)).trouble:
-            output.note(
-                f"{trouble}. To stop these calls, press Ctrl-C or run `voiceflow hold --queue {calls.name}`; then "
-                "start a receiver with the menu (`voiceflow serve --ivr MODULE:MENU`)"
-            )
+        if menus := (await calls.status()).menus:
+            from voiceflow_worker.ivr.menu_data import unserved_in_words, unserved_menus  # seldom needed
+
+            if unserved := await unserved_menus(calls.store, menus):
+                output.note(
+                    f"{unserved_in_words(unserved)}. To stop these calls, press Ctrl-C or run `voiceflow hold --queue "
+                    f"{calls.name}`; then start a receiver with the menu (`voiceflow serve --ivr MODULE:MENU`)"
+                )
 
 
 @asynccontextmanager

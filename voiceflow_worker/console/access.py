@@ -29,7 +29,7 @@ from voiceflow_worker.console.sessions import (
 )
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.text.wording import LONGEST_NAME, read_name
-from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.zones import zone_named
 
 SIGN_IN, SIGN_OUT = "sign-in", "sign-out"
 _COOKIE, _ZONE = "voiceflow", "voiceflow-zone"

@@ -27,15 +27,13 @@ from voiceflow_worker.actions import (
     UnknownSubjectError,
 )
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
-from voiceflow_worker.actions.edits import EditBatch
 from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.many import Many
 from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
-from voiceflow_worker.campaigns.fields import EDITED
 from voiceflow_worker.campaigns.files.rows import NO_ROLES, ColumnRoles
 from voiceflow_worker.campaigns.number_file import read_number_file
-from voiceflow_worker.console.language import ZONE, translated
+from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.batches import MOST_AT_ONCE, named_batches
 from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
 from voiceflow_worker.console.routes.page import (
@@ -67,7 +65,7 @@ from voiceflow_worker.model.text.wording import count_of, read_duration
 from voiceflow_worker.reporting.batches import BatchProgress
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.other_process import OtherProcess
-from voiceflow_worker.service.schedule_actions import RunNow, SkipNext, Unskip
+from voiceflow_worker.service.schedule_actions import RunNow
 from voiceflow_worker.service.uploads import plain_name, uploading
 
 SECTION, DOUBTS, SUPPRESSION, ESCALATIONS, SCHEDULES = "act", "doubts", "suppression", "escalations", "schedules"
@@ -174,11 +172,6 @@ def _numbers(form: PageForm) -> list[str]:
     return form.all("number") + [line.strip() for line in form.one("numbers").splitlines() if line.strip()]
 
 
-def _zone_of_end(form: PageForm) -> dict[str, str]:
-    """The zone of the end of an edit: that of the page, if the form has no other."""
-    return {"time_zone": form.one("time_zone") or ZONE.get().key} if form.one("valid_until") else {}
-
-
 _READ: Mapping[str, Callable[[PageForm], object]] = {
     "queue": lambda form: form.one("queue"),
     "batch": lambda form: form.exactly("batch") or None,
@@ -189,7 +182,6 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
     "times": _times,
-    "changes": lambda form: {name: form.one(name) or None for name in EDITED} | _zone_of_end(form),
     "force": lambda form: form.one("force") == "yes",
     "placed": lambda form: form.one("verdict") == _PLACED,
     "numbers": _numbers,
@@ -205,17 +197,6 @@ _COUNTRY = FormField(
     "country",
     "Country of national numbers",
     help="Such as SG, or international for digits that begin with their country code.",
-)
-_EDITS = (
-    FormField("window", "Hours in which phones may ring", help="Such as 09:00-18:00."),
-    FormField("days", "Days", help="Such as mon-fri."),
-    FormField("holidays", "Not on public holidays of", help="Such as SG, or number: of each number's own country."),
-    FormField("window_time_zone", "Time zone of the hours", help="Such as Asia/Singapore. Empty: that of each number."),
-    FormField("valid_until", "Not after", help="Such as tomorrow 18:00."),
-    FormField("valid_for", "Valid for", help="Such as 2h, counted from now."),
-    FormField("time_zone", "Time zone of Not after", help="Such as Asia/Singapore. Empty: that of this page."),
-    FormField("priority", "Priority", help="A larger number is called first."),
-    FormField("source", "Number to call from", help="Such as +6531234567."),
 )
 _LIST = (_NOTE, FormField("for", "For how long", help="Such as 30d. Empty: for good."), _COUNTRY)
 _NUMBER_FILE = FormField("file", "A table with a column of numbers, or one number on each line", "file", required=True)
@@ -465,26 +446,6 @@ class _RedialBatch(PageAction):
         return question, (FormField("outcome", "Calls that ended with", "ticks", options=options), times)
 
 
-class _EditBatch(PageAction):
-    """The edit of a batch."""
-
-    undone = "not all calls were edited in time: edit the batch again, which changes what is left"
-    too_long = "the batch has too many calls to be counted here; use `voiceflow batches edit` instead"
-
-    async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
-        if any(form.one(name) for name in EDITED):
-            return None
-        act: EditBatch = self.made(form, operator)
-        batch, _ = act.name, await act.counted()
-        question = Question(
-            title=f"Edit batch {batch}",
-            will_be_called=("No phone yet. The next page says how many calls would change, and asks again.",),
-            will_not_be_called=("What you leave empty stays as it is. Calls that were sent are not touched.",),
-            button="Check the change",
-        )
-        return question, _EDITS
-
-
 class _Suppress(PageAction):
     """The addition of typed numbers to the list; of the number of a call, if the form names one."""
 
@@ -572,7 +533,6 @@ _ESCALATION, _SCHEDULE = ("queue", "escalation"), ("queue", "schedule")
 ACTS = (
     _OfBatches("hold", Hold, (_NOTE, _HELD_FOR)),
     _OfBatches("resume", Resume, _NOTED, none="no batch of this list is on hold", fits=_is_held),
-    _EditBatch("edit-batch", EditBatch, _NOTED, hidden=("queue", "batch", *EDITED)),
     PageAction("release-staged", ReleaseStaged, _NOTED),
     PageAction("discard-staged", DiscardStaged, _NOTED),
     _OfBatches("cancel-batch", CancelBatch, _NOTED),
@@ -583,8 +543,6 @@ ACTS = (
     PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),
     PageAction("stop-escalation", StopEscalation, _NOTED, hidden=_ESCALATION, back_page=ESCALATIONS),
     PageAction("run-schedule", RunNow, _NOTED, hidden=_SCHEDULE, back_page=SCHEDULES),
-    PageAction("skip-schedule", SkipNext, _NOTED, hidden=_SCHEDULE, back_page=SCHEDULES),
-    PageAction("unskip-schedule", Unskip, _NOTED, hidden=_SCHEDULE, back_page=SCHEDULES),
     _Suppress("suppress", Suppress, (_TYPED, *_LIST), hidden=(), back_page=SUPPRESSION),
     PageAction("unsuppress", Unsuppress, _NOTED, hidden=("number",), back_page=SUPPRESSION),
     _NumbersOfFile("import-numbers", ImportNumbers, _IN_FILE, hidden=(), back_page=SUPPRESSION),

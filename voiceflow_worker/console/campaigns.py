@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from hashlib import sha256
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, NamedTuple, cast
-from urllib.parse import unquote
 
 import anyio
 import orjson
@@ -24,24 +23,35 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
-from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import menu_puts
-from voiceflow_worker.campaigns.calls.values import range_text
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
-from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import DESTINATION, NO_ROLES, ColumnRoles, row_name
+from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, row_name
 from voiceflow_worker.campaigns.files.spreadsheet import in_ranges
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.preview import Preview
-from voiceflow_worker.campaigns.reading import Group, Of, row, row_ranges
-from voiceflow_worker.campaigns.recordings import hear
+from voiceflow_worker.campaigns.plan import TRIAL
+from voiceflow_worker.campaigns.preview import Preview, SampleText
+from voiceflow_worker.campaigns.reading import Group, row
+from voiceflow_worker.campaigns.recordings import with_recordings
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
-from voiceflow_worker.console.columns import FURTHER, ROWS_A_PAGE, TAKEN_FOR, FoundColumns, FoundRow, look
+from voiceflow_worker.console.columns import ROLE_WORDS, ROWS_A_PAGE, FoundColumns, look, role_in_words
+from voiceflow_worker.console.form import (
+    DAYS,
+    FIELDS,
+    PARTS,
+    STEP_OF,
+    STEPS,
+    TEXTS,
+    TICKS,
+    UPLOADS,
+    YES,
+    CampaignForm,
+    pair_name,
+)
 from voiceflow_worker.console.language import (
     LOCALE,
     ZONE,
@@ -57,31 +67,30 @@ from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, prob
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
-from voiceflow_worker.core.base.record_set import json_records
+from voiceflow_worker.core.base.identity import keyed_digest
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import (
     CampaignFileError,
     ChangedSinceError,
     InvalidInputError,
-    MissingExtraError,
     PhoneNumberError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding, Message, message_of
+from voiceflow_worker.finding import Finding, message_of
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import read_menu
-from voiceflow_worker.ivr.rehearsal import Chart
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.phone import country_of
-from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.numbers.reading import INTERNATIONAL, read_number
 from voiceflow_worker.model.text.names_of_the_world import VOICES, at_odds
-from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, count_of
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, count_of, read_duration
 from voiceflow_worker.model.times import zone_of_number
+from voiceflow_worker.model.zones import zone_named
 from voiceflow_worker.service.other_process import OtherProcess
-from voiceflow_worker.service.uploads import FOUND, KEPT_FOR, Upload, Uploads, plain_name, uploading
+from voiceflow_worker.service.uploads import Upload, Uploads, plain_name, uploading
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -96,53 +105,47 @@ _MOST_FINDINGS, _MOST_RANGES = 30, 12
 
 _log = structlog.get_logger("voiceflow.console")
 
-
-_OF_PAGE = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
-"""The fields of a campaign that the page has. Its template draws some itself: the words, and the files."""
-_DRAWN = frozenset({"columns", "file", "header_row", "ivr", "leave_out_rows", "menu", "prices", "say", "sheet"})
-_STEPS = {"people": "People", "words": "Words", "hours": "Hours", "check": "Check", "ready": "Start"}
-"""The steps of the form, in their order."""
-_STEP_OF = {Group.WHO: "people", Group.TEXT: "words"}
-"""The steps with the fields of these groups. Those of the others are in that of the hours."""
 _DIGITS = 9
 """The digits that the number of a row is shorter than."""
-_SHOWN_ROW, _CALLED_ROW = "shown row ", "call row "
-"""The prefixes of what a row was when it was shown, called or not, and of its box, which is ticked if it is called."""
-_VALUES = re.compile(r"'[^']*'|\+?\d+")
-"""What is different in findings with the same cause."""
-_TAKEN, _IGNORED = "taken ", "-"
-"""The prefix of the choices what a column is taken for, by its name in percent-encoding, because browsers change quotes
-and line breaks in the names of fields; and the choice not to read it."""
-_SECTIONS = {
-    group.name.lower(): [each for name, each in _OF_PAGE.items() if each.group is group and name not in _DRAWN]
-    for group in Group
+_DRAWN = frozenset(
+    {
+        "batch",
+        "columns",
+        "country",
+        "date_order",
+        "file",
+        "header_row",
+        "ivr",
+        "menu",
+        "prices",
+        "redial_max",
+        "say",
+        "sheet",
+    }
+)
+"""The fields of which the template draws all that they can say."""
+_MORE = {
+    step: [each for name, each in FIELDS.items() if STEP_OF.get(each.group, "hours") == step and name not in _DRAWN]
+    for step in STEPS
 }
-_LABELS = {name: each.label for name, each in _OF_PAGE.items()}
+"""The other fields of each step, which stand as texts under More."""
 _KEPT_FOR_BACK = {"Cache-Control": "private, no-cache"}
 """The browser keeps this page for its back button alone, so that what was typed is there again."""
-_UPLOADS = {"file": "upload", "prices": "price_list"}
-"""The fields of files that are kept between two forms, each with the field that then names it."""
-_TICKS = ("skip_bad", "again")
-"""What answers the findings of a preview: it may be ticked between a preview and the start."""
 _REPAIRS = ("country", "voice_profile")
 """The fields that one button of the check fills in."""
-_TEXTS = (*(name for name in _LABELS if name not in _UPLOADS), "queue")
-_LABELS_SEEN = {**_LABELS, "queue": "Queue"}
+_DIFFERENT = re.compile(r"'[^']*'|\+?\d+")
+"""What is different in findings of one cause whose messages have no kind."""
+_WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
 
 
 class _Kept(NamedTuple):
-    """The files of a form, as this request has them: the people's, and the price list, if there is one.
-
-    The people's is the `upload`; `prices_seen` is the digest of the price list.
-    """
+    """The files of a form, as this request has them: the people's, and the price list, if there is one."""
 
     file: InputFile
-    upload: Upload
     prices: InputFile | None
-    prices_seen: str
 
 
-_DOCUMENTED = {"voices": [(code, f"{language}, {gender}") for code, _, language, gender in VOICES]}
+_DOCUMENTED = {"voices": [(code, f"{code}, {language}, {gender}") for code, _, language, gender in VOICES]}
 
 
 class _Account:
@@ -174,12 +177,16 @@ class _Account:
             _log.warning("the voices of the account could not be listed", error=str(error))
             return _DOCUMENTED
         return {
-            "voices": [(v.code, ", ".join(filter(None, [v.language or v.locale, v.gender]))) for v in voices],
-            "numbers": [(f"+{n.msisdn.lstrip('+')}", ", ".join(filter(None, [n.country, n.status]))) for n in numbers],
+            "voices": [(v.code, ", ".join(filter(None, [v.code, v.language or v.locale, v.gender]))) for v in voices],
+            "numbers": [
+                (e164, ", ".join(filter(None, [e164, n.country, n.status])))
+                for n in numbers
+                if (e164 := f"+{n.msisdn.lstrip('+')}")
+            ],
         }
 
 
-MOST_HEARD = 20
+MOST_RECORDINGS = 20
 """How many recordings a preview fetches."""
 
 
@@ -198,108 +205,140 @@ class CampaignPage:
         self._menus = {menu.name: menu for menu in menus}
         self._account = _Account(settings)
         self._uploads = Uploads(operator.store)
-        self._columns = json_records(operator.store, FOUND, FoundColumns, keep_for=KEPT_FOR, durable=False)
+        self._key = keyed_digest(operator.store.id, "the form of a campaign")
 
     async def open(self, asked: PageRequest, session: PageSession) -> Page:
-        """The form with the file alone; with `?batch=&queue=`, with what a campaign said that made a batch."""
-        values: dict[str, str] = {}
-        batch, queue = asked.asked("batch"), asked.asked("queue") or DEFAULT_QUEUE
+        """The form with the file alone; with `?batch=&queue=`, with what a campaign said that made a batch.
+
+        With `&stored=yes`, it has the rows of the batch too, to replace the calls that wait.
+        """
+        form = CampaignForm({})
+        batch, queue, stored = asked.asked("batch"), asked.asked("queue") or DEFAULT_QUEUE, asked.asked("stored")
         if batch is None:
-            return await self._page(values, session)
+            return await self._page(form, session)
         try:
             self._operator.queue(queue)
-            text = await RowList(self._operator.store, queue, batch).definition()
+            listed = RowList(self._operator.store, queue, batch)
+            text = await listed.definition()
             if not text:
                 raise InvalidInputError(f"what batch {batch} said is not kept, or no more: fill in the form anew")
-            self._fill(text, values, name=f"batch {batch}")
+            newest = await listed.newest() if stored else None
+            self._fill(text, form, name=f"batch {batch}", at=None if newest is None else newest.at)
+            form.values["queue"] = queue if queue != self._queue else ""
+            if newest is not None:
+                async with aclosing(listed.called()) as parts:
+                    rows = "".join([part async for part in parts]).encode()
+                if len(rows) > LONGEST_FORM:
+                    raise InvalidInputError(
+                        f"batch {batch} is too large for this page: use `voiceflow enqueue --stored`"
+                    )
+                upload = await self._uploads.keep(rows, name=newest.name, owner=session.id, batch=batch)
+                form.values |= {"batch": batch, "upload": upload.id, "replace": YES, "step": "hours"}
+                told = translated(
+                    "These are the people of batch %(batch)s: what you change replaces the calls that wait."
+                )
+                with uploading() as folder:
+                    kept = await self._kept(PageForm([]), form, session, folder)
+                    return await self._page(form, session, told=told % {"batch": batch}, kept=kept)
         except InvalidInputError as error:
-            return await self._page({}, session, said=message_of(error))
-        values["queue"] = queue if queue != self._queue else ""
+            return await self._page(CampaignForm({}), session, said=message_of(error))
         told = translated("This has the words, hours and voices of batch %(batch)s: choose the new file.")
-        return await self._page(values, session, told=told % {"batch": batch})
+        return await self._page(form, session, told=told % {"batch": batch})
 
     async def answer(self, scope: Scope, receive: Receive, session: PageSession) -> Answer | ActionDone:
-        """The columns of the file in a form, the preview of the campaign, or the result of its start."""
+        """The next step of a form, the preview of the campaign, or the result of its start."""
         try:
-            form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
+            sent = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
             if error.form is None:
                 return problem(403, "Nothing was enqueued", sentence(error), back=SECTION)
             return replace(await self.ask(error.form, session, said=sentence(error)), status=403)
-        return await self._answered(form, session)
+        return await self._answered(sent, session)
 
     async def ask(self, typed: PageForm, session: PageSession, *, said: str = "") -> Page:
         """The form with what was typed in one of an earlier sign-in. Raises StoreError."""
-        form = PageForm([*typed.but("do", "token"), ("do", "look")])
-        page = cast("Page", await self._answered(form, session))
+        page = cast("Page", await self._answered(PageForm([*typed.but("do", "token"), ("do", "look")]), session))
         said = said or (
             "your file is not kept over a sign-in: choose it again, with the rows to leave out, and you see all else "
             "that you have typed"
         )
         return replace(page, shown={**page.shown, "said": said})
 
-    async def _answered(self, form: PageForm, session: PageSession) -> Answer | ActionDone:
-        do, _, more = form.one("do").partition(" ")
-        values = {
-            name: form.one(name)
-            for name in (*_TEXTS, *_TICKS, *_UPLOADS.values(), "number", "seen", "step", "rows_from")
-        }
-        if do == "rows":  # behind so many
-            values["rows_from"], do, more = more, "look", ""
-        values["step"] = do if do in _STEPS else values["step"]
-        values["more"] = more if do == "look" else ""
-        values["say"] = values["say"].replace("\r\n", "\n")
-        values |= form.under(PREFIX)
+    async def _answered(self, sent: PageForm, session: PageSession) -> Answer | ActionDone:
+        form = CampaignForm.opened(sent.one("campaign"), key=self._key)
+        ZONE.set(zone_named(form.values.setdefault("zone", ZONE.get().key)) or ZONE.get())
+        do, _, more = sent.one("do").partition(" ")
+        step = do if do in STEPS else {"preview": "check", "start": "ready", "try": "ready"}.get(do, form.get("step"))
+        form.values["step"] = "people" if do in {"look", "rows"} else step or "check"
         kept: _Kept | None = None
-        found: FoundColumns | None = None
         with uploading() as folder:
             try:
-                self._load(form, values)
-                kept = await self._kept(form, values, session, folder)
-                if "saved" not in form.files:  # which says itself what columns are
-                    _take_choices(form, values)
-                    _take_ticks(form, values)
+                before = CampaignForm({**form.values})
+                form.take(sent)
+                self._load(sent, form)
+                kept = await self._kept(sent, form, session, folder)
                 if do in _REPAIRS:
-                    values[do] = more
+                    form.values[do] = more
                 if do == "save":
-                    return self._saved(values)
+                    return self._saved(form)
                 if kept is None:
-                    values["leave_out_rows"] = ""  # which another file may have other people in
+                    form.values |= dict.fromkeys(("leave_out_rows", "upload"), "")  # another file has other people
                     said = "choose the file of the people to call: none was uploaded, or it has been deleted since"
-                    return await self._page(values, session, said=said)
-                is_other = "file" in form.files or values["sheet"] != form.one("shown_sheet")
-                if is_other and form.one("upload"):  # what was said of the rows before
-                    values |= {"leave_out_rows": "", "header_row": "", "rows_from": ""}
-                if "saved" in form.files and values["header_row"]:  # which was that of another file
-                    with suppress(CampaignFileError):
-                        await self._found(kept, values)
-                found = await self._found(kept, values)
-                if is_other and not values["leave_out_rows"]:
-                    values["leave_out_rows"] = ",".join(str(row.number) for row in found.rows if row.is_struck)
-                if "file" in form.files and form.under(_TAKEN):  # which was chosen for the file before
-                    _keep_choices(values, {row_name(each.name) for each in found.columns})
-                if do in {"look", "words", "hours"} or not found.columns:
-                    return await self._page(values, session, kept=kept, found=found)
-                return await self._previewed(values, session, kept, found, do)
+                    return await self._page(form, session, said=said)
+                form.values["rows_from"] = more if do == "rows" else form.get("rows_from")
+                is_new = bool({"file", "saved"} & sent.files.keys())
+                if is_new or any(form.get(name) != before.get(name) for name in ("sheet", "header_row")):
+                    is_other = "file" in sent.files and bool(before.get("upload"))
+                    await self._begin(form, kept, is_new=is_new, is_other=is_other)
+                if form.get("step") in {"check", "ready"}:
+                    return await self._previewed(form, before, session, kept, f"{do} {more}".strip())
+                return await self._page(form, session, kept=kept, more=more)
             except (InvalidInputError, ActionRefusedError) as error:
-                values["step"] = _step_of(error, values)
-                return await self._page(values, session, said=message_of(error), kept=kept, found=found)
+                form.values["step"] = _step_of(error) or form.get("step").replace("ready", "check")
+                return await self._page(form, session, said=message_of(error), kept=kept)
 
-    def _load(self, form: PageForm, values: dict[str, str]) -> None:
+    async def _begin(self, form: CampaignForm, kept: _Kept, *, is_new: bool, is_other: bool) -> None:
+        """Begin with a file, a sheet or a header: what is certain about it is filled in, where the form is empty.
+
+        If it `is_other` than the file before, what was said of the columns of that one alone is forgotten.
+        """
+        form.values |= {"leave_out_rows": "", "rows_from": ""}
+        if is_other:
+            form.values["header_row"] = ""
+        try:
+            found = await self._found(form, kept)
+        except CampaignFileError:
+            if not (is_new and form.get("header_row")):
+                raise
+            form.values["header_row"] = ""  # which was that of another file
+            found = await self._found(form, kept)
+        if is_other:
+            form.keep_columns(each.name for each in found.columns)
+        form.values["header_row"] = form.get("header_row") or str(found.header_row or "")
+        form.values["leave_out_rows"] = ",".join(row.name for row in found.rows if row.is_struck)
+        named, is_said = form.roles.as_table(), bool(form.get("country"))
+        for role, column in found.found.items():
+            is_by_itself = role == DESTINATION == row_name(column)
+            if not (role in named or form.role_of(column) or is_by_itself or (role == COUNTRY and is_said)):
+                form.give_role(column, role)
+        if found.date_orders is not None and len(found.date_orders) == 1:
+            form.values["date_order"] = form.get("date_order") or found.date_orders[0].value
+
+    def _load(self, sent: PageForm, form: CampaignForm) -> None:
         """Fill in what a saved campaign says. No file is read, and no module imported."""
-        name, content = form.files.get("saved", ("", b""))
+        name, content = sent.files.get("saved", ("", b""))
         if not content:
             return
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise InvalidInputError("the saved campaign is not a text in UTF-8; save it again") from None
-        self._fill(text, values, name=name or "the saved campaign")
+        self._fill(text, form, name=name or "the saved campaign")
 
-    def _fill(self, text: str, values: dict[str, str], *, name: str) -> None:
-        """Fill in what a TOML file of options says. Raises InvalidInputError."""
-        found, menu = loaded_options(text, name=name)
-        if lost := [each for each in found if each not in _TEXTS]:
+    def _fill(self, text: str, form: CampaignForm, *, name: str, at: datetime | None = None) -> None:
+        """Fill in what a TOML file of options says, or said `at` a time. Raises InvalidInputError."""
+        found, menu = loaded_options(text, name=name, at=at, zone=ZONE.get().key)
+        if lost := [each for each in found if each not in TEXTS]:
             raise InvalidInputError(f"this page has no field for {', '.join(lost)}: enqueue the file by the command")
         if "ivr" in found:
             name_of_menu = found["ivr"].rpartition(":")[2]
@@ -310,63 +349,54 @@ class CampaignPage:
         if menu is not None:
             read = read_menu(menu, voice_profile=found.get("voice_profile", "any"))
             languages = orjson.loads(read.definition or "{}").get("languages", [])
-            values |= fields_of_menu({**menu, "languages": languages})
-        values |= found
+            form.values |= fields_of_menu({**menu, "languages": languages})
+        form.values |= found
 
-    async def _kept(self, form: PageForm, values: dict[str, str], session: PageSession, folder: Path) -> _Kept | None:
+    async def _kept(self, sent: PageForm, form: CampaignForm, session: PageSession, folder: Path) -> _Kept | None:
         """The files that come with the form, or that it names, in a folder. None without a file of people."""
-        found: dict[str, tuple[InputFile, Upload]] = {}
-        for sent, named in _UPLOADS.items():
+        found: dict[str, InputFile] = {}
+        for field, named in UPLOADS.items():
             upload: Upload | None
             content: bytes | None
-            if sent in form.files:
-                name, content = form.files[sent]
+            if field in sent.files:
+                name, content = sent.files[field]
                 upload = await self._uploads.keep(content, name=plain_name(name), owner=session.id)
-            elif (before := await self._uploads.find(values[named], owner=session.id)) is not None:
+            elif (before := await self._uploads.find(form.get(named), owner=session.id)) is not None:
                 upload, content = before, await self._uploads.content(before)
             else:
                 upload, content = None, None
-            values[named] = ""
+            form.values[named] = ""
             if upload is not None and content is not None:
-                path = folder / sent / upload.name
+                path = folder / field / (upload.name if upload.batch is None else "rows.jsonl")
                 await anyio.Path(path.parent).mkdir()
                 await anyio.Path(path).write_bytes(content)
-                shown = upload.name if sent == "file" else "the price list"
-                found[sent], values[named] = (InputFile(path, shown=shown), upload), upload.id
-        if "file" not in found:
-            return None
-        prices, table = found.get("prices", (None, None))
-        return _Kept(*found["file"], prices, "" if table is None else table.digest)
+                shown = upload.name if upload.batch is None else f"batch {upload.batch}"
+                found[field] = InputFile(
+                    path,
+                    shown=shown if field == "file" else "the price list",
+                    stands_for=upload.batch and upload.name,
+                )
+                form.values[named] = upload.id
+        return _Kept(found["file"], found.get("prices")) if "file" in found else None
 
-    async def _found(self, kept: _Kept, values: dict[str, str]) -> FoundColumns:
-        """The columns of the file. What is certain about them is filled in, where the form is empty."""
-        skipped = int(place) if (place := values["rows_from"]).isdecimal() and len(place) < _DIGITS else 0
-        key = f"sheet {values['sheet']} {values['header_row']} {skipped}"
-        columns = self._columns.within(kept.upload.id)
-        found = (await columns.get([key])).get(key)
-        if found is None:
-            try:
-                header_row = row(values["header_row"]) if values["header_row"] else None
-            except ValueError as error:
-                raise InvalidInputError(f"{_LABELS['header_row']}: {error}") from None
-            values["header_row"] = ""  # so that a wrong one can be mended
-            found = await self._process.run(look, kept.file, values["sheet"] or None, header_row, skipped=skipped)
-            values["header_row"] = str(header_row or "")
-            await columns.put({key: found})
-        roles = _roles(values["columns"])
-        values["header_row"] = values["header_row"] or str(found.header_row or "")
-        if not roles.numbers and found.numbers is not None and row_name(found.numbers) != DESTINATION:
-            roles = replace(roles, numbers=(found.numbers,))
-        if not values["country"] and roles.country is None:
-            roles = replace(roles, country=found.countries)
-        values["columns"] = roles.as_text()
-        if found.date_orders is not None and len(found.date_orders) == 1:
-            values["date_order"] = values["date_order"] or found.date_orders[0].value
-        return found
+    async def _found(self, form: CampaignForm, kept: _Kept, *, checks: bool = False) -> FoundColumns:
+        """The columns of the file; with `checks`, with what is wrong with the rows that are shown."""
+        try:
+            header_row = row(form.get("header_row")) if form.get("header_row") else None
+        except ValueError as error:
+            raise InvalidInputError(f"{FIELDS['header_row'].label}: {error}") from None
+        place = form.get("rows_from")
+        skipped = int(place) if place.isdecimal() and len(place) < _DIGITS else 0
+        options: CampaignOptions | None = None
+        with suppress(InvalidInputError):  # which the check tells
+            options = self._read(form, kept, only=Group.WHO).options if checks else None
+            options = options and replace(options, leave_out=None, only=None)  # whose values are to be counted too
+        look_at = (kept.file, form.get("sheet") or None, header_row)
+        return await self._process.run(look, *look_at, skipped=skipped, options=options)
 
-    def _saved(self, values: Mapping[str, str]) -> Response:
-        content = saved_options({name: values[name] for name in _TEXTS if name != "queue"}, menu_in(values))
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", values["batch"]).strip("-") or "campaign"
+    def _saved(self, form: CampaignForm) -> Response:
+        content = saved_options({name: form.get(name) for name in FIELDS if name not in UPLOADS}, menu_in(form.values))
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", form.get("batch")).strip("-") or "campaign"
         return Response(
             content,
             headers={
@@ -375,84 +405,90 @@ class CampaignPage:
             },
         )
 
-    async def _heard(self, report: EnqueueReport) -> EnqueueReport:
-        """The report with its recordings fetched and heard, if they are few and this receiver can decode them."""
+    async def _with_recordings(self, report: EnqueueReport) -> EnqueueReport:
+        """The report with its recordings fetched, if they are few."""
         preview = report.preview
-        if preview is None or len(preview.files) > MOST_HEARD:
+        if preview is None or len(preview.files) > MOST_RECORDINGS:
             return report
         network, sandbox = Network.of(self._settings), self._settings.calls_a_sandbox
-        try:
-            heard, found = await hear(preview, network=network, file=None, private=sandbox)
-        except MissingExtraError as error:
-            _log.info("recordings are not checked", reason=str(error))
-            return report
-        return replace(report, preview=heard, findings=(*report.findings, *found))
+        preview, found = await with_recordings(preview, network=network, file=None, private=sandbox)
+        return replace(report, preview=preview, findings=(*report.findings, *found))
 
     async def _previewed(
-        self, values: dict[str, str], session: PageSession, kept: _Kept, found: FoundColumns, do: str
+        self, form: CampaignForm, before: CampaignForm, session: PageSession, kept: _Kept, do: str
     ) -> Answer | ActionDone:
-        name = values["queue"] or self._queue
+        name = form.get("queue") or self._queue
         self._operator.queue(name)
-        campaign, policy = self._campaign(values, kept), self._operator.policy
-        before = values.pop("seen")
-        values["step"] = "ready" if do in {"try", "ready"} else "check"
-        changed = _changed(before, seen := _seen(values, kept))
+        campaign, policy = self._campaign(form, kept), self._operator.policy
         said, told = "", ""
-        report: EnqueueReport | None = None
-        if do == "start" and not changed:
-            shown = _shown_in(before)
-            try:
-                by = _actor(session)
-                done = await self._process.run_on(campaign.start, name, policy=policy, by=by, expected_version=shown)
-            except ChangedSinceError as error:
-                done, said = None, str(error)
-            if done is not None and not done.refused:
-                _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
-                where = PageForm([("batch", done.batch_id), ("queue", name)])
-                kinds = {"ended", "ended_or_cancelled"}
-                ended = [str(each.message) for each in done.findings if each.told.kind in kinds]
-                return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *ended]), page_of(where))
-            if done is not None:
-                said, report = f"nothing was enqueued: {_why_refused(done)}", done
-        if report is None:
-            report = await self._heard(await self._process.run_on(campaign.preview, name, policy=policy))
+        if do.startswith("start"):
+            changed = [each.label for name, each in FIELDS.items() if form.part(name) != before.part(name)]
+            shown = before.get("version")
+            if do == "start skip_bad":  # as its button says
+                form.values["skip_bad"] = YES
+                campaign = self._campaign(form, kept)
+            if changed or not shown:
+                what = ", ".join(map(translated, changed)) if shown else "everything: there was no preview"
+                said = f"changed since the preview: {what}. Check the preview below, then start"
+            else:
+                done = await self._started(campaign, name, shown, session)
+                if isinstance(done, ActionDone):
+                    return done
+                said = done
+        report = await self._with_recordings(await self._process.run_on(campaign.preview, name, policy=policy))
+        form.values |= {"version": report.version, "step": "check" if said else form.get("step")}
         if do == "try":
-            told = await self._tried(values["number"], campaign, kept, queue_name=name, by=_actor(session))
-        elif do == "start" and changed:
-            said = f"changed since the preview: {changed}. Check the preview below, then start"
-        return await self._page(
-            values | {"seen": f"{seen} {_REPORT}:{report.version}"},
-            session,
-            said=said,
-            told=told,
-            kept=kept,
-            found=found,
-            report=report,
-            in_short=_in_short(report.preview, campaign.options, now=self._operator.store.clock.now()),
-        )
+            try:
+                told = await self._tried(form.get("number"), campaign, kept, queue_name=name, by=_actor(session))
+            except (InvalidInputError, ActionRefusedError) as error:
+                said = message_of(error)
+        return await self._page(form, session, said=said, told=told, kept=kept, report=report, campaign=campaign)
 
-    def _campaign(self, values: dict[str, str], kept: _Kept) -> Campaign:
+    async def _started(self, campaign: Campaign, queue: str, shown: str, session: PageSession) -> ActionDone | str:
+        """Start a campaign as its preview has shown it; else why it was not started."""
+        by, policy = _actor(session), self._operator.policy
+        try:
+            done = await self._process.run_on(campaign.start, queue, policy=policy, by=by, expected_version=shown)
+        except ChangedSinceError as error:
+            return str(error)
+        if done.refused:
+            return f"nothing was enqueued: {_why_refused(done)}"
+        _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
+        where = PageForm([("batch", done.batch_id), ("queue", queue)])
+        ended = [str(each.message) for each in done.findings if each.told.kind in {"ended", "ended_or_cancelled"}]
+        more = [
+            f"{count} {what}" for count, what in ((done.replaced, "replaced"), (done.removed, "cancelled")) if count
+        ]
+        return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *more, *ended]), page_of(where))
+
+    def _campaign(self, form: CampaignForm, kept: _Kept) -> Campaign:
         """The campaign in a form. Raises InvalidInputError, with the labels of the form."""
-        values["step"] = "words"
-        menu = menu_in(values)
-        if not values["ivr"] and not values["say"] and menu is None:
+        step, form.values["step"] = form.get("step"), "words"
+        menu = menu_in(form.values)
+        if not form.get("ivr") and not form.get("say") and menu is None:
             raise InvalidInputError("write the text to say, ask a question, or choose a menu")
-        given: dict[str, object] = {name: values[name] or None for name in (*_TEXTS, *_TICKS) if name != "queue"}
-        if menu is not None and values["menu"]:
+        if menu is not None and form.get("menu"):
             raise InvalidInputError("ask questions, or name a menu that another receiver answers with, not both")
-        if menu is not None:
-            given["menu"] = menu
-        campaign = Campaign.of(
-            {**given, "file": kept.file, "prices": kept.prices},
+        campaign = self._read(form, kept, menu=menu)
+        form.values["step"] = step
+        return campaign.without_handlers()
+
+    def _read(
+        self, form: CampaignForm, kept: _Kept, *, menu: Mapping[str, object] | None = None, only: Group | None = None
+    ) -> Campaign:
+        """The campaign with the fields of a form, or with those of one group. Raises InvalidInputError."""
+        names = [name for name, each in FIELDS.items() if only in {None, each.group} and name not in UPLOADS]
+        given: dict[str, object] = {name: form.get(name) or None for name in (*names, *(() if only else TICKS))}
+        given |= {"file": kept.file, **({} if only else {"prices": kept.prices}), **({"menu": menu} if menu else {})}
+        return Campaign.of(
+            given,
             settings=self._settings,
             menus=self._menus,
             now=self._operator.store.clock.now(),
-            named=lambda name: translated(_LABELS.get(name, name)),
+            named=lambda name: translated(FIELDS[name].label if name in FIELDS else name),
             foreign=True,
             zone=ZONE.get(),
         )
-        values["step"] = "check"
-        return campaign.without_handlers()
 
     async def _tried(self, own: str, campaign: Campaign, kept: _Kept, *, queue_name: str, by: Actor) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
@@ -484,133 +520,171 @@ class CampaignPage:
 
     async def _page(
         self,
-        values: Mapping[str, str],
+        form: CampaignForm,
         session: PageSession,
         *,
         said: str = "",
         told: str = "",
         kept: _Kept | None = None,
-        found: FoundColumns | None = None,
+        more: str = "",
         report: EnqueueReport | None = None,
-        in_short: str = "",
+        campaign: Campaign | None = None,
     ) -> Page:
+        step, found, wrong = form.get("step") or "people", FoundColumns(), ""
+        now = self._operator.store.clock.now()
+        if kept is not None and step in {"people", "words", "check"} and more != "hear":  # which asks for texts alone
+            try:
+                found = await self._found(form, kept, checks=step == "people")
+            except InvalidInputError as error:
+                said = said or message_of(error)
+        if kept is not None and step == "words" and form.get("say") + form.get("ivr"):
+            report, wrong = await self._spoken(form, kept)
+        asked = {name: value for name, value in form.values.items() if name.startswith(PREFIX)}
+        menu_form = shown_questions(asked, more)
+        asked[f"{PREFIX}languages"] = ", ".join(filter(None, menu_form.languages))
         findings = _by_cause(report.findings) if report is not None else []
         lists = {"numbers": (), **await self._account.lists(), **_offered()} if kept is not None else {}
-        asked = {name: value for name, value in values.items() if name.startswith(PREFIX)}
-        menu_form = shown_questions(asked, values.get("more", ""))
-        asked[f"{PREFIX}languages"] = ", ".join(filter(None, menu_form.languages))
-        taken: dict[str, str] = {}
-        with suppress(InvalidInputError):  # which the page tells already
-            taken = _taken_in(_roles(values.get("columns", "")))
-        others = [(name, name) for name in taken.values() if name not in {*dict(TAKEN_FOR), _IGNORED}]
         shown = {
-            "form": {name: values.get(name, "") for name in (*_TEXTS, *_TICKS, "number", "seen")} | asked,
+            "state": form.signed(key=self._key),
+            "form": {name: form.get(name) for name in TEXTS} | asked,
+            "shows": form.shown,
+            "pair": pair_name,
+            "left_out": partial(form.why_left_out, [each.name for each in found.columns]),
+            "now": now,
             "menu_form": menu_form,
             "menus": list(self._menus),
-            "chart": self._chart(values),
-            "sections": _SECTIONS,
+            "fields": FIELDS,
+            "further": _MORE[step],
             "queue": self._queue,
-            "step": values.get("step") or "people",
-            "steps": _STEPS,
+            "step": step,
+            "steps": STEPS,
             "rows_a_page": ROWS_A_PAGE,
-            "called": _called(found.rows if found else (), values.get("leave_out_rows", "")),
             "token": session.token,
             "said": said,
             "done": told,
-            "uploads": {name: values[name] for name in _UPLOADS.values()} if kept is not None else {},
-            "file_name": kept.file.name if kept is not None else "",
+            "has_file": kept is not None,
+            "has_prices": bool(form.get("price_list")),
+            "file_name": str(kept.file) if kept is not None else "",
             "found": found,
-            "taken": taken,
-            "choices": (
-                *((name, translated(words)) for name, words in TAKEN_FOR),
-                *others,
-                (_IGNORED, translated("nothing: it is not read")),
-            ),
+            "roles": [(role, role_in_words(role)) for role in ROLE_WORDS],
             "lists": lists,
-            "repairs": self._repairs(values, found, report, lists) if found and report else [],
+            "waits": [(each, span(read_duration(each))) for each in _WAITS],
+            "zone_of_times": form.get("time_zone") or ZONE.get().key,
+            "days": [(name, LOCALE.get().days["stand-alone"]["abbreviated"][each]) for each, name in enumerate(DAYS)],
+            "repairs": self._repairs(form, found, report, lists) if report and step == "check" else [],
             "report": report,
-            "in_short": in_short,
+            "heard": _heard_in(report.preview) if report and report.preview else [],
+            "wrong": wrong,
+            "in_short": _in_short(report, form, campaign, now=now) if report and campaign else "",
             "findings": findings[:_MOST_FINDINGS],
             "more": sum(len(each) for each, _ in findings[_MOST_FINDINGS:]),
         }
         return Page(template="campaign.html", shown=shown, status=409 if said else 200, headers=_KEPT_FOR_BACK)
 
-    def _chart(self, values: Mapping[str, str]) -> Chart | None:
-        """The menu of a form as a picture; None without one that can be read."""
-        menu = self._menus.get(values.get("ivr", ""))
-        with suppress(InvalidInputError):
-            given = menu_in(values)
-            menu = menu if given is None else read_menu(given, voice_profile="any")
-            return None if menu is None else Chart.of(menu)
-        return None
+    async def _spoken(self, form: CampaignForm, kept: _Kept) -> tuple[EnqueueReport | None, str]:
+        """The preview of what people hear; else why there is none."""
+        try:
+            campaign = self._campaign(form, kept)
+            return await self._process.run_on(campaign.preview, self._queue, policy=self._operator.policy), ""
+        except InvalidInputError as error:
+            return None, message_of(error)
 
     def _repairs(
         self,
-        values: Mapping[str, str],
+        form: CampaignForm,
         found: FoundColumns,
         report: EnqueueReport,
         lists: Mapping[str, Sequence[tuple[str, str]]],
     ) -> list[tuple[str, str]]:
         """What one button repairs: a field with its value, and the words of the button."""
         first = {each.name: each.first for each in found.columns}
-        numbers = [
-            number
-            for column in dict.fromkeys(each.column for each in report.findings if _lacks_country(each))
-            for number in first.get(column or "", ())
-        ]
+        lacking = [each.column for each in report.findings if each.is_error and each.told.kind == "no_country"]
+        numbers = [number for column in dict.fromkeys(lacking) for number in first.get(column or "", ())]
         repairs: list[tuple[str, str]] = []
-        if numbers and (country := _country_of(numbers, values["source"] or self._settings.source or "")):
+        if numbers and (country := _country_of(numbers, form.get("source") or self._settings.source or "")):
             words = translated("They are numbers of %(country)s") % {"country": countries().get(country, country)}
             repairs.append((f"country {country}", words))
-        named = _roles(values["columns"]).language
+        named = form.roles.language
         spoken = {
             value for each in found.columns if each.name == named or each.variable == "language" for value in each.first
         }
-        voice = values["voice_profile"] or self._settings.voice_profile or ""
-        if menu_in(values) is None and not values["ivr"] and spoken and all(at_odds(voice, each) for each in spoken):
+        voice = form.get("voice_profile") or self._settings.voice_profile or ""
+        if (
+            menu_in(form.values) is None
+            and not form.get("ivr")
+            and spoken
+            and all(at_odds(voice, each) for each in spoken)
+        ):
             fitting = (code for code, _ in lists.get("voices", ()) if not any(at_odds(code, each) for each in spoken))
             if (code := next(fitting, None)) is not None:
                 repairs.append((f"voice_profile {code}", translated("Speak with %(voice)s") % {"voice": code}))
         return repairs
 
 
-def _in_short(preview: Preview | None, options: CampaignOptions, *, now: datetime) -> str:
-    """A campaign before its start: how many people, from when on, until when, and how long it takes."""
+def _heard_in(preview: Preview) -> list[tuple[str, SampleText]]:
+    """The texts that say most of how a campaign sounds: each with what it is."""
+    heard: dict[int, tuple[str, SampleText]] = {}
+    first, *_ = (*preview.texts, None)
+    words = (translated("the first"), translated("the longest"), translated("the oddest"))
+    for what, each in zip(words, (first, preview.longest, preview.oddest), strict=True):
+        if each is not None:
+            heard.setdefault(each.row, (what, each))
+    return list(heard.values())
+
+
+def _in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, now: datetime) -> str:
+    """What a start does, in a sentence: how many people, at which hours, from when, how long, and who is not called."""
+    preview, options = report.preview, campaign.options
+    left = _left_in_words(report)
     if preview is None or preview.course.first is None or preview.ends_at is None:
         return ""
     count, first = preview.calls, preview.course.first
-    people = translated_count("%(number)s person", "%(number)s people", count) % {"number": number(count)}
-    begin = translated("now") if first - now < timedelta(minutes=1) else moment(first, "said")
+    parts = [translated_count("%(number)s person", "%(number)s people", count) % {"number": number(count)}]
+    parts += filter(None, [_hours_in_words(form)])
+    parts.append(
+        translated("now")
+        if first - now < timedelta(minutes=1)
+        else translated("from %(time)s") % {"time": moment(first, "said")}
+    )
     until = options.valid_until if isinstance(options.valid_until, datetime) else None
     until = now + options.valid_for if options.valid_for is not None else until
-    words = translated("%(people)s, %(begin)s until %(until)s, about %(time)s")
-    if until is None:
-        words = translated("%(people)s, %(begin)s, about %(time)s")
-    lasts = span(preview.ends_at - first)
-    return words % {"people": people, "begin": begin, "until": until and moment(until, "said"), "time": lasts}
+    if until is not None:
+        parts.append(translated("until %(time)s") % {"time": moment(until, "said")})
+    parts.append(translated("about %(time)s") % {"time": span(preview.ends_at - first)})
+    return ", ".join(parts) + (f"; {left}" if left else "")
+
+
+def _left_in_words(report: EnqueueReport) -> str:
+    counts = {
+        translated("%(number)s bad"): report.rejected,
+        translated("%(number)s left out"): report.left_out,
+        translated("%(number)s suppressed"): report.suppressed,
+        translated("%(number)s called already"): report.duplicates,
+    }
+    return ", ".join(words % {"number": number(count)} for words, count in counts.items() if count)
+
+
+def _hours_in_words(form: CampaignForm) -> str:
+    """The days and hours of a campaign that has the same for all countries."""
+    window, days = PARTS["window"].split(form.get("window")), PARTS["days"].split(form.get("days"))
+    if not (form.get("window") or form.get("days")) or window is None or days is None:
+        return translated("at the hours that it says") if form.get("window") or form.get("days") else ""
+    names = LOCALE.get().days["stand-alone"]["wide"]
+    ticked = [place for place, name in enumerate(DAYS) if days[name]]
+    is_row = len(ticked) > 2 and ticked == list(range(ticked[0], ticked[-1] + 1))
+    between = translated("%(first)s to %(last)s") % {"first": names[ticked[0]], "last": names[ticked[-1]]}
+    said = [] if len(ticked) == len(DAYS) else [between if is_row else ", ".join(names[each] for each in ticked)]
+    if window["from"]:
+        said.append(translated("%(first)s to %(last)s") % {"first": window["from"], "last": window["to"]})
+    own = form.get("window_time_zone")
+    return " ".join([*said, (own and f"({own})") or translated("at their own clock")])
 
 
 def _offered() -> dict[str, list[tuple[str, str]]]:
     """What people may take into fields, in their language: pairs of a value and its words."""
     names = countries()
-    return {
-        "countries": sorted(((code, names[code]) for code in SUPPORTED_REGIONS if code in names), key=itemgetter(1)),
-        "days": [
-            ("mon-fri", translated("Monday to Friday")),
-            ("mon-sat", translated("Monday to Saturday")),
-            ("sat,sun", translated("Saturday and Sunday")),
-        ],
-        "outcomes": [
-            ("busy,no_answer", translated("busy, or nobody answers")),
-            ("busy", translated("busy")),
-            ("no_answer", translated("no answer")),
-            ("unreached", translated("nobody was reached, for any reason")),
-        ],
-    }
-
-
-def _lacks_country(finding: Finding) -> bool:
-    return finding.is_error and finding.told.kind == "no_country"
+    known = sorted(((code, names[code]) for code in SUPPORTED_REGIONS if code in names), key=itemgetter(1))
+    return {"countries": [*known, (INTERNATIONAL, translated("their digits begin with the country code"))]}
 
 
 def _country_of(numbers: Sequence[str], source: str) -> str | None:
@@ -630,124 +704,23 @@ def _actor(session: PageSession) -> Actor:
     return Actor(on=Interface.PAGES, name=session.name, login=session.login)
 
 
-def _take_choices(form: PageForm, values: dict[str, str]) -> None:
-    """Take what a person has chosen for columns into the fields that say so, in place of what these said of them.
-
-    Raises InvalidInputError.
-    """
-    chosen = {unquote(name.removeprefix(_TAKEN)): taken for name, taken in form.under(_TAKEN).items()}
-    if not chosen:
-        return
-    if (shown := form.under("shown_columns")) and values["columns"] not in shown.values():
-        return  # a person has typed it, since it was shown
-    kept, named = _roles(values["columns"]), set(map(row_name, chosen))
-    before = _taken_in(kept)
-    table: dict[str, list[str]] = {
-        name: [each for each in _listed(columns) if row_name(each) not in named]
-        for name, columns in kept.as_table().items()
-    }
-    several: dict[str, list[str]] = {FURTHER: [], _IGNORED: []}
-    for column, name in chosen.items():
-        if name in several:
-            several[name].append(column)
-        elif name:
-            table.setdefault(name, []).append(column)
-    for name, columns in table.items():
-        new = [each for each in columns if before.get(row_name(each)) != name]
-        if len(new) > 1:
-            words = translated(dict(TAKEN_FOR).get(name, name))
-            raise InvalidInputError(f"{new[0]} and {new[1]} are both taken for {words}")
-        table[name] = new or columns  # what is chosen now goes before what was chosen or found
-    table[DESTINATION] = [*table.get(DESTINATION, []), *several[FURTHER]]
-    values["columns"] = ColumnRoles.of({**table, "ignore": several[_IGNORED]}).as_text()
-
-
-def _listed(columns: str | Sequence[str]) -> Sequence[str]:
-    return [columns] if isinstance(columns, str) else columns
-
-
-def _taken_in(roles: ColumnRoles) -> dict[str, str]:
-    """What the columns are taken for, by their names in rows."""
-    taken = {DESTINATION: roles.numbers[:1], FURTHER: roles.numbers[1:], _IGNORED: roles.ignored}
-    one = {"country": roles.country, "language": roles.language, **roles.names}
-    found = {row_name(column): name for name, columns in taken.items() for column in columns}
-    return found | {row_name(column): name for name, column in one.items() if column is not None}
-
-
-def _keep_choices(values: dict[str, str], present: Collection[str]) -> None:
-    """Keep what a person has chosen for these columns alone."""
-    table = _roles(values["columns"]).as_table()
-    kept = {name: [each for each in _listed(columns) if row_name(each) in present] for name, columns in table.items()}
-    values["columns"] = ColumnRoles.of(kept).as_text()
-
-
-def _take_ticks(form: PageForm, values: dict[str, str]) -> None:
-    """Take the boxes of rows that a person has changed into the rows that are left out."""
-    with suppress(ValueError):  # which is told when the campaign is read
-        ranges = list(row_ranges(values["leave_out_rows"])) if values["leave_out_rows"] else []
-        for name, before in form.under(_SHOWN_ROW).items():
-            at = row(name.removeprefix(_SHOWN_ROW))
-            if (now := form.one(f"{_CALLED_ROW}{at}")) == before:
-                continue
-            parts = [
-                part for first, last in ranges for part in ((first, min(last, at - 1)), (max(first, at + 1), last))
-            ]
-            ranges = [*(part for part in parts if part[0] <= part[1]), *([] if now else [(at, at)])]
-        values["leave_out_rows"] = ",".join(range_text(*each) for each in sorted(ranges))
-
-
-def _called(rows: Sequence[FoundRow], left_out: str) -> set[int]:
-    """The numbers of those rows that are not left out."""
-    ranges: Sequence[tuple[int, int]] = ()
-    with suppress(ValueError):
-        ranges = row_ranges(left_out) if left_out else ()
-    return {each.number for each in rows if not any(first <= each.number <= last for first, last in ranges)}
-
-
-def _step_of(error: Exception, values: Mapping[str, str]) -> str:
+def _step_of(error: Exception) -> str | None:
     """The step of the form that has the first error."""
     if isinstance(error, CampaignFileError):
         return "people"
     wrong = {found.column for found in error.findings} if isinstance(error, InvalidInputError) else set[str | None]()
-    steps = [_STEP_OF.get(each.group, "hours") for each in _OF_PAGE.values() if translated(each.label) in wrong]
-    return next(iter(steps), values["step"])
+    steps = (STEP_OF.get(each.group, "hours") for each in FIELDS.values() if translated(each.label) in wrong)
+    return next(steps, None)
 
 
 def _by_cause(findings: Sequence[Finding]) -> list[tuple[list[Finding], str]]:
     """Findings by their causes, errors first; and the rows of each cause."""
     found: dict[object, list[Finding]] = {}
     for each in sorted(findings, key=lambda each: not each.is_error):
-        found.setdefault((each.severity, each.column, _VALUES.sub("", each.message)), []).append(each)
+        cause = each.told.kind or _DIFFERENT.sub("", each.message)
+        found.setdefault((each.severity, each.column, cause), []).append(each)
     rows = ([each.row for each in alike if each.row is not None] for alike in found.values())
     return list(zip(found.values(), (in_ranges(sorted(set(each)), most=_MOST_RANGES) for each in rows), strict=True))
-
-
-def _roles(text: str) -> ColumnRoles:
-    try:
-        return ColumnRoles.of(text) if text else NO_ROLES
-    except InvalidInputError as error:
-        raise InvalidInputError(Message(f"{_LABELS['columns']}: {error}", error)) from None
-
-
-def _seen(values: Mapping[str, str], kept: _Kept) -> str:
-    """What a preview was made of: a digest of each field that is filled in."""
-    given = {name: values[name] for name in _TEXTS} | {"file": kept.upload.digest, "prices": kept.prices_seen}
-    if given["not_before"] or given["valid_until"]:
-        given["time_zone"] = given["time_zone"] or ZONE.get().key  # in which they are read
-    given["menu"] = str(menu_in(values) or values["menu"])
-    return " ".join(f"{name}:{_digest(value)}" for name, value in given.items() if value)
-
-
-_REPORT = "report"
-
-
-def _shown_in(seen: str) -> str:
-    """The version of the preview in a form; empty if the form has none."""
-    return next((part.partition(":")[2] for part in seen.split() if part.startswith(f"{_REPORT}:")), "")
-
-
-def _digest(value: str) -> str:
-    return sha256(value.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def _why_refused(done: EnqueueReport) -> str:
@@ -764,14 +737,6 @@ def _why_refused(done: EnqueueReport) -> str:
             "who were called before”, or take their rows out of the file"
         )
     return ". ".join(said) or "the findings say why"
-
-
-def _changed(before: str, now: str) -> str:
-    """What is not as it was seen: the labels of its fields; empty if nothing has changed."""
-    if not before:
-        return "everything: there was no preview"
-    names = {part.partition(":")[0] for part in {*before.split()} ^ {*now.split()}}
-    return ", ".join(translated(label) for name, label in _LABELS_SEEN.items() if name in names)
 
 
 async def _first_call(store: Store, file: InputFile, options: CampaignOptions) -> CheckedCall | None:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.calls.values import RowRange
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.column_values import UnreadColumn
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
+    COUNTRY,
     DESTINATION,
+    IGNORE,
+    MEANINGS,
     NOT_READ,
     RESERVED,
     ColumnReader,
@@ -23,9 +32,10 @@ from voiceflow_worker.campaigns.files.rows import (
     near_destination,
     row_name,
 )
+from voiceflow_worker.console.language import translated
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import message_of
+from voiceflow_worker.finding import Message, message_of
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import read_country
 from voiceflow_worker.model.text.wording import name_columns
@@ -34,9 +44,9 @@ from voiceflow_worker.model.times import DateOrder
 LOOKED_AT = 200
 """The rows that are looked at."""
 SHOWN, KEPT = 3, 20
-MOST_ROWS = 20
-"""The rows that are shown: the first, and all that are struck through among those that are looked at."""
 ROWS_A_PAGE = 100
+MOST_COUNTED = 2_000_000
+"""The largest file in bytes whose rows are all read for each look at it; the check reads any."""
 _LOWEST_HEADER = 10
 _LONGEST = 60
 _PHONE = re.compile(r"[+0-9(][0-9 ()./-]*")
@@ -62,46 +72,60 @@ class FoundColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundRow:
-    """A row as it stands: its number, its cells, and whether it is struck through."""
+    """A row as it stands: its `name` among the rows that are left out, its cells, and whether it is struck through.
 
-    number: int
+    `faults` is what is wrong with its cells, by the names of their columns; empty for the row as a whole.
+    """
+
+    name: str
     cells: tuple[str, ...]
     is_struck: bool = False
+    faults: Mapping[str, Message] = field(default_factory=dict[str, Message])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundColumns:
     """The columns of a file, and what they are taken for. It has none if it has several sheets, and none was chosen.
 
-    `rows` are those to look at, behind the first `skipped` ones, and `has_more` if others follow. `headers` are the
-    rows that may be the header, and `sheets` the sheets that have rows.
-    `numbers` is the column of the numbers to call, and `countries` that of their countries, if there are any.
+    `unread` are those that nobody reads, of all rows of a file that is not large. `rows` are those to look at, behind
+    the first `skipped` ones, and `has_more` if others follow. `headers` are the rows that may be the header, and
+    `sheets` the sheets that have rows.
+    `found` is the column of the numbers to call, and those of their countries and calling codes, by their roles.
     `header_row` is the row of the header, if titles stand above it.
     `date_orders` are the orders in which all dates of the first rows can be read; None if there are no such dates.
     """
 
-    columns: tuple[FoundColumn, ...]
-    numbers: str | None
-    countries: str | None
-    date_orders: tuple[DateOrder, ...] | None
+    columns: tuple[FoundColumn, ...] = ()
+    found: Mapping[str, str] = field(default_factory=dict[str, str])
+    date_orders: tuple[DateOrder, ...] | None = None
     header_row: int | None = None
     rows: tuple[FoundRow, ...] = ()
     skipped: int = 0
     has_more: bool = False
     headers: tuple[FoundRow, ...] = ()
+    unread: tuple[UnreadColumn, ...] = ()
     sheets: tuple[str, ...] = ()
 
 
 async def look(
-    _: Store, file: InputFile, sheet: str | None, header_row: int | None = None, *, skipped: int = 0
+    store: Store,
+    file: InputFile,
+    sheet: str | None,
+    header_row: int | None = None,
+    *,
+    skipped: int = 0,
+    options: CampaignOptions | None = None,
 ) -> FoundColumns:
-    """Look at the first rows of a file, and show those behind so many. Raises CampaignFileError."""
+    """Look at the first rows of a file, and show those behind so many; with `options`, with what is wrong with them.
+
+    Raises CampaignFileError.
+    """
     try:
         source, numbers = _opened(file, sheet, header_row)
     except CampaignFileError as error:
         if not error.sheets:
             raise
-        return FoundColumns(columns=(), numbers=None, countries=None, date_orders=None, sheets=error.sheets)
+        return FoundColumns(sheets=error.sheets)
     left = iter(source)
     rows = list(islice(left, LOOKED_AT))
     every = chain(rows, left)
@@ -110,45 +134,77 @@ async def look(
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
     if numbers is None and not source.kind.is_table:
         numbers = next((name for name in values if row_name(name) == DESTINATION), near_destination(values))
-    called = name_columns(values)
-    countries = next((name for name, given in values.items() if _are_countries(name, given)), None)
-    dates = {name: found for name, given in values.items() if (found := _orders(given)) is not None}
+    of_roles = {
+        "calling_code": next((name for name in values if row_name(name) == "calling_code"), None),
+        COUNTRY: next((name for name, given in values.items() if _are_countries(name, given)), None),
+        DESTINATION: numbers,
+    }
+    found = {role: name for role, name in of_roles.items() if name is not None}
+    dates = {name: read for name, given in values.items() if (read := _orders(given)) is not None}
     orders = [order for order in DateOrder if all(order in each for each in dates.values())] if dates else None
     spoken = {*dates, *(name for name, given in values.items() if _are_iso_dates(given))}
+    taken = {**dict.fromkeys(name_columns(values), ROLE_WORDS["name"]), **dict.fromkeys(spoken, _DATES)}
+    taken |= {name: MEANINGS[meant] for name in values if (meant := canonical_name(name)) in RESERVED}
+    if source.columns[:1] == (NOT_READ,):
+        taken[names[0]] = _REFUSAL
+    taken |= {name: ROLE_WORDS[role] for role, name in found.items()}
     columns = tuple(
         FoundColumn(
             name=name,
             variable=row_name(name),
             first=tuple(value[:_LONGEST] for value in islice(filter(None, given), KEPT)),
-            taken_for=_taken_for(
-                NOT_READ if place == 0 and source.columns[:1] == (NOT_READ,) else name,
-                given,
-                numbers=numbers,
-                countries=countries,
-                called=called,
-                is_date=name in spoken,
-            ),
+            taken_for=taken.get(name) or _looks_like(given),
             insert=_insert(row_name(name), given, is_date=name in spoken),
         )
-        for place, (name, given) in enumerate(values.items())
+        for name, given in values.items()
     )
+    if options is not None and not source.kind.is_table:
+        options = replace(options, template=FlowTemplate.without_text(), source=PLACEHOLDER)
+    checked: dict[int, ReadRow] = {}
+    unread: tuple[UnreadColumn, ...] = ()
+    if shown and options is not None:
+        with suppress(CampaignFileError, InvalidInputError):  # which the check of the campaign tells
+            campaign = open_campaign(file, options, now=store.clock.now(), checks=True)
+            is_short = file.size <= MOST_COUNTED
+            for each in campaign:
+                checked |= {each.raw.number: each} if each.raw.number <= shown[-1].number else {}
+                if each.raw.number > shown[-1].number and not is_short:
+                    break
+            unread = campaign.unread if is_short else ()
     return FoundColumns(
         columns=columns,
-        numbers=numbers,
-        countries=countries,
+        found=found,
         date_orders=None if orders is None else tuple(orders),
         header_row=source.header_row if source.header_row not in {None, 1} else None,
-        rows=tuple(map(_found_row, shown)),
+        rows=tuple(_found_rows(shown, source, tuple(values), checked)),
         skipped=skipped,
         has_more=next(every, None) is not None,
         headers=tuple(_headers(source, rows)),
         sheets=source.sheets,
+        unread=unread,
     )
 
 
-def _found_row(row: RawRow) -> FoundRow:
-    is_struck = any(message_of(problem).kind == "struck" for _, problem in row.problems)
-    return FoundRow(number=row.number, cells=_shown(map(str, row.cells)), is_struck=is_struck)
+def _found_rows(
+    rows: Iterable[RawRow], source: RowSource, names: Sequence[str], checked: Mapping[int, ReadRow]
+) -> Iterator[FoundRow]:
+    """The rows as they are shown. Of faults of one kind in a column, only the first is told in words."""
+    told = set[tuple[str, str]]()
+    for row in rows:
+        given, read = source.cells_of(row), checked.get(row.number)
+        cells = ("" if (cell := given.get(name)) is None else str(cell).strip()[:_LONGEST] for name in names)
+        faults: dict[str, Message] = {}
+        for found in () if read is None else read.findings:
+            column, kind = found.column if found.column in names else "", found.told.kind or found.message
+            if found.is_error:
+                faults[column or ""] = Message("") if (column or "", kind) in told else found.told
+                told.add((column or "", kind))
+        yield FoundRow(
+            name=str(RowRange.of(row.number)),
+            cells=tuple(cells),
+            is_struck=any(message_of(problem).kind == "struck" for _, problem in row.problems),
+            faults=faults,
+        )
 
 
 def _shown(cells: Iterable[str]) -> tuple[str, ...]:
@@ -160,7 +216,7 @@ def _headers(source: RowSource, rows: Sequence[RawRow]) -> Iterator[FoundRow]:
     if source.kind in {FileKind.CSV, FileKind.EXCEL}:
         own, below = (source.header_row or 1, source.header), [(row.number, row.cells) for row in rows[:SHOWN]]
         for number, cells in (*source.above, own, *below):
-            yield FoundRow(number=number, cells=_shown(cells))
+            yield FoundRow(name=str(number), cells=_shown(cells))
 
 
 def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple[RowSource, str | None]:
@@ -233,53 +289,33 @@ def _orders(values: Sequence[str]) -> set[DateOrder] | None:
 
 
 FURTHER = "further numbers"
-"""What the columns of a person's numbers are taken for, but for that of the first."""
-TAKEN_FOR = (
-    ("destination", "the number to call"),
-    (FURTHER, "a further number of the person"),
-    ("name", "the name of the person"),
-    ("country", "the country of the number"),
-    ("language", "the language"),
-    ("time_zone", "the time zone of the person"),
-    ("not_before", "the time from which the phone may ring"),
-    ("valid_until", "the time until which it may ring"),
-    ("unique_key", "the key by which a call is known"),
-)
-"""What a person may choose a column to be taken for."""
-_MEANT: Mapping[str, str] = {
-    "source": "the number to call from",
-    "unique_key": "the key by which a call is known",
-    "batch_id": "the batch",
-    "voice_profile": "the voice",
-    "language": "the language",
-    "time_zone": "the time zone of the person",
-    "not_before": "the time from which the phone may ring",
-    "valid_until": "the time until which it may ring",
-    "priority": "the order of the calls: higher first",
-    NOT_READ: "left out: the reason of an earlier refusal",
+"""The role of a person's numbers, but that of the first."""
+ROLE_WORDS: Mapping[str, str] = {
+    DESTINATION: "the number to call",
+    FURTHER: "a further number of the person",
+    "name": "the name of the person",
+    COUNTRY: "the country of the number",
+    "calling_code": "the calling code of the number",
+    "area_code": "the area code of the number",
+    "person": "the person: rows of one are one call, to one number after the other",
+    "region": "the state of the person",
+    **MEANINGS,
+    IGNORE: "nothing: it is not read",
 }
+"""The roles that a person may give to a column, in words. A column may have others, such as the name of a variable."""
+_DATES, _PHONES, _TEXTS = "a date", "a telephone number, which is not called", "a text or a number"
+_EMPTY, _REFUSAL = "empty in the first rows", "left out: the reason of an earlier refusal"
+LOOKS = (_DATES, _PHONES, _TEXTS, _EMPTY, _REFUSAL)
+"""What a column without a role is taken for."""
 
 
-def _taken_for(
-    name: str,
-    values: Sequence[str],
-    *,
-    numbers: str | None,
-    countries: str | None,
-    called: Sequence[str],
-    is_date: bool,
-) -> str:
-    if name == numbers:
-        return "the number to call"
-    if name == countries:
-        return "the country of the number"
-    if (meant := canonical_name(name)) in {*RESERVED, NOT_READ}:
-        return _MEANT[meant]
-    if is_date:
-        return "a date"
-    if name in called:
-        return "the name of the person"
+def role_in_words(role: str) -> str:
+    """A role in the words of the page."""
+    return translated(ROLE_WORDS[role]) if role in ROLE_WORDS else role
+
+
+def _looks_like(values: Sequence[str]) -> str:
     given = list(filter(None, values))
     if given and all(_PHONE.fullmatch(each) and sum(map(str.isdigit, each)) >= FEWEST_DIGITS for each in given):
-        return "a telephone number, which is not called"
-    return "a text or a number" if given else "empty in the first rows"
+        return _PHONES
+    return _TEXTS if given else _EMPTY

@@ -105,7 +105,9 @@ def told(text: str) -> str:
 
 def with_labels(text: str) -> str:
     """A sentence of ours, with the labels of the fields by which its remedies are carried out."""
-    return message_of(text).named(lambda remedy: ", ".join(map(_label, remedy.fields)))
+    return message_of(text).named(
+        lambda remedy, value: ", ".join(map(_label, remedy.fields)) + (value and f": {value}")
+    )
 
 
 def _label(name: str) -> str:

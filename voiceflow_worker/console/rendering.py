@@ -132,6 +132,7 @@ def _compiled(static_version: str) -> Environment:
         "span": language.span,
         "clock": _clock,
         "pairs": _pairs,
+        "words_translated": _words_translated,
     }
     templates.globals |= {
         "static_version": static_version,
@@ -172,3 +173,8 @@ def _clock(seconds: float) -> str:
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     """The options of a choice: for each name, a pair of value and label, which are both the name."""
     return [(name, name) for name in names]
+
+
+def _words_translated(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The options of a choice whose words are the page's own, in the language of the request."""
+    return [(value, language.translated(words)) for value, words in pairs]

@@ -226,9 +226,12 @@ class PageForm:
         """The values with these names, as they were sent, each with its name."""
         return [(key, value) for key, value in self._values if key in names and value]
 
-    def under(self, prefix: str) -> dict[str, str]:
-        """The values whose names begin so, without white space around them."""
-        return {key: value.strip() for key, value in self._values if key.startswith(prefix)}
+    def lists(self) -> dict[str, list[str]]:
+        """All values by their names, without white space around them, with the line breaks of texts."""
+        found: dict[str, list[str]] = {}
+        for key, value in self._values:
+            found.setdefault(key, []).append(value.replace("\r\n", "\n").strip())
+        return found
 
     def all(self, name: str) -> list[str]:
         """All different values with this name."""

@@ -163,7 +163,7 @@ class Pages:
         self._campaigns = campaigns.CampaignPage(operator, process, menus=menus, settings=settings)
         self._exports = exports.ReportExports(store, process)
         self._routes: Mapping[str, PageRoute] = {
-            "": show_overview,
+            "": partial(show_overview, policy=policy),
             "batches": show_batches,
             "batches/ID": show_batch,
             "calls": show_calls,
@@ -211,7 +211,7 @@ class Pages:
             _log.warning("a page could not be shown", error=str(error))
             what = (
                 f"{error.in_public}. These commands still work: voiceflow hold, calls cancel, escalations stop, "
-                "escalations acknowledge, schedules skip, suppress add."
+                "escalations acknowledge, suppress add."
             )
             return self._drawn(problem(503, "The store is not used", f"{what[0].upper()}{what[1:]}"), asked)
         except StoreError as error:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Self, TypedDict, Unpack
 from voiceflow_worker.core import tracing
 from voiceflow_worker.core.base.identity import BATCH, new_job_ids, new_revisions
 from voiceflow_worker.core.base.reading import owners_of
-from voiceflow_worker.core.edits import EDITS, BatchEdits
 from voiceflow_worker.core.imports import Staging, intake_lost
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
@@ -30,7 +29,7 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import listed_groups, why_refused
-from voiceflow_worker.core.writes import ERASED_KEY, all_or_none, enqueued
+from voiceflow_worker.core.writes import ERASED_KEY, all_or_none, enqueued, given_up
 from voiceflow_worker.errors import (
     CallFlowError,
     IntakeError,
@@ -48,7 +47,9 @@ from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_di
 from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.jobs.admission import Key, admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
+from voiceflow_worker.model.jobs.differences import differences, waits
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy, usual_key
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import option_problems
@@ -113,8 +114,9 @@ class CheckedCall(NamedTuple):
 
     `body` is the text that is stored and sent, and `digest` is the digest of the canonical body. `destination` is in
     the usual form of its numbering plan, as are `further_numbers`. `window` is that of this person, with its zone if it
-    was moved. The other fields are those of `CallOptions`. This is a tuple, because files have millions of calls, and a
-    dataclass takes longer to make.
+    was moved. `validity` is what was asked for, if `valid_until` was counted from the time at which that was done, and
+    by which it is the same when it is asked for again. The other fields are those of `CallOptions`. This is a tuple,
+    because files have millions of calls, and a dataclass takes longer to make.
     """
 
     source: str
@@ -132,6 +134,7 @@ class CheckedCall(NamedTuple):
     data: Mapping[str, object] | None = None
     menu: str | None = None
     further_numbers: tuple[str, ...] = ()
+    validity: str | None = None
 
     @classmethod
     def of(cls, request: CallRequest, *, at: datetime) -> Self:
@@ -156,6 +159,7 @@ class CheckedCall(NamedTuple):
             "unique_key": key and usual_key(key),
             "batch_id": options.get("batch_id") or flow.client_batch_id,
             "valid_until": valid_until or flow.valid_until,
+            "validity": None if valid_for is None else str(valid_for),
             "window": _window_of(options, (encoded.destination, *further)),
             "data": checked_data(options.get("data")),
             "further_numbers": further,
@@ -199,24 +203,40 @@ class AdmissionResult:
 
     `is_new` is False for a call whose job was in the queue before. The reason is `findings`, a `suppressed` number, or
     `owner_id`, the id of a job with the same unique key and another body. In a dry run, a call that could be enqueued
-    has an empty result.
+    has an empty result. If `has_moved`, what it was to replace is not as it was judged.
     """
 
     is_new: bool | None = None
     findings: Sequence[Finding] = ()
     suppressed: SuppressedNumber | None = None
     owner_id: str | None = None
+    has_moved: bool = False
+
+
+_ROUNDS = 20
+"""How often a call is replaced that somebody else changes at the same time."""
 
 
 class Admitter:
     """Admits calls to one queue; `redial` is for calls without a redial policy of their own."""
 
-    def __init__(self, store: Store, queue: str, *, redial: RedialPolicy | None) -> None:
+    def __init__(
+        self, store: Store, queue: str, *, redial: RedialPolicy | None, policy: CallPolicy | None = None
+    ) -> None:
         self._store = store
         self._queue = queue
         self._redial = redial
+        self._policy = policy or CallPolicy()
         self._suppression = SuppressionList(store)
         self._named: set[str | None] = set()
+
+    def differences(self, call: CheckedCall, stands: Job) -> tuple[str, ...]:
+        """The names of the fields in which a stored call is not as it is asked for now; none if it cannot be asked for.
+
+        See `model.jobs.differences`.
+        """
+        made, _ = self._jobs({0: call}, self._store.clock.now())
+        return differences(made[0], stands) if made else ()
 
     async def admit_all(
         self,
@@ -225,10 +245,12 @@ class Admitter:
         conditions: Sequence[Condition] = (),
         puts: Sequence[Put] = (),
         over: Mapping[str, Job] | None = None,
+        replace: bool = False,
     ) -> Sequence[Enqueued]:
         """Admit all of these requests or none, under these `conditions`: `IntakeError` if one fails.
 
         With one request, `puts` are stored in the same write as its job, if that is new. `over` is as in `admit`.
+        With `replace`, calls with their unique keys that differ, and wait, end in the write that stores the new ones.
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
         enqueued.
         """
@@ -248,26 +270,45 @@ class Admitter:
             raise InvalidInputError(
                 f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_CHANGES} at a time"
             )
-        owners, suppressed = await self._write(
-            jobs, now, together=len(jobs) > 1, conditions=conditions, puts=puts, over=over
-        )
-        if suppressed:
-            raise SuppressedNumberError(list(suppressed.values()))
-        conflicts = [
-            KeyConflict(index, jobs[index].unique_key or "", owner.job_id)
-            for index, owner in owners.items()
-            if owner.body_digest != jobs[index].body_digest
-        ]
-        if conflicts:
-            raise KeyConflictError(conflicts)
-        keys = [key for index in owners if (key := jobs[index].unique_key) is not None]
-        owned = await owners_of(self._store, self._queue, keys)
+        ended, turns = dict(over or {}), _ROUNDS if replace else 1
+        while True:
+            owners, suppressed, _ = await self._write(
+                jobs, now, together=len(jobs) > 1, conditions=conditions, puts=puts, over=ended
+            )
+            if suppressed:
+                raise SuppressedNumberError(list(suppressed.values()))
+            owned, turns = await self._owned(jobs, owners), turns - 1
+            differ = {
+                index: found
+                for index, owner in owners.items()
+                if (found := _differ(jobs[index], owner, owned.get(index)))
+            }
+            if not differ:
+                break
+            if not (turns and all(index in owned and waits(owned[index]) for index in differ)):
+                raise KeyConflictError(
+                    KeyConflict(index, jobs[index].unique_key or "", owners[index].job_id, found, owners[index].state)
+                    for index, found in differ.items()
+                )
+            ended |= {jobs[index].unique_key or "": owned[index] for index in differ}
         return [
-            Enqueued(owned.get(job.unique_key or "") or _as_reported(owners[index], job), created=False)
+            Enqueued(owned.get(index) or _as_reported(owners[index], job), created=False)
             if index in owners
             else Enqueued(job, created=True)
             for index, job in enumerate(jobs)
         ]
+
+    async def _owned(self, jobs: Sequence[Job], owners: Mapping[int, Owner]) -> dict[int, Job]:
+        """The jobs that own unique keys of these, by the indexes of these."""
+        keys = {index: jobs[index].unique_key or "" for index in owners}
+        found = await owners_of(self._store, self._queue, keys.values())
+        new = {job.id: job for job in jobs}
+        owned = {index: found.get(key) or new.get(owners[index].job_id) for index, key in keys.items()}
+        return {index: job for index, job in owned.items() if job is not None}
+
+    async def _any_differs(self, jobs: Sequence[Job], owners: Mapping[int, Owner]) -> bool:
+        owned = await self._owned(jobs, owners) if owners else {}
+        return any(_differ(jobs[index], owner, owned.get(index)) for index, owner in owners.items())
 
     async def admit(
         self,
@@ -279,28 +320,34 @@ class Admitter:
         """Admit, in one write, every call that can be admitted. Returns one result per call.
 
         A new call is stored only while the conditions of its import hold, and waits for the end of that; `IntakeError`
-        if one fails. Without an import, nothing is stored. `over` are ended jobs by the unique key that they own: a new
-        call with the key replaces them, if they are unchanged. Raises `InvalidInputError` if a call belongs to a
-        cancelled batch, and `StoreUnavailableError`.
+        if one fails. Without an import, nothing is stored. `over` are jobs by the unique keys of new calls: these
+        replace them, if they are unchanged, and get their keys. Those that wait end with that. Raises
+        `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
         made, refused = self._jobs(dict(enumerate(calls)), now, staging=staging)
         indexes, jobs = list(made), list(made.values())
         results = [AdmissionResult(is_new=None if staging is None else True)] * len(calls)
         owners: Mapping[int, Owner] = {}
+        moved = set[int]()
         if staging is None:
             suppressed = await self._suppressed(jobs)
         else:
-            owners, suppressed = await self._write(jobs, now, conditions=staging.conditions, staging=staging, over=over)
+            owners, suppressed, moved = await self._write(
+                jobs, now, conditions=staging.conditions, staging=staging, over=over
+            )
         for index, error in refused.items():
             results[index] = AdmissionResult(findings=error.findings)
+        owned = await self._owned(jobs, owners) if owners else {}
         for index, owner in owners.items():
-            is_same = owner.body_digest == jobs[index].body_digest
+            differs = _differ(jobs[index], owner, owned.get(index))
             results[indexes[index]] = (
-                AdmissionResult(is_new=False) if is_same else AdmissionResult(owner_id=owner.job_id)
+                AdmissionResult(owner_id=owner.job_id) if differs else AdmissionResult(is_new=False)
             )
         for index, number in suppressed.items():
             results[indexes[index]] = AdmissionResult(suppressed=number)
+        for index in moved:
+            results[indexes[index]] = AdmissionResult(has_moved=True)
         return results
 
     def _jobs(
@@ -330,21 +377,21 @@ class Admitter:
         staging: Staging | None = None,
         over: Mapping[str, Job] | None = None,
         puts: Sequence[Put] = (),
-    ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber]]:
+    ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber], set[int]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
-        Both are by the indexes of the jobs. A job whose key is taken is not refused, even if the person has opted out
-        since, because it adds no call. Raises `InvalidInputError` for a cancelled batch, and `IntakeError`.
+        Both are by the indexes of the jobs; with the indexes of those that were to replace a job with another key, and
+        were not stored because that has moved. A job whose key is taken is not refused, even if the person has opted
+        out since, because it adds no call. Raises `InvalidInputError` for a cancelled batch, and `IntakeError`.
         """
-        edits = await self.require_open({job.batch_id for job in jobs})
-        jobs[:] = [edits.taken(job, at=now) for job in jobs]  # else each would be leased once in vain
+        await self.require_open({job.batch_id for job in jobs})
         owners = _twice(jobs) if together else {}
         suppressed: dict[int, SuppressedNumber] = {}
         passing: dict[int, Sequence[Record]] = {}
-        replaced = dict(over or {})
+        replaced, moved = dict(over or {}), set[int]()
         indexes = [index for index in range(len(jobs)) if index not in owners]
         with tracing.enqueueing(jobs) as others:
-            while indexes and not (together and (suppressed or _conflicts(jobs, owners))):
+            while indexes and not (together and (suppressed or await self._any_differs(jobs, owners))):
                 parts = [
                     enqueued(
                         jobs[index],
@@ -357,7 +404,9 @@ class Admitter:
                         if staging is None
                         else (*conditions, *staging.condition(jobs[index].batch_id)),
                         puts=puts,
-                        over=replaced.get(jobs[index].unique_key or ""),
+                        over=None
+                        if (former := replaced.get(jobs[index].unique_key or "")) is None
+                        else given_up(former, successor=jobs[index].id, at=now, policy=self._policy),
                     )
                     for index in indexes
                 ]
@@ -372,8 +421,9 @@ class Admitter:
                     elif (owner := answer.owners.get(job.id) or _owner_of_erased(job, answer)) is not None:
                         owners[index] = owner
                     elif answer.result is Result.STALE:  # what was to give its key up has changed
-                        replaced.pop(job.unique_key or "", None)
-                        again.append(index)
+                        was = replaced.pop(job.unique_key or "", None)
+                        is_of_key = together or was is None or was.unique_key in {None, job.unique_key}
+                        (again.append if is_of_key else moved.add)(index)
                     elif answer.result is Result.NOT_FREE:
                         self._refuse_lost(job, answer, conditions, staging)
                         listed.append(index)
@@ -387,7 +437,7 @@ class Admitter:
                         suppressed[index] = why
                 indexes = sorted({*again, *listed} - suppressed.keys())
             others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
-        return owners, suppressed
+        return owners, suppressed, moved
 
     async def _listed(self, jobs: Sequence[Job], indexes: Sequence[int]) -> Mapping[int, Sequence[Record]]:
         """The records of the suppression list that concern some of these jobs, by their indexes."""
@@ -427,16 +477,15 @@ class Admitter:
         owned = await owners_of(self._store, self._queue, keys)
         return {index: number for index, number in refused.items() if jobs[index].unique_key not in owned}
 
-    async def require_open(self, batch_ids: Collection[str | None]) -> BatchEdits:
-        """The edits of these batches. Raises InvalidInputError if one of them was cancelled."""
+    async def require_open(self, batch_ids: Collection[str | None]) -> None:
+        """Raise InvalidInputError if one of these batches was cancelled."""
         keys = [(self._queue, batch_id) for batch_id in batch_ids if batch_id is not None]
         if not keys:
-            return BatchEdits()
-        found = await self._store.records({CANCELLED: keys, BATCH: keys, EDITS: keys}, now=self._store.clock.now())
+            return
+        found = await self._store.records({CANCELLED: keys, BATCH: keys}, now=self._store.clock.now())
         self._named |= {record.member for record in found[BATCH]}
         for record in found[CANCELLED]:
             raise _was_cancelled(record.member)
-        return BatchEdits.read(keys, found[EDITS])
 
 
 def _not_cancelled(job: Job) -> Same | None:
@@ -540,6 +589,7 @@ def new_job(
         data=call.data,
         menu=call.menu,
         further_numbers=call.further_numbers,
+        validity=call.validity,
     )
 
 
@@ -562,9 +612,11 @@ def _twice(jobs: Sequence[Job]) -> dict[int, Owner]:
     return owners
 
 
-def _conflicts(jobs: Sequence[Job], owners: Mapping[int, Owner]) -> bool:
-    """Whether one of the keys that are taken has another call."""
-    return any(owner.body_digest != jobs[index].body_digest for index, owner in owners.items())
+def _differ(job: Job, owner: Owner, owned: Job | None) -> tuple[str, ...]:
+    """In what the owner of the key of a job is not what is asked for; of one that cannot be read, by its digest."""
+    if owned is not None:
+        return differences(job, owned)
+    return () if owner.body_digest == job.body_digest else ("text",)
 
 
 def _owner_of_erased(job: Job, answer: WriteResult) -> Owner | None:

@@ -296,19 +296,18 @@ async def audited(
         yield store
         return
     begun = None if is_once else await _begun(store, entry)
+    is_open = begun is None or begun.is_unknown
     within = AuditedStore(store, begun or entry, claim)
     try:
         yield within
     except VoiceflowError as error:
-        if within.is_kept and (begun is None or begun.is_unknown):
-            await finish(store, within.entry, f"{_FAILED}{error}", is_kept=True)
+        if within.is_kept and is_open:
+            await _finish(store, within.entry, f"{_FAILED}{error}")
         raise
     if not within.is_kept:
         await confirm(store)  # it has found what it would have written
-    if within.result is not None and begun is None and within.is_kept:
-        await finish(store, within.entry, within.result, is_kept=True)
-    elif within.result is not None and begun is not None and begun.is_unknown:
-        await finish(store, within.entry, f"{within.result} ({_AGAIN})", is_kept=True)
+    if within.result is not None and is_open and (begun is not None or within.is_kept):
+        await _finish(store, within.entry, within.result if begun is None else f"{within.result} ({_AGAIN})")
 
 
 async def _begun(store: Store, order: AuditEntry) -> AuditEntry | None:
@@ -319,19 +318,13 @@ async def _begun(store: Store, order: AuditEntry) -> AuditEntry | None:
     return next((each for each in newest if each.at == newest[0].at and each.is_again(order)), None)
 
 
-async def finish(
-    store: Store, entry: AuditEntry, result: str, *, is_kept: bool = False, claim: Claim | None = None
-) -> None:
+async def _finish(store: Store, entry: AuditEntry, result: str) -> None:
     """Keep the result of an action with its entry. If the store fails, this is logged: the action itself is done.
 
-    An entry that `is_kept` already, and from which a person was erased since, stays as it is. Another one is kept with
-    its `claim` alone.
+    An entry from which a person was erased since stays as it is.
     """
-    write = Write(puts=replace(entry, result=result).puts())
-    if is_kept:
-        write = replace(write, conditions=(Same(AUDIT, WHOLE, json_codec(AuditEntry).text(entry), entry.id),))
-    elif claim is not None:
-        write = replace(write, conditions=(claim.condition,), puts=(*write.puts, claim.put))
+    as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(entry), entry.id)
+    write = Write(conditions=(as_kept,), puts=replace(entry, result=result).puts())
     try:
         await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
     except StoreError as error:
@@ -366,8 +359,8 @@ def _joined(entries: Iterable[AuditEntry]) -> list[AuditEntry]:
     return found
 
 
-def entries_of(records: Sequence[Record]) -> list[AuditEntry]:
-    """The entries in records of the log. Those that this version cannot read are left out."""
+def entries_of(records: Sequence[Record | Put]) -> list[AuditEntry]:
+    """The entries in records of the log, or in what stores them. Those that this version cannot read are left out."""
     found: list[AuditEntry] = []
     for record in records:
         try:

@@ -49,10 +49,10 @@ class ClockBehind:
     calls: int
 
     def in_words(self) -> str:
-        """What is wrong, and the remedy, as a sentence without a full stop."""
+        """What is wrong, as a clause."""
         return (
             f"THE CLOCK IS BEHIND: the store has calls from {duration_in_words(self.by)} after the present time; "
-            f"waiting for the clock: {count_of(self.calls, 'call')}. Set the clock (timedatectl set-ntp true)"
+            f"waiting for the clock: {count_of(self.calls, 'call')}"
         )
 
 

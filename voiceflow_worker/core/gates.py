@@ -25,9 +25,8 @@ from voiceflow_worker.core.ports.controls import (
     not_cancelled,
     orders_in,
 )
-from voiceflow_worker.core.ports.outside import Closing, Start
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Order, Put, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -51,10 +50,10 @@ def write_of_order(
     about = (f"gate {gate.queue}{member_of(gate)}",)
     if gate is was and standing is not None:
         stands = Put(GATES, standing.group, standing.value, standing.ends_at, member=standing.member)
-        found = (Closing(about=about, queue=gate.queue, put=stands),) if is_closed(standing) else ()
+        found = (Order(about=about, queue=gate.queue, puts=(stands,)),) if is_closed(standing) else ()
         return gate, Write(conditions=tuple(conditions), orders=found)
     put = gate_put(gate, token=token, before=before)
-    puts, order = [put, queue_put(gate.queue)], Start(about=about, queue=gate.queue)
+    puts, opens = [put, queue_put(gate.queue)], gate.state is GateState.OPEN
     if gate.state is GateState.CANCELLED:
         puts.append(cancelled_put(gate, token=token))
     return gate, Write(
@@ -62,7 +61,7 @@ def write_of_order(
         puts=tuple(puts),
         drops=tuple(drops),
         wakes=ordered.queue,
-        orders=(order if gate.state is GateState.OPEN else Closing(about=about, queue=gate.queue, put=put),),
+        orders=(Order(about=about, queue=gate.queue, starts=opens, puts=() if opens else (put,)),),
     )
 
 

@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 
 import structlog
 
-from voiceflow_worker.core.base.background import Task, failing_here
+from voiceflow_worker.core.base.background import Task, failing_here, fault_in_words
+from voiceflow_worker.core.base.clock import ahead_of_8x8, off_in_words
 from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.wording import in_words
 
 FRESH = timedelta(seconds=30)
 EVERY = timedelta(seconds=5)
@@ -26,8 +27,11 @@ WORKERS = "worker"
 RECEIVERS = "receiver"
 REFUSED = "events are refused"
 """What fails while a receiver refuses events, such as by their secret."""
+REFUSED_TOGETHER = timedelta(hours=1)
+"""Summaries that are refused within it are told as one."""
 GENERATION = 2
 """Counts the schemas of stores: it is raised with the schema number of any of them."""
+REGISTER = "`voiceflow serve --register URL` registers this receiver"
 NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
 
 
@@ -36,7 +40,7 @@ class WorkerBeat:
     """One heartbeat of a worker.
 
     `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
-    `failing` are its background tasks that fail, each with its last error. With `batch_id`, it sends that batch only.
+    `failing` are its background tasks that fail, each in words. With `batch_id`, it sends that batch only.
     `generation` is that of the worker's version.
     """
 
@@ -55,6 +59,8 @@ class _ReceiverBeat:
     menus: tuple[str, ...] = ()
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
     generation: int = 0
+    refused: tuple[datetime, datetime] | None = None
+    """When it last could not store summaries, which 8x8 sends once: from the first to the last of them."""
 
 
 @checked
@@ -67,16 +73,11 @@ class Heartbeats:
 
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
         self._beat = _ReceiverBeat(menus=tuple(menus), generation=GENERATION)
-        self._workers = json_records(
-            store, WORKERS, WorkerBeat, keep_for=FRESH, durable=False, unreadable=lambda _beat_key, _error: None
-        )
+        self._clock = store.clock
+        kept: dict[str, Any] = {"keep_for": FRESH, "durable": False}
+        self._workers = json_records(store, WORKERS, WorkerBeat, **kept, unreadable=lambda _key, _error: None)
         self._receivers = json_records(
-            store,
-            RECEIVERS,
-            _ReceiverBeat,
-            keep_for=FRESH,
-            durable=False,
-            unreadable=lambda _beat_key, _error: _ReceiverBeat(),
+            store, RECEIVERS, _ReceiverBeat, **kept, unreadable=lambda _key, _error: _ReceiverBeat()
         )
 
     async def worker(self, beat: WorkerBeat) -> None:
@@ -97,9 +98,9 @@ class Heartbeats:
 
     async def rates(self) -> Mapping[str, float]:
         """The rate of each queue with a live worker: the sum over the queue's workers."""
-        rates: dict[str, float] = {}
-        for beat in await self._workers.values():
-            rates[beat.queue] = rates.get(beat.queue, 0.0) + beat.rate
+        rates: Counter[str] = Counter()
+        for beat in await self.everywhere():
+            rates.update({beat.queue: beat.rate})
         return rates
 
     async def batches(self, queue: str) -> Mapping[str, float]:
@@ -113,15 +114,28 @@ class Heartbeats:
         """Store the heartbeat of a webhook receiver, with what fails beside its background tasks."""
         await self._receivers.put({name: replace(self._beat, failing={**failing_here(), **failing})})
 
+    def summary_refused(self) -> None:
+        """Note that this receiver cannot store a summary now. The next heartbeat says so."""
+        now, last = self._clock.now(), self._beat.refused
+        since = now if last is None or last[1] < now - REFUSED_TOGETHER else last[0]
+        self._beat = replace(self._beat, refused=(since, now))
+
+    async def refused(self) -> tuple[datetime, datetime] | None:
+        """When the receivers that listen could last not store summaries; None if they always could."""
+        found = [beat.refused for beat in await self._receivers.values() if beat.refused is not None]
+        return (min(since for since, _ in found), max(until for _, until in found)) if found else None
+
     async def receiver_left(self, name: str) -> None:
         """Delete the heartbeat of a receiver that has stopped."""
         await self._receivers.remove([name])
 
     async def failing(self, queue: str) -> Mapping[str, str]:
-        """The background tasks of the queue's workers and of receivers that fail, each with its last error."""
-        found = [beat.failing for beat in await self.workers(queue)]
-        found += [beat.failing for beat in await self._receivers.values()]
-        return {part: error for failing in found for part, error in failing.items()}
+        """What fails of the queue's workers and of receivers: its beginning and last error, and who has seen it."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for who, beat in [*await self._workers.within(queue).all(), *await self._receivers.all()]:
+            for task, fault in beat.failing.items() if beat is not None else ():
+                found.setdefault(task, []).append((fault, who))
+        return {task: f"{min(seen)[0]}; seen by {', '.join(who for _, who in seen)}" for task, seen in found.items()}
 
     async def has_receiver(self) -> bool:
         """Whether any receiver listens: whether one has a heartbeat younger than 30 s."""
@@ -223,16 +237,22 @@ class _Trouble:
 
 
 class ServiceHealth:
-    """How 8x8 has treated the POSTs of one worker lately. A POST counts by the time at which it was sent."""
+    """How 8x8 has treated the POSTs of one worker lately. A POST counts by the time at which it was sent.
 
-    def __init__(self, clock: Clock) -> None:
+    The Date of a clear answer also shows whether the clock is off by more than `clock_skew`.
+    """
+
+    def __init__(self, clock: Clock, *, clock_skew: timedelta = timedelta(seconds=10)) -> None:
         self._clock = clock
+        self._clock_skew = clock_skew
         self._troubles: dict[str, _Trouble] = {}
         self._good = float("-inf")
 
     def note(self, verdict: Verdict, sent_at: float) -> None:
         """Note the verdict on a POST that was sent at this monotonic time."""
         now = self._clock.monotonic()
+        if verdict.is_clear and verdict.server_date is not None:
+            self._look_at_clock(verdict.server_date, sent_at)
         if verdict.kind is VerdictKind.UNKNOWN:
             trouble = Task.SILENT if verdict.http_status is None else Task.ERRORS
         elif verdict.http_status is not None:
@@ -244,17 +264,29 @@ class ServiceHealth:
             trouble = Task.UNREACHABLE
         else:
             return
-        known = self._now().get(trouble)
         error = f"its last answer took {now - sent_at:.0f} s" if trouble is Task.SLOW else verdict.message
+        self._met(trouble, error, sent_at)
+
+    def _look_at_clock(self, theirs: datetime, sent_at: float) -> None:
+        now = self._clock.now()
+        before = now - timedelta(seconds=self._clock.monotonic() - sent_at)
+        ahead = ahead_of_8x8(theirs, before=before, after=now)
+        if abs(ahead) > self._clock_skew:
+            self._met(Task.CLOCK_OFF, f"it is {off_in_words(ahead, of='8x8')}", sent_at)
+        else:
+            self._troubles.pop(Task.CLOCK_OFF, None)
+
+    def _met(self, trouble: str, error: str, sent_at: float) -> None:
+        now, known = self._clock.monotonic(), self._now().get(trouble)
         since = self._clock.now() - timedelta(seconds=now - sent_at) if known is None else known.since
         self._troubles[trouble] = _Trouble(since, max(sent_at, known.sent_at if known else sent_at), now, error)
 
     @property
     def failing(self) -> dict[str, str]:
         """The troubles of now, each with its beginning and the last error."""
-        return {name: f"since {in_words(each.since)}: {each.error}" for name, each in self._now().items()}
+        return {name: fault_in_words(each.since, each.error) for name, each in self._now().items()}
 
-    def _now(self) -> Mapping[str, _Trouble]:
+    def _now(self) -> dict[str, _Trouble]:
         now = self._clock.monotonic()
         self._troubles = {
             name: each

@@ -153,7 +153,7 @@ class Orders(Protocol):
         ...
 
     def key(self, called: str, place: int) -> str:
-        """The unique key of row number `place` (from 0) of those that call the same: a telephone, or a row's own key.
+        """The unique key of call number `place` (from 0) of those that call the same: a telephone, or a row's own key.
 
         `called` is `number <telephone>` or `key <key>`.
         """

@@ -8,7 +8,6 @@ import is continued, or by an order that names them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,20 +16,16 @@ from functools import partial
 
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.identity import new_revision
-from voiceflow_worker.core.base.reading import calls_of_start, count_staged, find_pages, starts_of
+from voiceflow_worker.core.base.reading import calls_of_start, count_staged, starts_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
-from voiceflow_worker.core.ports.outside import Storing
-from voiceflow_worker.core.ports.reads import Listing
-from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Order, Put, Result, Same, Write
 from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 
 PAGE = 500
@@ -60,14 +55,10 @@ class Staging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedImport:
-    """An import that has not ended, and the number of its `calls` that are staged.
-
-    `twice` of them, if that was counted, are calls to people who have another call in the same batch.
-    """
+    """An import that has not ended, and the number of its `calls` that are staged."""
 
     gate: Gate
     calls: int
-    twice: int = 0
 
     def as_json(self) -> dict[str, object]:
         """The import as JSON, for scripts."""
@@ -95,7 +86,7 @@ def ending(starts: Collection[Gate], *, queue: str, store: Store) -> Write:
         puts=(Put(ENDED, queue, token, at + _ENDED_KEPT, member=token),),
         drops=drops,
         wakes=queue,
-        orders=(Storing(queue=queue, drops=drops, same=records),),
+        orders=(Order(queue=queue, drops=drops, same=records),),
     )
 
 
@@ -122,29 +113,6 @@ async def counted_imports(store: Store, starts: Sequence[Gate]) -> list[StagedIm
     return [StagedImport(gate=start, calls=await count_staged(store, start)) for start in starts]
 
 
-async def with_repeats(store: Store, queue: str, imports: Sequence[StagedImport]) -> list[StagedImport]:
-    """These imports of one batch, and how many of their calls are to people who have another call in the batch.
-
-    Calls that ended without a ring do not count. Raises StoreError.
-    """
-    if not imports:
-        return []
-    staged: dict[str | None, list[set[str]]] = {each.gate.start: [] for each in imports}
-    calls: Counter[str] = Counter()
-    every = Listing(queue=queue, batch=imports[0].gate.name, limit=PAGE)
-    async with aclosing(find_pages(store, every)) as pages:
-        async for page in pages:
-            for job in page:
-                telephones = set(map(telephone_of, job.numbers))
-                calls.update(telephones if job.may_call else ())
-                if job.state is JobState.QUEUED and job.worker_id is not None and job.worker_id in staged:
-                    staged[job.worker_id].append(telephones)
-    return [
-        replace(each, twice=sum(any(calls[one] > 1 for one in person) for person in staged[each.gate.start]))
-        for each in imports
-    ]
-
-
 async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, reason: str, policy: CallPolicy) -> int:
     """End the staged calls of these imports as cancelled, in slices, then the imports; returns the number of calls.
 
@@ -157,13 +125,13 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
         left = replace(start, reason=reason, since=store.clock.now())
         put = start_put(left)
         same = (record_of(start),)
-        write = Write(conditions=same, puts=(put,), orders=(Storing(queue=queue, puts=(put,), same=same),))
+        write = Write(conditions=same, puts=(put,), orders=(Order(queue=queue, puts=(put,), same=same),))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
         if answer.result is not Result.DONE:
             continue  # it has ended, or somebody else discards it
         at = store.clock.now()
         cancel = partial(lifecycle.cancel, at=at, reason=reason, policy=policy)
-        for _ in range(ROUNDS):  # a call that somebody else has changed meanwhile, such as an edit, is looked at again
+        for _ in range(ROUNDS):  # a call that somebody else has changed meanwhile is looked at again
             found = 0
             async with aclosing(calls_of_start(store, left, limit=PAGE)) as pages:
                 async for page in pages:
@@ -188,7 +156,7 @@ async def stop_imports(
     entry = AuditEntry.of(by, "cancel", at=now, note=reason, queue=queue, batch=imports[-1][0], asked=str(imports))
     async with audited(store, entry) as within:
         puts = tuple(map(start_put, starts))
-        write = Write(puts=puts, orders=(Storing(queue=queue, puts=puts),))
+        write = Write(puts=puts, orders=(Order(queue=queue, puts=puts),))
         await within.store.write(BulkWrite(writes=(write,)), now=now)
         ended = await discard_imports(within.store, queue, starts, reason=reason, policy=policy)
         within.result = f"cancelled: {count_of(ended, 'call')}"

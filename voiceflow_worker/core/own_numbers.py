@@ -36,6 +36,18 @@ _ROUNDS = 5
 _log = structlog.get_logger("voiceflow.numbers")
 
 
+_REMEDIES = {
+    "inactive": "renew it with 8x8, or give the waiting calls another source (`voiceflow enqueue --batch ID --stored "
+    "--replace --source NUMBER`)",
+    "expiring": "renew it with 8x8, or choose another source for new calls",
+}
+
+
+def what_to_do(status: str) -> str:
+    """The remedy for a number with a status other than active, as a clause."""
+    return _REMEDIES.get(status.casefold(), "choose another source for new calls until it is active again")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberState:
     """The state of a number of the account. `status` is as 8x8 spells it; it is known since the time `since`.
@@ -57,18 +69,6 @@ class NumberState:
     def is_inactive(self) -> bool:
         """Whether calls from the number fail."""
         return self.status.casefold() == "inactive"
-
-    @property
-    def what_to_do(self) -> str:
-        """The remedy, as a clause."""
-        if self.is_inactive:
-            return (
-                "renew it with 8x8, or give the waiting calls another source (`voiceflow batches edit BATCH --source "
-                "NUMBER`)"
-            )
-        if self.status.casefold() == "expiring":
-            return "renew it with 8x8, or choose another source for new calls"
-        return "choose another source for new calls until it is active again"
 
     def in_words(self) -> str:
         """The state, as a clause."""
@@ -120,7 +120,7 @@ class OwnNumbers:
 
     async def _hold(self, queue: str, state: NumberState) -> None:
         now = self._store.clock.now()
-        reason = f"{state.in_words()}, so calls from it fail: {state.what_to_do}, then resume the queue"
+        reason = f"{state.in_words()}, so calls from it fail: {what_to_do(state.status)}, then resume the queue"
         mark = state.since.isoformat()
         for _ in range(_ROUNDS):
             gate_key = (queue, gate_member(None))

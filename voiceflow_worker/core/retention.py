@@ -6,12 +6,8 @@ swept too: otherwise its calls would never end, and so never be deleted.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
-from functools import partial
-
-import anyio
 
 from voiceflow_worker.core.base.background import BackgroundTasks, LeaderLease, Task
 from voiceflow_worker.core.base.identity import QueueNames
@@ -115,9 +111,9 @@ class Retention:
     async def _erase_from_files(self) -> None:
         if self._journal_files is None:
             return
-        erased = await self._erasures.new()
-        if not erased or await self._journal_files.erase(erased):
-            self._erasures.looked()
+        if erased := await self._erasures.new():
+            await self._journal_files.erase(erased)
+        self._erasures.looked()
 
     async def _prune_files(self) -> None:
         now = self._store.clock.monotonic()
@@ -129,14 +125,7 @@ class Retention:
             await self._journal_files.prune(queue, before=before)
 
 
-@asynccontextmanager
-async def retained(store: Store, policy: CallPolicy) -> AsyncGenerator[None]:
+def retained(store: Store, policy: CallPolicy) -> AbstractAsyncContextManager[None]:
     """Run the retention of a store while a block runs, and of the journal in which it keeps its orders."""
-    repeat = BackgroundTasks(store.clock).run_periodically
     run = Retention(store, policy, local_journal=journal_of(store)).run
-    async with anyio.create_task_group() as group:
-        group.start_soon(partial(repeat, Task.RETENTION, run, every=EVERY.total_seconds()))
-        try:
-            yield
-        finally:
-            group.cancel_scope.cancel()
+    return BackgroundTasks(store.clock).repeated(Task.RETENTION, run, every=EVERY.total_seconds())

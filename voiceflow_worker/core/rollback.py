@@ -1,64 +1,64 @@
 """The guard against a store that was rolled back: what the local journals know, and what the store has forgotten.
 
-A worker is a *writer*: before a POST is sent, its job is a line with the next number in a file of the worker's own, and
-the journal entry stores that number in the same write. Numbers only grow. So a store with a lower number than it once
-certainly had was rolled back to an older state, and what it lost is in the lines above its number. The guard compares
-them every half second. It then holds the queue, and puts the lost calls in doubt. It also holds the queue if another
-server has taken over, because it may lack writes (`Histories`). Orders come back by `core.orders`.
+A worker is a *writer* of POSTs (`core.writer`). The guard compares the numbers of the writers of this host with those
+in the store, again and again. If the store lacks one, it holds the queue, and puts the lost calls in doubt. It also
+holds the queue if another server has taken over, because it may lack writes (`Histories`). Orders come back by
+`core.orders`.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from socket import gethostname
 
 import anyio
 import structlog
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.identity import new_revision
-from voiceflow_worker.core.base.reading import gates_at, read_each
+from voiceflow_worker.core.base.reading import find_jobs, gates_at, read_each
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
 from voiceflow_worker.core.orders import give_orders_again
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, gate_member
-from voiceflow_worker.core.ports.outside import LocalJournal, LocalJournalState
+from voiceflow_worker.core.ports.outside import JOURNAL_FORMAT, ORDERS, JournalEntries, LocalJournal, LocalJournalState
+from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Result, Same, Write
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.writer import Compared, Writer, compared
-from voiceflow_worker.errors import ChangedSinceError, JobError, JournalFileError, SettingsError, StoreError
+from voiceflow_worker.core.settling.settle import PostAnswer, Settler
+from voiceflow_worker.core.writer import Compared, Writer, compared, history_of
+from voiceflow_worker.core.writes import writer_put
+from voiceflow_worker.errors import (
+    ChangedSinceError,
+    JobError,
+    JournalFileError,
+    SettingsError,
+    StoreError,
+    StoreVersionError,
+)
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import is_forgotten, restored, with_lost_posts
-from voiceflow_worker.model.reports.verdict import QueueHold
+from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
 from voiceflow_worker.model.text.wording import in_words
-
-PAGE = 200
-
-
-def lost_of(compared: Compared, entries: Sequence[tuple[int, Job]]) -> list[Job]:
-    """The jobs of these entries of a file that the store lacks."""
-    return [job for n, job in entries if compared.number < n <= compared.newest]
-
 
 _log = structlog.get_logger("voiceflow.rollback")
 
+PAGE = 200
 HAD_LOST = "the store was rolled back to an older state, and had lost calls that were sent"
-LACKS = "the store was rolled back to an older state: it lacks what a worker had stored"
-TAKEN_OVER = "another server has taken over the store, and may lack what was stored last"
 _MISSING = "Outcomes and new calls may be missing; opt-outs and other orders are given again by their hosts. Look for"
 HELD = f"{HAD_LOST}. {_MISSING} the calls in the log of 8x8, resolve what stays in doubt, and resume the queue"
 _ELSE = f"{_MISSING} what else is missing, resolve what is in doubt, and resume the queue"
-HELD_AS_TAKEN_OVER = f"{TAKEN_OVER}. {_ELSE}"
-HELD_AS_LACKING = f"{LACKS}. {_ELSE}"
+HELD_AS_TAKEN_OVER = f"another server has taken over the store, and may lack what was stored last. {_ELSE}"
+HELD_AS_LACKING = f"the store was rolled back to an older state: it lacks what a worker had stored. {_ELSE}"
 NO_FILES = (
     "The journal files of this host name no call of this store: if calls were sent from here, start the workers with "
     "the state directory that they had then (VOICEFLOW_STATE_DIR) before you resume, else calls may be made twice"
@@ -67,7 +67,17 @@ ELSEWHERE = (
     "lost calls were sent from this host under another URL of the store (journal files {names}): if a copy of this "
     "store is there, and goes on sending, the same calls wait in both: cancel them in one of them before you resume"
 )
-_MAY_LACK = frozenset({GateKind.MAY_LACK})
+CUT = (
+    "{host} lost its power after {at}: what it sent within a second from then on may be missing in its journal file "
+    "{file}, so look for those calls in the log of 8x8 too"
+)
+UNREAD = (
+    "{problem}. If the store was rolled back since, calls and orders that are in it may be missing here: look for the "
+    "calls in the log of 8x8, or use the version that wrote it. Then move the file elsewhere, and resume the queue"
+)
+NEVER_LEFT = "its worker ended before the call was sent"
+FORMATS = "journal-format"
+"""Namespace of the format of the journal files of those that have sent calls of the store."""
 OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was rolled back,
 perhaps only another worker can notice. That worker needs this time to connect, to check, and to hold the queue."""
@@ -98,15 +108,9 @@ class Histories:
         self._queue = queue
         self._seen: dict[str, None] = {}
 
-    def note(self, name: str) -> None:
-        """Note the history that a local journal of this machine has followed."""
-        self._seen[name] = None
-
-    @property
-    def name(self) -> str:
-        """What a local journal shall note: the history that this worker follows; empty if there is none to follow."""
-        history = self._store.history
-        return "" if history is None else history.name
+    def note(self, *names: str) -> None:
+        """Note histories that local journals of this machine have followed."""
+        self._seen |= dict.fromkeys(names)
 
     async def follow(self, hold: Gate) -> Gate | None:
         """Follow the history of the store's server; if it is new to the queue, the hold is ordered, and returned.
@@ -134,11 +138,7 @@ class Histories:
             )
             if new and not (history.is_trusted and self._seen.keys().isdisjoint(new)):
                 gate, order = write_of_order(gate_record, hold, token=new_revision())
-                write = Write(
-                    conditions=(*order.conditions, *write.conditions),
-                    puts=(*order.puts, *write.puts),
-                    wakes=self._queue,
-                )
+                write = writes.all_or_none([order, write])
             (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=hold.since)
             if answer.result is Result.DONE:
                 break
@@ -168,6 +168,7 @@ class RollbackGuard:
         self._policy = policy
         self._holds = holds
         self._changes = changes
+        self._settler = Settler(store, policy, changes=changes)
         self._histories = Histories(store, queue)
         self.writer: Writer = Writer(store, local_journal, queue)
         self._server = ""
@@ -176,17 +177,20 @@ class RollbackGuard:
         """The number of restarts of the store's server that this worker has noticed."""
         self._verified = 0
         self._polled_at = float("-inf")
-        self._recovering = anyio.Lock()
+        self._recovering, self._beginning = anyio.Lock(), anyio.Lock()
 
     async def begin(self) -> None:
         """Begin this worker's file, and check the files of all workers of this host.
 
         Raises `SettingsError` if files cannot be written or read, and `StoreError`.
         """
-        for file in await self._journal_files.files(self._queue):
-            if file.history:
-                self._histories.note(file.history)
+        files = await self._journal_files.files(self._queue)
+        await self._require_known_format()
+        self._histories.note(*(file.history for file in files if file.history))
         await self._follow_history()
+        for file in (*files, *await self._journal_files.files(ORDERS)):
+            if file.problem:
+                await self._hold_for_unreadable(file)
         before = self._clock.now() - max(self._policy.data_kept, LEAST_KEPT)
         await self._journal_files.prune(self._queue, before=before)
         await self._compare()
@@ -196,9 +200,49 @@ class RollbackGuard:
         except JournalFileError as error:
             raise SettingsError(f"{error}. Without it, nobody would notice that the store was rolled back") from error
         self._server = self._store.server
+        states = (JobState.SENDING, JobState.IN_DOUBT)
+        reads = [partial(find_jobs, self._store, Due(queue=self._queue, state=each, limit=PAGE)) for each in states]
+        await self.without_unsent([job for jobs in await gather(*reads) for job in jobs])
+
+    async def _require_known_format(self) -> None:
+        """Raise StoreVersionError if a worker of a newer version, whose files this one cannot read, has used the store.
+
+        Else the store notes the format of this one's.
+        """
+        found = (await text_records(self._store, FORMATS).add({"": str(JOURNAL_FORMAT)}))[""]
+        if found != str(JOURNAL_FORMAT):
+            raise StoreVersionError(
+                f"a worker of a newer version has sent calls of this store, and its journal files have format {found}, "
+                f"which this version cannot read (it knows {JOURNAL_FORMAT}): if the store is rolled back, calls would "
+                "be made twice. Use that version"
+            )
+
+    async def _hold_for_unreadable(self, file: LocalJournalState) -> None:
+        """Hold the queue for a file that cannot be read: once, and again if the store was rolled back since."""
+        name = f"unread {file.name}"
+        if not await text_records(self._store, writes.WRITERS).get([name]):
+            told, reason = writer_put(name, 1, at=self._clock.now()), UNREAD.format(problem=file.problem)
+            await self._hold(reason, Same(writes.WRITERS, name, None), told)
+
+    async def without_unsent(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Requeue those of these calls that were certainly not sent, by the files of this host; returns the others.
+
+        Their workers have ended, after their journal entries and before the first bytes.
+        """
+        files = await self._journal_files.files(self._queue) if jobs else ()
+        entries = [await self._journal_files.entries(file.name) for file in files if file.has_unsent]
+        unsent = {_newest_post(job) for each in entries for _, job in each.unsent}
+        found = [job for job in jobs if _newest_post(job) in unsent]
+        if not found:
+            return jobs
+        verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.STOPPED, message=NEVER_LEFT)
+        now = self._clock.now()
+        await self._settler.verdicts([PostAnswer(job, job.post_count, verdict, now) for job in found])
+        return [job for job in jobs if job not in found]
 
     async def _begin_file(self) -> bool:
-        return await self.writer.begin(at=self._clock.now(), history=self._histories.name, tells=True)
+        async with self._beginning:
+            return await self.writer.begin(at=self._clock.now(), history=history_of(self._store), tells=True)
 
     async def end(self) -> None:
         """Leave this worker's file to others. The number of one that never had a line goes: nobody else reads it."""
@@ -206,7 +250,7 @@ class RollbackGuard:
         self.writer.close()
         if name and is_unused:
             write = Write(drops=(Drop(writes.WRITERS, name, "1"),))
-            with anyio.move_on_after(1, shield=True), contextlib.suppress(StoreError):
+            with anyio.move_on_after(1, shield=True), suppress(StoreError):
                 await self._store.write(BulkWrite(writes=(write,), durable=False), now=self._clock.now())
 
     async def numbered(self, bulk: BulkWrite, lines: Mapping[int, Sequence[Job]]) -> BulkWrite | None:
@@ -220,9 +264,9 @@ class RollbackGuard:
         return self.writer.numbered(bulk, lines, at=self._clock.now(), server=self._server)
 
     async def require_writable(self) -> None:
-        """Raise `JournalFileError` if the last `append` has failed, and the next one would fail too."""
-        if self.writer.file is not None:
-            await self.writer.file.recover()
+        """Raise `JournalFileError` if the last journal entries could not be written, and the next ones could not."""
+        if self.writer.has_failed and not await self._begin_file():
+            self._verified = -1
 
     def look_again(self) -> None:
         """Let the next `verify` poll: it is not known whether the newest journal entries were stored."""
@@ -231,11 +275,10 @@ class RollbackGuard:
     async def verify(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was rolled back.
 
-        If the store was rolled back, the queue is held and the store restored before this returns. After a restart of
-        the store's server, this first waits, so that another worker that notices a loss has time to hold the queue.
-        Then it checks the files of all workers of this host, and also returns False if the queue is held. What has
-        happened since the last poll is found by the journal entries, which are then refused. Raises `StoreError`, and
-        `SettingsError` if a file cannot be read.
+        Then the queue is held and the store restored before this returns. After a restart of the store's server, this
+        first waits (`OTHERS_FIRST`), checks the files of all workers of this host, and also returns False if the queue
+        is held. What has happened since the last poll is found by the journal entries, which are then refused. Raises
+        `StoreError`, and `SettingsError` if a file cannot be read.
         """
         is_recent = self._clock.monotonic() - self._polled_at < POLL_EVERY and self._store.server == self._server
         if not is_recent and not await self.poll():
@@ -246,18 +289,20 @@ class RollbackGuard:
             # The worker that sent the newest calls may have been killed, so every file of this host is checked.
             if await self._compare():
                 return False
-            now = self._clock.now()
             gate = (await gates_at(self._store, self._queue, [None])).get(None)
-            if gate is not None and gate.is_closed(at=now):
+            if gate is not None:
                 self._holds.apply(gate)
                 return False
             self._verified = restarts
         return True
 
-    async def watch(self) -> None:
-        """Check the store periodically, even when this worker sends nothing: another worker may be about to send."""
+    async def watch(self, *, seldom: Callable[[float], float]) -> None:
+        """Check the store periodically, even when this worker sends nothing: another worker may be about to send.
+
+        `seldom` gives the seconds between two checks of a worker that has long sent nothing.
+        """
         while True:
-            wait = POLL_EVERY
+            wait = seldom(POLL_EVERY)
             try:
                 await self.poll()
             except StoreError as error:
@@ -285,14 +330,13 @@ class RollbackGuard:
     async def poll(self) -> bool:
         """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
         least, name = self.writer.stored, self.writer.name
-        found = await self._store.records({writes.WRITERS: [name]}, now=self._clock.now())
+        stored = (await text_records(self._store, writes.WRITERS).get([name])).get(name)
         server = self._store.server
         if self._server != server:
             await self._follow_history()
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self._server = server
             self.restarts += 1
-        stored = next((record.value for record in found[writes.WRITERS]), None)
         if int(stored or 0) < int(least or 0):
             return not await self._compare()
         self._polled_at = self._clock.monotonic()
@@ -312,9 +356,11 @@ class RollbackGuard:
                 # The hold is ordered only if nobody else has restored the calls since they were found missing: what was
                 # seen before a person's `resume` is settled.
                 has_calls = any(each.file.last > each.number for each in lost)
-                if not has_calls and await self._is_held_for_it():
-                    await self._settle(found)
-                elif await self._hold(HELD if has_calls else HELD_AS_LACKING, lost[0]):
+                reason = HELD if has_calls else HELD_AS_LACKING
+                gate = (await gates_at(self._store, self._queue, [None])).get(None)
+                if not has_calls and gate is not None and GateKind.MAY_LACK in gate.kinds:
+                    await self._settle(found)  # it is not held again for workers without calls
+                elif await self._hold(reason, Same(writes.WRITERS, lost[0].file.writer, lost[0].stored)):
                     _log.error("the store was rolled back: the queue is held", queue=self._queue)
                     await self._add_since_when()
                     await self._recover(found)
@@ -324,34 +370,26 @@ class RollbackGuard:
         files = list(await self._journal_files.files(self._queue))
         if self.writer.file is not None:  # also if its files were removed
             name, stored = self.writer.name, int(self.writer.stored or 0)
-            files.append(LocalJournalState(name="", writer=name, kept=stored, last=0, is_open=True))
+            files.append(LocalJournalState(name="", writer=name, kept=stored, last=0))
         return await compared(self._store, files)
-
-    async def _is_held_for_it(self) -> bool:
-        """Whether the queue is held because of a rollback already. It is not held again for workers without calls."""
-        gate = (await gates_at(self._store, self._queue, [None])).get(None)
-        return gate is not None and gate.is_closed(at=self._clock.now()) and GateKind.MAY_LACK in gate.kinds
 
     async def _settle(self, found: Iterable[Compared]) -> None:
         """Store the numbers that the store lacks, after what they stand for was restored."""
         for each in found:
-            if each.number < each.newest:
-                await each.raise_to(self._store, each.newest)
+            if each.number < (newest := max(each.file.kept, each.file.last)):
+                await each.raise_to(self._store, newest)
                 if each.file.writer == self.writer.name:
                     self.writer.stored = each.stored
 
     async def _follow_history(self) -> None:
-        """Hold the queue if another server has taken over, which may lack what was stored.
-
-        No host knows the orders of another, so a person must check. Who resumes the queue settles it for all workers.
-        """
+        """Hold the queue if another server has taken over, which may lack writes: a person checks, for all workers."""
         hold = self._closing(HELD_AS_TAKEN_OVER)
         gate = await self._histories.follow(hold)
         if gate is not None:
             self._holds.apply(gate)
             await self._add_since_when()
         if self.writer.file is not None:
-            await self.writer.file.follow(self._histories.name)
+            await self.writer.file.follow(history_of(self._store))
 
     async def _add_since_when(self) -> None:
         """Add to the reason of a hold since when writes may be missing, as far as the files of this host show.
@@ -359,20 +397,17 @@ class RollbackGuard:
         What was stored before a POST that the store still has, is there. The orders of this host are given again.
         """
         await give_orders_again(self._store)
-        newest: datetime | None = None
-        has_calls = False
-        elsewhere: set[str] = set()
+        elsewhere, reasons, has_calls, stored = set[str](), list[str](), False, list[datetime]()
         for each in await self._compared():
-            entries = await self._entries(each)
-            has_calls = has_calls or bool(entries)
-            if each.is_lost and each.file.other_store is not None and lost_of(each, entries):
+            found = await self._entries(each)
+            if found.cut_at is not None:
+                reasons.append(CUT.format(host=gethostname(), at=in_words(found.cut_at), file=each.file.name))
+            has_calls = has_calls or bool(found.jobs)
+            if each.is_lost and each.file.other_store is not None and each.lost(found.jobs):
                 elsewhere.add(each.file.other_store)
-            known = [job.posts[-1].began_at for n, job in entries if n <= each.number]
-            if known:
-                newest = max(known) if newest is None else max(newest, *known)
-        reasons: list[str] = []
-        if newest is not None:
-            reasons.append(f"what was stored after {in_words(newest)} may be missing")
+            stored += (job.posts[-1].began_at for n, job in found.jobs if n <= each.number)
+        if stored:
+            reasons.append(f"what was stored after {in_words(max(stored))} may be missing")
         elif not has_calls:  # with calls, the store has lost them all
             reasons.append(NO_FILES)
         if elsewhere:
@@ -389,40 +424,40 @@ class RollbackGuard:
     def _closing(self, reason: str) -> Gate:
         """The order to hold the queue for this reason, until a person resumes it."""
         since = self._clock.now()
-        return Gate.of(self._queue, None, GateState.HELD, since=since, reason=reason, kinds=_MAY_LACK)
+        return Gate.of(
+            self._queue, None, GateState.HELD, since=since, reason=reason, kinds=frozenset({GateKind.MAY_LACK})
+        )
 
-    async def _hold(self, reason: str, lost: Compared) -> bool:
-        """Hold the queue, unless its gate or the number of a lost file has changed; returns whether it is held."""
+    async def _hold(self, reason: str, condition: Same, *puts: Put) -> bool:
+        """Hold the queue, unless its gate or what this is for has changed since; returns whether it is held."""
         # Before the round trip to the store: calls of this worker that were not sent yet must not be sent.
         self._holds.close(QueueHold(reason=reason, until_opened=True))
         ordered = self._closing(reason)
         wanted: dict[str, list[str | Key]] = {GATES: [(self._queue, gate_member(None))]}
         gate = next(iter((await self._store.records(wanted, now=ordered.since))[GATES]), None)
         _, hold = write_of_order(gate, ordered, token=new_revision())
-        conditions = (*hold.conditions, Same(writes.WRITERS, lost.file.writer, lost.stored))
-        write = Write(conditions=conditions, puts=hold.puts, wakes=self._queue)
+        write = writes.all_or_none([hold, Write(conditions=(condition,), puts=puts)])
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=ordered.since)
         return answer.result is Result.DONE
 
-    async def _entries(self, each: Compared) -> Sequence[tuple[int, Job]]:
-        return await self._journal_files.entries(each.file.name) if each.file.name else ()
+    async def _entries(self, each: Compared) -> JournalEntries:
+        return await self._journal_files.entries(each.file.name) if each.file.name else JournalEntries()
 
     async def _recover(self, found: Sequence[Compared]) -> None:
         """Restore the lost calls from the files of this host, in a queue that is held.
 
         The numbers follow at the end. So whoever begins after this was cut short finds the calls of a file missing.
         """
-        known, unknown = 0, 0
+        count = 0
         for each in found:
-            lost = lost_of(each, await self._entries(each))
+            lost = each.lost((await self._entries(each)).jobs)
             for start in range(0, len(lost), PAGE):
-                of_page = await self._restore(lost[start : start + PAGE])
-                known, unknown = known + of_page[0], unknown + of_page[1]
+                count += await self._restore(lost[start : start + PAGE])
         await self._settle(found)
-        _log.error("calls that the store had lost are in doubt now", calls=known, restored=unknown)
+        _log.error("calls that the store had lost are in doubt now", calls=count)
 
-    async def _restore(self, jobs: Sequence[Job]) -> tuple[int, int]:
-        """Restore those of these calls that are lost; the numbers of those that the store has, and has not."""
+    async def _restore(self, jobs: Sequence[Job]) -> int:
+        """Restore those of these calls that are lost; returns their number."""
         stored = await read_each(self._store, [job.id for job in jobs])
         oldest = self._clock.now() - self._policy.retention
         known = [job for job in jobs if job.id in stored.jobs and is_forgotten(job, stored.jobs[job.id])]
@@ -430,11 +465,11 @@ class RollbackGuard:
         gone = [job for job in missing if job.posts[-1].began_at > oldest]  # the others would be deleted by now
         await self._insert_lost(gone)
         await gather(*(partial(self._restore_posts, each) for each in known))
-        return len(known), len(gone)
+        return len(known) + len(gone)
 
     async def _restore_posts(self, journalled: Job) -> None:
         now = self._clock.now()
-        with contextlib.suppress(JobError):
+        with suppress(JobError):
             await self._changes.change(
                 journalled.id, partial(with_lost_posts, journalled=journalled, at=now, policy=self._policy)
             )
@@ -449,7 +484,7 @@ class RollbackGuard:
         # job may have been sent.
         others = [(job, answer.owners[job.id]) for job, answer in zip(jobs, written, strict=True) if answer.owners]
         for job, owner in others:
-            with contextlib.suppress(JobError):
+            with suppress(JobError):
                 await self._changes.change(owner.job_id, partial(self._cancelled, sent_as=job.id))
         keyless = [again(replace(job, unique_key=None)) for job, _ in others]
         if keyless:
@@ -465,14 +500,18 @@ class RollbackGuard:
         return lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=self._policy)
 
 
+def _newest_post(job: Job) -> tuple[str, datetime]:
+    """What no other POST has, also if the store was rolled back."""
+    return job.posts[-1].client_request_id, job.posts[-1].began_at
+
+
 @asynccontextmanager
 async def at_work(guard: RollbackGuard | None) -> AsyncGenerator[None]:
     """Begin the guard, if there is one, run the block, and end the guard. Raises the errors of `begin`."""
-    if guard is None:
-        yield
-        return
     try:
-        await guard.begin()
+        if guard is not None:
+            await guard.begin()
         yield
     finally:
-        await guard.end()
+        if guard is not None:
+            await guard.end()

@@ -10,8 +10,7 @@ from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import LIMITS, limits_from, limits_put
-from voiceflow_worker.core.ports.outside import RateOrder, Start
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Order, Put, Record, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 
 NAMESPACE = "set-rate"
@@ -65,7 +64,7 @@ class SetRate:
         """
         ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate, token=new_revision())), None)
         # First and by itself: whoever writes limits from here on applies it.
-        order = RateOrder(about=self._about, queue=self._queue, text=ordered.value)
+        order = Order(about=self._about, queue=self._queue, puts=(ordered,))
         await self._write_over(Write(puts=(ordered,), orders=(order,)), check)
         while True:
             standing, current = await self._current()
@@ -116,7 +115,7 @@ class SetRate:
         Workers that start later set the rate of their settings.
         """
         was_set = bool(await self._rates.get([self._queue]))
-        order = Start(about=self._about, queue=self._queue)
+        order = Order(about=self._about, queue=self._queue, starts=True)
         await self._write_over(Write(drops=(Drop(NAMESPACE, self._queue, None),), orders=(order,)), check)
         return was_set
 

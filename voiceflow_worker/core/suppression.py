@@ -16,8 +16,7 @@ from voiceflow_worker.core.base.record_set import json_codec, json_records, repo
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import OptIn, OptOut
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Put, Record, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Order, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of
@@ -217,7 +216,7 @@ class SuppressedNumbers:
             if mine:
                 # An entry that has been replaced meanwhile has another value, and stays.
                 drops = tuple(Drop(NAMESPACE, record.group, record.value) for record in mine)
-                order = OptIn(about=tuple(record.group for record in mine))
+                order = Order(alone=True, starts=True, about=tuple(record.group for record in mine))
                 await self._store.write(BulkWrite(writes=(Write(drops=drops, orders=(order,)),)), now=now)
                 left = (await self._store.records({NAMESPACE: [each.group for each in mine]}, now=now))[NAMESPACE]
                 stays = {record.group for record in left}
@@ -347,11 +346,11 @@ def entry_puts(entry: Suppression, *, token: str) -> tuple[Put, Put]:
     )
 
 
-def opt_out(entry: Suppression, *, token: str) -> OptOut:
+def opt_out(entry: Suppression, *, token: str) -> Order:
     """The order to put a number on the list, for the local journal. A later one of another host stays the last one."""
     listed, ordered = entry_puts(entry, token=token)
     last = Put(ORDERED, ordered.group, ordered.value, ordered.ends_at, Mode.LONGER)
-    return OptOut(about=(entry.number,), puts=(listed, last))
+    return Order(alone=True, about=(entry.number,), puts=(listed, last))
 
 
 def _state_of(stored: Mapping[tuple[str, str], str]) -> str:
@@ -373,7 +372,7 @@ def _conditions(numbers: Iterable[str], stored: Mapping[tuple[str, str], str]) -
 def _removal(numbers: Sequence[str], stored: Mapping[tuple[str, str], str]) -> Write:
     """The removal of the entries of these numbers, if unchanged."""
     drops = [Drop(namespace, number, text) for (namespace, number), text in stored.items() if number in numbers]
-    order = OptIn(about=tuple(numbers))
+    order = Order(alone=True, starts=True, about=tuple(numbers))
     return Write(conditions=_conditions(numbers, stored), drops=tuple(drops), orders=(order,) if drops else ())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -55,7 +55,8 @@ class Sweeper:
 
     Give `log_timeout` if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to the reconciler,
     and waits `log_timeout` longer for an overdue summary. With None, the sweep decides at once. `background` is
-    notified of each duty that fails.
+    notified of each duty that fails. `without_unsent` requeues calls of stopped workers that were certainly not sent,
+    and returns the others.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class Sweeper:
         changes: Changes | None = None,
         log_timeout: timedelta | None = None,
         background: BackgroundTasks | None = None,
+        without_unsent: Callable[[Sequence[Job]], Awaitable[Sequence[Job]]] | None = None,
     ) -> None:
         self._store = store
+        self._without_unsent = without_unsent
         self._background = background
         self._failed: dict[Task, Exception] = {}
         self._queue = queue
@@ -206,6 +209,8 @@ class Sweeper:
             await self._requeue(one, now)
         async with self._duty(Task.STOPPED_WORKERS):
             sending = await self._overdue(JobState.SENDING, now)
+            if sending and self._without_unsent is not None:
+                sending = await self._without_unsent(sending)
             doubt = partial(lifecycle.doubt, at=now, reason="its worker stopped while sending it", policy=policy)
             doubted = await self._move(one, sending, doubt)
         async with self._duty(Task.OVERDUE_SUMMARIES):
@@ -259,7 +264,7 @@ class Sweeper:
         """End queued jobs whose validity has passed, even behind a closed gate."""
         late = await self._page(Expired(queue=self._queue, at=now))
 
-        def expire(job: Job) -> Job:  # an edit that the job takes first may have lengthened its validity
+        def expire(job: Job) -> Job:
             return lifecycle.expire(job, at=now, policy=self._policy) if job.is_expired(at=now) else job
 
         await self._move(one, late, expire)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, MutableMapping
+from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import lru_cache
 from traceback import format_exception
@@ -39,17 +39,17 @@ _seldom = RateLimitedLog()
 
 
 class _Lines:
-    tell: Callable[[str, Mapping[str, object]], object] | None = None
+    are_wanted = False
 
 
 @contextmanager
-def logged(tell: Callable[[str, Mapping[str, object]], object]) -> Generator[None]:
-    """Tell the steps of the calls of this process while the block lasts, each by its name and its fields."""
-    _Lines.tell = tell
+def logged() -> Generator[None]:
+    """Log the steps of the calls of this process, at level info, while the block lasts."""
+    _Lines.are_wanted = True
     try:
         yield
     finally:
-        _Lines.tell = None
+        _Lines.are_wanted = False
 
 
 def mask_logs() -> None:
@@ -142,7 +142,7 @@ def post_begun(job: Job) -> Span | None:
 def post_ended(span: Span | None, job: Job, verdict: Verdict | None) -> None:
     """8x8 has answered the newest POST of a job, or nothing was sent, or nobody knows. None: the POST was cut short."""
     in_doubt = verdict is not None and verdict.kind is VerdictKind.UNKNOWN
-    if verdict is not None and (in_doubt or _Lines.tell is not None):
+    if verdict is not None and (in_doubt or _Lines.are_wanted):
         fields = _ids(job, job.posts[-1])
         fields["verdict"] = verdict.kind.value
         for name in ("http_status", "code", "session_id", "cause"):
@@ -150,8 +150,8 @@ def post_ended(span: Span | None, job: Job, verdict: Verdict | None) -> None:
                 fields[name.removesuffix("_id")] = value
         if in_doubt:
             _calls.warning("the call is in doubt", **fields, error=verdict.message)
-        elif _Lines.tell is not None:
-            _Lines.tell("8x8 answered", fields)
+        else:
+            _calls.info("8x8 answered", **fields)
     if span is None:
         return
     with _guarded():
@@ -201,10 +201,10 @@ def began() -> int:
 
 def summarised(old: Job, new: Job, number: int, outcome: Outcome, *, since: int) -> None:
     """A summary has settled the POST with this number. The answers in its menu are events of its span."""
-    if _Lines.tell is not None:
+    if _Lines.are_wanted:
         status = outcome.status.value if outcome.status is not None else outcome.status_text
         told = {"outcome": status, "state": new.state.value, "seconds": outcome.seconds}
-        _Lines.tell("an outcome came", {**_ids(new, new.post(number)), "session": outcome.session_id, **told})
+        _calls.info("an outcome came", **_ids(new, new.post(number)), session=outcome.session_id, **told)
     post = old.post(number)
     # After a redial was granted, the trace of an older POST is no longer known.
     if old.trace is None or post is None or post.redial != old.redials or (tracer := _tracer()) is None:

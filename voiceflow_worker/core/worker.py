@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task
+from voiceflow_worker.core.base.clock import SET_CLOCK
 from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_worker_id
 from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
@@ -30,11 +31,12 @@ from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.sending.submit import Dispatch, SenderPool, Submitter
+from voiceflow_worker.core.sending.watch import EVERY as EVERY_WATCH
+from voiceflow_worker.core.sending.watch import Watch
 from voiceflow_worker.core.set_rate import UNREADABLE, SetRate
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import TIMEOUT, Reconciler
 from voiceflow_worker.core.settling.settle import Settler
-from voiceflow_worker.core.settling.stops import BatchStops
 from voiceflow_worker.core.settling.verdicts import Verdicts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
@@ -57,6 +59,8 @@ SWEEP_EVERY = 1.0
 POLL_EVERY = 5.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
+IDLE_AFTER, IDLE_EVERY = 30.0, 5.0
+"""A worker that has sent nothing for so long looks so seldom: what changes wakes it, and each lease looks first."""
 STORE_AWAY = timedelta(seconds=1)
 ROUNDING = timedelta(milliseconds=1)
 """A time that is computed anew differs by less than this if nothing has changed."""
@@ -66,6 +70,8 @@ MOST_UNANSWERED = 5
 """The most calls that a worker has in flight while 8x8 has given it no clear answer for `CLEAR_FOR` seconds. They may
 all end in doubt. After a doubt, it is one call at a time."""
 CLEAR_FOR = 1.0
+_EXPLAINS = frozenset({Task.JOURNAL, Task.JOURNAL_FILE, Task.LEASE, Task.UNREACHABLE, Task.SILENT, Task.ERRORS})
+"""What fails while a worker sends nothing, and says why."""
 _PASSING = (StaleJobError, OSError, ImportError)
 LONGEST_PAUSE = timedelta(seconds=30)
 """The longest wait of a worker before it tries its journal file again."""
@@ -143,10 +149,6 @@ class Worker:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
         timeout = None if call_log is None else TIMEOUT
         self._tasks = BackgroundTasks(store.clock)
-        self._sweeper = Sweeper(
-            store, queue=self.queue, policy=policy, changes=changes, log_timeout=timeout, background=self._tasks
-        )
-        self._stops = BatchStops(store, self.queue)
         self._sources = SourceCheck(store, self.queue)
         self._retention = Retention(store, policy, local_journal=local_journal)
         holds = Holds(store, queue=self.queue)
@@ -155,6 +157,15 @@ class Worker:
             self._guard = RollbackGuard(
                 store, local_journal, queue=self.queue, policy=policy, holds=holds, changes=changes
             )
+        self._sweeper = Sweeper(
+            store,
+            queue=self.queue,
+            policy=policy,
+            changes=changes,
+            log_timeout=timeout,
+            background=self._tasks,
+            without_unsent=None if self._guard is None else self._guard.without_unsent,
+        )
         self._counts = WorkCounts()
         self._verdicts = Verdicts(
             store.clock,
@@ -165,6 +176,7 @@ class Worker:
             restore_if_lost=None if self._guard is None else self._guard.restore_if_lost,
             on_settled=self._has_freed,
             on_fault=self._note_fault,
+            on_stored=partial(self._tasks.mark_healthy, Task.VERDICT, Task.HOLD),
             counts=self._counts,
         )
         self._submitter = Submitter(
@@ -177,6 +189,8 @@ class Worker:
             verdicts=self._verdicts,
             on_verdict=self._on_verdict,
             on_fault=self._note_fault,
+            on_unsent=partial(self._tasks.failed, shown_for=SHOWN),
+            on_progress=self._note_progress,
             guard=self._guard,
         )
         self._senders = SenderPool(self._submitter, self._pacer, on_freed=self._has_freed, on_turn=self._share_commit)
@@ -188,7 +202,8 @@ class Worker:
             failing=lambda: self.failing,
             batch_id=self._options.batch_id,
         )
-        self._service = ServiceHealth(store.clock)
+        self._service = ServiceHealth(store.clock, clock_skew=policy.clock_skew)
+        self._watch = Watch(store, queue=self.queue, batch_id=self._options.batch_id, is_busy=self._is_busy)
         self._unreachable = 0
         self._doubts = 0
         self._clear_at = float("-inf")
@@ -200,7 +215,7 @@ class Worker:
         self._stopping = False
         self._pause_scope: anyio.CancelScope | None = None
         self._is_pause_over: Callable[[], bool] = lambda: False
-        self._abort = anyio.Event()
+        self._ending, self._abort = anyio.Event(), anyio.Event()
 
     async def run(self) -> None:
         """Work until `stop` is called. Raises if the store or the journal files cannot be used at the start."""
@@ -224,7 +239,13 @@ class Worker:
         if self._stopping:
             self._abort.set()
         self._stopping = True
+        self._ending.set()
         self._end_pause()
+
+    @property
+    def is_well(self) -> bool:
+        """False once the worker has sent nothing for a minute after it said that it does not know why."""
+        return not self._watch.is_lost
 
     @property
     def in_flight(self) -> int:
@@ -256,15 +277,17 @@ class Worker:
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, Task.SWEEP)
-            background.start_soon(self._repeat, self._check_stops, SWEEP_EVERY, Task.STOP_RULES)
+            background.start_soon(self._repeat, self._sources.check, SWEEP_EVERY, Task.SOURCES)
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, Task.CLOCK)
+            background.start_soon(self._repeat, self._look_for_progress, EVERY_WATCH, Task.STALLED)
             background.start_soon(self._repeat, self._heartbeat.beat, EVERY.total_seconds(), Task.HEARTBEAT)
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
                 background.start_soon(self._repeat, reconcile, POLL_EVERY, Task.CALL_LOG)
             if self._guard is not None:
-                background.start_soon(self._tasks.run, Task.ROLLBACK, self._guard.watch)
+                watch = partial(self._guard.watch, seldom=self._seldom)
+                background.start_soon(self._tasks.run, Task.ROLLBACK, watch)
             async with anyio.create_task_group() as storing:
                 storing.start_soon(self._verdicts.run)
                 async with anyio.create_task_group() as dispatches:
@@ -278,13 +301,33 @@ class Worker:
             await self._heartbeat.end()
 
     async def _send_all(self, dispatches: TaskGroup, check: DrainCheck | None) -> None:
-        """Send calls until the worker stops or `check` is done, and let those in flight finish."""
-        try:
-            await self._dispatch(dispatches, check)
-        except Exception:
-            await self._finish(dispatches)  # no POST is cut
-            raise
-        await self._finish(dispatches)
+        """Send calls until the worker stops or `check` is done, and let those in flight finish in the grace period.
+
+        When it has passed, or at a second `stop`, whatever is still going on ends.
+        """
+        failed: Exception | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._end_in_time, group)
+            try:
+                await self._dispatch(dispatches, check)
+            except Exception as error:  # noqa: BLE001 - raised below: no POST is cut
+                failed = error
+            self._ending.set()
+            while self.in_flight:
+                self._landed = anyio.Event()
+                await self._landed.wait()
+            group.cancel_scope.cancel()
+        if self.in_flight:
+            _log.warning("the worker stopped while calls were in flight; they may be in doubt", calls=self.in_flight)
+        dispatches.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+
+    async def _end_in_time(self, group: TaskGroup) -> None:
+        await self._ending.wait()
+        with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
+            await self._abort.wait()
+        group.cancel_scope.cancel()
 
     async def _dispatch(self, dispatches: TaskGroup, check: DrainCheck | None) -> None:
         """Lease as many jobs as may be sent, and send them, until the worker stops or `check` is done."""
@@ -307,8 +350,7 @@ class Worker:
                 else:
                     until = await self._next_check()
                 failures = 0
-                self._tasks.mark_healthy(Task.JOURNAL_FILE)
-                self._tasks.mark_healthy(Task.LEASE)  # before a wait, which may be long
+                self._tasks.mark_healthy(Task.JOURNAL_FILE, Task.LEASE)  # before a wait, which may be long
                 if until is not None:
                     # Until the queue changes, or the last POST in flight has ended. The next lease logs an error.
                     with self._pause(lambda: not self.in_flight), suppress(StoreError):
@@ -338,8 +380,9 @@ class Worker:
 
         If too many POSTs are in flight, no send slot is near, or 8x8 cannot be reached, this waits and returns 0.
         """
-        if self._guard is not None:
-            await self._guard.require_writable()
+        if self._guard is not None and self._guard.writer.has_failed:
+            with self._pause():
+                await self._guard.require_writable()
         if self._busy < self._concurrency and self._pause_until is not None and self._clock.now() < self._pause_until:
             await self._nap(until=self._pause_until)
             return 0
@@ -400,9 +443,16 @@ class Worker:
         if self._pause_scope is not None and self._is_pause_over():
             self._end_pause()
 
-    async def _check_stops(self) -> None:
-        await self._stops.check()
-        await self._sources.check()
+    def _is_busy(self) -> bool:
+        """Whether this worker knows why it sends nothing: POSTs that go on no longer than a lease, or a fault."""
+        posts = self._senders.on_their_way - self._senders.leased
+        is_full = posts >= min(self._concurrency, self._most_in_flight)
+        is_full = is_full and self._watch.quiet_for < self._options.lease.total_seconds()
+        is_paused = self._pause_until is not None and self._clock.now() < self._pause_until
+        return self._stopping or is_full or is_paused or not self.failing.keys().isdisjoint(_EXPLAINS)
+
+    async def _look_for_progress(self) -> None:
+        await self._watch.look(self._pacer.rate)
 
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
@@ -415,7 +465,6 @@ class Worker:
                 now=now,
                 batch=self._options.batch_id,
             )
-            self._stops.leased(jobs)
             self._sources.leased(jobs)
             return jobs
         return []  # not reached, because nobody cancels the scope
@@ -440,6 +489,10 @@ class Worker:
             # A lease of more jobs at the same time would delay a single call by 1 ms.
             await self._senders.wait_until_journalled()
             await checkpoint()  # the POSTs are sent before the worker leases more jobs
+
+    def _note_progress(self) -> None:
+        self._watch.note()
+        self._tasks.mark_healthy(Task.JOURNAL, Task.REQUEUE)
 
     def _note_fault(self, task: str, error: Exception) -> None:
         self._tasks.failed(task, error, shown_for=SHOWN)
@@ -473,6 +526,7 @@ class Worker:
     def _on_verdict(self, verdict: Verdict, sent_at: float, batch_id: str | None) -> None:
         self._counts.took(verdict, self._clock.monotonic() - sent_at)
         self._service.note(verdict, sent_at)
+        self._tasks.mark_healthy(Task.SEND)
         if verdict.is_clear:
             self._clear_at, self._doubts = self._clock.monotonic(), 0
         else:
@@ -495,25 +549,11 @@ class Worker:
         """The time to look for due jobs again if nothing changes: when the next job is due, or in a second at most."""
         now = self._clock.now()
         waiting = await find_jobs(self._store, Due(queue=self.queue, state=JobState.QUEUED, limit=1))
-        latest = now + LONGEST_SLEEP
-        return min(latest, waiting[0].due_at) if waiting and waiting[0].due_at > now else latest
-
-    async def _finish(self, dispatches: TaskGroup) -> None:
-        """Let calls in flight finish within the grace period. When it has passed, or at a second `stop`, end them."""
-        with anyio.move_on_after(self._options.shutdown_grace.total_seconds()):
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._cancel_when, self._abort, group)
-                while self.in_flight:
-                    self._landed = anyio.Event()
-                    await self._landed.wait()
-                group.cancel_scope.cancel()
-        if self.in_flight:
-            _log.warning("the worker stopped while calls were in flight; they may be in doubt", calls=self.in_flight)
-        dispatches.cancel_scope.cancel()
-
-    async def _cancel_when(self, event: anyio.Event, group: TaskGroup) -> None:
-        await event.wait()
-        group.cancel_scope.cancel()
+        due_at = waiting[0].due_at if waiting else None
+        if due_at is not None and due_at <= now:
+            return now + LONGEST_SLEEP  # behind a hold, which may end
+        latest = now + timedelta(seconds=self._seldom(LONGEST_SLEEP.total_seconds()))
+        return latest if due_at is None else min(latest, due_at)
 
     def _end_pause(self) -> None:
         if self._pause_scope is not None:
@@ -532,8 +572,13 @@ class Worker:
             finally:
                 self._pause_scope = None
 
+    def _seldom(self, every: float) -> float:
+        """The pause of a task that is usually taken so often, in seconds."""
+        is_idle = self._watch.quiet_for > IDLE_AFTER and not self.in_flight
+        return max(every, IDLE_EVERY) if is_idle else every
+
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
-        await self._tasks.run_periodically(failed, step, every=every)
+        await self._tasks.run_periodically(failed, step, every=partial(self._seldom, every))
 
     async def _sweep(self) -> None:
         limits = await limits_of(self._store, self.queue)
@@ -549,7 +594,7 @@ class Worker:
     async def _check_clock(self) -> None:
         found = await clock_behind(self._store, self.queue, allowed=self._options.policy.clock_skew)
         if found is not None and not self._clock_logged:
-            _log.warning(found.in_words(), queue=self.queue)
+            _log.warning(found.in_words(), queue=self.queue, remedy=SET_CLOCK)
         self._clock_logged = found is not None
 
     async def _reconcile(self, reconciler: Reconciler) -> None:

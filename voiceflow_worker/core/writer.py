@@ -1,23 +1,28 @@
 """A writer: a local journal file with numbered lines, and the number of the newest line that the store has.
 
-What must not be forgotten is a line of the file, on the disk before its write has returned; and the write stores the
-number of the line, in the order of the numbers. So a store has all lines of a writer up to one number, and lost is what
-is above it. Each write is refused (NOT_VERIFIED) if the store has another number than it should have, or if another
-server answers than the one with which the files were compared.
+What must not be forgotten is a line, and its write stores the number of the line, in the order of the numbers. So a
+store has all lines of a writer up to one number, and lost is what is above it. Each write is refused (NOT_VERIFIED) if
+the store has another number than it should have, or if another server answers than the one that was compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import ORDERS, JournalLine, LocalJournal, LocalJournalFile, LocalJournalState
+from voiceflow_worker.core.ports.outside import JournalLine, LocalJournal, LocalJournalFile, LocalJournalState
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Result, Same, Write, WriteResult
 from voiceflow_worker.core.writes import WRITERS, writer_put
 from voiceflow_worker.model.copying import replace
+
+Line = TypeVar("Line")
+Lines = Sequence[tuple[int, JournalLine]]
+"""Lines with their numbers."""
 
 
 @dataclass(slots=True)
@@ -33,19 +38,17 @@ class Compared:
         """Whether the store lacks a line that it certainly had."""
         return self.number < self.file.kept
 
-    @property
-    def newest(self) -> int:
-        """The number of the newest line that counts. Of a file that is open, what is just being written does not."""
-        return self.file.kept if self.file.is_open else self.file.last
+    def lost(self, lines: Sequence[tuple[int, Line]]) -> list[Line]:
+        """Those of these lines of the file that the store lacks."""
+        return [line for number, line in lines if number > self.number]
 
     async def raise_to(self, store: Store, number: int, write: Write | None = None) -> WriteResult:
         """Store the number of what was restored, in this write; NOT_FREE if another process was faster."""
         if self.stored is not None and self.number >= number:
             return WriteResult(result=Result.DONE)
-        put, now = writer_put(self.file.writer, number, at=store.clock.now()), store.clock.now()
-        write = write or Write()
-        is_next = Same(WRITERS, self.file.writer, self.stored)
-        write = replace(write, conditions=(is_next, *write.conditions), puts=(*write.puts, put))
+        now, write = store.clock.now(), write or Write()
+        put, is_so = writer_put(self.file.writer, number, at=now), Same(WRITERS, self.file.writer, self.stored)
+        write = replace(write, conditions=(is_so, *write.conditions), puts=(*write.puts, put))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=now)
         if answer.result is Result.DONE:
             self.stored, self.number = put.value, number
@@ -54,9 +57,14 @@ class Compared:
 
 async def compared(store: Store, files: Sequence[LocalJournalState]) -> list[Compared]:
     """Compare journal files with the store: one small record is read for each."""
-    numbers = await text_records(store, WRITERS).get(file.writer for file in files)
-    found = [(file, numbers.get(file.writer)) for file in files]
+    numbers = await text_records(store, WRITERS).get(file.writer for file in files if not file.problem)
+    found = [(file, numbers.get(file.writer)) for file in files if not file.problem]
     return [Compared(file, stored, int(stored or 0)) for file, stored in found]
+
+
+def history_of(store: Store) -> str:
+    """The history of its server that a process follows; empty if there is none to follow."""
+    return "" if store.history is None else store.history.name
 
 
 class Writer:
@@ -66,10 +74,10 @@ class Writer:
         self._store = store
         self._journal = journal
         self._queue = queue
-        self._lines: list[JournalLine] = []
-        self._places: dict[int, range] = {}
-        self._number = self._first = 0
+        self._places: dict[int, Lines] = {}
+        self._number = 0
         self.file: LocalJournalFile | None = None
+        self._has_failed = False
         self.stored: str | None = None
         """The number that the store certainly has, as text; None for none."""
 
@@ -77,6 +85,11 @@ class Writer:
     def name(self) -> str:
         """The name of the writer; empty if it has no file."""
         return "" if self.file is None else self.file.writer
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last lines could not be written, and no file was begun since."""
+        return self._has_failed or (self.file is not None and self.file.has_failed)
 
     async def begin(self, *, at: datetime, history: str = "", tells: bool = False) -> bool:
         """Take a file that no process writes, or a new one, unless this one's goes on; the same file for a week.
@@ -87,58 +100,64 @@ class Writer:
         """
         if self.file is not None and not self.file.is_over(at=at):
             return True
+        self._has_failed = True
         self.close()
         file = await self._journal.begin(self._queue, at=at, history=history)
-        self.stored = (await text_records(self._store, WRITERS).get([file.writer])).get(file.writer)
-        # An order of which nobody knows is given again; a POST of which nobody knows was not sent.
-        is_whole = int(self.stored or 0) >= (file.last if self._queue == ORDERS else file.kept)
-        self.file, self._number = file, max(file.number, int(self.stored or 0))
-        if tells and is_whole:
-            self._number += 1
-            put = writer_put(file.writer, self._number, at=at)
-            write = Write(conditions=(Same(WRITERS, file.writer, self.stored),), puts=(put,))
-            (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=at)
-            self.stored, is_whole = put.value, answer.result is Result.DONE
-        if not is_whole:
-            self.close()
-        return is_whole
+        self._has_failed = False
+        try:
+            stored = (await text_records(self._store, WRITERS).get([file.writer])).get(file.writer)
+            number, is_whole = max(file.number, int(stored or 0)), int(stored or 0) >= file.kept
+            if tells and is_whole:
+                number += 1
+                put = writer_put(file.writer, number, at=at)
+                write = Write(conditions=(Same(WRITERS, file.writer, stored),), puts=(put,))
+                (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=at)
+                stored, is_whole = put.value, answer.result is Result.DONE
+            if is_whole:
+                self.file, self.stored, self._number = file, stored, number
+            return is_whole
+        finally:
+            if self.file is not file:
+                file.close()
 
     def numbered(
         self, bulk: BulkWrite, lines: Mapping[int, Sequence[JournalLine]], *, at: datetime, server: str
     ) -> BulkWrite:
-        """The bulk write with the numbers of these lines, by the places of their writes; some may have the same lines.
+        """The bulk write with the numbers of these lines, by their places, for the `server` that was compared.
 
-        It is for the `server` with which the files were compared.
+        Some writes may have the same lines.
         """
-        self._first, self._lines, self._places = self._number + 1, [], {}
-        numbers, writes = dict[int, range](), list(bulk.writes)
+        numbers, writes = dict[int, Lines](), list(bulk.writes)
+        self._places = {}
         for place, each in lines.items():
             if id(each) not in numbers:
-                numbers[id(each)] = range(self._number + 1, self._number + 1 + len(each))
+                numbers[id(each)] = list(enumerate(each, self._number + 1))
                 self._number += len(each)
-                self._lines += each
             self._places[place] = numbers[id(each)]
-            put = writer_put(self.name, self._places[place][-1], at=at)
+            put = writer_put(self.name, self._places[place][-1][0], at=at)
             writes[place] = replace(writes[place], puts=(*writes[place].puts, put))
         return replace(bulk, writes=tuple(writes), guard=Guard(server, Same(WRITERS, self.name, self.stored)))
 
-    def append(self) -> Awaitable[None]:
-        """Begin to write the lines of the last `numbered` to the file, as `LocalJournalFile.append` does."""
+    def append(self, places: Iterable[int] | None = None) -> Awaitable[None]:
+        """Begin to write the lines of the last `numbered`, or of these of its writes (`LocalJournalFile.append`)."""
         if self.file is None:
             raise RuntimeError("the journal file was not begun")
-        return self.file.append(self._lines, first=self._first)
+        wanted = self._places if places is None else places
+        lines = {number: line for place in wanted for number, line in self._places[place]}
+        return self.file.append(list(lines.items()))
 
-    def record(self, committed: Mapping[int, bool | None]) -> None:
-        """Record what became of the last `numbered`, by place: the store has it, or not, or (None) nobody knows."""
-        fates: dict[int, bool | None] = {}
-        for place, done in committed.items():
-            fates |= {number: fates.get(number) or done for number in self._places[place]}
-        if self.file is not None:
-            self.file.record_committed([fates[number] for number in sorted(fates)])
-        self.stored = max((str(number) for number, done in fates.items() if done), key=int, default=self.stored)
+    def has_stored(self, places: Collection[int]) -> None:
+        """Note that the store has these writes of the last `numbered`."""
+        numbers = [self._places[place][-1][0] for place in places]
+        if numbers:
+            self.stored = str(max(numbers))
+
+    def leaves_of(self, place: int) -> Callable[[], None] | None:
+        """What notes that the POST of a write of the last `numbered` leaves (`LocalJournalFile.leaves`)."""
+        return None if self.file is None else partial(self.file.leaves, self._places[place][-1][0])
 
     def close(self) -> None:
         """Leave the file to others."""
         if self.file is not None:
             self.file.close()
-            self.file = None
+            self.file = self.stored = None

@@ -20,13 +20,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
+from typing import Self
+
+from msgspec import Struct, field
 
 from voiceflow_worker.core.base.identity import batch_puts, keyed_digest, new_revision, queue_put
+from voiceflow_worker.core.base.record_set import json_codec
 from voiceflow_worker.core.ports.controls import gates_open, not_cancelled
-from voiceflow_worker.core.ports.outside import Cancelling, Start
 from voiceflow_worker.core.ports.store import (
     AtMost,
-    Change,
+    Cancelling,
     Condition,
     Delete,
     Drop,
@@ -59,17 +62,14 @@ call, or empty."""
 NUMBER, SECOND_PARTY, BRIDGE, PERSON, SESSION = "number", "second-party-lock", "bridge-lock", "person", "session"
 WRITERS = "posted"
 """Namespace of the numbers of writers, by their names: how far the store has what their local journals have."""
-EDITED = "batch-edited"
-"""Namespace of the newest edit of each batch (`core.edits`), in the group of its queue. A call names the one that it
-has taken, and gets no journal entry with another."""
 MENUS = "menu"
 """Namespace of the menus that are written as data, by name."""
 ESCALATION, ENDED_ESCALATION = "escalation", "escalation-ended"
-"""The name, in the data of a call in the menu of this name, of its escalation; and the namespace of those that have
-ended, by their ids. No POST of a call begins after its escalation has ended."""
+"""The name, in the data of a call in the menu of this name, of its escalation; and the namespace of the ends of
+escalations, by their ids. No POST of a call begins after its escalation has ended."""
 SESSION_KEPT = timedelta(days=7)
 LONG_KEPT = timedelta(days=400)
-_edited = attrgetter("priority", "goes_first", "valid_until", "body")
+_edited = attrgetter("priority", "goes_first", "valid_until", "body", "unique_key")
 _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 
@@ -88,8 +88,8 @@ def journal_entry(
     """The next POST of a leased job: the job as `sending`, and the write that must be on disk before a byte is sent.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
-    no menu bridges to a number, its escalation has not ended, and it has taken all edits of its batch. With
-    `slot`, the entry takes a send slot. Raises `IllegalMoveError`.
+    no menu bridges to a number, and its escalation has not ended. With `slot`, the entry takes a send slot. Raises
+    `IllegalMoveError`.
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
     post = begun.posts[-1]
@@ -99,7 +99,6 @@ def journal_entry(
         AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),
         *gates_open(job.queue, job.batch_id),
         *_not_cancelled(job),
-        *edits_taken(job),
         AtMost(NUMBER, numbers, 0, job.id),
         AtMost(SECOND_PARTY, numbers, 0, job.id),
         AtMost(BRIDGE, numbers, 0, job.id),
@@ -115,15 +114,40 @@ def journal_entry(
     return new, write if slot is None else replace(write, slot=slot)
 
 
-def edits_taken(job: Job) -> tuple[Same, ...]:
-    """The condition that the job has taken all edits of its batch."""
-    return () if job.batch_id is None else (Same(EDITED, job.queue, job.edit, job.batch_id),)
-
-
 def escalation_of(job: Job) -> str | None:
     """The id of the escalation whose call this is; None for other calls."""
     found = (job.data or {}).get(ESCALATION) if job.menu == ESCALATION else None
     return found if isinstance(found, str) else None
+
+
+class EscalationEnd(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The end of an escalation: somebody has acknowledged it, or, with a `reason`, it was stopped.
+
+    `by` has acknowledged by an order, or the person at `number` by the key, in a call with this id and unique key.
+    """
+
+    at: datetime
+    by: str | None = None
+    number: str | None = None
+    call_id: str | None = None
+    call_key: str | None = None
+    reason: str | None = None
+    token: str = field(default_factory=new_revision)
+
+    @classmethod
+    def by_key(cls, job: Job, *, at: datetime) -> Self:
+        """The end by the key that was pressed in a call."""
+        return cls(at=at, number=job.number, call_id=job.id, call_key=job.unique_key)
+
+    @property
+    def who(self) -> str:
+        """The number, or the name, of who acknowledged."""
+        return self.number or self.by or "somebody"
+
+    def put(self, escalation: str) -> Put:
+        """The record of the end, if there is none yet: the first one counts."""
+        text = json_codec(EscalationEnd).text(self)
+        return Put(ENDED_ESCALATION, escalation, text, self.at + LONG_KEPT, Mode.KEEP)
 
 
 def writer_put(writer: str, number: int, *, at: datetime) -> Put:
@@ -136,12 +160,14 @@ def settled(
 ) -> tuple[Job, Write]:
     """What evidence made of a job, and all that follows from it. The `conditions` delay it; only a redial is refused.
 
-    It stores the sessions of POSTs, puts a person who opted out on the suppression list, releases the numbers of a
-    call that can ring no more and those of bridges whose session is over, and corrects the person's attempts.
+    It stores the sessions of POSTs, puts a person who opted out on the suppression list, ends the escalation whose key
+    was pressed, releases the numbers of a call that can ring no more and those of bridges whose session is over, and
+    corrects the person's attempts.
     """
     puts: list[Put] = []
     drops: list[Drop] = []
     orders: list[Order] = []
+    escalation = escalation_of(new)
     for was, post in _changed_posts(old, new):
         if post.session_id is not None and (was is None or was.session_id != post.session_id):
             puts.append(Put(SESSION, post.session_id, post.client_request_id, at + SESSION_KEPT))
@@ -149,6 +175,8 @@ def settled(
             entry, token = _opted_out_entry(new, post, at)
             puts += entry_puts(entry, token=token)
             orders.append(opt_out(entry, token=token))
+        if escalation is not None and post.answer == "yes" and (was is None or was.answer != "yes"):
+            puts.append(EscalationEnd.by_key(new, at=post.presses[-1].at).put(escalation))
         if post.outcome is not None:
             bridged = locked_groups(post.bridged, store_id=store_id)
             drops += [Drop(BRIDGE, number, None, post.client_request_id) for number in bridged]
@@ -172,14 +200,14 @@ def in_force(job: Job, *, at: datetime) -> tuple[Order, ...]:
 def _orders_on(job: Job, was: Job | None = None) -> tuple[Order, ...]:
     """The order that has ended this job, or has brought it back into the queue."""
     if job.state is JobState.QUEUED and was is not None and (was.state.is_final or was.state is JobState.IN_DOUBT):
-        return (Start(about=(job.id,), queue=job.queue),)
+        return (Order(about=(job.id,), queue=job.queue, starts=True),)
     if not (job.state.is_final and job.notes and job.notes[-1].kind is NoteKind.CANCELLED):
         return ()
-    cancel = Cancelling(
-        about=(job.id,), queue=job.queue, job=job.id, post_count=job.post_count, reason=job.reason or "",
-        kind=job.reason_kind, due_at=job.due_at, kept_until=job.kept_until,
+    cancels = Cancelling(
+        job=job.id, post_count=job.post_count, reason=job.reason or "", kind=job.reason_kind, due_at=job.due_at,
+        kept_until=job.kept_until,
     )  # fmt: skip
-    return (cancel,)
+    return (Order(about=(job.id,), queue=job.queue, cancels=cancels),)
 
 
 def bridge(
@@ -224,11 +252,11 @@ def enqueued(
     passing: Sequence[Record] = (),
     conditions: Sequence[Condition] = (),
     puts: Sequence[Put] = (),
-    over: Job | None = None,
+    over: Write | None = None,
 ) -> Write:
     """A new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
 
-    With `over`, this job, or the tombstone of one, gives the unique key up.
+    In the same write, another job gives its unique key up (`over`, of `given_up`).
 
     The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
     one is. `passing` are records of the list that end before the job is due, so they do not forbid it while they are
@@ -246,15 +274,17 @@ def enqueued(
         if job.batch_id is not None:
             stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
     write = inserted(job, conditions=tuple(required), puts=tuple(stored))
-    return write if over is None else replace(write, changes=(_given_up(over, job, at), *write.changes))
+    return write if over is None else all_or_none([over, write])
 
 
-def _given_up(owner: Job, successor: Job, at: datetime) -> Change:
-    """How the owner of a unique key gives it up to the job that is enqueued in its place."""
+def given_up(owner: Job, *, successor: str, at: datetime, policy: CallPolicy) -> Write:
+    """How a job, or the tombstone of one, gives its unique key up to its successor, unless it has moved.
+
+    If it waits, it ends with that. Raises `TooLateError` if its POST may have left.
+    """
     if not owner.body:  # a tombstone
-        return Delete(owner, None)
-    released = replace(lifecycle.superseded(owner, successor=successor.id, at=at), revision=new_revision())
-    return Edit(owner.revision, released, tally_change(owner, released))
+        return Write(changes=(Delete(owner, None),))
+    return changed(owner, lifecycle.superseded(owner, successor=successor, at=at, policy=policy), at=at)[1]
 
 
 def inserted(job: Job, *, conditions: tuple[Condition, ...] = (), puts: tuple[Put, ...] = ()) -> Write:

@@ -1,16 +1,14 @@
 """POSTs to one address on asyncio, over a few kept connections.
 
 Head and body of a POST are given to the connection in one piece, and from that moment the POST may have been sent. So
-whatever fails earlier (the wait for a connection, DNS, connecting, a proxy, TLS) has provably sent nothing. A POST is
+whatever fails earlier (the wait for a connection, DNS, connecting, TLS) has provably sent nothing. A POST is
 sent once: there are no retries and no redirects. Nothing is read from the environment.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import select
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -18,10 +16,8 @@ import anyio
 import httpx
 
 from voiceflow_worker.gateway.answer import AnswerParser, HttpAnswer, UnreadableAnswerError
-from voiceflow_worker.gateway.network import Network, ProxyError, Timeouts, giving_up
-from voiceflow_worker.gateway.verdict import quote
+from voiceflow_worker.gateway.network import Network, Timeouts, giving_up
 from voiceflow_worker.model.reports.verdict import PostProgress, SendStoppedError
-from voiceflow_worker.model.text.web_address import Proxy
 
 KEEP_ALIVE = 2.0
 """Seconds for which an idle connection is kept. It is less than on most servers (uvicorn 5, nginx 75), so that a POST
@@ -30,14 +26,14 @@ UNUSED = 10.0
 """Seconds for which a new connection may wait for its first POST: where connecting is slow, a second comes too late."""
 _NEXT_ADDRESS = 0.25
 """Seconds after which the next address of a name is tried too (RFC 8305 §5, happy eyeballs)."""
-_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})([^\r\n]*)\r?\n")
-_LONGEST_HEAD = 64 * 1024  # bytes of a proxy's answer
 _BUFFER = 16 * 1024  # bytes; an answer to a call has a few hundred
 
 
 class ConnectionPosts:
-    """POSTs over connections of its own, at most `limit` at a time. The running event loop must be asyncio's."""
+    """POSTs over connections of its own, at most `limit` at a time. The running event loop must be asyncio's.
+
+    They take the direct way, past any proxy.
+    """
 
     def __init__(
         self, url: httpx.URL, *, headers: Mapping[str, str], timeouts: Timeouts, limit: int, network: Network
@@ -45,7 +41,6 @@ class ConnectionPosts:
         self._loop = asyncio.get_running_loop()
         self._host = url.raw_host.decode("ascii")
         self._port = url.port or (443 if url.scheme == "https" else 80)
-        self._proxy = network.proxy_to(url)
         self._ssl_context = network.ssl_context if url.scheme == "https" else None
         if self._ssl_context is not None:
             self._ssl_context.set_alpn_protocols(["http/1.1"])
@@ -161,26 +156,20 @@ class ConnectionPosts:
 
     async def _connect(self) -> Connection:
         within = self._timeouts.connect
-        tls: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if self._ssl_context is not None:
-            tls = {"sslcontext": self._ssl_context, "server_hostname": self._host, "ssl_handshake_timeout": within}
-        # uvloop tries the addresses of a name one after the other, and does not know the delay.
-        knows_delay = isinstance(self._loop, asyncio.BaseEventLoop)
-        delay: dict[str, Any] = {"happy_eyeballs_delay": _NEXT_ADDRESS} if knows_delay else {}
-        host, port = (self._host, self._port) if self._proxy is None else (self._proxy.host, self._proxy.port)
-        opening = _Opening()
+            options = {"ssl": self._ssl_context, "server_hostname": self._host, "ssl_handshake_timeout": within}
+        if isinstance(self._loop, asyncio.BaseEventLoop):  # uvloop tries addresses one by one, and knows no delay
+            options["happy_eyeballs_delay"] = _NEXT_ADDRESS
         connection = Connection(self._connections, self._timeouts)
         try:
             with anyio.fail_after(within):
-                await self._loop.create_connection(lambda: opening, host, port, **delay)
-                if self._proxy is not None:
-                    await opening.tunnel(self._proxy, self._host, self._port)
-                await opening.become(connection, tls)
+                await self._loop.create_connection(lambda: connection, self._host, self._port, **options)
         except TimeoutError:
-            opening.abort()
-            raise TimeoutError(f"{opening.step} took more than {within:g} s") from None
+            connection.abort()
+            raise TimeoutError(f"connecting took more than {within:g} s") from None
         except BaseException:
-            opening.abort()
+            connection.abort()
             raise
         return connection
 
@@ -214,81 +203,6 @@ class ReservedConnection:
         ready, self._ready = self._ready, None
         if isinstance(ready, Connection):
             self._posts.return_connection(ready, keep=True, was_used=False)
-
-
-class _Opening(asyncio.Protocol):
-    """A connection until a POST may be sent on it. It reads the answer of a proxy; nothing else may arrive."""
-
-    def __init__(self) -> None:
-        self.step: str = "connecting"
-        """What is in progress, for the message about a timeout."""
-        self._transport: asyncio.Transport | None = None
-        self._read = b""
-        self._has_ended = False
-        self._changed = asyncio.Event()
-
-    async def tunnel(self, proxy: Proxy, host: str, port: int) -> None:
-        """Have the proxy open a tunnel to this host (CONNECT, RFC 9110 §9.3.6). Raises ProxyError."""
-        self.step = "the answer of the proxy"
-        there = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        lines = [f"CONNECT {there} HTTP/1.1", f"Host: {there}", "User-Agent: voiceflow-worker"]
-        if proxy.credentials is not None:
-            lines.append(f"Proxy-Authorization: Basic {b64encode(':'.join(proxy.credentials).encode()).decode()}")
-        cast("asyncio.Transport", self._transport).write("\r\n".join([*lines, "\r\n"]).encode("ascii"))
-        while (end := _END_OF_HEAD.search(self._read)) is None and not self._has_ended and self._may_be_http:
-            self._changed.clear()
-            await self._changed.wait()
-        line = _STATUS_LINE.match(self._read)
-        if end is None or line is None:
-            if end is None and self._has_ended and self._may_be_http:
-                raise ProxyError(f"the proxy {proxy} closed the connection before it had answered")
-            raise ProxyError(f"the proxy {proxy} answered something that is not HTTP: {quote(repr(self._read[:60]))}")
-        status, reason = line[1].decode("ascii"), quote(line[2].decode("latin-1"))
-        if not status.startswith("2"):
-            raise ProxyError.refusal(proxy, f"{status} {reason}".strip())
-        self._read = self._read[end.end() :]
-
-    async def become(self, connection: Connection, tls: Mapping[str, Any]) -> None:
-        """Begin TLS, if it is asked for, and make this connection one for POSTs."""
-        transport = cast("asyncio.Transport", self._transport)
-        if self._read or self._has_ended:
-            raise ConnectionError("the server ended the connection, or sent something, before a request")
-        if tls:
-            self.step = "the TLS handshake"
-            through_tls = await asyncio.get_running_loop().start_tls(transport, connection, **tls)
-            if through_tls is None or connection.has_ended.is_set():
-                raise ConnectionError("the server ended the connection in its TLS handshake")
-            connection.connection_made(through_tls)
-        else:
-            transport.set_protocol(connection)
-            connection.connection_made(transport)
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The event loop calls this."""
-        self._transport = cast("asyncio.Transport", transport)
-        opened = transport.get_extra_info("socket")
-        if opened is not None:
-            for option in giving_up():
-                opened.setsockopt(*option)
-
-    def data_received(self, data: bytes) -> None:
-        """The event loop calls this."""
-        self._read += data
-        self._changed.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (the event loop gives it)
-        """The event loop calls this, also after an end of file."""
-        self._has_ended = True
-        self._changed.set()
-
-    @property
-    def _may_be_http(self) -> bool:
-        return len(self._read) < _LONGEST_HEAD and b"HTTP/1."[: len(self._read)] == self._read[:7]
 
 
 class PostOnConnection:
@@ -405,6 +319,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The event loop calls this."""
         self._transport = cast("asyncio.Transport", transport)
+        for option in giving_up():
+            transport.get_extra_info("socket").setsockopt(*option)
         self.idle_since = self._loop.time()
         self._connections.add(self)
 

@@ -48,19 +48,6 @@ def giving_up() -> Sequence[tuple[int, int, int]]:
     return ()
 
 
-class ProxyError(ConnectionError):
-    """Raised when a proxy opens no tunnel. Nothing was sent to the server behind it."""
-
-    @classmethod
-    def refusal(cls, proxy: Proxy, said: str) -> Self:
-        """The proxy answered CONNECT with `said`, a status such as `403 Forbidden`."""
-        if said.startswith(WANTS_CREDENTIALS):
-            accepts = "does not accept the user name and password in its address"
-            asks = "asks for a user name and password: write them into its address, http://user:password@host:port"
-            return cls(f"the proxy {proxy} {accepts if proxy.credentials else asks} ({said})")
-        return cls(f"the proxy {proxy} refuses a tunnel to this host ({said}): ask who runs the proxy to allow it")
-
-
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """The limits on the time of one request, in seconds.
@@ -166,13 +153,13 @@ class Network:
             return f"the name {host} does not resolve: {describe(error)}"
         if proxy is None:
             return describe(error)
-        match error:
-            case ProxyError():
-                return str(error)
-            case httpx.ProxyError():
-                return str(ProxyError.refusal(proxy, str(error)))
-            case _:
-                return f"{describe(error)}, through the proxy {proxy}"
+        if not isinstance(error, httpx.ProxyError):
+            return f"{describe(error)}, through the proxy {proxy}"
+        if str(error).startswith(WANTS_CREDENTIALS):
+            accepts = "does not accept the user name and password in its address"
+            asks = "asks for a user name and password: write them into its address, http://user:password@host:port"
+            return f"the proxy {proxy} {accepts if proxy.credentials else asks} ({error})"
+        return f"the proxy {proxy} refuses a tunnel to this host ({error}): ask who runs the proxy to allow it"
 
     def advice(self, error: Exception, url: httpx.URL) -> str:
         """What to set after this failure, as a clause; empty if no setting of this network can be the reason."""

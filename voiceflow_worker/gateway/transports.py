@@ -1,8 +1,8 @@
 """The two transports for POSTs, the choice between them, and the proof that an answer belongs to its POST.
 
-On asyncio, `connections` carries the POSTs. Everything else goes over httpx: POSTs on trio or over a transport of the
-user, and all requests that place no call. There only an error of connecting proves that nothing was sent, and each
-request asks the server to close its connection.
+On asyncio, `connections` carries the POSTs, if no proxy stands between. Everything else goes over httpx: POSTs
+through a proxy, on trio or over a transport of the user, and all requests that place no call. There the trace of
+httpx's own pool proves what was not sent, and each request asks the server to close its connection.
 """
 
 from __future__ import annotations
@@ -178,8 +178,9 @@ def open_transport(
     """A transport for the running event loop in a network, or over one of httpx. POSTs go to `url`, with `headers`."""
     if given is not None:
         return Transport(HttpxPosts(given, url, headers=headers, timeouts=timeouts), given)
-    others = network.transport(limit=limit, gives_up=not runs_on_asyncio())
-    if not runs_on_asyncio():
+    by_httpx = not runs_on_asyncio() or network.proxy_to(url) is not None
+    others = network.transport(limit=limit, gives_up=by_httpx)
+    if by_httpx:
         return Transport(HttpxPosts(others.pool_to(url), url, headers=headers, timeouts=timeouts), others)
     return Transport(ConnectionPosts(url, headers=headers, timeouts=timeouts, limit=limit, network=network), others)
 
@@ -202,8 +203,9 @@ class HttpxPosts:
     """POSTs over a transport of httpx. Each POST asks the server to close its connection.
 
     If an answer is left over on a kept connection, httpcore takes it for the answer to the next POST, and data after an
-    answer cannot be seen. httpx's own pool proves by ConnectError and ConnectTimeout that nothing was sent. Every other
-    error, and each error of an unknown transport, leaves the call in doubt. Its methods are those of `ConnectionPosts`.
+    answer cannot be seen. httpx's own pool tells by its trace that a connection is made, and that the head of the POST
+    is sent now: between the two, also at a proxy, nothing was sent. Each other error, and each of an unknown transport,
+    leaves the call in doubt. Its methods are those of `ConnectionPosts`.
     """
 
     def __init__(
@@ -214,7 +216,8 @@ class HttpxPosts:
         self._headers = {**headers, "Connection": "close"}
         self._deadline = timeouts.deadline
         # A POST that has no connection within this time must not be sent any more.
-        self._timeouts = {**timeouts.of_httpx, "connect": min(timeouts.connect, LEFT_WITHIN)}
+        self._connect_within = min(timeouts.connect, LEFT_WITHIN)
+        self._timeouts = timeouts
         self._is_known = is_known(transport)
 
     async def connect(self, *, waits: bool = True) -> Reservation | None:  # noqa: ARG002 (it never waits)
@@ -227,24 +230,24 @@ class HttpxPosts:
 
         async def trace(name: str, info: Mapping[str, Any]) -> None:
             nonlocal is_new
-            is_new = is_new or name.startswith("connection.connect_")
-            request = info.get("request")  # a CONNECT to a proxy is not the POST
-            if name.endswith(".send_request_headers.started") and getattr(request, "method", None) != b"CONNECT":
+            if name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT":
                 progress.begin_sending()  # what it raises keeps httpcore from the first byte
+                times["read"] = self._timeouts.read
+            elif self._is_known and name.startswith("connection.connect_") and name.endswith(".started"):
+                is_new, progress.may_have_been_sent = True, False
 
         progress.may_have_been_sent = True
         if not self._is_known:
             progress.begin_sending()
-        extensions = {"timeout": self._timeouts, "trace": trace}
+        times = {**self._timeouts.of_httpx, "connect": self._connect_within}
+        if self._is_known:
+            times["read"] = self._connect_within  # of the answer of a proxy
+        extensions = {"timeout": times, "trace": trace}
         headers = {**self._headers, "Content-Length": str(len(body))}
         request = httpx.Request("POST", self._url, headers=headers, content=body, extensions=extensions)
-        request.stream = _Body(body)
+        request.stream = _Body(body, progress)
         with anyio.move_on_after(self._deadline):
-            try:
-                response = await self._transport.handle_async_request(request)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                progress.may_have_been_sent = not self._is_known
-                raise
+            response = await self._transport.handle_async_request(request)
             reader = AnswerReader(response)
             await reader.read()
             answer = reader.answer()
@@ -282,10 +285,14 @@ class HttpxExchange:
 
 
 class _Body(httpx.AsyncByteStream):
-    """A body in one piece, as a plain iterator: httpx's async generator would stay open after a failed write."""
+    """A body in one piece, as a plain iterator: httpx's async generator would stay open after a failed write.
 
-    def __init__(self, body: bytes) -> None:
+    Whoever reads it may send it, whatever a trace has told.
+    """
+
+    def __init__(self, body: bytes, progress: PostProgress) -> None:
         self._left = [body]
+        self._progress = progress
 
     def __aiter__(self) -> Self:
         return self
@@ -293,6 +300,7 @@ class _Body(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         if not self._left:
             raise StopAsyncIteration
+        self._progress.may_have_been_sent = True
         return self._left.pop()
 
 

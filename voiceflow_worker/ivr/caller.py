@@ -28,7 +28,8 @@ from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.names_of_the_world import languages_called
-from voiceflow_worker.model.times import PersonZone, require_zone
+from voiceflow_worker.model.times import PersonZone
+from voiceflow_worker.model.zones import require_zone
 
 # SIP responses of RFC 3261 §21.
 _BUSY = frozenset({486, 600})

@@ -11,10 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
@@ -33,7 +32,7 @@ from voiceflow_worker.ivr.caller import (
 from voiceflow_worker.ivr.key_words import keys_in
 from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
 from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitValueError, foreign_names
-from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Action
+from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.rules import speech_problem
 from voiceflow_worker.model.flows.values import is_missing, language_in
@@ -52,22 +51,17 @@ class Edge:
 
     `steps` are the steps that the edge is declared to lead to. `handler` is the name of the function that is run
     before, if any, and `is_handled` is True if it returns one of them. `is_exact` is False if the handler's return
-    annotation declares only the kinds of steps. `lacks_menu` is True if the annotation declares a menu, but not which
-    one. `is_fallback` is True for an edge that is followed without a valid key.
+    annotation declares only the kinds of steps, and `is_open` is True if it may return any menu. `is_fallback` is True
+    for an edge that is followed without a valid key.
     """
 
     keys: str
     steps: tuple[Step, ...]
     is_exact: bool = True
-    lacks_menu: bool = False
+    is_open: bool = False
     is_handled: bool = False
     is_fallback: bool = False
     handler: str = ""
-
-    @property
-    def is_declared(self) -> bool:
-        """True if anything is declared about the steps that the edge leads to."""
-        return self.is_exact or bool(self.steps) or self.lacks_menu
 
     @property
     def menus(self) -> tuple[Menu, ...]:
@@ -157,7 +151,7 @@ def _edge(
         steps=tuple(_SAMPLES[kind] for kind in kinds if kind in _SAMPLES),
         is_exact=False,
         is_handled=True,
-        lacks_menu=Menu in kinds or Go in kinds,
+        is_open=Menu in kinds or Go in kinds or _SAMPLES.keys().isdisjoint(kinds),
         handler=name,
         is_fallback=is_fallback,
     )
@@ -182,9 +176,6 @@ def _returned(function: Callable[..., Any]) -> Sequence[object]:
         return ()
     return typing.get_args(returned) if isinstance(returned, types.UnionType) else (returned,)
 
-
-LONG_PROMPT = 600
-"""The longest good prompt in characters, about 40 s of speech: after a longer one nobody remembers the first key."""
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
 _SPOKEN_SETTINGS = ("retry_text", "success_message", "failure_message", "voice_profile", "call_back_not_possible")
@@ -264,6 +255,7 @@ class MenuTexts:
         self.names: frozenset[str] = frozenset(name for value in found for name in value.variables)
         """The names of all values in the texts."""
         self.spoken: frozenset[str] = frozenset(name for value in found for name in value.spoken)
+        self.bare: frozenset[str] = frozenset(name for value in found for name in value.bare)
         """The names of the values that are spoken, and not only in conditions."""
 
     @property
@@ -428,15 +420,10 @@ class _Walk:
         if menu.asks and all(edge.is_fallback for edge in edges):
             yield _error("no key leads to a next step: add choices with on() or capture()")
         for edge in edges:
-            named = f"handler {edge.handler}" if edge.handler else "handler"
-            if edge.lacks_menu:
-                missing = f"the {named} returns a menu that is neither in leads_to nor served: add it to leads_to"
+            if edge.is_open:
+                named = f"handler {edge.handler}" if edge.handler else "handler"
+                missing = f"the {named} does not say which menus it leads to: give leads_to, or its return type"
                 yield _warning(missing, path=f" {edge.keys}")
-            elif not edge.is_declared:
-                missing = f"the {named} declares no steps: annotate its return type, or give leads_to"
-                yield _warning(missing, path=f" {edge.keys}")
-        if edges and not _can_end(menu):
-            yield _warning("no key ends the call here, or in any menu that follows: callers can only hang up")
 
     def silence(self) -> Iterator[Finding]:
         """The findings about callers who press nothing, at most one for each menu."""
@@ -449,12 +436,7 @@ class _Walk:
                 name = "goodbye" if path[0].definition else "fallback"
                 what = f"has no {name}: after silence, or when a handler fails, the call is hung up without a word"
                 yield _warning(what, path=menu.title)
-            elif _never_ends(path):
-                what = "a silent caller hears up to 100 questions: let a fallback end the call"
-                yield _warning(what, path=menu.name)
-            else:
-                continue
-            seen.add(menu.name)
+                seen.add(menu.name)
 
     def languages(self) -> list[str]:
         """The languages of texts, and those that menus have."""
@@ -492,23 +474,10 @@ class _Walk:
                     yield f"{menu.title} {name}", text, manner
 
     def odd_names(self) -> Iterator[Finding]:
-        """Warnings about names that nothing fills in, and about each that one text alone has and is almost another."""
+        """Warnings about names that nothing fills in."""
         for place, text, _ in self.texts():
             likely = (each for each in foreign_names(text, path=place) if each.is_likely)
             yield from (_warning(each.problem(each.name).message, path=place) for each in likely)
-        if self._data is not None:
-            return  # each name is compared with the data
-        used: dict[str, set[str]] = {}
-        for place, text, _ in self.texts():
-            for name in _specimens(text):
-                used.setdefault(name, set()).add(place)
-        for name, places in used.items():
-            others = [other for other in used if other != name and len(used[other]) > 1]
-            if len(places) == 1 and (close := get_close_matches(name, others, n=1, cutoff=0.75)):
-                yield _warning(
-                    f"only this text has {{{{{name}}}}}; did you mean {{{{{close[0]}}}}}, which other texts have?",
-                    path=next(iter(places)),
-                )
 
     def _caller(self, menu: Menu, manner: Manner) -> Caller:
         data = self._data
@@ -564,7 +533,6 @@ def _text_of(step: Step) -> Text | None:
 
 def _question(menu: Menu, manner: Manner, caller: Caller) -> Iterator[Finding]:
     """The findings about the question of a menu."""
-    yield from _languages(menu.prompt, manner, "")
     if isinstance(manner.voice_profile, str) and (why := at_odds(manner.voice_profile, manner.language)):
         yield _warning(why, path=" voice")
     try:
@@ -576,8 +544,6 @@ def _question(menu: Menu, manner: Manner, caller: Caller) -> Iterator[Finding]:
         if found.is_error:
             yield replace(found, path=f" prompt {(found.path or '').rpartition('.')[2]}")
     prompt = spoken(menu.prompt, caller, manner.voice)
-    if len(prompt) > LONG_PROMPT:
-        yield _warning(f"takes about {len(prompt) // 15} s to speak; shorten it, or divide the menu", path=" prompt")
     if not prompt:
         yield _error("is empty: callers would not know which keys to press", path=" prompt")
     known = [key for choice in menu.choices for key in choice.keys]
@@ -599,7 +565,6 @@ def _text(text: Text | None, manner: Manner, caller: Caller, path: str, *, is_ch
     """The findings about a text. Unless `is_checked`, values that the caller's data lack have stand-ins."""
     if text is None:
         return
-    yield from _languages(text, manner, path)
     try:
         data = caller.data if is_checked else {**specimens(text), **caller.data}
         said = spoken(text, replace(caller, data=data), manner.voice)
@@ -615,11 +580,6 @@ def _specimens(text: Text) -> Mapping[str, object]:
         return specimens(text)
     except InvalidInputError:
         return {}  # a malformed text is found where it is tried
-
-
-def _languages(text: Text, manner: Manner, path: str) -> Iterator[Finding]:
-    if isinstance(text, Mapping) and manner.language is None:
-        yield _error("has texts by language, but no menu on the path sets a language: set it in a menu", path=path)
 
 
 def _not_called_back(menu: Menu, manner: Manner, caller: Caller) -> Iterator[Finding]:
@@ -639,38 +599,6 @@ def _untried(error: Exception, path: str, *, is_function: bool) -> Finding:
     if is_function:
         return _warning(f"could not be tried: {error}", path=path)
     return _error(str(error), path=path)
-
-
-def _never_ends(path: tuple[Menu, ...]) -> bool:
-    """True if silence leads from fallback to fallback without an end."""
-    seen: set[str] = set()
-    while path:
-        menu, fallback = path[-1], manner_of(path).fallback
-        if fallback is None or is_handler(fallback):
-            return False
-        following = menu_of(cast("Step", fallback))
-        if isinstance(fallback, Back):
-            following = path[-2] if len(path) > 1 else menu
-        if following is None:
-            return False
-        if following.name in seen:
-            return True
-        seen.add(following.name)
-        path = onto(path, following)
-    return False
-
-
-def _can_end(menu: Menu) -> bool:
-    """True if at least one path from this menu ends the call, or may end it."""
-    edges = [edge for each in reachable([menu]) for edge in edges_of(each)]
-    return any(not edge.is_declared or any(_is_end(step) for step in edge.steps) for edge in edges)
-
-
-def _is_end(step: Step) -> bool:
-    if isinstance(step, CallFlow):
-        actions = [entry.get("action") for entry in step.actions]
-        return not actions or Action.HANGUP in actions or Action.MAKE_CALL in actions
-    return isinstance(step, End)
 
 
 def _error(message: str, *, path: str = "") -> Finding:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Final, cast
 
@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.record_set import RecordSet
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.writes import MENUS
@@ -292,3 +293,24 @@ def written_menus(store: Store) -> RecordSet[Menu]:
         return menu
 
     return RecordSet(store, MENUS, write=lambda menu: menu.definition, read=read)
+
+
+async def unserved_menus(store: Store, names: Collection[str]) -> list[str]:
+    """Those of these menus that no running receiver serves. Raises StoreError."""
+    if not names:
+        return []
+    from voiceflow_worker.ivr.approval import BUILT_IN
+
+    heartbeats = Heartbeats(store)
+    served = set(await heartbeats.menus())
+    if await heartbeats.has_receiver():
+        served |= {*BUILT_IN, *await written_menus(store).get(set(names) - served)}
+    return [name for name in names if name not in served]
+
+
+def unserved_in_words(names: Collection[str]) -> str:
+    """What happens in calls with menus that nobody serves."""
+    return (
+        f"waiting calls begin with menus, but no running receiver serves {', '.join(names)}: each person hears the "
+        "question, no key is answered, and the call ends"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeAlias, cast
+from typing import cast
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
@@ -21,12 +21,6 @@ from voiceflow_worker.model.text.arguments import checked
 
 LONGEST_LABEL = 90
 
-_Shape: TypeAlias = tuple[str, str]
-_MENU: _Shape = ('["', '"]')
-_SPEECH: _Shape = ('("', '")')
-_BRIDGE: _Shape = ('[["', '"]]')
-_END: _Shape = ('(["', '"])')
-_CODE: _Shape = ('{{"', '"}}')
 _ESCAPES = {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "\\": "#92;", "`": "#96;", "#": "#35;"}
 
 
@@ -36,98 +30,66 @@ def mermaid(*roots: Menu) -> str:
     A call begins at the first box. An arrow is dotted if it is followed without a valid key, or if only the kind of the
     next step is declared.
     """
-    chart, lines = Chart.of(*roots), ["flowchart TD"]
-    for each in chart.boxes:
-        opens, closes = each.shape
-        bold = f"<b>{_escaped(each.title)}</b>" if each.title else ""
-        text = "<br/>".join(part for part in (bold, _escaped(each.text)) if part)
-        lines.append(f"    {each.name}{opens}{text}{closes}")
-    for arrow in chart.arrows:
-        line = "-.->" if arrow.is_dotted else "-->"
-        label = f'|"{_escaped(arrow.label)}"|' if arrow.label else ""
-        lines.append(f"    {arrow.start} {line}{label} {arrow.end}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(["flowchart TD", *_Chart(reachable(roots)).lines()]) + "\n"
 
 
-class ChartBox(NamedTuple):
-    """A box of a flowchart: a menu with its question, or what a step does."""
-
-    name: str
-    shape: _Shape
-    text: str
-    title: str = ""
-
-    @property
-    def is_menu(self) -> bool:
-        """Whether it is a menu."""
-        return self.shape == _MENU
+_MENU, _SPEECH, _BRIDGE, _END, _CODE = '["{}"]', '("{}")', '[["{}"]]', '(["{}"])', '{{{{"{}"}}}}'
+"""How Mermaid writes boxes: menus, texts, calls of others, ends and handlers."""
 
 
-class ChartArrow(NamedTuple):
-    """An arrow from one box to another, by their names. It is dotted if it is followed without a valid key."""
+class _Chart:
+    """The boxes and arrows of menus, as lines of Mermaid."""
 
-    start: str
-    end: str
-    label: str
-    is_dotted: bool
-
-
-class Chart:
-    """The flowchart of menus: boxes and arrows. `names` are the names of the menus' boxes."""
-
-    def __init__(self, names: Mapping[int, str]) -> None:
-        self.names = names
-        self.boxes: list[ChartBox] = []
-        self.arrows: list[ChartArrow] = []
-
-    @classmethod
-    def of(cls, *roots: Menu) -> Chart:
-        """The chart of these menus and all menus that they lead to."""
-        menus = reachable(roots)
-        chart = cls({id(menu): f"m{place}" for place, menu in enumerate(menus)})
+    def __init__(self, menus: Sequence[Menu]) -> None:
+        self._names = {id(menu): f"m{place}" for place, menu in enumerate(menus)}
+        self._boxes: list[str] = []
+        self._arrows: list[str] = []
         for menu in menus:
-            chart.box(chart.names[id(menu)], _MENU, shortened(menu.prompt), title=menu.title)
+            self._box(self._names[id(menu)], _MENU, shortened(menu.prompt), title=menu.title)
         for menu in menus:
             for place, edge in enumerate(edges_of(menu)):
-                chart.edge(menu, edge, f"{chart.names[id(menu)]}c{place}")
-        return chart
+                self._edge(menu, edge, f"{self._names[id(menu)]}c{place}")
 
-    def box(self, name: str, shape: _Shape, text: str, *, title: str = "") -> None:
-        """Add a box."""
-        self.boxes.append(ChartBox(name, shape, text, title))
+    def lines(self) -> list[str]:
+        """The boxes, then the arrows."""
+        return [f"    {each}" for each in (*self._boxes, *self._arrows)]
 
-    def arrow(self, start: str, end: str, label: str, *, dotted: bool) -> None:
-        """Add an arrow."""
-        self.arrows.append(ChartArrow(start, end, label, dotted))
+    def _box(self, name: str, shape: str, text: str, *, title: str = "") -> None:
+        bold = f"<b>{_escaped(title)}</b>" if title else ""
+        self._boxes.append(name + shape.format("<br/>".join(part for part in (bold, _escaped(text)) if part)))
 
-    def edge(self, menu: Menu, edge: Edge, name: str) -> None:
+    def _arrow(self, start: str, end: str, label: str, *, dotted: bool) -> None:
+        said = f'|"{_escaped(label)}"|' if label else ""
+        self._arrows.append(f"{start} {'-.->' if dotted else '-->'}{said} {end}")
+
+    def _edge(self, menu: Menu, edge: Edge, name: str) -> None:
         """Add the boxes and arrows of one edge. A handler that leads to exactly one step has no box of its own."""
-        start, label, dotted = self.names[id(menu)], edge.keys, edge.is_fallback
+        start, label, dotted = self._names[id(menu)], edge.keys, edge.is_fallback
         if len(edge.steps) != 1:
-            self.box(name, _CODE, "", title=edge.handler or "handler")
-            self.arrow(start, name, label, dotted=dotted)
+            self._box(name, _CODE, "", title=edge.handler or "handler")
+            self._arrow(start, name, label, dotted=dotted)
             start, label, dotted = name, "", not edge.is_exact
         elif edge.handler and not edge.menus:
             label = f"{label}: {edge.handler}"
         for place, step in enumerate(edge.steps):
             end, said = self._end(menu, step, f"{name}s{place}")
-            self.arrow(start, end, ": ".join(part for part in (label, said) if part), dotted=dotted)
+            self._arrow(start, end, ": ".join(part for part in (label, said) if part), dotted=dotted)
 
     def _end(self, menu: Menu, step: Step, name: str) -> tuple[str, str]:
         """The box that a step leads to, and the text of its arrow. If the box is not a menu, it is drawn here."""
         match step:
             case Menu():
-                return self.names[id(step)], ""
+                return self._names[id(step)], ""
             case Go():
-                return self.names[id(step.menu)], shortened(step.text)
+                return self._names[id(step.menu)], shortened(step.text)
             case Again():
-                return self.names[id(menu)], "again" if step.text is None else shortened(step.text)
+                return self._names[id(menu)], "again" if step.text is None else shortened(step.text)
             case str():
-                return self.names[id(menu)], shortened(step) or "a text"
+                return self._names[id(menu)], shortened(step) or "a text"
             case Back():
-                self.box(name, _END, "back")
+                self._box(name, _END, "back")
             case End():
-                self.box(name, _END, "hang up" if step.text is None else shortened(step.text))
+                self._box(name, _END, "hang up" if step.text is None else shortened(step.text))
             case CallFlow():
                 self._flow(step, name)
         return name, ""
@@ -144,7 +106,7 @@ class Chart:
             else:
                 words = wording(action, params) or ""
                 said.append(words.rpartition("/")[2] if action is Action.PLAY_FILE else words)
-        self.box(name, shape, shortened(" ".join(said)) or "call flow")
+        self._box(name, shape, shortened(" ".join(said)) or "call flow")
 
 
 def shortened(text: Text) -> str:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.model.flows.values import value_text
+from voiceflow_worker.model.tables import rows_of
 from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.model.times import PersonZone, UnknownZoneError, write_as
+from voiceflow_worker.model.times import PersonZone, UnknownZoneError, usual_clock, usual_moment, write_as
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -33,9 +34,7 @@ ZONE = "the zone"
 """The variable that holds the person's `PersonZone` while a text is filled in. No template can use it either."""
 
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ]\d{1,2}:\d{2}.*)?", re.ASCII)
-_TIME = re.compile(
-    r"(?:\d{4}-\d{2}-\d{2}[T ])?(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?(?:\s*([AaPp])\.?[Mm]\.?)?", re.ASCII
-)
+_TIME = re.compile(r"(?:\d{4}-\d{2}-\d{2}[T ])?(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?", re.ASCII)
 _CLOCK = re.compile(
     r"(?:(\d{4}-\d{2}-\d{2})[Tt ])?(\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*(.*)", re.ASCII | re.DOTALL
 )
@@ -53,10 +52,6 @@ _WITH_COMMA = re.compile(r"(0|\d{4,15}|\d{1,15}(?=,(?!\d{3}\Z))),(\d{1,4})", re.
 _WITH_THOUSANDS = re.compile(
     r"(\d{1,3}(?:([.,' \u2019])\d{3})(?:\2\d{3}){0,3}|\d{1,2}(?:,\d\d){1,4},\d{3})(?:([.,])(\d{1,4}))?", re.ASCII
 )
-_HOUR_BY_NAME = re.compile(
-    r"(?<![\d:.])(\d{1,2})(?: ?h(?: ?(\d{2})(?: ?min)?)?|[:.](\d{2}) ?(?:h|hrs|uhr|uur))\Z", re.ASCII | re.IGNORECASE
-)
-"""A time of day such as 14h05, 9 h, and 14.05 Uhr."""
 _WHOLE = re.compile(r"\d{1,9}(?:\.00?)?", re.ASCII)
 _WRITTEN_FLOAT = re.compile(r"\d+\.0", re.ASCII)
 _BETWEEN_DIGITS = re.compile(r"[\s\-+./()]")
@@ -65,6 +60,10 @@ _DOTTED = frozenset({"az", "tr"})
 """The languages whose i keeps its dot as a capital, and has none as a small letter of I."""
 _BETWEEN_WORDS = re.compile(r"([^\w'\u2019\u0300-\u036f]+)")
 _ELISION = re.compile(r"((?:d|dall|dell|l|nell|o|sant)['\u2019])(\w{2,})")
+_NO_MONTH = re.compile(r"M\d\d?")
+"""What the CLDR has for a month whose name it does not have."""
+_FROM_SIX = frozenset({"am"})
+"""The languages whose speakers count the hours from six o'clock: 12:30 in the morning is half past six."""
 _FORMS = ("full", "long", "medium", "short")
 
 _DOT = dict.fromkeys(
@@ -87,7 +86,7 @@ _ORDINALS: Mapping[str, str | Mapping[str, str]] = {
     "sv": {"one": "{}:a", "other": "{}:e"},
     "th": "ที่ {}",
     "uk": "{}-й",
-    "vi": "thứ {}",
+    "vi": {"one": "thứ nhất", "other": "thứ {}"},
     "yue": "第{}",
     "zh": "第{}",
 }
@@ -112,16 +111,8 @@ _ANY_SIGN = "|".join(map(re.escape, _SIGNS))
 _BESIDE_SIGN = re.compile(
     rf"([-\u2212]?)(?:({_ANY_SIGN})\.? ?([-\u2212]?\d.*)|(\d(?:.*\d)?) ?({_ANY_SIGN})\.?)", re.ASCII
 )
-_MINUS_OF = {
-    "minus": "bs cs da de en eo ff fil fo hr id lb lt mt nb nn no pl ro sk sl sq sv uz", "минус": "bg kk ky mk ru sr",
-    "мінус": "be uk", "menos": "es gl pt", "miinus": "et fi", "min": "af nl", "ناقص": "ar", "mənfi": "az",
-    "menys": "ca", "minws": "cy", "μείον": "el", "منفی": "fa", "moins": "fr", "míneas": "ga", "מינוס": "he", "ऋण": "hi",
-    "mínusz": "hu", "մինուս": "hy", "mínus": "is", "meno": "it", "マイナス": "ja", "მინუს": "ka", "ដក": "km",
-    "마이너스": "ko", "ລົບ": "lo", "mīnus": "lv", "negatif": "ms", "အနုတ်": "my", "ऋणात्मक": "ne", "kasoro": "sw",
-    "கழித்தல்": "ta", "ลบ": "th", "eksi": "tr", "âm": "vi", "負": "yue", "负": "zh",
-}  # fmt: skip
-MINUS = {language: minus for minus, languages in _MINUS_OF.items() for language in languages.split()}
-"""The word for a minus, by language: half of the voices say nothing for its sign."""
+MINUS = {language: word for word, languages, _source in rows_of("text/minus.tsv") for language in languages.split()}
+"""The word for a minus, by language, and by language and script: half of the voices say nothing for its sign."""
 _WITHOUT_SPACES = frozenset({"ja", "km", "lo", "my", "th", "yue", "zh"})
 _SINHALA_MONTHS = (
     *("ජනවාරි", "පෙබරවාරි", "මාර්තු", "අප්\u200dරේල්", "මැයි", "ජූනි", "ජූලි", "අගෝස්තු", "සැප්තැම්බර්"),
@@ -193,8 +184,7 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
                 return function(text, spoken[1] if spoken else "", *arguments)
             text = _plain(text).strip()
             if name in _OF_MOMENTS:
-                text = _HOUR_BY_NAME.sub(lambda at: f"{at[1]}:{at[2] or at[3] or '00'}", text)
-                text = at_the_person(text, context.get(ZONE))
+                text = at_the_person(usual_moment(text), context.get(ZONE))
             return _plain(function(text, _locale(voice), *arguments))
         except TypeError:
             raise FilterError(name, text, f"the filter does not take {', '.join(map(repr, arguments))}") from None
@@ -255,9 +245,11 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
         raise ValueError(f"{form!r} is not a date format; give one of {', '.join(_FORMS)}")
     try:
         day = date.fromisoformat(match[1] if match else "")
-        return _in_sinhala(format_date(day, form, locale=locale), day, locale)
     except ValueError:
         raise ValueError(f"{text[:40]!r} is not a date; {write_as(text, '2030-01-31')}") from None
+    if _NO_MONTH.fullmatch(str(locale.months["format"]["wide"][day.month])):
+        raise ValueError(f"the names of months are not known in {locale.english_name}: write the date in words")
+    return _in_sinhala(format_date(day, form, locale=locale), day, locale)
 
 
 def _in_sinhala(spoken: str, day: date, locale: Locale) -> str:
@@ -271,21 +263,21 @@ def time_(text: str, locale: Locale) -> str:
     """A time of day: 2:05 PM, or 14:05."""
     from babel.dates import format_time, get_time_format
 
-    match = _TIME.fullmatch(text)
+    match = _TIME.fullmatch(usual_clock(text))
     try:
         if match is None:
             raise ValueError
-        hour, minute = int(match[1]), int(match[2])
-        if match[3] is not None:
-            if not 1 <= hour <= 12:
-                raise ValueError
-            hour = hour % 12 + (12 if match[3] in "pP" else 0)
-        pattern = get_time_format("short", locale).pattern
-        if "am" in locale.day_periods["format"].get("wide", {}):  # in Korean, the short form is English
-            pattern = _DAY_PERIOD.sub(lambda part: "aaaa" if part[0] == "a" else part[0], pattern)
-        return format_time(time(hour, minute), pattern, locale=locale)
+        at = time(int(match[1]), int(match[2]))
     except ValueError:
         raise ValueError(f"{text[:40]!r} is not a time of day; {write_as(text, '14:05')}") from None
+    if locale.language in _FROM_SIX:
+        raise ValueError(
+            f"{locale.english_name} counts hours from six o'clock: write the time in words in its own column"
+        )
+    pattern = get_time_format("short", locale).pattern
+    if "am" in locale.day_periods["format"].get("wide", {}):  # in Korean, the short form is English
+        pattern = _DAY_PERIOD.sub(lambda part: "aaaa" if part[0] == "a" else part[0], pattern)
+    return format_time(at, pattern, locale=locale)
 
 
 def money(text: str, locale: Locale, currency: str | None = None) -> str:
@@ -293,7 +285,7 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
 
     A minus is a word.
     """
-    from babel.numbers import format_currency, is_currency
+    from babel.numbers import format_currency, get_currency_name, is_currency
 
     match = _AMOUNT.fullmatch(_with_code(text, currency))
     if match is None or (number := _amount(match[4])) is None or (match[2] and match[5]):
@@ -314,6 +306,10 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
     if is_whole := amount == amount.to_integral_value():
         amount = Decimal(int(amount))  # 1.00 has the plural of numbers with decimals: "1.00 dollars"
     shown: dict[str, Any] = {"format": "0" if is_whole else f"0.{'0' * most}", "currency_digits": False}
+    if get_currency_name(code, locale=locale) == code:
+        raise ValueError(
+            f"the name of {code} is not known in {locale.english_name}: write it in words behind the amount"
+        )
     spoken = format_currency(amount, code, locale=locale, format_type="name", group_separator=False, **shown)
     if amount == 0 or {before, sign} <= {"", "+"}:
         return spoken
@@ -359,7 +355,8 @@ def _amount(written: str) -> str | None:
 
 def _minus(locale: Locale) -> str | None:
     """The word for a minus before a number, with a space behind it if the language writes one; None if not known."""
-    word, space = MINUS.get(locale.language), "" if locale.language in _WITHOUT_SPACES else " "
+    word = MINUS.get(f"{locale.language}-{locale.script}") or MINUS.get(locale.language)
+    space = "" if locale.language in _WITHOUT_SPACES else " "
     return None if word is None else word + space
 
 

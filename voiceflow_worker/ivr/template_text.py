@@ -194,8 +194,10 @@ class TemplateText:
         try:
             tree = _parsed(text)
             self.variables: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
-            self.spoken: frozenset[str] = _read_conditions(tree)
-            """The variables that are spoken, and not only in conditions."""
+            self.spoken: frozenset[str]
+            self.bare: frozenset[str]
+            self.spoken, self.bare = _read_conditions(tree)
+            """The variables that are spoken, and not only in conditions; those of them that have no default."""
             self._filtered = _filtered(tree)
             self._parts = _parts_of(tree)
             self.is_joined: bool = bool(self._parts)
@@ -353,10 +355,10 @@ def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:
     return found
 
 
-def _read_conditions(tree: Template) -> frozenset[str]:
+def _read_conditions(tree: Template) -> tuple[frozenset[str], frozenset[str]]:
     """Have the values in conditions read by what they mean: as yes or no, or as what they are compared with.
 
-    Returns the variables that are spoken too.
+    Returns the variables that are spoken too, and those of them that are spoken somewhere without a default.
 
     A cell of a file is a text, and every text is true: without this, the person is thanked who has "no" in a column
     `paid`. A column that the text speaks too may hold any text, and a condition asks whether it does.
@@ -368,8 +370,16 @@ def _read_conditions(tree: Template) -> frozenset[str]:
     tests = [getattr(each, part) for each, part in conditions]
     tested = {id(name) for test in tests for name in (test, *test.find_all(nodes.Name))}
     outputs = tree.find_all(nodes.Output)
-    said = (name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested)
+    said = [name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested]
     spoken = frozenset(name.name for name in said)
+    given: list[Any] = [each.left for each in tree.find_all(nodes.Or)]
+    given += [each.node for each in tree.find_all(nodes.Filter) if each.name == "default"]
+    branches: Iterable[Any] = tree.find_all((nodes.If, nodes.CondExpr))
+    for branch in branches:
+        taken = branch.body if isinstance(branch, nodes.If) else [branch.expr1]
+        inside = (name for part in taken for name in (part, *part.find_all(nodes.Name)))
+        given += [name for name in inside if name == branch.test]
+    spare = {id(name) for each in given for name in (each, *each.find_all(nodes.Name))}
 
     def judged(node: Any) -> Any:
         match node:
@@ -389,7 +399,7 @@ def _read_conditions(tree: Template) -> frozenset[str]:
     _read_comparisons(tree)
     for each, part in conditions:
         setattr(each, part, judged(getattr(each, part)))
-    return spoken
+    return spoken, frozenset(name.name for name in said if id(name) not in spare)
 
 
 def _read_comparisons(tree: Template) -> None:

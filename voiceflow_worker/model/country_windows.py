@@ -16,13 +16,14 @@ from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, in_table,
 from voiceflow_worker.model.numbers.regions import read_region
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
-from voiceflow_worker.model.times import FIRST_LOOK, zone_named, zone_of_person
+from voiceflow_worker.model.times import FIRST_LOOK, zone_of_person
 from voiceflow_worker.model.window import (
     EVERY_DAY,
     WHOLE_DAY,
     CallWindow,
     Span,
     Weekday,
+    are_own_days,
     days_in_words,
     parts,
     read_calendar,
@@ -31,6 +32,7 @@ from voiceflow_worker.model.window import (
     read_window_zone,
     unknown_holidays,
 )
+from voiceflow_worker.model.zones import zone_named
 
 T = TypeVar("T")
 
@@ -75,8 +77,9 @@ class CountryWindows:
         """The windows in texts: `09:00-20:00` and `mon-sat` for everybody, or `DE=09:00-12:00,14:00-18:00,*=…`.
 
         Holidays are a list, such as `DE-BE,FR,SG`: each calendar is for the numbers of its country. Or they are
-        `number`, the calendar of the country of each number; or a table, such as `AT=DE-BY,CH=none,*=number`. The
-        defaults are those of `CallWindow.parse`. Raises InvalidInputError.
+        `number`, the calendar of the country of each number; or a table, such as `AT=DE-BY,CH=none,*=number`. Days that
+        no country stands before, such as `2026-12-24..2027-01-01`, are for everybody. The defaults are those of
+        `CallWindow.parse`. Raises InvalidInputError.
         """
         return cls(
             hours={ALL: WHOLE_DAY} if hours is None else read_hours(hours),
@@ -111,15 +114,13 @@ class CountryWindows:
                 )
         return window
 
-    @property
-    def by_state(self) -> bool:
-        """Whether a table has states."""
-        return any("-" in name for name in (*self.hours, *self.days, *self.holidays))
-
     def lacks_calendar(self, number: str) -> str | None:
         """The country of a number that is called on holidays, although there are calendars for others; else None."""
+        calendars = [each for named in self.holidays.values() for each in named or (NONE,) if not are_own_days(each)]
         country = country_of(number)
-        return (country or "no country") if self.holidays and in_table(self.holidays, country) is None else None
+        found = in_table(self.holidays, country)
+        has_one = found is not None and (not found or not all(map(are_own_days, found)))
+        return (country or "no country") if calendars and not has_one else None
 
     def moved(self, time_zone: str | None) -> CountryWindows:
         """These windows in a zone; in that of each number if it is None."""
@@ -134,14 +135,6 @@ class CountryWindows:
             "window_time_zone": self.time_zone or "",
         }
         return {name: text for name, text in found.items() if text}
-
-    @classmethod
-    def of_fields(cls, fields: Mapping[str, object]) -> CountryWindows:
-        """The windows whose `fields` these are. Raises InvalidInputError."""
-        texts = {name: None if (text := fields.get(name)) is None else str(text) for name in _FIELDS}
-        return cls.parse(
-            texts["window"], days=texts["days"], holidays=texts["holidays"], time_zone=texts["window_time_zone"]
-        )
 
     def _to(self, number: str, state: str | None) -> CallWindow:
         country = country_of(number) if self._differ else None  # the lookup takes 30 µs
@@ -181,7 +174,6 @@ class CountryWindows:
 
 
 _STATE = re.compile(r"\s*[A-Za-z]{2}-\w+\s*")
-_FIELDS = ("window", "days", "holidays", "window_time_zone")
 
 
 def _text(table: Mapping[str, Sequence[str]]) -> str:
@@ -222,7 +214,8 @@ def read_holidays(text: str) -> Mapping[str, tuple[str, ...]]:
     if not any("=" in entry for entry in entries):
         return _own_countries(map(_calendar, entries))
     found: dict[str, tuple[str, ...]] = {}
-    for entry in entries:
+    days = [each for each in entries if are_own_days(each)]
+    for entry in entries if not days else [each for each in entries if each not in days]:
         name, sign, calendar = (each.strip() for each in entry.partition("="))
         if not (sign and calendar):
             raise InvalidInputError(
@@ -234,18 +227,29 @@ def read_holidays(text: str) -> Mapping[str, tuple[str, ...]]:
         if before is not None and (not before or calendar == NONE):
             raise InvalidInputError(f"{code} has {NONE} and a calendar too; keep one of them")
         found[code] = () if calendar == NONE else tuple(dict.fromkeys((*(before or ()), calendar)))
-    return found
+    return _for_everybody(found, map(read_calendar, days))
+
+
+def _for_everybody(table: dict[str, tuple[str, ...]], days: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The table, with these own days for all of its countries, and for all others."""
+    closed = tuple(days)
+    names = (*table, *(() if ALL in table else (ALL,))) if closed else (*table,)
+    return {name: tuple(dict.fromkeys((*table.get(name, ()), *closed))) for name in names}
 
 
 def _own_countries(calendars: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The calendars by the country that each is of."""
+    """The calendars by the country that each is of; own days are for everybody."""
     found: dict[str, tuple[str, ...]] = {}
+    days: list[str] = []
     for calendar in calendars:
+        if are_own_days(calendar):
+            days.append(calendar)
+            continue
         if calendar == NONE:
             raise InvalidInputError(f"{NONE} stands in place of a calendar of one country: CH={NONE}")
         country = ALL if calendar == NUMBER else calendar.partition("-")[0]
         found[country] = tuple(dict.fromkeys((*found.get(country, ()), calendar)))
-    return found
+    return _for_everybody(found, days)
 
 
 def _calendar(text: str) -> str:

@@ -1,34 +1,45 @@
-"""Times as people write them, with an offset or in a time zone; time zones by their names, and of numbers."""
+"""Times as people write them, with an offset or in a time zone; the time zones of numbers and people."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from calendar import day_name
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache, lru_cache
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zoneinfo import TZPATH, ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.finding import tell
-from voiceflow_worker.model.numbers.phone import is_e164, normalise
+from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.plans import planned
 from voiceflow_worker.model.numbers.zones import listed_zones
 from voiceflow_worker.model.text.wording import read_duration
+from voiceflow_worker.model.zones import EXAMPLE, read_zone, require_zone, zone_file, zone_named
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
 
 _FORM = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(?:\s?([AaPp])\.?[Mm]\.?)?"
-    r"\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII,
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII
+)
+_ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_PLAIN = re.compile(rf"{_ISO_DAY.pattern}|\d{{1,2}}:\d{{2}}(?::\d{{2}})?", re.ASCII)
+_AT = re.compile(
+    r"(?:^|[ ,Tt]\s*|\s+at\s+)(?:(?P<hour>\d{1,2})(?:[:.]?(?P<minute>\d{2}))?(?P<seconds>:\d{2}(?:\.\d{1,9})?)?"
+    r"\s*(?P<half>[AaPp])\.?\s?(?:[Mm]\.?)?|(?P<full>\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)|(?P<digits>\d{4})|"
+    r"(?P<named>\d{1,2}) ?h(?: ?(?P<past>\d{2})(?: ?min)?)?|(?P<uhr>\d{1,2}[:.]\d{2}) ?(?:h|hrs|uhr|uur))"
+    r"(?P<offset>\s*(?:[Zz]|UTC|GMT|[+-]\d{2}:?\d{2}))?$", re.ASCII | re.IGNORECASE,
 )  # fmt: skip
+"""A time of day as people write it at the end of a text: 9am, 2.30 pm, 8:00a, 09:30, 14h05, 14.05 Uhr; 0830 behind a
+day alone."""
+_FOUR_DIGITS = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d", re.ASCII)
+_FOUR_DIGIT_YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)", re.ASCII)
+_WORDS = re.compile(r"[^\W\d_]+")
 _DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
 _SHORT_YEAR = re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d)", re.ASCII)
@@ -45,226 +56,6 @@ _BUDDHIST = 543
 _OWN_ZONE = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s?(?:[Zz]\b|UTC|GMT|[+-]\d{2}(?::?\d{2})?)", re.ASCII
 )
-_OFFSET = re.compile(r"(UTC|GMT)? ?[+-] ?\d{1,2}(:?\d{2})?", re.IGNORECASE)
-_EXAMPLE = "'2030-01-31T09:00:00+08:00'"
-"""In quotes, because a page shows other times in its own zone, and not as they are read."""
-
-
-_ABBREVIATIONS: Mapping[str, tuple[str, ...]] = {
-    "ACST": ("Australia/Adelaide", "Australia/Darwin"),
-    "AEST": ("Australia/Sydney", "Australia/Brisbane"),
-    "AKST": ("America/Anchorage",),
-    "AST": ("America/Halifax", "America/Puerto_Rico", "Asia/Riyadh"),
-    "AWST": ("Australia/Perth",),
-    "BRT": ("America/Sao_Paulo",),
-    "BST": ("Europe/London", "Asia/Dhaka"),
-    "CAT": ("Africa/Maputo",),
-    "CET": ("Europe/Berlin", "Europe/Paris"),
-    "CST": ("America/Chicago", "America/Mexico_City", "Asia/Shanghai"),
-    "EAT": ("Africa/Nairobi",),
-    "EET": ("Europe/Athens", "Africa/Cairo"),
-    "EST": ("America/New_York", "America/Panama"),
-    "GST": ("Asia/Dubai",),
-    "HKT": ("Asia/Hong_Kong",),
-    "HST": ("Pacific/Honolulu",),
-    "ICT": ("Asia/Bangkok", "Asia/Ho_Chi_Minh"),
-    "IST": ("Asia/Kolkata", "Europe/Dublin", "Asia/Jerusalem"),
-    "JST": ("Asia/Tokyo",),
-    "KST": ("Asia/Seoul",),
-    "MMT": ("Asia/Yangon",),
-    "MSK": ("Europe/Moscow",),
-    "MST": ("America/Denver", "America/Phoenix"),
-    "MYT": ("Asia/Kuala_Lumpur",),
-    "NPT": ("Asia/Kathmandu",),
-    "NZST": ("Pacific/Auckland",),
-    "PHT": ("Asia/Manila",),
-    "PKT": ("Asia/Karachi",),
-    "PST": ("America/Los_Angeles", "Asia/Manila"),
-    "SAST": ("Africa/Johannesburg",),
-    "SGT": ("Asia/Singapore",),
-    "TRT": ("Europe/Istanbul",),
-    "WAT": ("Africa/Lagos",),
-    "WIB": ("Asia/Jakarta",),
-    "WIT": ("Asia/Jayapura",),
-    "WITA": ("Asia/Makassar",),
-}
-"""The zones that people mean by an abbreviation. The time zone database has some of these names, without the summer
-time that people expect."""
-_CITIES = (
-    "Africa/Cairo Africa/Casablanca Africa/Harare Africa/Monrovia Africa/Nairobi America/Asuncion America/Bogota "
-    "America/Caracas America/Chihuahua America/La_Paz America/Lima America/Mazatlan America/Mexico_City "
-    "America/Monterrey America/Montevideo America/Puerto_Rico America/Santiago America/Tijuana Asia/Almaty "
-    "Asia/Baghdad Asia/Baku Asia/Bangkok Asia/Dhaka Asia/Hong_Kong Asia/Irkutsk Asia/Jakarta Asia/Jerusalem "
-    "Asia/Kabul Asia/Kamchatka Asia/Karachi Asia/Kathmandu Asia/Kolkata Asia/Krasnoyarsk Asia/Kuala_Lumpur "
-    "Asia/Kuwait Asia/Magadan Asia/Muscat Asia/Novosibirsk Asia/Riyadh Asia/Seoul Asia/Singapore Asia/Taipei "
-    "Asia/Tashkent Asia/Tbilisi Asia/Tehran Asia/Tokyo Asia/Ulaanbaatar Asia/Vladivostok Asia/Yakutsk Asia/Yerevan "
-    "Atlantic/Azores Australia/Adelaide Australia/Brisbane Australia/Darwin Australia/Hobart Australia/Melbourne "
-    "Australia/Perth Australia/Sydney Europe/Amsterdam Europe/Athens Europe/Belgrade Europe/Berlin "
-    "Europe/Bratislava Europe/Brussels Europe/Bucharest Europe/Budapest Europe/Copenhagen Europe/Dublin "
-    "Europe/Helsinki Europe/Istanbul Europe/Kaliningrad Europe/Kyiv Europe/Lisbon Europe/Ljubljana Europe/London "
-    "Europe/Madrid Europe/Minsk Europe/Moscow Europe/Paris Europe/Prague Europe/Riga Europe/Rome Europe/Samara "
-    "Europe/Sarajevo Europe/Skopje Europe/Sofia Europe/Stockholm Europe/Tallinn Europe/Vienna Europe/Vilnius "
-    "Europe/Volgograd Europe/Warsaw Europe/Zagreb Europe/Zurich Pacific/Auckland Pacific/Fiji Pacific/Guam "
-    "Pacific/Port_Moresby"
-)
-_RAILS: Mapping[str, str] = {
-    **{zone.rpartition("/")[2].replace("_", " ").casefold(): zone for zone in _CITIES.split()},
-    "abu dhabi": "Asia/Dubai", "alaska": "America/Juneau", "american samoa": "Pacific/Pago_Pago",
-    "arizona": "America/Phoenix", "astana": "Asia/Almaty", "atlantic time (canada)": "America/Halifax",
-    "beijing": "Asia/Shanghai", "bern": "Europe/Zurich", "brasilia": "America/Sao_Paulo",
-    "buenos aires": "America/Argentina/Buenos_Aires", "canberra": "Australia/Sydney",
-    "cape verde is.": "Atlantic/Cape_Verde", "central america": "America/Guatemala",
-    "central time (us & canada)": "America/Chicago", "chatham is.": "Pacific/Chatham", "chennai": "Asia/Kolkata",
-    "chongqing": "Asia/Shanghai", "eastern time (us & canada)": "America/New_York", "edinburgh": "Europe/London",
-    "ekaterinburg": "Asia/Yekaterinburg", "georgetown": "America/Guyana", "greenland": "America/Nuuk",
-    "guadalajara": "America/Mexico_City", "hanoi": "Asia/Ho_Chi_Minh", "hawaii": "Pacific/Honolulu",
-    "indiana (east)": "America/Indiana/Indianapolis", "islamabad": "Asia/Karachi",
-    "marshall is.": "Pacific/Majuro", "midway island": "Pacific/Midway",
-    "mountain time (us & canada)": "America/Denver", "mumbai": "Asia/Kolkata", "new caledonia": "Pacific/Noumea",
-    "new delhi": "Asia/Kolkata", "newfoundland": "America/St_Johns", "nuku'alofa": "Pacific/Tongatapu",
-    "osaka": "Asia/Tokyo", "pacific time (us & canada)": "America/Los_Angeles", "pretoria": "Africa/Johannesburg",
-    "quito": "America/Guayaquil", "rangoon": "Asia/Yangon", "samoa": "Pacific/Apia", "sapporo": "Asia/Tokyo",
-    "saskatchewan": "America/Regina", "solomon is.": "Pacific/Guadalcanal",
-    "sri jayawardenepura": "Asia/Colombo", "st. petersburg": "Europe/Moscow", "tokelau is.": "Pacific/Fakaofo",
-    "wellington": "Pacific/Auckland", "west central africa": "Africa/Algiers",
-}  # fmt: skip
-"""The zones by the names that Rails has for them, and the programs that are written with it."""
-_MIDSUMMERS = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
-_BOTH = re.compile(r"([A-Z]{3,4})\d[A-Z]{3,4}", re.ASCII)
-_LEGACY = ("Brazil/", "Canada/", "Chile/", "Etc/", "Mexico/", "US/")
-_NO_ZONES = frozenset({"localtime", "posix", "posixrules", "right"})
-"""What lies beside the zones of many systems: the zone of the machine, and copies, of which one counts leap seconds."""
-_DIRECTIONS = frozenset({"act", "east", "lhi", "north", "nsw", "south", "west"})
-"""Parts of the names of old zones that are no cities, such as Australia/West."""
-_SHORTEST_GUESS, _LIKENESS = 5, 0.85
-
-
-class ZoneData(NamedTuple):
-    """The versions of the time zone database, such as 2026f: that of this system, and that of the package tzdata.
-
-    A system without a database, or whose database does not tell its version, has none.
-    """
-
-    system: str | None
-    package: str
-
-    @property
-    def is_of_package(self) -> bool:
-        """Whether time zones are read from the package: unless the system is known to have newer ones."""
-        return self.system is None or self.system < self.package
-
-
-@cache
-def zone_data() -> ZoneData:
-    """The versions of the time zone databases here. Countries change their clocks at short notice: the newer counts."""
-    return ZoneData(next(filter(None, map(_version_in, map(Path, TZPATH))), None), _version_in(zone_file()) or "")
-
-
-def _version_in(folder: Traversable | Path) -> str | None:
-    """The version of the time zone database in a folder; None if it does not say."""
-    for name, mark in (("+VERSION", ""), ("tzdata.zi", "# version ")):
-        try:
-            with (folder / name).open(encoding="utf-8") as file:
-                text = file.readline().strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        if text.startswith(mark):
-            return text.removeprefix(mark)
-    return None
-
-
-def zone_file(*names: str) -> Traversable:
-    """A file of the time zone database in the package tzdata, such as zone.tab."""
-    return resources.files("tzdata").joinpath("zoneinfo", *names)
-
-
-class _PackageZone(ZoneInfo):
-    """A time zone of the package. Zones that were read from a file cannot be sent to another process otherwise."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return zone_named, (self.key,)
-
-
-@lru_cache(maxsize=1024)
-def zone_named(name: str) -> ZoneInfo | None:
-    """The zone of this name in the newest time zone database; None when there is none. Never raises."""
-    if name.partition("/")[0] in _NO_ZONES:
-        return None
-    try:
-        if zone_data().is_of_package and {"", ".", ".."}.isdisjoint(name.split("/")):
-            with suppress(FileNotFoundError), zone_file(*name.split("/")).open("rb") as file:
-                return _PackageZone.from_file(file, key=name)
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        # ZoneInfoNotFoundError is a KeyError; names with .. are ValueErrors, folders are OSErrors.
-        return None
-
-
-def require_zone(name: str) -> ZoneInfo:
-    """The zone of this name. Raises ZoneInfoNotFoundError or ValueError."""
-    return zone_named(name) or ZoneInfo(name)
-
-
-def read_zone(name: str) -> ZoneInfo:
-    """The time zone of this name: in the time zone database, such as Asia/Singapore, in Windows or in Rails.
-
-    Raises ValueError.
-    """
-    text = name.strip()
-    is_full = "/" in text or text in {"UTC", "GMT"}
-    known_as = text if is_full else _RAILS.get(text.casefold()) or _of_windows(text)
-    if known_as is not None and (zone := zone_named(known_as)) is not None:
-        return zone
-    known = available_timezones()
-    if not known:
-        raise ValueError("cannot be looked up: this machine has no time zone database; install the tzdata package")
-    if _OFFSET.fullmatch(text):
-        raise ValueError(
-            f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore, or write the offset in the time: "
-            f"{_EXAMPLE}"
-        )
-    if meant := _abbreviated(text.upper()):
-        raise ValueError(f"{name[:40]!r} is an abbreviation, not a time zone; write {' or '.join(meant)}")
-    hint = f"; did you mean {close}?" if (close := _near_zone(text, known)) else ""
-    raise ValueError(f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore{hint}")
-
-
-def _of_windows(text: str) -> str | None:
-    """The zone that Windows calls so, such as Singapore Standard Time, by the CLDR; None for any other text."""
-    if "time" not in text.casefold():
-        return None
-    from babel.core import get_global
-
-    names: Mapping[str, str] = {each.casefold(): zone for each, zone in get_global("windows_zone_mapping").items()}
-    return names.get(text.casefold())
-
-
-def _abbreviated(text: str) -> tuple[str, ...]:
-    """The zones that an abbreviation such as SGT, CEST or EST5EDT may mean; empty for any other text."""
-    both = _BOTH.fullmatch(text)
-    short = both[1] if both else text
-    if short in _ABBREVIATIONS:
-        return _ABBREVIATIONS[short]
-    # Summer time: EDT belongs to EST, and CEST to CET.
-    usual = f"{short[:-2]}ST" if short.endswith("DT") else f"{short[:-3]}ET" if short.endswith("EST") else ""
-    zones = ((zone, zone_named(zone)) for zone in _ABBREVIATIONS.get(usual, ()))
-    return tuple(name for name, zone in zones if any(at.astimezone(zone).dst() for at in _MIDSUMMERS))
-
-
-def _near_zone(text: str, known: Collection[str]) -> str | None:
-    """The zone of the city that a text names, or nearly names; None for a text that may be something else."""
-    place = text.rpartition("/")[2].replace(" ", "_").casefold()
-    by_city = {
-        city: zone
-        for zone in sorted(known)
-        if "/" in zone
-        and not zone.startswith(_LEGACY)
-        and (city := zone.rpartition("/")[2].casefold()) not in _DIRECTIONS
-    }
-    if place in by_city:
-        return by_city[place]
-    close = get_close_matches(place, by_city, n=1, cutoff=_LIKENESS) if len(place) >= _SHORTEST_GUESS else ()
-    return by_city[close[0]] if close else None
 
 
 class DateOrder(StrEnum):
@@ -293,6 +84,71 @@ def with_iso_date(text: str, order: DateOrder) -> str:
         raise ValueError(f"holds {match[0]!r}, which is no date in the order {order}; correct it") from None
     rest = text[match.end() :]
     return f"{day}{' ' + rest.lstrip(', ') if rest else ''}"
+
+
+@lru_cache(maxsize=4096)
+def usual_moment(text: str) -> str:
+    """A date and a time of day as 2030-01-31 09:00, or one of them, if people write it so in one meaning.
+
+    `30 Nov 2026`, `January 15, 2030 10:30 am`, `30/11/2026`, `9am` and `2.30 pm` have one meaning. 01/12/2026 has two:
+    like any other text, it stays as it is.
+    """
+    if _PLAIN.fullmatch(text) or _FORM.fullmatch(text):
+        return text
+    at, read = _AT.search(text), [(text, "")]
+    if at is not None and (at.start() or not at["digits"]):
+        read.append((text[: at.start()], _clock(at)))
+    for written, behind in read:
+        day = written.strip().rstrip(" ,")
+        if day and not _ISO_DAY.fullmatch(day) and (day := str(_day_in(day) or "")) == "":
+            continue
+        return " ".join(filter(None, (day, behind)))
+    return text
+
+
+def usual_clock(text: str) -> str:
+    """The same of a text that stands for a time of day: 0830 is 08:30, and no year."""
+    return f"{text[:2]}:{text[2:]}" if _FOUR_DIGITS.fullmatch(text) else usual_moment(text)
+
+
+def _clock(at: re.Match[str]) -> str:
+    """A time of day as 09:30, with its seconds and its offset. An hour that no clock shows stays one, such as 25:00."""
+    if at["half"] is not None:
+        hour, rest = int(at["hour"]), f"{at['minute'] or '00'}{at['seconds'] or ''}"
+        hour = hour % 12 + 12 * (at["half"] in "pP") if 1 <= hour <= 12 else 24
+    elif at["named"] is not None:
+        hour, rest = int(at["named"]), at["past"] or "00"
+    else:
+        found = at["full"] or at["uhr"] or f"{at['digits'][:2]}:{at['digits'][2:]}"
+        digits, _, rest = (found.replace(".", ":") if at["uhr"] else found).partition(":")
+        hour = int(digits)
+    return f"{hour:02}:{rest}{at['offset'] or ''}"
+
+
+_YEARS = range(1901, 2200)
+_FILLED_IN = (datetime(2001, 1, 1), datetime(2002, 2, 2))  # noqa: DTZ001 - days without a clock
+
+
+def _day_in(text: str) -> date | None:
+    """The day that a text names, whichever order its parts are read in, without anything that it does not say; or None.
+
+    A weekday beside it must be that of the day. Years of other calendars are none of a day in words.
+    """
+    if not _FOUR_DIGIT_YEAR.search(text) or text.isdigit():
+        return None
+    from dateutil import parser  # most files have no such dates
+
+    read: Any = parser.parse
+    found = set[datetime]()
+    for is_day_first, is_year_first, default in product((True, False), (True, False), _FILLED_IN):
+        try:
+            found.add(read(text, dayfirst=is_day_first, yearfirst=is_year_first, default=default, ignoretz=True))
+        except (ValueError, OverflowError):
+            return None
+    day = found.pop()
+    is_certain = not found and day == datetime.combine(day, datetime.min.time()) and day.year in _YEARS
+    names = {day_name[each][:3].casefold() for each in range(7) if each != day.weekday()}
+    return day.date() if is_certain and names.isdisjoint(word[:3].casefold() for word in _WORDS.findall(text)) else None
 
 
 def begins_with_ordered_date(text: str) -> bool:
@@ -418,16 +274,12 @@ def read_time(
             raise ValueError(f"{text[:40]!r} has no time zone; give a time_zone such as Asia/Singapore")
         day = now.astimezone(zone).date() + timedelta(days=word[1].casefold() == "tomorrow")
         written = f"{day} {word[2]}"
-    match = _FORM.fullmatch(written)
+    match = _FORM.fullmatch(usual_moment(written))
     if match is None:
-        raise ValueError(f"{text[:40]!r} is not a time; {write_as(text, f'{_EXAMPLE}{or_local}')}")
-    day_text, clock, half, offset = match.groups()
+        raise ValueError(f"{text[:40]!r} is not a time; {write_as(text, f'{EXAMPLE}{or_local}')}")
+    day_text, clock, offset = match.groups()
     two_digits = clock if clock[1] != ":" else f"0{clock}"
     try:
-        if half is not None:
-            hour = int(two_digits[:2])
-            hour = hour % 12 + (12 if half in "pP" else 0) if 1 <= hour <= 12 else 24
-            two_digits = f"{hour:02}{two_digits[2:]}"
         moment = datetime.fromisoformat(f"{day_text}T{two_digits}{(offset or '').upper()}")
     except ValueError:
         raise ValueError(
@@ -436,7 +288,7 @@ def read_time(
     if moment.tzinfo is not None:
         return _in_utc(moment, text)
     if zone is None:
-        raise ValueError(f"{text[:40]!r} has no time zone; write it as {_EXAMPLE}{or_zone}")
+        raise ValueError(f"{text[:40]!r} has no time zone; write it as {EXAMPLE}{or_zone}")
     first, second = moment.replace(tzinfo=zone, fold=0), moment.replace(tzinfo=zone, fold=1)
     if first.utcoffset() == second.utcoffset():
         return _in_utc(first, text)
@@ -446,7 +298,7 @@ def read_time(
             f"{text[:40]!r} does not exist in {zone.key}: the clocks skip it; give another time, or write an offset"
         )
     raise ValueError(
-        f"{text[:40]!r} happens twice in {zone.key}: the clocks go back; write it with an offset, as {_EXAMPLE}"
+        f"{text[:40]!r} happens twice in {zone.key}: the clocks go back; write it with an offset, as {EXAMPLE}"
     )
 
 
@@ -465,7 +317,7 @@ def read_since(text: str, *, zone: ZoneInfo | None = None) -> datetime | timedel
         return read_duration(text)
     except ValueError:
         raise ValueError(
-            f"{text[:40]!r} is neither a time nor a duration: write a time like {_EXAMPLE}, or say how long ago, such "
+            f"{text[:40]!r} is neither a time nor a duration: write a time like {EXAMPLE}, or say how long ago, such "
             "as 30m, 2h or 7d"
         ) from None
 
@@ -499,14 +351,8 @@ def zone_of_number(e164: str, *, at: datetime = FIRST_LOOK) -> NumberZone:
 
 @lru_cache(maxsize=4096)
 def _zone_in(e164: str, year: int) -> NumberZone:
-    # The import takes 10 ms, so it is done only for a call whose local time is asked for.
-    import phonenumbers
-
-    if not is_e164(e164):
-        return NumberZone(None)
-    try:
-        number = phonenumbers.parse(normalise(e164))
-    except phonenumbers.NumberParseException:
+    number = planned(usual_form(e164)).parsed
+    if number.country_code is None:
         return NumberZone(None)
     names = listed_zones(f"{number.country_code}{number.national_number}") or guessed_zones(number)
     if not names or not _agree(names, year):

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
 from functools import cache, lru_cache
-from importlib import resources
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.model.tables import rows_of
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.times import read_zone, zone_named
+from voiceflow_worker.model.zones import read_zone, zone_named
 
 MIDNIGHT = time(0)
 _DAY = timedelta(days=1)
@@ -82,8 +82,9 @@ class CallWindow:
     """A calling window: `CallWindow.parse("09:00-20:00", days="mon-sat", holidays="SG")`.
 
     A span belongs to the day on which it begins: with `days="fri"`, 22:00-06:00 continues on Saturday morning. The
-    window is closed on holidays of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`), from midnight to midnight; a
-    span over midnight that begins on a holiday is left out. The window is closed in years whose holidays are unknown.
+    window is closed on holidays of the calendars in `holidays` (ISO 3166: `SG`, `DE-BY`), and on own days in it
+    (`2026-12-28`, `2026-12-24..2027-01-01`), from midnight to midnight; a span over midnight that begins on one is left
+    out. The window is closed in years whose holidays are unknown.
 
     Hours and days are local at the number called. With `time_zone`, they are those of this zone, wherever the phone is.
     """
@@ -331,16 +332,31 @@ def days_in_words(days: frozenset[Weekday]) -> str:
 
 
 _CODE = re.compile(r"([A-Z]{2})(?:-([A-Z0-9]{1,6}))?")
+_OWN_DAYS = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:\.\.([0-9]{4}-[0-9]{2}-[0-9]{2}))?")
+_LONGEST_CLOSED = timedelta(days=366)
 
 
 def read_calendar(text: str) -> str:
-    """The code of the calendar that a text such as `sg` or `DE-BY` names. Raises InvalidInputError if it is unknown."""
+    """The calendar that a text such as `sg` or `DE-BY` names, or own days: `2026-12-28`, `2026-12-24..2027-01-01`.
+
+    Raises InvalidInputError if it is unknown.
+    """
     code = text.strip().upper()
+    if (own := _OWN_DAYS.fullmatch(code)) is not None:
+        try:
+            first, last = (date.fromisoformat(each) for each in (own[1], own[2] or own[1]))
+        except ValueError:
+            raise InvalidInputError(f"{code!r} has a day that no calendar has: write it as 2026-12-28") from None
+        if not timedelta() <= last - first < _LONGEST_CLOSED:
+            raise InvalidInputError(
+                f"{code!r} ends before it begins, or after more than a year: give days that are closed"
+            )
+        return code
     code = "GB" + code[2:] if code[:2] == "UK" else code  # ISO 3166 reserves UK for this use
     if _CODE.fullmatch(code) is None:
         raise InvalidInputError(
-            f"{text.strip()[:40]!r} is not a calendar of holidays: give a country such as SG, or a part of one such as "
-            "DE-BY (ISO 3166)"
+            f"{text.strip()[:40]!r} is not a calendar of holidays: give a country such as SG, a part of one such as "
+            "DE-BY (ISO 3166), or days such as 2026-12-28 or 2026-12-24..2027-01-01"
         )
     holidays_of(code, year=2026)  # any year, because only the code is checked
     return code
@@ -349,8 +365,9 @@ def read_calendar(text: str) -> str:
 def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
     """The holidays of one year on which offices are closed; None if the library does not have this year.
 
-    They are the public ones, and those of further categories of the library for the countries in holidays.tsv. Raises
-    InvalidInputError for a calendar that the library does not have.
+    They are the public ones, those of further categories of the library for the countries in holidays.tsv, those that
+    all parts of a country have, and those in closed_days.tsv. Of own days, they are these. Raises InvalidInputError for
+    a calendar that the library does not have.
     """
     found = _named_holidays(code, year)
     return None if found is None else frozenset(found)
@@ -361,8 +378,17 @@ def estimated_holidays(code: str, *, year: int) -> tuple[date, ...]:
     return tuple(day for day, name in sorted((_named_holidays(code, year) or {}).items()) if "estimated)" in name)
 
 
-@lru_cache(maxsize=256)
+def are_own_days(code: str) -> bool:
+    """Whether a calendar is days that somebody has named, and not that of a country."""
+    return _OWN_DAYS.fullmatch(code) is not None
+
+
+@lru_cache(maxsize=1024)
 def _named_holidays(code: str, year: int) -> Mapping[date, str] | None:
+    if (own := _OWN_DAYS.fullmatch(code)) is not None:
+        first, last = (date.fromisoformat(each) for each in (own[1], own[2] or own[1]))
+        days = (first + each * _DAY for each in range((last - first).days + 1))
+        return {day: code for day in days if day.year == year}
     # Imported only when holidays are needed: the import takes 40 ms, and the first country as long again.
     import holidays
 
@@ -382,15 +408,24 @@ def _named_holidays(code: str, year: int) -> Mapping[date, str] | None:
     found = holidays.country_holidays(
         country, subdiv=part or None, years=year, categories=tuple(sorted(closing)), language=language
     )
-    return {day: name for day, name in found.items() if day.year == year}
+    named = {day: name for day, name in found.items() if day.year == year}
+    if not part and kinds.subdivisions:
+        each_part = [_named_holidays(f"{code}-{each}", year) or {} for each in kinds.subdivisions]
+        named |= {day: name for day, name in each_part[0].items() if all(day in other for other in each_part)}
+    return named | {day: name for day, name in _closed_days().get(country, {}).items() if day.year == year}
 
 
 @cache
 def _closing() -> Mapping[str, tuple[str, ...]]:
     """The categories of holidays that close offices beside the public ones, by country."""
-    text = resources.files("voiceflow_worker.model").joinpath("holidays.tsv").read_text(encoding="utf-8")
-    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
-    return {country: tuple(categories.split()) for country, categories, _why in rows}
+    return {country: tuple(categories.split()) for country, categories, _why in rows_of("holidays.tsv")}
+
+
+@cache
+def _closed_days() -> Mapping[str, Mapping[date, str]]:
+    """The days on which offices are closed and that the library does not have, by country."""
+    rows = rows_of("closed_days.tsv")
+    return {country: {date.fromisoformat(day): name for day in days.split()} for country, days, name, _source in rows}
 
 
 def unknown_holidays(calendars: Iterable[str], *, years: Iterable[int]) -> str:
@@ -399,7 +434,7 @@ def unknown_holidays(calendars: Iterable[str], *, years: Iterable[int]) -> str:
     return "; ".join(
         f"{code} in {year}, so {'nobody rings in that year' if days is None else 'no day is left out'}"
         for code, year, days in found
-        if not days
+        if not days and not are_own_days(code)
     )
 
 

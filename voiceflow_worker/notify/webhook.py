@@ -285,11 +285,11 @@ async def notifying(
     if notifier is None:
         yield None
         return
-    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
+    from voiceflow_worker.core.outcomes.hooks import HookOptions, OutcomeHooks
 
     hooks = OutcomeHooks(store, queue=queue)
     hooks.on_outcome(name=HOOK)(notifier)
-    hooks.on_batch_end(name=BATCH_HOOK)(notifier)
+    hooks.on_batch_end(name=BATCH_HOOK, options=HookOptions(after=HOOK))(notifier)
     async with notifier, anyio.create_task_group() as group:
         group.start_soon(hooks.run)
         host = urlsplit(settings.notify_url or "").hostname

@@ -19,7 +19,7 @@ from anyio import to_thread
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.model.flows.values import url_problem
 from voiceflow_worker.model.text.web_address import is_public
-from voiceflow_worker.recordings.sound import MOST_BYTES, Sound, heard, quality_of
+from voiceflow_worker.recordings.sound import MOST_BYTES, Sound, examined, form_of
 
 WITHIN = 10.0
 """Seconds that one recording may take, with its redirects."""
@@ -33,11 +33,8 @@ class _NotFetchedError(Exception):
     """Why nothing was fetched, as the rest of a sentence about the recording."""
 
 
-async def listen(addresses: Iterable[str], *, network: Network, private: bool = False) -> dict[str, Sound]:
-    """What a phone hears at each address. `private` allows hosts of this network: where calls go to a sandbox.
-
-    Raises MissingExtraError without the extra `audio`.
-    """
+async def examine(addresses: Iterable[str], *, network: Network, private: bool = False) -> dict[str, Sound]:
+    """What is at each address. `private` allows hosts of this network: where calls go to a sandbox."""
     found: dict[str, Sound] = {}
     limit = anyio.Semaphore(AT_ONCE)
     async with (
@@ -62,7 +59,7 @@ class _Fetch:
     private: bool
 
     async def recording(self, address: str) -> Sound:
-        """What is heard at an address, or why nothing is."""
+        """What is at an address, or why nothing is."""
         try:
             with anyio.fail_after(WITHIN):
                 data = await self._bytes(address)
@@ -73,10 +70,10 @@ class _Fetch:
         except _NotFetchedError as error:
             return Sound(fault=str(error))
         if len(data) > MOST_BYTES:
-            quality = quality_of(data)
-            now = f"; it is {quality}" if quality else ""
+            form = form_of(data)
+            now = "" if form is None else f"; it is {form}"
             return Sound(fault=f"has more than 5 MB{now}: save it as 8 or 16 kHz mono, or as MP3")
-        return await to_thread.run_sync(heard, data)
+        return await to_thread.run_sync(examined, data)
 
     async def _bytes(self, address: str) -> bytes:
         """The bytes of a file, at most one more than 8x8 takes."""

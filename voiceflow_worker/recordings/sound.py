@@ -1,28 +1,19 @@
-"""What a phone hears of a recording: its bytes, decoded to one channel at 8 kHz, with what a person would not hear.
+"""What a recording is, by its header and its frames: nothing of it is decoded.
 
 8x8 plays WAV and MP3 (callflows guide, playFile). What the bytes are is decided by their first ones, since names lie;
-the sound by miniaudio, which decodes what is there. Other players differ where a file contradicts itself: there is a
-warning for each such place.
+the length, codec and channels are what the header of a WAV and the frames of an MP3 say. A header that cannot be true
+is a fault. Players differ where a file contradicts itself: there is a warning for each such place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
-from importlib import import_module
 from struct import unpack_from
-from typing import Any
-
-from voiceflow_worker.errors import require_extra
+from typing import NamedTuple
 
 MOST_BYTES = 5 * 1024 * 1024
 """The size from which on 8x8 plays no file (5120 KB)."""
-PHONE_RATE = 8000
-"""The samples a second of a phone."""
-_AUDIBLE = 100
-"""The largest sample, of 32,767, below which nobody hears anything: -50 dB."""
-_CANCELLED = 0.05
-"""The share of a side's largest sample that is left in one channel if left and right are opposite."""
 _DIFFERS = 0.1
 """The part of the length by which a header may differ from the sound, beside a tenth of a second."""
 
@@ -33,6 +24,7 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"FORM", "an AIFF file"),
     (0, b".snd", "a Sun audio file (.au)"),
     (0, b"caff", "a Core Audio file (.caf)"),
+    (0, b"RIFX", "a WAV of big-endian numbers"),
     (0, b"\x1aE\xdf\xa3", "a Matroska or WebM file"),
     (0, b"#!AMR", "an AMR file"),
     (0, b"0&\xb2u", "a Windows Media file"),
@@ -48,56 +40,23 @@ _PAGES = ("a web page", "a JSON document")
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What was heard: its length, why a phone plays nothing of it (`fault`), and what may differ (`warnings`)."""
+    """What was found: its length, why a phone plays nothing of it (`fault`), and what may differ (`warnings`)."""
 
     seconds: float = 0.0
     fault: str | None = None
     warnings: tuple[str, ...] = ()
 
 
-def heard(data: bytes) -> Sound:
-    """What a phone hears of a file. Raises MissingExtraError without the extra `audio`."""
+def examined(data: bytes) -> Sound:
+    """What a file is, by its header and its frames."""
     if not data:
         return Sound(fault="is empty")
     if (other := _other_kind(data)) is not None:
         remedy = "give the address that downloads the file itself" if other in _PAGES else "convert it"
         return Sound(fault=f"is {other}, and 8x8 plays WAV and MP3, whatever its name is: {remedy}")
-    is_wav = data[:4] in (b"RIFF", b"RF64", b"RIFX") and data[8:12] == b"WAVE"
-    frames = None if is_wav else Mp3Frames.of(data)
-    if frames is not None and not frames.count:
-        return Sound(fault="is neither WAV nor MP3 by its bytes: save it as one of them")
-    if frames is not None and frames.layers != frozenset({3}):
-        return Sound(fault="is MPEG audio of another layer than MP3: convert it")
-    try:
-        mono, sides = _decoded(data, channels=1), _decoded(data, channels=2)
-    except _sound_library().DecodeError:
-        return Sound(fault="cannot be decoded: save it as WAV (PCM, 8 or 16 kHz, mono) or MP3")
-    seconds = len(mono) / PHONE_RATE
-    loudest, loudest_side = (max(max(each, default=0), -min(each, default=0)) for each in (mono, sides))
-    if loudest_side < _AUDIBLE:
-        return Sound(seconds, "is silent" if mono else "has no sound")
-    if loudest < _CANCELLED * loudest_side:
-        return Sound(seconds, "is silent on a phone: left and right cancel each other out; save it as mono")
-    found = frames.differences(seconds) if frames is not None else _wav_differences(data)
-    return Sound(seconds, warnings=tuple(found))
-
-
-def quality_of(data: bytes) -> str:
-    """The rate and channels of the beginning of a WAV, to say why it is large; empty if it has none."""
-    form = _chunk(data, b"fmt ")
-    if form is None or len(data) < form + 24:
-        return ""
-    channels, rate = unpack_from("<HI", data, form + 10)
-    return f"{rate:,} Hz, {'mono' if channels == 1 else 'stereo' if channels == 2 else f'{channels} channels'}"
-
-
-def _sound_library() -> Any:
-    require_extra("audio", "miniaudio", what="recordings need")
-    return import_module("miniaudio")
-
-
-def _decoded(data: bytes, *, channels: int) -> Any:
-    return _sound_library().decode(data, nchannels=channels, sample_rate=PHONE_RATE).samples
+    if data[:4] in (b"RIFF", b"RF64") and data[8:12] == b"WAVE":
+        return _examined_wav(data)
+    return _examined_mp3(data) or Sound(fault="is neither WAV nor MP3 by its bytes: save it as one of them")
 
 
 def _other_kind(data: bytes) -> str | None:
@@ -108,6 +67,94 @@ def _other_kind(data: bytes) -> str | None:
 
 
 # -- WAV --------------------------------------------------------------------------------------------------------------
+
+_PCM, _FLOAT, _LAWS, _MP3, _EXTENSIBLE = 1, 3, (6, 7), 0x55, 0xFFFE
+_PACKED = (2, 0x11)
+"""ADPCM of Microsoft and of IMA: about four bits a sample."""
+_NOT_PLAYED = {
+    0x31: "GSM 6.10",
+    0x40: "G.721",
+    0x14: "G.723",
+    0x45: "G.726",
+    0x64: "G.726",
+    0x65: "G.722",
+    0x28F: "G.722",
+}
+"""Codecs of telephony, by the format tag of a WAV (RFC 2361, and what ffmpeg writes)."""
+_SLOWEST, _FASTEST, _MOST_CHANNELS = 4_000, 192_000, 16
+_UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF)
+"""The sizes that programs write which do not know the length when they begin: ffmpeg, sox and others."""
+_SAVE = "save it as WAV (PCM, 8 or 16 kHz, mono) or MP3"
+
+
+class _Form(NamedTuple):
+    """The format chunk of a WAV: its tag, samples a second, bytes a second and a frame, and bits a sample."""
+
+    tag: int
+    channels: int
+    rate: int
+    bytes_a_second: int
+    frame: int
+    bits: int
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether its numbers can be those of one sound."""
+        if not (_SLOWEST <= self.rate <= _FASTEST and 1 <= self.channels <= _MOST_CHANNELS and self.frame):
+            return False
+        if self.tag in (_PCM, _FLOAT, *_LAWS):
+            is_whole = self.frame * 8 == self.channels * self.bits and self.bits in (8, 16, 24, 32, 64)
+            return is_whole and self.bytes_a_second == self.rate * self.frame
+        samples = self.rate * self.channels
+        return samples // 8 <= self.bytes_a_second <= samples if self.tag in _PACKED else True
+
+    def __str__(self) -> str:
+        sides = {1: "mono", 2: "stereo"}.get(self.channels, f"{self.channels} channels")
+        return f"{self.rate:,} Hz, {sides}"
+
+
+def _examined_wav(data: bytes) -> Sound:
+    form, place = form_of(data), _chunk(data, b"data")
+    if form is None or place is None or len(data) <= place + 8:
+        return Sound(fault=f"is a WAV without {'a format' if form is None else 'a sound'}: {_SAVE}")
+    if form.tag not in (_PCM, _FLOAT, *_LAWS, *_PACKED, _MP3):
+        codec = _NOT_PLAYED.get(form.tag, f"the format 0x{form.tag:04X}")
+        return Sound(fault=f"is a WAV of {codec}, and not of PCM: {_SAVE}")
+    if not form.is_plausible:
+        return Sound(
+            fault=f"has a header that cannot be true ({form}, {form.bits} bits, {form.frame} bytes a sample, "
+            f"{form.bytes_a_second:,} bytes a second): {_SAVE}"
+        )
+    start, (size,) = place + 8, unpack_from("<I", data, place + 4)
+    there = len(data) - start
+    if form.tag == _MP3:
+        return _examined_mp3(data[start:]) or Sound(fault="has no sound")
+    if size in _UNKNOWN_SIZES or data[:4] == b"RF64":
+        return Sound(there / form.bytes_a_second)
+    if not size:
+        return Sound(fault="has no sound")
+    is_followed = data[start + size + size % 2 :][:4].strip().isalnum()  # by the next chunk
+    says, has = size / form.bytes_a_second, (size if is_followed else there) / form.bytes_a_second
+    warnings = tuple[str, ...]()
+    if abs(says - has) > max(0.1, _DIFFERS * min(says, has)):
+        warnings = (
+            f"says that it has {says:.1f} s, and has {has:.1f} s: it was cut or written wrongly; save it again",
+        )
+    return Sound(min(says, has), warnings=warnings)
+
+
+def form_of(data: bytes) -> _Form | None:
+    """The format of a WAV by its beginning; None if it has none."""
+    at = _chunk(data, b"fmt ")
+    if at is None or len(data) < at + 24:
+        return None
+    form = _Form(*unpack_from("<HHIIHH", data, at + 8))
+    if form.tag == _EXTENSIBLE and len(data) >= at + 34:
+        return form._replace(tag=unpack_from("<H", data, at + 32)[0])
+    if form.tag in _PACKED and len(data) >= at + 28:  # programs disagree on its bytes a second
+        samples = max(unpack_from("<H", data, at + 26)[0], 1)  # of a frame
+        return form._replace(bytes_a_second=form.rate * form.frame // samples)
+    return form
 
 
 def _chunk(data: bytes, name: bytes) -> int | None:
@@ -121,26 +168,6 @@ def _chunk(data: bytes, name: bytes) -> int | None:
     return None
 
 
-_UNKNOWN_SIZES = (0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF)
-"""The sizes that programs write which do not know the length when they begin: ffmpeg, sox and others."""
-
-
-def _wav_differences(data: bytes) -> Iterator[str]:
-    """What players hear differently: a WAV that says another length than its bytes have."""
-    form, sound = _chunk(data, b"fmt "), _chunk(data, b"data")
-    if form is None or sound is None or data[:4] != b"RIFF":
-        return
-    (rate,) = unpack_from("<I", data, form + 16)  # bytes a second
-    (size,) = unpack_from("<I", data, sound + 4)
-    if not rate or size in _UNKNOWN_SIZES:
-        return
-    after = sound + 8 + size + size % 2
-    is_followed = data[after : after + 4].strip().isalnum()  # by the next chunk
-    says, has = size / rate, (size if is_followed else len(data) - sound - 8) / rate
-    if abs(says - has) > max(0.1, _DIFFERS * min(says, has)):
-        yield f"says that it has {says:.1f} s, and has {has:.1f} s: it was cut or written wrongly; save it again"
-
-
 # -- MP3 --------------------------------------------------------------------------------------------------------------
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
@@ -152,98 +179,58 @@ _KBITS = {
 """Kilobits a second of layer 3, of MPEG 1 and of the others."""
 _FEW = 2
 """How many frames must follow each other before bytes are taken for MP3."""
+_HEADER = re.compile(rb"(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f](....)|VBRI", re.DOTALL)
+"""In a frame that is a header: the number of frames, if it has that."""
+_MOST_BETWEEN = 65_536
+"""The most bytes that are no frames, beside tags, before, between and after them."""
 
 
-@dataclass(slots=True)
-class Mp3Frames:
-    """The frames of an MP3, one after the other: how many, their rates and layers, and what its headers say."""
-
-    count: int = 0
-    seconds: float = 0.0
-    rates: tuple[int, ...] = ()
-    layers: frozenset[int] = frozenset()
-    headers: int = 0
-    """How many frames are a header (Xing, Info or VBRI), which holds the number of the frames that follow."""
-    stated: int | None = None
-    """The number of frames in the first header."""
-
-    @classmethod
-    def of(cls, data: bytes) -> Mp3Frames:
-        """The frames of a file, after its tag; none if it is no MPEG audio."""
-        found = cls()
-        at, run, end = _after_tag(data), 0, len(data)
-        while at + 4 <= end:
-            frame = _frame(data, at)
-            if frame is None:
-                at, run = at + 1, 0
-                if not found.count and at > 65_536 + _after_tag(data):
-                    break
-                continue
-            length, rate, layer, samples = frame
-            follows = at + length >= end - 3 or _frame(data, at + length) is not None
-            if not follows and run < _FEW:
-                at += 1
-                continue
-            found._add(data[at : at + length], rate, layer, samples)
-            at, run = at + length, run + 1
-        return found
-
-    def _add(self, frame: bytes, rate: int, layer: int, samples: int) -> None:
-        self.count += 1
-        self.layers |= {layer}
-        if rate not in self.rates:
-            self.rates += (rate,)
-        for name in (b"Xing", b"Info", b"VBRI"):
-            place = frame.find(name, 4, 64)
-            if place > 0:
-                self.headers += 1
-                if self.stated is None and name != b"VBRI" and len(frame) >= place + 12 and frame[place + 7] & 1:
-                    (self.stated,) = unpack_from(">I", frame, place + 8)
-                return
-        self.seconds += samples / rate
-
-    def differences(self, seconds: float) -> Iterator[str]:
-        """What players hear differently, if a decoder hears so many seconds."""
-        if len(self.rates) > 1:
-            rates = " and ".join(f"{rate:,} Hz" for rate in self.rates)
-            yield f"has parts of {rates}: players stop at the second, or change speed; save it at one rate"
-        elif self.headers > 1:
-            yield f"is made of {self.headers} files: players stop after the first, {seconds:.1f} s; join them again"
-        elif self.stated is not None and self.stated > self.count * (1 + _DIFFERS):
-            yield f"says that it has {self.stated:,} frames, and has {self.count:,}: it was cut; upload it again"
+def _examined_mp3(data: bytes) -> Sound | None:
+    """What the frames of an MP3 say, without its tags; None if it has none."""
+    count, seconds, rates, stated = 0, 0.0, list[int](), 0
+    at, run, between = 0, 0, 0
+    while at + 4 <= len(data) and between < _MOST_BETWEEN:
+        if data[at : at + 3] == b"ID3":
+            at += _tag_length(data[at : at + 10])
+        length, rate, samples = _frame(data, at) or (0, 0, 0)
+        follows = at + length >= len(data) - 3 or _frame(data, at + length) is not None
+        if not length or not (follows or run >= _FEW):
+            at, run, between = at + 1, 0, between + 1
+            continue
+        if (header := _HEADER.search(data, at + 4, at + 64)) is not None:
+            stated = stated or int.from_bytes(header[1] or b"")
+        else:
+            seconds += samples / rate
+        rates += [rate] if rate not in rates else []
+        count, at, run = count + 1, at + length, run + 1
+    if not count:
+        return None
+    warnings = tuple[str, ...]()
+    if len(rates) > 1:
+        parts = " and ".join(f"{rate:,} Hz" for rate in rates)
+        warnings = (f"has parts of {parts}: players stop at the second, or change speed; save it at one rate",)
+    elif stated > count * (1 + _DIFFERS):
+        warnings = (f"says that it has {stated:,} frames, and has {count:,}: it was cut; upload it again",)
+    return Sound(seconds, warnings=warnings)
 
 
-def _after_tag(data: bytes) -> int:
-    """Where the sound begins, after an ID3v2 tag with titles and pictures."""
-    if data[:3] != b"ID3" or len(data) < 10:
-        return 0
+def _tag_length(tag: bytes) -> int:
+    """The bytes of an ID3v2 tag with titles and pictures, by its first ten."""
     size = 0
-    for byte in data[6:10]:
+    for byte in tag[6:]:
         size = size << 7 | byte & 0x7F
     return 10 + size
 
 
-def _frame(data: bytes, at: int) -> tuple[int, int, int, int] | None:
-    """The bytes, rate, layer and samples of the frame at a place; None if there is none. Other layers have length 1."""
-    if at + 4 > len(data) or data[at] != 0xFF or data[at + 1] & 0xE0 != 0xE0:
+def _frame(data: bytes, at: int) -> tuple[int, int, int] | None:
+    """The bytes, rate and samples of the frame of layer 3 at a place; None if there is none."""
+    if at + 4 > len(data) or data[at] != 0xFF or data[at + 1] & 0xE6 != 0xE2:
         return None
-    version, layer = data[at + 1] >> 3 & 3, 4 - (data[at + 1] >> 1 & 3)
-    kbits, index, padding = data[at + 2] >> 4, data[at + 2] >> 2 & 3, data[at + 2] >> 1 & 1
-    if version == 1 or layer == 4 or index == 3 or kbits in (0, 15):
+    version, kbits = data[at + 1] >> 3 & 3, data[at + 2] >> 4
+    index, padding = data[at + 2] >> 2 & 3, data[at + 2] >> 1 & 1
+    if version == 1 or index == 3 or kbits in (0, 15):
         return None
     rate = _RATES[version][index]
-    if layer != 3:
-        return _other_layer(version, layer, kbits, rate, padding)
     samples = 1152 if version == 3 else 576
     bits = 1000 * _KBITS[3 if version == 3 else 2][kbits]
-    return samples // 8 * bits // rate + padding, rate, layer, samples
-
-
-_KBITS_OF_LAYER_2 = (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
-
-
-def _other_layer(version: int, layer: int, kbits: int, rate: int, padding: int) -> tuple[int, int, int, int] | None:
-    if layer != 2:
-        return None
-    bits = 1000 * (_KBITS_OF_LAYER_2 if version == 3 else _KBITS[2])[kbits]
-    return 144 * bits // rate + padding, rate, layer, 1152
+    return samples // 8 * bits // rate + padding, rate, samples

@@ -27,7 +27,8 @@ from voiceflow_worker.model.reports.status import (
 )
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.wording import rfc3339
-from voiceflow_worker.model.times import zone_named, zone_of_number
+from voiceflow_worker.model.times import zone_of_number
+from voiceflow_worker.model.zones import zone_named
 
 PAGE = 500
 """The most calls in one round trip to the store."""

@@ -31,7 +31,7 @@ from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.totals import STATE
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
-from voiceflow_worker.model.times import zone_named
+from voiceflow_worker.model.zones import zone_named
 from voiceflow_worker.reporting.gates import closed_in_words
 
 _STATE_NAMES = frozenset(state.value for state in JobState)
@@ -242,6 +242,22 @@ async def unreadable_calls(store: Store, queue: str) -> UnreadableCalls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unreported:
+    """Calls without an outcome that were placed before the last summaries which receivers could not store."""
+
+    calls: int
+    since: datetime
+    until: datetime
+
+    def in_words(self) -> str:
+        """The sentence."""
+        return (
+            f"{count_of(self.calls, 'call')} placed, and no outcome: events were refused from {in_words(self.since)} "
+            f"to {in_words(self.until)}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
     """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second.
 
@@ -260,6 +276,7 @@ class QueueStatus:
     workers: int
     holds: tuple[Gate, ...]
     overdue_outcomes: int = 0
+    unreported: Unreported | None = None
     ordered: tuple[AuditEntry, ...] = ()
     """The last acts of people on the queue and its batches, the newest first."""
     next_call: NextCall | None = None
@@ -270,6 +287,8 @@ class QueueStatus:
     unreadable: UnreadableCalls = field(default_factory=UnreadableCalls)
     imports: tuple[StagedImport, ...] = ()
     """The imports that have not ended, with their staged calls."""
+    menus: tuple[str, ...] = ()
+    """The menus with which the next waiting calls begin."""
     numbers: tuple[NumberState, ...] = ()
     """The numbers of the account that 8x8 reports as anything but active."""
 
@@ -327,6 +346,16 @@ async def overdue_count(store: Store, queue: str, *, summary_deadline: timedelta
     return await store.count(Due(queue=queue, state=JobState.SUBMITTED, by=by))
 
 
+async def unreported_calls(store: Store, queue: str, *, summary_deadline: timedelta) -> Unreported | None:
+    """The calls whose summaries receivers may have had to refuse; None if there are none. 8x8 sends one once."""
+    refused = await Heartbeats(store).refused()
+    if refused is None:
+        return None
+    # A submitted call is due at its deadline.
+    calls = await store.count(Due(queue=queue, state=JobState.SUBMITTED, by=refused[1] + summary_deadline))
+    return Unreported(calls=calls, since=refused[0], until=refused[1]) if calls else None
+
+
 async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summary_deadline: timedelta) -> QueueStatus:
     """Read the status of one queue. `clock_skew` is the most by which clocks may differ."""
     now = store.clock.now()
@@ -350,6 +379,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         holds=holds,
         imports=tuple(await counted_imports(store, [gate for gate in holds if gate.start is not None])),
         overdue_outcomes=await overdue_count(store, queue, summary_deadline=summary_deadline),
+        unreported=await unreported_calls(store, queue, summary_deadline=summary_deadline),
         ordered=tuple(await entries_on(store, queue)),
         next_call=_first_of(queued[:MOST_NEXT], at=now),
         waiting=await _waiting(
@@ -364,5 +394,6 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         failing=await heartbeats.failing(queue),
         clock=await clock_behind(store, queue, allowed=clock_skew),
         unreadable=await unreadable_calls(store, queue),
+        menus=tuple(sorted({job.menu for job in queued if job.menu is not None})),
         numbers=tuple(await OwnNumbers(store).not_active()),
     )

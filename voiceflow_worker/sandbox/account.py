@@ -1,4 +1,4 @@
-"""The account of the sandbox, and the endpoints for its webhooks, speech profiles, numbers and recordings."""
+"""The account of the sandbox, and the endpoints for its webhooks, speech profiles and numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from voiceflow_worker.model.text.names_of_the_world import VOICES
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.call import moment
 from voiceflow_worker.sandbox.delivery import WebhookTarget
-from voiceflow_worker.sandbox.orders import Recordings, same_number
+from voiceflow_worker.sandbox.orders import same_number
 from voiceflow_worker.sandbox.wire import (
     ApiError,
     HookType,
@@ -31,7 +31,6 @@ from voiceflow_worker.sandbox.wire import (
     Numbers,
     Ok,
     PlatformError,
-    RecordingList,
     SpeechProfile,
     SpeechProfiles,
     Webhook,
@@ -190,13 +189,12 @@ def guarded(account: SandboxAccount, answer: Answering) -> Answering:
 OF_ACCOUNTS = partial(Operations, root=ROOT, always=_REFUSED)
 """Operations under the path of a sub-account."""
 _WEBHOOK_REQUEST = TypeAdapter(WebhookRequest)
-_WRONG = {
-    "type": f"type should be one of: {','.join(HookType)}",
-    "url": "url should be an http or https address",
-    "httpAuthHeader": "httpAuthHeader should be a string",
-    "enabled": "enabled should be a boolean",
-    "active": "active should be a boolean",
-}
+
+
+def wrong_field(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +202,6 @@ class AccountRoutes:
     """The endpoints of one account, apart from callflows and exports."""
 
     account: SandboxAccount
-    recordings: Recordings
     operations: ClassVar[Operations] = OF_ACCOUNTS()
 
     def routes(self) -> list[Route]:
@@ -243,13 +240,6 @@ class AccountRoutes:
             )
         )
 
-    @operations.on("GET", "/recordings/{session_id}", {200: ("All recordings of it.", [RecordingList])})
-    async def list_recordings(self, request: Request) -> Response:
-        """List the recordings of a session."""
-        session_id, sub_account = request.path_params["session_id"], request.path_params["sub_account"]
-        found = self.recordings.of_session(session_id, sub_account=sub_account)
-        return _answer(RecordingList(recordings=found, **_OK))
-
     def _hooks(self, request: Request) -> dict[str, WebhookTarget]:
         return self.account.hooks(request.path_params["sub_account"])
 
@@ -271,8 +261,7 @@ class AccountRoutes:
         try:
             given = _WEBHOOK_REQUEST.validate_json(await request.body(), strict=True)
         except ValidationError as error:
-            where = next(iter(error.errors()[0]["loc"]), None)
-            return _invalid(_WRONG.get(str(where), "Invalid JSON request body"))
+            return _invalid(wrong_field(error))
         enabled = given.get("enabled", given.get("active"))  # some guides write `active`
         self._hooks(request)[given["type"]] = WebhookTarget(
             url=given["url"], authorization=given.get("httpAuthHeader"), enabled=enabled is not False

@@ -45,12 +45,11 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
-    """An HTTP answer. `summary` is its text in the ledger. `code` is the 8x8 status code, if any."""
+    """An HTTP answer. `summary` is its text in the ledger."""
 
     status: int
     body: bytes
     summary: str
-    code: int | None = None
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -79,9 +78,9 @@ def created(call: Call) -> HttpAnswer:
         "statusCode": 1,
         "statusMessage": "Created",
     }
-    if call.request.valid_until_text is not None:
-        said["validUntil"] = call.request.valid_until_text
-    return HttpAnswer(status=200, body=orjson.dumps(said), summary="200 CREATED", code=1)
+    if call.request.valid_until is not None:
+        said["validUntil"] = call.request.valid_until
+    return HttpAnswer(status=200, body=orjson.dumps(said), summary="200 CREATED")
 
 
 def not_created(status: int, code: int, message: str, *, headers: Mapping[str, str] | None = None) -> HttpAnswer:
@@ -89,9 +88,8 @@ def not_created(status: int, code: int, message: str, *, headers: Mapping[str, s
     said = CallflowRefused(
         sessionStatus="NOT_CREATED", callFlowRequestId=new_id(), statusCode=code, statusMessage=message
     )
-    body = orjson.dumps(said)
     summary = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
-    return HttpAnswer(status=status, body=body, summary=summary, code=code if code < 0 else None, headers=headers or {})
+    return HttpAnswer(status=status, body=orjson.dumps(said), summary=summary, headers=headers or {})
 
 
 def unreadable() -> HttpAnswer:

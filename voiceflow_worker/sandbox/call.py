@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from voiceflow_worker.model.flows.actions import Action, read_action
-from voiceflow_worker.model.flows.rules import read_valid_until
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.orders import Conduct, Script
 from voiceflow_worker.sandbox.outcomes import PlannedCall, text
 
-_TIMES = frozenset({"at", "received_at", "rang_at", "ended_at"})
+_TIMES = frozenset({"at", "rang_at", "ended_at"})
 """The fields that are in seconds since the epoch."""
 
 
@@ -61,7 +60,6 @@ class CallEntry(JsonEntry):
     at: float
     source: str | None = None
     destination: str | None = None
-    sub_account: str | None = None
     session_id: str | None = None
     rang: bool = False
     outcome: str | None = None
@@ -77,18 +75,15 @@ class CallEntry(JsonEntry):
 class LedgerEntry(CallEntry):
     """The entry of one POST to the callflows endpoint.
 
-    `received_at` is when the request was read, and `at` is when the call was accepted or refused. They differ only if a
-    delay was ordered. `rang` becomes true at acceptance, or later if a script delays the dialling. `answered_with` is
-    the answer to the client. `http_status` is None if the answer was not HTTP.
+    `at` is when the call was accepted or refused. `answered_with` is the answer to the client. `http_status` is None if
+    the answer was not HTTP.
     """
 
-    received_at: float
     client_request_id: str | None = None
     client_batch_id: str | None = None
     valid_until: str | None = None
     answered_with: str = ""
     http_status: int | None = None
-    code: int | None = None
 
 
 class Ledger:
@@ -144,14 +139,9 @@ class FlowRequest:
     source: str | None = None
     destination: str | None = None
     actions: Sequence[object] = ()
-    valid_until_text: str | None = None
+    valid_until: str | None = None
     client_request_id: str | None = None
     client_batch_id: str | None = None
-
-    @property
-    def valid_until(self) -> datetime | None:
-        """The time after which the call must not be placed."""
-        return read_valid_until(self.valid_until_text)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -178,34 +168,32 @@ class SessionLeg:
         self.ring = Ring(destination=self.destination, rang_at=time.time())
         entry.rings.append(self.ring)
 
-    def ends(self, *, ago: float = 0.0) -> None:
-        """Record that the line has been free for `ago` seconds."""
+    def ends(self) -> None:
+        """Record that the line is free."""
         if self.ring is not None:
-            self.ring.ended_at = time.time() - ago
+            self.ring.ended_at = time.time()
 
 
 @dataclass(slots=True, kw_only=True)
 class Call:
     """A call in progress. `accepted_at` is in seconds since the epoch, and `plan` is the course of the call.
 
-    `dialled_at` is on the sandbox's clock. It is None before dialling, and if the validity passed before dialling.
-    `legs` has the legs that were dialled. `script` is the script of the person, if any.
+    `dialled_at` is that moment on the sandbox's clock. `legs` has the legs that were dialled. `script` is the script of
+    the person, if any.
     """
 
     request: FlowRequest
     sub_account: str
     accepted_at: float
+    dialled_at: datetime
     plan: PlannedCall
     entry: CallEntry
     script: Conduct | None = None
-    dialled_at: datetime | None = None
     legs: list[SessionLeg] = field(default_factory=list[SessionLeg])
     last_action: Action = Action.MAKE_CALL
     client_action_id: str | None = None
     session_id: str = field(default_factory=new_id)
     call_flow_request_id: str = field(default_factory=new_id)
-    after_summary: tuple[Callable[[], None], ...] = ()
-    """Functions to call when the summary has been delivered."""
 
     @property
     def first_leg(self) -> SessionLeg:
@@ -229,7 +217,7 @@ class Call:
 
     def moment(self, seconds: float) -> datetime:
         """Return the simulated time `seconds` after dialling. With a speed above 1, it is ahead of the clock."""
-        return self.began + timedelta(seconds=self.plan.dial_seconds + seconds)
+        return self.began + timedelta(seconds=seconds)
 
 
 def read_request(body: object) -> FlowRequest:
@@ -243,7 +231,7 @@ def read_request(body: object) -> FlowRequest:
         source=text(params, "source"),
         destination=text(params, "destination"),
         actions=actions,
-        valid_until_text=text(body, "validUntil"),
+        valid_until=text(body, "validUntil"),
         client_request_id=text(body, "clientRequestId"),
         client_batch_id=text(body, "clientBatchId"),
     )

@@ -6,7 +6,7 @@ The format is described in the 8x8 guides to session summaries, call actions, ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -15,9 +15,9 @@ from pydantic import field_validator
 
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.events import ActionStatus
-from voiceflow_worker.model.reports.status import SESSION_VALIDITY_EXPIRED, SessionStatus
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.call import Call, CallEntry, SessionLeg, new_id
-from voiceflow_worker.sandbox.orders import Conduct, RecordingOrder, same_number
+from voiceflow_worker.sandbox.orders import Conduct, same_number
 from voiceflow_worker.sandbox.wire import (
     ActionEvent,
     CallAction,
@@ -38,13 +38,11 @@ from voiceflow_worker.sandbox.wire import (
 class InboundOrder(Conduct):
     """An order for a call from `source` to `destination`, which is a number of the account.
 
-    The actions come from the webhook for call actions of `sub_account`. The default is the first sub-account that
-    has such a webhook.
+    The actions come from the first sub-account that has a webhook for call actions.
     """
 
     source: str
     destination: str
-    sub_account: str | None = None
 
     @field_validator("source", "destination")
     @classmethod
@@ -66,15 +64,6 @@ class Activity:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def after(self, seconds: float, step: Callable[[], None]) -> None:
-        """Run `step` on the event loop after `seconds`, but never before this method has returned."""
-
-        async def take() -> None:
-            await asyncio.sleep(seconds)
-            step()
-
-        self.run(take())
 
     def run(self, work: Coroutine[None, None, None]) -> None:
         """Run a coroutine in a task."""
@@ -113,8 +102,7 @@ def session_summary(call: Call) -> SummaryEvent:
     Its times are simulated: they begin at the acceptance of the call, and agree with the durations. If the sandbox runs
     faster than real time, these times are ahead of the clock.
     """
-    plan, request, script = call.plan, call.request, call.summary_script
-    legs = [] if plan.code == SESSION_VALIDITY_EXPIRED else call.legs
+    plan, request, legs = call.plan, call.request, call.legs
     payload: SessionSummary = {
         "sessionId": call.session_id,
         "subAccountId": call.sub_account,
@@ -125,7 +113,7 @@ def session_summary(call: Call) -> SummaryEvent:
         "callCount": len(legs),
         "details": {},
     }
-    if request.client_request_id is not None and not (script is not None and script.no_client_request_id):
+    if request.client_request_id is not None:
         payload["clientRequestId"] = request.client_request_id
     if request.client_batch_id is not None:
         payload["clientBatchId"] = request.client_batch_id
@@ -221,15 +209,15 @@ def sip_code_of(status: SessionStatus) -> int:
     return _SIP_CODES.get(status, 503)
 
 
-def recording_event(call: Call, recording: RecordingOrder) -> RecordingEvent:
-    """Return a VRU event, which reports an uploaded recording."""
+def recording_event(call: Call, *, url: str, seconds: float) -> RecordingEvent:
+    """Return a VRU event, which reports a recording that was uploaded to `url`, and its length."""
     payload: RecordingUpdate = {
         "sessionId": call.session_id,
-        "recordingId": recording.recording_id,
+        "recordingId": new_id(),
         "subAccountId": call.sub_account,
-        "durationSeconds": round(recording.seconds),
-        "filePath": recording.url,
-        "status": recording.status,
+        "durationSeconds": round(seconds),
+        "filePath": url,
+        "status": "UPLOAD_COMPLETED",
     }
     said = "Call recording status updated"
     return RecordingEvent(**_VOICE, eventType="CALL_RECORDING_STATUS", description=said, payload=payload)

@@ -76,10 +76,10 @@ class Callflows:
             answer, entry = self._decide(asked)
         instead = faulty_answer(fault)
         if instead is not None:
-            entry.answered_with, entry.http_status, entry.code = instead.summary, instead.status, instead.code
+            entry.answered_with, entry.http_status = instead.summary, instead.status
             await self._send(instead, send)
         else:
-            entry.answered_with, entry.http_status, entry.code = fault.fault.value, None, None
+            entry.answered_with, entry.http_status = fault.fault.value, None
             await self.misbehaviour.break_line(fault, answer, scope, receive)
 
     def _decide(self, asked: _Asked) -> tuple[HttpAnswer, LedgerEntry]:
@@ -87,7 +87,7 @@ class Callflows:
         entry = _entry(asked)
         self.ledger.append(entry)
         answer = self._refusal(asked) or created(self._accept(asked, entry))
-        entry.answered_with, entry.http_status, entry.code = answer.summary, answer.status, answer.code
+        entry.answered_with, entry.http_status = answer.summary, answer.status
         return answer, entry
 
     def _refusal(self, asked: _Asked) -> HttpAnswer | None:
@@ -107,6 +107,7 @@ class Callflows:
             request=request,
             sub_account=asked.sub_account,
             accepted_at=entry.at,
+            dialled_at=self.now(),
             plan=self.outcomes.plan(destination.lstrip("+"), request.actions, script=script),
             entry=entry,
             script=script,
@@ -140,11 +141,9 @@ class _Asked:
     authorization: bytes | None
     body: object
     request: FlowRequest
-    received_at: float
 
 
 def _asked(content: bytes, sub_account: str, scope: Scope) -> _Asked:
-    received_at = time.time()
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -154,7 +153,6 @@ def _asked(content: bytes, sub_account: str, scope: Scope) -> _Asked:
         authorization=next((value for name, value in scope["headers"] if name == b"authorization"), None),
         body=body,
         request=read_request(body),
-        received_at=received_at,
     )
 
 
@@ -162,13 +160,11 @@ def _entry(asked: _Asked) -> LedgerEntry:
     request = asked.request
     return LedgerEntry(
         at=time.time(),
-        received_at=asked.received_at,
         source=request.source,
         destination=request.destination,
         client_request_id=request.client_request_id,
         client_batch_id=request.client_batch_id,
-        valid_until=request.valid_until_text,
-        sub_account=asked.sub_account,
+        valid_until=request.valid_until,
     )
 
 
@@ -207,23 +203,16 @@ async def until_disconnected(receive: Receive) -> None:
 
 
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
-_NO_JSON = "<html><body><h1>It works!</h1></body></html>"
+_NO_JSON = b"<html><body><h1>It works!</h1></body></html>"
 
 
 def faulty_answer(fault: Fault) -> HttpAnswer | None:
     """Return the answer that replaces the true answer, or None for a fault of the connection."""
     match fault.fault:
-        case FaultKind.STATUS | FaultKind.THROTTLE:
-            return _other_status(fault, fault.status or 429)
+        case FaultKind.STATUS:
+            return _other_status(fault.status or 500, retry_after=fault.retry_after)
         case FaultKind.JUNK:
-            body = _NO_JSON if fault.body is None else fault.body
-            return HttpAnswer(
-                status=fault.status or 200,
-                body=_bytes(body),
-                summary="junk",
-                content_type="text/html" if fault.body is None else "application/json",
-                headers=fault.headers,
-            )
+            return HttpAnswer(status=200, body=_NO_JSON, summary="junk", content_type="text/html")
         case _:
             return None
 
@@ -256,48 +245,23 @@ class Misbehaviour:
         head, body = true_answer.on_the_wire()
         if fault.fault is FaultKind.CUT:
             connection.write(head + body[: len(body) // 2])
-        gone = asyncio.ensure_future(until_disconnected(receive))
-        if fault.fault is FaultKind.STALL:
-            off = asyncio.ensure_future(self._called_off.wait())
-            await asyncio.wait({gone, off}, timeout=fault.seconds, return_when=asyncio.FIRST_COMPLETED)
-            off.cancel()
-        if fault.fault in {FaultKind.STALL, FaultKind.RESET}:
+        if fault.fault is FaultKind.RESET:
             reset(connection)
         else:
             connection.close()
         # If the app returned while the connection is open, uvicorn would send an answer.
-        await gone
+        await until_disconnected(receive)
 
     def call_off(self) -> None:
-        """Cancel all waits, and reset stalled connections, so that a server can stop."""
+        """Cancel all waits, so that a server can stop."""
         self._called_off.set()
 
 
-def _other_status(fault: Fault, status: int) -> HttpAnswer:
-    headers = dict(fault.headers)
-    if fault.retry_after is not None:
-        headers["retry-after"] = _seconds(fault.retry_after)
-    if 300 <= status < 400:
-        headers.setdefault("location", "http://127.0.0.1:9/moved")
-    if fault.body is not None:
-        return HttpAnswer(status=status, body=_bytes(fault.body), summary=str(status), headers=headers)
-    if fault.code is not None or status not in _GATEWAY_ERRORS:
-        code = status if fault.code is None else fault.code
-        return not_created(status, code, fault.message or _usual_message(status), headers=headers)
-    page = f"<html><body><h1>{status} {HTTPStatus(status).phrase}</h1></body></html>"
-    return HttpAnswer(status=status, body=page.encode(), summary=str(status), content_type="text/html", headers=headers)
-
-
-def _usual_message(status: int) -> str:
+def _other_status(status: int, *, retry_after: float | None) -> HttpAnswer:
+    headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
     phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "An unknown error has occurred"
-    return {401: NO_KEY, 500: "Internal server error"}.get(status, phrase)
-
-
-def _seconds(retry_after: float | str) -> str:
-    if isinstance(retry_after, str):
-        return retry_after
-    return str(int(retry_after)) if retry_after == int(retry_after) else str(retry_after)
-
-
-def _bytes(body: object) -> bytes:
-    return body.encode("utf-8", "surrogateescape") if isinstance(body, str) else orjson.dumps(body)
+    if status in _GATEWAY_ERRORS:
+        page = f"<html><body><h1>{status} {phrase}</h1></body></html>".encode()
+        return HttpAnswer(status=status, body=page, summary=str(status), content_type="text/html", headers=headers)
+    message = {401: NO_KEY, 500: "Internal server error"}.get(status, phrase)
+    return not_created(status, status, message, headers=headers)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import math
-import struct
-import wave
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import Annotated, Any, ClassVar, NotRequired, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import orjson
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -28,8 +24,8 @@ from voiceflow_worker.sandbox.call import JsonEntry, Ledger
 from voiceflow_worker.sandbox.call_events import InboundOrder
 from voiceflow_worker.sandbox.delivery import Delivery
 from voiceflow_worker.sandbox.exchange import Switchboard
-from voiceflow_worker.sandbox.exports import COLUMNS, ExportRoutes, Exports
-from voiceflow_worker.sandbox.orders import EventOrder, ExportOrder, Fault, OrderBook, RowOrder, Script
+from voiceflow_worker.sandbox.exports import COLUMNS, ExportRoutes
+from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
 from voiceflow_worker.sandbox.wire import EVENTS, CallActionReply, HookType
 
 Given = TypeVar("Given", bound=BaseModel)
@@ -40,7 +36,6 @@ class Taken(TypedDict):
     """How many orders were taken."""
 
     taken: int
-    session_ids: NotRequired[Annotated[list[str | None], Field(description="The sessions of incoming calls.")]]
 
 
 class OrderError(TypedDict):
@@ -73,9 +68,6 @@ class ControlRoutes:
     delivery: Delivery
     faults: OrderBook[Fault]
     scripts: OrderBook[Script]
-    rows: OrderBook[RowOrder]
-    exports: Exports
-    events: OrderBook[EventOrder]
     switchboard: Switchboard
     reset: Callable[[], None]
     operations: ClassVar[Operations] = Operations(root="/_sandbox", is_open=True)
@@ -110,52 +102,16 @@ class ControlRoutes:
         """Choose how calls end."""
         return await _take(request, Script, self.scripts.add)
 
-    @operations.on("POST", "/events", _ORDERED, body=_one_or_more(EventOrder))
-    async def order_events(self, request: Request) -> Response:
-        """Repeat, delay or drop events."""
-        return await _take(request, EventOrder, self.events.add)
-
-    @operations.on("POST", "/log", _ORDERED, body=_one_or_more(RowOrder))
-    async def order_rows(self, request: Request) -> Response:
-        """Delay or drop rows of the log."""
-        return await _take(request, RowOrder, self.rows.add)
-
-    @operations.on("POST", "/exports", _ORDERED, body=_one_or_more(ExportOrder))
-    async def order_exports(self, request: Request) -> Response:
-        """Choose how exports end."""
-        return await _take(request, ExportOrder, self.exports.add)
-
     @operations.on("POST", "/inbound", _ORDERED, body=_one_or_more(InboundOrder))
     async def call_in(self, request: Request) -> Response:
         """Call a number of the account."""
-        sessions: list[str | None] = []
-
-        def call(order: InboundOrder) -> None:
-            sessions.append(self.switchboard.call(order).session_id)
-
-        taken = await _take(request, InboundOrder, call, check=self.switchboard.sub_account_of)
-        return JSONResponse(Taken(taken=len(sessions), session_ids=sessions)) if sessions else taken
-
-    @operations.on("GET", "/recordings/{name}.wav", {200: ("A tone of 440 Hz.", ["audio/wav"])})
-    async def get_tone(self, _request: Request) -> Response:
-        """A recording under any name, for calls that play a file."""
-        written = io.BytesIO()
-        with wave.open(written, "wb") as sound:
-            sound.setnchannels(1)
-            sound.setsampwidth(2)
-            sound.setframerate(8000)
-            samples = (int(8000 * math.sin(math.tau * 440 * at / 8000)) for at in range(8000 * TONE_SECONDS))
-            sound.writeframes(b"".join(struct.pack("<h", each) for each in samples))
-        return Response(written.getvalue(), media_type="audio/wav")
+        return await _take(request, InboundOrder, self.switchboard.call, check=self.switchboard.sub_account_of)
 
     @operations.on("POST", "/reset", {200: ("All is deleted.", [])})
     async def reset_all(self, _request: Request) -> Response:
         """Delete the open calls, all orders, and the records of calls and deliveries."""
         self.reset()
         return JSONResponse({"reset": True})
-
-
-TONE_SECONDS = 3
 
 
 def _entries(entries: Iterable[JsonEntry]) -> Response:
@@ -165,7 +121,7 @@ def _entries(entries: Iterable[JsonEntry]) -> Response:
 async def _take(
     request: Request,
     model: type[Given],
-    add: Callable[[Given], None],
+    add: Callable[[Given], object],
     *,
     check: Callable[[Given], object] = lambda _: None,
 ) -> Response:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
-from http import HTTPStatus
 from ssl import SSLContext
 
 import httpx
@@ -23,7 +22,6 @@ from voiceflow_worker.sandbox.outcomes import text
 # The receiver is on the same machine, and more connections would only wait in its backlog.
 _AT_ONCE = 64
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
-_QUESTION = "CALL_ACTION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class WebhookTarget:
 class DeliveryEntry(JsonEntry):
     """One attempt to deliver an event, with the receiver's HTTP status or the error.
 
-    `seconds` is how long the answer took. `answer` is the answer to a question (a VCA), and None for other events.
+    `seconds` is how long the answer took, and `answer` is its body.
     """
 
     at: float
@@ -85,55 +83,34 @@ class Delivery:
         event: Mapping[str, object],
         *,
         copies: int = 1,
-        retries: int | None = None,
-        then: Callable[[], None] | None = None,
     ) -> None:
-        """Send an event `copies` times. Each copy is sent again up to `retries` times if the answer is not 2xx.
+        """Send an event `copies` times. Each copy is sent again up to `retries` times if the answer is not 2xx."""
+        self._activity.run(self._deliver(hook, event, copies))
 
-        `then` is called after the last copy.
-        """
-        self._activity.run(self._deliver(hook, event, copies, self._retries if retries is None else retries, then))
-
-    async def ask(
-        self, hook: WebhookTarget, event: Mapping[str, object], *, within: float, retries: int = 0
-    ) -> DeliveryEntry:
-        """Send an event that is a question, and wait up to `within` seconds for its answer.
-
-        If the answer is not 200, the question is sent again, up to `retries` times. Returns the last attempt.
-        """
-        body = orjson.dumps(event)
+    async def ask(self, hook: WebhookTarget, event: Mapping[str, object], *, within: float) -> DeliveryEntry:
+        """Send an event that is a question, and wait up to `within` seconds for its answer."""
         # A caller waits for each question, so questions do not queue behind summaries or each other.
-        for _ in range(retries):
-            entry = await self._post(hook, event, body, within=within, asks=True)
-            if entry.status == HTTPStatus.OK:
-                return entry
-            await asyncio.sleep(_FIRST_RETRY / self._speed)
-        return await self._post(hook, event, body, within=within, asks=True)
+        return await self._post(hook, event, orjson.dumps(event), within=within)
 
     async def _deliver(
         self,
         hook: WebhookTarget,
         event: Mapping[str, object],
         copies: int,
-        retries: int,
-        then: Callable[[], None] | None,
     ) -> None:
         body = orjson.dumps(event)
-        asks = event.get("eventType") == _QUESTION
         for _ in range(copies):
             wait = _FIRST_RETRY
-            for left in range(retries, -1, -1):
+            for left in range(self._retries, -1, -1):
                 async with self._places:  # the timeout begins after the wait for a place
-                    entry = await self._post(hook, event, body, within=self._timeout, asks=asks)
+                    entry = await self._post(hook, event, body, within=self._timeout)
                 if left == 0 or (entry.status is not None and 200 <= entry.status < 300):
                     break
                 await asyncio.sleep(wait / self._speed)
                 wait = min(wait * 2, _LONGEST_RETRY)
-        if then is not None:
-            then()
 
     async def _post(
-        self, hook: WebhookTarget, event: Mapping[str, object], body: bytes, *, within: float, asks: bool
+        self, hook: WebhookTarget, event: Mapping[str, object], body: bytes, *, within: float
     ) -> DeliveryEntry:
         headers = {"Content-Type": "application/json"}
         if hook.authorization is not None:
@@ -160,7 +137,7 @@ class Delivery:
             error=error,
             event_id=text(ids, "eventId"),
             seconds=time.perf_counter() - began,
-            answer=content if asks and status is not None else None,
+            answer=None if status is None else content,
         )
         self.entries.append(entry)
         return entry

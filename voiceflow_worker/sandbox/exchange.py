@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import Enum, auto
-from functools import partial
 from random import Random
 
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
@@ -25,7 +23,7 @@ from voiceflow_worker.sandbox.call_events import (
 )
 from voiceflow_worker.sandbox.event_maker import EventMaker, Refusal, judged_reply
 from voiceflow_worker.sandbox.exports import LogRows
-from voiceflow_worker.sandbox.orders import EventKind, RecordingOrder, Recordings, Script, SimulatedCaller
+from voiceflow_worker.sandbox.orders import SimulatedCaller
 from voiceflow_worker.sandbox.outcomes import (
     Outcomes,
     Question,
@@ -37,9 +35,8 @@ from voiceflow_worker.sandbox.outcomes import (
     seconds_of,
     seconds_to_say,
     text,
-    too_late,
 )
-from voiceflow_worker.sandbox.wire import LegStatus
+from voiceflow_worker.sandbox.wire import HookType, LegStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +45,7 @@ class Stage:
 
     account: SandboxAccount
     events: EventMaker
-    recordings: Recordings
     speed: float
-
-
-class _End(Enum):
-    """The reason why the actions of a call ended."""
-
-    IN_ORDER = auto()
-    HUNG_UP = auto()
 
 
 class Conversation:
@@ -85,7 +74,7 @@ class Conversation:
         self._stage.events.status(call, leg, LegStatus.CONNECTED, at=self._now)
         end = await self._course()
         if self._second is not None:
-            await self._hang_up_second(self._second, talks=end is _End.IN_ORDER)
+            await self._hang_up_second(self._second, talks=end is None)
         self._hang_up(leg)
         call.plan = replace(call.plan, talk_seconds=leg.ended - leg.connected)
         if call.plan.status is SessionStatus.COMPLETED:
@@ -95,10 +84,11 @@ class Conversation:
             call.plan = replace(call.plan, status=SessionStatus.ERROR, code=end.code, message=end.message)
         for recorded in call.legs:
             if recorded.is_recorded and recorded.connected is not None:
-                self._record(recorded, recorded.ended - recorded.connected)
+                url = f"recordings/{call.session_id}/{recorded.call_id}.mp3"
+                self._stage.events.recording(call, url=url, seconds=recorded.ended - recorded.connected)
 
-    async def _course(self) -> _End | Refusal:
-        """Run the actions up to the hang-up, the end of the actions, or an error."""
+    async def _course(self) -> Refusal | bool | None:
+        """Run the actions. Returns an error that has ended them, or True if the person hung up."""
         actions = list(self._call.request.actions[1:])
         if not self._call.request.actions:
             reply = await self._ask(ActionStatus.CALL_RECEIVED, None)
@@ -118,7 +108,7 @@ class Conversation:
                     question = read_question(params)
                     digits, hung_up = await self._question(question, params)
                     if hung_up:
-                        return _End.HUNG_UP
+                        return True
                     if self._stage.events.can_ask(self._call):
                         reply = await self._ask(ActionStatus.ACTION_COMPLETED, digits)
                         if isinstance(reply, Refusal):
@@ -129,7 +119,7 @@ class Conversation:
                     if isinstance(following, Refusal):
                         return following
                     actions = actions if following is None else following
-        return _End.IN_ORDER
+        return None
 
     async def _step(self, action: Action | None, params: Mapping[str, object]) -> list[object] | Refusal | None:
         """Carry out an action other than a question. Returns the next actions, or None if the receiver is not asked."""
@@ -156,10 +146,10 @@ class Conversation:
 
     async def _question(self, question: Question, params: Mapping[str, object]) -> tuple[str | None, bool]:
         """Return the digits that counted, and whether the person hung up. Too few digits are returned as None."""
-        presses = self._caller.answer(fewest=question.min_digits)
-        for attempt in range(question.tries):
+        press = self._caller.answer(fewest=question.min_digits)
+        for _ in range(question.tries):
             await self._play(Action.SAY_AND_CAPTURE, params)
-            heard = listen(question, presses[min(attempt, len(presses) - 1)])
+            heard = listen(question, press)
             await self._pass(heard.seconds)
             if heard.hung_up:
                 return None, True
@@ -174,9 +164,9 @@ class Conversation:
 
     async def _ask(self, status: ActionStatus, dtmf: str | None, *, sip_code: int = 200) -> list[object] | Refusal:
         """Return the next actions from the receiver."""
-        asked = await self._stage.events.ask(self._call, status, dtmf=dtmf, at=self._now, sip_code=sip_code)
-        self._now += asked.seconds
-        reply = judged_reply(asked.answer, self._stage.account)
+        answer = await self._stage.events.ask(self._call, status, dtmf=dtmf, at=self._now, sip_code=sip_code)
+        self._now += 0.0 if answer is None else answer.seconds
+        reply = judged_reply(answer, self._stage.account)
         if isinstance(reply, Refusal):
             return reply
         # The service sends the last id that a reply had (8x8 voice call action guide).
@@ -210,8 +200,6 @@ class Conversation:
         script, seconds = self._call.script, self._dice.uniform(20, 90)
         if script is not None and script.bridge_seconds is not None:
             seconds = script.bridge_seconds
-        elif isinstance(script, Script) and script.talk_seconds is not None:
-            seconds = script.talk_seconds
         if talks:
             await self._pass(seconds)
         self._hang_up(leg)
@@ -220,17 +208,6 @@ class Conversation:
         leg.ended = self._now
         leg.ends()
         self._stage.events.status(self._call, leg, LegStatus.DISCONNECTED, at=self._now)
-
-    def _record(self, leg: SessionLeg, seconds: float) -> None:
-        name = f"recordings/{self._call.session_id}/{leg.call_id}.mp3"
-        recording = RecordingOrder(
-            session_id=self._call.session_id,
-            url=name,
-            seconds=round(seconds, 3),
-            started_at=self._call.moment(leg.connected or 0.0),
-        )
-        self._stage.recordings.add(recording)
-        self._stage.events.recording(self._call, recording)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -247,93 +224,67 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """The calls in progress. `now` returns the sandbox's time.
-
-    A call with a fixed plan needs only timers. A call with questions or a second party runs in its own task.
-    """
+    """The calls in progress, each in a task of its own."""
 
     activity: Activity
     stage: Stage
     log: LogRows
-    now: Callable[[], datetime]
 
     def place(self, call: Call) -> None:
-        """Dial an accepted call, now or at the time in its plan."""
-        if call.plan.dial_seconds > 0:
-            self._after(call.plan.dial_seconds, partial(self._dial, call))
-        else:
-            self._dial(call)
+        """Dial an accepted call."""
+        request, plan = call.request, call.plan
+        call.entry.rang = plan.rings
+        if plan.rings:
+            leg = SessionLeg(
+                source=request.source,
+                destination=request.destination,
+                connected=plan.ring_seconds if plan.is_answered else None,
+                ended=plan.ring_seconds + plan.talk_seconds,
+                status=plan.status,
+            )
+            call.legs.append(leg)
+            leg.rings(call.entry)
+            self.stage.events.status(call, leg, LegStatus.INITIATED, at=0.0)
+        self.activity.run(self._course(call))
 
     def put_through(self, call: Call) -> None:
         """Connect an incoming call, whose actions come from the account's receiver."""
-        call.dialled_at = self.now()
         leg = SessionLeg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
         call.legs.append(leg)
         self.stage.events.status(call, leg, LegStatus.RECEIVED, at=0.0)
-        self._converse(call)
-
-    def _dial(self, call: Call) -> None:
-        valid_until = call.request.valid_until
-        now = self.now()
-        if valid_until is not None and now >= valid_until:
-            call.plan = too_late(call.plan)
-        else:
-            call.dialled_at = now
-            call.entry.rang = call.plan.rings
-        plan = call.plan
-        if call.entry.rang:
-            converses = plan.is_answered and is_interactive(call.request.actions)
-            self._ring(call, converses=converses)
-            if converses:
-                self._after(plan.ring_seconds, partial(self._converse, call))
-                return
-        self._after(plan.ring_seconds + plan.talk_seconds + plan.lag_seconds, partial(self._end_as_planned, call))
-
-    def _ring(self, call: Call, *, converses: bool) -> None:
-        """Ring the phone, and report the state of the leg. Without a conversation, also schedule the later states."""
-        plan, request, events = call.plan, call.request, self.stage.events
-        ended = plan.ring_seconds + plan.talk_seconds
-        leg = SessionLeg(
-            source=request.source,
-            destination=request.destination,
-            connected=plan.ring_seconds if plan.is_answered else None,
-            ended=ended,
-            status=plan.status,
-        )
-        call.legs.append(leg)
-        leg.rings(call.entry)
-        if not events.tells_statuses(call):
-            return
-        events.status(call, leg, LegStatus.INITIATED, at=0.0)
-        if not converses:
-            if leg.connected is not None:
-                self._after(leg.connected, partial(events.status, call, leg, LegStatus.CONNECTED, at=leg.connected))
-            self._after(ended, partial(events.status, call, leg, LegStatus.DISCONNECTED, at=ended))
-
-    def _converse(self, call: Call) -> None:
         self.activity.run(self._conversation(call))
+
+    async def _course(self, call: Call) -> None:
+        """Run a call to its summary."""
+        plan, actions, events = call.plan, call.request.actions, self.stage.events
+        await self._pass(plan.ring_seconds)
+        if call.entry.rang and plan.is_answered and is_interactive(actions):
+            await self._conversation(call)
+            return
+        for leg in call.legs:
+            if leg.connected is not None:
+                events.status(call, leg, LegStatus.CONNECTED, at=leg.connected)
+        await self._pass(plan.talk_seconds)
+        for leg in call.legs:
+            leg.ends()
+            events.status(call, leg, LegStatus.DISCONNECTED, at=leg.ended)
+        if plan.is_answered:
+            call.entry.heard = tuple(heard_of(actions))
+            call.last_action = read_action(actions[-1])[0] or call.last_action
+        await self._end(call)
 
     async def _conversation(self, call: Call) -> None:
         await Conversation(call, self.stage).play()
-        self._after(call.plan.lag_seconds, partial(self._end, call))
+        await self._end(call)
 
-    def _end_as_planned(self, call: Call) -> None:
-        """End a call that had no conversation."""
-        actions = call.request.actions
-        for leg in call.legs:
-            leg.ends(ago=call.plan.lag_seconds / self.stage.speed)
-        if call.plan.is_answered:
-            call.entry.heard = tuple(heard_of(actions))
-            call.last_action = read_action(actions[-1])[0] or call.last_action
-        self._end(call)
-
-    def _end(self, call: Call) -> None:
+    async def _end(self, call: Call) -> None:
+        await self._pass(call.plan.lag_seconds)
         call.entry.outcome, call.entry.seconds = call.plan.status.value, session_seconds(call)
         self.log.add(call)
         self.stage.events.summary(call)
 
-    def _after(self, seconds: float, step: Callable[[], None]) -> None:
-        self.activity.after(seconds / self.stage.speed, step)
+    async def _pass(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self.stage.speed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,6 +294,7 @@ class Switchboard:
     account: SandboxAccount
     outcomes: Outcomes
     exchange: Exchange
+    now: Callable[[], datetime]
     entries: list[InboundEntry] = field(default_factory=list[InboundEntry])
 
     def call(self, order: InboundOrder) -> InboundEntry:
@@ -351,13 +303,12 @@ class Switchboard:
         Raises ValueError if the account does not own the number, or has no webhook for call actions.
         """
         sub_account = self.sub_account_of(order)
-        entry = InboundEntry(
-            at=time.time(), source=order.source, destination=order.destination, sub_account=sub_account
-        )
+        entry = InboundEntry(at=time.time(), source=order.source, destination=order.destination)
         call = Call(
             request=FlowRequest(source=order.source, destination=order.destination),
             sub_account=sub_account,
             accepted_at=entry.at,
+            dialled_at=self.now(),
             plan=self.outcomes.inbound(order.source.lstrip("+")),
             entry=entry,
             script=order,
@@ -371,7 +322,6 @@ class Switchboard:
         """Return the sub-account of the call. Raises ValueError if the account lacks the number or a VCA webhook."""
         if not self.account.owns(order.destination):
             raise ValueError(f"{order.destination} is not one of the account's numbers")
-        sub_account = order.sub_account or self.account.first_with(EventKind.VCA)
-        if sub_account is None or self.account.hook(sub_account, EventKind.VCA) is None:
+        if (sub_account := self.account.first_with(HookType.VCA)) is None:
             raise ValueError("no webhook answers the call: register a VCA webhook, or start the sandbox with --webhook")
         return sub_account

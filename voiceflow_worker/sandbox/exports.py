@@ -5,29 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import secrets
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from http import HTTPStatus
 from typing import ClassVar, Literal, TypeAlias
 
-import orjson
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.asgi.openapi import NOTHING
 from voiceflow_worker.model.flows.actions import read_action
-from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.sandbox.account import OF_ACCOUNTS, Operations, SandboxAccount, guarded
+from voiceflow_worker.sandbox.account import OF_ACCOUNTS, Operations, SandboxAccount, guarded, wrong_field
 from voiceflow_worker.sandbox.call import Call, SessionLeg
 from voiceflow_worker.sandbox.call_events import sip_code_of, wire_time
-from voiceflow_worker.sandbox.orders import ExportOrder, OrderBook, RowOrder
 from voiceflow_worker.sandbox.outcomes import text
 from voiceflow_worker.sandbox.wire import ExportRequest, ExportStarted, ExportState, PlatformError
 
@@ -44,47 +39,27 @@ _MINUTE = 60
 PRICE_OF_A_MINUTE = Decimal("0.0400")
 """The price of each minute of a leg. A part of a minute costs as much as a whole minute."""
 CURRENCY = "USD"
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedRow:
-    """One row. `dialled_at` is when its session was dialled. `known_at` is when the log gets the row (epoch time)."""
-
-    sub_account: str
-    dialled_at: datetime
-    known_at: float
-    cells: Mapping[str, str]
+Row: TypeAlias = Mapping[str, str]
 
 
 class LogRows:
-    """All rows of the log, in the order in which their calls ended."""
+    """All rows of the log with their calls, in the order in which these ended."""
 
-    def __init__(self, orders: OrderBook[RowOrder], *, speed: float) -> None:
-        self._orders = orders
-        self._speed = speed
-        self._rows: list[LoggedRow] = []
+    def __init__(self) -> None:
+        self._rows: list[tuple[Call, Row]] = []
 
     def add(self, call: Call) -> None:
         """Add the rows of an ended call, and their price to the ledger. A call that never rang has no rows."""
-        dialled = call.dialled_at
-        if dialled is None or not call.entry.rang:
+        if not call.entry.rang:
             return
-        order = self._orders.take(call.request.destination) or RowOrder()
-        if order.never:
-            return
-        known_at = time.time() + order.late_seconds / self._speed
-        rows = [_row(call, leg, dialled) for leg in call.legs]
+        rows = [_row(call, leg) for leg in call.legs]
         call.entry.price = str(sum(Decimal(cells["TotalPriceOfCall"]) for cells in rows))
-        for cells in rows:
-            self._rows.append(LoggedRow(call.sub_account, dialled, known_at, cells))
+        self._rows += ((call, row) for row in rows)
 
-    def rows(self, sub_account: str, *, since: datetime, until: datetime) -> list[Mapping[str, str]]:
+    def rows(self, sub_account: str, *, since: datetime, until: datetime) -> list[Row]:
         """Return the rows that are in the log now, for calls that were dialled in this range."""
-        now = time.time()
         return [
-            row.cells
-            for row in self._rows
-            if row.sub_account == sub_account and row.known_at <= now and since <= row.dialled_at <= until
+            row for call, row in self._rows if call.sub_account == sub_account and since <= call.dialled_at <= until
         ]
 
     def clear(self) -> None:
@@ -92,7 +67,7 @@ class LogRows:
         self._rows.clear()
 
 
-def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
+def as_csv(rows: Sequence[Row]) -> bytes:
     """Return the rows as a CSV file."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS)
@@ -101,9 +76,9 @@ def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _row(call: Call, leg: SessionLeg, dialled: datetime) -> dict[str, str]:
+def _row(call: Call, leg: SessionLeg) -> dict[str, str]:
     def at(seconds: float) -> str:
-        return wire_time(dialled + timedelta(seconds=seconds))
+        return wire_time(call.dialled_at + timedelta(seconds=seconds))
 
     connected = leg.connected
     seconds = 0 if connected is None else round(leg.ended - connected)
@@ -153,8 +128,7 @@ def _spoken(call: Call) -> str:
 
 
 _KEPT = timedelta(days=30)
-Row = Mapping[str, str]
-ExportStatus: TypeAlias = Literal["running", "succeeded", "failed", "cancelled", "empty", "error"]
+ExportStatus: TypeAlias = Literal["running", "succeeded", "empty"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -162,24 +136,18 @@ class Export:
     """One export, with the rows that the log had when the export began."""
 
     sub_account: str
-    since: datetime
-    until: datetime
-    order: ExportOrder
     rows: Sequence[Row]
     expires: datetime
     job_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     signature: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     polls: int = 0
-    is_cancelled: bool = False
 
     @property
     def status(self) -> ExportStatus:
         """The status of the export, which depends on the number of polls so far."""
-        if self.is_cancelled:
-            return "cancelled"
         if self.polls <= 1:
             return "running"
-        return self.order.status or ("succeeded" if self.rows else "empty")
+        return "succeeded" if self.rows else "empty"
 
 
 class Exports:
@@ -190,24 +158,9 @@ class Exports:
         self._now = now
         self.begun: dict[str, Export] = {}
         """All exports by their ids, the oldest first."""
-        self._orders: OrderBook[ExportOrder] = OrderBook()
-
-    def add(self, order: ExportOrder) -> None:
-        """Add an order."""
-        self._orders.add(order)
-
-    def next_order(self) -> ExportOrder:
-        """Return the order for the next export, and count it as used once."""
-        return self._orders.take(None) or ExportOrder()
 
     def begin(
-        self,
-        sub_account: str,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 0,
-        order: ExportOrder,
+        self, sub_account: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 0
     ) -> Export:
         """Begin an export, by default of the last seven days. Raises ValueError for an invalid range."""
         now = self._now()
@@ -215,14 +168,7 @@ class Exports:
         if since >= until:
             raise ValueError("'from' should be before 'to'")
         rows = self._log.rows(sub_account, since=since, until=until)
-        made = Export(
-            sub_account=sub_account,
-            since=since,
-            until=until,
-            order=order,
-            rows=rows[:limit] if limit else rows,
-            expires=now + _KEPT,
-        )
+        made = Export(sub_account=sub_account, rows=rows[:limit] if limit else rows, expires=now + _KEPT)
         self.begun[made.job_id] = made
         return made
 
@@ -237,18 +183,18 @@ class Exports:
         return None if found is None or signature != found.signature else as_csv(found.rows)
 
     def clear(self) -> None:
-        """Delete all exports and orders."""
+        """Delete all exports."""
         self.begun.clear()
-        self._orders.clear()
 
 
 _EXPORTS = "/messages/exports"
 _FILES = "/_sandbox/files"
+_EXPORT_REQUEST = TypeAdapter(ExportRequest)
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRoutes:
-    """The routes that begin, poll and cancel an export, and serve its files by signed links."""
+    """The routes that begin and poll an export, and serve its files by signed links."""
 
     account: SandboxAccount
     exports: Exports
@@ -258,9 +204,6 @@ class ExportRoutes:
         """Return all routes."""
         file = Route(_FILES + "/{job_id}", self._file, methods=["GET"])
         return [*self.operations.routes(self, partial(guarded, self.account)), file]
-
-    def _find(self, request: Request) -> Export | None:
-        return self.exports.find(request.path_params["sub_account"], request.path_params["job_id"])
 
     @operations.on(
         "POST",
@@ -274,27 +217,16 @@ class ExportRoutes:
     )
     async def start_export(self, request: Request) -> Response:
         """Begin an export of the log of calls."""
-        order = self.exports.next_order()
-        if order.http_status is not None:
-            return _error(order.http_status, order.http_status, HTTPStatus(order.http_status).phrase)
-        content = await request.body()
         try:
-            given: object = _json_of(content) if content else {}
-            if not is_object(given):
-                raise ValueError("Invalid JSON request body")
-            limit = given.get("limit")
-            if limit is None:
-                limit = 0
-            # In Python, True and False are integers too.
-            if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
-                raise ValueError("limit should be a positive number, or 0 for all")
+            given = _EXPORT_REQUEST.validate_json(await request.body() or b"{}", strict=True)
             made = self.exports.begin(
                 request.path_params["sub_account"],
                 since=_moment(given.get("from")),
                 until=_moment(given.get("to")),
-                limit=limit,
-                order=order,
+                limit=given.get("limit") or 0,
             )
+        except ValidationError as error:
+            return _error(400, 1002, wrong_field(error))
         except ValueError as error:
             return _error(400, 1002, str(error))
         return JSONResponse(ExportStarted(jobId=made.job_id), status_code=202)
@@ -302,9 +234,9 @@ class ExportRoutes:
     @operations.on("GET", _EXPORTS + "/{job_id}", {200: ("Its state.", [ExportState])})
     async def get_export(self, request: Request) -> Response:
         """Show the state of an export."""
-        export = self._find(request)
+        export = self.exports.find(request.path_params["sub_account"], request.path_params["job_id"])
         if export is None:
-            return _unknown()
+            return _error(404, 4018, "Invalid jobId")
         export.polls += 1
         shown = ExportState(status=export.status)
         if export.status == "succeeded":
@@ -312,15 +244,6 @@ class ExportRoutes:
             shown["data"] = [f"{base}{_FILES}/{export.job_id}?signature={export.signature}"]
             shown["expires"] = export.expires.isoformat()
         return JSONResponse(shown)
-
-    @operations.on("DELETE", _EXPORTS + "/{job_id}", {204: ("The export is cancelled.", NOTHING)})
-    async def cancel_export(self, request: Request) -> Response:
-        """Cancel an export."""
-        export = self._find(request)
-        if export is None:
-            return _unknown()
-        export.is_cancelled = True
-        return Response(status_code=204)
 
     async def _file(self, request: Request) -> Response:
         if "authorization" in request.headers:
@@ -330,27 +253,15 @@ class ExportRoutes:
         return Response(status_code=403) if found is None else Response(found, media_type="text/csv")
 
 
-def _json_of(content: bytes) -> object:
-    """Return the JSON value of a body, or None if the body is not JSON."""
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _moment(value: object) -> datetime | None:
+def _moment(value: str | None) -> datetime | None:
     """Return a time or a day as a datetime, in UTC if it has no zone. Raises ValueError for anything else."""
     if value is None:
         return None
     try:
-        moment = datetime.fromisoformat(str(value))
+        moment = datetime.fromisoformat(value)
     except ValueError:
         raise ValueError("'from' and 'to' should be times or days, such as 2026-01-05T08:00:00Z") from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-
-
-def _unknown() -> Response:
-    return _error(404, 4018, "Invalid jobId")
 
 
 def _error(status: int, code: int, message: str) -> Response:

@@ -9,15 +9,8 @@ from random import Random
 
 from voiceflow_worker.model.flows.actions import Action, heard_in, read_action, speech_seconds, wording
 from voiceflow_worker.model.flows.values import is_object
-from voiceflow_worker.model.reports.status import (
-    FILE_NOT_FETCHED,
-    SESSION_VALIDITY_EXPIRED,
-    SPEECH_FAILED,
-    TRUNK_FULL,
-    SessionStatus,
-    session_error,
-)
-from voiceflow_worker.sandbox.orders import Press, Script
+from voiceflow_worker.model.reports.status import FILE_NOT_FETCHED, SPEECH_FAILED, SessionStatus, session_error
+from voiceflow_worker.sandbox.orders import KeyPress, Script
 
 _SECONDS_OF_A_FILE = 12.0
 
@@ -103,12 +96,12 @@ def read_question(params: Mapping[str, object]) -> Question:
     )
 
 
-def listen(question: Question, press: Press) -> TryResult:
+def listen(question: Question, press: KeyPress) -> TryResult:
     """The result of one try at a question. Keys that come too late, or after the input is complete, do not count."""
     digits, now = "", 0.0
     if press.hangs_up:
         return TryResult(None, min(press.after, question.overall_seconds), hung_up=True)
-    for place, key in enumerate(press.digits):
+    for place, key in enumerate(press.keys or ""):
         at = press.after + place * _BETWEEN_KEYS
         if at > _until(question, now):
             break
@@ -141,7 +134,6 @@ _SHARES = {
     SessionStatus.ERROR: 2,
 }
 _FAILED_CODES = (-2004, -2001, -2002)
-"""Codes of calls that fail by chance. A full trunk, after which a call is sent again, comes by a script alone."""
 _NEVER_RINGS = frozenset({SessionStatus.UNSUBSCRIBED_CONTACT})
 _ANSWERED = frozenset(
     {SessionStatus.COMPLETED, SessionStatus.COMPLETED_UNSUBSCRIBED, SessionStatus.COMPLETED_UNSUB_ERROR}
@@ -162,7 +154,6 @@ class PlannedCall:
     status: SessionStatus
     code: int | None = None
     message: str | None = None
-    dial_seconds: float = 0.0
     ring_seconds: float = 0.0
     talk_seconds: float = 0.0
     lag_seconds: float = _SUMMARY_LAG
@@ -174,8 +165,8 @@ class PlannedCall:
 
     @property
     def rings(self) -> bool:
-        """True if the number is dialled at all: not without a free line, unless a script lets it ring."""
-        return self.status not in _NEVER_RINGS and (self.code != TRUNK_FULL or self.ring_seconds > 0)
+        """True if the number is dialled at all."""
+        return self.status not in _NEVER_RINGS
 
     @property
     def is_answered(self) -> bool:
@@ -199,15 +190,12 @@ class Outcomes:
         (status,) = dice.choices(list(_SHARES), list(_SHARES.values()))
         code = _code(status, dice, actions)
         if script is not None and script.outcome is not None:
-            status, code = script.outcome, script.error_code
-        elif script is not None and script.error_code is not None:
-            code = script.error_code
-            status = SessionStatus.FAILED if code in {*_FAILED_CODES, TRUNK_FULL} else SessionStatus.ERROR
+            status, code = script.outcome, None
         planned = PlannedCall(
             status=status,
             code=code,
-            message=_message(code, script),
-            ring_seconds=0.0 if code == TRUNK_FULL else _ringing(status, dice),
+            message=None if code is None else session_error(code).meaning,
+            ring_seconds=_ringing(status, dice),
             talk_seconds=_talking(actions) * dice.uniform(0.8, 1.1) if status in _ANSWERED else 0.0,
             mos=round(dice.uniform(3.9, 4.5), 2),
             packet_loss=round(dice.uniform(0, 0.008), 4),
@@ -231,24 +219,12 @@ class Outcomes:
         self._calls.clear()
 
 
-def too_late(plan: PlannedCall) -> PlannedCall:
-    """Return the plan of a call whose validity passed before it was dialled."""
-    return PlannedCall(
-        status=SessionStatus.ERROR,
-        code=SESSION_VALIDITY_EXPIRED,
-        message=_message(SESSION_VALIDITY_EXPIRED, None),
-        dial_seconds=plan.dial_seconds,
-        lag_seconds=plan.lag_seconds,
-    )
-
-
 def _as_scripted(plan: PlannedCall, script: Script) -> PlannedCall:
     def chosen(scripted: float | None, otherwise: float) -> float:
         return otherwise if scripted is None else scripted
 
     return replace(
         plan,
-        dial_seconds=chosen(script.dial_seconds, plan.dial_seconds),
         ring_seconds=chosen(script.ring_seconds, plan.ring_seconds),
         talk_seconds=chosen(script.talk_seconds, plan.talk_seconds) if plan.is_answered else 0.0,
         lag_seconds=chosen(script.delay_seconds, plan.lag_seconds),
@@ -262,12 +238,6 @@ def _code(status: SessionStatus, dice: Random, actions: Sequence[object]) -> int
         plays = any(is_object(entry) and entry.get("action") == Action.PLAY_FILE for entry in actions)
         return FILE_NOT_FETCHED if plays else SPEECH_FAILED
     return None
-
-
-def _message(code: int | None, script: Script | None) -> str | None:
-    if script is not None and script.error_message is not None:
-        return script.error_message
-    return None if code is None else session_error(code).meaning
 
 
 def _ringing(status: SessionStatus, dice: Random) -> float:

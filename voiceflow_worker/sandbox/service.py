@@ -24,7 +24,7 @@ from voiceflow_worker.sandbox.delivery import Delivery, WebhookTarget
 from voiceflow_worker.sandbox.event_maker import EventMaker
 from voiceflow_worker.sandbox.exchange import Exchange, Stage, Switchboard
 from voiceflow_worker.sandbox.exports import ExportRoutes, Exports, LogRows
-from voiceflow_worker.sandbox.orders import EventOrder, Fault, OrderBook, Recordings, RowOrder, Script
+from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
 from voiceflow_worker.sandbox.outcomes import Outcomes
 
 _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
@@ -40,7 +40,7 @@ class Sandbox:
     `webhook` receives all events of a sub-account until another webhook is registered. The events carry
     `webhook_secret` in the Authorization header. A failed delivery is tried again up to `webhook_retries` times. A call
     action event (VCA) is sent once, and must be answered within `answer_within`, which `speed` does not shorten. Call
-    status events (VCS) are sent only to webhooks that were registered for them, unless `call_statuses` is set.
+    status events (VCS) are sent only to webhooks that were registered for them.
     `ssl_context` has the certificates of webhooks that are trusted, by default the public ones.
 
     `clock_offset` is added to the clock by which the sandbox judges `validUntil` and writes the Date header. The times
@@ -60,7 +60,6 @@ class Sandbox:
         webhook_retries: int = 0,
         speed: float = 1.0,
         answer_within: timedelta = timedelta(seconds=10),
-        call_statuses: bool = False,
         clock_offset: timedelta = timedelta(0),
         ssl_context: SSLContext | None = None,
     ) -> None:
@@ -77,27 +76,15 @@ class Sandbox:
         )
         self._outcomes = Outcomes(seed)
         self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries, ssl_context=ssl_context)
-        self.rows: OrderBook[RowOrder] = OrderBook()
-        """Orders for rows in the log of calls: `sandbox.rows.add(RowOrder(…))`."""
-        self._log = LogRows(self.rows, speed=speed)
+        self._log = LogRows()
         self.exports: Exports = Exports(self._log, now=self._now)
-        """Exports of the log of calls, and orders for exports: `sandbox.exports.add(ExportOrder(…))`."""
-        self.events: OrderBook[EventOrder] = OrderBook()
-        """Orders for the delivery of events: `sandbox.events.add(EventOrder(…))`."""
-        self.recordings: Recordings = Recordings()
-        """Recordings of sessions: `sandbox.recordings.add(RecordingOrder(…))`."""
-        events = EventMaker(
-            account=self._account,
-            delivery=self._delivery,
-            orders=self.events,
-            activity=self._activity,
-            speed=speed,
-            within=answer_within.total_seconds(),
-            statuses=call_statuses,
+        """Exports of the log of calls."""
+        events = EventMaker(account=self._account, delivery=self._delivery, within=answer_within.total_seconds())
+        stage = Stage(account=self._account, events=events, speed=speed)
+        exchange = Exchange(activity=self._activity, stage=stage, log=self._log)
+        self.inbound: Switchboard = Switchboard(
+            account=self._account, outcomes=self._outcomes, exchange=exchange, now=self._now
         )
-        stage = Stage(account=self._account, events=events, recordings=self.recordings, speed=speed)
-        exchange = Exchange(activity=self._activity, stage=stage, log=self._log, now=self._now)
-        self.inbound: Switchboard = Switchboard(account=self._account, outcomes=self._outcomes, exchange=exchange)
         """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`. Results are in `.entries`."""
         self._misbehaviour = Misbehaviour()
         self.ledger: Ledger = Ledger()
@@ -121,14 +108,11 @@ class Sandbox:
             delivery=self._delivery,
             faults=self.faults,
             scripts=self.scripts,
-            rows=self.rows,
-            exports=self.exports,
-            events=self.events,
             switchboard=self.inbound,
             reset=self.reset,
         )
         account = [
-            *AccountRoutes(self._account, self.recordings).routes(),
+            *AccountRoutes(self._account).routes(),
             *ExportRoutes(self._account, self.exports).routes(),
         ]
         self._others = Starlette(routes=[*control.routes(), *account], lifespan=self._lifespan)
@@ -142,8 +126,7 @@ class Sandbox:
     async def running(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str]:
         """Serve the sandbox on this event loop during the block, and yield its base URL. Port 0 means any free port.
 
-        At the end, open calls are deleted, and stalled connections are reset. Raises OSError if the port cannot be
-        bound. A sandbox can run only once.
+        At the end, open calls are deleted. Raises OSError if the port cannot be bound. A sandbox can run only once.
         """
         async with serving(self.app, host=host, port=port, date_header=False) as address:
             self._misbehaviour.transport_of = address.transport_of
@@ -158,7 +141,7 @@ class Sandbox:
 
     def reset(self) -> None:
         """Delete the open calls, all orders, and the records of calls and deliveries. Registered webhooks stay."""
-        orders = (self.faults, self.scripts, self.events, self.rows, self.exports, self.recordings)
+        orders = (self.faults, self.scripts, self.exports)
         entries = (self._delivery.entries, self.inbound.entries, self._log, self.ledger)
         for each in (self._activity, self._outcomes, *orders, *entries):
             each.clear()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias, Union
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, create_model
+from pydantic import Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema
 from typing_extensions import TypedDict
 
@@ -92,26 +92,6 @@ _SAID = {
 }
 
 
-def _if(name: str, value: Mapping[str, object], needed: str, **limits: object) -> dict[str, object]:
-    """The rule that a parameter with such a value needs another, which is then a whole number."""
-    return {
-        "if": {"required": [name], "properties": {name: value}},
-        "then": {"required": [needed], "properties": {needed: {"type": "integer", **limits}}},
-    }
-
-
-_TOGETHER: Mapping[Action, dict[str, Any]] = {
-    Action.HANGUP: {"maxProperties": 0},
-    Action.SAY_AND_CAPTURE: {
-        "allOf": [
-            _if("minDigits", {"type": "integer"}, "maxDigits", minimum=1),
-            _if("digitTimeout", {"type": "integer"}, "overallTimeout"),
-            _if("completeOnHash", {"const": False}, "maxDigits", minimum=1),
-        ]
-    },
-}
-
-
 def _field(name: str, param: Param) -> Any:
     most = MAX_DIGITS if name == "maxDigits" else param.maximum
     told: Any = Field(... if param.required else None, description=param.purpose, ge=param.minimum, le=most)
@@ -121,9 +101,7 @@ def _field(name: str, param: Param) -> Any:
 def _action(action: Action) -> Any:
     """The model of an action, by the table of its parameters."""
     name, fields = action[0].upper() + action[1:], {name: _field(name, each) for name, each in PARAMS[action].items()}
-    given: Any = create_model(
-        f"{name}Params", __config__=ConfigDict(json_schema_extra=_TOGETHER.get(action, {})), **fields
-    )
+    given: Any = create_model(f"{name}Params", **fields)
     params: Any = (given | None, None) if action is Action.HANGUP else (given, ...)
     literal: Any = Literal[action.value]
     return create_model(name, __doc__=_SAID[action], action=(literal, ...), params=params)
@@ -313,24 +291,6 @@ class NumberFound(Ok):
 
     timestamp: Timestamp
     payload: ShortNumber
-
-
-class Recording(TypedDict):
-    """A recording of a session."""
-
-    recordingId: str
-    sessionid: Annotated[str, Field(description="The session id; the service spells this field in lower case.")]
-    subAccountId: str
-    status: str
-    externalFileUrl: str | None
-    duration: float | None
-    startRecordingTime: Timestamp
-
-
-class RecordingList(Ok):
-    """The recordings of a session."""
-
-    recordings: list[Recording]
 
 
 class Webhook(TypedDict):

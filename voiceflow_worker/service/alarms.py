@@ -12,7 +12,6 @@ dies, or its answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -25,18 +24,19 @@ from voiceflow_worker.core.writes import LONG_KEPT
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import is_list, is_object
+from voiceflow_worker.model.text.speakable import speakable
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import (
-    RESOLVED,
     Alarm,
+    AlarmRecord,
     EscalationRecord,
     EscalationState,
     EscalationStatus,
-    FoundEscalation,
+    Heard,
     Wording,
 )
-from voiceflow_worker.service.escalation_store import ALARMS, EscalationStore
+from voiceflow_worker.service.escalation_store import ALARMS, EscalationStore, unchanged
 from voiceflow_worker.service.escalations import Escalations, digest_of
 
 if TYPE_CHECKING:
@@ -147,37 +147,6 @@ class HeardAlerts:
         return next((each.blocked for each in self.statuses if each.blocked is not None), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """The newest escalation of an alert for somebody, the latest start of the alert that it was told of, and when.
-
-    Alertmanager takes the end of an alert for its start if it was posted with its end alone. So a start may lie in the
-    future: the alert fires since it was told.
-    """
-
-    escalation: str
-    started_at: datetime | None
-    told_at: datetime | None = None
-
-    @property
-    def began(self) -> datetime | None:
-        """Since when the alert fires: no alert begins after it was told, whichever clock is ahead."""
-        return min(self.started_at, self.told_at) if self.started_at and self.told_at else self.started_at
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlarmRecord:
-    """What is known of an alert. `heard` is by those who are to be called (`Escalation.target`).
-
-    `over_at` is set while it does not fire: the time at which it ended, and `over` is when that was told.
-    """
-
-    over_at: datetime | None = None
-    over: datetime | None = None
-    heard: Mapping[str, Heard] = field(default_factory=dict[str, Heard])
-    token: str = field(default_factory=new_revision)
-
-
 class _Judged(Enum):
     """What a firing alert needs."""
 
@@ -205,6 +174,11 @@ class _Told:
         """The escalation that the alert has had for these people."""
         return self.known[mark][1].heard.get(self.target)
 
+    def until(self, now: datetime) -> datetime | None:
+        """When the rounds end unless the alerts are named again. An event is named once."""
+        is_named_again = any(each.started_at is not None for each in self.firing.values())
+        return now + self.escalation.forget_after if is_named_again else None
+
 
 class Alarms:
     """The alerts of one queue."""
@@ -223,7 +197,7 @@ class Alarms:
         """
         left = dict(alerts)
         while left:
-            known, now = await self._read(left), self._store.clock.now()
+            known, now = await self._records.alarms(left), self._store.clock.now()
             writes: dict[str, Write] = {}
             for mark, alert in left.items():
                 text, record = known[mark]
@@ -235,29 +209,11 @@ class Alarms:
                 writes[mark] = Write(conditions=(condition,), puts=(put,))
             done = await self._written(writes.values())
             left = {mark: left[mark] for mark, is_done in zip(writes, done, strict=True) if not is_done}
-        ids: dict[str, list[str]] = {}
-        for mark, (_, record) in (await self._read(alerts)).items():
-            for heard in record.heard.values() if record.over_at is not None else ():
-                ids.setdefault(heard.escalation, []).append(mark)
-        for found in (await self._records.read(ids)).values():
-            await self._resolve_in(found, ids[found.id])
-
-    async def _resolve_in(self, found: FoundEscalation, marks: Sequence[str]) -> None:
-        """End these alarms of an escalation, and the escalation if it has no others."""
-        while found.record.state in {EscalationState.OPEN, EscalationState.UNANSWERED}:
-            concerns = [each.mark for each in found.record.alarms if each.mark in marks and not each.ended]
-            known = await self._read(concerns)
-            over = {mark: text for mark, (text, each) in known.items() if each.over_at is not None}
-            if not over:
-                break
-            conditions = [Same(ALARMS, self._queue, text, mark) for mark, text in over.items()]
-            new = replace(found, record=found.record.with_alarms(dict.fromkeys(over, True)))
-            if new.record.is_open and all(alarm.ended for alarm in new.record.alarms):
-                await self._escalations.end(new, EscalationState.STOPPED, reason=RESOLVED, conditions=conditions)
-            else:
-                await self._records.write(found, new.record, conditions=conditions)
-            found = await self._records.get(found.id)
-        await self._escalations.until_left(found)
+        known = await self._records.alarms(alerts)
+        ids = set[str]().union(*(each.escalations for _, each in known.values() if each.over_at))
+        for each in await self._records.read(ids):
+            await self._escalations.advance(each)
+            await self._escalations.until_left(await self._records.get(each))
 
     async def fire(
         self,
@@ -278,7 +234,7 @@ class Alarms:
         target, begun = key or escalation.target(), dict[str, None]()
         plain, resting = (_group(escalation, wording, target, rests=rests) for rests in (False, True))
         while True:
-            known = await self._read([*alerts.firing, plain, resting])
+            known = await self._records.alarms([*alerts.firing, plain, resting])
             told = _Told(alerts.firing, known, escalation, wording, target)
             ids = {mark: heard.escalation for mark in known if (heard := told.heard(mark)) is not None}
             found = await self._records.read(ids.values())
@@ -296,15 +252,15 @@ class Alarms:
                 elif judgement is _Judged.AGAIN and standing is not None:
                     again.setdefault(standing.id, []).append(mark)
                 elif judgement is _Judged.KNOWN and _is_news(alert, told.heard(mark), standing, now):
-                    unchanged = [self._records.unchanged(found[ids[mark]])]
+                    unread = [unchanged(found[ids[mark]])]
                     conditions, puts = self._firing(told, [mark], ids[mark])
-                    writes.append((None, Write(conditions=(*conditions, *unchanged), puts=tuple(puts))))
+                    writes.append((None, Write(conditions=(*conditions, *unread), puts=tuple(puts))))
             for group, marks in new.items():
                 if marks:
                     writes.append(self._joined(told, group, marks, found.get(ids.get(group, ""))))
             for standing_id, some in again.items():
                 each = found[standing_id]
-                on = each.record.with_alarms(dict.fromkeys(some, False)).restarted(each.size, escalation.rounds, at=now)
+                on = each.record.begun_again(rounds=escalation.rounds, at=now, until=told.until(now))
                 conditions, puts = self._firing(told, some, each.id)
                 writes.append((each.id, self._records.change(each.id, each, on, conditions=conditions, puts=puts)))
             done = await self._written(write for _, write in writes)
@@ -312,15 +268,26 @@ class Alarms:
             if all(done):
                 break
         others = [ids[mark] for mark in judged.get(_Judged.KNOWN, ())]
+        for known_id in dict.fromkeys(others):
+            await self._names(found[known_id], told.until(now))
         statuses = [await self._escalations.advance(each) for each in dict.fromkeys([*begun, *others])]
         return HeardAlerts(statuses=statuses, begun=bool(begun), late=len(judged.get(_Judged.LATE, ())))
+
+    async def _names(self, found: EscalationStatus, until: datetime | None) -> None:
+        """Let the rounds of an escalation go on until then: a notification has named its alerts again."""
+        while found.is_open and until is not None:
+            stored = found.record.until
+            if stored is not None and until < stored + found.ordered.forget_after / 50:
+                break  # no write at each notification
+            await self._written([self._records.change(found.id, found, replace(found.record, until=until))])
+            found = await self._records.get(found.id)
 
     def _joined(
         self,
         told: _Told,
         group: str,
         marks: Mapping[str, tuple[datetime, str | None]],
-        found: FoundEscalation | None,
+        found: EscalationStatus | None,
     ) -> tuple[str, Write]:
         """The write after which these alerts have the newest escalation of their group, or one that begins now."""
         now, wording = self._store.clock.now(), told.wording
@@ -329,13 +296,16 @@ class Alarms:
         if found is not None and found.can_be_joined and (why is None or (found.record.not_before or now) >= until):
             conditions, puts = self._firing(told, marks, found.id)
             left_out = 0 if wording is None else wording.left_out
-            return found.id, self._records.joining(found, alarms, left_out=left_out, conditions=conditions, puts=puts)
+            write = self._records.joining(
+                found, alarms, left_out=left_out, until=told.until(now), conditions=conditions, puts=puts
+            )
+            return found.id, write
         escalation_id = f"{self._queue}.alarm-{new_revision()}"
         conditions, puts = self._firing(told, [*marks, group], escalation_id)
         record = EscalationRecord.new(
             told.escalation if wording is None else replace(told.escalation, say=wording.of(alarms)),
             unique_key=escalation_id.partition(".")[2], request_digest="", at=now, alarms=alarms, wording=wording,
-            not_before=until, not_before_reason=why or "others like it may follow",
+            not_before=until, not_before_reason=why or "others like it may follow", until=told.until(now),
         )  # fmt: skip
         return escalation_id, self._records.change(escalation_id, None, record, conditions=conditions, puts=puts)
 
@@ -366,17 +336,6 @@ class Alarms:
         answers = await self._store.write(BulkWrite(writes=all_of), now=self._store.clock.now())
         return [answer.result is Result.DONE for answer in answers]
 
-    async def _read(self, marks: Iterable[str]) -> dict[str, tuple[str | None, AlarmRecord]]:
-        read: dict[str, tuple[str | None, AlarmRecord]] = {mark: (None, AlarmRecord()) for mark in marks}
-        if read:
-            keys = {ALARMS: [(self._queue, mark) for mark in read]}
-            for each in (await self._store.records(keys, now=self._store.clock.now()))[ALARMS]:
-                record = AlarmRecord()
-                with suppress(ValueError):  # that of another version is replaced
-                    record = json_codec(AlarmRecord).value(each.value)
-                read[each.member] = (each.value, record)
-        return read
-
 
 def _group(escalation: Escalation, wording: Wording | None, target: str, *, rests: bool) -> str:
     """The alerts that one call may tell together: for the same people, by the same fields, all at rest or none."""
@@ -385,41 +344,40 @@ def _group(escalation: Escalation, wording: Wording | None, target: str, *, rest
     return digest_of([target, fields if how is None else {**fields, "say": None}, how, rests])
 
 
-def _rest(found: FoundEscalation | None, escalation: Escalation, now: datetime) -> tuple[datetime, str] | None:
+def _rest(found: EscalationStatus | None, escalation: Escalation, now: datetime) -> tuple[datetime, str] | None:
     """Until when nobody is called for an alert that fires anew, after this escalation of it, and why."""
     if found is None:
         return None
     until, why = found.record.not_before, found.record.not_before_reason
-    if (done := found.record.acknowledged) is not None:
+    if (done := found.end) is not None and done.reason is None:
         until, why = done.at + escalation.rest, f"{done.who} acknowledged this alert at {in_words(done.at)}"
     return None if until is None or until <= now else (until, why or "")
 
 
 def _judged(
-    alert: Alert, record: AlarmRecord, heard: Heard | None, found: FoundEscalation | None, now: datetime
+    alert: Alert, record: AlarmRecord, heard: Heard | None, found: EscalationStatus | None, now: datetime
 ) -> _Judged:
     """What an alert that fires needs, by what is known of it, and its newest escalation for whom is to be called."""
     over_at, over, began = record.over_at, record.over, alert.started_at
     if over_at and over and began is not None and began <= over_at and now < over + REMEMBERED:
         return _Judged.LATE
-    if found is None:
+    if found is None or record.over_at is not None:
         return _Judged.NEW
-    if any(each.ended for each in found.record.alarms if each.mark == alert.mark):
+    if not found.is_open and _is_news(alert, heard, found, now):
         return _Judged.NEW
-    if not found.record.is_open and (record.over_at is not None or _is_news(alert, heard, found, now)):
-        return _Judged.NEW
-    is_unanswered = found.record.state is EscalationState.UNANSWERED and alert.started_at is not None
+    is_unanswered = found.state is EscalationState.UNANSWERED and alert.started_at is not None
     return _Judged.AGAIN if is_unanswered else _Judged.KNOWN
 
 
-def _is_news(alert: Alert, heard: Heard | None, found: FoundEscalation | None, now: datetime) -> bool:
+def _is_news(alert: Alert, heard: Heard | None, found: EscalationStatus | None, now: datetime) -> bool:
     """Whether an alert has begun after the start that its escalation was told of, which a clock may have told ahead."""
     began, told = alert.started_at, None if heard is None else heard.started_at
     if began is None or told is None or found is None:
         return began is not told
     if began > now:
         return False  # it tells of no start: the alert fires on
-    return began > told or (began < told and found.record.ended_at is not None and told > found.record.ended_at)
+    ended_at = found.ended_at
+    return began > told or (began < told and ended_at is not None and told > ended_at)
 
 
 def _time(value: object) -> datetime | None:
@@ -438,15 +396,13 @@ def _time(value: object) -> datetime | None:
 def _said(alert: Mapping[str, object]) -> str:
     """A sentence about an alert."""
     name = _text_in(alert.get("labels"), "alertname").replace("_", " ")
-    about = _text_in(alert.get("annotations"), "summary", "description")
-    written = f"{name or 'without a name'}. {about}"
-    return " ".join("".join(each if each.isprintable() else " " for each in written).split())
+    return f"{name or 'without a name'}. {_text_in(alert.get('annotations'), 'summary', 'description')}".strip()
 
 
 def _text_in(texts: object, *names: str) -> str:
-    """The first of these texts; an empty one if there is none."""
+    """The first of these texts in which there is anything to speak; an empty one if there is none."""
     found = [texts.get(name) for name in names] if is_object(texts) else []
-    return next((text for text in found if isinstance(text, str) and text), "")
+    return next((said for text in found if isinstance(text, str) and (said := speakable(text))), "")
 
 
 def _misfit(name: str, why: str) -> InvalidInputError:

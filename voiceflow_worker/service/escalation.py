@@ -24,7 +24,8 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.json_text import read_toml
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.model.text.wording import quoted, read_duration, write_duration
+from voiceflow_worker.model.text.speakable import speakable
+from voiceflow_worker.model.text.wording import quoted, write_duration
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.settings import Settings, read_small
 from voiceflow_worker.watched_file import WatchedFile
@@ -44,18 +45,19 @@ _NEEDED: Final = {
 class Escalation:
     """Whom to call one after the other, and what to say, until somebody presses `key`.
 
-    `say` is spoken, and then `how`, by default "Press 1 to acknowledge." The next of the `numbers` is called when a
-    call has ended without `key`, or may have rung and nobody knows, or 90 seconds after `answer_within`. A number that
-    cannot be called is passed over: it is no number, is on the suppression list, or is outside of its `window`. If its
-    phone is busy with another call for `answer_within`, it is called after the others. While nothing can call, because
-    no worker runs or the queue is held, the escalation waits. A number may stand several times in the list. National
-    numbers need `country`. Numbers in a list within the list are called at once, each in a call of its own; the next
-    are called when this is so of all of them.
+    `say` is spoken, as `speakable` makes it, and then `how`, by default "Press 1 to acknowledge." The next of the
+    `numbers` is called when a call has ended without `key`, or may have rung and nobody knows, or 90 seconds after
+    `answer_within`. A number that cannot be called is passed over: it is no number, is on the suppression list, or is
+    outside of its `window`. If its phone is busy with another call for `answer_within`, it is called after the others.
+    While nothing can call, because no worker runs or the queue is held, the escalation waits. A number may stand
+    several times in the list. National numbers need `country`. Numbers in a list within the list are called at once,
+    each in a call of its own; the next are called when this is so of all of them.
 
     All numbers are called in `rounds` rounds; None means until somebody acknowledges, or until it is ended. A round
     begins `answer_within` after the one before it, or later. `rest` is for alerts: an alert that fires anew within this
-    time after it was acknowledged calls nobody until then. `policy` is the name of the policy that this is from.
-    Raises InvalidInputError.
+    time after it was acknowledged calls nobody until then. Its rounds end `forget_after` after the last notification
+    that named it: of one that is silenced, nobody says that it is over. `policy` is the name of the policy that this
+    is from. Raises InvalidInputError.
     """
 
     numbers: Sequence[str | Sequence[str]]
@@ -66,6 +68,7 @@ class Escalation:
     answer_within: timedelta = timedelta(minutes=2)
     rounds: int | None = 1
     rest: timedelta = timedelta(minutes=5)
+    forget_after: timedelta = timedelta(days=3)
     how: str | None = None
     country: str | None = None
     window: CallWindow | CountryWindows | None = None
@@ -76,27 +79,13 @@ class Escalation:
 
     def __post_init__(self) -> None:
         # Here and below: a worker without open escalations needs nothing of campaigns.
-        from voiceflow_worker.campaigns.reading import MOST_ROUNDS, ROUNDS, refused
+        from voiceflow_worker.campaigns.reading import refused
 
         steps = tuple(each if isinstance(each, str) else self._distinct(each) for each in self.numbers)
         object.__setattr__(self, "numbers", steps)
-        if () in steps or not 1 <= len(self.every_number) <= MOST_NUMBERS:
-            raise refused([("numbers", f"give a list of 1 to {MOST_NUMBERS} numbers, in the order of the calls")])
-        for name in ("say", "source", "voice_profile"):
-            if not getattr(self, name).strip():
-                raise refused([(name, "it is empty; give a text")])
-        if len(self.key) != 1 or self.key not in "0123456789":
-            raise refused([("key", f"{self.key[:60]!r} is not a key that can acknowledge; give one digit")])
-        if self.answer_within <= timedelta():
-            raise refused([("answer_within", "it is not above 0; give a duration, such as 30s")])
-        if self.rest < timedelta():
-            raise refused([("rest", "it is below 0; give a duration, such as 5m")])
-        if self.rounds is not None and not 1 <= self.rounds <= MOST_ROUNDS:
-            raise refused([("rounds", ROUNDS)])
-        if self.batch_id is not None and not 1 <= len(self.batch_id) <= MAX_ID_CHARACTERS:
-            raise refused([("batch", f"{self.batch_id[:60]!r} must have 1 to {MAX_ID_CHARACTERS} characters")])
-        if problem := priority_problem(self.priority):
-            raise refused([("priority", problem)])
+        object.__setattr__(self, "say", speakable(self.say))
+        if (problem := next(self._problems(), None)) is not None:
+            raise refused([problem])
         texts = {str(name): value for name, value in self.as_json().items() if isinstance(value, str)}
         if findings := text_findings(texts):
             raise CallFlowError(findings)
@@ -104,6 +93,29 @@ class Escalation:
             self.data()
         except InvalidInputError:
             raise refused([("say", "it is too long to be spoken, with the sentence after it; shorten it")]) from None
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        """The fields that are wrong, each with the reason."""
+        from voiceflow_worker.campaigns.reading import MOST_ROUNDS, ROUNDS
+
+        if () in self.numbers or not 1 <= len(self.every_number) <= MOST_NUMBERS:
+            yield "numbers", f"give a list of 1 to {MOST_NUMBERS} numbers, in the order of the calls"
+        for name in ("say", "source", "voice_profile"):
+            if not getattr(self, name).strip():
+                yield name, "it is empty; give a text"
+        if len(self.key) != 1 or self.key not in "0123456789":
+            yield "key", f"{self.key[:60]!r} is not a key that can acknowledge; give one digit"
+        for name in ("answer_within", "forget_after"):
+            if getattr(self, name) <= timedelta():
+                yield name, "it is not above 0; give a duration, such as 30s"
+        if self.rest < timedelta():
+            yield "rest", "it is below 0; give a duration, such as 5m"
+        if self.rounds is not None and not 1 <= self.rounds <= MOST_ROUNDS:
+            yield "rounds", ROUNDS
+        if self.batch_id is not None and not 1 <= len(self.batch_id) <= MAX_ID_CHARACTERS:
+            yield "batch", f"{self.batch_id[:60]!r} must have 1 to {MAX_ID_CHARACTERS} characters"
+        if problem := priority_problem(self.priority):
+            yield "priority", problem
 
     @classmethod
     def of(
@@ -121,13 +133,27 @@ class Escalation:
         nowhere comes from the `settings`. With `any_number`, one number that can be called is enough: the others are
         passed over. Raises InvalidInputError, with a finding for each unknown and wrong field.
         """
-        from voiceflow_worker.campaigns.campaign import read_fields, window_of
-        from voiceflow_worker.campaigns.fields import HOURS
-        from voiceflow_worker.campaigns.reading import Of, refused
+        from voiceflow_worker.campaigns.reading import refused
 
         if policies is None and given.get("policy") is not None and settings is not None and settings.escalations:
             policies = read_policies(settings.escalations, settings=settings)
-        reading = read_fields(Of.ESCALATION, _with_policy(given, policies), settings=settings, foreign=True)
+        read = cls.stored(_with_policy(given, policies), settings=settings)
+        misfits = list(read.misfits())
+        if misfits and not (any_number and len(misfits) < len(read.every_number)):
+            raise refused(("numbers", f"number {place}: {why}") for place, why in misfits)
+        return read
+
+    @classmethod
+    def stored(cls, given: Mapping[str, object], *, settings: Settings | None = None) -> Self:
+        """The escalation with all of these fields, as `as_json` has them, also if no number can be called.
+
+        Raises InvalidInputError.
+        """
+        from voiceflow_worker.campaigns.campaign import read_fields, window_of
+        from voiceflow_worker.campaigns.fields import HOURS
+        from voiceflow_worker.campaigns.reading import Of
+
+        reading = read_fields(Of.ESCALATION, given, settings=settings, foreign=True)
         for name, why in _NEEDED.items():
             is_empty = not reading.has(name) or (name == "numbers" and reading.value(name) is None)
             if is_empty and reading.shown(name) not in dict(reading.problems):
@@ -142,11 +168,7 @@ class Escalation:
         reading.refuse()
         for name in (*HOURS, "time_zone"):
             values.pop(name, None)
-        read = cls(**values, window=window)
-        misfits = list(read.misfits())
-        if misfits and not (any_number and len(misfits) < len(read.every_number)):
-            raise refused(("numbers", f"number {place}: {why}") for place, why in misfits)
-        return read
+        return cls(**values, window=window)
 
     @property
     def every_number(self) -> tuple[str, ...]:
@@ -212,44 +234,19 @@ class Escalation:
 
     def as_json(self) -> dict[str, object]:
         """The escalation as JSON, with the names that `of` reads; the hours, days and holidays of `window` are one."""
-        from voiceflow_worker.campaigns.fields import HOURS
-        from voiceflow_worker.campaigns.reading import UNTIL_ACKNOWLEDGED
+        from voiceflow_worker.campaigns.fields import HOURS, fields_of
+        from voiceflow_worker.campaigns.reading import UNTIL_ACKNOWLEDGED, Of
 
-        return {
+        own: dict[str, object] = {
             "numbers": [each if isinstance(each, str) else list(each) for each in self.numbers],
-            "say": self.say,
-            "key": self.key,
-            "how": self.how,
-            "answer_within": write_duration(self.answer_within),
             "rounds": UNTIL_ACKNOWLEDGED if self.rounds is None else self.rounds,
-            "rest": write_duration(self.rest),
-            "policy": self.policy,
-            "source": self.source,
-            "voice_profile": self.voice_profile,
-            "country": self.country,
+            "batch": self.batch_id,
             **dict.fromkeys(HOURS, None),
             **({} if self.window is None else CountryWindows.of(self.window).fields()),
-            "batch": self.batch_id,
-            "priority": self.priority,
         }
-
-    @classmethod
-    def stored(cls, fields: Mapping[str, object]) -> Self:
-        """The escalation with the fields of `as_json`, which were checked when they were stored.
-
-        Raises InvalidInputError, KeyError, TypeError or ValueError for fields of another version.
-        """
-        from voiceflow_worker.campaigns.fields import HOURS
-        from voiceflow_worker.campaigns.reading import rounds
-
-        values = dict(fields)
-        batch, hours = values.pop("batch", None), {name: values.pop(name, None) for name in HOURS}
-        values["batch_id"] = batch
-        for name in ("answer_within", "rest"):
-            values[name] = read_duration(str(values[name]))
-        values["rounds"] = rounds(values["rounds"])
-        values["window"] = None if hours["window"] is None else CountryWindows.of_fields(hours)
-        return cls(**values)  # type: ignore[arg-type]
+        names = [name for name in fields_of(Of.ESCALATION) if name != "time_zone"]
+        said = {name: own[name] if name in own else getattr(self, name) for name in names}
+        return {name: write_duration(each) if isinstance(each, timedelta) else each for name, each in said.items()}
 
 
 def read_policies(path: Path, *, settings: Settings | None) -> Policies:

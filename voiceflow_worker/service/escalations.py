@@ -1,18 +1,17 @@
 """Escalations in progress: each step calls the next person, until somebody acknowledges, whoever carries on with it.
 
-An escalation is a record of the store, and whoever finds it may carry on with it: every worker and receiver looks each
-second, and so does who waits for it. Nobody has a lease, because each write is safe by itself:
+Every worker and receiver looks each second at the escalations that are open, and so does who waits for one. From the
+definition of an escalation and the calls that there are, each computes which calls come next, and makes those that are
+missing. Nobody has a lease, and nothing tells how far a round has come, because each write is safe by itself:
 
-- To go to the next step is a compare-and-swap of the record. Of two processes, one goes on; the other reads it again.
-- The call of a step has a unique key, made of the escalation and the step, and is enqueued under the condition that the
-  record is still the one that was read. So a step never rings twice, even if the store was rolled back. The same write
-  replaces the record: who ends the escalation, or skips the number, without having seen this call, must look
-  again.
-- That an escalation has ended is a condition of every POST of its calls. So nobody is called after somebody has
-  acknowledged, or after it was stopped, not even by a call that went back to the queue.
-- A process that dies leaves a step with a call or without one. Whoever looks next enqueues what is missing.
+- A call has a unique key, made of the escalation, the round, the step and the place in that: of two processes that make
+  it, one does. It is made only while the definition is the one that was read.
+- That an escalation has not ended is a condition of every call that is made for it, and of every POST of these. So
+  nobody is called after somebody has acknowledged, or after it was stopped, not even by a call that went back to the
+  queue. The key press that is stored with its call ends it in the same write.
+- A process that dies leaves a call that is missing. Whoever looks next makes it.
 
-A step is over when its number was called, or cannot be called. While nothing can call, such as without a worker, its
+A step is over when each number was called, or cannot be called. While nothing can call, such as without a worker, its
 call waits, and the escalation is blocked, which its status and the log say.
 """
 
@@ -20,59 +19,53 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import anyio
 import structlog
 
-from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry, audited
 from voiceflow_worker.core.base.background import BackgroundTasks
 from voiceflow_worker.core.base.record_set import report_unreadable
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Condition, Result
-from voiceflow_worker.core.writes import ESCALATION, escalation_of
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Order, Result, Same, Write
+from voiceflow_worker.core.writes import ENDED_ESCALATION, ESCALATION, EscalationEnd, escalation_of
 from voiceflow_worker.errors import (
     CallFlowError,
     EscalationNotFoundError,
-    IntakeError,
     InvalidInputError,
     KeyConflict,
     KeyConflictError,
     StoreUnavailableError,
     StoreVersionError,
-    SuppressedNumberError,
 )
 from voiceflow_worker.ivr.approval import ApprovalMenu, confirmed
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu import Again, End, Menu
-from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.jobs.admission import key_findings, text_findings
-from voiceflow_worker.model.jobs.call_json import CallResult
-from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, RedialPolicy
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.wording import in_words, write_duration
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.gates import closed_in_words
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import (
+    PASSED_OVER,
+    RESOLVED,
     UNSENT,
-    Acknowledgement,
     EscalationRecord,
     EscalationState,
     EscalationStatus,
-    EscalationStep,
-    FoundEscalation,
+    Turn,
 )
 from voiceflow_worker.service.escalation_store import (
     HELD,
@@ -80,26 +73,18 @@ from voiceflow_worker.service.escalation_store import (
     NOT_SENT,
     EscalationStore,
     QueueSnapshot,
-    key_of,
-    open_texts,
+    open_ids,
+    opening_of,
+    unchanged,
 )
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-RING = timedelta(seconds=90)
-"""The time after `answer_within` in which a call that was placed at the last moment can still ring and be answered."""
 LOOK_EVERY = 1.0
-_FINISHED_STEPS_KEPT = timedelta(hours=1)
-_ONCE = RedialPolicy(on=frozenset(), limit=0, after=timedelta())
-_RESULT_BY_WAIT: Mapping[ReasonKind | None, str] = {
-    ReasonKind.NUMBER_BUSY: "number_busy",
-    ReasonKind.MAX_PER_PERSON: "number_busy",
-    ReasonKind.WINDOW: "outside_window",
-}
-_ACTIONS = {EscalationState.ACKNOWLEDGED: "acknowledge", EscalationState.STOPPED: "stop"}
-_MAY_END = frozenset({EscalationState.OPEN, EscalationState.UNANSWERED})
-_ENDED: Counter[EscalationState] = Counter()
+FORGOTTEN = "no notification has named it for the time that its policy gives"
+"""Why the rounds of an alert have ended of which nobody has said that it is over."""
+_ENDED: Counter[str] = Counter()
 _BLOCKED: dict[tuple[str, str], int] = {}
 
 _log = structlog.get_logger("voiceflow.escalation")
@@ -189,8 +174,6 @@ class Escalations:
     async def get(self, escalation_id: str) -> EscalationStatus:
         """The escalation as it is now. Raises `EscalationNotFoundError` and StoreError."""
         found = await self._records.get(escalation_id)
-        if not found.record.is_open:
-            return found.shown()
         return _shown(found, await self._records.snapshot([found.batch_id]))
 
     async def recent(self, *, since: datetime | None = None) -> list[EscalationStatus]:
@@ -212,8 +195,7 @@ class Escalations:
 
         The newest comes first, by the time at which it began, began again or ended.
         """
-        found, following = await self._records.listed(after=after, limit=limit)
-        return [each.shown() for each in found], following
+        return await self._records.listed(after=after, limit=limit)
 
     async def wait(self, escalation_id: str, *, timeout: timedelta | None = None) -> EscalationStatus:  # noqa: ASYNC109 - no error
         """Carry on with an escalation until it has ended, or until `timeout` has passed, and return it as it then is.
@@ -237,57 +219,66 @@ class Escalations:
         """
         if findings := text_findings({"reason": reason}):
             raise CallFlowError(findings)
-        return await self._order(escalation_id, EscalationState.STOPPED, by=by, reason=reason)
+        return await self._order("stop", escalation_id, by=by, reason=reason)
 
     async def _order(
-        self, escalation_id: str, state: EscalationState, *, by: str | Actor | None, **how: Any
+        self, action: str, escalation_id: str, *, by: str | Actor | None, reason: str | None = None
     ) -> EscalationStatus:
         """End an escalation for a person; its first write keeps the entry of the audit log too."""
-        found, now = await self._records.get(escalation_id), self._store.clock.now()
-        actor = Actor.of(by)
-        entry = AuditEntry.of(
-            actor, _ACTIONS[state], at=now, note=how.get("reason"), queue=self.queue.name, batch=found.batch_id
-        )  # fmt: skip
+        found, now, actor = await self._records.get(escalation_id), self._store.clock.now(), Actor.of(by)
+        entry = AuditEntry.of(actor, action, at=now, note=reason, queue=self.queue.name, batch=found.batch_id)
+        name = None if reason is not None else by.called if isinstance(by, Actor) else by
         async with audited(self._store, entry, actor.claim) as store:
             queue = CallQueue(store.store, self.queue.name, policy=self.queue.policy)
-            status = await Escalations(queue)._ended(escalation_id, state, **how)  # noqa: SLF001 - the same class
-            store.result = f"{state.value} escalation {escalation_id}"
+            status = await Escalations(queue).end(escalation_id, EscalationEnd(at=now, by=name, reason=reason))
+            store.result = f"{status.state.value} escalation {escalation_id}"
         return status
 
-    async def _ended(
+    async def end(
         self,
         escalation_id: str,
-        state: EscalationState,
+        end: EscalationEnd,
         *,
-        reason: str | None = None,
-        name: str | None = None,
         call: Job | None = None,
+        conditions: Sequence[Condition] = (),
     ) -> EscalationStatus:
-        """End an escalation that is open or unanswered, for somebody with a name, or for who pressed the key."""
-        if (found := await self._records.get(escalation_id)).record.state not in _MAY_END:
-            await confirm(self._store, *self._records.ending(found))
-        while (found := await self._records.get(escalation_id)).record.state in _MAY_END:
-            done = None
+        """End an escalation, unless it has ended; returns when no further call of it can leave. Raises StoreError.
+
+        `call` is one that has certainly left. Without an error, but if one of the `conditions` fails, it goes on.
+        """
+        while (found := await self._records.get(escalation_id)).end is None:
             if isinstance(self._store, AuditedStore):  # without a person who was erased meanwhile
-                self._store.entry = replace(self._store.entry, numbers=found.escalation.every_number)
-            if state is EscalationState.ACKNOWLEDGED:
-                done = Acknowledgement(at=self._store.clock.now(), by=name)
-                if call is not None:
-                    done = replace(done, step=found.step_of(call), number=call.number, call_id=call.id)
-            await self.end(found, state, reason=reason, done=done)
+                self._store.entry = replace(self._store.entry, numbers=found.ordered.every_number)
+            first, orders = Same(ENDED_ESCALATION, escalation_id, None), self._orders(escalation_id, end)
+            guards = (first, unchanged(found), *conditions)
+            write = Write(conditions=guards, puts=(end.put(escalation_id),), orders=orders)
+            (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
+            if answer.condition is not None and answer.condition in conditions:
+                break
+            if answer.result is Result.DONE:
+                state = EscalationState.ACKNOWLEDGED if end.reason is None else EscalationState.STOPPED
+                _ENDED[state] += 1
+                _log.info("an escalation has ended", escalation=found.id, state=state.value, reason=end.reason)
+                while not await self._records.close(found := await self._records.get(escalation_id)):
+                    pass
+                break
+        else:
+            await confirm(self._store, *self._orders(escalation_id, found.end))
         return await self.until_left(found, but=call)
 
-    async def until_left(self, found: FoundEscalation, *, but: Job | None = None) -> EscalationStatus:
+    def _orders(self, escalation_id: str, end: EscalationEnd) -> tuple[Order, ...]:
+        return (Order(alone=True, about=(escalation_id,), queue=self.queue.name, puts=(end.put(escalation_id),)),)
+
+    async def until_left(self, found: EscalationStatus, *, but: Job | None = None) -> EscalationStatus:
         """Wait until the calls of an escalation that were about to leave have left or gone back; returns it, ended.
 
         `but` is a call that has certainly left. Raises StoreError.
         """
-        await confirm(self._store)
         left = 0
         if any(job.state is JobState.SENDING for job in found.jobs.values()):
             but_id = None if but is None else but.id
             left = await until_left(self._store, [self.queue.name], batch_id=found.batch_id, but=but_id)
-        return found.shown(may_ring=left)
+        return replace(found, may_ring=left)
 
     async def acknowledge(
         self, escalation_id: str, *, by: str | Actor | None = None, call: Job | None = None
@@ -302,8 +293,9 @@ class Escalations:
         if findings := text_findings({"by": name}):
             raise CallFlowError(findings)
         if call is not None:
-            return await self._ended(escalation_id, EscalationState.ACKNOWLEDGED, call=call)
-        return await self._order(escalation_id, EscalationState.ACKNOWLEDGED, by=by, name=name)
+            end = EscalationEnd.by_key(call, at=self._store.clock.now())
+            return await self.end(escalation_id, end, call=call)
+        return await self._order("acknowledge", escalation_id, by=by)
 
     async def advance(self, escalation_id: str) -> EscalationStatus:
         """Carry on with an escalation as far as it goes now, and return it.
@@ -312,25 +304,23 @@ class Escalations:
         """
         while True:
             found = await self._records.get(escalation_id)
-            if not found.record.is_open:
-                return found.shown()
             snapshot = await self._records.snapshot([found.batch_id])
-            if not await self._take_step(found, snapshot):
+            if not await self._carry_on(found, snapshot):
                 return _shown(found, snapshot)
 
-    async def look(self, texts: Mapping[str, str]) -> Counter[str]:
-        """Carry on with open escalations, by their records. Returns how many are blocked, by the reason.
+    async def look(self, ids: Sequence[str]) -> Counter[str]:
+        """Carry on with open escalations, by their ids. Returns how many are blocked, by the reason.
 
         One that fails does not keep the others from being continued. Raises StoreError.
         """
-        found = await self._records.found(texts)
+        found = await self._records.read(ids)
         snapshot = await self._records.snapshot({each.batch_id for each in found.values()})
         blocked: Counter[str] = Counter()
         for each in found.values():
             if (why := snapshot.blocked(each)) is not None:
                 blocked[why[0]] += 1
             try:
-                if await self._take_step(each, snapshot):
+                if await self._carry_on(each, snapshot):
                     await self.advance(each.id)
             except EscalationNotFoundError:
                 pass
@@ -344,154 +334,63 @@ class Escalations:
                 )
         return blocked
 
-    async def _take_step(self, found: FoundEscalation, snapshot: QueueSnapshot) -> bool:
-        """Take the next step of an open escalation. Returns False if there is nothing to do now."""
-        record, now = found.record, snapshot.at
-        if (done := found.pressed) is not None:  # the menu could not say so at once
-            await self.end(found, EscalationState.ACKNOWLEDGED, done=done)
-            return True
-        if (gate := snapshot.cancelled(found)) is not None:
-            await self.end(found, EscalationState.STOPPED, reason=closed_in_words(gate))
-            return True
-        if found.is_over:
-            await self.end(found, EscalationState.UNANSWERED)
-            return True
-        is_first_of_round = (record.step - 1) % found.size == 0 and not found.turn_has_begun
-        for step in (waiting := found.waiting):
-            job = found.jobs.get(step)
-            if job is None:
-                if now < max(record.not_before or now, record.round_starts_at if is_first_of_round else now):
-                    return False
-                if is_first_of_round:
-                    record = replace(record, round_starts_at=now + found.escalation.answer_within)
-                finished, unsent = await self._call(found, step, record), []
-                if finished is None:
-                    return True
-            else:
-                finished, unsent = self._finished_step(found, step, job, snapshot), [job] if job.state in UNSENT else []
-                if finished is None:
-                    continue
-                if unsent and job.reason_kind is ReasonKind.NUMBER_BUSY:
-                    record = found.owing(step).record
-            following = record.step if len(waiting) > 1 else found.turn.stop
-            new = replace(record, finished_steps=(*_kept_steps(found, now), finished), step=following)
-            await self._records.write(found, new, takes_back=unsent, reason=finished.message)
-            _log.info(
-                "a step of an escalation is over", escalation=found.id, step=finished.step, result=finished.result,
-                message=finished.message,
-            )  # fmt: skip
-            return True
-        return False
-
-    async def _call(self, found: FoundEscalation, step: int, record: EscalationRecord) -> EscalationStep | None:
-        """Enqueue the call of a step whose turn it is; returns the step if its number is skipped instead."""
-        escalation, now = found.spoken, self._store.clock.now()
-        try:
-            number = read_number(found.number(step), escalation.country).e164
-            if escalation.window is not None:
-                window = CountryWindows.of(escalation.window).to([number])
-                opening = first_opening(window, numbers=[number], time_zone=None, at=now, valid_until=None)
-                if opening.problem is None and opening.at > now:
-                    opens = f"its calling window ({window}) opens at {in_words(opening.at)}"
-                    return found.skipped(step, "outside_window", opens, at=now)
-            request = CallRequest(
-                flow=escalation.call(number),
-                unique_key=key_of(found.id, step),
-                batch_id=found.batch_id,
-                priority=escalation.priority,
-                redial=_ONCE,
-                window=None if escalation.window is None else CountryWindows.of(escalation.window),
-                data=found.data(),
-                menu=ESCALATION,
-            )
-            unchanged, put = self._records.unchanged(found), self._records.put(found.id, record)
-            await self.queue.admitter.admit_all([request], conditions=[unchanged], puts=[put])
-        except (IntakeError, KeyConflictError):
-            return None  # somebody else has carried on with it
-        except SuppressedNumberError as error:
-            return found.skipped(step, CallResult.SUPPRESSED, error.suppressed[0].reason, at=now)
-        except InvalidInputError as error:
-            findings = error.findings if isinstance(error, CallFlowError) else [str(error)]
-            return found.skipped(step, "refused", "; ".join(map(str, findings)), at=now)
-        return None
-
-    def _finished_step(
-        self, found: FoundEscalation, step: int, job: Job, snapshot: QueueSnapshot
-    ) -> EscalationStep | None:
-        """A step whose turn it is, if it is over; None while it is not."""
-        within = found.escalation.answer_within
-        if (over := found.ending(job)) is not None:
-            return replace(found.of_call(step, job), message=over)
-        if job.state in UNSENT:
-            result = _RESULT_BY_WAIT.get(job.reason_kind)
-            if result is None or snapshot.at < job.created_at + within or snapshot.kept_back(found, job) is not None:
-                return None
-            owing = found.owing(step)
-            is_next_too = {owing.number(each) for each in owing.turn_at(owing.turn.stop)} == {found.number(step)}
-            if job.reason_kind is ReasonKind.NUMBER_BUSY and is_next_too:
-                return None  # nobody else is to be called meanwhile
-            return replace(found.of_call(step, job), result=result, message=f"was not called: {job.reason}")
-        post = job.last_post
-        if snapshot.at < (job.created_at if post is None else post.began_at) + within + RING:
-            return None
-        waited = write_duration(within + RING)
-        return replace(found.of_call(step, job), message=f"its call has not ended within {waited}")
-
-    async def end(
-        self,
-        found: FoundEscalation,
-        state: EscalationState,
-        *,
-        reason: str | None = None,
-        done: Acknowledgement | None = None,
-        conditions: Iterable[Condition] = (),
-    ) -> bool:
-        """End an escalation, if its record is still the one that was read. Its unsent calls are cancelled with it.
-
-        Returns False if something has changed since it was read. Raises StoreError.
-        """
-        why = reason or (f"{done.who} acknowledged" if done is not None else "its escalation has ended")
-        now, unsent = self._store.clock.now(), [job for job in found.jobs.values() if job.state in UNSENT]
-        ended = replace(found.record, state=state, ended_at=now, reason=reason, acknowledged=done)
-        if found.turn_has_begun:
-            last = [_last_step(replace(found, record=ended), step, why) for step in found.waiting]
-            ended = replace(ended, finished_steps=(*ended.finished_steps, *last), step=found.turn.stop)
-        if not await self._records.write(found, ended, takes_back=unsent, reason=why, conditions=conditions):
+    async def _carry_on(self, found: EscalationStatus, snapshot: QueueSnapshot) -> bool:
+        """Do what comes next for an escalation. Returns False if there is nothing to do now."""
+        if found.record.is_closed:
             return False
-        _ENDED[state] += 1
-        _log.info("an escalation has ended", escalation=found.id, state=state.value, reason=why)
+        now, turn, why = snapshot.at, found.turn(snapshot.at), None
+        if found.record.until is not None and found.record.until <= now:
+            turn, why = [], FORGOTTEN
+        gate = snapshot.gates.get(found.batch_id)
+        over = RESOLVED if found.is_resolved else None
+        if gate is not None and gate.state is GateState.CANCELLED:
+            over = closed_in_words(gate)
+        if found.is_open and over is not None:
+            await self.end(found.id, EscalationEnd(at=now, reason=over), conditions=[unchanged(found)])
+        elif not found.is_open or not turn:
+            if await self._records.close(found, reason=why) and found.is_open:
+                _ENDED[EscalationState.UNANSWERED if why is None else "forgotten"] += 1
+                _log.warning("nobody has acknowledged an escalation", escalation=found.id, reason=why)
+        elif missing := [each for each in turn if found.job(each) is None]:
+            if now < found.begins_at(turn[0]) or self._waits_for_windows(found, turn[0], now):
+                return False
+            if (number := turn[0].round) != found.record.round:
+                write = self._records.change(found.id, found, replace(found.record, round=number))
+                await self._store.write(BulkWrite(writes=(write,)), now=now)
+                return True
+            for each in missing:
+                await self._records.call(found, each)
+        else:
+            jobs = [job for each in turn if (job := self._passed_over(found, each, snapshot)) is not None]
+            for job in jobs:
+                await self._records.take_back([job], reason=job.reason or "", kind=job.reason_kind)
+            return bool(jobs)
         return True
 
+    def _passed_over(self, found: EscalationStatus, turn: Turn, snapshot: QueueSnapshot) -> Job | None:
+        """The call of a turn, if it has waited long enough for its phone, or its window, and others can be called."""
+        job, within = found.job(turn), found.ordered.answer_within
+        if job is None or job.state not in UNSENT or job.reason_kind not in PASSED_OVER:
+            return None
+        if snapshot.at < job.created_at + within or snapshot.kept_back(found, job) is not None:
+            return None
+        return job if job.reason_kind is not ReasonKind.NUMBER_BUSY or found.has_others(turn) else None
 
-def _last_step(ended: FoundEscalation, step: int, why: str) -> EscalationStep:
-    """A step during which the escalation has ended."""
-    if (call := ended.jobs.get(step)) is None:
-        return ended.not_called(step, why)
-    told, done = ended.of_call(step, call), ended.record.acknowledged
-    if done is not None and done.call_id == call.id:
-        return told
-    if call.state in UNSENT:
-        return replace(told, result=CallResult.CANCELLED, message=f"was not called: {why}")
-    return replace(told, message=f"was being called when {why}")
-
-
-def _kept_steps(found: FoundEscalation, now: datetime) -> tuple[EscalationStep, ...]:
-    """The steps to be kept: those of this round and the one before, and older ones that may still be answered."""
-    oldest = found.round_of(found.record.step) - 1
-
-    def is_kept(step: EscalationStep) -> bool:
-        job = found.jobs.get(step.step)
-        may_go_on = (
-            job is not None and not job.state.is_final and step.at is not None and now < step.at + _FINISHED_STEPS_KEPT
+    @staticmethod
+    def _waits_for_windows(found: EscalationStatus, turn: Turn, now: datetime) -> bool:
+        """Whether a further round waits, because it may go on for ever, and nobody can be called now."""
+        if found.record.last is not None or turn.round == 1:
+            return False
+        return all(
+            opening_of(found.escalation, read_number(each.number, found.ordered.country).e164, at=now)
+            for step in found.round(turn.round)
+            for each in step
         )
-        return step.round >= oldest or may_go_on
-
-    return tuple(filter(is_kept, found.record.finished_steps))
 
 
-def _shown(found: FoundEscalation, snapshot: QueueSnapshot) -> EscalationStatus:
+def _shown(found: EscalationStatus, snapshot: QueueSnapshot) -> EscalationStatus:
     why = snapshot.blocked(found)
-    return found.shown(blocked=None if why is None else why[1])
+    return replace(found, at=snapshot.at, blocked=None if why is None else why[1])
 
 
 def digest_of(value: object) -> str:
@@ -502,9 +401,10 @@ def digest_of(value: object) -> str:
         raise InvalidInputError(f"request is no JSON: {error}; give what was requested as JSON values") from None
 
 
-def ended_here() -> Mapping[EscalationState, int]:
-    """How many escalations this process has ended since it began, by each state in which one can end."""
-    return {state: _ENDED[state] for state in EscalationState if state is not EscalationState.OPEN}
+def ended_here() -> Mapping[str, int]:
+    """How many escalations this process has ended since it began, by each result that one can have."""
+    results = (EscalationState.ACKNOWLEDGED, EscalationState.STOPPED, EscalationState.UNANSWERED, "forgotten")
+    return {str(each): _ENDED[each] for each in results}
 
 
 def blocked_here() -> Mapping[tuple[str, str], int]:
@@ -517,33 +417,23 @@ async def advance_all(store: Store, *, queue: str | None = None, policy: CallPol
 
     One that fails, such as one that only a newer version can read, does not keep the others from being continued.
     """
-    queues = await open_texts(store, queue)
+    queues = await open_ids(store, queue)
     known = {name for name, _ in _BLOCKED if queue in {None, name}}
     for name in sorted(known | queues.keys() | ({queue} if queue is not None else set())):
-        texts = queues.get(name, {})
-        blocked = await Escalations(CallQueue(store, name, policy=policy)).look(texts) if texts else Counter[str]()
+        ids = queues.get(name, ())
+        blocked = await Escalations(CallQueue(store, name, policy=policy)).look(ids) if ids else Counter[str]()
         for reason in (NO_WORKER, HELD, NOT_SENT):
             if blocked[reason] and not _BLOCKED.get((name, reason)):
                 _log.error("nobody can be called for alarms", queue=name, reason=reason, escalations=blocked[reason])
             _BLOCKED[name, reason] = blocked[reason]
 
 
-@asynccontextmanager
-async def advancing(
+def advancing(
     store: Store, *, queue: str | None = None, policy: CallPolicy | None = None
-) -> AsyncGenerator[None]:
+) -> AbstractAsyncContextManager[None]:
     """Carry on with the open escalations of a queue, or of all queues, each second while the block lasts."""
     look = partial(advance_all, store, queue=queue, policy=policy)
-    async with anyio.create_task_group() as group:
-        group.start_soon(
-            partial(
-                BackgroundTasks(store.clock).run_periodically, "escalations were not continued", look, every=LOOK_EVERY
-            )
-        )
-        try:
-            yield
-        finally:
-            group.cancel_scope.cancel()
+    return BackgroundTasks(store.clock).repeated("escalations were not continued", look, every=LOOK_EVERY)
 
 
 OVER = "Thank you. This alarm is over already. There is nothing left to do."

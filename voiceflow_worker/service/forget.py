@@ -12,30 +12,27 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-import anyio
-
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, AuditEntry, Interface, entries_of, login_name
+from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, Interface, entries_of, login_name
 from voiceflow_worker.core.base.background import BackgroundTasks
 from voiceflow_worker.core.base.identity import QueueNames, new_revision
 from voiceflow_worker.core.base.reading import find_pages, get_jobs
-from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.base.record_set import record_pages, text_records
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.orders import journal_of
 from voiceflow_worker.core.outcomes.hooks import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hooks import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import Storing
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import (
     AtMost,
@@ -44,7 +41,7 @@ from voiceflow_worker.core.ports.store import (
     Drop,
     Key,
     Mode,
-    Page,
+    Order,
     Put,
     Record,
     Result,
@@ -72,7 +69,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import DATES, NUMBER
 from voiceflow_worker.model.text.wording import count_of, rfc3339
-from voiceflow_worker.service.escalation_store import ALARMS, OPEN
+from voiceflow_worker.service.escalation_store import ALARMS, DEFINED
 from voiceflow_worker.service.uploads import Uploads, delete_left_over
 
 if TYPE_CHECKING:
@@ -87,6 +84,11 @@ _LEAST_DIGITS = 7
 _UNSENT = frozenset({JobState.QUEUED})
 ANSWERS = "ivr-answer"
 """Namespace of the answers of menus, which are kept for four hours."""
+_ROWS = "row"
+_STAYS = ("campaign-definition", ALARMS, DEFINED, writes.ENDED_ESCALATION)
+"""The namespaces whose records stay, without the number."""
+_GOES = (INCOMING, EARLY, ANSWERS, WAITING_OUTCOMES, PARKED_OUTCOMES)
+"""The namespaces whose records go if they have the number or are of an erased call."""
 _OF_SESSION = (SESSIONS, EARLY, STATES, RECORDINGS, FAILURES, PRESSES)
 """The namespaces whose groups are sessions."""
 GOES = (
@@ -112,25 +114,21 @@ ELSEWHERE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What was erased, without the number. `calls` were erased, of which `cancelled` were waiting to be made."""
+    """What was erased, without the number: its `counts`, and whether an `opt_out` was kept."""
 
     id: str
     at: datetime
-    calls: int
-    cancelled: int
-    unique_keys: int
+    counts: Mapping[str, int]
     opt_out: bool
-    records: int
-    audit_entries: int
 
     def as_json(self) -> dict[str, object]:
         """The receipt as JSON."""
         return {
             "receipt": self.id,
             "at": rfc3339(self.at),
-            "erased": {"calls": self.calls, "records": self.records, "audit_entries": self.audit_entries},
-            "cancelled": self.cancelled,
-            "kept": {"opt_out": self.opt_out, "unique_keys": self.unique_keys},
+            "erased": {name: self.counts[name] for name in ("calls", "records", "audit_entries")},
+            "cancelled": self.counts["cancelled"],
+            "kept": {"opt_out": self.opt_out, "unique_keys": self.counts["unique_keys"]},
             "not_ours": NOT_OURS,
         }
 
@@ -138,9 +136,10 @@ class Receipt:
         """The receipt in a sentence."""
         opt_out = "an opt-out and " if self.opt_out else ""
         return (
-            f"a person was erased: {count_of(self.calls, 'call')}, {count_of(self.records, 'record')}, "
-            f"{count_of(self.audit_entries, 'line')} of the audit log; {opt_out}"
-            f"{count_of(self.unique_keys, 'unique key')} kept as digests; receipt {self.id}"
+            f"a person was erased: {count_of(self.counts['calls'], 'call')}, "
+            f"{count_of(self.counts['records'], 'record')}, {count_of(self.counts['audit_entries'], 'line')} of the "
+            f"audit log; {opt_out}{count_of(self.counts['unique_keys'], 'unique key')} kept as digests; "
+            f"receipt {self.id}"
         )
 
 
@@ -241,17 +240,10 @@ async def forget(
     return done.documents[0]
 
 
-@asynccontextmanager
-async def erasing_again(store: Store, policy: CallPolicy) -> AsyncGenerator[None]:
+def erasing_again(store: Store, policy: CallPolicy) -> AbstractAsyncContextManager[None]:
     """Erase the people again whom a store has again that was rolled back, each minute while the block lasts."""
     part, again = "people were not erased again", partial(erase_again, store, policy)
-    async with anyio.create_task_group() as group:
-        repeat = BackgroundTasks(store.clock).run_periodically
-        group.start_soon(partial(repeat, part, again, every=EVERY.total_seconds()))
-        try:
-            yield
-        finally:
-            group.cancel_scope.cancel()
+    return BackgroundTasks(store.clock).repeated(part, again, every=EVERY.total_seconds())
 
 
 async def erase_again(store: Store, policy: CallPolicy) -> None:
@@ -285,6 +277,8 @@ class Trail:
     policy: CallPolicy
     files: LocalJournal | None = None
     _erased: Counter[str] = field(default_factory=Counter[str], init=False)
+    _keys: Collection[str] = field(default=(), init=False)
+    """The ids and unique keys of the person's calls, and the ids of the escalations that had them."""
 
     @cached_property
     def spellings(self) -> tuple[str, ...]:
@@ -322,50 +316,47 @@ class Trail:
             )
 
     async def _refuse_escalations(self) -> None:
-        async for record in self._naming(OPEN):
-            raise ActionRefusedError(
-                f"nothing was erased: the escalation {record.member} is open, and has this number. Stop or acknowledge "
-                "it, then erase the person again"
-            )
+        async for record in self._naming(DEFINED):
+            if record.ends_at is None:
+                raise ActionRefusedError(
+                    f"nothing was erased: the escalation {record.group} is open, and has this number. Stop or "
+                    "acknowledge it, then erase the person again"
+                )
 
     async def erase(self) -> Receipt:
         """Erase all of it. Raises ActionRefusedError, StoreError; it is then safe to erase again."""
-        from voiceflow_worker.campaigns.row_list import DEFINITIONS, ROWS  # seldom needed, and much to load
-
         now = self.store.clock.now()
         calls = await self.calls()
         await self.refuse_open(calls)
-        keys = {job.unique_key for job in calls}
         # Before the calls, because nothing else tells which rows were the person's.
-        self._erased["records"] += await self._revised(ROWS, partial(self._without_row, keys))
-        self._erased["records"] += await self._revised(DEFINITIONS, self._defined_anew)
+        self._keys = {job.unique_key for job in calls if job.unique_key is not None}
+        await self._walk(_ROWS)
         for job in calls:
             await self._erase_call(job)
         opt_out = await self._erase_opt_out()
-        await self._erase_sessions_of_others()
-        await self._erase_from_escalations()
-        # With those of an erasure that was cut: nothing else tells which calls were the person's.
+        # With the calls of an erasure that was cut: nothing else tells which were the person's.
         erased = await Erasures(self.store).new()
-        for namespace in (WAITING_OUTCOMES, PARKED_OUTCOMES):
-            self._erased["records"] += await self._revised(namespace, partial(_undelivered, namespace, erased))
-        entries = await self._revised(AUDIT, partial(self._without_person, erased), group=WHOLE)
+        self._keys = erased | {record.group async for record in self._naming(DEFINED)}
+        for namespace in (*_STAYS, *_GOES, AUDIT):
+            await self._walk(namespace)
         for files in filter(None, {self.files, journal_of(self.store)}):
             await files.erase(erased)
         delete_left_over()
         await Uploads(self.store).clear()
         await self._prune()
-        return Receipt(
-            id=new_revision(), at=now, calls=self._erased["calls"], cancelled=self._erased["cancelled"],
-            unique_keys=self._erased["unique keys"], opt_out=opt_out, records=self._erased["records"],
-            audit_entries=entries,
-        )  # fmt: skip
+        return Receipt(id=new_revision(), at=now, counts=self._erased, opt_out=opt_out)
 
     async def exported(self) -> dict[str, object]:
         """All that the store has of the person, for them."""
         calls = await self.calls()
         listed = await SuppressionList(self.store).entries_of([self.number])
-        ids = {job.id for job in calls}
-        entries = [entry async for page in self._audit() for entry in page if self._concerns(entry, ids)]
+        self._keys = {job.id for job in calls}
+        entries = [
+            record
+            async for page in record_pages(self.store, AUDIT, group=WHOLE)
+            for record in page
+            if (value := _value_of(AUDIT, record)) != self._left_of(AUDIT, value)
+        ]
         incoming = [json.loads(record.value) async for record in self._naming(INCOMING)]
         return {
             "number": self.number,
@@ -373,7 +364,7 @@ class Trail:
             "calls": [{**call_as_json(job), "body": json.loads(job.body)} for job in calls],
             "suppression": [entry.as_json() for entry in listed.values()],
             "incoming_calls": incoming,
-            "audit": [entry.as_json() for entry in entries],
+            "audit": [entry.as_json() for entry in entries_of(entries)],
         }
 
     # --- parts -------------------------------------------------------------------------------------------------------
@@ -393,7 +384,7 @@ class Trail:
             (answer,) = await self.store.write(BulkWrite(writes=(write,)), now=now)
             if answer.result is Result.DONE:
                 self._erased["calls"] += 1
-                self._erased["unique keys"] += left.unique_key is not None
+                self._erased["unique_keys"] += left.unique_key is not None
                 self._erased["records"] += len(drops)
                 return
             left = (await get_jobs(self.store, [left.id])).get(left.id)
@@ -456,123 +447,73 @@ class Trail:
             await self.store.write(BulkWrite(writes=(write,)), now=now)
             self._erased["records"] += len(drops)
 
-    async def _erase_sessions_of_others(self) -> None:
-        """Erase calls that the person made, early summaries and answers of menus that name the number."""
-        for namespace in (INCOMING, EARLY, ANSWERS):
-            self._erased["records"] += await self._revised(namespace, partial(self._without_session, namespace))
-
-    async def _defined_anew(self, record: Record) -> Write | None:
-        """Erase the number from what a campaign said."""
-        from voiceflow_worker.campaigns.row_list import DEFINITIONS
-
-        text = self._texts.erased_in(record.value)
-        puts = (Put(DEFINITIONS, record.group, text, record.ends_at, member=record.member),)
-        return Write(puts=puts) if text != record.value else None
-
-    async def _without_row(self, keys: set[str | None], record: Record) -> Write | None:
-        """Erase the person's rows from a pack of rows of a file; their places stay."""
-        from voiceflow_worker.campaigns.row_list import ROWS, packed, unpacked
-
-        rows, has_them = unpacked(record.value), False
-        for place, (number, *row) in enumerate(rows):
-            if (row[1] is not None and row[1] in keys) or self._texts.erased(row) != row:
-                rows[place], has_them = [number, [], None, _ERASED, ""], True
-        if not has_them:
-            return None
-        return Write(puts=(Put(ROWS, record.group, packed(rows), record.ends_at, member=record.member),))
-
-    async def _without_session(self, namespace: str, record: Record) -> Write | None:
-        if not self._texts.is_in(record):
-            return None
-        sessions = [record.group] if namespace == EARLY else []
-        if namespace == INCOMING:
-            sessions.append(str(json.loads(record.value).get("session_id")))
-        drops, as_read = await self._of_sessions(sessions)
-        own = Drop(namespace, record.group, record.value, record.member)
-        return Write(conditions=as_read, drops=(own, *drops))
-
-    async def _erase_from_escalations(self) -> None:
-        """Erase the number from escalations that have ended. Their records stay: they keep others from being called.
-
-        No alert goes on with one of them: the next one begins another.
-        """
-        ended = {record.group async for record in self._naming(writes.ENDED_ESCALATION)}
-        for namespace in (ALARMS, writes.ENDED_ESCALATION):
-            self._erased["records"] += await self._revised(namespace, partial(self._without_number, namespace, ended))
-
-    async def _without_number(self, namespace: str, ended: set[str], record: Record) -> Write | None:
-        fields = was = json.loads(record.value)
-        if namespace == ALARMS:
-            heard = was.get("heard", {}).items()
-            on = {each: of for each, of in heard if of["escalation"] not in ended and not self._texts.is_named_in(each)}
-            fields = {**was, "heard": on}
-        fields = self._texts.erased(fields)
-        if fields == was:
-            return None
-        text = json.dumps({**fields, "token": new_revision()}, ensure_ascii=False)
-        return Write(puts=(Put(namespace, record.group, text, record.ends_at, member=record.member),))
-
-    async def _without_person(self, calls: set[str], record: Record) -> Write | None:
-        """Erase the person from an entry of the audit log: who ordered what and when stays, on whom and why goes."""
-        for entry in entries_of([record]):
-            if self._concerns(entry, calls) and (new := self._erased_entry(entry)) != entry:
-                return Write(puts=new.puts())
-        return None
-
-    def _erased_entry(self, entry: AuditEntry) -> AuditEntry:
-        others = tuple(number for number in entry.numbers if number not in self.spellings)
-        # A result that is to follow is refused then.
-        return replace(entry, numbers=others, note=None if entry.note is None else _ERASED, result=_ERASED, key=None)
-
-    def _concerns(self, entry: AuditEntry, calls: set[str]) -> bool:
-        return (
-            entry.call in calls
-            or any(number in self.spellings for number in entry.numbers)
-            or any(map(self._texts.is_named_in, (entry.note or "", entry.result or "", entry.key or "")))
-        )
-
-    async def _audit(self) -> AsyncGenerator[list[AuditEntry]]:
-        """The whole audit log, page by page."""
-        async for records in self._pages(AUDIT, group=WHOLE):
-            yield entries_of(records)
-
     async def _naming(self, namespace: str) -> AsyncGenerator[Record]:
         """The records of a namespace that name the number."""
-        async for records in self._pages(namespace):
+        async for records in record_pages(self.store, namespace, limit=PAGE):
             for record in records:
-                if self._texts.is_in(record):
+                if (value := _value_of(namespace, record)) != self._texts.erased(value):
                     yield record
 
-    async def _pages(self, namespace: str, *, group: str | None = None) -> AsyncGenerator[Sequence[Record]]:
-        page = Page(group=group, limit=PAGE)
-        while found := (await self.store.records({namespace: page}, now=self.store.clock.now()))[namespace]:
-            yield found
-            page = replace(page, after=(found[-1].group, found[-1].member))
-
-    async def _revised(
-        self, namespace: str, revise: Callable[[Record], Awaitable[Write | None]], *, group: str | None = None
-    ) -> int:
-        """Write what `revise` makes of each record that is still as it was read; returns the number of its writes.
-
-        Others are read again.
-        """
-        done = 0
-        async for records in self._pages(namespace, group=group):
+    async def _walk(self, namespace: str) -> None:
+        """Erase the person from each record that is still as it was read; others are read again."""
+        async for records in record_pages(self.store, namespace, limit=PAGE):
             left = records
             while left:
-                now, revised = self.store.clock.now(), dict[Key, Write]()
-                for record in left:
-                    if (write := await revise(record)) is not None:
-                        as_read = Same(namespace, record.group, record.value, record.member)
-                        write = replace(write, conditions=(as_read, *write.conditions))
-                        revised[record.group, record.member] = write
-                if not revised:
+                erasing = [
+                    (each, write) for each in left if (write := await self._erasing(namespace, each)) is not None
+                ]
+                if not erasing:
                     break
-                answers = await self.store.write(BulkWrite(writes=tuple(revised.values())), now=now)
-                again = [key for key, each in zip(revised, answers, strict=True) if each.result is not Result.DONE]
-                done += len(revised) - len(again)
+                now = self.store.clock.now()
+                answers = await self.store.write(BulkWrite(writes=tuple(write for _, write in erasing)), now=now)
+                again = list[Key]()
+                for (record, _), answer in zip(erasing, answers, strict=True):
+                    if answer.result is not Result.DONE:
+                        again.append((record.group, record.member))
+                    elif namespace != AUDIT:
+                        self._erased["records"] += 1
+                    else:
+                        self._erased["audit_entries"] += record.group == WHOLE
                 left = (await self.store.records({namespace: again}, now=now))[namespace] if again else ()
-        return done
+
+    async def _erasing(self, namespace: str, record: Record) -> Write | None:
+        """The write that erases the person from a record, if it has them. A call that came in goes with its session."""
+        value = _value_of(namespace, record)
+        left = self._left_of(namespace, value)
+        if left == value or (namespace == DEFINED and record.ends_at is None):  # it has begun again meanwhile
+            return None
+        as_read = Same(namespace, record.group, record.value, record.member)
+        if left is not None:
+            put = Put(namespace, record.group, _text_of(namespace, left), record.ends_at, member=record.member)
+            return Write(conditions=(as_read,), puts=(put,))
+        session = record.group if namespace == EARLY else value.get("session_id") if namespace == INCOMING else None
+        drops, others = await self._of_sessions([session] if session else [])
+        drop = Drop(namespace, record.group, record.value, record.member)
+        return Write(conditions=(as_read, *others), drops=(drop, *drops))
+
+    def _left_of(self, namespace: str, value: Any) -> Any:
+        """What is left of a value when the person was erased from it; None if nothing."""
+        erased = self._texts.erased(value)
+        if isinstance(value, str):
+            return erased
+        if namespace == _ROWS:  # its place stays
+            return [
+                [row[0], [], None, _ERASED, ""] if row[2] in self._keys or row != new else row
+                for row, new in zip(value, erased, strict=True)
+            ]
+        if namespace in _GOES:
+            is_mine = erased != value or value.get("event", {}).get("job_id") in self._keys
+            return None if is_mine else value
+        if namespace == AUDIT:  # who ordered what, and when, stays; a result that is to follow is refused
+            if erased == value and value.get("call") not in self._keys:
+                return value
+            numbers = [each for each in erased.get("numbers", ()) if each != _ERASED]
+            note = value.get("note") and _ERASED
+            return {**erased, "numbers": numbers, "note": note, "result": _ERASED, "key": None}
+        if namespace == ALARMS:  # no alert goes on with an escalation that had the person: the next begins another
+            heard, names = value.get("heard", {}).items(), self._texts.erased
+            erased["heard"] = {who: of for who, of in heard if of["escalation"] not in self._keys and names(who) == who}
+        return erased if erased == value else {**erased, "token": new_revision()}
 
     async def _prune(self) -> None:
         """Delete the records whose end has come: no read finds them, and yet they are stored."""
@@ -587,17 +528,31 @@ class Trail:
         return _NumberInTexts(self.number)
 
 
-def _erasure(puts: Sequence[Put]) -> Storing:
+def _erasure(puts: Sequence[Put]) -> Order:
     """What an erasure leaves, for the local journal: it has nothing of the person, who is erased again by it."""
     erased = [put for put in puts if put.namespace == writes.ERASED_CALLS]
     again = [Put(ERASE_AGAIN, put.group.partition(" ")[2], "", put.ends_at) for put in erased]
-    return Storing(puts=(*puts, *again))
+    return Order(puts=(*puts, *again))
 
 
-async def _undelivered(namespace: str, erased: set[str], record: Record) -> Write | None:
-    """The removal of an outcome of an erased call; None for another one."""
-    of_call = json.loads(record.value).get("event", {}).get("job_id")
-    return Write(drops=(Drop(namespace, record.group, record.value, record.member),)) if of_call in erased else None
+def _value_of(namespace: str, record: Record) -> Any:
+    """The JSON object in a record, or its text; or the rows of a file."""
+    if namespace == _ROWS:
+        from voiceflow_worker.campaigns.row_list import unpacked  # seldom needed, and much to load
+
+        return unpacked(record.value)
+    with suppress(ValueError):
+        if is_object(value := json.loads(record.value)):
+            return value
+    return record.value
+
+
+def _text_of(namespace: str, value: Any) -> str:
+    if namespace == _ROWS:
+        from voiceflow_worker.campaigns.row_list import packed
+
+        return packed(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 class _NumberInTexts:
@@ -617,18 +572,6 @@ class _NumberInTexts:
             for digits in (phonenumbers.national_significant_number(parsed), re.sub(r"[^0-9]", "", written)):
                 if len(digits) >= _LEAST_DIGITS:
                     self._national.add(digits)
-
-    def is_named_in(self, text: str) -> bool:
-        """Whether a text has the number."""
-        return self.erased_in(text) != text
-
-    def is_in(self, record: Record) -> bool:
-        """Whether the value of a record has the number: JSON, or a text."""
-        try:
-            value = json.loads(record.value)
-        except ValueError:
-            return self.is_named_in(record.value)
-        return bool(self.erased(value) != value)
 
     def erased(self, value: Any) -> Any:
         """A JSON value without the number in its texts."""

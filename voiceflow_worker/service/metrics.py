@@ -9,7 +9,6 @@ from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
@@ -35,18 +34,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.backends.health import Figure, clock_ahead
+from voiceflow_worker.backends.health import Figure
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.backends.running import unanswered
-from voiceflow_worker.core.base.background import LOG_LOST, Task, failing_here, health
+from voiceflow_worker.core.base.background import LOG_LOST, Task, failing_here
+from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import unreadable_here
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
 from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.finding import Level
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.escalations import blocked_here, ended_here
-from voiceflow_worker.service.whole_queue import WholeQueue, read_queue
+from voiceflow_worker.service.whole_queue import WholeQueue, health, read_queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,11 @@ QUEUE_HOLDS = GaugeOf(
 QUEUE_HELD = GaugeOf(
     "voiceflow_queue_held", "1 while the queue itself is held, and not only batches of it.", ("queue",)
 )
+QUEUE_CONDITIONS = GaugeOf(
+    "voiceflow_queue_conditions",
+    "What stands in the way of the queue's calls, by its name and level, as `voiceflow status` tells it.",
+    ("queue", "condition", "level"),
+)
 QUEUE_OVERDUE = GaugeOf(
     "voiceflow_queue_overdue_outcomes",
     "Calls that 8x8 accepted longer ago than a call takes, and that have no summary yet.",
@@ -133,6 +141,9 @@ NUMBERS = GaugeOf(
 )
 NUMBER_STATES = ("unhealthy", "expiring", "inactive")
 STORE_UP = GaugeOf("voiceflow_store_up", "1 if the store answered this process in time, else 0.")
+STORE_FIGURES = GaugeOf(
+    "voiceflow_store_figures_seconds", "How long the figures of the store took to read; absent if they took too long."
+)
 STORE_CLOCK_AHEAD = GaugeOf(
     "voiceflow_store_clock_ahead_seconds", "How far the clock of the store is ahead of the clock of this machine."
 )
@@ -313,20 +324,18 @@ def _by_task(counts: Mapping[str, int]) -> Values:
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
     """An app that serves the metrics of the queue, its store and the collectors `more` at `GET /metrics`: Prometheus.
 
-    While the store does not answer, those of the collectors are served alone, within a second. `GET /healthz` answers
-    200 as long as the process works, and names the background tasks of the queue's workers that fail.
+    While the store does not answer, those of the collectors are served alone, within a second; and after some seconds,
+    while it answers and is too busy to give its figures, with `voiceflow_store_up` at 1. `GET /healthz` answers 200 as
+    long as the process works, and names the background tasks of the queue's workers that fail.
     """
 
     async def metrics(_request: Request) -> Response:
-        found: QueueFigures | None = None
+        is_up = False
         with anyio.move_on_after(STORE_WITHIN), suppress(StoreError):
-            found = QueueFigures(
-                queue=await read_queue(calls),
-                receivers=await Heartbeats(calls.store).receivers(),
-                of_store=await health_of(calls.store.url, calls.store).figures(),
-                clock_ahead=clock_ahead(calls.store.clock),
-            )
-        return Response(metrics_text(found, more=more), media_type=CONTENT_TYPE_LATEST)
+            await Heartbeats(calls.store).has_receiver()
+            is_up = True
+        found = await read_figures(calls.store, calls.policy, queue=calls.name) if is_up else None
+        return Response(metrics_text(found, more=more, is_up=is_up), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_request: Request) -> Response:
         failing = failing_here()
@@ -338,38 +347,59 @@ def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
 
 
 STORE_WITHIN = 0.7
-"""Seconds that a scrape waits for the store. Prometheus gets the metrics of the process within a second."""
+"""Seconds that a scrape waits for the first answer of the store. While it is away, a scrape takes less than one."""
+FIGURES_WITHIN = 5.0
+"""Seconds for all figures of a store that answers: half of what Prometheus waits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueFigures:
-    """What the store tells: of a queue, of the receivers, and `of_store` itself."""
+async def read_figures(store: Store, policy: CallPolicy, *, queue: str | None = None) -> StoreFigures | None:
+    """The figures of a store and of a queue, by default of all its queues; None if the store fails or is too busy."""
+    began = anyio.current_time()
+    with anyio.move_on_after(FIGURES_WITHIN), suppress(StoreError):
+        names = await QueueNames(store).known() if queue is None else [queue]
+        return StoreFigures(
+            queues=[await read_queue(CallQueue(store, name, policy=policy)) for name in names],
+            receivers=await Heartbeats(store).receivers(),
+            of_store=await health_of(store.url, store).figures(),
+            seconds=anyio.current_time() - began,
+        )
+    return None
 
-    queue: WholeQueue
-    receivers: int = 0
-    of_store: Sequence[Figure] = ()
-    clock_ahead: timedelta = timedelta()
 
-
-def metrics_text(found: QueueFigures | None, *, more: Iterable[Collector] = ()) -> bytes:
-    """The metrics of the collectors `more`, of a queue and of its store, in the text format of Prometheus.
-
-    None stands for a store that did not answer: then its metrics are absent, but for that it is not up.
-    """
+def metrics_text(found: StoreFigures | None, *, more: Iterable[Collector] = (), is_up: bool = True) -> bytes:
+    """The figures of the store, if they are known, and the metrics of `more`, in the text format of Prometheus."""
     registry = CollectorRegistry()
-    for each in more:
+    for each in (*more, *([] if found is None else [found])):
         registry.register(each)
-    STORE_UP.on(registry).set(found is not None)
-    if found is not None:
-        _put_figures(registry, found)
+    STORE_UP.on(registry).set(is_up)
     return generate_latest(registry)
 
 
-def _put_figures(registry: CollectorRegistry, found: QueueFigures) -> None:
-    queue, status = found.queue, found.queue.status
-    jobs = QUEUE_JOBS.on(registry)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoreFigures:
+    """What the store tells: of queues, of the receivers, and `of_store` itself; read in so many `seconds`."""
+
+    queues: Sequence[WholeQueue]
+    receivers: int = 0
+    of_store: Sequence[Figure] = ()
+    seconds: float = 0.0
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics with their values."""
+        values: dict[GaugeOf, dict[tuple[str, ...], float]] = {}
+        for queue in self.queues:
+            for metric, labels, value in _of_queue(queue):
+                values.setdefault(metric, {})[labels] = value
+        values[STORE_FIGURES] = {(): self.seconds}
+        values[STORE_RECEIVERS] = {(): self.receivers}
+        values |= {GaugeOf(f"voiceflow_store_{each.name}", each.meaning): {(): each.value} for each in self.of_store}
+        yield from (metric.of(found) for metric, found in values.items())
+
+
+def _of_queue(queue: WholeQueue) -> Iterator[tuple[GaugeOf, tuple[str, ...], float]]:
+    status, name = queue.status, queue.status.queue
     for state, count in status.states.items():
-        jobs.labels(status.queue, state.value).set(count)
+        yield QUEUE_JOBS, (name, state.value), count
     holds = [gate for gate in status.holds if gate.state is not GateState.CANCELLED]
     values = {
         QUEUE_DUE: status.due,
@@ -383,19 +413,16 @@ def _put_figures(registry: CollectorRegistry, found: QueueFigures) -> None:
     }
     if status.limits is not None and status.limits.rate is not None:
         values[QUEUE_LIMIT] = status.limits.rate
-    for metric, value in values.items():
-        metric.on(registry).labels(status.queue).set(value)
-    numbers = NUMBERS.on(registry)
+    yield from ((metric, (name,), value) for metric, value in values.items())
+    told = Counts((each.check, each.level.value) for each in queue.conditions if each.level is not Level.OK)
+    for (condition, level), count in told.items():
+        yield QUEUE_CONDITIONS, (name, condition, level), count
     reported = Counts(number.status.lower() for number in status.numbers)
     for known in (*NUMBER_STATES, *sorted(reported.keys() - NUMBER_STATES)):
-        numbers.labels(known).set(reported[known])
-    STORE_RECEIVERS.on(registry).set(found.receivers)
-    STORE_CLOCK_AHEAD.on(registry).set(found.clock_ahead.total_seconds())
-    last, following = SCHEDULE_LAST.on(registry), SCHEDULE_NEXT.on(registry)
+        yield NUMBERS, (known,), reported[known]
+    yield STORE_CLOCK_AHEAD, (), queue.clock_ahead.total_seconds()
     for each in queue.schedules:
-        name = (each.last.queue, each.last.schedule)
-        last.labels(*name, each.last.state.value).set(each.last.at.timestamp())
+        of = (each.last.queue, each.last.schedule)
+        yield SCHEDULE_LAST, (*of, each.last.state.value), each.last.at.timestamp()
         if each.next_at is not None:
-            following.labels(*name).set(each.next_at.timestamp())
-    for figure in found.of_store:
-        Gauge(f"voiceflow_store_{figure.name}", figure.meaning, registry=registry).set(figure.value)
+            yield SCHEDULE_NEXT, of, each.next_at.timestamp()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from anyio import to_thread
 
+from voiceflow_worker.campaigns.calls.options import YES
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.audit import Actor
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
 
-_COUNTS: Final = ("enqueued", "duplicates", "suppressed", "left_out", "rejected", "rows")
+_COUNTS: Final = ("enqueued", "replaced", "removed", "duplicates", "suppressed", "left_out", "rejected", "rows")
 _PLAIN = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID_CHARACTERS - 1}}}")
 
 
@@ -49,8 +51,9 @@ class NamedCampaign:
     ) -> EnqueueReport:
         """What a start would do; its version is of the campaign too. Raises the errors of `Campaign.preview`."""
         batch = "preview" if key is None else batch_of_key(key)
-        campaign = await self._campaign(batch, settings=settings, menus=menus, now=queue.store.clock.now())
-        report = await process.run_on(campaign.preview, queue.name, policy=settings.policy())
+        made = self._campaign(queue, batch, settings=settings, menus=menus, now=queue.store.clock.now())
+        async with made as campaign:
+            report = await process.run_on(campaign.preview, queue.name, policy=settings.policy())
         return replace(report, version=f"{await to_thread.run_sync(self._digest)}.{report.version}")
 
     async def start(
@@ -94,11 +97,11 @@ class NamedCampaign:
                     "start from it"
                 )
         as_then = replace(settings, **then)
-        campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.begun.at)
-        report = await process.run_on(
-            campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),
-            now=start.begun.at, expected_version=shown,
-        )  # fmt: skip
+        async with self._campaign(queue, batch, settings=as_then, menus=menus, now=start.begun.at) as campaign:
+            report = await process.run_on(
+                campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),
+                now=start.begun.at, expected_version=shown,
+            )  # fmt: skip
         if report.refused:
             if (await begin()).standing != start.standing:  # perhaps because of what that request has stored
                 raise RequestInProgressError
@@ -110,14 +113,21 @@ class NamedCampaign:
         document = {"fields": dict(self.fields), "files": dict(self.digests)}
         return hashlib.sha256(canonical_json(document).encode()).hexdigest()[:32]
 
-    async def _campaign(self, batch: str, *, settings: Settings, menus: Mapping[str, Menu], now: datetime) -> Campaign:
+    @asynccontextmanager
+    async def _campaign(
+        self, queue: CallQueue, batch: str, *, settings: Settings, menus: Mapping[str, Menu], now: datetime
+    ) -> AsyncGenerator[Campaign]:
         said = {name: value for name, value in self.fields.items() if value is not None}
         given = {"batch": batch, **self.files, **said}  # a field that names a file is refused, beside an upload too
+        how: dict[str, Any] = {"settings": settings, "menus": menus, "now": now, "foreign": True}
+        if str(given.get("stored")).strip().lower() in YES:
+            del given["stored"]
+            async with Campaign.of_stored(queue, given, **how) as stored:
+                yield stored.without_handlers()
+            return
         # In a thread, because 8x8 waits while a large template or price list is read.
-        made = await to_thread.run_sync(
-            partial(Campaign.of, given, settings=settings, menus=menus, now=now, foreign=True)
-        )
-        return made.without_handlers()
+        made = await to_thread.run_sync(partial(Campaign.of, given, **how))
+        yield made.without_handlers()
 
 
 def batch_of_key(key: str) -> str:
@@ -134,5 +144,5 @@ def _why_refused(report: EnqueueReport) -> str:
 def _repeated(batch: str, counts: Mapping[str, int]) -> EnqueueReport:
     """The report of a start that has nothing to do: each call that was stored is known."""
     told: dict[str, Any] = dict(counts)
-    known = told.pop("enqueued") + told.pop("duplicates")
+    known = told.pop("enqueued") + told.pop("replaced", 0) + told.pop("duplicates")
     return EnqueueReport(batch_id=batch, duplicates=known, dry_run=False, **told)

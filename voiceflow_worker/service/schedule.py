@@ -1,16 +1,19 @@
-"""Campaigns that start by themselves: each run of a schedule is a batch, started once, by any process.
+"""Campaigns that start by themselves: each run of a schedule is a batch, made once by whoever comes first.
 
-What happened is in the store (`service/scheduled_run.py`), and a process settles a run only while it has the lease to
-it: a lease, which is a condition of every call and record that it stores; of the calls, so is the end of the run's
-misfire, by the clock of the store. A run that began and was cut is completed by the next process, because the same
-campaign again adds what is missing, and no call twice.
+The name of a run is computed (`campaigns/schedules.py`). If its batch has calls, it exists; else it is started, if it
+is not too late, and again from its beginning if it was cut, because the same campaign again adds what is missing, and
+no call twice. Whoever reads the file has a lease, which is a condition of each call and record that it stores; of the
+calls, so is the end of the run's misfire, by the clock of the store.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,46 +26,51 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.options_file import ScheduleFields, schedule_in
 from voiceflow_worker.campaigns.recurrence import Recurrence
-from voiceflow_worker.core.audit import Actor, Interface, login_name
-from voiceflow_worker.core.base.background import LeaderLease
-from voiceflow_worker.core.base.identity import new_revision
-from voiceflow_worker.core.base.reading import count_states, starts_of
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Result, Same, Write
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
-from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.text.printable import as_stored, printable_line
-from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
-from voiceflow_worker.queue import CallQueue
-from voiceflow_worker.service.scheduled_run import (
-    KEPT,
+from voiceflow_worker.campaigns.schedules import (
     LEASES,
-    RUNS,
+    MANY,
     RunState,
     Schedule,
     ScheduledRun,
     read_schedule,
-    run_at,
-    run_put,
     run_records,
 )
+from voiceflow_worker.core.audit import Actor, Interface, login_name
+from voiceflow_worker.core.base.background import LeaderLease
+from voiceflow_worker.core.base.reading import count_states, find_pages, gates_at, starts_of
+from voiceflow_worker.core.ports.reads import Listing
+from voiceflow_worker.core.ports.store import Before, BulkWrite, Result, Write
+from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError, StoreError, VoiceflowError
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.gate import GateState
+from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.text.printable import as_stored, printable_line
+from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.settings import Settings
 
 LOOK = 5.0
 """The seconds between two looks at a schedule, if no run is due in between."""
 LEASE = timedelta(seconds=15)
 """How long a lease lasts if it is not renewed. After a killed process, the next one waits until then."""
+STANDS_STILL = 10.0
+"""The seconds for which a file of people must not have changed: one that is being written is not read."""
 _AGAIN = timedelta(seconds=30)
 """The longest pause before a run that is held is tried again."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHILE_OTHERS_WORK = 0.5
 _LONGEST_NAME = MAX_ID_CHARACTERS - len("-2026-11-20-0900-2")
 _MISSED_AT_ONCE = 10
 _FINDINGS_TOLD = 3
 _LEFT_OUT_KEPT = 50
+_RUNS_AT_ONCE = 100
 _LONGEST_SAID = 600
 _NOBODY = "no `voiceflow schedule` with this file could start it in time"
+_NEXT_IS_DUE = "the next run was due"
+_WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
 
 _log = structlog.get_logger("voiceflow.schedule")
 
@@ -87,15 +95,14 @@ class ScheduleStatus:
             "cron": known and known.cron,
             "time_zone": known and known.zone.key,
             "misfire_seconds": known and known.misfire.total_seconds(),
-            "days": known and known.days_in_words,
-            "next": [{"at": rfc3339(at), "local": _local(at, known)} for at in self.next_at],
+            "days": known and known.in_words(),
+            "next": [
+                {"at": rfc3339(at), "local": at.astimezone(known.zone if known else None).isoformat(timespec="minutes")}
+                for at in self.next_at
+            ],
             "last": self.last and self.last.as_json(),
             "problem": self.problem,
         }
-
-
-def _local(at: datetime, known: Recurrence | None) -> str:
-    return (at if known is None else known.local(at)).isoformat(timespec="minutes")
 
 
 @dataclass(slots=True)
@@ -105,9 +112,8 @@ class _File:
     path: Path
     name: str = ""
     fields: ScheduleFields = field(default_factory=ScheduleFields)
-    written_at: datetime = _EPOCH
-    changed_at: datetime = _EPOCH
-    """When it was written, or was seen to be, if the clock of the files is ahead of that of the store."""
+    seen_at: datetime | None = None
+    """Since when this process knows its times."""
     problem: str | None = None
     again_at: float = 0.0
     """When a run that is held is tried again, on the monotonic clock."""
@@ -172,7 +178,7 @@ class Scheduler:
         results: list[ScheduledRun] = []
         with self._scope:
             for one in self._files:
-                while not self._stopping and await self._settle(one, results):
+                while not self._stopping and await self._others_work(one, results):
                     await self._pause(_WHILE_OTHERS_WORK)
         return results
 
@@ -181,20 +187,18 @@ class Scheduler:
         found: list[ScheduleStatus] = []
         now = self._clock.now()
         for one in self._files:
-            await self._read(one)
+            recurrence, known = await self._read(one)
             if one.problem is None:
                 try:
                     await self._campaign(one, now)
                 except (InvalidInputError, CampaignFileError) as error:
                     one.problem = str(error)
-            known = await read_schedule(self._store, self._queue.name, one.name) if one.name else None
-            one.problem = await to_thread.run_sync(_twin, one, known) or one.problem
-            skipped = None if known is None or known.skip is None else known.skip.at
-            following = () if one.fields.recurrence is None else one.fields.recurrence.after(now)
-            runs_at = islice((at for at in following if at != skipped), count)
+            skipped = () if known is None else known.skipped
+            following = () if recurrence is None else recurrence.after(now)
             found.append(
                 ScheduleStatus(
-                    file=one.path, name=one.name or None, recurrence=one.fields.recurrence, next_at=tuple(runs_at),
+                    file=one.path, name=one.name or None, recurrence=recurrence,
+                    next_at=tuple(islice((at for at in following if at not in skipped), count)),
                     last=None if known is None else known.last, problem=one.problem,
                 )
             )  # fmt: skip
@@ -202,12 +206,14 @@ class Scheduler:
 
     async def _keep(self, one: _File) -> None:
         while not self._stopping:
+            pause = LOOK
             try:
-                await self._settle(one, [])
+                if await self._others_work(one, []):
+                    pause = _WHILE_OTHERS_WORK
             except Exception as error:  # noqa: BLE001 (no failure ends the other schedules)
                 known = isinstance(error, VoiceflowError)
                 _log.error("a schedule is tried again", file=str(one.path), error=str(error), exc_info=not known)
-            now, pause = self._clock.now(), LOOK
+            now = self._clock.now()
             run_at = None if one.fields.recurrence is None else next(one.fields.recurrence.after(now), None)
             if run_at is not None:
                 pause = min(pause, (run_at - now).total_seconds())
@@ -222,21 +228,29 @@ class Scheduler:
             finally:
                 self._pauses.discard(scope)
 
-    async def _read(self, one: _File) -> None:
-        """Read when the campaign of a file starts. If it cannot be read, what it said before still counts."""
+    async def _read(self, one: _File) -> tuple[Recurrence | None, Schedule | None]:
+        """When the campaign of a file starts, and what the store has of it. Raises StoreError.
+
+        If it cannot be read, what it said before still counts.
+        """
+        before = one.problem
         try:
             fields = await to_thread.run_sync(schedule_in, one.path)
-            written_at = datetime.fromtimestamp((await anyio.Path(one.path).stat()).st_mtime, UTC)
             one.problem = self._unusable(one, name := fields.batch or one.path.stem, fields.recurrence)
             if one.problem is None:
-                new = fields.recurrence if one.fields.recurrence not in {None, fields.recurrence} else None
-                if new is not None and new.days_in_words is not None:
-                    _log.info("the days of a schedule", schedule=name, days=new.days_in_words)
+                was, new = one.fields.recurrence, fields.recurrence
+                if was is None or new is None or (was.cron, was.zone) != (new.cron, new.zone) or name != one.name:
+                    one.seen_at = self._clock.now()
                 one.name, one.fields = name, fields
-                if written_at != one.written_at:
-                    one.written_at, one.changed_at = written_at, min(written_at, self._clock.now())
         except (InvalidInputError, CampaignFileError, OSError) as error:
             one.problem = str(error)
+        recurrence = one.fields.recurrence
+        known = await read_schedule(self._store, self._queue.name, one.name) if recurrence is not None else None
+        if known is not None and (twin := await to_thread.run_sync(_twin, one, known.times.file)) is not None:
+            one.problem, recurrence = twin, None
+        if one.problem is not None and one.problem != before:
+            _log.error("a schedule cannot be used", file=str(one.path), error=one.problem)
+        return recurrence, known
 
     def _unusable(self, one: _File, name: str, recurrence: Recurrence | None) -> str | None:
         if recurrence is None:
@@ -256,96 +270,127 @@ class Scheduler:
         )
         if campaign.file is None:
             raise InvalidInputError(f"{one.path} has no file, which names the people to call")
-        return replace(campaign, skip_bad=one.fields.skip_bad or False, again=one.fields.again)
+        run = one.fields
+        return replace(
+            campaign, skip_bad=run.skip_bad or False, again=run.again, replace=run.replace,
+            remove_missing=run.remove_missing,
+        )  # fmt: skip
 
-    async def _seen(self, one: _File, recurrence: Recurrence) -> Schedule:
-        """The schedule, with the times of its file, and since when they count. Raises StoreError.
+    def _times(self, one: _File, recurrence: Recurrence, known: Schedule | None) -> ScheduledRun:
+        """The times of a file, and since when they are known.
 
-        Whichever process sees a file first, or sees it changed, notes that: no run before that starts, but for the last
-        one that was due by the times before the change as well.
+        Not since before a process has seen them: a run that was due before that was ordered by nobody.
         """
-        while True:
-            known = await read_schedule(self._store, self._queue.name, one.name)
-            now, due = self._clock.now(), list[ScheduledRun]()
-            times = replace(
-                self._run(one, recurrence, now, ()), state=RunState.SEEN, batch_id="", file=str(one.path.absolute())
-            )
-            runs, stored = (known.runs, known.stored) if known is not None else ((), None)
-            if known is not None:
-                since = min(known.times.at, now)  # a clock that was ahead may have seen it later
-                if (known.times.cron, known.times.time_zone) != (times.cron, times.time_zone):
-                    since = max(since, one.changed_at)
-                    was_due = {*known.times.recurrence.within(known.since, one.changed_at)} - {each.at for each in runs}
-                    both = was_due.intersection(recurrence.within(known.since, now))
-                    due = [self._run(one, recurrence, at, runs) for at in sorted(both)[-1:]]
-                times = replace(times, at=since, token=known.times.token, file=known.times.file or times.file)
-                if stored and stored.ends_at and stored.ends_at > now + KEPT / 2 and times == known.times:
-                    return known
-            times = replace(times, token=new_revision())
-            same = [Same(RUNS, times.key[0], stored and stored.value, times.key[1])]
-            if await self._write([*same, *(Same(RUNS, each.key[0], None, each.key[1]) for each in due)], times, *due):
-                return Schedule(times=times, runs=(*due, *runs), now=now, stored=stored)
+        now, stands = self._clock.now(), None if known is None else known.times
+        seen_at = now if stands is None else min(one.seen_at or now, now)
+        file = str(one.path.absolute()) if stands is None or not stands.file else stands.file
+        if stands is not None and (stands.cron, stands.time_zone) == (recurrence.cron, recurrence.zone.key):
+            seen_at = min(stands.at, seen_at)  # a clock that was ahead may have seen them later
+        return ScheduledRun(
+            schedule=one.name, queue=self._queue.name, at=seen_at, cron=recurrence.cron, file=file,
+            time_zone=recurrence.zone.key, misfire=recurrence.misfire.total_seconds(),
+        )  # fmt: skip
 
-    async def _settle(self, one: _File, results: list[ScheduledRun]) -> bool:
+    def _due(self, one: _File, times: ScheduledRun, known: Schedule | None) -> list[tuple[ScheduledRun, bool]]:
+        """The runs to settle, each with whether it starts; else it is over, unless its import was begun.
+
+        Of several that are due, the last one starts, and those that a person ordered. What was due by the times before
+        a change as well is due still.
+        """
+        now, runs, was = self._clock.now(), known.runs if known else (), list[datetime]()
+        since = times.at
+        if known is not None:
+            was = known.times.recurrence.last(now, since=known.since, count=_MISSED_AT_ONCE)
+            since = max(known.settled_at, min(times.at, known.times.at))
+        both = times.recurrence.last(now, since=since, count=_MISSED_AT_ONCE)
+        unknown = [at for at in both if at > times.at or at in was]
+        due = {at: times.run(at, runs) for at in unknown}
+        due |= {each.at: replace(each, misfire=times.misfire) for each in runs if each.is_open and each.at <= now}
+        latest = max((each.at for each in due.values() if not each.ordered_by), default=now)
+        latest = max(latest, known.settled_at) if known else latest
+        starts = {at for at, run in due.items() if now < run.until and (at == latest or run.ordered_by)}
+        paused = self._clock.monotonic() < one.again_at
+        return [
+            (run, at in starts)
+            for at, run in sorted(due.items())
+            if not (paused and at in starts and run.state is RunState.HELD)
+        ]
+
+    async def _others_work(self, one: _File, results: list[ScheduledRun]) -> bool:
         """Settle what is due of a schedule. Returns whether another process is at work on it. Raises StoreError."""
-        before, others_work = one.problem, False
-        await self._read(one)
-        recurrence = one.fields.recurrence
-        schedule = None if recurrence is None else await self._seen(one, recurrence)
-        twin = await to_thread.run_sync(_twin, one, schedule)
-        one.problem = twin or one.problem
-        if one.problem is not None and one.problem != before:
-            _log.error("a schedule cannot be used", file=str(one.path), error=one.problem)
-        if recurrence is None or schedule is None or twin is not None:
+        recurrence, known = await self._read(one)
+        if recurrence is None:
             return False
-        known = {each.at: each for each in schedule.runs}
-        for at, starts in _due(recurrence, known, self._clock.now(), since=schedule.since):
-            run = known.get(at) or self._run(one, recurrence, at, known.values())
-            waits = run.state is RunState.HELD and self._clock.monotonic() < one.again_at
-            if self._stopping or (starts and waits):
-                continue
-            done = await self._leased(one, run, recurrence, starts=starts)
-            if done is None:
-                others_work = True
-                continue
-            known[at] = done
-            results.append(done)
-            if (done.state, done.message) != (run.state, run.message):
-                self._tell(done)
-        return others_work
-
-    def _run(self, one: _File, recurrence: Recurrence, at: datetime, known: Collection[ScheduledRun]) -> ScheduledRun:
-        return run_at(at, recurrence, schedule=one.name, queue=self._queue.name, known=known)
-
-    async def _leased(
-        self, one: _File, run: ScheduledRun, recurrence: Recurrence, *, starts: bool
-    ) -> ScheduledRun | None:
-        """Start a run under the lease to it, or give it up; None if another process has that. Raises StoreError."""
-        group, member = run.key
-        lease = LeaderLease(self._store, f"{group}/{member}", namespace=LEASES, length=LEASE)
+        times = self._times(one, recurrence, known)
+        if known is not None and times == known.times and not self._due(one, times, known):
+            return False
+        lease = LeaderLease(self._store, times.group, namespace=LEASES, length=LEASE)
         if not await lease.take():
-            return None
+            return True
         async with lease.kept():
-            run = (await run_records(self._store).within(group).get([member])).get(member) or run
-            if not run.is_open:
-                return run
-            late = self._clock.now() - run.at
-            if not starts or late >= recurrence.misfire:  # what came before it took long
-                done = await self._given_up(one, run, is_late=late >= recurrence.misfire)
-            else:
-                run = replace(run, state=RunState.STARTING, is_begun=True)
-                if not await self._write([lease.condition], run):
-                    return None
-                done = await self._enqueued(one, run, lease.condition, Before(run.at + recurrence.misfire))
-            if done.state is RunState.HELD:
-                one.again_at = self._clock.monotonic() + min(_AGAIN, recurrence.misfire / 4).total_seconds()
-            return done if await self._write([lease.condition], done) else None
+            known = await read_schedule(self._store, times.queue, one.name)  # as the one before has left it
+            times = self._times(one, recurrence, known)
+            for run, starts in self._due(one, times, known):
+                done = None if self._stopping else await self._settled(one, run, lease, starts=starts)
+                if done is None or not await self._write(lease, done):
+                    return not self._stopping
+                if done.state is RunState.HELD:
+                    pause = min(_AGAIN, recurrence.misfire / 4)
+                    one.again_at = self._clock.monotonic() + pause.total_seconds()
+                results.append(done)
+                if (done.state, done.message) != (run.state, run.message):
+                    self._tell(done)
+            return not await self._write(lease, times)
 
-    async def _enqueued(self, one: _File, run: ScheduledRun, *conditions: Condition) -> ScheduledRun:
-        """Enqueue the calls of a run under conditions: what became of it. Raises StoreError."""
+    async def _settled(self, one: _File, run: ScheduledRun, lease: LeaderLease, *, starts: bool) -> ScheduledRun | None:
+        """What became of a run, which is started if it is not late; None if that was stopped. Raises StoreError."""
+        if (skipped := await self._skipped(run)) is not None:
+            return skipped
+        calls = await self._count(run)
+        is_cut = bool(await starts_of(self._store, run.queue, batch_id=run.batch_id))
+        is_late = self._clock.now() >= run.until
+        if calls and not is_cut:
+            return replace(run, state=RunState.STARTED, message=f"its batch has {count_of(calls, 'call')}")
+        if not is_late and (starts or is_cut):
+            return await self._started(one, run, lease)
+        batch = f"--batch {run.batch_id} --staged"
+        said = run.message or one.problem or _NOBODY
+        if is_cut:
+            said = (
+                f"its import was interrupted, and the {count_of(calls, 'call')} that it stored are staged: let them "
+                f"ring (`voiceflow resume {batch}`), or end them (`voiceflow calls cancel {batch}`)"
+            )
+        elif run.repeats:
+            return replace(run, state=RunState.STARTED)
+        elif not is_late:
+            said = f"a later run is due as well{f'; {run.message}' if run.message else ''}"
+        return replace(run, state=RunState.MISSED, message=_stored(said))
+
+    async def _count(self, run: ScheduledRun) -> int:
+        """The number of calls in the batch of a run, without those that were discarded."""
+        states = await count_states(self._store, run.queue, batch_id=run.batch_id)
+        return sum(states.values()) - states[JobState.CANCELLED]
+
+    async def _skipped(self, run: ScheduledRun) -> ScheduledRun | None:
+        """The run, if its batch was cancelled."""
+        gate = (await gates_at(self._store, run.queue, [run.batch_id])).get(run.batch_id)
+        if gate is None or gate.state is not GateState.CANCELLED:
+            return None
+        return replace(run, state=RunState.SKIPPED, message=gate.reason)
+
+    async def _started(self, one: _File, run: ScheduledRun, lease: LeaderLease) -> ScheduledRun | None:
+        """Enqueue the calls of a run: what became of it. Raises StoreError."""
+        ended = 0
+
+        async def end_earlier() -> None:
+            nonlocal ended
+            ended += await self._end_earlier(run)
+
         try:
             campaign = await self._campaign(one, run.at)
-            schedule = await read_schedule(self._store, run.queue, run.schedule)
+            if isinstance(campaign.file, Path) and not await self._stands_still(campaign.file, until=run.until):
+                return None if self._stopping else _held(run, f"{campaign.file} is being written")
+            schedule = await read_schedule(self._store, run.queue, run.schedule, limit=MANY)
             known = () if schedule is None else schedule.runs
             before = _moved_from(run, known)
             options = replace(
@@ -355,58 +400,85 @@ class Scheduler:
             report = await replace(campaign, options=options).start(
                 self._queue,
                 by=Actor(on=self._on, login=login_name(), name=f"schedule {run.schedule}"),
-                conditions=conditions,
+                conditions=(lease.condition, Before(run.until)),
+                before_end=end_earlier,
             )
         except StoreError:
             raise
         except VoiceflowError as error:
-            return _held(run, str(error))
+            return await self._skipped(run) or _held(run, str(error))
         except Exception as error:  # noqa: BLE001 (a menu is code of its users)
             _log.exception("a run failed", schedule=run.schedule, batch=run.batch_id)
             return _held(run, f"{type(error).__name__}: {error}")
         errors = [each for each in report.findings if each.is_error]
-        run = replace(run, counts={name: getattr(report, name) for name in _COUNTS}, repeats=None)
+        run = replace(run, counts={name: getattr(report, name) for name in _COUNTS}, repeats=False)
         if before is not None and _only_repeats(report, before.batch_id):
-            return replace(_held(run, _again_in_words(run, before, report, one.path)), repeats=before.batch_id)
+            return replace(_held(run, _again_in_words(run, before, report, one.path)), repeats=True)
         if report.refused:
             return _held(run, _said(_refused(report, one.fields.skip_bad), errors))
         left_out = tuple(_stored(str(each)) for each in errors[:_LEFT_OUT_KEPT]) if report.rejected else ()
-        nobody = not report.enqueued and not await _calls_of(self._store, run)
-        said = _said(f"nobody is called: {report.in_words()}" if nobody else report.in_words(), report.findings)
-        return replace(run, state=RunState.STARTED, message=said, left_out=left_out)
+        nobody = "" if report.enqueued or await self._count(run) else "nobody is called: "
+        said = f"{nobody}{report.in_words()}"
+        if ended:
+            said = f"{said}; {count_of(ended, 'call')} of earlier runs ended: {_NEXT_IS_DUE}"
+        return replace(run, state=RunState.STARTED, message=_said(said, report.findings), left_out=left_out)
 
-    async def _given_up(self, one: _File, run: ScheduledRun, *, is_late: bool) -> ScheduledRun:
-        """What became of a run that is not started any more, by what the store has of it. Raises StoreError."""
-        store, batch = self._store, run.batch_id
-        calls = await _calls_of(store, run)
-        if await starts_of(store, run.queue, batch_id=batch):
-            state = RunState.CUT
-            said = (
-                f"its import was interrupted, and the {count_of(calls, 'call')} that it stored are staged: let them "
-                f"ring (`voiceflow resume --batch {batch} --staged`), or end them (`voiceflow calls cancel --batch "
-                f"{batch}`)"
-            )
-        elif calls:
-            state, said = RunState.STARTED, f"its batch has {count_of(calls, 'call')}"
-        elif run.repeats is not None:
-            state, said = RunState.REPEATED, run.message
-        else:
-            state, said = RunState.MISSED, run.message or one.problem or _NOBODY
-            if not is_late:
-                said = f"a later run is due as well{f'; {run.message}' if run.message else ''}"
-        return replace(run, state=state, message=_stored(said))
+    async def _stands_still(self, path: Path, *, until: datetime) -> bool:
+        """Wait until a file has not changed for some seconds; False if that was not so in time. Raises OSError."""
+        seen, since = None, 0.0
+        while not self._stopping and self._clock.now() < until:
+            with suppress(OSError):  # the reading tells
+                found = await anyio.Path(path).stat()
+                if (found.st_mtime_ns, found.st_size) != seen:
+                    seen, since = (found.st_mtime_ns, found.st_size), self._clock.monotonic()
+                if max(time.time() - found.st_mtime, self._clock.monotonic() - since) < STANDS_STILL:
+                    await self._pause(_WHILE_OTHERS_WORK)
+                    continue
+            return True
+        return False
 
-    async def _write(self, conditions: Sequence[Condition], *runs: ScheduledRun) -> bool:
-        """Store runs under conditions; False if one does not hold. Raises StoreError."""
-        now = self._clock.now()
-        write = Write(conditions=tuple(conditions), puts=tuple(run_put(self._store, each, now) for each in runs))
-        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=now)
+    async def _end_earlier(self, run: ScheduledRun) -> int:
+        """End the waiting calls of earlier runs to people whom this one calls, but those with a validity of their own.
+
+        Returns their number. It reads the batches of earlier runs, the newest first, until none of a page has a waiting
+        call. Raises StoreError.
+        """
+        store, ended, numbers, after = self._store, 0, set[str](), ""
+        changes, records = Changes(store, self._queue.policy), run_records(store).within(run.group)
+        end = partial(lifecycle.expire, at=self._clock.now(), policy=self._queue.policy, reason=_NEXT_IS_DUE)
+        while page := await records.page(after=after, limit=_RUNS_AT_ONCE):
+            after = page[-1][0]
+            names = [each.batch_id for _, each in page if each is not None and each.batch_id != run.batch_id]
+            totals = await store.totals(run.queue, batches=names) if names else ()
+            waiting = [name for name, each in zip(names, totals, strict=True) if any(map(each.states.get, _WAITING))]
+            if not waiting:
+                break
+            for name in waiting if numbers else (run.batch_id, *waiting):
+                states = None if name == run.batch_id else _WAITING
+                read = Listing(queue=run.queue, batch=name, states=states, limit=MANY)
+                async with aclosing(find_pages(store, read)) as pages:
+                    async for jobs in pages:
+                        if states is None:
+                            numbers.update(telephone_of(number) for job in jobs for number in job.numbers)
+                            continue
+                        late = [
+                            job
+                            for job in jobs
+                            if job.valid_until is None and not numbers.isdisjoint(map(telephone_of, job.numbers))
+                        ]
+                        ended += await changes.change_all(late, end) if late else 0
+        return ended
+
+    async def _write(self, lease: LeaderLease, run: ScheduledRun) -> bool:
+        """Store a run, or times, under the lease; False if it was lost. Raises StoreError."""
+        write = Write(conditions=(lease.condition,), puts=(run.put(self._store),))
+        (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._clock.now())
         return answer.result is Result.DONE
 
 
-def _twin(one: _File, known: Schedule | None) -> str | None:
+def _twin(one: _File, file: str) -> str | None:
     """What is wrong if another command has a schedule of this name from another file, which is on this machine."""
-    other = Path(known.times.file) if known is not None and known.times.file else one.path
+    other = Path(file)
     try:
         if other.samefile(one.path):
             return None
@@ -419,23 +491,6 @@ def _twin(one: _File, known: Schedule | None) -> str | None:
 
 def _both_named(path: Path, other: Path, name: str) -> str:
     return f"{path} and {other} are both named {name}: rename one of them, give it a batch, or remove it"
-
-
-def _due(
-    recurrence: Recurrence, known: Mapping[datetime, ScheduledRun], now: datetime, *, since: datetime
-) -> list[tuple[datetime, bool]]:
-    """The runs to settle, each with whether it starts, or is over. `known` are those that the store knows.
-
-    Of several that are due, the last one is started, and those that were begun, or that a person ordered, are
-    completed. What is not known counts `since` a time.
-    """
-    latest = max(recurrence.within(now - recurrence.misfire, now), default=None)
-    unknown = [at for at in recurrence.within(since, now) if at not in known]
-    if more := len(unknown[:-_MISSED_AT_ONCE]):
-        _log.error("runs were missed, and only the last of them are recorded one by one", more=more)
-    begun = {at for at, each in known.items() if each.state is RunState.STARTING or (each.is_open and each.ordered_by)}
-    due = {*unknown[-_MISSED_AT_ONCE:], *(at for at, each in known.items() if each.is_open)}
-    return [(at, at == latest or at in begun) for at in sorted(due)]
 
 
 def _held(run: ScheduledRun, why: str) -> ScheduledRun:
@@ -462,16 +517,13 @@ def _moved_from(run: ScheduledRun, known: Collection[ScheduledRun]) -> Scheduled
 
     None if more runs were due on that day: a schedule that runs several times a day calls the same people again.
     """
-    started = [each for each in known if each.at < run.at and each.state not in {RunState.HELD, *_NOT_STARTED}]
+    started = [each for each in known if each.at < run.at and each.state is RunState.STARTED]
     last = max(started, key=lambda each: each.at, default=None)
     if last is None or (last.cron, last.time_zone) == (run.cron, run.time_zone):
         return None
     day, next_at = last.at.astimezone(last.zone).date(), last.next_at
     is_last_of_day = next_at is None or next_at.astimezone(last.zone).date() != day
     return last if is_last_of_day and run.at.astimezone(run.zone).date() == day else None
-
-
-_NOT_STARTED = frozenset({RunState.MISSED, RunState.REPEATED, RunState.SKIPPED})
 
 
 def _only_repeats(report: EnqueueReport, batch: str) -> bool:
@@ -487,11 +539,6 @@ def _again_in_words(run: ScheduledRun, before: ScheduledRun, report: EnqueueRepo
         f"{in_words(before.at, before.zone)} (batch {before.batch_id}), after which the {changed} was changed. If they "
         f"should be called again, write again = true into {file.name} for this run"
     )
-
-
-async def _calls_of(store: Store, run: ScheduledRun) -> int:
-    """The number of calls in the batch of a run."""
-    return sum((await count_states(store, run.queue, batch_id=run.batch_id)).values())
 
 
 def _said(what: str, findings: Sequence[Finding]) -> str:

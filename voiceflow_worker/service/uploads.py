@@ -23,11 +23,11 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from anyio.to_thread import run_sync
 
-from voiceflow_worker.core.base.record_set import RecordSet, json_records, text_records
+from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports import Store
 
-UPLOADS, PIECES, FOUND = "upload", "upload-piece", "upload-found"
-"""Namespaces of uploads, by their ids, and of their pieces and what was found in them, in the group of the upload."""
+UPLOADS, PIECES = "upload", "upload-piece"
+"""Namespaces of uploads, by their ids, and of their pieces, in the group of the upload."""
 KEPT_FOR = timedelta(hours=1)
 MOST_STORED = 64_000_000
 """The most characters of all uploads in a store: two of the largest, if they cannot be packed. The oldest go first."""
@@ -39,7 +39,10 @@ _NAME = re.compile(rf"{_PREFIX}(\d+)-\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file in the store, of an `owner` who alone finds it; `stored` is its size there, in characters."""
+    """A file in the store, of an `owner` who alone finds it; `stored` is its size there, in characters.
+
+    With a `batch`, it has the rows of this one as lines of JSON, and `name` is that of its list.
+    """
 
     id: str
     owner: str
@@ -47,6 +50,7 @@ class Upload:
     at: datetime
     digest: str
     stored: int
+    batch: str | None = None
 
 
 class Uploads:
@@ -58,14 +62,14 @@ class Uploads:
         self._pieces: RecordSet[str] = RecordSet(
             store, PIECES, write=str, read=lambda _, text: text, keep_for=KEPT_FOR, durable=False
         )
-        self._found = text_records(store, FOUND)
 
-    async def keep(self, content: bytes, *, name: str, owner: str) -> Upload:
+    async def keep(self, content: bytes, *, name: str, owner: str, batch: str | None = None) -> Upload:
         """Store a file. If all uploads are erased meanwhile, it is too, and nobody finds it."""
         text, digest = await run_sync(_packed, content)
         upload = Upload(
-            id=token_urlsafe(12), owner=owner, name=name, at=self._clock.now(), digest=digest, stored=len(text)
-        )
+            id=token_urlsafe(12), owner=owner, name=name, at=self._clock.now(), digest=digest, stored=len(text),
+            batch=batch,
+        )  # fmt: skip
         kept = sorted(await self._uploads.values(), key=lambda each: each.at)
         while kept and sum(each.stored for each in kept) + len(text) > MOST_STORED:
             await self._drop(kept.pop(0))
@@ -99,8 +103,6 @@ class Uploads:
     async def _drop(self, upload: Upload) -> None:
         await self._uploads.remove([upload.id])
         await self._pieces.within(upload.id).remove(_keys(upload))
-        found = self._found.within(upload.id)
-        await found.remove([key for key, _ in await found.page()])
 
 
 def _keys(upload: Upload) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.base.reading import limits_of
-from voiceflow_worker.core.ports import Store, Voice
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.worker import Worker, WorkerOptions
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.model.copying import replace
@@ -32,16 +32,14 @@ def worker_of(
     voice: VoiceClient,
     *,
     batch_id: str | None = None,
-    sends_by: Voice | None = None,
-    keeps_journal: bool = True,
 ) -> Worker:
     """A worker with these settings, for all batches or for one. The worker searches 8x8's log for calls in doubt.
 
-    It sends by `voice`, or by `sends_by`. It keeps journal files as the settings say, or none.
+    It keeps journal files as the settings say.
     """
     return Worker(
         store,
-        sends_by or voice,
+        voice,
         queue=settings.queue,
         rate=settings.rate,
         concurrency=settings.concurrency,
@@ -55,5 +53,5 @@ def worker_of(
             policy=settings.policy(),
         ),
         call_log=voice,
-        local_journal=journal_files(settings, store) if keeps_journal else None,
+        local_journal=journal_files(settings, store),
     )

@@ -84,6 +84,8 @@ class EventEndpoint:
     on_event: AnswersEvents | None = None
     store_limit: timedelta = limits.EVENT
     event_limit: timedelta = limits.KEY_PRESS
+    on_refused: Callable[[], None] = lambda: None
+    """Called when a summary was not stored: 8x8 sends it once."""
     first: Callable[[], AbstractContextManager[None]] = nullcontext
     """The context in which an event is handled, before which others have to wait."""
     _seldom: RateLimitedLog = field(default_factory=RateLimitedLog, init=False)
@@ -207,6 +209,8 @@ class EventEndpoint:
 
     def _not_stored(self, event: WebhookEvent, why: str) -> WebhookAnswer:
         self.metrics.store_failures.inc()
+        if isinstance(event, SessionSummary):
+            self.on_refused()
         if (suppressed := self._of_store.admit(503)) is not None:
             # One line in ten seconds is logged; the metrics count all events.
             _log.warning(

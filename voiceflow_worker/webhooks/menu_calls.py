@@ -207,7 +207,7 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
     return (
         post.session_id in {None, event.session_id}
         and (post.is_open or post.session_id is not None)
-        and job.source_of(post) == event.source
+        and job.source == event.source
         and event.destination is not None
         and job.number_of(post) in spellings(usual_form(event.destination))
     )

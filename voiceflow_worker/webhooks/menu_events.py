@@ -224,7 +224,7 @@ class MenuEvents:
         return Caller(
             now=self._store.clock.now(),
             number=number if job is None or post is None else job.number_of(post),
-            our_number=ours if job is None else job.source if post is None else job.source_of(post),
+            our_number=ours if job is None else job.source,
             is_inbound=is_inbound,
             data=(None if job is None else job.data) or {},
             presses=call.presses,

@@ -9,7 +9,7 @@ from datetime import timedelta
 import anyio
 import structlog
 
-from voiceflow_worker.core.base.background import BackgroundTasks, Task
+from voiceflow_worker.core.base.background import BackgroundTasks, Task, beside
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.probe import Probe
 from voiceflow_worker.core.base.round_trips import RateLimitedLog
@@ -75,14 +75,12 @@ async def present(
         await beat()
     except Exception as error:  # noqa: BLE001 - the next beat may be stored
         background.failed(Task.HEARTBEAT, error)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep_beating)
-        try:
+    try:
+        async with beside(keep_beating):
             yield
-        finally:
-            tasks.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True):
-                try:
-                    await heartbeats.receiver_left(name)
-                except Exception as error:  # noqa: BLE001 - nothing depends on it
-                    _log.warning("the heartbeat of this receiver was not deleted; it expires", error=str(error))
+    finally:
+        with anyio.CancelScope(shield=True):
+            try:
+                await heartbeats.receiver_left(name)
+            except Exception as error:  # noqa: BLE001 - nothing depends on it
+                _log.warning("the heartbeat of this receiver was not deleted; it expires", error=str(error))

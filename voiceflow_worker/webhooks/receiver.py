@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 import anyio
 import structlog
 from anyio import to_thread
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
-from voiceflow_worker.core.base.background import BackgroundTasks, failing_here, health
+from voiceflow_worker.core.base.background import BackgroundTasks, failing_here
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.probe import store_probe
@@ -35,12 +34,20 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
 from voiceflow_worker.service.forget import erasing_again
-from voiceflow_worker.service.metrics import STORE_UP, STORE_WITHIN, EscalationMetrics, HookMetrics, ProcessMetrics
+from voiceflow_worker.service.metrics import (
+    EscalationMetrics,
+    HookMetrics,
+    ProcessMetrics,
+    StoreFigures,
+    metrics_text,
+    read_figures,
+)
 from voiceflow_worker.service.uploads import delete_left_over
+from voiceflow_worker.service.whole_queue import health
 from voiceflow_worker.settings import Settings
 from voiceflow_worker.webhooks.events import EventEndpoint
 from voiceflow_worker.webhooks.menu_events import MenuEvents
-from voiceflow_worker.webhooks.readiness import Readiness, present
+from voiceflow_worker.webhooks.readiness import FRESH, Readiness, present
 from voiceflow_worker.webhooks.reading import Metrics, RequestReader
 
 if TYPE_CHECKING:
@@ -107,6 +114,8 @@ class Receiver:
         answering = MenuEvents(store, *menus, policy=policy, registry=self.registry)
         self._heartbeats = Heartbeats(store, menus=answering.menu_names)
         self._readiness = Readiness(store_probe(store))
+        self._reading, self._figures_until = anyio.Lock(), float("-inf")
+        self._figures: StoreFigures | None = None
         self._has_run = self._ends = False
         self.http_api: HttpApi | None = None
         """The HTTP API; None without it."""
@@ -123,7 +132,6 @@ class Receiver:
             self._pages = Pages(store, settings, menus=menus)
         self.registry.register(EscalationMetrics())
         self.registry.register(ProcessMetrics(settings.state_dir))
-        self._store_up = STORE_UP.on(self.registry)
         gatekeeper = Gatekeeper(
             secret=settings.live_secret("webhook_secret"),
             allow=settings.webhook_allow,
@@ -138,6 +146,7 @@ class Receiver:
             progress=CallProgress(store, recordings_for=policy.data_kept),
             numbers=OwnNumbers(store),
             on_event=answering,
+            on_refused=self._heartbeats.summary_refused,
             first=nullcontext if self.http_api is None else self.http_api.context.events.handling,
         )
         routes = [
@@ -170,11 +179,13 @@ class Receiver:
         return JSONResponse({"status": "ok"} if why is None else {"error": why}, 200 if why is None else 503)
 
     async def _show_metrics(self, _request: Request) -> Response:
-        is_up = False
-        with anyio.move_on_after(STORE_WITHIN):
-            is_up = await self._readiness.why_not() is None
-        self._store_up.set(is_up)
-        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+        is_up = await self._readiness.why_not() is None
+        async with self._reading:  # it needs no secret: requests share what one of them reads
+            if is_up and anyio.current_time() >= self._figures_until:
+                self._figures = await read_figures(self._store, self._settings.policy())
+                self._figures_until = anyio.current_time() + FRESH
+        text = metrics_text(self._figures if is_up else None, more=[self.registry], is_up=is_up)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -205,19 +216,17 @@ class Receiver:
                 self.registry.register(HookMetrics(hooks))
             await stack.enter_async_context(advancing(store, policy=policy))
             await stack.enter_async_context(erasing_again(store, policy))
-            group = await stack.enter_async_context(anyio.create_task_group())
-            repeat = BackgroundTasks(SystemClock()).run_periodically
             if self.http_api is not None:
                 # A wrong file of policies is told at once, not when it is needed.
-                part = "the policies of escalations were not looked at"
-                group.start_soon(partial(repeat, part, self.http_api.policies.current, every=WATCH_EVERY))
+                part, look = "the policies of escalations were not looked at", self.http_api.policies.current
+                watching = BackgroundTasks(SystemClock()).repeated(part, look, every=WATCH_EVERY)
+                await stack.enter_async_context(watching)
             try:
                 yield
             except Exception as error:  # noqa: BLE001 - raised below: each of these groups of tasks would wrap it
                 failed = error
             finally:
                 self.stop()
-                group.cancel_scope.cancel()
         if failed is not None:
             raise failed
 

@@ -1,7 +1,8 @@
-"""DAGs of the tests: notifiers, and many mapped calls."""
+"""DAGs of the tests: notifiers, and mapped calls: many, and those of lists that change."""
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from airflow_provider.notifications.voice import VoiceCallNotifier
 from airflow_provider.operators.voice import VoiceCallOperator
 
 START = datetime(2026, 1, 1)  # noqa: DTZ001 (Airflow reads it as UTC)
+FOLDER = Path(os.environ["VOICEFLOW_TEST_FOLDER"])
 
 with DAG(
     "alarm",
@@ -47,8 +49,7 @@ with DAG(
         """Run until the test has seen the call."""
         from tests.support.waiting import wait_until
 
-        end = Path(os.environ["VOICEFLOW_TEST_FOLDER"]) / "deadline.end"
-        wait_until(end.exists, "the call of the deadline", within=400, every=0.5)
+        wait_until((FOLDER / "deadline.end").exists, "the call of the deadline", within=400, every=0.5)
 
     be_slow()
 
@@ -71,4 +72,24 @@ with DAG("many", schedule=None, start_date=START, default_args=PATIENT, max_acti
 
     VoiceCallOperator.partial(task_id="call", say="Hello.", deferrable=True, poll_interval=2).expand(
         destination=numbers()
+    )
+
+
+@task(task_id="numbers")
+def listed(run_id: str | None = None) -> list[str]:
+    """The numbers of a run; each try reads them again."""
+    found: list[str] = json.loads((FOLDER / f"{run_id}.list").read_text(encoding="utf-8"))
+    return found
+
+
+@task.sensor(poke_interval=2, mode="reschedule")
+def be_busy(run_id: str | None = None) -> bool:
+    """Keep the run running until its file says that it may end."""
+    return (FOLDER / f"{run_id}.end").exists()
+
+
+with DAG("moved", schedule=None, start_date=START, default_args=PATIENT):
+    be_busy()
+    VoiceCallOperator.partial(task_id="call", say="Hello.", deferrable=True, poll_interval=1).expand(
+        destination=listed()
     )

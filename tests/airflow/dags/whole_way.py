@@ -37,55 +37,47 @@ def _die(place: str, died: Path) -> None:
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.client import VoiceClient
 
-    post = VoiceClient.place
+    owner, name = {
+        "handed_in": (Worker, "run"),
+        "leased": (Journal, "begin"),
+        "journaled": (VoiceClient, "place"),
+        "posted": (VoiceClient, "place"),
+    }[place]
+    work = getattr(owner, name)
 
     def die() -> None:
         died.touch()
         os._exit(9)
 
-    async def at_once(*_: Any, **__: Any) -> Any:
+    async def dies(*args: Any, **kwargs: Any) -> None:
+        if place == "journaled":
+            kwargs["progress"].begin_sending()  # else it is known that nothing has left
+        if place == "posted":
+            await work(*args, **kwargs)
         die()
 
-    async def after_post(*args: Any, **kwargs: Any) -> Any:
-        await post(*args, **kwargs)
-        die()
-
-    match place:
-        case "handed_in":
-            Worker.run = at_once  # type: ignore[method-assign]
-        case "leased":
-            Journal.begin = at_once  # type: ignore[method-assign]
-        case "journaled":
-            VoiceClient.place = at_once  # type: ignore[method-assign]
-        case "posted":
-            VoiceClient.place = after_post  # type: ignore[method-assign]
+    setattr(owner, name, dies)
 
 
-with DAG("whole_way", schedule=None, start_date=START, default_args=QUICK):
-    deferred = VoiceCallOperator(
-        task_id="deferred",
-        destination="+6587650001",
-        say="Hello of {{ dag.dag_id }}.",
-        deferrable=True,
-        poll_interval=1,
-    )
-    waiting = VoiceCallOperator(
-        task_id="waiting", destination="+6587650002", say="Hello.", deferrable=False, poll_interval=1
-    )
-    enqueued = VoiceCallOperator(task_id="enqueued", destination="+6587650003", say="Hello.", wait_for=None)
-    sensed_deferred = VoiceOutcomeSensor(
-        task_id="sensed_deferred",
-        job_id="{{ ti.xcom_pull(task_ids='enqueued')['id'] }}",
-        deferrable=True,
-        poke_interval=1,
-    )
-    sensed = VoiceOutcomeSensor(
-        task_id="sensed",
-        job_id="{{ ti.xcom_pull(task_ids='enqueued')['id'] }}",
-        mode="reschedule",
-        poke_interval=2,
-        deferrable=False,
-    )
+def dag(name: str, **options: Any) -> DAG:
+    """A DAG of the tests, whose `options` are those of its tasks."""
+    return DAG(name, schedule=None, start_date=START, default_args={"say": "Hello.", "poll_interval": 1, **options})
+
+
+def call(task_id: str, number: str, *, dies: str | None = None, **options: Any) -> VoiceCallOperator:
+    """A task of one call, whose process dies once, if it does."""
+    if dies is None:
+        return VoiceCallOperator(task_id=task_id, destination=f"+65876500{number}", **options)
+    return DyingCallOperator(task_id=task_id, destination=f"+65876500{number}", dies=dies, **options)
+
+
+with dag("whole_way", **QUICK):
+    deferred = call("deferred", "01", say="Hello of {{ dag.dag_id }}.", deferrable=True)
+    call("waiting", "02", deferrable=False)
+    enqueued = call("enqueued", "03", wait_for=None)
+    job_id = "{{ ti.xcom_pull(task_ids='enqueued')['id'] }}"
+    sensed = VoiceOutcomeSensor(task_id="sensed_deferred", job_id=job_id, deferrable=True, poke_interval=1)
+    looked = VoiceOutcomeSensor(task_id="sensed", job_id=job_id, mode="reschedule", poke_interval=2, deferrable=False)
 
     @task.branch
     def answered_or_not(call: Mapping[str, Any]) -> str:
@@ -100,99 +92,52 @@ with DAG("whole_way", schedule=None, start_date=START, default_args=QUICK):
         """Nobody answered."""
 
     answered_or_not(deferred.output) >> [answered(), not_answered()]
-    enqueued >> [sensed_deferred, sensed]
+    enqueued >> [sensed, looked]
 
-with DAG("killed_after", schedule=None, start_date=START, default_args=QUICK):
-    DyingCallOperator(
-        task_id="deferred", dies="posted", destination="+6587650011", say="Hello.", deferrable=True, poll_interval=1
-    )
-    DyingCallOperator(
-        task_id="waiting", dies="posted", destination="+6587650012", say="Hello.", deferrable=False, poll_interval=1
-    )
+with dag("killed_after", **QUICK):
+    call("deferred", "11", dies="posted", deferrable=True)
+    call("waiting", "12", dies="posted", deferrable=False)
 
-with DAG("killed_before", schedule=None, start_date=START, default_args=QUICK):
-    DyingCallOperator(
-        task_id="handed_in", dies="handed_in", destination="+6587650013", say="Hello.", deferrable=True, poll_interval=1
-    )
-    DyingCallOperator(
-        task_id="leased", dies="leased", destination="+6587650014", say="Hello.", deferrable=False, poll_interval=1
-    )
+with dag("killed_before", **QUICK):
+    call("handed_in", "13", dies="handed_in", deferrable=True)
+    call("leased", "14", dies="leased", deferrable=False)
 
-with DAG("killed_unknowably", schedule=None, start_date=START, default_args={**QUICK, "retries": 1}):
+with dag("killed_unknowably", **{**QUICK, "retries": 1}):
     # Nothing has left, but the journal was written: only evidence or a person can settle the doubt.
-    DyingCallOperator(
-        task_id="call",
-        dies="journaled",
-        destination="+6587650015",
-        say="Hello.",
-        deferrable=True,
-        poll_interval=1,
-        doubt_timeout=timedelta(seconds=8),
-    )
+    call("call", "15", dies="journaled", deferrable=True, doubt_timeout=timedelta(seconds=8))
 
-with DAG("cleared", schedule=None, start_date=START, default_args=QUICK):
-    DyingCallOperator(
-        task_id="again",
-        dies="posted",
-        destination="+6587650021",
-        say="Hello.",
-        deferrable=False,
-        poll_interval=1,
-        on_clear="call_again",
-    )
-    VoiceCallOperator(task_id="same", destination="+6587650022", say="Hello.", deferrable=False, poll_interval=1)
+with dag("cleared", **QUICK):
+    call("again", "21", dies="posted", deferrable=False, on_clear="call_again")
+    call("same", "22", deferrable=False)
 
 RETRIES = Path(os.environ["VOICEFLOW_TEST_FOLDER"]) / "retries"
 """The file with the retries of a DAG that a test changes between two runs of its tasks."""
 
-with DAG(
-    "lowered",
-    schedule=None,
-    start_date=START,
-    default_args={"retries": int(RETRIES.read_text()) if RETRIES.exists() else 3, "on_clear": "call_again"},
-):
-    VoiceCallOperator(task_id="one", destination="+6587650031", say="Hello.", poll_interval=1)
-    VoiceCallOperator.partial(task_id="mapped", say="Hello.", poll_interval=1).expand(
-        destination=["+6587650032", "+6587650033"]
-    )
+with dag("lowered", retries=int(RETRIES.read_text()) if RETRIES.exists() else 3, on_clear="call_again"):
+    call("one", "31")
+    VoiceCallOperator.partial(task_id="mapped").expand(destination=["+6587650032", "+6587650033"])
 
-with DAG(
-    "timed_out",
-    schedule=None,
-    start_date=START,
-    default_args={"execution_timeout": timedelta(seconds=20), "deferrable": True},
-):
-    VoiceCallOperator(task_id="call", destination="+6587650051", say="Hello.", send="worker", poll_interval=1)
-    VoiceCampaignOperator(
-        task_id="people", rows=[{"destination": "+6587650052"}], say="Hello.", send="worker", poll_interval=1
-    )
-    VoiceCallOperator(task_id="ringing", destination="+6587650053", say="Hello.", poll_interval=1)
-    unsent = VoiceCallOperator(
-        task_id="unsent", destination="+6587650054", say="Hello.", send="worker", wait_for=None, poll_interval=1
-    )
+with dag("timed_out", execution_timeout=timedelta(seconds=20), deferrable=True):
+    call("call", "51", send="worker")
+    VoiceCampaignOperator(task_id="people", rows=[{"destination": "+6587650052"}], send="worker")
+    call("ringing", "53")
+    unsent = call("unsent", "54", send="worker", wait_for=None)
     unsent >> VoiceOutcomeSensor(
         task_id="sensor", job_id="{{ ti.xcom_pull(task_ids='unsent')['id'] }}", poke_interval=1
     )
 
-STOPPED: dict[str, Any] = {"say": "Hello.", "send": "worker", "poll_interval": 1, "again": True}
+STOPPED: dict[str, Any] = {"send": "worker", "again": True}
 
-with DAG("taken_over", schedule=None, start_date=START, default_args={**STOPPED, "deferrable": True}):
+with dag("taken_over", **STOPPED, deferrable=True):
     VoiceCampaignOperator(task_id="people", rows=[{"destination": f"+658765006{place}"} for place in range(3)])
-    VoiceCallOperator(task_id="call", destination="+6587650069")
+    call("call", "69")
 
 MANY = [{"destination": f"+65877{place:05}"} for place in range(int(os.environ.get("VOICEFLOW_TEST_ROWS", "20000")))]
 
-with DAG("stopped", schedule=None, start_date=START, default_args=STOPPED):
-    VoiceCampaignOperator(task_id="deferred", rows=MANY[::2], batch="shared", deferrable=True)
-    VoiceCampaignOperator(task_id="waiting", rows=MANY[1::2], batch="shared", deferrable=False)
-    VoiceCampaignOperator(
-        task_id="other", rows=[{"destination": "+6587650070"}], batch="shared", deferrable=True, wait_for=None
-    )
+with dag("stopped", **STOPPED, batch="shared"):
+    VoiceCampaignOperator(task_id="deferred", rows=MANY[::2], deferrable=True)
+    VoiceCampaignOperator(task_id="waiting", rows=MANY[1::2], deferrable=False)
+    VoiceCampaignOperator(task_id="other", rows=[{"destination": "+6587650070"}], deferrable=True, wait_for=None)
 
-with DAG("late", schedule=None, start_date=START, default_args={**STOPPED, "deferrable": True}):
-    VoiceCallOperator(
-        task_id="call",
-        destination="+6587650071",
-        wait_timeout=timedelta(seconds=5),
-        valid_until="{{ dag_run.run_after + macros.timedelta(hours=10) }}",
-    )
+with dag("hello", retries=2):
+    call("call", "81", deferrable=True, voiceflow_conn_id="voiceflow_added")

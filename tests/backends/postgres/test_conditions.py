@@ -1,25 +1,38 @@
-"""Of two writes that contradict each other, the second waits for the first, and is judged by what that has written."""
+"""Of two writes that contradict each other, the second waits for the first; open transactions hold up nobody."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
 
 import anyio
 import psycopg
 import pytest
+from anyio import to_thread
 
 from tests.contract.defects import assert_found, leaves
 from tests.contract.suite import NOW, sample_job
 from tests.contract.writing import DONE, EXISTS, NOT_FREE, gated, held, new, put, results_of, stored
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
 from tests.support.postgres import PostgresServer
+from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
+from tests.support.workers import at_work, worker_for
+from voiceflow_worker import CallQueue, SuppressionList, enqueue_in, open_store
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres, opening
 from voiceflow_worker.backends.postgres.codec import plain_bulk
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.base.identity import BatchNames
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import gates_open
-from voiceflow_worker.core.ports.store import CLOSED, CLOSED_KEY, BulkWrite, Mode, Put, Result, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Result, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.model.copying import replace
@@ -60,9 +73,6 @@ class People:
     def enqueue(self, at: int = 4) -> Write:
         return new(sample_job(at, queue=self.queue, unique_key="k"))
 
-    def close(self) -> Write:
-        return Write(puts=(Put(CLOSED, CLOSED_KEY, "it moved", None),))
-
     def opt_out(self) -> Write:
         return Write(puts=(Put(SUPPRESSED, self.number, "{}", None, Mode.LONGER),))
 
@@ -77,7 +87,6 @@ PAIRS: dict[str, tuple[Made, Made, Result]] = {
     "a journal entry and a hold, which returns after it": (People.journal, People.hold, DONE),
     "an opt-out and a journal entry": (People.opt_out, People.journal, NOT_FREE),
     "a journal entry and an opt-out, which returns after it": (People.journal, People.opt_out, DONE),
-    "a new call and the closing of the store, which returns after it": (People.enqueue, People.close, DONE),
     "two calls under one key": (People.enqueue, lambda people: people.enqueue(5), EXISTS),
 }
 
@@ -211,10 +220,6 @@ MODES = "test_a_put_does_what_its_mode_says"
 MUTATIONS: dict[str, tuple[str, str, str]] = {
     "what was written before is written again": (
         "IF voiceflow.was_written(write, at) THEN", "IF false THEN", AGAIN,
-    ),
-    "a closed store takes writes": (
-        "(bulk);\n    PERFORM voiceflow.require_open(writes);", "(bulk);",
-        "test_a_closed_store_takes_nothing_but_its_opening",
     ),
     "a late repeat of a swap wins": (
         "value IS DISTINCT FROM condition ->> 5\n", "false\n",
@@ -390,3 +395,94 @@ async def test_it_is_found_that(
         with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group
             await second_waits((one, other), name)
     assert all(isinstance(each, AssertionError | TimeoutError | StoreError) for each in leaves(red.value)), red.value
+
+
+CONNECTIONS, EACH, DAYS = 4, 5, 3
+SHOPS, ORDERS = 8, 1250
+
+
+async def test_who_leaves_many_enqueues_open_holds_up_nobody(postgres_server: PostgresServer) -> None:
+    schema = f"voiceflow_{uuid4().hex[:8]}"
+    async with open_store(postgres_server.url(schema=schema)) as store:
+        engine = Engine(store, ScriptedVoice())
+        left_open = [psycopg.connect(postgres_server.url()) for _ in range(CONNECTIONS)]
+        try:
+            for of, connection in enumerate(left_open):
+                for place in range(EACH):
+                    enqueue_in(
+                        connection, flow(number(place)), schema=schema, unique_key=f"{of}-{place}", batch_id="everybody"
+                    )
+            with anyio.fail_after(30):  # what waits for a transaction would wait for ever
+                for place in range(DAYS):
+                    await day(engine, place)
+            for of, connection in enumerate(left_open):
+                await to_thread.run_sync(connection.commit if of % 2 else connection.rollback)
+        finally:
+            for connection in left_open:
+                connection.close()
+        totals = await totals_of(store, "default", "everybody")
+        assert sum(totals.states.values()) == DAYS + CONNECTIONS * EACH // 2
+
+
+async def day(engine: Engine, place: int) -> None:
+    """What workers, receivers and people do, about a number that the open transactions are going to call too."""
+    queue, store, batch = engine.queue, engine.store, "everybody"
+    job = await engine.enqueue(number(10_000 + place), unique_key=f"day-{place}", batch_id=batch)
+    (sent,) = await engine.send()
+    assert sent.id == job.id
+    await engine.summarise(sent)
+    for batch_id in (None, batch):
+        await queue.hold(batch_id=batch_id)
+        await queue.resume(batch_id=batch_id)
+    await SuppressionList(store).add(number(place % EACH))
+    await SuppressionList(store).remove(number(place % EACH))
+    await totals_of(store, "default", batch)
+    await queue.status()
+    await store.events("default", limit=100)
+    await BatchNames(store, "default").page()
+    await engine.sweeper.sweep()
+    now = datetime.now(UTC)
+    await store.prune("default", now=now, events_before=now - timedelta(days=1), limit=1000)
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+async def test_exactly_the_calls_of_committed_transactions_ring(postgres_server: PostgresServer) -> None:
+    schema = f"voiceflow_{uuid4().hex[:8]}"
+    async with open_store(postgres_server.url(schema=schema)) as store:
+        postgres_server.ask(f"CREATE TABLE {schema}.orders (name text)")
+        voice = ScriptedVoice()
+        worker = worker_for(store, voice, concurrency=50)
+        async with at_work(worker):
+            await to_thread.run_sync(shops, postgres_server.url(), schema)
+        await worker_for(store, voice, concurrency=50).drain()
+        ordered = {str(name) for (name,) in postgres_server.ask(f"SELECT DISTINCT name FROM {schema}.orders")}
+        calls = [str(key) for (key,) in postgres_server.ask(f"SELECT unique_key FROM {schema}.jobs")]
+        assert len(calls) == len(set(calls))
+        assert set(calls) == ordered
+        rang = {job_id.rpartition(".")[0] for job_id in voice.client_request_ids}
+        assert len(voice.placed) == len(rang) == len(calls)
+        await store.prune("default", now=datetime.now(UTC), events_before=datetime.now(UTC), limit=10_000)
+        assert {each.name for each in await BatchNames(store, "default").page()} == {"shop-0", "shop-1", "shop-2"}
+        assert sum((await CallQueue(store).status()).states.values()) == len(calls)
+
+
+def shops(url: str, schema: str) -> None:
+    """Open shops, and kill every other one at a moment of its own, in the middle of its orders."""
+    command = [sys.executable, "-m", "tests.backends.postgres.ordering", url, schema]
+    root = Path(__file__).parents[3]
+    open_ones = [
+        subprocess.Popen([*command, str(name), str(ORDERS)], cwd=root, stdout=subprocess.PIPE) for name in range(SHOPS)
+    ]
+    try:
+        for place, shop in enumerate(open_ones[::2]):
+            time.sleep(2 + place)
+            shop.kill()
+        for place, shop in enumerate(open_ones):
+            said, _ = shop.communicate(timeout=250)
+            assert (said == b"closed\n") is bool(place % 2)
+    finally:
+        for shop in open_ones:
+            shop.kill()
+            shop.wait()

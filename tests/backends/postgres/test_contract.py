@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.contract.suite import CopyContract, Opener, StoreContract
+from tests.contract.suite import Opener, StoreContract
 from tests.support.postgres import Pooler, PostgresServer
 from voiceflow_worker import open_store
 
 
-class TestPostgres(StoreContract, CopyContract):
+class TestPostgres(StoreContract):
     @pytest.fixture
     def opener(self, fresh_url: Callable[[str], str]) -> Opener:
         url = fresh_url("postgres")

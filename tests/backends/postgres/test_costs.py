@@ -1,22 +1,32 @@
-"""What a bulk write costs others, and what a read costs, counted in the server."""
+"""What a bulk write costs others, what a read costs, and how large the tables become, counted in the server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
+from tests.contract.find import FOUND
 from tests.contract.samples import NOW, QUEUE, sample_job, sample_jobs
 from tests.contract.writing import next_of, results_of, stored, to
+from tests.support.postgres import PostgresServer
+from voiceflow_worker import open_store
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
+from voiceflow_worker.backends.postgres import store as module
 from voiceflow_worker.backends.postgres.codec import plain_bulk
+from voiceflow_worker.backends.postgres.reading import search
 from voiceflow_worker.backends.postgres.store import AT_ONCE
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.base.background import LEASES
 from voiceflow_worker.core.base.reading import totals_of
-from voiceflow_worker.core.ports.store import BulkWrite, Write
+from voiceflow_worker.core.heartbeats import RECEIVERS, WORKERS
+from voiceflow_worker.core.outcomes.outbox import POSITIONS
+from voiceflow_worker.core.ports.controls import LIMITS
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
+from voiceflow_worker.core.writes import NUMBER, WRITERS
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
@@ -93,3 +103,78 @@ async def locks_of(store: PostgresStore, bulk: Sequence[Write]) -> set[bool]:
         found = await (await connection.execute(whole)).fetchall()
         await connection.rollback()
     return {is_shared for (is_shared,) in found}
+
+
+@pytest.fixture
+async def store(fresh_url: Callable[[str], str]) -> AsyncIterator[PostgresStore]:
+    async with open_postgres(fresh_url("postgres")) as store:
+        yield store
+
+
+async def test_no_search_reads_a_whole_table(store: PostgresStore) -> None:
+    """With such plans switched off, PostgreSQL reads a whole table only where no index fits."""
+    async with await psycopg.AsyncConnection.connect(store.database.url.conninfo) as connection:
+        await connection.execute("SET enable_seqscan = off")
+        for name, (read, _) in FOUND.items():
+            statement, values = search(read)
+            explained = f"EXPLAIN {store.database.url.named(statement)}".encode()
+            plan = "\n".join(row[0] for row in await (await connection.execute(explained, values)).fetchall())
+            assert "Seq Scan" not in plan, f"{name}\n{plan}"
+
+
+async def test_while_a_transaction_stays_open_leases_do_not_pass_over_all_that_were_leased_since(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MANY_GONE", 50)
+    monkeypatch.setattr(module, "_RESTS", 600.0)
+    async with await psycopg.AsyncConnection.connect(store.database.url.conninfo, autocommit=True) as connection:
+        await connection.execute(store.database.url.named("VACUUM voiceflow.jobs").encode())  # rows of other tests
+    await stored(store, *sample_jobs(200))
+    passed: list[int] = []
+    rows = store.database.rows
+
+    async def watched(statement: str, *values: object) -> list[tuple[object, ...]]:
+        found = await rows(statement, *values)
+        if "voiceflow.lease" in statement:
+            passed.append(int(str(found[0][-1])))
+        return found
+
+    monkeypatch.setattr(store.database, "rows", watched)
+    leased: list[str] = []
+    async with await psycopg.AsyncConnection.connect(store.database.url.conninfo) as connection:
+        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await connection.execute("SELECT count(*) FROM pg_class")
+        while some := await store.lease(QUEUE, worker_id="w", limit=10, until=NOW + timedelta(hours=1), now=NOW):
+            leased += [job.id for job in some]
+    assert leased == [job.id for job in sample_jobs(200)]
+    assert max(passed) < 100, passed
+
+
+async def test_records_that_change_often_are_in_a_small_table_without_an_index_of_what_changes(
+    postgres_server: PostgresServer, schema: str
+) -> None:
+    async with open_store(postgres_server.url(schema=schema)) as store:
+        namespaces = (LIMITS, POSITIONS, WRITERS, RECEIVERS, LEASES, WORKERS, NUMBER)
+        for place in range(3):
+            ends_at = NOW + timedelta(seconds=place)
+            await results_of(store, Write(puts=tuple(Put(each, "g", f"text {place}", ends_at) for each in namespaces)))
+    table = f"{schema}.records_that_change"
+    assert postgres_server.ask(f"SELECT count(*) FROM {table}") == [(len(namespaces) - 1,)]
+    assert postgres_server.ask(f"SELECT namespace FROM {schema}.records_that_stay") == [(NUMBER,)]
+    indexes = postgres_server.ask(
+        "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass", table
+    )
+    assert [index.partition("(")[2] for (index,) in indexes] == ["namespace, group_name, member)"]
+
+
+async def test_what_is_over_is_deleted_in_the_partition_where_it_is(
+    postgres_server: PostgresServer, schema: str
+) -> None:
+    """Rows at the same place of two partitions: only the one that is over goes."""
+    async with open_store(postgres_server.url(schema=schema)) as store:
+        over, lasts = NOW - timedelta(seconds=1), NOW + timedelta(days=1)
+        await results_of(store, Write(puts=(Put(WORKERS, "over", "", over), Put(NUMBER, "lasts", "", lasts))))
+        await results_of(store, Write(puts=(Put(WORKERS, "lasts", "", lasts), Put(NUMBER, "over", "", over))))
+        assert await store.prune("default", now=NOW, events_before=NOW, limit=10) == 2
+    left = postgres_server.ask(f"SELECT namespace, group_name FROM {schema}.records ORDER BY 1")
+    assert left == [(NUMBER, "lasts"), (WORKERS, "lasts")]

@@ -6,16 +6,25 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 
 import anyio
 import psycopg
 import pytest
 from psycopg import errors
+from structlog.testing import capture_logs
 
-from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
-from tests.support.waiting import wait_until
+from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer, connected
+from tests.support.stage import stage
+from tests.support.voices import ScriptedVoice
+from tests.support.waiting import until, wait_until
+from tests.support.workers import enqueued, in_state, worker_for
+from voiceflow_worker import JobState, open_store
+from voiceflow_worker.backends.postgres import connection
 from voiceflow_worker.backends.postgres import connection as limits
 from voiceflow_worker.backends.postgres import database as module
 from voiceflow_worker.backends.postgres.connection import Connection
@@ -23,6 +32,8 @@ from voiceflow_worker.backends.postgres.database import MOST_CONNECTIONS, Databa
 from voiceflow_worker.backends.postgres.faults import translated
 from voiceflow_worker.backends.postgres.survey import Survey
 from voiceflow_worker.backends.postgres.url import parse_url
+from voiceflow_worker.backends.running import unanswered
+from voiceflow_worker.core.base.round_trips import EVERY
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -277,3 +288,113 @@ def test_a_full_disk_and_other_states_of_a_server_are_told() -> None:
         error = translated(raised, url)
         assert type(error) is kind
         assert said in str(error), error
+
+
+MOST = 4
+"""The connections of a process with one store: three for statements, and one that listens."""
+
+
+@contextmanager
+def counted(server: PostgresServer) -> Iterator[Counter[str]]:
+    """The most connections that each application had at once while the block ran."""
+    most: Counter[str] = Counter()
+    over = threading.Event()
+    names = "SELECT application_name, count(*) FROM pg_stat_activity WHERE client_port IS NOT NULL GROUP BY 1"
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for name, count in server.ask(names):
+                most[name] = max(most[name], count)
+
+    looks = threading.Thread(target=look)
+    looks.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        looks.join()
+
+
+@pytest.mark.slow
+def test_a_worker_and_a_receiver_have_at_most_four_connections_each(own_server: PostgresServer, tmp_path: Path) -> None:
+    with stage(tmp_path, store=own_server.url(), speed=1000) as on, counted(own_server) as most:
+        on.env["PGAPPNAME"] = "a person"
+        on.campaign(300)
+        on.env["PGAPPNAME"] = "the worker"
+        with on.worker("--rate", "unlimited", "--concurrency", "50"):
+            on.env["PGAPPNAME"] = "a person"
+            wait_until(lambda: len(on.rang()) == 300, "all calls")
+            wait_until(lambda: not {"queued", "leased", "sending", "submitted"} & on.states().keys(), "the summaries")
+    assert 1 <= most["the worker"] <= MOST, most
+    assert 1 <= most["voiceflow-worker"] <= MOST, most  # the receiver
+
+
+_OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'voiceflow-worker'"
+STORES = 2
+OF_A_PROCESS = MOST_CONNECTIONS + 1
+"""One of them listens."""
+
+
+@contextmanager
+def watched(server: PostgresServer, *, freezes: bool) -> Generator[list[int]]:
+    """How many connections of ours the server had at each look while the block ran. It may freeze each of them."""
+    over = threading.Event()
+    counts: list[int] = []
+    frozen: set[int] = set()
+
+    def look() -> None:
+        while not over.wait(0.05):
+            pids = {pid for (pid,) in server.ask(_OURS)}
+            counts.append(len(pids))
+            for pid in (pids - frozen) if freezes else ():
+                os.kill(pid, signal.SIGSTOP)
+                frozen.add(pid)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield counts
+    finally:
+        over.set()
+        looking.join()
+        for pid in frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("freezes", [True, False], ids=["frozen processes", "a lock"])
+@pytest.mark.slow
+async def test_connections_do_not_pile_up_while_statements_get_no_answer(
+    own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch, *, freezes: bool
+) -> None:
+    """Two stores, each as a process has one, under work; and afterwards all is sent, once."""
+    monkeypatch.setattr(connection, "ANSWER_WITHIN", 0.5)
+    voice = ScriptedVoice()
+    async with AsyncExitStack() as opened, anyio.create_task_group() as group:
+        stores = [await opened.enter_async_context(open_store(own_server.url(), advises=False)) for _ in range(2)]
+        workers = [worker_for(store, voice) for store in stores]
+        await enqueued(stores[0], 1)
+        for worker in workers:
+            group.start_soon(worker.run)
+        await in_state(stores[0], JobState.ACCEPTED, 1)
+        began = anyio.current_time()
+        with capture_logs() as logs, watched(own_server, freezes=freezes) as counts:
+            if freezes:
+                await anyio.sleep(8)
+                assert 1 <= len(unanswered) <= STORES * OF_A_PROCESS
+            else:
+                with connected(own_server.url()) as blocking:
+                    blocking.execute("BEGIN; LOCK TABLE voiceflow.jobs IN ACCESS EXCLUSIVE MODE")
+                    await anyio.sleep(8)
+                    blocking.execute("ROLLBACK")
+        await until(lambda: not unanswered)
+        assert max(counts) <= STORES * OF_A_PROCESS
+        waits = [log for log in logs if log["event"] == "a process waits for its connections, and opens no more"]
+        assert len(waits) <= STORES * (1 + (anyio.current_time() - began) // EVERY)
+        assert waits or not freezes
+        monkeypatch.undo()
+        await enqueued(stores[0], 3, first=1)
+        await in_state(stores[0], JobState.ACCEPTED, 4)
+        for worker in workers:
+            worker.stop()
+    assert len(voice.placed) == 4

@@ -1,10 +1,10 @@
-"""Opening a PostgreSQL store: what is refused, the making of the schema, and the three roles."""
+"""Opening a PostgreSQL store: what is refused, the making of the schema, three roles, what the doctor says of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,8 +17,8 @@ from tests.contract.writing import stored
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.health import Guarantee
-from voiceflow_worker.backends.postgres import PostgresStore, opening
+from voiceflow_worker.backends.health import Guarantee, Health
+from voiceflow_worker.backends.postgres import PostgresStore, health, opening
 from voiceflow_worker.backends.postgres.opening import open_postgres
 from voiceflow_worker.backends.postgres.survey import Facts, durability_from, grants
 from voiceflow_worker.backends.postgres.url import SCHEMA, parse_url
@@ -34,9 +34,9 @@ from voiceflow_worker.errors import (
     StoreForgetsError,
     StoreReadOnlyError,
     StoreUnavailableError,
-    StoreVersionError,
     VoiceflowError,
 )
+from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.model.jobs.gcra import SendSlot
 
 pytestmark = pytest.mark.anyio
@@ -44,19 +44,38 @@ pytestmark = pytest.mark.anyio
 TABLES = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p')"
 
 
-@pytest.fixture
-def role(postgres_server: PostgresServer, schema: str) -> Callable[..., str]:
-    """Makes a role that may log in, with settings, which is dropped at the end."""
+class Place:
+    """A schema that is not there yet, and roles for it, which are dropped at the end."""
 
-    def make(name: str, *settings: str) -> str:
-        named = f"{schema}_{name}"
-        postgres_server.ask(f"DROP ROLE IF EXISTS {named}")
-        postgres_server.ask(f"CREATE ROLE {named} LOGIN")
+    def __init__(self, server: PostgresServer, schema: str) -> None:
+        self.server, self.schema, self.ask = server, schema, server.ask
+
+    def url(self, user: str | None = None, **options: str) -> str:
+        return self.server.url(schema=self.schema, **({"user": user} if user else {}), **options)
+
+    def role(self, name: str, *settings: str) -> str:
+        """A role that may log in, with settings."""
+        named = f"{self.schema}_{name}"
+        self.ask(f"DROP ROLE IF EXISTS {named}")
+        self.ask(f"CREATE ROLE {named} LOGIN")
         for setting in settings:
-            postgres_server.ask(f"ALTER ROLE {named} SET {setting}")
+            self.ask(f"ALTER ROLE {named} SET {setting}")
         return named
 
-    return make
+    def owner(self, name: str, *settings: str) -> str:
+        """A role that owns the schema."""
+        user = self.role(name, *settings)
+        self.ask(f"CREATE SCHEMA {self.schema} AUTHORIZATION {user}")
+        return user
+
+    def tables(self) -> int:
+        ((count,),) = self.ask(TABLES, self.schema)
+        return int(count)
+
+
+@pytest.fixture
+def at(postgres_server: PostgresServer, schema: str) -> Place:
+    return Place(postgres_server, schema)
 
 
 @asynccontextmanager
@@ -72,58 +91,43 @@ async def refused(url: str, **options: str) -> VoiceflowError:
     return caught.value
 
 
-async def test_many_processes_that_open_a_new_store_at_once_all_find_one(
-    postgres_server: PostgresServer, schema: str
-) -> None:
-    async def look() -> None:
-        async with open_store(postgres_server.url(schema=schema)):
-            pass
-
-    async with anyio.create_task_group() as group:
-        for _ in range(6):
-            group.start_soon(look)
-    assert postgres_server.ask(f"SELECT number FROM {schema}.voiceflow_schema") == [(SCHEMA,)]
-
-
-async def test_a_making_that_is_cut_at_any_moment_leaves_all_or_nothing(
-    postgres_server: PostgresServer, schema: str
-) -> None:
-    async with opened(postgres_server.url(schema=schema)):
-        ((whole,),) = postgres_server.ask(TABLES, schema)
-    postgres_server.ask(f"DROP SCHEMA {schema} CASCADE")
+async def test_a_making_that_is_cut_at_any_moment_leaves_all_or_nothing(at: Place) -> None:
+    async with opened(at.url()):
+        whole = at.tables()
+    at.ask(f"DROP SCHEMA {at.schema} CASCADE")
     found = set[int]()
     for milliseconds in range(0, 120, 10):
-        task = asyncio.create_task(anext(opened(postgres_server.url(schema=schema)).gen))
+        task = asyncio.create_task(anext(opened(at.url()).gen))
         await asyncio.sleep(milliseconds / 1000)
         task.cancel()
         await asyncio.wait([task])
-        found |= {tables for (tables,) in postgres_server.ask(TABLES, schema)}
+        found.add(at.tables())
     assert found <= {0, whole}
-    async with opened(postgres_server.url(schema=schema)):
-        assert postgres_server.ask(TABLES, schema) == [(whole,)]
+    async with opened(at.url()):
+        assert at.tables() == whole
 
 
 async def test_a_store_of_the_version_before_gets_the_functions_of_this_one_by_a_role_that_may_make_them(
-    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+    at: Place,
 ) -> None:
-    url, worker = postgres_server.url(schema=schema), role("works")
+    url, worker = at.url(), at.role("works")
     async with opened(url) as store:
         await stored(store, sample_job(1))
-    ours = f"SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = '{schema}'::regnamespace"
-    for (function,) in postgres_server.ask(ours):
+    ours = f"SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = '{at.schema}'::regnamespace"
+    for (function,) in at.ask(ours):
         before = function.partition("(")[0].partition(".")[2].removesuffix(f"_{SCHEMA}")
-        postgres_server.ask(f"ALTER FUNCTION {function} RENAME TO {before}")
-    postgres_server.ask(f"UPDATE {schema}.voiceflow_schema SET number = {SCHEMA - 1}")
-    postgres_server.ask(grants(schema, worker))
-    error = await refused(postgres_server.url(user=worker, schema=schema))
+        at.ask(f"ALTER FUNCTION {function} RENAME TO {before}")
+    at.ask(f"UPDATE {at.schema}.voiceflow_schema SET number = {SCHEMA - 1}")
+    at.ask(grants(at.schema, worker))
+    error = await refused(at.url(worker))
     assert "may not make them. Run `voiceflow doctor` of this version once" in str(error)
     async with anyio.create_task_group() as group:
         for _ in range(3):  # processes that open it at once
             group.start_soon(refused_by_none, url)
-    async with opened(postgres_server.url(user=worker, schema=schema)) as store:
+    async with opened(at.url(worker)) as store:
         await stored(store, sample_job(2))
-    left = {each.partition("(")[0] for (each,) in postgres_server.ask(ours)}
-    assert {f"{schema}.write", f"{schema}.write_{SCHEMA}"} <= left, "the version before goes on with its own"
+    left = {each.partition("(")[0] for (each,) in at.ask(ours)}
+    assert {f"{at.schema}.write", f"{at.schema}.write_{SCHEMA}"} <= left, "the version before goes on with its own"
 
 
 async def refused_by_none(url: str) -> None:
@@ -132,7 +136,7 @@ async def refused_by_none(url: str) -> None:
 
 
 async def test_a_role_whose_settings_lose_or_mix_up_commits_is_refused_with_the_statement_that_corrects_it(
-    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
+    at: Place,
 ) -> None:
     for name, setting, kind, said in [
         ("forgetful", "synchronous_commit = off", StoreForgetsError, "SET synchronous_commit = on"),
@@ -140,31 +144,28 @@ async def test_a_role_whose_settings_lose_or_mix_up_commits_is_refused_with_the_
         ("serial", "default_transaction_isolation = serializable", SettingsError, "= 'read committed'"),
         ("astray", "search_path = public, pg_catalog", SettingsError, "SET search_path = public"),
     ]:
-        user = role(name, setting)
-        error = await refused(postgres_server.url(user=user, schema=schema))
+        user = at.role(name, setting)
+        error = await refused(at.url(user))
         assert type(error) is kind
         assert said in str(error)
         assert f'ALTER ROLE "{user}"' in str(error)
-    assert postgres_server.ask(TABLES, schema) == [(0,)]
+    assert at.tables() == 0
 
 
-async def test_who_accepts_that_a_crash_loses_commits_says_so(
-    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
-) -> None:
-    user = role("forgetful", "synchronous_commit = off")
-    postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
-    url = postgres_server.url(user=user, schema=schema)
+async def test_who_accepts_that_a_crash_loses_commits_says_so(at: Place) -> None:
+    user = at.owner("forgetful", "synchronous_commit = off")
+    url = at.url(user)
     for asked, options in ((f"{url}&durability=best-effort", {}), (url, {"durability": "best-effort"})):
         async with opened(asked, **options) as store:
             assert store.durability.guarantee is Guarantee.NONE
             assert "SET synchronous_commit = on" in (store.durability.warning or "")
 
 
-async def test_a_database_that_cannot_keep_every_text_is_refused(postgres_server: PostgresServer, schema: str) -> None:
-    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
+async def test_a_database_that_cannot_keep_every_text_is_refused(at: Place) -> None:
+    with psycopg.connect(at.server.url(), autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS latin")
         connection.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
-    error = await refused(postgres_server.url(schema=schema).replace("/postgres?", "/latin?"))
+    error = await refused(at.url().replace("/postgres?", "/latin?"))
     assert type(error) is SettingsError
     assert "ENCODING 'UTF8'" in str(error)
 
@@ -204,53 +205,36 @@ def test_the_durability_of_a_server_is_told_in_words() -> None:
         assert (warning or "") in (found.warning or "")
 
 
-async def test_a_schema_of_something_else_is_left_alone(postgres_server: PostgresServer, schema: str) -> None:
-    postgres_server.ask(f"CREATE SCHEMA {schema}")
-    postgres_server.ask(f"CREATE TABLE {schema}.orders ()")
-    error = await refused(postgres_server.url(schema=schema))
+async def test_a_schema_of_something_else_is_left_alone(at: Place) -> None:
+    at.ask(f"CREATE SCHEMA {at.schema}")
+    at.ask(f"CREATE TABLE {at.schema}.orders ()")
+    error = await refused(at.url())
     assert type(error) is StoreCorruptError
     assert "belongs to something else" in str(error)
-    assert postgres_server.ask(TABLES, schema) == [(1,)]
+    assert at.tables() == 1
 
 
-async def test_a_store_of_another_version_is_left_alone(postgres_server: PostgresServer, schema: str) -> None:
-    async with opened(postgres_server.url(schema=schema)):
-        pass
-    for number, remedy in ((SCHEMA + 2, "Upgrade this installation"), (0, "Use that version")):
-        postgres_server.ask(f"UPDATE {schema}.voiceflow_schema SET number = {number}")
-        error = await refused(postgres_server.url(schema=schema))
-        assert type(error) is StoreVersionError
-        assert remedy in str(error)
-
-
-async def test_the_checks_hold_for_each_new_connection(
-    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
-) -> None:
-    user = role("runtime")
-    postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
-    async with opened(postgres_server.url(user=user, schema=schema)) as store:
+async def test_the_checks_hold_for_each_new_connection(at: Place) -> None:
+    user = at.owner("runtime")
+    async with opened(at.url(user)) as store:
 
         async def fails(kind: type[VoiceflowError]) -> None:
-            postgres_server.ask(
-                f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{user}'"
-            )
+            at.ask(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{user}'")
             with pytest.raises(kind):
                 await store.database.rows("SELECT 1")
 
-        postgres_server.ask(f"ALTER ROLE {user} SET synchronous_commit = off")
+        at.ask(f"ALTER ROLE {user} SET synchronous_commit = off")
         await fails(StoreForgetsError)
-        postgres_server.ask(f"ALTER ROLE {user} RESET synchronous_commit")
+        at.ask(f"ALTER ROLE {user} RESET synchronous_commit")
         assert await store.database.rows("SELECT 1") == [(1,)]
-        postgres_server.ask(f"DROP SCHEMA {schema} CASCADE")
+        at.ask(f"DROP SCHEMA {at.schema} CASCADE")
         await fails(StoreUnavailableError)
-        assert postgres_server.ask(TABLES, schema) == [(0,)]
+        assert at.tables() == 0
 
 
-async def test_a_transaction_that_would_check_what_is_out_of_date_writes_nothing(
-    postgres_server: PostgresServer, schema: str
-) -> None:
+async def test_a_transaction_that_would_check_what_is_out_of_date_writes_nothing(at: Place) -> None:
     """The setting may change, and a pooler may open connections, after the check at the opening."""
-    async with opened(postgres_server.url(schema=schema)) as store:
+    async with opened(at.url()) as store:
         await store.database.rows("SET default_transaction_isolation = 'repeatable read'")
         bulk, now = BulkWrite(writes=(Write(changes=(Insert(sample_job(1)),)),)), store.clock.now()
         with pytest.raises(StoreError, match="to 'read committed'"):
@@ -260,30 +244,26 @@ async def test_a_transaction_that_would_check_what_is_out_of_date_writes_nothing
         await store.write(bulk, now=now)
 
 
-async def test_a_commit_is_on_the_disk_although_somebody_has_turned_that_off_since_the_opening(
-    postgres_server: PostgresServer, schema: str
-) -> None:
-    async with opened(postgres_server.url(schema=schema)) as store:
-        postgres_server.ask(f"CREATE TABLE {schema}.waited (commits text)")
-        postgres_server.ask(
-            f"CREATE FUNCTION {schema}.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO {schema}.waited "
-            "VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
+async def test_a_commit_is_on_the_disk_although_somebody_has_turned_that_off_since_the_opening(at: Place) -> None:
+    async with opened(at.url()) as store:
+        at.ask(f"CREATE TABLE {at.schema}.waited (commits text)")
+        at.ask(
+            f"CREATE FUNCTION {at.schema}.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"INSERT INTO {at.schema}.waited VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
         )
-        postgres_server.ask(
-            f"CREATE TRIGGER note AFTER INSERT ON {schema}.bodies FOR EACH ROW EXECUTE FUNCTION {schema}.note()"
+        at.ask(
+            f"CREATE TRIGGER note AFTER INSERT ON {at.schema}.bodies FOR EACH ROW EXECUTE FUNCTION {at.schema}.note()"
         )
         await store.database.rows("SET synchronous_commit = off")
         for number, durable in ((1, True), (2, False)):
             write = Write(changes=(Insert(sample_job(number)),))
             await store.write(BulkWrite(writes=(write,), durable=durable), now=store.clock.now())
-        assert postgres_server.ask(f"SELECT commits FROM {schema}.waited") == [("on",), ("off",)]
+        assert at.ask(f"SELECT commits FROM {at.schema}.waited") == [("on",), ("off",)]
 
 
-async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_stores(
-    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
-) -> None:
+async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_stores(at: Place) -> None:
     """A role may have a search_path with other people's tables, functions and operators."""
-    ask = postgres_server.ask
+    ask = at.ask
     ask("DROP SCHEMA IF EXISTS other CASCADE")
     ask("CREATE SCHEMA other")
     try:
@@ -298,10 +278,10 @@ async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_store
             ask(f"CREATE FUNCTION other.{name}({kinds}) RETURNS text LANGUAGE sql AS $$ SELECT (1 / 0)::text $$")
         for kind in ("integer", "numeric", "bigint", "oid", "name"):
             ask(f"CREATE OPERATOR other.|| (LEFTARG = text, RIGHTARG = {kind}, FUNCTION = other.concatenate)")
-        user = role("neighbour", "search_path = other, public")
+        user = at.role("neighbour", "search_path = other, public")
         ask(f"GRANT USAGE ON SCHEMA other TO {user}")
-        ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
-        async with opened(postgres_server.url(user=user, schema=schema)) as store:
+        ask(f"CREATE SCHEMA {at.schema} AUTHORIZATION {user}")
+        async with opened(at.url(user)) as store:
             job, now = sample_job(1), store.clock.now()
             put = Put("place", "a", "b", None)
             await store.write(BulkWrite(writes=(Write(changes=(Insert(job),), puts=(put,), wakes=job.queue),)), now=now)
@@ -318,63 +298,54 @@ async def test_nothing_of_the_same_name_in_another_schema_is_taken_for_the_store
         ask("DROP SCHEMA other CASCADE")
 
 
-async def test_after_a_write_that_was_read_only_the_next_one_has_a_new_connection(
-    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
-) -> None:
+async def test_after_a_write_that_was_read_only_the_next_one_has_a_new_connection(at: Place) -> None:
     """The other one may lead to a server that accepts it."""
-    user = role("paused")
-    postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
-    url = postgres_server.url(user=user, schema=schema)
+    user = at.owner("paused")
+    url = at.url(user)
     async with opened(url):
-        postgres_server.ask(f"ALTER ROLE {user} SET default_transaction_read_only = on")
+        at.ask(f"ALTER ROLE {user} SET default_transaction_read_only = on")
     async with opened(url) as store:
         bulk, now = BulkWrite(writes=(Write(changes=(Insert(sample_job(1)),)),)), store.clock.now()
         with pytest.raises(StoreReadOnlyError, match="default_transaction_read_only"):
             await store.write(bulk, now=now)
-        postgres_server.ask(f"ALTER ROLE {user} RESET default_transaction_read_only")
+        at.ask(f"ALTER ROLE {user} RESET default_transaction_read_only")
         await store.write(bulk, now=now)
 
 
-async def test_three_roles_an_owner_one_that_works_and_one_that_reads(
-    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
-) -> None:
-    ask = postgres_server.ask
-    owner, works, reads = role("owner"), role("works"), role("reads")
-    error = await refused(postgres_server.url(user=works, schema=schema))
+async def test_three_roles_an_owner_one_that_works_and_one_that_reads(at: Place) -> None:
+    ask = at.ask
+    works, reads = at.role("works"), at.role("reads")
+    error = await refused(at.url(works))
     assert isinstance(error, StoreUnavailableError)
     assert error.passes is False
     assert "doctor --make" in str(error)
-    ask(f"CREATE SCHEMA {schema} AUTHORIZATION {owner}")
-    async with opened(postgres_server.url(user=owner, schema=schema)):
+    async with opened(at.url(at.owner("owner"))):
         pass
-    for user, needed in ((works, grants(schema, works)), (reads, grants(schema, reads, only_reads=True))):
-        error = await refused(postgres_server.url(user=user, schema=schema))
+    for user, needed in ((works, grants(at.schema, works)), (reads, grants(at.schema, reads, only_reads=True))):
+        error = await refused(at.url(user))
         assert needed in str(error)
         for statement in needed.split("; "):
             ask(statement)
     writing = "INSERT INTO voiceflow.changes (queue) VALUES ('q')"
-    async with opened(postgres_server.url(user=works, schema=schema)) as store:
+    async with opened(at.url(works)) as store:
         await store.database.rows(writing)
         with pytest.raises(StoreReadOnlyError, match="GRANT"):
             await store.database.rows("CREATE TABLE voiceflow.more ()")
-    async with opened(postgres_server.url(user=reads, schema=schema)) as store:
+    async with opened(at.url(reads)) as store:
         assert await store.database.rows("SELECT queue FROM voiceflow.changes") == [("q",)]
         with pytest.raises(StoreReadOnlyError, match="GRANT"):
             await store.database.rows(writing)
-    ask(f"REVOKE DELETE ON {schema}.jobs FROM {works}")
-    assert grants(schema, works) in str(await refused(postgres_server.url(user=works, schema=schema)))
+    ask(f"REVOKE DELETE ON {at.schema}.jobs FROM {works}")
+    assert grants(at.schema, works) in str(await refused(at.url(works)))
 
 
-async def test_settings_of_a_role_change_nothing_that_is_read(
-    postgres_server: PostgresServer, schema: str, role: Callable[..., str]
-) -> None:
+async def test_settings_of_a_role_change_nothing_that_is_read(at: Place) -> None:
     settings = ("DateStyle = 'german, dmy'", "TimeZone = 'Asia/Kolkata'", "extra_float_digits = -10",
                 "search_path = nowhere", "standard_conforming_strings = off", "client_encoding = 'LATIN1'",
                 "array_nulls = off")  # fmt: skip
-    user = role("odd", *settings)
-    postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
+    user = at.owner("odd", *settings)
     clock = ManualClock()
-    async with open_postgres(postgres_server.url(user=user, schema=schema), clock=clock) as store:
+    async with open_postgres(at.url(user), clock=clock) as store:
         now = clock.now()
         job = sample_job(1)
         put = Put("lock", "name", "ü\\'", now + timedelta(microseconds=1_000_003))
@@ -391,16 +362,16 @@ async def test_settings_of_a_role_change_nothing_that_is_read(
         assert answer.slot == SendSlot(now, now + timedelta(microseconds=333_333))
 
 
-async def test_the_script_of_a_store_makes_what_an_opening_makes(postgres_server: PostgresServer, schema: str) -> None:
-    url = postgres_server.url(schema=schema)
+async def test_the_script_of_a_store_makes_what_an_opening_makes(at: Place) -> None:
+    url = at.url()
     making = health_of(url, None).making
     assert making is not None
-    postgres_server.ask(making.script)
+    at.ask(making.script)
     async with opened(url):
-        ((made,),) = postgres_server.ask(TABLES, schema)
-    postgres_server.ask(f"DROP SCHEMA {schema} CASCADE")
+        made = at.tables()
+    at.ask(f"DROP SCHEMA {at.schema} CASCADE")
     async with opened(url):
-        assert postgres_server.ask(TABLES, schema) == [(made,)]
+        assert at.tables() == made
     assert health_of("sqlite:///calls.db", None).making is None
 
 
@@ -429,30 +400,118 @@ async def test_a_standby_is_refused_and_of_several_hosts_the_primary_is_used() -
         primary.close()
 
 
-async def test_the_time_is_the_servers_and_a_clock_that_is_handed_in_is_used(
-    postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_time_is_the_servers(at: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.backends.running.RESYNC_EVERY", 0.02)
-    url = postgres_server.url(schema=schema)
+    url = at.url()
     async with opened(url) as store:
         assert abs(store.clock.now() - datetime.now(UTC)) < timedelta(seconds=1)
         told = 2_000_000_000.0
         monkeypatch.setattr(opening, "_TIME", f"SELECT {told}::float8")
         await until(lambda: store.clock.now().year == 2033)
-    clock = ManualClock()
-    async with open_postgres(url, clock=clock) as store:
-        assert store.clock is clock
 
 
-async def test_sequences_that_logical_replication_has_left_behind_are_named_with_the_remedy(
-    postgres_server: PostgresServer, schema: str
-) -> None:
-    async with opened(postgres_server.url(schema=schema)) as store:
+async def test_sequences_that_logical_replication_has_left_behind_are_named_with_the_remedy(at: Place) -> None:
+    async with opened(at.url()) as store:
         await stored(store, sample_job())
-    postgres_server.ask(f"ALTER SEQUENCE {schema}.additions_number_seq RESTART")
-    error = await refused(postgres_server.url(schema=schema))
+    at.ask(f"ALTER SEQUENCE {at.schema}.additions_number_seq RESTART")
+    error = await refused(at.url())
     assert "the sequences of additions" in str(error)
     for statement in str(error).partition("run: ")[2].split("; "):
-        postgres_server.ask(statement)
-    async with opened(postgres_server.url(schema=schema)) as store:
+        at.ask(statement)
+    async with opened(at.url()) as store:
         await stored(store, sample_job(2))
+
+
+@asynccontextmanager
+async def looked_at(url: str) -> AsyncIterator[Health]:
+    async with open_store(url, advises=False) as store:
+        yield health_of(url, store)
+
+
+async def found(of: Health, check: str) -> Diagnosis:
+    diagnosis = await of.checks()[check]()
+    assert diagnosis is not None
+    return diagnosis
+
+
+async def found_at_last(of: Health, check: str, level: Level) -> Diagnosis:
+    """The diagnosis, as soon as it is of this level: what a server tells of itself is a little late."""
+    with anyio.fail_after(30):
+        while (line := await found(of, check)).level is not level:
+            pass
+        return line
+
+
+async def figures(of: Health) -> dict[str, float]:
+    return {figure.name: figure.value for figure in await of.figures()}
+
+
+@contextmanager
+def connected(url: str, *, autocommit: bool = True, **parameters: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(url, autocommit=autocommit, **parameters) as connection:  # type: ignore[arg-type]
+        yield connection
+
+
+async def test_all_is_well_on_a_new_store(postgres_server: PostgresServer, schema: str) -> None:
+    async with looked_at(postgres_server.url(schema=schema)) as of:
+        told = {name: await look() for name, look in of.checks().items()}
+        assert {name: each and each.level for name, each in told.items()} == {
+            "durability": Level.OK, "standby": None, "transactions": Level.OK,
+        }  # fmt: skip
+        numbers = await figures(of)
+        assert sorted(numbers) == ["connections_left", "oldest_transaction_seconds"]
+        assert numbers["connections_left"] > 8
+
+
+async def test_the_oldest_open_transaction_is_named_with_how_to_end_it(
+    own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "OLD", timedelta(0))
+    async with looked_at(own_server.url()) as of:
+        with connected(own_server.url(), autocommit=False, application_name="month's end") as other:
+            other.execute("SELECT 1")
+            line = await found(of, "transactions")
+            assert line.level is Level.WARNING
+            assert f"process {other.info.backend_pid}, application month's end, idle in transaction" in line.message
+            assert f"pg_terminate_backend({other.info.backend_pid})" in (line.remedy or "")
+            assert (await figures(of))["oldest_transaction_seconds"] > 0
+            other.rollback()
+            assert (await found(of, "transactions")).level is Level.OK
+
+
+async def test_a_role_that_may_not_see_the_transactions_of_others_is_told_so(
+    postgres_server: PostgresServer, schema: str
+) -> None:
+    owner = f"{schema}_owner"
+    postgres_server.ask(f"CREATE ROLE {owner} LOGIN CONNECTION LIMIT 3")
+    try:
+        postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {owner}")
+        async with looked_at(postgres_server.url(user=owner, schema=schema)) as of:
+            unseen = f'cannot be seen (GRANT pg_read_all_stats TO "{owner}")'
+            assert unseen in (await found(of, "transactions")).message
+            assert (await figures(of))["connections_left"] == 2
+            postgres_server.ask(f"GRANT pg_read_all_stats TO {owner}")
+            assert unseen not in (await found(of, "transactions")).message
+            with connected(postgres_server.url(user=owner)), connected(postgres_server.url(user=owner)):
+                assert (await figures(of))["connections_left"] == 0
+    finally:
+        postgres_server.ask(f"DROP OWNED BY {owner} CASCADE")
+        postgres_server.ask(f"DROP ROLE {owner}")
+
+
+@pytest.mark.slow
+async def test_a_server_whose_commits_wait_for_no_standby_is_told(schema: str) -> None:
+    primary = PostgresServer().start()
+    standby = primary.standby()
+    try:
+        primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.ask("SELECT pg_reload_conf()")
+        async with looked_at(primary.url(schema=schema, failover="trusted")) as of:
+            assert await of.checks()["standby"]() is None
+            standby.kill()
+            while (line := await of.checks()["standby"]()) is None:
+                pass
+            assert (line.level, "none is connected" in line.message) == (Level.FAILURE, True)
+    finally:
+        standby.close()
+        primary.close()

@@ -1,4 +1,4 @@
-"""Calls are enqueued in transactions of the caller: each connection that people have, and each that cannot be used."""
+"""Calls are enqueued in transactions of the caller: on psycopg's connection, also that of SQLAlchemy and Django."""
 
 from __future__ import annotations
 
@@ -22,16 +22,14 @@ from psycopg.types.json import set_json_loads
 
 from tests.support.flows import flow, number
 from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
-from tests.support.waiting import until, wait_until
+from tests.support.waiting import wait_until
 from voiceflow_worker import CallQueue, Job, JobState, enqueue_in, forget, open_store
 from voiceflow_worker.core.admission import CallRequest
-from voiceflow_worker.core.ports.store import CLOSED, CLOSED_KEY, BulkWrite, Delete, Put, Result, Write
-from voiceflow_worker.core.store_copy import copyable
+from voiceflow_worker.core.ports.store import BulkWrite, Delete, Result, Write
 from voiceflow_worker.core.suppression import Suppression, entry_text
 from voiceflow_worker.errors import (
     InvalidInputError,
     KeyConflictError,
-    StoreClosedError,
     StoreReadOnlyError,
     SuppressedNumberError,
 )
@@ -71,8 +69,14 @@ class Shop:
     def put(self, *values: object) -> None:
         self.server.ask(f"INSERT INTO {self.schema}.records VALUES (%s, %s, %s, %s, %s)", *values)
 
-    def sqlalchemy_url(self, driver: str = "psycopg") -> str:
-        return self.url.replace("postgresql:", f"postgresql+{driver}:")
+    def enqueue(self, connection: Any, key: str, text: str = "Your order is ready.", **options: Any) -> Job:
+        """Enqueue a call under this key in the transaction of a blocking connection."""
+        blocking = getattr(connection, "connection", connection)
+        return enqueue_in(blocking, flow(text=text), schema=self.schema, unique_key=key, **options)
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.url.replace("postgresql:", "postgresql+psycopg:")
 
 
 @pytest.fixture(scope="module")
@@ -128,17 +132,10 @@ def engine_of(url: str, **options: Any) -> Any:
 
 @contextmanager
 def in_sqlalchemy(shop: Shop) -> Iterator[Blocking]:
-    with engine_of(shop.sqlalchemy_url()).connect() as connection:
-        yield Blocking(connection, connection.exec_driver_sql, connection.commit, connection.rollback)
-
-
-@contextmanager
-def in_session(shop: Shop) -> Iterator[Blocking]:
-    from sqlalchemy import text as statement
-    from sqlalchemy.orm import Session
-
-    with Session(engine_of(shop.sqlalchemy_url())) as session:
-        yield Blocking(session, lambda text: session.execute(statement(text)), session.commit, session.rollback)
+    with engine_of(shop.sqlalchemy_url).connect() as connection:
+        run = connection.exec_driver_sql
+        run("SELECT 1")
+        yield Blocking(connection.connection.driver_connection, run, connection.commit, connection.rollback)
 
 
 @contextmanager
@@ -153,13 +150,14 @@ def in_django(shop: Shop) -> Iterator[Blocking]:
 
     transaction.set_autocommit(False, using=connection.alias)
     try:
-        yield Blocking(connection, run, connection.commit, connection.rollback)
+        run("SELECT 1")
+        yield Blocking(connection.connection, run, connection.commit, connection.rollback)
     finally:
         connection.close()
         connections.close_all()
 
 
-def django_connection(shop: Shop, name: str = "", **settings: str) -> Any:
+def django_connection(shop: Shop) -> Any:
     import django
     from django.conf import settings as django_settings
     from django.db import connections
@@ -167,58 +165,12 @@ def django_connection(shop: Shop, name: str = "", **settings: str) -> Any:
     if not django_settings.configured:
         django_settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.dummy"}})
         django.setup()
-    name = name or shop.schema
     here = {"ENGINE": "django.db.backends.postgresql", "NAME": DATABASE, "USER": ADMINISTRATOR, "HOST": "127.0.0.1"}
-    connections.settings[name] = {
-        **connections.settings["default"], **here, "PORT": str(shop.server.port), **settings,
-    }  # fmt: skip
-    return connections[name]
+    connections.settings[shop.schema] = {**connections.settings["default"], **here, "PORT": str(shop.server.port)}
+    return connections[shop.schema]
 
 
-class OtherError(Exception):
-    """An error of another driver, which tells its SQLSTATE."""
-
-    def __init__(self, error: psycopg.Error) -> None:
-        super().__init__(str(error))
-        self.pgcode = error.sqlstate
-
-
-class OtherCursor:
-    """A cursor as PEP 249 has it."""
-
-    def __init__(self, inner: psycopg.Cursor[Any]) -> None:
-        self.inner = inner
-        self.fetchone, self.close = inner.fetchone, inner.close
-
-    def execute(self, statement: str) -> None:
-        try:
-            self.inner.execute(statement.encode())
-        except psycopg.Error as error:
-            raise OtherError(error) from None
-
-    @property
-    def description(self) -> object:
-        return self.inner.description
-
-
-class OtherDriver:
-    """A connection of a driver that is not installed here."""
-
-    def __init__(self, inner: psycopg.Connection[Any]) -> None:
-        self.inner = inner
-        self.close = inner.close
-
-    def cursor(self) -> OtherCursor:
-        return OtherCursor(self.inner.cursor())
-
-
-@contextmanager
-def in_another_driver(shop: Shop) -> Iterator[Blocking]:
-    with psycopg.connect(shop.url) as connection:
-        yield Blocking(OtherDriver(connection), connection.execute, connection.commit, connection.rollback)
-
-
-BLOCKING = [in_psycopg, in_sqlalchemy, in_session, in_django, in_another_driver]
+BLOCKING = [in_psycopg, in_sqlalchemy, in_django]
 
 
 @pytest.mark.parametrize("way", BLOCKING)
@@ -227,37 +179,17 @@ def test_a_blocking_transaction_has_the_order_and_the_call_or_neither(shop: Shop
         made: list[Job] = []
         for name, ends in [("kept", caller.commit), ("undone", caller.undo)]:
             caller.run(f"INSERT INTO {shop.schema}.orders VALUES ('{name}')")
-            made.append(enqueue_in(caller.connection, flow(), schema=shop.schema, unique_key=name))
+            made.append(shop.enqueue(caller, name))
             assert made[-1].state is JobState.QUEUED
             assert "undone" not in shop.calls()
             ends()
         assert (shop.orders(), shop.calls()) == (1, ["kept"])
-        assert enqueue_in(caller.connection, flow(), schema=shop.schema, unique_key="kept") == made[0]
+        assert shop.enqueue(caller, "kept") == made[0]
         with pytest.raises(KeyConflictError):
-            enqueue_in(caller.connection, flow(text="Another."), schema=shop.schema, unique_key="kept")
+            shop.enqueue(caller, "kept", "Another.")
         caller.run(f"INSERT INTO {shop.schema}.orders VALUES ('after')")
         caller.commit()
     assert (shop.orders(), shop.calls()) == (2, ["kept"])
-
-
-def test_django_has_them_in_atomic_blocks(shop: Shop) -> None:
-    from django.db import transaction
-
-    connection = django_connection(shop)
-    try:
-        with transaction.atomic(using=connection.alias):
-            enqueue_in(connection, flow(), schema=shop.schema, unique_key="outer")
-            with suppress(UndoneError), transaction.atomic(using=connection.alias):
-                enqueue_in(connection, flow(number(1)), schema=shop.schema, unique_key="inner")
-                raise UndoneError
-            with pytest.raises(KeyConflictError), transaction.atomic(using=connection.alias):
-                enqueue_in(connection, flow(number(2)), schema=shop.schema, unique_key="outer")
-            assert shop.calls() == []
-        assert shop.calls() == ["outer"]
-        with pytest.raises(InvalidInputError, match=r"transaction\.atomic\(\)"):
-            enqueue_in(connection, flow(), schema=shop.schema)
-    finally:
-        connection.close()
 
 
 @asynccontextmanager
@@ -270,22 +202,14 @@ def async_engine_of(shop: Shop) -> Any:
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 
-    return create_async_engine(shop.sqlalchemy_url(), poolclass=NullPool)
+    return create_async_engine(shop.sqlalchemy_url, poolclass=NullPool)
 
 
 @asynccontextmanager
 async def in_async_sqlalchemy(shop: Shop) -> AsyncIterator[tuple[Any, Callable[[str], Any]]]:
     async with async_engine_of(shop).connect() as connection:
-        yield connection, connection.exec_driver_sql
-
-
-@asynccontextmanager
-async def in_async_session(shop: Shop) -> AsyncIterator[tuple[Any, Callable[[str], Any]]]:
-    from sqlalchemy import text as statement
-    from sqlalchemy.ext.asyncio import AsyncSession
-
-    async with AsyncSession(async_engine_of(shop)) as session:
-        yield session, lambda text: session.execute(statement(text))
+        await connection.exec_driver_sql("SELECT 1")
+        yield (await connection.get_raw_connection()).driver_connection, connection.exec_driver_sql
 
 
 @asynccontextmanager
@@ -303,7 +227,7 @@ async def done(result: Any) -> None:
         await result
 
 
-@pytest.mark.parametrize("way", [in_async_psycopg, in_async_sqlalchemy, in_async_session, in_blocking_psycopg])
+@pytest.mark.parametrize("way", [in_async_psycopg, in_async_sqlalchemy, in_blocking_psycopg])
 async def test_a_transaction_of_a_coroutine_has_the_order_and_the_call_or_neither(
     shop: Shop, queue: CallQueue, way: Any
 ) -> None:
@@ -369,110 +293,56 @@ async def test_who_has_opted_out_is_not_enqueued(shop: Shop, queue: CallQueue) -
 # --- What cannot be used is refused by name --------------------------------------------------
 
 
-def autocommitting(shop: Shop) -> Any:
-    return psycopg.connect(shop.url, autocommit=True)
+def connected(change: Callable[[Any], object] = lambda _: None, **options: Any) -> Callable[[Shop], Any]:
+    """A connection after this change of it."""
+
+    def made(shop: Shop) -> Any:
+        connection = psycopg.connect(shop.url, **options)
+        change(connection)
+        return connection
+
+    return made
 
 
-def closed(shop: Shop) -> Any:
-    connection = psycopg.connect(shop.url)
-    connection.close()
-    return connection
+def after(*statements: str) -> Callable[[Shop], Any]:
+    """A connection after these statements, of which the last one may fail."""
+
+    def made(shop: Shop) -> Any:
+        connection = psycopg.connect(shop.url)
+        with suppress(psycopg.errors.DivisionByZero):
+            for statement in statements:
+                connection.execute(statement.format(schema=shop.schema).encode())
+        return connection
+
+    return made
 
 
-def failed(shop: Shop) -> Any:
-    connection = psycopg.connect(shop.url)
-    with pytest.raises(psycopg.Error):
-        connection.execute("SELECT 1/0")
-    return connection
-
-
-def read_only(shop: Shop) -> Any:
-    connection = psycopg.connect(shop.url)
+def read_only(connection: Any) -> None:
     connection.read_only = True
-    return connection
 
 
-def read_only_transaction(shop: Shop) -> Any:
-    connection = psycopg.connect(shop.url)
-    connection.execute("SET TRANSACTION READ ONLY")
-    return connection
-
-
-def in_a_pipeline(shop: Shop) -> Any:
-    connection = psycopg.connect(shop.url)
+def in_a_pipeline(connection: Any) -> None:
     connection._pipeline = psycopg.Pipeline(connection)
     connection._pipeline.__enter__()
-    return connection
 
 
-def without_tables(shop: Shop) -> Any:
-    connection = psycopg.connect(shop.url)
-    connection.execute(f"ALTER SCHEMA {shop.schema} RENAME TO elsewhere_{shop.schema}".encode())
-    return connection
-
-
-def without_rights(shop: Shop) -> Any:
-    connection = psycopg.connect(shop.url)
-    connection.execute("CREATE ROLE nobody_in_particular")
-    connection.execute("SET ROLE nobody_in_particular")
-    return connection
-
-
-def with_half_the_rights(shop: Shop) -> Any:
-    connection = without_rights(shop)
-    connection.execute(
-        f"RESET ROLE; GRANT USAGE ON SCHEMA {shop.schema} TO nobody_in_particular; SET ROLE nobody_in_particular"
-    )
-    return connection
-
-
-def of_sqlalchemy(url: str, **options: Any) -> Callable[[Shop], Any]:
-    def connected(shop: Shop) -> Any:
-        return engine_of(url or shop.sqlalchemy_url(), **options).connect()
-
-    return connected
-
-
-def failed_session(shop: Shop) -> Any:
-    from sqlalchemy import text
-    from sqlalchemy.exc import DBAPIError
-    from sqlalchemy.orm import Session
-
-    session = Session(engine_of(shop.sqlalchemy_url()))
-    with pytest.raises(DBAPIError):
-        session.execute(text("SELECT 1/0"))
-    return session
-
-
-def outside_atomic(shop: Shop) -> Any:
-    return django_connection(shop)
-
-
-def django_on_sqlite(shop: Shop) -> Any:
-    return django_connection(shop, "lite", ENGINE="django.db.backends.sqlite3", NAME=":memory:")
-
-
+NOBODY = ("CREATE ROLE nobody_in_particular", "SET ROLE nobody_in_particular")
+HALF = ("RESET ROLE", "GRANT USAGE ON SCHEMA {schema} TO nobody_in_particular", NOBODY[1])
 NAMED: list[tuple[Callable[[Shop], Any], str]] = [
-    (autocommitting, "autocommit mode"),
-    (lambda shop: OtherDriver(autocommitting(shop)), "autocommit mode"),
-    (lambda shop: OtherDriver(failed(shop)), "has failed"),
-    (closed, "is closed"),
-    (failed, "has failed"),
-    (read_only, "read only"),
-    (read_only_transaction, "read only"),
-    (in_a_pipeline, "pipeline"),
-    (without_tables, "no store in the schema"),
-    (without_rights, "permission denied"),
-    (with_half_the_rights, "permission denied"),
+    (connected(autocommit=True), "autocommit mode"),
+    (connected(psycopg.Connection.close), "is closed"),
+    (after("SELECT 1/0"), "has failed"),
+    (connected(read_only), "read only"),
+    (after("SET TRANSACTION READ ONLY"), "read only"),
+    (connected(in_a_pipeline), "pipeline"),
+    (after("ALTER SCHEMA {schema} RENAME TO elsewhere_{schema}"), "no store in the schema"),
+    (after(*NOBODY), "permission denied"),
+    (after(*NOBODY, *HALF), "permission denied"),
     (lambda _: sqlite3.connect(":memory:"), r"sqlite3\.Connection"),
     (lambda _: None, "NoneType"),
     (lambda shop: shop.url, "str"),
-    (of_sqlalchemy("", isolation_level="AUTOCOMMIT"), "autocommit mode"),
-    (of_sqlalchemy("sqlite://"), "sqlite"),
-    (lambda shop: engine_of(shop.sqlalchemy_url()), r"sqlalchemy\.engine\.base\.Engine"),
-    (failed_session, "has failed"),
-    (outside_atomic, r"transaction\.atomic\(\)"),
-    (django_on_sqlite, "sqlite"),
+    (lambda shop: engine_of(shop.sqlalchemy_url), r"sqlalchemy\.engine\.base\.Engine"),
+    (django_connection, r"connection\.connection of Django"),
 ]
 
 
@@ -499,10 +369,9 @@ def status_of(connection: Any) -> TransactionStatus | None:
 
 
 async def test_asynchronous_connections_are_for_coroutines(shop: Shop) -> None:
-    for way in (in_async_psycopg, in_async_sqlalchemy, in_async_session):
-        async with way(shop) as (connection, _):
-            with pytest.raises(InvalidInputError, match=r"await queue\.enqueue\(flow, connection=…\)"):
-                enqueue_in(connection, flow(), schema=shop.schema)
+    async with in_async_psycopg(shop) as (connection, _):
+        with pytest.raises(InvalidInputError, match=r"await queue\.enqueue\(flow, connection=…\)"):
+            enqueue_in(connection, flow(), schema=shop.schema)
 
 
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/calls.db"])
@@ -556,7 +425,7 @@ async def test_a_role_needs_only_the_rights_that_the_page_names(shop: Shop, shop
                 job = await queue.enqueue(flow(), connection=connection, unique_key=key, batch_id="new")
             assert (await queue.get(job.id)).state is JobState.QUEUED
     with psycopg.connect(shop.server.url(user="shop")) as connection:
-        enqueue_in(connection, flow(), schema=shop.schema, unique_key="c", batch_id="new")
+        shop.enqueue(connection, "c", batch_id="new")
     assert shop.calls() == ["a", "b", "c"]
 
 
@@ -606,26 +475,20 @@ def changed_loaders(connection: psycopg.Connection[Any]) -> None:
         connection.adapters.register_dumper(kind, OddDumper)
 
 
-def changed_rows(row_factory: Any) -> Callable[[psycopg.Connection[Any]], None]:
-    def change(connection: psycopg.Connection[Any]) -> None:
-        connection.row_factory = row_factory
-
-    return change
+class BrokenCursor(psycopg.Cursor[Any]):
+    def execute(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
 
 
-def changed_cursors(connection: psycopg.Connection[Any]) -> None:
-    class Broken(psycopg.Cursor[Any]):
-        def execute(self, *_: Any, **__: Any) -> Any:
-            raise NotImplementedError
-
-    connection.cursor_factory = Broken
+def given(name: str, value: object) -> Callable[[psycopg.Connection[Any]], None]:
+    """A connection has this attribute."""
+    return lambda connection: setattr(connection, name, value)
 
 
-def prepares_at_once(connection: psycopg.Connection[Any]) -> None:
-    connection.prepare_threshold = 0
-
-
-CHANGES = [changed_loaders, changed_rows(dict_row), changed_rows(scalar_row), changed_cursors, prepares_at_once]
+CHANGES = [
+    changed_loaders, given("row_factory", dict_row), given("row_factory", scalar_row),
+    given("cursor_factory", BrokenCursor), given("prepare_threshold", 0),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -648,7 +511,7 @@ def enqueued_twice(connection: Any, shop: Shop) -> Job:
         "priority": -3,
     }
     job = enqueue_in(connection, flow(text=TEXT), valid_for=timedelta(hours=1), **words)
-    assert enqueue_in(connection, flow(text=TEXT), valid_for=timedelta(hours=2), **words) == job
+    assert enqueue_in(connection, flow(text=TEXT), valid_for=timedelta(hours=1), **words) == job
     with pytest.raises(KeyConflictError):
         enqueue_in(connection, flow(text="Another."), **words)
     assert abs(job.created_at - datetime.now(UTC)) < timedelta(seconds=60)
@@ -673,7 +536,7 @@ def waiting_for_the_key(shop: Shop, text: str = "The same.") -> Iterator[Future[
     with ThreadPoolExecutor(1) as pool, psycopg.connect(shop.url) as connection:
 
         def enqueue() -> Job:
-            job = enqueue_in(connection, flow(text=text), schema=shop.schema, unique_key="raced")
+            job = shop.enqueue(connection, "raced", text)
             connection.commit()
             return job
 
@@ -682,10 +545,9 @@ def waiting_for_the_key(shop: Shop, text: str = "The same.") -> Iterator[Future[
         yield result
 
 
-@pytest.mark.parametrize("way", BLOCKING)
-def test_of_two_transactions_with_one_key_the_second_waits_and_gets_the_call_of_the_first(shop: Shop, way: Any) -> None:
-    with way(shop) as first:
-        job = enqueue_in(first.connection, flow(text="The same."), schema=shop.schema, unique_key="raced")
+def test_of_two_transactions_with_one_key_the_second_waits_and_gets_the_call_of_the_first(shop: Shop) -> None:
+    with in_psycopg(shop) as first:
+        job = shop.enqueue(first, "raced", "The same.")
         with waiting_for_the_key(shop) as second:
             shop.server.ask("SELECT pg_sleep(0.6)")  # longer than a bulk write of a worker would wait
             first.commit()
@@ -695,7 +557,7 @@ def test_of_two_transactions_with_one_key_the_second_waits_and_gets_the_call_of_
 
 def test_the_second_stores_its_own_when_the_first_is_rolled_back(shop: Shop) -> None:
     with in_psycopg(shop) as first:
-        job = enqueue_in(first.connection, flow(text="The same."), schema=shop.schema, unique_key="raced")
+        job = shop.enqueue(first, "raced", "The same.")
         with waiting_for_the_key(shop, "Another.") as second:
             first.undo()
             assert second.result(10).id != job.id
@@ -704,92 +566,47 @@ def test_the_second_stores_its_own_when_the_first_is_rolled_back(shop: Shop) -> 
 
 def test_the_second_is_told_that_the_first_has_another_body_and_its_transaction_goes_on(shop: Shop) -> None:
     with in_psycopg(shop) as first, in_psycopg(shop) as second, ThreadPoolExecutor(1) as pool:
-        enqueue_in(first.connection, flow(), schema=shop.schema, unique_key="raced")
+        shop.enqueue(first, "raced")
         second.run(f"INSERT INTO {shop.schema}.orders VALUES ('mine')")
-        waits = pool.submit(
-            enqueue_in, second.connection, flow(text="Another."), schema=shop.schema, unique_key="raced"
-        )
+        waits = pool.submit(shop.enqueue, second, "raced", "Another.")
         wait_until(lambda: shop.server.ask("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(1,)], "a wait")
         first.commit()
         with pytest.raises(KeyConflictError):
             waits.result(10)
-        enqueue_in(second.connection, flow(text="Another."), schema=shop.schema, unique_key="own")
+        shop.enqueue(second, "own", "Another.")
         second.commit()
     assert (shop.calls(), shop.orders()) == (["own", "raced"], 1)
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
-def test_a_serialization_failure_is_the_callers_own_and_leaves_the_transaction_usable(
-    shop: Shop, isolation: str
+async def test_a_call_that_came_since_the_snapshot_of_a_transaction_is_made_once_and_the_transaction_stays_usable(
+    shop: Shop, queue: CallQueue, isolation: str, *, is_gone: bool
 ) -> None:
-    with in_psycopg(shop) as first, in_psycopg(shop) as second:
-        second.run(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
-        second.run("SELECT 1")
-        enqueue_in(first.connection, flow(), schema=shop.schema, unique_key="raced")
-        first.commit()
-        with pytest.raises(psycopg.errors.SerializationFailure):
-            enqueue_in(second.connection, flow(), schema=shop.schema, unique_key="raced")
-        enqueue_in(second.connection, flow(), schema=shop.schema, unique_key="own")
-        second.commit()
-    assert shop.calls() == ["own", "raced"]
-
-
-@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
-async def test_a_call_that_came_and_went_since_the_snapshot_of_a_transaction_is_made_once(
-    shop: Shop, queue: CallQueue, isolation: str
-) -> None:
-    """It was stored, ended and deleted meanwhile: the transaction sees neither it nor its tombstone."""
-    with in_psycopg(shop) as callers:
-        callers.run(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
-        callers.run("SELECT 1")
+    """It may have ended and been deleted meanwhile, too: the transaction sees neither it nor its tombstone."""
+    with in_psycopg(shop) as caller:
+        caller.run(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+        caller.run("SELECT 1")
         job = await queue.enqueue(flow(), unique_key="raced")
-        keep = queue.store.clock.now() + timedelta(days=1)
-        gone = BulkWrite(writes=(Write(changes=(Delete(job, keep),)),))
-        assert [answer.result for answer in await queue.store.write(gone, now=job.created_at)] == [Result.DONE]
+        if is_gone:
+            gone = BulkWrite(writes=(Write(changes=(Delete(job, job.created_at + timedelta(days=1)),)),))
+            assert [answer.result for answer in await queue.store.write(gone, now=job.created_at)] == [Result.DONE]
         with pytest.raises(psycopg.errors.SerializationFailure):
-            enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="raced")
-        enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="own")
-        callers.commit()
-        assert enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="raced").id == job.id
-    assert shop.calls() == ["own"]
-
-
-@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
-async def test_a_transaction_enqueues_nothing_in_a_store_that_was_closed_meanwhile(
-    shop: Shop, queue: CallQueue, isolation: str
-) -> None:
-    """What it has enqueued before is waited for, so that it is copied."""
-    with in_psycopg(shop) as before, in_psycopg(shop) as callers:
-        enqueue_in(before.connection, flow(), schema=shop.schema, unique_key="before")
-        callers.run(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
-        callers.run("SELECT 1")
-        closing = BulkWrite(writes=(Write(puts=(Put(CLOSED, CLOSED_KEY, "it moved", None),)),))
-        await queue.store.write(closing, now=queue.store.clock.now())
-        with pytest.raises((StoreClosedError, psycopg.errors.SerializationFailure)):
-            enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="own")
-        callers.connection.rollback()
-        with pytest.raises(StoreClosedError, match="it moved"):
-            enqueue_in(callers.connection, flow(), schema=shop.schema, unique_key="own")
-        callers.connection.rollback()
-        async with anyio.create_task_group() as group:
-            group.start_soon(copyable(queue.store).contents)
-            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareLock' AND relation = %s::regclass"
-            await until(lambda: shop.server.ask(waits, f"{shop.schema}.jobs") == [(1,)])
-            before.commit()
-    assert shop.calls() == ["before"]
+            shop.enqueue(caller, "raced")
+        shop.enqueue(caller, "own")
+        caller.commit()
+        assert shop.enqueue(caller, "raced").id == job.id
+    assert shop.calls() == (["own"] if is_gone else ["own", "raced"])
 
 
 def test_a_time_limit_of_the_caller_leaves_the_transaction_usable(shop: Shop) -> None:
-    from sqlalchemy.exc import OperationalError
-
-    with in_psycopg(shop) as first, in_sqlalchemy(shop) as second:
-        enqueue_in(first.connection, flow(), schema=shop.schema, unique_key="raced")
+    with in_psycopg(shop) as first, in_psycopg(shop) as second:
+        shop.enqueue(first, "raced")
         for limit in ("lock_timeout", "statement_timeout"):
             second.run(f"SET LOCAL {limit} = '100ms'")
-            with pytest.raises(OperationalError) as failed:
-                enqueue_in(second.connection, flow(), schema=shop.schema, unique_key="raced")
-            assert isinstance(failed.value.orig, (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled))
-        enqueue_in(second.connection, flow(), schema=shop.schema, unique_key="own")
+            with pytest.raises((psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)):
+                shop.enqueue(second, "raced")
+        shop.enqueue(second, "own")
         second.commit()
     assert shop.calls() == ["own", "raced"]
 
@@ -798,12 +615,12 @@ def test_savepoints_of_the_caller_count(shop: Shop) -> None:
     with in_psycopg(shop) as caller:
         for name in ("voiceflow_enqueue", "their_own"):
             caller.run(f"SAVEPOINT {name}")
-            enqueue_in(caller.connection, flow(), schema=shop.schema, unique_key=f"undone {name}")
+            shop.enqueue(caller, f"undone {name}")
             caller.run(f"ROLLBACK TO SAVEPOINT {name}")
-            enqueue_in(caller.connection, flow(), schema=shop.schema, unique_key=f"kept {name}")
+            shop.enqueue(caller, f"kept {name}")
             caller.run(f"RELEASE SAVEPOINT {name}")
         with caller.connection.transaction():
-            enqueue_in(caller.connection, flow(), schema=shop.schema, unique_key="in a block")
+            shop.enqueue(caller, "in a block")
         caller.commit()
     assert shop.calls() == ["in a block", "kept their_own", "kept voiceflow_enqueue"]
 
@@ -811,26 +628,23 @@ def test_savepoints_of_the_caller_count(shop: Shop) -> None:
 def test_a_connection_in_autocommit_mode_has_them_in_a_transaction_that_was_begun(shop: Shop) -> None:
     with psycopg.connect(shop.url, autocommit=True) as connection:
         with suppress(UndoneError), connection.transaction():
-            enqueue_in(connection, flow(), schema=shop.schema, unique_key="undone")
+            shop.enqueue(connection, "undone")
             raise UndoneError
         with connection.transaction():
-            enqueue_in(connection, flow(), schema=shop.schema, unique_key="kept")
+            shop.enqueue(connection, "kept")
     assert shop.calls() == ["kept"]
 
 
-@pytest.mark.parametrize("way", [in_async_psycopg, in_async_session])
-async def test_a_cancelled_enqueue_leaves_no_call(shop: Shop, queue: CallQueue, way: Any) -> None:
-    from sqlalchemy.exc import SQLAlchemyError
-
+async def test_a_cancelled_enqueue_leaves_no_call(shop: Shop, queue: CallQueue) -> None:
     with in_psycopg(shop) as other:
-        enqueue_in(other.connection, flow(), schema=shop.schema, unique_key="raced")
-        async with way(shop) as (connection, _):
+        shop.enqueue(other, "raced")
+        async with in_async_psycopg(shop) as (connection, _):
             await queue.enqueue(flow(), unique_key="before", connection=connection)
             with anyio.move_on_after(0.2) as scope:
                 await queue.enqueue(flow(), unique_key="raced", connection=connection)
             assert scope.cancelled_caught
             other.undo()
-            with suppress(psycopg.Error, SQLAlchemyError):
+            with suppress(psycopg.Error):
                 await connection.commit()
     assert "raced" not in shop.calls()
 

@@ -1,25 +1,39 @@
-"""The connection on which scripts run: opened as the URL says, and each answer given to the one who asked."""
+"""The connection on which scripts run, the sentinels that name its server, and the errors of a server."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from tests.contract.samples import add_jobs
 from tests.contract.suite import NOW, sample_job, sample_jobs
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer, WatchedPair, free_port
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.redis.connection import Access, Connection
-from voiceflow_worker.backends.redis.url import parse_url
+from voiceflow_worker.backends.redis.faults import NoPrimaryError, NotConfirmedError, ReplyError, is_lost, translated
+from voiceflow_worker.backends.redis.manager import primary
+from voiceflow_worker.backends.redis.url import RedisURL, parse_url
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.errors import (
+    InvalidInputError,
+    RedisForgetsError,
+    StoreCorruptError,
+    StoreError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
+from voiceflow_worker.model.copying import replace
 
 pytestmark = pytest.mark.anyio
+
 CERTIFICATE = Path(__file__).resolve().parents[2] / "gateway" / "localhost.pem"
 
 
@@ -111,3 +125,97 @@ async def test_an_answer_that_cannot_be_read_ends_the_connection(answer: bytes) 
         with pytest.raises(ConnectionError, match="cannot be read"):
             await connection.create_request(b"PING")
         assert not connection.usable
+
+
+CHECKPOINTS = 60
+"""More than a question has before it waits for the answer: each is one place where it may be cancelled."""
+
+
+def sentinels_at(*ports: int) -> RedisURL:
+    return parse_url(f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/mymaster")
+
+
+async def test_a_refused_question_leaves_nothing_open() -> None:
+    """A stream that is left open is a warning when it is collected, and so fails this test."""
+    with pytest.raises(NoPrimaryError, match="'mymaster'"):
+        await primary(sentinels_at(free_port(), free_port()))
+    gc.collect()
+
+
+async def test_a_question_that_is_cancelled_at_any_point_leaves_nothing_open() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=2 * CHECKPOINTS) as silent:
+        url = sentinels_at(silent.getsockname()[1])
+        for checkpoints in range(CHECKPOINTS):
+            async with anyio.create_task_group() as group:
+                group.start_soon(primary, url)
+                for _ in range(checkpoints):
+                    await checkpoint()
+                group.cancel_scope.cancel()
+    gc.collect()
+
+
+@pytest.mark.alone
+async def test_the_next_sentinel_is_asked_after_one_that_is_away_and_one_that_is_silent(
+    lasting_pair: WatchedPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.backends.redis.connection.CONNECT_TIMEOUT", 0.2)
+    named = lasting_pair.named_port()
+    known = parse_url(lasting_pair.url)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        away = (("127.0.0.1", free_port()), silent.getsockname())
+        found = await primary(replace(known, nodes=(*away, *known.nodes)))
+    assert found == ("127.0.0.1", named)
+
+
+IN_A_SCRIPT = "Error running script (call to f_1): @user_script:5: @user_script: 5: "
+
+
+def test_an_error_is_reported_as_what_it_means() -> None:
+    for error, expected, said in [
+        (ConnectionError("Connection lost!"), StoreUnavailableError, "cannot be reached .*; check that it runs"),
+        (TimeoutError("EVALSHA timed out after 5 seconds"), StoreUnavailableError, "timed out"),
+        (TimeoutError(), StoreUnavailableError, "TimeoutError"),
+        (ConnectionRefusedError("refused"), StoreUnavailableError, "refused"),
+        (ReplyError("LOADING Redis is loading the dataset in memory"), StoreUnavailableError, "loading"),
+        (ReplyError("CLUSTERDOWN The cluster is down"), StoreUnavailableError, "cannot answer now"),
+        (ReplyError("TRYAGAIN Multiple keys"), StoreUnavailableError, "cannot answer now"),
+        (NoPrimaryError("No primary found for 'calls'"), StoreUnavailableError, "No primary"),
+        (ReplyError("MASTERDOWN Link with MASTER is down"), StoreUnavailableError, "cannot answer now"),
+        (ReplyError("BUSY Redis is busy running a script"), StoreUnavailableError, "cannot answer now"),
+        (ReplyError("NOREPLICAS Not enough good replicas"), StoreUnavailableError, "cannot answer now"),
+        (
+            ReplyError("READONLY You can't write against a read only replica."),
+            StoreUnavailableError,
+            r"redis\+sentinel",
+        ),
+        (ReplyError(IN_A_SCRIPT + "-READONLY You can't write"), StoreUnavailableError, "replica"),
+        (ReplyError("MOVED 3999 127.0.0.1:6381"), StoreUnavailableError, r"redis\+cluster"),
+        (ReplyError("NOAUTH Authentication required."), StoreUnavailableError, "password"),
+        (ReplyError("WRONGPASS invalid username-password pair"), StoreUnavailableError, "password"),
+        (ReplyError("ERR AUTH <password> called without any password"), StoreUnavailableError, "password"),
+        (ReplyError("NOPERM no permissions to run 'evalsha'"), StoreUnavailableError, "evalsha.*ACL SETUSER"),
+        (
+            ReplyError(IN_A_SCRIPT + "The user executing the script can't run this command"),
+            StoreUnavailableError,
+            "ACL SETUSER",
+        ),
+        (NotConfirmedError("0 of 1 replicas have it"), StoreUnavailableError, "did not confirm"),
+        (ReplyError("OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
+        (ReplyError(IN_A_SCRIPT + "-OOM command not allowed"), StoreReadOnlyError, "maxmemory"),
+        (ReplyError("MISCONF Errors writing to the AOF file"), StoreReadOnlyError, "disk"),
+        (ReplyError("WRONGTYPE Operation against a key"), StoreCorruptError, "prefix"),
+        (ReplyError(IN_A_SCRIPT + "WRONGTYPE Operation"), StoreCorruptError, "prefix"),
+        (ReplyError(IN_A_SCRIPT + "attempt to index a nil value"), StoreError, "refused a command"),
+        (RedisForgetsError("as it was"), RedisForgetsError, "as it was"),
+    ]:
+        told = translated(error, shown="redis://:***@h/0")
+        assert type(told) is expected
+        with pytest.raises(expected, match=said):
+            raise told
+
+
+def test_a_demoted_primary_is_looked_for_anew() -> None:
+    assert is_lost(ReplyError("READONLY You can't write against a read only replica."))
+    assert is_lost(ReplyError(IN_A_SCRIPT + "-READONLY You can't write"))
+    assert is_lost(TimeoutError())
+    assert not is_lost(ReplyError("OOM command not allowed"))

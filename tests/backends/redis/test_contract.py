@@ -13,7 +13,6 @@ import pytest
 
 from tests.contract.defects import assert_found
 from tests.contract.suite import (
-    CopyContract,
     JobsContract,
     Opener,
     ShareContract,
@@ -37,7 +36,7 @@ def timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voiceflow_worker.backends.redis.manager.CONFIRM_WITHIN_MS", 50_000)
 
 
-class TestRedis(StoreContract, CopyContract):
+class TestRedis(StoreContract):
     """As a user with the rights that docs/stores.md asks for, and no others."""
 
     @pytest.fixture

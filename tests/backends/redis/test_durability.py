@@ -1,18 +1,19 @@
-"""Durability that is checked, not assumed."""
+"""Durability, the rights of a user and the clock of a Redis: checked at the opening and at any later time."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncGenerator
-from contextlib import suppress
-from pathlib import Path
+import re
+from collections.abc import AsyncGenerator, Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
 
-import anyio
 import pytest
 
 from tests.contract.samples import add_jobs, commit
-from tests.contract.suite import NOW, ManualClock, moved, sample_job
-from tests.support.redis_server import RedisServer, WatchedPair, standalone
+from tests.contract.suite import NOW, QUEUE, ManualClock, moved, sample_job
+from tests.support.redis_server import RedisServer, WatchedPair
+from tests.support.redis_users import BEST_EFFORT_RULE, RULE, url_of
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.stores import bare
 from tests.support.waiting import until
@@ -20,10 +21,13 @@ from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.durability import ServerFacts, durability_from
+from voiceflow_worker.backends.redis.faults import script
+from voiceflow_worker.backends.redis.rights import commands_of_scripts
 from voiceflow_worker.backends.store_url import Promise
+from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Guard, Put, Same, Write
 from voiceflow_worker.errors import (
     RedisForgetsError,
     SettingsError,
@@ -152,41 +156,6 @@ async def test_a_server_that_writes_its_first_aof_is_waited_for(own_server: Redi
     await open_and_close(own_server.url)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-async def test_a_server_killed_while_it_writes_its_first_aof_has_all_that_was_confirmed(tmp_path: Path) -> None:
-    chance = random.Random("first AOF")
-    confirmed = 0
-
-    async def stores(url: str, stored: list[str]) -> None:
-        while True:
-            with suppress(StoreError):
-                async with open_store(url, advises=False) as store:
-                    while True:
-                        put = Put("kept", f"{len(stored)}", "", None)
-                        await store.write(BulkWrite(writes=(Write(puts=(put,)),)), now=store.clock.now())
-                        stored.append(put.group)
-            await anyio.sleep(0.02)
-
-    for turn in range(40):
-        server = standalone(tmp_path / f"{turn}").start()
-        begins_aof(server, keys=20, each=0.02)
-        stored: list[str] = []
-        async with anyio.create_task_group() as group:
-            group.start_soon(stores, server.url, stored)
-            await anyio.sleep(chance.random())  # the moment at which it is killed
-            server.kill()
-            group.cancel_scope.cancel()
-        server.start()
-        confirmed += len(stored)
-        if stored:
-            async with open_store(server.url, advises=False) as store:
-                kept = (await store.records({"kept": Page(limit=10**6)}, now=NOW))["kept"]
-                assert {each.group for each in kept} >= set(stored), turn
-        server.kill()
-    assert confirmed > 100
-
-
 async def test_a_real_server_that_evicts_is_refused(own_server: RedisServer) -> None:
     own_server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     with pytest.raises(RedisForgetsError, match="allkeys-lru"):
@@ -248,13 +217,7 @@ async def test_a_sentinel_is_not_taken_for_a_server(lasting_pair: WatchedPair) -
         await open_and_close(lasting_pair.replica.url)
 
 
-async def test_a_store_of_another_version_is_left_alone(redis_server: RedisServer) -> None:
-    redis_server.ask("SET", "{voiceflow}:schema", 1)
-    with pytest.raises(StoreVersionError, match="Use that version"):
-        await open_and_close(redis_server.url)
-    redis_server.ask("SET", "{voiceflow}:schema", 99)
-    with pytest.raises(StoreVersionError, match="schema 99"):
-        await open_and_close(redis_server.url)
+async def test_keys_of_another_program_are_left_alone(redis_server: RedisServer) -> None:
     redis_server.ask("SET", "{voiceflow}:schema", "something else")
     with pytest.raises(StoreCorruptError, match="something else"):
         await open_and_close(redis_server.url)
@@ -264,72 +227,242 @@ async def test_a_store_of_another_version_is_left_alone(redis_server: RedisServe
         await open_and_close(redis_server.url)
 
 
-async def test_a_commit_waits_until_it_is_on_the_disk(scripted: ScriptedRedis) -> None:
-    scripted.scripts["write"] = MADE
-    async with open_store(scripted.url) as opened:
-        store = bare(opened, RedisStore)
-        assert store.durability.guarantee is Guarantee.WAITED
-        assert await commit(store, [moved(sample_job())]) == [True]
-        assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
-        assert scripted.asked[-1][1:3] == ["1", "0"]
+WAITS, ALWAYS = "everysec", "always"
+CANNOT = RuntimeError("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
+COMMITS: dict[str, tuple[str, str, dict[str, Any], str | list[str]]] = {
+    "until it is on the disk": (WAITS, "", {}, ["EVALSHA", "WAITAOF"]),
+    "on the same connection when the server has forgotten the script": (
+        WAITS, "", {"texts": {"write": MADE}, "scripts": {}}, ["EVAL", "WAITAOF"],
+    ),
+    "and a disk that does not confirm is no commit": (WAITS, "", {"waitaof": [0, 0]}, "did not confirm"),
+    "and a replica is no disk": (WAITS, "", {"waitaof": [0, 1]}, "did not confirm"),
+    "and a server that cannot wait makes none": (WAITS, "", {"waitaof": CANNOT}, "WAITAOF"),
+    "not, where it is always on the disk": (ALWAYS, "", {}, ["EVALSHA"]),
+    "for the replicas that were asked for": (ALWAYS, "?replicas=2", {"wait": 2}, ["EVALSHA", "WAIT"]),
+    "for all of them": (ALWAYS, "?replicas=2", {"wait": 1}, "did not confirm"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("answer", [[0, 0], [0, 1]])
-async def test_a_commit_that_is_not_confirmed_does_not_count(scripted: ScriptedRedis, answer: list[int]) -> None:
-    scripted.scripts["write"] = MADE
-    scripted.waitaof = [*answer]
-    async with open_store(scripted.url) as store:
-        with pytest.raises(StoreUnavailableError, match="did not confirm"):
-            await commit(store, [moved(sample_job())])
-        scripted.waitaof = [1, 0]
-        assert await commit(store, [moved(sample_job())]) == [True]
-
-
-async def test_a_server_that_cannot_wait_does_not_count(scripted: ScriptedRedis) -> None:
-    scripted.scripts["write"] = MADE
-    scripted.waitaof = RuntimeError("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
-    async with open_store(scripted.url) as store:
-        with pytest.raises(StoreError, match="WAITAOF"):
-            await commit(store, [moved(sample_job())])
-
-
-async def test_the_text_of_a_script_is_waited_for_too(scripted: ScriptedRedis) -> None:
-    """The server has forgotten the script: EVAL takes its place, on the same connection as WAITAOF."""
-    scripted.texts["write"] = MADE
-    async with open_store(scripted.url) as store:
-        assert await commit(store, [moved(sample_job())]) == [True]
-        assert scripted.commands[-2:] == ["EVAL", "WAITAOF"]
-
-
-async def test_a_bulk_write_that_need_not_be_durable_is_not_waited_for(scripted: ScriptedRedis) -> None:
-    scripted.scripts["write"] = MADE
-    bulk = BulkWrite(writes=(Write(puts=(Put("turn", "k", "v", None),)),))
-    async with open_store(scripted.url) as store:
-        await store.write(replace(bulk, durable=False), now=NOW)
-        assert scripted.commands[-1] == "EVALSHA"
-        await store.write(bulk, now=NOW)
-        assert scripted.commands[-2:] == ["EVALSHA", "WAITAOF"]
-
-
-async def test_where_the_server_is_always_on_its_disk_nobody_waits(scripted: ScriptedRedis) -> None:
+@pytest.mark.parametrize("what", COMMITS)
+async def test_a_commit_waits(scripted: ScriptedRedis, what: str) -> None:
+    appendfsync, options, answers, told = COMMITS[what]
     assert scripted.settings is not None
-    scripted.settings = {**scripted.settings, "appendfsync": "always"}
+    scripted.settings = {**scripted.settings, "appendfsync": appendfsync}
     scripted.scripts["write"] = MADE
+    async with open_store(scripted.url + options) as store:
+        for name, answer in answers.items():
+            setattr(scripted, name, {**getattr(scripted, name), **answer} if isinstance(answer, dict) else answer)
+        if "texts" in answers:
+            del scripted.scripts["write"]
+        if isinstance(told, str):
+            with pytest.raises(StoreError, match=told):
+                await commit(store, [moved(sample_job())])
+            scripted.waitaof, scripted.wait = [1, 0], 2
+        assert await commit(store, [moved(sample_job())]) == [True]
+        if isinstance(told, list):
+            assert scripted.commands[-len(told) :] == told
+            assert told[-1] != "WAITAOF" or scripted.asked[-1][1:3] == ["1", "0"]
+        bulk = BulkWrite(writes=(Write(puts=(Put("turn", "k", "v", None),)),), durable=False)
+        await store.write(bulk, now=NOW)
+        assert scripted.commands[-1] in {"EVALSHA", "EVAL"}, "what need not be durable is not waited for"
+
+
+HOUR = timedelta(hours=1)
+LUA = files("voiceflow_worker.backends.redis") / "lua"
+NAMES = sorted(entry.name.removesuffix(".lua") for entry in LUA.iterdir() if entry.name.endswith(".lua"))
+
+
+def called(*names: str) -> set[str]:
+    """The commands that these scripts call, apart from INFO, which may be missing."""
+    found = {command for name in names for command in re.findall(r"redis\.p?call\('([A-Z]+)'", script(name).text)}
+    return found - {"INFO"}
+
+
+NEEDED = sorted({*called(*NAMES), "EVAL", "EVALSHA", "GET", "XREAD"})
+WRITING = sorted(called("write", "lease", "prune"))
+
+
+@pytest.fixture
+def server(redis_server: RedisServer) -> Iterator[RedisServer]:
+    yield redis_server
+    redis_server.ask("ACL", "DELUSER", "voiceflow")
+
+
+async def refusal(url: str) -> StoreError:
+    with pytest.raises(StoreError) as caught:
+        async with open_store(url):
+            pass
+    assert "secret" not in str(caught.value)
+    return caught.value
+
+
+def everything(server: RedisServer) -> dict[str, object]:
+    """All that the server has."""
+    whole: dict[str, tuple[str, tuple[str | int, ...]]] = {
+        "string": ("GET", ()),
+        "hash": ("HGETALL", ()),
+        "zset": ("ZRANGE", (0, -1, "WITHSCORES")),
+        "stream": ("XRANGE", ("-", "+")),
+    }
+    keys = server.ask("KEYS", "*")
+    assert isinstance(keys, list)
+    found: dict[str, object] = {}
+    for key in keys:
+        command, rest = whole[str(server.ask("TYPE", key))]
+        answer = server.ask(command, key, *rest)
+        if command == "HGETALL" and isinstance(answer, list):
+            answer = dict(zip(answer[::2], answer[1::2], strict=True))
+        found[key] = answer
+    return found
+
+
+def test_every_command_of_the_scripts_is_tried_at_the_opening_and_by_scripts_that_write_several_times() -> None:
+    assert {str(words[0]) for words in commands_of_scripts("{v}")} == {*NEEDED}
+    tried = re.findall(r"\{'([A-Z]+)'(?:, some|\})", script("write").text)
+    assert sorted(tried) == WRITING
+
+
+@pytest.mark.parametrize("command", NEEDED)
+async def test_a_refused_command_is_named_at_the_opening_with_the_rule_that_allows_it(
+    server: RedisServer, command: str
+) -> None:
+    for rule, options in ((RULE, ""), (BEST_EFFORT_RULE, "?durability=best-effort")):
+        error = await refusal(url_of(server, rule, f"-{command.lower()}") + options)
+        assert isinstance(error, StoreUnavailableError)
+        assert not error.passes
+        assert f"does not let the user 'voiceflow' run {command}. " in str(error)
+        assert str(error).endswith(f"ACL SETUSER voiceflow ~{{voiceflow}}* +{command.lower()}.")
+    assert server.ask("DBSIZE") == 0
+
+
+@pytest.mark.parametrize("category", [
+    "read", "write", "string", "hash", "sortedset", "stream", "scripting", "keyspace", "fast", "slow", "all",
+])  # fmt: skip
+async def test_all_refused_commands_are_named_at_once(server: RedisServer, category: str) -> None:
+    named = [each.lower() for each in NEEDED] if category == "all" else server.ask("ACL", "CAT", category)
+    refused = [each for each in NEEDED if each.lower() in named]  # type: ignore[operator]
+    rule = f"{RULE} -@{category} +config|get +info"
+    error = await refusal(url_of(server, rule))
+    assert sorted(re.findall(r" \+([a-z]+)\b", str(error))) == sorted(each.lower() for each in refused)
+    # With the rule that the message asks for, the store opens.
+    url_of(server, rule)
+    server.ask("ACL", "SETUSER", *str(error).partition("ACL SETUSER ")[2].rstrip(".").split())
+    async with open_store(server.url.replace("redis://", "redis://voiceflow:secret@")) as store:
+        await add_jobs(store, [sample_job()])
+
+
+async def test_a_user_without_dangerous_commands_lacks_what_shows_durability_and_best_effort_needs_none(
+    server: RedisServer,
+) -> None:
+    error = await refusal(url_of(server, "~{voiceflow}* +@all -@dangerous"))
+    assert isinstance(error, RedisForgetsError)
+    assert "run INFO and CONFIG GET. " in str(error)
+    assert "ACL SETUSER voiceflow ~{voiceflow}* +info +config|get. " in str(error)
+    assert "?durability=best-effort" in str(error)
+    server.ask("ACL", "LOG", "RESET")
+    async with open_store(url_of(server, BEST_EFFORT_RULE) + "?durability=best-effort") as opened:
+        store = bare(opened, RedisStore)
+        assert "no restart is noticed" in store.durability.promise
+        await add_jobs(store, [sample_job()])
+        assert list(await get_jobs(store, [sample_job().id])) == [sample_job().id]
+        refused = str(server.ask("ACL", "LOG"))
+        guard = Guard(store.server, Same("n", "k", None))
+        for _ in range(3):
+            await store.write(BulkWrite(writes=(Write(puts=(Put("n", "other", "v", None),)),), guard=guard), now=NOW)
+        assert str(server.ask("ACL", "LOG")).count("'count'") == refused.count("'count'")
+
+
+@pytest.mark.parametrize("keys", [
+    "", "~voiceflow*", "~{voiceflow}", "~{voiceflow}:*", "~{voiceflow}:queue*", "~other*",
+])  # fmt: skip
+async def test_refused_keys_are_told_with_their_pattern(server: RedisServer, keys: str) -> None:
+    error = await refusal(url_of(server, RULE.replace("~{voiceflow}*", keys)))
+    assert "does not let the user 'voiceflow' read and write all keys that begin with {voiceflow}. " in str(error)
+    assert str(error).endswith("ACL SETUSER voiceflow ~{voiceflow}*.")
+    assert server.ask("DBSIZE") == 0
+
+
+async def test_the_pattern_of_a_prefix_with_wildcards_means_this_prefix_alone(server: RedisServer) -> None:
+    url = url_of(server, RULE)
+    error = await refusal(f"{url}?prefix=a*[b]")
+    assert "~{a\\*\\[b\\]}*" in str(error)
+    url_of(server, RULE.replace("~{voiceflow}*", "~{a\\*\\[b\\]}*"))
+    async with open_store(f"{url}?prefix=a*[b]") as store:
+        await add_jobs(store, [sample_job()])
+
+
+async def test_a_user_may_be_refused_a_name_for_the_connection_a_database_and_a_wait(server: RedisServer) -> None:
+    async with open_store(url_of(server, RULE, "-client")):
+        pass
+    database = url_of(server, RULE, "-select").replace("/0", "/3")
+    assert "run SELECT." in str(await refusal(database))
+    assert "run WAIT." in str(await refusal(url_of(server, RULE, "-wait") + "?replicas=1"))
+    beyond = await refusal(url_of(server, RULE).replace("/0", "/9999"))
+    assert "out of range" in str(beyond)
+
+
+async def act(store: Store, step: str) -> None:
+    """An act that writes at many places, with each script that does so."""
+    if step == "write":
+        await add_jobs(store, [sample_job(2, batch_id="b", unique_key="k2", valid_until=NOW + HOUR)])
+    elif step == "lease":
+        await store.lease(QUEUE, worker_id="w", limit=9, until=NOW + HOUR, now=NOW)
+    else:
+        await store.prune(QUEUE, now=NOW + 9 * HOUR, events_before=NOW + 9 * HOUR, limit=99)
+
+
+@pytest.mark.parametrize("step", ["write", "lease", "prune"])
+async def test_a_command_that_is_refused_later_leaves_nothing_half_written(server: RedisServer, step: str) -> None:
+    async with open_store(server.url) as store:
+        await add_jobs(store, [sample_job(1, batch_id="b", unique_key="k", valid_until=NOW + HOUR), sample_job(3)])
+        await store.write(BulkWrite(writes=(Write(puts=(Put("number", "n", "v", NOW + HOUR),)),)), now=NOW)
+        before = everything(server)
+        for command in WRITING:
+            async with open_store(url_of(server, RULE)) as theirs:
+                url_of(server, RULE, f"-{command.lower()}")
+                with pytest.raises(StoreUnavailableError, match=f"(?i)'?{command}'? command"):
+                    await act(theirs, step)
+            assert everything(server) == before, command
+        async with open_store(url_of(server, RULE)) as theirs:
+            await act(theirs, step)
+        assert everything(server) != before
+
+
+async def test_the_time_is_the_servers(scripted: ScriptedRedis) -> None:
+    scripted.scripts["clock"] = '["2000000000", "250000"]'
+    async with open_store(scripted.url) as store:
+        assert abs(store.clock.now() - datetime(2033, 5, 18, 3, 33, 20, 250_000, UTC)) < timedelta(seconds=10)
+
+
+async def test_a_clock_that_is_set_is_followed(scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.backends.running.RESYNC_EVERY", 0.05)
+    scripted.scripts["clock"] = '["2000000000", "0"]'
+    async with open_store(scripted.url) as store:
+        scripted.scripts["clock"] = '["1900000000", "0"]'
+        await until(lambda: store.clock.now().year == 2030)
+
+
+async def test_the_time_is_right_at_once_after_the_machine_was_suspended(
+    scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock that counts on in a suspended machine tells the time, not the one that stands still."""
+    scripted.scripts["clock"] = '["2000000000", "0"]'
+    async with open_store(scripted.url) as store:
+        before = store.clock.now()
+        monotonic = SystemClock.monotonic
+        monkeypatch.setattr(SystemClock, "monotonic", lambda clock: monotonic(clock) + 600)
+        assert timedelta(seconds=600) <= store.clock.now() - before < timedelta(seconds=610)
+
+
+async def test_one_odd_reply_does_not_end_the_store(scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiceflow_worker.backends.running.RESYNC_EVERY", 0.05)
     async with open_store(scripted.url) as store:
         scripted.asked.clear()
-        assert await commit(store, [moved(sample_job())]) == [True]
-        assert "WAITAOF" not in scripted.commands
-        assert "WAIT" not in scripted.commands
-
-
-async def test_replicas_that_were_asked_for_must_confirm(scripted: ScriptedRedis) -> None:
-    assert scripted.settings is not None
-    scripted.settings = {**scripted.settings, "appendfsync": "always"}
-    scripted.scripts["write"] = MADE
-    async with open_store(f"{scripted.url}?replicas=2") as store:
-        scripted.wait = 1
-        with pytest.raises(StoreUnavailableError, match="did not confirm"):
-            await commit(store, [moved(sample_job())])
-        scripted.wait = 2
-        assert await commit(store, [moved(sample_job())]) == [True]
-        assert scripted.commands[-2:] == ["EVALSHA", "WAIT"]
+        scripted.scripts["clock"] = 7
+        await until(lambda: "INFO" in scripted.commands)  # the connection was opened again
+        scripted.scripts["clock"] = '["1900000000", "0"]'
+        await until(lambda: store.clock.now().year == 2030)
+    scripted.scripts["clock"] = 7
+    with pytest.raises(StoreError):
+        async with open_store(scripted.url):
+            pass

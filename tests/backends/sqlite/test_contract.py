@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from tests.contract.defects import assert_found
-from tests.contract.suite import CopyContract, LeaseContract, Opener, StoreContract
+from tests.contract.suite import LeaseContract, Opener, StoreContract
 from tests.support.everyday import spread
+from tests.support.seeded import seed
 from voiceflow_worker.backends.sqlite import open_sqlite, write
 from voiceflow_worker.backends.sqlite.connection import SQL
-from voiceflow_worker.core.ports.store import AtMost, Before, Mode, Put, Same, Store, Write
-from voiceflow_worker.model.copying import replace
+from voiceflow_worker.backends.sqlite.write import FileWriting
+from voiceflow_worker.backends.writing import Writing
+from voiceflow_worker.core.ports.store import Store
 
 
-class TestSqlite(StoreContract, CopyContract):
+class TestSqlite(StoreContract):
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         return partial(open_sqlite, f"sqlite:///{tmp_path}/calls.db")
@@ -33,55 +35,45 @@ class TestBehindManyHeldCalls(LeaseContract):
         return partial(open_sqlite, f"sqlite:///{tmp_path}/calls.db")
 
 
-Writing: Any = write.FileWriting
-
-
-def without(kind: type) -> Callable[..., Any]:
-    def failed_by(self: Any, condition: Any, puts: Any, at: int) -> Any:
-        return None if isinstance(condition, kind) else Writing._failed_by(self, condition, puts, at)
-
-    return failed_by
-
-
-def always(self: Any, put: Put, at: int) -> None:
-    Writing._put(self, replace(put, mode=Mode.ALWAYS), at)
-
-
-def any_value(self: Any, write: Write, at: int) -> Any:
-    return Writing.answer(self, replace(write, drops=tuple(replace(drop, value=None) for drop in write.drops)), at)
-
-
-def unwoken(self: Any, write: Write, at: int) -> Any:
-    return Writing.answer(self, replace(write, wakes=None), at)
-
-
-# The rules that it shares with the store in memory are broken there (tests/backends/test_store_contract.py).
-MUTATIONS: dict[str, tuple[str, Callable[..., Any], str]] = {
+# The rules that it shares with the store in memory are broken there too (tests/backends/test_store_contract.py).
+MUTATIONS: dict[str, tuple[Callable[..., Any], str, str, str]] = {
     "no revision is compared": (
-        "_refused_changes", lambda *_: None, "test_a_refused_write_keeps_no_other_from_being_written",
+        Writing.answer, "self._refused_changes(write, revisions, at) or ", "",
+        "test_a_refused_write_keeps_no_other_from_being_written",
     ),
     "no record refuses": (
-        "_failed_by", without(AtMost), "test_two_writes_that_contradict_each_other_are_never_both_written",
+        Writing._failed_by, "if len(counted) > most:", "if False:",
+        "test_two_writes_that_contradict_each_other_are_never_both_written",
     ),
     "a gate is never closed": (
-        "_failed_by", without(Same), "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
+        Writing._failed_by, "if has == value:", "if True:",
+        "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
     ),
     "it is never too late": (
-        "_failed_by", without(Before), "test_what_must_be_written_before_a_time_is_judged_by_the_clock_of_the_store",
+        Writing._failed_by, "if self.clock_now() >= until", "if False",
+        "test_what_must_be_written_before_a_time_is_judged_by_the_clock_of_the_store",
     ),
-    "every put replaces": ("_put", always, "test_a_put_does_what_its_mode_says"),
-    "a drop forgets its value": ("answer", any_value, "test_a_drop_deletes_a_record_that_has_its_value"),
-    "nobody is woken": ("answer", unwoken, "test_each_write_that_wakes_the_queue_raises_its_count"),
+    "every put replaces": (
+        FileWriting._put, "if put.mode is Mode.ALWAYS:", "if True:", "test_a_put_does_what_its_mode_says",
+    ),
+    "a drop forgets its value": (
+        FileWriting.store, "drop.member, drop.value)", "drop.member, None)",
+        "test_a_drop_deletes_a_record_that_has_its_value",
+    ),
+    "nobody is woken": (
+        FileWriting.store, "if write.wakes is not None:", "if False:",
+        "test_each_write_that_wakes_the_queue_raises_its_count",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("name", "broken", "test"), spread(MUTATIONS, every=4))
+@pytest.mark.parametrize(("function", "was", "now", "test"), spread(MUTATIONS, every=4))
 async def test_the_contract_finds_that(
-    name: str, broken: Callable[..., Any], test: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    function: Callable[..., Any], was: str, now: str, test: str, *, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sentence that is broken on purpose turns its test red."""
-    monkeypatch.setattr(write, "FileWriting", type("Broken", (Writing,), {name: broken}))
+    seed(monkeypatch, function, was, now)
     async with open_sqlite(f"sqlite:///{tmp_path}/calls.db") as store:
         await assert_found(test, store)
 

@@ -1,21 +1,21 @@
-"""A file that is locked, full, damaged, or taken over by a newer version: told clearly, and nothing lost."""
-
-# ruff: noqa: ASYNC240 - a test may wait for a small file or a process of its own
+"""A file that is locked, full, damaged or taken over by a newer version, and power cuts: told, and nothing is lost."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import apsw
 import pytest
 
 from tests.contract.samples import add_jobs, commit
-from tests.contract.suite import QUEUE, moved, sample_job, sample_jobs
+from tests.contract.suite import NOW, QUEUE, moved, sample_job, sample_jobs
 from tests.support.loops import either_loop
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
@@ -24,6 +24,7 @@ from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.core.base.reading import count_states, find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
@@ -31,9 +32,14 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     StoreVersionError,
 )
-from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs.job import Job, JobState
 
 pytestmark = pytest.mark.anyio
+
+# ruff: noqa: ASYNC240 - a test may wait for a small file or a process of its own
+
+
 SHORT = timedelta(milliseconds=50)
 
 
@@ -150,48 +156,6 @@ async def test_a_closed_store_says_so(path: Path) -> None:
             await attempt
 
 
-FORKING = """
-import os, sys, anyio
-from voiceflow_worker.backends import open_store
-from tests.contract.suite import add_jobs, sample_job
-from voiceflow_worker.core.base.reading import count_states, get_jobs
-from voiceflow_worker.errors import StoreUnavailableError
-
-async def main():
-    async with open_store(sys.argv[1]) as store:
-        await add_jobs(store, [sample_job(1)])
-        child = os.fork()
-        if child == 0:
-            try:
-                for attempt in (lambda: add_jobs(store, [sample_job(2)]), lambda: get_jobs(store, ["x"])):
-                    try:
-                        await attempt()
-                    except StoreUnavailableError as error:
-                        print(error, flush=True)
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-        await add_jobs(store, [sample_job(3)])
-        print(sum((await count_states(store, "default")).values()))
-
-anyio.run(main)
-"""
-
-
-def test_a_forked_child_is_told_to_open_its_own(path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKING, f"sqlite:///{path}"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    lines = run.stdout.splitlines()
-    assert len(lines) == 3, run.stdout + run.stderr
-    assert all("before this process was forked" in line and str(path) in line for line in lines[:2])
-    assert lines[2] == "2"
-
-
 @pytest.mark.parametrize(
     ("raised", "kind"),
     [
@@ -211,3 +175,185 @@ async def test_whatever_sqlite_raises_is_reported_with_the_file(
     error = translated(raised("it said so"), path)
     assert type(error) is kind
     assert str(path) in str(error)
+
+
+NUMBER = "+6591234567"
+Left = tuple[JobState, str, bool]
+"""What a store has of a job: its state, its worker, and whether its number is locked."""
+LOCKED: Left = (JobState.LEASED, "w", True)
+SENDING: Left = (JobState.SENDING, "w", True)
+
+
+class DiskFile(apsw.VFSFile):
+    """A file of a `Disk`."""
+
+    def __init__(self, disk: Disk, name: Any, flags: list[int]) -> None:
+        self._disk = disk
+        self._is_log = (name.filename() if isinstance(name, apsw.URIFilename) else str(name)).endswith("-wal")
+        super().__init__(disk.base, name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - the name that SQLite gives it
+        self._disk.unflushed += self._is_log
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - the name that SQLite gives it
+        if self._is_log and self._disk.fails_next:
+            self._disk.fails_next = False
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+        self._disk.unflushed = 0 if self._is_log else self._disk.unflushed
+        super().xSync(flags)
+
+
+class Disk(apsw.VFS):
+    """The default files of SQLite. It counts writes to the log that are not flushed, and can fail to flush it once."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.unflushed = 0
+        self.fails_next = False
+        super().__init__("disk-of-a-test", base, makedefault=True)
+
+    def xOpen(self, name: Any, flags: list[int]) -> DiskFile:  # noqa: N802 - the name that SQLite gives it
+        return DiskFile(self, name, flags)
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    usual = apsw.vfs_names()[0]
+    disk = Disk(usual)
+    yield disk
+    apsw.set_default_vfs(usual)
+    disk.unregister()
+
+
+@dataclass(frozen=True)
+class Files:
+    """The bytes of a store's file and of its log."""
+
+    file: bytes
+    log: bytes
+
+    @classmethod
+    def of(cls, path: Path) -> Files:
+        return cls(path.read_bytes(), Path(f"{path}-wal").read_bytes())
+
+    def write(self, path: Path) -> None:
+        for suffix, content in (("", self.file), ("-wal", self.log)):
+            Path(f"{path}{suffix}").write_bytes(content)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{path}-shm")  # noqa: PTH108 - the name is a text
+
+
+async def lease(store: Store) -> Job:
+    [job] = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
+    return job
+
+
+async def lock(store: Store, job: Job) -> None:
+    write = Write(puts=(Put("number", NUMBER, job.request_id(1), None),))
+    await store.write(BulkWrite(writes=(write,), durable=False), now=NOW)
+
+
+async def journal(store: Store, job: Job) -> None:
+    assert await commit(store, [moved(job, state=JobState.SENDING)]) == [True]
+
+
+async def left_in(path: Path) -> Left:
+    async with open_sqlite(f"sqlite:///{path}") as store:
+        [job] = await find_jobs(store, Listing(queue=QUEUE))
+        return (
+            job.state,
+            job.worker_id or "",
+            bool((await store.records({"number": [NUMBER]}, now=NOW))["number"]),
+        )
+
+
+async def test_a_job_whose_lease_was_undone_by_a_power_cut_can_be_leased_and_sent(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    async with open_sqlite(f"sqlite:///{path}") as store:
+        await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
+        flushed = Files.of(path)
+        await lock(store, await lease(store))
+    cut = tmp_path / "cut.db"
+    flushed.write(cut)
+    async with open_sqlite(f"sqlite:///{cut}") as store:
+        job = await lease(store)
+        await lock(store, job)
+        await journal(store, job)
+    assert await left_in(cut) == SENDING
+
+
+async def test_a_journal_entry_flushes_the_lease_and_the_locks_before_it(disk: Disk, tmp_path: Path) -> None:
+    async with open_store(f"sqlite:///{tmp_path}/calls.db") as store:
+        await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
+        assert disk.unflushed == 0
+        job = await lease(store)
+        await lock(store, job)
+        assert disk.unflushed > 0
+        await journal(store, job)
+        assert disk.unflushed == 0
+
+
+async def test_after_a_flush_has_failed_the_log_is_moved_into_the_file_before_anything_else_is_sent(
+    disk: Disk, tmp_path: Path
+) -> None:
+    """Linux takes pages that it could not write for written, so a later flush succeeds without them."""
+    path = tmp_path / "calls.db"
+    async with open_sqlite(f"sqlite:///{path}") as store:
+        await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
+        job = await lease(store)
+        await lock(store, job)
+        before = Files.of(path)  # now: after the failure, the log is moved at once, on another thread
+        disk.fails_next = True
+        with pytest.raises(StoreUnavailableError, match="writing the store"):
+            await journal(store, job)
+        await journal(store, job)
+        after = Files.of(path)
+    lost = tmp_path / "lost.db"
+    replace(after, log=b"").write(lost)
+    assert await left_in(lost) == LOCKED  # the file alone has what the log had before its flush failed
+    assert len(after.log) < len(before.log)
+    after.write(lost)
+    assert await left_in(lost) == SENDING
+
+
+@pytest.mark.parametrize("has_reader", [False, True])
+async def test_a_store_that_is_closed_after_a_failed_flush_leaves_no_log_for_another_process_to_continue(
+    disk: Disk, tmp_path: Path, *, has_reader: bool
+) -> None:
+    """Only the process whose flush failed knows of it: the next one flushes the log without an error."""
+    path = tmp_path / "calls.db"
+    async with open_sqlite(f"sqlite:///{path}") as other:
+        await add_jobs(other, [replace(sample_job(1), destination=NUMBER)])
+        async with open_sqlite(f"sqlite:///{path}") as store:
+            reader = apsw.Connection(str(path))
+            if has_reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT * FROM jobs").fetchall()
+            job = await lease(store)
+            await lock(store, job)
+            disk.fails_next = True
+            with pytest.raises(StoreUnavailableError):
+                await journal(store, job)
+            reader.close()
+        left = Files.of(path)
+    lost = tmp_path / "lost.db"
+    replace(left, log=b"").write(lost)
+    assert await left_in(lost) == LOCKED
+
+
+async def test_a_store_whose_log_cannot_be_moved_yet_takes_nothing(disk: Disk, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    async with open_sqlite(f"sqlite:///{path}", lock_timeout=timedelta(milliseconds=50)) as store:
+        await add_jobs(store, [replace(sample_job(1), destination=NUMBER)])
+        reader = apsw.Connection(str(path))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM jobs").fetchall()
+        job = await lease(store)
+        disk.fails_next = True
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError):
+                await journal(store, job)
+        reader.close()
+        await journal(store, job)
+    assert await left_in(path) == (JobState.SENDING, "w", False)

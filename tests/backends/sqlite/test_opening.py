@@ -1,13 +1,13 @@
-"""Opening a file: made if it is new, left as it was if it cannot be used."""
-
-# ruff: noqa: ASYNC221, ASYNC240 - a test may wait for a small file or a process of its own
+"""Opening a file: made if it is new, left as it was if it cannot be used; and a file that is replaced meanwhile."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,19 +19,26 @@ import pytest
 
 from tests.contract.samples import add_jobs
 from tests.contract.suite import QUEUE, sample_job
+from tests.support.engine import Engine
+from tests.support.flows import flow, number
+from tests.support.voices import GatedVoice, ScriptedVoice
+from voiceflow_worker import CallQueue, CallRequest, Worker, WorkerOptions
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite.connection import Connection
-from voiceflow_worker.backends.sqlite.opening import APPLICATION_ID, SCHEMA_VERSION, open_file
-from voiceflow_worker.core.base.reading import find_jobs
+from voiceflow_worker.backends.sqlite.opening import APPLICATION_ID, GLANCE_EVERY, SCHEMA_VERSION, open_file
+from voiceflow_worker.core.base.reading import count_states, find_jobs, get_jobs
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
+    StoreReplacedError,
     StoreUnavailableError,
-    StoreVersionError,
 )
 
 pytestmark = pytest.mark.anyio
+
+# ruff: noqa: ASYNC221, ASYNC240 - a test may wait for a small file or a process of its own
 
 
 async def refusal(path: Path, kind: type[StoreError], **options: Any) -> str:
@@ -73,18 +80,6 @@ async def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
     db.close()
 
 
-async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
-    async def use(number: int) -> None:
-        async with open_store(f"sqlite:///{path}") as store:
-            await add_jobs(store, [sample_job(number)])
-
-    async with anyio.create_task_group() as group:
-        for number in range(10):
-            group.start_soon(use, number)
-    async with open_store(f"sqlite:///{path}") as store:
-        assert len(await find_jobs(store, Listing(queue=QUEUE))) == 10
-
-
 async def test_a_missing_directory_is_named_and_not_made(tmp_path: Path) -> None:
     sentence = await refusal(tmp_path / "no" / "where" / "calls.db", StoreUnavailableError)
     assert f"mkdir -p {tmp_path}/no/where" in sentence
@@ -111,18 +106,6 @@ async def test_a_file_that_is_not_a_store_is_left_as_it_is(path: Path, content: 
 async def test_another_applications_file_is_left_as_it_is(path: Path) -> None:
     by_hand(path, "PRAGMA journal_mode = wal", "CREATE TABLE customers (name)")
     assert "another application" in await refusal(path, StoreCorruptError)
-
-
-@pytest.mark.parametrize(
-    ("version", "remedy"), [(SCHEMA_VERSION + 2, "Upgrade this"), (SCHEMA_VERSION - 2, "Use that")]
-)
-async def test_a_file_of_another_version_is_refused(path: Path, version: int, remedy: str) -> None:
-    async with open_store(f"sqlite:///{path}") as store:
-        await add_jobs(store, [sample_job()])
-    by_hand(path, f"PRAGMA user_version = {version}")
-    sentence = await refusal(path, StoreVersionError)
-    assert f"schema {version}" in sentence
-    assert remedy in sentence
 
 
 async def test_a_file_locked_by_another_is_waited_for_and_then_given_up(path: Path) -> None:
@@ -205,3 +188,185 @@ async def test_what_may_not_be_written_is_refused(tmp_path: Path, what: str) -> 
         path.parent.chmod(0o755)
     assert run.stdout.startswith("StoreReadOnlyError "), run.stdout + run.stderr
     assert str(path) in run.stdout
+
+
+# ruff: noqa: ASYNC240 - a test may look at small files
+
+
+AT_ONCE = WorkerOptions(shutdown_grace=timedelta(seconds=1))
+"""A verdict that the store cannot take is kept until the worker stops: not for long here."""
+
+
+def another_file(path: Path) -> None:
+    shutil.copy(path, copy := path.with_name("copy.db"))
+    copy.rename(path)
+
+
+def no_file(path: Path) -> None:
+    path.unlink()
+
+
+def renamed(path: Path) -> None:
+    path.rename(path.with_name("old.db"))
+
+
+def no_log(path: Path) -> None:
+    path.with_name("calls.db-wal").unlink()
+
+
+def another_log(path: Path) -> None:
+    no_log(path)
+    path.with_name("calls.db-wal").write_bytes(b"")
+
+
+def no_index(path: Path) -> None:
+    path.with_name("calls.db-shm").unlink()
+
+
+WAYS = [another_file, no_file, renamed, no_log, another_log, no_index]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_nothing_is_sent_that_was_leased_before(path: Path, way: Callable[[Path], None]) -> None:
+    voice = ScriptedVoice()
+    async with open_store(f"sqlite:///{path}") as store:
+        engine = Engine(store, voice)
+        await engine.enqueue()
+        (dispatch,) = await engine.prepare()
+        way(path)
+        assert await engine.journal_of(dispatch) is None
+        with pytest.raises(StoreReplacedError, match="restore a backup"):
+            await engine.enqueue(number(1))
+    assert voice.placed == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_worker_ends(path: Path, way: Callable[[Path], None]) -> None:
+    async with open_store(f"sqlite:///{path}") as store:
+        engine = Engine(store, ScriptedVoice())
+        await engine.enqueue()
+        way(path)
+        with pytest.raises(StoreReplacedError):
+            await Worker(store, ScriptedVoice()).run()
+
+
+async def test_a_worker_ends_when_all_its_calls_wait_for_an_answer(path: Path) -> None:
+    voice = GatedVoice(bytes_left=True)
+    async with open_store(f"sqlite:///{path}") as store:
+        await CallQueue(store).enqueue_many([CallRequest(flow=flow(number(place))) for place in range(3)])
+
+        async def replace() -> None:
+            await voice.reached(2)
+            another_file(path)
+            voice.open.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(replace)
+            with anyio.fail_after(20), pytest.RaisesGroup(StoreReplacedError, flatten_subgroups=True):
+                await Worker(store, voice, rate=None, concurrency=2, options=AT_ONCE).run()
+    assert len(voice.placed) == 2
+
+
+@pytest.mark.parametrize("way", [another_file, no_file, renamed])
+async def test_who_only_reads_notices_too(path: Path, way: Callable[[Path], None]) -> None:
+    async with open_store(f"sqlite:///{path}") as store:
+        engine = Engine(store, ScriptedVoice())
+        job = await engine.enqueue()
+        way(path)
+        await store.clock.sleep(2 * GLANCE_EVERY)
+        with pytest.raises(StoreReplacedError):
+            await get_jobs(store, [job.id])
+        with pytest.raises(StoreReplacedError):
+            await count_states(store, "default")
+
+
+async def test_the_file_that_is_there_now_keeps_what_others_wrote(path: Path) -> None:
+    """The last process to close a store moves its log into the file: not into a file that is another one by now."""
+    async with open_store(f"sqlite:///{path}") as store:
+        await enqueue(store, 3)
+        another_file(path)
+        other = apsw.Connection(str(path))
+        other.execute("UPDATE queues SET burst = 7")
+        before = path.read_bytes()
+    assert path.read_bytes() == before
+    assert other.execute("SELECT burst FROM queues").fetchall() == [(7,)]
+    assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    other.close()
+
+
+async def test_a_log_that_lost_its_name_is_not_lost(path: Path) -> None:
+    async with open_store(f"sqlite:///{path}") as store:
+        await enqueue(store, 3)
+        no_log(path)
+        with pytest.raises(StoreReplacedError):
+            await enqueue(store, 4)
+    async with open_store(f"sqlite:///{path}") as store:
+        assert sum((await count_states(store, "default")).values()) == 3
+
+
+async def enqueue(store: Store, count: int) -> None:
+    engine = Engine(store, ScriptedVoice())
+    await engine.queue.enqueue_many(
+        [CallRequest(flow=flow(number(place)), unique_key=f"key-{place}") for place in range(count)]
+    )
+
+
+UNSHARE = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
+OPEN = """
+import os, signal, sys
+from datetime import timedelta
+from pathlib import Path
+from voiceflow_worker.backends.sqlite.opening import open_file
+from voiceflow_worker.errors import StoreUnavailableError
+try:
+    db, _ = open_file(Path(sys.argv[1]), lock_timeout=timedelta(0))
+except StoreUnavailableError as error:
+    sys.exit(f"{error.passes}: {error}")
+db.run(f"INSERT INTO records (namespace, grp, member, value) VALUES ('n', '', '{sys.argv[2]}', 'v')")
+print(len(db.rows("SELECT member FROM records WHERE namespace = 'n'")), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def contained(tmp_path: Path, mounts: str, store: str, member: str = "m") -> subprocess.CompletedProcess[str]:
+    """Open the store and add a record, in a namespace of its own with an empty folder `box`; end by SIGKILL."""
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this machine allows no mount namespaces")
+    script = f'mount -t tmpfs none box && {mounts} && exec "$@"'
+    command = [*UNSHARE, "sh", "-ec", script, "sh", sys.executable, "-c", OPEN, store, member]
+    (tmp_path / "box").mkdir(exist_ok=True)
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("mounted", "store"),
+    [
+        ("calls.db", "box/calls.db"),
+        ("another name #1.db", "box/another name #1.db"),
+        ("tab\there\\.db", "box/tab\there\\.db"),
+        ("calls.db", "box/../box/link.db"),
+        ("føø.db", "folder-link/føø.db"),
+    ],
+)
+@pytest.mark.slow
+def test_a_file_that_is_mounted_alone_is_refused(mounted: str, store: str, tmp_path: Path) -> None:
+    (tmp_path / "calls.db").touch()
+    (tmp_path / "folder-link").symlink_to("box")
+    point = f"'box/{mounted}'"
+    mounts = f"touch {point} && mount --bind calls.db {point} && ln -s calls.db box/link.db"
+    ended = contained(tmp_path, mounts, store)
+    assert "is a mount point" in ended.stderr, ended
+    assert ended.stderr.startswith("False: ")
+    assert (tmp_path / "calls.db").stat().st_size == 0
+    assert not (tmp_path / "calls.db-wal").exists()
+
+
+@pytest.mark.slow
+def test_what_was_stored_in_a_folder_that_is_mounted_is_there_in_the_next_container(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    mounts = "mkdir box/data && mount --bind data box/data"
+    told = [contained(tmp_path, mounts, "box/data/calls.db", member).stdout for member in ("a", "b", "c")]
+    assert told == ["1\n", "2\n", "3\n"]

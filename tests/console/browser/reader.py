@@ -11,6 +11,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.console.signing_in import OPERATORS
@@ -55,29 +56,42 @@ class Reader:
 
     def fill(self, **typed: str) -> None:
         for name, text in typed.items():
-            field = self.driver.find_element(By.NAME, name)
-            field.clear()
-            field.send_keys(text)
+            field = self.field(name)
+            self.script(
+                "for (let at = arguments[0]; (at = at.parentElement.closest('details')); ) at.open = true", field
+            )
+            if field.tag_name == "select":
+                Select(field).select_by_value(text)
+            else:
+                field.clear()
+                field.send_keys(text)
 
     def link(self, text: str) -> WebElement:
         return self.driver.find_element(By.XPATH, f"//main//a[normalize-space()='{text}']")
 
+    def click(self, element: WebElement) -> None:
+        """Click what may lie below the window, or behind the bar of a phone."""
+        self.script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def go(self, element: WebElement) -> None:
+        """Click, and wait for the page behind it."""
+        page = self.driver.find_element(By.TAG_NAME, "html")
+        self.click(element)
+        self.leave(page)
+
     def press(self, text: str) -> None:
         """Press the button of a form, and wait for the page behind it."""
-        button = self.driver.find_element(By.XPATH, f"//main//form//button[normalize-space()='{text}']")
-        page = self.driver.find_element(By.TAG_NAME, "html")
-        button.click()
-        self.leave(page)
+        self.go(self.driver.find_element(By.XPATH, f"//main//form//button[normalize-space()='{text}']"))
 
     def send(self, value: str) -> None:
         """Press that button of the form of a campaign which is seen, and wait for the page behind it."""
         found = self.driver.find_elements(By.CSS_SELECTOR, f"button[name=do][value={value}]:not(.unseen)")
-        page = self.driver.find_element(By.TAG_NAME, "html")
-        next(each for each in found if each.is_displayed()).click()
-        self.leave(page)
+        self.go(next(each for each in found if each.is_displayed()))
 
     def field(self, name: str) -> WebElement:
-        return self.driver.find_element(By.NAME, name)
+        """The field with this name that a person can see; one of a tick has its blank before it."""
+        return self.driver.find_element(By.CSS_SELECTOR, f"[name='{name}']:not([type=hidden])")
 
     def leave(self, page: WebElement) -> None:
         """Wait until another page is there."""
@@ -86,8 +100,8 @@ class Reader:
         wait.until(lambda _: self.script("return document.readyState === 'complete'"))
 
     def step(self, name: str) -> None:
-        """Choose a step of a form."""
-        self.driver.find_element(By.XPATH, f"//label[normalize-space()='{name}']/input[@name='step']").click()
+        """Go to a step of a form."""
+        self.go(self.driver.find_element(By.XPATH, f"//nav[@class='steps']/button[normalize-space()='{name}']"))
 
     def sign_in(
         self, address: str, *, secret: str = OPERATORS, name: str = "Mary Tan", button: str = "Sign in"
@@ -111,7 +125,8 @@ class Reader:
         for _ in range(60):
             self.keys(Keys.TAB)
             focused = self.driver.switch_to.active_element
-            seen.append(" ".join(focused.text.split()) or focused.get_dom_attribute("name") or "")
+            words = "" if focused.tag_name == "select" else " ".join(focused.text.split())
+            seen.append(words or focused.get_dom_attribute("name") or "")
             if seen[-1] == text:
                 outline = focused.value_of_css_property("outline-style")
                 assert outline != "none", f"{text} has the focus, and nothing shows it"

@@ -95,9 +95,10 @@ def test_axe_core_finds_nothing(
     reader.shown_as(theme=theme, width=width)
     enter(reader, on, language)
     found = {"sign-in": violations(reader)}
-    reader.fill(name="Mary Tan", secret="wrong")
-    reader.press(ENTER[language])
-    found["wrong secret"] = violations(reader)
+    if theme == "light":  # after five wrong secrets nobody signs in for a while
+        reader.fill(name="Mary Tan", secret="wrong")
+        reader.press(ENTER[language])
+        found["wrong secret"] = violations(reader)
     reader.fill(name="Mary Tan", secret=OPERATORS)
     reader.press(ENTER[language])
     for path in PAGES:
@@ -114,7 +115,8 @@ SCROLLS = """return [...document.querySelectorAll("main *, header *")].filter((e
   each.scrollHeight > each.clientHeight + 1)).map((each) => each.outerHTML.slice(0, 120))"""
 WIDE = """return [...document.querySelectorAll("body *")].filter((each) => each.checkVisibility() &&
   each.getBoundingClientRect().right > arguments[0] + 1).map((each) => each.outerHTML.slice(0, 120))"""
-HIDDEN = """return [...document.querySelectorAll("[aria-current=page]")].map((each) => each.getBoundingClientRect())
+HIDDEN = """return [...document.querySelectorAll("[aria-current=page]")]
+  .map((each) => (each.checkVisibility() ? each : each.closest("nav").querySelector("summary")).getBoundingClientRect())
   .filter((box) => box.left < 0 || box.right > innerWidth || !box.width).length"""
 
 

@@ -96,6 +96,7 @@ class BaseSensorOperator(BaseOperator):
     mode: str
     reschedule: bool
     soft_fail: bool
+    never_fail: bool
     def __init__(self, *, task_id: str, poke_interval: timedelta | float = 60, **kwargs: Any) -> None: ...
     def poke(self, context: Context) -> bool | PokeReturnValue: ...
 

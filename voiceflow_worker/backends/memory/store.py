@@ -7,7 +7,7 @@ contract has a gap.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -35,12 +35,9 @@ from voiceflow_worker.core.ports.reads import (
     Waiting,
 )
 from voiceflow_worker.core.ports.store import (
-    CLOSED,
-    CLOSED_KEY,
     BulkWrite,
     Change,
     Clock,
-    Contents,
     Delete,
     Event,
     History,
@@ -55,7 +52,7 @@ from voiceflow_worker.core.ports.store import (
     Wanted,
     Write,
     WriteResult,
-    check_bulk_write,
+    checked_bulk,
     tally_change,
 )
 from voiceflow_worker.model.copying import replace
@@ -92,8 +89,8 @@ class Memory(Writing[datetime]):
 
     def write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         """Carry out a bulk write."""
-        check_bulk_write(bulk)
-        if (answers := self.refused(bulk, now, "memory://")) is not None:
+        bulk = checked_bulk(bulk)
+        if (answers := self.refused(bulk, now)) is not None:
             return answers
         return [self.answer(write, now) for write in bulk.writes]
 
@@ -302,8 +299,6 @@ class Memory(Writing[datetime]):
 
     def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
         """Delete what is over."""
-        if self.record(CLOSED, CLOSED_KEY, now) is not None:
-            return 0
         over: list[Callable[[], object]] = [
             partial(self._forget, namespace, each)
             for namespace, groups in self.recorded.items()
@@ -396,18 +391,6 @@ class MemoryStore:
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         await checkpoint()
         return self.memory.prune(queue, now, events_before, limit)
-
-    async def contents(self) -> Contents:
-        await checkpoint()
-        return Contents(sorted(self.memory.recorded), self.memory.sequence)
-
-    async def tombstones(self, queue: str, *, now: datetime) -> AsyncIterator[Sequence[tuple[Job, datetime]]]:
-        await checkpoint()
-        yield [each for (of, _), each in self.memory.tombstones.items() if of == queue and now < each[1]]
-
-    async def adopt(self, store_id: str, *, sequence: int) -> None:
-        await checkpoint()
-        self.memory.id, self.memory.sequence = store_id, max(self.memory.sequence, sequence)
 
 
 @asynccontextmanager

@@ -10,10 +10,12 @@ import anyio
 import psycopg
 from psycopg import AsyncConnection, pq
 from psycopg.abc import RV, PQGen
+from psycopg.errors import Diagnostic
 from psycopg.generators import fetch_many
 from psycopg.waiting import wait_async
 
 from voiceflow_worker.backends.postgres.url import PostgresURL
+from voiceflow_worker.errors import StoreUnavailableError
 
 OPEN_WITHIN = 15.0
 """Seconds for a new connection: names are resolved, and each address of each host has its `connect_timeout`."""
@@ -27,14 +29,33 @@ class Connection(AsyncConnection[Row]):
     """One connection in autocommit mode, without prepared statements, which a transaction pooler cannot keep.
 
     After a cancellation in the middle of a statement it is not `is_free`: it must be closed, so that no later caller
-    gets the answer.
+    gets the answer. A commit whose wait for a standby was cancelled is not confirmed, though the server says that it is
+    done: it tells it in a warning, whose text may be translated.
     """
+
+    is_unconfirmed: bool = False
+    """Whether a commit since the last look was not confirmed."""
 
     @classmethod
     async def opened(cls, url: PostgresURL) -> Self:
         """A new connection. Raises psycopg.Error or TimeoutError."""
         with anyio.fail_after(OPEN_WITHIN):
-            return await cls.connect(url.conninfo, autocommit=True, prepare_threshold=None)
+            made = await cls.connect(url.conninfo, autocommit=True, prepare_threshold=None)
+        made.add_notice_handler(made.hear)
+        return made
+
+    def hear(self, notice: Diagnostic) -> None:
+        """Note what the server says beside an answer."""
+        self.is_unconfirmed = self.is_unconfirmed or notice.source_function == "SyncRepWaitForLSN"
+
+    def require_confirmed(self) -> None:
+        """Raise StoreUnavailableError if what was just committed is not where the server was to wait for it."""
+        unconfirmed, self.is_unconfirmed = self.is_unconfirmed, False
+        if unconfirmed:
+            raise StoreUnavailableError(
+                "PostgreSQL has committed without waiting for its standbys, because that was cancelled: a failover "
+                "would lose what was written"
+            )
 
     async def wait(
         self,

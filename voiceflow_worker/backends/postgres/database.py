@@ -103,7 +103,9 @@ class Database:
                 async with self._taken() as connection:
                     ends = anyio.current_time() + (limits.ANSWER_WITHIN if within is None else within)
                     with anyio.CancelScope(deadline=ends):  # `fail_after` takes twice as long
-                        return await work(connection)
+                        done = await work(connection)
+                        connection.require_confirmed()
+                        return done
                     raise TimeoutError
             except (psycopg.Error, OSError, UnicodeEncodeError) as error:
                 if not is_rolled_back(error) or tried == TRIES:

@@ -19,7 +19,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Raises a serialization failure if this record was stored after the snapshot of a transaction that sees one moment, and so
--- cannot be seen: the tombstone of a call that came and went since, or that the store was closed. What is tried here is undone.
+-- cannot be seen: the tombstone of a call that came and went since. What is tried here is undone.
 CREATE FUNCTION voiceflow.require_seen(of_namespace text, of_group text, of_member text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -42,11 +42,7 @@ DECLARE
     );
     answers jsonb[];
 BEGIN
-    -- Whoever copies the store waits, once it is closed, for those who have this lock.
-    LOCK TABLE voiceflow.jobs IN ROW EXCLUSIVE MODE;
-    PERFORM voiceflow.require_open(writes);
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        PERFORM voiceflow.require_seen('closed', 'store', '');
         PERFORM voiceflow.require_seen('tombstone', change ->> 'queue', change #>> '{job,unique_key}')
         FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'changes') AS change
         WHERE change #>> '{job,unique_key}' IS NOT NULL;

@@ -104,9 +104,6 @@ DECLARE
     records integer;
     events integer;
 BEGIN
-    IF EXISTS (SELECT FROM voiceflow.records WHERE namespace = 'closed') THEN
-        RETURN 0;
-    END IF;
     -- By the key: a ctid is of one partition, and another may have the same.
     WITH over AS MATERIALIZED (
         SELECT namespace, group_name, member FROM voiceflow.records

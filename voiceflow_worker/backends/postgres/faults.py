@@ -11,7 +11,6 @@ import psycopg
 from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL
 from voiceflow_worker.backends.record import unstorable
 from voiceflow_worker.errors import (
-    StoreClosedError,
     StoreCorruptError,
     StoreError,
     StoreReadOnlyError,
@@ -50,8 +49,6 @@ def _denied(message: str) -> StoreError:
 
 ANOTHER_STORE = "VW003"
 """What `write.sql` raises for a bulk write of another store."""
-CLOSED = "VW004"
-"""What `write.sql` raises for a bulk write to a closed store."""
 _GRANTS = "let the owner of the store run the GRANTs that `voiceflow doctor --make --print` ends with"
 _KINDS_BY_STATE = (
     _Kind(
@@ -203,8 +200,6 @@ def translated(error: BaseException, url: PostgresURL) -> VoiceflowError:
             f"{where} did not answer in time; check that it runs and is not overloaded, and look for transactions that "
             "stay open (pg_stat_activity)"
         )
-    if isinstance(error, psycopg.Error) and error.sqlstate == CLOSED:
-        return StoreClosedError(url.shown, error.diag.message_primary or "")
     said = _said(error, url)
     state = str(getattr(error, "sqlstate", None) or "08")
     by_text = state.startswith("08")  # libpq has no codes, and poolers have one for all

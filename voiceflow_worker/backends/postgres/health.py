@@ -1,4 +1,4 @@
-"""The health of a store in a PostgreSQL: durability, failover, open transactions, connections."""
+"""The health of a store in a PostgreSQL: durability, its standby, open transactions, connections."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from voiceflow_worker.backends.health import (
     Making,
     Schema,
     durability_diagnosis,
-    failover_diagnosis,
-    server_clock_diagnosis,
 )
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.survey import NUMBER, quoted
@@ -64,9 +62,8 @@ class PostgresHealth(Health):
         database = self._store.database
         return {
             "durability": partial(durability_diagnosis, self._store.durability),
-            "failover": partial(failover, self._store),
+            "standby": partial(standby, database),
             "transactions": partial(transactions, database),
-            "server clock": partial(server_clock_diagnosis, self._store.clock),
         }
 
     async def schema(self) -> Schema | None:
@@ -91,7 +88,7 @@ class PostgresHealth(Health):
         return [Figure(name=name, meaning=meaning, value=values[name]) for name, meaning in FIGURES.items()]
 
 
-# -- failover ----------------------------------------------------------------------------------------------------------
+# -- the standby -------------------------------------------------------------------------------------------------------
 
 # Others than a member of pg_read_all_stats see only how many there are.
 _NOBODY_CONFIRMS = """
@@ -101,15 +98,15 @@ SELECT current_setting('synchronous_standby_names') <> ''
 """
 
 
-async def failover(store: PostgresStore) -> Diagnosis:
-    """Check that commits return, and say what workers do after a failover."""
-    ((nobody_confirms,),) = await store.database.rows(_NOBODY_CONFIRMS)
+async def standby(database: Database) -> Diagnosis | None:
+    """Check that commits return."""
+    ((nobody_confirms,),) = await database.rows(_NOBODY_CONFIRMS)
     if nobody_confirms:
         return failure(
             "commits wait for a synchronous standby, but none is connected: nothing is stored, and no call is sent",
             remedy="start the standby, or change synchronous_standby_names if there is none any more",
         )
-    return await failover_diagnosis(store)
+    return None
 
 
 # -- open transactions -------------------------------------------------------------------------------------------------

@@ -43,11 +43,19 @@ _AT_ONCE = 64
 
 _BY_ID = f"SELECT {JOB} FROM voiceflow.calls WHERE id = ANY (%s)"
 # What is kept of a deleted job comes after the columns of a job.
+# Each key is a question of its own: of a list of keys, all tombstones of a small store may be read in place of some.
 _BY_KEY = f"""
 SELECT {JOB}, NULL FROM voiceflow.calls WHERE queue = %s AND unique_key = ANY (%s)
 UNION ALL
-SELECT {", ".join(["NULL"] * len(JOB.split(",")))}, value FROM voiceflow.records
-WHERE namespace = 'tombstone' AND group_name = %s AND member = ANY (%s) AND ends_at > %s
+SELECT {", ".join(["NULL"] * len(JOB.split(",")))}, value FROM (
+    SELECT (
+        SELECT value FROM voiceflow.records
+        WHERE namespace = 'tombstone' AND group_name = %s AND member = wanted.key AND ends_at > %s
+    ) AS value
+    FROM (SELECT DISTINCT unnest(%s::text[]) AS key) AS wanted
+    OFFSET 0
+) AS buried
+WHERE value IS NOT NULL
 """
 
 _WAITS = "queue = %s AND state = 'queued' AND coalesce(batch_id, '') = %s AND batch_id IS NOT NULL"
@@ -72,7 +80,7 @@ async def read_jobs(database: Database, read: Read, *, now: datetime) -> list[Jo
         case ById(ids):
             return [job_of(row) for row in await database.rows(_BY_ID, list(ids))]
         case ByKey(queue, keys):
-            rows = await database.rows(_BY_KEY, queue, list(keys), queue, list(keys), now)
+            rows = await database.rows(_BY_KEY, queue, list(keys), queue, now, list(keys))
             return list(readable(rows, _owner))
         case _:
             return await _found(database, read)

@@ -18,22 +18,21 @@ from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read
 from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.url import SCHEMA
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
-from voiceflow_worker.backends.record import TOMBSTONE, event_from, readable, to_micros, tombstones_in_records
+from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.backends.running import newer_schema, set_by_hand
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Counted, Read
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Clock,
-    Contents,
     History,
     Record,
     Store,
     Wanted,
     WriteResult,
-    check_bulk_write,
+    checked_bulk,
 )
-from voiceflow_worker.errors import StoreError
+from voiceflow_worker.errors import StoreError, StoreUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import STATE, Totals
@@ -44,7 +43,7 @@ So many need fewer locks (`lock_groups` in write.sql) than the number from which
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
 SELECT {JOB}, number, was_due, gone
-FROM (SELECT max(number) AS number FROM voiceflow.voiceflow_schema) AS schema,
+FROM (SELECT max(number) AS number FROM voiceflow.voiceflow_schema HAVING max(store_id::text) = %s) AS schema,
     voiceflow.lease(%s, %s, %s, CASE WHEN number > {SCHEMA} THEN 0 ELSE %s::integer END, %s, %s, %s, %s, %s) AS leased,
     LATERAL (SELECT (leased.call).*) AS call
 """
@@ -53,21 +52,6 @@ _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
 _PUT_NOTED = "SELECT voiceflow.put_noted(%s, %s)"
 _PRUNE = "SELECT voiceflow.prune(%s, %s, %s, %s)"
 _TOTALS = "SELECT name, field, live, pruned FROM voiceflow.count_all(%s, %s)"
-_SETTLE = "BEGIN; LOCK TABLE voiceflow.jobs, voiceflow.events, voiceflow.records IN SHARE MODE; COMMIT"
-"""Waits for what is being written or deleted, also in the transactions of callers."""
-_NAMESPACES = "SELECT DISTINCT namespace FROM voiceflow.records WHERE namespace <> %s ORDER BY 1"
-_LAST_SEQUENCE = "SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('voiceflow.events', 'sequence')), 0)"
-_ADOPT = "UPDATE voiceflow.voiceflow_schema SET store_id = %s WHERE store_id = %s"
-_SKIP_SEQUENCES = """
-SELECT setval(sequence, greatest(last, coalesce(pg_sequence_last_value(sequence), 1)))
-FROM (
-    SELECT pg_get_serial_sequence('voiceflow.events', 'sequence')::regclass AS sequence, %s::bigint AS last
-) AS skipped
-"""
-_LONG = 60.0
-"""Seconds for what reads all of a store, or waits for callers."""
-
-
 _MANY_GONE = 5000
 """The entries of calls that are gone that a lease may pass over: about 3 ms."""
 _RESTS = 1.0
@@ -130,7 +114,7 @@ class PostgresStore:
         return self.database.survey.durability
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        check_bulk_write(bulk)
+        bulk = checked_bulk(bulk)
         if self.durability.guarantee is Guarantee.NONE:
             bulk = replace(bulk, durable=False)
         parts = [bulk.writes[start : start + AT_ONCE] for start in range(0, len(bulk.writes) or 1, AT_ONCE)]
@@ -156,7 +140,11 @@ class PostgresStore:
         front = self._fronts.setdefault((queue, batch), _Front())
         position = front.position
         values = (queue, batch, worker_id, limit, until, now, *(position or (None, None, None)))
-        (*_, number, _, gone), *rows = await self.database.rows(_LEASE, *values)
+        found = await self.database.rows(_LEASE, self.id, *values)
+        if not found:  # a pooler leads to another store, whose calls are not ours
+            await self.database.check_again()
+            raise StoreUnavailableError(f"the store at {self.url} is another one than before; nothing was leased")
+        (*_, number, _, gone), *rows = found
         if number > SCHEMA:
             raise newer_schema(number, SCHEMA, f"at {self.url}")
         front.note(position, rows, gone)
@@ -205,22 +193,6 @@ class PostgresStore:
         ((noted,),) = await self.database.rows(_PUT_NOTED, 1000, now)
         ((pruned,),) = await self.database.rows(_PRUNE, queue, now, events_before, max(limit, 0))
         return max(int(pruned), limit if noted == 1000 else 0)
-
-    async def contents(self) -> Contents:
-        await self.database.run(_SETTLE, within=_LONG)
-        noted = 1
-        while noted:
-            ((noted,),) = await self.database.rows(_PUT_NOTED, 1000, self.clock.now())
-        rows = await self.database.rows(_NAMESPACES, TOMBSTONE, within=_LONG)
-        ((sequence,),) = await self.database.rows(_LAST_SEQUENCE)
-        return Contents([str(name) for (name,) in rows], sequence)
-
-    def tombstones(self, queue: str, *, now: datetime) -> AsyncGenerator[Sequence[tuple[Job, datetime]]]:
-        return tombstones_in_records(self, queue, now=now)
-
-    async def adopt(self, store_id: str, *, sequence: int) -> None:
-        await self.database.rows(_ADOPT, store_id, self.id)
-        await self.database.rows(_SKIP_SEQUENCES, sequence)
 
     @asynccontextmanager
     async def joined(self, connection: object) -> AsyncGenerator[Store]:

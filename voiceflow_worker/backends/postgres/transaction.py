@@ -16,7 +16,7 @@ from voiceflow_worker.backends.postgres.codec import JOB, answer_from, job_of, p
 from voiceflow_worker.backends.postgres.url import named
 from voiceflow_worker.backends.record import readable, tombstone_job
 from voiceflow_worker.core.admission import CallOptions
-from voiceflow_worker.core.ports.store import BulkWrite, Clock, Key, Record, Store, WriteResult, check_bulk_write
+from voiceflow_worker.core.ports.store import BulkWrite, Clock, Key, Record, Store, WriteResult, checked_bulk
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.queue import CallQueue
@@ -41,8 +41,8 @@ def enqueue_in(
 ) -> Job:
     """Enqueue one call in the transaction of `connection`, from a program without an event loop; returns its job.
 
-    `connection` is one of psycopg 3, a connection or session of SQLAlchemy, Django's `connection` within `atomic()`, or
-    that of another driver, with cursors as PEP 249 has them. The store is in `schema` of its database, and need not be
+    `connection` is psycopg's own: of SQLAlchemy `connection.connection.driver_connection`, and of Django
+    `connection.connection` within `atomic()`. The store is in `schema` of its database, and need not be
     open here. The job is valid once the transaction has committed; after a rollback, the call never was in the queue.
 
     All else is as `CallQueue.enqueue` says of its own `connection`: the options and the errors too.
@@ -115,7 +115,7 @@ class JoinedStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Store new jobs. Nobody is woken, and new records are noted, to be put later."""
-        check_bulk_write(bulk)
+        bulk = checked_bulk(bulk)
         answers = await self._asked.answer(bulk=orjson.Fragment(plain_bulk(bulk, bulk.writes, now=now)))
         return [answer_from(*each) for each in zip(bulk.writes, answers, strict=True)]
 

@@ -22,8 +22,7 @@ $$;
 -- Locks groups until the end of the transaction: `shared` ones for reading what is in them, the others for writing.
 --
 -- Locks are taken in one order, so that bulk writes do not wait for each other in a circle. All of them are taken below the lock
--- of the whole store (-1). A bulk write with very many locks takes that one alone; so does one that closes the store, which
--- waits for all that are being written.
+-- of the whole store (-1). A bulk write with very many locks takes that one alone.
 CREATE FUNCTION voiceflow.lock_groups(namespaces text[], group_names text[], shared boolean[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -36,7 +35,7 @@ BEGIN
         FROM unnest(namespaces, group_names, shared) AS named (namespace, group_name, is_shared)
         GROUP BY lock
     ) AS named;
-    IF cardinality(locks) > 127 OR 'closed' = ANY (namespaces) THEN
+    IF cardinality(locks) > 127 THEN
         PERFORM pg_advisory_xact_lock(store, -1);
         RETURN;
     END IF;
@@ -84,20 +83,6 @@ BEGIN
         FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'changes') AS change
     ))
     ORDER BY id FOR UPDATE;
-END;
-$$;
-
--- Raises an error if the store is closed (`closed` in core/ports/store.py), unless these writes close or open it.
-CREATE FUNCTION voiceflow.require_open(writes jsonb) RETURNS void
-LANGUAGE plpgsql AS $$
-DECLARE
-    why CONSTANT text := (SELECT value FROM voiceflow.records WHERE namespace = 'closed' LIMIT 1);
-BEGIN
-    IF why IS NOT NULL AND NOT jsonb_path_exists(
-        writes, '$[*] ? (@.puts[*].namespace == "closed" || @.drops[*].namespace == "closed")'
-    ) THEN
-        RAISE '%', why USING ERRCODE = 'VW004';
-    END IF;
 END;
 $$;
 
@@ -590,7 +575,6 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'on', true); -- somebody has turned it off since this connection was opened
     END IF;
     PERFORM voiceflow.lock_bulk(bulk);
-    PERFORM voiceflow.require_open(writes);
     PERFORM set_config('lock_timeout', '200ms', true);
     IF guard <> 'null' AND (
         guard ->> 'server' <> voiceflow.server() OR (voiceflow.failing(jsonb_build_array(

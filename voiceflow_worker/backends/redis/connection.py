@@ -69,7 +69,9 @@ class Connection(asyncio.BufferedProtocol):
         try:
             return await cls._opened(node, access)
         except TimeoutError as error:
-            raise TimeoutError(f"no answer to TLS; {NO_TLS}") if access.tls else error from error
+            if not access.tls:
+                raise  # not from itself: who follows its causes would never end
+            raise TimeoutError(f"no answer to TLS; {NO_TLS}") from error
 
     @classmethod
     async def _opened(cls, node: Node, access: Access) -> Connection:

@@ -11,14 +11,12 @@ from functools import cache
 from importlib.resources import files
 
 from voiceflow_worker.errors import (
-    StoreClosedError,
     StoreCorruptError,
     StoreError,
     StoreReadOnlyError,
     StoreUnavailableError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Remedy
 
 NO_TLS = "a port without TLS does so: if this is one, write redis:// (or tls=no) in the store URL, or give its TLS port"
 
@@ -128,18 +126,16 @@ def translated(error: BaseException, *, shown: str) -> VoiceflowError:
                 message += "; check that it runs, and check the host and the port of the store URL"
             return StoreUnavailableError(message, passes=not distrusted)
         case _:
-            return _answered(error, said, where, shown)
+            return _answered(error, said, where)
 
 
-def _answered(error: BaseException, said: str, where: str, shown: str) -> StoreError:
+def _answered(error: BaseException, said: str, where: str) -> StoreError:
     """Translate an error in an answer of the server. The code of a script's error may be anywhere in the text."""
-    if said.startswith("CLOSED "):
-        return StoreClosedError(shown, said.partition(" ")[2])
     if re.search(r"\bOOM\b", said):
         return StoreReadOnlyError(
             f"{where} is out of memory and accepts no writes ({said}); raise its maxmemory (CONFIG SET maxmemory), or "
-            f"{Remedy.SHORTEN_RETENTION}"
-        ).needing(Remedy.SHORTEN_RETENTION)
+            "delete what other programs keep there. What it has can be read"
+        )
     if re.search(r"\bMISCONF\b", said):
         return StoreReadOnlyError(
             f"{where} cannot write to its disk and accepts no writes ({said}); free space on that disk, or repair it"

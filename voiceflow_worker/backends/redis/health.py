@@ -12,8 +12,6 @@ from voiceflow_worker.backends.health import (
     HealthCheck,
     Schema,
     durability_diagnosis,
-    failover_diagnosis,
-    server_clock_diagnosis,
 )
 from voiceflow_worker.backends.redis.durability import SCHEMA
 from voiceflow_worker.core.ports import Store
@@ -44,8 +42,4 @@ class RedisHealth(Health):
     def checks(self) -> Mapping[str, HealthCheck]:
         if self._store is None:
             return {}
-        return {
-            "durability": partial(durability_diagnosis, self._store.durability),
-            "failover": partial(failover_diagnosis, self._store),
-            "server clock": partial(server_clock_diagnosis, self._store.clock),
-        }
+        return {"durability": partial(durability_diagnosis, self._store.durability)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -15,11 +15,10 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.backends.plain import plain_condition, plain_write
-from voiceflow_worker.backends.record import from_micros, readable, to_micros
+from voiceflow_worker.backends.record import readable
 from voiceflow_worker.backends.redis.codec import (
     LEAVES,
     answer_from,
-    buried,
     event_of,
     job_of_row,
     micros,
@@ -38,13 +37,12 @@ from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.reads import Counted, Read, Staged
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
-    Contents,
     History,
     Page,
     Record,
     Wanted,
     WriteResult,
-    check_bulk_write,
+    checked_bulk,
 )
 from voiceflow_worker.errors import SettingsError, StoreError, StoreUnavailableError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
@@ -52,12 +50,6 @@ from voiceflow_worker.model.jobs.totals import Totals
 
 BLOCK_MS = 2000
 """The longest time, in milliseconds, for which an XREAD blocks. It must be less than the timeout of an answer."""
-_ADOPT = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-    redis.call('SET', KEYS[2], ARGV[3])
-    redis.call('SET', KEYS[1], ARGV[2])
-end
-"""
 RETRY_AFTER = 0.05
 """Seconds between two tries to listen while the store cannot be reached."""
 
@@ -155,7 +147,7 @@ class RedisStore:
         return self.durability.history
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        check_bulk_write(bulk)
+        bulk = checked_bulk(bulk)
         writes, answers = bulk.writes, list[WriteResult | None]()
         full: StoreError | None = None
         for start in range(0, len(writes) or 1, AT_ONCE):
@@ -245,34 +237,6 @@ class RedisStore:
         times = {"now": micros(now), "events_before": micros(events_before)}
         pruned: int = await self.manager.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
         return pruned
-
-    async def contents(self) -> Contents:
-        namespaces, sequence, cursor = set[str](), 0, "0"
-        names, numbers = f"{self.manager.root}:record-keys:", f"{self.manager.root}:"
-        while True:
-            cursor, keys = await self._asked("SCAN", cursor, "COUNT", 1000)
-            namespaces |= {key.removeprefix(names) for key in keys if key.startswith(names)}
-            for key in keys:
-                if key.startswith(numbers) and key.endswith(":sequence"):
-                    sequence = max(sequence, int(await self._asked("GET", key)))
-            if cursor == "0":
-                return Contents(sorted(namespaces), sequence)
-
-    async def tombstones(self, queue: str, *, now: datetime) -> AsyncIterator[Sequence[tuple[Job, datetime]]]:
-        key, at, cursor = f"{self.manager.root}:queue:{queue}:tombstones", to_micros(now), "0"
-        while True:
-            cursor, pairs = await self._asked("HSCAN", key, cursor, "COUNT", 500)
-            ends = [(text, int(text.partition("|")[0])) for text in pairs[1::2]]
-            yield [(buried(queue, text), from_micros(end)) for text, end in ends if end > at]
-            if cursor == "0":
-                return
-
-    async def adopt(self, store_id: str, *, sequence: int) -> None:
-        keys = (f"{self.manager.root}:{name}" for name in ("id", "sequence"))
-        await self._asked("EVAL", _ADOPT, 2, *keys, self.id, store_id, sequence)
-
-    async def _asked(self, command: str, *arguments: str | int) -> Any:
-        return await self.manager.ask(lambda connection: connection.create_request(command.encode(), *arguments))
 
 
 def _numbers(pairs: Sequence[str | int]) -> dict[str, int]:

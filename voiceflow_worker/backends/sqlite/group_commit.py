@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -111,7 +111,7 @@ class GroupCommit:
     """
 
     def __init__(
-        self, db: Connection, files: SameFiles, *, lock_timeout: timedelta, wake: Callable[[str], None]
+        self, db: Connection, files: SameFiles, *, lock_timeout: timedelta, wake: Callable[[Collection[str]], None]
     ) -> None:
         self._db = db
         self._db.leave_log()
@@ -333,9 +333,8 @@ class GroupCommit:
             if error is not None:
                 ticket.error = translated(error, self._path)
             ticket.done.set()
-        if error is None:
-            for queue in self._transaction.changed:
-                self._wake(queue)
+        if error is None and self._transaction.changed:
+            self._wake(self._transaction.changed)
         self._group = []
         if error is not None and self._db.is_log_long:
             # The disk may be full of a WAL that a reader has kept. Once it is in the file, its space is used again.

@@ -29,7 +29,7 @@ from voiceflow_worker.backends.sqlite.connection import (
     translating,
 )
 from voiceflow_worker.backends.store_url import sql_file
-from voiceflow_worker.errors import StoreCorruptError, StoreReplacedError, StoreUnavailableError
+from voiceflow_worker.errors import NoStoreError, StoreCorruptError, StoreReplacedError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 
 Identity = tuple[int, int]
@@ -86,13 +86,6 @@ class SameFiles:
         if now - self._glanced_at >= GLANCE_EVERY:
             self.require_file()
             self._glanced_at = now
-
-    def written_at(self) -> int:
-        """When the -wal file was last written, in nanoseconds; 0 while there is none."""
-        try:
-            return os.stat(self._log).st_mtime_ns  # noqa: PTH116 - as in `identity`
-        except OSError:
-            return 0
 
     @property
     def has_other_log(self) -> bool:
@@ -385,6 +378,25 @@ def _looks_mixed(path: Path) -> bool:
 
 
 # --- Stores in a folder, for messages about a store that is missing ---
+
+
+def require_there(path: Path, *, named: str = "") -> None:
+    """Raise NoStoreError if there is no file, and StoreCorruptError if it is empty. `named` says who named it."""
+    if path.is_file() and path.stat().st_size == 0:
+        raise StoreCorruptError(
+            f"{path} is empty. If there was a store in it before, "
+            f"{Remedy.RESTORE}; otherwise `voiceflow doctor --make` creates a store in it"
+        ).needing(Remedy.RESTORE)
+    if path.exists():
+        return
+    why = "" if path.parent.is_dir() else f": the directory {path.parent} does not exist"
+    near = stores_near(path)
+    others = f" Stores nearby: {', '.join(map(str, near))}." if near else ""
+    raise NoStoreError(
+        f"there is no store {path}{named}{why}, and this command does not create one.{others} Name a store with "
+        "--store or VOICEFLOW_STORE; `voiceflow enqueue` and `voiceflow doctor --make` create a new one",
+        passes=True,
+    )
 
 
 def stores_near(path: Path) -> Sequence[Path]:

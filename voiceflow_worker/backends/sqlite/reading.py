@@ -185,10 +185,6 @@ class Reader:
         self._limiter = anyio.CapacityLimiter(1)
         self._scanning = threading.Lock()
 
-    def written_at(self) -> int:
-        """When a process has last written into the WAL, by the clock of the file system."""
-        return self._files.written_at()
-
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do short work on the event loop's thread. The work is tried again while another process recovers the WAL."""
         self._usable()  # before any await, because a forked child has no event loop

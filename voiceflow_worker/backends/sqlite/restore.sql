@@ -30,14 +30,3 @@ SELECT value FROM records WHERE namespace = 'backup' AND grp = 'made';
 -- name: drop_backup_mark
 -- A store in use is no backup.
 DELETE FROM records WHERE namespace = 'backup';
-
-
--- Copies from and to other stores.
-
--- name: all_namespaces
--- The namespaces of records, but one.
-SELECT json_group_array(DISTINCT namespace) FROM records WHERE namespace <> :but;
-
--- name: set_id
--- The store takes the name of a copy, in place of its own.
-UPDATE store SET id = ? WHERE id = ?;

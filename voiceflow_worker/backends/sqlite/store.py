@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,14 +14,13 @@ import anyio
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.backends.record import TOMBSTONE, event_from, readable, to_micros, tombstones_in_records
+from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction, totals_name
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_file, open_reader, parts
 from voiceflow_worker.backends.sqlite.reading import (
     Reader,
-    current_record,
     find,
     job_of,
     jobs_by_id,
@@ -29,34 +28,27 @@ from voiceflow_worker.backends.sqlite.reading import (
     read_records,
     until,
 )
+from voiceflow_worker.backends.sqlite.wakeup import Fifos
 from voiceflow_worker.backends.sqlite.write import lease, write
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read, Staged, Waiting
 from voiceflow_worker.core.ports.store import (
-    CLOSED,
-    CLOSED_KEY,
     BulkWrite,
     Clock,
-    Contents,
     Record,
     Wanted,
     WriteResult,
-    check_bulk_write,
+    checked_bulk,
 )
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 
 _TIMEOUT = timedelta(seconds=10)
-POLL_EVERY = 0.005
-"""Seconds between two looks whether another process has written. A change by this one wakes waiting tasks at once."""
-_READ_EVERY = 20
-"""The count of changes is read after so many looks in any case: the time of a file may be as coarse as a look."""
 _MACHINE = SystemClock()
-"""The clock for these checks. A test may set the store's clock by hand, but other processes change the file in real
-time."""
+"""The clock of a wait for other processes. A test may set the store's clock by hand, but they write in real time."""
 
 _EVENTS_AT_ONCE = 256
 
@@ -76,6 +68,7 @@ class SqliteStore:
         writer: GroupCommit,
         reader: Reader,
         wakeups: Wakeups,
+        fifos: Fifos,
     ) -> None:
         self.url = url
         self.id: str = store_id
@@ -83,14 +76,13 @@ class SqliteStore:
         self.writer = writer
         self.reader = reader
         self.wakeups = wakeups
+        self._fifos = fifos
         self.server = ""
         self.history: None = None
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
-        check_bulk_write(bulk)
-        return await self.writer.carry_out(
-            partial(write, bulk, to_micros(now), self.clock, self.url), durably=bulk.durable
-        )
+        bulk = checked_bulk(bulk)
+        return await self.writer.carry_out(partial(write, bulk, to_micros(now), self.clock), durably=bulk.durable)
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
@@ -140,51 +132,26 @@ class SqliteStore:
         return found
 
     async def wait(self, queue: str, *, seen: int, until: datetime) -> int:
+        self._fifos.listen()
         while True:
-            # First, so that no change after the read is missed.
-            change, written = self.wakeups.next(queue), self.reader.written_at()
+            change = self.wakeups.next(queue)  # first, so that no change after the read is missed
             rows = await self.reader.read(partial(Connection.rows, statement=SQL["changes"], bindings=(queue,)))
             count: int = rows[0][0] if rows else 1
             left = (until - self.clock.now()).total_seconds()
             if count != seen or left <= 0:
                 return count
-            await change.wait(
-                _MACHINE,
-                within=min(left, _READ_EVERY * POLL_EVERY),
-                every=POLL_EVERY,
-                look=lambda: self.reader.written_at() != written,  # noqa: B023 - it is over before the next one
-            )
+            await change.wait(_MACHINE, within=min(left, self._fifos.look_every), sleep=self._fifos.sleep)
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         return await self.writer.carry_out(partial(_prune, queue, to_micros(now), to_micros(events_before), limit))
 
-    async def contents(self) -> Contents:
-        namespaces = orjson.loads(await self.reader.scan(SQL["all_namespaces"], {"but": TOMBSTONE}))
-        return Contents(namespaces, int(await self.reader.scan(SQL["last_sequence"], {})))
-
-    def tombstones(self, queue: str, *, now: datetime) -> AsyncGenerator[Sequence[tuple[Job, datetime]]]:
-        return tombstones_in_records(self, queue, now=now)
-
-    async def adopt(self, store_id: str, *, sequence: int) -> None:
-        await self.writer.carry_out(partial(_adopt, self.id, store_id, sequence))
-        self.id = store_id
-
 
 def _prune(queue: str, at: int, events_before: int, limit: int, transaction: Transaction) -> Generator[None, None, int]:
     pruned = 0
-    if current_record(transaction.db, CLOSED, CLOSED_KEY, at) is not None:
-        return pruned
     for statement, bindings in ((SQL["prune_records"], (at,)), (SQL["prune_events"], (queue, events_before))):
         pruned += len(transaction.db.rows(statement, (*bindings, max(limit - pruned, 0))))
         yield
     return pruned
-
-
-def _adopt(old_id: str, store_id: str, sequence: int, transaction: Transaction) -> Generator[None]:
-    transaction.db.run(SQL["set_id"], (store_id, old_id))
-    transaction.db.run(SQL["begin_sequences"])
-    transaction.db.run(SQL["skip_sequences"], (sequence,))
-    yield
 
 
 @asynccontextmanager
@@ -199,8 +166,14 @@ async def open_sqlite(
     path = path_of(url)
     parts()  # reads the schema
     db, same = await _opened(path, lock_timeout)
-    wakeups = Wakeups()
-    writer = GroupCommit(db, same, lock_timeout=lock_timeout, wake=wakeups.wake)
+    wakeups, fifos = Wakeups(), Fifos(path)
+
+    def wake(queues: Collection[str]) -> None:
+        for queue in queues:
+            wakeups.wake(queue)
+        fifos.ring()
+
+    writer = GroupCommit(db, same, lock_timeout=lock_timeout, wake=wake)
     try:
         reader = Reader(
             await to_thread.run_sync(open_reader, path), same, lock_timeout=lock_timeout, usable=writer.require_usable
@@ -215,12 +188,14 @@ async def open_sqlite(
                 writer=writer,
                 reader=reader,
                 wakeups=wakeups,
+                fifos=fifos,
             )
             yield store
         finally:
             with anyio.CancelScope(shield=True):
                 await reader.close()
     finally:
+        fifos.close()
         await writer.close()
 
 

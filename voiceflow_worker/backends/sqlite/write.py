@@ -53,11 +53,11 @@ _PUTS = {Mode.EXTEND: SQL["put_extend"], Mode.KEEP: SQL["put_keep"], Mode.LONGER
 
 
 def write(
-    bulk: BulkWrite, at: int, clock: Clock, shown: str, transaction: Transaction
+    bulk: BulkWrite, at: int, clock: Clock, transaction: Transaction
 ) -> Generator[None, None, Sequence[WriteResult]]:
     """Carry out a bulk write, as `core/ports/store.py` promises."""
     work = FileWriting(transaction, clock)
-    if (refused := work.refused(bulk, at, shown)) is not None:
+    if (refused := work.refused(bulk, at)) is not None:
         return refused
     answers: list[WriteResult] = []
     for start in range(0, len(bulk.writes), _PER_STEP):

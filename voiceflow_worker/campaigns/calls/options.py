@@ -19,7 +19,6 @@ from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.values import describe
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, JobState, RedialPolicy
-from voiceflow_worker.model.jobs.policy import StopRules
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, quoted
 from voiceflow_worker.model.times import DateOrder
@@ -64,17 +63,19 @@ class CampaignOptions:
     the keys of the rows, and say what stands when they are ordered again: the rows are compared with the calls of all
     others, whatever their keys, and may name no batch of their own. `schedule_batches` are the batches of the schedule
     that starts this one: its rows are not compared with their calls, and may name no batch of their own. With
-    `same_people_batch`, the numbers of that batch count as called in this one. By the rules of `stops` the batch is
-    held. `file_kind` is the format of the file, which is detected by default. `sheet` is the sheet of a workbook.
+    `same_people_batch`, the numbers of that batch count as called in this one. After so many
+    refusals in a row as `stop_after_refused` says, the batch is held. `file_kind` is the format of the file, which is
+    detected by default. `sheet` is the sheet of a workbook.
     `columns` says which column is what, such as `{"destination": ["Mobile", "Phone"], "country": "Land", "language":
     "Sprache", "name": "Nachname", "ignore": ["Note"]}`: the columns of a person's numbers, in their order; those of the
     country and the language of each row; a column that is read, and spoken of in texts, by another name; and columns
     as if the rows had none of them. `bad_numbers` says what becomes of numbers of a person that cannot be read.
     Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`; nor do
-    the rows from the first to the last of each pair in `leave_out_rows`. `header_row` is the row of a table's header.
+    the rows from the first to the last of each in `leave_out_rows`, with their sheet if all are read. `header_row` is
+    the row of a table's header.
     With `only`, rows call nobody unless their column has one of its values: `Status=Booked`; several columns must all
     have one of theirs. With a `limit`, the first so many good rows are called; the others wait for the same file
-    without it.
+    without it. With more rows than `most`, nothing is enqueued; those that are left out do not count.
     `date_order` is the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
     `voices` are those of the account; if they are known, a call with another voice is refused. The `definition` is the
     campaign as a TOML file of options, which is kept with its batches.
@@ -98,7 +99,7 @@ class CampaignOptions:
     orders: Orders | None = None
     schedule_batches: Collection[str] | None = None
     same_people_batch: str | None = None
-    stops: StopRules | None = None
+    stop_after_refused: int | None = None
     file_kind: FileKind | None = None
     sheet: str | None = None
     bad_numbers: BadNumbers = BadNumbers.REFUSE
@@ -106,7 +107,8 @@ class CampaignOptions:
     leave_out: str | None = None
     only: str | None = None
     limit: int | None = None
-    leave_out_rows: Sequence[tuple[int, int]] = ()
+    most: int | None = None
+    leave_out_rows: Sequence[tuple[int, int] | tuple[int, int, str]] = ()
     header_row: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
     voices: Collection[str] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,7 +28,7 @@ from voiceflow_worker.model.flows.values import is_missing, language_in, unspeak
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
-from voiceflow_worker.model.numbers.parts import CodeError, joined_number
+from voiceflow_worker.model.numbers.parts import CodeError, calling_code_of, joined_number
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
 from voiceflow_worker.model.numbers.regions import Region, region_in
@@ -44,8 +44,8 @@ from voiceflow_worker.model.times import (
     own_zone,
     spoken_date,
     spoken_instant,
-    zone_named,
 )
+from voiceflow_worker.model.zones import read_zone
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
@@ -119,10 +119,17 @@ class RequestMaker:
         self.times: Times = Times(options, now=now, checks=checks)
         source = None if options.source is None else read_sources(options.source, options.country)
         self._only_source = None if source is None else source.only
+        table = options.roles.as_table()
+        numbers, countries = options.roles.numbers[1:], options.roles.countries[1:]
+        self._own_countries: Mapping[str, str] = dict(zip(map(row_name, numbers), countries, strict=False))
+        """The columns of the countries of further numbers that have one of their own, by the keys of the numbers."""
+        self._not_roles: Sequence[str] = [role for role in ("country", "calling_code") if role not in table]
+        """The names of roles that have no column: one of such a name must not contradict what is read of a number."""
         self._fit = set[tuple[str, str | None]]()
         """The voices about which there is nothing to say, each with the language of its row."""
-        self._warned: set[tuple[str, str | None]] = set()
-        """The warnings that are given once: what each is about, and its column or, of source numbers, the message."""
+        self.is_first: Callable[[str, str | None], bool] = lambda _about, _column: True
+        """Whether no earlier row has had this warning: what it is about, and its column or, of source numbers, the
+        message."""
 
     def read(self, raw: RawRow, draft: Draft | None) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
@@ -132,7 +139,7 @@ class RequestMaker:
             draft.drop_wrong()
         options = self._options
         template, menu = self._words(draft)
-        draft.country = self._country(draft) if options.roles.country is not None else options.country
+        draft.country = self._country(draft, options.roles.country) if options.roles.countries else options.country
         destination, further = self._numbers(draft)
         if self._menu is not None or not (template is None or template.is_joined):
             draft.person = self._zone_of(draft, [destination, *further])
@@ -153,7 +160,7 @@ class RequestMaker:
             self._judge_menu(draft, menu, {**(data or {}), ZONE: draft.person})
         names = spoken if template is None else spoken | template.variables
         if draft.nested:
-            _refuse_nested(draft, spoken if raw.names else names)
+            _refuse_nested(draft, spoken)
         heard = made.heard(draft.texts)
         if draft.may_have_dates:
             self._doubt_dates(draft, names, heard, menu, data)
@@ -186,6 +193,7 @@ class RequestMaker:
             data,
             self._menu,
             others,
+            times.validity,
         )
         self.times.count(call)
         return ReadRow(raw, call, digest, own_key, not own_key, findings)
@@ -208,17 +216,11 @@ class RequestMaker:
     def _is_new(self, found: Finding) -> bool:
         """False if the finding is a warning about the source number, and an earlier row had the same warning."""
         is_of_source = not found.is_error and (found.path or "").endswith(".params.source")
-        return not is_of_source or self._is_first("source", found.message)
-
-    def _is_first(self, what: str, about: str | None) -> bool:
-        """Whether no earlier row has had this warning."""
-        before = len(self._warned)
-        self._warned.add((what, about))
-        return len(self._warned) > before
+        return not is_of_source or self.is_first("source", found.message)
 
     def numbers(self, draft: Draft) -> list[str]:
         """The numbers of a row that nobody is called for, as far as they can be read."""
-        draft.country = self._country(draft)
+        draft.country = self._country(draft, self._options.roles.country)
         first, further = self._numbers(draft)
         return [number for number in (first, *further) if number is not None]
 
@@ -290,9 +292,10 @@ class RequestMaker:
         If the first cell is empty, the next number that there is takes its place.
         """
         first, further = draft.reserved.get(DESTINATION), draft.further
-        if first is not None and not further and not draft.findings:
+        if first is not None and not further and not draft.findings and not draft.unread:
             return self._number(draft, DESTINATION, first), []
-        passes_over = self._options.bad_numbers is BadNumbers.SKIP and bool(self._options.roles.numbers)
+        roles = self._options.roles
+        passes_over = self._options.bad_numbers is BadNumbers.SKIP and bool(roles.numbers or roles.person)
         if first is None and not passes_over and any(found.column == DESTINATION for found in draft.findings):
             if any(self._number(draft, name, text) is not None for name, text in further):
                 self._judge_bad_numbers(draft)
@@ -301,6 +304,8 @@ class RequestMaker:
         if not written and self._options.template is not None and not draft.is_reported(DESTINATION):
             draft.error(tell("no_number"), column=DESTINATION, code=-1009)
         found = [self._number(draft, name, text) for name, text in written]
+        for why in draft.unread:
+            draft.error(why, column=DESTINATION, code=-1017)
         good = list(filter(None, found))
         if good:
             self._judge_bad_numbers(draft, passes_over=passes_over)
@@ -326,9 +331,10 @@ class RequestMaker:
 
     def _number(self, draft: Draft, name: str, written: str) -> str | None:
         text, roles = self._written(written), self._options.roles
+        joined, own = bool(roles.calling_code or roles.area_code), self._own_countries.get(row_name(name))
         try:
-            joined = bool(roles.calling_code or roles.area_code)
-            number, _, warnings = self._joined(draft, text) if joined else number_in(text, draft.country)
+            country = draft.country if own is None else self._country(draft, own)
+            number, _, warnings = self._joined(draft, text) if joined else number_in(text, country)
         except CodeError as error:
             column = roles.area_code if error.is_area else roles.calling_code
             if not draft.is_reported(column):
@@ -337,14 +343,30 @@ class RequestMaker:
         except PhoneNumberError as error:
             message = message_of(error)
             if message.kind == "no_country":
-                if draft.is_reported(self._options.roles.country):
+                if draft.is_reported(own or roles.country):
                     return None  # the cell of the country is the one that is wrong
-                message = self._without_country(message)
+                message = self._without_country(message, own or roles.country)
             draft.error(message, column=name, code=error.code)
             return None
+        if not (joined or written.startswith(("+", "00"))):
+            self._refuse_other_country(draft, number)
         for warning in warnings:
             draft.findings.append(Finding(column=name, severity=Severity.WARNING, message=f"{number} {warning}"))
         return number
+
+    def _refuse_other_country(self, draft: Draft, number: str) -> None:
+        """Add an error if a column with the name of a role that it does not have says another country."""
+        for role in self._not_roles:
+            cell = draft.variables.get(role)
+            code = None if is_missing(cell) else calling_code_of(str(cell))
+            if code is not None and not number.startswith(f"+{code}") and not draft.is_reported(role):
+                take, ignore = Remedy.TAKE_COLUMN, Remedy.IGNORE_COLUMN
+                why = (
+                    f"says {str(cell)[:40]!r}, but the number was read as {number}: if it is the "
+                    f"{role.replace('_', ' ')} of the number, {take}; else {ignore}"
+                )
+                given = {take: f"{role}={role}", ignore: f"ignore={role}"}
+                draft.error(Message(why, take, ignore).giving(given), column=role)
 
     def _joined(self, draft: Draft, text: str) -> tuple[str, str | None, tuple[str, ...]]:
         """The number behind the codes in columns of their own, as `number_in` has it."""
@@ -356,11 +378,11 @@ class RequestMaker:
         found = joined_number(text, calling_code=code, area_code=area, country=draft.country)
         return found.e164, found.country_code, found.warnings
 
-    def _without_country(self, message: Message) -> Message:
-        """What to do about a number that does not say its country: a column may say it."""
+    def _without_country(self, message: Message, column: str | None) -> Message:
+        """What to do about a number that does not say its country: its column may say it."""
         if self._options.template is None:
             return message
-        if (column := self._options.roles.country) is None:
+        if column is None:
             return tell("no_country", remedy=Remedy.NAME_COUNTRIES, **message.values)
         return tell("country_cell_empty", column=column, **message.values)
 
@@ -372,13 +394,17 @@ class RequestMaker:
         own, known = draft.reserved.get("time_zone"), list(filter(None, numbers))
         if own is None and known and (region := self._region(draft, known[0])) is not None:
             own = one_of_zones(region.zones, at=self._now)
-        if (own is None and len(known) < len(numbers)) or (own is not None and zone_named(own) is None):
+        if own is None and len(known) < len(numbers):
             own = "UTC"
+        elif own is not None:
+            try:
+                own = read_zone(own).key
+            except ValueError:
+                own = "UTC"
         return PersonZone(own, known, self._options.time_zone, self._options.visit_time_zone)
 
-    def _country(self, draft: Draft) -> str | None:
-        """The country of this row's national numbers: that in its column, or that of the options."""
-        column = self._options.roles.country
+    def _country(self, draft: Draft, column: str | None) -> str | None:
+        """The country of this row's national numbers: that in this column, or that of the options."""
         text = None if column is None else draft.variables.get(row_name(column))
         if column is None or is_missing(text):
             return self._options.country
@@ -480,7 +506,7 @@ class RequestMaker:
 
     def _warn_once(self, draft: Draft, what: str, column: str | None, message: str) -> None:
         """Add a warning about a column, unless an earlier row has one about the same matter."""
-        if self._is_first(what, column):
+        if self.is_first(what, column):
             draft.findings.append(Finding(column=column, severity=Severity.WARNING, message=message))
 
     def _doubt_dates(
@@ -525,9 +551,15 @@ class RequestMaker:
 
     def _doubt_voices(self, draft: Draft, voices: Iterable[str]) -> None:
         """Add an error for each voice that the account has not, and a warning for one of another language."""
-        language = language_in(draft.variables)
+        texts = self.menu_texts  # without one by language, everybody hears the same
+        language = language_in(draft.variables) if texts is not None and texts.has_languages else None
         for voice in voices:
             if (voice, language) in self._fit:
+                continue
+            if not voice[:1].isalpha() or "{" in voice:
+                draft.error(
+                    f"{voice[:40]!r} is no name of a voice: write it as en-US-JennyNeural", column="voice_profile"
+                )
                 continue
             if self._options.voices is not None and voice not in self._options.voices:
                 meant = did_you_mean(voice, self._options.voices)

@@ -156,6 +156,11 @@ class FlowTemplate:
         return frozenset(name for text in self._texts for name in text.spoken)
 
     @property
+    def bare(self) -> frozenset[str]:
+        """Those of them that have no default somewhere."""
+        return frozenset(name for text in self._texts for name in text.bare)
+
+    @property
     def written(self) -> Collection[str]:
         """The texts with variables, as they are written."""
         return [text.text for text in self._texts]

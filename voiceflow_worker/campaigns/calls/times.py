@@ -19,17 +19,13 @@ from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.flows.values import is_missing
-from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.phone import country_of, usual_form
 from voiceflow_worker.model.numbers.regions import Region
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.wording import in_words
-from voiceflow_worker.model.times import (
-    doubtful_year,
-    one_of_zones,
-    read_time,
-    read_zone,
-)
+from voiceflow_worker.model.times import doubtful_year, one_of_zones, read_time
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.zones import clocks_in_canada, read_zone
 
 _TIMES = frozenset({"time_zone", "not_before", "valid_until"})
 
@@ -38,8 +34,8 @@ _TIMES = frozenset({"time_zone", "not_before", "valid_until"})
 class RowTimes:
     """The times of one row, and its window. Its findings have a column, but no row number yet.
 
-    `zone` is that of its local times. If `over` has a column and why, the time of the row is over, and nobody is
-    called.
+    `zone` is that of its local times. `validity` is what was asked for if a span decides it, which begins now. If
+    `over` has a column and why, the time of the row is over, and nobody is called.
     """
 
     time_zone: str | None = None
@@ -48,6 +44,7 @@ class RowTimes:
     window: CallWindow | None = None
     over: tuple[str, str] | None = None
     zone: ZoneInfo | None = None
+    validity: str | None = None
     findings: list[Finding] = field(default_factory=list[Finding])
 
     @property
@@ -105,8 +102,14 @@ class Times:
         self._read_zone(times, draft)
         last = self._begin(times, draft)
         self._end(times, draft, body, last)
+        known = [*map(usual_form, filter(None, numbers[:1])), *numbers[1]]
+        if times.time_zone is not None and (clocks := clocks_in_canada(draft.reserved["time_zone"])) is not None:
+            state = region(draft, known[0] if known else None)
+            if "CA" in (map(country_of, known) if state is None else {state.country}):
+                name, (here, there) = draft.reserved["time_zone"], clocks
+                why = f"{name!r} was one clock for Canada and the United States, which show other times now"
+                times.wrong("time_zone", f"{why}: write {here} or {there}")
         if self._windows is not None:
-            known = [*map(usual_form, filter(None, numbers[:1])), *numbers[1]]
             self._fit(times, self._windows, known, region(draft, known[0] if known else None))
         if times.findings:
             draft.findings += [found for found in times.findings if not draft.is_reported(found.column)]
@@ -190,6 +193,8 @@ class Times:
         valid_for, has_passed = self._options.valid_for, own is not None and own <= self._now
         if valid_for is not None:
             counted = max(self._now, times.not_before or self._now) + valid_for
+            ends = (each.isoformat() for each in (own, offered) if each is not None)
+            times.validity = " ".join((str(valid_for), *ends))
             offered = counted if offered is None else min(counted, offered)
         if offered is not None and not (has_passed and is_of_row):
             times.valid_until = offered if own is None or has_passed else min(own, offered)

@@ -9,19 +9,22 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from itertools import starmap
+from typing import Any, Final, NamedTuple, Self
 
 from voiceflow_worker.campaigns.files.damage import error_in, shown
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     RESERVED,
     Column,
+    NestedCell,
     Role,
+    columns_text,
     pairs_in,
     row_name,
 )
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Finding, message_of, tell
+from voiceflow_worker.finding import Finding, SheetRow, message_of, tell
 from voiceflow_worker.ivr.meanings import meaning_of
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
@@ -130,6 +133,8 @@ class Draft:
     """The columns in `data` whose values are arrays or objects, written as JSON. No text can be made of them."""
     further: Sequence[tuple[str, str]] = ()
     """The further numbers of the person that have a value, each with its column, in their order."""
+    unread: list[str] = field(default_factory=list[str])
+    """Why numbers in other rows of the person cannot be read."""
     may_have_dates: bool = True
     country: str | None = None
     """The country of the row's national numbers."""
@@ -163,6 +168,7 @@ class Draft:
         if role is Role.BODY:
             self.body[column.written] = given
             return
+        given = given.value if isinstance(given, NestedCell) else given
         if isinstance(given, str):
             value: object = given.strip() if is_plain else shown(given)
         else:
@@ -235,9 +241,43 @@ TO_THE_END: Final = sys.maxsize
 """The last row of a range such as `5-`."""
 
 
-def range_text(first: int, last: int) -> str:
-    """A range of rows as people type it: `7`, `12-14` or `5-`."""
-    return f"{first}" if first == last else f"{first}-{'' if last == TO_THE_END else last}"
+class RowRange(NamedTuple):
+    """The rows from the first to the last, of this sheet if all sheets are read as one list."""
+
+    first: int
+    last: int
+    sheet: str = ""
+
+    @classmethod
+    def of(cls, row: int) -> Self:
+        """This row alone."""
+        return cls(row.own, row.own, row.sheet) if isinstance(row, SheetRow) else cls(row, row)
+
+    def has(self, row: RowRange) -> bool:
+        """Whether a row is one of them."""
+        return self.first <= row.first <= self.last and self.sheet.casefold() == row.sheet.casefold()
+
+    def without(self, row: RowRange) -> Iterator[RowRange]:
+        """These rows but one."""
+        parts = (self._replace(last=row.first - 1), self._replace(first=row.first + 1)) if self.has(row) else (self,)
+        return (part for part in parts if part.first <= part.last)
+
+    def __str__(self) -> str:
+        """The rows as people type them: `7`, `12-14`, `5-` or `March!7`, in quotes if the sheet's name needs them."""
+        last = "" if self.last == TO_THE_END else str(self.last)
+        rows = f"{self.first}" if self.first == self.last else f"{self.first}-{last}"
+        return columns_text([f"{self.sheet}!{rows}"]) if self.sheet else rows
+
+
+def ranges_text(rows: Iterable[int]) -> str:
+    """Rows as people type them: `7,12-14`."""
+    found: list[RowRange] = []
+    for each in map(RowRange.of, rows):
+        if found and each.first == found[-1].last + 1 and each.sheet == found[-1].sheet:
+            found[-1] = found[-1]._replace(last=each.last)
+        else:
+            found.append(each)
+    return ",".join(map(str, found))
 
 
 class Filter(NamedTuple):
@@ -321,13 +361,17 @@ class LeftOut:
     def __init__(
         self,
         leave_out: str | None,
-        ranges: Sequence[tuple[int, int]],
+        ranges: Sequence[tuple[int, int] | tuple[int, int, str]],
         columns: Mapping[str, str],
         *,
         only: str | None = None,
     ) -> None:
         def named(found: Iterable[Filter]) -> list[Filter]:
-            return [each._replace(column=renamed(each.column, columns)) for each in found]
+            # Columns are the same by their keys, however they are spelt.
+            spelt: dict[str, str] = {}
+            for each in found:
+                spelt.setdefault(row_name(name := renamed(each.column, columns)), name)
+            return [each._replace(column=spelt[row_name(renamed(each.column, columns))]) for each in found]
 
         self._filters = named(() if leave_out is None else filters_in(leave_out))
         wanted = named(() if only is None else filters_in(only, only=True))
@@ -335,10 +379,10 @@ class LeftOut:
         """The filters of the rows to call, by column. Of the values of each, the cell has one, and none after !=."""
         self._unheld: dict[Filter, None] = dict.fromkeys(each for each in wanted if not each.is_not)
         """Those of them whose value no cell has held so far."""
-        self._ranges = ranges
+        self._ranges = list(starmap(RowRange, ranges))
         self.columns: tuple[str, ...] = tuple(dict.fromkeys(each.column for each in (*self._filters, *wanted)))
-        self._idle: dict[tuple[int, int] | Filter, None] = dict.fromkeys(
-            (*ranges, *(each for each in self._filters if each.is_not or not each.asks_yes_or_no))
+        self._idle: dict[RowRange | Filter, None] = dict.fromkeys(
+            (*self._ranges, *(each for each in self._filters if each.is_not or not each.asks_yes_or_no))
         )
         """What has left out no row so far; of filters, those whose value no cell holds. That nobody has said no is
         nothing to tell."""
@@ -356,9 +400,9 @@ class LeftOut:
         """The column that leaves this row out, if it is one, and why; None for other rows."""
         found: tuple[str | None, str] | None = None
         for rows in self._ranges:
-            if rows[0] <= row <= rows[1]:
+            if rows.has(RowRange.of(row)):
                 self._idle.pop(rows, None)
-                found = None, "this row is left out, as leave_out_rows says"
+                found = None, "this row is left out by the number of the row"
         if draft is None:
             return found
         for each in self._filters:
@@ -412,7 +456,7 @@ class LeftOut:
         for each in self._idle:
             if isinstance(each, Filter) and self._found.get(each):
                 continue  # which is wrong
-            what = str(each) if isinstance(each, Filter) else f"leave_out_rows {range_text(*each)}"
+            what = str(each) if isinstance(each, Filter) else f"leave_out_rows {each}"
             rows = (
                 "each row, since no cell is so" if isinstance(each, Filter) and each.is_not else "no row of this list"
             )

@@ -17,6 +17,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RESERVED,
     ColumnReader,
     FileKind,
+    NestedCell,
     RawRow,
     RowSource,
     row_name,
@@ -95,12 +96,13 @@ def table_row(
     numbers: Collection[str],
     clocks: Collection[str] = (),
     moments: Collection[str] = (),
+    counted: Collection[str] = (),
 ) -> RawRow:
     """The row with these cells; `numbers` are the columns of telephone numbers, `clocks` those of times of day.
 
-    Of what a cell shows in another way, the value behind it counts in these, in `moments` (columns of dates and times)
-    and in reserved columns.
-    Its `problems` say which cells cannot be used, and why.
+    Those that are `counted` have times from which others are counted. Of what a cell shows in another way, the value
+    behind it counts in these, in `moments` (columns of dates and times) and in reserved columns. Its `problems` say
+    which cells cannot be used, and why.
     """
     cells: list[str] = []
     problems: list[tuple[str | None, str]] = []
@@ -108,11 +110,15 @@ def table_row(
         value = given
         if isinstance(given, Shown):
             is_read = name in numbers or name in RESERVED or row_name(name) in moments
+            # Nobody has seen a time behind a day, and none is counted from it.
+            is_read = is_read and (given.hidden_time is None or row_name(name) not in counted)
             value = given.value if is_read else given.text
         try:
             if name in numbers:
                 _refuse_quantity(value)
             text = text_of(value)
+            if is_object(value) or is_list(value):
+                text = NestedCell(text, _plain(value))
             if isinstance(value, datetime) and row_name(name) in clocks:
                 text = _with_midnight(text)
             if name in numbers and _may_be_cut_off(value):

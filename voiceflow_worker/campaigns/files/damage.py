@@ -291,13 +291,12 @@ _OF_PROGRAM = re.compile(
 """A value as a program writes it for programmers: ["Ana"], b'Ana', Decimal('12.50'), [object Object]."""
 
 
-def as_programs_write(text: str) -> Message | None:
-    """What is told of a text that a program seems to have written for other programs; None if it has not."""
-    found = _ESCAPED.search(text) if "\\" in text else None
-    if found is not None and _PATH.search(text) is None:
-        return tell("written_escape", written=found[0], value=_shown(text, found.start()))
+def as_programs_write(text: str) -> str | None:
+    """Why a text is odd that a program seems to have written for other programs; None if it is not."""
+    if "\\" in text and _ESCAPED.search(text) is not None and _PATH.search(text) is None:
+        return "with the signs of a program for line breaks and letters, which are spoken as they stand"
     if text[-1:] in {"]", "}", ")", ">", "'", '"'} and _OF_PROGRAM.fullmatch(text):
-        return tell("written_for_programs", value=text[:_SHOWN])
+        return "as a program writes it for others, and it is spoken as it stands"
     return None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import partial
 from io import BufferedReader
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from voiceflow_worker.campaigns.files.cells import (
     cell_text,
@@ -36,12 +37,13 @@ from voiceflow_worker.campaigns.files.rows import (
     FileKind,
     RawRow,
     RowSource,
+    columns_text,
     nameless_values,
     row_name,
 )
 from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError, in_ranges
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Remedy, SheetRow, message_of, tell
+from voiceflow_worker.finding import Finding, Message, Remedy, SheetRow, message_of, tell
 from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import count_of
@@ -54,6 +56,9 @@ _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
 
 What is above both limits is refused: it may be a bomb. Ordinary sheets unpack to 5 to 30 times their size."""
 
+_MOST_GIVEN = 20
+_NOON = 12
+_STRUCK_IF = "a conditional format strikes cells through"
 _MOST_NAMED = 12
 """The largest number of ranges of hidden rows that a warning names."""
 
@@ -114,6 +119,7 @@ class ExcelRows(RowSource):
         width = len(self.columns)
         hidden: list[int] = []
         red: list[int] = []
+        hidden_times = _HiddenTimes()
         count = 0
         with self._workbook() as (reader, book):
             numbers = {place for place, name in enumerate(self.columns) if name in self.numbers}
@@ -128,7 +134,13 @@ class ExcelRows(RowSource):
                 if is_red:
                     red.append(number)
                 cells = [*values[:width], *[None] * (width - len(values))]
-                read = {"numbers": self.numbers, "clocks": self.clocks, "moments": self.moments}
+                hidden_times.add(number, cells)
+                read = {
+                    "numbers": self.numbers,
+                    "clocks": self.clocks,
+                    "moments": self.moments,
+                    "counted": self.counted,
+                }
                 row = table_row(number, cells, self.columns, _text, **read)
                 if is_struck or (len(struck) > 1 and not numbers.isdisjoint(struck)):
                     row = row._replace(problems=((None, tell("struck")), *row.problems))
@@ -142,13 +154,17 @@ class ExcelRows(RowSource):
             }
             comments = [each for each in book.comments(chosen) if self._is_below(each[0]) and each[1].strip()]
         found = [
-            _hidden(self.sheet, hidden) if hidden else None,
+            _rows(self.sheet, hidden, "hidden, by hand, by a filter or in a group"),
             self._merged(merged),
-            _red(self.sheet, red) if len(red) * 2 <= count and red else None,
+            _rows(self.sheet, red if len(red) * 2 <= count else (), "red"),
             _commented(self.sheet, comments) if comments else None,
-            _struck_if(self.sheet, struck_if) if struck_if else None,
+            _marked(self.sheet, _STRUCK_IF, ", ".join(struck_if[:_MOST_NAMED]), ()) if struck_if else None,
         ]
         self.notes = (*self.notes, *filter(None, found))
+        for place, row_number, problem in hidden_times.problems():
+            if self.columns[place] and self.columns[place] not in self.spare:
+                wrong = Finding(file=str(self._file), row=row_number, column=self.header[place], message=problem)
+                raise CampaignFileError(f"{self._place}, row {row_number}: {self.header[place]} {problem}", [wrong])
 
     def _is_below(self, place: str) -> bool:
         """Whether a cell, such as C5, is below the header and in a column that has a name."""
@@ -297,11 +313,11 @@ class SheetsAsOne(RowSource):
 
     def __iter__(self) -> Iterator[RawRow]:
         for place, part in enumerate(self._parts):
-            for name in ("columns", "numbers", "spare", "clocks", "moments", "voice"):
+            for name in ("columns", "numbers", "spare", "clocks", "moments", "counted", "voice"):
                 setattr(part, name, getattr(self, name))
             for row in part:
                 yield row._replace(number=SheetRow(place, part.sheet, row.number))
-            self.notes = (*self.notes, *part.notes)
+            self.notes = (*self.notes, *(_in_sheet(each, part.sheet) for each in part.notes))
 
 
 def _hidden_lists(shown: ExcelRows, opened: Callable[..., ExcelRows]) -> tuple[str, ...]:
@@ -325,23 +341,66 @@ def _by_row(merged: Sequence[Any]) -> tuple[int, int]:
     return merged[1] or 0, merged[0] or 0
 
 
-def _hidden(sheet: str, rows: Sequence[int]) -> str:
-    are = "row is" if len(rows) == 1 else "rows are"
-    return tell("hidden_rows", count=len(rows), are=are, sheet=sheet, shown=in_ranges(rows, most=_MOST_NAMED))
+class _HiddenTimes:
+    """The times of day behind cells that show days alone, by the places of their columns."""
+
+    def __init__(self) -> None:
+        self._times: dict[int, dict[time, tuple[int, datetime]]] = {}
+        self._counts: Counter[int] = Counter()
+        self._others: set[int] = set()
+        """The columns with a moment that hides no time."""
+
+    def add(self, number: int, cells: Sequence[object]) -> None:
+        """Add a row."""
+        for place, cell in enumerate(cells):
+            if isinstance(cell, Shown) and (hidden := cell.hidden_time) is not None:
+                self._times.setdefault(place, {}).setdefault(hidden, (number, cast("datetime", cell.value)))
+                self._counts[place] += 1
+            elif isinstance(cell, date | time | Shown):
+                self._others.add(place)
+
+    def problems(self) -> Iterator[tuple[int, int, str]]:
+        """The place of each column that hides one time in all rows, or two by summer time, with a row and what is told.
+
+        Such a time is midnight in another zone.
+        """
+        for place, times in self._times.items():
+            apart = (max(times).hour - min(times).hour) % 24 in {0, 1} and len({each.minute for each in times}) == 1
+            if place in self._others or self._counts[place] < 2 or len(times) > 2 or not apart:
+                continue
+            at, (number, value) = next(iter(times.items()))
+            meant = value.date() + timedelta(days=at.hour >= _NOON)
+            told = (
+                f"shows {value.date()} and hides {at:%H:%M} behind it, as all of its cells do: a program has probably"
+            )
+            told = f"{told} written midnight of another time zone, and {meant} is meant. Write days as texts"
+            yield place, number, f"{told}, or without a time"
 
 
-def _red(sheet: str, rows: Sequence[int]) -> str:
-    are, shown = "is" if len(rows) == 1 else "are", in_ranges(rows, most=_MOST_NAMED)
-    return tell("red", rows=count_of(len(rows), "row"), sheet=sheet, are=are, shown=shown)
+def _marked(sheet: str, what: str, shown: str, rows: Sequence[int]) -> Message:
+    """What is told of rows that are called like the others, although they are marked."""
+    given = in_ranges(rows, most=_MOST_GIVEN, typed=True)
+    told = tell("marked", what=what, sheet=sheet, shown=shown)
+    return told.giving({Remedy.LEAVE_OUT_ROWS: given}) if given else told
 
 
-def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> str:
-    cells, (place, text) = count_of(len(comments), "cell"), comments[0]
-    return tell("comments", cells=cells, sheet=sheet, place=place, text=" ".join(text.split())[:60])
+def _rows(sheet: str, rows: Sequence[int], how: str) -> Message | None:
+    are = f"{count_of(len(rows), 'row')} {'is' if len(rows) == 1 else 'are'} {how}"
+    return _marked(sheet, are, in_ranges(rows, most=_MOST_NAMED), rows) if rows else None
 
 
-def _struck_if(sheet: str, ranges: Sequence[str]) -> str:
-    return tell("struck_if", sheet=sheet, cells=", ".join(ranges[:_MOST_NAMED]))
+def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> Message:
+    place, text = comments[0]
+    have = f"{count_of(len(comments), 'cell')} {'has a comment' if len(comments) == 1 else 'have comments'}"
+    rows = sorted({int("".join(filter(str.isdigit, each))) for each, _ in comments})
+    return _marked(sheet, have, f"{place}, {' '.join(text.split())[:60]!r}", rows)
+
+
+def _in_sheet(note: str, sheet: str) -> str:
+    """A note about a sheet of several that are read as one list: its rows are named with the sheet."""
+    told = message_of(note)
+    rows = told.given.get(Remedy.LEAVE_OUT_ROWS, "").split(",")
+    return told.giving({Remedy.LEAVE_OUT_ROWS: columns_text(f"{sheet}!{each}" for each in rows)}) if rows[0] else note
 
 
 def _text(value: object) -> str:
@@ -398,9 +457,6 @@ class ParquetRows(RowSource):
             fields = list(table.schema_arrow)
             self._odd: Mapping[str, str] = _odd_columns(table)
         self.header: tuple[str, ...] = tuple(str(field.name) for field in fields)
-        self.nested: frozenset[str] = frozenset(
-            row_name(field.name) for field in fields if hasattr(field.type, "num_fields") and field.type.num_fields
-        )
         self.columns: tuple[str, ...] = columns.names(self.header, place=file)
         self.numbers: frozenset[str] = frozenset(each for each in self.columns if row_name(each) in columns.numbers)
 
@@ -427,9 +483,11 @@ class ParquetRows(RowSource):
     def _values(self, name: str, column: str, values: Any) -> list[Any]:
         """The values of a column; nothing of one that nobody needs and whose type has no text."""
         kind = self._odd.get(name)
-        if kind in {_BINARY, _CLOCK} and column in self.spare:
+        if kind in {_BINARY, _CLOCK, _VARIANT} and column in self.spare:
             return [None] * len(values)
         found = _values(values)
+        if kind == _VARIANT:
+            return [None if each is None else BadCell("is of the type VARIANT: cast it to VARCHAR") for each in found]
         if kind == _CLOCK:
             return [None if each is None else BadCell(f"is {each} in UTC without a day: {_LOCAL}") for each in found]
         return [None if each is None else _plain_json(each) for each in found] if kind == _JSON else found
@@ -483,21 +541,28 @@ class ParquetRows(RowSource):
                 ) from error
 
 
-_BINARY, _CLOCK, _JSON = "binary", "clock", "json"
+_BINARY, _CLOCK, _JSON, _VARIANT = "binary", "clock", "json", "variant"
 _LOCAL = "nobody knows which local time that is; write the time with its day, or the local time alone"
 _WITHOUT_ZONES = ("parquet-cpp-arrow", "fastparquet")
 """The writers of Parquet that mark every time of day as one in UTC, also local ones."""
 
 
+_IN_VARIANTS = frozenset({"metadata", "value"})
+"""The parts of a Parquet VARIANT, which DuckDB 2 writes."""
+
+
 def _odd_columns(table: Any) -> dict[str, str]:
-    """The columns, by their names, whose values are no texts, times in UTC without a day, or JSON."""
+    """The columns, by their names, whose values are no texts, times in UTC without a day, JSON, or of any type."""
     import pyarrow as pa
 
     odd: dict[str, str] = {}
     for field in table.schema_arrow:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        within: Any = kind
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
             odd[str(field.name)] = _BINARY
+        elif pa.types.is_struct(kind) and {each.name for each in within} >= _IN_VARIANTS:
+            odd[str(field.name)] = _VARIANT
     writer = str(table.metadata.created_by or "")
     for column in (table.schema.column(place) for place in range(len(table.schema))):
         logical = str(column.logical_type)

@@ -38,28 +38,13 @@ WORKBOOK = Content(
     "is an Excel workbook (.xlsx)", "give it the ending .xlsx (and no other format), or save the sheet as CSV UTF-8"
 )
 PARQUET = Content("is a Parquet file", "give it the ending .parquet (and no other format)")
-_PROTECTED = Content(
-    "is an Office file with a password, which cannot be read",
-    "open it in Excel, remove the password (File, Info, Protect Workbook, Encrypt with Password: leave it empty), and "
-    "save it",
+_OLD_OFFICE = Content(
+    "is an old Office file (.xls), or one with a password", f"in Excel, {_AS_WORKBOOK}, without a password"
 )
-_OLD_WORKBOOK = Content("is an old Excel workbook (.xls)", f"in Excel, {_AS_WORKBOOK}")
-_OLD_OFFICE = Content("is an old Office file, such as .doc or .msg, and no table", f"in Excel, {_AS_WORKBOOK}")
-_BINARY_WORKBOOK = Content("is a binary Excel workbook (.xlsb)", f"in Excel, {_AS_WORKBOOK}")
-_OPEN_DOCUMENT = Content(
-    "is an OpenDocument spreadsheet (.ods)", f"in LibreOffice or Excel, {_AS_WORKBOOK}, or the type CSV in UTF-8"
+_ARCHIVE = Content(
+    "is a zip archive, as .ods, .xlsb, .numbers and .docx are, and no Excel workbook (.xlsx)",
+    f"unpack it, or open it in its program, and {_AS_WORKBOOK}, or CSV UTF-8",
 )
-_NUMBERS = Content(
-    "is a document of Apple Numbers (.numbers)", "in Numbers, choose File, Export To, Excel (.xlsx) or CSV in UTF-8"
-)
-_DOCUMENT = Content(
-    "is a text document, not a table", f"copy its table into a sheet of Excel, and {_AS_WORKBOOK}, or CSV UTF-8"
-)
-_SLIDES = Content(
-    "is a presentation, not a table", f"copy its table into a sheet of Excel, and {_AS_WORKBOOK}, or CSV UTF-8"
-)
-_ARCHIVE = Content("is a zip archive", _UNPACK)
-_LOCKED_ARCHIVE = Content("is a zip archive with a password", _UNPACK)
 _HALF_ARCHIVE = Content(
     "is a damaged or incomplete workbook or zip archive", "copy or download it again, or open it in Excel and save it"
 )
@@ -103,11 +88,12 @@ _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"\xff\xfe", _UTF_16),
     (b"\xfe\xff", _UTF_16),
     (b"PAR1", PARQUET),
+    (b"\xd0\xcf\x11\xe0", _OLD_OFFICE),
     (b"%PDF", _PDF),
     (b"\x89PNG", _PICTURE),
     (b"\xff\xd8\xff", _PICTURE),
     (b"GIF8", _PICTURE),
-    (b"{\\rtf", _DOCUMENT),
+    (b"{\\rtf", Content("is a text document, not a table", f"copy its table into Excel, and {_AS_WORKBOOK}")),
     (b"\x1f\x8b", Content("is packed with gzip twice, or packed although its format cannot be", "unpack it")),
     (b"7z\xbc\xaf\x27\x1c", Content("is a 7z archive", _UNPACK)),
     (b"Rar!", Content("is a RAR archive", _UNPACK)),
@@ -146,8 +132,6 @@ _TEXTS: Sequence[tuple[re.Pattern[bytes], Content]] = (
     (re.compile(rb"\[InternetShortcut\]"), _SHORTCUT),
 )
 """How texts begin that are no tables."""
-_TABLE_LOGS = {"_delta_log": "Delta", "metadata/*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
-"""What is beside the files of a table and says which of them, and of their rows, are still there."""
 _BESIDE = re.compile(r"(?:~\$|\._|\.~lock\.)(?P<name>[^#]+)#?")
 """The names of the small files that Excel, macOS and LibreOffice keep beside the file of this name."""
 _FIRST_OF_DBASE = frozenset(b"\x03\x30\x31\x83\x8b\xf5")
@@ -158,14 +142,12 @@ _MARKUP = (b"<!doctype", b"<html", b"<table", b"<?xml", b"<head", b"<meta", b"<s
 def content_of(beginning: bytes, whole: IO[bytes] | None) -> Content | None:
     """What a file is, by its first bytes; None for what may be text in UTF-8, and for an empty file.
 
-    `whole` is the file itself. Of archives and old Office files, it is read to tell what they are; None if it cannot be
-    read at any place, such as a packed file.
+    `whole` is the file itself. Of archives, it is read to tell workbooks; None if it cannot be read at any place, such
+    as a packed file.
     """
     for signature, content in _SIGNATURES:
         if beginning.startswith(signature):
             return content
-    if beginning.startswith(b"\xd0\xcf\x11\xe0"):
-        return _old_office(whole)
     if beginning.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _archived(whole)
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -210,39 +192,10 @@ def _archived(whole: IO[bytes] | None) -> Content:
     try:
         with zipfile.ZipFile(whole) as archive:
             names = set(archive.namelist())
-            locked = any(each.flag_bits & 1 for each in archive.infolist())
-            kind = b"" if locked or "mimetype" not in names else archive.open("mimetype").read(100)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError):
         return _HALF_ARCHIVE
-    if b"opendocument.spreadsheet" in kind:
-        return _OPEN_DOCUMENT
-    if b"opendocument.presentation" in kind or any(name.startswith("ppt/") for name in names):
-        return _SLIDES
-    if b"opendocument" in kind or any(name.startswith("word/") for name in names):
-        return _DOCUMENT
-    if any(name.endswith(".iwa") or name.rpartition("/")[2] == "Index.zip" for name in names):
-        return _NUMBERS
-    if "xl/workbook.bin" in names:
-        return _BINARY_WORKBOOK
-    if locked:
-        return _LOCKED_ARCHIVE
-    return WORKBOOK if any(name.startswith("xl/") for name in names) else _ARCHIVE
-
-
-def _old_office(whole: IO[bytes] | None) -> Content:
-    """What a file of the old Office is. The names of its streams are in its directory, in UTF-16."""
-    if whole is None:
-        return _OLD_OFFICE
-    found, before = _OLD_OFFICE, b""
-    whole.seek(0)
-    while chunk := whole.read(1_000_000):
-        text = before + chunk
-        if "EncryptedPackage".encode("utf-16-le") in text:
-            return _PROTECTED
-        if any(name.encode("utf-16-le") in text for name in ("Workbook\0", "Book\0")):
-            found = _OLD_WORKBOOK
-        before = text[-64:]
-    return found
+    is_workbook = any(name.startswith("xl/") for name in names) and "xl/workbook.bin" not in names
+    return WORKBOOK if is_workbook else _ARCHIVE
 
 
 _GZIP = b"\x1f\x8b"
@@ -257,14 +210,19 @@ def unreadable(file: object, error: OSError) -> CampaignFileError:
 class InputFile:
     """A file to read. `str()` returns its name for messages: its path, or how it is `shown` to whoever uploaded it.
 
-    `held` is a file with the bytes of standard input.
+    `held` is a file with the bytes of standard input. One that has the rows of a batch stands for the list of the name
+    `stands_for`, which has other rows beside.
     """
 
-    def __init__(self, path: Path, *, held: IO[bytes] | None = None, shown: str | None = None) -> None:
+    def __init__(
+        self, path: Path, *, held: IO[bytes] | None = None, shown: str | None = None, stands_for: str | None = None
+    ) -> None:
         self.path: Path | None = None if held is not None else path
         self._held = held
         self._place = shown or (str(path) if held is None else "standard input")
-        self.name: str = path.name if held is None else self._place
+        self.is_stored: bool = stands_for is not None
+        """Whether it has the rows of a batch."""
+        self.name: str = stands_for if stands_for is not None else path.name if held is None else self._place
         plain = path.with_suffix("") if path.suffix.lower() == _ENDING else path
         self.stem: str | None = None if held is not None else plain.stem.strip()
         """The file's name without extensions: `people` for `people.csv.gz`; None for standard input."""
@@ -309,37 +267,12 @@ class InputFile:
                 f"{found['name']} itself"
             )
         if self.path is not None:
-            if problem := _of_folder(self.path):
-                raise CampaignFileError(f"{self} {problem}")
             with self.path.open("rb") as file:
                 yield file
         elif self._held is not None:
             with os.fdopen(os.dup(self._held.fileno()), "rb") as file:
                 file.seek(0)
                 yield file
-
-
-def _of_folder(path: Path) -> str | None:
-    """Why a folder, or a file of a table that is a folder, is no list, as a clause with the remedy."""
-    is_folder = path.is_dir()
-    if not is_folder and path.suffix.lower() != ".parquet":
-        return None
-    folder = path if is_folder else path.parent
-    while "=" in folder.name:
-        folder = folder.parent
-    for log, table in _TABLE_LOGS.items():
-        if next(folder.glob(log), None) is not None:
-            return (
-                f"{'is' if is_folder else 'is a file of'} a {table} table, whose files also have people who were "
-                "deleted from it; write the table as it is now to one file, such as people.parquet, with the program "
-                "that keeps it"
-            )
-    if is_folder and any("=" in each.name for each in path.iterdir() if each.is_dir()):
-        return (
-            "is a folder with the parts of one table, and values in the names of its folders; write it to one file "
-            "(pandas: read_parquet(folder).to_parquet('people.parquet'))"
-        )
-    return None
 
 
 @contextmanager

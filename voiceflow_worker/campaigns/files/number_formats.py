@@ -70,6 +70,12 @@ class Shown(NamedTuple):
         """The text."""
         return self.text
 
+    @property
+    def hidden_time(self) -> time | None:
+        """The time of day behind a cell that shows its day alone; None for any other cell."""
+        is_day = isinstance(self.value, datetime) and self.text == self.value.date().isoformat()
+        return self.value.time() if is_day and isinstance(self.value, datetime) else None
+
 
 class _Token(NamedTuple):
     """A part of a format: a literal text, or what stands for a part of the value."""

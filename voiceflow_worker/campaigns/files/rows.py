@@ -82,20 +82,14 @@ _NUMBER_COLUMNS = (
 _NUMBER_WORDS = re.compile(r"phone|mobile|telefon|msisdn|cellular|(?:^|_)(?:cell|tel|handy|whatsapp|fax)(?:_|\d|$)")
 
 
-OWN_WORDS = frozenset({"language", "time_zone", "priority"})
-"""Reserved names that people also use for matters of their own. They are reserved in exactly this spelling alone; in
-another, such as `Priority`, the column is data of the call."""
-
-
 def canonical_name(name: str) -> str:
-    """The reserved name that a header cell stands for, else the trimmed text of the cell."""
-    short = folded(name)
-    return short if short in _KNOWN and not is_own_word(name) else name.strip()
+    """The destination for a header cell that says so in any spelling, else the trimmed text of the cell."""
+    return DESTINATION if folded(name) == DESTINATION else name.strip()
 
 
-def is_own_word(name: str) -> bool:
-    """Whether a column bears one of `OWN_WORDS` in another spelling, such as `Priority`: it does not affect calls."""
-    return folded(name) in OWN_WORDS and name.strip() not in OWN_WORDS
+def is_other_spelling(name: str) -> bool:
+    """Whether a column has a reserved name in another spelling, such as `Priority`: it does not affect calls."""
+    return folded(name) in MEANINGS and name.strip() not in MEANINGS
 
 
 def row_name(name: str) -> str:
@@ -144,35 +138,22 @@ def column_of(written: str, name: str, *, numbers: str | None = None) -> Column:
     if name == DESTINATION:
         alias = numbers if numbers is not None and numbers not in _KNOWN else ""
         return Column(written, name, key, Role.NUMBER, alias, is_kept=bool(alias))
-    return Column(written, name, key, role, is_kept=is_own_word(name) or key not in NO_DATA)
+    return Column(written, name, key, role, is_kept=is_other_spelling(name) or key not in NO_DATA)
 
 
-def column_names(text: str | None) -> tuple[str, ...]:
-    """The names of columns in a text such as `mobile,phone`; none for None. Raises InvalidInputError.
-
-    A name that has a comma stands in quotes: `"Phone, mobile",phone`.
-    """
-    if text is None:
-        return ()
-    names = tuple(map(str.strip, _parts(text)))
-    if not names or not all(names):
-        raise InvalidInputError(f"{text!r} has a comma without a column beside it; write it as mobile,phone")
-    return names
-
-
-def _parts(text: str) -> list[str]:
+def parts_of(text: str) -> list[str]:
     """What stands between the commas of a text. Headers may have line breaks, which count as spaces."""
     return next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True))
 
 
 def columns_text(names: Iterable[str]) -> str:
-    """These names of columns as `column_names` reads them."""
+    """These names of columns in a text with commas, in quotes where a name has one."""
     quoted = ('"' + each.replace('"', '""') + '"' if {",", '"'} & {*each} else each for each in names)
     return ",".join(quoted)
 
 
-_IGNORE = "ignore"
-_ROLES = ("country", "language", "region", "calling_code", "area_code")
+COUNTRY, IGNORE = "country", "ignore"
+ROLES = ("language", "region", "calling_code", "area_code", "person")
 """The roles that one column may have: attributes of `ColumnRoles`."""
 _COLUMN_PAIRS = "destination=Telefon,name=Nachname"
 _QUOTED_VALUE = re.compile(r"""(?<![^,\s])([^",=]*)=\s*"((?:[^"]|"")*)"(?=\s*(?:,|$))""")
@@ -184,17 +165,19 @@ class ColumnRoles:
     """Which column is what, by the names of columns as the user writes them.
 
     `numbers` are the columns of a person's numbers to call, in their order; none if it is `destination`. The rows count
-    as if they had no columns that are `ignored`. The columns of `names` are read, and spoken of in texts, by the names
+    as if they had no columns that are `ignored`. `countries` is the column of their countries, or one for each of them.
+    The columns of `names` are read, and spoken of in texts, by the names
     before them. `region` is that of the state of a person, `calling_code` and `area_code` are those of what stands
-    before the number.
+    before the number. The rows with one value of `person` are one, with the numbers of all.
     """
 
     numbers: tuple[str, ...] = ()
-    country: str | None = None
+    countries: tuple[str, ...] = ()
     language: str | None = None
     region: str | None = None
     calling_code: str | None = None
     area_code: str | None = None
+    person: str | None = None
     ignored: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -207,8 +190,8 @@ class ColumnRoles:
         found: dict[str, list[str]] = {}
         for name, column in _pairs_of(columns):
             found.setdefault(row_name(name), []).append(column)
-        numbers, ignored = found.pop(DESTINATION, []), found.pop(_IGNORE, [])
-        read = [column for each in found.values() for column in each]
+        numbers, countries, ignored = (found.pop(each, []) for each in (DESTINATION, COUNTRY, IGNORE))
+        read = [*countries, *(column for each in found.values() for column in each)]
         is_twice = any(len({*map(row_name, each)}) < len(each) for each in (numbers, read))
         if is_twice or any(len(each) > 1 for each in found.values()):
             raise InvalidInputError(f"{quoted(columns, most=60)} names a column twice; give one for each")
@@ -216,18 +199,28 @@ class ColumnRoles:
             raise InvalidInputError(
                 f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
             )
+        if len(countries) > 1 and len(countries) != len(numbers):
+            raise InvalidInputError(
+                f"{len(countries)} columns of countries are named, and {len(numbers)} of numbers: give one for all, or "
+                "one for each"
+            )
         names = {name: column for name, (column,) in found.items()}
-        one = {name: names.pop(name, None) for name in _ROLES}
+        one = {name: names.pop(name, None) for name in ROLES}
         if one["area_code"] is not None and len(numbers) > 1:
             raise InvalidInputError(
                 f"the column {one['area_code']!r} has one area code, and the numbers of a person two"
             )
-        return cls(numbers=(*numbers,), **one, ignored=(*ignored,), names=names)
+        return cls(numbers=(*numbers,), countries=(*countries,), **one, ignored=(*ignored,), names=names)
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The columns of a role that one column has."""
-        return tuple(filter(None, (getattr(self, name) for name in _ROLES)))
+        """The columns of a role, but those of numbers and of names."""
+        return (*self.countries, *filter(None, (getattr(self, name) for name in ROLES)))
+
+    @property
+    def country(self) -> str | None:
+        """The column of the countries, or the first of them."""
+        return next(iter(self.countries), None)
 
     @property
     def named_numbers(self) -> tuple[str, ...]:
@@ -236,10 +229,12 @@ class ColumnRoles:
 
     def as_table(self) -> dict[str, str | list[str]]:
         """The roles as `of` reads them."""
-        one = {**{name: getattr(self, name) for name in _ROLES}, **self.names}
-        numbers = self.numbers[0] if len(self.numbers) == 1 else [*self.numbers]
-        table: dict[str, str | list[str]] = {DESTINATION: numbers}
-        table |= {name: column for name, column in one.items() if column is not None} | {_IGNORE: [*self.ignored]}
+        one = {**{name: getattr(self, name) for name in ROLES}, **self.names}
+        several = {DESTINATION: self.numbers, COUNTRY: self.countries}
+        table: dict[str, str | list[str]] = {
+            name: each[0] if len(each) == 1 else [*each] for name, each in several.items()
+        }
+        table |= {name: column for name, column in one.items() if column is not None} | {IGNORE: [*self.ignored]}
         return {name: column for name, column in table.items() if column}
 
     def as_text(self) -> str:
@@ -278,7 +273,7 @@ def pairs_in(text: str, *, example: str = "Do Not Call=TRUE") -> tuple[tuple[str
     A pair that has a comma stands in quotes: `"Status=gone, sadly"`.
     """
     found: list[tuple[str, str]] = []
-    for pair in _parts(text):
+    for pair in parts_of(text):
         name, _, value = (each.strip() for each in pair.partition("="))
         if not name or not value:
             raise InvalidInputError(f"{pair[:40]!r} is no column with its value; write it as {example}")
@@ -408,13 +403,28 @@ MOST_ABOVE = 20
 """The most rows above a header that are kept, to choose another header from."""
 
 
+class NestedCell(str):
+    """The JSON of a cell of a table that is an array or an object; texts may speak the parts of its `value`."""
+
+    __slots__ = ("value",)
+
+    value: object
+
+    def __new__(cls, text: str, value: object) -> Self:
+        """The cell with this JSON."""
+        cell = super().__new__(cls, text)
+        cell.value = value
+        return cell
+
+
 class RawRow(NamedTuple):
     """One row as it is in the file. It is a tuple to save memory, because files may have millions of rows.
 
     `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet or a Parquet file.
     `text` is the text of a line. `cells` are texts; those of an object are its values, which have `names` of their own.
     `problems` are the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these
-    problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one.
+    problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one. `others` are
+    further rows of its person, whose numbers are called after its own.
     """
 
     number: int
@@ -424,6 +434,7 @@ class RawRow(NamedTuple):
     problems: tuple[tuple[str | None, str], ...] = ()
     code: int | None = None
     counts: int = 1
+    others: tuple[RawRow, ...] = ()
 
     @property
     def data(self) -> Mapping[str, object]:
@@ -445,8 +456,6 @@ class RowSource(ABC):
     """The nearest rows above a table's header, such as titles: the number and the cells of each."""
     sheets: tuple[str, ...] = ()
     """The sheets of a workbook that are shown and have rows."""
-    nested: frozenset[str] = frozenset()
-    """The names in rows of a table's columns whose cells are arrays or objects, written as JSON."""
     delimiter: str = ""
     """The delimiter of a CSV file."""
     numbers: frozenset[str] = frozenset()
@@ -455,6 +464,8 @@ class RowSource(ABC):
     """The columns of a CSV file that nothing needs. Their cells may be missing at the end of a row."""
     clocks: frozenset[str] = frozenset()
     """The names in rows of the columns that are read or spoken as times of day, so that midnight is one of them."""
+    counted: frozenset[str] = frozenset()
+    """The names in rows of the columns from whose times others are counted."""
     moments: frozenset[str] = frozenset()
     """The names in rows of the columns that are read or spoken as dates or times."""
     voice: str = ""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
 from voiceflow_worker.campaigns.files.rows import row_name
 from voiceflow_worker.campaigns.report_files import ReportColumn, listed_columns
 from voiceflow_worker.campaigns.row_list import KeptFile, ListedRow, RowList
+from voiceflow_worker.campaigns.schedules import read_schedules
 from voiceflow_worker.console.language import answer_in_words, translated
 from voiceflow_worker.console.routes.calls import (
     FILTERS,
@@ -31,18 +33,20 @@ from voiceflow_worker.console.routes.page import (
     no_such_batch,
     queue_names,
 )
-from voiceflow_worker.core.base.reading import find_jobs, gates_of, totals_of
+from voiceflow_worker.core.base.reading import find_jobs, totals_of
 from voiceflow_worker.core.call_filter import NO_KEYS, OTHER_KEYS, STATES, CallFilter
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.progress import last_failures
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.model.jobs.call_json import CallResult
-from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME, name_columns
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.batches import (
     BatchProgress,
     read_batch,
@@ -52,14 +56,14 @@ from voiceflow_worker.reporting.batches import (
 )
 from voiceflow_worker.reporting.breakdown import read_breakdown
 from voiceflow_worker.reporting.status import waits_in_words
-from voiceflow_worker.service.scheduled_run import read_schedules
+from voiceflow_worker.service import whole_queue
 
 MOST_BATCHES = 10
 """The largest number of batches on this page. Batches in progress come first."""
 
 
-async def show_overview(store: Store, asked: PageRequest) -> Answer:
-    """The page of queues, batches, rates, holds and doubts. With `?find=`, the calls that were found."""
+async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy) -> Answer:
+    """The page of queues, batches, rates and conditions. With `?find=`, the calls that were found."""
     if asked.asked("find"):
         return await show_found(store, asked)
     names = await queue_names(store, also=asked.asked("queue"))
@@ -68,7 +72,8 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
     heartbeats, schedules = Heartbeats(store), await read_schedules(store)
     rates = await heartbeats.rates()
-    batches = await read_newest(store, [queue.queue for queue in queues], limit=MOST_BATCHES)
+    named = [queue.queue for queue in queues]
+    batches = await read_newest(store, named, limit=MOST_BATCHES)
     totals = {(each.queue, each.batch_id): await totals_of(store, each.queue, each.batch_id) for each in batches}
     by_hand = CallResult.CALL_BACK_NOT_POSSIBLE.value
     shown = {
@@ -80,10 +85,8 @@ async def show_overview(store: Store, asked: PageRequest) -> Answer:
         ],
         "failures": [each for _, each in await last_failures(store).page(limit=MOST_BATCHES) if each is not None],
         "escalations": await open_escalations(store, names),
-        "holds": [gate for queue in queues for gate in await _holds(store, queue.queue)],
-        "undone": [each for each in schedules if each.last.is_undone or each.overdue_since is not None],
+        "conditions": await _conditions(store, {*named, *(each.last.queue for each in schedules)}, policy),
         "schedules": schedules,
-        "idle": [queue.queue for queue in queues if queue.to_send and queue.queue not in rates],
         "workers": len(await heartbeats.everywhere()),
         "receivers": await heartbeats.receivers(),
         "rate": sum(rates.values()),
@@ -109,10 +112,13 @@ async def show_schedules(store: Store, asked: PageRequest) -> Answer:
     return Page(template="schedules.html", shown=shown, is_live=True)
 
 
-async def _holds(store: Store, queue: str) -> list[Gate]:
-    """The holds of a queue and of its batches. A batch without calls is included: its hold applies to later calls."""
-    now = store.clock.now()
-    return [gate for gate in await gates_of(store, queue) if gate.state is GateState.HELD and gate.is_closed(at=now)]
+async def _conditions(store: Store, queues: Iterable[str], policy: CallPolicy) -> list[Diagnosis]:
+    """What stands in the way of the calls of these queues; once what several of them tell."""
+    found: list[Diagnosis] = []
+    for name in sorted(queues):
+        whole = await whole_queue.read_queue(CallQueue(store, name, policy=policy))
+        found += [each for each in whole.conditions if each.level is not Level.OK and each not in found]
+    return found
 
 
 def _end(queues: Sequence[BatchProgress]) -> datetime | None:
@@ -195,17 +201,22 @@ def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
     ]
 
 
-_ANSWER = ("result", "answer", "why")
-"""The columns that say what became of a row."""
+_ANSWER = ("result", "answer", "why", "called_at")
+"""The columns that say what became of a row, and stand in its line."""
 
 
 def answers_first(columns: Sequence[ReportColumn]) -> tuple[list[ReportColumn], list[ReportColumn]]:
-    """The columns of the rows as a page shows them: those that say who it is; the others, the result first."""
+    """The columns of the rows as a page shows them: those that say who it is; and those that are its details."""
     own = [each for each in columns if each.is_own]
     names = name_columns([each.name for each in own])
     people = [each for each in own if each.name in names] or own[:1]
-    answer = [each for name in _ANSWER for each in columns if not each.is_own and each.name == name]
-    return people, [*answer, *(each for each in columns if each not in people and each not in answer)]
+    in_line = [each for each in columns if not each.is_own and each.name in _ANSWER]
+    return people, [each for each in columns if each not in people and each not in in_line]
+
+
+def _who_in(people: Sequence[ReportColumn], row: ListedRow) -> str:
+    """The names in a row."""
+    return " ".join(str(cell) for each in people if (cell := each.of(row)))
 
 
 class ResultFilter(NamedTuple):
@@ -340,6 +351,11 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "has_files": bool(files),
         "is_defined": not asked.is_poll and bool(await kept.definition()),
         "people": people,
+        "who_in": partial(_who_in, people),
+        "filled": {
+            *(["answer"] if any(each.why or each.answer not in {"", each.result} for each in listed.rows) else []),
+            *(["called_at"] if any(each.called_at for each in listed.rows) else []),
+        },
         "columns": [
             each
             for each in columns

@@ -148,29 +148,23 @@ def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) ->
     ]
 
 
-def columns(named: Sequence[tuple[str, int, int]]) -> list[ChartColumn]:
-    """A column for each entry, which is a label, a total, and the number in the lower part of the column."""
-    highest = max((total for _, total, _ in named), default=0) or 1
-    pitch = 100 / max(len(named), 1)
-    width = min(0.76 * pitch, _WIDEST)
-    return [
-        ChartColumn(
-            label=label,
-            total=total,
-            low=low,
-            start=round((place + 0.5) * pitch - width / 2, 3),
-            width=round(width, 3),
-            height=round(100 * total / highest, 2),
-            low_height=round(100 * low / highest, 2),
-        )
-        for place, (label, total, low) in enumerate(named)
-    ]
-
-
 def columns_of_time(steps: Sequence[TimeFigures]) -> list[ChartColumn]:
     """A column for each step of time, answered attempts in its lower part. Days are named if there are several."""
     form = "Hm"
     if len({each.at.date() for each in steps}) > 1:
         form = "MMMdHm" if any(each.at.hour for each in steps) else "MMMd"
-    labels = [format_skeleton(form, each.at, each.at.tzinfo, locale=LOCALE.get()) for each in steps]
-    return columns([(label, each.attempts, each.answered) for label, each in zip(labels, steps, strict=True)])
+    highest = max((each.attempts for each in steps), default=0) or 1
+    pitch = 100 / max(len(steps), 1)
+    width = min(0.76 * pitch, _WIDEST)
+    return [
+        ChartColumn(
+            label=format_skeleton(form, each.at, each.at.tzinfo, locale=LOCALE.get()),
+            total=each.attempts,
+            low=each.answered,
+            start=round((place + 0.5) * pitch - width / 2, 3),
+            width=round(width, 3),
+            height=round(100 * each.attempts / highest, 2),
+            low_height=round(100 * each.answered / highest, 2),
+        )
+        for place, each in enumerate(steps)
+    ]

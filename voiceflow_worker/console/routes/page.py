@@ -23,7 +23,8 @@ from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import as_stored, without_numbers
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME
-from voiceflow_worker.model.times import zone_named, zone_of_number
+from voiceflow_worker.model.times import zone_of_number
+from voiceflow_worker.model.zones import zone_named
 
 MOST_FOUND = 100
 LONGEST_NAME = 256

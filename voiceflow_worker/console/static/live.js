@@ -28,13 +28,18 @@ function zones() {
 function selectAll() {
   for (const label of document.querySelectorAll("[data-all]")) {
     const all = label.querySelector("input"), { elements } = label.closest("form");
-    const boxes = () => [...elements].filter(({ name, type }) => type === "checkbox" && /^(call|of|call row .*)$/.test(name));
+    const boxes = () => [...elements].filter(({ name, type }) => type === "checkbox" && /^(call|of|row .*)$/.test(name));
     label.hidden = false;
-    all.checked = boxes().length > 0 && boxes().every((each) => each.checked);
+    const show = () => {
+      const ticked = boxes().filter((each) => each.checked).length;
+      all.checked = ticked > 0 && ticked === boxes().length;
+      all.indeterminate = ticked > 0 && !all.checked;
+    };
     document.addEventListener("change", ({ target }) => {
       if (target === all) for (const each of boxes()) each.checked = all.checked;
-      else all.checked = boxes().every((each) => each.checked);
+      show();
     });
+    show();
   }
 }
 
@@ -52,7 +57,7 @@ function sendOnce() {
 function insertColumns() {
   let text = document.querySelector("textarea[name=say]");
   document.addEventListener("focusin", ({ target }) => {
-    if (target.matches(".words textarea")) text = target;
+    if (target.matches("form.words textarea")) text = target;
   });
   for (const each of document.querySelectorAll("[data-insert]")) {
     each.addEventListener("click", () => {
@@ -60,6 +65,27 @@ function insertColumns() {
       text.focus();
     });
   }
+}
+
+// What people will hear stands beside the text as soon as the field is left: it is asked for as the step itself is.
+function hear() {
+  const heard = document.querySelector("#heard");
+  if (!heard) return;
+  const form = heard.closest("form");
+  let timer = 0, asked = new AbortController();
+  const look = async () => {
+    const data = new FormData(form);
+    data.set("do", "words hear");
+    asked = new AbortController();
+    const answer = await fetch(form.action, { method: "POST", body: data, signal: asked.signal }).catch(() => null);
+    const page = answer && new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("#heard");
+    if (page) heard.replaceChildren(...page.childNodes);
+  };
+  form.addEventListener("change", () => {
+    clearTimeout(timer);
+    asked.abort();
+    timer = setTimeout(look, 300);
+  });
 }
 
 // The page of a call leads back to the list that it was opened from, as it was filtered, also after an action on the call.
@@ -176,6 +202,7 @@ zones();
 selectAll();
 sendOnce();
 insertColumns();
+hear();
 leadBack();
 const live = document.querySelector("#live[data-live]");
 if (live) follow(live);

@@ -6,11 +6,13 @@ A task that fails is logged, and begins again. A task that only one of many proc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 import anyio
 import structlog
@@ -20,11 +22,14 @@ from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Condition, Drop, Put, Result, Same, Write
 from voiceflow_worker.errors import StoreError, VoiceflowError
+from voiceflow_worker.model.text.wording import in_words
 
 _log = structlog.get_logger("voiceflow.background")
 
 LONGEST_PAUSE = 30.0
 """The longest pause, in seconds, before a task that fails again and again begins again. It grows from 1 s."""
+TRIED_AGAIN = 5.0
+"""The longest pause, in seconds, before a step is taken again that a fault of the store kept from being taken."""
 SHOWN = 60.0
 """Seconds for which the failure of a task is shown that has begun again and gives no other sign of its health."""
 
@@ -32,7 +37,7 @@ SHOWN = 60.0
 class Task(StrEnum):
     """What a worker does: its value is what has not happened when it fails, its name the label of metrics.
 
-    The last four are what 8x8 does.
+    The last five are what 8x8 does, and what its answers show.
     """
 
     CALL_LOG = "the log of 8x8 was not read"
@@ -53,19 +58,31 @@ class Task(StrEnum):
     RETENTION = "old calls were not deleted"
     ROLLBACK = "the store was not checked for lost calls"
     SEND = "a call was not sent, or its answer not read"
+    STALLED = "nothing is sent and no reason is known"
     STOPPED_WORKERS = "calls whose worker stopped while sending them were not put in doubt"
-    STOP_RULES = "stop rules were not checked"
+    SOURCES = "the numbers to call from were not checked"
     SWEEP = "overdue calls were not settled"
     VERDICT = "the verdict of a POST was not stored"
     UNREACHABLE = "8x8 is out of reach"
     SILENT = "8x8 does not answer"
     ERRORS = "8x8 answers with errors"
     SLOW = "8x8 is slow"
+    CLOCK_OFF = "the clock is not that of 8x8"
+
+
+def fault_in_words(since: datetime, error: str) -> str:
+    """What everybody is told of something that fails: its beginning, and the last error."""
+    return f"since {in_words(since)}: {error}"
+
+
+Fault = Callable[[str, Exception], object]
+"""Called with what failed, and the error because of which."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
     error: str
+    since: datetime
     shown_until: float
 
 
@@ -85,11 +102,17 @@ class BackgroundTasks:
 
     @property
     def failing(self) -> Mapping[str, str]:
-        """The tasks that fail now, each with its last error."""
+        """The tasks that fail now, each with the beginning and its last error."""
         now = self._clock.monotonic()
-        return {task: failure.error for task, failure in self._failures.items() if now < failure.shown_until}
+        return {
+            task: fault_in_words(each.since, each.error)
+            for task, each in self._failures.items()
+            if now < each.shown_until
+        }
 
-    async def run_periodically(self, task: str, step: Callable[[], Awaitable[object]], *, every: float) -> None:
+    async def run_periodically(
+        self, task: str, step: Callable[[], Awaitable[object]], *, every: float | Callable[[], float]
+    ) -> None:
         """Take a step, pause for `every` seconds, and begin again, for ever. The pause is longer after failures.
 
         After a fault of the store, a step that is seldom taken is tried again soon: else the fault would be shown for
@@ -98,17 +121,23 @@ class BackgroundTasks:
         failures = 0
         with self._runs(task):
             while True:
-                pause = every
+                pause = usual = every() if callable(every) else every
                 try:
                     await step()
                 except Exception as error:  # noqa: BLE001 - no task ends the process
                     failures += 1
-                    usual = min(every, LONGEST_PAUSE) if isinstance(error, StoreError) else every
+                    usual = min(usual, TRIED_AGAIN) if isinstance(error, StoreError) else usual
                     pause = max(usual, self.failed(task, error, failures=failures))
                 else:
                     failures = 0
                     self._failures.pop(task, None)
                 await self._clock.sleep(pause)
+
+    def repeated(
+        self, task: str, step: Callable[[], Awaitable[object]], *, every: float | Callable[[], float]
+    ) -> AbstractAsyncContextManager[None]:
+        """A context in which a step is taken again and again (`run_periodically`)."""
+        return beside(partial(self.run_periodically, task, step, every=every))
 
     async def run(self, task: str, work: Callable[[], Awaitable[object]]) -> None:
         """Do some work to its end, and begin it again when it fails."""
@@ -132,7 +161,9 @@ class BackgroundTasks:
         shown = f"{error}" if is_known else f"{type(error).__name__}: {error}"
         if isinstance(error, StoreError):
             shown = f"{error.in_public}; the log of the process says more"
-        self._failures[task] = _Failure(shown, self._clock.monotonic() + shown_for)
+        now, known = self._clock.monotonic(), self._failures.get(task)
+        since = known.since if known is not None and now < known.shown_until else self._clock.now()
+        self._failures[task] = _Failure(shown, since, now + shown_for)
         # A store that is away is one cause for all tasks.
         repeated = self._log_limit.admit(str(error) if isinstance(error, StoreError) else (task, str(error)))
         if repeated is not None:
@@ -142,9 +173,10 @@ class BackgroundTasks:
             )
         return 0.0 if is_known else min(2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
 
-    def mark_healthy(self, task: str) -> None:
-        """Note that a task works again."""
-        self._failures.pop(task, None)
+    def mark_healthy(self, *tasks: str) -> None:
+        """Note that tasks work again."""
+        for task in tasks:
+            self._failures.pop(task, None)
 
     @contextmanager
     def _runs(self, task: str) -> Generator[None]:
@@ -158,19 +190,28 @@ class BackgroundTasks:
                 _RUNNING.discard(self)
 
 
+@asynccontextmanager
+async def beside(*works: Callable[[], Coroutine[Any, Any, object]]) -> AsyncGenerator[None]:
+    """Do this beside the block, and cut it off at the end. An error of the block is raised as it came."""
+    failed: Exception | None = None
+    async with anyio.create_task_group() as group:
+        for work in works:
+            group.start_soon(work)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised below, and not in a group
+            failed = error
+        group.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+
+
 _RUNNING: set[BackgroundTasks] = set()
 
 
 def failing_here() -> dict[str, str]:
-    """The tasks of this process that fail now, each with its last error."""
+    """The tasks of this process that fail now, each with the beginning and its last error."""
     return {task: error for running in _RUNNING for task, error in running.failing.items()}
-
-
-def health(failing: Mapping[str, str]) -> dict[str, object]:
-    """The document of /healthz, which is served with 200 even if tasks fail: a restart would cut POSTs."""
-    if not failing:
-        return {"status": "ok"}
-    return {"status": "failing", "failing": [{"task": task, "error": error} for task, error in failing.items()]}
 
 
 LOG_LOST = Counter[str]()
@@ -240,19 +281,11 @@ class LeaderLease:
     @asynccontextmanager
     async def kept(self) -> AsyncGenerator[None]:
         """Renew the lease, which was just taken, while the block lasts, and release it then."""
-        failed: Exception | None = None
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._renew_until_lost)
-                try:
-                    yield
-                except Exception as error:  # noqa: BLE001 - raised below, and not in a group
-                    failed = error
-                group.cancel_scope.cancel()
+            async with beside(self._renew_until_lost):
+                yield
         finally:
             await self.release()
-        if failed is not None:
-            raise failed
 
     async def _renew_until_lost(self) -> None:
         has_it = True

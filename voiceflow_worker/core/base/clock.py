@@ -1,13 +1,15 @@
-"""The clock of this machine."""
+"""The clock of this machine, and how it differs from that of 8x8."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import anyio
+
+from voiceflow_worker.model.text.wording import duration_in_words
 
 _BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux has it
 _monotonic: Callable[[], float] = time.monotonic if _BOOT_TIME is None else partial(time.clock_gettime, _BOOT_TIME)
@@ -29,3 +31,22 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Sleep for this many seconds. With 0 or less, only let other tasks run."""
         await anyio.sleep(max(seconds, 0.0))
+
+
+SET_CLOCK = "set the clock (NTP: timedatectl set-ntp true)"
+DATE_GRAIN = timedelta(seconds=1)
+"""The precision of a Date header: whole seconds, rounded down (RFC 9110 §5.6.7)."""
+
+
+def ahead_of_8x8(theirs: datetime, *, before: datetime, after: datetime) -> timedelta:
+    """How far a clock is ahead of that of 8x8, or behind it if that is negative, by one request.
+
+    `before` and `after` are the times of the clock around the request, and `theirs` is the time in the answer. The
+    duration of the request and the rounding of the header do not count as a difference.
+    """
+    return max(before - theirs - DATE_GRAIN, timedelta()) + min(after - theirs, timedelta())
+
+
+def off_in_words(ahead: timedelta, *, of: str) -> str:
+    """Such a difference as a clause: `4 min ahead of the clock of 8x8`."""
+    return f"{duration_in_words(abs(ahead))} {'ahead of' if ahead > timedelta() else 'behind'} the clock of {of}"

@@ -26,6 +26,8 @@ _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _OF_RFC_4648 = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _LETTERS.encode())
 _ENDS = ["".join(pair) for pair in product(_LETTERS, repeat=2)]
 """All pairs of characters with which a ULID can end, in the order of the ULIDs."""
+_last = [0]
+"""The last ULID of this process, as a number."""
 _READER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -55,10 +57,15 @@ def checked_reader(name: str) -> str:
 
 
 def new_job_ids(queue: str, count: int, *, at: datetime) -> list[str]:
-    """New job ids `<queue>.<ulid>`, in growing order, so that the jobs of a file keep the order of its rows."""
-    # The start is random (79 bits): the next use of this function returns none of these again.
+    """New job ids `<queue>.<ulid>`, in growing order, so that the jobs of a file keep the order of its rows.
+
+    Those that a process makes one after the other within a millisecond grow too.
+    """
+    # A start is random (79 bits), or a random step (48 bits) behind the last one: no other process makes these ids.
     first = (int(at.timestamp() * 1000) << 80) + secrets.randbits(79)
-    last = first + count - 1
+    if first >> 80 == _last[0] >> 80:
+        first = _last[0] + 1 + secrets.randbits(48)
+    _last[0] = last = first + count - 1
     ids: list[str] = []
     # 1,024 ids in a row differ only in their last two characters: the others are encoded once.
     for block in range(first >> 10, (last >> 10) + 1):
@@ -89,32 +96,12 @@ def new_revisions(count: int) -> list[str]:
     return [together[start : start + 16] for start in range(0, len(together), 16)]
 
 
-def copied_id(store_id: str, *, at: datetime) -> str:
-    """The id of a store into which the one with this id is copied at this time."""
-    made = int(at.timestamp() * 1000) + 1  # not before what was ordered until then
-    return f"{store_id}~{_ulid((made << 80) + secrets.randbits(79))}"
-
-
-def original_id(store_id: str) -> str:
-    """The id of the store that was not made by copying, of which this one is a copy, or a copy of a copy."""
-    return store_id.partition("~")[0]
-
-
-def counts_for(store_id: str, *, of: str, at: datetime) -> bool:
-    """Whether what was ordered in the store `of` at this time counts for that with this id.
-
-    It was that store, or one from which it was copied later.
-    """
-    copied = store_id.removeprefix(f"{of}~")
-    return of == store_id or (copied != store_id and first_ulid(at)[:10] < copied[:10])
-
-
 def keyed_digest(store_id: str, text: str) -> str:
-    """A digest of a text, keyed with the id of its store: 32 hexadecimal digits. In a copy of the store it is the same.
+    """A digest of a text, keyed with the id of its store: 32 hexadecimal digits.
 
     It keeps what the store must know of a person who was erased (`core/retention.py`).
     """
-    return hashlib.blake2b(text.encode(), key=original_id(store_id).encode()[:64], digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode(), key=store_id.encode()[:64], digest_size=16).hexdigest()
 
 
 def new_worker_id() -> str:

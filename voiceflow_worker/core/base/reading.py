@@ -21,7 +21,7 @@ from voiceflow_worker.core.ports.controls import (
     start_from,
 )
 from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Listing, Paged, Read, Staged, Waiting
-from voiceflow_worker.core.ports.store import Key, Page, Record, Store
+from voiceflow_worker.core.ports.store import Key, Record, Store
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -171,14 +171,10 @@ async def calls_of_start(store: Store, start: Gate, *, limit: int = _GATES_AT_ON
 
 
 async def _of_queue(store: Store, namespace: str, queue: str) -> list[Record]:
-    found: list[Record] = []
-    page = Page(group=queue, limit=_GATES_AT_ONCE)
-    while records := (await store.records({namespace: page}, now=store.clock.now()))[namespace]:
-        found += records
-        if len(records) < page.limit:
-            break
-        page = replace(page, after=(queue, records[-1].member))
-    return found
+    from voiceflow_worker.core.base.record_set import record_pages  # loads the log, which help needs not
+
+    pages = record_pages(store, namespace, group=queue, limit=_GATES_AT_ONCE)
+    return [record async for page in pages for record in page]
 
 
 async def limits_of(store: Store, queue: str) -> Limits | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ import structlog
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Mode, Page, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import InvalidInputError, StoreError, StoreVersionError
+from voiceflow_worker.model.copying import replace
 
 PAGE = 1000
 _IN_A_WRITE = 50
@@ -137,11 +138,8 @@ class RecordSet(Generic[Value]):
 
     async def all(self) -> list[tuple[str, Value | None]]:
         """All keys and values, page by page, in the order of the keys, of all groups if this is not `within` one."""
-        page = await self._page(None, PAGE)
-        found = [*page]
-        while len(page) == PAGE:
-            page = await self._page((page[-1].group, page[-1].member), PAGE)
-            found += page
+        pages = record_pages(self._store, self._namespace, group=self._group)
+        found = [record async for page in pages for record in page]
         return [(self._key(record), self._value(self._key(record), record.value)) for record in found]
 
     async def values(self) -> list[Value]:
@@ -258,6 +256,18 @@ _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 def json_codec(kind: Any) -> Codec[Any]:
     """The codec of a type, made once."""
     return Codec(kind)
+
+
+async def record_pages(
+    store: Store, namespace: str, *, group: str | None = None, limit: int = PAGE
+) -> AsyncGenerator[Sequence[Record]]:
+    """The records of a namespace, or of one group in it, page by page. Raises StoreError."""
+    page = Page(group=group, limit=limit)
+    while found := (await store.records({namespace: page}, now=store.clock.now()))[namespace]:
+        yield found
+        if len(found) < limit:
+            return
+        page = replace(page, after=(found[-1].group, found[-1].member))
 
 
 def newest_first(at: datetime) -> str:

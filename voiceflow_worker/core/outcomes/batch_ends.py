@@ -46,13 +46,17 @@ class BatchEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOutcome:
-    """The end of a batch, delivered at least once. `totals` are the counters of the batch as they are now."""
+    """The end of a batch, delivered at least once. `totals` are the counters of the batch as they are now.
+
+    Outcomes of so many of its calls are `outstanding`: they have not reached the hook that gets them (`HookOptions`).
+    """
 
     queue: str
     batch_id: str
     number: int
     at: datetime
     totals: Totals
+    outstanding: int = 0
 
     @property
     def id(self) -> str:
@@ -83,6 +87,7 @@ class BatchOutcome:
                 "answers": totals.answers,
                 "other_keys": totals.other_keys,
                 "seconds": totals.seconds,
+                "outstanding": self.outstanding,
                 "cost": {currency: float(price) for currency, price in totals.cost.items()},
             },
         }

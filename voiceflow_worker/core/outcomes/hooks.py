@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
@@ -35,6 +35,8 @@ SINCE, WAITING, PARKED = "hook-since", "hook-waiting", "hook-parked"
 KEPT_PARKED = timedelta(days=90)
 STAND_BY = timedelta(seconds=2)
 LOOK_FOR_UNPARKED = timedelta(minutes=1)
+OUTSTANDING_WITHIN, LOOK_AGAIN = timedelta(minutes=10), timedelta(seconds=1)
+"""How long the end of a batch waits for the outcomes of its calls, and how often it looks."""
 LOOK_FOR_QUEUES = timedelta(seconds=5)
 LOOK_FOR_PROGRESS = timedelta(milliseconds=100)
 
@@ -56,7 +58,9 @@ class HookOptions:
     `limit` is the time that the handler may take for one outcome. `concurrency` is the number of calls that it handles
     at the same time; the outcomes of one call come one after the other. A failed delivery is tried again after
     `first_wait`, and then after waits that double up to `longest_wait`. The outcome is parked when `give_up_after` has
-    passed since the first failure. While `most_waiting` outcomes wait for delivery, no new ones are read.
+    passed since the first failure. While `most_waiting` outcomes wait for delivery, no new ones are read. The end of a
+    batch comes `after` the outcomes of its calls have reached the hook of this name, or ten minutes after the batch has
+    ended; then it says how many are outstanding.
     """
 
     limit: timedelta = timedelta(seconds=30)
@@ -65,6 +69,7 @@ class HookOptions:
     longest_wait: timedelta = timedelta(minutes=15)
     give_up_after: timedelta = timedelta(days=3)
     most_waiting: int = 1000
+    after: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit <= timedelta() or self.concurrency < 1 or self.most_waiting < 1:
@@ -313,6 +318,13 @@ class HookDelivery:
             if outcome is None:
                 entry.error = "the call was deleted before this outcome could be delivered"
                 return await self._park(entry)
+            if isinstance(outcome, BatchOutcome) and (
+                left := await self._retry(partial(self._outstanding, entry.event))
+            ):
+                if self._clock.now() < entry.event.at + OUTSTANDING_WITHIN:
+                    entry.due_at = self._clock.now() + LOOK_AGAIN
+                    return False
+                outcome = replace(outcome, outstanding=left)
             await self.hook.deliver(outcome)
         except (StoreVersionError, RetryLaterError) as error:
             return await self._failed(entry, error)
@@ -331,6 +343,20 @@ class HookDelivery:
             return await batch_outcome(self._store, self._queue, event)
         job = (await get_jobs(self._store, [event.job_id])).get(event.job_id)
         return None if job is None else outcome_of(event, job)
+
+    async def _outstanding(self, end: Event) -> int:
+        """How many calls of a batch have outcomes that have not reached the hook which gets them first.
+
+        If that hook has not read as far, there may be one.
+        """
+        if (first := self.hook.options.after) is None:
+            return 0
+        left = await waiting(self._store, first, self._queue).values()
+        jobs = await get_jobs(self._store, [each.event.job_id for each in left if each.event.sequence < end.sequence])
+        if count := sum(job.batch_id == end.job_id for job in jobs.values()):
+            return count
+        name = _consumer_name(first, self._queue)
+        return int(((await positions(self._store).get([name])).get(name) or 0) < end.sequence)
 
     async def _failed(self, entry: PendingOutcome, failure: StoreVersionError | RetryLaterError) -> bool:
         """Put off an outcome whose delivery failed, or give it up. Returns True when it is given up."""

@@ -54,7 +54,7 @@ def gate_put(gate: Gate, *, token: str, before: Sequence[str] = ()) -> Put:
     return Put(GATES, gate.queue, value, ends, member=member_of(gate))
 
 
-def orders_in(record: Record) -> Sequence[str]:
+def orders_in(record: Record | Put) -> Sequence[str]:
     """The tokens of the orders that made the gate in a record, the newest first."""
     words = record.value.split(" ", 3)[2:3]
     return [token for token in ":".join(words).split(":") if token and token not in _KINDS]
@@ -105,8 +105,8 @@ UNREADABLE_GATE = "its hold cannot be read, perhaps because a newer version of v
 """The reason of a hold whose record cannot be read."""
 
 
-def gate_from(record: Record) -> Gate:
-    """The gate in a record of `GATES`.
+def gate_from(record: Record | Put) -> Gate:
+    """The gate in a record of `GATES`, or in what stores it.
 
     A state that only a newer version knows, and a record that cannot be read, count as held: stores let no call pass
     (`is_closed`), and an order must be able to replace each gate.
@@ -124,7 +124,7 @@ def gate_from(record: Record) -> Gate:
     return Gate.of(record.group, batch, known, since=at, until=until, reason=reason, kinds=kinds)
 
 
-def is_closed(record: Record | None) -> bool:
+def is_closed(record: Record | Put | None) -> bool:
     """Whether the gate with this record is closed; None is a gate without a record."""
     return record is not None and not record.value.startswith(f"{GateState.OPEN.value} ")
 

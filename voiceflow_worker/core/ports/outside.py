@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from voiceflow_worker.core.ports.store import Drop, Order, Put, Same
-from voiceflow_worker.model.jobs.job import Job, ReasonKind
+from voiceflow_worker.core.ports.store import Order, Put
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.verdict import PostProgress, Reservation, Verdict
 
 if TYPE_CHECKING:
@@ -22,74 +22,34 @@ class LocalJournalState:
     """One journal file of this host: that of a writer, which numbers its entries.
 
     `kept` is the number of the newest entry that was certainly committed to the store, and `last` that of the newest
-    one that may have been; 0 for none. A process that writes the file has it open. `other_store` is the URL of the
-    store that its worker used, if that is not the one used here. `history` is the history of the store that its worker
-    has followed, as its `begin` had it; empty if that was of another store, or none.
+    one that may have been, and whose POST may have left; 0 for none. It `has_unsent` entries whose POSTs were certainly
+    not sent, by processes that have ended. `other_store` is the URL of the store that its worker used, if that is not
+    the one used here. `history` is the history of the store that its worker has followed, as its `begin` had it; empty
+    if that was of another store, or none. With a `problem`, nothing else is known, because it cannot be read.
     """
 
     name: str
     writer: str
     kept: int
     last: int
-    is_open: bool = False
+    has_unsent: bool = False
     other_store: str | None = None
     history: str = ""
+    problem: str = ""
 
 
-class Start(Order, frozen=True, tag="start"):
-    """What makes phones ring, or lets them ring. It is never carried out again."""
+class JournalEntries(NamedTuple):
+    """The orders in a journal file, and the newest entry of each job, with their numbers, in order.
 
+    An entry is the job as it was just before its POST was sent. Those in `jobs` may have left; those in `unsent` have
+    not, and the processes have ended that were to send them. After `cut_at`, when this machine lost its power, others
+    may be missing.
+    """
 
-class OptIn(Start, frozen=True, tag="opt-in"):
-    """The end of opt-outs."""
-
-    counts_alone: ClassVar[bool] = True
-
-
-class Closing(Order, frozen=True, kw_only=True, tag="closing"):
-    """A hold, or the cancel of a batch, by the record of its gate."""
-
-    put: Put
-
-
-class Cancelling(Order, frozen=True, kw_only=True, tag="cancelling"):
-    """The cancel of a call, with what it leaves in its record."""
-
-    job: str
-    post_count: int
-    reason: str
-    kind: ReasonKind | None
-    due_at: datetime
-    kept_until: datetime | None
-
-
-class RateOrder(Order, frozen=True, kw_only=True, tag="rate"):
-    """A rate, as it is stored."""
-
-    text: str
-
-
-class Storing(Order, frozen=True, kw_only=True, tag="storing"):
-    """What is stored again as it was, if these records are the same."""
-
-    puts: tuple[Put, ...] = ()
-    drops: tuple[Drop, ...] = ()
-    same: tuple[Same, ...] = ()
-
-
-class OptOut(Storing, frozen=True, tag="opt-out"):
-    """The opt-out of one number."""
-
-    counts_alone: ClassVar[bool] = True
-
-
-class Ending(Storing, frozen=True, tag="ending"):
-    """The end of an escalation, whose record is in the group of its queue, however far it had come."""
-
-    counts_alone: ClassVar[bool] = True
-
-
-AnyOrder = Start | OptIn | Closing | Cancelling | RateOrder | Storing | OptOut | Ending
+    jobs: Sequence[tuple[int, Job]] = ()
+    unsent: Sequence[tuple[int, Job]] = ()
+    orders: Sequence[tuple[int, LocalOrder]] = ()
+    cut_at: datetime | None = None
 
 
 class LocalOrder(Struct, frozen=True, kw_only=True):
@@ -97,19 +57,21 @@ class LocalOrder(Struct, frozen=True, kw_only=True):
 
     `store` is the id of the store in which it was given. `entry` is that of the audit log, and `action` its action;
     empty for what no person has ordered by name. `names` are the digests of the numbers in it, by which an erasure
-    finds it. A line of the version before has no `order` that could be carried out again.
+    finds it.
     """
 
     at: datetime
     store: str
+    order: Order
     action: str = ""
-    order: AnyOrder | None = None
     entry: Put | None = None
     names: tuple[str, ...] = ()
 
 
 JournalLine = Job | LocalOrder
 """What a line of a local journal keeps: a job whose POST is about to be sent, or an order."""
+JOURNAL_FORMAT = 6
+"""The format of the files of a local journal. One of another format, older or newer, holds its queue."""
 ORDERS = "_orders"
 """The folder of the orders in a local journal, beside those of the queues. No queue has this name."""
 
@@ -117,32 +79,30 @@ ORDERS = "_orders"
 class LocalJournalFile(Protocol):
     """A journal file that this process writes, for its `writer`.
 
-    When it was begun, `number` was the highest number in it, `kept` that of the newest entry that the store certainly
-    had, and `last` that of the newest one that it may have had.
+    When it was begun, `number` was the highest number in it, and `kept` that of the newest entry that the store
+    certainly had.
     """
 
     writer: str
     number: int
     kept: int
-    last: int
+    has_failed: bool
+    """Whether an `append` has failed, or nobody has seen its end: the next entries belong into another file."""
 
     def is_over(self, *, at: datetime) -> bool:
-        """Whether the next entries belong into another file: it is full, closed, gone, or of an earlier week."""
+        """Whether the next entries belong into another file: it is full, closed, gone or old, or has failed."""
         ...
 
-    def append(self, lines: Sequence[JournalLine], *, first: int) -> Awaitable[None]:
-        """Begin to write entries, numbered from `first`.
+    def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
+        """Begin to write entries with their numbers.
 
-        They are on disk when what this returns was awaited, which raises `JournalFileError`.
+        They are on disk when what this returns was awaited, which raises `JournalFileError`; of jobs of a store on
+        another machine, they are within a second.
         """
         ...
 
-    async def recover(self) -> None:
-        """Go on if the last `append` has failed, and there is room again. Raises `JournalFileError`."""
-        ...
-
-    def record_committed(self, committed: Sequence[bool | None]) -> None:
-        """Record which entries of the last `append` the store has; of the others, None says that nobody knows."""
+    def leaves(self, number: int) -> None:
+        """Note that the first byte of the POST of this entry is sent now. Raises `JournalFileError`: then it is not."""
         ...
 
     async def follow(self, history: str) -> None:
@@ -155,46 +115,34 @@ class LocalJournalFile(Protocol):
 
 
 class LocalJournal(Protocol):
-    """The journal files of this host, which record outside of the store what was sent and ordered here."""
+    """The journal files of this host, which record outside of the store what was sent and ordered here.
+
+    Each method raises `SettingsError` if files cannot be read or written, and `begin` JournalFileError.
+    """
 
     async def begin(self, queue: str, *, at: datetime, history: str = "") -> LocalJournalFile:
         """Take a file of this week that no process writes, or a new one, for a writer that follows this history.
 
-        Raises `JournalFileError`.
+        There is room in it for the next jobs.
         """
         ...
 
     async def files(self, queue: str, *, since: datetime | None = None) -> Sequence[LocalJournalState]:
-        """All files of a queue, or of the orders (`ORDERS`), without those of weeks before a time.
-
-        Raises `SettingsError` if they cannot be read.
-        """
+        """All files of a queue, or of the orders (`ORDERS`), without those of weeks before a time."""
         ...
 
-    async def entries(self, name: str) -> Sequence[tuple[int, Job]]:
-        """The newest entry of each job in a file, with its number, in order.
-
-        An entry is the job as it was just before its POST was sent. If an entry was not committed to the store, its
-        POST was never sent, and the entry is left out.
-        """
-        ...
-
-    async def orders(self, name: str) -> Sequence[tuple[int, LocalOrder]]:
-        """The orders in a file, in the order in which they were given, without those that the store has refused."""
+    async def entries(self, name: str) -> JournalEntries:
+        """The entries in a file."""
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:
-        """Delete the files of ended workers that sent nothing, or that began their newest POST before this time.
-
-        If all files together are too large, the oldest ones are deleted too, with a warning.
-        """
+        """Delete the files of ended workers without a POST since this time, and the oldest if all are too large."""
         ...
 
-    async def erase(self, job_ids: Collection[str]) -> bool:
+    async def erase(self, job_ids: Collection[str]) -> None:
         """Erase the entries of these jobs from the files of all queues, and the orders that name them or these digests.
 
-        Files that other processes write are left to them. False if a file that is being written here must be erased
-        from again. Raises `SettingsError` if files cannot be read or written.
+        Files that other processes write are left to them.
         """
         ...
 

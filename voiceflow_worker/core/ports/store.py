@@ -28,9 +28,6 @@ store only checks the conditions of a write and writes it. It never decodes more
 14. The send slot of a write is allotted by the same write, when all else of the write may be written: a refused write
     takes none. If none is free in time, the write is NO_SLOT, with the time at which one may be free. A repeat gets
     none.
-15. While a record of the namespace `CLOSED` stands, each bulk write raises `StoreClosedError` with its value, and
-    writes nothing; but not one that itself puts or drops such a record. Once the put of it has returned, no other
-    bulk write is committed.
 
 A store without serializable order (PostgreSQL's READ COMMITTED, say) keeps sentence 9 by locks, taken in one order
 before the first read. A lock has the name of a group of records: its namespace and its group. It is exclusive for puts
@@ -40,7 +37,7 @@ A store may cut a long bulk write into parts between two writes: each write is c
 a record so that a later part still finds it.
 
 Every time is in UTC with its zone. Every method takes `now`, so that tests set the time. Texts have no NUL and no half
-surrogate pairs: they are refused where they enter (`checked_text`), and by `check_bulk_write`. Only what is inside a
+surrogate pairs: they are refused where they enter (`checked_text`), and by `checked_bulk`. Only what is inside a
 job, and is stored as JSON, may have them: 8x8 may send anything.
 
 Each method may raise `StoreUnavailableError`; only `write` then leaves open what happened.
@@ -51,16 +48,17 @@ constant, and never to what the store holds (a seek in an index is not counted).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
 from voiceflow_worker.core.ports.reads import Counted, Read
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gcra import SendSlot
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.totals import STATE, Totals, tally_of
 from voiceflow_worker.model.text.printable import checked_text, unstorable_in
 
@@ -243,8 +241,8 @@ class Event(Struct, frozen=True, kw_only=True):
 class Insert(Struct, frozen=True):
     """A new job, stored in its own state. Refused with EXISTS if its unique key is taken, by a tombstone too.
 
-    The key is free if another change of the same write makes its owner give it up. A job with the same id that is in
-    the store was stored by an earlier try: DONE.
+    The key is free if another change of the same write, wherever in it, makes its owner give it up. A job with the
+    same id that is in the store was stored by an earlier try: DONE.
     """
 
     job: Job
@@ -286,16 +284,34 @@ class Delete(Struct, frozen=True):
 Change = Insert | Replace | Delete
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class Cancelling(Struct, frozen=True, kw_only=True):
+    """The cancel of a call, with what it leaves in its record."""
+
+    job: str
+    post_count: int
+    reason: str
+    kind: ReasonKind | None
+    due_at: datetime
+    kept_until: datetime | None
+
+
+class Order(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is ordered, as the local journal keeps it: with what carries it out again (`core.orders`).
 
     `about` says what it is about: a later order of the same writer about any of these takes it back. A `queue` of None
-    is all queues. An order counts if a person has given it by name, or if it `counts_alone`, such as an opt-out by key.
+    is all queues. What `starts` calls, or lets them ring, is never carried out again; else `puts` and `drops` are
+    stored again if the records of `same` are so, or the call of `cancels` is cancelled. An order counts if a person has
+    given it by name, or if it counts `alone`, such as an opt-out by key.
     """
 
-    counts_alone: ClassVar[bool] = False
     about: tuple[str, ...] = ()
     queue: str | None = None
+    starts: bool = False
+    alone: bool = False
+    puts: tuple[Put, ...] = ()
+    drops: tuple[Drop, ...] = ()
+    same: tuple[Same, ...] = ()
+    cancels: Cancelling | None = None
 
 
 class Write(Struct, frozen=True, kw_only=True):
@@ -398,26 +414,24 @@ class WriteResult(Struct, frozen=True, kw_only=True):
     slot: SendSlot | None = None
 
 
-CLOSED, CLOSED_KEY = "closed", "store"
-"""Namespace and group of the record that closes a store. Its value says why, as a sentence for people."""
+def checked_bulk(bulk: BulkWrite) -> BulkWrite:
+    """The bulk write, with new jobs behind the changes that may give up their keys.
 
-
-def passes_closed(bulk: BulkWrite) -> bool:
-    """Whether a bulk write is written to a closed store too, because it closes or opens it."""
-    return any(
-        any(put.namespace == CLOSED for put in write.puts) or any(drop.namespace == CLOSED for drop in write.drops)
-        for write in bulk.writes
-    )
-
-
-def check_bulk_write(bulk: BulkWrite) -> None:
-    """Raise ValueError for a bulk write that no store may take, and InvalidInputError for a text that none can keep."""
+    Raises ValueError for one that no store may take, and InvalidInputError for a text that none can keep.
+    """
+    if any(isinstance(change, Insert) for write in bulk.writes for change in write.changes[:-1]):
+        bulk = replace(bulk, writes=tuple(map(_with_new_jobs_last, bulk.writes)))
     for write in bulk.writes:
         _check_changes(write.changes)
         for put in write.puts:
             if unstorable_in(f"{put.group} {put.member} {put.value}"):
                 for text in (put.group, put.member, put.value):
                     checked_text(f"a record of {put.namespace}", text)
+    return bulk
+
+
+def _with_new_jobs_last(write: Write) -> Write:
+    return replace(write, changes=tuple(sorted(write.changes, key=lambda change: isinstance(change, Insert))))
 
 
 def _check_changes(changes: Sequence[Change]) -> None:
@@ -500,10 +514,7 @@ class Store(Protocol):
 
     @property
     def id(self) -> str:
-        """The name that the store got when it was made. It stays with the data: in every replica and backup.
-
-        What a store is copied into gets one that begins with this (`core.store_copy`).
-        """
+        """The name that the store got when it was made. It stays with the data: in every replica and backup."""
         ...
 
     @property
@@ -593,8 +604,7 @@ class Store(Protocol):
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         """Delete expired records, and of one queue expired tombstones and events from before `events_before`.
 
-        At most `limit` in all are deleted. Returns their number: fewer than `limit` if nothing is left. Nothing is
-        deleted in a closed store (`CLOSED`).
+        At most `limit` in all are deleted. Returns their number: fewer than `limit` if nothing is left.
 
         It reads what it deletes, and at most ten times as many entries of the store's own that it tidies up.
         """
@@ -611,34 +621,5 @@ class Joinable(Protocol):
         who stores the same unique key. Conditions hold as far as the transaction sees, and not until it commits. If the
         block raises, the transaction is as it was before. Raises InvalidInputError for a connection that cannot be
         used.
-        """
-        ...
-
-
-class Contents(NamedTuple):
-    """What a store has: the namespaces of its records, and the last `sequence` that it gave to an event."""
-
-    namespaces: Sequence[str]
-    sequence: int
-
-
-class Copyable(Protocol):
-    """A store that can be copied to another kind of store (`core.store_copy`): what the nine methods cannot do."""
-
-    async def contents(self) -> Contents:
-        """What it has, also of what is being written now, for which this waits. It may read all of the store."""
-        ...
-
-    def tombstones(self, queue: str, *, now: datetime) -> AsyncIterator[Sequence[tuple[Job, datetime]]]:
-        """The tombstones of a queue, each with its end, in pages and in no particular order. One may come twice.
-
-        Raises StoreVersionError for a tombstone of a newer version.
-        """
-        ...
-
-    async def adopt(self, store_id: str, *, sequence: int) -> None:
-        """Take this id, unless it has another by now than when it was opened. Then open the store anew.
-
-        Later events have a sequence above this one.
         """
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,8 +11,8 @@ from typing import NamedTuple
 import structlog
 
 from voiceflow_worker.core import writes
+from voiceflow_worker.core.base.background import Fault, Task
 from voiceflow_worker.core.base.round_trips import results_before, retry_briefly
-from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, GATES, cancelled_from, gate_from
 from voiceflow_worker.core.ports.store import (
@@ -73,30 +73,38 @@ class Cancellation(NamedTuple):
 class JournalEntry(NamedTuple):
     """A job that is `sending`, when its journal entry went to the store, on the monotonic clock, and its send slot.
 
-    With `unsent`, it is not known whether the store has the entry, or which slot it got, for this reason. Its POST must
-    not be sent.
+    `leaves` notes in the journal file that the first byte of its POST is sent now. With `unsent`, it is not known
+    whether the store has the entry, or which slot it got, for this reason. Its POST must not be sent.
     """
 
     job: Job
     asked_at: float
     slot: SendSlot | None = None
     unsent: str | None = None
+    leaves: Callable[[], None] | None = None
 
 
 class Journal:
     """Begins POSTs of leased jobs, and requeues jobs that will not be sent.
 
     With a `guard`, each POST is written to the store and to this worker's own file at the same time, with one number.
-    The POST is sent when both writes are durable.
+    The POST is sent when both writes are durable. `on_fault` is called with why entries could not be stored.
     """
 
     def __init__(
-        self, store: Store, policy: CallPolicy, *, lease: timedelta, guard: RollbackGuard | None = None
+        self,
+        store: Store,
+        policy: CallPolicy,
+        *,
+        lease: timedelta,
+        guard: RollbackGuard | None = None,
+        on_fault: Fault = lambda _part, _error: None,
     ) -> None:
         self._store = store
         self._policy = policy
         self._lease = lease
         self._guard = guard
+        self._on_fault = on_fault
 
     async def begin(
         self, jobs: Sequence[Job], *, slot: Slot | None = None
@@ -113,16 +121,19 @@ class Journal:
         now = self._store.clock.now()
         entries = [self._entry(job, slot, now) for job in jobs]
         answers: Sequence[WriteResult | Exception] = ()
+        leaves: Mapping[int, Callable[[], None] | None] = {}
         try:
-            answers = await self._write(entries)
-        except Exception as error:  # noqa: BLE001 - nothing is sent, whatever was raised: each job is settled as unsent
-            answers = [error] * len(entries)
-        self._log_lost(jobs, answers)
+            answers, leaves = await self._write(entries)
+        except Exception as raised:  # noqa: BLE001 - nothing is sent, whatever it is: each job is settled as unsent
+            answers = [raised] * len(entries)
+        for error in {id(answer): answer for answer in answers if isinstance(answer, Exception)}.values():
+            self._on_fault(Task.JOURNAL, error)
+        self._log_gone(jobs, answers)
         begun, refused = list[JournalEntry](), list[Rejection]()
-        for job, (new, write), answer in zip(jobs, entries, answers, strict=True):
+        for place, (job, (new, write), answer) in enumerate(zip(jobs, entries, answers, strict=True)):
             match self._result(new, write, answer, asked_at):
                 case JournalEntry() as entry:
-                    begun.append(entry)
+                    begun.append(entry._replace(leaves=leaves.get(place)))
                 case WriteResult(result=Result.NOT_FREE | Result.NO_SLOT | Result.NOT_VERIFIED) as why:
                     refused.append((job, why))
                 case _:
@@ -158,16 +169,7 @@ class Journal:
         cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self._policy)
         await self._move([(job, cancel(job, reason=reason, kind=kind)) for job, reason, kind in jobs])
 
-    def _log_lost(self, jobs: Sequence[Job], answers: Sequence[WriteResult | Exception]) -> None:
-        """Log why entries could not be stored, and which calls other processes have changed."""
-        failed = {job.id: answer for job, answer in zip(jobs, answers, strict=True) if isinstance(answer, Exception)}
-        for why in set(failed.values()):
-            _log.warning(
-                "the journal entries of calls could not be stored; the calls are not sent now",
-                jobs=[job_id for job_id, each in failed.items() if each is why],
-                error=str(why),
-                exc_info=None if isinstance(why, StoreError) else why,
-            )
+    def _log_gone(self, jobs: Sequence[Job], answers: Sequence[WriteResult | Exception]) -> None:
         gone = [
             job.id
             for job, answer in zip(jobs, answers, strict=True)
@@ -190,28 +192,26 @@ class Journal:
             return JournalEntry(new, asked_at, unsent="the answer of the store with its send slot was lost")
         return JournalEntry(new, asked_at, answer.slot)
 
-    async def _write(self, entries: Sequence[tuple[Job, Write]]) -> Sequence[WriteResult | Exception]:
+    async def _write(
+        self, entries: Sequence[tuple[Job, Write]]
+    ) -> tuple[Sequence[WriteResult | Exception], Mapping[int, Callable[[], None] | None]]:
+        """The answers of the store, and what notes that the POST of an entry leaves, by its place."""
         guard, bulk = self._guard, BulkWrite(writes=tuple(write for _, write in entries))
         lines = {place: [new] for place, (new, _) in enumerate(entries) if _will_be_sent(new)}
         if guard is None or not lines:
-            return await self._answers(bulk)
+            return await self._answers(bulk), {}
         numbered = await guard.numbered(bulk, lines)
         if numbered is None:
             # The server was restarted while these calls waited: the guard's checks come first.
-            return [_NOT_VERIFIED] * len(entries)
+            return [_NOT_VERIFIED] * len(entries), {}
         written = guard.writer.append()  # at the same time as the commit
         try:
             answers = await self._answers(numbered)
-        except Exception:
+        finally:
             await written
-            guard.writer.record(dict.fromkeys(lines, False))
-            raise
-        await written
-        results = {place: self._result(*entries[place], answers[place], 0) for place in lines}
-        guard.writer.record(
-            {place: isinstance(each, JournalEntry) and each.unsent is None for place, each in results.items()}
-        )
-        return answers
+        stored = [place for place in lines if getattr(answers[place], "result", None) is Result.DONE]
+        guard.writer.has_stored(stored)
+        return answers, {place: guard.writer.leaves_of(place) for place in stored}
 
     async def _answers(self, bulk: BulkWrite) -> Sequence[WriteResult | Exception]:
         """The results of writes, also if the store failed after it had returned some of them."""
@@ -230,8 +230,7 @@ class Journal:
     async def _move(self, moves: Sequence[tuple[Job, Job]]) -> None:
         if moves:
             now = self._store.clock.now()
-            edits = await BatchEdits.of(self._store, [new for _, new in moves if new.state is JobState.QUEUED])
-            made = [writes.changed(old, edits.taken(new, at=now), at=now)[1] for old, new in moves]
+            made = [writes.changed(old, new, at=now)[1] for old, new in moves]
             await self._store_bulk(BulkWrite(writes=tuple(made)))
 
 
@@ -268,8 +267,6 @@ def classify_rejections(
                 ended.append(Cancellation(job, "its escalation has ended"))
             case Same(namespace) if namespace == CANCELLED and record is not None:
                 ended.append(Cancellation(job, cancelled_from(record).reason or "its batch was cancelled"))
-            case Same(namespace) if namespace == writes.EDITED:
-                back.append(Requeue(job, "it takes an edit of its batch", wait=STORE_CHECK_WAIT))
             case Same(namespace) if namespace == GATES and record is not None:
                 back.append(Requeue(job, f"held before it was sent: {gate_from(record).reason}"))
             case AtMost(namespace) if namespace == writes.PERSON and record is not None:

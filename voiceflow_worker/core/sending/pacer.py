@@ -85,7 +85,7 @@ class Pacer:
     def __init__(self, clock: Clock, *, queue: str, rate: float | None) -> None:
         self._clock = clock
         self._queue = queue
-        self._rate = rate
+        self.rate: float | None = rate
         self._next_at: datetime | None = None
         self._noted_at = clock.now()
         self.tries: int = 1
@@ -103,16 +103,16 @@ class Pacer:
 
         A person may change the rate at any time.
         """
-        if rate == self._rate:
+        if rate == self.rate:
             return False
-        self._rate = rate
+        self.rate = rate
         self._next_at = None
         return True
 
     @property
     def is_paced(self) -> bool:
         """Whether calls wait for send slots."""
-        return self._rate is not None
+        return self.rate is not None
 
     def capacity(self, leased: int) -> int | None:
         """The number of calls to lease now: those whose slots are near. None means any number.
@@ -120,19 +120,19 @@ class Pacer:
         The `leased` calls, which have no journal entry yet, get the first of these slots. Those of one `HORIZON` share
         a lease.
         """
-        if self._rate is None:
+        if self.rate is None:
             return None
         ahead = self._until_next(self._lease_lead)
-        near = 0 if ahead < _NOTHING else (1 + int(ahead.total_seconds() * self._rate)) * self.tries
+        near = 0 if ahead < _NOTHING else (1 + int(ahead.total_seconds() * self.rate)) * self.tries
         capacity = near - leased
         return capacity if capacity >= self._per_lease else 0
 
     def next_capacity_at(self, leased: int) -> datetime | None:
         """The time at which `capacity` allows a call, if nothing else changes; None if it never does."""
         ahead = leased + self._per_lease - 1
-        if self._next_at is None or self._rate is None or ahead > self._lease_lead.total_seconds() * self._rate:
+        if self._next_at is None or self.rate is None or ahead > self._lease_lead.total_seconds() * self.rate:
             return None
-        at = self._next_at - self._lease_lead + timedelta(seconds=ahead / self._rate)
+        at = self._next_at - self._lease_lead + timedelta(seconds=ahead / self.rate)
         return max(at, self._clock.now()) + timedelta(milliseconds=1)  # longer than the rounding errors of times
 
     @property
@@ -143,7 +143,7 @@ class Pacer:
     @property
     def is_quick(self) -> bool:
         """Whether journal entries are asked for so late, because the store is quick, that others may wait for them."""
-        return self._rate is not None and self._lead_time <= HORIZON
+        return self.rate is not None and self._lead_time <= HORIZON
 
     @property
     def asks_soon(self) -> bool:
@@ -158,14 +158,14 @@ class Pacer:
 
     def entries_to_request(self) -> int | None:
         """The number of journal entries to ask for together now; None means any number."""
-        if self._rate is None:
+        if self.rate is None:
             return None
         ahead = max(self._until_next(self._lead_time), _NOTHING) + self._together
-        return (1 + int(ahead.total_seconds() * self._rate)) * self.tries
+        return (1 + int(ahead.total_seconds() * self.rate)) * self.tries
 
     def slot(self) -> Slot | None:
         """What a journal entry that is asked for now says about its slot; None if the call may be sent at once."""
-        if self._rate is None:
+        if self.rate is None:
             return None
         now = self._clock.now()
         # With a fast store, the entry is back before the slot counts as missed.
@@ -221,7 +221,7 @@ class Pacer:
     @property
     def _together(self) -> timedelta:
         """How much later than the first slot the last one may be whose journal entry shares the commit."""
-        return min(HORIZON, timedelta(seconds=(MOST_TOGETHER - 1) / self._rate)) if self._rate else _NOTHING
+        return min(HORIZON, timedelta(seconds=(MOST_TOGETHER - 1) / self.rate)) if self.rate else _NOTHING
 
     @property
     def _lease_lead(self) -> timedelta:
@@ -231,7 +231,7 @@ class Pacer:
     @property
     def _per_lease(self) -> int:
         """The number of calls that share a lease."""
-        return 1 + int(HORIZON.total_seconds() * (self._rate or 0))
+        return 1 + int(HORIZON.total_seconds() * (self.rate or 0))
 
     def _until_next(self, early: timedelta) -> timedelta:
         """For how long something may be done already that is done so `early` before the next slot; at most `early`."""

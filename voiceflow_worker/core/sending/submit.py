@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec import Struct
 
 from voiceflow_worker.core import tracing
-from voiceflow_worker.core.base.background import Task
+from voiceflow_worker.core.base.background import Fault, Task
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import ConnectsAhead
@@ -25,13 +25,12 @@ from voiceflow_worker.core.sending.journal import Journal, Rejection, Requeue, c
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.settling.verdicts import (
     SHUTDOWN_TIMEOUT,
-    Fault,
     PendingVerdict,
     Verdicts,
     cancellations,
     hold_of,
 )
-from voiceflow_worker.errors import StoreError
+from voiceflow_worker.errors import JournalFileError, StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import body_problem, body_to
 from voiceflow_worker.model.jobs.gate import Gate
@@ -59,8 +58,8 @@ class Dispatch(Struct, frozen=True):
     `leased_at` and `asked_at`, the time at which the worker asked for the journal entry (the durable record "this POST
     is about to be sent"), are in monotonic seconds. A hold after `leased_at` stops the job. `reserved` is the
     connection that the gateway keeps for its POST. `slot` is the send slot that came with the journal entry, if the
-    queue has a rate. `unsent` is the reason why a call with a journal entry is not sent, although it may be `sending`
-    in the store.
+    queue has a rate. `leaves` notes that the first byte of the POST is sent now. `unsent` is the reason why a call with
+    a journal entry is not sent, although it may be `sending` in the store.
     """
 
     job: Job
@@ -69,6 +68,7 @@ class Dispatch(Struct, frozen=True):
     reserved: Reservation | None = None
     slot: SendSlot | None = None
     unsent: str | None = None
+    leaves: Callable[[], None] | None = None
 
     @property
     def is_begun(self) -> bool:
@@ -85,7 +85,8 @@ class Submitter:
     """Takes leased jobs through their checks, their journal entry and their POST, in steps that `SenderPool` takes.
 
     `on_verdict` is called as soon as a POST has its verdict, with the verdict, the monotonic time at which the POST
-    began, and the batch of the call. From it, the worker learns that 8x8 cannot be reached.
+    began, and the batch of the call. From it, the worker learns that 8x8 cannot be reached. `on_unsent` is called
+    with why journal entries could not be stored, and `on_progress` when they were, or the store said why they are not.
     """
 
     def __init__(
@@ -100,6 +101,8 @@ class Submitter:
         verdicts: Verdicts,
         on_verdict: Callable[[Verdict, float, str | None], None],
         on_fault: Fault = lambda _part, _error: None,
+        on_unsent: Fault = lambda _part, _error: None,
+        on_progress: Callable[[], None] = lambda: None,
         guard: RollbackGuard | None = None,
     ) -> None:
         self._store = store
@@ -109,7 +112,8 @@ class Submitter:
         self._pacer = pacer
         self._holds = holds
         self._guard = guard
-        self._journal = Journal(store, policy, lease=lease, guard=guard)
+        self._journal = Journal(store, policy, lease=lease, guard=guard, on_fault=on_unsent)
+        self.on_progress = on_progress
         self._verdicts = verdicts
         self.on_fault: Fault = on_fault
         """Called with what has not happened, and the error because of which."""
@@ -185,11 +189,13 @@ class Submitter:
         self._pacer.entries_answered(is_whole=is_whole)
         if self._guard is not None and not is_whole:
             self._guard.look_again()
+        if any(each.unsent is None for each in begun) or any(
+            why.result is not Result.NOT_VERIFIED for _, why in refused
+        ):
+            self.on_progress()
         slots = (*(each.slot for each in begun), *(why.slot for _, why in refused))
         self._pacer.allotted((slot for slot in slots if slot is not None), is_begun=bool(begun))
-        sending = [
-            replace(waiting[job.id], job=job, asked_at=at, slot=slot, unsent=unsent) for job, at, slot, unsent in begun
-        ]
+        sending = [replace(waiting[each.job.id], **each._asdict()) for each in begun]
         early = [waiting[job.id] for job, why in refused if why.result is Result.NO_SLOT]
         back = [each for each in refused if each[1].result is not Result.NO_SLOT]
         try:
@@ -228,7 +234,7 @@ class Submitter:
         closed: list[Gate] = []
         progress = PostProgress(
             on_hold=partial(self._close_early, closed),
-            why_not=partial(self._why_not, dispatch),
+            why_not=partial(self._leave, dispatch),
             reserved=dispatch.reserved,
         )
         try:
@@ -281,6 +287,8 @@ class Submitter:
         sent_at = clock.monotonic()
         # A gateway that does not report its progress counts as having sent the call.
         progress.may_have_been_sent = True
+        if self._connect is None and (late := self._leave(dispatch)) is not None:
+            return PendingVerdict(late, clock.now())
         span = tracing.post_begun(job)
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
@@ -321,6 +329,15 @@ class Submitter:
         if dispatch.job.posts[-1].valid_until <= clock.now():
             return _not_sent(NotSentCause.TOO_LATE, "its submit window ended before the call was sent")
         return None
+
+    def _leave(self, dispatch: Dispatch) -> Verdict | None:
+        """Note that the first byte of a call is sent now; or why it may not be."""
+        if (late := self._why_not(dispatch)) is None and dispatch.leaves is not None:
+            try:
+                dispatch.leaves()
+            except JournalFileError as error:
+                return _not_sent(NotSentCause.STOPPED, f"its journal file could not be written: {error}")
+        return late
 
     def _not_sent(self, cause: NotSentCause, message: str) -> PendingVerdict:
         return PendingVerdict(_not_sent(cause, message), self._store.clock.now())
@@ -443,6 +460,7 @@ class SenderPool:
     async def _journal_next(self, group: TaskGroup) -> None:
         """Write the next journal entries, if their slots are near; else requeue the calls for other workers."""
         if self._pacer.is_far:
+            self._submitter.on_progress()
             count, going = len(self._waiting), list[Dispatch]()
             await self._submitter.requeue(list(self._waiting), _NO_CAPACITY)
         else:

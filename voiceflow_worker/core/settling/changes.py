@@ -18,7 +18,6 @@ from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.base.record_set import RecordSet, json_records, skip_unreadable, text_records
 from voiceflow_worker.core.base.round_trips import Batcher, confirm, write_each
-from voiceflow_worker.core.edits import BatchEdits
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import not_cancelled
 from voiceflow_worker.core.ports.reads import Listing
@@ -124,10 +123,8 @@ class Changes:
     """Applies pure functions to the stored jobs, many changes in one round trip.
 
     All that a change requires is stored with it (`writes.settled`): the sessions of POSTs, opt-outs, the person's
-    attempts, and the release of the numbers of calls that are over. A call that comes back into the queue, or would
-    come back with the edits of its batch, takes them before what brings it back: that it has them is a condition of the
-    write, and they are read when it fails. With an outcome, a POST gets the keys that were pressed in its session
-    before anybody knew whose session it was.
+    attempts, and the release of the numbers of calls that are over. With an outcome, a POST gets the keys that were
+    pressed in its session before anybody knew whose session it was.
     """
 
     def __init__(self, store: Store, policy: CallPolicy) -> None:
@@ -183,7 +180,6 @@ class Changes:
         for index, change in enumerate(changes):
             todo.setdefault(change.job_id, []).append(index)
         bases = {change.job_id: change.base for change in changes if change.base is not None}
-        unedited: set[str] = set()
         for _ in range(ROUNDS):
             if not todo:
                 break
@@ -191,7 +187,7 @@ class Changes:
                 read = await read_each(self._store, [job_id for job_id in todo if job_id not in bases])
                 for job_id, error in read.unreadable.items():
                     answers.update(dict.fromkeys(todo.pop(job_id), error))
-                left = await self._round(changes, todo, bases, read.jobs, answers, unedited=unedited)
+                left = await self._round(changes, todo, bases, read.jobs, answers)
             except StoreError as away:
                 # What earlier rounds have stored is returned, whatever comes after them.
                 for index in (index for indexes in todo.values() for index in indexes):
@@ -211,27 +207,21 @@ class Changes:
         bases: Mapping[str, Job],
         read: Mapping[str, Job],
         answers: dict[int, Changed | BaseException],
-        *,
-        unedited: set[str],
     ) -> list[str]:
-        """Try all remaining changes once; returns the ids of the jobs to try again.
-
-        `unedited` gets those that have not taken an edit of their batch, for the next time.
-        """
+        """Try all remaining changes once; returns the ids of the jobs to try again."""
         new_of: dict[str, tuple[Job, Job]] = {}
         tried: dict[str, dict[int, Exception]] = {}
         again: list[str] = []
         stands: dict[int, Changed] = {}
         found: list[Order] = []
         now = self._store.clock.now()
-        edits = await BatchEdits.of(self._store, [job for job_id, job in read.items() if job_id in unedited])
         for job_id, indexes in todo.items():
             old = bases.get(job_id) or read.get(job_id)
             if old is None:
                 answers.update(dict.fromkeys(indexes, JobNotFoundError(job_id)))
                 continue
             applies = [(index, changes[index].apply) for index in indexes]
-            new, errors = _applied_with_edits(old, edits.taken(old, at=now), applies)
+            new, errors = _applied(old, applies)
             if new is not old:
                 new_of[job_id], tried[job_id] = (old, new), errors
             elif job_id in bases:
@@ -253,10 +243,8 @@ class Changes:
         for job_id, (old, new) in new_of.items():
             joined = partial(with_press, at=now, policy=self._policy, goes_on=not old.state.is_final)
             after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses, joined))
-            taken = edits.unchanged(old) if job_id in unedited else writes.edits_taken(after)
-            required = (*(taken if _may_come_back(old, after) else ()), *_open_batch(old, after))
             fresh, write = writes.settled(
-                old, after, at=now, policy=self._policy, store_id=store_id, conditions=required
+                old, after, at=now, policy=self._policy, store_id=store_id, conditions=_open_batch(old, after)
             )
             made.append((Changed(old, fresh), write))
         written = await write_each(self._store, BulkWrite(writes=tuple(write for _, write in made)), now=now)
@@ -267,7 +255,6 @@ class Changes:
                 answers.update(dict.fromkeys(todo[job_id], judged))
                 continue
             if judged.result is not Result.DONE:
-                unedited.update([job_id] if judged.result is Result.NOT_FREE else [])
                 again.append(job_id)
                 continue
             for index in todo[job_id]:
@@ -323,31 +310,6 @@ def _applied(old: Job, applies: Iterable[tuple[int, Callable[[Job], Job]]]) -> t
         except Exception as error:  # noqa: BLE001 - an error in one change is for its caller, not for the whole batch
             errors[index] = error
     return job, errors
-
-
-def _applied_with_edits(
-    old: Job, base: Job, applies: Sequence[tuple[int, Callable[[Job], Job]]]
-) -> tuple[Job, dict[int, Exception]]:
-    """The job after these changes to `base`, the job with the edits of its batch, if it waits then or would without.
-
-    A job on its way that allows none of the changes then stays as it is. One that ends all the same takes no edit.
-    """
-    new, errors = _applied(old, applies)
-    if base is old:
-        return new, errors
-    edited, its_errors = _applied(base, applies)
-    if edited is base and old.state is not JobState.QUEUED:
-        edited = old
-    return (edited, its_errors) if JobState.QUEUED in {new.state, edited.state} else (new, errors)
-
-
-_HAS_ITS_END = frozenset({JobState.COMPLETED, JobState.CANCELLED})
-
-
-def _may_come_back(old: Job, new: Job) -> bool:
-    """Whether a change brings a call back into the queue, or ends it so that another validity might bring it back."""
-    is_over = new.state is JobState.QUEUED or (new.state.is_final and new.state not in _HAS_ITS_END)
-    return is_over and new.state is not old.state
 
 
 PAGE = 200

@@ -23,6 +23,7 @@ from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import find_jobs, find_pages
 from voiceflow_worker.core.base.round_trips import gather
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import CallLog, Store
 from voiceflow_worker.core.ports.reads import Due, Listing, OfNumber
 from voiceflow_worker.core.settling.changes import Changes, Sessions
@@ -140,15 +141,22 @@ class Reconciler:
         self._sessions = Sessions(store)
         self._queues = QueueNames(store)
         self._lease = log_lease(store, queue)
+        self._heartbeats = Heartbeats(store)
+        self._lease_after_refusals = LeaderLease(store, f"{queue} refused", namespace=LEASES, length=EVERY)
+        self._looked_after: datetime | None = None
         self._rounds = 0
 
     async def due(self) -> Reconciled:
         """Look for the due calls in one export of the log, and for those whose summary may have been lost.
 
-        Does nothing if a worker of the queue has done this within `EVERY`.
+        Does nothing if a worker of the queue has done this within `EVERY`; but once receivers had to refuse summaries,
+        which 8x8 sends once, a worker looks at once for all calls that were placed by then.
 
         Raises `StoreError`, and `CallLogError`; a `CallLogError` means that nothing was changed.
         """
+        refused = await self._heartbeats.refused()
+        if refused is not None and refused[1] != self._looked_after and await self._lease_after_refusals.is_free():
+            return await self._due_after_refusals(refused[1])
         if not await self._lease.is_free():
             return Reconciled()
         now = self._store.clock.now()
@@ -160,6 +168,17 @@ class Reconciler:
         self._rounds += 1
         group = groups[self._rounds % len(groups)]
         return await self._request_log(group, self._range(group))
+
+    async def _due_after_refusals(self, last: datetime) -> Reconciled:
+        by = last + self._policy.summary_deadline
+        open_ = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by, limit=MOST))
+        found = Reconciled()
+        if groups := split_by_time(self._lookups(await self._without_early_summary(open_))):
+            if not await self._lease_after_refusals.take():
+                return found
+            found = await self._request_log(groups[-1], self._range(groups[-1]))
+        self._looked_after = last
+        return found
 
     async def everything(
         self, *, submitted: bool = False, on_request: Callable[[LogRequest], None] = lambda _: None
@@ -239,9 +258,7 @@ class Reconciler:
                 # The answer that named this session was left over from another POST on the same connection.
                 return Match(reason="its session is that of a call to another number in the log of 8x8")
             return Match(session=session, reason="" if session else "its session is not in the log of 8x8")
-        candidates = logged.candidates(
-            lookup.job.source_of(lookup.post), lookup.job.number_of(lookup.post), lookup.window
-        )
+        candidates = logged.candidates(lookup.job.source, lookup.job.number_of(lookup.post), lookup.window)
         if not candidates:
             return matched((), taken=(), competing=())
         now = self._store.clock.now()
@@ -263,14 +280,14 @@ class Reconciler:
 
     async def _others(self, lookup: _Lookup) -> list[Post]:
         """All other POSTs in the store with the same source and destination."""
-        names, source = {self._queue, *await self._queues.known()}, lookup.job.source_of(lookup.post)
+        names, source = {self._queue, *await self._queues.known()}, lookup.job.source
         posts: list[Post] = []
         for name, number in product(sorted(names), spellings(lookup.job.number_of(lookup.post))):
             for job in await find_jobs(self._store, OfNumber(queue=name, number=number)):
                 posts += [
                     post
                     for post in job.posts
-                    if (job.source_of(post), job.number_of(post)) == (source, number)
+                    if (job.source, job.number_of(post)) == (source, number)
                     and (job.id, post.number) != (lookup.job.id, lookup.post.number)
                 ]
         return posts

@@ -1,10 +1,10 @@
-"""Batches that stop themselves by their figures; holds after refusals in a row, and after doubts in a row."""
+"""Holds after refusals in a row, and after doubts in a row."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,106 +12,28 @@ import structlog
 from msgspec import Struct
 
 from voiceflow_worker.core.base.identity import new_revision
-from voiceflow_worker.core.base.reading import gates_at, totals_of
+from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Drop
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import Measured, StopRules, why_stop
+from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.outcome import BODY_CODES
 from voiceflow_worker.model.reports.status import session_error
 from voiceflow_worker.model.text.wording import in_words
 
-RULES, MEASURED = "batch-stops", "batch-measured"
-KEPT = timedelta(days=400)
-READ_EVERY = 5.0
-"""Seconds until the rules of a batch are read again. The first calls of a new batch ring for longer."""
-
-_TO_SEND = (JobState.QUEUED, JobState.LEASED)
+LIMITS_KEPT = timedelta(days=400)
 
 _log = structlog.get_logger("voiceflow.stops")
 
 
-def stop_rules(store: Store) -> RecordSet[StopRules]:
-    """The stop rules of batches, in the group of their queue."""
-    return json_records(store, RULES, StopRules, keep_for=KEPT)
-
-
-class BatchStops:
-    """The rules by which batches of one queue stop themselves. Methods raise StoreError.
-
-    A worker checks the batches whose calls it leases, so the cost does not grow with the batches of the store. Any
-    number of workers may check the rules. After a person has resumed a batch, only later figures count, so the old
-    figures do not hold it again.
-    """
-
-    def __init__(self, store: Store, queue: str) -> None:
-        self._store = store
-        self._queue = queue
-        self._rules = stop_rules(store).within(queue)
-        self._measured = json_records(store, MEASURED, Measured, keep_for=KEPT).within(queue)
-        self._sent: set[str] = set()
-        self._known: dict[str, StopRules | None] = {}
-        self._read_again = 0.0
-
-    async def put(self, batch_id: str, rules: StopRules) -> None:
-        """Set the rules of a batch. If a new rule is None, the earlier rule stays."""
-        await self._rules.change(batch_id, rules.over)
-
-    def leased(self, jobs: Iterable[Job]) -> None:
-        """Note the batches of calls that a worker has leased: the next `check` includes them."""
-        self._sent.update(job.batch_id for job in jobs if job.batch_id is not None)
-
-    async def check(self) -> None:
-        """Hold the batches that have reached a limit, of those whose calls were leased and that have calls to send."""
-        now = self._store.clock.monotonic()
-        if now >= self._read_again:
-            self._known, self._read_again = {}, now + READ_EVERY
-        sent = sorted(self._sent)  # more may be leased meanwhile
-        unknown = [batch_id for batch_id in sent if batch_id not in self._known]
-        self._known |= dict.fromkeys(unknown) | await self._rules.get(unknown)
-        ruled: dict[str, StopRules] = {}
-        for batch_id in sent:
-            rules = self._known[batch_id]
-            if rules is not None and rules.needs_totals:
-                ruled[batch_id] = rules
-            else:
-                self._sent.discard(batch_id)
-        if not ruled:
-            return
-        gates = await gates_at(self._store, self._queue, ruled)
-        counted = await self._store.totals(self._queue, batches=list(ruled))
-        for (batch_id, rules), totals in zip(ruled.items(), counted, strict=True):
-            await self._check(batch_id, rules, gates.get(batch_id), totals)
-
-    async def _check(self, batch_id: str, rules: StopRules, gate: Gate | None, totals: Totals) -> None:
-        now = self._store.clock.now()
-        is_held = gate is not None and gate.until is None
-        is_ours = gate is not None and is_held and GateKind.STOPPED_ITSELF in gate.kinds
-        if is_held and not is_ours:
-            return  # held or cancelled by a person; checked once it is resumed
-        if not any(totals.states[state] for state in _TO_SEND):
-            self._sent.discard(batch_id)  # until calls of it are leased again
-            return
-        measured = Measured.of(totals)
-        before = (await self._measured.get([batch_id])).get(batch_id)
-        reason = why_stop(rules, measured.since(before))
-        if reason is None:
-            return
-        if not is_ours:
-            since = "" if before is None else "since it was resumed, "
-            reason_shown = f"stopped itself: {since}{reason}"
-            kinds = frozenset({GateKind.STOPPED_ITSELF})
-            held = Gate.of(self._queue, batch_id, GateState.HELD, since=now, reason=reason_shown, kinds=kinds)
-            await order_gate(self._store, held)
-            _log.error("a batch stopped itself", batch=batch_id, reason=reason)
-        # After the hold: a process that dies between the two leaves a batch that is held once more when it is resumed.
-        await self._measured.put({batch_id: measured})
+def refusal_limits(store: Store) -> RecordSet[int]:
+    """The number of refusals in a row after which a batch is held; 0 for never. In the group of its queue."""
+    return json_records(store, "refusal-limit", int, keep_for=LIMITS_KEPT)
 
 
 _VOICE = re.compile(r'"voiceProfile":("(?:[^"\\]|\\.)*")')
@@ -125,7 +47,7 @@ def voices_of(job: Job) -> list[str]:
 RUNS = "refused-run"
 RUNS_KEPT = timedelta(days=1)
 DEFAULT_LIMIT = 10
-"""The number of refusals in a row after which a batch is held, unless `StopRules` has another."""
+"""The number of refusals in a row after which a batch is held, unless it has a limit of its own."""
 
 VOICE_REFUSED, SOURCE_REFUSED, SOURCE_NOT_LISTED = -1002, -1014, -2008
 ANSWER_CODES = frozenset({VOICE_REFUSED, SOURCE_REFUSED})
@@ -168,7 +90,7 @@ class RefusalRuns:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._rules = stop_rules(store)
+        self._limits = refusal_limits(store)
         self._runs = json_records(store, RUNS, _Run, keep_for=RUNS_KEPT)
 
     async def note(self, answers: Sequence[AnswerCode]) -> None:
@@ -226,11 +148,11 @@ class RefusalRuns:
         )
 
     async def _limit(self, job: Job) -> int:
-        """The number of refusals that holds the batch of a job; 0 for none. Rules that cannot be read do not count."""
+        """The number of refusals that holds the batch of a job; 0 for none. One that cannot be read does not count."""
         if job.batch_id is None:
             return DEFAULT_LIMIT
-        rules = (await self._rules.within(job.queue).get([job.batch_id])).get(job.batch_id)
-        return DEFAULT_LIMIT if rules is None or rules.after_refused is None else rules.after_refused
+        limit = (await self._limits.within(job.queue).get([job.batch_id])).get(job.batch_id)
+        return DEFAULT_LIMIT if limit is None else limit
 
 
 DOUBTS = "doubts"

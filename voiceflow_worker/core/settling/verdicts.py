@@ -10,7 +10,8 @@ import structlog
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
-from voiceflow_worker.core.base.background import Task
+from voiceflow_worker.core.base.background import Fault, Task
+from voiceflow_worker.core.base.clock import ahead_of_8x8, off_in_words
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Clock
@@ -25,12 +26,9 @@ from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.reports.verdict import QueueHold, Verdict, VerdictKind
-from voiceflow_worker.model.text.wording import duration_in_words
 
 _log = structlog.get_logger("voiceflow.verdicts")
 
-Fault = Callable[[str, Exception], None]
-"""Called with what failed, and the error because of which."""
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
 
@@ -70,13 +68,12 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
     date = verdict.server_date
     if verdict.code not in MISSED_WINDOW_CODES or date is None:
         return None
-    off = max(date - answered_at, timedelta()) + min(date - sent_at, timedelta())
-    if abs(off) <= clock_skew:
+    ahead = ahead_of_8x8(date, before=sent_at, after=answered_at)
+    if abs(ahead) <= clock_skew:
         return None
+    off = off_in_words(ahead, of="8x8")
     return QueueHold(
-        reason=f"the clock of this machine is {duration_in_words(abs(off))} "
-        f"{'behind' if off > timedelta() else 'ahead of'} the clock of 8x8; set the clock (NTP), then resume the queue",
-        until_opened=True,
+        reason=f"the clock of this machine is {off}; set the clock (NTP), then resume the queue", until_opened=True
     )
 
 
@@ -88,8 +85,8 @@ class Verdicts:
     worker is killed before, the call is in doubt.
 
     `on_settled` is called when verdicts go to the store, and when they are stored; `on_fault` with the error because of
-    which one was not. `counts` counts them. `restore_if_lost` restores what a store that was rolled back has lost of a
-    job, and returns whether it had lost it.
+    which one was not, and `on_stored` when the last of those is. `counts` counts them. `restore_if_lost` restores what
+    a store that was rolled back has lost of a job, and returns whether it had lost it.
     """
 
     def __init__(
@@ -103,6 +100,7 @@ class Verdicts:
         restore_if_lost: Callable[[Job], Awaitable[bool]] | None,
         on_settled: Callable[[], None],
         on_fault: Fault,
+        on_stored: Callable[[], None] = lambda: None,
         counts: WorkCounts,
     ) -> None:
         self._counts = counts
@@ -114,6 +112,8 @@ class Verdicts:
         self._restore = restore_if_lost
         self._on_settled = on_settled
         self._on_fault = on_fault
+        self._on_stored = on_stored
+        self._late: set[str] = set()
         self._pending: list[tuple[Job, PendingVerdict]] = []
         self._came = anyio.Event()
         self._enough = anyio.Event()
@@ -203,7 +203,11 @@ class Verdicts:
                 "doubt",
                 **_evidence_of(job, pending),
             )
+        else:
+            if self._late <= {job.id}:
+                self._on_stored()
         finally:
+            self._late.discard(job.id)
             self._has_settled(1)
 
     async def _settle_until_stored(self, job: Job, pending: PendingVerdict) -> None:
@@ -236,7 +240,7 @@ class Verdicts:
                         error=str(error),
                     )
                     return
-                self._on_fault(Task.VERDICT, error)
+                self._is_late(job, error)
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, 2.0)
             else:
@@ -262,8 +266,12 @@ class Verdicts:
             except StoreCorruptError:
                 return False
             except Exception as error:  # noqa: BLE001 - as above: the verdict waits
-                self._on_fault(Task.VERDICT, error)
+                self._is_late(job, error)
                 await self._clock.sleep(1.0)
+
+    def _is_late(self, job: Job, error: Exception) -> None:
+        self._late.add(job.id)
+        self._on_fault(Task.VERDICT, error)
 
     async def _order(self, pending: PendingVerdict) -> None:
         if pending.gate is not None:

@@ -460,13 +460,6 @@ def body_to(stored: str, number: str) -> str:
     return _text(body)
 
 
-def body_from(stored: str, source: str) -> str:
-    """A stored body whose first call comes from another number. Raises ValueError for a body without a call."""
-    body, params = _with_first_call(stored)
-    params["source"] = source
-    return _text(body)
-
-
 def body_problem(stored: str) -> str | None:
     """Why a stored text is not the body of a call: a JSON object with a call to a number; None if it is one."""
     try:

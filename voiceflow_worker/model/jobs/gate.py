@@ -36,8 +36,6 @@ class GateState(StrEnum):
 class GateKind(StrEnum):
     """What the reason of a hold says, for programs. Other reasons are for people alone, and have no kind."""
 
-    STOPPED_ITSELF = "stopped_itself"
-    """The batch has reached one of its stop rules."""
     MAY_LACK = "may_lack"
     """The store was rolled back or taken over, and may lack what it had stored."""
 

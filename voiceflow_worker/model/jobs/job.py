@@ -95,7 +95,6 @@ class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     incident. `outcome_known_at` is the time at which the outcome became known, if a person had redialled the job before
     that. `charge` is the price of the POST's session, once 8x8's log shows it. `bridged` are the numbers to which menus
     bridged the session, as they are locked. `place` is the place of the number that was called among the person's.
-    `source` is the number that it was sent from, if that of the job was changed since.
     """
 
     number: int
@@ -114,7 +113,6 @@ class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     charge: Charge | None = None
     bridged: tuple[str, ...] = ()
     place: int = 0
-    source: str | None = None
 
     @property
     def digits(self) -> str | None:
@@ -159,7 +157,6 @@ class NoteKind(StrEnum):
     RESOLVED = "resolved"
     REDIALLED = "redialled"
     CANCELLED = "cancelled"
-    EDITED = "edited"
     MADE_AGAIN = "made_again"
     """The job has given its unique key up to another one, whose id the text is."""
 
@@ -180,6 +177,8 @@ class ReasonKind(StrEnum):
     """The job waits until its calling window opens."""
     SUPPRESSED = "suppressed"
     """The job has ended because one of its numbers, or that of a second party, is on the suppression list."""
+    REPLACED = "replaced"
+    """The job has ended because another one was enqueued in its place, which the reason names."""
     SENT_AS_ANOTHER = "sent_as_another"
     """The job has ended because the same call may have been sent under another id, before the store was rolled back."""
 
@@ -263,13 +262,13 @@ class Job(Struct, frozen=True):
     `returned_at` when it first came back into the queue after that. If it `goes_first`, it is leased before the other
     calls of its priority. `redials` counts each time that another call was granted, to a further number too.
     `worker_id` is the worker that holds the job, or, of a queued job, the import that stored it
-    (`ports.controls.STARTS`), which is its `start` too if that was named by its caller.
-    `posts` has all POSTs; only the oldest of those that placed no call may be dropped. `data` are flat JSON values of
-    the user. They reach menu handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of
-    the call. `window` is the time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the
-    zone of the person. `edit` is the newest edit of its batch that it has taken. `kept_until` is when an ended
-    call is deleted whose data and texts are erased before, at `due_at`. `trace` is the W3C `traceparent` of
-    the span that put the job into the queue (`core/tracing.py`), and is not sent to 8x8.
+    (`ports.controls.STARTS`), which is its `start` too if that was named by its caller. `posts` has all POSTs; only the
+    oldest of those that placed no call may be dropped. `data` are flat JSON values of the user. They reach menu
+    handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
+    time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the zone of the person.
+    `validity` is what was asked for where `valid_until` was counted from it. `kept_until` is when an ended call is
+    deleted whose data and texts are erased before, at `due_at`. `trace` is the W3C `traceparent` of the span that put
+    the job into the queue (`core/tracing.py`), and is not sent to 8x8.
     """
 
     id: str
@@ -309,9 +308,9 @@ class Job(Struct, frozen=True):
     further_numbers: tuple[str, ...] = ()
     place: int = 0
     trace: str | None = None
-    edit: str | None = None
     kept_until: datetime | None = None
     start: str | None = None
+    validity: str | None = None
     window: CallWindow | None = None
 
     @property
@@ -355,10 +354,6 @@ class Job(Struct, frozen=True):
     def number_of(self, post: Post) -> str:
         """The number of the person that this POST called."""
         return self.numbers[post.place]
-
-    def source_of(self, post: Post) -> str:
-        """The number that this POST was sent from."""
-        return post.source or self.source
 
     def parties_of(self, post: Post) -> tuple[str, ...]:
         """Every number that the call of this POST may have made ring, with those of its menus."""

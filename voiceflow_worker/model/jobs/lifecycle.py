@@ -204,8 +204,8 @@ def is_old_doubt(job: Job, *, at: datetime, policy: CallPolicy) -> bool:
     return job.state is S.IN_DOUBT and post is not None and at >= post.began_at + policy.doubt_kept
 
 
-def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
-    """End a job whose validity ended before it was sent.
+def expire(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = None) -> Job:
+    """End a job whose validity ended before it was sent, or for another reason.
 
     If an earlier call was placed, the job ends as `unreached`, or as `accepted` if that call has no summary.
     """
@@ -215,7 +215,7 @@ def expire(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     before = "it could be sent" if state is S.EXPIRED else again
     if job.window is not None and job.valid_until is not None and job.due_at >= job.valid_until:
         before = f"its calling window opened ({job.window})"
-    return ended(job, state, at=at, reason=f"its validity ended before {before}", policy=policy)
+    return ended(job, state, at=at, reason=reason or f"its validity ended before {before}", policy=policy)
 
 
 def cancel(job: Job, *, at: datetime, reason: str, policy: CallPolicy, kind: ReasonKind | None = None) -> Job:
@@ -334,9 +334,15 @@ def redial(
     return requeued(after, due_at=due_at, reason=note)
 
 
-def superseded(job: Job, *, successor: str, at: datetime) -> Job:
-    """An ended job that gives its unique key up to its `successor`, the job that is enqueued in its place."""
-    return replace(noted(job, NoteKind.MADE_AGAIN, successor, at=at), unique_key=None)
+def superseded(job: Job, *, successor: str, at: datetime, policy: CallPolicy) -> Job:
+    """The job without its unique key, which its `successor` gets: it is enqueued in its place.
+
+    One that waits ends with that. Raises `TooLateError` if its POST may have left.
+    """
+    after = replace(noted(job, NoteKind.MADE_AGAIN, successor, at=at), unique_key=None)
+    if job.state.is_final:
+        return after
+    return cancel(after, at=at, reason="replaced by another call", policy=policy, kind=ReasonKind.REPLACED)
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:

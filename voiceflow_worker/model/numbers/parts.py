@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-from voiceflow_worker.errors import PhoneNumberError
-from voiceflow_worker.model.numbers.reading import ParsedNumber, read_number
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
+from voiceflow_worker.model.numbers.plans import planned
+from voiceflow_worker.model.numbers.reading import ParsedNumber, read_country, read_number
 
 _CALLING_CODE = re.compile(r"\(?(?:\+|00)?([1-9]\d{0,2})(?:[ -]?(\d{3,4}))?\)?(?:\.0+)?", re.ASCII)
 _AREA_CODE = re.compile(r"\(?(0{0,2}[1-9]\d{0,5})\)?(?:\.0+)?", re.ASCII)
-_ARGENTINA = 54
+_ARGENTINA = "54"
 
 
 class CodeError(ValueError):
@@ -39,8 +39,9 @@ def joined_number(text: str, *, calling_code: str, area_code: str, country: str 
         return number
     found: dict[str, ParsedNumber] = {}
     refused: PhoneNumberError | None = None
+    texts = dict.fromkeys((f"{area} {text}", f"{area.lstrip('0')} {text}", text)) if area else [text]
     for home in homes:
-        for written in _written(text, area):
+        for written in texts:
             try:
                 number = read_number(written, home)
             except PhoneNumberError as error:
@@ -58,6 +59,18 @@ def joined_number(text: str, *, calling_code: str, area_code: str, country: str 
         codes = " ".join(filter(None, (calling_code, area_code)))
         raise refused or PhoneNumberError(f"{text[:40]!r} is no number behind {codes}: correct one of them")
     return next(iter(found.values()))
+
+
+def calling_code_of(text: str) -> str | None:
+    """The digits of the calling code that a text is, or of the country that it names; None for any other text."""
+    from phonenumbers import country_code_for_region
+
+    if (match := _CALLING_CODE.fullmatch(text.strip())) is not None:
+        return match[1]
+    try:
+        return str(country_code_for_region(read_country(text)) or "") or None
+    except InvalidInputError:
+        return None
 
 
 def _read_codes(calling_code: str, area_code: str, country: str | None) -> tuple[str, str, list[str | None]]:
@@ -80,21 +93,9 @@ def _read_codes(calling_code: str, area_code: str, country: str | None) -> tuple
     return match[1], match[2] or digits, [*homes]
 
 
-def _written(text: str, area: str) -> Iterator[str]:
-    """What may be meant by a text behind an area code: a number without it, or with it already."""
-    if area:
-        yield f"{area} {text}"
-        if area.startswith("0"):
-            yield f"{area.lstrip('0')} {text}"
-    yield text
-
-
 def _has_area(number: ParsedNumber, area: str) -> bool:
     """Whether a number has the area code behind its calling code; the 0 of a trunk prefix does not count."""
-    from phonenumbers import parse
-
-    parsed = parse(number.e164)
-    national = number.e164[len(str(parsed.country_code)) + 1 :]
+    known = planned(number.e164)
     bare = area.lstrip("0")
-    mobile = f"9{bare}" if parsed.country_code == _ARGENTINA else bare  # +54 9 11
-    return national.startswith((area, bare, mobile))
+    mobile = f"9{bare}" if known.code == _ARGENTINA else bare  # +54 9 11
+    return known.national.startswith((area, bare, mobile))

@@ -5,22 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
 
 from voiceflow_worker.errors import PhoneNumberError
-from voiceflow_worker.model.numbers.plans import PlannedNumber, numbers_abroad, planned
+from voiceflow_worker.model.numbers.plans import E164, PlannedNumber, is_valid, plan_abroad, planned
 from voiceflow_worker.model.text.printable import checked_text
-
-if TYPE_CHECKING:
-    from phonenumbers import PhoneNumber
-
 
 MANY_NUMBERS = -1011
 INVALID_NUMBER = -1017
 
-# ITU-T E.164: at most 15 digits, beginning with the country code, which never begins with 0. A number with fewer than 7
-# digits cannot be called from abroad.
-_E164 = re.compile(r"\+?[1-9][0-9]{6,14}")
 _SEVERAL = re.compile(r"\+?[0-9]{7,15}(?:\s*[,;/|&]\s*|\s+(?:and|or)\s+|\s+)\+?[0-9]{7,15}.*", re.DOTALL)
 FEWEST_DIGITS, MOST_DIGITS = 7, 15
 
@@ -39,7 +31,7 @@ def normalise(text: str) -> str:
 
 def is_e164(text: str) -> bool:
     """Whether `normalise` would accept the text."""
-    return _E164.fullmatch(text) is not None
+    return E164.fullmatch(text) is not None
 
 
 def with_plus(text: str) -> str:
@@ -64,19 +56,14 @@ def form_problem(text: str) -> tuple[int, str]:
     elif text.lstrip("+").startswith("0"):
         reason = "it begins with 0, and no country code begins with 0"
     else:
-        reason = _length_reason(digits)
+        few = f"few (at least {FEWEST_DIGITS})" if digits < FEWEST_DIGITS else f"many (at most {MOST_DIGITS})"
+        reason = f"{digits} {'digit is' if digits == 1 else 'digits are'} too {few}"
     return INVALID_NUMBER, f"{reason}; write the country code and the number, such as +6587654321"
 
 
 def holds_several(text: str) -> bool:
     """Whether a text holds more than one phone number: two long runs of digits with something between them."""
     return _SEVERAL.fullmatch(text.strip()) is not None
-
-
-def _length_reason(digits: int) -> str:
-    if digits < FEWEST_DIGITS:
-        return f"{digits} {'digit is' if digits == 1 else 'digits are'} too few (at least {FEWEST_DIGITS})"
-    return f"{digits} digits are too many (at most {MOST_DIGITS})"
 
 
 # A campaign has one source and as many destinations as rows: the source stays in the cache.
@@ -87,28 +74,20 @@ def warnings_for(e164: str) -> tuple[str, ...]:
     They are not errors: plans change, and the numbers in the 8x8 guides are not assigned. Each warning is the rest of a
     sentence that begins with the number. Never raises; a text that is not in E.164 form has no warnings.
     """
-    if (known := planned(e164)) is not None:
-        return plan_warnings(known, e164)
-    import phonenumbers
-
-    number = _plan_number(e164)
-    if number is None:
+    if not (known := planned(e164)).code:
         return ("does not begin with a country code in use; check the first digits",) if is_e164(e164) else ()
-    region = _region(number)
-    code = number.country_code or 0
-    plan = region or f"+{code}, the code of {_OF_NO_COUNTRY.get(code, 'no country')}"
-    if not phonenumbers.is_valid_number(number):
-        return (f"{_invalid_reason(number)} the numbering plan of {plan}; {_today(e164)}",)
-    written = usual_form(e164)
-    if written != normalise(e164):
-        return (f"is written {written} in E.164 form; leave out the 0 that is dialled within {region}",)
-    if region is None:
+    plan = known.region or f"+{known.code}, the code of {_OF_NO_COUNTRY.get(known.code, 'no country')}"
+    if (written := usual_form(e164)) not in {e164, f"+{e164}"}:
+        return (f"is written {written} in E.164 form; leave out what is dialled only within {plan}",)
+    if not known.kind:
+        return (f"{_invalid_reason(known)} the numbering plan of {plan}; {_today(e164)}",)
+    if known.region is None:
         return (f"belongs to {plan}, and to no country; check that it is meant to be called",)
-    kind = kind_of(e164)
-    if kind not in _UNUSUAL:
-        return ()
-    abroad = ", and that it can be called from abroad" if kind in KINDS_OF_COMPANIES else ""
-    return (f"is a {kind} number in {region}; check that it is meant to be called{abroad}",)
+    if known.kind in _UNUSUAL:
+        abroad = ", and that it can be called from abroad" if known.kind in KINDS_OF_COMPANIES else ""
+        return (f"is a {known.kind} number in {plan}; check that it is meant to be called{abroad}",)
+    inner = code_twice(e164)
+    return () if inner is None else (f"has its country code twice? Without the first it is {inner}, a mobile phone",)
 
 
 def usual_form(e164: str) -> str:
@@ -123,93 +102,43 @@ def usual_form(e164: str) -> str:
 # The checks of a new call ask several times for the usual form of its number (20 µs each without a cache).
 @lru_cache(maxsize=1024)
 def _usual_form(e164: str) -> str:
-    if planned(e164) is not None or not is_e164(e164):
-        return e164
-    found = numbers_abroad(e164.removeprefix("+"))
-    usual = [] if found is None else found.plain or found.dialled
-    return f"+{found.code}{usual[0][0]}" if found is not None and len(usual) == 1 else e164
+    if (known := planned(e164)).kind:
+        return f"+{known.code}{known.national}"
+    usual = plan_abroad(known.code).numbers(known.national, anywhere=True)
+    return usual[0] if len(usual) == 1 else e164
 
 
 def country_of(e164: str) -> str | None:
     """The ISO 3166 region of a number in E.164 form, such as SG; None if there is none. Never raises."""
-    if (known := planned(e164)) is not None:
-        return known.region
-    number = _plan_number(e164)
-    return None if number is None else _region(number)
+    return planned(e164).region
 
 
-_KINDS = {
-    0: "fixed line", 1: "mobile", 2: "mobile or fixed line", 3: "toll-free", 4: "premium-rate", 5: "shared-cost",
-    6: "VoIP", 7: "personal", 8: "pager", 9: "company", 10: "voicemail",
-}  # fmt: skip
-"""The kinds of numbers, by their values in phonenumbers."""
 KINDS_OF_COMPANIES = frozenset({"toll-free", "shared-cost", "company"})
 """The kinds of numbers that companies have, and that often cannot be called from abroad."""
 _UNUSUAL = KINDS_OF_COMPANIES | {"premium-rate", "personal", "pager", "voicemail"}
 """The kinds that people hardly have as their own numbers."""
 _OF_NO_COUNTRY = {
-    800: "toll-free numbers", 808: "shared-cost numbers", 870: "satellite telephones", 878: "personal numbers",
-    881: "satellite telephones", 882: "international networks", 883: "international networks", 979: "premium rates",
+    "800": "toll-free numbers", "808": "shared-cost numbers", "870": "satellite telephones", "878": "personal numbers",
+    "881": "satellite telephones", "882": "international networks", "883": "international networks",
+    "979": "premium rates",
 }  # fmt: skip
 """Whose codes those are that belong to no country."""
 
 
 def kind_of(e164: str) -> str:
     """The kind of a number in E.164 form by its numbering plan, such as mobile; `unknown` if no plan has it."""
-    import phonenumbers
-
-    number = _plan_number(e164)
-    return "unknown" if number is None else _KINDS.get(phonenumbers.number_type(number), "unknown")
+    return planned(e164).kind or "unknown"
 
 
 def is_assigned(e164: str) -> bool:
     """Whether a numbering plan has a number in E.164 form, in any of its spellings."""
-    return any(
-        kind_of(each) != "unknown" if (known := planned(each)) is None else known.is_assigned
-        for each in spellings(e164)
-    )
-
-
-@lru_cache(maxsize=1024)
-def _plan_number(e164: str) -> PhoneNumber | None:
-    # The import takes 30 ms, so it is done when the first number is read.
-    import phonenumbers
-
-    if not is_e164(e164):
-        return None
-    try:
-        return phonenumbers.parse(normalise(e164))
-    except phonenumbers.NumberParseException:
-        return None
-
-
-def _region(number: PhoneNumber) -> str | None:
-    import phonenumbers
-
-    code = number.country_code
-    if code is None:
-        return None
-    region = phonenumbers.region_code_for_number(number) or phonenumbers.region_code_for_country_code(code)
-    # "001" stands for codes that belong to no country (+800, +870), and "ZZ" for unknown regions.
-    return region if region.isalpha() and region != "ZZ" else None
-
-
-def plan_warnings(known: PlannedNumber, e164: str) -> tuple[str, ...]:
-    """The warnings about a number of this entry of a plan."""
-    if known.is_assigned:
-        inner = code_twice(e164)
-        return (
-            () if inner is None else (f"has its country code twice? Without the first it is {inner}, a mobile phone",)
-        )
-    return (f"is not assigned in the numbering plan of {known.region}; {_today(e164)}",)
+    return any(map(is_valid, spellings(e164)))
 
 
 def _today(e164: str) -> str:
     """What to do about a number that its plan does not have, as a clause."""
-    for other in spellings(e164)[1:]:
-        if kind_of(other) != "unknown":
-            return f"it is {other} today: write that"
-    return "check the number and its country code"
+    today = next(filter(is_valid, spellings(e164)), None)
+    return f"it is {today} today: write that" if today else "check the number and its country code"
 
 
 def code_twice(e164: str) -> str | None:
@@ -217,26 +146,17 @@ def code_twice(e164: str) -> str | None:
 
     Somebody has put the code before numbers that have it already: +49 4915… is a telephone in Leer, and hardly meant.
     """
-    digits = e164[1:]
-    if digits[:1] != digits[1:2] and digits[:2] != digits[2:4] and digits[:3] != digits[3:6]:
-        return None
-    number = _plan_number(e164)
-    code = "" if number is None else str(number.country_code)
-    inner = f"+{digits.removeprefix(code)}"
-    is_twice = code and inner.startswith(f"+{code}") and kind_of(e164) != "mobile"
+    known = planned(e164)
+    inner = f"+{known.national}"
+    is_twice = known.national.startswith(known.code) and known.kind != "mobile"
     return inner if is_twice and "mobile" in kind_of(inner) else None
 
 
-def _invalid_reason(number: PhoneNumber) -> str:
-    import phonenumbers
+def _invalid_reason(known: PlannedNumber) -> str:
+    from phonenumbers import ValidationResult, is_possible_number_with_reason
 
-    match phonenumbers.is_possible_number_with_reason(number):
-        case phonenumbers.ValidationResult.TOO_SHORT:
-            return "is too short for"
-        case phonenumbers.ValidationResult.TOO_LONG:
-            return "is too long for"
-        case _:
-            return "is not assigned in"
+    reasons = {ValidationResult.TOO_SHORT: "is too short for", ValidationResult.TOO_LONG: "is too long for"}
+    return reasons.get(is_possible_number_with_reason(known.parsed), "is not assigned in")
 
 
 # A digit between the country code and the number marks a mobile phone for callers from abroad. It is not a part of the

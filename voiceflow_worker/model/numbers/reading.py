@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, Self, TypeVar, cast
@@ -19,19 +19,18 @@ from voiceflow_worker.model.numbers.phone import (
     form_problem,
     holds_several,
     is_e164,
-    plan_warnings,
     spellings,
     telephone_of,
     usual_form,
     warnings_for,
 )
 from voiceflow_worker.model.numbers.plans import (
-    Country,
-    behind_any_exit,
+    Plan,
+    behind_exit,
     country_named,
     dialled_alike,
-    national_part,
-    numbers_abroad,
+    is_valid,
+    plan_abroad,
     planned,
 )
 from voiceflow_worker.model.text.arguments import checked
@@ -88,31 +87,22 @@ def read_number(text: str, country: str | None = None) -> ParsedNumber:
 
 def number_in(text: str, country: str | None) -> tuple[str, str | None, tuple[str, ...]]:
     """What a `ParsedNumber` has, without a check of the arguments: files have millions of numbers."""
-    home = None if country is None else _home(country)
-    if text.startswith("+") and (known := planned(text)) is not None:
-        return text, known.region, plan_warnings(known, text)
+    home = _home(country)
+    if text.startswith("+") and is_e164(text):
+        return _at_its_word(text, text, ())
     written, warnings = _undamaged(text)
     if _WORD.fullmatch(written):
         return _at_its_word("+" + _digits(written), text, warnings)
-    shapes = _shapes(written)
-    readings = _valid(written, home, text)
+    readings = _valid(written, home)
     if len(readings) != 1:
-        raise _refused(text, shapes, home, list(readings))
-    (reading,) = readings.values()
-    if reading.is_glued:
+        raise _refused(text, written, home, [*readings])
+    ((e164, doubt),) = readings.items()
+    if doubt:
         raise PhoneNumberError(
-            f"{_shown(text)} holds more than one number, or an extension: give each number a call of its own, and "
-            f"leave extensions out; if {reading.e164} is right, {_WRITE}",
-            code=MANY_NUMBERS,
+            f"{_shown(text)} could only be {e164} ({country_of(e164)}), {doubt}; if that is right, {_WRITE}",
+            code=MANY_NUMBERS if doubt == _GLUED else INVALID_NUMBER,
         )
-    if reading.is_split or reading.is_outside:
-        why = "behind a digit for an outside line" if reading.is_outside else "with its country code in two pieces"
-        raise PhoneNumberError(
-            f"{_shown(text)} could only be {reading.e164} ({reading.region}), {why}; if that is right, {_WRITE}"
-        )
-    if not reading.is_ordinary:
-        warnings += warnings_for(reading.e164)
-    return reading.e164, reading.region, warnings
+    return e164, country_of(e164), (*warnings, *warnings_for(e164))
 
 
 def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, ...]:
@@ -131,17 +121,17 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
     written = _cleaned(text)
     if any(damaged.fullmatch(written) for damaged in (*_SPOILT, _CUT)):
         raise refusal
-    parts = [part for part in _BETWEEN.split(written) if _digits(part)]
-    found = dict.fromkeys(_valid_readings(" ".join(parts), home))
+    parts = [bare for part in _BETWEEN.split(written) if _digits(bare := part.strip(" -./"))]
+    found = dict.fromkeys(_valid(" ".join(parts), home))
     for part in parts:
-        own = _valid_readings(part, home)
-        own = own or [*_valid_readings(_FIRST_DIGIT.sub("", part), home), *_possible_readings(part, home)]
+        own = [*_valid(part, home)]
+        own = own or [*_valid(_FIRST_DIGIT.sub("", part), home), *_possible_readings(part, home)]
         if not own and found:  # the last digits of another number: 6123 4567/8
             tail = _digits(part)
             own = [f"{number[: -len(tail)]}{tail}" for number in found if len(tail) < len(number) - 1]
         found.update(dict.fromkeys(own))
     if not found and (extension := _EXTENSION.search(written)) is not None:
-        found.update(dict.fromkeys(_valid_readings(written[: extension.start()], home)))
+        found.update(dict.fromkeys(_valid(written[: extension.start()], home)))
     if not found:
         raise refusal
     numbers = ", ".join(found)
@@ -229,8 +219,8 @@ _SPOILT = {
 """Texts in which there is no number any more, and why."""
 # 030 123…456, +4930123...: digits were left out, or cut off.
 _CUT = re.compile(r"[(\s]*\+?(?:[\d\s\-/()]|\.(?!\.))*\.\.[\d\s\-./()]*")
-# A date whose digits may be a number too: 31.12.2030 in a list of SG, 2030-02-01 in one of DE.
-_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
+# A date whose digits may be a number too, in any calendar: 31.12.2030 in a list of SG, 2030-02-01 in one of DE.
+_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:1[3-9]\d\d|2\d\d\d|9999)"
 _DATE = re.compile("|".join(
     f"{first}{sign}{second}{sign}{third}"
     for sign in ("-", "/", r"\.")
@@ -252,7 +242,7 @@ _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff
 _WORD = re.compile(r"\+\d[\d\s.\-]*")
 # 9 (030) 123456: a digit that the telephones of an office dial first stands apart, before a number in full.
 _LONE_DIGIT = re.compile(r"\d(?:[\s.\-/]+|(?=\())")
-_FIRST_DIGIT = re.compile(r"^\(?\d\)?")
+_FIRST_DIGIT = re.compile(r"^\(?\d\)?[ \-./]*")
 _NO_DIGIT = re.compile(r"\D+")
 _WAIT_FOR_TONE = re.compile(r"^8\s*~\s*(?=10)")
 # A slash or a closing bracket stands behind an area code: at most 5 digits before it, and at least 3 behind it.
@@ -272,10 +262,10 @@ def _undamaged(text: str) -> tuple[str, tuple[str, ...]]:
     if text.isascii() and text.isdigit():
         return text, ()
     written = _cleaned(text)
-    problem = _damage(written)
-    if problem is not None:
-        code, reason = problem
-        raise PhoneNumberError(tell("number_damaged", number=_shown(text), reason=reason), code=code)
+    for found, reason in _damages(written):
+        if found:
+            code = MANY_NUMBERS if reason == _SEVERAL else INVALID_NUMBER
+            raise PhoneNumberError(tell("number_damaged", number=_shown(text), reason=reason), code=code)
     if decimal := _DECIMAL.fullmatch(written):
         return decimal[1], ("was written as a decimal number; format the column as text",)
     return written, ()
@@ -287,44 +277,32 @@ def _cleaned(text: str) -> str:
     What only looks like a digit stays as it is: a ² may be the mark of a footnote.
     """
     usual = "".join(
-        character if character.isnumeric() and not character.isdecimal() else unicodedata.normalize("NFKC", character)
-        for character in text
+        each if each.isnumeric() and not each.isdecimal() else unicodedata.normalize("NFKC", each) for each in text
     )
-    visible = "".join(character for character in usual if unicodedata.category(character) != "Cf")
-    ascii_digits = "".join(
-        str(unicodedata.decimal(character)) if character.isdecimal() else character for character in visible
-    )
+    visible = (each for each in usual if unicodedata.category(each) != "Cf")
+    ascii_digits = "".join(str(unicodedata.decimal(each)) if each.isdecimal() else each for each in visible)
     # In a spreadsheet, a leading apostrophe marks a cell as text; some exports keep it.
     plain = ascii_digits.translate(_DASHES).strip().removeprefix("'").strip()
     return _WAIT_FOR_TONE.sub("8", plain)
 
 
-def _damage(written: str) -> tuple[int, str] | None:
-    """The reason why a text cannot be read as one number: an 8x8 code and the rest of a sentence; None if it can."""
-    if not written:
-        return INVALID_NUMBER, "is empty; give a phone number, such as +6587654321"
+_SEVERAL = f"holds several numbers, or two lines; give each number a call of its own, or, if it is one, {_WRITE}"
+
+
+def _damages(written: str) -> Iterator[tuple[object, str]]:
+    """What may keep a text from being read as one number: whether it does, and the rest of a sentence."""
+    letter = next(filter(str.isalpha, written), "")
+    strange = _STRANGE.search(written)
+    yield not written, "is empty; give a phone number, such as +6587654321"
     for spoilt, reason in _SPOILT.items():
-        if spoilt.fullmatch(written):
-            return INVALID_NUMBER, reason
-    if _DATE.fullmatch(written):
-        return INVALID_NUMBER, f"looks like a date; if it is a number, {_WRITE}"
-    if _holds_several(written):
-        return MANY_NUMBERS, "holds several numbers; give each a call of its own"
-    if letter := next((character for character in written if character.isalpha()), None):
-        return INVALID_NUMBER, f"has letters ({letter!r}); give digits only, without names or extensions"
-    if not any(map(str.isdigit, written)):
-        return INVALID_NUMBER, "has no digits; give a phone number, such as +6587654321"
-    if _CUT.fullmatch(written):
-        return INVALID_NUMBER, "has dots where digits may have been left out; give the number in full, without them"
-    if _LINES.search(written):
-        return MANY_NUMBERS, (
-            f"has two lines: two numbers, or an extension; give each a call of its own, or, if it is one, {_WRITE}"
-        )
-    if strange := _STRANGE.search(written):
-        return INVALID_NUMBER, f"has {strange[0].strip()!r} in a place where phone numbers have none; remove it"
-    if re.search(r"[()]", _GROUP.sub("", written)):
-        return INVALID_NUMBER, f"has a bracket without its other half; {_WRITE}"
-    return None
+        yield spoilt.fullmatch(written), reason
+    yield _DATE.fullmatch(written), f"looks like a date; if it is a number, {_WRITE}"
+    yield _holds_several(written) or _LINES.search(written), _SEVERAL
+    yield letter, f"has letters ({letter!r}); give digits only, without names or extensions"
+    yield not _digits(written), "has no digits; give a phone number, such as +6587654321"
+    yield _CUT.fullmatch(written), "has dots where digits may have been left out; give the number in full, without them"
+    yield strange, f"has {strange and strange[0].strip()!r} in a place where phone numbers have none; remove it"
+    yield re.search(r"[()]", _GROUP.sub("", written)), f"has a bracket without its other half; {_WRITE}"
 
 
 def _holds_several(written: str) -> bool:
@@ -342,257 +320,197 @@ def _is_long(part: str) -> bool:
 # --- Its readings -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """A text as digits. `gaps` are the places among them where a sign stands, `areas` those behind an area code."""
-
-    digits: str
-    has_plus: bool
-    gaps: frozenset[int] = frozenset()
-    areas: tuple[int, ...] = ()
-    slashes: tuple[int, ...] = ()
-
-
-class _Reading(NamedTuple):
-    """A valid number that a text could mean.
-
-    `is_glued` is True if it takes two numbers, or a number and an extension, for one. `is_split` is True if it is a
-    number of another country, and a sign stands within its country code; `is_outside` if a digit before it is for an
-    outside line. A number that `is_ordinary` has no warnings.
-    """
-
-    e164: str
-    region: str | None
-    is_glued: bool = False
-    is_split: bool = False
-    is_ordinary: bool = False
-    is_outside: bool = False
-
-
 def _at_its_word(e164: str, text: str, warnings: tuple[str, ...]) -> tuple[str, str | None, tuple[str, ...]]:
     if not is_e164(e164):
         code, reason = form_problem(e164)
         raise PhoneNumberError(tell("no_phone_number", number=_shown(text), reason=reason), code=code)
     e164 = usual_form(e164)
-    return e164, country_of(e164), (*warnings, *warnings_for(e164))
+    return e164, planned(e164).region, (*warnings, *warnings_for(e164))
 
 
-def _shapes(written: str) -> list[_Shape]:
-    """What the digits of a text are: with a 0 in brackets, and without it."""
-    if written.isdigit():
-        return [_Shape(written, has_plus=False)]
+_GLUED = "with a second number or an extension in it: give each number a call of its own, and leave extensions out"
+_SPLIT = "with its country code in two pieces"
+_OUTSIDE = "behind a digit for an outside line"
+_Home = Plan | str | None
+_Readings = dict[str, str]
+"""The valid numbers that a text could mean, each with the reason why it is not certain; empty if it is."""
+
+
+class _Way(NamedTuple):
+    """A way to take digits: as dialled in the country of the file, or abroad, behind a calling code that is there.
+
+    `likely` is the number that is most probably meant, whether or not it exists.
+    """
+
+    plan: Plan
+    dialled: str
+    likely: str
+    exit_code: str = ""
+    is_home: bool = False
+
+
+def _ways(text: str, home: _Home) -> list[_Way]:
+    digits, is_national = _digits(text), isinstance(home, Plan) and not _has_plus(text)
+    rests = [digits] if _has_plus(text) else behind_exit(digits, home)
+    abroad = list[_Way]()
+    for rest in rests or ([] if is_national else [digits]):
+        if (plan := plan_abroad(rest[:3])).code or rest == digits:
+            abroad.append(_Way(plan, rest[len(plan.code) :], f"+{rest}", digits[: -len(rest)]))
+    if not isinstance(home, Plan) or not is_national:
+        return abroad
+    own = [_Way(home, digits, home.meanings(digits)[-1], is_home=True)]
+    if digits.startswith(home.code):
+        own.insert(0, _Way(home, digits[len(home.code) :], f"+{digits}", is_home=True))
+    abroad = [way._replace(plan=home, is_home=True) if way.plan.code == home.code else way for way in abroad]
+    return [*own, *abroad]
+
+
+def _has_plus(text: str) -> bool:
+    return text.lstrip("( ").startswith("+")
+
+
+def _behind(text: str, signs: str = r"\D") -> Iterator[int]:
+    """How many digits stand behind each of these signs."""
+    return (len(_digits(text[sign.end() :])) for sign in re.finditer(signs, text))
+
+
+def _spelt(written: str) -> list[str]:
+    """A text with a 0 in brackets, and without it."""
     if (whole := _GROUP.fullmatch(written)) is not None:
         written = whole[0][1:-1].strip()
-    shapes = [_shape(written)]
-    if _ZERO.search(written):
-        shapes.append(_shape(_ZERO.sub(" ", written)))
-    return shapes
+    return [*dict.fromkeys((written, _ZERO.sub(" ", written)))]
 
 
-def _shape(written: str) -> _Shape:
-    digits: list[str] = []
-    gaps: set[int] = set()
-    areas: list[int] = []
-    slashes: list[int] = []
-    for sign in written:
-        if sign.isdigit():
-            digits.append(sign)
-            continue
-        gaps.add(len(digits))
-        if sign in "/)":
-            areas.append(len(digits))
-        if sign == "/":
-            slashes.append(len(digits))
-    has_plus = written.lstrip("( ").startswith("+")
-    return _Shape("".join(digits), has_plus, frozenset(gaps), tuple(areas), tuple(slashes))
+def _says_country(written: str, home: _Home) -> bool:
+    digits = _digits(written)
+    if isinstance(home, Plan) or _has_plus(written) or not behind_exit(digits, home):
+        return home is not None or _has_plus(written)
+    return len(digits) - 1 not in _behind(written)  # 0 0151 …: the first 0 may be for an outside line
 
 
-def _valid(written: str, home: Country | str | None, text: str) -> dict[str, _Reading]:
+def _valid(written: str, home: _Home) -> _Readings:
     """The valid numbers that a text could mean, also by what it meant before a plan was changed."""
-    shapes = _shapes(written)
-    found = {reading.e164: reading for shape in shapes for reading in _readings(shape, home, text)}
-    if not found or shapes[0].digits.startswith("00"):
-        found |= {reading.e164: reading for shape in shapes for reading in _of_old(shape, home, found)}
-    if isinstance(home, Country) and (first := _LONE_DIGIT.match(written)) is not None:
+    texts, digits, found = _spelt(written), _digits(written), _Readings()
+    if not _says_country(written, home):
+        return found
+    for text in texts:
+        found |= _readings(text, home)
+    if not found or digits.startswith("00"):
+        for text in texts:
+            found |= _of_old(text, home, found)
+    if isinstance(home, Plan) and (first := _LONE_DIGIT.match(written)) is not None:
         known, rest = set(map(telephone_of, found)), written[first.end() :]
         if rest.startswith("(") or _digits(rest).startswith(home.trunk):
-            outside = (each for shape in _shapes(rest) for each in _national(shape, home))
-            more = (each for each in outside if telephone_of(each.e164) not in known)
-            found |= {each.e164: each._replace(is_outside=True) for each in more}
+            outside = (each for text in _spelt(rest) for each in _readings(text, home).items())
+            found |= {each: doubt or _OUTSIDE for each, doubt in outside if telephone_of(each) not in known}
     return found
 
 
-def _of_old(shape: _Shape, home: Country | str | None, today: Collection[str]) -> Iterator[_Reading]:
+def _of_old(text: str, home: _Home, today: _Readings) -> _Readings:
     """The numbers that a text meant before their plan was changed, as they are now, but for those of `today`.
 
     In a country, those of others only compete with numbers of today.
     """
-    for old, exit_code in _probable([shape], home).items():
-        if exit_code and isinstance(home, Country) and not today:
-            continue
-        for number in () if old in today else spellings(old)[1:]:
-            if (found := numbers_abroad(number[1:])) is None:
-                continue
-            behind = len(exit_code) + len(found.code)
-            is_split = bool(exit_code) and any(len(exit_code) < gap < behind for gap in shape.gaps)
-            for national, region in () if is_split else found.plain:
-                yield _Reading(number, region, _is_glued(shape, found.code, national))
-
-
-def _readings(shape: _Shape, home: Country | str | None, text: str) -> Iterator[_Reading]:
-    """The valid numbers that a text could mean. Raises PhoneNumberError for a text that does not say its country."""
-    if shape.has_plus:
-        yield from _foreign(shape, 0, dialled=True)
-        return
-    if isinstance(home, Country):
-        yield from _national(shape, home)
-        return
-    digits = shape.digits
-    rests = behind_any_exit(digits)
-    if (rests and 1 in shape.gaps) or not (rests or home):  # 0 0151 …: the first 0 may be for an outside line
-        raise PhoneNumberError(tell("no_country", number=_shown(text), remedy=Remedy.NAME_COUNTRY))
-    for start in [len(digits) - len(rest) for rest in rests] or [0]:
-        yield from _foreign(shape, start, dialled=None)
+    found = _Readings()
+    for way in _ways(text, home):
+        if way.likely not in today and (today or not way.exit_code or not isinstance(home, Plan)):
+            new = {each: _doubt(text, each, way) for each in filter(is_valid, spellings(way.likely)[1:])}
+            found |= {each: doubt for each, doubt in new.items() if doubt != _SPLIT}
+    return found
 
 
 _ALSO_DIALLED = {"FR": ("GP", "GF", "MQ", "RE")}
 """Regions with a calling code of their own that people of a country dial as numbers of the country: 0596 … in France
 rings in Martinique, though the plan has such a number of France itself."""
-
-
 _LOST_ZERO = {"39": re.compile(r"[13]\d{8}|89\d{4,8}")}
 """By calling code, numbers that are numbers too with the 0 that a spreadsheet drops, where 0 belongs to the number.
 
 331123456 is an old mobile phone of Italy, and 0331123456 is in Busto Arsizio. New mobile phones have ten digits."""
 
 
-def _national(shape: _Shape, home: Country) -> Iterator[_Reading]:
-    """The numbers that digits without a + could mean in a country: its own, and those behind a code for calls abroad.
+def _readings(text: str, home: _Home) -> _Readings:
+    """The valid numbers of today that a text could mean.
 
-    A number abroad competes with a national number that somebody wrote behind such a code, or with a 0 too many.
+    A number abroad competes with a national number that somebody wrote behind a code for calls abroad, or with a 0 too
+    many.
     """
-    digits = shape.digits
-    yield from _dialled_at_home(shape, home)
-    if digits.startswith(home.code):
-        for national in home.numbers(digits[len(home.code) :]):
-            yield _own(shape, home, national)
-    rests = home.behind_exit(digits)
-    starts = [len(digits) - len(rest) for rest in rests]
-    slips = [1, *starts] if digits.startswith("00") else starts
-    for start in starts:
-        for reading in _foreign(shape, start, dialled=None, own=home.code):
-            if home.has(reading.region):
-                yield reading
-                continue
-            # Behind another of the codes for calls abroad stands this country's own: 001 66 … in Thailand is no +1 66….
-            if any(rest.startswith(home.code) for rest in rests):
-                continue
-            yield reading
-            behind = len(digits) - len(national_part(reading.e164)[0])
-            is_clear = behind in shape.gaps or _is_in_groups(shape, reading.e164)
-            for slip in slips:
-                for national in home.numbers(digits[slip:]):
-                    own = _own(shape, home, national)
-                    if not is_clear or _is_in_groups(shape, own.e164):
-                        yield own
-
-
-def _dialled_at_home(shape: _Shape, home: Country) -> Iterator[_Reading]:
-    """The numbers of a country that these digits could mean, and what else may ring where they are dialled there."""
-    own = home.numbers(shape.digits)
-    for national in own:
-        yield _own(shape, home, national)
-        if (lost := _LOST_ZERO.get(home.code)) is not None and lost.fullmatch(national):
-            yield from (_own(shape, home, each) for each in home.numbers(f"0{national}"))
-    for each in map(country_named, _ALSO_DIALLED.get(home.region, ()) if own else ()):
-        for national in each.numbers(shape.digits):
-            yield _own(shape, each, national)
-
-
-def _is_in_groups(shape: _Shape, e164: str) -> bool:
-    """Whether no sign stands within the area code: `0043 1 2345678` is no number of Kiel (0431) with a 0 too many."""
-    national, area = national_part(e164)
-    start = len(shape.digits) - len(national)
-    return shape.gaps.isdisjoint(range(start + 1, start + area))
-
-
-def _own(shape: _Shape, home: Country, national: str) -> _Reading:
-    glued = _is_glued(shape, home.code, national)
-    region = home.region_of(national)
-    return _Reading(f"+{home.code}{national}", region, is_glued=glued, is_ordinary=home.is_ordinary(national))
-
-
-def _foreign(shape: _Shape, start: int, *, dialled: bool | None, own: str = "") -> Iterator[_Reading]:
-    """The numbers that the digits from a place on could mean, which begin with a country code.
-
-    With `dialled`, a prefix that is dialled within the country may follow the code. With None it may if a sign stands
-    between the two, or the code is one's `own`.
-    """
-    found = numbers_abroad(shape.digits[start:])
-    if found is None:
-        return
-    behind = start + len(found.code)
-    if dialled is None:
-        dialled = behind in shape.gaps or found.code == own
-    split = found.code != own and any(start < gap < behind for gap in shape.gaps)
-    for national, region in (*found.plain, *(found.dialled if dialled else ())):
-        glued = _is_glued(shape, found.code, national)
-        place = region if region.isalpha() else None
-        yield _Reading(f"+{found.code}{national}", place, glued, split)
-
-
-def _is_glued(shape: _Shape, code: str, national: str) -> bool:
-    """Whether a slash or a bracket stands where only a second number or an extension begins."""
-    for place in shape.areas:
-        behind = len(shape.digits) - place
-        if behind < _SHORTEST_REST or len(national) - behind > _LONGEST_AREA:
-            return True
-    for place in shape.slashes:
-        before = national[: place - len(shape.digits)]
-        alone = numbers_abroad(code + before)
-        if alone is not None and alone.plain:
-            return True
-    return False
-
-
-def _valid_readings(part: str, home: Country | str | None) -> list[str]:
-    """The valid numbers that a part of a text could mean."""
-    try:
-        return list(_valid(part.strip(" -./"), home, part))
-    except PhoneNumberError:
-        return []
-
-
-def _possible_readings(part: str, home: Country | str | None) -> list[str]:
-    """The numbers that a part of a text could mean, if their length is possible in their plan."""
-    shapes = _shapes(part.strip(" -./"))
-    if home is None and not any(shape.has_plus for shape in shapes):
-        return []
-    return [number for number in _probable(shapes, home) if is_e164(number) and _has_right_length(number)]
-
-
-def _has_right_length(e164: str) -> bool:
-    return not any(warning.startswith(("is too", "does not begin")) for warning in warnings_for(e164))
-
-
-def _probable(shapes: Sequence[_Shape], home: Country | str | None) -> dict[str, str]:
-    """What a text could mean, whether or not such a number exists, each with the code for calls abroad before it."""
-    found: dict[str, str] = {}
-    for shape in shapes:
-        digits = shape.digits
-        if shape.has_plus:
-            found[f"+{digits}"] = ""
+    digits, found, ways = _digits(text), _Readings(), _ways(text, home)
+    # Behind another of the codes for calls abroad stands this country's own: 001 66 … in Thailand is no +1 66….
+    if any(way.is_home and way.exit_code for way in ways):
+        ways = [way for way in ways if way.is_home]
+    for way in ways:
+        numbers = _numbers(text, way)
+        found |= {each: _doubt(text, each, way) for each in numbers}
+        if way.is_home or not isinstance(home, Plan):
             continue
-        rests = home.behind_exit(digits) if isinstance(home, Country) else behind_any_exit(digits)
-        abroad = {f"+{rest}": digits[: -len(rest)] for rest in rests if numbers_abroad(rest) is not None}
-        if isinstance(home, Country) and not (abroad and digits.startswith("00")):
-            if digits.startswith(home.code):
-                found[f"+{digits}"] = ""
-            found[f"+{home.code}{home.probable(digits)}"] = ""
-        elif not abroad:
-            found[f"+{digits}"] = ""
-        found |= abroad
+        slips = [*behind_exit(digits, home), *([digits[1:]] if digits.startswith("00") else ())]
+        own = [number for slip in slips for number in home.numbers(slip)]
+        for each in numbers:
+            is_clear = _is_in_groups(text, each) or len(way.dialled) in _behind(text)
+            found |= {slip: _doubt(text, slip, way) for slip in own if not is_clear or _is_in_groups(text, slip)}
     return found
+
+
+def _numbers(text: str, way: _Way) -> list[str]:
+    """The valid numbers that digits could mean in one way.
+
+    A prefix that is dialled within the country may follow the calling code of another behind a +, or a sign.
+    """
+    plan, dialled = way.plan, way.dialled
+    found = plan.numbers(dialled, anywhere=not way.is_home)
+    if not way.is_home:
+        may_be_dialled = _has_plus(text) or len(dialled) in _behind(text)
+        return found if may_be_dialled else [each for each in found if each == way.likely]
+    if way.exit_code:  # 00 7 800 … in Kazakhstan is a number of Russia, of which it shares the code
+        return [each for each in found if country_of(each) in dialled_alike(plan.region)]
+    if found and dialled == _digits(text):
+        if (lost := _LOST_ZERO.get(plan.code)) is not None and lost.fullmatch(dialled):
+            found += plan.numbers(f"0{dialled}")
+        for region in _ALSO_DIALLED.get(plan.region, ()):
+            found += country_named(region).numbers(dialled)
+    return found
+
+
+def _is_in_groups(text: str, e164: str) -> bool:
+    """Whether no sign stands within the area code: `0043 1 2345678` is no number of Kiel (0431) with a 0 too many."""
+    from phonenumbers import length_of_national_destination_code
+
+    known = planned(e164)
+    length, area = len(known.national), length_of_national_destination_code(known.parsed)
+    return not any(length - area < behind < length for behind in _behind(text))
+
+
+def _doubt(text: str, e164: str, way: _Way) -> str:
+    """Why a reading is not certain.
+
+    A slash or a bracket stands where only a second number or an extension begins, or a sign within the calling code of
+    another country.
+    """
+    length = len(planned(e164).national)
+    if any(behind < _SHORTEST_REST or length - behind > _LONGEST_AREA for behind in _behind(text, "[/)]")):
+        return _GLUED
+    if any(is_valid(e164[:-behind]) for behind in _behind(text, "/")):
+        return _GLUED
+    length = len(way.dialled)
+    is_split = any(length < behind < length + len(way.plan.code) for behind in _behind(text))
+    return _SPLIT if is_split and not way.is_home else ""
+
+
+def _possible_readings(part: str, home: _Home) -> list[str]:
+    """The numbers that a part of a text could mean, if their length is possible in their plan."""
+    likely = _likely(part, home) if home is not None or _has_plus(part) else ()
+    return [number for number in likely if _has_right_length(number)]
+
+
+def _has_right_length(number: str) -> bool:
+    return is_e164(number) and not any(each.startswith(("is too", "does not begin")) for each in warnings_for(number))
+
+
+def _likely(written: str, home: _Home) -> dict[str, str]:
+    """What a text most probably means, whether or not it exists, each with the code for calls abroad before it."""
+    ways = [way for text in _spelt(written) for way in _ways(text, home)]
+    is_abroad = _digits(written).startswith("00") and any(way.exit_code for way in ways)
+    return {way.likely: way.exit_code for way in ways if way.exit_code or not is_abroad}
 
 
 # --- Refusals -----------------------------------------------------------------------------------------------------
@@ -600,23 +518,25 @@ def _probable(shapes: Sequence[_Shape], home: Country | str | None) -> dict[str,
 _MOST_NAMED = 3
 
 
-def _refused(text: str, shapes: Sequence[_Shape], home: Country | str | None, valid: Sequence[str]) -> PhoneNumberError:
+def _refused(text: str, written: str, home: _Home, valid: Sequence[str]) -> PhoneNumberError:
     """The error for a text that has no valid reading, or several."""
     if valid:
         named = " or ".join(f"{number} ({country_of(number) or 'no country'})" for number in valid[:_MOST_NAMED])
         return PhoneNumberError(tell("several_readings", number=_shown(text), readings=named))
-    where = home.region if isinstance(home, Country) else "any numbering plan"
+    if not _says_country(written, home):
+        return PhoneNumberError(tell("no_country", number=_shown(text), remedy=Remedy.NAME_COUNTRY))
+    where = home.region if isinstance(home, Plan) else "any numbering plan"
     probable = [
         # 012 345 6789 begins with a code for calls abroad by chance, unless what follows could be a number.
         (number, code)
-        for number, code in _probable(shapes, home).items()
+        for number, code in _likely(written, home).items()
         if not code or code.startswith("00") or _has_right_length(number)
     ]
     reasons = ", and ".join(_why_not(number, code, home) for number, code in probable[:_MOST_NAMED])
     return PhoneNumberError(tell("no_number_of_country", number=_shown(text), country=where, reasons=reasons))
 
 
-def _why_not(number: str, exit_code: str, home: Country | str | None) -> str:
+def _why_not(number: str, exit_code: str, home: _Home) -> str:
     """Why this is no number; after the code for calls abroad that somebody may have dialled."""
     shown = f"behind {exit_code}, a code for calls abroad, {number}" if exit_code else number
     if not is_e164(number):
@@ -624,14 +544,14 @@ def _why_not(number: str, exit_code: str, home: Country | str | None) -> str:
     if not (warnings := warnings_for(number)):
         return f"{shown} is one of {country_of(number)}"
     why = warnings[0].partition(";")[0]
-    if isinstance(home, Country) and not exit_code:  # several countries may share a plan, and nobody spoke of another
+    if isinstance(home, Plan) and not exit_code:  # several countries may share a plan, and nobody spoke of another
         plan, of, _ = why.rpartition(" numbering plan of ")
         why = f"{plan}{of}{home.region}" if of else why
     return f"{shown} {why}"
 
 
 @lru_cache(maxsize=256)
-def _home(country: str | None) -> Country | str | None:
+def _home(country: str | None) -> _Home:
     """The country that a user names; INTERNATIONAL and None are returned as they are."""
     code = None if country is None else read_country(country)
     return code if code is None or code == INTERNATIONAL else country_named(code)

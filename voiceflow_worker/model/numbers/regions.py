@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from typing import NamedTuple
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.tables import rows_of
 from voiceflow_worker.model.text.wording import did_you_mean, searched
 
 _CODE = re.compile(r"([A-Z]{2})-([A-Z]{2,3})")
 _NORTH_AMERICA = ("US", "CA")
-"""The countries whose numbers look alike, and whose states have no code or name in common."""
+"""The countries whose numbers begin alike."""
 
 
 class Region(NamedTuple):
@@ -50,31 +50,35 @@ def region_in(text: str, number: str | None) -> Region | None:
     if _CODE.fullmatch(written.upper()):
         return by_code[read_region(written)]
     country = None if number is None else country_of(number)
-    names = _NORTH_AMERICA if number is not None and number.startswith("+1") else (country or "",)
-    for name in names:
-        if (found := by_name.get((name, _key(written)))) is not None:
-            return found
+    key = _key(written)
+    if (found := by_name.get((country or "", key))) is not None:
+        return found
+    other = next(
+        (by_name[name, key] for name in _NORTH_AMERICA if country in _NORTH_AMERICA and (name, key) in by_name), None
+    )
+    if other is not None:
+        raise InvalidInputError(
+            f"{written[:40]!r} is a state of {other.country}, and {number} is a number of {country}: correct one, or "
+            f"write {other.code} if the person is there"
+        )
     known = [each for place, each in by_name if place == country]
     if not known:
         return None
-    meant = did_you_mean(_key(written), known)
+    meant = did_you_mean(key, known)
     raise InvalidInputError(f"{written[:40]!r} is no state of {country}{meant}: write its code or its name")
 
 
 def _key(name: str) -> str:
-    """A name as it is compared: without case, accents and signs."""
-    return re.sub(r"\W", "", searched(name))
+    """A name as it is compared: without case, accents, spaces and the signs of abbreviations."""
+    return re.sub(r"[\s.,'\u2019()/_-]", "", searched(name))
 
 
 @cache
 def _table() -> tuple[Mapping[str, Region], Mapping[tuple[str, str], Region]]:
     """The states by their codes, and by their countries and names."""
-    text = resources.files("voiceflow_worker.model.numbers").joinpath("regions.tsv").read_text(encoding="utf-8")
     by_code: dict[str, Region] = {}
     by_name: dict[tuple[str, str], Region] = {}
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            code, names, zones = line.split("\t")
-            region = by_code[code] = Region(code, tuple(zones.split()))
-            by_name |= {(code[:2], _key(each)): region for each in (code[3:], *names.split("|"))}
+    for code, names, zones in rows_of("numbers/regions.tsv"):
+        region = by_code[code] = Region(code, tuple(zones.split()))
+        by_name |= {(code[:2], _key(each)): region for each in (code[3:], *names.split("|"))}
     return by_code, by_name

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
+
+from voiceflow_worker.model.tables import rows_of
 
 
 def listed_zones(digits: str) -> tuple[str, ...]:
@@ -18,11 +19,8 @@ def listed_zones(digits: str) -> tuple[str, ...]:
 
 @cache
 def _table() -> Mapping[str, tuple[str, ...]]:
-    text = resources.files("voiceflow_worker.model.numbers").joinpath("zones.tsv").read_text(encoding="utf-8")
     found: dict[str, tuple[str, ...]] = {}
-    for line in text.splitlines():
-        if line and not line.startswith("#"):
-            prefixes, endings, zones, _source = line.split("\t")
-            for prefix in prefixes.split():
-                found |= {prefix + ending: tuple(zones.split()) for ending in endings.split() or ("",)}
+    for prefixes, endings, zones, _source in rows_of("numbers/zones.tsv"):
+        for prefix in prefixes.split():
+            found |= {prefix + ending: tuple(zones.split()) for ending in endings.split() or ("",)}
     return found

@@ -140,6 +140,7 @@ _LEAST_DIGITS = 7
 _SHOWN_DIGITS = 2
 """The digits that are shown of a masked number: of its end, and of its begin if it is in international form."""
 
+_LIKE_DIGITS = re.compile(r"(?<=\d)[OoIl](?=[OoIl]*\d)|(?<=\d[OoIl])[OoIl](?=\d)")
 _LONG_MARKS = "ーｰ"
 """Letters by their kind, which people write for a dash."""
 _BYTE = re.compile(r"(?:%|\\+x)([\da-f]{2})", re.IGNORECASE)
@@ -153,7 +154,7 @@ _MOMENT = (
 )
 _KEPT = re.compile(
     rf"(?<!\S)(?:{_MOMENT})(?!\S)"
-    r"|(?<![^\W_])(?:[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|escalation-[\da-f]{20}"
+    r"|(?<![^\W_])(?:(?=[\d-]*[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|escalation-[\da-f]{20}"
     r"|0[\dA-HJKMNP-TV-Z]{25}(?:\.\d{1,6})?)(?![^\W_])"
 )
 """A date or a time that stands whole (also the hours of a window), or an id of 8x8 or of ours."""
@@ -164,13 +165,15 @@ def without_numbers(text: str) -> str:
 
     A number is what is shown as one: seven digits or more in a row, once the text is normalised (NFKC), and its signs
     and blanks are taken out. Only ids, and valid dates and times with a blank or nothing on both sides, are none. What
-    is escaped, as in a URL or in JSON, is read both as it stands and as it is meant.
+    is escaped, as in a URL or in JSON, is read both as it stands and as it is meant. A letter that looks like a digit
+    counts as one among them.
     """
-    if sum(map(str.isdecimal, normalize("NFKC", text))) < _LEAST_DIGITS:
+    seen = _LIKE_DIGITS.sub("0", text)
+    if sum(map(str.isdecimal, normalize("NFKC", seen))) < _LEAST_DIGITS:
         return text
     kept = {place for found in _KEPT.finditer(text) if _is_kept(found) for place in range(*found.span())}
     hidden = {
-        each for escapes in {(), tuple(_ESCAPE.finditer(text))} for each in _hidden(_unescaped(text, escapes), kept)
+        each for escapes in {(), tuple(_ESCAPE.finditer(text))} for each in _hidden(_unescaped(seen, escapes), kept)
     }
     shown = list(text)
     for start, end in sorted(hidden, reverse=True):

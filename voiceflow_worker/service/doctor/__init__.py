@@ -7,53 +7,38 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from voiceflow_worker.backends.health import HealthCheck
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.finding import Diagnosis, failure, message_of
+from voiceflow_worker.finding import Diagnosis, failure, message_of, ok
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.doctor import account, store
-from voiceflow_worker.service.doctor.context import TIME_LIMIT, Check, carried_out, open_context
+from voiceflow_worker.service.doctor.context import TIME_LIMIT, Check, CheckContext, carried_out, open_context
 from voiceflow_worker.service.doctor.recordings import recordings
 from voiceflow_worker.settings import Settings
 
 Tell = Callable[[Diagnosis], None]
 
-FIRST: tuple[tuple[str, Check], ...] = (
-    ("settings", account.settings),
-    ("account", account.account),
-    ("time limits", account.time_limits),
-    ("store", store.opens),
-)
+FIRST: Mapping[str, Check] = {"account": account.account, "store": store.opens}
 """The checks before those of the store's backend."""
-CHECKS: tuple[tuple[str, Check], ...] = (
-    ("schema", store.schema),
-    ("journal files", store.journals),
-    ("credentials", account.credentials),
-    ("certificate", account.certificate),
-    ("clock", account.clock),
-    ("time zones", account.time_zones),
-    ("voice profile", account.voice_profile),
-    ("source", account.source),
-    ("webhook", account.registered),
-    ("webhook address", account.reachable),
-    ("webhook secret", account.secret),
-    ("call actions", account.call_actions),
-    ("receiver", account.receiver),
-    ("console", account.console),
-    ("menus", account.menus),
-    ("workers", store.workers),
-    ("limits", store.limits),
-    ("numbers", store.numbers),
-    ("holds", store.holds),
-    ("doubts", store.doubts),
-    ("records", store.records),
-    ("schedules", store.schedules),
-)
+CHECKS: Mapping[str, Check] = {
+    "schema": store.schema,
+    "journal files": store.journals,
+    "credentials": account.credentials,
+    "certificate": account.certificate,
+    "clock": account.clock,
+    "source": account.source,
+    "webhook": account.registered,
+    "webhook address": account.reachable,
+    "webhook secret": account.secret,
+    "call actions": account.call_actions,
+}
 
 LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1), "recordings": timedelta(minutes=5)}
 """The time limits of checks that may take longer than the others. A journal file may hold a million calls."""
 
 
 async def examine(load: Callable[[], Settings], tell: Tell, *, files: bool = False) -> None:
-    """Run every check, and report each result at once. With `files`, recordings are fetched and listened to.
+    """Run every check, and report each result at once. With `files`, recordings are fetched.
 
     If the settings cannot be read, the error is reported, and only the checks that need no settings are run.
     """
@@ -67,21 +52,28 @@ async def examine(load: Callable[[], Settings], tell: Tell, *, files: bool = Fal
     try:
         settings = load()
     except SettingsError as error:
-        tell(
-            replace(
-                failure(
-                    message_of(error), remedy="correct these settings, then check them with `voiceflow config show`"
-                ),
-                check="settings",
-            )
-        )
+        remedy = "correct these settings, then check them with `voiceflow config show`"
+        tell(replace(failure(message_of(error), remedy=remedy), check="settings"))
         return
     async with open_context(settings) as context:
-        for name, check in FIRST:
-            await run(name, partial(check, context))
-        for name, look in context.health.checks().items():
+
+        def bound(checks: Mapping[str, Check]) -> dict[str, HealthCheck]:
+            return {name: partial(check, context) for name, check in checks.items()}
+
+        for name, look in {**bound(FIRST), **context.health.checks(), **bound(CHECKS)}.items():
             await run(name, look)
-        for name, check in CHECKS:
-            await run(name, partial(check, context))
+        await run("queue", partial(_of_queue, context, tell))
         if files:
             await run("recordings", partial(recordings, context))
+
+
+async def _of_queue(context: CheckContext, tell: Tell) -> Diagnosis | None:
+    """Tell what stands in the way of the queue's calls, as `status` does."""
+    from voiceflow_worker.service.whole_queue import read_queue  # a worker uses other checks
+
+    queue = CallQueue(context.store, context.settings.queue, policy=context.settings.policy())
+    whole = await read_queue(queue, probes=True)
+    found = [each for each in whole.conditions if each.check != "store"]  # which `opens` has told
+    for each in found:
+        tell(each)
+    return None if found else ok("nothing stands in the way of its calls")

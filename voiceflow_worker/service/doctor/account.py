@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from voiceflow_worker.asgi.gatekeeper import NamingProxy
-from voiceflow_worker.core.heartbeats import FRESH, NO_RECEIVER, REFUSED, Heartbeats
+from voiceflow_worker.core.base.clock import SET_CLOCK, ahead_of_8x8, off_in_words
+from voiceflow_worker.core.heartbeats import REGISTER, Heartbeats
+from voiceflow_worker.core.own_numbers import what_to_do
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.finding import Diagnosis, Level, failure, message_of, ok, warning
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.wire import BASE_URL
-from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.reading import read_sources
 from voiceflow_worker.model.text.web_address import why_not_from_outside
-from voiceflow_worker.model.text.wording import did_you_mean, duration_in_words, write_duration
-from voiceflow_worker.model.times import zone_data
+from voiceflow_worker.model.text.wording import write_duration
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.doctor.context import CannotLookError, CheckContext
-from voiceflow_worker.service.doctor.store import menus_waiting, waiting_menus
-from voiceflow_worker.settings import DEFAULT, Settings, unknown_variables
-
-
-async def settings(context: CheckContext) -> Diagnosis:
-    """List the settings that differ from the defaults, grouped by origin."""
-    given = [shown for shown in context.settings.shown() if shown.place != DEFAULT]
-    if not given:
-        return ok("all settings have their defaults (`voiceflow config show --all`)")
-    places: dict[str, list[str]] = {}
-    for shown in given:
-        name, _, place = shown.place.rpartition(" (")
-        places.setdefault(place.rstrip(")"), []).append(name)
-    return ok("; ".join(f"{', '.join(names)} from {place}" for place, names in places.items()))
+from voiceflow_worker.settings import Settings, unknown_variables
 
 
 async def unknown_settings() -> Diagnosis:
@@ -48,12 +35,7 @@ async def unknown_settings() -> Diagnosis:
         return failure(message_of(error), remedy="correct or remove that file")
     if not unknown:
         return ok("no unknown settings")
-    meant = [f"{each.name} ({each.place})" for each in unknown]
-    hints = [f"use {each.suggestion} instead of {each.name}" for each in unknown if each.suggestion]
-    verb = "is not a setting" if len(unknown) == 1 else "are not settings"
-    return warning(
-        f"{', '.join(meant)} {verb} of this version", remedy="; ".join(hints) or "check the spelling, or remove them"
-    )
+    return warning("; ".join(each.in_words() for each in unknown), remedy="correct their names, or remove them")
 
 
 async def account(context: CheckContext) -> Diagnosis:
@@ -64,24 +46,6 @@ async def account(context: CheckContext) -> Diagnosis:
         return failure("; ".join(names), remedy="; ".join(ways))
     VoiceClient.from_settings(context.settings)
     return ok(f"{context.settings.sub_account}, at {context.settings.base_url or BASE_URL}")
-
-
-async def time_limits(context: CheckContext) -> Diagnosis:
-    """Check that the lease of a call is longer than its POST can take."""
-    chosen = context.settings
-    deadline = 2 * chosen.connect_timeout + chosen.read_timeout
-    lease = write_duration(chosen.lease)
-    limits = f"a POST takes {write_duration(deadline)} at most, and the lease of a call is {lease}"
-    if chosen.lease > deadline:
-        return ok(limits)
-    return warning(
-        f"{limits}: a call can be put in doubt while it is still being sent",
-        remedy=f"set VOICEFLOW_LEASE to more than {write_duration(deadline)}, or shorten VOICEFLOW_READ_TIMEOUT",
-    )
-
-
-DATE_GRAIN = timedelta(seconds=1)
-"""The precision of a Date header: whole seconds, rounded down (RFC 9110 §5.6.7)."""
 
 
 async def credentials(context: CheckContext) -> Diagnosis:
@@ -127,42 +91,17 @@ def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed
 
     `before` and `after` are the times of this clock around the request. `theirs` is the time in the answer.
     """
-    # The duration of the request and the rounding of the header do not count as a difference.
-    behind, ahead = theirs - after, before - (theirs + DATE_GRAIN)
-    off = timedelta(seconds=round(max(behind, ahead, timedelta(0)).total_seconds()))
-    if not off:
+    ahead = timedelta(seconds=round(ahead_of_8x8(theirs, before=before, after=after).total_seconds()))
+    if not ahead:
         return ok("this clock agrees with the clock of 8x8")
-    off_by = f"this clock is {write_duration(off)} {'behind' if behind > ahead else 'ahead of'} the clock of 8x8"
-    if off > allowed:
+    off_by = f"this clock is {off_in_words(ahead, of='8x8')}"
+    if abs(ahead) > allowed:
         most = write_duration(allowed)
         return failure(
             f"{off_by}, but VOICEFLOW_CLOCK_SKEW allows only {most}: calls expire too early, or may ring too late",
-            remedy="set the clock (NTP: timedatectl set-ntp true), then run `voiceflow resume` if a queue is held",
+            remedy=f"{SET_CLOCK}, then run `voiceflow resume` if a queue is held",
         )
     return ok(f"{off_by}, within VOICEFLOW_CLOCK_SKEW")
-
-
-async def time_zones(_context: CheckContext) -> Diagnosis:
-    """Say which time zone database is used: countries change their clocks at short notice."""
-    versions = zone_data()
-    used = versions.package if versions.is_of_package else versions.system
-    return ok(
-        f"time zones are of {used}: the package tzdata has {versions.package}, the system {versions.system or 'none'}"
-    )
-
-
-async def voice_profile(context: CheckContext) -> Diagnosis | None:
-    """Check that the voice of the settings is a voice of the sub-account."""
-    wanted = context.settings.voice_profile
-    if wanted is None:
-        return None
-    codes = [profile.code for profile in await (await context.account.usable()).speech_profiles()]
-    if wanted in codes:
-        return ok(f"{wanted} is a voice of the sub-account")
-    return failure(
-        f"the sub-account has no voice {wanted}, so 8x8 refuses calls with it (-1002){did_you_mean(wanted, codes)}",
-        remedy="set VOICEFLOW_VOICE_PROFILE to a voice that `voiceflow account profiles` lists",
-    )
 
 
 async def source(context: CheckContext) -> Diagnosis | None:
@@ -180,10 +119,6 @@ async def source(context: CheckContext) -> Diagnosis | None:
 
 
 async def _own_number(context: CheckContext, number: str) -> Diagnosis:
-    remedy = (
-        "set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists as Active, or ask 8x8 to allow this "
-        "number"
-    )
     voice = await context.account.usable()
     digits = number.removeprefix("+")
     # Only the list has the status and the health of a number.
@@ -196,25 +131,19 @@ async def _own_number(context: CheckContext, number: str) -> Diagnosis:
         return warning(
             f"{number} is not a number of the account: 8x8 refuses calls from it (-1014), unless 8x8 has allowed it as "
             "a caller id",
-            remedy=f"{remedy}; a test call (`voiceflow doctor --call NUMBER`) shows whether 8x8 allows it",
+            remedy="set VOICEFLOW_SOURCE to a number that `voiceflow account numbers` lists as Active; a test call "
+            "(`voiceflow doctor --call NUMBER`) shows whether 8x8 allows this one",
         )
-    if found.is_unhealthy:
-        return warning(
-            f"{number} is unhealthy{f' ({found.health})' if found.health else ''}: it should not be used for new calls",
-            remedy="choose another source until this number is healthy again",
-        )
-    if found.is_active:
+    if found.is_active and not found.is_unhealthy:
         return ok(f"{number} belongs to the account, and is active")
-    if found.is_expiring:
-        return warning(f"{number} is expiring", remedy="renew it with 8x8, or choose another source")
-    return failure(f"{number} is {found.status or 'in no known state'}: calls from it fail", remedy=remedy)
+    status = "unhealthy" if found.is_unhealthy else (found.status or "in no known state").lower()
+    told = warning if found.is_unhealthy or found.is_expiring else failure
+    return told(f"{number} is {status}{f' ({found.health})' if found.health else ''}", remedy=what_to_do(status))
 
 
 TIMEOUT = httpx.Timeout(4)
 NOT_FOR_GET = 405
 """The HTTP status with which a receiver answers a GET request to its webhook."""
-
-_REGISTER = "`voiceflow serve --register URL` registers this receiver"
 
 
 async def registered(context: CheckContext) -> Diagnosis | None:
@@ -231,10 +160,10 @@ def summaries(settings: Settings, webhooks: Iterable[Webhook]) -> Diagnosis:
     if webhook is None:
         return failure(
             "8x8 has no webhook for the session summaries (VSS) of this account, so no outcome of a call arrives",
-            remedy=f"{_REGISTER}; or set VOICEFLOW_OUTCOMES=none",
+            remedy=f"{REGISTER}; or set VOICEFLOW_OUTCOMES=none",
         )
     if not webhook.enabled:
-        return failure(f"the webhook for session summaries, {webhook.url}, is off", remedy=_REGISTER)
+        return failure(f"the webhook for session summaries, {webhook.url}, is off", remedy=REGISTER)
     return _out_of_reach(settings, webhook) or ok(f"session summaries (VSS) are sent to {webhook.url}")
 
 
@@ -300,11 +229,6 @@ async def secret(context: CheckContext) -> Diagnosis | None:
     webhook = await _webhook(context)
     if webhook is None or not _awaits_outcomes(context):
         return None
-    failing: Mapping[str, str] = {}
-    if context.opened is not None:
-        failing = await Heartbeats(context.opened).failing(context.settings.queue)
-    if (refused := failing.get(REFUSED)) is not None:
-        return failure(f"{REFUSED}: {refused}", remedy=_REGISTER)
     set_here, set_there = context.settings.webhook_secret is not None, webhook.has_auth_header
     match set_here, set_there:
         case True, True:
@@ -312,7 +236,7 @@ async def secret(context: CheckContext) -> Diagnosis | None:
         case True, False:
             return failure(
                 "VOICEFLOW_WEBHOOK_SECRET is set, but 8x8 sends no Authorization header: every event is answered 401",
-                remedy=_REGISTER,
+                remedy=REGISTER,
             )
         case False, True:
             return warning(
@@ -324,47 +248,8 @@ async def secret(context: CheckContext) -> Diagnosis | None:
         case _:
             return warning(
                 "anyone who reaches the receiver can send events: neither a secret nor a list of networks is set",
-                remedy=f"set VOICEFLOW_WEBHOOK_SECRET, then {_REGISTER}",
+                remedy=f"set VOICEFLOW_WEBHOOK_SECRET, then {REGISTER}",
             )
-
-
-async def receiver(context: CheckContext) -> Diagnosis | None:
-    """Check that a receiver is running for this store."""
-    if not _awaits_outcomes(context):
-        return None
-    if await Heartbeats(context.store).has_receiver():
-        return ok(f"a receiver was seen in the last {duration_in_words(FRESH)}")
-    return warning(NO_RECEIVER, remedy="run `voiceflow serve` with this store")
-
-
-async def console(context: CheckContext) -> Diagnosis | None:
-    """Check that the settings of the console let in those who should come in, and nobody else."""
-    settings = context.settings
-    try:
-        proxy = NamingProxy.of(settings)
-    except SettingsError as error:
-        return failure(message_of(error), remedy="correct these settings: until then, `voiceflow serve` does not start")
-    if proxy is None:
-        return None
-    named = f"a proxy in {', '.join(map(str, settings.trusted_proxies))} names people in {settings.auth_header}"
-    if not settings.auth_operators:
-        return warning(f"{named}, and none of them may act", remedy="set VOICEFLOW_AUTH_OPERATORS to those who may")
-    return ok(f"{named}; {', '.join(settings.auth_operators)} may act")
-
-
-async def menus(context: CheckContext) -> Diagnosis | None:
-    """Check that running receivers serve the menus of waiting calls."""
-    if context.opened is None:
-        return None
-    found = await waiting_menus(context.opened, context.settings.queue)
-    if not found.named:
-        return None
-    if found.trouble is None:
-        return ok(f"running receivers serve the menus of waiting calls ({', '.join(found.named)})")
-    if BUILT_IN.issuperset(found.unserved):  # which no receiver needs to be told
-        return failure(found.trouble, remedy="run `voiceflow serve` with this store")
-    remedy = "run `voiceflow serve --ivr MODULE:MENU` for this store; give `--ivr` once for each of these menus"
-    return failure(found.trouble, remedy=remedy)
 
 
 async def _menus_used(context: CheckContext) -> str | None:
@@ -377,7 +262,7 @@ async def _menus_used(context: CheckContext) -> str | None:
     served = await Heartbeats(context.opened).menus()
     if served:
         return f"a receiver serves {', '.join(served)}"
-    named = await menus_waiting(context.opened, context.settings.queue)
+    named = (await CallQueue(context.opened, context.settings.queue).status()).menus
     return f"waiting calls begin with {', '.join(named)}" if named else None
 
 

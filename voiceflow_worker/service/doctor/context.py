@@ -13,7 +13,7 @@ import anyio
 
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.registry import health_of, open_store
-from voiceflow_worker.backends.sqlite.opening import stores_near
+from voiceflow_worker.backends.sqlite.opening import require_there
 from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.ports import Store
@@ -163,41 +163,28 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
     except SettingsError as error:
         yield None, failure(message_of(error), remedy="set VOICEFLOW_STORE")
         return
-    if path is not None and not path.exists() and path.parent.is_dir():
-        near = ", ".join(map(str, stores_near(path)))
-        yield (
-            None,
-            warning(
-                f"there is no store {path}{f'; stores nearby: {near}' if near else ''}",
-                remedy="`voiceflow enqueue` creates it; if it was there, check VOICEFLOW_STORE and the directory",
-            ),
-        )
-        return
     # The limit applies to the opening alone, because an open store may have tasks that run until it is closed.
     with anyio.CancelScope(deadline=anyio.current_time() + TIME_LIMIT.total_seconds()) as opening:
         async with AsyncExitStack() as stack:
             store: Store | None = None
             try:
+                if path is not None:
+                    require_there(path)
                 options: dict[str, Any] = {"makes": False} if is_server(settings.store) else {}
                 opened = open_store(settings.store, advises=False, settings=settings, **options)
                 store = await stack.enter_async_context(opened)
                 await store_probe(store)()
                 found = _found(store)
             except NoStoreError as error:
-                remedy = "if it was there, check VOICEFLOW_STORE; `voiceflow enqueue` makes a new one too"
-                found = warning(message_of(error), remedy=remedy)
+                found = warning(message_of(error), remedy="if it was there, check VOICEFLOW_STORE and the directory")
             except (StoreError, SettingsError) as error:
                 remedy = "do what the message says, and check VOICEFLOW_STORE"
                 found = failure(message_of(error), remedy=remedy)
             opening.deadline = math.inf
             yield store, found
         return
-    yield (
-        None,
-        failure(
-            f"the store did not open within {TIME_LIMIT.total_seconds():g} s", remedy="check its disk, or its server"
-        ),
-    )
+    within = f"the store did not open within {TIME_LIMIT.total_seconds():g} s"
+    yield None, failure(within, remedy="check its disk, or its server")
 
 
 def _found(store: Store) -> Diagnosis:

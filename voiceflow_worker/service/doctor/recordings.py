@@ -1,4 +1,4 @@
-"""The check of the recordings that waiting calls and their menus play: each is fetched once, and decoded."""
+"""The check of the recordings that waiting calls and their menus play: each is fetched once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.recordings import Sound, listen
+from voiceflow_worker.recordings import Sound, examine
 from voiceflow_worker.service.doctor.context import CheckContext
 
 MOST_CALLS, MOST_FILES = 500, 100
@@ -24,7 +24,7 @@ _SHOWN = 5
 
 
 async def recordings(context: CheckContext) -> Diagnosis | None:
-    """Listen to what waiting calls play, and the menus that they begin with. None if they play nothing."""
+    """Fetch what waiting calls play, and the menus that they begin with. None if they play nothing."""
     store, settings = context.store, context.settings
     jobs = await find_jobs(store, Due(queue=settings.queue, state=JobState.QUEUED, limit=MOST_CALLS))
     played = dict.fromkeys(address for job in jobs for address in _played(job.body))
@@ -32,11 +32,11 @@ async def recordings(context: CheckContext) -> Diagnosis | None:
     addresses = list(played)[:MOST_FILES]
     if not addresses:
         return None
-    sounds = await listen(addresses, network=Network.of(settings), private=settings.calls_a_sandbox)
+    sounds = await examine(addresses, network=Network.of(settings), private=settings.calls_a_sandbox)
     bad = [said for address in addresses if (said := _told(address, sounds[address])) is not None]
     heard = f"{count_of(len(addresses), 'recording')} of waiting calls"
     if not bad:
-        return ok(f"{heard}: all can be heard")
+        return ok(f"{heard}: all can be played")
     more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
     remedy = "correct the files at these addresses before their calls ring; `voiceflow hold` holds the calls until then"
     told = failure if any(sound.fault is not None for sound in sounds.values()) else warning

@@ -2,9 +2,6 @@
 -- @include store rights queue
 -- Asked: queue, now, events_before, limit. Returns the number of deleted entries.
 base = base_of(asked.queue)
-if record_at('closed', 'store', '', tonumber(asked.now)) then
-    return packed(0)
-end
 local deleted = 0
 
 local function each(index, until_, delete)

@@ -7,8 +7,11 @@ if ARGV[4] ~= '1' and redis.call('EXISTS', KEYS[1]) == 0 then
 end
 local stored = {}
 for i, key in ipairs(KEYS) do
-    redis.call('SET', key, ARGV[math.min(i, 3)], 'NX')
     stored[i] = redis.call('GET', key)
+    if not stored[i] then -- a full server refuses each SET, and what it has can still be read
+        stored[i] = ARGV[math.min(i, 3)]
+        redis.call('SET', key, stored[i])
+    end
 end
 if string.find(ARGV[3], '[^0]') and stored[4] ~= ARGV[3] then
     redis.call('SET', KEYS[4], ARGV[3])

@@ -15,19 +15,6 @@
 -- slot, next free time} or {'no slot', next free time}.
 local now = tonumber(asked.now)
 
--- A closed store takes only what closes or opens it (`CLOSED` in core/ports/store.py).
-local closed = record_at('closed', 'store', '', now)
-for _, write in ipairs(closed and asked.writes or {}) do
-    for _, parts in ipairs({write.puts, write.drops}) do
-        for _, part in ipairs(parts) do
-            closed = part[1] ~= 'closed' and closed
-        end
-    end
-end
-if closed then
-    return redis.error_reply('CLOSED ' .. closed)
-end
-
 local function switch(queue)
     if base ~= base_of(queue) then
         settle_queue(now)

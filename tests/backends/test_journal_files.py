@@ -1,0 +1,331 @@
+"""The folders of journal files, found by a store's id and URL, and their disk, which may be slow or go away."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.contract.samples import commit
+from tests.contract.suite import sample_job
+from tests.support.engine import Engine
+from tests.support.flows import number
+from tests.support.redis_server import ask
+from tests.support.stores import DURABLE, SERVERS
+from tests.support.voices import ScriptedVoice
+from tests.support.waiting import until
+from tests.support.workers import enqueued, worker_with_files
+from voiceflow_worker import CallPolicy, open_store
+from voiceflow_worker.backends import disk, local_journal
+from voiceflow_worker.backends.local_journal import JournalFiles, journal_files, journal_folder
+from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.base.reading import gates_of
+from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.outside import ORDERS
+from voiceflow_worker.core.rollback import ELSEWHERE, HELD
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.core.writes import WRITERS, changed
+from voiceflow_worker.errors import JournalFileError
+from voiceflow_worker.model.jobs.gate import THEN
+from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.settings import load_settings
+
+pytestmark = pytest.mark.anyio
+
+STORE = MemoryStore()
+
+
+def folder_of(url: str) -> Path:
+    return journal_folder(STORE, url, Path("/state"))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "redis://cache.invalid:6379/0",
+        "redis://CACHE.invalid/0",
+        "redis://user:secret@cache.invalid",
+        "redis://cache.invalid?durability=best-effort",
+        "redis://cache.invalid?prefix=voiceflow",
+    ],
+)
+def test_one_store_has_one_folder_however_it_is_written(same: str) -> None:
+    folder = folder_of(same)
+    assert folder == folder_of("redis://cache.invalid")
+    assert "secret" not in folder.name
+
+
+def test_the_nodes_of_a_cluster_may_stand_in_any_order() -> None:
+    one, other = "redis+cluster://a.invalid:7000,b.invalid:7001", "redis+cluster://b.invalid:7001,a.invalid:7000"
+    assert folder_of(one) == folder_of(other)
+
+
+def test_the_usual_port_and_database_of_sentinels_may_be_left_out() -> None:
+    one, other = "redis+sentinel://a.invalid/calls", "redis+sentinel://a.invalid:26379/calls/0"
+    assert folder_of(one) == folder_of(other)
+    assert folder_of(one) != folder_of("redis+sentinel://a.invalid/others")
+
+
+@pytest.mark.parametrize("other", ["redis://h.invalid/1", "redis://h.invalid:6380", "redis://h.invalid?prefix=b"])
+def test_two_stores_have_two_folders(other: str) -> None:
+    assert folder_of(other) != folder_of("redis://h.invalid?prefix=a")
+    assert folder_of(other) != folder_of("redis://h.invalid")
+
+
+# --- The files of a store are found ---
+
+Url = Callable[[str], str]
+
+
+def worker_on(store: Store, url: str, state: Path) -> Engine:
+    """A worker whose journal files are those of the settings."""
+    files = journal_files(load_settings(store=url, state_dir=str(state)), store)
+    return Engine(store, ScriptedVoice(), policy=CallPolicy(outcomes=OutcomeSource.NONE), local_journal=files)
+
+
+def by_another_url(backend: str, url: str, folder: Path) -> str:
+    """Another URL of the same store: another name of its host, or of the folder of its file."""
+    if backend != "sqlite":
+        return url.replace("127.0.0.1", "localhost").replace("redis://", "redis://default:any@")
+    moved = folder / "moved"
+    moved.mkdir()
+    file = Path(url.removeprefix("sqlite:///"))
+    for each in file.parent.glob(f"{file.name}*"):
+        each.rename(moved / each.name)
+    return f"sqlite:///{moved / file.name}"
+
+
+async def holds(store: Store) -> list[str]:
+    return [gate.reason for gate in await gates_of(store, "default")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", DURABLE)
+async def test_a_store_under_another_url_finds_the_files_of_its_calls(
+    backend: str, fresh_url: Url, tmp_path: Path
+) -> None:
+    url = fresh_url(backend)
+    async with open_store(url) as store, worker_on(store, url, tmp_path / "state").at_work() as engine:
+        queued = await engine.enqueue(number(0))
+        (sent,) = await engine.send()
+    async with open_store(url) as store:  # a server with an older state takes its place
+        assert await commit(store, [changed(sent, queued, at=store.clock.now())[1]]) == [True]
+        await text_records(store, WRITERS).remove([name for name, _ in await text_records(store, WRITERS).all()])
+    moved = by_another_url(backend, url, tmp_path)
+    async with open_store(moved) as store, worker_on(store, moved, tmp_path / "state").at_work() as other:
+        first, *more = (await holds(store))[0].split(THEN)
+        assert first == HELD
+        assert ELSEWHERE.partition("{")[0] in more[-1]
+        assert await other.state(sent) == "in_doubt"
+        assert await other.send() == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", SERVERS)
+async def test_a_store_that_was_emptied_finds_the_files_of_its_url(
+    backend: str, fresh_url: Url, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = fresh_url(backend)
+    async with open_store(url) as store, worker_on(store, url, tmp_path).at_work() as engine:
+        await engine.enqueue(number(0))
+        (sent,) = await engine.send()
+        was = store.id
+    if backend == "redis":
+        ask(request.getfixturevalue("shared_redis").port, "FLUSHALL")
+    else:
+        schema = url.rpartition("=")[2]
+        request.getfixturevalue("postgres_server").ask(f"DROP SCHEMA {schema} CASCADE")
+    async with open_store(url) as store, worker_on(store, url, tmp_path).at_work() as other:
+        assert store.id != was
+        assert await holds(store) == [HELD]
+        assert await other.state(sent) == "in_doubt"
+
+
+@pytest.mark.anyio
+async def test_a_copy_is_held_for_what_the_store_has_sent_since_and_the_store_goes_on(tmp_path: Path) -> None:
+    """The calls that wait in both would be made by both."""
+    files = {name: tmp_path / f"{name}.db" for name in ("calls", "staging")}
+    url, copy = (f"sqlite:///{file}" for file in files.values())
+    async with open_store(url) as store:
+        engine = worker_on(store, url, tmp_path / "state")
+        for place in range(2):
+            await engine.enqueue(number(place))
+    shutil.copy(files["calls"], files["staging"])
+    async with open_store(url) as store, worker_on(store, url, tmp_path / "state").at_work() as engine:
+        assert len(await engine.send(limit=1)) == 1
+    async with open_store(copy) as store, worker_on(store, copy, tmp_path / "state").at_work() as engine:
+        (reason,) = await holds(store)
+        assert reason.startswith(HELD)
+        assert journal_folder(store, url, tmp_path).name in reason
+        assert await engine.send() == []
+    async with open_store(url) as store, worker_on(store, url, tmp_path / "state").at_work() as engine:
+        assert await holds(store) == []
+        assert len(await engine.send()) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", SERVERS)
+async def test_two_stores_of_one_server_do_not_read_each_others_files(
+    backend: str, fresh_url: Url, tmp_path: Path
+) -> None:
+    for url in (fresh_url(backend), fresh_url(backend)):
+        async with open_store(url) as store, worker_on(store, url, tmp_path).at_work() as engine:
+            await engine.enqueue(number(0))
+            assert len(await engine.send()) == 1
+            assert await holds(store) == []
+
+
+THREAD = False
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Notes of each sync of a file whether the thread of the test waits for it."""
+    here, synced, sync = threading.get_ident(), list[bool](), os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(threading.get_ident() == here)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return synced
+
+
+async def ids_in(journals: JournalFiles) -> list[str]:
+    """The calls of which the files of a queue have entries."""
+    files = await journals.files("reminders")
+    return [job.id for each in files for _, job in (await journals.entries(each.name)).jobs]
+
+
+async def test_on_a_system_like_macos_a_worker_sends_and_orders_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no fdatasync, and its fsync leaves data in the cache of the disk. Not every file system has the other."""
+    flushed: list[int] = []
+    answer: OSError | None = None
+
+    def fcntl_of_macos(fd: int, command: int) -> int:
+        assert command == 51
+        if answer is not None:
+            raise answer
+        flushed.append(fd)
+        return 0
+
+    monkeypatch.delattr(os, "fdatasync", raising=False)
+    monkeypatch.setattr(disk, "_FULL", 51)
+    monkeypatch.setattr("voiceflow_worker.backends.disk.fcntl.fcntl", fcntl_of_macos)
+    for answer in (None, OSError(errno.ENOTSUP, "Operation not supported")):
+        folder, voice = tmp_path / f"{answer is None}", ScriptedVoice()
+        folder.mkdir()
+        url = f"sqlite:///{folder / 'calls.db'}"
+        settings = load_settings(store=url, state_dir=str(folder))
+        async with open_store(url, settings=settings) as store:
+            await enqueued(store, 2)
+            await worker_with_files(store, voice, folder / "calls").drain()
+            assert len(voice.placed) == 2
+            await SuppressionList(store).add("+6587654321")
+            assert (await JournalFiles(journal_folder(store, url, folder)).files(ORDERS, since=store.clock.now())) != []
+    assert flushed
+    file = await JournalFiles(tmp_path / "more").begin("reminders", at=datetime.now(UTC))
+    answer = OSError(errno.EIO, "Input/output error")
+    with pytest.raises(JournalFileError, match=r"cannot be written \(Input/output error\)"):
+        await file.append([(1, sample_job())])
+
+
+def deleted(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def moved(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+
+
+def replaced(folder: Path) -> None:
+    (path,) = folder.glob("*/*")
+    path.with_suffix(".copy").write_bytes(path.read_bytes())
+    path.with_suffix(".copy").rename(path)
+
+
+@pytest.mark.parametrize("goes", [deleted, moved, replaced])
+async def test_entries_go_to_a_file_that_a_guard_finds_after_the_journal_is_gone(
+    goes: Callable[[Path], None], tmp_path: Path, synced: list[bool]
+) -> None:
+    """The event loop waits for no disk."""
+    folder = tmp_path / "journals"
+    journals = JournalFiles(folder)
+    file = await journals.begin("reminders", at=datetime.now(UTC))
+    await file.append([(1, sample_job(1))])
+    goes(folder)
+    assert file.is_over(at=datetime.now(UTC))
+    file.close()
+    file = await journals.begin("reminders", at=datetime.now(UTC))
+    await file.append([(2, sample_job(2))])
+    file.leaves(2)
+    found = await ids_in(journals)
+    file.close()
+    assert sample_job(2).id in found
+    assert set(synced) == {THREAD}
+
+
+async def test_what_was_written_in_part_spoils_no_later_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journals = JournalFiles(tmp_path)
+    file = await journals.begin("reminders", at=datetime.now(UTC))
+    await file.append([(1, sample_job(1))])
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if len(data) <= 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data[:5])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(JournalFileError):
+            await file.append([(2, sample_job(2))])
+        with pytest.raises(JournalFileError):
+            file.leaves(2)
+    file.leaves(1)
+    assert file.is_over(at=datetime.now(UTC))
+    found = await ids_in(journals)
+    file.close()
+    assert found == [sample_job(1).id]
+
+
+async def test_what_a_killed_process_left_half_written_goes_with_the_old_files(tmp_path: Path) -> None:
+    files, now = JournalFiles(tmp_path), datetime.now(UTC)
+    (await files.begin("default", at=now)).close()
+    old, new = (tmp_path / "default" / name for name in (".w.new", ".w-2.journal.new"))
+    for path, age in ((old, 8), (new, 1)):
+        path.write_bytes(b"half")
+        os.utime(path, times=(now.timestamp(), (now - timedelta(days=age)).timestamp()))
+    await files.prune("default", before=now - timedelta(days=7))
+    assert [path.name for path in (tmp_path / "default").iterdir()] == [new.name]
+
+
+async def test_entries_for_a_store_on_another_machine_are_on_the_disk_soon_and_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync = list[int](), os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").stat().st_size)
+        sync(fd)
+
+    file = await JournalFiles(tmp_path, is_late=True).begin("reminders", at=datetime.now(UTC))
+    monkeypatch.setattr(local_journal, "SYNC_AFTER", 0.05)
+    monkeypatch.setattr(os, "fsync", noted)
+    for place in (1, 2):
+        await file.append([(place, sample_job(place))])
+    assert synced == []
+    (path,) = (tmp_path / "reminders").iterdir()
+    await until(lambda: synced == [path.stat().st_size])
+    await file.append([(3, sample_job(3))])
+    file.close()
+    assert len(synced) == 2, "whoever leaves it syncs what is left"

@@ -1,0 +1,372 @@
+"""What becomes of a call, wherever it stands and whatever comes: one grid of positions and arrivals.
+
+`what_becomes_of_a_call.txt` has a paragraph for each position, and in it a line for each thing that can become of the
+call, with all that leads there. A change of a rule changes lines of it: write it again and read the difference
+(`python -m tests.model.test_what_becomes_of_a_call`). What must hold in every cell, whatever the file says, is below.
+
+A position is a way: words of WORDS, each an hour after the one before, `busy@1` for POST 1 instead of the newest.
+Before the colon stands the name of the call's OPTIONS.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.plain_jobs import HOUR, MINUTE, NOW, a_job
+from voiceflow_worker.errors import JobError
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs import evidence, lifecycle
+from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, NoteKind, Post, RedialPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
+from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+
+S, K = JobState, VerdictKind
+FILE = Path(__file__).with_suffix("").with_name("what_becomes_of_a_call.txt")
+ON_BUSY = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=10 * MINUTE)
+ALWAYS = RedialPolicy(on=frozenset(SessionStatus) - OPT_OUTS, limit=5, after=MINUTE)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "once": {}, "valid": {"valid_until": NOW + 9 * HOUR}, "redial": {"redial": ON_BUSY},
+    "numbers": {"further_numbers": ("+6591230002",), "redial": ON_BUSY},
+    "always": {"redial": ALWAYS, "further_numbers": ("+6591230002",), "valid_until": NOW + 240 * HOUR},
+    "deaf": {"valid_until": NOW + 9 * HOUR, "redial": ON_BUSY},
+}  # fmt: skip
+POLICY = CallPolicy()
+DEAF = replace(POLICY, outcomes=OutcomeSource.NONE)
+
+
+def verdict(kind: VerdictKind, **fields: Any) -> Verdict:
+    return Verdict(kind=kind, message=kind.value, **fields)
+
+
+VERDICTS = {
+    "created": verdict(K.CREATED, code=1, session_id="s-1"), "created without a session": verdict(K.CREATED, code=1),
+    "refused": verdict(K.REFUSED, code=-1014), "too late": verdict(K.REFUSED, code=-1015),
+    "not sent": verdict(K.NOT_SENT), "held": verdict(K.NOT_SENT, cause=NotSentCause.HELD),
+    "broken body": verdict(K.NOT_SENT, cause=NotSentCause.BROKEN_BODY), "429": verdict(K.TURNED_AWAY, http_status=429),
+    "unknown": verdict(K.UNKNOWN), "what no gateway says": verdict(K.NOT_PLACED),
+}  # fmt: skip
+
+
+def outcome(status: SessionStatus, **fields: Any) -> Outcome:
+    return Outcome(status=status, status_text=status.value, session_id="s-1", **fields)
+
+
+FULL = outcome(SessionStatus.FAILED, code=-2010)
+OUTCOMES = {status.value.lower(): outcome(status) for status in SessionStatus} | {
+    "dropped": outcome(SessionStatus.FAILED, code=-2007), "speech failed": outcome(SessionStatus.FAILED, code=-2005),
+    "busy for the body": outcome(SessionStatus.BUSY, code=-2003), "full": FULL,
+    "full with a leg": replace(FULL, legs=(CallLeg(destination="+6587654321", status="SOMETHING_NEW"),)),
+    "full but rang": replace(FULL, rang=True),
+    "full but heard": replace(FULL, legs=(CallLeg(destination="+6587654321", seconds=3.0),)),
+    "other session busy": replace(outcome(SessionStatus.BUSY), session_id="s-2"),
+}  # fmt: skip
+PRESSES = {
+    "key": KeyPress(at=NOW, menu="ask", digits="1", event_id="e1", answer="yes", leads_on=True),
+    "call back": KeyPress(
+        at=NOW + MINUTE, menu="ask", digits="2", event_id="e2", answer="later", call_back_at=NOW + 20 * HOUR
+    ),
+}
+Step = Callable[[Job, int, datetime, CallPolicy], Job]
+
+
+def answered(job: Job, number: int, at: datetime, policy: CallPolicy, *, said: Verdict, held: bool = False) -> Job:
+    until = at + 5 * MINUTE if held else None
+    return evidence.answered(job, number, said, at=at, policy=policy, held_until=until)
+
+
+def summarised(job: Job, number: int, at: datetime, policy: CallPolicy, *, told: Outcome) -> Job:
+    return evidence.summarised(job, number, told, at=at, policy=policy)
+
+
+def pressed(job: Job, number: int, at: datetime, policy: CallPolicy, *, press: KeyPress) -> Job:
+    return evidence.with_press(job, number, press, at=at, policy=policy)
+
+
+def found(job: Job, number: int, at: datetime, policy: CallPolicy, *, told: Outcome | None) -> Job:
+    return evidence.found_placed(job, number, session_id="theirs", outcome=told, at=at, policy=policy)
+
+
+def mismatched(job: Job, number: int, at: datetime, policy: CallPolicy) -> Job:
+    return evidence.mismatched(job, number, session_id="theirs", at=at, policy=policy)
+
+
+EVIDENCE: dict[str, Step] = {
+    **{name: partial(answered, said=said) for name, said in VERDICTS.items()},
+    "held for 5 minutes": partial(answered, said=VERDICTS["429"], held=True),
+    **{name: partial(summarised, told=told) for name, told in OUTCOMES.items()},
+    **{name: partial(pressed, press=press) for name, press in PRESSES.items()},
+    "in the log": partial(found, told=None),
+    "busy in the log": partial(found, told=OUTCOMES["busy"]),
+    "not its session": mismatched,
+}
+
+
+def resolve(job: Job, number: int, at: datetime, policy: CallPolicy, *, placed: bool) -> Job:
+    return lifecycle.resolve(job, placed=placed, at=at, recorded_at=at, note="said", policy=policy, number=number)
+
+
+def post(job: Job, _: int, at: datetime, policy: CallPolicy) -> Job:
+    leased = lifecycle.lease(job, worker_id="w", until=at + MINUTE)
+    return lifecycle.begin(leased, at=at, lease_until=at + MINUTE, policy=policy)
+
+
+MOVES: dict[str, Step] = {
+    "lease": lambda job, _, at, __: lifecycle.lease(job, worker_id="w", until=at + MINUTE),
+    "release": lambda job, _, at, __: lifecycle.release(job, at=at),
+    "begin": lambda job, _, at, policy: lifecycle.begin(job, at=at, lease_until=at + MINUTE, policy=policy),
+    "doubt": lambda job, _, at, policy: lifecycle.doubt(job, at=at, reason="lost", policy=policy),
+    "give up waiting": lambda job, _, at, policy: lifecycle.give_up_waiting(job, at=at, policy=policy),
+    "look again": lambda job, _, at, policy: lifecycle.check_again(job, at=at, policy=policy),
+    "expire": lambda job, _, at, policy: lifecycle.expire(job, at=at, policy=policy),
+    "cancel": lambda job, _, at, policy: lifecycle.cancel(job, at=at, reason="no need", policy=policy),
+    "placed": partial(resolve, placed=True),
+    "not placed": partial(resolve, placed=False),
+    "redial": lambda job, _, at, __: lifecycle.redial(job, at=at, note="again"),
+    "redial by force": lambda job, _, at, __: lifecycle.redial(job, at=at, note="again", force=True),
+}
+WORDS: dict[str, Step] = {**EVIDENCE, **MOVES, "post": post}
+SECOND = "post, doubt, not placed, post"
+"""A person said "not placed" of the first POST, and may have been wrong; the second one is on its way."""
+POSITIONS = f"""
+once:
+once: lease
+once: post
+valid: post
+always: post
+deaf: post
+once: post, created
+valid: post, created
+redial: post, created
+numbers: post, created
+valid: post, created, key
+always: post, created, key
+redial: post, no_answer, redial, post
+always: post, created, call back
+once: post, doubt
+redial: post, doubt
+deaf: post, doubt
+once: post, in the log
+once: post, unknown, in the log
+redial: post, doubt, not placed
+once: post, doubt, not placed, lease
+once: {SECOND}
+redial: {SECOND}
+always: {SECOND}
+redial: {SECOND}, created
+redial: {SECOND}, created@1
+redial: {SECOND}, busy@1
+redial: {SECOND}, completed@1
+redial: {SECOND}, doubt
+always: {SECOND}, doubt, placed
+redial: {SECOND}, busy
+once: {SECOND}, busy, busy@1
+redial: {SECOND}, busy@1, busy
+redial: {SECOND}, doubt, not placed, post
+once: {SECOND}, doubt, not placed, post, created@2
+once: {SECOND}, doubt, not placed, post, created@2, created@1
+once: post, doubt, not placed, expire
+once: post, doubt, not placed, cancel
+redial: post, doubt, not placed, cancel
+once: post, doubt, placed
+always: post, doubt, placed
+always: post, created, give up waiting
+deaf: post, created
+once: post, refused
+always: post, refused
+once: post, completed
+once: post, no_answer
+redial: post, completed
+once: post, completed_unsubscribed
+valid: post, unsubscribed_contact
+valid: post, failed
+redial: post, busy
+redial: post, busy, lease
+redial: post, busy, post
+redial: post, busy, post, created
+redial: post, busy, post, busy, post
+redial: post, busy, post, doubt, not placed, cancel
+redial: post, busy, cancel
+redial: post, busy, expire
+numbers: post, busy
+numbers: post, busy, post
+numbers: post, busy, post, busy, post
+always: post, completed, post
+always: post, busy, post, completed@1
+valid: post, dropped
+valid: post, dropped, post, dropped, post, dropped, post
+valid: post, dropped, post
+valid: post, full
+valid: post, full, post, full, post, full, post
+valid: post, created, give up waiting, redial by force
+redial: post, created, give up waiting, redial by force, cancel
+redial: post, completed, redial by force, post
+once: post, busy, redial
+redial: post, created, completed, redial by force, post, doubt
+always: post, created, call back, completed
+always: post, created, call back, completed, post
+always: post, created, call back, completed, post, key
+valid: post, not sent, post, not sent, post
+valid: post, 429, post
+""".strip().splitlines()
+
+
+def reached(position: str) -> tuple[Job, datetime, CallPolicy]:
+    """The call at the end of this way, the time of the next thing, and the policy."""
+    option, _, way = position.partition(":")
+    job, at, policy = a_job(**OPTIONS[option]), NOW, DEAF if option == "deaf" else POLICY
+    for word in filter(None, way.strip().split(", ")):
+        name, _, number = word.partition("@")
+        job = WORDS[name](job, int(number or job.post_count), at, policy)
+        at += HOUR
+    return job, at, policy
+
+
+def after(at: datetime, time: datetime | None) -> str:
+    """A time as a distance: the largest unit that tells it."""
+    if time is None:
+        return "none"
+    seconds = (time - at).total_seconds()
+    unit, length = next((each for each in _UNITS if abs(seconds) >= each[1]), _UNITS[-1])
+    return f"{seconds / length:+.4g} {unit}"
+
+
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def told_of_post(before: Post | None, post: Post) -> str:
+    """What is new of a POST: its verdict, its outcome, its session and its keys."""
+    new = [] if before is not None else [f"valid for {(post.valid_until - post.began_at).seconds}s"]
+    for name in ("verdict", "outcome", "session_id", "presses", "redial", "place", "outcome_known_at"):
+        if (value := getattr(post, name)) == (getattr(before, name) if before else type(post).__struct_defaults__):
+            continue
+        if before is None and not value:
+            continue
+        said = value.status_text if isinstance(value, Outcome) else len(value) if name == "presses" else value
+        new.append(f"{name.removesuffix('_id')} {said:%H:%M}" if isinstance(said, datetime) else f"{name} {said}")
+    return f"#{post.number} {' '.join(new)}" if new else ""
+
+
+def told(before: Job, job: Job, at: datetime) -> str:
+    """What became of the call: its state, and each part of it that is another one now."""
+    words = [job.state.value if job.state is not before.state else f"still {job.state.value}"]
+    words += [f"due {after(at, job.due_at)}"] if job.due_at != before.due_at else []
+    if job.active_until not in {None, before.active_until, job.due_at}:
+        words.append(f"active {after(at, job.active_until)}")
+    for name in ("attempt", "redials", "place", "failures", "missed_windows", "goes_first"):
+        if (value := getattr(job, name)) != getattr(before, name):
+            words.append(f"{name} {value}")
+    words += [f"noted {note.kind.value}" for note in job.notes[len(before.notes) :]]
+    words += filter(None, (told_of_post(before.post(each.number), each) for each in job.posts))
+    return ", ".join(words)
+
+
+def cells(position: str) -> Iterator[tuple[str, Job, Job, datetime]]:
+    """Everything that may come in this position, and the call before and after it."""
+    job, at, policy = reached(position)
+    numbers = range(1, job.post_count + 1)
+    for name, step in EVIDENCE.items():
+        for number in numbers:
+            yield f"{name}@{number}" if len(numbers) > 1 else name, job, step(job, number, at, policy), at
+    for name, step in MOVES.items():
+        try:
+            moved = step(job, job.open_post.number if job.open_post else 0, at, policy)
+        except JobError as error:
+            moved = error  # type: ignore[assignment]
+        yield name, job, moved, at
+
+
+def paragraph(position: str) -> str:
+    """What becomes of the call in this position: a line for each end, with all that leads there."""
+    ends: dict[str, list[str]] = defaultdict(list)
+    for name, before, job, at in cells(position):
+        if not isinstance(job, Exception):
+            ends["nothing" if job is before else told(before, job, at)].append(name)
+    job, at, _ = reached(position)
+    lines = [f"{position}  ->  {job.state.value}, due {after(at, job.due_at)}, attempt {job.attempt}"]
+    return "\n".join([*lines, *(f"    {', '.join(names)}: {end}" for end, names in ends.items()), ""])
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_what_becomes_of_a_call_is_what_the_grid_says(position: str) -> None:
+    recorded = {text.partition("  ->")[0]: f"{text}\n" for text in FILE.read_text().split("\n\n")}
+    assert paragraph(position) == recorded[position].rstrip("\n") + "\n"
+
+
+def judge(where: str, name: str, *, before: Job, job: Job, at: datetime, policy: CallPolicy) -> None:
+    """The promises, wherever a call stands and whatever comes."""
+    assert (job.worker_id is not None) is (job.state in {S.LEASED, S.SENDING}), where
+    base, _, number = name.partition("@")
+    is_person = base in {"placed", "not placed", "redial", "redial by force", "cancel", "post", "begin"}
+    for each in before.posts:
+        now = job.post(each.number)
+        assert now is not None or not each.may_have_rung, f"a POST that may have rung is never dropped: {where}"
+        if now is None:
+            continue
+        is_kept = each.outcome is None or now.outcome == each.outcome or not each.outcome.was_placed
+        is_certain = now.outcome is not None and now.outcome.status in REACHED | OPT_OUTS
+        assert is_kept or is_certain, f"the first outcome stands: {where}"
+        assert each.verdict is not K.CREATED or now.verdict is K.CREATED, f"created is not taken back: {where}"
+        assert each.verdict is K.PLACED or each.session_id in {None, now.session_id}, f"a session stays: {where}"
+    assert job.notes[: len(before.notes)] == before.notes, f"what was noted stays: {where}"
+    if job.state in {S.QUEUED, S.LEASED}:
+        open_ones = [each.number for each in job.posts if each.is_open and each.redial == job.redials]
+        assert not open_ones or was_asked(job), f"nothing is sent beside a POST that may have rung: {where}"
+        was_ended = before.state.is_final
+        assert not was_ended or is_person or job.call_back_post, f"an end that was told stands: {where}"
+    if job.state.is_final:
+        assert job.active_until is None, where
+    if job.state in {S.CANCELLED, S.EXPIRED}:
+        assert not any(each.was_placed for each in job.posts), f"what was placed is not cancelled or expired: {where}"
+    placed = [each.redial for each in job.posts if each.was_placed]
+    noted = any(note.kind is NoteKind.RANG_TWICE for note in job.notes)
+    assert noted or len(placed) == len(set(placed)), f"two calls of one attempt are noted: {where}"
+    if base in EVIDENCE and base != "not its session":
+        again = EVIDENCE[base](job, int(number or job.post_count), at + HOUR, policy)
+        assert again is job, f"what is told again changes nothing: {where}"
+
+
+def was_asked(job: Job) -> bool:
+    """Whether a person has asked for the call that comes next, after the POST that is still open."""
+    return bool(job.notes) and job.notes[-1].kind is NoteKind.REDIALLED
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_the_promises_hold_in_every_cell(position: str) -> None:
+    for name, before, job, at in cells(position):
+        if isinstance(job, Exception):
+            assert name in MOVES, "evidence is never refused"
+        else:
+            judge(f"{position}, {name}", name, before=before, job=job, at=at, policy=reached(position)[2])
+
+
+@given(
+    st.sampled_from(sorted(OPTIONS)), st.lists(st.tuples(st.sampled_from(sorted(WORDS)), st.integers(0, 3)), max_size=9)
+)
+def test_the_promises_hold_on_every_way(option: str, way: list[tuple[str, int]]) -> None:
+    job, at, policy = a_job(**OPTIONS[option]), NOW, DEAF if option == "deaf" else POLICY
+    done = [option]
+    for word, place in [("post", 0), *way]:
+        number = min(place, job.post_count - 1) + 1
+        done.append(f"{word}@{number}")
+        try:
+            moved = WORDS[word](job, number, at, policy)
+        except JobError:
+            assert word in MOVES or word == "post", "evidence is never refused"
+            continue
+        judge(", ".join(done), done[-1], before=job, job=moved, at=at, policy=policy)
+        job, at = moved, at + HOUR
+
+
+if __name__ == "__main__":
+    FILE.write_text("\n".join(map(paragraph, POSITIONS)))

@@ -1,0 +1,117 @@
+"""What is shown of columns: the values of those that nobody reads, with counts, and the span of days and times."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+
+MOST_VALUES = 6
+"""How many different values of a column are shown."""
+_MOST_COUNTED = 1000
+"""How many different values of a column are counted. A value that is in a tenth of the rows is among the first ones."""
+_LONGEST = 40
+_NEAR = timedelta(days=300)
+EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadColumn:
+    """A column that nobody reads: its values with how many rows have each, the commonest first; `""` is no value.
+
+    Of a column with many values, `others` is how many rows have none of these.
+    """
+
+    column: str
+    values: Mapping[str, int]
+    others: int = 0
+
+    def in_words(self) -> str:
+        """The values with their counts: `Yes 380, No 20`."""
+        told = [f"{value or EMPTY} {count:,}" for value, count in self.values.items()]
+        return ", ".join([*told, f"{self.others:,} others"] if self.others else told)
+
+    @property
+    def rarest(self) -> str:
+        """The rarest value."""
+        return [value for value in self.values if value][-1]
+
+    def as_json(self) -> dict[str, object]:
+        """The column as a JSON object."""
+        others = {"others": self.others} if self.others else {}
+        return {"column": self.column, "values": dict(self.values), **others}
+
+
+@dataclass(slots=True)
+class ValueCounts:
+    """The values of a column, counted."""
+
+    column: str
+    rows: int = 0
+    values: Counter[str] = field(default_factory=Counter[str])
+
+    def add(self, cell: object) -> None:
+        """Count a cell."""
+        self.rows += 1
+        value = "" if cell is None else str(cell).strip()[:_LONGEST]
+        if value in self.values or len(self.values) < _MOST_COUNTED:
+            self.values[value] += 1
+
+    def shown(self) -> UnreadColumn | None:
+        """The column, if its values tell rows apart; None if it has but one, or nearly each row has its own."""
+        many, common = len(self.values), self.values.most_common()
+        if many < 2:
+            return None
+        if len(self.values.keys() - {""}) <= MOST_VALUES:
+            is_short = 2 * many < self.rows or (many == 2 and self.rows > many)
+            return UnreadColumn(self.column, dict(common)) if is_short else None
+        if 10 * common[0][1] < self.rows or common[0][1] < 2:
+            return None
+        first = dict(common[:MOST_VALUES])
+        return UnreadColumn(self.column, first, self.rows - sum(first.values())) if any(first) else None
+
+
+@dataclass(slots=True)
+class MomentSpan:
+    """The days and times of day that a column holds, from the first to the last; `midnights` of its times are 00:00."""
+
+    column: str
+    first: date | None = None
+    last: date | None = None
+    earliest: time | None = None
+    latest: time | None = None
+    midnights: int = 0
+
+    def add(self, day: date | None, at: time | None) -> None:
+        """Add what a cell has of the two."""
+        if day is not None:
+            self.first, self.last = min(self.first or day, day), max(self.last or day, day)
+        if at is not None:
+            self.earliest = at if self.earliest is None else min(self.earliest, at)
+            self.latest = at if self.latest is None else max(self.latest, at)
+            self.midnights += at == time()
+
+    def in_words(self, now: datetime) -> str:
+        """The span, such as `1 Dec to 29 Jan, 01:30 to 17:45, 12 at midnight`; days far from now have their year."""
+
+        def written(day: date) -> str:
+            return f"{day.day} {day:%b}" + ("" if abs(day - now.date()) < _NEAR else f" {day.year}")
+
+        parts: list[str] = []
+        if self.first is not None and self.last is not None:
+            parts.append(" to ".join(dict.fromkeys((written(self.first), written(self.last)))))
+        if self.earliest is not None and self.latest is not None:
+            parts.append(" to ".join(dict.fromkeys((f"{self.earliest:%H:%M}", f"{self.latest:%H:%M}"))))
+        if self.midnights:
+            parts.append(f"{self.midnights:,} at midnight")
+        return ", ".join(parts)
+
+    def as_json(self) -> dict[str, object]:
+        """The span as a JSON object: days as 2030-01-31, times as 09:30."""
+        days = {"first_day": self.first and str(self.first), "last_day": self.last and str(self.last)}
+        times = {
+            "earliest": self.earliest and f"{self.earliest:%H:%M}",
+            "latest": self.latest and f"{self.latest:%H:%M}",
+        }
+        return {"column": self.column, **days, **times, "midnights": self.midnights}

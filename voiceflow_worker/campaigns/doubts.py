@@ -1,0 +1,566 @@
+"""What is told once of all rows that are alike, by one list of doubts and one counter; and the values of columns."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Protocol
+
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.values import ranges_text
+from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn, ValueCounts
+from voiceflow_worker.campaigns.columns import CampaignColumns
+from voiceflow_worker.campaigns.files.damage import (
+    as_programs_write,
+    misread,
+    number_behind_quote,
+    shown,
+    without_markup,
+)
+from voiceflow_worker.campaigns.files.no_call import sense_of, told_beside, told_not_to_call
+from voiceflow_worker.campaigns.files.number_formats import POWER
+from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
+    MEANINGS,
+    FileKind,
+    NestedCell,
+    RawRow,
+    RowSource,
+    columns_text,
+    row_name,
+)
+from voiceflow_worker.core.admission import CheckedCall
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, names_in, tell
+from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
+from voiceflow_worker.ivr.scripts import unread
+from voiceflow_worker.model.column_time import ColumnTime
+from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.text.names_of_the_world import currency_words, without_accents
+from voiceflow_worker.model.text.wording import count_of, folded, name_columns
+from voiceflow_worker.model.times import (
+    DateOrder,
+    PersonZone,
+    UnknownZoneError,
+    begins_with_ordered_date,
+    may_be_swapped,
+    usual_clock,
+    usual_moment,
+)
+
+_BARE = re.compile(r"(?<![$€£¥₹])(?<![$€£¥₹] )(?<!\b[A-Z]{3} )\{\{\s*([\w .-]+?)\s*\}\}[\s-]*([^\W\d_]+|[$€£¥₹%°])?")
+"""A name in a text that speaks its value as it is, without a currency before it, and the word behind it."""
+_MOMENT = re.compile(
+    r"(?:(\d{4})-(\d{2})-(\d{2}))?(?:(?<=\d)[Tt ](?=\d))?(?:(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?)?", re.ASCII
+)
+_ADDRESS = re.compile(r"\w@\w|://")
+_OTHER_CALENDARS = {"+977": ("the Nepali calendar (Bikram Sambat)", 56, 57), "+251": ("the Ethiopian calendar", -8, -7)}
+"""The calendars of countries, by their calling codes, with the years by which they differ from the Gregorian one."""
+_SHORT = re.compile(r"\d{1,5}", re.ASCII)
+_MANY_IN_A_ROW = 10
+"""How many numbers that count up by one nobody has in a list by chance."""
+_MOST_EXAMPLES, _MOST_ROWS, _MOST_CHOICES = 3, 60, 6
+_FEWEST = 10
+"""From how many rows on a shape that a few cells have is odd."""
+Add = Callable[..., None]
+"""What counts the rows of which the same is told: see `Doubts.add`."""
+
+
+class Doubt(Protocol):
+    """One subject: what is told of rows with calls, and when all have been read, of all of them."""
+
+    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:
+        """Look at a row."""
+        ...
+
+    def close(self, add: Add) -> None:
+        """Tell what only all rows together say."""
+        ...
+
+
+@dataclass(slots=True)
+class _AlikeRows:
+    """Rows of which the same is told: the finding about the first, and the first of their numbers."""
+
+    first: Finding
+    kind: str
+    values: Mapping[str, object]
+    count: int = 0
+    rows: list[int] = field(default_factory=list[int])
+
+    def finding(self) -> Finding:
+        """The finding about these rows."""
+        message, others = tell(self.kind, rows=count_of(self.count, "row"), **self.values), self.count - 1
+        if "LEAVE_OUT_ROWS" in names_in(self.kind) and self.count == len(self.rows):
+            message = message.giving({Remedy.LEAVE_OUT_ROWS: ranges_text(self.rows)})
+        if others and "rows" not in names_in(self.kind):
+            message = message.plus(f". {count_of(others, 'more row')} like it.")
+        return replace(self.first, message=message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What the texts of a campaign say: the columns that they speak, and those read as times of day, or as moments.
+
+    `bare` are columns that some text speaks without a default, `texts` the texts as they are written, and `dated` are
+    all columns that they name, and the times of rows.
+    """
+
+    spoken: Collection[str]
+    bare: Collection[str]
+    clocks: Collection[str]
+    moments: Collection[str]
+    texts: Collection[str]
+    dated: Collection[str]
+
+
+class Doubts:
+    """What is said once of all rows of a `source` that are alike: of one kind, in one column.
+
+    `warning` makes the warning about a row and a column.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        columns: CampaignColumns,
+        heard: Heard,
+        *,
+        counted: object,
+        order: DateOrder | None,
+        now: datetime,
+        warning: Callable[[RawRow | None, str | None], Finding],
+    ) -> None:
+        self._source, self._columns, self._warning, self._heard = source, columns, warning, heard
+        self._alike: dict[tuple[object, ...], _AlikeRows] = {}
+        self._once: Counter[tuple[str, str | None]] = Counter()
+        self._moments = _Moments(heard, now)
+        self._values = _Values(columns, source)
+        self._numbers, self._mixed = _Numbers(columns, source), _Mixed(heard.dated, source, order)
+        names = None if not source.kind.is_table else {*map(row_name, source.header)}
+        of_all: list[tuple[Doubt, bool]] = [
+            (_Spoken(heard, source), True),
+            (_NotToCall(columns, source), True),
+            (self._moments, bool(heard.moments)),
+            (self._values, names is None or any(map(columns.is_unread, source.header))),
+            (_Behind(counted, now), isinstance(counted, ColumnTime)),
+            (ids := _SharedIds(columns, source.header), ids.may_tell),
+        ]
+        self._doubts: Sequence[Doubt] = [doubt for doubt, may_tell in of_all if may_tell]
+
+    def row(self, raw: RawRow, call: CheckedCall, *, has_numbers_only: bool) -> None:
+        """Look at a row with a call."""
+        for doubt in self._doubts:
+            doubt.row(raw, call, self.add)
+        if not has_numbers_only:
+            self._numbers.row(raw, call, self.add)
+
+    def add(
+        self, raw: RawRow | None, column: str | None, kind: str, *apart: object, is_error: bool = False, **values: Any
+    ) -> None:
+        """Add a row about which something is told, with the values of the first one. Those `apart` are told apart."""
+        key = (kind, row_name(column or ""), *apart)
+        if (alike := self._alike.get(key)) is None:
+            first = self._warning(raw, column)
+            first = replace(first, severity=Severity.ERROR) if is_error else first
+            alike = self._alike[key] = _AlikeRows(first, kind, values)
+        alike.count += 1
+        if raw is not None and len(alike.rows) < _MOST_ROWS:
+            alike.rows.append(raw.number)
+
+    def is_first(self, about: str, column: str | None) -> bool:
+        """Whether no earlier row has this, which its own finding tells; that of the first row is for all of them."""
+        self._once[about, column] += 1
+        return self._once[about, column] == 1
+
+    def bad(self, read: ReadRow, names: Mapping[str, str]) -> None:
+        """Look at a row with a wrong reserved column, which may have its name by chance; `names` are as written."""
+        for column in dict.fromkeys(found.column or "" for found in read.findings if found.is_error):
+            if column in MEANINGS and names.get(column) == column:
+                self.add(read.raw, column, "reserved_name_wrong", meaning=MEANINGS[column])
+
+    def dates(self, raw: RawRow) -> None:
+        """Look at a row, good or bad, that may have dates."""
+        self._mixed.row(raw)
+
+    def cells(self, raw: RawRow, texts: Iterable[tuple[str, str]]) -> None:
+        """Look at a row, good or bad, for texts that are wrongly decoded, HTML, or a number behind a stray quote.
+
+        The texts come with the names of their columns.
+        """
+        if '""' in raw.text and self._source.kind.is_table:
+            for name, cell in zip(self._source.columns, raw.cells, strict=False):
+                is_number = row_name(name) in self._columns.numbers
+                if '"' in cell and not is_number and (number := number_behind_quote(cell)):
+                    why = "right behind a quote, as if a line break were missing, so that nobody calls it"
+                    self.add(raw, name or None, "odd", why, values=repr(number), why=why)
+                    break
+        damaged = False
+        for name, text in texts:
+            if not damaged and (problem := misread(text)) is not None:
+                damaged = True
+                self.add(raw, name or None, problem.kind or "", **dict[str, Any](problem.values))
+            if name and ("&" in text or "<" in text) and without_markup(text) != text:
+                self.add(raw, name, "markup", row=raw.number, value=text.strip()[:60], spoken=shown(text)[:60])
+
+    def findings(self) -> list[Finding]:
+        """The findings about all rows. Call this when all have been read."""
+        for close in (*(each.close for each in self._doubts), self._numbers.close, self._mixed.close):
+            close(self.add)
+        for column, told in _beside(self._source.beside, self._heard.texts):
+            self.add(None, column, told.kind or "", **dict[str, Any](told.values))
+        return [each.finding() for each in self._alike.values()]
+
+    def unread(self) -> tuple[UnreadColumn, ...]:
+        """The columns that nobody reads and that tell rows apart by a few values."""
+        return tuple(found for each in self._values.counts.values() if (found := each.shown()) is not None)
+
+    def moments(self) -> tuple[MomentSpan, ...]:
+        """The days and times of the columns that texts read so."""
+        spans = self._moments.spans.items()
+        names = self._columns.names
+        return tuple(
+            replace(span, column=names.get(name, name)) for name, span in spans if span.in_words(self._moments.now)
+        )
+
+
+class _Spoken:
+    """Words that are spoken as they stand: in another script, for nothing, or odd among the others of their column."""
+
+    def __init__(self, heard: Heard, source: RowSource) -> None:
+        self._header, self._bare = source.header, heard.bare
+        self._has_words = dict.fromkeys(heard.spoken, False)
+        """The columns that are spoken; True for those that hold texts, and not only yes, no and numbers."""
+        self._false: list[tuple[RawRow, str, str]] = []
+        self._shapes: Counter[tuple[str, str]] = Counter()
+        self._few: dict[tuple[str, str], list[tuple[RawRow, str]]] = {}
+
+    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:
+        for name, cell in (call.data or {}).items():
+            if name not in self._has_words or cell is None or cell is True:
+                continue
+            if not (value := cell if isinstance(cell, str) else "False" if cell is False else written(cell)):
+                continue
+            shape = _WORDS
+            if not value.isascii() and (other := unread(value, call.body)) is not None:
+                add(raw, name, "other_script", *other, letters=other[0], voice=other[1], value=value[:40])
+            if not value.isalpha():
+                shape = _shape_of(value)
+                why = None if value.isalnum() else as_programs_write(value)
+                if why is not None and not self._is_nested(raw, name, value):
+                    add(raw, name, "odd", why, values=repr(value[:40]), why=why)
+            self._shapes[name, shape] += 1
+            if shape != _WORDS and len(few := self._few.setdefault((name, shape), [])) < _MOST_ROWS:
+                few.append((raw, value))
+            if not stands_for_nothing(value):
+                if not self._has_words[name] and isinstance(meaning_of(value), str):
+                    self._has_words[name] = True
+            elif name in self._bare:
+                self._nothing(raw, name, value, add)
+
+    def _nothing(self, raw: RawRow, name: str, value: str, add: Add) -> None:
+        if meaning_of(value):
+            add(raw, name, "spoken_nothing", what="a word for nothing", name=name, value=value)
+        elif len(self._false) < _MOST_ROWS:
+            self._false.append((raw, name, value))
+
+    def _is_nested(self, raw: RawRow, name: str, value: str) -> bool:
+        """Whether a value is the JSON of an array or an object, of which texts speak parts."""
+        named = zip(map(row_name, raw.names or self._header), raw.cells, strict=False)
+        cell = next((cell for key, cell in named if key == name), "") if value[0] in "[{" else ""
+        return isinstance(cell, NestedCell) or not isinstance(cell, str)
+
+    def close(self, add: Add) -> None:
+        """A False is a word for nothing among texts alone, and a shape is odd that few have where most are words."""
+        for raw, name, value in self._false:
+            if self._has_words[name]:
+                add(raw, name, "spoken_nothing", what="a False among texts", name=name, value=value)
+        for (name, shape), few in self._few.items():
+            total = sum(count for (column, _), count in self._shapes.items() if column == name)
+            count, words = self._shapes[name, shape], self._shapes[name, _WORDS]
+            if total >= _FEWEST and 10 * count <= total and 5 * words >= 4 * total:
+                values = ", ".join(dict.fromkeys(repr(value[:40]) for _, value in few[:_MOST_EXAMPLES]))
+                for raw, _ in few:
+                    add(raw, name, "odd", shape, values=values, why=f"{shape} among words, and it is spoken")
+
+
+_WORDS, _NUMBER, _AN_ADDRESS = "words", "a number or a code", "an address"
+
+
+def _shape_of(value: str) -> str:
+    if _ADDRESS.search(value):
+        return _AN_ADDRESS
+    if re.fullmatch(r"\.[a-z]", value) or not any(map(str.isalpha, value)):
+        return _NUMBER if any(map(str.isalnum, value)) else _WORDS
+    return _WORDS
+
+
+class _NotToCall:
+    """Rows that would be called although a column or a remark says not to."""
+
+    def __init__(self, columns: CampaignColumns, source: RowSource) -> None:
+        self._columns, self._source = columns, source
+        self._told: dict[str, tuple[Counter[str], list[tuple[int, str]]]] = {}
+        self._all: dict[str, ValueCounts] = {}
+        self._places: dict[tuple[str, ...], Sequence[tuple[int, str, bool]]] = {}
+
+    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:  # noqa: ARG002
+        for place, name, is_name in self._telling(raw.names):
+            cell = raw.cells[place]
+            if is_name or sense_of(name) == "remark":
+                if told_beside(cell) if is_name else told_not_to_call(name, cell):
+                    add(raw, name, "remark", row=raw.number, value=str(cell)[:40])
+                continue
+            self._all.setdefault(name, ValueCounts(name)).add(cell)
+            if told_not_to_call(name, cell) is not None:
+                values, rows = self._told.setdefault(name, (Counter(), []))
+                values[value := str(cell).strip()[:40]] += 1
+                if len(rows) <= _MOST_ROWS:
+                    rows.append((raw.number, value))
+
+    def _telling(self, names: tuple[str, ...]) -> Sequence[tuple[int, str, bool]]:
+        """The columns that may say whom not to call, each with its place, and whether it has the names of people."""
+        if (found := self._places.get(names)) is None:
+            written = names or self._source.header
+            people = name_columns(written)
+            told = ((place, name, name in people) for place, name in enumerate(written))
+            asked = (each for each in told if each[2] or sense_of(each[1]) is not None)
+            found = self._places[names] = [each for each in asked if not self._columns.is_decided(each[1])]
+        return found
+
+    def close(self, add: Add) -> None:
+        for name, (values, told) in self._told.items():
+            every = self._all[name]
+            common = every.values.most_common(_MOST_CHOICES)
+            counts = ", ".join(f"{value or 'empty'} {count:,}" for value, count in common)
+            meant = [value for value in values if folded(name).startswith(folded(value))] or [*values]
+            given = {Remedy.IGNORE_COLUMN: columns_text([f"ignore={name.strip()}"])}
+            if len(meant) <= _MOST_CHOICES and sum(values[each] for each in meant) < every.rows:
+                given[Remedy.LEAVE_OUT] = columns_text(f"{name.strip()}={value}" for value in meant)
+                told = [(row, value) for row, value in told if value in meant]  # noqa: PLW2901
+            if len(told) <= _MOST_ROWS:
+                given[Remedy.LEAVE_OUT_ROWS] = ranges_text(row for row, _ in told)
+            add(None, name, "undecided", is_error=True, counts=counts, given=given)
+
+
+class _Moments:
+    """The days and times that texts speak: their span, and those that are over, or of another calendar."""
+
+    def __init__(self, heard: Heard, now: datetime) -> None:
+        self.now = now
+        self._clocks = heard.clocks
+        self.spans = {name: MomentSpan(name) for name in heard.moments}
+        self._over: dict[str, list[tuple[RawRow, str]]] = {}
+        self._ahead: Counter[str] = Counter()
+
+    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:
+        data: Mapping[str, object] = call.data or {}
+        for name, span in self.spans.items():
+            value = data.get(name)
+            if value is None or isinstance(value, bool):
+                continue
+            written = str(value).strip()
+            day, at = _moment_in(usual_clock(written) if name in self._clocks else usual_moment(written))
+            span.add(day, at if name in self._clocks else None)
+            if day is None:
+                continue
+            for code, (calendar, least, most) in _OTHER_CALENDARS.items():
+                if call.destination.startswith(code) and least - 1 <= day.year - self.now.year <= most + 1:
+                    add(raw, name, "other_calendar", calendar=calendar, row=raw.number, value=str(value))
+            if not self._is_over(call, day, at):
+                self._ahead[name] += 1
+            elif len(over := self._over.setdefault(name, [])) < _MOST_ROWS:
+                over.append((raw, str(value)))
+
+    def close(self, add: Add) -> None:
+        """What is over is told where most of the column is not: a column of what has been holds the past alone."""
+        for name, rows in self._over.items():
+            if self._ahead[name] >= len(rows):
+                for raw, value in rows:
+                    add(raw, name, "over", row=raw.number, value=value)
+
+    def _is_over(self, call: CheckedCall, day: date, at: time | None) -> bool:
+        """Whether a moment is over before the call can ring."""
+        if abs(day - self.now.date()) > timedelta(days=8):
+            return day < self.now.date()
+        starts = max(call.not_before or self.now, self.now)
+        try:
+            local = PersonZone(call.time_zone, call.numbers).zone()
+        except UnknownZoneError:
+            return datetime.combine(day, at or time.max, UTC) + timedelta(hours=12) < starts
+        if call.window is not None:
+            starts = call.window.opens(starts, local) or starts
+        return datetime.combine(day, at or time.max, local) < starts
+
+
+def _moment_in(text: str) -> tuple[date | None, time | None]:
+    """The day and the time of day that a text such as 2030-01-31 09:00 has, as far as it has them alone."""
+    if (match := _MOMENT.fullmatch(text)) is None:
+        return None, None
+    try:
+        day = date(int(match[1]), int(match[2]), int(match[3])) if match[1] else None
+        return day, time(int(match[4]), int(match[5])) if match[4] else None
+    except ValueError:
+        return None, None
+
+
+class _Mixed:
+    """A column of dates of which a spreadsheet has read some, and not the others: an error."""
+
+    def __init__(self, names: Collection[str], source: RowSource, order: DateOrder | None) -> None:
+        self._names = names if order is not DateOrder.YMD else ()
+        self._source = source
+        self._seen: dict[str, dict[bool, tuple[RawRow, str]]] = {}
+        self._places: dict[tuple[str, ...], Sequence[tuple[int, str]]] = {}
+
+    def row(self, raw: RawRow) -> None:
+        if (places := self._places.get(raw.names)) is None:
+            written = enumerate(map(row_name, raw.names or self._source.header))
+            places = self._places[raw.names] = [(place, name) for place, name in written if name in self._names]
+        for place, name in places:
+            value = raw.cells[place]
+            if isinstance(value, str) and ((is_text := begins_with_ordered_date(value)) or may_be_swapped(value)):
+                self._seen.setdefault(name, {}).setdefault(is_text, (raw, value))
+
+    def close(self, add: Add) -> None:
+        for name, seen in self._seen.items():
+            if len(seen) == 2:
+                (row, date_), (other, text) = seen[False], seen[True]
+                meant = f"{date_[:5]}{date_[8:10]}-{date_[5:7]}"
+                values = {"date": date_, "row": row.number, "text": text, "other": other.number, "day": date_[:10]}
+                add(max(row, other), name, "mixed_dates", is_error=True, meant=meant, **values)
+
+
+class _SharedIds:
+    """The columns of which a value stands for one person: if rows with different numbers share it, that is told.
+
+    They are called an ID, each cell has a value, and rows with one value have one name of a person.
+    """
+
+    def __init__(self, columns: CampaignColumns, names: Sequence[str]) -> None:
+        people = name_columns(names)
+        self._people = [place for place, name in enumerate(names) if name in people]
+        self._seen: dict[tuple[int, str], dict[str, tuple[int, int, int]]] = {}
+        """Of each column that may be one, the first row of a value, its name as a hash, and its number."""
+        for place, name in enumerate(names if columns.person is None else ()):
+            key = row_name(name)
+            if key.split("_")[-1] == "id" and key not in {*columns.numbers, *columns.ignored}:
+                self._seen[place, name] = {}
+        self.may_tell: bool = bool(self._people and self._seen)
+        self._alike: dict[str, list[tuple[RawRow, str, int]]] = {}
+
+    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:  # noqa: ARG002 - `close` tells it
+        cells, telephone = raw.cells, hash(telephone_of(call.destination))
+        name = hash(tuple(str(cells[place]).strip() for place in self._people if place < len(cells)))
+        for (place, column), seen in [*self._seen.items()]:
+            value = str(cells[place]).strip() if place < len(cells) else ""
+            first, known, other = seen.setdefault(value, (raw.number, name, telephone))
+            if not value or known != name:
+                del self._seen[place, column]
+            elif other != telephone:
+                self._alike.setdefault(column, []).append((raw, value, first))
+
+    def close(self, add: Add) -> None:
+        told = next((self._alike[column] for _, column in self._seen if column in self._alike), ())
+        column = next((column for _, column in self._seen if column in self._alike), None)
+        for raw, value, first in told:
+            add(raw, column, "one_id", row=raw.number, value=value[:40], earlier=first)
+
+
+class _Behind:
+    """Calls that were to ring after a time, counted from a column, that is past."""
+
+    def __init__(self, given: object, now: datetime) -> None:
+        self._given, self._now = given, now
+
+    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:
+        begins = call.not_before
+        if isinstance(self._given, ColumnTime) and begins is not None and begins <= self._now:
+            add(raw, self._given.column, "behind", given=str(self._given), row=raw.number)
+
+    def close(self, add: Add) -> None:
+        """Nothing is told of all rows together."""
+
+
+class _Numbers:
+    """Calls to the own number, numbers that count up by one, and one that the end of a file may have cut."""
+
+    def __init__(self, columns: CampaignColumns, source: RowSource) -> None:
+        self._columns = columns
+        self._is_last = source.kind is FileKind.CSV and source.columns[-1:] == (DESTINATION,)
+        """Whether the number ends its line."""
+        self._shortest = 0
+        self._last: tuple[int, int, int] = (0, 0, 0)
+        """Of the numbers that count up by one to the last row's: that one, the row of the first, and their count."""
+
+    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:
+        if telephone_of(call.source) in map(telephone_of, call.numbers):
+            add(raw, self._columns.number_column, "own_number", str(call.source), number=call.source)
+        if self._is_last:
+            length = len(call.destination)
+            if length < self._shortest and not raw.text.endswith("\n"):
+                why = "at the end of a file without a last line break, and shorter than all others: the file may be cut"
+                add(raw, self._columns.number_column, "odd", why, values=repr(call.destination), why=why)
+            self._shortest = min(self._shortest or length, length)
+        number, (last, first, count) = int(call.destination.removeprefix("+")), self._last
+        self._last = (number, first, count + 1) if number == last + 1 else (number, raw.number, 1)
+        if self._last[2] == _MANY_IN_A_ROW:
+            add(raw, self._columns.number_column, "counting", count=count + 1, first=first)
+
+    def close(self, add: Add) -> None:
+        """Nothing is told of all rows together."""
+
+
+class _Values:
+    """The values of the columns that nobody reads."""
+
+    def __init__(self, columns: CampaignColumns, source: RowSource) -> None:
+        self._columns, self._header = columns, source.header
+        self._places: dict[tuple[str, ...], Sequence[tuple[int, ValueCounts]]] = {}
+        self.counts: dict[str, ValueCounts] = {}
+
+    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:  # noqa: ARG002
+        if (places := self._places.get(raw.names)) is None:
+            names = enumerate(raw.names or self._header)
+            places = self._places[raw.names] = [
+                (place, self.counts.setdefault(row_name(name), ValueCounts(name.strip())))
+                for place, name in names
+                if self._columns.is_unread(name)
+            ]
+        for place, counts in places:
+            counts.add(raw.cells[place])
+
+    def close(self, add: Add) -> None:
+        """They are shown. Short digits in a column that is named after one of numbers are extensions."""
+        numbers = self._columns.numbers - {DESTINATION}
+        for key, counts in self.counts.items():
+            short = [*filter(_SHORT.fullmatch, counts.values)]
+            if short and {*short} == counts.values.keys() - {""} and any(number in key for number in numbers):
+                values = ", ".join(map(repr, short[:_MOST_EXAMPLES]))
+                why = "short digits beside a number, and nobody dials an extension behind it"
+                for _ in range(sum(counts.values[each] for each in short)):
+                    add(None, counts.column, "odd", why, values=values, why=why)
+
+
+def _beside(beside: Mapping[str, str], texts: Iterable[str]) -> Iterator[tuple[str, Message]]:
+    """A message for each column whose cells show something `beside` their numbers that no text speaks."""
+    behind: dict[str, set[str]] = {}
+    for each in (found for text in texts for found in _BARE.finditer(text)):
+        behind.setdefault(row_name(each[1]), set()).add(without_accents(each[2] or ""))
+    for name, words in behind.items():
+        seen = beside.get(name, "")
+        if seen and not any(word and _says(word, seen) for word in words):
+            remedy = "give the cells another format" if seen == POWER else f"write {seen} behind it in the text"
+            yield name, tell("unit_not_spoken", unit=seen, name=name, remedy=remedy)
+
+
+def _says(word: str, seen: str) -> bool:
+    """Whether the word behind a number says what its cell shows: a sign, a unit that begins so, or a currency."""
+    if not word.isalpha() or word[0] == without_accents(seen)[0]:
+        return True
+    names = currency_words(seen)
+    if not names:
+        return not seen[0].isalpha()
+    return any(word.startswith(each[:4]) or (not word.isascii() and word[:2] in each) for each in names)

@@ -1,0 +1,451 @@
+"""The plan of a list that is given under a batch's name: which rows call people again, or change what is stored.
+
+Rows with a key are found by it, wherever their call is (`RowEnqueuer.classify`). The others are compared with the calls
+of their batch that are not in the list by their keys: first what is equal is the same; then a row and a call of one
+number belong together if each has only the other. Rows with the words of a call of another batch are told.
+
+What it finds must still hold when the rows are stored. So enqueues of one queue exclude each other (`enqueue_lock`),
+and each new call is stored under the condition that its enqueue still has the lock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeAlias
+
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.core.base.background import LeaderLease
+from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, get_jobs, owners_of
+from voiceflow_worker.core.idempotency import Orders
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reads import Listing, OfNumber
+from voiceflow_worker.core.settling.changes import ROUNDS, Changes
+from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.errors import IntakeError
+from voiceflow_worker.finding import Finding, Message, Severity, tell
+from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.flows.callflow import digests_to
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.differences import waits
+from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.text.printable import as_stored
+from voiceflow_worker.model.text.wording import count_of, duration_in_words
+from voiceflow_worker.queue import CallQueue
+
+PAGE = 1000
+"""The number of calls that are read in one trip to the store."""
+LOOKED_UP = 100
+"""The rows of a file whose numbers are looked up in other batches. Each is a trip to the store."""
+OTHER_BATCHES = timedelta(days=7)
+"""How long a call of another batch counts, from its creation."""
+INTAKES = "intake"
+"""Namespace of the locks of enqueues, by queue."""
+LOCK_LENGTH = timedelta(seconds=15)
+"""How long a lock lasts if it is not renewed. After a killed enqueue, the next one waits until then."""
+TIMEOUT = timedelta(seconds=30)
+"""How long an enqueue waits for the lock. Less than a minute, because a person may sit before it."""
+_LOOK_AGAIN = 0.1  # seconds
+TRIAL = "voiceflow-trial-"
+"""The beginning of the unique key of a trial: a call to one's own telephone before a campaign is started."""
+
+
+_Left: TypeAlias = dict[tuple[str, str], list[tuple[str, bytes]]]
+"""The ids of calls, and the marks of their bodies, by batch and telephone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatedCalls:
+    """Rows that would call people again. `row` is the first of them, and `job` the earlier call to its number.
+
+    `age` is the age of that call; None for one of a batch whose people count as those of this one.
+    """
+
+    count: int
+    row: int
+    job: Job
+    age: timedelta | None
+
+    def finding(self, *, file: str | None, column: str, severity: Severity) -> Finding:
+        """The finding about these rows. It names their `file`, and the `column` of the numbers to call."""
+        rows, job = count_of(self.count, "row"), self.job
+        example = f"such as {job.destination} in batch {job.batch_id} ({job.id}, {job.state.value})"
+        ago = "" if self.age is None else duration_in_words(self.age)
+        message = tell("called_elsewhere", rows=rows, example=example, ago=ago)
+        return Finding(file=file, row=self.row, column=column, severity=severity, message=message)
+
+
+def says_the_same(row: ReadRow, stands: Job) -> bool:
+    """Whether a stored call has the words and the numbers of a row; the rest is compared after this."""
+    return stands.body_digest.partition(".")[0] == row.digest.partition(".")[0]
+
+
+def differs(
+    stands: Job, names: Callable[[], Sequence[str]], *, replace: bool = False
+) -> tuple[Message, Severity] | None:
+    """What is told of a row whose stored call differs from it in the fields of these `names`; None if it is replaced.
+
+    It is an error while that call waits. One that is in progress or over is not touched.
+    """
+    if replace and waits(stands):
+        return None
+    said = {"call": stands.id, "batch": stands.batch_id or "-", "differs": " and ".join(names())}
+    if waits(stands):
+        return tell("differs_waiting", **said), Severity.ERROR
+    return tell("differs_over", state=stands.state.value, **said), Severity.WARNING
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What becomes of the rows without a key of their own, by the numbers of rows, and of the calls of the batch.
+
+    `same` rows have a stored call, whose key is here, and whose id is in `stand`; `pairs` replace the call with this
+    id, and of the `told` nothing is done: here is why, and the key of the stored call of the row, if it is known.
+    `repeated` rows would say the same words to a number as a call of another batch. `missing` calls wait, and are no
+    longer in the list.
+    """
+
+    same: dict[int, str | None] = field(default_factory=dict[int, "str | None"])
+    stand: set[str] = field(default_factory=set[str])
+    pairs: dict[int, str] = field(default_factory=dict[int, str])
+    replaced: set[str] = field(default_factory=set[str])
+    told: dict[int, tuple[Finding, str | None]] = field(default_factory=dict[int, "tuple[Finding, str | None]"])
+    changed: int = 0
+    repeated: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
+    missing: int = 0
+
+    def has(self, row: ReadRow) -> bool:
+        """Whether the row makes a new call."""
+        return row.raw.number not in self.same and row.raw.number not in self.told
+
+
+class Planner:
+    """A comparison of the rows of a list with the stored calls of the queue.
+
+    Of a large file, some rows are looked up in other batches; the batches found are then compared with all rows.
+
+    A call with the unique key of a row is the call of this row. Calls that are `orders`' own are found by their keys
+    too. Calls that ended without a ring do not count, nor do trials. Rows with suppressed numbers are left out: they
+    are not called. Batches of the same `schedule_batches` count as none. The people of the batch `same_people_batch`
+    count as called. With `since`, only calls of the same batch count that were made since then: those of a cut start,
+    whose rows now say something else. With `again`, no row is compared, but with the calls since then; how many would
+    be called again is only counted, if it `shows`. If the queue `has_staged` calls, some rows have calls of their own.
+    """
+
+    def __init__(
+        self,
+        queue: CallQueue,
+        seen: SeenKeys,
+        *,
+        orders: Orders | None = None,
+        schedule_batches: Collection[str] | None = None,
+        same_people_batch: str | None = None,
+        since: datetime | None = None,
+        has_staged: bool = False,
+        again: bool = False,
+        shows: bool = False,
+        replace: bool = False,
+        file: str | None = None,
+        column: str = "",
+    ) -> None:
+        self._queue = queue
+        self._same_people = same_people_batch
+        self._schedule_batches = schedule_batches or ()
+        self._since = since
+        self._has_staged = has_staged
+        self._again = again
+        self._shows = shows
+        self._replace = replace
+        self._orders = orders
+        self._file, self._column = file, column
+        self._seen = seen
+        """The unique keys of all rows that were read."""
+        self._batches: set[str] = set()
+        self._rows = 0
+        self._step = 1
+        self._sample: list[ReadRow] = []
+
+    def add(self, rows: Iterable[ReadRow]) -> None:
+        """Add new rows to compare."""
+        for row in _without_key(rows):
+            if row.call is not None and row.call.batch_id is not None:
+                self._batches.add(row.call.batch_id)
+            if self._rows % self._step == 0:
+                self._sample.append(row)
+            if len(self._sample) == 2 * LOOKED_UP:
+                self._sample, self._step = self._sample[::2], 2 * self._step
+            self._rows += 1
+
+    async def find(self, chunks: Callable[[], Iterable[Sequence[ReadRow]]], batches: Iterable[str]) -> Plan:
+        """The plan of all new rows, in chunks, of a list with these batches. Raises StoreError."""
+        plan = Plan()
+        stands = await self._calls_left(plan, batches)
+        if stands:
+            await self._match(plan, chunks, stands)
+        if self._since is None and (self._shows or not self._again):
+            plan.repeated = await self._repeated(plan, chunks)
+        return plan
+
+    async def _calls_left(self, plan: Plan, batches: Iterable[str]) -> _Left:
+        """The calls of these batches that are not in the list by their keys."""
+        found: _Left = {}
+        for batch_id in sorted(batches):
+            if not any((await count_states(self._queue.store, self._queue.name, batch_id=batch_id)).values()):
+                continue
+            is_compared = batch_id in self._batches
+            async with aclosing(self._calls_of(batch_id, waiting=not is_compared)) as jobs:
+                async for job in jobs:
+                    if self._is_in_list(job, plan):
+                        continue
+                    plan.missing += waits(job)
+                    is_old = self._since is not None and job.created_at < self._since
+                    if not is_compared or is_old or (self._again and self._since is None) or self._is_own(job):
+                        continue
+                    for telephone in map(telephone_of, job.numbers):
+                        found.setdefault((batch_id, telephone), []).append((job.id, _mark(job.body_digest)))
+        return found
+
+    async def remove_missing(self, store: Store, plan: Plan, batches: Iterable[str]) -> int:
+        """Cancel the calls of these batches that wait and are not in the list; returns their number. Raises StoreError.
+
+        One that moves meanwhile is looked at again: it is in progress then, or is cancelled. They give up their unique
+        keys: who is in the list again later is called.
+        """
+        policy, removed = self._queue.policy, 0
+        at, changes = store.clock.now(), Changes(store, policy)
+
+        def cancel(job: Job) -> Job:
+            ended = lifecycle.cancel(job, at=at, reason="it is no longer in the list", policy=policy)
+            return replace(ended, unique_key=None)
+
+        for batch_id in sorted(batches):
+            for _ in range(ROUNDS):
+                found = 0
+                async with aclosing(self._pages_of(batch_id, waiting=True)) as pages:
+                    async for page in pages:
+                        gone = [each for each in page if waits(each) and not self._is_in_list(each, plan)]
+                        found += len(gone)
+                        removed += await changes.change_all(gone, cancel)
+                if not found:
+                    break
+        return removed
+
+    def _is_in_list(self, job: Job, plan: Plan) -> bool:
+        return job.id in plan.stand or (job.unique_key is not None and job.unique_key in self._seen)
+
+    async def _match(self, plan: Plan, chunks: Callable[[], Iterable[Sequence[ReadRow]]], stands: _Left) -> None:
+        """Find which of the calls that are left are those of rows."""
+        same, left = plan.stand, dict[int, list[str]]()
+
+        def alike(row: ReadRow) -> list[str]:
+            if found := _of(row, stands):
+                left[row.raw.number] = [*found]
+            mark = _mark(row.digest)
+            return [each for each, said in found.items() if said == mark]
+
+        async for row, jobs, _ in self._with_calls(chunks, alike):
+            equal = next((each for each in jobs if each.id not in same and self._is_same(row, each)), None)
+            if equal is not None:
+                same.add(equal.id)
+                plan.same[row.raw.number] = equal.unique_key
+                plan.missing -= waits(equal)
+                del left[row.raw.number]
+        rows_of = Counter(job_id for ids in left.values() for job_id in ids)
+        counted = set[str]()
+        async for row, jobs, has_call in self._with_calls(chunks, lambda row: left.get(row.raw.number, [])):
+            if not (rest := [each for each in jobs if each.id not in same]):
+                continue
+            plan.missing -= sum(waits(each) for each in rest if each.id not in counted)
+            counted |= {each.id for each in rest}
+            stands_for, key = rest[0], None
+            if len(rest) == 1 and rows_of[stands_for.id] == 1 and not (has_call and waits(stands_for)):
+                told = differs(stands_for, partial(self._differ, row, stands_for), replace=self._replace)
+                key = stands_for.unique_key
+                plan.changed += waits(stands_for)
+            else:
+                said = {"number": stands_for.destination, "batch": stands_for.batch_id, "call": stands_for.id}
+                told = tell("ambiguous", **said), Severity.ERROR
+            if told is None:
+                plan.pairs[row.raw.number] = stands_for.id
+                plan.replaced |= {key} if key else set()
+                continue
+            found = Finding(file=self._file, row=row.raw.number, column=self._column, severity=told[1], message=told[0])
+            plan.told[row.raw.number] = found, key
+
+    async def _with_calls(
+        self, chunks: Callable[[], Iterable[Sequence[ReadRow]]], ids_of: Callable[[ReadRow], Sequence[str]]
+    ) -> AsyncGenerator[tuple[ReadRow, list[Job], bool]]:
+        """Each row without a key that has stored calls (`ids_of`), with these, and whether it has one of its own.
+
+        That is one which an import has staged that was cut.
+        """
+        for chunk in chunks():
+            wanted = [(row, ids) for row in _without_key(chunk) if (ids := ids_of(row))]
+            jobs = await get_jobs(self._queue.store, [each for _, ids in wanted for each in ids]) if wanted else {}
+            keys = [row.call.unique_key or "" for row, _ in wanted if row.call is not None]
+            owned = await owners_of(self._queue.store, self._queue.name, keys) if self._has_staged else {}
+            for row, ids in wanted:
+                if found := [jobs[each] for each in ids if each in jobs]:
+                    yield row, found, row.call is not None and row.call.unique_key in owned
+
+    def _is_same(self, row: ReadRow, stands: Job) -> bool:
+        return says_the_same(row, stands) and not self._differ(row, stands)
+
+    def _differ(self, row: ReadRow, stands: Job) -> tuple[str, ...]:
+        return () if row.call is None else self._queue.admitter.differences(row.call, stands)
+
+    async def _repeated(self, plan: Plan, chunks: Callable[[], Iterable[Sequence[ReadRow]]]) -> list[RepeatedCalls]:
+        """The rows that would say the same words to a number as another batch."""
+        store, batch = self._queue.store, self._same_people
+        now = store.clock.now()
+        people: dict[str, str] = {}
+        if batch is not None:
+            async with aclosing(self._calls_of(batch)) as jobs:
+                people = {telephone_of(number): job.id async for job in jobs for number in job.numbers}
+        elsewhere = await self._elsewhere(since=now - OTHER_BATCHES)
+        counts: Counter[bool] = Counter()
+        first: dict[bool, tuple[int, str]] = {}
+        for chunk in chunks() if people or elsewhere else ():
+            repeating: list[tuple[ReadRow, str, bool, Sequence[str]]] = []
+            for row in filter(plan.has, _without_key(chunk)):
+                if (call := row.call) is None:
+                    continue
+                own = next((people[one] for one in map(telephone_of, call.numbers) if one in people), None)
+                others = [calls for other, calls in elsewhere.items() if other != call.batch_id]
+                marks = _marks(call.body, row.digest, call.numbers) if others else []
+                other = next((calls[mark] for calls in others for mark in marks if mark in calls), None)
+                if own is not None or other is not None:
+                    repeating.append((row, own or other or "", own is not None, call.numbers))
+            listed = await SuppressionList(store).entries_of(number for *_, each in repeating for number in each)
+            for row, job_id, is_own, numbers in repeating:
+                if listed.keys().isdisjoint(numbers):
+                    counts[is_own] += 1
+                    first.setdefault(is_own, (row.raw.number, job_id))
+        found = await get_jobs(store, [job_id for _, job_id in first.values()])
+        return [
+            RepeatedCalls(count=counts[is_own], row=row, job=job, age=None if is_own else now - job.created_at)
+            for is_own, (row, job_id) in first.items()
+            if (job := found.get(job_id)) is not None
+        ]
+
+    async def _elsewhere(self, *, since: datetime) -> dict[str | None, dict[bytes, str]]:
+        """The ids of the calls of other batches, by batch and body. A body has its number in it."""
+        found: dict[str | None, dict[bytes, str]] = {}
+        for batch_id in await self._other_batches():
+            async with aclosing(self._calls_of(batch_id)) as jobs:
+                found[batch_id] = {
+                    mark: job.id
+                    async for job in jobs
+                    if job.created_at >= since and not self._is_own(job)
+                    for mark in _marks(job.body, job.body_digest, job.numbers)
+                }
+        return found
+
+    async def _other_batches(self) -> set[str]:
+        """The batches that have calls with the bodies of the rows that are looked up."""
+        store, found = self._queue.store, set[str]()
+        for row in self._sample[:: max(1, len(self._sample) // LOOKED_UP)]:
+            if row.call is None:
+                continue
+            marks = set(_marks(row.call.body, row.call.digest, row.call.numbers))
+            for number in row.call.numbers:
+                last = OfNumber(queue=self._queue.name, number=number, newest=True, limit=20)
+                for job in await find_jobs(store, last):
+                    is_said = not marks.isdisjoint(_marks(job.body, job.body_digest, job.numbers))
+                    if is_said and job.batch_id not in {None, row.call.batch_id, *self._schedule_batches}:
+                        found.add(str(job.batch_id))
+        return found
+
+    async def _calls_of(self, batch_id: str, *, waiting: bool = False) -> AsyncGenerator[Job]:
+        async with aclosing(self._pages_of(batch_id, waiting=waiting)) as pages:
+            async for page in pages:
+                for job in page:
+                    yield job
+
+    async def _pages_of(self, batch_id: str, *, waiting: bool = False) -> AsyncGenerator[list[Job]]:
+        """The calls of a batch, or the `waiting` ones, that ring or may have rung; those of trials are left out."""
+        states = frozenset({JobState.QUEUED, JobState.LEASED}) if waiting else None
+        every = Listing(queue=self._queue.name, batch=batch_id, states=states, limit=PAGE)
+        async with aclosing(find_pages(self._queue.store, every)) as pages:
+            async for page in pages:
+                yield [job for job in page if _may_call(job)]
+
+    def _is_own(self, job: Job) -> bool:
+        return self._orders is not None and self._orders.is_own(job)
+
+
+def _without_key(rows: Iterable[ReadRow]) -> Iterable[ReadRow]:
+    """The rows that have no key of their user."""
+    return (row for row in rows if row.call is not None and row.has_made_key)
+
+
+def _of(row: ReadRow, stands: _Left) -> dict[str, bytes]:
+    """The calls to a row's numbers, with the marks of their bodies."""
+    if row.call is None or row.call.batch_id is None:
+        return {}
+    batch = row.call.batch_id
+    return dict(each for one in row.call.numbers for each in stands.get((batch, telephone_of(one)), ()))
+
+
+async def said_before(queue: CallQueue, *, destination: str, digest: str, counts: Callable[[Job], bool]) -> Job | None:
+    """The newest call of the last days to this number with this body that `counts`; None without one."""
+    since = queue.store.clock.now() - OTHER_BATCHES
+    last = OfNumber(queue=queue.name, number=destination, newest=True, limit=PAGE)
+    for job in await find_jobs(queue.store, last):
+        is_said = _mark(digest) in _marks(job.body, job.body_digest, job.numbers)
+        if job.created_at >= since and is_said and _may_call(job) and counts(job):
+            return job
+    return None
+
+
+def _may_call(job: Job) -> bool:
+    """Whether a call may ring or have rung for a campaign, and not for a trial."""
+    if job.unique_key is not None and job.unique_key.startswith(TRIAL):
+        return False
+    return job.may_call
+
+
+def _marks(body: str, digest: str, numbers: Sequence[str]) -> list[bytes]:
+    """What a call says to each number of its person, as marks that are alike for calls to one of them alone."""
+    if len(numbers) == 1:
+        return [_mark(digest)]
+    return [_mark(each) for each in digests_to(body, numbers)]
+
+
+def _mark(digest: str) -> bytes:
+    """The half of a digest of a body that is kept in memory."""
+    return bytes.fromhex(digest[:32])
+
+
+@asynccontextmanager
+async def enqueue_lock(queue: CallQueue, name: str, *, number: str | None = None) -> AsyncGenerator[LeaderLease]:
+    """Wait for the lock of one enqueue on its queue, and have it until the end of the block.
+
+    So two enqueues that begin at once do not both find nobody called. It is a lease, and a condition of each new call:
+    a process that stands still for longer than `LOCK_LENGTH` stores nothing more beside its successor. Calls that are
+    enqueued singly by a program, or under keys of the user, need no lock. With `number`, it is the lock among the calls
+    to this number alone.
+
+    Raises IntakeError, with the name of the enqueue that has it, if it is not free within `TIMEOUT`.
+    """
+    clock = queue.store.clock
+    key = queue.name if number is None else f"{queue.name}/{telephone_of(number)}"
+    # The name may be that of a batch that is refused for its letters later.
+    note = f"{as_stored(name)}, since {clock.now().isoformat(timespec='seconds')}"
+    lock = LeaderLease(queue.store, key, namespace=INTAKES, length=LOCK_LENGTH, note=note)
+    gives_up = clock.monotonic() + TIMEOUT.total_seconds()
+    while not await lock.take():
+        if clock.monotonic() >= gives_up:
+            raise IntakeError(
+                f"another enqueue in queue {queue.name} is in progress: {lock.holder}. Nothing was enqueued: two at "
+                "once could call the same people twice. Try again when it has ended"
+            )
+        await clock.sleep(_LOOK_AGAIN)
+    async with lock.kept():
+        yield lock

@@ -1,0 +1,299 @@
+"""The form of a campaign: what it holds between two steps, what its controls show, and what a person has changed.
+
+One signed field of the page holds the campaign as its file would. What a control shows follows from that alone; so a
+control that was sent as it was shown changes nothing, and neither does one that was not shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple, Self
+from urllib.parse import quote, unquote
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from voiceflow_worker.campaigns.calls.values import Filter, RowRange, filters_in
+from voiceflow_worker.campaigns.fields import fields_of
+from voiceflow_worker.campaigns.files.rows import DESTINATION, IGNORE, ColumnRoles, columns_text, row_name
+from voiceflow_worker.campaigns.reading import Group, Of, row_ranges
+from voiceflow_worker.console.columns import FURTHER, role_in_words
+from voiceflow_worker.console.questions import PREFIX
+from voiceflow_worker.console.sessions import PageForm
+from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Message
+from voiceflow_worker.ivr.meanings import meaning_of
+from voiceflow_worker.model.country_windows import read_weekdays
+from voiceflow_worker.model.jobs.policy import read_redial_on
+from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.model.text.wording import quoted
+from voiceflow_worker.model.window import EVERY_DAY, Weekday
+
+FIELDS = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
+"""The fields of a campaign that the page has."""
+UPLOADS = {"file": "upload", "prices": "price_list"}
+"""The fields of files that are kept between two forms, each with the value that then names it."""
+TICKS = ("skip_bad", "again", "replace", "remove_missing")
+"""What answers the findings of a preview: it may be chosen between a preview and the start."""
+TEXTS = (*(name for name in FIELDS if name not in UPLOADS), "queue", *TICKS, "number")
+"""The fields of the page that hold texts."""
+STEPS = {"people": "People", "words": "Words", "hours": "Hours", "check": "Check", "ready": "Start"}
+"""The steps of the form, in their order."""
+STEP_OF = {Group.WHO: "people", Group.TEXT: "words"}
+"""The steps with the fields of these groups. Those of the others are in that of the hours."""
+COLUMN, ROW, VALUE = "column ", "row ", "value "
+"""What the names of controls begin with: of a column's role, of a row's tick, and of the tick of a column's value."""
+YES = "yes"
+_CLOCK = "((?:[01][0-9]|2[0-3]):[0-5][0-9])"
+_CLOCKS = re.compile(rf"\s*{_CLOCK}\s*-\s*{_CLOCK}\s*")
+_MOMENT = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?:[ T]{_CLOCK})?")
+"""What fields of browsers can show of hours, and of days with times."""
+DAYS = tuple(each.name.lower() for each in Weekday)
+AGAIN_AFTER = ("busy", "no_answer", "canceled")
+
+
+class Parts(NamedTuple):
+    """A field that several controls show: `split` makes their values, None if they cannot show it; `join` the field."""
+
+    split: Callable[[str], Mapping[str, str] | None]
+    join: Callable[[Mapping[str, str]], str]
+
+
+def _window(text: str) -> Mapping[str, str] | None:
+    found = _CLOCKS.fullmatch(text)
+    return {"from": found[1], "to": found[2]} if found else None if text else {"from": "", "to": ""}
+
+
+def _moment(text: str) -> Mapping[str, str] | None:
+    found = _MOMENT.fullmatch(text)
+    with suppress(ValueError):
+        _ = found and date.fromisoformat(found[1])
+        return {"date": found[1], "time": found[2] or ""} if found else None if text else {"date": "", "time": ""}
+    return None
+
+
+def _days(text: str) -> Mapping[str, str] | None:
+    with suppress(InvalidInputError):
+        table = read_weekdays(text) if text else {"*": EVERY_DAY}
+        return None if [*table] != ["*"] else {n: YES if Weekday(p) in table["*"] else "" for p, n in enumerate(DAYS)}
+    return None
+
+
+def _joined_days(parts: Mapping[str, str]) -> str:
+    chosen = [name for name, ticked in parts.items() if ticked]
+    return "" if len(chosen) == len(DAYS) else ",".join(chosen) or "no day"
+
+
+def _outcomes(text: str) -> Mapping[str, str] | None:
+    with suppress(InvalidInputError):
+        found = read_redial_on(text) if text else frozenset[SessionStatus]()
+        known = {name: next(iter(read_redial_on(name))) for name in AGAIN_AFTER}
+        return {n: YES if each in found else "" for n, each in known.items()} if found <= {*known.values()} else None
+    return None
+
+
+def _joined_outcomes(parts: Mapping[str, str]) -> str:
+    return ",".join(name for name, ticked in parts.items() if ticked)
+
+
+def _joined_window(parts: Mapping[str, str]) -> str:
+    return f"{parts['from']}-{parts['to']}" if any(parts.values()) else ""
+
+
+def _joined_moment(parts: Mapping[str, str]) -> str:
+    return f"{parts['date']} {parts['time']}".strip()
+
+
+PARTS: Mapping[str, Parts] = {
+    "window": Parts(_window, _joined_window),
+    "days": Parts(_days, _joined_days),
+    "not_before": Parts(_moment, _joined_moment),
+    "redial_on": Parts(_outcomes, _joined_outcomes),
+}
+
+
+@dataclass(slots=True)
+class CampaignForm:
+    """A campaign as its file would say it: its fields as texts, by name, those of questions one by one.
+
+    Beside them are the ids of uploaded files, the zone of typed times, and the version of the last preview. Methods
+    raise InvalidInputError.
+    """
+
+    values: dict[str, str]
+
+    @classmethod
+    def opened(cls, text: str, *, key: str) -> Self:
+        """The form in a signed field; an empty one if it is not genuine."""
+        with suppress(BadData):
+            return cls(dict(URLSafeSerializer(key, salt="campaign").loads(text)))
+        return cls({})
+
+    def signed(self, *, key: str) -> str:
+        """The form as the value of a field."""
+        kept = {name: value for name, value in self.values.items() if value}
+        return str(URLSafeSerializer(key, salt="campaign").dumps(kept))
+
+    def get(self, name: str) -> str:
+        """The text of a field; empty without one."""
+        return self.values.get(name, "")
+
+    def part(self, name: str) -> object:
+        """All that the form holds of a field, to be compared: the file that was uploaded, or each part of a menu."""
+        parts = {key: value for key, value in self.values.items() if key.startswith(PREFIX) and value}
+        return (self.get(UPLOADS.get(name, name)), parts if name == "menu" else {})
+
+    @property
+    def roles(self) -> ColumnRoles:
+        """Which column is what."""
+        try:
+            return ColumnRoles.of(self.get("columns") or ())
+        except InvalidInputError as error:
+            raise InvalidInputError(Message(f"{FIELDS['columns'].label}: {error}", error)) from None
+
+    def role_of(self, column: str) -> str:
+        """The role of a column; empty if it has none."""
+        key, numbers = row_name(column), self.roles.numbers
+        table = {**self.roles.as_table(), FURTHER: [*numbers[1:]], DESTINATION: [*numbers[:1]]}
+        return next((name for name, of in table.items() if key in map(row_name, _listed(of))), "")
+
+    def give_role(self, column: str, role: str) -> None:
+        """Give a column a role, in place of the one it has and, of a role of one column, of the one that has it."""
+        key, table = row_name(column), dict[str, list[str]]()
+        for name, columns in self.roles.as_table().items():
+            table[name] = [each for each in _listed(columns) if row_name(each) != key]
+        if role in {FURTHER, IGNORE}:
+            table.setdefault(DESTINATION if role == FURTHER else role, []).append(column)
+        elif role == DESTINATION:
+            further = set(map(row_name, self.roles.numbers[1:]))
+            table[role] = [column, *(each for each in table.get(role, []) if row_name(each) in further)]
+        elif role:
+            table[role] = [column]
+        self.values["columns"] = ColumnRoles.of({name: of for name, of in table.items() if of}).as_text()
+
+    def keep_columns(self, present: Iterable[str]) -> None:
+        """Keep the roles of these columns alone."""
+        keys = set(map(row_name, present))
+        table = {name: [o for o in _listed(of) if row_name(o) in keys] for name, of in self.roles.as_table().items()}
+        self.values["columns"] = ColumnRoles.of({name: of for name, of in table.items() if of}).as_text()
+
+    @property
+    def left_out(self) -> Sequence[RowRange]:
+        """The rows that are left out by their numbers."""
+        return row_ranges(text) if (text := self.get("leave_out_rows")) else ()
+
+    def is_called(self, row: str) -> bool:
+        """Whether a row of this name is not left out by its number."""
+        return not any(each.has(*row_ranges(row)) for each in self.left_out)
+
+    def call_row(self, name: str, *, is_called: bool) -> None:
+        """Call a row, or leave it out."""
+        (row,) = row_ranges(name)
+        ranges = [part for each in self.left_out for part in each.without(row)] + ([] if is_called else [row])
+        self.values["leave_out_rows"] = ",".join(map(str, sorted(ranges, key=lambda each: (each.sheet, each.first))))
+
+    @property
+    def filters(self) -> Sequence[Filter]:
+        """The values by which rows are left out."""
+        return filters_in(text) if (text := self.get("leave_out")) else ()
+
+    def calls_value(self, column: str, value: str) -> bool:
+        """Whether rows with this value in a column are not left out by it."""
+        return not any(_is_same(each, column, value) for each in self.filters)
+
+    def why_left_out(self, columns: Sequence[str], cells: Sequence[str]) -> str:
+        """The value by which a row with these cells is left out; empty if it is none."""
+        with suppress(InvalidInputError):
+            cell = dict(zip(map(row_name, columns), cells, strict=False))
+            held = (each for each in self.filters if _is_same(each, each.column, cell.get(row_name(each.column), "")))
+            return str(next(held, ""))
+        return ""
+
+    def call_value(self, column: str, value: str, *, is_called: bool) -> None:
+        """Call the rows with a value in a column, or leave them out."""
+        kept = [each for each in self.filters if not _is_same(each, column, value)]
+        self.values["leave_out"] = columns_text(map(str, kept if is_called else [*kept, Filter(column, value)]))
+
+    def shown(self, name: str) -> str:
+        """What a control shows; nothing of a field that cannot be read, which the check tells."""
+        with suppress(ValueError, InvalidInputError):
+            return self._shown(name)
+        return ""
+
+    def _shown(self, name: str) -> str:
+        field, _, part = name.partition(".")
+        if field in PARTS and part:
+            return (PARTS[field].split(self.get(field)) or {}).get(part, "")
+        if name.startswith(COLUMN):
+            return self.role_of(unquote(name.removeprefix(COLUMN)))
+        if name.startswith(ROW):
+            return YES if self.is_called(unquote(name.removeprefix(ROW))) else ""
+        if name.startswith(VALUE):
+            return YES if self.calls_value(*pair_in(name)) else ""
+        return self.get(name)
+
+    def take(self, form: PageForm) -> None:
+        """Take what a person has changed since the page was shown."""
+        changed: dict[str, str] = {}
+        try:
+            for name, given in form.lists().items():
+                # A picker and a text may show one field: the one that was changed counts. A tick is behind its blank.
+                shown = self.shown(name).split()
+                new = [each for each in (given if name in FIELDS else given[-1:]) if each.split() != shown]
+                if new:
+                    changed[name] = new[-1]
+            self._change(changed)
+            for name in form.lists():  # a text for all languages is shown as that of the first
+                if (whole := name.rpartition(".")[0]).startswith(PREFIX):
+                    self.values.pop(whole, None)
+        except ValueError as error:
+            raise InvalidInputError(f"{FIELDS['leave_out_rows'].label}: {error}") from None
+
+    def _change(self, changed: Mapping[str, str]) -> None:
+        roles: dict[str, str] = {}
+        parted: dict[str, dict[str, str]] = {}
+        for name, value in changed.items():
+            field, _, part = name.partition(".")
+            if name in TEXTS or name.startswith(PREFIX):
+                self.values[name] = value
+            elif field in PARTS and part:
+                parted.setdefault(field, {})[part] = value
+        for field, parts in parted.items():
+            split = PARTS[field].split(self.get(field)) or PARTS[field].split("") or {}
+            self.values[field] = PARTS[field].join({**split, **parts})
+        for name, value in changed.items():
+            if name.startswith(ROW):
+                self.call_row(unquote(name.removeprefix(ROW)), is_called=bool(value))
+            elif name.startswith(VALUE):
+                self.call_value(*pair_in(name), is_called=bool(value))
+            elif name.startswith(COLUMN):
+                column = unquote(name.removeprefix(COLUMN))
+                if value not in {"", FURTHER, IGNORE} and value in roles:
+                    raise InvalidInputError(f"{roles[value]} and {column} are both taken for {role_in_words(value)}")
+                roles[value] = column
+                self.give_role(column, value)
+
+
+def pair_name(column: str, value: str) -> str:
+    """The name of the tick of a column's value. Browsers change quotes and line breaks in names."""
+    return f"{VALUE}{quote(column, safe='')}={quote(value, safe='')}"
+
+
+def pair_in(name: str) -> tuple[str, str]:
+    """The column and the value in the name of a tick."""
+    column, sign, value = name.removeprefix(VALUE).partition("=")
+    if not sign:
+        raise InvalidInputError(f"{quoted(name)} is no column with its value")
+    return unquote(column), unquote(value)
+
+
+def _is_same(each: Filter, column: str, value: str) -> bool:
+    same_column = row_name(each.column) == row_name(column)
+    return same_column and not each.is_not and meaning_of(each.value) == meaning_of(value)
+
+
+def _listed(columns: str | Sequence[str]) -> Sequence[str]:
+    return [columns] if isinstance(columns, str) else columns
