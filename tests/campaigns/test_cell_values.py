@@ -482,8 +482,11 @@ def test_a_row_whose_person_is_struck_out_is_not_called_whatever_stands_beside(t
         ((PARTLY, "Ana", "x"), "", 1), ((ANA,), "A", 1),
     ):  # fmt: skip
         assert len(struck(tmp_path, *cells, lines=lines)) == found, (cells, lines)
-    options = replace(OPTIONS, leave_out_rows=((2, 2),))
-    assert [row.is_left_out for row in read_all(tmp_path / "visits.xlsx", options).rows] == [True]
+    assert struck(tmp_path, ANA, "Ana", lines="AB")
+    for ticked, left_out, called in ((2, 3, True), (3, 2, False), (2, 2, False)):
+        options = replace(OPTIONS, call_struck_rows=((ticked, ticked),), leave_out_rows=((left_out, left_out),))
+        (row,) = read_all(tmp_path / "visits.xlsx", options).rows
+        assert (row.call is not None, row.is_left_out) == (called, not called)
 
 
 def closing(rows: Sequence[Row]) -> list[tuple[int | None, str]]:

@@ -253,6 +253,12 @@ def test_each_number_is_read_by_its_own_country(tmp_path: Path, form: str) -> No
         said = [str(error)]
     beside = "Country 2 stands beside it: name a column of the country for each number"
     assert [beside in each for each in said] == [True]
+    for name in ("Country", "Phone Country"):
+        row |= {f"{name} {place}": row.pop(f"Country {place}", code) for place, code in ((1, "DE"), (2, "US"))}
+        (typed,) = read(tmp_path, form, row, columns={"destination": columns["destination"]}, country="DE")
+        key = row_name(name)
+        assert wrong(typed) == [f"{name} 2"]
+        assert typed.findings[-1].told.given[Remedy.TAKE_COLUMN] == f"country={key}_1,country={key}_2"
 
 
 @EACH_FORM

@@ -642,8 +642,8 @@ async def test_what_people_wrote_is_the_same_in_every_language(memory: Store) ->
 def ticked(page: str) -> dict[str, str]:
     """The rows that are shown, each with whether it is called."""
     form = Form(page)
-    names = (name for name in form.typed if name.startswith("row "))
-    return {name.removeprefix("row "): "yes" if name in dict(form.ticked) else "" for name in names}
+    names = (name for name in form.typed if name.startswith(("row ", "struck ")))
+    return {name.partition(" ")[2]: "yes" if name in dict(form.ticked) else "" for name in names}
 
 
 @pytest.mark.parametrize("titles", ["", "Dates\n", "Dates\nMay\n"])
@@ -725,8 +725,14 @@ async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_begin_without
         assert ticked(one.shown.text) == {"4": "yes", "5": "", "6": "yes"}
         words = {**WORDS, "say": "Hello {{wer}}.", "leave_out_rows": "5", "column Mobil": "destination"}
         assert "3: 2 to be called" in await one.send("preview", **words)
+        await one.send("people", leave_out_rows="")
+        assert ticked(one.shown.text)["5"] == "", "no tick, no call"
+        assert "1 bad" in await one.send("preview")
+        await one.send("people", **{"struck 5": "yes", "row 4": ""})
+        assert ticked(one.shown.text) == {"4": "", "5": "yes", "6": "yes"}
+        assert "3: 2 to be called" in await one.send("preview")
         await one.send("start")
-    assert {call.destination for call in await CallQueue(memory).find()} == {"+6587654321", "+6587654323"}
+    assert {call.destination for call in await CallQueue(memory).find()} == {"+6587654322", "+6587654323"}
 
 
 async def test_what_is_said_of_the_rows_of_one_file_is_not_said_of_those_of_another(memory: Store) -> None:

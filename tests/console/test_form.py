@@ -163,7 +163,7 @@ EVERY: Mapping[str, Any] = {
     "assume_seconds": "12", "header_row": "1", "sheet": "x", "columns": {"destination": "Mobile", "visitor": "Name"},
 }  # fmt: skip
 """A campaign with a value in each field that a file of options may have, such as no simple control can show."""
-TOLD = ("ivr", "menu", "valid_until", "leave_out_rows", *UPLOADS)
+TOLD = ("ivr", "menu", "valid_until", "leave_out_rows", "call_struck_rows", *UPLOADS)
 """The fields of the page that exclude others of these, name what is of a receiver, or are of one file of people."""
 
 

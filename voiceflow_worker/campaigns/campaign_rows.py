@@ -32,7 +32,7 @@ from voiceflow_worker.campaigns.files.rows import DESTINATION, ColumnReader, Fil
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import Finding, Severity, message_of, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -107,6 +107,7 @@ class CampaignRows:
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, checks=checks)
         self._is_table = self.source.kind.is_table
         self._left_out = LeftOut(options.leave_out, options.leave_out_rows, options.roles.names, only=options.only)
+        self._ticked = list(starmap(RowRange, options.call_struck_rows))
         menu_texts = self._maker.menu_texts
         self._columns = CampaignColumns(
             self.source, options, file=self.file, filtered=self._left_out.columns, menu_texts=menu_texts
@@ -422,7 +423,14 @@ class CampaignRows:
             raw = self._without_others(raw, names, texts, has_lines=not is_plain and ("\n" in row or "\r" in row))
         draft = Draft(may_have_dates=not is_plain or are_bodies or DATE_LIKE.search(row) is not None)
         if raw.problems:
-            kept = tuple(each for each in raw.problems if row_name(each[0] or "") not in columns.ignored)
+            kept = tuple(
+                each
+                for each in raw.problems
+                if row_name(each[0] or "") not in columns.ignored
+                and not (
+                    message_of(each[1]).kind == "struck" and any(o.has(RowRange.of(raw.number)) for o in self._ticked)
+                )
+            )
             raw = raw._replace(problems=kept)
             if any(column is None for column, _ in kept):
                 return raw, None
@@ -495,11 +503,12 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
         except ValueError as error:
             raise InvalidInputError(f"the time zone {error}") from None
     are_all = (options.sheet or "").strip() == ALL_SHEETS
-    if any(bool(each.sheet) is not are_all for each in starmap(RowRange, options.leave_out_rows)):
-        named = "all sheets are read: name the sheet of each row, as in March!7"
-        raise InvalidInputError(
-            f"leave_out_rows: {named if are_all else 'only one sheet is read: name none, as in 7,12-14'}"
-        )
+    for name, rows in (("leave_out_rows", options.leave_out_rows), ("call_struck_rows", options.call_struck_rows)):
+        if any(bool(each.sheet) is not are_all for each in starmap(RowRange, rows)):
+            named = "all sheets are read: name the sheet of each row, as in March!7"
+            raise InvalidInputError(
+                f"{name}: {named if are_all else 'only one sheet is read: name none, as in 7,12-14'}"
+            )
     if options.valid_until is not None:
         if options.valid_for is not None:
             raise InvalidInputError("valid_for and valid_until exclude each other: give one of them")

@@ -38,15 +38,18 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
 _FILES: Final = frozenset({"file", "prices", "template"})
 _TIMES: Final = frozenset({"not_before", "valid_until"})
-_ROWS: Final = "leave_out_rows"
-"""The field that is of one file, as nothing is that is kept for others."""
+_ROWS: Final = ("leave_out_rows", "call_struck_rows")
+"""The fields that are of one file, as nothing is that is kept for others."""
 _REASONS: Final = {
     **dict.fromkeys(ONLY_SCHEDULED, "applies only to `voiceflow schedule`; remove it to start the campaign once"),
     **dict.fromkeys(
         _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
     ),
-    _ROWS: "names rows of one file, and the next file has other people in them: leave rows out by what they "
-    'say, as in leave-out = "Do Not Call=TRUE"',
+    **dict.fromkeys(
+        _ROWS,
+        "names rows of one file, and the next file has other people in them: leave rows out by what they say, as in "
+        'leave-out = "Do Not Call=TRUE"',
+    ),
 }
 
 
@@ -162,7 +165,7 @@ def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = Non
 
     Those of one run, the file of the people, and the numbers of its rows are left out.
     """
-    kept = {name: value for name, value in given.items() if value and name not in {*_ONE_RUN, *_FILES, _ROWS}}
+    kept = {name: value for name, value in given.items() if value and name not in {*_ONE_RUN, *_FILES, *_ROWS}}
     tables = {"columns": ColumnRoles.of(kept["columns"]).as_table()} if "columns" in kept else {}
     lines = [f"{name.replace('_', '-')} = {_toml(value)}" for name, value in {**kept, **tables}.items()]
     if menu is not None:
@@ -207,7 +210,7 @@ def loaded_options(
     fields = _read(text, place=name)
     if at is not None:
         fields = _as_then(fields, at, zone=fields["time_zone"].value if "time_zone" in fields else zone)
-    refuse([*unknown_options(fields, str, fields_of(Of.CAMPAIGN).keys() - {_ROWS}), *paths(fields, _KNOWN)])
+    refuse([*unknown_options(fields, str, fields_of(Of.CAMPAIGN).keys() - {*_ROWS}), *paths(fields, _KNOWN)])
     menu = fields.pop("menu").value if _is_menu(fields) else None
     texts: dict[str, str] = {}
     for key, each in fields.items():
@@ -268,6 +271,6 @@ def _read(text: str, *, place: str, folder: Path | None = None) -> dict[str, Giv
         if name in found:
             raise InvalidInputError(f"{place}: {key} and {found[name].name} are the same option; keep one of them")
         found[name] = Given(value, key, folder)
-    known = _KNOWN.keys() - ({*_ONE_RUN, _ROWS}.difference(OF_RUNS) if "cron" in found else _ONE_RUN)
+    known = _KNOWN.keys() - ({*_ONE_RUN, *_ROWS}.difference(OF_RUNS) if "cron" in found else _ONE_RUN)
     refuse(unknown_options(found, lambda name: name.replace("_", "-"), known, where=f"{place}: "))
     return {name: replace(each, name=f"{place}: {each.name}") for name, each in found.items()}

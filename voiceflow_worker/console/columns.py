@@ -11,7 +11,7 @@ from itertools import chain, islice
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import RowRange
+from voiceflow_worker.campaigns.calls.values import RowRange, ranges_text
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.column_values import UnreadColumn
 from voiceflow_worker.campaigns.files.formats import open_source
@@ -87,6 +87,7 @@ class FoundRow:
 class FoundColumns:
     """The columns of a file, and what they are taken for. It has none if it has several sheets, and none was chosen.
 
+    `struck` are the rows of a workbook, if it is not large, that are struck through.
     `unread` are those that nobody reads, of all rows of a file that is not large. `rows` are those to look at, behind
     the first `skipped` ones, and `has_more` if others follow. `headers` are the rows that may be the header, and
     `sheets` the sheets that have rows.
@@ -103,6 +104,7 @@ class FoundColumns:
     skipped: int = 0
     has_more: bool = False
     headers: tuple[FoundRow, ...] = ()
+    struck: str = ""
     unread: tuple[UnreadColumn, ...] = ()
     sheets: tuple[str, ...] = ()
 
@@ -128,7 +130,8 @@ async def look(
         return FoundColumns(sheets=error.sheets)
     left = iter(source)
     rows = list(islice(left, LOOKED_AT))
-    every = chain(rows, left)
+    others = list(left) if source.kind is FileKind.EXCEL and file.size <= MOST_COUNTED else []
+    every = chain(rows, others, left)
     shown = list(islice(every, skipped, skipped + ROWS_A_PAGE))
     names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.names))
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
@@ -182,6 +185,7 @@ async def look(
         headers=tuple(_headers(source, rows)),
         sheets=source.sheets,
         unread=unread,
+        struck=ranges_text(row.number for row in chain(rows, others) if _is_struck(row)),
     )
 
 
@@ -202,9 +206,13 @@ def _found_rows(
         yield FoundRow(
             name=str(RowRange.of(row.number)),
             cells=tuple(cells),
-            is_struck=any(message_of(problem).kind == "struck" for _, problem in row.problems),
+            is_struck=_is_struck(row),
             faults=faults,
         )
+
+
+def _is_struck(row: RawRow) -> bool:
+    return any(message_of(problem).kind == "struck" for _, problem in row.problems)
 
 
 def _shown(cells: Iterable[str]) -> tuple[str, ...]:

@@ -44,8 +44,9 @@ STEPS = {"people": "People", "words": "Words", "hours": "Hours", "check": "Check
 """The steps of the form, in their order."""
 STEP_OF = {Group.WHO: "people", Group.TEXT: "words"}
 """The steps with the fields of these groups. Those of the others are in that of the hours."""
-COLUMN, ROW, VALUE = "column ", "row ", "value "
-"""What the names of controls begin with: of a column's role, of a row's tick, and of the tick of a column's value."""
+COLUMN, ROW, STRUCK, VALUE = "column ", "row ", "struck ", "value "
+"""What the names of controls begin with: of a column's role, of a row's tick, of that of a row that is struck through,
+and of the tick of a column's value."""
 YES = "yes"
 _CLOCK = "((?:[01][0-9]|2[0-3]):[0-5][0-9])"
 _CLOCKS = re.compile(rf"\s*{_CLOCK}\s*-\s*{_CLOCK}\s*")
@@ -180,20 +181,23 @@ class CampaignForm:
         table = {name: [o for o in _listed(of) if row_name(o) in keys] for name, of in self.roles.as_table().items()}
         self.values["columns"] = ColumnRoles.of({name: of for name, of in table.items() if of}).as_text()
 
-    @property
-    def left_out(self) -> Sequence[RowRange]:
-        """The rows that are left out by their numbers."""
-        return row_ranges(text) if (text := self.get("leave_out_rows")) else ()
+    def _rows(self, field: str) -> Sequence[RowRange]:
+        return row_ranges(text) if (text := self.get(field)) else ()
 
-    def is_called(self, row: str) -> bool:
-        """Whether a row of this name is not left out by its number."""
-        return not any(each.has(*row_ranges(row)) for each in self.left_out)
+    def _has_row(self, field: str, row: str) -> bool:
+        return any(each.has(*row_ranges(row)) for each in self._rows(field))
 
-    def call_row(self, name: str, *, is_called: bool) -> None:
+    def is_called(self, row: str, *, is_struck: bool = False) -> bool:
+        """Whether a row is not left out by its number; one that is struck through is called if somebody says so."""
+        return not self._has_row("leave_out_rows", row) and (not is_struck or self._has_row("call_struck_rows", row))
+
+    def call_row(self, name: str, *, is_called: bool, is_struck: bool = False) -> None:
         """Call a row, or leave it out."""
         (row,) = row_ranges(name)
-        ranges = [part for each in self.left_out for part in each.without(row)] + ([] if is_called else [row])
-        self.values["leave_out_rows"] = ",".join(map(str, sorted(ranges, key=lambda each: (each.sheet, each.first))))
+        for field, has_it in (("leave_out_rows", not is_called), ("call_struck_rows", is_called and is_struck)):
+            kept = [part for each in self._rows(field) for part in each.without(row)]
+            ranges = sorted([*kept, row] if has_it else kept, key=lambda each: (each.sheet, each.first))
+            self.values[field] = ",".join(map(str, ranges))
 
     @property
     def filters(self) -> Sequence[Filter]:
@@ -229,8 +233,9 @@ class CampaignForm:
             return (PARTS[field].split(self.get(field)) or {}).get(part, "")
         if name.startswith(COLUMN):
             return self.role_of(unquote(name.removeprefix(COLUMN)))
-        if name.startswith(ROW):
-            return YES if self.is_called(unquote(name.removeprefix(ROW))) else ""
+        if name.startswith((ROW, STRUCK)):
+            kind, _, row = name.partition(" ")
+            return YES if self.is_called(unquote(row), is_struck=f"{kind} " == STRUCK) else ""
         if name.startswith(VALUE):
             return YES if self.calls_value(*pair_in(name)) else ""
         return self.get(name)
@@ -265,8 +270,9 @@ class CampaignForm:
             split = PARTS[field].split(self.get(field)) or PARTS[field].split("") or {}
             self.values[field] = PARTS[field].join({**split, **parts})
         for name, value in changed.items():
-            if name.startswith(ROW):
-                self.call_row(unquote(name.removeprefix(ROW)), is_called=bool(value))
+            if name.startswith((ROW, STRUCK)):
+                kind, _, row = name.partition(" ")
+                self.call_row(unquote(row), is_called=bool(value), is_struck=f"{kind} " == STRUCK)
             elif name.startswith(VALUE):
                 self.call_value(*pair_in(name), is_called=bool(value))
             elif name.startswith(COLUMN):

@@ -71,8 +71,8 @@ class CampaignOptions:
     country and the language of each row; a column that is read, and spoken of in texts, by another name; and columns
     as if the rows had none of them. `bad_numbers` says what becomes of numbers of a person that cannot be read.
     Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`; nor do
-    the rows from the first to the last of each in `leave_out_rows`, with their sheet if all are read. `header_row` is
-    the row of a table's header.
+    the rows from the first to the last of each in `leave_out_rows`, with their sheet if all are read. Rows that are
+    struck through are bad, unless they are in `call_struck_rows`. `header_row` is the row of a table's header.
     With `only`, rows call nobody unless their column has one of its values: `Status=Booked`; several columns must all
     have one of theirs. With a `limit`, the first so many good rows are called; the others wait for the same file
     without it. With more rows than `most`, nothing is enqueued; those that are left out do not count.
@@ -109,6 +109,7 @@ class CampaignOptions:
     limit: int | None = None
     most: int | None = None
     leave_out_rows: Sequence[tuple[int, int] | tuple[int, int, str]] = ()
+    call_struck_rows: Sequence[tuple[int, int] | tuple[int, int, str]] = ()
     header_row: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
     voices: Collection[str] | None = None

@@ -123,8 +123,16 @@ class RequestMaker:
         numbers, countries = options.roles.numbers[1:], options.roles.countries[1:]
         self._own_countries: Mapping[str, str] = dict(zip(map(row_name, numbers), countries, strict=False))
         """The columns of the countries of further numbers that have one of their own, by the keys of the numbers."""
-        self._not_roles: Sequence[str] = [role for role in ("country", "calling_code") if role not in table]
-        """The names of roles that have no column: one of such a name must not contradict what is read of a number."""
+        not_roles = [role for role in ("country", "calling_code") if role not in table]
+        named = {
+            DESTINATION: row_name(options.roles.named_numbers[0]),
+            **{each: each for each in map(row_name, numbers)},
+        }
+        self._homes: Mapping[str, Sequence[tuple[str, str]]] = {
+            key: [(role, each) for role in not_roles for each in _homes_of(name, role)] for key, name in named.items()
+        }
+        """Of each number, the columns that by their names say its country, each with the role that it has not been
+        given: it must not contradict what is read of the number."""
         self._fit = set[tuple[str, str | None]]()
         """The voices about which there is nothing to say, each with the language of its row."""
         self.is_first: Callable[[str, str | None], bool] = lambda _about, _column: True
@@ -349,24 +357,28 @@ class RequestMaker:
             draft.error(message, column=name, code=error.code)
             return None
         if not (joined or written.startswith(("+", "00"))):
-            self._refuse_other_country(draft, number)
+            self._refuse_other_country(draft, name, number)
         for warning in warnings:
             draft.findings.append(Finding(column=name, severity=Severity.WARNING, message=f"{number} {warning}"))
         return number
 
-    def _refuse_other_country(self, draft: Draft, number: str) -> None:
-        """Add an error if a column with the name of a role that it does not have says another country."""
-        for role in self._not_roles:
-            cell = draft.variables.get(role)
+    def _refuse_other_country(self, draft: Draft, name: str, number: str) -> None:
+        """Add an error if a column that by its name says the country of this number says another one."""
+        for role, column in self._homes[name]:
+            cell = draft.variables.get(column)
             code = None if is_missing(cell) else calling_code_of(str(cell))
-            if code is not None and not number.startswith(f"+{code}") and not draft.is_reported(role):
+            if code is not None and not number.startswith(f"+{code}") and not draft.is_reported(column):
                 take, ignore = Remedy.TAKE_COLUMN, Remedy.IGNORE_COLUMN
                 why = (
                     f"says {str(cell)[:40]!r}, but the number was read as {number}: if it is the "
                     f"{role.replace('_', ' ')} of the number, {take}; else {ignore}"
                 )
-                given = {take: f"{role}={role}", ignore: f"ignore={role}"}
-                draft.error(Message(why, take, ignore).giving(given), column=role)
+                homes = (
+                    next((o for r, o in each if r == role and o in draft.variables), "")
+                    for each in self._homes.values()
+                )
+                given = {take: ",".join(f"{role}={each}" for each in homes if each), ignore: f"ignore={column}"}
+                draft.error(Message(why, take, ignore).giving(given), column=column)
 
     def _joined(self, draft: Draft, text: str) -> tuple[str, str | None, tuple[str, ...]]:
         """The number behind the codes in columns of their own, as `number_in` has it."""
@@ -635,6 +647,14 @@ def _refuse_nested(draft: Draft, spoken: Collection[str]) -> None:
     for name in sorted(draft.nested):
         if name_among(spoken, name) in spoken and not draft.is_reported(name):
             draft.error("holds an array or an object, which cannot be spoken; give its parts keys", column=name)
+
+
+def _homes_of(number: str, role: str) -> Iterable[str]:
+    """The columns that by their names say the country of a column of numbers: of `phone_2`, `phone_country_2`."""
+    words = number.split("_")
+    stem = number.rstrip("_0123456789")
+    beside = ("_".join((*words[:place], role, *words[place:])) for place in range(len(words) + 1))
+    return dict.fromkeys((role, number.replace(stem, role) if stem else role, *beside))
 
 
 def _at_the_visit(data: Mapping[str, object], person: PersonZone | None) -> Mapping[str, object]:
