@@ -78,6 +78,7 @@ def test_what_is_not_certain_is_refused_with_the_reason() -> None:
         ("81234567|6587654321|087654321|(02) 1234 5678|011 65 8765 4321", None, -1017, f"not say its country.*{WRITE}"),
         ("6.59E+09|1.5e10", "SG", -1017, "damaged by a spreadsheet"),
         (MANY, "US", -1017, "stands for many numbers; give each number"),
+        ("0812345678.5|812345678,25|+62812345678.50", "ID", -1017, "has decimals, as an amount has"),
         ("31.12.2030|31/12/2030|31/01/2573|2573-01-31|31/12/9999", "SG", -1017, DATE),
         ("2030-02-01|2024.5.6|12-31-1990|06.05.2024", "DE", -1017, DATE),
         ("2030/12/31", None, -1017, DATE),

@@ -203,6 +203,8 @@ _SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
 _COMPUTED = re.compile(r"-[\d.,]*\d")
 # 6587654321.0: a spreadsheet or a data frame took the number for a quantity, and no digit is lost.
 _DECIMAL = re.compile(r"(\+?\d{7,15})[.,]0+")
+# 6587654321.5: a quantity; its decimals would be taken for digits of a number.
+_QUANTITY = re.compile(r"\+?\d{7,15}[.,](?!0+$)\d{1,2}")
 # 201XXXXXXX, +1201%: all numbers that begin so.
 _PATTERN = re.compile(r"\+?\(?\d[\d\s().\-]*(?:[xX#]{2}|[*%?_])[xX#*%?_\s().\-]*")
 _SPOILT = {
@@ -214,6 +216,7 @@ _SPOILT = {
         "begins with '-': a spreadsheet took the number for a sum, and has put the result in its place (-81234502 for "
         "+65-81234567); format the column as text, and write the number again from where it came"
     ),
+    _QUANTITY: "has decimals, as an amount has; write it with + and digits alone",
     _PATTERN: "stands for many numbers; give each number that is meant, in full",
 }
 """Texts in which there is no number any more, and why."""
