@@ -352,6 +352,13 @@ def test_a_script_that_the_voice_does_not_read_is_told_once() -> None:
     ]:  # fmt: skip
         assert notes(voice, name) == [], voice
 
+    for english, count in (("Hello.", 0), ("Hello {{name}}.", 1)):  # each text is asked for its own voice
+        texts = ((english, "en-US-JennyNeural"), ("{{name}}.", "zh-CN-XiaoxiaoNeural"))
+        spoken = [{"action": "say", "params": {"text": text, "voiceProfile": voice}} for text, voice in texts]
+        template = FlowTemplate.parse({"callflow": [{"action": "makeCall"}, *spoken, {"action": "hangup"}]}, name="x")
+        rows = [{"destination": "+6587654321", "name": "王伟"}]
+        assert len(read_all(rows, replace(OPTIONS, batch_id="b", template=template)).closing) == count
+
 
 # -- cells of numbers and keys: as the sheet shows them, and doubted where nobody means them ---------------------------
 

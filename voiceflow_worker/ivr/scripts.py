@@ -6,6 +6,10 @@ import re
 import unicodedata
 from functools import lru_cache
 
+import orjson
+
+from voiceflow_worker.model.flows.actions import heard_in
+
 _SCRIPTS = frozenset({
         "ARABIC", "ARMENIAN", "BENGALI", "BOPOMOFO", "CJK", "CYRILLIC", "DEVANAGARI", "ETHIOPIC", "GEORGIAN", "GREEK",
         "GUJARATI", "GURMUKHI", "HANGUL", "HEBREW", "HIRAGANA", "KANNADA", "KATAKANA", "KHMER", "LAO", "MALAYALAM",
@@ -16,19 +20,23 @@ _BESIDE = {"CJK": {"BOPOMOFO"}, "HANGUL": {"CJK"}, "HIRAGANA": {"KATAKANA", "CJK
 _FIRST_BEYOND_LATIN = "\u0370"
 _WORDS = frozenset({"CJK", "HANGUL"})
 """The scripts of which one character may be a word. A single letter of others may be a sign, such as µ or Ω."""
-_VOICE = re.compile(r'"voiceProfile":"([^"]+)"')
 
 
 def unread(text: str, body: str) -> tuple[str, str] | None:
-    """The script of a text that the voice of a request body does not read, with that voice; None if it reads all."""
-    if text.isascii() or max(text) < _FIRST_BEYOND_LATIN or (voice := _VOICE.search(body)) is None:
+    """The script of a text that a voice of a request body does not read, with that voice; None if all is read.
+
+    The voices are those of the texts that speak it; else the first one, whose later texts do.
+    """
+    if text.isascii() or max(text) < _FIRST_BEYOND_LATIN:
         return None
-    if not (read := _read_by(voice[1])):
-        return None
-    for found in map(_scripts_in, text.split()):
-        for script in {*found} - read:
-            if found.count(script) > 1 or script in _WORDS:
-                return "Chinese" if script == "CJK" else script.title(), voice[1]
+    voices = [(each.voice, text in each.text) for each in heard_in(orjson.loads(body)) if each.voice is not None]
+    for voice in dict.fromkeys(
+        [voice for voice, speaks_it in voices if speaks_it] or [voice for voice, _ in voices[:1]]
+    ):
+        for found in map(_scripts_in, text.split() if (read := _read_by(voice)) else ()):
+            for script in {*found} - read:
+                if found.count(script) > 1 or script in _WORDS:
+                    return "Chinese" if script == "CJK" else script.title(), voice
     return None
 
 
