@@ -23,6 +23,7 @@ from voiceflow_worker.backends.health import Health
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.heartbeats import REFUSED, Heartbeats
 from voiceflow_worker.core.own_numbers import OwnNumbers
+from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.finding import Diagnosis, Level, ok
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
@@ -471,9 +472,7 @@ def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_ali
         reason, until = "8x8 asks for a wait of 60 s (429)", now + timedelta(seconds=60)
         await engine.queue.hold(reason="lunch")
         await engine.queue.hold(batch_id="march", reason="a wrong date")
-        await order_gate(
-            engine.store, Gate.of("default", None, GateState.HELD, since=now, reason="set back", kinds=kinds)
-        )
+        await order_gate(engine.store, Gate.of("default", None, GateState.HELD, since=now, reason=HELD, kinds=kinds))
         await order_gate(engine.store, Gate.of("default", "may", GateState.HELD, since=now, reason=reason, until=until))
         await engine.queue.cancel_batch("april")
         await OwnNumbers(engine.store).note(event)
@@ -504,6 +503,7 @@ def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_ali
     for each, (_, _, message, remedy) in zip(told, expected, strict=True):
         assert message in each[2]
         assert remedy in each[3]
+        assert "do not resume" not in each[3] or "resume the queue" not in each[2], "both"
     shown = voiceflow("status", *store).out
     assert all(message in shown for _, _, message, _ in told if not message.startswith("no worker"))
 

@@ -129,7 +129,7 @@ def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program)
     within(folder, refuse)
     for command in ("status", "doctor"):
         told = " ".join(voiceflow(command, "--store", url_of(folder)).out.split())
-        assert "1 call placed, and no outcome: events were refused from" in told
+        assert "up to 1 call ended without an outcome: events were refused, or nobody listened, until" in told
         assert "`voiceflow reconcile --submitted`" in told
 
 

@@ -377,14 +377,17 @@ def test_a_clock_that_is_off_is_told_until_an_answer_has_the_same_time() -> None
     assert Task.CLOCK_OFF not in health.failing
 
 
-def test_what_nobody_meets_any_more_is_forgotten_and_what_says_nothing_of_8x8_counts_as_nothing() -> None:
+@pytest.mark.parametrize(("trouble", "lasts"), [(Task.UNREACHABLE, FORGOTTEN), (Task.SILENT, 330), (Task.ERRORS, 330)])
+def test_what_nobody_meets_is_forgotten_and_what_holds_the_queue_not_before_a_call_was_tried_again(
+    trouble: Task, lasts: float
+) -> None:
     clock = ManualClock()
     health = ServiceHealth(clock)
-    health.note(BAD[Task.SILENT], clock.monotonic())
-    clock.advance(timedelta(seconds=FORGOTTEN - 1))
+    health.note(BAD[trouble], clock.monotonic())
+    clock.advance(timedelta(seconds=lasts - 1))
     health.note(Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.HELD, message="held"), clock.monotonic())
-    assert list(health.failing) == [Task.SILENT]
-    clock.advance(timedelta(seconds=2))
+    assert list(health.failing) == [trouble], "an answer of ours says nothing of 8x8"
+    clock.advance(timedelta(seconds=60))
     assert not health.failing
 
 

@@ -25,7 +25,7 @@ from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.settling.reconcile import EVERY, TIMEOUT, LogRequest, Prices, Reconciled, Reconciler
+from voiceflow_worker.core.settling.reconcile import CALM, EVERY, TIMEOUT, LogRequest, Prices, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.sweep import Sweeper
@@ -435,20 +435,23 @@ async def test_a_worker_finds_a_call_whose_summary_was_lost_as_soon_as_the_log_c
     assert await desk.states(talking) == ["completed"]
 
 
-async def test_once_summaries_were_refused_one_worker_looks_at_once_for_what_was_placed_by_then(desk: Desk) -> None:
-    workers = [desk.looks() for _ in range(2)]
+async def test_after_each_outage_one_worker_looks_at_once_for_what_was_placed_by_its_end(desk: Desk) -> None:
+    workers, heartbeats = [desk.looks() for _ in range(2)], Heartbeats(desk.store)
     jobs = [await desk.sent(f"+658765432{place}", session=f"s{place}") for place in range(2)]
-    desk.write("s0", destination=jobs[0].destination)
-    heartbeats = Heartbeats(desk.store)
-    heartbeats.summary_refused()
-    desk.clock.advance(SECOND)
-    later = await desk.sent("+6587654329", session="s9")
-    await heartbeats.receiver("r")
-    found = [await worker.due() for worker in workers]
-    assert found == [Reconciled(looked_at=2, placed=1, open=1), NOTHING]
-    assert await desk.states(*jobs, later) == ["completed", "submitted", "submitted"]
-    desk.clock.advance(10 * SECOND)
-    assert await workers[0].due() == NOTHING, "it has looked"
+    for place in range(2):
+        heartbeats.summary_refused()
+        desk.write(f"s{place}", destination=jobs[place].destination)
+        desk.clock.advance(SECOND)
+        jobs.append(await desk.sent(f"+658765439{place}", session=f"s9{place}"))
+        await heartbeats.receiver("r")
+        assert await workers[0].due() == NOTHING, "it may go on"
+        desk.clock.advance(CALM)
+        found = [await worker.due() for worker in workers]
+        assert found == [Reconciled(looked_at=2, placed=1, open=1), NOTHING], place
+        desk.clock.advance(10 * SECOND)
+        await heartbeats.receiver("r")
+        assert await workers[0].due() == NOTHING, "it has looked"
+    assert await desk.states(*jobs) == ["completed", "completed", "submitted", "submitted"]
 
 
 async def test_calls_whose_summary_is_not_due_are_looked_for_when_asked_and_wait_on_if_the_log_has_no_end_of_them(

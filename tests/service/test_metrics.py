@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.contract.suite import ManualClock
-from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.faulty_store import FaultyStore
 from tests.support.manual_time import time_passing
 from tests.support.schedules import keep_runs
 from tests.support.stores import clocked
@@ -22,11 +22,11 @@ from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refus
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker
 from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
-from voiceflow_worker.core.base.background import Task
-from voiceflow_worker.core.heartbeats import WorkCounts
+from voiceflow_worker.core.base.background import Task, fault_in_words
+from voiceflow_worker.core.heartbeats import FRESH, Heartbeats, WorkCounts, WorkerBeat
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending.pacer import Pacer
-from voiceflow_worker.errors import StoreReadOnlyError, StoreUnavailableError
+from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.service import metrics
@@ -38,7 +38,7 @@ from voiceflow_worker.service.metrics import (
     metrics_app,
     metrics_text,
 )
-from voiceflow_worker.service.whole_queue import read_queue
+from voiceflow_worker.service.whole_queue import of_faults, read_queue
 
 pytestmark = pytest.mark.anyio
 
@@ -165,18 +165,50 @@ async def test_a_store_that_is_too_busy_for_its_figures_is_up(store: Store, monk
     ]
 
 
-async def test_a_store_that_takes_no_write_is_told_and_not_that_nobody_is_seen_there(store: Store) -> None:
-    """Heartbeats are writes too: who then starts another worker mends nothing."""
+async def test_all_who_fell_silent_together_are_told_and_not_that_nobody_runs_until_they_could_be_heard(
+    store: Store, clock: ManualClock
+) -> None:
+    queue = await enqueued(store, 2)
+    beats, worker = Heartbeats(store), WorkerBeat(worker_id="w", queue="default", rate=0, in_flight=0)
 
-    async def full(call: StoreCall) -> None:
-        if call.name == "write":
-            raise StoreReadOnlyError("the disk of db.internal is full")
+    async def told() -> list[str]:
+        return [each.message for each in (await read_queue(queue)).conditions if each.check in {"store", "workers"}]
 
-    await enqueued(store, 2)
-    for looked_at, told in ((FaultyStore(store, before=full), "store"), (store, "workers")):
-        found = (await read_queue(CallQueue(looked_at), probes=True)).conditions
-        assert [each.check for each in found if each.check != "clock"] == [told]
-        assert "db.internal" not in str(found)
+    await beats.receiver("r")
+    await beats.worker(worker)
+    clock.advance(FRESH)
+    assert await told() == []
+    clock.advance(timedelta(minutes=5))
+    (silent,) = await told()
+    assert silent.startswith("no worker or receiver is heard now: one fell silent at ")
+    await beats.receiver("r")
+    (gone,) = await told()
+    assert gone.startswith("no worker is running, but 2 calls are due")
+    await beats.worker(worker)
+    assert await told() == []
+
+
+def test_tasks_that_fail_for_one_cause_are_one_line() -> None:
+    now, away = datetime.now(UTC), "the store cannot be reached"
+    causes = {Task.SWEEP: (now, away), Task.LEASE: (now - timedelta(seconds=2), away), Task.SLOW: (now, "it took 6 s")}
+    told = [each.message for each in of_faults({task: fault_in_words(*cause) for task, cause in causes.items()})]
+    assert [each.partition(" (since ")[0] for each in told] == [
+        f"failing: {Task.LEASE}, and 1 more",
+        f"failing: {Task.SLOW}",
+    ]
+
+
+async def test_no_verdict_waits_while_the_store_takes_them(store: Store, clock: ManualClock) -> None:
+    await enqueued(store, 3)
+    seen: set[int] = set()
+
+    async def note(_: object) -> None:
+        seen.add(worker.counts.verdicts_waiting)
+
+    worker = worker_for(FaultyStore(store, before=note), ScriptedVoice(answer=lambda _: created()), rate=2)
+    async with time_passing(clock):
+        await worker.drain()
+    assert seen == {0}
 
 
 async def test_a_call_without_an_outcome_is_overdue_long_before_its_deadline(store: Store, clock: ManualClock) -> None:

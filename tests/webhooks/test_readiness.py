@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -17,7 +16,7 @@ import orjson
 import pytest
 from anyio import to_thread
 
-from tests.support.faulty_store import FaultyStore
+from tests.support.faulty_store import FaultyStore, nothing
 from tests.support.waiting import until
 from tests.support.workers import enqueued
 from tests.webhooks.receiving import SECRET, events_app, other, posting, receiver_of, receiving, summary
@@ -198,42 +197,30 @@ async def test_no_answer_names_the_host_or_the_user_of_the_database() -> None:
         assert "dbuser" not in answer.text, path
 
 
-@dataclass
-class Told(Heartbeats):
-    """Hears of receivers; is away as often as it is told."""
-
-    away: int = 0
-    heard: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    twice: anyio.Event = field(default_factory=anyio.Event)
-
-    async def receiver(self, name: str, *, failing: Mapping[str, str] = MappingProxyType({})) -> None:  # noqa: ARG002
-        self.heard.append(name)
-        if len(self.heard) > 1:
-            self.twice.set()
-        if self.away:
-            self.away -= 1
-            raise StoreUnavailableError("locked")
-
-    async def receiver_left(self, name: str) -> None:
-        self.left.append(name)
-        if self.away:
-            raise StoreUnavailableError("locked")
-
-
-async def test_a_served_receiver_is_present_from_its_first_request_on_until_it_stops(store: Store) -> None:
+async def test_a_served_receiver_is_present_until_it_stops_and_the_first_tells_that_nobody_listened(
+    store: Store,
+) -> None:
+    there = Heartbeats(store)
     async with receiver_of(store).running():
-        assert await Heartbeats(store).has_receiver()
-    assert not await Heartbeats(store).has_receiver()
+        assert await there.has_receiver()
+        until = await there.missed_until()
+        assert until is not None
+        async with receiver_of(store).running():
+            assert await there.missed_until() == until
+    assert not await there.has_receiver()
 
 
-async def test_a_store_that_is_away_does_not_end_the_receiver() -> None:
-    told = Told(away=1)
-    async with present(told, name="here", failing=dict, every=timedelta(milliseconds=10)):
-        with anyio.fail_after(20):
-            await told.twice.wait()
-        told.away = 99
-    assert told.left == ["here"]
+async def test_a_store_that_is_away_does_not_end_the_receiver_which_tells_it_once_it_is_back(store: Store) -> None:
+    async def away(_: object) -> None:
+        raise StoreUnavailableError("locked")
+
+    faulty, there = FaultyStore(store, before=away), Heartbeats(store)
+    async with present(Heartbeats(faulty), name="here", failing=dict, every=timedelta(milliseconds=10)):
+        faulty.before = nothing
+        await until(there.has_receiver)
+        assert await there.missed_until() is not None
+        faulty.before = away
+    assert await there.has_receiver(), "it could not take its leave"
 
 
 SHORT = timedelta(milliseconds=100)

@@ -80,7 +80,7 @@ async def _one_queue(common: QueueOptions) -> None:
 
     output = common.output()
     async with common.opened() as calls:
-        whole = await read_queue(calls, probes=True)
+        whole = await read_queue(calls)
         found = whole.status
         url = calls.store.url
     output.document(whole.as_json())

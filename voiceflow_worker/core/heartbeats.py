@@ -8,27 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from voiceflow_worker.core.base.background import Task, failing_here, fault_in_words
 from voiceflow_worker.core.base.clock import ahead_of_8x8, off_in_words
-from voiceflow_worker.core.base.record_set import json_records
+from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.model.text.arguments import checked
 
 FRESH = timedelta(seconds=30)
+KEPT = timedelta(hours=1)
+"""How long the last heartbeat of one that fell silent is kept: it was killed, or could not reach the store."""
 EVERY = timedelta(seconds=5)
 
 WORKERS = "worker"
 RECEIVERS = "receiver"
 REFUSED = "events are refused"
 """What fails while a receiver refuses events, such as by their secret."""
-REFUSED_TOGETHER = timedelta(hours=1)
-"""Summaries that are refused within it are told as one."""
 GENERATION = 2
 """Counts the schemas of stores: it is raised with the schema number of any of them."""
 REGISTER = "`voiceflow serve --register URL` registers this receiver"
@@ -36,7 +36,14 @@ NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerBeat:
+class _Beat:
+    failing: Mapping[str, str] = field(default_factory=dict[str, str])
+    generation: int = 0
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerBeat(_Beat):
     """One heartbeat of a worker.
 
     `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
@@ -50,17 +57,16 @@ class WorkerBeat:
     in_flight: int
     batch_id: str | None = None
     batches: Mapping[str, float] = field(default_factory=dict[str, float])
-    failing: Mapping[str, str] = field(default_factory=dict[str, str])
-    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _ReceiverBeat:
+class _ReceiverBeat(_Beat):
     menus: tuple[str, ...] = ()
-    failing: Mapping[str, str] = field(default_factory=dict[str, str])
-    generation: int = 0
-    refused: tuple[datetime, datetime] | None = None
-    """When it last could not store summaries, which 8x8 sends once: from the first to the last of them."""
+    missed_until: datetime | None = None
+    """Until when summaries, which 8x8 sends once, may not have been stored: it refused them, or nobody listened."""
+
+
+_Kind = TypeVar("_Kind", bound=_Beat)
 
 
 @checked
@@ -74,7 +80,7 @@ class Heartbeats:
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
         self._beat = _ReceiverBeat(menus=tuple(menus), generation=GENERATION)
         self._clock = store.clock
-        kept: dict[str, Any] = {"keep_for": FRESH, "durable": False}
+        kept: dict[str, Any] = {"keep_for": KEPT, "durable": False}
         self._workers = json_records(store, WORKERS, WorkerBeat, **kept, unreadable=lambda _key, _error: None)
         self._receivers = json_records(
             store, RECEIVERS, _ReceiverBeat, **kept, unreadable=lambda _key, _error: _ReceiverBeat()
@@ -82,7 +88,7 @@ class Heartbeats:
 
     async def worker(self, beat: WorkerBeat) -> None:
         """Store the heartbeat of a worker."""
-        await self._workers.within(beat.queue).put({beat.worker_id: beat})
+        await self._workers.within(beat.queue).put({beat.worker_id: replace(beat, at=self._clock.now())})
 
     async def worker_left(self, beat: WorkerBeat) -> None:
         """Delete the heartbeat of a worker that has stopped."""
@@ -90,11 +96,22 @@ class Heartbeats:
 
     async def workers(self, queue: str) -> Sequence[WorkerBeat]:
         """The heartbeat of each live worker of a queue."""
-        return await self._workers.within(queue).values()
+        return [beat for _, beat in await self._alive(self._workers.within(queue))]
 
     async def everywhere(self) -> Sequence[WorkerBeat]:
         """The heartbeat of each live worker of all queues."""
-        return await self._workers.values()
+        return [beat for _, beat in await self._alive(self._workers)]
+
+    async def _alive(self, beats: RecordSet[_Kind], *, within: timedelta = FRESH) -> list[tuple[str, _Kind]]:
+        since = self._clock.now() - within
+        return [(who, beat) for who, beat in await beats.all() if beat is not None and (beat.at or since) >= since]
+
+    async def silent_since(self) -> datetime | None:
+        """When the last one fell silent, within an hour and not in order, if no worker or receiver is heard now."""
+        now = self._clock.now()
+        beats: list[_Beat] = [*await self._workers.values(), *await self._receivers.values()]
+        last = max((beat.at or now for beat in beats), default=now)
+        return last if last < now - FRESH else None
 
     async def rates(self) -> Mapping[str, float]:
         """The rate of each queue with a live worker: the sum over the queue's workers."""
@@ -112,18 +129,16 @@ class Heartbeats:
 
     async def receiver(self, name: str, *, failing: Mapping[str, str] = MappingProxyType({})) -> None:
         """Store the heartbeat of a webhook receiver, with what fails beside its background tasks."""
-        await self._receivers.put({name: replace(self._beat, failing={**failing_here(), **failing})})
+        beat = replace(self._beat, failing={**failing_here(), **failing}, at=self._clock.now())
+        await self._receivers.put({name: beat})
 
     def summary_refused(self) -> None:
-        """Note that this receiver cannot store a summary now. The next heartbeat says so."""
-        now, last = self._clock.now(), self._beat.refused
-        since = now if last is None or last[1] < now - REFUSED_TOGETHER else last[0]
-        self._beat = replace(self._beat, refused=(since, now))
+        """Note that a summary cannot be stored now, or could not until now. The next heartbeat says so."""
+        self._beat = replace(self._beat, missed_until=self._clock.now())
 
-    async def refused(self) -> tuple[datetime, datetime] | None:
-        """When the receivers that listen could last not store summaries; None if they always could."""
-        found = [beat.refused for beat in await self._receivers.values() if beat.refused is not None]
-        return (min(since for since, _ in found), max(until for _, until in found)) if found else None
+    async def missed_until(self) -> datetime | None:
+        """Until when summaries may not have been stored, as receivers know; None if they all were."""
+        return max((beat.missed_until for beat in await self._receivers.values() if beat.missed_until), default=None)
 
     async def receiver_left(self, name: str) -> None:
         """Delete the heartbeat of a receiver that has stopped."""
@@ -132,28 +147,28 @@ class Heartbeats:
     async def failing(self, queue: str) -> Mapping[str, str]:
         """What fails of the queue's workers and of receivers: its beginning and last error, and who has seen it."""
         found: dict[str, list[tuple[str, str]]] = {}
-        for who, beat in [*await self._workers.within(queue).all(), *await self._receivers.all()]:
-            for task, fault in beat.failing.items() if beat is not None else ():
+        beats: list[tuple[str, _Beat]] = [*await self._alive(self._workers.within(queue))]
+        for who, beat in (*beats, *await self._alive(self._receivers)):
+            for task, fault in beat.failing.items():
                 found.setdefault(task, []).append((fault, who))
         return {task: f"{min(seen)[0]}; seen by {', '.join(who for _, who in seen)}" for task, seen in found.items()}
 
-    async def has_receiver(self) -> bool:
-        """Whether any receiver listens: whether one has a heartbeat younger than 30 s."""
-        return bool(await self._receivers.page(limit=1))
+    async def has_receiver(self, *, within: timedelta = FRESH) -> bool:
+        """Whether any receiver listens: whether one has a heartbeat that is no older than this."""
+        return bool(await self._alive(self._receivers, within=within))
 
     async def older(self) -> tuple[int, int]:
         """How many live workers, and how many receivers, are of a version before this one's schemas."""
-        beats = (await self._workers.values(), await self._receivers.values())
-        workers, receivers = (sum(beat.generation < GENERATION for beat in each) for each in beats)
-        return workers, receivers
+        workers = [beat.generation < GENERATION for beat in await self.everywhere()]
+        return sum(workers), sum(beat.generation < GENERATION for _, beat in await self._alive(self._receivers))
 
     async def receivers(self) -> int:
         """The number of receivers that listen."""
-        return len(await self._receivers.all())
+        return len(await self._alive(self._receivers))
 
     async def menus(self) -> Sequence[str]:
         """The menus of all receivers that listen, sorted."""
-        return sorted({menu for beat in await self._receivers.values() for menu in beat.menus})
+        return sorted({menu for _, beat in await self._alive(self._receivers) for menu in beat.menus})
 
 
 _log = structlog.get_logger("voiceflow.heartbeats")
@@ -226,6 +241,8 @@ CALM = 15.0
 """Seconds after which a trouble with 8x8 is over, once POSTs succeed that were sent later than what met it."""
 FORGOTTEN = 60.0
 """Seconds after which a trouble with 8x8 is over if no POST meets it, because none is sent."""
+HELD_FOR = 360.0
+"""The same for a trouble that puts calls in doubt: the queue then holds itself, for up to five minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +308,8 @@ class ServiceHealth:
         self._troubles = {
             name: each
             for name, each in self._troubles.items()
-            if now - each.noted_at < FORGOTTEN and not (self._good > each.sent_at and now - each.sent_at > CALM)
+            if now - each.noted_at < (HELD_FOR if name in {Task.SILENT, Task.ERRORS} else FORGOTTEN)
+            and not (self._good > each.sent_at and now - each.sent_at > CALM)
         }
         return self._troubles
 

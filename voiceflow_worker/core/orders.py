@@ -333,7 +333,7 @@ class OrderedStore:
             named += [count_of(others, "other order")] if others > 0 else []
             reason = (
                 f"the store was rolled back, and {'; '.join(named)}: not given again, because that would let phones "
-                "ring, or because what it changes is another since. Order again what should hold, and resume the queue"
+                "ring, or because what it changes is another since. Order again what should hold"
             )
             _log.error("lost orders are not given again: the queue is held", queue=queue, orders=named)
             now, kinds = self.inner.clock.now(), frozenset({GateKind.MAY_LACK})

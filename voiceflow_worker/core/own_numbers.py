@@ -120,7 +120,7 @@ class OwnNumbers:
 
     async def _hold(self, queue: str, state: NumberState) -> None:
         now = self._store.clock.now()
-        reason = f"{state.in_words()}, so calls from it fail: {what_to_do(state.status)}, then resume the queue"
+        reason = f"{state.in_words()}, so calls from it fail: {what_to_do(state.status)}"
         mark = state.since.isoformat()
         for _ in range(_ROUNDS):
             gate_key = (queue, gate_member(None))

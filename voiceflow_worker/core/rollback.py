@@ -54,9 +54,9 @@ _log = structlog.get_logger("voiceflow.rollback")
 
 PAGE = 200
 HAD_LOST = "the store was rolled back to an older state, and had lost calls that were sent"
-_MISSING = "Outcomes and new calls may be missing; opt-outs and other orders are given again by their hosts. Look for"
-HELD = f"{HAD_LOST}. {_MISSING} the calls in the log of 8x8, resolve what stays in doubt, and resume the queue"
-_ELSE = f"{_MISSING} what else is missing, resolve what is in doubt, and resume the queue"
+_MISSING = "Outcomes and new calls may be missing; opt-outs and other orders are given again by their hosts. First look"
+HELD = f"{HAD_LOST}. {_MISSING} for the calls in the log of 8x8, and resolve what stays in doubt"
+_ELSE = f"{_MISSING} for what else is missing, and resolve what is in doubt"
 HELD_AS_TAKEN_OVER = f"another server has taken over the store, and may lack what was stored last. {_ELSE}"
 HELD_AS_LACKING = f"the store was rolled back to an older state: it lacks what a worker had stored. {_ELSE}"
 NO_FILES = (
@@ -73,7 +73,7 @@ CUT = (
 )
 UNREAD = (
     "{problem}. If the store was rolled back since, calls and orders that are in it may be missing here: look for the "
-    "calls in the log of 8x8, or use the version that wrote it. Then move the file elsewhere, and resume the queue"
+    "calls in the log of 8x8, or use the version that wrote it. Then move the file elsewhere"
 )
 NEVER_LEFT = "its worker ended before the call was sent"
 FORMATS = "journal-format"

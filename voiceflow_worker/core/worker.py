@@ -259,7 +259,7 @@ class Worker:
             self._counts,
             slots_missed=self._pacer.missed,
             in_flight=self.in_flight,
-            verdicts_waiting=self._verdicts.waiting,
+            verdicts_waiting=len(self._verdicts.late),
             task_failures=self._tasks.count,
             failing=Counter(self.failing.keys()),
         )

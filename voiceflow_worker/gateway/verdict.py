@@ -83,18 +83,16 @@ _ABOUT_THE_QUEUE = frozenset({401, 403, 404, 425, 429})
 _ABOUT_US = frozenset({401, 403, 404, 307, 308})
 
 _REMEDIES = {
-    401: "8x8 does not accept the API key (401): check the API key (VOICEFLOW_API_KEY), restart the workers"
-    " with the right one, then resume the queue",
+    401: "8x8 does not accept the API key (401): check the API key (VOICEFLOW_API_KEY), and restart the"
+    " workers with the right one",
     403: "8x8 does not allow this call (403): check that the API key belongs to the sub-account, and that the"
-    " sub-account may place calls and allows this machine's address; then resume the queue",
+    " sub-account may place calls and allows this machine's address",
     404: "8x8 does not know this sub-account at this address (404): check the sub-account id"
-    " (VOICEFLOW_SUB_ACCOUNT) and the base URL (VOICEFLOW_BASE_URL), restart the workers, then resume the queue",
+    " (VOICEFLOW_SUB_ACCOUNT) and the base URL (VOICEFLOW_BASE_URL), and restart the workers",
     400: "the platform of 8x8 rejected the request before it reached the API (400): ask 8x8, and quote the error"
-    " id that is shown with the call; then resume the queue, or cancel the call if only this call is rejected",
-    410: "the API is no longer at this address (410): check the base URL (VOICEFLOW_BASE_URL), or ask 8x8;"
-    " then resume the queue",
-    426: "8x8 requires a newer version of TLS than this machine or its proxy supports (426): update Python and OpenSSL;"
-    " then resume the queue",
+    " id that is shown with the call; cancel the call if only this call is rejected",
+    410: "the API is no longer at this address (410): check the base URL (VOICEFLOW_BASE_URL), or ask 8x8",
+    426: "8x8 requires a newer version of TLS than this machine or its proxy supports (426): update Python and OpenSSL",
 }
 _OF_THE_PLATFORM = frozenset({400, 401, 403, 404, 410, 426})
 """The HTTP statuses of platform errors. With any other status, the body of a platform error proves nothing."""
@@ -167,7 +165,7 @@ def verdict_on_failure(error: Exception, *, nothing_sent: bool, host: str, why: 
     if problem is not None:
         hold = QueueHold(
             reason=f"the certificate of {host} is not trusted ({problem}): check the base URL"
-            f" (VOICEFLOW_BASE_URL), and check the clock of this machine{advised}; then resume the queue",
+            f" (VOICEFLOW_BASE_URL), and check the clock of this machine{advised}",
             until_opened=True,
         )
     if nothing_sent:
@@ -289,7 +287,7 @@ def _remedy(answer: HttpAnswer, status: int) -> str:
     there = quote(answer.headers.get("location", ""))
     return (
         f"the API has moved ({answer.status}{f' to {there}' if there else ''}), and a call does not follow a redirect:"
-        f" check the base URL (VOICEFLOW_BASE_URL); then resume the queue"
+        f" check the base URL (VOICEFLOW_BASE_URL)"
     )
 
 

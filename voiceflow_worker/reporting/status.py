@@ -242,22 +242,6 @@ async def unreadable_calls(store: Store, queue: str) -> UnreadableCalls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreported:
-    """Calls without an outcome that were placed before the last summaries which receivers could not store."""
-
-    calls: int
-    since: datetime
-    until: datetime
-
-    def in_words(self) -> str:
-        """The sentence."""
-        return (
-            f"{count_of(self.calls, 'call')} placed, and no outcome: events were refused from {in_words(self.since)} "
-            f"to {in_words(self.until)}"
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
     """The counts, doubts and holds of a queue. `rate_now` is the rate of the last 5 seconds, in calls per second.
 
@@ -276,7 +260,10 @@ class QueueStatus:
     workers: int
     holds: tuple[Gate, ...]
     overdue_outcomes: int = 0
-    unreported: Unreported | None = None
+    missed_until: datetime | None = None
+    """Until when summaries may not have been stored, which 8x8 sends once; None if they all were."""
+    unreported: int = 0
+    """The calls that were placed by then, and have no outcome; some may still go on."""
     ordered: tuple[AuditEntry, ...] = ()
     """The last acts of people on the queue and its batches, the newest first."""
     next_call: NextCall | None = None
@@ -338,24 +325,6 @@ OVERDUE_AFTER = timedelta(minutes=15)
 that has been answered may take longer: then it counts as overdue until it has ended."""
 
 
-async def overdue_count(store: Store, queue: str, *, summary_deadline: timedelta) -> int:
-    """The number of submitted calls whose summary is overdue. `summary_deadline` is that of the workers."""
-    overdue_after = min(OVERDUE_AFTER, summary_deadline / 2)
-    # A submitted call is due at its deadline.
-    by = store.clock.now() + summary_deadline - overdue_after
-    return await store.count(Due(queue=queue, state=JobState.SUBMITTED, by=by))
-
-
-async def unreported_calls(store: Store, queue: str, *, summary_deadline: timedelta) -> Unreported | None:
-    """The calls whose summaries receivers may have had to refuse; None if there are none. 8x8 sends one once."""
-    refused = await Heartbeats(store).refused()
-    if refused is None:
-        return None
-    # A submitted call is due at its deadline.
-    calls = await store.count(Due(queue=queue, state=JobState.SUBMITTED, by=refused[1] + summary_deadline))
-    return Unreported(calls=calls, since=refused[0], until=refused[1]) if calls else None
-
-
 async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summary_deadline: timedelta) -> QueueStatus:
     """Read the status of one queue. `clock_skew` is the most by which clocks may differ."""
     now = store.clock.now()
@@ -366,7 +335,11 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
     first_due = min((job.first_due for job in queued if job.due_at <= now), default=now)
     heartbeats = Heartbeats(store)
     beats = await heartbeats.workers(queue)
-    limits = await limits_of(store, queue)
+    limits, missed = await limits_of(store, queue), await heartbeats.missed_until()
+
+    async def unsettled(placed_by: datetime) -> int:  # a submitted call is due at its deadline
+        return await store.count(Due(queue=queue, state=JobState.SUBMITTED, by=placed_by + summary_deadline))
+
     holds = tuple(gate for gate in await gates_of(store, queue) if gate.is_closed(at=now))
     return QueueStatus(
         queue=queue,
@@ -378,8 +351,9 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         workers=len(beats),
         holds=holds,
         imports=tuple(await counted_imports(store, [gate for gate in holds if gate.start is not None])),
-        overdue_outcomes=await overdue_count(store, queue, summary_deadline=summary_deadline),
-        unreported=await unreported_calls(store, queue, summary_deadline=summary_deadline),
+        overdue_outcomes=await unsettled(now - min(OVERDUE_AFTER, summary_deadline / 2)),
+        missed_until=missed,
+        unreported=0 if missed is None else await unsettled(missed),
         ordered=tuple(await entries_on(store, queue)),
         next_call=_first_of(queued[:MOST_NEXT], at=now),
         waiting=await _waiting(

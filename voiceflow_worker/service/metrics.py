@@ -171,7 +171,7 @@ SLOTS_MISSED = CounterOf(
     "voiceflow_worker_slots_missed_total", "Send slots that passed before their call was ready to be sent."
 )
 IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
-VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that wait to be stored.")
+VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that could not be stored yet.")
 TASK_FAILURES = CounterOf("voiceflow_worker_task_failures_total", "Failures of background tasks.", ("task",))
 TASK_FAILING = GaugeOf(
     "voiceflow_worker_failing",

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-
-import anyio
 
 from voiceflow_worker.backends.health import CLOCKS_AGREE, clock_ahead
 from voiceflow_worker.campaigns.schedules import Schedule, read_schedules
 from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.clock import SET_CLOCK, off_in_words
-from voiceflow_worker.core.base.probe import store_probe
-from voiceflow_worker.core.heartbeats import NO_RECEIVER, REFUSED, REGISTER
+from voiceflow_worker.core.heartbeats import EVERY, NO_RECEIVER, REFUSED, REGISTER, Heartbeats
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.own_numbers import what_to_do
-from voiceflow_worker.errors import StoreError, StoreReadOnlyError
 from voiceflow_worker.finding import Diagnosis, Remedy, failure, ok, warning
 from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.ivr.menu_data import unserved_in_words, unserved_menus
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.wording import count_of, duration_in_words
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.gates import closed_in_words, resume_of
 from voiceflow_worker.reporting.status import QueueStatus
@@ -61,16 +56,17 @@ class WholeQueue:
     @property
     def conditions(self) -> list[Diagnosis]:
         """What stands in the way of its calls, each with its name and what to do, as every interface tells it."""
-        found = self.status
+        found, sees_all = self.status, self.unheard is None
         named = {
             "store": self._of_store(),
             "clock": self._of_clocks(),
-            "workers": _of_workers(found) if self.unheard is None else (),
+            "workers": _of_workers(found) if sees_all else (),
             "holds": (replace(_of_hold(gate), about=gate) for gate in found.holds if gate.start is None),
             "imports": map(_of_import, found.imports),
             "faults": of_faults(found.failing),
-            "outcomes": _of_outcomes(found, sees_all=self.unheard is None),
-            "menus": _of_menus(self.unserved) if self.unheard is None else (),
+            "outcomes": _of_outcomes(found, sees_all=sees_all),
+            "unreported": _of_unreported(found),
+            "menus": _of_menus(self.unserved) if sees_all else (),
             "numbers": (
                 (failure if each.is_inactive else warning)(each.in_words(), remedy=what_to_do(each.status))
                 for each in found.numbers
@@ -88,8 +84,9 @@ class WholeQueue:
     def _of_store(self) -> Iterator[Diagnosis]:
         if self.unheard is not None:
             yield failure(
-                f"workers and receivers cannot say that they run: {self.unheard}",
-                remedy="`voiceflow doctor` says what the store lacks; leave workers alone, which go on by themselves",
+                f"no worker or receiver is heard {self.unheard}",
+                remedy="`voiceflow doctor` says whether the store takes writes; once it does, those that run are heard "
+                f"within {2 * EVERY.seconds} s: then start what is missing",
             )
 
     def _of_clocks(self) -> Iterator[Diagnosis]:
@@ -114,13 +111,18 @@ _REMEDIES = {REFUSED: REGISTER, Task.CLOCK_OFF: SET_CLOCK}
 
 
 def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """What workers and receivers say that fails now, in their heartbeats or of this process."""
+    """What workers and receivers say that fails now, in their heartbeats or of this process: a line for each cause."""
+    causes: dict[str, list[str]] = {}
     for task, error in failing.items():
-        if task in _REMEDIES:
-            yield failure(f"{task}: {error}", remedy=_REMEDIES[task])
+        causes.setdefault(error.partition(": ")[2] or error, []).append(task)
+    for tasks in causes.values():
+        first = min(tasks, key=lambda task: failing[task])  # which begins with the time
+        if first in _REMEDIES:
+            yield failure(f"{first}: {failing[first]}", remedy=_REMEDIES[first])
         else:
+            more = f", and {len(tasks) - 1} more" if tasks[1:] else ""
             remedy = "it is tried again; if it lasts, the logs of workers and receivers have more"
-            yield warning(f"failing: {task} ({error})", remedy=remedy)
+            yield warning(f"failing: {first}{more} ({failing[first]})", remedy=remedy)
 
 
 def health(failing: Mapping[str, str]) -> dict[str, object]:
@@ -145,9 +147,15 @@ def _of_outcomes(found: QueueStatus, *, sees_all: bool) -> Iterator[Diagnosis]:
             remedy="`voiceflow doctor` says whether the webhook is registered and reached, and `voiceflow reconcile` "
             "looks for them in the log of 8x8",
         )
-    if found.unreported is not None:
-        remedy = "workers look for them in the log of 8x8; `voiceflow reconcile --submitted` does so now"
-        yield warning(found.unreported.in_words(), remedy=remedy)
+
+
+def _of_unreported(found: QueueStatus) -> Iterator[Diagnosis]:
+    if found.unreported and found.missed_until is not None:
+        yield warning(
+            f"up to {count_of(found.unreported, 'call')} ended without an outcome: events were refused, or nobody "
+            f"listened, until {in_words(found.missed_until)}",
+            remedy="workers look for them in the log of 8x8; `voiceflow reconcile --submitted` does so now",
+        )
 
 
 def _of_menus(unserved: Sequence[str]) -> Iterator[Diagnosis]:
@@ -216,17 +224,15 @@ def _of_schedule(schedule: Schedule) -> Diagnosis:
     return ok(said)
 
 
-async def read_queue(calls: CallQueue, *, probes: bool = False) -> WholeQueue:
-    """Read all of a queue. Raises StoreError. If nobody is seen to run, and it `probes`, it tries a write."""
+async def read_queue(calls: CallQueue) -> WholeQueue:
+    """Read all of a queue. Raises StoreError."""
     status, unheard = await calls.status(), None
     if not (status.workers and status.has_receiver):
         unheard = failing_here().get(Task.HEARTBEAT)
-        if unheard is None and probes:
-            with anyio.move_on_after(2), suppress(StoreError):
-                try:
-                    await store_probe(calls.store)()
-                except StoreReadOnlyError as error:
-                    unheard = error.in_public if error.passes else None  # a role that may only read says nothing of it
+        if unheard is None and (last := await Heartbeats(calls.store).silent_since()) is not None:
+            unheard = (
+                f"now: one fell silent at {in_words(last)}, so it was killed, or the store was away or took no write"
+            )
     return WholeQueue(
         status=status,
         escalations=await Escalations(calls).recent(),

@@ -72,8 +72,11 @@ async def present(
         await background.run_periodically(Task.HEARTBEAT, beat, every=every.total_seconds())
 
     try:
+        if not await heartbeats.has_receiver(within=2 * EVERY):
+            heartbeats.summary_refused()
         await beat()
     except Exception as error:  # noqa: BLE001 - the next beat may be stored
+        heartbeats.summary_refused()
         background.failed(Task.HEARTBEAT, error)
     try:
         async with beside(keep_beating):

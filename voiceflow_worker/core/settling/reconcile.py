@@ -44,6 +44,7 @@ from voiceflow_worker.model.jobs.evidence import charged, failed_with, found_pla
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings
+from voiceflow_worker.model.text.wording import rfc3339
 
 SPAN = timedelta(hours=2)
 """The approximate longest range of one export. With 50 calls a second, such an export has 360,000 rows."""
@@ -92,6 +93,8 @@ def range_of(group: Sequence[_HasWindow], *, longest_call: timedelta, latest: da
 
 EVERY = timedelta(minutes=3)
 """The interval at which the workers of a queue together request its log."""
+CALM = timedelta(seconds=8)
+"""The time for which summaries were stored again, after which those that were not are looked for."""
 TIMEOUT = timedelta(minutes=10)
 """The time that a call with an overdue summary waits for the log. About three requests may fail in this time."""
 MOST = 5000
@@ -142,24 +145,22 @@ class Reconciler:
         self._queues = QueueNames(store)
         self._lease = log_lease(store, queue)
         self._heartbeats = Heartbeats(store)
-        self._lease_after_refusals = LeaderLease(store, f"{queue} refused", namespace=LEASES, length=EVERY)
         self._looked_after: datetime | None = None
         self._rounds = 0
 
     async def due(self) -> Reconciled:
         """Look for the due calls in one export of the log, and for those whose summary may have been lost.
 
-        Does nothing if a worker of the queue has done this within `EVERY`; but once receivers had to refuse summaries,
-        which 8x8 sends once, a worker looks at once for all calls that were placed by then.
+        Does nothing if a worker of the queue has done this within `EVERY`; but once summaries were not stored for a
+        time, and 8x8 sends one once, a worker looks at once for all calls that were placed by the end of it.
 
         Raises `StoreError`, and `CallLogError`; a `CallLogError` means that nothing was changed.
         """
-        refused = await self._heartbeats.refused()
-        if refused is not None and refused[1] != self._looked_after and await self._lease_after_refusals.is_free():
-            return await self._due_after_refusals(refused[1])
+        now, missed = self._store.clock.now(), await self._heartbeats.missed_until()
+        if missed is not None and missed != self._looked_after and missed < now - CALM:
+            return await self._due_after(missed)
         if not await self._lease.is_free():
             return Reconciled()
-        now = self._store.clock.now()
         groups = split_by_time(self._lookups(await self._overdue(now)))
         # The lease is never released, even if the request fails, so that a failing log is not requested in a loop.
         if not groups or not await self._lease.take():
@@ -169,16 +170,15 @@ class Reconciler:
         group = groups[self._rounds % len(groups)]
         return await self._request_log(group, self._range(group))
 
-    async def _due_after_refusals(self, last: datetime) -> Reconciled:
-        by = last + self._policy.summary_deadline
+    async def _due_after(self, missed: datetime) -> Reconciled:
+        by = missed + self._policy.summary_deadline
         open_ = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by, limit=MOST))
-        found = Reconciled()
-        if groups := split_by_time(self._lookups(await self._without_early_summary(open_))):
-            if not await self._lease_after_refusals.take():
-                return found
-            found = await self._request_log(groups[-1], self._range(groups[-1]))
-        self._looked_after = last
-        return found
+        groups = split_by_time(self._lookups(await self._without_early_summary(open_)))
+        # One for each time: another outage soon after does not wait for the lease of the first.
+        lease = LeaderLease(self._store, f"{self._queue} {rfc3339(missed)}", namespace=LEASES, length=EVERY)
+        is_mine = bool(groups) and await lease.take()
+        self._looked_after = missed
+        return await self._request_log(groups[-1], self._range(groups[-1])) if is_mine else Reconciled()
 
     async def everything(
         self, *, submitted: bool = False, on_request: Callable[[LogRequest], None] = lambda _: None

@@ -220,8 +220,8 @@ class DoubtRuns:
             return
         wait = min(FIRST_WAIT * (1 << min(run.holds - 1, 10)), LONGEST_WAIT)
         reason = (
-            f"8x8 gave no clear answer to {run.length} calls in a row, which are in doubt; the last: "
-            f"{doubts[-1].message}. One call is tried at {in_words(now + wait)}, and the others go on once 8x8 answers"
+            f"8x8 gave no clear answer, call after call; the last: {doubts[-1].message}. One call is tried at "
+            f"{in_words(now + wait)}, and the others go on once 8x8 answers"
         )
         await order_gate(self._store, Gate.of(queue, None, GateState.HELD, since=now, until=now + wait, reason=reason))
         _log.error("a queue is held: its calls are in doubt one after the other", queue=queue, reason=reason)

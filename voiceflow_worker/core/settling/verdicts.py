@@ -72,9 +72,7 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
     if abs(ahead) <= clock_skew:
         return None
     off = off_in_words(ahead, of="8x8")
-    return QueueHold(
-        reason=f"the clock of this machine is {off}; set the clock (NTP), then resume the queue", until_opened=True
-    )
+    return QueueHold(reason=f"the clock of this machine is {off}; set the clock (NTP)", until_opened=True)
 
 
 class Verdicts:
@@ -113,7 +111,8 @@ class Verdicts:
         self._on_settled = on_settled
         self._on_fault = on_fault
         self._on_stored = on_stored
-        self._late: set[str] = set()
+        self.late: set[str] = set()
+        """The calls whose verdicts could not be stored yet: the store was away, or refused them."""
         self._pending: list[tuple[Job, PendingVerdict]] = []
         self._came = anyio.Event()
         self._enough = anyio.Event()
@@ -204,10 +203,10 @@ class Verdicts:
                 **_evidence_of(job, pending),
             )
         else:
-            if self._late <= {job.id}:
+            if self.late <= {job.id}:
                 self._on_stored()
         finally:
-            self._late.discard(job.id)
+            self.late.discard(job.id)
             self._has_settled(1)
 
     async def _settle_until_stored(self, job: Job, pending: PendingVerdict) -> None:
@@ -270,7 +269,7 @@ class Verdicts:
                 await self._clock.sleep(1.0)
 
     def _is_late(self, job: Job, error: Exception) -> None:
-        self._late.add(job.id)
+        self.late.add(job.id)
         self._on_fault(Task.VERDICT, error)
 
     async def _order(self, pending: PendingVerdict) -> None:

@@ -72,8 +72,7 @@ async def _of_queue(context: CheckContext, tell: Tell) -> Diagnosis | None:
     from voiceflow_worker.service.whole_queue import read_queue  # a worker uses other checks
 
     queue = CallQueue(context.store, context.settings.queue, policy=context.settings.policy())
-    whole = await read_queue(queue, probes=True)
-    found = [each for each in whole.conditions if each.check != "store"]  # which `opens` has told
+    found = (await read_queue(queue)).conditions
     for each in found:
         tell(each)
     return None if found else ok("nothing stands in the way of its calls")
