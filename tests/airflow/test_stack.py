@@ -266,3 +266,18 @@ def test_mapped_calls_whose_indexes_move_are_made_once_while_the_run_goes_on_and
         airflow.wait(lambda last=places[0]: airflow.posts_to(people[last]) == 1, "who is new")  # type: ignore[misc]
         assert airflow.wait_for_run("moved") == "success", airflow.log_tails()
     assert [airflow.posts_to(number) for number in people] == [1] * 6
+
+
+def test_a_backfill_calls_once_for_each_of_its_runs_and_not_again_when_it_is_made_once_more(airflow: Airflow) -> None:
+    dates = ("--dag-id", "daily", "--from-date", "2026-01-01", "--to-date", "2026-01-03")
+    second_tries = "SELECT run_id FROM task_instance WHERE dag_id = 'daily' AND try_number > 1"
+
+    def are_made_twice() -> bool:
+        # While another backfill goes on, and while its own database, a file, is locked, Airflow refuses it.
+        airflow.cli("backfill", "create", *dates, "--reprocess-behavior", "completed", check=False)
+        return len(airflow.rows(second_tries)) == 3
+
+    airflow.wait(are_made_twice, "a second try in each run")
+    for day in (1, 2, 3):
+        assert airflow.wait_for_run("daily", f"backfill__2026-01-0{day}T00:00:00+00:00") == "success"
+    assert [airflow.posts_to(f"+658765042{day}") for day in (1, 2, 3, 4)] == [1, 1, 1, 0]

@@ -93,3 +93,12 @@ with DAG("moved", schedule=None, start_date=START, default_args=PATIENT):
     VoiceCallOperator.partial(task_id="call", say="Hello.", deferrable=True, poll_interval=1).expand(
         destination=listed()
     )
+
+with DAG("daily", schedule="@daily", start_date=START, end_date=START + timedelta(days=9), catchup=False):
+    VoiceCallOperator(
+        task_id="call",
+        destination="+658765042{{ logical_date.day }}",
+        say="Hello.",
+        deferrable=True,
+        poll_interval=1,
+    )
