@@ -103,7 +103,6 @@ class Remedy(StrEnum):
     OTHER_BATCH = "use another batch id", "--batch", "batch"
     RESTORE = "restore a backup", "`voiceflow restore FILE`"
     SET_STATE_DIR = "set the state directory", "VOICEFLOW_STATE_DIR"
-    SKIP_NUMBERS = "skip such numbers, and call the person's others", "--bad-numbers skip", "bad_numbers"
     UNSUPPRESS = "remove the number from the suppression list to call it", "`voiceflow suppress remove NUMBER`"
 
     @property

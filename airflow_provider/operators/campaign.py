@@ -80,7 +80,7 @@ class VoiceCampaignOperator(WaitingTask):
 
     columns: Any
 
-    @taking(Of.CAMPAIGN, without=("again", "rejects", "prices", "rate", "assume_seconds"))
+    @taking(Of.CAMPAIGN, without=("again", "rejects", "prices", "rate"))
     def __init__(
         self,
         *,

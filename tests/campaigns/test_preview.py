@@ -90,10 +90,11 @@ async def test_a_dry_run_leaves_out_suppressed_numbers_and_earlier_calls(tmp_pat
 
 
 def test_without_a_window_calls_leave_at_the_rate() -> None:
-    found = previewed(HUNDRED, PreviewOptions(rate=10, seconds=20))
+    twenty = FlowTemplate.speaking("a " * 150)
+    found = previewed(HUNDRED, PreviewOptions(rate=10), template=twenty)
     assert (found.course.first, found.course.last) == (NOW, NOW + timedelta(seconds=9.9))
     assert found.ends_at == NOW + timedelta(seconds=9.9 + 15 + 20)
-    slow = previewed(HUNDRED, PreviewOptions(rate=10, seconds=20, max_active=7))
+    slow = previewed(HUNDRED, PreviewOptions(rate=10, max_active=7), template=twenty)
     assert slow.rate == pytest.approx(7 / 35), "seven calls of 35 seconds at a time"
     assert previewed(HUNDRED, PreviewOptions(rate=None)).course.last == NOW
     late = previewed(HUNDRED, PreviewOptions(rate=1), valid_for=timedelta(minutes=1))
@@ -174,8 +175,9 @@ def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_pa
         "Country,Prefix,Currency,Per Minute,Per call\nSG,,usd,0.06,\n,+65876,USD,9,\n,+658765,USD,0.12,0.01\n",
         "prices.csv",
     )
-    options = PreviewOptions(seconds=30, prices=PriceTable.load(prices))
-    found = previewed(people("+6587654321", "+6591234567", "+6281234567890"), options)
+    options = PreviewOptions(prices=PriceTable.load(prices))
+    called, thirty = people("+6587654321", "+6591234567", "+6281234567890"), FlowTemplate.speaking("a " * 225)
+    found = previewed(called, options, template=thirty)
     assert {currency: float(amount) for currency, amount in found.cost.items()} == {"USD": pytest.approx(0.03 + 0.07)}
     assert dict(found.unpriced) == {"ID": 1}
 

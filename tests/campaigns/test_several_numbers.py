@@ -12,7 +12,7 @@ import pytest
 from tests.campaigns.forms import written
 from tests.campaigns.reading import OPTIONS, Row, file_of, read_all
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError
-from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.files.rows import row_name
 from voiceflow_worker.core.settling.suppressing import SuppressionList
@@ -72,12 +72,11 @@ WRONG = ["none of these", "0061 6123", "6123", "61234567 / 67654321", "#N/A", "n
 
 
 @EACH_FORM
-def test_three_numbers_are_called_in_their_order_and_a_bad_one_alone_is_skipped(tmp_path: Path, form: str) -> None:
+def test_three_numbers_are_called_in_their_order_and_none_if_one_is_bad(tmp_path: Path, form: str) -> None:
     rows = [person(mobile, Work="67654321") for mobile in ("87654321", "none")]
     columns = f"{TO_BOTH},Work"
-    skipping = read(tmp_path, form, *rows, columns=columns, bad_numbers=BadNumbers.SKIP)
-    assert [numbers(row) for row in skipping] == [(MOBILE, HOME, WORK), (HOME, WORK)]
-    assert numbers(read(tmp_path, form, *rows, columns=columns)[0]) == (MOBILE, HOME, WORK)
+    good, bad = read(tmp_path, form, *rows, columns=columns)
+    assert (numbers(good), bad.is_bad) == ((MOBILE, HOME, WORK), True)
 
 
 @EACH_FORM
@@ -199,45 +198,14 @@ async def test_a_person_with_a_listed_number_is_counted_as_suppressed(tmp_path: 
     assert [job.destination for job in await queue.find()] == ["+6587654322"]
 
 
-BAD = ("k.A.", "none", "12", "8765 4321 / 8765 4322", "None", "#N/A", "6.59E+09", "+65 8765 4321 ext 5")
-
-
-@pytest.mark.parametrize(
-    ("form", "bad"), [*(("rows", bad) for bad in BAD), ("csv", "k.A."), ("xlsx", "#N/A"), ("jsonl", "None")]
-)
-def test_a_bad_number_beside_a_good_one_is_passed_over_on_request_and_told(tmp_path: Path, form: str, bad: str) -> None:
-    given = ((bad, HOME), (MOBILE, bad), (bad, bad), ("", bad))
-    rows = [person(mobile, home, f"N{n}") for n, (mobile, home) in enumerate(given)]
-    refused = read(tmp_path, form, *rows)
-    assert [row.is_bad for row in refused] == [True] * 4, "by default the row is bad"
-    offers = [[Remedy.SKIP_NUMBERS in found.message for found in row.findings if found.is_error] for row in refused]
-    assert [any(each) for each in offers] == [True, True, False, False], "where another number can be called"
-    passed = read(tmp_path, form, *rows, bad_numbers=BadNumbers.SKIP)
-    assert [row.number for row in passed] == [HOME, MOBILE, None, None]
-    assert [row.call.further_numbers if row.call else None for row in passed] == [(), (), None, None]
-    for row, column in zip(passed, ("Mobile", "Home Phone"), strict=False):
-        (found,) = row.findings
-        assert (found.column, found.is_error) == (column, False)
-        assert found.message.endswith("This number is skipped, and the person's others are called")
-    assert set(wrong(passed[2])) == {"Mobile", "Home Phone"}
-
-
-def test_another_cell_that_is_bad_keeps_the_row_bad(tmp_path: Path) -> None:
-    (found,) = read(tmp_path, "csv", person("k.A.", HOME, priority="high"), bad_numbers=BadNumbers.SKIP)
-    assert [(each.column, each.is_error) for each in found.findings] == [("Mobile", False), ("priority", True)]
-    alone = {"destination": "k.A.", "name": "Ana"}
-    (only,) = read(tmp_path, "csv", alone, columns="destination", bad_numbers=BadNumbers.SKIP)
-    assert only.is_bad
-
-
 @pytest.mark.parametrize("form", ["xlsx", "jsonl", "rows"])
-def test_people_within_a_cell_of_numbers_are_not_passed_over(tmp_path: Path, form: str) -> None:
+def test_people_within_a_cell_of_numbers_make_the_row_bad(tmp_path: Path, form: str) -> None:
     within = f"x\nBen,{HOME},{WORK}\nCleo,{WORK},y"
-    (row,) = read(tmp_path, form, person(MOBILE, within), bad_numbers=BadNumbers.SKIP)
+    (row,) = read(tmp_path, form, person(MOBILE, within))
     assert row.is_bad
     assert "the cell of Home Phone holds lines that look like rows of their own" in str(row.findings)
     path = file_of(tmp_path, f'name,Mobile,Home Phone\nAna,{MOBILE},"{within}"\n')
-    assert [row.is_bad for row in read_all(path, with_columns(bad_numbers=BadNumbers.SKIP)).rows] == [True]
+    assert [row.is_bad for row in read_all(path, with_columns()).rows] == [True]
 
 
 @EACH_FORM
@@ -310,7 +278,7 @@ async def test_rows_of_one_person_are_one_call_with_further_numbers(
     refused = await given(CONTACTS).start(queue)
     assert (refused.refused, refused.enqueued) == (True, 0)
     assert any("'none' has letters" in found.message for found in refused.findings)
-    fewer = given(CONTACTS, bad_numbers="skip", leave_out="Call=No", replace=True)
+    fewer = given(CONTACTS, leave_out="Call=No,Phone=none", replace=True)
     assert (await fewer.start(queue)).replaced == 1
     (call,) = await queue.find(destination="+6565551234", states=[JobState.QUEUED])
     assert call.numbers == ("+6581234501", "+6565551234")

@@ -21,8 +21,6 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of
 from tests.campaigns.workbooks import workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file
-from voiceflow_worker.campaigns.files.formats import kind_of
-from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.no_call import sense_of, told_beside, told_not_to_call
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.intake import RowEnqueuer
@@ -81,7 +79,7 @@ async def test_rows_that_are_not_called_are_among_the_rejects_with_their_reason(
         assert "'12' does not say its country" in bad
         assert "obile: is not called: its number has been on the suppression list since" in suppressed
         assert "+6587654322" in suppressed
-        again = await enqueue_file(queue, rejects, replace(options, file_kind=kind_of(InputFile(path))), now=NOW)
+        again = await enqueue_file(queue, rejects, options, now=NOW)
         assert (again.suppressed, again.rejected, again.enqueued) == (1, 1, 0)
 
 

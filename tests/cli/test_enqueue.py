@@ -58,13 +58,13 @@ def test_one_bad_file_of_several_exits_2(voiceflow: Program) -> None:
 def test_the_last_line_of_a_file_of_rows_is_its_preview(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "march.csv", "destination,name\n+6587654321,Ana\n+6587654322,Ben\n")
     say = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
-    ended = voiceflow("check", path, *say, "--rate", "1", "--assume-seconds", "20", "--json")
+    ended = voiceflow("check", path, *say, "--rate", "1", "--json")
     last = ended.lines[-1]
     assert set(last) == FIELDS | {"preview", "unread", "moments"}
     assert last["severity"] is None
     found = last["preview"]
-    assert (found["calls"], found["countries"], found["rate"], found["talk_seconds"]) == (2, {"SG": 2}, 1, 40)
-    assert found["duration_seconds"] == 1 + 15 + 20
+    assert (found["calls"], found["countries"], found["rate"], found["talk_seconds"]) == (2, {"SG": 2}, 1, 1.2)
+    assert found["duration_seconds"] == pytest.approx(1 + 15 + 0.6)
     assert [each["text"] for each in found["texts"]] == ["Hello Ana", "Hello Ben"]
     people = voiceflow("check", path, *say)
     assert "Hello Ben" in people.out
@@ -193,7 +193,7 @@ def test_standard_input_is_a_file(voiceflow: Program, monkeypatch: pytest.Monkey
     ended = voiceflow("enqueue", "-", *SAY, "--batch", "march", "--json")
     assert (ended.code, ended.document["enqueued"], ended.document["batch_id"]) == (0, 2, "march")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(BAD.encode())))
-    refused = voiceflow("enqueue", "-", *SAY, "--batch", "march", "--format", "csv", "--json")
+    refused = voiceflow("enqueue", "-", *SAY, "--batch", "march", "--json")
     assert [(f["file"], f["row"]) for f in refused.document["findings"] if f["severity"] == "error"] == [
         ("standard input", 4),
         ("standard input", 5),
@@ -204,8 +204,8 @@ def test_standard_input_is_a_file(voiceflow: Program, monkeypatch: pytest.Monkey
 
 def test_a_dry_run_stores_nothing_and_shows_a_preview_with_its_cost(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "march.csv", GOOD)
-    prices = written(voiceflow.folder, "prices.csv", "country,currency,per_minute\nSG,USD,0.06\n")
-    options = (*SAY, "--dry-run", "--prices", prices, "--assume-seconds", "30")
+    prices = written(voiceflow.folder, "prices.csv", "country,currency,per_minute\nSG,USD,3\n")
+    options = (*SAY, "--dry-run", "--prices", prices)
     found = voiceflow("enqueue", path, *options, "--json").document["preview"]
     assert (found["calls"], found["cost"], found["unpriced"]) == (2, {"USD": 0.06}, {})
     assert found["rate"] == 10

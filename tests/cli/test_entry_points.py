@@ -195,8 +195,9 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "batch": "march", "priority": "7", "window": "09:00-20:00", "days": "mon,thu", "holidays": "SG,MY",
             "redial_on": "no_answer,busy",
             "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
-            "most": "900", "format": "csv",
+            "most": "900",
             "leave_out": "Name=Dan", "header_row": "1", "leave_out_rows": "40-50", "only": "Name!=Eve", "limit": "3",
+            "call_struck_rows": "9",
             "columns": "destination=Mobile,destination=Home,name=Name,ignore=Land",
         },
         {
@@ -280,7 +281,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
         {},
         {
             **SOURCE, "ivr": "menus_of_campaign:ask", "columns": "destination=Mobile,country=Land,language=Sprache",
-            "date_order": "dmy", "bad_numbers": "skip",
+            "date_order": "dmy",
         },
         {"voices": ["en-SG-LunaNeural", "en-SG-LunaNeural", "ms-MY-OsmanNeural"]},
     ),
@@ -323,7 +324,6 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
 
 
 ELSEWHERE = {
-    "assume_seconds": "it is only of the preview",
     "campaign": "it is how the file of options is given",
     "data": "no text of a command or a form can give it",
     "file": "each start has it",

@@ -303,7 +303,6 @@ def _assumptions(reading: Reading, options: CampaignOptions) -> PreviewOptions:
     return PreviewOptions(
         rate=reading.value("rate") if reading.has("rate") else reading.default("rate"),
         max_active=_open_to(limits, options.priority),
-        seconds=reading.value("assume_seconds"),
         prices=reading.value("prices"),
         time_zone=options.time_zone,
     )

@@ -90,7 +90,6 @@ class CampaignRows:
             if self.input is None
             else open_source(
                 self.input,
-                kind=options.file_kind,
                 sheet=options.sheet,
                 columns=reader,
                 header_row=options.header_row,

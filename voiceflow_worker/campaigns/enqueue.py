@@ -392,7 +392,7 @@ async def check_file(
     chosen = options or CampaignOptions()
     counts = _RowCounts(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
     try:
-        template = None if chosen.template is not None else await to_thread.run_sync(_template_in, path, chosen)
+        template = None if chosen.template is not None else await to_thread.run_sync(_template_in, path)
         if template is not None:
             counts.rows = 1
             counts.rejected = int(any(found.is_error for found in template.findings))
@@ -409,10 +409,10 @@ async def check_file(
     return await check.run()
 
 
-def _template_in(path: Path | InputFile, options: CampaignOptions) -> FlowTemplate | None:
+def _template_in(path: Path | InputFile) -> FlowTemplate | None:
     """The call flow template that the file is; None if it is not one. Raises CampaignFileError."""
     file = InputFile(path) if isinstance(path, Path) else path
-    if (options.file_kind or kind_of(file)) is not FileKind.JSON:
+    if kind_of(file) is not FileKind.JSON:
         return None
     found = next((raw.data for raw in open_source(file, kind=FileKind.JSON)), None)
     return FlowTemplate.parse(found, name=str(path)) if _is_template(found) else None

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from voiceflow_worker.campaigns import reading as values
-from voiceflow_worker.campaigns.calls.options import BadNumbers, read_again
+from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.preview import PriceTable
 from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_of
 from voiceflow_worker.campaigns.recurrence import read_cron
@@ -92,7 +91,7 @@ def _words(read: Callable[[str], object]) -> Callable[[Any, Reading], object]:
     return lambda value, _: read(values.words(value))
 
 
-def _choice(kind: type[BadNumbers | FileKind | DateOrder]) -> Callable[[Any, Reading], object]:
+def _choice(kind: type[DateOrder]) -> Callable[[Any, Reading], object]:
     return lambda value, _: kind(values.one_of(kind, value))
 
 
@@ -276,12 +275,6 @@ FIELDS: tuple[Field, ...] = (
         "and area_code=DDD, if they are columns; person=Contact ID, so that rows of one person are one call; "
         "ignore=Note for one that is not read; name=Nachname, so that {{name}} speaks that column, and reserved "
         "columns alike: valid_until=Termin.",
-    ),
-    Field(
-        name="bad_numbers", read=_choice(BadNumbers), of=_CAMPAIGN, group=Group.WHO, schema=TEXT,
-        metavar="refuse|skip", sets="bad_numbers", label="If one of several numbers is bad", hint="The row is bad",
-        choices=(("skip", "Skip the number"),), default="refuse",
-        help="If one of several numbers cannot be read: refuse the row, or skip that number.",
     ),
     Field(
         name="country", read=_plain(values.country), of=_ALL, group=Group.WHO, schema=TEXT, metavar="CC",
@@ -546,16 +539,10 @@ FIELDS: tuple[Field, ...] = (
         help="The priority, -1000000 to 1000000. Higher ones are sent first.", default="0",
         defaults={Of.ESCALATION: "1000"},
     ),
-    Field(
-        name="format", read=_choice(FileKind), of=_CAMPAIGN, group=Group.GUARDS, schema=TEXT,
-        metavar="csv|jsonl|json|xlsx|parquet", is_rare=True, sets="file_kind", label="Format of the file",
-        hint="Such as csv. Empty: as it looks.", help="The format.",
-        default="by the file's name, else by its content",
-    ),
     # -- of a preview
     Field(
         name="prices", read=_prices, of=_CAMPAIGN, group=Group.PREVIEW, schema=TEXT, metavar="FILE",
-        instead="upload the file, or leave it out", uploads=(InputFile,), label="Price list",
+        instead="upload the file, or leave it out", uploads=(InputFile,),
         help="A CSV file of prices: country or prefix, currency, and per_minute or per_call.",
     ),
     Field(
@@ -563,11 +550,6 @@ FIELDS: tuple[Field, ...] = (
         is_rare=True, label="Calls per second in the preview", hint="Empty: the queue's rate, or the setting.",
         help="The rate of the preview, in calls per second, or unlimited.",
         default="the queue's rate, else VOICEFLOW_RATE",
-    ),
-    Field(
-        name="assume_seconds", read=_plain(values.seconds), of=_CAMPAIGN, group=Group.PREVIEW, schema=AMOUNT,
-        metavar="N", is_rare=True, label="Seconds of a call in the preview", hint="Empty: by the length of the texts.",
-        help="The length of each call in the preview, in seconds.", default="the time that its texts take",
     ),
     # -- of a schedule alone
     Field(

@@ -200,13 +200,12 @@ _TIME = "%a %d %b %Y %H:%M"
 class PreviewOptions:
     """The assumptions of a preview.
 
-    `rate` is in calls per second; None means unlimited. At most `max_active` calls are open at the same time. Each call
-    lasts `seconds`, by default the time to speak its texts. `time_zone` is the zone of the times that people read.
+    `rate` is in calls per second; None means unlimited. At most `max_active` calls are open at the same time.
+    `time_zone` is the zone of the times that people read.
     """
 
     rate: float | None = 10.0
     max_active: int | None = None
-    seconds: float | None = None
     prices: PriceTable | None = None
     time_zone: str | None = None
 
@@ -258,7 +257,6 @@ class Preview:
     later: tuple[tuple[str, str], ...] = ()
     """What the first person hears after the first question of a menu: each text with its menu and key."""
     seconds: float = 0.0
-    assumed_seconds: float | None = None
     rate: float | None = None
     time_zone: str | None = None
     call_back_ends: datetime | None = None
@@ -279,7 +277,7 @@ class Preview:
         """The preview with the length of each of its files in the talk time and the cost."""
         cost, more = dict(self.cost), 0.0
         for address, played in self.files.items():
-            length = seconds.get(address, 0.0) if self.assumed_seconds is None else 0.0
+            length = seconds.get(address, 0.0)
             more += length * played.plays.total()
             for price, count in played.plays.items():
                 if price is not None:
@@ -355,9 +353,8 @@ class Preview:
             rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {late}"))
         if self.calls:
             each = self.seconds / self.calls
-            why = "assumed" if self.assumed_seconds is not None else self._by_length()
             length = duration_in_words(timedelta(seconds=self.seconds))
-            rows.append(("talk time", f"{length}, {each:.0f} s a call ({why})"))
+            rows.append(("talk time", f"{length}, {each:.0f} s a call ({self._by_length()})"))
         if self.prices is not None:
             amounts = ", ".join(f"{currency} {amount:,.2f}" for currency, amount in self.cost.items()) or "nothing"
             rows.append(("cost", f"{amounts} if everybody answers, by {self.prices}"))
@@ -396,7 +393,6 @@ class Preview:
             "duration_seconds": (ends - course.first).total_seconds() if ends and course.first else None,
             "time_zone": self.time_zone,
             "talk_seconds": round(self.seconds, 1),
-            "assumed_seconds": self.assumed_seconds,
             "cost": {currency: float(round(amount, 4)) for currency, amount in self.cost.items()},
             "unpriced": dict(self.unpriced.most_common()),
             "prices": self.prices,
@@ -451,8 +447,7 @@ class PreviewMaker:
             shown.longest = sample
         if len(row.findings) > self._odd:
             self._odd, shown.oddest = len(row.findings), sample
-        seconds = speech.seconds if self.options.seconds is None else self.options.seconds
-        shown.seconds += seconds
+        shown.seconds += speech.seconds
         prices = self.options.prices
         price = prices.price_of(call.destination) if prices is not None else None
         for address, times in speech.files:
@@ -463,7 +458,7 @@ class PreviewMaker:
             else:
                 bill = self._bills.setdefault(price, [0, 0.0])
                 bill[0] += 1
-                bill[1] += seconds
+                bill[1] += speech.seconds
 
     def _play(self, address: str, times: int, price: Price | None, row: int, until: datetime | None) -> None:
         played = self._files.get(address)
@@ -479,7 +474,6 @@ class PreviewMaker:
         options, shown = self.options, self._shown
         shown.duplicates, shown.left_out, shown.bad = duplicates, left_out, bad
         shown.suppressed = suppressed if self.asks_store else None
-        shown.assumed_seconds = options.seconds
         shown.prices = options.prices.name if options.prices is not None else None
         shown.time_zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
         shown.rate = self._rate()

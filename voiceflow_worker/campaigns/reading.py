@@ -392,18 +392,6 @@ def priority(value: object) -> int:
     return cast("int", found)
 
 
-def seconds(value: object) -> float:
-    """The length of a call."""
-    text = text_of(value)
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found <= 36_000:
-        raise ValueError(f"{text[:40]!r} is not a length of a call: give seconds, from above 0 to 36000")
-    return found
-
-
 def bad_row_limit(value: object) -> bool | BadRowLimit:
     """Whether bad rows are left out, and how many at most."""
     if isinstance(value, bool):

@@ -12,7 +12,7 @@ from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import orjson
@@ -117,7 +117,6 @@ _DRAWN = frozenset(
         "header_row",
         "ivr",
         "menu",
-        "prices",
         "redial_max",
         "say",
         "sheet",
@@ -136,13 +135,6 @@ _REPAIRS = ("country", "voice_profile")
 _DIFFERENT = re.compile(r"'[^']*'|\+?\d+")
 """What is different in findings of one cause whose messages have no kind."""
 _WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
-
-
-class _Kept(NamedTuple):
-    """The files of a form, as this request has them: the people's, and the price list, if there is one."""
-
-    file: InputFile
-    prices: InputFile | None
 
 
 _DOCUMENTED = {"voices": [(code, f"{code}, {language}, {gender}") for code, _, language, gender in VOICES]}
@@ -270,7 +262,7 @@ class CampaignPage:
         do, _, more = sent.one("do").partition(" ")
         step = do if do in STEPS else {"preview": "check", "start": "ready", "try": "ready"}.get(do, form.get("step"))
         form.values["step"] = "people" if do in {"look", "rows"} else step or "check"
-        kept: _Kept | None = None
+        kept: InputFile | None = None
         with uploading() as folder:
             try:
                 before = CampaignForm({**form.values})
@@ -299,7 +291,7 @@ class CampaignPage:
                 form.values["step"] = _step_of(error) or form.get("step").replace("ready", "check")
                 return await self._page(form, session, said=message_of(error), kept=kept)
 
-    async def _begin(self, form: CampaignForm, kept: _Kept, *, is_new: bool, is_other: bool) -> None:
+    async def _begin(self, form: CampaignForm, kept: InputFile, *, is_new: bool, is_other: bool) -> None:
         """Begin with a file, a sheet or a header: what is certain about it is filled in, where the form is empty.
 
         If it `is_other` than the file before, what was said of the columns of that one alone is forgotten.
@@ -354,34 +346,24 @@ class CampaignPage:
             form.values |= fields_of_menu({**menu, "languages": languages})
         form.values |= found
 
-    async def _kept(self, sent: PageForm, form: CampaignForm, session: PageSession, folder: Path) -> _Kept | None:
-        """The files that come with the form, or that it names, in a folder. None without a file of people."""
-        found: dict[str, InputFile] = {}
-        for field, named in UPLOADS.items():
-            upload: Upload | None
-            content: bytes | None
-            if field in sent.files:
-                name, content = sent.files[field]
-                upload = await self._uploads.keep(content, name=plain_name(name), owner=session.id)
-            elif (before := await self._uploads.find(form.get(named), owner=session.id)) is not None:
-                upload, content = before, await self._uploads.content(before)
-            else:
-                upload, content = None, None
-            form.values[named] = ""
-            if upload is not None and content is not None:
-                path = folder / field / (upload.name if upload.batch is None else "rows.jsonl")
-                await anyio.Path(path.parent).mkdir()
-                await anyio.Path(path).write_bytes(content)
-                shown = upload.name if upload.batch is None else f"batch {upload.batch}"
-                found[field] = InputFile(
-                    path,
-                    shown=shown if field == "file" else "the price list",
-                    stands_for=upload.batch and upload.name,
-                )
-                form.values[named] = upload.id
-        return _Kept(found["file"], found.get("prices")) if "file" in found else None
+    async def _kept(self, sent: PageForm, form: CampaignForm, session: PageSession, folder: Path) -> InputFile | None:
+        """The file of people that comes with the form, or that it names, in a folder."""
+        upload: Upload | None
+        if "file" in sent.files:
+            name, content = sent.files["file"]
+            upload = await self._uploads.keep(content, name=plain_name(name), owner=session.id)
+        elif (upload := await self._uploads.find(form.get("upload"), owner=session.id)) is not None:
+            content = await self._uploads.content(upload)
+        if upload is None or content is None:
+            form.values["upload"] = ""
+            return None
+        form.values["upload"] = upload.id
+        path = folder / (upload.name if upload.batch is None else "rows.jsonl")
+        await anyio.Path(path).write_bytes(content)
+        shown = upload.name if upload.batch is None else f"batch {upload.batch}"
+        return InputFile(path, shown=shown, stands_for=upload.batch and upload.name)
 
-    async def _found(self, form: CampaignForm, kept: _Kept, *, checks: bool = False) -> FoundColumns:
+    async def _found(self, form: CampaignForm, kept: InputFile, *, checks: bool = False) -> FoundColumns:
         """The columns of the file; with `checks`, with what is wrong with the rows that are shown."""
         try:
             header_row = row(form.get("header_row")) if form.get("header_row") else None
@@ -393,7 +375,7 @@ class CampaignPage:
         with suppress(InvalidInputError):  # which the check tells
             options = self._read(form, kept, only=Group.WHO).options if checks else None
             options = options and replace(options, leave_out=None, only=None)  # whose values are to be counted too
-        look_at = (kept.file, form.get("sheet") or None, header_row)
+        look_at = (kept, form.get("sheet") or None, header_row)
         return await self._process.run(look, *look_at, skipped=skipped, options=options)
 
     def _saved(self, form: CampaignForm) -> Response:
@@ -417,7 +399,7 @@ class CampaignPage:
         return replace(report, preview=preview, findings=(*report.findings, *found))
 
     async def _previewed(
-        self, form: CampaignForm, before: CampaignForm, session: PageSession, kept: _Kept, do: str
+        self, form: CampaignForm, before: CampaignForm, session: PageSession, kept: InputFile, do: str
     ) -> Answer | ActionDone:
         name = form.get("queue") or self._queue
         self._operator.queue(name)
@@ -463,7 +445,7 @@ class CampaignPage:
         ]
         return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *more, *ended]), page_of(where))
 
-    def _campaign(self, form: CampaignForm, kept: _Kept) -> Campaign:
+    def _campaign(self, form: CampaignForm, kept: InputFile) -> Campaign:
         """The campaign in a form. Raises InvalidInputError, with the labels of the form."""
         step, form.values["step"] = form.get("step"), "words"
         menu = menu_in(form.values)
@@ -476,12 +458,17 @@ class CampaignPage:
         return campaign.without_handlers()
 
     def _read(
-        self, form: CampaignForm, kept: _Kept, *, menu: Mapping[str, object] | None = None, only: Group | None = None
+        self,
+        form: CampaignForm,
+        kept: InputFile,
+        *,
+        menu: Mapping[str, object] | None = None,
+        only: Group | None = None,
     ) -> Campaign:
         """The campaign with the fields of a form, or with those of one group. Raises InvalidInputError."""
         names = [name for name, each in FIELDS.items() if only in {None, each.group} and name not in UPLOADS]
         given: dict[str, object] = {name: form.get(name) or None for name in (*names, *(() if only else TICKS))}
-        given |= {"file": kept.file, **({} if only else {"prices": kept.prices}), **({"menu": menu} if menu else {})}
+        given |= {"file": kept, **({"menu": menu} if menu else {})}
         return Campaign.of(
             given,
             settings=self._settings,
@@ -492,18 +479,18 @@ class CampaignPage:
             zone=ZONE.get(),
         )
 
-    async def _tried(self, own: str, campaign: Campaign, kept: _Kept, *, queue_name: str, by: Actor) -> str:
+    async def _tried(self, own: str, campaign: Campaign, kept: InputFile, *, queue_name: str, by: Actor) -> str:
         """Call the operator's own number with the call of the first good row. Raises InvalidInputError."""
         now = self._operator.store.clock.now()
         options = replace(campaign.options, not_before=None, window=None)
-        call = await self._process.run(_first_call, kept.file, options)
+        call = await self._process.run(_first_call, kept, options)
         if call is None:
             raise InvalidInputError("no row of the file can be called; correct it first")
         number = read_number(own, campaign.options.country or country_of(call.destination))
         body = orjson.loads(call.body)
         body["callflow"][0]["params"]["destination"] = number.e164
         body.pop("validUntil", None)
-        batch_id = f"{(call.batch_id or kept.file.stem or 'campaign')[:40]}-trial"
+        batch_id = f"{(call.batch_id or kept.stem or 'campaign')[:40]}-trial"
         request = CallRequest(
             CallFlow.parse(body),
             unique_key=f"{TRIAL}{token_urlsafe(9)}",
@@ -527,7 +514,7 @@ class CampaignPage:
         *,
         said: str = "",
         told: str = "",
-        kept: _Kept | None = None,
+        kept: InputFile | None = None,
         more: str = "",
         report: EnqueueReport | None = None,
         campaign: Campaign | None = None,
@@ -565,8 +552,7 @@ class CampaignPage:
             "said": said,
             "done": told,
             "has_file": kept is not None,
-            "has_prices": bool(form.get("price_list")),
-            "file_name": str(kept.file) if kept is not None else "",
+            "file_name": str(kept) if kept is not None else "",
             "found": found,
             "roles": [(role, role_in_words(role)) for role in ROLE_WORDS],
             "lists": lists,
@@ -583,7 +569,7 @@ class CampaignPage:
         }
         return Page(template="campaign.html", shown=shown, status=409 if said else 200, headers=_KEPT_FOR_BACK)
 
-    async def _spoken(self, form: CampaignForm, kept: _Kept) -> tuple[EnqueueReport | None, str]:
+    async def _spoken(self, form: CampaignForm, kept: InputFile) -> tuple[EnqueueReport | None, str]:
         """The preview of what people hear; else why there is none."""
         try:
             campaign = self._campaign(form, kept)

@@ -34,8 +34,8 @@ from voiceflow_worker.model.window import EVERY_DAY, Weekday
 
 FIELDS = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
 """The fields of a campaign that the page has."""
-UPLOADS = {"file": "upload", "prices": "price_list"}
-"""The fields of files that are kept between two forms, each with the value that then names it."""
+UPLOADS = {"file": "upload"}
+"""The field of the file that is kept between two forms, with the value that then names it."""
 TICKS = ("skip_bad", "again", "replace", "remove_missing")
 """What answers the findings of a preview: it may be chosen between a preview and the start."""
 TEXTS = (*(name for name in FIELDS if name not in UPLOADS), "queue", *TICKS, "number")

@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.calls.values import renamed
-from voiceflow_worker.campaigns.files.rows import ColumnRoles, FileKind
+from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.column_time import ColumnTime
@@ -28,15 +27,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.core.idempotency import Orders
     from voiceflow_worker.ivr.check import MenuTexts
     from voiceflow_worker.ivr.menu import Menu
-
-
-class BadNumbers(StrEnum):
-    """What becomes of a person of whose several numbers one cannot be read."""
-
-    REFUSE = "refuse"
-    """The row is bad."""
-    SKIP = "skip"
-    """That number is passed over with a warning, if the person has another one that can be read."""
 
 
 @checked
@@ -64,12 +54,11 @@ class CampaignOptions:
     others, whatever their keys, and may name no batch of their own. `schedule_batches` are the batches of the schedule
     that starts this one: its rows are not compared with their calls, and may name no batch of their own. With
     `same_people_batch`, the numbers of that batch count as called in this one. After so many
-    refusals in a row as `stop_after_refused` says, the batch is held. `file_kind` is the format of the file, which is
-    detected by default. `sheet` is the sheet of a workbook.
+    refusals in a row as `stop_after_refused` says, the batch is held. `sheet` is the sheet of a workbook.
     `columns` says which column is what, such as `{"destination": ["Mobile", "Phone"], "country": "Land", "language":
     "Sprache", "name": "Nachname", "ignore": ["Note"]}`: the columns of a person's numbers, in their order; those of the
     country and the language of each row; a column that is read, and spoken of in texts, by another name; and columns
-    as if the rows had none of them. `bad_numbers` says what becomes of numbers of a person that cannot be read.
+    as if the rows had none of them.
     Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`; nor do
     the rows from the first to the last of each in `leave_out_rows`, with their sheet if all are read. Rows that are
     struck through are bad, unless they are in `call_struck_rows`. `header_row` is the row of a table's header.
@@ -100,9 +89,7 @@ class CampaignOptions:
     schedule_batches: Collection[str] | None = None
     same_people_batch: str | None = None
     stop_after_refused: int | None = None
-    file_kind: FileKind | None = None
     sheet: str | None = None
-    bad_numbers: BadNumbers = BadNumbers.REFUSE
     date_order: DateOrder | None = None
     leave_out: str | None = None
     only: str | None = None

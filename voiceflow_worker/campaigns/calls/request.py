@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from voiceflow_worker.campaigns.calls.bodies import Bodies, CallBody
-from voiceflow_worker.campaigns.calls.options import BadNumbers, CampaignOptions
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import Times
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, Draft, complete, row_key, write_numbers_out
@@ -302,11 +302,7 @@ class RequestMaker:
         first, further = draft.reserved.get(DESTINATION), draft.further
         if first is not None and not further and not draft.findings and not draft.unread:
             return self._number(draft, DESTINATION, first), []
-        roles = self._options.roles
-        passes_over = self._options.bad_numbers is BadNumbers.SKIP and bool(roles.numbers or roles.person)
-        if first is None and not passes_over and any(found.column == DESTINATION for found in draft.findings):
-            if any(self._number(draft, name, text) is not None for name, text in further):
-                self._judge_bad_numbers(draft)
+        if first is None and any(found.column == DESTINATION for found in draft.findings):
             return None, []
         written = [*([] if first is None else [(DESTINATION, first)]), *further]
         if not written and self._options.template is not None and not draft.is_reported(DESTINATION):
@@ -314,28 +310,7 @@ class RequestMaker:
         found = [self._number(draft, name, text) for name, text in written]
         for why in draft.unread:
             draft.error(why, column=DESTINATION, code=-1017)
-        good = list(filter(None, found))
-        if good:
-            self._judge_bad_numbers(draft, passes_over=passes_over)
-        if passes_over and good:
-            return good[0], good[1:]
         return (found[0], list(filter(None, found[1:]))) if found else (None, [])
-
-    def _judge_bad_numbers(self, draft: Draft, *, passes_over: bool = False) -> None:
-        """Make warnings of the errors about numbers, or offer that: the person has another one that can be called."""
-        if not draft.findings:
-            return
-        columns = {DESTINATION, *map(row_name, self._options.roles.numbers)}
-        for place, found in enumerate(draft.findings):
-            if not found.is_error or found.column is None or row_name(found.column) not in columns:
-                continue
-            if passes_over:
-                message = found.told.plus(". This number is skipped, and the person's others are called")
-                draft.findings[place] = replace(found, severity=Severity.WARNING, message=message)
-            elif Remedy.NAME_COUNTRIES not in (message := found.told).needs:
-                draft.findings[place] = replace(
-                    found, message=message.plus(f"; or {Remedy.SKIP_NUMBERS}", Remedy.SKIP_NUMBERS)
-                )
 
     def _number(self, draft: Draft, name: str, written: str) -> str | None:
         text, roles = self._written(written), self._options.roles
