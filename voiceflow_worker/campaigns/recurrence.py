@@ -19,11 +19,7 @@ _EXAMPLE = "minute, hour, day of the month, month and day of the week, such as 0
 _LONGEST = 200
 _FIELDS = {"minute": 59, "hour": 23, "day of the month": 31, "month": 12, "day of the week": 7}
 """The fields, each with its highest value."""
-_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _STEP = re.compile(r"/(\d+)")
-_RANGE = re.compile(r"([a-z]{3}|\d{1,2})-([a-z]{3}|\d{1,2})(?:/(\d{1,2}))?")
-_LAST_DAY = re.compile(rf"({'|'.join(_DAYS)})l")
 _ANY_TIME = datetime(2020, 1, 1)  # noqa: DTZ001 (a local time of any zone)
 _A_DAY = timedelta(days=1)
 
@@ -35,7 +31,7 @@ def read_cron(text: str) -> str:
     if count != 5 or len(written) > _LONGEST:
         raise ValueError(f"{written[:40]!r} is not a cron expression: give five fields: {_EXAMPLE}")
     try:
-        runs_at = next(_local_times(written, _ANY_TIME), None)
+        runs_at = next(_simulated(written, _ANY_TIME), None)
     except (CronSimError, AssertionError, ValueError) as error:
         wrong = str(error).removeprefix("Bad ").replace("-", " ") or "one of its fields"
         raise ValueError(f"{written!r} is not a cron expression: its {wrong} is wrong; give {_EXAMPLE}") from None
@@ -66,7 +62,7 @@ class Recurrence:
     def after(self, at: datetime) -> Iterator[datetime]:
         """The runs after a time, in UTC, in their order."""
         last, second_times, every_hour = at, list[datetime](), _is_every_hour(self.cron)
-        for local in _local_times(self.cron, self._begin(at)):
+        for local in _simulated(self.cron, self._begin(at)):
             first, second = _times_of(local, self.zone, every_hour=every_hour)
             if first is None:
                 continue
@@ -123,42 +119,10 @@ def _taken(times: list[datetime], *, before: datetime) -> Iterator[datetime]:
         yield heappop(times)
 
 
-def _local_times(cron: str, after: datetime) -> CronSim:
-    """The local times of an expression after another one."""
-    # Asked in local times without a zone, the library has no rules of its own for clocks that change.
-    return _simulated(cron, after)
-
-
 def _simulated(cron: str, after: datetime) -> CronSim:
-    """The library's reading of an expression. Raises CronSimError, AssertionError, ValueError."""
-    return CronSim(_spelled_out(cron), after)
-
-
-@lru_cache(maxsize=256)
-def _spelled_out(cron: str) -> str:
-    """An expression with what the library does not read: names that wrap, such as `sat-mon`, and `friL`."""
-    *others, month, week = cron.lower().split()
-    week = _LAST_DAY.sub(lambda found: f"{_DAYS.index(found[1])}L", week)
-    return " ".join([*others, _unwrapped(month, _MONTHS, first=1), _unwrapped(week, _DAYS, first=0)])
-
-
-def _unwrapped(field: str, names: list[str], *, first: int) -> str:
-    """A field whose ranges with a name do not wrap: `sat-mon` is 6,0,1."""
-
-    def listed(found: re.Match[str]) -> str:
-        one, other, step = found.groups()
-        if one not in names and other not in names:
-            return found[0]
-        try:
-            begin, end = (names.index(each) if each in names else int(each) - first for each in (one, other))
-        except ValueError:
-            return found[0]
-        if begin <= end or not (0 <= end < len(names) and 0 <= begin < len(names)):
-            return found[0]
-        places = range(begin, end + len(names) + 1, int(step or 1))
-        return ",".join(str(place % len(names) + first) for place in places)
-
-    return ",".join(_RANGE.sub(listed, each) if _RANGE.fullmatch(each) else each for each in field.split(","))
+    """The local times of an expression after another one. Raises CronSimError, AssertionError, ValueError."""
+    # Asked in local times without a zone, the library has no rules of its own for clocks that change.
+    return CronSim(cron.lower(), after)
 
 
 @lru_cache(maxsize=256)

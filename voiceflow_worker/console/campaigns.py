@@ -349,6 +349,7 @@ class CampaignPage:
     async def _kept(self, sent: PageForm, form: CampaignForm, session: PageSession, folder: Path) -> InputFile | None:
         """The file of people that comes with the form, or that it names, in a folder."""
         upload: Upload | None
+        content: bytes | None = None
         if "file" in sent.files:
             name, content = sent.files["file"]
             upload = await self._uploads.keep(content, name=plain_name(name), owner=session.id)

@@ -20,7 +20,6 @@ from voiceflow_worker.model.text.wording import file_remedy
 
 _AS_WORKBOOK = "choose Save As and the type Excel Workbook (.xlsx)"
 _AS_TEXT = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
-_UNPACK = "unpack it, and give the file in it"
 
 
 class Content(NamedTuple):
@@ -50,9 +49,10 @@ _HALF_ARCHIVE = Content(
 )
 _UTF_16 = Content("is in UTF-16, not UTF-8", _AS_TEXT)
 _UTF_32 = Content("is in UTF-32, not UTF-8", _AS_TEXT)
-_BINARY = Content("is not UTF-8 text (UTF-16, or binary data)", _AS_TEXT)
-_AS_PARQUET = "write it as Parquet (pandas: to_parquet) or CSV UTF-8"
-_ARROW = Content("is a Feather or Arrow file", _AS_PARQUET)
+_BINARY = Content(
+    "is not UTF-8 text (UTF-16, an archive, or the file of another program)",
+    f"unpack it, or open it in its program, and {_AS_WORKBOOK}, or CSV UTF-8",
+)
 _PDF = Content("is a PDF, not a table", "export the table from the program that made it, as .xlsx or CSV UTF-8")
 _PICTURE = Content("is a picture, not a table", "export the table from the program that made it, as .xlsx or CSV UTF-8")
 _WEB_PAGE = Content(
@@ -73,14 +73,10 @@ _CALENDAR = Content(
 )
 _AS_YAML = Content("is YAML", "write it as JSON, one object on each line (.jsonl), or as CSV UTF-8")
 _MARKED_UP = {
-    b"gnm:Workbook": Content("is a workbook of Gnumeric (.gnumeric)", f"in Gnumeric, {_AS_WORKBOOK}, or CSV UTF-8"),
     b"office:document": Content(
         "is a flat OpenDocument spreadsheet (.fods)", f"in LibreOffice, {_AS_WORKBOOK}, or the type CSV in UTF-8"
     ),
-    b"Excel.Sheet": Content("is an Excel workbook of 2003 (XML)", f"in Excel, {_AS_WORKBOOK}"),
 }
-
-_SHORTCUT = Content("is a shortcut to another file", "give that file")
 
 _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"\xff\xfe\0\0", _UTF_32),
@@ -90,50 +86,22 @@ _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"PAR1", PARQUET),
     (b"\xd0\xcf\x11\xe0", _OLD_OFFICE),
     (b"%PDF", _PDF),
+    (b"\x1f\x8b", Content("is packed with gzip twice, or packed although its format cannot be", "unpack it")),
     (b"\x89PNG", _PICTURE),
     (b"\xff\xd8\xff", _PICTURE),
     (b"GIF8", _PICTURE),
-    (b"{\\rtf", Content("is a text document, not a table", f"copy its table into Excel, and {_AS_WORKBOOK}")),
-    (b"\x1f\x8b", Content("is packed with gzip twice, or packed although its format cannot be", "unpack it")),
-    (b"7z\xbc\xaf\x27\x1c", Content("is a 7z archive", _UNPACK)),
-    (b"Rar!", Content("is a RAR archive", _UNPACK)),
-    (b"\xfd7zXZ", Content("is packed with xz", _UNPACK)),
-    (b"BZh", Content("is packed with bzip2", _UNPACK)),
-    (b"\x28\xb5\x2f\xfd", Content("is packed with zstd", _UNPACK)),
-    (b"SQLite format 3", Content("is an SQLite database", "export its table as CSV UTF-8")),
-    *((each, _ARROW) for each in (b"ARROW1", b"FEA1", b"\xff\xff\xff\xff")),
-    (b"ORC", Content("is an ORC file", _AS_PARQUET)),
     *((each, Content("is a file of SPSS (.sav)", _AS_STATISTICS)) for each in (b"$FL2", b"$FL3")),
     (b"<stata_dta>", _STATA),
-    (b"\0" * 12 + b"\xc2\xea\x81\x60", Content("is a file of SAS (.sas7bdat)", _AS_STATISTICS)),
-    (b"\0\1\0\0Standard ", Content("is a database of Access", "in Access, export its table as Excel or text")),
-    (b"Obj\x01", Content("is an Avro file", _AS_PARQUET)),
-    (b"L\0\0\0\x01\x14\x02\0", _SHORTCUT),
-    (b"\0\x05\x16\x07", Content("has no rows: macOS keeps it beside another file", "give that file")),
 )
 _TEXTS: Sequence[tuple[re.Pattern[bytes], Content]] = (
     (re.compile(rb"BEGIN:VCARD"), _CARDS),
     (re.compile(rb"BEGIN:VCALENDAR"), _CALENDAR),
     (re.compile(rb"(?:\s*#.*\n)*(?:%YAML|---\s*\n|(?:[\w ]+:\s*\n)?\s*- [\w \"']{1,40}:(?:\s|$))"), _AS_YAML),
-    (
-        re.compile(rb"ID;P[^\n]*\n(?:P|B|F|C|O|NN|NE);|TABLE\r?\n0,1\r?\n"),
-        Content("is a spreadsheet for exchange (.slk or .dif)", f"open it in Excel, and {_AS_WORKBOOK}, or CSV UTF-8"),
-    ),
-    (
-        re.compile(
-            rb"(?is)(?:\s|--[^\n]*\n|/\*(?:(?!\*/).)*\*/;?)*+(?:INSERT INTO|(?:CREATE|DROP) (?:TABLE|DATABASE)) "
-        ),
-        Content("is a dump of a database (SQL)", "export its table as CSV UTF-8"),
-    ),
-    (
-        re.compile(rb"\{\s*\"url\":\s*\"https://docs\.google\.com/"),
-        Content("is a link to a sheet of Google", "open it, and choose File, Download and Excel (.xlsx), or CSV"),
-    ),
-    (re.compile(rb"\[InternetShortcut\]"), _SHORTCUT),
 )
 """How texts begin that are no tables."""
 _BESIDE = re.compile(r"(?:~\$|\._|\.~lock\.)(?P<name>[^#]+)#?")
 """The names of the small files that Excel, macOS and LibreOffice keep beside the file of this name."""
+_CONTROLS = bytes(each for each in range(32) if each not in b"\t\n\v\f\r\x1a")
 _FIRST_OF_DBASE = frozenset(b"\x03\x30\x31\x83\x8b\xf5")
 _STATA_VERSIONS = frozenset(range(0x69, 0x77))
 _MARKUP = (b"<!doctype", b"<html", b"<table", b"<?xml", b"<head", b"<meta", b"<style")
@@ -158,15 +126,20 @@ def content_of(beginning: bytes, whole: IO[bytes] | None) -> Content | None:
         return _DBASE
     if beginning[:1] and beginning[0] in _STATA_VERSIONS and beginning[1:4] in {b"\1\1\0", b"\2\1\0"}:
         return _STATA
-    if beginning[257:262] == b"ustar":
-        return Content("is a tar archive", _UNPACK)
     for form, content in _TEXTS:
         if form.match(text):
             return content
-    # UTF-16 without a byte order mark: every other byte of plain English is a NUL.
-    if beginning[:200].count(0) > len(beginning[:200]) // 4:
-        return _BINARY
-    return None
+    return _BINARY if _is_binary(beginning[:200]) else None
+
+
+def _is_binary(beginning: bytes) -> bool:
+    """Whether these are no bytes of a text: a tenth of them controls something, or one does in what is no UTF-8."""
+    controls = len(beginning) - len(beginning.translate(None, _CONTROLS))
+    try:
+        beginning.decode()
+    except UnicodeDecodeError as error:
+        return controls > 0 and error.end < len(beginning)
+    return 10 * controls > len(beginning)
 
 
 def _is_dbase(beginning: bytes) -> bool:
