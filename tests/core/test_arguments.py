@@ -126,6 +126,7 @@ ENGINE = {
     "Heartbeats.worker_left",
     "SuppressionList.entries_in",
     "SuppressionList.end_waiting",
+    "SuppressionList.enforce",
     "Menu.not_called_back",
     "do_not_call_again",
     "Escalations.look",

@@ -128,6 +128,8 @@ class Suppress(ListAction):
         found = await self.listed.find(*self.numbers, country=self.country)
         if not found:
             raise ActionRefusedError(f"{self.label} was added before, and taken off since; nothing was done")
+        if answer is None:
+            await self.listed.enforce(found)
         return next(iter(found.values())).as_json()
 
     def kept_answer(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -274,6 +274,18 @@ class AuditedStore:
         self.is_kept = any(answers[place].result is Result.DONE for place in kept)
         return answers
 
+    async def finish(self, result: str) -> None:
+        """Keep the result of the action with its entry. If the store fails, this is logged: the action itself is done.
+
+        An entry from which a person was erased since stays as it is.
+        """
+        as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(self.entry), self.entry.id)
+        write = Write(conditions=(as_kept,), puts=replace(self.entry, result=result).puts())
+        try:
+            await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
+        except StoreError as error:
+            _log.warning("the result of an action was not stored", action=self.entry.action, error=str(error))
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
@@ -302,12 +314,12 @@ async def audited(
         yield within
     except VoiceflowError as error:
         if within.is_kept and is_open:
-            await _finish(store, within.entry, f"{_FAILED}{error}")
+            await within.finish(f"{_FAILED}{error}")
         raise
     if not within.is_kept:
         await confirm(store)  # it has found what it would have written
     if within.result is not None and is_open and (begun is not None or within.is_kept):
-        await _finish(store, within.entry, within.result if begun is None else f"{within.result} ({_AGAIN})")
+        await within.finish(within.result if begun is None else f"{within.result} ({_AGAIN})")
 
 
 async def _begun(store: Store, order: AuditEntry) -> AuditEntry | None:
@@ -316,19 +328,6 @@ async def _begun(store: Store, order: AuditEntry) -> AuditEntry | None:
     newest = [replace(each, id=key) for key, each in found if each is not None]
     # Of entries of one moment, any may be the newest.
     return next((each for each in newest if each.at == newest[0].at and each.is_again(order)), None)
-
-
-async def _finish(store: Store, entry: AuditEntry, result: str) -> None:
-    """Keep the result of an action with its entry. If the store fails, this is logged: the action itself is done.
-
-    An entry from which a person was erased since stays as it is.
-    """
-    as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(entry), entry.id)
-    write = Write(conditions=(as_kept,), puts=replace(entry, result=result).puts())
-    try:
-        await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
-    except StoreError as error:
-        _log.warning("the result of an action was not stored", action=entry.action, error=str(error))
 
 
 async def entries_on(

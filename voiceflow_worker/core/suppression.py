@@ -167,9 +167,13 @@ class SuppressedNumbers:
             if shared := [replace(each, file=None) for each in stood.values() if each.file not in {None, file}]:
                 stood = {**stood, **await self._put(shared, now=now)}
             stored.update(stood)
-        await self.end_waiting(stored)
-        await until_left(self._store, await QueueNames(self._store).known(), numbers=all_spellings(wanted))
+        await self.enforce(stored)
         return stored
+
+    async def enforce(self, listed: Mapping[str, Suppression]) -> None:
+        """Do what entries that were just stored are for; it is safe to repeat this. See `add`."""
+        await self.end_waiting(listed)
+        await until_left(self._store, await QueueNames(self._store).known(), numbers=all_spellings(listed))
 
     async def end_waiting(self, listed: Mapping[str, Suppression]) -> None:
         """End the waiting calls to these numbers; here they end when they would be sent (`SuppressionList`)."""

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
-from voiceflow_worker.core.audit import Actor, AuditEntry
+from voiceflow_worker.core.audit import Actor, AuditedStore, AuditEntry
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
-from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.settling.changes import PAGE, Changes
 from voiceflow_worker.core.suppression import SuppressedNumbers, Suppression, why_refused
 from voiceflow_worker.errors import JobError
@@ -52,7 +51,7 @@ class SuppressionList(SuppressedNumbers):
         """
         now, by = self._clock.now(), replace(self._by, key=None, claim=None, order=None)
         standing = {each: entry for number, entry in listed.items() for each in spellings(number)}
-        changes, gone = Changes(self._store, self._policy), dict[tuple[str, str], list[str]]()
+        waiting: dict[tuple[str, str], dict[str, Job]] = {}
 
         def ended(job: Job) -> Job:
             refused = why_refused(job, standing, at=max(now, job.due_at))
@@ -62,19 +61,25 @@ class SuppressionList(SuppressedNumbers):
             reason, kind = f"{refused[1]}{who}", ReasonKind.SUPPRESSED
             return lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=self._policy)
 
-        async def end(found: Job) -> None:
+        async def end(found: Job, changes: Changes) -> bool:
             with contextlib.suppress(JobError):  # one that has begun since can no longer be ended
                 changed = await changes.change(found.id, ended, base=found)
-                if changed.new is not changed.old and found.batch_id is not None:
-                    gone.setdefault((found.queue, found.batch_id), []).append(found.destination)
+                return changed.new is not changed.old
+            return False
 
         for queue in await QueueNames(self._store).known():
             async for page in self._to(standing, queue):
-                await gather(*(partial(end, found) for found in page if ended(found) is not found))
-        for (queue, batch), numbers in sorted(gone.items()):
-            said = f"{count_of(len(numbers), 'waiting call')} ended"
-            about = AuditEntry.of(by, "suppress", at=now, queue=queue, batch=batch, numbers=numbers, result=said)
-            await self._store.write(BulkWrite(writes=(Write(puts=about.puts()),)), now=now)
+                for job in page:
+                    if ended(job) is not job:
+                        waiting.setdefault((queue, job.batch_id or ""), {})[job.id] = job
+        for (queue, batch), jobs in sorted(waiting.items()):
+            numbers = [job.destination for job in jobs.values()]
+            entry = AuditEntry.of(by, "suppress", at=now, queue=queue, batch=batch or None, numbers=numbers)
+            log = AuditedStore(self._store, entry)
+            changes = Changes(log.store if batch else self._store, self._policy)
+            gone = sum(await gather(*(partial(end, job, changes) for job in jobs.values())))
+            if log.is_kept:
+                await log.finish(f"{count_of(gone, 'waiting call')} ended")
 
     async def _to(self, numbers: Collection[str], queue: str) -> AsyncIterator[Sequence[Job]]:
         """Pages of jobs of a queue, with all waiting calls to these numbers."""
