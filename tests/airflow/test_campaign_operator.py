@@ -121,6 +121,21 @@ def test_a_task_that_does_not_wait_sends_all_that_is_due_and_tells_what_is_left_
     assert "calls that are due later: 1. This task does not wait for them" in caplog.text
 
 
+def test_a_list_that_another_run_gives_again_is_replaced_while_it_waits_and_each_person_rings_once(on: Stage) -> None:
+    later, keyed = context("moved", run="later"), [{**each, "unique_key": each["name"]} for each in rows(60)]
+    campaign(rows(60, 61), batch="moved", **STORED).execute(context("moved"))
+    changed: dict[str, Any] = {"say": "Good day.", "batch": "moved", **STORED}
+    with refused("waits for this row with another text"):
+        campaign([*keyed, *rows(61)], **changed).execute(later)
+    for enqueued in (2, 0):
+        found = campaign([*keyed, *rows(61)], replace=True, **changed).execute(later)["rows"]
+        assert (found["enqueued"], found["duplicates"]) == (enqueued, 2 - enqueued)
+    scene.drain(on)
+    assert called(on, 60, 61) == [1, 1]
+    jobs = [job for each in rows(60, 61) for job in scene.jobs_to(on, each["destination"])]
+    assert sorted(("Good day." in job.body, job.attempt) for job in jobs) == [(False, 0)] * 2 + [(True, 1)] * 2
+
+
 @pytest.mark.slow
 def test_a_field_case_is_heard_or_told_as_it_is_elsewhere(
     on: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture

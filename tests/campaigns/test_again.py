@@ -170,18 +170,6 @@ def test_the_word_is_read_alike_everywhere_and_another_is_refused_with_the_right
             read_again(value)
 
 
-@EACH_STORE
-async def test_an_appointment_that_moved_is_told_how_to_replace_the_call_that_waits(store: Store) -> None:
-    queue = CallQueue(store)
-    await campaign(keys=True).start(queue)
-    moved = {"keys": True, "say": "Hello, it is on Friday now."}
-    report = await campaign(**moved).start(queue)  # type: ignore[arg-type]
-    assert (report.refused, report.rejected) == (True, len(PEOPLE))
-    assert all((found.column, Remedy.REPLACE in found.message) == ("unique_key", True) for found in report.findings)
-    report = await campaign(**moved, replace=True).start(queue)  # type: ignore[arg-type]
-    assert (report.replaced, len(await waiting(queue))) == (len(PEOPLE), len(PEOPLE))
-
-
 # -- rows that are ordered again by who makes their keys ---------------------------------------------------------------
 
 ANA, BEN, CLEO = "+6587654321", "+6587654322", "+6587654323"

@@ -166,6 +166,17 @@ async def test_a_text_that_goes_back_to_what_it_was_is_a_new_call(queue: CallQue
         assert [text in job.body for job in await queue.find(states=[JobState.QUEUED])] == [True, True]
 
 
+async def test_a_text_that_goes_back_to_that_of_a_cancelled_call_ends_the_call_that_waits(
+    queue: CallQueue, give: Give
+) -> None:
+    await give(ROWS)
+    await queue.cancel_many([job.id for job in await queue.find()])
+    await give(ROWS, CORRECTED)
+    report = await give(ROWS, replace=True, again=frozenset({JobState.CANCELLED}))
+    assert (report.replaced, report.enqueued) == (2, 0)
+    assert ["Monday" in job.body for job in await queue.find(states=[JobState.QUEUED])] == [True, True]
+
+
 async def test_a_visit_that_has_moved_is_replaced_in_the_batch_of_last_week(queue: CallQueue, give: Give) -> None:
     row = [f"{ANA},Ana,v-77"]
     await give(row, name="monday.csv", columns=KEYED)
@@ -241,10 +252,27 @@ async def test_a_long_file_goes_on_after_a_killed_run_that_stored_its_first_part
     assert (report.refused, report.enqueued, report.duplicates) == (False, 1, CHUNK)
 
 
-async def test_other_words_in_another_batch_and_rows_with_keys_are_not_asked_about(give: Give) -> None:
+async def test_other_words_in_another_batch_are_not_asked_about(give: Give) -> None:
     await give(ROWS)
-    assert (await give([f"{ANA},Ana,k1"], CORRECTED, columns=KEYED)).enqueued == 1
     assert (await give([f"{ANA},Anna,april"], CORRECTED, columns="destination,name,batch_id")).enqueued == 1
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["keys-first", "keys-later"])
+async def test_a_list_that_is_given_again_with_keys_or_without_them_calls_nobody_again(
+    queue: CallQueue, give: Give, *, first: bool
+) -> None:
+    """A row and a call with keys of a user are two visits; of all others, the number says who it is."""
+    rows = {True: [f"{ANA},Ana,v-1", f"{BEN},Ben,v-2"], False: [f"{ANA},Ana,", f"{BEN},Ben,"]}
+    await give(rows[first], columns=KEYED)
+    report = await give(rows[not first], columns=KEYED)
+    assert (report.enqueued, report.duplicates, report.findings) == (0, 2, ())
+    report = await give(rows[not first], CORRECTED, columns=KEYED)
+    assert (report.refused, report.changed, report.rejected, await count(queue)) == (True, 2, 2, 2)
+    assert all(Remedy.OTHER_BATCH in found.message for found in report.findings)
+    report = await give(rows[not first], CORRECTED, columns=KEYED, replace=True, remove_missing=True)
+    assert (report.replaced, report.enqueued, report.missing) == (2, 0, 0)
+    assert Counter(job.destination for job in await queue.find(states=[JobState.QUEUED])) == {ANA: 1, BEN: 1}
+    assert (await give([f"{ANA},Ana,v-3"], CORRECTED, columns=KEYED)).enqueued == (not first)
 
 
 @pytest.mark.parametrize("people", [2, 900])
@@ -270,12 +298,6 @@ async def test_the_old_text_in_another_batch_of_the_file_hides_no_call(queue: Ca
     report = await give([f"{ANA},Ana,Monday,march", f"{ANA},Ana,Tuesday,april"], options, columns=columns)
     assert (report.refused, report.enqueued, await count(queue)) == (True, 0, 1)
     assert sorted(found.row or 0 for found in report.findings if found.is_error) == [2, 3]
-
-
-async def test_the_same_text_under_another_key_is_the_same_call(queue: CallQueue, give: Give) -> None:
-    await give([f"{ANA},Ana,k1,april"], columns=f"{KEYED},batch_id")
-    report = await give([f"{ANA},Ana,april"], columns="destination,name,batch_id")
-    assert (report.refused, report.duplicates, report.enqueued, await count(queue)) == (False, 1, 0, 1)
 
 
 async def test_calls_that_ended_without_a_ring_do_not_count(queue: CallQueue, give: Give) -> None:

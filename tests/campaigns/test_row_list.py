@@ -188,10 +188,15 @@ async def test_a_corrected_text_leaves_one_row_a_person_and_the_replaced_calls_a
     assert Counter(dict(await results(store)).values()) == {"waiting": 5, "bad": 1, "duplicate": 1}
 
 
-async def test_the_list_again_without_its_keys_is_one_row_a_person(store: Store, tmp_path: Path) -> None:
-    for header, row in (("destination,name,unique_key", "+6587654321,Ana,k"), ("destination,name", "+6587654321,Ana")):
-        await given(store, file_of(tmp_path, f"{header}\n{row}\n"), replace(OPTIONS, batch_id="visits"))
-    assert await results(store) == [("2", "waiting")]
+async def test_a_row_that_is_off_the_list_says_so_until_it_is_in_it_again(store: Store, tmp_path: Path) -> None:
+    ana, ben = "+6587654321,Ana", "+6587654322,Ben"
+    options, off = replace(OPTIONS, batch_id="visits"), ("2", "cancelled", "", "it is no longer in the list")
+    for rows, removed in (([ana, ben], []), ([ben], [off]), ([ben, ana], [])):
+        path = file_of(tmp_path, "\n".join(["destination,name", *rows]))
+        await given(store, path, options, remove_missing=True)
+        found = await listed(store)
+        assert [each for each in found if each[1] != "waiting"] == removed
+        assert len(found) - len(removed) == len(rows)
 
 
 async def test_the_rows_of_the_batch_given_again_keep_their_numbers_and_the_other_rows_stay(store: Store) -> None:
@@ -297,7 +302,9 @@ async def test_a_start_that_was_cut_and_goes_on_lists_every_row(
     path = file_of(tmp_path, table())
     with pytest.raises(StoreUnavailableError):
         await enqueue_file(CallQueue(FaultyStore(store, before=die)), path, BY_MOBILE, skip_bad=True)
-    assert len(await listed(store)) in {0, len(PEOPLE)}, "all or nothing"
+    found = await listed(store)
+    assert len(found) in {0, len(PEOPLE)}, "all or nothing"
+    assert all("was not stored: enqueue" in why for _, result, _, why in found if result == "not called")
     clock.advance(timedelta(minutes=1))
     await given(store, path)
     assert Counter(dict(await results(store)).values()) == {"waiting": 5, "bad": 1, "duplicate": 1}

@@ -23,6 +23,7 @@ from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.form import STEPS, TICKS
 from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.errors import CampaignFileError
@@ -55,6 +56,8 @@ WORDS = {"say": "Hello {{name}}, see you on {{day|date}}."}
 READ = {"country": "SG", "columns": "destination=Mobile", "date_order": "dmy"}
 SOURCE = {"source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
 LATER = {"time_zone": "Asia/Singapore", "not_before": "2099-12-31 09:00"}
+
+FLAGS = {"--replace", "--remove-missing", "--skip-bad"}
 
 Fields = Mapping[str, str]
 
@@ -98,14 +101,12 @@ async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
     menus = load_menus([module] if module else [], folder=folder)
     definition = {**fields, **({"ivr": module.rpartition(":")[2]} if module else {})}
     definition.setdefault("batch", "people")  # without one, it is made from the key
+    people, asked = (folder / "people.csv").read_bytes(), json.dumps(definition)
     async with program(store, menus=menus, source=None, voice_profile=None) as client:
         answer = await client.post(
             f"/v1/campaigns{'?dry_run=1' if dry_run else ''}",
-            headers={"Idempotency-Key": f"people-{crc32(json.dumps(definition).encode())}"},
-            files={
-                "definition": (None, json.dumps(definition), "application/json"),
-                "file": ("people.csv", (folder / "people.csv").read_bytes()),
-            },
+            headers={"Idempotency-Key": f"people-{crc32(asked.encode() + people)}"},
+            files={"definition": (None, asked, "application/json"), "file": ("people.csv", people)},
         )
     findings = [f"{str(found.get('pointer', '')).strip('/')}: {found}" for found in answer.json()["findings"]]
     return "\n".join([answer.text, *findings])
@@ -123,8 +124,8 @@ def begun(
     (folder / "menus_of_campaign.py").write_text(MENUS, encoding="utf-8")
     told = ""
     if entry in {"command", "toml"}:
-        options = [part for name, value in fields.items() for part in (f"--{name.replace('_', '-')}", value)]
-        options = [part for part in options if "--replace" not in options or part != "yes"]  # which is a flag
+        given = [(f"--{name.replace('_', '-')}", value) for name, value in fields.items()]
+        options = [part for name, value in given for part in (name, value)[: 1 if name in FLAGS else 2]]
         if entry == "toml":
             content = "".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n" for name, value in fields.items())
             (folder / "kept.toml").write_text(content, encoding="utf-8")
@@ -330,10 +331,8 @@ ELSEWHERE = {
     "menu": "a template asks its question",
     "prices": "it is only of the preview",
     "rejects": "concerns one run",
-    "remove_missing": "concerns one run",
     "rows": "only a program has them",
     "sheet": "it is for workbooks",
-    "skip_bad": "concerns one run",
     "stored": "it is for batches that stand in a store",
     "template": "it replaces `say`",
 }
@@ -341,7 +340,8 @@ ELSEWHERE = {
 
 
 def test_every_field_of_a_campaign_is_in_the_table() -> None:
-    covered = {name for _, fields, _ in CASES.values() for name in fields} | {"again", "rate", "replace"}
+    given_again = {name for _, _, fields, *_ in GIVEN_AGAIN.values() for name in fields}
+    covered = {name for _, fields, _ in CASES.values() for name in fields} | given_again | {"rate"}
     assert covered | ELSEWHERE.keys() == set(fields_of(Of.CAMPAIGN))
 
 
@@ -414,16 +414,37 @@ async def of_rows(
         return texts_of(await CallQueue(store).find()), told
 
 
+PLAIN, MENDED = "Mobile;name\n8765 4321;Ana\n8765 4322;Ben\n", {"skip_bad": "yes"}
+KEYED = "Mobile;name;unique_key\n8765 4321;Ana;v-1\n8765 4322;Ben;v-2\n"
+AT_9, AT_15 = (f"Mobile;unique_key;not_before\n8765 4321;v-77;2099-12-05 {hour}:00\n" for hour in (9, 15))
+OTHER = {"say": "Good day."}
+GIVEN_AGAIN: dict[str, tuple[str, str, Fields, Mapping[str, int], str]] = {
+    "other words": (PLAIN, PLAIN, OTHER, {"open": 2}, "waits for this row with another text"),
+    "other words, replaced": (PLAIN, PLAIN, {**OTHER, "replace": "yes"}, {"open": 2, "replaced": 2}, ""),
+    "other words, again": (PLAIN, PLAIN, {**OTHER, "again": "yes"}, {"open": 4}, ""),
+    "a visit that moved": (AT_9, AT_15, {}, {"open": 1}, "waits for this row with another not_before"),
+    "a visit that moved, replaced": (AT_9, AT_15, {"replace": "yes"}, {"open": 1, "replaced": 1}, ""),
+    "with keys": (PLAIN, KEYED, {}, {"open": 2}, ""),
+    "with keys and other words": (PLAIN, KEYED, OTHER, {"open": 2}, "waits for this row with another text"),
+    "with keys, replaced": (PLAIN, KEYED, {**OTHER, "replace": "yes"}, {"open": 2, "replaced": 2}, ""),
+    "a cell repaired": (PLAIN.replace("8765 4322", "12"), PLAIN, MENDED, {"open": 2}, ""),
+    "off the list": (PLAIN, PLAIN[:-14], {"remove_missing": "yes"}, {"open": 1, "cancelled": 1}, ""),
+}
+"""Two lists of one batch, what is ordered with the second one, what becomes of all calls, and what is told."""
+
+
 @pytest.mark.parametrize("entry", ["command", "page", "http", "python"])
-@pytest.mark.parametrize(("word", "results"), [("again", {"open": 6}), ("replace", {"open": 3, "replaced": 3})])
-def test_people_who_have_a_call_are_called_again_or_with_other_words_by_a_word(
-    voiceflow: Program, entry: str, word: str, results: Mapping[str, int]
-) -> None:
-    fields = {**READ, **SOURCE, "batch": "march", "say": "Hello."}
+def test_a_list_given_again_does_the_same_wherever_it_is_given(voiceflow: Program, entry: str) -> None:
+    async def listed() -> list[str]:
+        async with open_store(f"sqlite:///{voiceflow.folder / entry}.db") as store:
+            return [row.result async for part in RowList(store, "default", "march").read() for row in part]
 
-    def stored(**more: str) -> Mapping[str, int]:
-        return Counter(each["result"] for each in begun(voiceflow, entry, {**fields, **more})[0])
-
-    assert [stored(), stored(say="Hello again."), stored(say="Hello again.", **{word: "yes"})] == [
-        {"open": 3}, {"open": 3}, results,
-    ]  # fmt: skip
+    for name, (first, second, ordered, results, said) in GIVEN_AGAIN.items():
+        for file in voiceflow.folder.glob("*.db*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        fields = {**READ, **SOURCE, "time_zone": "Asia/Singapore", "batch": "march", "say": "Hello."}
+        begun(voiceflow, entry, {**fields, **(MENDED if ordered is MENDED else {})}, people=first)
+        calls, told = begun(voiceflow, entry, {**fields, **ordered}, people=second)
+        assert (Counter(each["result"] for each in calls), said in html.unescape(told)) == (results, True), name
+        found = Counter({"waiting": min(results["open"], 2), "cancelled": results.get("cancelled", 0)})
+        assert Counter(anyio.run(listed)) == +found, f"{name}: one line a person"

@@ -517,7 +517,7 @@ class Explorer:
         if name == "replace":
             new = replace(job, id=f"{QUEUE}.j9", state=JobState.QUEUED, worker_id=None, due_at=at, revision="r9")
             over = writes.given_up(job, successor=new.id, at=at, policy=self._policy) if waits(job) else None
-            return None if over is None else writes.enqueued(new, at=at, store_id="store", over=over)
+            return None if over is None else writes.enqueued(new, at=at, store_id="store", over=[over])
         if job.state not in {JobState.QUEUED, JobState.LEASED}:
             return None
         return writes.changed(job, lifecycle.cancel(job, at=at, reason="", policy=self._policy), at=at)[1]

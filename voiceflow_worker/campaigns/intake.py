@@ -22,7 +22,7 @@ from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import waits
-from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, person_in
+from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, ReasonKind, person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.queue import CallQueue
@@ -88,6 +88,8 @@ class RowEnqueuer:
     _places: Counter[str] = field(default_factory=Counter[str], init=False)
     """The first place without a call, by what is called."""
     _changed: list[ReadRow] = field(default_factory=list[ReadRow], init=False)
+    _has_owners: bool = field(default=False, init=False)
+    """Whether the keys of new rows belong to calls, in whose place they are."""
     has_late: bool = field(default=False, init=False)
     """Whether rows wait behind the limit of the options: the calls that they have may be any of the batch."""
     _good: int = field(default=0, init=False)
@@ -193,6 +195,8 @@ class RowEnqueuer:
             elif not (row.is_bad or row.is_left_out):
                 new.append(row)
             classified.append(row)
+            if owner is not None and new and new[-1] is row:
+                self._has_owners = True
         bad = [row for row in classified if row.is_bad]
         return ClassifiedRows(
             rows=classified, new=new, known=known, bad=bad, moved=moved, changed=changed, stand=stand, ended=ended
@@ -217,7 +221,7 @@ class RowEnqueuer:
         return late
 
     def _match(self, owner: Job, row: ReadRow) -> KeyMatch:
-        if owner.state in self.again:
+        if owner.state in self.again or owner.reason_kind is ReasonKind.REMOVED:
             return KeyMatch.AGAIN
         if self.options.orders is None and owner.state in ENDED_UNSENT:
             return KeyMatch.SAME  # nobody is called for it, whatever the row says now
@@ -242,7 +246,7 @@ class RowEnqueuer:
         orders = self.options.orders
         if orders is not None and not (self.replace and waits(owner)):
             return self._with(row, Finding(message=orders.other))
-        told = differs(owner, partial(self._differ, row, owner), replace=self.replace)
+        told = differs(row, owner, partial(self._differ, row, owner), replace=self.replace)
         return (
             None if told is None else self._with(row, Finding(column="unique_key", severity=told[1], message=told[0]))
         )
@@ -264,10 +268,9 @@ class RowEnqueuer:
         if staging is not None and (limit := self.options.stop_after_refused) is not None:
             await self._set_limit(self.queue, rows, limit)
         left = [row for row in rows if row.call is not None]
-        looks = bool(self.replace or self.again or self.options.orders or pairs)
         for turn in range(_ROUNDS):
-            over: Mapping[str, Job] = {}
-            if staging is not None and (looks or turn):
+            over: Mapping[str, Sequence[Job]] = {}
+            if staging is not None and (turn or pairs or self._has_owners):
                 left, over = await self._looked_up(self.queue, left, pairs or {}, done)
             calls = [row.call for row in left if row.call is not None]
             admitted = await self.queue.admitter.admit(calls, staging=staging, over=over)
@@ -276,7 +279,7 @@ class RowEnqueuer:
                 if admission.has_moved or admission.owner_id is not None:  # somebody else was quicker
                     others.append(row)
                 else:
-                    self._add(row, admission, done, over.get((row.call and row.call.unique_key) or ""))
+                    self._add(row, admission, done, over.get((row.call and row.call.unique_key) or "", ()))
             if not (left := others):
                 break
         done.refused += (self._with(row, Finding(message=tell("key_in_use"))) for row in left)
@@ -284,29 +287,27 @@ class RowEnqueuer:
 
     async def _looked_up(
         self, queue: CallQueue, rows: Sequence[ReadRow], pairs: Mapping[int, str], done: EnqueuedRows
-    ) -> tuple[list[ReadRow], dict[str, Job]]:
+    ) -> tuple[list[ReadRow], dict[str, Sequence[Job]]]:
         """The rows that are to be stored, and the calls in whose place they are, by their keys; others are counted."""
         keys = {row.raw.number: (row.call and row.call.unique_key) or "" for row in rows}
         owners = await owners_of(queue.store, queue.name, filter(None, keys.values()))
         paired = await get_jobs(queue.store, [pairs[row.raw.number] for row in rows if row.raw.number in pairs])
-        left, over = list[ReadRow](), dict[str, Job]()
+        left, over = list[ReadRow](), dict[str, Sequence[Job]]()
         for row in rows:
             key = keys[row.raw.number]
-            owner = owners.get(key) or paired.get(pairs.get(row.raw.number, ""))
-            match = KeyMatch.AGAIN if owner is None else self._match(owner, row)
-            if owner is not None and match is KeyMatch.SAME:
+            stand = [each for each in (owners.get(key), paired.get(pairs.get(row.raw.number, ""))) if each is not None]
+            matches = [self._match(each, row) for each in stand]
+            others = (each for each, match in zip(stand, matches, strict=True) if match is KeyMatch.OTHER)
+            if KeyMatch.SAME in matches:
                 done.duplicates += 1
-                continue
-            told = self._judged(row, owner) if owner is not None and match is KeyMatch.OTHER else None
-            if told is not None:
+            elif (told := next(filter(None, (self._judged(row, each) for each in others)), None)) is not None:
                 (done.refused if told.is_bad else done.moved).append(told)
-                continue
-            left.append(row)
-            if owner is not None:
-                over[key] = owner
+            else:
+                left.append(row)
+                over[key] = stand
         return left, over
 
-    def _add(self, row: ReadRow, admission: AdmissionResult, done: EnqueuedRows, over: Job | None) -> None:
+    def _add(self, row: ReadRow, admission: AdmissionResult, done: EnqueuedRows, over: Sequence[Job]) -> None:
         """Count what became of a row."""
         if admission.suppressed is not None:
             message = tell("suppressed", reason=admission.suppressed.reason)
@@ -318,7 +319,7 @@ class RowEnqueuer:
             told = (replace(each, column="valid_until", path=None) for each in late)
             done.refused.append(self._with(row, *told, *(each for each in admission.findings if each not in late)))
         elif admission.is_new is not None:
-            is_replaced = admission.is_new and over is not None and not over.state.is_final
+            is_replaced = admission.is_new and any(not each.state.is_final for each in over)
             done.replaced += is_replaced
             done.enqueued += admission.is_new and not is_replaced
             done.duplicates += not admission.is_new

@@ -1,8 +1,9 @@
 """The plan of a list that is given under a batch's name: which rows call people again, or change what is stored.
 
-Rows with a key are found by it, wherever their call is (`RowEnqueuer.classify`). The others are compared with the calls
-of their batch that are not in the list by their keys: first what is equal is the same; then a row and a call of one
-number belong together if each has only the other. Rows with the words of a call of another batch are told.
+Rows with a key are found by it, wherever their call is (`RowEnqueuer.classify`). What is left of the rows and of the
+calls of their batch is compared, unless a row and a call both have keys of a user: first what is equal is the same;
+then a row and a call of one number belong together if each has only the other. Rows without such a key that have the
+words of a call of another batch are told.
 
 What it finds must still hold when the rows are stored. So enqueues of one queue exclude each other (`enqueue_lock`),
 and each new call is stored under the condition that its enqueue still has the lock.
@@ -19,7 +20,7 @@ from functools import partial
 from typing import TypeAlias
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.calls.values import SeenKeys
+from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, get_jobs, owners_of
 from voiceflow_worker.core.idempotency import Orders
@@ -28,12 +29,11 @@ from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IntakeError
-from voiceflow_worker.finding import Finding, Message, Severity, tell
-from voiceflow_worker.model.copying import replace
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
 from voiceflow_worker.model.flows.callflow import digests_to
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.differences import waits
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import count_of, duration_in_words
@@ -56,8 +56,8 @@ TRIAL = "voiceflow-trial-"
 """The beginning of the unique key of a trial: a call to one's own telephone before a campaign is started."""
 
 
-_Left: TypeAlias = dict[tuple[str, str], list[tuple[str, bytes]]]
-"""The ids of calls, and the marks of their bodies, by batch and telephone."""
+_Left: TypeAlias = dict[tuple[str, str], list[tuple[str, bytes, bool]]]
+"""The ids of calls, the marks of their bodies, and whether they have keys of a user, by batch and telephone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ def says_the_same(row: ReadRow, stands: Job) -> bool:
 
 
 def differs(
-    stands: Job, names: Callable[[], Sequence[str]], *, replace: bool = False
+    row: ReadRow, stands: Job, names: Callable[[], Sequence[str]], *, replace: bool = False
 ) -> tuple[Message, Severity] | None:
     """What is told of a row whose stored call differs from it in the fields of these `names`; None if it is replaced.
 
@@ -95,7 +95,11 @@ def differs(
     """
     if replace and waits(stands):
         return None
-    said = {"call": stands.id, "batch": stands.batch_id or "-", "differs": " and ".join(names())}
+    has_keys = is_own_key(stands.unique_key) and not row.has_made_key
+    said = {
+        "call": stands.id, "batch": stands.batch_id or "-", "differs": " and ".join(names()),
+        "remedy": "give it another unique_key" if has_keys else Remedy.OTHER_BATCH,
+    }  # fmt: skip
     if waits(stands):
         return tell("differs_waiting", **said), Severity.ERROR
     return tell("differs_over", state=stands.state.value, **said), Severity.WARNING
@@ -103,7 +107,7 @@ def differs(
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What becomes of the rows without a key of their own, by the numbers of rows, and of the calls of the batch.
+    """What becomes of the rows that no key finds, by the numbers of rows, and of the calls of the batch.
 
     `same` rows have a stored call, whose key is here, and whose id is in `stand`; `pairs` replace the call with this
     id, and of the `told` nothing is done: here is why, and the key of the stored call of the row, if it is known.
@@ -171,11 +175,12 @@ class Planner:
         self._step = 1
         self._sample: list[ReadRow] = []
 
-    def add(self, rows: Iterable[ReadRow]) -> None:
+    def add(self, rows: Sequence[ReadRow]) -> None:
         """Add new rows to compare."""
-        for row in _without_key(rows):
+        for row in rows:
             if row.call is not None and row.call.batch_id is not None:
                 self._batches.add(row.call.batch_id)
+        for row in _without_key(rows):
             if self._rows % self._step == 0:
                 self._sample.append(row)
             if len(self._sample) == 2 * LOOKED_UP:
@@ -207,22 +212,23 @@ class Planner:
                     is_old = self._since is not None and job.created_at < self._since
                     if not is_compared or is_old or (self._again and self._since is None) or self._is_own(job):
                         continue
+                    left = job.id, _mark(job.body_digest), is_own_key(job.unique_key)
                     for telephone in map(telephone_of, job.numbers):
-                        found.setdefault((batch_id, telephone), []).append((job.id, _mark(job.body_digest)))
+                        found.setdefault((batch_id, telephone), []).append(left)
         return found
 
     async def remove_missing(self, store: Store, plan: Plan, batches: Iterable[str]) -> int:
         """Cancel the calls of these batches that wait and are not in the list; returns their number. Raises StoreError.
 
-        One that moves meanwhile is looked at again: it is in progress then, or is cancelled. They give up their unique
-        keys: who is in the list again later is called.
+        One that moves meanwhile is looked at again: it is in progress then, or is cancelled.
         """
         policy, removed = self._queue.policy, 0
         at, changes = store.clock.now(), Changes(store, policy)
 
         def cancel(job: Job) -> Job:
-            ended = lifecycle.cancel(job, at=at, reason="it is no longer in the list", policy=policy)
-            return replace(ended, unique_key=None)
+            return lifecycle.cancel(
+                job, at=at, reason="it is no longer in the list", policy=policy, kind=ReasonKind.REMOVED
+            )
 
         for batch_id in sorted(batches):
             for _ in range(ROUNDS):
@@ -265,7 +271,7 @@ class Planner:
             counted |= {each.id for each in rest}
             stands_for, key = rest[0], None
             if len(rest) == 1 and rows_of[stands_for.id] == 1 and not (has_call and waits(stands_for)):
-                told = differs(stands_for, partial(self._differ, row, stands_for), replace=self._replace)
+                told = differs(row, stands_for, partial(self._differ, row, stands_for), replace=self._replace)
                 key = stands_for.unique_key
                 plan.changed += waits(stands_for)
             else:
@@ -281,18 +287,19 @@ class Planner:
     async def _with_calls(
         self, chunks: Callable[[], Iterable[Sequence[ReadRow]]], ids_of: Callable[[ReadRow], Sequence[str]]
     ) -> AsyncGenerator[tuple[ReadRow, list[Job], bool]]:
-        """Each row without a key that has stored calls (`ids_of`), with these, and whether it has one of its own.
+        """Each row that has stored calls (`ids_of`), with these, and whether it has one by its key.
 
         That is one which an import has staged that was cut.
         """
         for chunk in chunks():
-            wanted = [(row, ids) for row in _without_key(chunk) if (ids := ids_of(row))]
+            wanted = [(row, ids) for row in chunk if (ids := ids_of(row))]
             jobs = await get_jobs(self._queue.store, [each for _, ids in wanted for each in ids]) if wanted else {}
             keys = [row.call.unique_key or "" for row, _ in wanted if row.call is not None]
             owned = await owners_of(self._queue.store, self._queue.name, keys) if self._has_staged else {}
             for row, ids in wanted:
+                own = owned.get((row.call and row.call.unique_key) or "")
                 if found := [jobs[each] for each in ids if each in jobs]:
-                    yield row, found, row.call is not None and row.call.unique_key in owned
+                    yield row, found, own is not None and _may_call(own)
 
     def _is_same(self, row: ReadRow, stands: Job) -> bool:
         return says_the_same(row, stands) and not self._differ(row, stands)
@@ -386,11 +393,11 @@ def _without_key(rows: Iterable[ReadRow]) -> Iterable[ReadRow]:
 
 
 def _of(row: ReadRow, stands: _Left) -> dict[str, bytes]:
-    """The calls to a row's numbers, with the marks of their bodies."""
+    """The calls to a row's numbers that may be its own, with the marks of their bodies."""
     if row.call is None or row.call.batch_id is None:
         return {}
-    batch = row.call.batch_id
-    return dict(each for one in row.call.numbers for each in stands.get((batch, telephone_of(one)), ()))
+    found = (each for one in row.call.numbers for each in stands.get((row.call.batch_id, telephone_of(one)), ()))
+    return {job_id: mark for job_id, mark, has_key in found if row.has_made_key or not has_key}
 
 
 async def said_before(queue: CallQueue, *, destination: str, digest: str, counts: Callable[[Job], bool]) -> Job | None:

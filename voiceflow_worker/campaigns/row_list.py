@@ -54,6 +54,7 @@ AT_ONCE = 20
 
 
 _NO_DATA: Mapping[str, object] = {}
+_NOT_STORED = "its call was not stored: enqueue the list again"
 
 
 class ListedRow(NamedTuple):
@@ -505,9 +506,8 @@ class RowList:
         self, job: Job | None, result: str, why: str, zone: ZoneInfo | None, waits: Mapping[str, str]
     ) -> ListedRow:
         if job is None:
-            lost = "it has no call: it was taken off the list later, or its call was not stored"
-            why = with_moments(why, partial(in_words, zone=zone))
-            return ListedRow(result=result or "not called", why=printable(why if result else lost))
+            why = with_moments(why, partial(in_words, zone=zone)) if result else _NOT_STORED
+            return ListedRow(result=result or "not called", why=printable(why))
         if not job.body:  # a tombstone
             return ListedRow(result="deleted", why="its call had ended, and was deleted")
         if job.batch_id != self._batch_id:

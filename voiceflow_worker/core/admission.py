@@ -244,7 +244,7 @@ class Admitter:
         *,
         conditions: Sequence[Condition] = (),
         puts: Sequence[Put] = (),
-        over: Mapping[str, Job] | None = None,
+        over: Mapping[str, Sequence[Job]] | None = None,
         replace: bool = False,
     ) -> Sequence[Enqueued]:
         """Admit all of these requests or none, under these `conditions`: `IntakeError` if one fails.
@@ -290,7 +290,7 @@ class Admitter:
                     KeyConflict(index, jobs[index].unique_key or "", owners[index].job_id, found, owners[index].state)
                     for index, found in differ.items()
                 )
-            ended |= {jobs[index].unique_key or "": owned[index] for index in differ}
+            ended |= {jobs[index].unique_key or "": [owned[index]] for index in differ}
         return [
             Enqueued(owned.get(index) or _as_reported(owners[index], job), created=False)
             if index in owners
@@ -315,7 +315,7 @@ class Admitter:
         calls: Sequence[CheckedCall],
         *,
         staging: Staging | None,
-        over: Mapping[str, Job] | None = None,
+        over: Mapping[str, Sequence[Job]] | None = None,
     ) -> Sequence[AdmissionResult]:
         """Admit, in one write, every call that can be admitted. Returns one result per call.
 
@@ -375,7 +375,7 @@ class Admitter:
         together: bool = False,
         conditions: Sequence[Condition] = (),
         staging: Staging | None = None,
-        over: Mapping[str, Job] | None = None,
+        over: Mapping[str, Sequence[Job]] | None = None,
         puts: Sequence[Put] = (),
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber], set[int]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
@@ -404,9 +404,10 @@ class Admitter:
                         if staging is None
                         else (*conditions, *staging.condition(jobs[index].batch_id)),
                         puts=puts,
-                        over=None
-                        if (former := replaced.get(jobs[index].unique_key or "")) is None
-                        else given_up(former, successor=jobs[index].id, at=now, policy=self._policy),
+                        over=[
+                            given_up(former, successor=jobs[index].id, at=now, policy=self._policy)
+                            for former in replaced.get(jobs[index].unique_key or "", ())
+                        ],
                     )
                     for index in indexes
                 ]
@@ -421,8 +422,8 @@ class Admitter:
                     elif (owner := answer.owners.get(job.id) or _owner_of_erased(job, answer)) is not None:
                         owners[index] = owner
                     elif answer.result is Result.STALE:  # what was to give its key up has changed
-                        was = replaced.pop(job.unique_key or "", None)
-                        is_of_key = together or was is None or was.unique_key in {None, job.unique_key}
+                        was = replaced.pop(job.unique_key or "", ())
+                        is_of_key = together or all(each.unique_key in {None, job.unique_key} for each in was)
                         (again.append if is_of_key else moved.add)(index)
                     elif answer.result is Result.NOT_FREE:
                         self._refuse_lost(job, answer, conditions, staging)

@@ -218,7 +218,7 @@ async def enqueue_idempotent(
     if owner is not None and match is KeyMatch.SAME:
         await confirm(queue.store)
         return owner, False
-    over = {} if owner is None else {key: owner}  # only as it was when it was judged
+    over = {} if owner is None else {key: [owner]}  # only as it was when it was judged
     try:
         (found,) = await queue.admitter.admit_all([await make()], conditions=conditions, over=over)
         if found.created:

@@ -252,11 +252,11 @@ def enqueued(
     passing: Sequence[Record] = (),
     conditions: Sequence[Condition] = (),
     puts: Sequence[Put] = (),
-    over: Write | None = None,
+    over: Sequence[Write] = (),
 ) -> Write:
     """A new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
 
-    In the same write, another job gives its unique key up (`over`, of `given_up`).
+    In the same write, other jobs give their unique keys up (`over`, of `given_up`).
 
     The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
     one is. `passing` are records of the list that end before the job is due, so they do not forbid it while they are
@@ -274,7 +274,7 @@ def enqueued(
         if job.batch_id is not None:
             stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
     write = inserted(job, conditions=tuple(required), puts=tuple(stored))
-    return write if over is None else all_or_none([over, write])
+    return all_or_none([*over, write])
 
 
 def given_up(owner: Job, *, successor: str, at: datetime, policy: CallPolicy) -> Write:

@@ -43,6 +43,11 @@ def row_key(batch_id: str, canonical: str, further: Sequence[str] = ()) -> str:
     return f"row-{hashlib.sha256(content).hexdigest()[:32]}"
 
 
+def is_own_key(key: str | None) -> bool:
+    """Whether this is a key of a user, and not one that was made for a row (`row_key`)."""
+    return key is not None and re.fullmatch("row-[0-9a-f]{32}", key) is None
+
+
 _MANY, _MOST_NAMES = 3, 1000
 """How many rows with one number are many, and how many of their names are counted."""
 

@@ -179,6 +179,8 @@ class ReasonKind(StrEnum):
     """The job has ended because one of its numbers, or that of a second party, is on the suppression list."""
     REPLACED = "replaced"
     """The job has ended because another one was enqueued in its place, which the reason names."""
+    REMOVED = "removed"
+    """The job has ended because its person is no longer in the list of its batch; who is in it again is called."""
     SENT_AS_ANOTHER = "sent_as_another"
     """The job has ended because the same call may have been sent under another id, before the store was rolled back."""
 
