@@ -23,7 +23,7 @@ from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker
 from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.core.base.background import Task, fault_in_words
-from voiceflow_worker.core.heartbeats import FRESH, Heartbeats, WorkCounts, WorkerBeat
+from voiceflow_worker.core.heartbeats import EVERY, FRESH, Heartbeats, WorkCounts, WorkerBeat
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.errors import StoreUnavailableError
@@ -180,8 +180,12 @@ async def test_all_who_fell_silent_together_are_told_and_not_that_nobody_runs_un
     assert await told() == []
     clock.advance(timedelta(minutes=5))
     (silent,) = await told()
-    assert silent.startswith("no worker or receiver is heard now: one fell silent at ")
+    assert silent.startswith("not every worker and receiver is heard: one fell silent at ")
     await beats.receiver("r")
+    assert await told() == [silent], "the worker could not be heard yet"
+    for _ in range(3):
+        clock.advance(EVERY)
+        await beats.receiver("r")
     (gone,) = await told()
     assert gone.startswith("no worker is running, but 2 calls are due")
     await beats.worker(worker)

@@ -40,6 +40,8 @@ class _Beat:
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
     generation: int = 0
     at: datetime | None = None
+    since: datetime | None = None
+    """The first of those that follow each other without a gap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ class Heartbeats:
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
         self._beat = _ReceiverBeat(menus=tuple(menus), generation=GENERATION)
         self._clock = store.clock
+        self._stored: tuple[datetime, datetime] | None = None
         kept: dict[str, Any] = {"keep_for": KEPT, "durable": False}
         self._workers = json_records(store, WORKERS, WorkerBeat, **kept, unreadable=lambda _key, _error: None)
         self._receivers = json_records(
@@ -88,7 +91,7 @@ class Heartbeats:
 
     async def worker(self, beat: WorkerBeat) -> None:
         """Store the heartbeat of a worker."""
-        await self._workers.within(beat.queue).put({beat.worker_id: replace(beat, at=self._clock.now())})
+        await self._put(self._workers.within(beat.queue), beat.worker_id, beat)
 
     async def worker_left(self, beat: WorkerBeat) -> None:
         """Delete the heartbeat of a worker that has stopped."""
@@ -107,11 +110,12 @@ class Heartbeats:
         return [(who, beat) for who, beat in await beats.all() if beat is not None and (beat.at or since) >= since]
 
     async def silent_since(self) -> datetime | None:
-        """When the last one fell silent, within an hour and not in order, if no worker or receiver is heard now."""
+        """When the last one fell silent, within an hour and not in order, if nobody else was heard all the while."""
         now = self._clock.now()
         beats: list[_Beat] = [*await self._workers.values(), *await self._receivers.values()]
-        last = max((beat.at or now for beat in beats), default=now)
-        return last if last < now - FRESH else None
+        silent = [at for beat in beats if (at := beat.at or now) < now - FRESH]
+        steady = [beat for beat in beats if (beat.at or now) >= now - FRESH and (beat.since or now) < now - 2 * EVERY]
+        return None if steady else max(silent, default=None)
 
     async def rates(self) -> Mapping[str, float]:
         """The rate of each queue with a live worker: the sum over the queue's workers."""
@@ -129,8 +133,15 @@ class Heartbeats:
 
     async def receiver(self, name: str, *, failing: Mapping[str, str] = MappingProxyType({})) -> None:
         """Store the heartbeat of a webhook receiver, with what fails beside its background tasks."""
-        beat = replace(self._beat, failing={**failing_here(), **failing}, at=self._clock.now())
-        await self._receivers.put({name: beat})
+        await self._put(self._receivers, name, replace(self._beat, failing={**failing_here(), **failing}))
+
+    async def _put(self, beats: RecordSet[_Kind], name: str, beat: _Kind) -> None:
+        now = self._clock.now()
+        since = now if self._stored is None or self._stored[1] < now - 2 * EVERY else self._stored[0]
+        # One that is stored shows that heartbeats do not fail.
+        failing = {task: fault for task, fault in beat.failing.items() if task != Task.HEARTBEAT}
+        await beats.put({name: replace(beat, failing=failing, at=now, since=since)})
+        self._stored = (since, now)
 
     def summary_refused(self) -> None:
         """Note that a summary cannot be stored now, or could not until now. The next heartbeat says so."""

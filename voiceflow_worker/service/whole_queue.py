@@ -84,7 +84,7 @@ class WholeQueue:
     def _of_store(self) -> Iterator[Diagnosis]:
         if self.unheard is not None:
             yield failure(
-                f"no worker or receiver is heard {self.unheard}",
+                f"not every worker and receiver is heard: {self.unheard}",
                 remedy="`voiceflow doctor` says whether the store takes writes; once it does, those that run are heard "
                 f"within {2 * EVERY.seconds} s: then start what is missing",
             )
@@ -230,9 +230,7 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
     if not (status.workers and status.has_receiver):
         unheard = failing_here().get(Task.HEARTBEAT)
         if unheard is None and (last := await Heartbeats(calls.store).silent_since()) is not None:
-            unheard = (
-                f"now: one fell silent at {in_words(last)}, so it was killed, or the store was away or took no write"
-            )
+            unheard = f"one fell silent at {in_words(last)}: it was killed, or the store was away or took no write"
     return WholeQueue(
         status=status,
         escalations=await Escalations(calls).recent(),
