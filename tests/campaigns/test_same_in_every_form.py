@@ -240,6 +240,7 @@ def test_a_list_is_heard_alike_in_every_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(20))
 def test_thousands_of_lists_are_heard_alike_in_every_form(tmp_path: Path, part: int) -> None:
     assert [found for seed in range(500) for found in judge(tmp_path, 1000 + 500 * part + seed)] == []

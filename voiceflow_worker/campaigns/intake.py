@@ -270,7 +270,8 @@ class RowEnqueuer:
         left = [row for row in rows if row.call is not None]
         for turn in range(_ROUNDS):
             over: Mapping[str, Sequence[Job]] = {}
-            if staging is not None and (turn or pairs or self._has_owners):
+            self._has_owners = self._has_owners or turn > 0
+            if staging is not None and (pairs or self._has_owners):
                 left, over = await self._looked_up(self.queue, left, pairs or {}, done)
             calls = [row.call for row in left if row.call is not None]
             admitted = await self.queue.admitter.admit(calls, staging=staging, over=over)
@@ -290,7 +291,8 @@ class RowEnqueuer:
     ) -> tuple[list[ReadRow], dict[str, Sequence[Job]]]:
         """The rows that are to be stored, and the calls in whose place they are, by their keys; others are counted."""
         keys = {row.raw.number: (row.call and row.call.unique_key) or "" for row in rows}
-        owners = await owners_of(queue.store, queue.name, filter(None, keys.values()))
+        asked = filter(None, keys.values()) if self._has_owners else ()
+        owners = await owners_of(queue.store, queue.name, asked)
         paired = await get_jobs(queue.store, [pairs[row.raw.number] for row in rows if row.raw.number in pairs])
         left, over = list[ReadRow](), dict[str, Sequence[Job]]()
         for row in rows:

@@ -54,4 +54,4 @@ def _text(body: str) -> object:
 
 def waits(job: Job) -> bool:
     """Whether a call may be replaced by another: it waits, and nobody can have been called for it."""
-    return job.state in {JobState.QUEUED, JobState.LEASED} and not job.attempt
+    return (job.state is JobState.QUEUED or job.state is JobState.LEASED) and not job.attempt
