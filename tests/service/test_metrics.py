@@ -194,7 +194,11 @@ async def test_all_who_fell_silent_together_are_told_and_not_that_nobody_runs_un
 
 def test_tasks_that_fail_for_one_cause_are_one_line() -> None:
     now, away = datetime.now(UTC), "the store cannot be reached"
-    causes = {Task.SWEEP: (now, away), Task.LEASE: (now - timedelta(seconds=2), away), Task.SLOW: (now, "it took 6 s")}
+    causes = {
+        Task.SWEEP: (now, f"{away}; seen by w"),
+        Task.LEASE: (now - timedelta(seconds=2), away),
+        Task.SLOW: (now, "it took 6 s"),
+    }
     told = [each.message for each in of_faults({task: fault_in_words(*cause) for task, cause in causes.items()})]
     assert [each.partition(" (since ")[0] for each in told] == [
         f"failing: {Task.LEASE}, and 1 more",

@@ -114,7 +114,7 @@ def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
     """What workers and receivers say that fails now, in their heartbeats or of this process: a line for each cause."""
     causes: dict[str, list[str]] = {}
     for task, error in failing.items():
-        causes.setdefault(error.partition(": ")[2] or error, []).append(task)
+        causes.setdefault(error.partition(": ")[2].partition("; seen by ")[0] or error, []).append(task)
     for tasks in causes.values():
         first = min(tasks, key=lambda task: failing[task])  # which begins with the time
         if first in _REMEDIES:
