@@ -15,19 +15,16 @@ from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
-from tests.support.flows import SOURCE, flow, number
+from tests.support.flows import flow, number
 from tests.support.postgres import PostgresServer
 from tests.support.stores import SERVERS
-from tests.webhooks.payload_forms import numbers
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.heartbeats import REFUSED, Heartbeats
-from voiceflow_worker.core.own_numbers import OwnNumbers
 from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.finding import Diagnosis, Level, ok
 from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
-from voiceflow_worker.model.reports.events import NumbersUpdated, parse_event
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox import account as account_routes
 from voiceflow_worker.sandbox.delivery import WebhookTarget
@@ -459,13 +456,11 @@ def test_every_running_receiver_serves_approvals_and_the_menus_that_its_own_lead
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
 
-CONDITIONS = {"workers", "faults", "outcomes", "holds", "imports", "numbers", "records", "doubts", "schedules"}
+CONDITIONS = {"workers", "faults", "outcomes", "holds", "imports", "records", "doubts", "schedules"}
 
 
 def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_alike(voiceflow: Program) -> None:
-    """A doubt, calls without a worker, holds of all kinds, numbers; a cancelled batch is nothing to mend."""
-    event = parse_event(numbers((SOURCE, "Inactive"), ("+6531234568", "Unhealthy")))
-    assert isinstance(event, NumbersUpdated)
+    """A doubt, calls without a worker, holds of all kinds; a cancelled batch is nothing to mend."""
 
     async def work(engine: Engine) -> None:
         now, kinds = engine.store.clock.now(), frozenset({GateKind.MAY_LACK})
@@ -475,7 +470,6 @@ def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_ali
         await order_gate(engine.store, Gate.of("default", None, GateState.HELD, since=now, reason=HELD, kinds=kinds))
         await order_gate(engine.store, Gate.of("default", "may", GateState.HELD, since=now, reason=reason, until=until))
         await engine.queue.cancel_batch("april")
-        await OwnNumbers(engine.store).note(event)
 
     in_doubt(voiceflow.folder)
     enqueued(voiceflow.folder, 1, batch_id="april")
@@ -495,8 +489,6 @@ def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_ali
         ("holds", "ok", "batch april is cancelled", ""),
         ("holds", "warning", "batch march is held until somebody resumes it: a wrong date", "--batch march`"),
         ("holds", "warning", "batch may is held until", "wait: a hold with a time ends by itself"),
-        ("numbers", "failure", f"{SOURCE} as inactive", "renew it with 8x8"),
-        ("numbers", "warning", "+6531234568 as unhealthy", "choose another source"),
         ("doubts", "warning", "in doubt: 1 call may have been placed, and will not be sent", "`voiceflow reconcile`"),
     ]
     assert [each[:2] for each in told] == [each[:2] for each in expected], told

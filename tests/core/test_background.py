@@ -32,7 +32,6 @@ from voiceflow_worker.core.heartbeats import (
     Heartbeats,
     ServiceHealth,
 )
-from voiceflow_worker.core.own_numbers import SourceCheck
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.core.retention import Retention
@@ -62,7 +61,6 @@ ERRORS: tuple[Exception, ...] = (
 )
 PARTS: dict[str, tuple[type, str]] = {
     "overdue calls were not settled": (Sweeper, "sweep"),
-    "the numbers to call from were not checked": (SourceCheck, "check"),
     "old calls were not deleted": (Retention, "run"),
     "the heartbeat was not stored": (Heartbeat, "beat"),
     "the log of 8x8 was not read": (Reconciler, "due"),

@@ -73,30 +73,6 @@ def enveloped(call: Call, **changes: object) -> Json:
     return {name: value for name, value in event.items() if value is not ...}
 
 
-OTHER = "+6531234568"
-
-
-def numbers(*states: tuple[str, str], at: str = "2026-02-17T05:10:14.760Z", **changes: object) -> Json:
-    """A report on numbers of the account."""
-    listed = [
-        {
-            "msisdn": number, "updatedTimestamp": at, "countryCode": "SG", "operationalStatus": status,
-            "referenceId": "MyVirtualNumber-1", "rentalPrice": 5.0, "incomingRate": 0.05, "billingUnit": 1,
-            "billingCurrency": "USD", "numberHealthCheckEnabled": False, "updateStatus": "UPDATED",
-        }
-        for number, status in states
-    ]  # fmt: skip
-    payload = {
-        "subAccountId": "MySubAccount",
-        "totalNumbers": len(listed),
-        "updateEventType": "UPDATES",
-        "virtualNumbers": listed,
-        **changes,
-    }
-    said = "Status of account virtual number(s) updated"
-    return {"namespace": "VOICE", "eventType": "VIRTUAL_NUMBER_UPDATE", "description": said, "payload": payload}
-
-
 @dataclass(frozen=True)
 class Form:
     """One form of a summary, and what it must come to. `outcome` holds the fields that must be as given."""

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from tests.support.flows import SOURCE
-from tests.webhooks.payload_forms import FORMS, OTHER, Call, Form, leg, numbers, whole
+from tests.webhooks.payload_forms import FORMS, Call, Form, leg, whole
 from tests.webhooks.receiving import (
     SECRET,
     Sender,
@@ -25,7 +24,6 @@ from tests.webhooks.receiving import (
 )
 from voiceflow_worker import Job, JobState, call_as_json
 from voiceflow_worker.campaigns.row_list import ListedRow
-from voiceflow_worker.core.own_numbers import OwnNumbers
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.reporting.breakdown import dead_numbers
@@ -101,7 +99,6 @@ async def test_each_printed_event_changes_what_it_is_about_and_nothing_else(stor
                     "status": "UPLOAD_COMPLETED",
                 },
             },
-            numbers((SOURCE, "Active"), (OTHER, "Active")),
         ]:
             for _ in range(2):
                 assert (await sender.send(event)).status_code == 200
@@ -111,13 +108,10 @@ async def test_each_printed_event_changes_what_it_is_about_and_nothing_else(stor
         assert [(each.status, each.file_path) for each in found.recordings] == [
             ("UPLOAD_COMPLETED", "s3://bucket/a.mp3")
         ]
-        assert not await OwnNumbers(store).not_active()
-        await sender.send(numbers((SOURCE, "Unhealthy"), (OTHER, "Active")))
-        assert [(each.number, each.status) for each in await OwnNumbers(store).not_active()] == [(SOURCE, "Unhealthy")]
         await sender.send(whole(named(job)))
         assert (await now(store, job)).state is JobState.COMPLETED
-        for kind in ("VCS", "VCA", "VRU", "VNU"):
-            assert await sender.metric(f'events_total{{kind="{kind}"}}') == (3 if kind == "VNU" else 2)
+        for kind in ("VCS", "VCA", "VRU"):
+            assert await sender.metric(f'events_total{{kind="{kind}"}}') == 2
         assert await sender.metric('unparsed_total{reason="unknown_event"}') == 0
 
 

@@ -22,7 +22,6 @@ from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.heartbeats import EVERY, Heartbeat, ServiceHealth, WorkCounts
-from voiceflow_worker.core.own_numbers import SourceCheck
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reads import Due
@@ -149,7 +148,6 @@ class Worker:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
         timeout = None if call_log is None else TIMEOUT
         self._tasks = BackgroundTasks(store.clock)
-        self._sources = SourceCheck(store, self.queue)
         self._retention = Retention(store, policy, local_journal=local_journal)
         holds = Holds(store, queue=self.queue)
         self._guard: RollbackGuard | None = None
@@ -277,7 +275,6 @@ class Worker:
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
             background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, Task.SWEEP)
-            background.start_soon(self._repeat, self._sources.check, SWEEP_EVERY, Task.SOURCES)
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, Task.CLOCK)
             background.start_soon(self._repeat, self._look_for_progress, EVERY_WATCH, Task.STALLED)
@@ -457,7 +454,7 @@ class Worker:
     async def _lease(self, limit: int) -> Sequence[Job]:
         now = self._clock.now()
         with anyio.CancelScope(shield=True):  # as in `_prepare`, which requeues the calls
-            jobs = await self._store.lease(
+            return await self._store.lease(
                 self.queue,
                 worker_id=self.id,
                 limit=limit,
@@ -465,8 +462,6 @@ class Worker:
                 now=now,
                 batch=self._options.batch_id,
             )
-            self._sources.leased(jobs)
-            return jobs
         return []  # not reached, because nobody cancels the scope
 
     async def _start(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:

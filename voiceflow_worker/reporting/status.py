@@ -23,7 +23,6 @@ from voiceflow_worker.core.base.record_set import noting_unreadable
 from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, held_count
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.imports import StagedImport, counted_imports
-from voiceflow_worker.core.own_numbers import NumberState, OwnNumbers
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.model.jobs.call_json import call_as_json
@@ -276,8 +275,6 @@ class QueueStatus:
     """The imports that have not ended, with their staged calls."""
     menus: tuple[str, ...] = ()
     """The menus with which the next waiting calls begin."""
-    numbers: tuple[NumberState, ...] = ()
-    """The numbers of the account that 8x8 reports as anything but active."""
 
     @property
     def doubts(self) -> int:
@@ -311,7 +308,6 @@ class QueueStatus:
             "waiting_is_exact": self.waiting.is_exact,
             "receiver": self.has_receiver,
             **({} if self.clock is None else {"clock_behind_seconds": self.clock.by.total_seconds()}),
-            "numbers": [each.as_json() for each in self.numbers],
             "doubts": self.doubts,
             "overdue_outcomes": self.overdue_outcomes,
             "unreadable": self.unreadable.count,
@@ -369,5 +365,4 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         clock=await clock_behind(store, queue, allowed=clock_skew),
         unreadable=await unreadable_calls(store, queue),
         menus=tuple(sorted({job.menu for job in queued if job.menu is not None})),
-        numbers=tuple(await OwnNumbers(store).not_active()),
     )

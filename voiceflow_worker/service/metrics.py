@@ -136,10 +136,6 @@ QUEUE_RATE = GaugeOf(
 QUEUE_LIMIT = GaugeOf(
     "voiceflow_queue_limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", ("queue",)
 )
-NUMBERS = GaugeOf(
-    "voiceflow_account_numbers", "Numbers of the account that 8x8 reports as not active, by their state.", ("state",)
-)
-NUMBER_STATES = ("unhealthy", "expiring", "inactive")
 STORE_UP = GaugeOf("voiceflow_store_up", "1 if the store answered this process in time, else 0.")
 STORE_FIGURES = GaugeOf(
     "voiceflow_store_figures_seconds", "How long the figures of the store took to read; absent if they took too long."
@@ -417,9 +413,6 @@ def _of_queue(queue: WholeQueue) -> Iterator[tuple[GaugeOf, tuple[str, ...], flo
     told = Counts((each.check, each.level.value) for each in queue.conditions if each.level is not Level.OK)
     for (condition, level), count in told.items():
         yield QUEUE_CONDITIONS, (name, condition, level), count
-    reported = Counts(number.status.lower() for number in status.numbers)
-    for known in (*NUMBER_STATES, *sorted(reported.keys() - NUMBER_STATES)):
-        yield NUMBERS, (known,), reported[known]
     yield STORE_CLOCK_AHEAD, (), queue.clock_ahead.total_seconds()
     for each in queue.schedules:
         of = (each.last.queue, each.last.schedule)

@@ -12,7 +12,6 @@ from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.clock import SET_CLOCK, off_in_words
 from voiceflow_worker.core.heartbeats import EVERY, NO_RECEIVER, REFUSED, REGISTER, Heartbeats
 from voiceflow_worker.core.imports import StagedImport
-from voiceflow_worker.core.own_numbers import what_to_do
 from voiceflow_worker.finding import Diagnosis, Remedy, failure, ok, warning
 from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.ivr.menu_data import unserved_in_words, unserved_menus
@@ -25,7 +24,7 @@ from voiceflow_worker.reporting.status import QueueStatus
 from voiceflow_worker.service.escalation_state import EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
 
-OF_STORE = frozenset({"store", "clock", "faults", "numbers"})
+OF_STORE = frozenset({"store", "clock", "faults"})
 """The conditions that are about no single queue."""
 
 
@@ -67,10 +66,6 @@ class WholeQueue:
             "outcomes": _of_outcomes(found, sees_all=sees_all),
             "unreported": _of_unreported(found),
             "menus": _of_menus(self.unserved) if sees_all else (),
-            "numbers": (
-                (failure if each.is_inactive else warning)(each.in_words(), remedy=what_to_do(each.status))
-                for each in found.numbers
-            ),
             "records": _of_records(found),
             "doubts": _of_doubts(found),
             "schedules": (replace(_of_schedule(each), about=each) for each in self.schedules),

@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.core.base.round_trips import RateLimitedLog
-from voiceflow_worker.core.own_numbers import OwnNumbers
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import StaleJobError, StoreError
@@ -25,7 +24,6 @@ from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
-    NumbersUpdated,
     RecordingReady,
     SessionSummary,
     UnknownEvent,
@@ -49,7 +47,6 @@ _KINDS: Mapping[type, str] = {
     CallAction: "VCA",
     CallStatus: "VCS",
     RecordingReady: "VRU",
-    NumbersUpdated: "VNU",
     UnknownEvent: "unknown",
 }
 _EMPTY = b"{}"
@@ -64,9 +61,9 @@ LOGGED = 2048
 class EventEndpoint:
     """The ASGI endpoint for events of all types.
 
-    Session summaries go to `settle`, states and recordings to `progress`, numbers of the account to `numbers`. All
-    events of calls except summaries also go to `on_event`, whose result is the answer. An event that could not be
-    understood is logged with the first 2 KB of its body, and counted.
+    Session summaries go to `settle`, states and recordings to `progress`. All events of calls except summaries also go
+    to `on_event`, whose result is the answer. An event that could not be understood is logged with the first 2 KB of
+    its body, and counted.
 
     The answer to an accepted event is 200. Repeated events, and events of an unknown type or session, are accepted too.
     Other answers: 400 for a body that is not JSON or not an event, 401 for a wrong secret, 403 for a wrong network, 408
@@ -80,7 +77,6 @@ class EventEndpoint:
     reader: RequestReader
     metrics: Metrics
     progress: CallProgress | None = None
-    numbers: OwnNumbers | None = None
     on_event: AnswersEvents | None = None
     store_limit: timedelta = limits.EVENT
     event_limit: timedelta = limits.KEY_PRESS
@@ -168,14 +164,10 @@ class EventEndpoint:
                 taken.cancel()  # it is still running only if the server ends and has cancelled this request
         return given
 
-    async def _handed_on(self, event: SessionSummary | NumbersUpdated | OtherEvent) -> WebhookAnswer:
+    async def _handed_on(self, event: SessionSummary | OtherEvent) -> WebhookAnswer:
         try:
             if isinstance(event, SessionSummary):
                 return await self._settled(event)
-            if isinstance(event, NumbersUpdated):
-                if self.numbers is not None:
-                    await self.numbers.note(event)
-                return WebhookAnswer(200, _EMPTY)
             found = await self._progressed(event)
             reply = None if self.on_event is None else await self.on_event(event)
             return WebhookAnswer(200, reply or _EMPTY, None if found else OddReason.NO_SESSION)

@@ -22,7 +22,6 @@ from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.own_numbers import OwnNumbers
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import retained
@@ -144,7 +143,6 @@ class Receiver:
             reader=reader,
             metrics=Metrics(self.registry),
             progress=CallProgress(store, recordings_for=policy.data_kept),
-            numbers=OwnNumbers(store),
             on_event=answering,
             on_refused=self._heartbeats.summary_refused,
             first=nullcontext if self.http_api is None else self.http_api.context.events.handling,

@@ -60,7 +60,6 @@ class Task(StrEnum):
     SEND = "a call was not sent, or its answer not read"
     STALLED = "nothing is sent and no reason is known"
     STOPPED_WORKERS = "calls whose worker stopped while sending them were not put in doubt"
-    SOURCES = "the numbers to call from were not checked"
     SWEEP = "overdue calls were not settled"
     VERDICT = "the verdict of a POST was not stored"
     UNREACHABLE = "8x8 is out of reach"

@@ -1,4 +1,4 @@
-"""Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU, VNU).
+"""Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU).
 
 Each field that is used is declared with its reader and its name in the payload. Reading is tolerant: missing or
 unreadable fields are None, and variants of spellings are accepted. Events may arrive more than once and in any order.
@@ -342,27 +342,6 @@ class RecordingReady:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedNumber:
-    """A number of the account in a report. `status` is as 8x8 spells it, `at` the time of the number's last update."""
-
-    number: str = needed_field(_NUMBER, "msisdn")
-    status: str = needed_field(_TEXT, "operationalStatus")
-    at: datetime | None = read_field(_TIME, "updatedTimestamp")
-
-
-def _numbers(payload: Payload, name: str) -> tuple[ReportedNumber, ...]:
-    found = (entry_of(ReportedNumber, entry) for entry in payload.listed(name))
-    return tuple(each for each in found if each is not None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumbersUpdated:
-    """A report on numbers of the account (VNU): some of them, or all."""
-
-    numbers: tuple[ReportedNumber, ...] = read_field(_numbers, "virtualNumbers", default=())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownEvent:
     """An event of an unknown type or product. `payload` is its whole content."""
 
@@ -371,7 +350,7 @@ class UnknownEvent:
     payload: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-WebhookEvent = SessionSummary | CallAction | CallStatus | RecordingReady | NumbersUpdated | UnknownEvent
+WebhookEvent = SessionSummary | CallAction | CallStatus | RecordingReady | UnknownEvent
 
 
 def parse_event(data: object) -> WebhookEvent:
@@ -403,5 +382,4 @@ _EVENTS: Mapping[str, Callable[..., WebhookEvent]] = {
     "callaction": CallAction,
     "callstatus": CallStatus,
     "callrecordingstatus": RecordingReady,
-    "virtualnumberupdate": NumbersUpdated,
 }

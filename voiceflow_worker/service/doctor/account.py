@@ -11,7 +11,6 @@ import httpx
 
 from voiceflow_worker.core.base.clock import SET_CLOCK, ahead_of_8x8, off_in_words
 from voiceflow_worker.core.heartbeats import REGISTER, Heartbeats
-from voiceflow_worker.core.own_numbers import what_to_do
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.finding import Diagnosis, Level, failure, message_of, ok, warning
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
@@ -138,7 +137,11 @@ async def _own_number(context: CheckContext, number: str) -> Diagnosis:
         return ok(f"{number} belongs to the account, and is active")
     status = "unhealthy" if found.is_unhealthy else (found.status or "in no known state").lower()
     told = warning if found.is_unhealthy or found.is_expiring else failure
-    return told(f"{number} is {status}{f' ({found.health})' if found.health else ''}", remedy=what_to_do(status))
+    return told(
+        f"{number} is {status}{f' ({found.health})' if found.health else ''}",
+        remedy="renew it with 8x8, or give waiting calls another source (`voiceflow enqueue --batch ID --stored "
+        "--replace --source NUMBER`)",
+    )
 
 
 TIMEOUT = httpx.Timeout(4)
