@@ -265,7 +265,7 @@ def _variables_of(file: Path) -> dict[str, str]:
 def export_further_variables() -> None:
     """Put what the file of a service's settings has beside settings into the environment, as systemd does.
 
-    That is such as `OTEL_EXPORTER_OTLP_ENDPOINT` or `PGPASSWORD`. Raises SettingsError.
+    That is such as `PGPASSWORD`. Raises SettingsError.
     """
     if (file := service_file()) is not None:
         further = {name: value for name, value in _variables_of(file).items() if not name.upper().startswith(PREFIX)}

@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError, load_settings, open_store
 from voiceflow_worker.backends.registry import require_readable
-from voiceflow_worker.core.tracing import mask_logs
+from voiceflow_worker.core.logs import mask_logs
 from voiceflow_worker.errors import RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.model.text.json_text import read_strict_json
 

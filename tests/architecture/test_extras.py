@@ -15,7 +15,7 @@ from voiceflow_worker import Sandbox
 
 pytestmark = pytest.mark.anyio
 
-OF_EXTRAS = ("server", "cli", "redis", "postgres", "files", "otel")
+OF_EXTRAS = ("server", "cli", "redis", "postgres", "files")
 HIDING = """
 import sys
 class Hidden:
@@ -58,7 +58,7 @@ def hidden() -> set[str]:
     """The modules that only extras bring."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     names = {Requirement(each).name for extra in OF_EXTRAS for each in project["optional-dependencies"][extra]}
-    return {"opentelemetry.sdk" if name.startswith("opentelemetry") else name.replace("-", "_") for name in names}
+    return {name.replace("-", "_") for name in names}
 
 
 async def run(*arguments: str) -> tuple[int, str, str]:

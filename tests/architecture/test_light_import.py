@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 HEAVY = {
-    "airflow", "apsw", "httptools", "httpx", "jinja2", "opentelemetry", "phonenumbers", "pydantic", "dotenv",
+    "airflow", "apsw", "httptools", "httpx", "jinja2", "phonenumbers", "pydantic", "dotenv",
     "redis", "rich", "starlette", "structlog", "trio", "uvicorn",
 }  # fmt: skip
 

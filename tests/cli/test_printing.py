@@ -33,8 +33,8 @@ from voiceflow_worker.asgi.gatekeeper import shown_path
 from voiceflow_worker.cli.opening import log_to_stderr
 from voiceflow_worker.cli.output import Output, with_remedies
 from voiceflow_worker.cli.program import program
-from voiceflow_worker.core import tracing
-from voiceflow_worker.core.tracing import mask_logs
+from voiceflow_worker.core import logs
+from voiceflow_worker.core.logs import mask_logs
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Message, Remedy, message_of, names_in, sentences, tell
 from voiceflow_worker.model.jobs.job import JobState, Post
@@ -149,9 +149,9 @@ def test_the_steps_of_calls_are_lines_like_others_and_below_the_level_none(
     job = a_job(JobState.SENDING, post_count=1, posts=(post,), batch_id="in two words")
     for level in ("info", "warning"):
         log_to_stderr(form=form, level=level, secrets=["of-calls"])
-        with tracing.logged():
+        with logs.logged():
             structlog.get_logger().warning("before")
-            tracing.post_ended(None, job, Verdict(kind=VerdictKind.CREATED, message=""))
+            logs.answered(job, Verdict(kind=VerdictKind.CREATED, message=""))
             fields = {"job": job.id, "post": post.client_request_id, "batch": job.batch_id, "verdict": "created"}
             structlog.get_logger().info("like it", **fields)
     err = capsys.readouterr().err

@@ -195,7 +195,6 @@ def full_job() -> Job:
         notes=tuple(Note(at=NOW, kind=kind, text=f"a note: {kind.value}") for kind in NoteKind),
         further_numbers=("+6581111111", "+6582222222"),
         place=1,
-        trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         validity="2:00:00",
         kept_until=NOW + 3 * HOUR,
     )  # fmt: skip

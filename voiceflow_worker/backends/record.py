@@ -65,13 +65,16 @@ _WRITTEN_AS = {"window": str | None}
 """The types of fields that a record has in another form: a window is its text, and equal texts give the same window."""
 _Record: Any = msgspec.defstruct(
     "JobRecord",
-    [(field.name, _WRITTEN_AS.get(field.name, field.type), field.default) for field in _IN_RECORD],
+    [
+        *((field.name, _WRITTEN_AS.get(field.name, field.type), field.default) for field in _IN_RECORD),
+        ("trace", str | None, None),  # which the version before has written
+    ],
     frozen=True,
     omit_defaults=True,
     forbid_unknown_fields=True,
 )
 """The fields of a job that are in its record, in their order."""
-_of_record = attrgetter(*_Record.__struct_fields__)
+_of_record = attrgetter(*(field.name for field in _IN_RECORD))
 _text_of = lru_cache(maxsize=1024)(CallWindow.__str__)
 _codec: Codec[Any] = Codec(_Record)
 
@@ -105,7 +108,7 @@ def job_from(head: Head, record: str, body: str) -> Job:
     """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
         job_id, queue, state, due, revision, worker, urgency, batch, destination, key, valid, active, digest = head
-        source, created_at, *values = structs.astuple(_codec.value(record))
+        source, created_at, *values, _ = structs.astuple(_codec.value(record))
         if (window := values[-1]) is not None:
             values[-1] = CallWindow.recalled(window)
         return Job(

@@ -99,7 +99,7 @@ async def serve(
     import anyio
 
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.core.tracing import logged
+    from voiceflow_worker.core.logs import logged
     from voiceflow_worker.gateway.account import PATH, WebhookType
     from voiceflow_worker.ivr.loading import load_menus
     from voiceflow_worker.webhooks.receiver import Receiver, check_receiver

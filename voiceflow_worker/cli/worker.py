@@ -130,7 +130,7 @@ async def _send(
     end_within: Callable[[float], None],
 ) -> ExitCode:
     from voiceflow_worker.cli.sending import tell_drained
-    from voiceflow_worker.core.tracing import logged
+    from voiceflow_worker.core.logs import logged
 
     collect_less()
     stopped = False

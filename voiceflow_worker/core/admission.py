@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
-from voiceflow_worker.core import tracing
 from voiceflow_worker.core.base.identity import BATCH, new_job_ids, new_revisions
 from voiceflow_worker.core.base.reading import owners_of
 from voiceflow_worker.core.imports import Staging, intake_lost
@@ -390,54 +389,52 @@ class Admitter:
         passing: dict[int, Sequence[Record]] = {}
         replaced, moved = dict(over or {}), set[int]()
         indexes = [index for index in range(len(jobs)) if index not in owners]
-        with tracing.enqueueing(jobs) as others:
-            while indexes and not (together and (suppressed or await self._any_differs(jobs, owners))):
-                parts = [
-                    enqueued(
-                        jobs[index],
-                        at=now,
-                        store_id=self._store.id,
-                        is_named=jobs[index].batch_id in self._named,
-                        is_campaign=staging is not None,
-                        passing=passing.get(index, ()),
-                        conditions=conditions
-                        if staging is None
-                        else (*conditions, *staging.condition(jobs[index].batch_id)),
-                        puts=puts,
-                        over=[
-                            given_up(former, successor=jobs[index].id, at=now, policy=self._policy)
-                            for former in replaced.get(jobs[index].unique_key or "", ())
-                        ],
-                    )
-                    for index in indexes
-                ]
-                bulk = BulkWrite(writes=(all_or_none(parts),) if together else tuple(parts))
-                written = await self._store.write(bulk, now=now)
-                again: list[int] = []
-                listed: list[int] = []
-                for index, answer in zip(indexes, _of_each(parts, written[0]) if together else written, strict=True):
-                    job = jobs[index]
-                    if answer is None:
-                        again.append(index)
-                    elif (owner := answer.owners.get(job.id) or _owner_of_erased(job, answer)) is not None:
-                        owners[index] = owner
-                    elif answer.result is Result.STALE:  # what was to give its key up has changed
-                        was = replaced.pop(job.unique_key or "", ())
-                        is_of_key = together or all(each.unique_key in {None, job.unique_key} for each in was)
-                        (again.append if is_of_key else moved.add)(index)
-                    elif answer.result is Result.NOT_FREE:
-                        self._refuse_lost(job, answer, conditions, staging)
-                        listed.append(index)
-                    else:
-                        self._named.add(job.batch_id)
-                concerned = sorted({*again, *listed}) if together and listed else listed
-                for index, found in (await self._listed(jobs, concerned)).items():
-                    passing[index] = found
-                    refused = (self._refused(jobs[index], index, each) for each in found)
-                    if (why := next(filter(None, refused), None)) is not None:
-                        suppressed[index] = why
-                indexes = sorted({*again, *listed} - suppressed.keys())
-            others.update(dict.fromkeys(owners, "duplicate") | dict.fromkeys(suppressed, "suppressed"))
+        while indexes and not (together and (suppressed or await self._any_differs(jobs, owners))):
+            parts = [
+                enqueued(
+                    jobs[index],
+                    at=now,
+                    store_id=self._store.id,
+                    is_named=jobs[index].batch_id in self._named,
+                    is_campaign=staging is not None,
+                    passing=passing.get(index, ()),
+                    conditions=conditions
+                    if staging is None
+                    else (*conditions, *staging.condition(jobs[index].batch_id)),
+                    puts=puts,
+                    over=[
+                        given_up(former, successor=jobs[index].id, at=now, policy=self._policy)
+                        for former in replaced.get(jobs[index].unique_key or "", ())
+                    ],
+                )
+                for index in indexes
+            ]
+            bulk = BulkWrite(writes=(all_or_none(parts),) if together else tuple(parts))
+            written = await self._store.write(bulk, now=now)
+            again: list[int] = []
+            listed: list[int] = []
+            for index, answer in zip(indexes, _of_each(parts, written[0]) if together else written, strict=True):
+                job = jobs[index]
+                if answer is None:
+                    again.append(index)
+                elif (owner := answer.owners.get(job.id) or _owner_of_erased(job, answer)) is not None:
+                    owners[index] = owner
+                elif answer.result is Result.STALE:  # what was to give its key up has changed
+                    was = replaced.pop(job.unique_key or "", ())
+                    is_of_key = together or all(each.unique_key in {None, job.unique_key} for each in was)
+                    (again.append if is_of_key else moved.add)(index)
+                elif answer.result is Result.NOT_FREE:
+                    self._refuse_lost(job, answer, conditions, staging)
+                    listed.append(index)
+                else:
+                    self._named.add(job.batch_id)
+            concerned = sorted({*again, *listed}) if together and listed else listed
+            for index, found in (await self._listed(jobs, concerned)).items():
+                passing[index] = found
+                refused = (self._refused(jobs[index], index, each) for each in found)
+                if (why := next(filter(None, refused), None)) is not None:
+                    suppressed[index] = why
+            indexes = sorted({*again, *listed} - suppressed.keys())
         return owners, suppressed, moved
 
     async def _listed(self, jobs: Sequence[Job], indexes: Sequence[int]) -> Mapping[int, Sequence[Record]]:

@@ -18,8 +18,8 @@ import anyio
 import structlog
 
 from voiceflow_worker.backends.registry import open_store
+from voiceflow_worker.core.logs import mask_logs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.tracing import mask_logs
 from voiceflow_worker.errors import StoreReplacedError, VoiceflowError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.printable import HIDDEN, without_secrets

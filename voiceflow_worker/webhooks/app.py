@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.asgi.gatekeeper import NO_ADDRESS
 from voiceflow_worker.backends.registry import StoreWait, opened_in_time
-from voiceflow_worker.core.tracing import mask_logs
+from voiceflow_worker.core.logs import mask_logs
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
 

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec import Struct
 
-from voiceflow_worker.core import tracing
+from voiceflow_worker.core import logs
 from voiceflow_worker.core.base.background import Fault, Task
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.ports import Placement, Store, Voice
@@ -289,7 +289,6 @@ class Submitter:
         progress.may_have_been_sent = True
         if self._connect is None and (late := self._leave(dispatch)) is not None:
             return PendingVerdict(late, clock.now())
-        span = tracing.post_begun(job)
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
         except Exception as error:  # noqa: BLE001 - the call may have been placed, whatever the gateway raises
@@ -298,10 +297,7 @@ class Submitter:
             verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message)
             if not progress.may_have_been_sent:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
-        except BaseException:
-            tracing.post_ended(span, job, None)
-            raise
-        tracing.post_ended(span, job, verdict)
+        logs.answered(job, verdict)
         self._on_verdict(verdict, sent_at, job.batch_id)
         at = self._store.clock.now()
         if closed:

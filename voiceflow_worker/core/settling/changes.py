@@ -8,12 +8,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 from msgspec import Struct
 
-from voiceflow_worker.core import tracing, writes
+from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import find_pages, gates_at, read_each
 from voiceflow_worker.core.base.record_set import RecordSet, json_records, skip_unreadable, text_records
@@ -40,9 +39,6 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, KeyPres
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span
 
 SESSIONS = writes.SESSION
 _UNMATCHED = "elsewhere.unknown.0"
@@ -238,11 +234,10 @@ class Changes:
             return again
         presses = await self._sessions.presses(_sessions_with_new_outcome(new_of.values()))
         made: list[tuple[Changed, Write]] = []
-        redials: dict[str, Span | None] = {}
         store_id = self._store.id
-        for job_id, (old, new) in new_of.items():
+        for old, new in new_of.values():
             joined = partial(with_press, at=now, policy=self._policy, goes_on=not old.state.is_final)
-            after, redials[job_id] = tracing.redialled(old, _with_presses(new, presses, joined))
+            after = _with_presses(new, presses, joined)
             fresh, write = writes.settled(
                 old, after, at=now, policy=self._policy, store_id=store_id, conditions=_open_batch(old, after)
             )
@@ -259,7 +254,6 @@ class Changes:
                 continue
             for index in todo[job_id]:
                 answers[index] = tried[job_id].get(index) or changed
-            tracing.end(redials[job_id])
         return again
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
-from voiceflow_worker.core import tracing
+from voiceflow_worker.core import logs
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import get_jobs
@@ -216,7 +216,6 @@ class Settler:
     async def _apply_early_summary(self, post: tuple[str, int], session_id: str, outcome: Outcome) -> Job | None:
         job_id, number = post
         apply = partial(summarised, number=number, outcome=outcome, at=self._store.clock.now(), policy=self._policy)
-        since = tracing.began()
         try:
             changed = await self._changes.change(job_id, apply)
         except (JobNotFoundError, IllegalMoveError):
@@ -227,14 +226,13 @@ class Settler:
             report_unreadable(f"call {job_id}", error)
             return None
         if changed.new is not changed.old:
-            tracing.summarised(changed.old, changed.new, number, outcome, since=since)
+            logs.summarised(changed.new, number, outcome)
         settled = await self._after_summary(changed, number, outcome)
         await self._sessions.early.remove([session_id])
         return settled
 
     async def _summarise(self, post: tuple[str, int], summary: SessionSummary) -> SummaryResult:
         job_id, number = post
-        since = tracing.began()
         now = self._store.clock.now()
         apply: Callable[[Job], Job]
         outcome = outcome_of(summary)
@@ -261,7 +259,7 @@ class Settler:
             return SummaryResult.INCONCLUSIVE
         if changed.new is changed.old:
             return SummaryResult.REPEATED
-        tracing.summarised(changed.old, changed.new, number, outcome, since=since)
+        logs.summarised(changed.new, number, outcome)
         return SummaryResult.SETTLED
 
     async def _after_summary(self, changed: Changed, number: int, outcome: Outcome) -> Job:

@@ -269,8 +269,7 @@ class Job(Struct, frozen=True):
     handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
     time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the zone of the person.
     `validity` is what was asked for where `valid_until` was counted from it. `kept_until` is when an ended call is
-    deleted whose data and texts are erased before, at `due_at`. `trace` is the W3C `traceparent` of the span that put
-    the job into the queue (`core/tracing.py`), and is not sent to 8x8.
+    deleted whose data and texts are erased before, at `due_at`.
     """
 
     id: str
@@ -309,7 +308,6 @@ class Job(Struct, frozen=True):
     notes: tuple[Note, ...] = ()
     further_numbers: tuple[str, ...] = ()
     place: int = 0
-    trace: str | None = None
     kept_until: datetime | None = None
     start: str | None = None
     validity: str | None = None
