@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.api.clients import Client, call, program
-from tests.api.test_action_keys import escalated
+from tests.api.clients import Client, call
 from tests.api.test_http_api import findings_of
 from tests.support.flows import flow
-from tests.support.redis_server import standalone
-from tests.support.waiting import until
-from voiceflow_worker import CallQueue, JobState, Store, open_store
+from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
@@ -51,49 +46,6 @@ async def test_numbers_are_put_on_the_list_and_taken_off(memory: Store, client: 
     gone = {"number": "+6587654321", "removed": True}
     assert (await client.delete("/v1/suppression/%2B6587654321")).json() == gone
     assert (await client.delete("/v1/suppression/+6587654321")).json() == {**gone, "removed": False}
-
-
-async def test_what_stops_calls_passes_on_a_server_that_became_forgetful(tmp_path: Path) -> None:
-    redis = standalone(tmp_path)
-    redis.start()
-    try:
-        async with open_store(redis.url) as store:
-            batch, single = [await CallQueue(store).enqueue(flow(n), batch_id=b) for n, b in FORGOTTEN]
-            first, second = [await escalated(store, key) for key in ("disk", "fire")]
-            async with program(store) as client:
-                redis.ask("CONFIG", "SET", "appendonly", "no")
-                redis.ask("CLIENT", "KILL", "TYPE", "normal")
-
-                async def is_refused() -> bool:
-                    return "may lose what it has confirmed" in (await client.get("/v1/calls")).text
-
-                await until(is_refused)
-                for method, path in GOES_ON:
-                    answer = await client.request(method, f"/v1/{path}", json={"rate": 5} if "rate" in path else {})
-                    assert (answer.status_code, "may lose what it has confirmed" in answer.text) == (503, True), (
-                        answer.text
-                    )
-                for method, path in (
-                    ("POST", "queues/default/hold"), ("PUT", "suppression/+6587654399"),
-                    ("POST", f"batches/{batch.batch_id}/cancel"), ("POST", f"calls/{single.id}/cancel"),
-                    ("POST", f"escalations/{first}/stop"), ("POST", f"escalations/{second}/acknowledge"),
-                ):  # fmt: skip
-                    answer = await client.request(method, f"/v1/{path}", json={})
-                    assert answer.status_code == 200, (path, answer.text)
-                    assert "may be lost: the server of the store" in answer.json()["warning"], path
-                redis.ask("CONFIG", "SET", "appendonly", "yes")
-        redis.wait_for_first_aof()
-        async with open_store(redis.url) as store:
-            status = await CallQueue(store).status()
-            assert (status.states[JobState.CANCELLED], [gate.name for gate in status.holds][:1]) == (4, ["default"])
-            assert not await Escalations(CallQueue(store)).recent()
-            assert await SuppressionList(store).find("+6587654399")
-    finally:
-        redis.kill()
-
-
-FORGOTTEN = [("+6587654321", "march"), ("+6587654322", None)]
-GOES_ON = [("POST", "queues/default/resume"), ("PUT", "queues/default/rate"), ("GET", "calls")]
 
 
 WRONG: list[tuple[str, str, dict[str, Any] | None, int]] = [

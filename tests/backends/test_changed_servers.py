@@ -94,9 +94,6 @@ async def test_a_setting_that_changes_under_a_worker_drops_no_verdict(
             await until(lambda: worker.counts.task_failures[Task.VERDICT] >= 3)
             with pytest.raises(StoreError):
                 await CallQueue(store).status()
-            async with open_store(server.url, advises=False, allow_degraded=True) as in_a_hurry:
-                await CallQueue(in_a_hurry).hold()
-                await SuppressionList(in_a_hurry).add(number(5), reason="asked for it")
             await to_thread.run_sync(server.set_to, good)
             await in_state(store, JobState.ACCEPTED, 1)
             worker.stop()

@@ -13,7 +13,6 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
@@ -23,7 +22,7 @@ from voiceflow_worker.core.base.identity import keyed_digest, queue_of
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Claim
-from voiceflow_worker.errors import ChangedSinceError, JobError, JobNotFoundError, StoreForgetsError, VoiceflowError
+from voiceflow_worker.errors import ChangedSinceError, JobError, JobNotFoundError, VoiceflowError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import QUEUE_NAME
@@ -52,8 +51,7 @@ class Operator:
     """A person who acts on a store, with the policy of its workers. Without a `name`, reasons name nobody.
 
     Each action is kept in the audit log with the interface that it was ordered `on`, the `login` of the person, and the
-    name beside it; and with the `key` of its request and the `claim` to that, as in `Actor`. `open_degraded` opens the
-    store again for what stops calls, where the server may lose what it confirms.
+    name beside it; and with the `key` of its request and the `claim` to that, as in `Actor`.
     """
 
     store: Store
@@ -65,7 +63,6 @@ class Operator:
     claim: Claim | None = None
     order: str | None = None
     time_at_8x8: TimeAt8x8 | None = None
-    open_degraded: Callable[[], AbstractAsyncContextManager[Store]] | None = None
 
     @property
     def actor(self) -> Actor:
@@ -179,9 +176,6 @@ class OperatorAction(ABC):
     name_of_action: ClassVar[str]
     is_irreversible: ClassVar[bool] = False
     """Whether the action cannot be taken back, or only before phones ring: every interface asks first."""
-    stops: ClassVar[bool] = False
-    """Whether the action stops calls. It passes on any server that takes the write, even if that may lose it: the calls
-    go on meanwhile."""
 
     several: ClassVar[Several] = Several("{}?", "done")
 
@@ -235,20 +229,6 @@ class OperatorAction(ABC):
         The audit log gets an entry in the same write as what the action changes, and then the result. An action that
         leaves everything as it was has no entry.
         """
-        open_degraded = self.operator.open_degraded
-        try:
-            return await self._done(expected_version)
-        except StoreForgetsError as error:
-            if not self.stops or open_degraded is None:
-                raise
-            async with open_degraded() as store:
-                operator = replace(self.operator, store=store, open_degraded=None)
-                done = await cast("OperatorAction", replace(cast("Any", self), operator=operator)).do(expected_version)
-            unsure = f"this is stored and in force, but may be lost: {error.in_public}"
-            documents = tuple({**document, "warning": unsure} for document in done.documents)
-            return replace(done, documents=documents, notes=(*done.notes, unsure))
-
-    async def _done(self, expected_version: str | None) -> ActionResult:
         who, act, state = self.operator, self, None
         if expected_version is not None:
             act = self.as_shown(expected_version)

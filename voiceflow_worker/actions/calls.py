@@ -63,7 +63,6 @@ class CancelCall(CallAction):
     """The cancellation of a call that was not sent."""
 
     name_of_action: ClassVar[str] = "cancel"
-    stops: ClassVar[bool] = True
     several: ClassVar[Several] = Several("Cancel {}?", "cancelled")
 
     async def question(self) -> Question:

@@ -156,7 +156,6 @@ class Hold(QueueAction):
 
     name_of_action: ClassVar[str] = "hold"
     several: ClassVar[Several] = Several("Hold {}?", "on hold", _BATCHES, in_each=False)
-    stops: ClassVar[bool] = True
 
     lasts: timedelta | None = None
 
@@ -419,7 +418,6 @@ class CancelBatch(BatchAction):
 
     name_of_action: ClassVar[str] = "cancel"
     several: ClassVar[Several] = Several("Cancel {}?", "cancelled", _BATCHES, in_each=False)
-    stops: ClassVar[bool] = True
 
     async def _coming_run(self) -> ScheduledRun | None:
         from voiceflow_worker.campaigns.schedules import coming_run  # a hold needs no campaigns

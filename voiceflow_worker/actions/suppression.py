@@ -99,7 +99,6 @@ class Suppress(ListAction):
     """The addition of numbers to the list. Nothing is changed if one of them is not a telephone number."""
 
     name_of_action: ClassVar[str] = "suppress"
-    stops: ClassVar[bool] = True
 
     async def question(self) -> Question:
         state = await self.state()
@@ -188,7 +187,6 @@ class ImportNumbers(ListAction):
     """The addition of the numbers of a file. With bad lines, nothing is imported, unless `skips_bad` is True."""
 
     name_of_action: ClassVar[str] = "suppress"
-    stops: ClassVar[bool] = True
 
     found: NumberFile | None = None
     skips_bad: bool = False

@@ -40,7 +40,6 @@ from voiceflow_worker.api.operations import MULTIPART, Operation
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.limits import decompressed
 from voiceflow_worker.asgi.openapi import JSON
-from voiceflow_worker.backends.registry import open_degraded
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
@@ -175,10 +174,7 @@ class Asked:
     def operator(self) -> Operator:
         """The program that asks, by the name of its secret, with the key of its request."""
         policy, name = self.context.settings.policy(), self.program
-        reopen = partial(open_degraded, self.context.settings.store)
-        return Operator(
-            self.context.store, policy, name, on=Interface.API, login=name, key=self.key or None, open_degraded=reopen
-        )
+        return Operator(self.context.store, policy, name, on=Interface.API, login=name, key=self.key or None)
 
     async def answer(self) -> Answer:
         """Read the request, wait in line, and handle it. Raises ProblemError, with all that is wrong."""

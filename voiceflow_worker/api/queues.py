@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -19,7 +18,6 @@ from voiceflow_worker.api.operations import Country, Duration, Json, Note, PageO
 from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.audit import Interface, read_page
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.errors import StoreForgetsError
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.whole_queue import read_queue
 
@@ -173,9 +171,7 @@ async def suppress(asked: Asked, query: Country, body: SuppressionRequest) -> An
     """Stop calling a number, in every queue."""
     act = Suppress(**_of_number(asked, query), note=body.note, until=body.until, lasts=body.lasts)
     answer = await asked.done(act)
-    with contextlib.suppress(StoreForgetsError):  # it was stored all the same
-        return replace(answer, headers=etag(await act.resource_version()))
-    return answer
+    return replace(answer, headers=etag(await act.resource_version()))
 
 
 @routes.on("GET", "/v1/suppression/{number}", Suppressed)

@@ -69,11 +69,6 @@ class Health:
         return None if self.durability is None else self.durability.warning
 
     @property
-    def degraded(self) -> str | None:
-        """What may be lost of an order to stop calls that was stored on this store; None if nothing."""
-        return None if self.durability is None else self.durability.degraded
-
-    @property
     def making(self) -> Making | None:
         """How somebody with more rights makes the store; None if whoever opens it first does. Raises SettingsError."""
         return None
@@ -116,15 +111,11 @@ class Guarantee(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Durability:
-    """The guarantee of a server. `promise` describes it in words; `warning` is about the server's configuration.
-
-    `degraded` says why a store would be refused without `allow_degraded`.
-    """
+    """The guarantee of a server. `promise` describes it in words; `warning` is about the server's configuration."""
 
     guarantee: Guarantee
     promise: str
     warning: str | None = None
-    degraded: str | None = None
 
 
 async def durability_diagnosis(found: Durability) -> Diagnosis:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from voiceflow_worker.backends.health import Health
-from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES, is_server
+from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.errors import SettingsError, StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.copying import replace
@@ -80,12 +80,6 @@ def open_store(
     if url.partition(":")[0].lower() != "memory":
         opened = _with_journal(opened, url, settings)
     return _advised(opened, url) if advises else opened
-
-
-def open_degraded(url: str) -> AbstractAsyncContextManager[Store]:
-    """Open a store that is there, for an order to stop calls: also on a server that may lose what it confirms."""
-    options: dict[str, Any] = {"makes": False, "allow_degraded": True} if is_server(url) else {}
-    return open_store(url, advises=False, **options)
 
 
 @asynccontextmanager

@@ -210,7 +210,7 @@ async def cancel(
             return (DiscardStaged if staged else CancelBatch)(batch=batch, note=note, **of)
         return Many([CancelCall(operator=of["operator"], call=each, note=note) for each in dict.fromkeys(ids)])
 
-    return await common.ordered(act, as_, stops=True, yes=yes)
+    return await common.ordered(act, as_, yes=yes)
 
 
 async def resolve(

@@ -70,7 +70,7 @@ async def acknowledge(*ids: EscalationIds, as_: AsOption = None, common: QueueOp
     """
     from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation
 
-    return await common.ordered(partial(_each, AcknowledgeEscalation, ids), as_, stops=True)
+    return await common.ordered(partial(_each, AcknowledgeEscalation, ids), as_)
 
 
 async def stop(
@@ -85,7 +85,7 @@ async def stop(
     """
     from voiceflow_worker.service.escalation_actions import StopEscalation
 
-    return await common.ordered(partial(_each, StopEscalation, ids, note=note), as_, stops=True)
+    return await common.ordered(partial(_each, StopEscalation, ids, note=note), as_)
 
 
 def _each(kind: type[EscalationAction], ids: tuple[str, ...], **of: Any) -> Many:

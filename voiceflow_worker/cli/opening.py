@@ -29,7 +29,7 @@ import anyio
 import orjson
 from anyio import sleep
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of, opened_in_time, policy_for
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, opened_in_time, policy_for
 from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreUnavailableError
@@ -328,14 +328,12 @@ async def opened_store(
     settings: Settings,
     *,
     makes: bool = False,
-    stops: bool = False,
     lock_timeout: timedelta | None = None,
 ) -> AsyncGenerator[Store]:
     """Open the store of these settings, and yield it. Raises StoreError.
 
     If `makes` is False, a missing store is not created: a mistyped name must not look like an empty queue. The settings
-    of a server then cause no warning, because the worker and the doctor warn about them. What `stops` calls passes on
-    any server that takes the write, even if it may lose it: the calls go on meanwhile.
+    of a server then cause no warning, because the worker and the doctor warn about them.
 
     The settings limit the wait for a store that is locked or missing. If `makes` is True, they also limit the wait
     until the store accepts a write. If another process keeps the store's file locked later, each operation waits for
@@ -344,15 +342,15 @@ async def opened_store(
     wait = store_wait(settings)
     if not makes:
         await _found(settings, wait)
-    if stops or not makes:
+    if not makes:
         # Such a command has one step, which may wait for a lock as long as the opening may.
         lock_timeout = lock_timeout or max(settings.wait_for_store, _LEAST_TIMEOUT)
     options: dict[str, Any] = {"settings": settings}
     if lock_timeout is not None and file_of(settings.store) is not None:
         options["lock_timeout"] = lock_timeout
     if is_server(settings.store):
-        options |= {"makes": makes, "allow_degraded": stops}
-    async with opened_in_time(settings.store, wait=wait, writes=makes and not stops, advises=makes, **options) as store:
+        options["makes"] = makes
+    async with opened_in_time(settings.store, wait=wait, writes=makes, advises=makes, **options) as store:
         yield store
 
 
@@ -408,12 +406,10 @@ async def require_batch(calls: CallQueue, batch: str | None) -> None:
 
 
 @asynccontextmanager
-async def acting(
-    settings: Settings, who: str | None, *, stops: bool = False, makes_file: bool = False
-) -> AsyncGenerator[Operator]:
+async def acting(settings: Settings, who: str | None, *, makes_file: bool = False) -> AsyncGenerator[Operator]:
     """Open the store of these settings for the actions of a person. Raises StoreError.
 
-    On a machine of a service, the store is named, and its place. If what `stops` calls may be lost, a line says so.
+    On a machine of a service, the store is named, and its place.
     With `makes_file`, a SQLite file that is missing is made: before the first campaign there is none yet. The store of
     a service or a server is there, or its name is wrong.
     """
@@ -424,16 +420,11 @@ async def acting(
     note = Output().note
     place = settings.of_service("store")
     makes = makes_file and place is None and file_of(settings.store) is not None
-    async with opened_store(settings, stops=stops, makes=makes) as store:
+    async with opened_store(settings, makes=makes) as store:
         if place is not None:
             note(f"in the store {store.url}, named by {place}")
         policy = await policy_for(settings, store)
         yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name(), order=new_revision())
-        if stops and (unsure := health_of(settings.store, store).degraded) is not None:
-            note(
-                f"warning: this is stored and in force, but may be lost: {unsure} Then check it, with `voiceflow "
-                "status` or `voiceflow suppress list`"
-            )
 
 
 def _tell_question(question: Question, output: Output) -> None:

@@ -193,9 +193,9 @@ class QueueOptions(WholeStoreOptions):
     queue: QueueOption = None
 
     async def ordered(
-        self, act: Callable[..., OperatorAction | Many], who: str | None, *, stops: bool = False, yes: bool = False
+        self, act: Callable[..., OperatorAction | Many], who: str | None, *, yes: bool = False
     ) -> ExitCode:
         """Carry out the act on the queue that `act` makes, as `acting` and `carried_out` do. Raises StoreError."""
         settings = self.settings(store_alone=True)
-        async with acting(settings, who, stops=stops) as operator:
+        async with acting(settings, who) as operator:
             return await carried_out(act(operator=operator, queue=settings.queue), self.output(), yes=yes)

@@ -125,7 +125,7 @@ async def add(
     """
     from voiceflow_worker.actions.suppression import Suppress
 
-    async with acting(common.settings(store_alone=True), as_, stops=True, makes_file=True) as operator:
+    async with acting(common.settings(store_alone=True), as_, makes_file=True) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
         await carried_out(act, common.output())
 
@@ -273,7 +273,7 @@ async def import_file(
         done = shown_import(found)
     else:
         output.note(f"{file}: {found.in_words}")
-        async with acting(common.settings(store_alone=True), as_, stops=True, makes_file=True) as operator:
+        async with acting(common.settings(store_alone=True), as_, makes_file=True) as operator:
             act = ImportNumbers(operator=operator, found=found, skips_bad=True, note=note, until=until, lasts=for_)
             done = await act.do()
     told = typed([*found.findings, *found.warnings])
@@ -293,7 +293,7 @@ async def _import_dead(
     from voiceflow_worker.actions.suppression import Suppress
     from voiceflow_worker.reporting.breakdown import dead_numbers
 
-    async with acting(settings, who, stops=True) as operator:
+    async with acting(settings, who) as operator:
         found = await dead_numbers(operator.store, settings.queue, batch)
         if not found:
             await require_batch(operator.queue(settings.queue), batch)

@@ -221,7 +221,7 @@ async def hold(
     """
     from voiceflow_worker.actions.queues import Hold
 
-    await common.ordered(partial(Hold, batch=batch, note=note, lasts=for_), as_, stops=True)
+    await common.ordered(partial(Hold, batch=batch, note=note, lasts=for_), as_)
 
 
 async def resume(

@@ -61,7 +61,7 @@ from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Write
-from voiceflow_worker.errors import InvalidInputError, StoreError, StoreForgetsError
+from voiceflow_worker.errors import InvalidInputError, StoreError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.service.other_process import OtherProcess
@@ -207,13 +207,6 @@ class Pages:
         try:
             with anyio.fail_after(limit):
                 return await self._admitted(scope, receive, asked, held)
-        except StoreForgetsError as error:
-            _log.warning("a page could not be shown", error=str(error))
-            what = (
-                f"{error.in_public}. These commands still work: voiceflow hold, calls cancel, escalations stop, "
-                "escalations acknowledge, suppress add."
-            )
-            return self._drawn(problem(503, "The store is not used", f"{what[0].upper()}{what[1:]}"), asked)
         except StoreError as error:
             _log.warning("a page could not be shown", error=str(error))
             why = error.in_public

@@ -18,7 +18,6 @@ from voiceflow_worker.service.escalations import Escalations
 class EscalationAction(OperatorAction):
     """An action on the escalation with an id or a key. It calls nobody: what ends an escalation only stops calls."""
 
-    stops: ClassVar[bool] = True
     button: ClassVar[str]
 
     operator: Operator

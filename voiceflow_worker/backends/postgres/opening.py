@@ -88,14 +88,12 @@ async def open_postgres(
     *,
     clock: Clock | None = None,
     durability: str | None = None,
-    allow_degraded: bool = False,
     makes: bool = True,
 ) -> AsyncGenerator[PostgresStore]:
     """Open the store at a `postgresql:` or `postgres:` URL. With `makes`, it is made if there is none in its schema.
 
     `?schema=` names the schema, `voiceflow` by default. `durability="best-effort"` (or `?durability=best-effort`)
-    accepts a server that loses commits when it crashes. `allow_degraded` is for an order to stop calls: it passes where
-    others are refused, and `durability.degraded` then says what may be lost.
+    accepts a server that loses commits when it crashes.
 
     Raises SettingsError for an invalid URL or a server on which no store can work, StoreForgetsError for one whose
     `synchronous_commit` is off, StoreVersionError for a store of another version, StoreCorruptError for a schema of
@@ -108,7 +106,6 @@ async def open_postgres(
         )
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
-    parsed = replace(parsed, allows_degraded=allow_degraded)
     database = Database(parsed, Survey(parsed, functions=functions))
     async with database.opened():
         await _make(database, makes=makes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
@@ -21,11 +20,6 @@ _log = structlog.get_logger("voiceflow.postgres")
 
 OLDEST = 13
 _ISOLATION = "read committed"
-_AS_NEEDED = (
-    "SELECT set_config('synchronous_commit', 'on', false), "
-    "set_config('default_transaction_isolation', 'read committed', false)"
-)
-"""With degraded durability, a connection makes its own orders durable whatever the defaults of the role are."""
 NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIMIT 1"
 _STORE = """
 SELECT store_id::text, history, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
@@ -127,8 +121,12 @@ def durability_from(facts: Facts, url: PostgresURL) -> Durability:
             f"the database {facts.database} has the encoding {facts.encoding}, which cannot keep every text; create "
             "one with UTF8 (CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8')"
         )
-    if facts.isolation != _ISOLATION and not url.allows_degraded:
-        raise SettingsError(f"{where} {_wrong_isolation(facts)}")
+    if facts.isolation != _ISOLATION:
+        raise SettingsError(
+            f"{where} begins transactions as {facts.isolation}, in which the store would check what is out of date: "
+            f"ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET default_transaction_isolation "
+            "= 'read committed'"
+        )
     if not facts.knows_its_functions:
         raise SettingsError(
             f"{where} looks for functions in other schemas before its own: ALTER ROLE {quoted(facts.role)} IN DATABASE "
@@ -137,27 +135,13 @@ def durability_from(facts: Facts, url: PostgresURL) -> Durability:
     return _durability(facts, url)
 
 
-def _wrong_isolation(facts: Facts) -> str:
-    return (
-        f"begins transactions as {facts.isolation}, in which the store would check what is out of date: ALTER ROLE "
-        f"{quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET default_transaction_isolation "
-        "= 'read committed'"
-    )
-
-
 def _durability(facts: Facts, url: PostgresURL) -> Durability:
-    if url.allows_degraded and facts.isolation != _ISOLATION:
-        why = f"this PostgreSQL {_wrong_isolation(facts)}"
-        return replace(_durability(facts._replace(isolation=_ISOLATION), url), degraded=why)
     if facts.synchronous_commit == "off":
         lost = "a crash of this PostgreSQL loses the commits of its last second, and their calls could be made twice"
         on = (
             f"Turn it on (ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET "
             "synchronous_commit = on)"
         )
-        if url.allows_degraded and url.promise is not Promise.BEST_EFFORT:
-            kept = _durability(facts._replace(synchronous_commit="on"), url)
-            return replace(kept, degraded=f"synchronous_commit is off: {lost}. {on}.")
         if url.promise is not Promise.BEST_EFFORT:
             raise StoreForgetsError(
                 f"synchronous_commit is off: {lost}. {on}. Or accept that: pass "
@@ -218,8 +202,6 @@ class Survey:
         facts = Facts(*(await connection.rows(_ASK.format(schema=quoted(self._url.schema))))[0])
         found = durability_from(facts, self._url)
         was, self._durability, self._facts = self._durability, found, facts
-        if found.degraded is not None:
-            await connection.rows(_AS_NEEDED)
         if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning(
                 "this PostgreSQL should be configured differently", store=self._url.shown, warning=found.warning
@@ -231,8 +213,7 @@ class Survey:
                     "dropped, or this is another server; find out which before you make one",
                 )
             return
-        if not self._url.allows_degraded:
-            self._require_rights(facts)
+        self._require_rights(facts)
         rows = await connection.rows(self._url.named(NUMBER))
         number = rows[0][0] if rows else 0
         check_schema(number, SCHEMA, f"at {self._url.shown}", own="give the store its own schema (?schema=)")

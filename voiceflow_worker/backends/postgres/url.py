@@ -52,7 +52,6 @@ class PostgresURL:
 
     `conninfo` is for libpq, and has the password that the URL has. `shown` is the URL without secrets, for messages;
     `secrets` are the texts that no message may have.
-    Whoever opens the store says that it `allows_degraded`.
     """
 
     conninfo: str = field(repr=False)
@@ -61,7 +60,6 @@ class PostgresURL:
     schema: str = POSTGRES_SCHEMA
     promise: Promise = Promise.STRICT
     trusts_failover: bool = False
-    allows_degraded: bool = False
 
     def named(self, sql: str) -> str:
         """This SQL, with the name of the schema instead of `voiceflow`, and this version's names of functions."""

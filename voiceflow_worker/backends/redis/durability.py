@@ -66,15 +66,13 @@ class Survey:
             if isinstance(answer, ReplyError) and is_not_now(answer):
                 raise answer
         self._require_rights(facts, replies)
-        durability = durability_from(facts, promise=self._url.promise, allows_degraded=self._url.allows_degraded)
+        durability = durability_from(facts, promise=self._url.promise)
         store_id, history = await self._store(connection, facts.taken_over_from)
         return replace(durability, server=facts.run_id or "", store_id=store_id, history=history)
 
     def _require_rights(self, facts: ServerFacts, replies: Sequence[tuple[Command, Any]]) -> None:
         needless: set[str] = set()
-        if self._url.allows_degraded:
-            needless = {"INFO", "WAITAOF", "CONFIG", "WAIT"}
-        elif self._url.promise is Promise.BEST_EFFORT:
+        if self._url.promise is Promise.BEST_EFFORT:
             needless = {"INFO", "WAITAOF"}
         elif not facts.waits:
             needless = {"WAITAOF"}
@@ -237,12 +235,11 @@ def facts_from(replies: Sequence[tuple[Command, Any]]) -> ServerFacts:
     )
 
 
-def durability_from(facts: ServerFacts, *, promise: Promise, allows_degraded: bool = False) -> RedisDurability:
+def durability_from(facts: ServerFacts, *, promise: Promise) -> RedisDurability:
     """The durability of a store on this server.
 
     If `promise` is not best effort, raises RedisForgetsError for a server that has no AOF, evicts keys, or does not
-    show its settings, and StoreUnavailableError for one that writes its first AOF. With `allows_degraded`, that is
-    `degraded` instead.
+    show its settings, and StoreUnavailableError for one that writes its first AOF.
     """
     if promise is Promise.BEST_EFFORT:
         unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed, and no failover"
@@ -252,14 +249,10 @@ def durability_from(facts: ServerFacts, *, promise: Promise, allows_degraded: bo
             f" twice{unnoticed}",
         )
     if (forgets := _why_forgets(facts)) is not None:
-        if not allows_degraded:
-            raise RedisForgetsError(f"{forgets} {ACCEPT}")
-        # A server without an AOF confirms nothing; one with an AOF still does.
-        kept = _on_disk(facts) if facts.appendonly else RedisDurability(guarantee=Guarantee.NONE, promise=forgets)
-        return replace(kept, degraded=forgets)
-    if facts.begins_aof and not allows_degraded:
+        raise RedisForgetsError(f"{forgets} {ACCEPT}")
+    if facts.begins_aof:
         raise StoreUnavailableError(_BEGINS)
-    return replace(_on_disk(facts), degraded=_BEGINS if facts.begins_aof else None)
+    return _on_disk(facts)
 
 
 def _why_forgets(facts: ServerFacts) -> str | None:

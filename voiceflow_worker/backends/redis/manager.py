@@ -7,7 +7,6 @@ from binascii import crc_hqx
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -95,8 +94,6 @@ TIMEOUT = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 CONFIRM_WITHIN_MS = 3000
 """The longest time, in milliseconds, that WAIT and WAITAOF wait. It must be less than the timeout of an answer."""
-DEGRADED_WITHIN_MS = 1000
-"""The same for an order to stop calls, which passes even if it is not confirmed."""
 CHECK_PRIMARY_EVERY = 1.0
 MOST_WAITING = 64
 """The most connections of a process on which writes wait for their confirmation."""
@@ -257,7 +254,6 @@ class ConnectionManager:
         self._why: VoiceflowError | None = None
         self._group: TaskGroup | None = None
         self._durability: RedisDurability | None = None
-        self._unconfirmed: str | None = None
         self._learnt: set[Node] = set()
         self._home = Home(url.shown)
 
@@ -266,7 +262,7 @@ class ConnectionManager:
         """The durability of the connected server or, while none is connected, of the one that was connected last."""
         if self._durability is None:
             raise RuntimeError("the store has not been opened")
-        return self._durability if self._unconfirmed is None else replace(self._durability, degraded=self._unconfirmed)
+        return self._durability
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -312,22 +308,12 @@ class ConnectionManager:
         replicas = self._url.replicas
 
         async def confirmed(connections: ServerConnections) -> Any:
-            within = DEGRADED_WITHIN_MS if self._url.allows_degraded else CONFIRM_WITHIN_MS
-            confirmation: Sequence[str | int] = ("WAIT", replicas, within) if replicas else ()
+            confirmation: Sequence[str | int] = ("WAIT", replicas, CONFIRM_WITHIN_MS) if replicas else ()
             if self.durability.guarantee is Guarantee.WAITED:
-                confirmation = ("WAITAOF", 1, replicas, within)
-            if self._unconfirmed is not None:
-                confirmation = ()
+                confirmation = ("WAITAOF", 1, replicas, CONFIRM_WITHIN_MS)
             return await connections.run(name, {**asked, "confirms": bool(confirmation)}, confirmation=confirmation)
 
-        try:
-            return await self._do(confirmed)
-        except StoreUnavailableError as error:
-            if not (self._url.allows_degraded and isinstance(error.__cause__, NotConfirmedError)):
-                raise
-            # It is written, and written again it changes nothing. The answer went with the connection.
-            self._unconfirmed = f"{error.__cause__}, so a failover may lose it."
-            return await self.run(name, asked)
+        return await self._do(confirmed)
 
     async def ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
         """Run commands without a script. Raises StoreError."""

@@ -249,14 +249,12 @@ async def open_redis(
     *,
     clock: Clock | None = None,
     durability: str | None = None,
-    allow_degraded: bool = False,
     makes: bool = True,
 ) -> AsyncGenerator[RedisStore]:
     """Open the store at a `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redis+cluster:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
-    may lose data; so does `allow_degraded`, for an order to stop calls, whose `durability.degraded` then says what may
-    be lost. With `makes=False`, a store that is not there is an error.
+    may lose data. With `makes=False`, a store that is not there is an error.
 
     Raises SettingsError for an invalid URL, RedisForgetsError for a server that has no AOF, evicts keys, or does not
     show its settings, StoreVersionError for a store of another version, and StoreUnavailableError if the server does
@@ -270,7 +268,7 @@ async def open_redis(
     load_scripts()
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
-    parsed = replace(parsed, allows_degraded=allow_degraded, makes=makes)
+    parsed = replace(parsed, makes=makes)
     manager = ConnectionManager(parsed, Survey(parsed).server)
     async with manager.opened():
         if clock is None:

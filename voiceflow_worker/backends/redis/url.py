@@ -51,7 +51,7 @@ class RedisURL:
 
     `nodes` are the server, some nodes of the cluster, or the sentinels, as (host, port). `replicas` is the number of
     replicas that must confirm a write. `shown` is the URL without secrets and options, for messages. What
-    `allows_degraded` and `makes` say comes from whoever opens the store, not from the URL.
+    `makes` says comes from whoever opens the store, not from the URL.
     """
 
     topology: Topology
@@ -68,7 +68,6 @@ class RedisURL:
     replicas: int = 0
     trusts_failover: bool = False
     prefix: str = _PREFIX
-    allows_degraded: bool = False
     makes: bool = True
 
     @property
