@@ -95,7 +95,7 @@ class ScriptedRedis:
             case ["HELLO", *_]:
                 return {"server": "redis", "version": self.version, "proto": 3, "id": 1, "mode": "standalone"}
             case ["INFO", *_]:
-                told = {"redis_version": self.version, "redis_mode": "standalone", "role": "master"}
+                told = {"redis_version": self.version, "redis_mode": "standalone", "role": "master", "run_id": "r"}
                 return "# Server\r\n" + "".join(f"{name}:{value}\r\n" for name, value in told.items())
             case ["CONFIG", "GET" | "get", name]:
                 if self.settings is None:

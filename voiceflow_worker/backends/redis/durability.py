@@ -10,14 +10,6 @@ from uuid import uuid4
 from voiceflow_worker.backends.health import Durability, Guarantee
 from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.faults import ReplyError, is_not_now, script
-from voiceflow_worker.backends.redis.rights import (
-    ACCEPT,
-    WAITAOF,
-    Command,
-    commands_of_scripts,
-    commands_of_server,
-    refusals,
-)
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
 from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.backends.store_url import Promise
@@ -33,6 +25,13 @@ from voiceflow_worker.model.copying import replace
 
 SCHEMA = 13
 """The version of the layout of a store's keys."""
+Command = tuple[str | int, ...]
+ACCEPT = (
+    "Or accept that after a restart of this Redis calls may be lost, and people may be called twice: pass "
+    'durability="best-effort" (?durability=best-effort in the store URL).'
+)
+_SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
+"""The settings on which the durability of a server depends, asked for one by one: servers before 7.0 take only one."""
 
 
 class Survey:
@@ -53,35 +52,20 @@ class Survey:
         replica, for a server that writes its first AOF, or for a user who lacks a right. Raises StoreVersionError for a
         store of another version, and StoreCorruptError if its schema is not a version.
         """
-        asked: list[Command] = [
-            ("HELLO",),
-            *commands_of_server(self._url),
-            *commands_of_scripts(self._url.root),
-            WAITAOF,
-        ]
+        asked: list[Command] = [("HELLO",), ("INFO",)]
+        if self._url.promise is not Promise.BEST_EFFORT:
+            asked += [("CONFIG", "GET", setting) for setting in _SETTINGS]
+        if self._url.database:
+            asked.append(("SELECT", self._url.database))
         replies = list(zip(asked, await connection.answers(asked), strict=True))
         facts = facts_from(replies)
         self._require_kind(facts)
-        for _, answer in replies:
-            if isinstance(answer, ReplyError) and is_not_now(answer):
+        for command, answer in replies:
+            if isinstance(answer, ReplyError) and (is_not_now(answer) or command[0] == "SELECT"):
                 raise answer
-        self._require_rights(facts, replies)
         durability = durability_from(facts, promise=self._url.promise)
         store_id, history = await self._store(connection, facts.taken_over_from)
         return replace(durability, server=facts.run_id or "", store_id=store_id, history=history)
-
-    def _require_rights(self, facts: ServerFacts, replies: Sequence[tuple[Command, Any]]) -> None:
-        needless: set[str] = set()
-        if self._url.promise is Promise.BEST_EFFORT:
-            needless = {"INFO", "WAITAOF"}
-        elif not facts.waits:
-            needless = {"WAITAOF"}
-        error = refusals([each for each in replies if each[0][0] not in needless]).error(self._url)
-        if error is not None:
-            raise error
-        for command, answer in replies:
-            if command[0] == "SELECT" and isinstance(answer, ReplyError):
-                raise answer
 
     async def _store(self, connection: Connection, taken_over_from: str) -> tuple[str, History]:
         """The id of the store, and its history. Its schema version is checked.
@@ -257,10 +241,10 @@ def durability_from(facts: ServerFacts, *, promise: Promise) -> RedisDurability:
 
 def _why_forgets(facts: ServerFacts) -> str | None:
     """Why a server may lose what it has confirmed, with the remedy; None if it does not."""
-    if facts.appendonly is None or facts.eviction is None:
+    if None in {facts.appendonly, facts.eviction, facts.run_id}:
         return (
-            "this Redis does not show its settings (CONFIG GET), so its durability cannot be checked. The store needs "
-            "appendonly yes, maxmemory-policy noeviction and appendfsync always."
+            "this Redis does not show this user its state and its settings (INFO, CONFIG GET), so its durability "
+            "cannot be checked. Add the rights in docs/stores.md (ACL SETUSER)."
         )
     if not facts.appendonly:
         return (

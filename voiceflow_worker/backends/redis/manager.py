@@ -29,7 +29,6 @@ from voiceflow_worker.backends.redis.faults import (
     script,
     translated,
 )
-from voiceflow_worker.backends.redis.rights import refused_rights
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
 from voiceflow_worker.backends.running import Home, kept, met_running
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
@@ -73,7 +72,7 @@ async def _named_by_cluster(connection: Connection, url: RedisURL, node: Node, l
     info, slots = await connection.answers([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
     for answer in (info, slots):
         if isinstance(answer, ReplyError):
-            raise await refused_rights(connection, url) or answer
+            raise answer
     if "cluster_state:ok" not in str(info):
         return None
     slot = crc_hqx(url.prefix.encode(), 0) % 16384

@@ -17,6 +17,8 @@ for _, form in ipairs({
     {'ZADD', some, 'XX', 0, '-'}, {'ZREM', some, '-'}, {'ZCARD', some}, {'ZCOUNT', some, 0, 0},
     {'ZRANGE', some, 0, 0}, {'ZREVRANGE', some, 0, 0}, {'ZRANGEBYSCORE', some, 0, 0}, {'ZRANGEBYLEX', some, '-', '+'},
     {'ZREMRANGEBYSCORE', some, 0, 0}, {'TIME'},
+    {'SET', root .. ':room', '', 'NX', 'XX'}, {'HSET', root .. ':records:', '-', '-', '-'},
+    {'ZADD', root .. ':ends', 'XX', 0, '-'}, {'ZADD', root .. ':record-keys:', 'XX', 0, '-'},
 }) do
     if not may(unpack(form)) then
         return redis.error_reply('NOPERM this user has no permissions to run the ' .. form[1] .. ' command')
