@@ -187,8 +187,7 @@ def test_another_server_is_refused(changed: dict[str, Any], kind: type[Voiceflow
 FACTS = Facts(
     version="PostgreSQL 15.8 on x86", number=150008, is_standby=False, encoding="UTF8", isolation="read committed",
     knows_its_functions=True, synchronous_commit="on", fsync=True, full_page_writes=True,
-    role="me", database="c", has_schema=True, may_make=True, is_made=True, tables=9, may_read=True,
-    writes_some=True, writes_all=True,
+    role="me", database="c", has_schema=True, may_make=True, is_made=True, tables=9,
 )  # fmt: skip
 
 
@@ -322,8 +321,7 @@ async def test_three_roles_an_owner_one_that_works_and_one_that_reads(at: Place)
     async with opened(at.url(at.owner("owner"))):
         pass
     for user, needed in ((works, grants(at.schema, works)), (reads, grants(at.schema, reads, only_reads=True))):
-        error = await refused(at.url(user))
-        assert needed in str(error)
+        assert "`voiceflow doctor --make --print`" in str(await refused(at.url(user)))
         for statement in needed.split("; "):
             ask(statement)
     writing = "INSERT INTO voiceflow.changes (queue) VALUES ('q')"
@@ -335,8 +333,6 @@ async def test_three_roles_an_owner_one_that_works_and_one_that_reads(at: Place)
         assert await store.database.rows("SELECT queue FROM voiceflow.changes") == [("q",)]
         with pytest.raises(StoreReadOnlyError, match="GRANT"):
             await store.database.rows(writing)
-    ask(f"REVOKE DELETE ON {at.schema}.jobs FROM {works}")
-    assert grants(at.schema, works) in str(await refused(at.url(works)))
 
 
 async def test_settings_of_a_role_change_nothing_that_is_read(at: Place) -> None:

@@ -45,19 +45,11 @@ _WORKS = (
 _READS = (_WORKS[0], "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role};", _WORKS[3])
 """What a role needs that only reads."""
 
-# A partition has no rights of its own: those of its table count.
 _ASK = """
 WITH schema AS (SELECT to_regnamespace('{schema}')::oid AS oid),
 ours AS (
-    SELECT c.oid, relname, relkind,
-        CASE WHEN relkind IN ('r', 'p') THEN has_table_privilege(c.oid, 'SELECT') END AS is_read,
-        CASE WHEN relkind IN ('r', 'p') AND relname <> 'voiceflow_schema' THEN
-            has_table_privilege(c.oid, 'INSERT')::integer + has_table_privilege(c.oid, 'UPDATE')::integer
-            + has_table_privilege(c.oid, 'DELETE')::integer
-        END AS writes,
-        CASE WHEN relkind = 'S' THEN has_sequence_privilege(c.oid, 'USAGE') END AS is_used
-    FROM pg_class AS c, schema
-    WHERE relnamespace = schema.oid AND NOT relispartition AND relkind IN ('r', 'p', 'v', 'S')
+    SELECT relname, relkind FROM pg_class, schema
+    WHERE relnamespace = schema.oid AND NOT relispartition AND relkind IN ('r', 'p', 'v')
 )
 SELECT version(), current_setting('server_version_num')::integer, pg_is_in_recovery(),
     current_setting('server_encoding'), current_setting('transaction_isolation'),
@@ -67,15 +59,7 @@ SELECT version(), current_setting('server_version_num')::integer, pg_is_in_recov
     schema.oid IS NOT NULL,
     coalesce(has_schema_privilege(schema.oid, 'CREATE'), has_database_privilege(current_database(), 'CREATE')),
     EXISTS (SELECT FROM ours WHERE relname = 'voiceflow_schema' AND relkind = 'r'),
-    (SELECT count(*) FROM ours WHERE relkind <> 'S'),
-    coalesce(has_schema_privilege(schema.oid, 'USAGE'), true)
-        AND NOT EXISTS (SELECT FROM ours WHERE NOT is_read)
-        AND NOT EXISTS (
-            SELECT FROM pg_proc WHERE pronamespace = schema.oid AND NOT has_function_privilege(oid, 'EXECUTE')
-        ),
-    EXISTS (SELECT FROM ours WHERE writes > 0),
-    NOT EXISTS (SELECT FROM ours WHERE writes < 3)
-        AND NOT EXISTS (SELECT FROM ours WHERE NOT is_used)
+    (SELECT count(*) FROM ours)
 FROM schema
 """
 
@@ -98,9 +82,6 @@ class Facts(NamedTuple):
     may_make: bool
     is_made: bool
     tables: int
-    may_read: bool
-    writes_some: bool
-    writes_all: bool
 
 
 def durability_from(facts: Facts, url: PostgresURL) -> Durability:
@@ -213,7 +194,6 @@ class Survey:
                     "dropped, or this is another server; find out which before you make one",
                 )
             return
-        self._require_rights(facts)
         rows = await connection.rows(self._url.named(NUMBER))
         number = rows[0][0] if rows else 0
         check_schema(number, SCHEMA, f"at {self._url.shown}", own="give the store its own schema (?schema=)")
@@ -257,19 +237,6 @@ class Survey:
         """Whether this is the store that was opened: not another one, and no copy in another database system."""
         systems = {each.partition("/")[0] for each in (history, self._history)} - {""}
         return store_id == self.store_id and len(systems) <= 1
-
-    def _require_rights(self, facts: Facts) -> None:
-        """Raise StoreUnavailableError unless the role may do all that a store needs, or may only read all of it."""
-        if facts.may_read and facts.writes_all == facts.writes_some:
-            return
-        needed = grants(self._url.schema, facts.role)
-        if not facts.writes_some:
-            needed += f" Or, if it shall only read: {grants(self._url.schema, facts.role, only_reads=True)}"
-        raise StoreUnavailableError(
-            f"the PostgreSQL at {self._url.shown} does not let the role {facts.role} use all of the store. Let the "
-            f"owner of the schema run: {needed}",
-            passes=False,
-        )
 
 
 def grants(schema: str, role: str, *, only_reads: bool = False) -> str:
