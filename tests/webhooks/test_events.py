@@ -26,7 +26,6 @@ from voiceflow_worker import Job, JobState, call_as_json
 from voiceflow_worker.campaigns.row_list import ListedRow
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.reporting.breakdown import dead_numbers
 from voiceflow_worker.reporting.report import build_full_report
 from voiceflow_worker.reporting.story import story
 from voiceflow_worker.webhooks.reading import OddReason
@@ -198,8 +197,7 @@ async def test_a_failed_call_tells_why_by_the_code_of_its_leg_in_whatever_order_
     is_dead = result == "dead number"
     report = await build_full_report(store, "default", None)
     assert report.as_json()["dead_numbers"] == 2 * is_dead
-    assert ("suppress import --from-report dead" in str(report)) is is_dead
-    assert await dead_numbers(store, "default", None) == ["+6587654321"] * is_dead
+    assert ("--only result=dead_number" in str(report)) is is_dead
 
 
 async def test_only_the_leg_of_the_person_and_only_a_call_that_failed_make_a_number_dead(store: Store) -> None:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.field_options import as_one
-from voiceflow_worker.cli.opening import acting, carried_out, require_batch
+from voiceflow_worker.cli.opening import acting, carried_out
 from voiceflow_worker.cli.options import (
     AsOption,
     DurationOption,
@@ -24,21 +24,19 @@ from voiceflow_worker.cli.options import (
     LimitOption,
     MomentOption,
     NoteOption,
-    QueueOption,
     SinceOption,
     WholeStoreOptions,
     YesOption,
 )
-from voiceflow_worker.cli.output import ExitCode, Output, first, tell_findings, typed
+from voiceflow_worker.cli.output import ExitCode, first, tell_findings, typed
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import printable_line
-from voiceflow_worker.model.text.wording import count_of, in_words
+from voiceflow_worker.model.text.wording import in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.number_file import NumberFile
     from voiceflow_worker.core.settling.suppressing import SuppressionList
     from voiceflow_worker.core.suppression import Suppression
-    from voiceflow_worker.settings import Settings
 
 PAGE = 1000
 
@@ -215,14 +213,11 @@ async def _pages(
 
 async def import_file(
     file: Annotated[
-        Path | None,
+        Path,
         Parameter(help="CSV, Excel, Parquet or JSON lines with a column of numbers, or one number on each line."),
-    ] = None,
+    ],
     /,
     *,
-    from_report: Annotated[Literal["dead"] | None, Parameter(metavar="dead")] = None,
-    batch: Annotated[str | None, Parameter(metavar="ID")] = None,
-    queue: QueueOption = None,
     note: NoteOption = None,
     until: UntilOption = None,
     for_: ForOption = None,
@@ -239,9 +234,6 @@ async def import_file(
     2. The numbers are counted by country and kind first. `suppress remove --file` takes the file back.
 
     Args:
-        from_report: Instead of a file: the numbers of calls that ended as dead_number, because they do not exist.
-        batch: With --from-report: only those of this batch.
-        queue: With --from-report: those of this queue.
         skip_bad: Import the numbers even if other lines are bad, and exit 0.
         dry_run: Only show what the file holds; store nothing. No store is needed.
 
@@ -250,21 +242,10 @@ async def import_file(
         voiceflow suppress import opt-outs.csv --note "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
         voiceflow suppress import members.xlsx --column Phone --leave-out "Status=Active"
-        voiceflow suppress import --from-report dead --batch march --dry-run
     """
     from voiceflow_worker.actions.suppression import ImportNumbers, refused_import, shown_import
 
     output = common.output()
-    if (file is None) == (from_report is None):
-        raise InvalidInputError("give either FILE or --from-report dead")
-    if file is None:
-        if reading != NumberFileOptions() or country is not None or skip_bad:
-            raise InvalidInputError("the options that say how a file is read do not go with --from-report")
-        settings = common.settings(store_alone=True, queue=queue)
-        said = {"note": note, "until": until, "lasts": for_}
-        return await _import_dead(settings, batch, output, who=as_, dry_run=dry_run, **said)
-    if batch is not None or queue is not None:
-        raise InvalidInputError("--batch and --queue go with --from-report dead")
     found = await reading.read(file, country)
     # Without a store, which need not be there.
     if found.findings and not skip_bad:
@@ -284,30 +265,6 @@ async def import_file(
         output.note(line)
     output.say(f"{file}: {done.message}{', or give --skip-bad' if done.not_done else ''}")
     return ExitCode.BAD_INPUT if done.not_done else ExitCode.DONE
-
-
-async def _import_dead(
-    settings: Settings, batch: str | None, output: Output, *, who: str | None, dry_run: bool, **said: Any
-) -> ExitCode:
-    """Put the numbers on the list that do not exist, as 8x8 has said; with `dry_run`, only print them."""
-    from voiceflow_worker.actions.suppression import Suppress
-    from voiceflow_worker.reporting.breakdown import dead_numbers
-
-    async with acting(settings, who) as operator:
-        found = await dead_numbers(operator.store, settings.queue, batch)
-        if not found:
-            await require_batch(operator.queue(settings.queue), batch)
-        where = f"queue {settings.queue}" if batch is None else f"batch {batch}"
-        if not found or dry_run:
-            output.document({"numbers": found})
-            for number in found:
-                output.say(number)
-            output.note(
-                f"{count_of(len(found), 'number')} of {where} that {'does' if len(found) == 1 else 'do'} not exist"
-            )
-            return ExitCode.DONE
-        said["note"] = said["note"] or f"the number does not exist, by the calls of {where}"
-        return await carried_out(Suppress(operator=operator, numbers=found, **said), output)
 
 
 def _end_of(entry: Suppression) -> str:

@@ -365,14 +365,3 @@ async def read_breakdown(
             if also is not None:
                 await also(page)
     return count.result(zone)
-
-
-async def dead_numbers(store: Store, queue: str, batch_id: str | None) -> list[str]:
-    """The numbers that do not exist, of the failed calls of a queue, or of one batch of it. Raises StoreError."""
-    found = dict[str, None]()
-    failed = Listing(queue=queue, batch=batch_id, states=frozenset({JobState.FAILED}), limit=PAGE)
-    async with aclosing(find_pages(store, failed)) as pages:
-        async for page in pages:
-            dead = (job for job in page if result_of(job) == CallResult.DEAD_NUMBER)
-            found |= {job.number_of(post): None for job in dead if (post := job.ended_post) is not None}
-    return list(found)

@@ -328,10 +328,11 @@ def _lines(report: Report) -> Iterator[str]:
             f"{MOST_LOST:.0%} of the packets lost, or more than {MOST_JITTER_MS} ms of jitter)"
         )
     if "numbers that do not exist" in figures:
-        batch = "" if report.batch_id is None else f" --batch {shlex.quote(report.batch_id)}"
+        batch = "" if report.batch_id is None else f"--batch {shlex.quote(report.batch_id)} "
         yield (
-            f"numbers that do not exist: {figures['numbers that do not exist']}; to call them no more: "
-            f"`voiceflow suppress import --from-report dead{batch}`"
+            f"numbers that do not exist: {figures['numbers that do not exist']}; to call them no more: `voiceflow "
+            f"report {batch}--csv calls.csv`, then `voiceflow suppress import calls.csv --columns destination=called "
+            "--only result=dead_number`"
         )
     if "attempts per call" in figures:
         yield f"attempts per call: {figures['attempts per call']}"

@@ -406,18 +406,6 @@ async def test_the_time_is_the_servers(at: Place, monkeypatch: pytest.MonkeyPatc
         await until(lambda: store.clock.now().year == 2033)
 
 
-async def test_sequences_that_logical_replication_has_left_behind_are_named_with_the_remedy(at: Place) -> None:
-    async with opened(at.url()) as store:
-        await stored(store, sample_job())
-    at.ask(f"ALTER SEQUENCE {at.schema}.additions_number_seq RESTART")
-    error = await refused(at.url())
-    assert "the sequences of additions" in str(error)
-    for statement in str(error).partition("run: ")[2].split("; "):
-        at.ask(statement)
-    async with opened(at.url()) as store:
-        await stored(store, sample_job(2))
-
-
 @asynccontextmanager
 async def looked_at(url: str) -> AsyncIterator[Health]:
     async with open_store(url, advises=False) as store:

@@ -26,15 +26,6 @@ SELECT store_id::text, history, voiceflow.server(), voiceflow.history() FROM voi
 """
 _LACKS = "SELECT to_regprocedure('voiceflow.write(jsonb)') IS NULL"
 _ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker makes {schema}'));"
-_COUNTED = {"additions": "number", "changes": "number", "events": "sequence"}
-_IS_BEHIND = """
-SELECT '{table}' WHERE CASE
-    WHEN has_sequence_privilege(pg_get_serial_sequence('voiceflow.{table}', '{column}'), 'USAGE')
-    THEN coalesce(pg_sequence_last_value(pg_get_serial_sequence('voiceflow.{table}', '{column}')), 0)
-    < (SELECT max({column}) FROM voiceflow.{table}) END
-"""
-_BEHIND = "UNION ALL".join(_IS_BEHIND.format(table=table, column=column) for table, column in _COUNTED.items())
-"""The tables whose sequences are behind their rows: logical replication copies rows alone."""
 _WORKS = (
     "GRANT USAGE ON SCHEMA {schema} TO {role};",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};",
@@ -197,20 +188,6 @@ class Survey:
         rows = await connection.rows(self._url.named(NUMBER))
         number = rows[0][0] if rows else 0
         check_schema(number, SCHEMA, f"at {self._url.shown}", own="give the store its own schema (?schema=)")
-        behind = [str(table) for (table,) in await connection.rows(self._url.named(_BEHIND))]
-        if behind:
-            of = [(f"voiceflow.{table}", _COUNTED[table]) for table in behind]
-            remedies = "; ".join(
-                f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), (SELECT max({column}) FROM {table}))"  # noqa: S608
-                for table, column in of
-            )
-            raise StoreUnavailableError(
-                f"the sequences of {' and '.join(behind)} in the schema {self._url.schema} of {self._url.shown} are "
-                "behind their tables, perhaps because logical replication has copied the rows alone: nothing could be "
-                "stored. "
-                f"Let the owner of the schema run: {self._url.named(remedies)}",
-                passes=False,
-            )
         if number == SCHEMA - 1 and await connection.rows(self._url.named(_LACKS)) == [(True,)]:
             await self._add_functions(connection, facts)
         ((store_id, made_in, server, current),) = await connection.rows(self._url.named(_STORE))

@@ -39,7 +39,6 @@ from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreUnavailableError,
 )
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.text.wording import in_words
 
@@ -56,7 +55,6 @@ replaced file, so that none is missed."""
 _PAGES = 500
 """The number of pages that are copied between two calls of `progress`, in a few milliseconds."""
 _CHUNK = 4 * 1024 * 1024
-_PROCESSES = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +208,6 @@ def _require_other_file(path: Path, source: Path) -> None:
         raise InvalidInputError(f"{source} is the store itself; name a backup of it")
     if not path.parent.is_dir():
         raise InvalidInputError(f"the directory of the store does not exist; make it (mkdir -p {path.parent})")
-    if pids := holders(source):
-        raise InvalidInputError(
-            f"{source} is in use by process {_listed(pids)}, so a copy could be inconsistent. "
-            f"{Remedy.MAKE_BACKUP.sentence}, and restore the backup"
-        ).needing(Remedy.MAKE_BACKUP)
 
 
 def _copy(source: Path, temporary: Path, progress: Progress) -> None:
@@ -269,19 +262,16 @@ def _locked(path: Path) -> Generator[None]:
             raise _in_use(path) from error
         except apsw.Error:
             pass  # a damaged file is replaced too
-        if holders(path):
-            raise _in_use(path)
         yield
     finally:
         db.close()
 
 
 def _in_use(path: Path) -> StoreUnavailableError:
-    pids = holders(path)
-    who = f"process {_listed(pids)}" if pids else "a process of another user or container"
     return StoreUnavailableError(
-        f"the store {path} is in use by {who}. Nothing was changed. Stop all workers, `serve` and other programs that "
-        "use the store, then restore again. End frozen processes too (kill -9), because they could continue."
+        f"the store {path} is in use by another process. Nothing was changed. Stop all workers, `serve` and other "
+        f"programs that use the store, then restore again. `fuser {path}` names them. End frozen processes too (kill "
+        "-9), because they could continue."
     )
 
 
@@ -320,36 +310,3 @@ def _like(temporary: Path, path: Path) -> None:
     temporary.chmod(found.st_mode & 0o777)
     with suppress(PermissionError):
         os.chown(temporary, found.st_uid, found.st_gid)
-
-
-def _listed(pids: list[int]) -> str:
-    return ", ".join(map(str, pids))
-
-
-def holders(path: Path) -> list[int]:
-    """The other processes on this machine that have the file, its -wal file or its -shm file open, as /proc shows.
-
-    This includes frozen processes and processes without a lock, but not the processes of other users.
-    """
-    wanted = {identity for each in (path, log_of(path), index_of_log(path)) if (identity := _identity(each))}
-    own = os.getpid()
-    return sorted(
-        int(process.name)
-        for process in _PROCESSES.glob("[0-9]*")
-        if int(process.name) != own and any(_identity(file) in wanted for file in _open_files(process))
-    )
-
-
-def _open_files(process: Path) -> list[Path]:
-    try:
-        return list((process / "fd").iterdir())
-    except OSError:  # the process has ended, or belongs to another user
-        return []
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
