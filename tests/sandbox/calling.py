@@ -234,7 +234,6 @@ async def played(
     replies: Replies | Json,
     request: Json | None = None,
     *,
-    tells_statuses: bool = False,
     script: Json | None = None,
     **more: Any,
 ) -> Played:
@@ -242,9 +241,6 @@ async def played(
     async with reporting(replies, **more) as (receiver, caller):
         given = {"outcome": "COMPLETED", "keys": ["1", "2"], **(script or {})}
         caller.sandbox.scripts.add(Script.model_validate(given))
-        if tells_statuses:
-            hook = {"type": "VCS", "url": receiver.url}
-            assert (await caller.client.post(f"{caller.url}{ACCOUNT}/webhooks", json=hook, headers=KEY)).is_success
         assert (await caller.post(request or asking())).status_code == 200
         await caller.settled()
         (entry,) = await caller.told()

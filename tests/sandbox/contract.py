@@ -17,8 +17,6 @@ from voiceflow_worker.sandbox.control import description
 EVENTS = {
     "SESSION_SUMMARY": "VSS",
     "CALL_ACTION": "VCA",
-    "CALL_STATUS": "VCS",
-    "CALL_RECORDING_STATUS": "VRU",
 }
 # The rule for the first action names a few of its properties; it is not the whole of it.
 _PARTIAL = frozenset({"contains", "allOf"})

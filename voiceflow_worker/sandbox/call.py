@@ -159,7 +159,6 @@ class SessionLeg:
     connected: float | None = None
     ended: float = 0.0
     status: SessionStatus = SessionStatus.COMPLETED
-    is_recorded: bool = False
     ring: Ring | None = None
     call_id: str = field(default_factory=new_id)
 

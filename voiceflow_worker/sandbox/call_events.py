@@ -1,6 +1,6 @@
-"""The events of calls, in the format of 8x8: summaries (VSS), actions (VCA), states (VCS) and recordings (VRU).
+"""The events of calls, in the format of 8x8: summaries (VSS) and actions (VCA).
 
-The format is described in the 8x8 guides to session summaries, call actions, call statuses and recording webhooks.
+The format is described in the 8x8 guides to session summaries and call actions.
 """
 
 from __future__ import annotations
@@ -21,16 +21,11 @@ from voiceflow_worker.sandbox.orders import Conduct, same_number
 from voiceflow_worker.sandbox.wire import (
     ActionEvent,
     CallAction,
-    CallStatus,
     Envelope,
     Leg,
     LegEvent,
     LegFields,
-    LegStatus,
-    RecordingEvent,
-    RecordingUpdate,
     SessionSummary,
-    StatusEvent,
     SummaryEvent,
 )
 
@@ -195,32 +190,9 @@ def action_event(call: Call, status: ActionStatus, *, dtmf: str | None, at: floa
     return ActionEvent(**_VOICE, eventType="CALL_ACTION", description=said, payload=payload)
 
 
-def status_event(call: Call, leg: SessionLeg, state: LegStatus, *, at: float) -> StatusEvent:
-    """Return a VCS event, which reports a new state of a leg."""
-    broke_off = state is LegStatus.DISCONNECTED and leg.connected is None
-    told = _of_leg(call, leg, at=at, sip_code=sip_code_of(leg.status) if broke_off else _SIP_OK)
-    payload: CallStatus = {**told, "callStatus": state}
-    said = "Status update of a call"
-    return StatusEvent(**_VOICE, eventType="CALL_STATUS", description=said, payload=payload)
-
-
 def sip_code_of(status: SessionStatus) -> int:
     """Return the SIP status of a leg that ended with this status (RFC 3261 §21)."""
     return _SIP_CODES.get(status, 503)
-
-
-def recording_event(call: Call, *, url: str, seconds: float) -> RecordingEvent:
-    """Return a VRU event, which reports a recording that was uploaded to `url`, and its length."""
-    payload: RecordingUpdate = {
-        "sessionId": call.session_id,
-        "recordingId": new_id(),
-        "subAccountId": call.sub_account,
-        "durationSeconds": round(seconds),
-        "filePath": url,
-        "status": "UPLOAD_COMPLETED",
-    }
-    said = "Call recording status updated"
-    return RecordingEvent(**_VOICE, eventType="CALL_RECORDING_STATUS", description=said, payload=payload)
 
 
 def _of_leg(call: Call, leg: SessionLeg, *, at: float, sip_code: int) -> LegEvent:

@@ -13,15 +13,13 @@ from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.sandbox.account import SandboxAccount
 from voiceflow_worker.sandbox.answers import against_account
-from voiceflow_worker.sandbox.call import Call, SessionLeg
+from voiceflow_worker.sandbox.call import Call
 from voiceflow_worker.sandbox.call_events import (
     action_event,
-    recording_event,
     session_summary,
-    status_event,
 )
 from voiceflow_worker.sandbox.delivery import Delivery, DeliveryEntry
-from voiceflow_worker.sandbox.wire import HookType, LegStatus
+from voiceflow_worker.sandbox.wire import HookType
 
 _INVALID_FLOW = -2003
 _SOURCE_NOT_ALLOWED = -2008
@@ -98,16 +96,6 @@ class EventMaker:
             return None
         event = action_event(call, status, dtmf=dtmf, at=at, sip_code=sip_code)
         return await self.delivery.ask(hook, event, within=self.within)
-
-    def status(self, call: Call, leg: SessionLeg, state: LegStatus, *, at: float) -> None:
-        """Report a new state of a leg, if a webhook was registered for them."""
-        hook = self.account.hook(call.sub_account, HookType.VCS)
-        if hook is not None and hook is not self.account.hook_for_all:
-            self._tell(call, HookType.VCS, partial(status_event, call, leg, state, at=at))
-
-    def recording(self, call: Call, *, url: str, seconds: float) -> None:
-        """Report a recording that is ready."""
-        self._tell(call, HookType.VRU, partial(recording_event, call, url=url, seconds=seconds))
 
     def summary(self, call: Call) -> None:
         """Report the end of a session."""

@@ -36,7 +36,7 @@ from voiceflow_worker.sandbox.outcomes import (
     seconds_to_say,
     text,
 )
-from voiceflow_worker.sandbox.wire import HookType, LegStatus
+from voiceflow_worker.sandbox.wire import HookType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,6 @@ class Conversation:
         """Run the conversation."""
         call, leg = self._call, self._call.first_leg
         leg.connected, leg.status = self._now, SessionStatus.COMPLETED
-        self._stage.events.status(call, leg, LegStatus.CONNECTED, at=self._now)
         end = await self._course()
         if self._second is not None:
             await self._hang_up_second(self._second, talks=end is None)
@@ -82,10 +81,6 @@ class Conversation:
             call.plan = replace(call.plan, status=call.legs[-1].status)
         if isinstance(end, Refusal):
             call.plan = replace(call.plan, status=SessionStatus.ERROR, code=end.code, message=end.message)
-        for recorded in call.legs:
-            if recorded.is_recorded and recorded.connected is not None:
-                url = f"recordings/{call.session_id}/{recorded.call_id}.mp3"
-                self._stage.events.recording(call, url=url, seconds=recorded.ended - recorded.connected)
 
     async def _course(self) -> Refusal | bool | None:
         """Run the actions. Returns an error that has ended them, or True if the person hung up."""
@@ -174,24 +169,21 @@ class Conversation:
         return list(reply.actions)
 
     async def _call_second(self, params: Mapping[str, object]) -> None:
-        script, events = self._call.script, self._stage.events
+        script = self._call.script
         wanted = None if script is None else script.bridge_outcome
         leg = SessionLeg(
             source=text(params, "source"),
             destination=text(params, "destination"),
             dialled=self._now,
             status=SessionStatus(wanted or "COMPLETED"),
-            is_recorded=params.get("callRecording") is True,
         )
         self._call.legs.append(leg)
         leg.rings(self._call.entry)
-        events.status(self._call, leg, LegStatus.INITIATED, at=self._now)
         await self._pass(self._dice.uniform(20, 40) if wanted == "NO_ANSWER" else self._dice.uniform(2, 10))
         if leg.status is SessionStatus.COMPLETED:
             leg.connected = self._now
             self._second = leg
             self._call.entry.bridged_to = leg.destination
-            events.status(self._call, leg, LegStatus.CONNECTED, at=self._now)
         else:
             self._hang_up(leg)
 
@@ -207,7 +199,6 @@ class Conversation:
     def _hang_up(self, leg: SessionLeg) -> None:
         leg.ended = self._now
         leg.ends()
-        self._stage.events.status(self._call, leg, LegStatus.DISCONNECTED, at=self._now)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -244,30 +235,24 @@ class Exchange:
             )
             call.legs.append(leg)
             leg.rings(call.entry)
-            self.stage.events.status(call, leg, LegStatus.INITIATED, at=0.0)
         self.activity.run(self._course(call))
 
     def put_through(self, call: Call) -> None:
         """Connect an incoming call, whose actions come from the account's receiver."""
         leg = SessionLeg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
         call.legs.append(leg)
-        self.stage.events.status(call, leg, LegStatus.RECEIVED, at=0.0)
         self.activity.run(self._conversation(call))
 
     async def _course(self, call: Call) -> None:
         """Run a call to its summary."""
-        plan, actions, events = call.plan, call.request.actions, self.stage.events
+        plan, actions = call.plan, call.request.actions
         await self._pass(plan.ring_seconds)
         if call.entry.rang and plan.is_answered and is_interactive(actions):
             await self._conversation(call)
             return
-        for leg in call.legs:
-            if leg.connected is not None:
-                events.status(call, leg, LegStatus.CONNECTED, at=leg.connected)
         await self._pass(plan.talk_seconds)
         for leg in call.legs:
             leg.ends()
-            events.status(call, leg, LegStatus.DISCONNECTED, at=leg.ended)
         if plan.is_answered:
             call.entry.heard = tuple(heard_of(actions))
             call.last_action = read_action(actions[-1])[0] or call.last_action

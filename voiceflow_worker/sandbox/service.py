@@ -39,8 +39,7 @@ class Sandbox:
 
     `webhook` receives all events of a sub-account until another webhook is registered. The events carry
     `webhook_secret` in the Authorization header. A failed delivery is tried again up to `webhook_retries` times. A call
-    action event (VCA) is sent once, and must be answered within `answer_within`, which `speed` does not shorten. Call
-    status events (VCS) are sent only to webhooks that were registered for them.
+    action event (VCA) is sent once, and must be answered within `answer_within`, which `speed` does not shorten.
     `ssl_context` has the certificates of webhooks that are trusted, by default the public ones.
 
     `clock_offset` is added to the clock by which the sandbox judges `validUntil` and writes the Date header. The times

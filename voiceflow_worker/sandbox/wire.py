@@ -411,21 +411,6 @@ class LegEvent(LegFields):
     timestamp: Timestamp
 
 
-class LegStatus(StrEnum):
-    """The states of a leg in the call status guide. There is no state for ringing."""
-
-    INITIATED = "CALL_INITIATED"
-    RECEIVED = "CALL_RECEIVED"
-    CONNECTED = "CALL_CONNECTED"
-    DISCONNECTED = "CALL_DISCONNECTED"
-
-
-class CallStatus(LegEvent):
-    """A leg and its state."""
-
-    callStatus: LegStatus
-
-
 class Pressed(TypedDict):
     """The pressed keys; null if no key was pressed."""
 
@@ -438,17 +423,6 @@ class CallAction(LegEvent):
     callStatus: ActionStatus
     eventData: Pressed
     clientActionId: NotRequired[Annotated[str, Field(description="That of the last reply that had one.")]]
-
-
-class RecordingUpdate(TypedDict):
-    """The state of a recording."""
-
-    sessionId: Id
-    recordingId: Id
-    subAccountId: Id
-    durationSeconds: Annotated[float, Field(ge=0)]
-    filePath: str | None
-    status: str
 
 
 class Envelope(TypedDict):
@@ -478,24 +452,8 @@ class ActionEvent(Told):
     payload: CallAction
 
 
-class StatusEvent(Told):
-    """A leg has changed its state. Events may arrive in any order."""
-
-    eventType: Literal["CALL_STATUS"]
-    payload: CallStatus
-
-
-class RecordingEvent(Told):
-    """A recording is ready."""
-
-    eventType: Literal["CALL_RECORDING_STATUS"]
-    payload: RecordingUpdate
-
-
 EVENTS: Mapping[HookType, Any] = {
     HookType.VSS: SummaryEvent,
     HookType.VCA: ActionEvent,
-    HookType.VCS: StatusEvent,
-    HookType.VRU: RecordingEvent,
 }
 """The events that the sandbox sends, by the type of their webhook."""
