@@ -17,7 +17,7 @@ from voiceflow_worker import CallPolicy, Job
 from voiceflow_worker.cli import opening
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.model.jobs.job import KeyPress
-from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
+from voiceflow_worker.model.reports.events import CallStatus
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
@@ -181,22 +181,20 @@ def test_a_redial_of_several_calls_asks_before_phones_ring(voiceflow: Program, s
     assert (again["state"], again["reason"]) == ("queued", "why (by Mary Tan)")
 
 
-def test_the_json_of_a_call_has_its_progress_and_its_recordings(voiceflow: Program, store: Store) -> None:
+def test_the_json_of_a_call_has_its_progress(voiceflow: Program, store: Store) -> None:
     job = completed(voiceflow.folder)
 
     async def work(engine: Engine) -> None:
         progress, session = CallProgress(engine.store), job.session_id
         at = datetime(2026, 7, 1, 9, tzinfo=UTC)
         await progress.status(CallStatus(session_id=session, call_status="RINGING", timestamp=at, sip_code=180))
-        await progress.recording(RecordingReady(session_id=session, recording_id="r-1", file_path="/calls/r-1.wav"))
 
     found = voiceflow("calls", "show", job.id, "--json", *store).document
-    assert (found["progress"], found["recordings"]) == ([], [])
+    assert found["progress"] == []
     within(voiceflow.folder, work)
     found = voiceflow("calls", "show", job.id, "--json", *store).document
-    progress, recording = found["progress"][0], found["recordings"][0]
+    progress = found["progress"][0]
     assert (progress["at"], progress["status"], progress["sip_code"]) == ("2026-07-01T09:00:00.000Z", "RINGING", 180)
-    assert (recording["recording_id"], recording["file_path"]) == ("r-1", "/calls/r-1.wav")
     assert (found["state"], found["attempt"], found["client_request_id"]) == ("completed", 1, f"{job.id}.1")
 
 

@@ -30,7 +30,7 @@ from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
-from voiceflow_worker.model.reports.events import CallStatus, RecordingReady
+from voiceflow_worker.model.reports.events import CallStatus
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
@@ -77,7 +77,6 @@ async def filled(store: Store) -> Job:
     await progress.status(
         CallStatus(session_id="s-2", call_status=said(0), timestamp=now, source=NUMBER, destination=NUMBER)
     )
-    await progress.recording(RecordingReady(session_id="s-2", recording_id=NUMBER, status=said(1), file_path=said(2)))
     await queue.hold(batch_id="march-20260301", reason=said(1))
     alarm = Escalation(numbers=[NUMBER], say=said(2), source=NUMBER, voice_profile="en-IE-EmilyNeural")
     await Escalations(queue).start(alarm, key=f"disk/{NUMBER}")

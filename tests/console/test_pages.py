@@ -54,7 +54,7 @@ from voiceflow_worker.core.writes import changed
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import JobState, KeyPress, Note, NoteKind, Post
-from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary
+from voiceflow_worker.model.reports.events import CallStatus, SessionSummary
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -769,17 +769,12 @@ async def test_hostile_texts_stay_texts_in_every_field(store: Store) -> None:
             destination=hostile("to"),
         )
     )
-    await progress.recording(
-        RecordingReady(
-            session_id="s-2", recording_id=hostile("tape"), status=hostile("taping"), file_path=hostile("file")
-        )
-    )
     queue = CallQueue(store)
     await queue.hold(batch_id=job.batch_id, reason=hostile("hold"))
     paths = {
         f"/ui/calls/{quote(job.id, safe='')}": [
             "id", "reason", "source", "destination", "batch", "key", "session", "request", "message", "status", "menu",
-            "digits", "note", "leg", "from", "to", "tape", "taping", "file", "name", "value",
+            "digits", "note", "leg", "from", "to", "name", "value",
         ],
         f"/ui/batches/{quote(hostile('batch'), safe='')}": [
             "batch", "destination", "status", "digits", "hold",

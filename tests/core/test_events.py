@@ -31,7 +31,6 @@ from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
     Direction,
-    RecordingReady,
     SessionSummary,
 )
 from voiceflow_worker.model.reports.outcome import CallLeg
@@ -302,12 +301,6 @@ def state(status: str, *, seconds: int = 0, session_id: str | None = "s") -> Cal
     )  # fmt: skip
 
 
-def recording(status: str, session_id: str | None = "s") -> RecordingReady:
-    path = "/r.wav" if status == "UPLOAD_COMPLETED" else None
-    lasts = 12 * SECOND if path else None
-    return RecordingReady(session_id=session_id, recording_id="r", status=status, file_path=path, duration=lasts)
-
-
 async def test_states_are_reported_once_in_order_of_their_time_whatever_order_they_came_in(store: Store) -> None:
     progress = CallProgress(store)
     for status, seconds in 2 * (("COMPLETED", 20), ("INITIATED", 0), ("ANSWERED", 8), ("RINGING", 3)):
@@ -320,17 +313,6 @@ async def test_states_are_reported_once_in_order_of_their_time_whatever_order_th
     assert (first.seconds, first.sip_code) == (3.0, 180)
 
 
-@pytest.mark.parametrize("order", [("UPLOADING", "UPLOAD_COMPLETED"), ("UPLOAD_COMPLETED", "UPLOADING")])
-async def test_a_recording_is_reported_once_with_its_file(
-    store: Store, clock: ManualClock, order: tuple[str, str]
-) -> None:
-    for status in 2 * order:
-        await CallProgress(store).recording(recording(status))
-        clock.advance(SECOND)
-    (told,) = (await CallProgress(store).of(["s"])).recordings
-    assert (told.recording_id, told.status, told.file_path, told.seconds) == ("r", "UPLOAD_COMPLETED", "/r.wav", 12.0)
-
-
 async def test_sessions_whose_names_begin_alike_are_not_mixed_up(store: Store) -> None:
     progress, names = CallProgress(store), ("s", "s/", "s/t", "s%2Ft", "st")
     for session_id in names:
@@ -341,23 +323,18 @@ async def test_sessions_whose_names_begin_alike_are_not_mixed_up(store: Store) -
 
 
 async def test_they_end_by_themselves(store: Store, clock: ManualClock) -> None:
-    progress = CallProgress(store, recordings_for=30 * DAY)
+    progress = CallProgress(store)
     await progress.status(state("RINGING"))
-    await progress.recording(recording("UPLOAD_COMPLETED"))
-    for after, counts in ((8 * DAY, (0, 1)), (23 * DAY, (0, 0))):
-        clock.advance(after)
-        heard = await progress.of(["s"])
-        assert (len(heard.states), len(heard.recordings)) == counts
+    clock.advance(8 * DAY)
+    assert (await progress.of(["s"])).states == ()
 
 
 async def test_a_job_finds_what_was_heard_of_its_sessions_and_is_not_moved_by_it(store: Store, submitted: Job) -> None:
     progress, session = CallProgress(store), submitted.session_id
     await progress.status(state("RINGING", session_id=session))
-    await progress.recording(recording("UPLOAD_COMPLETED", session_id=session))
     await progress.status(state("RINGING", session_id="another"))
     heard = await progress.of_job(submitted)
     assert [each.session_id for each in heard.states] == [session]
-    assert len(heard.recordings) == 1
     assert await get_job(store, submitted) == submitted
 
 

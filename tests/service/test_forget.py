@@ -48,7 +48,7 @@ from voiceflow_worker.core.settling.changes import Sessions
 from voiceflow_worker.errors import SettingsError, StoreError, SuppressedNumberError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import KeyPress
-from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direction, RecordingReady
+from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direction
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service.alarms import Alarms, Alerts
@@ -114,8 +114,7 @@ class Life:
             await offers.enqueue(
                 PERSON, not_before=self.clock.now() + 9 * HOUR, unique_key="later", data={"name": NAME}
             )
-        session = (await default.queue.get(job.id)).posts[-1].session_id or ""
-        await self._beside(session)
+        await self._beside()
         await self._lagging_hook()
         who = Operator(self.store, POLICY, name="Li")
         await Redial(operator=who, call=job.id, note=f"{NAME} asked", force=True).do()
@@ -131,9 +130,8 @@ class Life:
             press = KeyPress(at=at, menu="main", digits=PERSON[3:], answer="confirmed", event_id=f"press-{place}")
             await menus.pressed(call, press, session_id=its_session)
 
-    async def _beside(self, session: str) -> None:
-        progress = CallProgress(self.store, recordings_for=HOUR)
-        await progress.recording(RecordingReady(session_id=session, recording_id="r1", file_path=f"https://x/{SECRET}"))
+    async def _beside(self) -> None:
+        progress = CallProgress(self.store)
         await progress.status(
             CallStatus(session_id="in-1", direction=Direction.INBOUND, source=PERSON, call_status="X")
         )

@@ -29,14 +29,14 @@ from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.core.progress import INCOMING, RECORDINGS, CallProgress
+from voiceflow_worker.core.progress import INCOMING, CallProgress
 from voiceflow_worker.core.settling.changes import EARLY, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import ORDERED
 from voiceflow_worker.errors import ChangedSinceError, JobError, SuppressedNumberError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import PersonLimit
-from voiceflow_worker.model.reports.events import CallStatus, Direction, RecordingReady
+from voiceflow_worker.model.reports.events import CallStatus, Direction
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service.alarms import Alarms, Alerts
@@ -50,7 +50,7 @@ POLICY = CallPolicy(max_per_person=PersonLimit(2, timedelta(hours=24)))
 HOUR = timedelta(hours=1)
 NAMESPACES = (
     AUDIT, SUPPRESSED, ORDERED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE, writes.PERSON, ALARMS, DEFINED,
-    writes.ENDED_ESCALATION, INCOMING, EARLY, RECORDINGS,
+    writes.ENDED_ESCALATION, INCOMING, EARLY,
 )  # fmt: skip
 _places = itertools.count()
 
@@ -169,13 +169,6 @@ async def is_redialled(life: Life) -> None:
     await Redial(operator=who, call=life.called.id, note=f"{life.number} asked", force=True).do()
 
 
-async def has_a_recording(life: Life) -> bool:
-    session = f"session-{life.called.id}.1"
-    ready = RecordingReady(session_id=session, recording_id="r1", file_path=f"https://x/{life.number}")
-    await CallProgress(life.store, recordings_for=HOUR).recording(ready)
-    return life.called.id in {job.id for job in await life.calls()}
-
-
 # --- what must hold afterwards ---
 
 
@@ -216,11 +209,6 @@ async def no_call_is_left(life: Life, done: Mapping[str, Any]) -> None:
     assert isinstance(done["erasure"], Exception) or await life.calls() == []
 
 
-async def no_recording_of_a_call_is_left(life: Life, done: Mapping[str, Any]) -> None:
-    if done["other"] is True and not isinstance(done["erasure"], Exception):
-        assert RECORDINGS not in await life.named_in(), "the number is in a recording of an erased call"
-
-
 Check = Callable[[Life, Mapping[str, Any]], Awaitable[None]]
 ACTS: Mapping[str, tuple[Happens, Check, frozenset[str]]] = {
     "suppress": (is_put_on_the_list, the_person_stays_on_the_list, frozenset({SUPPRESSED, ORDERED, AUDIT})),
@@ -229,7 +217,6 @@ ACTS: Mapping[str, tuple[Happens, Check, frozenset[str]]] = {
     "alert": (fires_on, somebody_is_called_for_the_alert, frozenset({DEFINED, ALARMS})),
     "enqueue": (is_enqueued, the_call_waits_or_was_cancelled, frozenset()),
     "redial": (is_redialled, no_call_is_left, frozenset({AUDIT})),
-    "recording": (has_a_recording, no_recording_of_a_call_is_left, frozenset({RECORDINGS})),
     "another erasure": (erases, no_call_is_left, frozenset()),
 }
 """What happens beside the erasure; what must hold then; and where the number may be, if the act began later."""

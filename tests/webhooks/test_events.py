@@ -87,29 +87,15 @@ async def test_each_printed_event_changes_what_it_is_about_and_nothing_else(stor
         for event in [
             of_call(job, "CALL_STATUS"),
             of_call(job, "CALL_ACTION", callStatus="ACTION_COMPLETED", eventData={"dtmf": "1"}, clientActionId="x"),
-            {
-                "namespace": "VOICE",
-                "eventType": "CALL_RECORDING_STATUS",
-                "payload": {
-                    "recordingId": "a1d6a5e4-efec-11e9-b999-7d370b5f90d1",
-                    "sessionId": named(job).session_id,
-                    "durationSeconds": 13,
-                    "filePath": "s3://bucket/a.mp3",
-                    "status": "UPLOAD_COMPLETED",
-                },
-            },
         ]:
             for _ in range(2):
                 assert (await sender.send(event)).status_code == 200
         assert (await now(store, job)).state is JobState.SUBMITTED
         found = await CallProgress(store).of_job(job)
         assert [(each.status, each.sip_code, each.seconds) for each in found.states] == [("CALL_CONNECTED", 200, 10)]
-        assert [(each.status, each.file_path) for each in found.recordings] == [
-            ("UPLOAD_COMPLETED", "s3://bucket/a.mp3")
-        ]
         await sender.send(whole(named(job)))
         assert (await now(store, job)).state is JobState.COMPLETED
-        for kind in ("VCS", "VCA", "VRU"):
+        for kind in ("VCS", "VCA"):
             assert await sender.metric(f'events_total{{kind="{kind}"}}') == 2
         assert await sender.metric('unparsed_total{reason="unknown_event"}') == 0
 
@@ -127,7 +113,6 @@ NEW = {"namespace": "VOICE", "eventType": "SOMETHING_NEW", "payload": {"a": 1}}
         ({**summary(), "namespace": "SMS"}, 200, OddReason.UNKNOWN_EVENT),
         (whole(Call("x", "s"), sessionStatus="SOMETHING_NEW"), 200, OddReason.UNKNOWN_STATUS),
         (other("CALL_STATUS", sessionId=None), 200, OddReason.NO_SESSION),
-        (other("CALL_RECORDING_STATUS", sessionId="null"), 200, OddReason.NO_SESSION),
     ],
 )  # fmt: skip
 async def test_what_could_not_be_understood_is_logged_and_counted(

@@ -27,7 +27,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.progress import LegState
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.model.reports.events import CallStatus, RecordingReady, SessionSummary
+from voiceflow_worker.model.reports.events import CallStatus, SessionSummary
 from voiceflow_worker.webhooks.readiness import Readiness, present
 from voiceflow_worker.webhooks.reading import OtherEvent
 
@@ -241,17 +241,13 @@ class Hanging:
         await self._take(event)
         return None
 
-    async def recording(self, event: RecordingReady) -> bool:
-        await self._take(event)
-        return True
-
     async def _take(self, event: object) -> None:
         with anyio.CancelScope(shield=True):
             await self.let.wait()
         self.taken.append(event)
 
 
-@pytest.mark.parametrize("event", [summary(), other("CALL_STATUS"), other("CALL_RECORDING_STATUS")])
+@pytest.mark.parametrize("event", [summary(), other("CALL_STATUS")])
 async def test_a_store_that_hangs_is_reported_as_503_and_the_event_is_not_cut_off(event: dict[str, Any]) -> None:
     hanging = Hanging()
     async with receiving(hanging, progress=hanging, store_limit=SHORT) as sender:

@@ -1,10 +1,10 @@
-"""What is known of a call while it goes on: its legs, recordings, failures of its menus, and the calls that come in."""
+"""What is known of a call while it goes on: its legs, failures of its menus, and the calls that come in."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import TypeVar
@@ -19,13 +19,11 @@ from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
     Direction,
-    RecordingReady,
     fold_name,
 )
 from voiceflow_worker.model.reports.outcome import CallLeg
 
 STATES = "call-progress"
-RECORDINGS = "recording"
 FAILURES = "menu-failure"
 
 ANSWERED = "session-answered"
@@ -35,7 +33,6 @@ INCOMING = "incoming-call"
 SEEN = "incoming-session"
 
 STATES_KEPT = timedelta(days=7)
-RECORDINGS_KEPT = timedelta(days=30)
 MOST_OF_A_SESSION = 500
 """The most events of one session that are read; a call has a dozen."""
 
@@ -79,18 +76,6 @@ class LegState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
-    """A recording of a call. `status` is in 8x8's spelling; `file_path` is known after the upload."""
-
-    session_id: str
-    at: datetime
-    recording_id: str | None = None
-    status: str | None = None
-    seconds: float | None = None
-    file_path: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MenuFailure:
     """A menu that could not go on in a call: its name, if it is known, and the reason."""
 
@@ -102,14 +87,13 @@ class MenuFailure:
 
 @dataclass(frozen=True, slots=True)
 class SessionProgress:
-    """The progress of some sessions: states in order of their time, an entry for each recording, failures of menus."""
+    """The progress of some sessions: states in order of their time, failures of menus."""
 
     states: tuple[LegState, ...] = ()
-    recordings: tuple[Recording, ...] = ()
     failures: tuple[MenuFailure, ...] = ()
 
 
-Progress = TypeVar("Progress", LegState, Recording, MenuFailure)
+Progress = TypeVar("Progress", LegState, MenuFailure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,13 +160,12 @@ def last_failures(store: Store) -> RecordSet[LastFailure]:
 class CallProgress:
     """Stores the events of sessions and finds them again. Events may be repeated, and may come in any order.
 
-    Recordings are kept for `recordings_for`. Methods raise StoreError; it is then safe to call them again.
+    Methods raise StoreError; it is then safe to call them again.
     """
 
-    def __init__(self, store: Store, *, recordings_for: timedelta = RECORDINGS_KEPT) -> None:
+    def __init__(self, store: Store) -> None:
         self._clock = store.clock
         self._states = json_records(store, STATES, LegState, keep_for=STATES_KEPT)
-        self._recordings = json_records(store, RECORDINGS, Recording, keep_for=recordings_for)
         self._failures = json_records(store, FAILURES, MenuFailure, keep_for=STATES_KEPT, durable=False)
         self._answered = text_records(store, ANSWERED, keep_for=STATES_KEPT)
         self._incoming = IncomingCalls(store)
@@ -228,21 +211,6 @@ class CallProgress:
         states = await _of_session(self._states, session_id) if session_id is not None else []
         return [leg for state in states if (leg := state.failure) is not None]
 
-    async def recording(self, event: RecordingReady) -> bool:
-        """Store a recording event (VRU). Returns False for an event without a session: it is not stored."""
-        if event.session_id is None:
-            return False
-        recording = Recording(
-            session_id=event.session_id,
-            at=self._clock.now(),
-            recording_id=event.recording_id,
-            status=event.status,
-            seconds=event.duration.total_seconds() if event.duration is not None else None,
-            file_path=event.file_path,
-        )
-        same = (event.recording_id, event.status, event.file_path)
-        return await _keep(self._recordings, recording, same)
-
     async def failure(self, session_id: str, *, menu: str, reason: str) -> bool:
         """Store that a menu could not go on."""
         failed = MenuFailure(session_id=session_id, at=self._clock.now(), menu=menu, reason=reason)
@@ -251,14 +219,12 @@ class CallProgress:
     async def of(self, session_ids: Iterable[str]) -> SessionProgress:
         """The progress of these sessions."""
         states: list[LegState] = []
-        recordings: list[Recording] = []
         failures: list[MenuFailure] = []
         for session_id in dict.fromkeys(session_ids):
             states += await _of_session(self._states, session_id)
-            recordings += await _of_session(self._recordings, session_id)
             failures += await _of_session(self._failures, session_id)
         states.sort(key=lambda state: state.at)
-        return SessionProgress(tuple(states), _one_each(recordings), tuple(failures))
+        return SessionProgress(tuple(states), tuple(failures))
 
     async def of_job(self, job: Job) -> SessionProgress:
         """The progress of all sessions of a job."""
@@ -280,14 +246,3 @@ async def _of_session(records: RecordSet[Progress], session_id: str) -> list[Pro
 def digest_of(same: Sequence[object]) -> str:
     """A short text that is the same for the same values."""
     return blake2b(json.dumps(same, default=str).encode(), digest_size=12).hexdigest()
-
-
-def _one_each(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
-    """One entry for each recording. An event with a file path is preferred to an event without one."""
-    found: dict[tuple[str, str | None], Recording] = {}
-    for each in sorted(recordings, key=lambda recording: recording.at):
-        name = (each.session_id, each.recording_id)
-        before = found.get(name)
-        if before is None or each.file_path is not None or before.file_path is None:
-            found[name] = each if before is None else replace(each, seconds=each.seconds or before.seconds)
-    return tuple(found.values())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from voiceflow_worker.core.progress import LegState, MenuFailure, Recording, SessionProgress
+from voiceflow_worker.core.progress import LegState, MenuFailure, SessionProgress
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
@@ -78,7 +78,6 @@ def story(job: Job, *, at: datetime, heard: SessionProgress | None = None) -> St
         is_technical = state.session_id in ended
         in_short = None if is_technical or state.destination not in job.numbers else _LIVE.get(state.status or "")
         timeline.append(TimelineEntry(state.at, in_short or _state(state), is_technical=is_technical))
-    timeline += [TimelineEntry(each.at, _recording(each)) for each in (heard or SessionProgress()).recordings]
     timeline += [TimelineEntry(each.at, _failure(each)) for each in (heard or SessionProgress()).failures]
     return Story(
         summary=f"{job.id} is {job.state.value}{': ' + job.reason if job.reason else ''}",
@@ -185,19 +184,14 @@ def _sentences(*sentences: str) -> str:
 
 
 def progress_as_json(heard: SessionProgress) -> dict[str, object]:
-    """The states of a call's legs, and the call's recordings, as JSON."""
-    return {
-        "progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states],
-        "recordings": [{**asdict(each), "at": rfc3339(each.at)} for each in heard.recordings],
-    }
+    """The states of a call's legs, as JSON."""
+    return {"progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states]}
 
 
 def progress_in_words(heard: SessionProgress) -> Iterator[tuple[datetime, str]]:
-    """A line for each state and recording, with its time."""
+    """A line for each state and failure, with its time."""
     for state in heard.states:
         yield state.at, _state(state)
-    for recording in heard.recordings:
-        yield recording.at, _recording(recording)
     for failure in heard.failures:
         yield failure.at, _failure(failure)
 
@@ -215,10 +209,3 @@ def _state(state: LegState) -> str:
     ends = f", from {state.source} to {state.destination}" if state.source and state.destination else ""
     sip = f", SIP {state.sip_code}" if state.sip_code is not None else ""
     return f"{state.status or 'a state without a name'}{ends}{sip}"
-
-
-def _recording(recording: Recording) -> str:
-    name = f" {recording.recording_id}" if recording.recording_id else ""
-    seconds = f", {recording.seconds:.0f} s" if recording.seconds is not None else ""
-    place = f", at {recording.file_path}" if recording.file_path else ""
-    return f"recording{name}: {recording.status or 'no state given'}{seconds}{place}"

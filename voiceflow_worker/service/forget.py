@@ -1,6 +1,6 @@
 """Erasing a person: their calls in every queue, and all else that the store and the files of this host have of them.
 
-Each call goes in one write, with all that hangs on it: its sessions, recordings and key presses. That write also leaves
+Each call goes in one write, with all that hangs on it: its sessions and key presses. That write also leaves
 what must be known of it. Every write is conditional on what was read: if anybody has changed that, it is read again. So
 nothing that others have stored meanwhile is lost, and whoever was killed in the middle, and orders it again, erases the
 rest. What limits calls to the number is kept under a digest from the beginning (`core/writes.py`), or goes there: the
@@ -49,7 +49,7 @@ from voiceflow_worker.core.ports.store import (
     Write,
     tally_change,
 )
-from voiceflow_worker.core.progress import FAILURES, INCOMING, RECORDINGS, SEEN, STATES
+from voiceflow_worker.core.progress import FAILURES, INCOMING, SEEN, STATES
 from voiceflow_worker.core.retention import EVERY, Erasures
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
@@ -89,10 +89,10 @@ _STAYS = ("campaign-definition", ALARMS, DEFINED, writes.ENDED_ESCALATION)
 """The namespaces whose records stay, without the number."""
 _GOES = (INCOMING, EARLY, ANSWERS, WAITING_OUTCOMES, PARKED_OUTCOMES)
 """The namespaces whose records go if they have the number or are of an erased call."""
-_OF_SESSION = (SESSIONS, EARLY, STATES, RECORDINGS, FAILURES, PRESSES)
+_OF_SESSION = (SESSIONS, EARLY, STATES, FAILURES, PRESSES)
 """The namespaces whose groups are sessions."""
 GOES = (
-    "their calls in every queue, with numbers, texts, data, outcomes, key presses and recordings' addresses; the rows "
+    "their calls in every queue, with numbers, texts, data, outcomes, key presses; the rows "
     "of campaign files with them; outcomes that were not delivered; early summaries; lines of journal files; uploads; "
     "what the audit log says of them"
 )

@@ -24,7 +24,6 @@ from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
-    RecordingReady,
     SessionSummary,
     UnknownEvent,
     WebhookEvent,
@@ -46,7 +45,6 @@ _KINDS: Mapping[type, str] = {
     SessionSummary: "VSS",
     CallAction: "VCA",
     CallStatus: "VCS",
-    RecordingReady: "VRU",
     UnknownEvent: "unknown",
 }
 _EMPTY = b"{}"
@@ -61,7 +59,7 @@ LOGGED = 2048
 class EventEndpoint:
     """The ASGI endpoint for events of all types.
 
-    Session summaries go to `settle`, states and recordings to `progress`. All events of calls except summaries also go
+    Session summaries go to `settle`, states to `progress`. All events of calls except summaries also go
     to `on_event`, whose result is the answer. An event that could not be understood is logged with the first 2 KB of
     its body, and counted.
 
@@ -194,8 +192,6 @@ class EventEndpoint:
                 if state is not None and state.failure is not None:
                     await self.settle.failure(state)
                 return state is not None
-            case RecordingReady():
-                return await self.progress.recording(event)
             case CallAction():
                 return await self.progress.action(event)
 

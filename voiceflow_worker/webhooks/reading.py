@@ -25,13 +25,12 @@ from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.reports.events import (
     CallAction,
     CallStatus,
-    RecordingReady,
     WebhookEvent,
     parse_event,
 )
 from voiceflow_worker.service import metrics as named
 
-OtherEvent: TypeAlias = CallAction | CallStatus | RecordingReady
+OtherEvent: TypeAlias = CallAction | CallStatus
 """A known event other than a summary."""
 
 EventAnswer: TypeAlias = bytes | None

@@ -142,7 +142,7 @@ class Receiver:
             settle=Settler(store, policy),
             reader=reader,
             metrics=Metrics(self.registry),
-            progress=CallProgress(store, recordings_for=policy.data_kept),
+            progress=CallProgress(store),
             on_event=answering,
             on_refused=self._heartbeats.summary_refused,
             first=nullcontext if self.http_api is None else self.http_api.context.events.handling,

@@ -1,4 +1,4 @@
-"""Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS, VRU).
+"""Webhook events of 8x8 as values (8x8 webhook guides: VSS, VCA, VCS).
 
 Each field that is used is declared with its reader and its name in the payload. Reading is tolerant: missing or
 unreadable fields are None, and variants of spellings are accepted. Events may arrive more than once and in any order.
@@ -331,17 +331,6 @@ class CallStatus(_CallEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingReady:
-    """A change in the state of a recording (VRU), usually to UPLOAD_COMPLETED, with the place of its upload."""
-
-    session_id: str | None = read_field(_IDENTIFIER, "sessionId")
-    recording_id: str | None = read_field(_IDENTIFIER, "recordingId")
-    status: str | None = read_field(_TEXT, "status")
-    duration: timedelta | None = read_field(_SECONDS, "durationSeconds")
-    file_path: str | None = read_field(_TEXT, "filePath")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownEvent:
     """An event of an unknown type or product. `payload` is its whole content."""
 
@@ -350,7 +339,7 @@ class UnknownEvent:
     payload: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-WebhookEvent = SessionSummary | CallAction | CallStatus | RecordingReady | UnknownEvent
+WebhookEvent = SessionSummary | CallAction | CallStatus | UnknownEvent
 
 
 def parse_event(data: object) -> WebhookEvent:
@@ -381,5 +370,4 @@ _EVENTS: Mapping[str, Callable[..., WebhookEvent]] = {
     "sessionsummary": SessionSummary,
     "callaction": CallAction,
     "callstatus": CallStatus,
-    "callrecordingstatus": RecordingReady,
 }
