@@ -32,7 +32,6 @@ from voiceflow_worker.model.jobs.policy import (
     OutcomeSource,
     PersonLimit,
     RedialWait,
-    data_retention_problem,
     read_person_limit,
     read_redial_after,
     redial_words,
@@ -531,8 +530,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     state_dir: File | None = None
     retention: Duration = timedelta(days=30)
     key_retention: Duration = timedelta(days=400)
-    data_retention: Duration | None = None
-    """How long the data and texts of ended calls are kept, if they go earlier than the calls."""
     log_format: Annotated[LogFormat, _one_of(LogFormat)] = "console"
     log_level: Annotated[LogLevel, _one_of(LogLevel)] = "info"
     log_mask: Switch = False
@@ -567,7 +564,6 @@ class Settings(Struct, frozen=True, kw_only=True):
             summary_deadline=self.summary_deadline,
             retention=self.retention,
             key_retention=self.key_retention,
-            data_retention=self.data_retention,
             outcomes=OutcomeSource(self.outcomes),
             export_settle=self.export_settle,
             shared_numbers=frozenset(self.shared_numbers),
@@ -781,7 +777,6 @@ def _check_together(settings: Settings) -> None:
     for problem, *names in (
         (lacks and f"{', '.join(lacks)} has no wait before its redial: give it one", "redial_on", "redial_after"),
         (reserve_problem(settings.reserve, settings.max_active), "reserve", "max_active"),
-        (data_retention_problem(settings.data_retention, settings.retention), "data_retention", "retention"),
     ):
         if problem:
             where = " and ".join(filter(None, map(settings.place_of, names)))

@@ -14,7 +14,6 @@ from airflow.sdk import BaseHook, conf
 from anyio import to_thread
 
 from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError, load_settings, open_store
-from voiceflow_worker.backends.registry import require_readable
 from voiceflow_worker.core.logs import mask_logs
 from voiceflow_worker.errors import RequestFailedError, SettingsError, VoiceUnavailableError
 from voiceflow_worker.model.text.json_text import read_strict_json
@@ -152,7 +151,6 @@ class VoiceFlowHook(BaseHook):
         """Yield the queue of the connection, in its store, which is opened once on each event loop."""
         settings = await self.asettings()
         async with shared_store(settings.store, settings) as store:
-            await require_readable(store, settings)
             yield CallQueue(store, settings.queue, policy=settings.policy())
 
     def test_connection(self) -> tuple[bool, str]:

@@ -21,29 +21,12 @@ from airflow.sdk import DAG, BaseHook
 from airflow_provider.hooks.voice import VoiceFlowHook, require_lasting
 from airflow_provider.operators.voice import VoiceCallOperator
 from tests.support.processes import running
-from tests.support.stores import renumber
-from voiceflow_worker import InvalidInputError, open_store
+from voiceflow_worker import InvalidInputError
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.types import WebhookType
 
 KEY = "a-key-that-nobody-may-see"
 Connect = Callable[..., None]
-
-
-def test_no_task_leaves_calls_that_the_version_before_cannot_read(connect: Connect, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'calls.db'}"
-    connect(password=KEY, extra={"sub_account": "tests", "store": url, "data_retention": "7d"})
-    hook = VoiceFlowHook()
-
-    async def opened(version: int) -> None:
-        async with open_store(url) as store:
-            await renumber(store, version)
-        async with hook.opened_queue():
-            pass
-
-    with pytest.raises(SettingsError, match=r"VOICEFLOW_DATA_RETENTION .*voiceflow store upgrade"):
-        asyncio.run(opened(-1))
-    asyncio.run(opened(0))
 
 
 @pytest.fixture(scope="module")

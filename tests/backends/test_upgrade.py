@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import pytest
@@ -17,16 +17,15 @@ from voiceflow_worker import CallPolicy, CallQueue, JobState, Store, open_store
 from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.backends.health import Health, UpgradeStep
 from voiceflow_worker.backends.postgres.store import PostgresStore
-from voiceflow_worker.backends.registry import StoreWait, health_of, opened_in_time, policy_for
+from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.errors import SettingsError, StoreVersionError
+from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
 from voiceflow_worker.service.upgrade import UpgradeStore
-from voiceflow_worker.settings import load_settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("backend", DURABLE)]
 
@@ -85,26 +84,6 @@ async def test_a_store_of_another_version_is_left_alone(
     with pytest.raises(StoreVersionError, match=remedy):
         async with open_store(url):
             pass
-
-
-async def test_no_process_leaves_calls_that_the_version_before_cannot_read(backend: str, fresh_url: Fresh) -> None:
-    url = fresh_url(backend)
-    settings = load_settings(store=url, data_retention="7d")
-    wait = StoreWait(timedelta(), lambda _: None)
-    async with open_store(url) as store:
-        await renumber(store, -1)
-        with pytest.raises(SettingsError, match=r"VOICEFLOW_DATA_RETENTION .*voiceflow store upgrade"):
-            async with opened_in_time(url, wait=wait, writes=True, settings=settings):
-                pass
-        async with opened_in_time(url, wait=wait, writes=False, settings=settings) as other:  # to stop calls, say
-            queue = await enqueued(other, 1)
-            stopping = CallQueue(other, policy=await policy_for(settings, other))
-            (call,) = await queue.find()
-            assert (await stopping.cancel(call.id)).kept_until is None
-            act = upgrade_of(url, other)
-            assert not (await act.do((await act.question()).version)).not_done
-    async with opened_in_time(url, wait=wait, writes=True, settings=settings) as store:
-        assert await policy_for(settings, store) == settings.policy()
 
 
 @dataclass

@@ -338,35 +338,6 @@ async def test_nothing_of_an_erased_person_stays_in_the_list(store: Store, tmp_p
     ]  # fmt: skip
 
 
-@EACH_STORE
-async def test_the_cells_of_rows_go_before_their_calls_and_the_list_says_so(
-    store: Store, clock: StillClock, tmp_path: Path
-) -> None:
-    policy = CallPolicy(retention=timedelta(days=30), data_retention=timedelta(days=7))
-    engine = Engine(store, ScriptedVoice(), policy=policy)
-    options = replace(BY_MOBILE, valid_for=timedelta(hours=1))
-    path = file_of(tmp_path, table())
-    for _ in range(2):  # the second start replaces the rows of the first
-        await enqueue_file(engine.queue, path, options, skip_bad=True, now=clock.now())
-    for job in await engine.send():
-        await engine.summarise(job, SessionStatus.COMPLETED)
-    before = await written(store, tmp_path)
-    clock.advance(timedelta(days=7, hours=2))
-    await engine.sweeper.prune()
-    after = await written(store, tmp_path)
-    gone = "erased after 7d"
-    shown = [name for name in after[0] if name not in {*HEADER, "why"}]
-    assert [[row[name] for name in shown] for row in after] == [[row[name] for name in shown] for row in before]
-    assert {row[name] for row in after for name in HEADER} == {gone}
-    assert [row["why"] for row in after if row["result"] == "bad"] == [gone]
-    await write_report_files(ReportFiles(csv=tmp_path / "calls.csv"), store, [("default", "visits")])
-    calls = list(csv.DictReader((tmp_path / "calls.csv").read_text("utf-8-sig").splitlines()))
-    assert {row["data.nachname"] for row in calls} == {gone}
-    assert "Müller" not in (tmp_path / "calls.csv").read_text("utf-8-sig")
-    await Forget(operator=Operator(store, policy, name="Mary"), number="+491701111111").do()
-    assert [row["result"] for row in await written(store, tmp_path)].count("erased") == 1
-
-
 async def test_rows_are_deleted_when_their_calls_are(store: Store, clock: StillClock, tmp_path: Path) -> None:
     policy = CallPolicy(retention=timedelta(days=3))
     options = replace(BY_MOBILE, valid_for=timedelta(days=1))

@@ -196,7 +196,6 @@ def full_job() -> Job:
         further_numbers=("+6581111111", "+6582222222"),
         place=1,
         validity="2:00:00",
-        kept_until=NOW + 3 * HOUR,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Events during calls: whose they are, what was pressed, and the states and recordings that 8x8 reports.
+"""Events during calls: whose they are, what was pressed, and the states that 8x8 reports.
 
 An answer that was left over gives a call the session of another: what comes for that session is nobody else's.
 """

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +11,12 @@ import pytest
 
 from tests.contract.samples import add_jobs, commit
 from tests.contract.suite import NOW, QUEUE, ManualClock, moved, sample_job, sample_jobs
-from tests.support.engine import Engine, ScriptedEngine
+from tests.support.engine import ScriptedEngine
 from tests.support.faulty_store import FaultyStore, StoreCall, nothing
 from tests.support.flows import flow, number
 from tests.support.stores import clocked
-from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, load_settings
+from tests.support.voices import unknown
+from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core import sweep
@@ -32,28 +28,18 @@ from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.reads import Due, Expired, Read
-from voiceflow_worker.core.ports.store import Edit
 from voiceflow_worker.core.retention import EVERY, Retention
-from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import TIMEOUT
 from voiceflow_worker.core.sweep import PAGE, Sweeper
 from voiceflow_worker.errors import (
-    IllegalMoveError,
     InvalidInputError,
     SettingsError,
     StoreError,
     StoreUnavailableError,
 )
-from voiceflow_worker.model.flows.actions import heard_in
-from voiceflow_worker.model.flows.callflow import digests_to
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.call_json import call_as_json
-from voiceflow_worker.model.jobs.evidence import with_press
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import KeyPress, Post
 from voiceflow_worker.model.jobs.lifecycle import OLD_DOUBT
-from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -328,159 +314,6 @@ async def test_a_doubt_that_nobody_resolves_ends_as_placed_with_its_reason_and_i
     assert await states(here.store, "default") == {}
     await here.enqueue("+6587600000", unique_key="key-0")
     assert await states(here.store, "default") == {}
-
-
-SPOKEN = "Dear Ana Maria, your order is ready."
-KEPT = CallPolicy(data_retention=timedelta(days=7))
-
-
-async def ended_calls(engine: Engine, amount: int) -> None:
-    """Calls with a text and a name, in every way to end."""
-    for place in range(amount):
-        data = {"name": "Ana Maria", "airflow_run_id": "run-1", "empty": None}
-        further = ["+6583330000", "+6583331111"] if place % 2 else []
-        await engine.queue.enqueue(
-            flow(f"+65876{place:05}", SPOKEN), unique_key=f"key-{place}", data=data, batch_id="march",
-            further_numbers=further, valid_for=timedelta(hours=2),
-        )  # fmt: skip
-    await engine.queue.cancel((await engine.queue.find(limit=1))[0].id)
-    sent = await engine.send(limit=amount - 2)
-    statuses = (SessionStatus.COMPLETED, SessionStatus.CANCELED, SessionStatus.FAILED)
-    for place, job in enumerate(sent[:-1]):
-        await engine.summarise(job, statuses[place % 3])
-
-
-def without_data(job: Job) -> dict[str, object]:
-    told = call_as_json(job)
-    return {**told, "attempts": [{**each, "presses": []} for each in told["attempts"]], "data": None}  # type: ignore[attr-defined]
-
-
-async def test_data_and_texts_go_before_the_call_and_all_that_it_is_known_by_stays(
-    any_store: Store, voice: ScriptedVoice, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweep, "PAGE", 2)
-    engine = Engine(any_store, voice, policy=KEPT)
-    await ended_calls(engine, 8)
-    clock.jump(timedelta(hours=3))
-    await Retention(any_store, KEPT).run()
-    was = {job.id: job for job in await engine.queue.find(limit=100)}
-    totals = await any_store.totals("default", batches=["march"])
-    events = await any_store.events("default")
-    assert {job.state.value for job in was.values()} == {
-        "completed", "unreached", "failed", "cancelled", "accepted", "expired",
-    }  # fmt: skip
-    clock.jump(timedelta(days=6))
-    await Retention(any_store, KEPT).run()
-    assert all(SPOKEN in job.body for job in await engine.queue.find(limit=100))
-    clock.jump(timedelta(days=1))
-
-    written, write = 0, any_store.write
-
-    async def killed_after_the_second(*args: Any, **named: Any) -> Any:
-        nonlocal written
-        if written == 2:
-            raise StoreUnavailableError("killed")
-        written += any(isinstance(each, Edit) for write in args[0].writes for each in write.changes)
-        return await write(*args, **named)
-
-    with monkeypatch.context() as killed:
-        killed.setattr(any_store, "write", killed_after_the_second)
-        with pytest.raises(StoreUnavailableError, match="killed"):
-            await engine.sweeper.prune()
-    left = sum(SPOKEN in job.body for job in await engine.queue.find(limit=100))
-    assert 0 < left < len(was)
-    assert await engine.sweeper.prune() == 0, "no call is deleted"
-    now = {job.id: job for job in await engine.queue.find(limit=100)}
-    assert now.keys() == was.keys()
-    for job_id, job in now.items():
-        before = was[job_id]
-        assert without_data(job) == without_data(before)
-        assert (job.body_digest, job.unique_key) == (before.body_digest, before.unique_key)
-        assert job.data == {
-            "name": "erased after 7d", "airflow_run_id": "run-1", "empty": "erased after 7d",
-        }  # fmt: skip
-        assert not {"Ana", "ready", "EmilyNeural"} & set(re.findall(r"\w+", job.body))
-        assert [each.text for each in heard_in(json.loads(job.body))] == ["erased after 7d"]
-        if len(job.numbers) > 1:
-            assert digests_to(job.body, job.numbers) == digests_to(before.body, before.numbers)
-        with pytest.raises(IllegalMoveError, match=r"were erased .VOICEFLOW_DATA_RETENTION.; enqueue a new call"):
-            await engine.queue.redial(job.id, note="again", force=True)
-    assert await any_store.totals("default", batches=["march"]) == totals
-    assert list(await any_store.events("default")) == list(events), "nobody is told anything new"
-    again = await engine.queue.enqueue(
-        flow("+6587600000", SPOKEN), unique_key="key-0", batch_id="march", valid_for=timedelta(hours=2)
-    )
-    assert again.id in was
-
-    # Late evidence counts, and brings neither a text back nor what a person has typed.
-    accepted = next(job for job in now.values() if job.state is JobState.ACCEPTED)
-    await engine.summarise(accepted, SessionStatus.COMPLETED)
-    number = accepted.posts[-1].number
-    for digits, answer in (("1", None), ("19781231", None), ("42", "table 42")):
-        press = KeyPress(at=clock.now(), menu="main", digits=digits, answer=answer)
-        joined = partial(with_press, number=number, press=press, at=clock.now(), policy=KEPT)
-        await Changes(any_store, KEPT).change(accepted.id, joined)
-    late = await engine.queue.get(accepted.id)
-    assert (late.state, late.is_erased, late.kept_until) == (JobState.COMPLETED, True, None)
-    assert [press.digits for press in late.posts[-1].presses] == ["1", "42"]
-
-    read, jobs = 0, any_store.jobs
-
-    async def counted(*args: Any, **named: Any) -> Any:
-        nonlocal read
-        found = await jobs(*args, **named)
-        read += len(found)
-        return found
-
-    monkeypatch.setattr(any_store, "jobs", counted)
-    await engine.sweeper.prune()
-    assert read == 0, "what is erased is not read again"
-    clock.jump(KEPT.retention)
-    assert await engine.sweeper.prune() == len(was)
-
-
-async def test_pressed_keys_stay_but_for_what_a_person_has_typed() -> None:
-    keys = [KeyPress(at=NOW, menu="main", digits=each, answer=name) for each, name in
-            (("1", None), ("2", "yes"), ("19781231", None), ("42", "table 42"))]  # fmt: skip
-    post = Post(number=1, client_request_id="x", began_at=NOW, valid_until=NOW, presses=tuple(keys))
-    job = lifecycle.erased(sample_job(state=JobState.COMPLETED, posts=(post,)), policy=KEPT)
-    assert [press.digits for press in job.posts[0].presses] == ["1", "2", "erased after 7d", "42"]
-
-
-async def test_a_call_whose_phone_may_still_ring_keeps_its_data_for_its_menus(
-    store: Store, voice: ScriptedVoice, clock: ManualClock
-) -> None:
-    policy = CallPolicy(data_retention=timedelta(), outcomes=OutcomeSource.NONE)
-    engine = Engine(store, voice, policy=policy)
-    await engine.enqueue(data={"name": "Ana"})
-    (job,) = await engine.send()
-    assert job.state is JobState.ACCEPTED
-    await engine.sweeper.prune()
-    assert (await engine.queue.get(job.id)).data == {"name": "Ana"}
-    clock.jump(policy.ringing + policy.longest_call)
-    await engine.sweeper.prune()
-    assert (await engine.queue.get(job.id)).data == {"name": "erased after 0s"}
-
-
-@pytest.mark.parametrize("given", [timedelta(days=3), timedelta(days=10)])
-async def test_what_another_setting_lets_go_does_not_name_the_present_one(
-    store: Store, voice: ScriptedVoice, clock: ManualClock, given: timedelta
-) -> None:
-    await ended_calls(Engine(store, voice, policy=replace(KEPT, data_retention=given)), 4)
-    clock.jump(given + timedelta(hours=3))
-    engine = Engine(store, voice, policy=KEPT)
-    await engine.sweeper.prune()
-    said = {str((job.data or {}).get("name")) for job in await engine.queue.find(limit=100) if job.is_erased}
-    assert said == {"erased"}
-
-
-def test_data_is_kept_no_longer_than_its_call() -> None:
-    wanted = "data and texts cannot be kept for 40d, because their calls are deleted after 30d: give at most 30d"
-    with pytest.raises(InvalidInputError, match=wanted):
-        CallPolicy(data_retention=timedelta(days=40))
-    with pytest.raises(SettingsError, match=f"--data-retention .given directly.: {wanted}"):
-        load_settings(data_retention="40d")
-    assert load_settings(data_retention="7d").policy().data_kept == timedelta(days=7)
 
 
 async def test_one_process_at_a_time_does_it_and_a_queue_that_cannot_be_read_keeps_no_other_from_it(

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.support.plain_jobs import NOW, a_job
-from voiceflow_worker import BACK, END, Again, Caller, CallFlow, CallPolicy, End, InvalidInputError, Job, JobState, Menu
+from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
 from voiceflow_worker.ivr import approval_call, approval_data, choice_of
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.check import check_menus, reachable
 from voiceflow_worker.ivr.menus import MenuAnswer, Menus
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_json import CallResult
-from voiceflow_worker.model.jobs.lifecycle import erased
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 
@@ -263,14 +261,6 @@ async def test_a_key_is_confirmed_and_the_call_ends(key: str, choice: str, data:
     assert answer.flow.actions[-1] == {"action": "hangup"}
     assert answer.press is not None
     assert choice_of(answer.press.digits, data) == choice
-
-
-def test_a_first_event_that_comes_again_after_the_data_of_its_call_were_erased_is_understood() -> None:
-    late = erased(job(CALL), policy=CallPolicy(data_retention=timedelta()))
-    event = CallAction(dtmf="1", call_status=ActionStatus.ACTION_COMPLETED, direction=Direction.OUTBOUND)
-    press = Menus(beside=[approval]).plan(event, Caller(now=NOW, job=late, data={})).press
-    assert press is not None
-    assert (press.menu, press.digits) == ("approval", "1")
 
 
 async def answer_to(key: str, **choices: Any) -> str | None:

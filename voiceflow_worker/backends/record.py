@@ -63,11 +63,13 @@ _IN_HEAD = frozenset(
 _IN_RECORD = [field for field in structs.fields(Job) if field.name not in _IN_HEAD]
 _WRITTEN_AS = {"window": str | None}
 """The types of fields that a record has in another form: a window is its text, and equal texts give the same window."""
+_OF_BEFORE = ("trace", "kept_until")
+"""The fields that the version before has written, and nobody reads."""
 _Record: Any = msgspec.defstruct(
     "JobRecord",
     [
         *((field.name, _WRITTEN_AS.get(field.name, field.type), field.default) for field in _IN_RECORD),
-        ("trace", str | None, None),  # which the version before has written
+        *((name, str | None, None) for name in _OF_BEFORE),
     ],
     frozen=True,
     omit_defaults=True,
@@ -108,7 +110,7 @@ def job_from(head: Head, record: str, body: str) -> Job:
     """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
         job_id, queue, state, due, revision, worker, urgency, batch, destination, key, valid, active, digest = head
-        source, created_at, *values, _ = structs.astuple(_codec.value(record))
+        source, created_at, *values, _, _ = structs.astuple(_codec.value(record))
         if (window := values[-1]) is not None:
             values[-1] = CallWindow.recalled(window)
         return Job(

@@ -15,7 +15,7 @@ import anyio
 from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES
 from voiceflow_worker.core.ports import Clock, Store
-from voiceflow_worker.errors import SettingsError, StoreUnavailableError, UnknownBackendError
+from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from voiceflow_worker.core.ports.outside import LocalJournal
-    from voiceflow_worker.model.jobs.policy import CallPolicy
     from voiceflow_worker.settings import Settings
 
 ENTRY_POINT_GROUP = "voiceflow_worker.backends"
@@ -215,8 +214,7 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
     """Open a store. If it is locked or not there yet, try again until the time of `wait` is over.
 
     With `writes`, the store must also accept a write, because a file that another process has locked can still be
-    opened and read, and have the schema that the `settings` among the options need. `options` are passed to the
-    backend. Raises the error of the last try.
+    opened and read. `options` are passed to the backend. Raises the error of the last try.
     """
     async with AsyncExitStack() as opened:
         while True:
@@ -225,7 +223,6 @@ async def opened_in_time(url: str, *, wait: StoreWait, writes: bool, **options: 
                     store = await attempt.enter_async_context(open_store(url, **options))
                     if writes:
                         await _require_writable(store)
-                        await require_readable(store, options.get("settings"))
                 except StoreUnavailableError as error:
                     if not wait.goes_on(error):
                         raise
@@ -248,21 +245,3 @@ async def _require_writable(store: Store) -> None:
         f"the store {store.url} is locked: another process is writing to it, or is frozen while writing; find that "
         "process with lsof"
     )
-
-
-async def policy_for(settings: Settings, store: Store) -> CallPolicy:
-    """The policy of these settings; on a store that the version before may use, without what that cannot read."""
-    policy = settings.policy()
-    if policy.data_retention is None or await health_of(settings.store, store).older_schema() is None:
-        return policy
-    return replace(policy, data_retention=None)
-
-
-async def require_readable(store: Store, settings: Settings | None) -> None:
-    """Raise SettingsError if processes of the version before could not read what these settings leave in the store."""
-    if settings is not None and await policy_for(settings, store) != settings.policy():
-        raise SettingsError(
-            f"VOICEFLOW_DATA_RETENTION is for stores of this version, and {store.url} has the schema of the version "
-            "before, which cannot read calls that wait for their erasure: leave it unset until `voiceflow store "
-            "upgrade` was run"
-        )

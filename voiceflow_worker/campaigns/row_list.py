@@ -216,7 +216,7 @@ class RowKeeper:
         """Replace what an earlier start of the file has kept, in one write under `conditions`. Raises StoreError."""
         store, queue, token = self._queue.store, self._queue.name, new_revision()
         policy = self._queue.policy
-        now, until, data_until = store.clock.now(), self._latest + policy.retention, self._latest + policy.data_kept
+        now, until = store.clock.now(), self._latest + policy.retention
         earlier = [await self._superseded(batch_id) for batch_id, kept in self._kept.items() if kept is None]
         sizes: dict[str, list[int]] = {}
         uncalled: dict[str, list[int]] = {}
@@ -235,11 +235,7 @@ class RowKeeper:
                 packs = sizes.setdefault(batch_id, [])
                 text = await to_thread.run_sync(packed, entries)
                 group, member = _group(queue, batch_id), _member(token, len(packs))
-                kept = [Put(ROWS, group, text, data_until, member=member)]
-                if policy.data_retention is not None:  # what is left then
-                    bare = await to_thread.run_sync(packed, [_bare(entry, policy.said_erased) for entry in entries])
-                    kept.append(Put(ROWS, group, bare, until, member=member + _BARE))
-                writes.append(Write(puts=tuple(kept)))
+                writes.append(Write(puts=(Put(ROWS, group, text, until, member=member),)))
                 packs.append(len(entries))
                 uncalled.setdefault(batch_id, []).append(sum(map(_is_uncalled, entries)))
             if len(writes) >= AT_ONCE:  # not durable by themselves: the last write is, and comes later
@@ -260,7 +256,7 @@ class RowKeeper:
             )
             puts = (*found.puts, Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=file.digest))
             if self._definition:
-                puts += (Put(DEFINITIONS, group, self._definition, data_until),)
+                puts += (Put(DEFINITIONS, group, self._definition, until),)
             drops = (*found.drops, *(() if own is None else _drops(group, own, member=own.digest, but=own.digest)))
             writes.append(Write(conditions=(*conditions,), puts=puts, drops=drops))
             self._kept[batch_id] = file
@@ -292,15 +288,12 @@ class RowKeeper:
         for record, file in others:
             token, sizes, uncalled, is_less = new_revision(), list[int](), list[int](), False
             puts: list[Put] = []
-            async for packs, rows in self._packs_of(group, file):
+            async for pack, rows in self._packs_of(group, file):
                 left = [place for place, entry in enumerate(rows) if not self._has(file, entry, repaired)]
                 is_less = is_less or len(left) < len(rows)
-                for pack in packs if left else ():
-                    entries = unpacked(pack.value)
-                    member = _member(token, len(sizes)) + pack.member[len(pack.member.removesuffix(_BARE)) :]
-                    text = packed([entries[each] for each in left])
-                    puts.append(Put(ROWS, group, text, pack.ends_at, member=member))
                 if left:
+                    text = packed([rows[each] for each in left])
+                    puts.append(Put(ROWS, group, text, pack.ends_at, member=_member(token, len(sizes))))
                     sizes.append(len(left))
                     uncalled.append(sum(_is_uncalled(rows[each]) for each in left))
             if is_less:
@@ -311,14 +304,12 @@ class RowKeeper:
                     found.puts += [*puts, Put(ROW_FILES, group, text, record.ends_at, member=f"{token} {file.digest}")]
         return found
 
-    async def _packs_of(self, group: str, file: KeptFile) -> AsyncGenerator[tuple[list[Record], list[Entry]]]:
-        """The packs of a file, each as it is kept, whole and without cells, with its rows."""
+    async def _packs_of(self, group: str, file: KeptFile) -> AsyncGenerator[tuple[Record, list[Entry]]]:
+        """The packs of a file, each as it is kept, with its rows."""
         store = self._queue.store
         for member in file.members:
-            keys = [(group, member), (group, member + _BARE)]
-            found = (await store.records({ROWS: keys}, now=store.clock.now()))[ROWS]
-            if packs := sorted(found, key=attrgetter("member")):
-                yield packs, unpacked(packs[0].value)
+            for pack in (await store.records({ROWS: [(group, member)]}, now=store.clock.now()))[ROWS]:
+                yield pack, unpacked(pack.value)
 
     def _has(self, file: KeptFile, entry: Entry, repaired: Mapping[tuple[str, ...], set[tuple[str, ...]]]) -> bool:
         """Whether the rows of this start supersede a row: they have its call, or are what it was without its faults."""
@@ -358,7 +349,7 @@ class _Earlier:
 
 def _drops(group: str, file: KeptFile, *, member: str, but: str) -> list[Drop]:
     """What ends the packs of a file, and its record below this member, unless that is replaced."""
-    packs = [Drop(ROWS, group, None, pack + kind) for pack in file.members for kind in ("", _BARE)]
+    packs = [Drop(ROWS, group, None, pack) for pack in file.members]
     return packs if member == but else [*packs, Drop(ROW_FILES, group, None, member)]
 
 
@@ -371,15 +362,6 @@ def _sound(file: KeptFile, entry: Entry) -> tuple[tuple[str, ...], tuple[str, ..
 
 def _member(token: str, place: int) -> str:
     return f"{token} {place:06}"
-
-
-_BARE = " erased"
-"""The end of the names of packs whose cells are erased: they are there from the beginning, and outlast the others."""
-
-
-def _bare(entry: Entry, said: str) -> Entry:
-    number, cells, key, result, why, *_ = entry
-    return number, [said] * len(cells), key, result, said if result == "bad" else why
 
 
 def _is_uncalled(entry: Entry) -> bool:
@@ -413,9 +395,7 @@ def _packs(store: Store, group: str) -> RecordSet[list[Entry]]:
 
 
 async def _pack(packs: RecordSet[list[Entry]], member: str) -> list[Entry] | None:
-    """A pack of rows; with its cells erased once their time is over."""
-    found = await packs.get([member, member + _BARE])
-    return found.get(member) or found.get(member + _BARE)
+    return (await packs.get([member])).get(member)
 
 
 class RowList:

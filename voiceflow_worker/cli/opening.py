@@ -29,7 +29,7 @@ import anyio
 import orjson
 from anyio import sleep
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, opened_in_time, policy_for
+from voiceflow_worker.backends.registry import PAUSE, StoreWait, opened_in_time
 from voiceflow_worker.backends.store_url import file_of, is_server
 from voiceflow_worker.cli.output import ExitCode, Output, UndoneError, confirm, with_remedies
 from voiceflow_worker.errors import ChangedSinceError, JobError, SettingsError, StoreUnavailableError
@@ -320,7 +320,7 @@ async def opened_queue(
     from voiceflow_worker.queue import CallQueue
 
     async with opened_store(settings, makes=makes, lock_timeout=lock_timeout) as store:
-        yield CallQueue(store, settings.queue, policy=await policy_for(settings, store))
+        yield CallQueue(store, settings.queue, policy=settings.policy())
 
 
 @asynccontextmanager
@@ -423,7 +423,7 @@ async def acting(settings: Settings, who: str | None, *, makes_file: bool = Fals
     async with opened_store(settings, makes=makes) as store:
         if place is not None:
             note(f"in the store {store.url}, named by {place}")
-        policy = await policy_for(settings, store)
+        policy = settings.policy()
         yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name(), order=new_revision())
 
 

@@ -358,7 +358,7 @@ class OrderedStore:
                 return job.state.is_final
             now = self.inner.clock.now()
             new = lifecycle.cancel(job, at=now, reason=order.reason, kind=order.kind, policy=CallPolicy())
-            new = replace(new, due_at=order.due_at, kept_until=order.kept_until)
+            new = replace(new, due_at=order.due_at)
             (answer,) = await self.inner.write(BulkWrite(writes=(changed(job, new, at=now)[1],)), now=now)
             if answer.result is Result.DONE:
                 return True

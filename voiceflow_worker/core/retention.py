@@ -120,7 +120,7 @@ class Retention:
         if self._journal_files is None or now - self._files_looked_at < FILES_EVERY.total_seconds():
             return
         self._files_looked_at = now
-        before = self._store.clock.now() - max(self._policy.data_kept, LEAST_KEPT)
+        before = self._store.clock.now() - max(self._policy.retention, LEAST_KEPT)
         for queue in (ORDERS, *await self._names.known()):
             await self._journal_files.prune(queue, before=before)
 

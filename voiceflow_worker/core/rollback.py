@@ -191,7 +191,7 @@ class RollbackGuard:
         for file in (*files, *await self._journal_files.files(ORDERS)):
             if file.problem:
                 await self._hold_for_unreadable(file)
-        before = self._clock.now() - max(self._policy.data_kept, LEAST_KEPT)
+        before = self._clock.now() - max(self._policy.retention, LEAST_KEPT)
         await self._journal_files.prune(self._queue, before=before)
         await self._compare()
         try:

@@ -187,18 +187,11 @@ class Sweeper:
             found = await self._overdue(state, now)
             if not found:
                 return deleted
-            changed = [
-                writes.changed(job, lifecycle.erased(job, policy=self._policy), at=now)
-                for job in found
-                if job.kept_until is not None
-            ]
-            old = [job for job in found if job.kept_until is None]
             until = now + self._policy.key_retention
-            gone = [writes.deleted(job, keep_key_until=until) for job in old]
-            bulk = BulkWrite(writes=(*gone, *(write for _, write in changed)), durable=False)
-            done = [answer.result is Result.DONE for answer in await self._store.write(bulk, now=now)]
-            deleted += sum(done[: len(gone)])
-            if len(found) < PAGE or 2 * sum(done) < len(found):
+            bulk = BulkWrite(writes=tuple(writes.deleted(job, keep_key_until=until) for job in found), durable=False)
+            done = sum(answer.result is Result.DONE for answer in await self._store.write(bulk, now=now))
+            deleted += done
+            if len(found) < PAGE or 2 * done < len(found):
                 return deleted
 
     async def _sweep_pages(self, one: _Pass) -> int:

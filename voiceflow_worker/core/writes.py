@@ -204,8 +204,7 @@ def _orders_on(job: Job, was: Job | None = None) -> tuple[Order, ...]:
     if not (job.state.is_final and job.notes and job.notes[-1].kind is NoteKind.CANCELLED):
         return ()
     cancels = Cancelling(
-        job=job.id, post_count=job.post_count, reason=job.reason or "", kind=job.reason_kind, due_at=job.due_at,
-        kept_until=job.kept_until,
+        job=job.id, post_count=job.post_count, reason=job.reason or "", kind=job.reason_kind, due_at=job.due_at
     )  # fmt: skip
     return (Order(about=(job.id,), queue=job.queue, cancels=cancels),)
 

@@ -292,7 +292,7 @@ class Cancelling(Struct, frozen=True, kw_only=True):
     reason: str
     kind: ReasonKind | None
     due_at: datetime
-    kept_until: datetime | None
+    kept_until: datetime | None = None  # which the version before reads
 
 
 class Order(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -488,34 +488,13 @@ def body_digest(canonical: str) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-ERASED_BODY = ',"~erased":true}'
-"""The end of a body whose texts were erased: no request has such a key, and the last key stands last."""
-
-
-def erased_body(stored: str, *, numbers: Sequence[str], said: str) -> str:
-    """A stored body without its texts and numbers: with `said` as its text, and what it was, as digests.
-
-    It is the body of no call. What it asked for stays, and so do the digests of what it said to each of several
-    numbers: neither the result of a call, nor what is a repetition, depends on its texts being there.
-    """
-    asks = [name for name in ("sayAndCapture",) if f'"{name}"' in stored]
-    body = {"callflow": [{"action": "say", "params": {"text": said}}], "asks": asks, "~erased": True}
-    return _text(body | {"digests": digests_to(stored, numbers)} if len(numbers) > 1 else body)
-
-
 def actions_in(stored: str) -> list[object]:
-    """The actions of a stored body, in their order; of an erased one, what it asked for."""
-    if stored.endswith(ERASED_BODY):
-        found: dict[str, list[object]] = orjson.loads(stored)
-        return found["asks"]
+    """The actions of a stored body, in their order."""
     return [entry.get("action") for entry in CallFlow.parse(stored).actions]
 
 
 def digests_to(stored: str, numbers: Sequence[str]) -> list[str]:
     """The digest of what a stored body says to each of these numbers, as if the call were to it alone."""
-    if stored.endswith(ERASED_BODY):
-        found: dict[str, list[str]] = orjson.loads(stored)
-        return found["digests"]
     flows = (CallFlow(orjson.loads(body_to(stored, number))) for number in numbers)
     return [body_digest(EncodedBody.of(flow).canonical) for flow in flows]
 

@@ -17,7 +17,7 @@ _ADDRESSES = ("source", "destination")
 def differences(asked: Job, stands: Job) -> tuple[str, ...]:
     """The names of the fields in which a stored call is not as it is asked for now; none if it is the same.
 
-    Of a call that was deleted, only the digest is known; one whose data was erased has no texts.
+    Of a call that was deleted, only the digest is known.
     """
     return tuple(_differences(asked, stands))
 
@@ -26,7 +26,7 @@ def _differences(asked: Job, stands: Job) -> Iterator[str]:
     # Behind a point, the digest has that of a request to the HTTP API, which compares requests.
     if asked.body_digest.partition(".")[0] != stands.body_digest.partition(".")[0]:
         named = [name for name in (*_ADDRESSES, "further_numbers") if getattr(asked, name) != getattr(stands, name)]
-        if not stands.body or stands.is_erased or not named or _text(asked.body) != _text(stands.body):
+        if not stands.body or not named or _text(asked.body) != _text(stands.body):
             named.append("text")
         yield from named
     if not stands.body:  # a tombstone

@@ -358,13 +358,10 @@ def with_press(
 ) -> Job:
     """The job with a key press added to its POST `number`, sorted by time. With `goes_on`, it may call the person back.
 
-    The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others. One whose data were erased
-    does not get what a person has typed.
+    The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others.
     """
     post = None if number is None else job.post(number)
     if post is None or has_press(post.presses, press) or len(post.presses) >= MOST_PRESSES:
-        return job
-    if job.is_erased and press.is_typed:
         return job
     presses = tuple(sorted((*post.presses, press), key=lambda each: each.at))
     after = with_post(job, replace(post, presses=presses))

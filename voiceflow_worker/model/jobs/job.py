@@ -13,7 +13,6 @@ from typing import Any, cast
 from msgspec import Struct
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.flows.callflow import ERASED_BODY
 from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
@@ -80,11 +79,6 @@ class KeyPress(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     answer: str | None = None
     leads_on: bool = False
     call_back_at: datetime | None = None
-
-    @property
-    def is_typed(self) -> bool:
-        """Whether these are several keys without a name: what a person has typed, and not only chosen."""
-        return self.answer is None and len(self.digits) > 1
 
 
 class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -268,8 +262,7 @@ class Job(Struct, frozen=True):
     oldest of those that placed no call may be dropped. `data` are flat JSON values of the user. They reach menu
     handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
     time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the zone of the person.
-    `validity` is what was asked for where `valid_until` was counted from it. `kept_until` is when an ended call is
-    deleted whose data and texts are erased before, at `due_at`.
+    `validity` is what was asked for where `valid_until` was counted from it.
     """
 
     id: str
@@ -308,7 +301,6 @@ class Job(Struct, frozen=True):
     notes: tuple[Note, ...] = ()
     further_numbers: tuple[str, ...] = ()
     place: int = 0
-    kept_until: datetime | None = None
     start: str | None = None
     validity: str | None = None
     window: CallWindow | None = None
@@ -335,11 +327,6 @@ class Job(Struct, frozen=True):
     def number(self) -> str:
         """The number whose turn it is: the one that the next POST calls, or that the newest has called."""
         return self.numbers[self.place] if self.place else self.destination
-
-    @property
-    def is_erased(self) -> bool:
-        """Whether the data and texts of the call were erased (`lifecycle.erased`): it can be sent no more."""
-        return self.body.endswith(ERASED_BODY)
 
     @property
     def second_parties(self) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from functools import partial
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
 from voiceflow_worker.finding import Message, Remedy
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.flows.callflow import erased_body
 from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import BODY_CODES, Outcome
@@ -305,8 +304,6 @@ def redial(
     _require(job, MoveName.REDIAL)
     if job.successor is not None:
         raise refused(remedy=f"it was enqueued again as call {job.successor}; redial that one")
-    if job.is_erased:
-        raise refused(remedy="its data and texts were erased (VOICEFLOW_DATA_RETENTION); enqueue a new call")
     if not job.source:  # only its head is known (`end_unreadable`)
         raise refused(remedy="its record could not be read, so its calling window is not known; enqueue a new call")
     if number is not None and job.post_count != number:
@@ -466,7 +463,7 @@ def called_back(job: Job, *, at: datetime) -> Job | None:
     It is granted once, while the job is valid, unless the person has opted out or somebody has cancelled the job.
     """
     post = job.call_back_post
-    if post is None or _is_made(job, after=post) or was_cancelled(job) or job.successor is not None or job.is_erased:
+    if post is None or _is_made(job, after=post) or was_cancelled(job) or job.successor is not None:
         return None
     if not OPT_OUTS.isdisjoint(job.status_of(each) for each in job.conclusive_posts):
         return None
@@ -512,7 +509,7 @@ def call_back_time(job: Job, *, at: datetime, after: timedelta, session_id: str 
         return None
     key = job.unique_key or ""
     is_later = key.startswith(f"{job.queue}.") and key.endswith(later_key(""))
-    if job.successor is not None or job.is_erased or is_later:
+    if job.successor is not None or is_later:
         return None
     return None if job.rings_from(at=at + after) is None else at + after
 
@@ -586,45 +583,10 @@ def ended(
     Whoever asked to be called back was reached: however the later call ended, or if none came, the job is completed.
     """
     state = state if job.call_back_post is None else S.COMPLETED
-    due_at, kept_until = at + policy.retention, None
-    if policy.data_retention is not None and not job.is_erased:
-        due_at, kept_until = at + policy.data_retention, due_at
-        if (post := job.open_post) is not None:  # its menus may still speak
-            due_at = min(kept_until, max(due_at, post.began_at + policy.ringing + policy.longest_call))
     return replace(
-        job, state=state, worker_id=None, due_at=due_at, kept_until=kept_until, active_until=None, reason=reason,
+        job, state=state, worker_id=None, due_at=at + policy.retention, active_until=None, reason=reason,
         reason_kind=kind,
     )  # fmt: skip
-
-
-def erased(job: Job, *, policy: CallPolicy) -> Job:
-    """An ended job without its data and texts. What became of it stays, and its keys; at `due_at` it is deleted.
-
-    Of its data, the names of columns stay, and the values by which tasks and escalations find their calls. Keys that
-    were pressed stay, unless a person has typed them.
-    """
-    said = policy.said_erased if _goes_by(job, policy) else "erased"
-    own = job.menu == "escalation"
-    data = job.data and {
-        name: value if name.startswith("airflow_") or (own and name == "escalation") else said
-        for name, value in job.data.items()
-    }
-    posts = tuple(
-        replace(post, presses=tuple(
-            replace(press, digits=said) if press.is_typed else press for press in post.presses
-        ))
-        for post in job.posts
-    )  # fmt: skip
-    body = erased_body(job.body, numbers=job.numbers, said=said)
-    return replace(job, body=body, data=data, posts=posts, due_at=job.kept_until or job.due_at, kept_until=None)
-
-
-def _goes_by(job: Job, policy: CallPolicy) -> bool:
-    """Whether the data of an ended call were kept for as long as this policy says: another one may have ended it."""
-    if job.kept_until is None or job.due_at == job.kept_until - policy.retention + policy.data_kept:
-        return True
-    ringing = policy.ringing + policy.longest_call
-    return any(job.due_at in {job.kept_until, post.began_at + ringing} for post in job.posts)
 
 
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:

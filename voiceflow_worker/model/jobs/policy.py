@@ -230,7 +230,6 @@ class CallPolicy:
     summary_deadline: timedelta = timedelta(hours=2)
     retention: timedelta = timedelta(days=30)
     key_retention: timedelta = timedelta(days=400)
-    data_retention: timedelta | None = None
     outcomes: OutcomeSource = OutcomeSource.WEBHOOK
     missed_windows: int = 3
     longest_call: timedelta = timedelta(hours=1)
@@ -253,19 +252,6 @@ class CallPolicy:
                     f"{field.name} is {duration}; give a duration from 0 to {LONGEST.days} days, which is 100 years"
                 )
 
-        if problem := data_retention_problem(self.data_retention, self.retention):
-            raise InvalidInputError(problem)
-
-    @property
-    def data_kept(self) -> timedelta:
-        """How long data and texts are kept."""
-        return self.retention if self.data_retention is None else self.data_retention
-
-    @property
-    def said_erased(self) -> str:
-        """What stands in the place of data and texts that were erased."""
-        return f"erased after {write_duration(self.data_kept)}"
-
     @property
     def doubt_kept(self) -> timedelta:
         """How long a call stays in doubt, from its POST on: the retention, and at least a week.
@@ -273,17 +259,6 @@ class CallPolicy:
         Early summaries and sessions are kept for that week too.
         """
         return max(self.retention, LEAST_DOUBT)
-
-
-def data_retention_problem(data_retention: timedelta | None, retention: timedelta) -> str | None:
-    """Why the data and texts of calls cannot be kept for so long, as a clause; None if they can."""
-    if data_retention is None or timedelta() <= data_retention <= retention:
-        return None
-    kept = write_duration(retention)
-    return (
-        f"data and texts cannot be kept for {write_duration(data_retention)}, because their calls are deleted after "
-        f"{kept}: give at most {kept}, or a longer retention"
-    )
 
 
 def reserve_problem(reserve: int, max_active: int | None) -> str | None:
