@@ -76,12 +76,6 @@ _FIRST_ADVANCED = "wait_for_store"
 _OPTIONS = {"notify_url": "--notify"}
 """Options whose names differ from those of their settings."""
 _ADDRESSES = frozenset({"store", "base_url", "proxy", "notify_url"})
-_USUAL_NAMES = {
-    "proxy": ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
-    "no_proxy": ("NO_PROXY", "no_proxy"),
-    "ca_file": ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-}
-"""Variables of the environment that say for other programs what these settings say here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -630,14 +624,6 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.proxy is not None and (credentials := Proxy.of(self.proxy).credentials) is not None:
             texts.append(credentials[1])
         return tuple(text for text in texts if len(text) >= SHORTEST_HIDDEN)
-
-    def unread_names(self) -> dict[str, tuple[str, ...]]:
-        """The variables that say for other programs what a setting without a value says here. They are not followed."""
-        return {
-            setting: tuple(name for name in names if os.environ.get(name))
-            for setting, names in _USUAL_NAMES.items()
-            if not getattr(self, setting)
-        }
 
     def shown(self) -> tuple[ShownSetting, ...]:
         """Every setting for people, in the order of this class, with secrets hidden."""

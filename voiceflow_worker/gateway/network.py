@@ -9,12 +9,11 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import httpx
@@ -75,8 +74,7 @@ class Network:
 
     `no_proxy` names hosts and networks that are reached without the `proxy`; loopback addresses are always. Public
     certificates (certifi) and those of this machine's OpenSSL are trusted, and those in the PEM file `ca_file`, unless
-    `ssl_context` is given. `unread` has the variables of the environment that say the same as a setting that is not
-    set: they are named when a connection fails. Raises SettingsError for a wrong proxy, list or file.
+    `ssl_context` is given. Raises SettingsError for a wrong proxy, list or file.
     """
 
     def __init__(
@@ -86,7 +84,6 @@ class Network:
         no_proxy: str | Iterable[object] = (),
         ca_file: Path | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        unread: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         try:
             self._proxy = None if proxy is None else Proxy.of(proxy)
@@ -98,7 +95,6 @@ class Network:
             raise SettingsError(f"the hosts to reach without a proxy cannot be read: {error}") from None
         self._ca_file = ca_file
         self._given_context = ssl_context
-        self._unread = unread
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -107,7 +103,6 @@ class Network:
             proxy=settings.proxy,
             no_proxy=settings.no_proxy,
             ca_file=settings.ca_file,
-            unread=settings.unread_names(),
         )
 
     @cached_property
@@ -165,17 +160,11 @@ class Network:
         """What to set after this failure, as a clause; empty if no setting of this network can be the reason."""
         if certificate_problem(error) is not None:
             company = "if a proxy of your company decrypts connections, name the file of its certificate in"
-            return f"{company} {PREFIX}CA_FILE{self._not_read('ca_file')}"
+            return f"{company} {PREFIX}CA_FILE"
         if is_this_machine(str(url)):
             return ""
-        is_direct = self.proxy_to(url) is None
-        names = ("proxy", "no_proxy") if is_direct else ("no_proxy",)
-        if not self._unread.get(names[0]):
-            without = self._proxy is None and is_unresolved(error)
-            return f"in a network that reaches other hosts through a proxy alone, set {PREFIX}PROXY" if without else ""
-        wanted = [f"{PREFIX}{each.upper()}" for each in names if self._unread.get(each)]
-        way = "only through a proxy" if is_direct else "without the proxy"
-        return f"if this host is reached {way}, set {' and '.join(wanted)}{self._not_read(*names)}"
+        without = self._proxy is None and is_unresolved(error)
+        return f"in a network that reaches other hosts through a proxy alone, set {PREFIX}PROXY" if without else ""
 
     def explain(self, error: Exception) -> str:
         """Why a request over a transport of this network failed, and what to set, as a clause."""
@@ -183,12 +172,6 @@ class Network:
             return describe(error)
         url = error.request.url  # another one than the first after a redirect
         return "; ".join(filter(None, (self.why(error, url), self.advice(error, url))))
-
-    def _not_read(self, *names: str) -> str:
-        found = [each for name in names for each in self._unread.get(name, ())]
-        if not found:
-            return ""
-        return f" ({', '.join(found)} in the environment {'is' if len(found) == 1 else 'are'} not read)"
 
 
 class Transports(httpx.AsyncBaseTransport):
