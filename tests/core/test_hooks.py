@@ -1,4 +1,4 @@
-"""Hooks on outcomes and on ends of batches: at least once, in order, tried again beside the others, parked."""
+"""Hooks on outcomes and on ends of batches: at least once, in order, tried again beside the others."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_a_failing_outcome_is_delivered_again_beside_the_others(calls: Cal
         await until(lambda: len(heard.told) == 21)
     assert heard.jobs[-1] == bad.id
     counts = hooks.counts["billing"]
-    assert (counts.delivered, counts.parked, counts.waiting) == (21, 0, 0)
+    assert (counts.delivered, counts.waiting) == (21, 0)
     assert counts.failures == heard.tries[bad.id] - 1
 
 
@@ -166,32 +166,6 @@ async def test_later_outcomes_of_a_call_wait_behind_one_that_fails(calls: Calls,
         await until(lambda: len(heard.told) >= 3)
     assert [told.post for told in heard.told if told.job.id == job.id] == [1, 2]
     assert len(heard.told) == 3
-
-
-async def test_an_outcome_that_fails_for_days_is_early_and_can_be_told_again(calls: Calls, clock: ManualClock) -> None:
-    heard = Heard()
-    hooks = hooks_for(calls.store, heard, options=HookOptions(give_up_after=MINUTE))
-    with capture_logs() as logs:
-        async with running(hooks, clock):
-            bad = await calls.placed()
-            heard.fails = {bad.id}
-            await calls.end(bad)
-            await until(lambda: hooks.counts["billing"].parked == 1)
-            [parked] = await hooks.parked("billing")
-            assert (parked.job_id, parked.state, parked.post) == (bad.id, JobState.COMPLETED, 1)
-            assert parked.failures == heard.tries[bad.id] > 3
-            assert parked.error == "RuntimeError: the billing system is away"
-            heard.fails.clear()
-            assert await hooks.retry_parked("billing") == 1
-            await until(lambda: heard.jobs == [bad.id])
-            await until(lambda: hooks.counts["billing"].waiting == 0)
-        assert await hooks.parked("billing") == []
-    assert [line["job"] for line in logs if "parked" in line["event"]] == [bad.id]
-    async with running(hooks_for(calls.store, heard), clock):
-        clock.advance(2 * MINUTE)
-        later = await calls.ended()
-        await until(lambda: later.id in heard.jobs)
-    assert heard.jobs == [bad.id, later.id], "what was parked and then delivered is over"
 
 
 async def test_a_handler_that_hangs_is_timed_out_and_told_again(calls: Calls, clock: ManualClock) -> None:
@@ -243,7 +217,6 @@ async def test_a_handler_that_hangs_in_its_thread_leaves_a_few_threads_behind_an
 async def test_a_handler_may_say_when_it_wants_to_be_told_again(
     calls: Calls, clock: ManualClock, after: timedelta
 ) -> None:
-    """Also if it asks for more time than a failure may last."""
     times: list[datetime] = []
     hooks = OutcomeHooks(calls.store, grace=GRACE)
 
@@ -257,7 +230,6 @@ async def test_a_handler_may_say_when_it_wants_to_be_told_again(
         await calls.ended()
         await until(lambda: len(times) == 1)
         await hooks.caught_up()
-        assert await hooks.parked("busy") == []
         clock.advance(after - timedelta(seconds=10))
         await until(lambda: len(times) == 2)
     assert times[1] - times[0] >= after
@@ -420,16 +392,17 @@ async def test_hooks_of_all_queues_are_told_of_a_queue_from_its_first_call_on(st
     assert heard.jobs == [one.id, other.id]
 
 
-async def test_a_call_that_was_deleted_before_its_hook_heard_is_early(calls: Calls, clock: ManualClock) -> None:
+async def test_a_call_that_was_deleted_before_its_hook_heard_is_logged(calls: Calls, clock: ManualClock) -> None:
     heard = Heard()
     hooks = hooks_for(calls.store, heard)
     async with running(hooks, clock):
         pass
     gone = await calls.ended()
     await delete(calls.store, [await calls.queue.get(gone.id)], keep_keys_until=clock.now())
-    async with running(hooks_for(calls.store, heard), clock):
-        await until(lambda: True)
-    assert [parked.job_id for parked in await hooks.parked("billing")] == [gone.id]
+    with capture_logs() as logs:
+        async with running(hooks_for(calls.store, heard), clock):
+            await until(lambda: True)
+    assert [line["job"] for line in logs if "was deleted" in line["event"]] == [gone.id]
     assert heard.told == []
 
 

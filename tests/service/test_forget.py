@@ -39,7 +39,7 @@ from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds
-from voiceflow_worker.core.outcomes.hooks import PendingOutcome, parked, waiting
+from voiceflow_worker.core.outcomes.hooks import PendingOutcome, waiting
 from voiceflow_worker.core.outcomes.outbox import Consumer
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
 from voiceflow_worker.core.progress import CallProgress, IncomingCalls
@@ -143,8 +143,7 @@ class Life:
         events = await self.store.events("default")
         mine = [event for event in events if event.job_id in await self._ids()]
         failed = [PendingOutcome(event=event, failures=3, error=f"the CRM refused {NAME}") for event in mine]
-        await waiting(self.store, "crm", "default").put({failed[0].key: failed[0]})
-        await parked(self.store, "crm", "default").put({failed[-1].key: failed[-1]})
+        await waiting(self.store, "crm", "default").put({each.key: each for each in (failed[0], failed[-1])})
 
     async def _ids(self) -> set[str]:
         return {job.id for job in await Trail(self.store, PERSON, policy=POLICY).calls()}

@@ -30,7 +30,6 @@ from voiceflow_worker.core.base.reading import find_pages, get_jobs
 from voiceflow_worker.core.base.record_set import record_pages, text_records
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.orders import journal_of
-from voiceflow_worker.core.outcomes.hooks import PARKED as PARKED_OUTCOMES
 from voiceflow_worker.core.outcomes.hooks import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import OfNumber
@@ -87,7 +86,7 @@ ANSWERS = "ivr-answer"
 _ROWS = "row"
 _STAYS = ("campaign-definition", ALARMS, DEFINED, writes.ENDED_ESCALATION)
 """The namespaces whose records stay, without the number."""
-_GOES = (INCOMING, EARLY, ANSWERS, WAITING_OUTCOMES, PARKED_OUTCOMES)
+_GOES = (INCOMING, EARLY, ANSWERS, WAITING_OUTCOMES)
 """The namespaces whose records go if they have the number or are of an erased call."""
 _OF_SESSION = (SESSIONS, EARLY, STATES, FAILURES, PRESSES)
 """The namespaces whose groups are sessions."""

@@ -226,7 +226,6 @@ ESCALATIONS_BLOCKED = GaugeOf(
 )
 HOOK_DELIVERED = CounterOf("voiceflow_hook_delivered_total", "Outcomes delivered to a hook.", ("hook",))
 HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
-HOOK_PARKED = CounterOf("voiceflow_hook_parked_total", "Outcomes parked after days of failed deliveries.", ("hook",))
 HOOK_GAPS = CounterOf(
     "voiceflow_hook_gaps_total", "How often outcomes were deleted before they were delivered.", ("hook",)
 )
@@ -257,7 +256,6 @@ class HookMetrics:
         each = self._hooks.counts.items()
         yield HOOK_DELIVERED.of({(hook,): counts.delivered for hook, counts in each})
         yield HOOK_FAILURES.of({(hook,): counts.failures for hook, counts in each})
-        yield HOOK_PARKED.of({(hook,): counts.parked for hook, counts in each})
         yield HOOK_GAPS.of({(hook,): counts.gaps for hook, counts in each})
         yield HOOK_WAITING.of({(hook,): counts.waiting for hook, counts in each})
         yield HOOK_STOPPED.of({(hook,): int(counts.is_stopped) for hook, counts in each})

@@ -31,10 +31,8 @@ from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
 
-SINCE, WAITING, PARKED = "hook-since", "hook-waiting", "hook-parked"
-KEPT_PARKED = timedelta(days=90)
+SINCE, WAITING = "hook-since", "hook-waiting"
 STAND_BY = timedelta(seconds=2)
-LOOK_FOR_UNPARKED = timedelta(minutes=1)
 OUTSTANDING_WITHIN, LOOK_AGAIN = timedelta(minutes=10), timedelta(seconds=1)
 """How long the end of a batch waits for the outcomes of its calls, and how often it looks."""
 LOOK_FOR_QUEUES = timedelta(seconds=5)
@@ -57,8 +55,8 @@ class HookOptions:
 
     `limit` is the time that the handler may take for one outcome. `concurrency` is the number of calls that it handles
     at the same time; the outcomes of one call come one after the other. A failed delivery is tried again after
-    `first_wait`, and then after waits that double up to `longest_wait`. The outcome is parked when `give_up_after` has
-    passed since the first failure. While `most_waiting` outcomes wait for delivery, no new ones are read. The end of a
+    `first_wait`, and then after waits that double up to `longest_wait`. While
+    `most_waiting` outcomes wait for delivery, no new ones are read. The end of a
     batch comes `after` the outcomes of its calls have reached the hook of this name, or ten minutes after the batch has
     ended; then it says how many are outstanding.
     """
@@ -67,7 +65,6 @@ class HookOptions:
     concurrency: int = 8
     first_wait: timedelta = timedelta(seconds=1)
     longest_wait: timedelta = timedelta(minutes=15)
-    give_up_after: timedelta = timedelta(days=3)
     most_waiting: int = 1000
     after: str | None = None
 
@@ -80,34 +77,21 @@ class HookOptions:
 class HookCounts:
     """Counts of one hook in this process.
 
-    `delivered` counts the deliveries that succeeded, `failures` those that failed. `parked` counts outcomes that were
-    given up, and `gaps` how often events were deleted before the hook had read them. `waiting` is the number of
+    `delivered` counts the deliveries that succeeded, `failures` those that failed. `gaps` counts
+    how often events were deleted before the hook had read them. `waiting` is the number of
     outcomes that wait for delivery now. `is_stopped` means that the handler has raised `HookGoneError`.
     """
 
     delivered: int = 0
     failures: int = 0
-    parked: int = 0
     gaps: int = 0
     waiting: int = 0
     is_stopped: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedOutcome:
-    """An outcome that a hook no longer gets, after `failures` failed tries. `error` is the last failure."""
-
-    job_id: str
-    state: JobState
-    post: int
-    at: datetime
-    failures: int
-    error: str
-
-
 @dataclass(slots=True, kw_only=True)
 class PendingOutcome:
-    """An outcome that a hook has not received yet: a record from when it is read until it is delivered or parked.
+    """An outcome that a hook has not received yet: a record from when it is read until it is delivered.
 
     `failures` is the number of failed tries, and `error` the last failure. `due_at` is the time of the next try, or
     None to try now.
@@ -115,7 +99,6 @@ class PendingOutcome:
 
     event: Event
     failures: int = 0
-    first_failed_at: datetime | None = None
     due_at: datetime | None = None
     error: str = ""
 
@@ -128,11 +111,6 @@ class PendingOutcome:
 def waiting(store: Store, hook: str, queue: str) -> RecordSet[PendingOutcome]:
     """The outcomes of a queue that wait for delivery to a hook, by their keys."""
     return json_records(store, WAITING, PendingOutcome).within(f"{hook}/{queue}")
-
-
-def parked(store: Store, hook: str, queue: str) -> RecordSet[PendingOutcome]:
-    """The outcomes of a queue that were given up for a hook, by their keys."""
-    return json_records(store, PARKED, PendingOutcome, keep_for=KEPT_PARKED).within(f"{hook}/{queue}")
 
 
 class Hook:
@@ -214,7 +192,7 @@ class HookDelivery:
         self._clock = store.clock
         self._name = _consumer_name(hook.name, queue)
         self._consumer = Consumer(store, queue, name=self._name, since=since)
-        self._waiting, self._parked = waiting(store, hook.name, queue), parked(store, hook.name, queue)
+        self._waiting = waiting(store, hook.name, queue)
         self._retry = Retry(store.clock, what=f"hook {hook.name}")
         self._log = _log.bind(hook=hook.name, queue=queue)
         self._entries: dict[int, PendingOutcome] = {}  # those that wait, in order
@@ -244,15 +222,13 @@ class HookDelivery:
 
     async def _work(self) -> None:
         """Deliver until the end, or until the lease is lost."""
-        consumer, moves, looked_at = self._consumer, self._consumer.moves, float("-inf")
+        consumer, moves = self._consumer, self._consumer.moves
         consumer.rewind()
         ends = BatchEnds(self._store, self._queue, consumer) if self.hook.of_batches else None
         try:
+            self._add(await self._retry(self._waiting.values))  # what was left
             async with anyio.create_task_group() as group:
                 while not self._is_over and await self._retry(consumer.hold) and moves == consumer.moves:
-                    if self._clock.monotonic() - looked_at >= LOOK_FOR_UNPARKED.total_seconds():
-                        await self._take_up_stored()
-                        looked_at = self._clock.monotonic()
                     has_room = len(self._entries) < self.hook.options.most_waiting
                     if has_room:
                         await self._take_up_new(ends)
@@ -266,12 +242,6 @@ class HookDelivery:
             self.hook.counts.waiting -= len(self._entries)
             self._entries.clear()
             self._calls.clear()
-
-    async def _take_up_stored(self) -> None:
-        """Take up what was left, and what a person requeued (`OutcomeHooks.retry_parked`)."""
-        known = frozenset(self._entries)  # before the records are read: they may still have what is delivered meanwhile
-        found = await self._retry(self._waiting.values)
-        self._add(entry for entry in found if entry.event.sequence not in known)
 
     async def _take_up_new(self, ends: BatchEnds | None) -> None:
         consumer, gaps = self._consumer, self._consumer.gaps
@@ -316,8 +286,8 @@ class HookDelivery:
         try:
             outcome = await self._retry(partial(self._outcome, entry.event))
             if outcome is None:
-                entry.error = "the call was deleted before this outcome could be delivered"
-                return await self._park(entry)
+                self._log.error("a call was deleted before its outcome could be delivered", job=entry.event.job_id)
+                return True
             if isinstance(outcome, BatchOutcome) and (
                 left := await self._retry(partial(self._outstanding, entry.event))
             ):
@@ -327,7 +297,8 @@ class HookDelivery:
                 outcome = replace(outcome, outstanding=left)
             await self.hook.deliver(outcome)
         except (StoreVersionError, RetryLaterError) as error:
-            return await self._failed(entry, error)
+            await self._failed(entry, error)
+            return False
         except HookGoneError as error:
             if not counts.is_stopped:  # a concurrent delivery may have stopped the hook
                 counts.is_stopped = True
@@ -358,20 +329,16 @@ class HookDelivery:
         name = _consumer_name(first, self._queue)
         return int(((await positions(self._store).get([name])).get(name) or 0) < end.sequence)
 
-    async def _failed(self, entry: PendingOutcome, failure: StoreVersionError | RetryLaterError) -> bool:
-        """Put off an outcome whose delivery failed, or give it up. Returns True when it is given up."""
+    async def _failed(self, entry: PendingOutcome, failure: StoreVersionError | RetryLaterError) -> None:
+        """Put off an outcome whose delivery failed."""
         options, now = self.hook.options, self._clock.now()
         self.hook.counts.failures += 1
         entry.failures += 1
         entry.error = str(failure)[:500]
-        entry.first_failed_at = entry.first_failed_at or now
         seed = f"{self._name}/{entry.event.sequence}"
         wait = backoff(entry.failures, first=options.first_wait, longest=options.longest_wait, seed=seed)
         wanted = failure.after if isinstance(failure, RetryLaterError) else None
         entry.due_at = now + max(wait, wanted or wait)
-        # The wait that the handler asked for is left out: with a wait of days, the outcome would be given up at once.
-        if now + wait - entry.first_failed_at >= options.give_up_after:
-            return await self._park(entry)
         await self._retry(partial(self._waiting.put, {entry.key: entry}))
         self._log.warning(
             "a hook failed; the outcome will be delivered again",
@@ -380,18 +347,6 @@ class HookDelivery:
             next_try=in_words(entry.due_at),
             error=entry.error,
         )
-        return False
-
-    async def _park(self, entry: PendingOutcome) -> bool:
-        await self._retry(partial(self._parked.put, {entry.key: entry}))
-        self.hook.counts.parked += 1
-        self._log.error(
-            "an outcome could not be delivered to a hook; it is parked for 90 days: `retry_parked` delivers it again",
-            job=entry.event.job_id,
-            failures=entry.failures,
-            error=entry.error,
-        )
-        return True
 
     async def _sleep(self, duration: timedelta) -> None:
         """Sleep for this time, or until `stop`."""
@@ -506,23 +461,6 @@ class OutcomeHooks:
                     end = await self._retry(partial(position_at, self._store, queue, None))
                     while not (hook.counts.is_stopped or await self._has_passed(hook, queue, end)):
                         await self._store.clock.sleep(LOOK_FOR_PROGRESS.total_seconds())
-
-    async def parked(self, name: str, *, queue: str = "default") -> list[ParkedOutcome]:
-        """The outcomes that were given up for a hook, kept for ninety days. Raises StoreError."""
-        return [
-            ParkedOutcome(
-                job_id=of.job_id, state=of.state, post=of.post, at=of.at, failures=entry.failures, error=entry.error
-            )
-            for entry in await parked(self._store, name, queue).values()
-            for of in [entry.event]
-        ]
-
-    async def retry_parked(self, name: str, *, queue: str = "default") -> int:
-        """Deliver parked outcomes again, beginning within a minute; returns their number. Raises StoreError."""
-        found = await parked(self._store, name, queue).values()
-        await waiting(self._store, name, queue).put({entry.key: PendingOutcome(event=entry.event) for entry in found})
-        await parked(self._store, name, queue).remove(entry.key for entry in found)
-        return len(found)
 
     def _open(self, queue: str, since: Mapping[str, datetime], deliveries: TaskGroup) -> None:
         for hook in self._hooks.values():
