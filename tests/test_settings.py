@@ -28,7 +28,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, Person
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.web_address import Proxy, is_among, read_hosts
 from voiceflow_worker.secret_text import SecretStr
-from voiceflow_worker.settings import export_further_variables, load_settings, unknown_variables
+from voiceflow_worker.settings import load_settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -232,13 +232,11 @@ def test_a_value_and_its_file_in_one_place_contradict_each_other(monkeypatch: py
     assert "VOICEFLOW_API_KEY and VOICEFLOW_API_KEY_FILE are both set (the environment)" in told()
 
 
-def test_a_line_that_gives_no_value_is_refused_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in (".env", str(Path("service.env").absolute())):
-        monkeypatch.setenv("VOICEFLOW_ENV_FILE", place if place.startswith("/") else "")
-        for line in ("VOICEFLOW_RATE", "export VOICEFLOW_RATE", "[Service]", "[Service] # of systemd", "RATE 5"):
-            Path(place).write_text(f"# ours\nVOICEFLOW_STORE={URL}\n\n{line}\nVOICEFLOW_BURST=2\n")
-            assert "has no NAME=value in line 4: write it so" in told(), line
-            assert "line 4" in told(rate=5), "whatever else is given"
+def test_a_line_that_gives_no_value_is_refused_with_its_number() -> None:
+    for line in ("VOICEFLOW_RATE", "export VOICEFLOW_RATE", "[Service]", "[Service] # of systemd", "RATE 5"):
+        Path(".env").write_text(f"# ours\nVOICEFLOW_STORE={URL}\n\n{line}\nVOICEFLOW_BURST=2\n")
+        assert "has no NAME=value in line 4: write it so" in told(), line
+        assert "line 4" in told(rate=5), "whatever else is given"
 
 
 WRONG = {
@@ -390,58 +388,6 @@ def test_a_limit_per_person_is_attempts_within_a_span() -> None:
 URL = "postgresql://v:p%40w@db/calls?schema=c&connect_timeout=3"
 
 
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of a service's settings, and a command's own directory, which is not the service's."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    file = tmp_path / "voiceflow.env"
-    file.write_text(f"VOICEFLOW_STORE={URL}\nVOICEFLOW_API_KEY='a b'\n")
-    monkeypatch.setenv("VOICEFLOW_ENV_FILE", str(file))
-    return file
-
-
-def test_settings_come_from_the_file_of_the_service_and_not_from_the_working_directory(
-    service: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path(".env").write_text(
-        "VOICEFLOW_STORE=sqlite:///other.db\nVOICEFLOW_RATE=1\nVOICEFLOW_BASE_URL=http://evil.example\n"
-    )
-    settings = load_settings()
-    assert (settings.store, settings.rate, settings.base_url) == (URL, 10, None)
-    assert settings.place_of("store") == f"VOICEFLOW_STORE ({service})"
-    monkeypatch.setenv("VOICEFLOW_QUEUE", "mine")
-    assert load_settings().queue == "mine"
-    for name in ("PGPASSWORD", "VOICEFLOW_ODD"):
-        monkeypatch.delenv(name, raising=False)
-        service.write_text(f"{service.read_text()}{name}=p$w\n")
-    export_further_variables()
-    assert os.environ["PGPASSWORD"] == "p$w"
-    assert "VOICEFLOW_ODD" not in os.environ
-    assert [(each.name, each.place) for each in unknown_variables()] == [("VOICEFLOW_ODD", str(service))]
-
-
-def test_the_file_of_a_service_means_the_same_in_every_directory(
-    service: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(text: str) -> str:
-        service.write_text(text)
-        return told()
-
-    assert "names no store" in refused("VOICEFLOW_RATE=5\n")
-    assert "another file in each directory" in refused("VOICEFLOW_STORE=sqlite:///calls.db\n")
-    assert "another file in each directory" in refused(f"VOICEFLOW_STORE={URL}\nVOICEFLOW_API_KEY_FILE=8x8\n")
-    assert f"names {service}, which has no NAME=value in line 1: " in refused(f"VOICEFLOW_STORE {URL}\n")
-    monkeypatch.setenv("VOICEFLOW_STORE", "sqlite:////tmp/x.db")
-    assert "name two stores" in refused(f"VOICEFLOW_STORE={URL}\n")
-    assert load_settings(store="memory://").store == "memory://"
-    monkeypatch.delenv("VOICEFLOW_STORE")
-    service.unlink()
-    assert f"VOICEFLOW_ENV_FILE names {service}, which cannot be read: No such file" in told()
-    monkeypatch.setenv("VOICEFLOW_ENV_FILE", "voiceflow.env")
-    assert "whole path" in told()
-
-
 def wrapper(folder: Path, file: Path) -> Path:
     """The shipped command of a deployed machine, with this file for the units' one, and our program."""
     text = (DEPLOY / "systemd" / "voiceflow").read_text(encoding="utf-8")
@@ -454,13 +400,13 @@ def wrapper(folder: Path, file: Path) -> Path:
     return made
 
 
-def test_the_command_of_a_deployed_machine_opens_the_store_of_the_service_and_makes_none(tmp_path: Path) -> None:
-    calls, file = tmp_path / "state" / "the calls & more.db", tmp_path / "voiceflow.env"
+def test_the_command_of_a_deployed_machine_opens_the_store_of_the_service(tmp_path: Path) -> None:
+    calls, file = tmp_path / "state" / "the calls & more $x.db", tmp_path / "voiceflow.env"
     here = tmp_path / "here"
     for folder in (here, calls.parent):
         folder.mkdir()
     (here / ".env").write_text("VOICEFLOW_STORE=sqlite:///other.db\n")
-    file.write_text(f'VOICEFLOW_STORE="sqlite:///{calls}"\nVOICEFLOW_SOURCE=+6531234567\n')
+    file.write_text(f"# ours\nVOICEFLOW_STORE=sqlite:///{calls}\nVOICEFLOW_SOURCE=+6531234567\n")
     command = wrapper(tmp_path, file)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
 
@@ -470,12 +416,8 @@ def test_the_command_of_a_deployed_machine_opens_the_store_of_the_service_and_ma
     done = run("hold")
     assert done.returncode == 3, done
     assert str(calls) in done.stderr
-    assert "voiceflow doctor --make" in done.stderr
-    assert not list(tmp_path.rglob("*.db"))
-    assert run("doctor", "--make").returncode == 0
     done = run("suppress", "add", "+6581234567")
     assert done.returncode == 0, done
-    assert f"in the store sqlite:///{calls}, named by VOICEFLOW_STORE ({file})" in done.stderr
     assert sorted(tmp_path.rglob("*.db")) == [calls]
 
 

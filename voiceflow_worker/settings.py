@@ -1,9 +1,8 @@
 """The settings, and the only reader of the environment.
 
 A setting is looked for in this order: the options of `load_settings`, the environment (`VOICEFLOW_RATE`), `.env`, the
-default. `.env` is that of the working directory. If `VOICEFLOW_ENV_FILE` names a file, it takes its place: that of a
-service. A name that ends in `_FILE` gives the path of a file that holds the value
-(`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts as not set.
+default. `.env` is that of the working directory. A name that ends in `_FILE` gives the path of a file that holds the
+value (`VOICEFLOW_API_KEY_FILE=/run/secrets/8x8`). An empty value counts as not set.
 """
 
 from __future__ import annotations
@@ -63,12 +62,9 @@ from voiceflow_worker.watched_file import WatchedFile
 Read = TypeVar("Read")
 PREFIX = "VOICEFLOW_"
 ENV_FILE = ".env"
-SERVICE_FILE = "VOICEFLOW_ENV_FILE"
-"""The variable that names the file of a service's settings."""
 ENVIRONMENT = "the environment"
 DEFAULT = "the default"
 """The place of a setting that is not set anywhere."""
-_ELSEWHERE = "which is another file in each directory"
 _LARGEST_FILE = 1_000_000
 _ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>\w+)\s*[=:]", re.ASCII)
 _FIRST_ADVANCED = "wait_for_store"
@@ -97,8 +93,6 @@ class _Given:
     @property
     def path(self) -> Path:
         """The path of its file. Raises SettingsError."""
-        if self.place.startswith("/") and not str(self.value).strip().startswith(("/", "~")):
-            raise SettingsError(f"{self} is {self.value!r}, {_ELSEWHERE}: name its whole path")
         try:
             return _whole(Path(str(self.value).strip()))
         except ValueError as error:
@@ -220,20 +214,11 @@ def _places() -> dict[str, dict[str, str]]:
 
     Their names are in capitals, however they are written.
     """
-    service = service_file()
-    in_file = _variables_of(service or Path(ENV_FILE)) if service or Path(ENV_FILE).exists() else {}
+    in_file = _variables_of(Path(ENV_FILE)) if Path(ENV_FILE).exists() else {}
     return {
         place: {name.upper(): value for name, value in variables.items() if value.strip()}
-        for place, variables in ((ENVIRONMENT, os.environ), (str(service or ENV_FILE), in_file))
+        for place, variables in ((ENVIRONMENT, os.environ), (ENV_FILE, in_file))
     }
-
-
-def service_file() -> Path | None:
-    """The file of a service's settings that `VOICEFLOW_ENV_FILE` names; None if it names none. Raises SettingsError."""
-    named = os.environ.get(SERVICE_FILE, "").strip()
-    if named and not named.startswith("/"):
-        raise SettingsError(f"{SERVICE_FILE} is {named!r}: name the file by its whole path, which begins with /")
-    return Path(named) if named else None
 
 
 def _variables_of(file: Path) -> dict[str, str]:
@@ -252,17 +237,7 @@ def _variables_of(file: Path) -> dict[str, str]:
                 found[each.key] = each.value
         return found
 
-    return read_small(file, f"{SERVICE_FILE} names {file}, which" if file.is_absolute() else ENV_FILE, read)
-
-
-def export_further_variables() -> None:
-    """Put what the file of a service's settings has beside settings into the environment, as systemd does.
-
-    That is such as `PGPASSWORD`. Raises SettingsError.
-    """
-    if (file := service_file()) is not None:
-        further = {name: value for name, value in _variables_of(file).items() if not name.upper().startswith(PREFIX)}
-        os.environ.update(further)
+    return read_small(file, ENV_FILE, read)
 
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -536,8 +511,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     def from_all_places(cls, options: dict[str, _Given]) -> Self:
         """The settings from these options and all other places. Raises SettingsError."""
         environment, in_file = (_given_in(place, variables) for place, variables in _places().items())
-        if service_file() is not None:
-            _check_service(in_file, (environment | options).get("store"))
         all_places = in_file | environment | options
         given = {name: value for name, value in all_places.items() if value is not _LEFT_OUT}
         settings = cls(**_values(given), _given=given)
@@ -590,11 +563,6 @@ class Settings(Struct, frozen=True, kw_only=True):
         """The place of a setting, such as `VOICEFLOW_RATE (.env)`; None for a default."""
         given = self._given.get(name)
         return None if given is None else str(given)
-
-    def of_service(self, name: str) -> str | None:
-        """The place of a setting that comes from the file of a service; None if it comes from elsewhere."""
-        given = self._given.get(name)
-        return self.place_of(name) if given is not None and given.place == str(service_file()) else None
 
     def live_secret(self, name: str) -> SecretValues | None:
         """The values of a secret as they are now; None without one. One that is in a file is read again with it.
@@ -725,7 +693,7 @@ def _wrong(message: str, *names: str) -> SettingsError:
 def unknown_variables() -> tuple[UnknownVariable, ...]:
     """The unknown names among the settings in the environment and `.env`. Raises SettingsError."""
     names = [name.upper() for name in NAMES]
-    known = {PREFIX + name + suffix for name in names for suffix in ("", "_FILE")} | {SERVICE_FILE}
+    known = {PREFIX + name + suffix for name in names for suffix in ("", "_FILE")}
     unknown: list[UnknownVariable] = []
     for place, variables in _places().items():
         for name in variables:
@@ -792,29 +760,6 @@ def _check_addresses(settings: Settings, given: Mapping[str, _Given]) -> None:
                     f"{found} does not apply to {shown} from another place ({own.place}): set both in the same place"
                 )
                 raise _wrong(message, name)
-
-
-def _check_service(service: Mapping[str, _Given], other: _Given | None) -> None:
-    """Raise SettingsError unless a service's file means one store in every directory.
-
-    `other` is the store that an option or the environment names.
-    """
-    own = service.get("store")
-    if own is None and other is None:
-        raise SettingsError(
-            f"{service_file()} names no store, and each command would open one in its own directory: set {PREFIX}STORE "
-            f"in it, such as sqlite:////var/lib/voiceflow/calls.db, or {PREFIX}STORE_FILE"
-        )
-    if own is None or (other is not None and other.place != ENVIRONMENT):
-        return
-    scheme, _, path = (url := str(own.read())).partition(":")
-    if scheme.lower() in {"sqlite", "file"} and not path.startswith("////"):
-        raise SettingsError(
-            f"{own} is {without_secrets(url)}, {_ELSEWHERE}: name its whole path, such as "
-            "sqlite:////var/lib/voiceflow/calls.db"
-        )
-    if other is not None and other.read() != url:
-        raise SettingsError(f"{other} and {own} name two stores: take one of them out, or name the store with --store")
 
 
 def _problem(name: str, found: _Given, reason: str) -> Finding:

@@ -243,7 +243,7 @@ def settings_in(text: str) -> set[str]:
 
 
 def test_every_setting_in_the_files_exists() -> None:
-    ours = {"VOICEFLOW_DOMAIN", "VOICEFLOW_RECEIVER", "VOICEFLOW_ENV_FILE"}  # of compose.yaml, the Caddyfile, the units
+    ours = {"VOICEFLOW_DOMAIN", "VOICEFLOW_RECEIVER"}  # of compose.yaml, the Caddyfile
     for path in (each for each in DEPLOY.rglob("*") if each.is_file()):
         names = {name.removeprefix(PREFIX).lower() for name in settings_in(path.read_text("utf-8")) - ours}
         unknown = {name for name in names if not {name, name.removesuffix("_file")} & set(defaults())}

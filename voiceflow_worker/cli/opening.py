@@ -295,9 +295,7 @@ def settings_from(*, store_alone: bool = False, **options: object) -> Settings:
 
     For a look or an order that needs the `store_alone` and its queue, others that are wrong cause a warning.
     """
-    from voiceflow_worker.settings import export_further_variables, load_settings
-
-    export_further_variables()
+    from voiceflow_worker.settings import load_settings
 
     def warn(problem: str) -> None:
         Output().note(f"warning: {problem} (this command does without it)")
@@ -409,20 +407,15 @@ async def require_batch(calls: CallQueue, batch: str | None) -> None:
 async def acting(settings: Settings, who: str | None, *, makes_file: bool = False) -> AsyncGenerator[Operator]:
     """Open the store of these settings for the actions of a person. Raises StoreError.
 
-    On a machine of a service, the store is named, and its place.
-    With `makes_file`, a SQLite file that is missing is made: before the first campaign there is none yet. The store of
-    a service or a server is there, or its name is wrong.
+    With `makes_file`, a SQLite file that is missing is made: before the first campaign there is none yet. The store on
+    a server is there, or its name is wrong.
     """
     from voiceflow_worker.actions import Operator
     from voiceflow_worker.core.audit import Interface, login_name
     from voiceflow_worker.core.base.identity import new_revision
 
-    note = Output().note
-    place = settings.of_service("store")
-    makes = makes_file and place is None and file_of(settings.store) is not None
+    makes = makes_file and file_of(settings.store) is not None
     async with opened_store(settings, makes=makes) as store:
-        if place is not None:
-            note(f"in the store {store.url}, named by {place}")
         policy = settings.policy()
         yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name(), order=new_revision())
 
