@@ -20,16 +20,14 @@ from tests.contract.samples import ManualClock
 from tests.support.manual_time import time_passing
 from tests.support.stores import DURABLE, SERVERS, bare
 from tests.support.workers import enqueued
-from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker import open_store
 from voiceflow_worker.backends import registry
-from voiceflow_worker.backends.health import Figure, Health
+from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.sqlite import SqliteStore
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
-from voiceflow_worker.service.metrics import StoreFigures, metrics_text
-from voiceflow_worker.service.whole_queue import read_queue
 
 # ruff: noqa: ASYNC240 - a test may wait for a small file or a process of its own
 
@@ -129,12 +127,9 @@ class Weather(Health):
     def advice(self) -> str | None:
         return "take an umbrella"
 
-    async def figures(self) -> list[Figure]:
-        return [Figure(name="rain", meaning="Drops a second.", value=7)]
-
 
 @pytest.mark.anyio
-async def test_a_backend_tells_of_its_stores_in_the_log_and_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backend_tells_of_its_stores_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     opens, tells = "voiceflow_worker.backends.memory:open_memory", f"{__name__}:Weather"
     register(monkeypatch, "mystore", opens, (registry.HEALTH_GROUP, tells))
     with capture_logs() as lines:
@@ -143,11 +138,6 @@ async def test_a_backend_tells_of_its_stores_in_the_log_and_the_metrics(monkeypa
             health = registry.health_of("mystore://", store)
             assert isinstance(health, Weather)
             assert health.of == ("mystore://", store)
-            text = metrics_text(
-                StoreFigures(queues=[await read_queue(CallQueue(store))], of_store=await health.figures())
-            ).decode()
-            assert "# HELP voiceflow_store_rain Drops a second.\n" in text
-            assert "voiceflow_store_rain 7.0\n" in text
 
 
 def test_enqueue_in_without_its_extra_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,6 @@ import yaml
 from tests.deploy.proxies import DEPLOY, tool
 from tests.docs.pages import ROOT, blocks
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program
 from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.model.text.wording import read_duration
@@ -97,7 +96,7 @@ def names_in(query: str) -> set[str]:
 
 def known() -> set[str]:
     """Every name under which Prometheus has a metric of ours."""
-    found = OF_PROMETHEUS | {f"voiceflow_store_{name}" for name in FIGURES}
+    found = set(OF_PROMETHEUS)
     for metric in [each for each in vars(metrics).values() if isinstance(each, metrics.Named)]:
         parts = ("_bucket", "_count", "_sum") if isinstance(metric, metrics.HistogramOf) else ("",)
         found |= {metric.name + part for part in parts}

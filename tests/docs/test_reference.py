@@ -18,7 +18,6 @@ from tests.docs.command_page import FIELDS_PAGE, command_page, commands, fields_
 from tests.docs.pages import DOCS, ROOT, section
 from tests.support.plain_jobs import NOW, POLICY, a_job
 from voiceflow_worker import errors
-from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import description, program, sections
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.jobs.evidence import summarised
@@ -112,9 +111,8 @@ def test_the_default_on_the_page_is_the_default() -> None:
 def test_the_page_lists_every_metric_with_its_labels_once() -> None:
     page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     documented = [(name, tuple(labels.split(",")) if labels else ()) for name, labels in METRIC.findall(page)]
-    figures = [metrics.GaugeOf(f"voiceflow_store_{name}", meaning) for name, meaning in FIGURES.items()]
     named = [each for each in vars(metrics).values() if isinstance(each, metrics.Named)]
-    assert sorted(documented) == sorted((each.name, tuple(each.labels)) for each in [*named, *figures])
+    assert sorted(documented) == sorted((each.name, tuple(each.labels)) for each in named)
 
 
 def test_no_name_of_a_metric_stands_anywhere_else() -> None:

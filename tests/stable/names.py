@@ -31,7 +31,6 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
 from voiceflow_worker.api.http_api import OPERATIONS
 from voiceflow_worker.api.operations import document
-from voiceflow_worker.backends.postgres.health import FIGURES
 from voiceflow_worker.cli.program import program, run
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service import metrics
@@ -77,8 +76,7 @@ def options() -> Names:
 def figures() -> Names:
     """The metrics, with their labels."""
     named = [each for each in vars(metrics).values() if isinstance(each, metrics.Named)]
-    of_store = {f"voiceflow_store_{name}": "" for name in FIGURES}
-    return {each.name: ",".join(each.labels) for each in named} | of_store
+    return {each.name: ",".join(each.labels) for each in named}
 
 
 def http_api() -> Names:

@@ -1,4 +1,4 @@
-"""The health of a store, as its backend reports it: checks for `voiceflow doctor`, and figures for Prometheus."""
+"""The health of a store, as its backend reports it: checks for `voiceflow doctor`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ from voiceflow_worker.finding import Diagnosis, ok, warning
 
 HealthCheck = Callable[[], Awaitable[Diagnosis | None]]
 """A check of a store. It returns its diagnosis, or None if it does not apply. It may raise VoiceflowError."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A number about a store now. Its metric is `voiceflow_store_<name>`."""
-
-    name: str
-    meaning: str
-    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +79,6 @@ class Health:
 
     async def raise_schema(self) -> None:
         """Raise the number of the store to the one of this version: the version before is then refused."""
-
-    async def figures(self) -> Sequence[Figure]:
-        """The figures of the store, which must be open. Raises StoreError."""
-        return ()
 
 
 class Guarantee(StrEnum):

@@ -1,7 +1,4 @@
-"""Every metric for Prometheus: its name, its meaning and its labels. Workers and receivers register what is theirs.
-
-Figures of a store are named by its backend (`backends.health.Figure`), as `voiceflow_store_<name>`.
-"""
+"""Every metric for Prometheus: its name, its meaning and its labels. Workers and receivers register what is theirs."""
 
 from __future__ import annotations
 
@@ -34,8 +31,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.backends.health import Figure
-from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.backends.running import unanswered
 from voiceflow_worker.core.base.background import LOG_LOST, Task, failing_here
 from voiceflow_worker.core.base.identity import QueueNames
@@ -354,7 +349,6 @@ async def read_figures(store: Store, policy: CallPolicy, *, queue: str | None = 
         return StoreFigures(
             queues=[await read_queue(CallQueue(store, name, policy=policy)) for name in names],
             receivers=await Heartbeats(store).receivers(),
-            of_store=await health_of(store.url, store).figures(),
             seconds=anyio.current_time() - began,
         )
     return None
@@ -371,11 +365,10 @@ def metrics_text(found: StoreFigures | None, *, more: Iterable[Collector] = (), 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoreFigures:
-    """What the store tells: of queues, of the receivers, and `of_store` itself; read in so many `seconds`."""
+    """What the store tells of queues and of the receivers; read in so many `seconds`."""
 
     queues: Sequence[WholeQueue]
     receivers: int = 0
-    of_store: Sequence[Figure] = ()
     seconds: float = 0.0
 
     def collect(self) -> Iterator[Metric]:
@@ -386,7 +379,6 @@ class StoreFigures:
                 values.setdefault(metric, {})[labels] = value
         values[STORE_FIGURES] = {(): self.seconds}
         values[STORE_RECEIVERS] = {(): self.receivers}
-        values |= {GaugeOf(f"voiceflow_store_{each.name}", each.meaning): {(): each.value} for each in self.of_store}
         yield from (metric.of(found) for metric, found in values.items())
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +16,8 @@ from tests.contract.suite import ManualClock, sample_job
 from tests.contract.writing import stored
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
-from voiceflow_worker.backends import open_store
-from voiceflow_worker.backends.health import Guarantee, Health
-from voiceflow_worker.backends.postgres import PostgresStore, health, opening
+from voiceflow_worker.backends.health import Guarantee
+from voiceflow_worker.backends.postgres import PostgresStore, opening
 from voiceflow_worker.backends.postgres.opening import open_postgres
 from voiceflow_worker.backends.postgres.survey import Facts, durability_from, grants
 from voiceflow_worker.backends.postgres.url import SCHEMA, parse_url
@@ -36,7 +35,6 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.model.jobs.gcra import SendSlot
 
 pytestmark = pytest.mark.anyio
@@ -404,98 +402,3 @@ async def test_the_time_is_the_servers(at: Place, monkeypatch: pytest.MonkeyPatc
         told = 2_000_000_000.0
         monkeypatch.setattr(opening, "_TIME", f"SELECT {told}::float8")
         await until(lambda: store.clock.now().year == 2033)
-
-
-@asynccontextmanager
-async def looked_at(url: str) -> AsyncIterator[Health]:
-    async with open_store(url, advises=False) as store:
-        yield health_of(url, store)
-
-
-async def found(of: Health, check: str) -> Diagnosis:
-    diagnosis = await of.checks()[check]()
-    assert diagnosis is not None
-    return diagnosis
-
-
-async def found_at_last(of: Health, check: str, level: Level) -> Diagnosis:
-    """The diagnosis, as soon as it is of this level: what a server tells of itself is a little late."""
-    with anyio.fail_after(30):
-        while (line := await found(of, check)).level is not level:
-            pass
-        return line
-
-
-async def figures(of: Health) -> dict[str, float]:
-    return {figure.name: figure.value for figure in await of.figures()}
-
-
-@contextmanager
-def connected(url: str, *, autocommit: bool = True, **parameters: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(url, autocommit=autocommit, **parameters) as connection:  # type: ignore[arg-type]
-        yield connection
-
-
-async def test_all_is_well_on_a_new_store(postgres_server: PostgresServer, schema: str) -> None:
-    async with looked_at(postgres_server.url(schema=schema)) as of:
-        told = {name: await look() for name, look in of.checks().items()}
-        assert {name: each and each.level for name, each in told.items()} == {
-            "durability": Level.OK, "standby": None, "transactions": Level.OK,
-        }  # fmt: skip
-        numbers = await figures(of)
-        assert sorted(numbers) == ["connections_left", "oldest_transaction_seconds"]
-        assert numbers["connections_left"] > 8
-
-
-async def test_the_oldest_open_transaction_is_named_with_how_to_end_it(
-    own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(health, "OLD", timedelta(0))
-    async with looked_at(own_server.url()) as of:
-        with connected(own_server.url(), autocommit=False, application_name="month's end") as other:
-            other.execute("SELECT 1")
-            line = await found(of, "transactions")
-            assert line.level is Level.WARNING
-            assert f"process {other.info.backend_pid}, application month's end, idle in transaction" in line.message
-            assert f"pg_terminate_backend({other.info.backend_pid})" in (line.remedy or "")
-            assert (await figures(of))["oldest_transaction_seconds"] > 0
-            other.rollback()
-            assert (await found(of, "transactions")).level is Level.OK
-
-
-async def test_a_role_that_may_not_see_the_transactions_of_others_is_told_so(
-    postgres_server: PostgresServer, schema: str
-) -> None:
-    owner = f"{schema}_owner"
-    postgres_server.ask(f"CREATE ROLE {owner} LOGIN CONNECTION LIMIT 3")
-    try:
-        postgres_server.ask(f"CREATE SCHEMA {schema} AUTHORIZATION {owner}")
-        async with looked_at(postgres_server.url(user=owner, schema=schema)) as of:
-            unseen = f'cannot be seen (GRANT pg_read_all_stats TO "{owner}")'
-            assert unseen in (await found(of, "transactions")).message
-            assert (await figures(of))["connections_left"] == 2
-            postgres_server.ask(f"GRANT pg_read_all_stats TO {owner}")
-            assert unseen not in (await found(of, "transactions")).message
-            with connected(postgres_server.url(user=owner)), connected(postgres_server.url(user=owner)):
-                assert (await figures(of))["connections_left"] == 0
-    finally:
-        postgres_server.ask(f"DROP OWNED BY {owner} CASCADE")
-        postgres_server.ask(f"DROP ROLE {owner}")
-
-
-@pytest.mark.slow
-async def test_a_server_whose_commits_wait_for_no_standby_is_told(schema: str) -> None:
-    primary = PostgresServer().start()
-    standby = primary.standby()
-    try:
-        primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
-        primary.ask("SELECT pg_reload_conf()")
-        async with looked_at(primary.url(schema=schema, failover="trusted")) as of:
-            assert await of.checks()["standby"]() is None
-            standby.kill()
-            while (line := await of.checks()["standby"]()) is None:
-                pass
-            assert (line.level, "none is connected" in line.message) == (Level.FAILURE, True)
-    finally:
-        standby.close()
-        primary.close()
