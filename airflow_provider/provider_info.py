@@ -25,7 +25,6 @@ PROVIDER_INFO: dict[str, Any] = {
     "sensors": [{"integration-name": _NAME, "python-modules": ["airflow_provider.sensors.voice"]}],
     "triggers": [{"integration-name": _NAME, "python-modules": ["airflow_provider.triggers.voice"]}],
     "notifications": ["airflow_provider.notifications.voice.VoiceCallNotifier"],
-    "extra-links": ["airflow_provider.links.voice.VoiceCallLink", "airflow_provider.links.voice.VoiceBatchLink"],
     "connection-types": [
         {
             "connection-type": "voiceflow",
@@ -49,11 +48,6 @@ PROVIDER_INFO: dict[str, Any] = {
                 "rate": {
                     "label": "Calls per second",
                     "description": "The rate of all workers together. Leave it empty to keep the rate of the queue.",
-                    "schema": {"type": ["string", "null"]},
-                },
-                "ui_url": {
-                    "label": "Address of voiceflow serve",
-                    "description": "Used for links from tasks to their calls. Example: https://calls.example.com",
                     "schema": {"type": ["string", "null"]},
                 },
             },

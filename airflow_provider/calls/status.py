@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,9 +83,8 @@ class WaitedCalls:
     """The calls that a task waits for, by their ids or as a batch, and when that wait is over.
 
     `sends` is True if the task sends them itself. A call that is in doubt counts as ended when `doubt_timeout` has
-    passed since its POST. The wait is over when a number of the calls has ended (`at_least`), or a share (`ratio`, 0 to
-    1); by default, all of them. A batch of other tasks `begins_later`: without calls, its wait is not over. Raises
-    ValueError.
+    passed since its POST. The wait is over when all calls have ended. A batch of other tasks `begins_later`: without
+    calls, its wait is not over.
     """
 
     job_ids: Sequence[str] = ()
@@ -94,17 +92,7 @@ class WaitedCalls:
     goal: Goal = Goal.OUTCOME
     sends: bool = False
     doubt_timeout: timedelta = timedelta(minutes=15)
-    at_least: int | None = None
-    ratio: float | None = None
     begins_later: bool = False
-
-    def __post_init__(self) -> None:
-        if self.at_least is not None and self.ratio is not None:
-            raise ValueError("give either at_least or ratio, not both")
-        if self.at_least is not None and self.at_least < 1:
-            raise ValueError(f"at_least={self.at_least}: it must be 1 or more")
-        if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise ValueError(f"ratio={self.ratio}: it must be above 0 and at most 1")
 
     async def status(self, queue: CallQueue) -> WaitStatus:
         """Return the status of the calls now. Raises JobNotFoundError for an id that the store does not have."""
@@ -181,13 +169,10 @@ class WaitedCalls:
         return (post.began_at if post is not None else job.created_at) + self.doubt_timeout
 
     def is_over(self, status: WaitStatus) -> bool:
-        """Return whether enough calls have ended."""
+        """Return whether all calls have ended."""
         if self.begins_later and self.batch_id is not None and not status.total:
             return False
-        if self.at_least is not None:
-            return status.ended >= min(self.at_least, status.total)
-        # Rounded, because the product of floats may be slightly too large: 0.1 of 30 calls are 3 calls.
-        return status.ended >= math.ceil(round((self.ratio or 1.0) * status.total, 9))
+        return status.ended >= status.total
 
     def __str__(self) -> str:
         return f"call {', '.join(self.job_ids)}" if self.batch_id is None else f"batch {self.batch_id}"

@@ -1,4 +1,4 @@
-"""What is kept of a task beside its calls: the store that has them, and how many of its mapped calls ended badly."""
+"""What is kept of a task beside its calls: the store that has them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,12 @@ from typing import Any
 
 from anyio import to_thread
 
-from airflow_provider.calls.identity import TaskIdentity
 from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError
-from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.errors import JobNotFoundError
 
-BAD_ENDS = "airflow-bad-ends"
 KEPT_FOR = timedelta(days=400)
 """The lifetime of a record, which is the same as the lifetime of a unique key."""
 KEY = "voiceflow_calls"
-
-
-async def bad_ends(queue: CallQueue, identity: TaskIdentity, *, is_bad: bool, total: int) -> int:
-    """Record whether the call of this instance of a mapped task ended badly, and count those of all its instances.
-
-    Only instances below `total` count: a clear may have made their number smaller.
-    """
-    records = text_records(queue.store, BAD_ENDS, keep_for=KEPT_FOR).within(identity.scope())
-    index = f"{identity.map_index}"
-    # Recorded before the count, so that of several instances that end together, the last one counts all.
-    await (records.put({index: ""}) if is_bad else records.remove([index]))
-    return sum(int(each) < total for each, _ in await records.all())
 
 
 class TaskStateAwayError(VoiceflowError):

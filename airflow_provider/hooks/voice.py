@@ -29,7 +29,7 @@ DEFAULT_CONNECTION = "voiceflow_default"
 ONE_HOST = "LocalExecutor"
 """The executor that runs all tasks on one host. Others (Celery, Kubernetes, Edge, batch) may use several hosts."""
 
-_OWN_EXTRAS = frozenset({"ui_url", "allow_local_store"})
+_OWN_EXTRAS = frozenset({"allow_local_store"})
 """Fields of the connection's extra that the provider reads itself. All other fields are settings of the library."""
 
 
@@ -37,7 +37,7 @@ class VoiceFlowHook(BaseHook):
     """A hook for connections of type `voiceflow`: the host is the base URL, and the password is the API key.
 
     The extra may have any setting of the library, in lower case (`sub_account`, `store`, `queue`, `source`,
-    `voice_profile`, `rate`, …), and also `ui_url` and `allow_local_store`. Missing settings come from the
+    `voice_profile`, `rate`, …), and also `allow_local_store`. Missing settings come from the
     environment of the process (`VOICEFLOW_STORE`, …), then from defaults.
 
     The connection is read once, at first use. In a coroutine, call `await hook.asettings()` first: it reads the
@@ -70,11 +70,6 @@ class VoiceFlowHook(BaseHook):
     def store_url(self) -> str:
         """Return the URL of the store without its password."""
         return _shown(self.settings(), "store")
-
-    def ui_url(self) -> str | None:
-        """Return the address of the pages of `voiceflow serve`, or None if the connection has none."""
-        self.settings()
-        return str(self._own.get("ui_url") or "").strip().rstrip("/") or None
 
     def require_lasting_store(self) -> None:
         """Raise InvalidInputError if the next try of a task might be unable to read the store."""

@@ -6,15 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.sdk.exceptions import AirflowException
-
 from airflow_provider.calls.arguments import read_flow, refuse_none, taking
 from airflow_provider.calls.enqueueing import RequestedCall
 from airflow_provider.calls.failures import ended, judge
-from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
-from airflow_provider.calls.task_state import bad_ends
-from airflow_provider.calls.waiting import run
 from airflow_provider.operators.voice_task import OneCallTask, WaitingTask, call_result
 from voiceflow_worker import InvalidInputError
 from voiceflow_worker.campaigns.reading import Of
@@ -38,8 +33,7 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
     nothing (`wait_for=None`). Outcomes in `fail_on` fail the task without a retry. The names are `completed`,
     `unreached`, `failed`, `expired`, `cancelled` and `accepted`, and session statuses such as `NO_ANSWER`. A call that
     may or may not have been placed (in doubt) for longer than `doubt_timeout` fails the task too, and the error says
-    how to resolve the doubt. Airflow may then retry the task, and the retry waits for the same call. Of a mapped task,
-    such ends fail no instance as long as not more than `fail_ratio` of all its instances have them.
+    how to resolve the doubt. Airflow may then retry the task, and the retry waits for the same call.
 
     With `deferrable`, the task waits in the triggerer. After `wait_timeout` the task fails, but the call goes on. With
     `cancel_on_kill`, an unsent call is cancelled if a user stops the task. If a user clears the task after the call has
@@ -112,28 +106,6 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
         (job,) = status.jobs
         if self._waited.goal is Goal.NOTHING and not job.state.is_final:
             return call_result(job)
-        try:
-            judge([job], fail_on=self.fail_on, store=self.hook.store_url())
-        except AirflowException as error:
-            if not self._is_tolerated(context, is_bad=True):
-                raise
-            self.log.warning("%s (fail_ratio allows it)", error)
-        else:
-            self._is_tolerated(context, is_bad=False)
-            self.log.info("%s", ended(job))
+        judge([job], fail_on=self.fail_on, store=self.hook.store_url())
+        self.log.info("%s", ended(job))
         return call_result(job)
-
-    def _is_tolerated(self, context: Context, *, is_bad: bool) -> bool:
-        """Record the end of this instance, and return whether not too many instances of the task have bad ends."""
-        identity = TaskIdentity.of(context)
-        if not identity.is_mapped or not self.fail_ratio:
-            return False
-        total: int = context["ti"].get_ti_count(
-            dag_id=identity.dag_id, task_ids=[identity.task_id], run_ids=[identity.run_id]
-        )
-
-        async def counted() -> int:
-            async with self.hook.opened_queue() as queue:
-                return await bad_ends(queue, identity, is_bad=is_bad, total=total)
-
-        return run(counted) <= total * self.fail_ratio

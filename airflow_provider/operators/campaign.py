@@ -18,7 +18,6 @@ from airflow_provider.calls.made_calls import calls_of_batch, was_cancelled_by_t
 from airflow_provider.calls.people import HiddenRows, rows_of_query
 from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
 from airflow_provider.calls.waiting import run
-from airflow_provider.links.voice import VoiceBatchLink
 from airflow_provider.operators.voice_task import WaitingTask
 from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
 from voiceflow_worker.campaigns.files.rows import NO_ROLES, ColumnRoles, row_name
@@ -57,8 +56,6 @@ class VoiceCampaignOperator(WaitingTask):
     link *Calls of the batch* leads to the page of the batch.
     """
 
-    operator_extra_links = (VoiceBatchLink(),)
-
     template_fields: Sequence[str] = (
         "rows",
         "file",
@@ -90,7 +87,8 @@ class VoiceCampaignOperator(WaitingTask):
         fail_ratio: float = 0.5,
         **kwargs: Any,
     ) -> None:
-        super().__init__(fail_ratio=fail_ratio, **kwargs)
+        super().__init__(**kwargs)
+        self.fail_ratio = fail_ratio
         self.sql = sql
         self.conn_id = conn_id
         self.parameters = parameters
@@ -115,7 +113,7 @@ class VoiceCampaignOperator(WaitingTask):
             lambda found: {"batch_id": batch_id} if found[0]["enqueued"] else None,
         )
         calls = self._calls(context, {"imports": imports})
-        self._go_on(context, batch_id=batch_id, queue=self.hook.settings().queue)
+        self._go_on()
         return calls, rows
 
     def _rendered(self, context: Context) -> Iterator[tuple[str, object]]:

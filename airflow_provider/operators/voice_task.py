@@ -29,7 +29,6 @@ from airflow_provider.calls.waiting import (
     waited_too_long,
 )
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from airflow_provider.links.voice import VoiceCallLink, store_link, store_no_link
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, call_as_json
 from voiceflow_worker.campaigns.calls.options import CallAgain, read_again
@@ -117,7 +116,6 @@ class VoiceTask(BaseOperator):
         if self._stop is not None:
             more |= {"owner": self._stop.identity.as_json(), "imports": [*self._stop.imports] or None}
         rest = None if "until" not in self._ends else max(self._ends["until"] - datetime.now(UTC), timedelta(0))
-        enough = {"at_least": calls.at_least, "ratio": calls.ratio}
         self.defer(
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
@@ -127,7 +125,6 @@ class VoiceTask(BaseOperator):
                 sends=calls.sends,
                 doubt_timeout=self.doubt_timeout.total_seconds(),
                 poll_interval=every,
-                enough=enough if any(each is not None for each in enough.values()) else None,
                 **{**more, **ends},
             ),
             method_name="execute_complete",
@@ -151,7 +148,6 @@ class CallingTask(VoiceTask):
     those whose call of another run a person has cancelled.
     """
 
-    operator_extra_links = (VoiceCallLink(),)
     fields_given: tuple[str, ...] = ()
     # These of the fields are asked for one by one.
     source: str | None
@@ -239,7 +235,6 @@ class CallingTask(VoiceTask):
         """
         for name, value in self._rendered(context):
             refuse_number(name, value)
-        store_no_link(context)
         settings = self.hook.settings()
         self.hook.require_lasting_store()
         if self._waited.sends:
@@ -259,23 +254,21 @@ class CallingTask(VoiceTask):
 
         return run(enqueued)
 
-    def _go_on(self, context: Context, **subject: str) -> None:
-        """Store the link to the enqueued calls, or raise TaskStoppedError if the task was stopped meanwhile."""
+    def _go_on(self) -> None:
+        """Raise TaskStoppedError if the task was stopped meanwhile."""
         if self._is_stopped:  # calls that were enqueued after `on_kill` are cancelled now
             self.on_kill()
             raise TaskStoppedError("Airflow stopped this task")
-        store_link(context, ui_url=self.hook.ui_url(), **subject)
 
 
 class WaitingTask(CallingTask):
-    """A task that makes calls, waits for them, and fails if more than `fail_ratio` of them have ends in `fail_on`."""
+    """A task that makes calls, waits for them, and fails by their ends."""
 
     def __init__(
         self,
         *,
         wait_for: str | None = "outcome",
         fail_on: Iterable[str] = ("failed", "expired"),
-        fail_ratio: float = 0.0,
         wait_timeout: timedelta | None = timedelta(hours=24),
         poll_interval: float = 5.0,
         **kwargs: Any,
@@ -283,7 +276,6 @@ class WaitingTask(CallingTask):
         super().__init__(**kwargs)
         self.wait_for = wait_for
         self.fail_on = checked_fail_on(fail_on)
-        self.fail_ratio = fail_ratio
         self.wait_timeout = wait_timeout
         self.poll_interval = poll_interval
         self._waited = replace(self._waited, goal=Goal.named(wait_for))
@@ -392,7 +384,7 @@ class OneCallTask(CallingTask):
             lambda job: {"job_id": job.id},
         )
         self._take(context, job.id)
-        self._go_on(context, job_id=job.id)
+        self._go_on()
         return job
 
     def _take(self, context: Context, job_id: str) -> None:

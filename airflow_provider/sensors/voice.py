@@ -91,11 +91,10 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
 class VoiceOutcomeSensor(VoiceSensor):
     """A sensor that waits until calls have ended: one (`job_id`), several (`job_ids`), or a batch (`batch_id`).
 
-    Ids are strings, or the output of the task that made the calls (`call.output`). The sensor waits for all calls, for
-    a number of them (`at_least`), or for a share (`ratio`). With `wait_for="accepted"`, it waits until 8x8 has accepted
-    the calls. Outcomes in `fail_on` fail the task without a retry. A call in doubt for longer than `doubt_timeout`
-    also fails the task, and the error says how to resolve the doubt. The sensor can poke, reschedule or defer
-    (`deferrable`).
+    Ids are strings, or the output of the task that made the calls (`call.output`). The sensor waits for all calls. With
+    `wait_for="accepted"`, it waits until 8x8 has accepted the calls. Outcomes in `fail_on` fail the task without a
+    retry. A call in doubt for longer than `doubt_timeout` also fails the task, and the error says how to resolve the
+    doubt. The sensor can poke, reschedule or defer (`deferrable`).
 
     The result is the call as JSON, `{"total", "states", "job_ids"}` for several calls, or the report of the batch.
     """
@@ -108,8 +107,6 @@ class VoiceOutcomeSensor(VoiceSensor):
         job_id: str | None = None,
         job_ids: object = None,
         batch_id: str | None = None,
-        at_least: int | None = None,
-        ratio: float | None = None,
         wait_for: str = "outcome",
         fail_on: Iterable[str] = ("failed", "expired"),
         poke_interval: timedelta | float = 10.0,
@@ -126,7 +123,7 @@ class VoiceOutcomeSensor(VoiceSensor):
         goal = Goal.named(wait_for)
         if goal is Goal.NOTHING:
             raise ValueError("wait_for of a sensor must be 'outcome' or 'accepted'")
-        self._waited = replace(self._waited, goal=goal, at_least=at_least, ratio=ratio, begins_later=True)
+        self._waited = replace(self._waited, goal=goal, begins_later=True)
         self._told: WaitLog | None = None
 
     def poke(self, context: Context) -> PokeReturnValue:

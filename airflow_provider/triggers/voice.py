@@ -37,7 +37,6 @@ class VoiceOutcomeTrigger(BaseTrigger):
     wait has ended), "timeout" (it is `times_out_at`, the end of the task's `execution_timeout`), "late" (it is `until`,
     the end of its wait) or "error" (`error` says why, and `is_final` whether a retry cannot help).
 
-    `enough` is `{"at_least": n}` or `{"ratio": r}`: the wait ends when that number or share of the calls has ended.
     `batch_id` names a batch to wait for, instead of `job_ids`. If the task is stopped, the unsent calls of the task
     instance `owner` are cancelled, at first those of its `imports`: other tasks may share the batch. `rows` are the
     counts of a campaign's rows; the task `began` its wait when it had enqueued them. The event brings these back,
@@ -51,7 +50,6 @@ class VoiceOutcomeTrigger(BaseTrigger):
     sends: bool = False
     doubt_timeout: float = 900.0
     poll_interval: float = 5.0
-    enough: dict[str, Any] | None = None
     owner: dict[str, Any] | None = None
     imports: Sequence[str] | None = None
     rows: dict[str, Any] | None = None
@@ -81,7 +79,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
                 hook=hook,
                 calls=WaitedCalls(
                     job_ids=self.job_ids, batch_id=self.batch_id, goal=Goal(self.wait_for), sends=self.sends,
-                    doubt_timeout=timedelta(seconds=self.doubt_timeout), begins_later=True, **(self.enough or {}),
+                    doubt_timeout=timedelta(seconds=self.doubt_timeout), begins_later=True,
                 ),
                 every=self.poll_interval,
                 ends={name: datetime.fromisoformat(end) for name, end in ends.items() if end is not None},

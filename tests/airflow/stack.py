@@ -199,9 +199,7 @@ def airflow_beside(
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW_CONN_VOICEFLOW_DEFAULT": connection(
-            on.sandbox, store=on.store, ui_url="http://127.0.0.1:8080", **(extra or {})
-        ),
+        "AIRFLOW_CONN_VOICEFLOW_DEFAULT": connection(on.sandbox, store=on.store, **(extra or {})),
         "AIRFLOW_CONN_VOICEFLOW_WRONG": connection("http://127.0.0.1:9", password="another-key", store=on.store),
         "VOICEFLOW_TEST_FOLDER": str(home),
         **(config or {}),

@@ -180,19 +180,6 @@ def test_stopping_cancels_an_unsent_call_unless_the_user_says_otherwise(on: Stag
     assert (found[1] == found[0]) is not cancels, "after a stop, the next try makes a new one"
 
 
-def test_the_link_leads_to_the_call_and_is_stored_empty_because_airflow_logs_an_error_about_a_missing_one(
-    on: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unlinked, bad, linked = context("unlinked"), context("bad link"), context("linked")
-    call("+6587660013", **STORED).execute(unlinked)
-    with refused():
-        call("not a number").execute(bad)
-    assert [here["ti"].pushed for here in (unlinked, bad)] == [{"voiceflow_call": ""}] * 2
-    scene.connect(monkeypatch, on, ui_url="https://calls.example.com/")
-    result = call("+6587660010", **STORED).execute(linked)
-    assert linked["ti"].pushed == {"voiceflow_call": f"https://calls.example.com/ui/calls/{result['id']}"}
-
-
 def test_a_store_that_the_next_try_would_not_see_is_refused_unless_all_workers_share_the_file(
     on: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

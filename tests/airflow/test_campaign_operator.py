@@ -47,15 +47,6 @@ def test_the_result_is_the_report_of_the_command_line_and_holds_no_number_and_no
     assert called(on, 1, 2, 3) == [1, 1, 1]
 
 
-def test_the_link_leads_to_the_batch_in_its_queue(on: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.connect(monkeypatch, on, ui_url="https://calls.example.com/ui", queue="reminders")
-    here, task = context("linked"), campaign(rows(99), batch="march 2/3", **STORED)
-    task.execute(here)
-    address = "https://calls.example.com/ui/batches/march%202%2F3?queue=reminders"
-    assert here["ti"].pushed == {"voiceflow_call": address}
-    assert [link.name for link in task.operator_extra_links] == ["Calls of the batch"]
-
-
 def test_too_many_failures_fail_the_task_and_a_call_that_fail_on_names_twice_counts_once(on: Stage) -> None:
     outcomes = ["BUSY"] * 6 + ["FAILED"] * 2 + ["COMPLETED"] * 2
     people = [f"+65876638{place}" for place in range(70, 80)]

@@ -33,7 +33,7 @@ def test_everything_that_it_names_is_there() -> None:
         for module in (module for each in INFO[kind] for module in each["python-modules"]):
             import_module(module)
     hooks = (each["hook-class-name"] for each in INFO["connection-types"])
-    for place in (*INFO["notifications"], *INFO["extra-links"], *hooks):
+    for place in (*INFO["notifications"], *hooks):
         module, _, name = place.rpartition(".")
         assert getattr(import_module(module), name).__name__ == name
 

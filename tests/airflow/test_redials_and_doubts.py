@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, TaskDeferred
+from airflow.sdk.exceptions import TaskDeferred
 
 from tests.airflow import scene
 from tests.airflow.scene import STORED, call, context, deferred, refused, rings
@@ -54,7 +54,7 @@ def test_a_store_that_was_rolled_back_calls_nobody_again_and_airflows_task_state
     for path, content in older.items():
         path.write_bytes(content)
     with refused("is in doubt", is_final=False):
-        make(number, **IMPATIENT, fail_ratio=0.0).execute(here)
+        make(number, **IMPATIENT).execute(here)
     scene.connect(monkeypatch, on, store=f"sqlite:///{tmp_path / 'another.db'}")
     with refused("does not know it"):
         make(number).execute(here)
@@ -137,20 +137,3 @@ def test_a_deferred_task_looks_a_doubt_up_in_the_log_when_it_is_due(on: Stage, h
         watching.result()
     assert looked.state is JobState.IN_DOUBT
     assert looked.due_at > datetime.now(UTC)
-
-
-def test_mapped_calls_fail_only_when_more_of_them_end_badly_than_their_ratio_allows(on: Stage) -> None:
-    numbers = [f"+658766440{place}" for place in range(4)]
-    on.order("faults", [{"destination": number, **UNANSWERED} for number in numbers[:2]])
-    on.order("script", {"destination": numbers[2], **scene.LASTING})
-
-    def end(place: int, ratio: float) -> str:
-        here = context("mapped", map_index=place)
-        here["ti"].get_ti_count = lambda **asked: 4 if asked["task_ids"] == ["mapped"] else 0
-        try:
-            return str(call(numbers[place], fail_ratio=ratio, **IMPATIENT).execute(here)["state"])
-        except AirflowException as error:
-            return "fails" if "is in doubt" in str(error) else str(error)
-
-    ends = [end(0, 0.2), end(0, 0.25), end(1, 0.25), end(1, 0.5), end(2, 0.25)]
-    assert ends == ["fails", "in_doubt", "fails", "in_doubt", "submitted"]

@@ -83,13 +83,11 @@ async def test_a_trigger_that_is_cancelled_while_it_sends_cuts_no_call(on: Stage
     assert not {*await states(on, ids)} & {"queued", "in_doubt"}
 
 
-async def test_a_threshold_ends_the_wait_for_several_calls(on: Stage, hasty: None) -> None:
+async def test_the_wait_for_several_calls_ends_with_the_last(on: Stage, hasty: None) -> None:
     done = await enqueued(on, "+6587661003", "+6587661004")
     await sent(on)
     await waiting(job_ids=done)
     ids = [*done, *await enqueued(on, "+6587661005")]
-    (event,) = await waiting(job_ids=ids, enough={"at_least": 2})
-    assert event["status"] == "over"
     await enqueued(on, "+6587661006", "+6587661007", batch_id="both")
     all_of_them, both = waiting(job_ids=ids), waiting(batch_id="both")
     assert await still_waits(all_of_them)
@@ -112,7 +110,7 @@ async def test_stopping_the_deferred_task_cancels_its_unsent_calls(on: Stage) ->
 
 
 def test_it_is_made_again_from_what_it_serializes() -> None:
-    given: dict[str, Any] = {"job_ids": ["a"], "sends": True, "enough": {"ratio": 0.5}, "wait_for": "accepted"}
+    given: dict[str, Any] = {"job_ids": ["a"], "sends": True, "wait_for": "accepted"}
     first = VoiceOutcomeTrigger(**given, poll_interval=7.0)
     path, kwargs = first.serialize()
     module, _, name = path.rpartition(".")

@@ -80,22 +80,3 @@ def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() 
     doubted = replace(job(JobState.IN_DOUBT, due=timedelta(minutes=1)), posts=(post,))
     assert WAITED.is_over(status(doubted))
     assert not WAITED.is_over(status(doubted, now=NOW - timedelta(seconds=1)))
-
-
-def test_a_threshold_is_reached_at_its_number_or_share() -> None:
-    for expected, ended, total, reached in (
-        ({}, 9, 10, False),
-        ({}, 10, 10, True),
-        ({"at_least": 3}, 2, 10, False),
-        ({"at_least": 3}, 3, 10, True),
-        ({"at_least": 30}, 10, 10, True),
-        ({"ratio": 0.1}, 2, 30, False),
-        ({"ratio": 0.1}, 3, 30, True),
-        ({"ratio": 0.8}, 7, 9, False),
-        ({"ratio": 0.8}, 8, 9, True),
-    ):
-        ends = [job(JobState.COMPLETED)] * ended + [job(JobState.QUEUED)] * (total - ended)
-        assert WaitedCalls(**expected).is_over(status(*ends)) is reached, (expected, ended)
-    for impossible in ({"at_least": 0}, {"ratio": 0}, {"ratio": 1.1}, {"at_least": 1, "ratio": 0.5}):
-        with pytest.raises(ValueError, match=r"at_least|ratio"):
-            WaitedCalls(**impossible)

@@ -1,1 +1,0 @@
-"""Links from task instances to the pages of their calls."""
