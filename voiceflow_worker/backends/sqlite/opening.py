@@ -9,11 +9,9 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
-from difflib import SequenceMatcher
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -144,12 +142,6 @@ _SMALL = 4 * 1024 * 1024
 """The size, in bytes, up to which a file is checked completely each time it is opened. The check takes 20 ms."""
 _MOST_FINDINGS = 3
 _TRIES = 3
-
-_HEADER = 72
-_APPLICATION = slice(68, 72)
-"""The offset of the application id in the header of a file (SQLite file format §1.3)."""
-_MOST_NAMES = 5
-_MOST_FILES = 500
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -377,7 +369,7 @@ def _looks_mixed(path: Path) -> bool:
     return log.st_size > 0 and file.st_ctime_ns > log.st_mtime_ns
 
 
-# --- Stores in a folder, for messages about a store that is missing ---
+# --- A store that is missing ---
 
 
 def require_there(path: Path, *, named: str = "") -> None:
@@ -390,32 +382,8 @@ def require_there(path: Path, *, named: str = "") -> None:
     if path.exists():
         return
     why = "" if path.parent.is_dir() else f": the directory {path.parent} does not exist"
-    near = stores_near(path)
-    others = f" Stores nearby: {', '.join(map(str, near))}." if near else ""
     raise NoStoreError(
-        f"there is no store {path}{named}{why}, and this command does not create one.{others} Name a store with "
+        f"there is no store {path}{named}{why}, and this command does not create one. Name a store with "
         "--store or VOICEFLOW_STORE; `voiceflow enqueue` and `voiceflow doctor --make` create a new one",
         passes=True,
     )
-
-
-def stores_near(path: Path) -> Sequence[Path]:
-    """Up to five stores in the folder of `path`, those with the most similar names first."""
-    try:
-        files = [each for each in islice(path.parent.iterdir(), _MOST_FILES) if _is_store(each)]
-    except OSError:
-        return ()
-    files.sort(key=lambda each: (-SequenceMatcher(None, each.name, path.name).ratio(), each.name))
-    return files[:_MOST_NAMES]
-
-
-def _is_store(path: Path) -> bool:
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            header = file.read(_HEADER)
-    except OSError:
-        return False
-    # All content of a new store that is in use may still be in its WAL.
-    return header[_APPLICATION] == APPLICATION_ID.to_bytes(4) or path.with_name(path.name + "-wal").exists()
