@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import httpx
 import pytest
 import structlog
 from structlog.typing import Processor
@@ -29,7 +28,6 @@ from tests.support.flows import flow
 from tests.support.plain_jobs import NOW, a_job
 from tests.support.redis_server import free_port
 from voiceflow_worker import CallRequest
-from voiceflow_worker.asgi.gatekeeper import shown_path
 from voiceflow_worker.cli.opening import log_to_stderr
 from voiceflow_worker.cli.output import Output, with_remedies
 from voiceflow_worker.cli.program import program
@@ -335,16 +333,13 @@ def test_one_call_is_told_by_its_post_its_answer_and_its_outcome(eight: EightByE
     with Spawned(enqueue, tmp_path, environment) as enqueued:
         assert enqueued.end().code == 0
     address = f"http://127.0.0.1:{port}/webhooks/8x8"
-    serve = ["serve", "--port", port, "--access-log", "--force", "--register", address]
+    serve = ["serve", "--port", port, "--force", "--register", address]
     with Spawned(serve, tmp_path, environment) as receiver:
         receiver.wait_for("8x8 now sends VSS")
         with Spawned(["worker"], tmp_path, environment) as worker:
             worker.wait_for("8x8 answered")
             receiver.wait_for("an outcome came")
             sent = worker.stop()
-        answer = httpx.get(f"http://127.0.0.1:{port}/v1/suppression/{NUMBER}?x={NUMBER}", trust_env=False)
-        assert answer.status_code == 404
-        receiver.wait_for("/v1/suppression/")
         received = receiver.stop()
     (answered,) = logged(sent.err.splitlines(), "8x8 answered")
     (outcome,) = logged(received.err.splitlines(), "an outcome came")
@@ -353,17 +348,8 @@ def test_one_call_is_told_by_its_post_its_answer_and_its_outcome(eight: EightByE
     assert answered["verdict"] == "created"
     assert outcome["session"] == answered["session"]
     assert outcome["state"] in {"completed", "unreached"}
-    requests = logged(received.err.splitlines(), "request")
-    assert ("POST", "/webhooks/8x8", 200) in [(each["method"], each["path"], each["status"]) for each in requests]
-    assert requests[-1]["path"] == "/v1/suppression/…"
     for line in (*sent.err.splitlines(), *received.err.splitlines()):
         assert not re.search(r"81234567|Ana|Maria|Hello", line), line
-
-
-def test_a_path_shows_ids_and_no_number() -> None:
-    assert shown_path("/v1/calls/default.01JB3W8Z5Q7X9V2K4M6N8P0R2T") == "/v1/calls/default.01JB3W8Z5Q7X9V2K4M6N8P0R2T"
-    for number in ("+6581234567", "6581234567", "%2B6581234567", "8123 4567"):
-        assert shown_path(f"/v1/people/{number}") == "/v1/people/…"
 
 
 def test_a_repeated_warning_of_one_fault_is_told_once_and_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Who may send a request, before its body is read; wrong secrets are slowed down; each request is logged, on wish.
+"""Who may send a request, before its body is read; wrong secrets are slowed down.
 
 8x8 does not sign its events. A sender can be checked only by the Authorization value that was registered with the
 webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP addresses).
@@ -7,7 +7,6 @@ webhook, and by the addresses that 8x8 publishes (8x8 webhook guides, voice IP a
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,10 +23,9 @@ from ipaddress import (
 )
 from itertools import takewhile
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import unquote
 
 import structlog
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.heartbeats import REFUSED
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 _LOG = structlog.get_logger("voiceflow.webhooks")
-_ACCESS = structlog.get_logger("voiceflow.access")
-_NUMBER = re.compile(r"\+?[\d\s().-]{7,}")
 """A part of a path that is a telephone number, such as that of /v1/suppression."""
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -306,46 +302,3 @@ def _keep_newest(kept: OrderedDict[str, float], name: str) -> None:
     kept.move_to_end(name)
     if len(kept) > MOST_ADDRESSES:
         kept.popitem(last=False)
-
-
-class AccessLog:
-    """An ASGI app that logs each HTTP request to the `app` within: who asked, for what, the answer, how long it took.
-
-    The line has no query and no phone number. `sender` names the address that asked.
-    """
-
-    def __init__(self, app: ASGIApp, *, sender: Callable[[Scope], object]) -> None:
-        self._app = app
-        self._sender = sender
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, and log it when its answer has been sent, or could not be."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began = time.monotonic()
-        status: int | None = None
-
-        async def sent(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sent)
-        finally:
-            sender = self._sender(scope)
-            _ACCESS.info(
-                "request",
-                sender=None if sender is None else str(sender),
-                method=scope["method"],
-                path=shown_path(scope["path"]),
-                status=status,
-                ms=round((time.monotonic() - began) * 1000, 1),
-            )
-
-
-def shown_path(path: str) -> str:
-    """A path for the log: a part of it that is a phone number is left out."""
-    return "/".join("…" if _NUMBER.fullmatch(unquote(part)) else part for part in path.split("/"))

@@ -46,8 +46,6 @@ from voiceflow_worker.model.jobs.policy import backoff
 from voiceflow_worker.model.text.web_address import is_this_machine, split_web_address, why_not_from_outside
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from voiceflow_worker.gateway.account import Webhook, WebhookType
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.settings import Settings
@@ -68,7 +66,6 @@ async def serve(
     escalations: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     ivr: IvrOption = None,
     notify: NotifyOption = None,
-    access_log: Annotated[bool, Flag] = False,
     open_to_all: Annotated[bool, Flag] = False,
     store: StoreOption = None,
     wait_for_store: WaitOption = None,
@@ -86,7 +83,6 @@ async def serve(
         force: Register the URL as it is, even if it is http or not public.
         api: Serve the HTTP API for programs under /v1. Needs VOICEFLOW_API_SECRET; VOICEFLOW_API_ALLOW restricts the
             networks.
-        access_log: Log each request: who asked, for what, the answer, and how long it took. No query, no number.
         open_to_all: Take events from anybody who reaches the port, on any address, without VOICEFLOW_WEBHOOK_SECRET or
             VOICEFLOW_WEBHOOK_ALLOW.
         escalations: A TOML file with the policies of escalations. It is read again when it changes. Needs --api.
@@ -124,7 +120,7 @@ async def serve(
             signals_to(lambda _: stopped.set()),
             receiver.running(),
             serving(
-                _with_access_log(receiver.app, settings) if access_log else receiver.app,
+                receiver.app,
                 host=host,
                 port=port,
                 grace=settings.shutdown_grace,
@@ -148,12 +144,6 @@ async def serve(
                 await stopped.wait()
             receiver.stop()
             group.cancel_scope.cancel()
-
-
-def _with_access_log(app: ASGIApp, settings: Settings) -> ASGIApp:
-    from voiceflow_worker.asgi.gatekeeper import AccessLog, Gatekeeper
-
-    return AccessLog(app, sender=Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of)
 
 
 def _warn_of_open(settings: Settings, *, host: str, told_to: bool, tell: Tell) -> None:
