@@ -1,4 +1,7 @@
-"""The memory store keeps the contract of `core/ports/store.py`, and each sentence of the contract can fail."""
+"""The memory store keeps the contract of `core/ports/store.py`, and each sentence of the contract can fail.
+
+A sentence that can fail is broken here, once for all stores.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from tests.contract.defects import assert_found
 from tests.contract.suite import Opener, StoreContract
 from tests.support.seeded import seed
 from voiceflow_worker.backends.memory.store import Memory, MemoryStore
-from voiceflow_worker.backends.writing import Writing
+from voiceflow_worker.backends.writing import Writing, gives_up
 from voiceflow_worker.core.ports.store import Store, is_owned_by
 
 
@@ -216,6 +219,35 @@ MUTATIONS: dict[str, tuple[Callable[..., Any], str, str, str]] = {
     ),
     "due jobs forget the time": (Memory.count, "read.has", "replace(read, by=None).has", COUNTED),
     "due jobs forget their state": (Memory.count, "read.has", "replace(read, state=JobState.QUEUED).has", COUNTED),
+    "a tombstone is given up to everybody": (
+        gives_up, "if change.job.id != owner.job_id:", "if False:",
+        "test_a_tombstone_gives_its_key_up_and_another_does_not",
+    ),
+    "a gate is never closed": (
+        Writing._failed_by, "if has == value:", "if True:",
+        "test_nothing_is_written_under_a_gate_whose_closing_has_returned",
+    ),
+    "it is never too late": (
+        Writing._failed_by, "if self.clock_now() >= until", "if False",
+        "test_what_must_be_written_before_a_time_is_judged_by_the_clock_of_the_store",
+    ),
+    "slots are not spaced": (Writing._allot, "if after != pace:", "if False:", "test_workers_share_the_rate"),
+    "leases forget starts": (
+        Memory.lease, "(job.worker_id and self.record(", "(False and self.record(",
+        "test_calls_of_a_start_wait_for_its_end_and_other_calls_of_the_batch_do_not",
+    ),
+    "counters leave a write out": (
+        Memory._count, "[name] += amount", "[name] = amount", "test_counters_are_the_sums_of_what_writes_carry",
+    ),
+    "events are read the newest first": (
+        MemoryStore.events, "islice(found,", "islice(reversed([*found]),", "test_events_are_read_in_order_by_queue",
+    ),
+    "reads forget the order": (
+        Memory._search, "(job.due_at, job.id)", "job.id", "test_each_read_has_all_its_jobs_in_its_order",
+    ),
+    "reads end at a page": (
+        Memory._search, "return found if", "return found[:999] if", "test_a_thousand_jobs_are_found_at_once",
+    ),
     "wakes are not counted": (
         Memory.store, "if write.wakes is not None:", "if False:",
         "test_each_write_that_wakes_the_queue_raises_its_count",

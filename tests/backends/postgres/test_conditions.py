@@ -16,7 +16,6 @@ import psycopg
 import pytest
 from anyio import to_thread
 
-from tests.contract.defects import assert_found, leaves
 from tests.contract.suite import NOW, sample_job
 from tests.contract.writing import DONE, EXISTS, NOT_FREE, gated, held, new, put, results_of, stored
 from tests.support.engine import Engine
@@ -26,7 +25,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import at_work, worker_for
 from voiceflow_worker import CallQueue, SuppressionList, enqueue_in, open_store
-from voiceflow_worker.backends.postgres import PostgresStore, open_postgres, opening
+from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres.codec import plain_bulk
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.identity import BatchNames
@@ -34,7 +33,7 @@ from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import gates_open
 from voiceflow_worker.core.ports.store import BulkWrite, Mode, Put, Result, Write
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.errors import StoreError, StoreUnavailableError
+from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -116,8 +115,10 @@ async def waits(store: PostgresStore) -> bool:
     return bool(waiting)
 
 
-async def second_waits(stores: tuple[PostgresStore, PostgresStore], name: str) -> None:
-    """Fails unless the second write of a pair waits for the first, and is then answered by what that has written."""
+@pytest.mark.parametrize("name", PAIRS)
+async def test_the_second_of_two_waits_until_the_first_has_committed(
+    stores: tuple[PostgresStore, PostgresStore], name: str
+) -> None:
     one, other = stores
     first, second, expected = PAIRS[name]
     people, results = People(), list[Result]()
@@ -131,13 +132,6 @@ async def second_waits(stores: tuple[PostgresStore, PostgresStore], name: str) -
         await until(lambda: waits(one), within=5)
         assert not results
     assert results == [expected]
-
-
-@pytest.mark.parametrize("name", PAIRS)
-async def test_the_second_of_two_waits_until_the_first_has_committed(
-    stores: tuple[PostgresStore, PostgresStore], name: str
-) -> None:
-    await second_waits(stores, name)
 
 
 async def test_who_waits_for_the_key_of_an_open_transaction_holds_up_nobody_for_long(
@@ -210,191 +204,6 @@ async def test_what_was_answered_before_an_error_is_told(
     assert answers == [DONE] * 32 + [None] * 68
     monkeypatch.undo()
     assert len(await held(store)) == 32
-
-
-# --- Each sentence can fail ----------------------------------------------------------------------------------------
-
-AGAIN = "test_a_bulk_write_that_is_written_again_changes_counts_and_tells_nothing"
-OWNERS = "test_conditions_pass_over_the_records_of_their_owner_and_of_the_past"
-MODES = "test_a_put_does_what_its_mode_says"
-MUTATIONS: dict[str, tuple[str, str, str]] = {
-    "what was written before is written again": (
-        "IF voiceflow.was_written(write, at) THEN", "IF false THEN", AGAIN,
-    ),
-    "a late repeat of a swap wins": (
-        "value IS DISTINCT FROM condition ->> 5\n", "false\n",
-        "test_a_repeat_that_comes_after_a_later_write_changes_nothing",
-    ),
-    "records are written before conditions are checked": (
-        "        failed := failing[cardinality(answers) + 1];",
-        (
-            "        PERFORM voiceflow.put(put, at) FROM jsonb_array_elements(write -> 'puts') AS put;\n"
-            "        failed := (voiceflow.failing(jsonb_build_array(write), at))[1];"
-        ),
-        "test_a_condition_is_checked_before_the_writes_own_records_are_written",
-    ),
-    "a job is moved though a condition failed": (
-        "    IF refusal IS NOT NULL THEN",
-        "    IF refusal IS NOT NULL AND voiceflow.change_jobs(write -> 'changes', at) THEN",
-        "test_of_a_refused_write_nothing_is_written",
-    ),
-    "writes are written in another order": (
-        "    FOR write IN SELECT jsonb_array_elements(writes) LOOP",
-        (
-            "    FOR write IN SELECT u FROM jsonb_array_elements(writes) WITH ORDINALITY AS x (u, n) ORDER BY n DESC\n"
-            "    LOOP"
-        ),
-        "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
-    ),
-    "a write does not see what an earlier one wrote": (
-        "::bigint < ordinal\n", "::bigint < 0\n", "test_a_write_sees_what_the_earlier_ones_of_its_bulk_write_wrote",
-    ),
-    "a refusal ends the bulk write": (
-        "        answers := array_append(answers, voiceflow.answer(write, failed, at));",
-        (
-            "        IF '\"stale\"' = ANY (answers) THEN\n"
-            "            answers := array_append(answers, '\"stale\"');\n"
-            "            CONTINUE;\n"
-            "        END IF;\n"
-            "        answers := array_append(answers, voiceflow.answer(write, failed, at));"
-        ),
-        "test_a_refused_write_keeps_no_other_from_being_written",
-    ),
-    "of several changes the first decides": (
-        "        RETURN '\"stale\"';",
-        "        RETURN CASE WHEN jsonb_array_length(changes) < 2 THEN '\"stale\"'::jsonb END;",
-        "test_of_several_changes_one_refusal_refuses_all",
-    ),
-    "a tombstone is given up to everybody": (
-        "WHERE other -> 'id' = owner -> 0 AND (", "WHERE (", "test_a_tombstone_gives_its_key_up_and_another_does_not",
-    ),
-    "a record has no owner": (
-        "AND NOT voiceflow.is_owned_by(value, condition ->> 3)\n                        ORDER", "ORDER", OWNERS,
-    ),
-    "an owner is any beginning of an id": ("starts_with(value, owner || '.')", "starts_with(value, owner)", OWNERS),
-    "a record that has ended stands": ("SELECT ends_at IS NULL OR ends_at > at;", "SELECT true;", OWNERS),
-    "a limit tells the record that ends first": (
-        "ORDER BY ends_at DESC NULLS FIRST\n", "ORDER BY ends_at\n",
-        "test_a_limit_tells_the_record_with_whose_end_it_holds_again",
-    ),
-    "why is not told": (
-        "ELSE jsonb_build_array(found.group_name, found.value, found.ends_at, found.member)", "ELSE '[]'::jsonb",
-        "test_a_failed_condition_tells_its_key_its_value_and_its_end",
-    ),
-    "a group is the record without a member": (
-        "WHERE condition ->> 0 = 'most' AND", "WHERE condition ->> 0 = 'most' AND member = '' AND",
-        "test_conditions_concern_whole_groups_and_no_others",
-    ),
-    "the gate of a batch is not looked at": (
-        "member = condition ->> 4 AND", "member = '' AND", "test_a_closed_gate_refuses_and_an_open_one_does_not",
-    ),
-    "a tombstone owns nothing": (
-        "WHERE namespace = 'tombstone' AND group_name = of_queue AND member = key", "WHERE false",
-        "test_a_taken_key_tells_its_owner",
-    ),
-    "every put replaces": ("WHERE mode IN ('always', 'extend')", "WHERE true", MODES),
-    "an end beats no end": ("coalesce(old.ends_at, 'infinity')", "old.ends_at", MODES),
-    "a drop forgets its value": (
-        "AND value = coalesce(dropped ->> 'value', value)", "", "test_a_drop_deletes_a_record_that_has_its_value",
-    ),
-    "any server will do": (
-        "guard ->> 'server' <> voiceflow.server() OR", "", "test_for_another_server_nothing_is_written",
-    ),
-    "what the store had is not compared": (
-        "), at))[1] IS NOT NULL", "), at))[1] IS NOT NULL AND false",
-        "test_without_what_the_store_certainly_had_nothing_is_written",
-    ),
-    "a not verified bulk write forgets what was written": (
-        "CASE WHEN voiceflow.was_written(write, at) THEN '\"again\"' ELSE", "CASE WHEN true THEN",
-        "test_for_another_server_nothing_is_written",
-    ),
-    "counters leave a write out": (
-        "WHERE answers[ordinal] ? 'done'\n            GROUP", "WHERE ordinal > 1\n            GROUP",
-        "test_counters_are_the_sums_of_what_writes_carry",
-    ),
-    "a deleted job is counted nowhere": (
-        "CASE WHEN is_deletion THEN -value::bigint", "CASE WHEN is_deletion THEN 0",
-        "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
-    ),
-    "an event comes late": (
-        "    ORDER BY ordinal, number;", "    ORDER BY ordinal, number DESC;", "test_events_are_read_in_order_by_queue",
-    ),
-    "nobody is woken": (
-        "AND write ? 'wakes'\n        RETURNING", "AND false\n        RETURNING",
-        "test_each_write_that_wakes_the_queue_raises_its_count",
-    ),
-    "a lease forgets the reserve": (
-        "allowed.max_active - allowed.reserve\n", "allowed.max_active\n",
-        "test_some_of_the_open_calls_are_kept_for_urgent_ones",
-    ),
-    "a lease forgets closed batches": (
-        "(batch IS NOT NULL AND coalesce(", "(false AND coalesce(", "test_a_closed_gate_keeps_its_jobs_back",
-    ),
-    "a lease forgets starts": (
-        "OR (start IS NOT NULL AND", "OR (false AND",
-        "test_calls_of_a_start_wait_for_its_end_and_other_calls_of_the_batch_do_not",
-    ),
-    "a lease takes what has expired": (
-        "AND (valid_until IS NULL OR valid_until > at)", "", "test_what_is_no_longer_valid_is_left_to_the_sweep",
-    ),
-    "slots are not spaced": (
-        "greatest(pace.tat, found) + interval_", "greatest(pace.tat, found)", "test_workers_share_the_rate",
-    ),
-    "a rate is not changed": (
-        "pace.tat := least(", "pace.tat := greatest(", "test_a_new_rate_counts_from_the_last_slot",
-    ),
-    "pruning forgets its queue": (
-        "WHERE e.queue = of_queue AND", "WHERE", "test_events_of_one_queue_are_pruned_and_what_is_not_over_stays",
-    ),
-}  # fmt: skip
-WAITS: dict[str, tuple[str, str, str]] = {
-    "a bulk write locks nothing": ("PERFORM voiceflow.lock_bulk(bulk);", "", "a bridge and a journal entry"),
-    "puts share their lock": (
-        "put ->> 'group', false",
-        "put ->> 'group', true",
-        "an opt-out and a journal entry",
-    ),
-    "conditions lock nothing": (
-        "(condition -> 2) AS group_name\n",
-        "(condition -> 2) AS group_name WHERE false\n",
-        "a journal entry and a hold, which returns after it",
-    ),
-    "of two who store one key, one breaks the other's bulk write": (
-        "job) ON CONFLICT DO NOTHING;", "job);", "two calls under one key",
-    ),
-}  # fmt: skip
-
-
-def broken(was: str, now: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Break the SQL of the stores that are made from now on."""
-    parts = opening.schema_parts()
-    assert sum(was in part for part in parts) == 1, was
-    monkeypatch.setattr(opening, "schema_parts", lambda: [part.replace(was, now) for part in parts])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("was", "now", "test"), MUTATIONS.values(), ids=MUTATIONS.keys())
-async def test_the_contract_finds_that(
-    was: str, now: str, test: str, *, postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A sentence that is broken on purpose in the SQL turns its test red."""
-    broken(was, now, monkeypatch)
-    url = postgres_server.url(schema=schema)
-    async with open_postgres(url) as store, open_postgres(url) as other:
-        await assert_found(test, store, other, within=20)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("was", "now", "name"), WAITS.values(), ids=WAITS.keys())
-async def test_it_is_found_that(
-    was: str, now: str, name: str, *, postgres_server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken(was, now, monkeypatch)
-    url = postgres_server.url(schema=schema)
-    async with open_postgres(url) as one, open_postgres(url) as other:
-        with pytest.raises(BaseException) as red:  # noqa: PT011 - an error group
-            await second_waits((one, other), name)
-    assert all(isinstance(each, AssertionError | TimeoutError | StoreError) for each in leaves(red.value)), red.value
 
 
 CONNECTIONS, EACH, DAYS = 4, 5, 3
