@@ -365,7 +365,7 @@ async def call(
 
     Examples:
         voiceflow call +6581234567 --say "The server room is too warm."
-        voiceflow call +6581234567 --say "Wake up." --json | jq -r 'select(.step == "summary").message'
+        voiceflow call +6581234567 --say "Wake up." --json | jq -rs 'last.step'
     """
     from voiceflow_worker.service.one_call import OneCall, number_to_call
 

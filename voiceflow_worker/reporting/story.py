@@ -188,14 +188,6 @@ def progress_as_json(heard: SessionProgress) -> dict[str, object]:
     return {"progress": [{**asdict(state), "at": rfc3339(state.at)} for state in heard.states]}
 
 
-def progress_in_words(heard: SessionProgress) -> Iterator[tuple[datetime, str]]:
-    """A line for each state and failure, with its time."""
-    for state in heard.states:
-        yield state.at, _state(state)
-    for failure in heard.failures:
-        yield failure.at, _failure(failure)
-
-
 _LIVE = {"CALL_INITIATED": "dialled", "CALL_CONNECTED": "answered", "CALL_DISCONNECTED": "hung up"}
 """States of the person's leg in short, until the outcome of the call says the same with more."""
 

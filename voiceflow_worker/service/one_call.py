@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,17 +19,14 @@ from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreUn
 from voiceflow_worker.finding import Diagnosis, Level, failure, ok, warning
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.model.jobs.job import Job, JobState, Post, RedialPolicy
+from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.numbers.reading import read_whole_number
-from voiceflow_worker.model.reports.outcome import Outcome
-from voiceflow_worker.model.reports.status import SESSION_STATUSES, api_code, session_error
-from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.text.printable import printable_line
-from voiceflow_worker.model.text.wording import in_words, rfc3339, write_duration
+from voiceflow_worker.model.text.wording import rfc3339, write_duration
 from voiceflow_worker.reporting.gates import closed_in_words, resume_of
-from voiceflow_worker.reporting.story import ending, progress_in_words
+from voiceflow_worker.reporting.story import one_line, story
 from voiceflow_worker.service.doctor.account import summaries
 from voiceflow_worker.service.worker import with_limits_of_queue, worker_of
 
@@ -75,73 +72,16 @@ class CallStep:
 
 
 def steps_of(job: Job, *, heard: SessionProgress, now: datetime) -> list[CallStep]:
-    """The steps of this call up to `now`, in order. `heard` has the states of its legs and its recordings."""
-    until = "" if job.valid_until is None else f", valid until {in_words(job.valid_until)}"
-    enqueued = f"{job.id} from {job.source} to {job.destination}, batch {job.batch_id}{until}"
-    steps = [CallStep("enqueued", job.created_at, ok(enqueued))]
-    for post in job.posts:
-        steps += _sent(post)
-    steps += [CallStep("phone", at, ok(line)) for at, line in progress_in_words(heard)]
-    steps.sort(key=lambda step: step.at)
-    return [*steps, *(CallStep(name, now, result) for name, result in _standing(job))]
-
-
-def _sent(post: Post) -> Iterator[CallStep]:
-    yield CallStep("journalled", post.began_at, ok(f"request {post.client_request_id} is stored, and is sent now"))
-    at = post.answered_at or post.began_at
-    match post.verdict:
-        case None:
-            return
-        case VerdictKind.CREATED:
-            yield CallStep(
-                "accepted", at, ok(f"8x8 accepted the call: session {post.session_id}; the phone should ring")
-            )
-        case VerdictKind.REFUSED if post.code is not None and post.code < 0:
-            entry = api_code(post.code)
-            refusal = failure(f"8x8 refused the call: {post.code}, {entry.meaning}", remedy=entry.remedy or None)
-            yield CallStep("refused", at, refusal)
-        case VerdictKind.REFUSED:
-            yield CallStep("refused", at, failure(f"8x8 refused the call: {post.message or 'it gave no reason'}"))
-        case _:
-            message = f"{post.verdict.value.replace('_', ' ')}: {post.message or 'no reason was given'}"
-            yield CallStep("answer", at, warning(message))
-
-
-def _standing(job: Job) -> Iterator[tuple[str, Diagnosis]]:
-    """The last step, by name and result: how the call ended, or why it waits. Nothing if neither is known."""
-    if job.outcome is not None:
-        yield "summary", _summary(job, job.outcome)
-        return
-    reason = job.reason or "no reason is known"
-    match job.state:
-        case JobState.QUEUED if job.reason is not None:
-            yield "waits", warning(job.reason)
-        case JobState.IN_DOUBT:
-            yield (
-                "in doubt",
-                warning(f"the call may have been placed, and is not sent again without evidence ({reason})"),
-            )
-        case JobState.EXPIRED | JobState.CANCELLED:
-            yield job.state.value, failure(f"nobody was called: {reason}")
-        case JobState.ACCEPTED:
-            yield "accepted", failure("8x8 accepted the call, and its outcome is unknown", remedy=_LISTEN)
-        case JobState.FAILED if not any(post.verdict is VerdictKind.REFUSED for post in job.posts):
-            yield "failed", failure(reason)
-        case _:
-            return
-
-
-def _summary(job: Job, outcome: Outcome) -> Diagnosis:
-    status = job.outcome_status
-    entry = None if status is None else SESSION_STATUSES[status]
-    text = f"summary received: {ending(job)}" + ("" if entry is None else f", {entry.meaning}")
-    if job.state is JobState.COMPLETED:
-        return ok(text)
-    remedy = None if entry is None else entry.remedy
-    if outcome.code is not None:
-        error = session_error(outcome.code)
-        text, remedy = f"{text}: {error.meaning}", error.remedy or remedy
-    return failure(text, remedy=remedy or None)
+    """The story of this call up to `now`, and its state. `heard` has the states of its legs."""
+    happened = [each for each in story(job, at=now, heard=heard).timeline if not each.is_technical]
+    level = Level.WARNING if job.reason else Level.OK
+    if job.state.is_final:
+        level = Level.OK if job.state is JobState.COMPLETED else Level.FAILURE
+    state = Diagnosis(level, one_line(job), _LISTEN if job.state is JobState.ACCEPTED else None)
+    return [
+        *(CallStep("call", each.at, ok(": ".join((each.line, *each.more)))) for each in happened),
+        CallStep(job.state.value.replace("_", " "), now, state),
+    ]
 
 
 Tell = Callable[[CallStep], None]
