@@ -122,6 +122,7 @@ def reads(round_: int, jobs: list[Job]) -> dict[str, Read]:
         "listed in rare states": Listing(queue=QUEUE, states=RARE, newest=True, limit=PAGE),
         "listed in a state": Listing(queue=QUEUE, states=frozenset({JobState.COMPLETED}), limit=PAGE),
         "listed of a batch": Listing(queue=QUEUE, batch="ended", limit=PAGE),
+        "the newest of a batch": Listing(queue=QUEUE, batch="ended", newest=True, limit=PAGE),
     }
 
 

@@ -170,23 +170,6 @@ async def test_a_store_that_was_rolled_back_is_held_and_its_calls_are_in_doubt_o
     assert len(lab.voice.placed) == 2
 
 
-async def test_a_store_that_forgets_a_post_between_two_calls_gets_no_further_entry(
-    any_store: Store, tmp_path: Path
-) -> None:
-    voice, files = ScriptedVoice(), JournalFiles(tmp_path)
-    async with Engine(any_store, voice, policy=POLICY, local_journal=files).at_work() as engine:
-        queued = await engine.enqueue(number(0))
-        (sent,) = await engine.send()
-        assert await commit(any_store, [changed(sent, queued, at=any_store.clock.now())[1]]) == [True]
-        await forget_numbers(any_store)
-        later = await engine.enqueue(number(1))
-        assert await engine.send() == []
-        assert await hold_of(any_store) == HELD
-        assert await engine.state(sent) == "in_doubt"
-        assert (await engine.queue.get(later.id)).posts == ()
-    assert len(voice.placed) == 1
-
-
 async def test_workers_that_follow_one_another_go_on_with_one_file_and_its_numbers(
     any_store: Store, tmp_path: Path
 ) -> None:

@@ -50,56 +50,7 @@ def not_created(code: object = -1007, **changed: Any) -> dict[str, Any]:
     return without({"sessionStatus": "NOT_CREATED", "statusCode": code, "statusMessage": "Invalid action"} | changed)
 
 
-# -- 200 ---------------------------------------------------------------------------------------------------------------
-
-
-def test_created_with_a_session_id_is_placed() -> None:
-    for code in [1, "1", 0, 200, None, ..., "ok"]:
-        verdict = judge(200, created(statusCode=code))
-        assert (verdict.kind, verdict.session_id) == (K.CREATED, "s-1")
-    assert judge(200, created(sessionId="s\0")).session_id == "s\ufffd", "as the summary's is read: no store keeps NUL"
-
-
-def test_created_without_a_session_id_is_in_doubt() -> None:
-    for session_id in [..., None, "", "  ", "null", 17, ["s-1"]]:
-        assert judge(200, created(sessionId=session_id)).kind is K.UNKNOWN
-
-
-def test_created_with_an_error_code_is_in_doubt_and_keeps_its_session() -> None:
-    for code in (-9999, "-9999", -1):
-        verdict = judge(200, created(statusCode=code))
-        assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, "s-1")
-
-
-def test_not_created_with_a_code_is_refused_in_every_spelling() -> None:
-    for status, spelling, code in product(
-        [200, 400, 422],
-        ["NOT_CREATED", "NOT CREATED", "not created", "Not-Created", " NOT_CREATED "],
-        [-1007, "-1007", " -1007 "],
-    ):
-        verdict = judge(status, not_created(code, sessionStatus=spelling))
-        assert (verdict.kind, verdict.code, verdict.hold) == (K.REFUSED, -1007, None)
-        assert "Invalid action" in verdict.message
-        assert "-1007" in verdict.message
-
-
-def test_a_200_with_not_created_and_no_code_that_explains_it_is_in_doubt() -> None:
-    for code in [-9999, "-9999", 500, "503", None, ..., True, 1.5, {}]:
-        assert judge(200, not_created(code)).kind is K.UNKNOWN
-
-
-def test_a_4xx_with_not_created_is_refused_whatever_its_code() -> None:
-    for code, status in product([-9999, 400, None, ...], [400, 422]):
-        assert judge(status, not_created(code)).kind is K.REFUSED
-
-
-def test_a_refusal_of_the_account_or_the_pace_is_about_the_queue_and_not_the_call() -> None:
-    for status in [200, 400, 422]:
-        for code, opened in [(401, True), (403, True), (404, True), (425, False), (429, False)]:
-            verdict = judge(status, not_created(code))
-            assert (verdict.kind, verdict.code) == (K.TURNED_AWAY, code)
-            assert verdict.hold is not None
-            assert verdict.hold.until_opened is opened
+# -- each answer: what it says of the call -----------------------------------------------------------------------------
 
 
 JUNK = [
@@ -109,34 +60,62 @@ JUNK = [
     b'{"sessionStatus":["NOT_CREATED"],"statusCode":-1007}', b'{"sessionStatus":null,"statusCode":-1007}',
     b'{"statusCode":-1007}',
 ]  # fmt: skip
+ANSWERED = [200, 400, 422]
+SPELLINGS = ["NOT_CREATED", "NOT CREATED", "not created", "Not-Created", " NOT_CREATED "]
+OTHERS = [101, 201, 202, 204, 206, 300, 301, 302, 303, 304, 402, 405, 407, 409, 413, 418, 451]
+PACE = [401, 403, 404, 422, 425, 429, 503]
+NO_REASON: list[object] = [-9999, "-9999", 500, "503", None, ..., True, 1.5, {}]
+ANSWERS: dict[str, tuple[list[int], list[object], VerdictKind]] = {
+    "created with a session id": (
+        [200], [created(statusCode=code) for code in (1, "1", 0, 200, None, ..., "ok")], K.CREATED,
+    ),
+    "created without a session id": (
+        [200], [created(sessionId=each) for each in (..., None, "", "  ", "null", 17, ["s-1"])], K.UNKNOWN,
+    ),
+    "created with an error code": ([200], [created(statusCode=code) for code in (-9999, "-9999", -1)], K.UNKNOWN),
+    "not created with a code, in every spelling": (
+        ANSWERED,
+        [not_created(code, sessionStatus=each) for each in SPELLINGS for code in (-1007, "-1007", " -1007 ")],
+        K.REFUSED,
+    ),
+    "not created, and no code that explains it": (
+        [200], [not_created(code) for code in NO_REASON], K.UNKNOWN,
+    ),
+    "a 4xx with not created, whatever its code": (
+        [400, 422], [not_created(code) for code in (-9999, 400, None, ...)], K.REFUSED,
+    ),
+    "a refusal of the account or the pace": (
+        ANSWERED, [not_created(code) for code in (401, 403, 404, 425, 429)], K.TURNED_AWAY,
+    ),
+    "nothing clear": (ANSWERED, [*JUNK], K.UNKNOWN),
+    "a refusal that contradicts itself": (
+        ANSWERED, [not_created(sessionId="s-1"), not_created(statusCode=1)], K.UNKNOWN,
+    ),
+    "a session id beside another status": ([201, 301, 307, 400, 408, 500, *PACE], [created()], K.UNKNOWN),
+    "created or a session alone beside another status": (
+        [301, 307, 400, *PACE], [created(sessionId=...), created(sessionStatus=...)], K.UNKNOWN,
+    ),
+    "every other status": (OTHERS, [b"", not_created()], K.UNKNOWN),
+}  # fmt: skip
 
 
-def test_a_body_that_says_nothing_clear_is_in_doubt() -> None:
-    for status, body in product([200, 400, 422], JUNK):
-        assert judge(status, body).kind is K.UNKNOWN
+@pytest.mark.parametrize("said", ANSWERS)
+def test_an_answer_says_what_became_of_the_call(said: str) -> None:
+    statuses, bodies, kind = ANSWERS[said]
+    for status, body, believes, headers in product(statuses, bodies, [False, True], [None, {"Retry-After": "5"}]):
+        verdict = judge(status, body, headers=headers, believes=believes)
+        assert verdict.kind is kind, (status, body)
+        has_session = isinstance(body, dict) and body.get("sessionId") == "s-1"
+        assert (verdict.session_id == "s-1") is has_session, "and a doubt keeps its session"
+        if verdict.kind is K.REFUSED and verdict.code == -1007:
+            assert ("Invalid action" in verdict.message, "-1007" in verdict.message) == (True, True)
+        if headers is None and kind is not K.UNKNOWN:
+            assert (verdict.hold is not None) is (kind is K.TURNED_AWAY)
+            assert verdict.hold is None or verdict.hold.until_opened is (verdict.code not in {425, 429})
 
 
-def test_a_refusal_that_contradicts_itself_is_in_doubt() -> None:
-    changed: Any
-    for status, changed in product([200, 400, 422], [{"sessionId": "s-1"}, {"statusCode": 1}]):
-        assert judge(status, not_created(**changed)).kind is K.UNKNOWN
-
-
-def test_no_status_outweighs_a_session_id() -> None:
-    for status, believes in product([201, 301, 307, 400, 401, 403, 404, 408, 422, 425, 429, 500, 503], [False, True]):
-        verdict = judge(status, created(), headers={"Retry-After": "5"}, believes=believes)
-        assert (verdict.kind, verdict.session_id) == (K.UNKNOWN, "s-1")
-
-
-def test_created_or_a_session_alone_outweighs_the_status_too() -> None:
-    for status, changed in product(
-        [301, 307, 400, 401, 403, 404, 422, 425, 429, 503], [{"sessionId": ...}, {"sessionStatus": ...}]
-    ):
-        verdict = judge(status, created(**changed), headers={"Retry-After": "5"}, believes=True)
-        assert verdict.kind is K.UNKNOWN
-
-
-# -- other statuses ----------------------------------------------------------------------------------------------------
+def test_a_session_id_is_read_as_that_of_the_summary() -> None:
+    assert judge(200, created(sessionId="s\0")).session_id == "s\ufffd", "no store keeps NUL"
 
 
 def test_a_cut_post_means_nothing_beside_other_statuses() -> None:
@@ -149,14 +128,6 @@ def test_a_503_with_a_retry_after_is_believed_on_request_and_no_other_5xx() -> N
     assert judge(503, headers=headers, believes=True).kind is K.TURNED_AWAY
     assert judge(503, believes=True).kind is K.UNKNOWN
     assert judge(500, headers=headers, believes=True).kind is K.UNKNOWN
-
-
-def test_every_other_status_is_in_doubt() -> None:
-    for status, believes in product(
-        [101, 201, 202, 204, 206, 300, 301, 302, 303, 304, 402, 405, 407, 409, 413, 418, 451], [False, True]
-    ):
-        for body in (b"", not_created()):
-            assert judge(status, body, believes=believes).kind is K.UNKNOWN
 
 
 @given(

@@ -1,4 +1,4 @@
-"""What a bulk write costs others, what a read costs, and how large the tables become, counted in the server."""
+"""What a bulk write and an open transaction cost others, and how large tables become, counted in the server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.contract.find import FOUND
 from tests.contract.samples import NOW, QUEUE, sample_job, sample_jobs
 from tests.contract.writing import next_of, results_of, stored, to
 from tests.support.postgres import PostgresServer
@@ -17,7 +16,6 @@ from voiceflow_worker import open_store
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres import store as module
 from voiceflow_worker.backends.postgres.codec import plain_bulk
-from voiceflow_worker.backends.postgres.reading import search
 from voiceflow_worker.backends.postgres.store import AT_ONCE
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.background import LEASES
@@ -109,17 +107,6 @@ async def locks_of(store: PostgresStore, bulk: Sequence[Write]) -> set[bool]:
 async def store(fresh_url: Callable[[str], str]) -> AsyncIterator[PostgresStore]:
     async with open_postgres(fresh_url("postgres")) as store:
         yield store
-
-
-async def test_no_search_reads_a_whole_table(store: PostgresStore) -> None:
-    """With such plans switched off, PostgreSQL reads a whole table only where no index fits."""
-    async with await psycopg.AsyncConnection.connect(store.database.url.conninfo) as connection:
-        await connection.execute("SET enable_seqscan = off")
-        for name, (read, _) in FOUND.items():
-            statement, values = search(read)
-            explained = f"EXPLAIN {store.database.url.named(statement)}".encode()
-            plan = "\n".join(row[0] for row in await (await connection.execute(explained, values)).fetchall())
-            assert "Seq Scan" not in plan, f"{name}\n{plan}"
 
 
 async def test_while_a_transaction_stays_open_leases_do_not_pass_over_all_that_were_leased_since(

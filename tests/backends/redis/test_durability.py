@@ -154,12 +154,6 @@ async def test_a_server_that_writes_its_first_aof_is_waited_for(own_server: Redi
     await open_and_close(own_server.url)
 
 
-async def test_a_real_server_that_evicts_is_refused(own_server: RedisServer) -> None:
-    own_server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    with pytest.raises(RedisForgetsError, match="allkeys-lru"):
-        await open_and_close(own_server.url)
-
-
 async def test_a_wrong_password_is_reported_without_printing_it(own_server: RedisServer) -> None:
     own_server.ask("CONFIG", "SET", "requirepass", "right-one")
     for url in (own_server.url, own_server.url.replace("redis://", "redis://:wrong-one@")):

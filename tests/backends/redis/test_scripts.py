@@ -27,12 +27,10 @@ from voiceflow_worker.backends.record import to_micros
 from voiceflow_worker.backends.redis.codec import LEAVES
 from voiceflow_worker.backends.redis.faults import script
 from voiceflow_worker.core.base.reading import find_jobs
-from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Event, EventKind, Limits, Store
 from voiceflow_worker.core.ports.controls import LIMITS, limits_put
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Record, Slot, Write
-from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
 
 pytestmark = pytest.mark.anyio
@@ -78,18 +76,6 @@ async def test_a_server_that_has_forgotten_its_scripts_is_told_them_again(redis_
         await everything()
 
 
-async def test_every_key_is_under_the_tag_of_its_store(redis_server: RedisServer) -> None:
-    async with open_store(redis_server.url) as store:
-        await add_jobs(store, [sample_job(1, batch_id="b", unique_key="k", valid_until=NOW + timedelta(hours=1))])
-        await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
-        await set_limits(store, QUEUE, Limits(rate=10))
-        await store.write(BulkWrite(writes=(Write(slot=Slot(QUEUE, NOW, NOW)),)), now=NOW)
-        await store.write(BulkWrite(writes=(Write(puts=(Put("number", "k", "v", NOW),)),)), now=NOW)
-    keys = redis_server.ask("KEYS", "*")
-    assert isinstance(keys, list)
-    assert all(key.startswith("{voiceflow}:") for key in keys)
-
-
 HOUR = timedelta(hours=1)
 
 
@@ -110,19 +96,6 @@ async def cost_of_a_lease(server: RedisServer, store: Store, job: Job) -> int:
     [leased] = await store.lease(QUEUE, worker_id="w", limit=5, until=NOW + HOUR, now=NOW)
     assert leased.id == job.id
     return commands(server)[0]
-
-
-@pytest.mark.parametrize("state", [GateState.HELD, GateState.CANCELLED])
-async def test_closed_batches_cost_only_the_lease_that_meets_them(redis_server: RedisServer, state: GateState) -> None:
-    async with open_store(redis_server.url) as store:
-        alone = await cost_of_a_lease(redis_server, store, sample_job(5000))
-        closed = [sample_job(number, batch_id=f"b{number}") for number in range(1, 801)]
-        await add_jobs(store, closed)
-        for job in closed:
-            gate = Gate(queue=QUEUE, scope=GateScope.BATCH, name=job.batch_id or "", state=state, since=NOW)
-            await order_gate(store, gate)
-        await cost_of_a_lease(redis_server, store, sample_job(5001))
-        assert await cost_of_a_lease(redis_server, store, sample_job(5002)) <= alone + 5
 
 
 async def test_calls_that_expired_together_are_put_aside_in_slices(redis_server: RedisServer) -> None:

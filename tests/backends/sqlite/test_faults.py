@@ -292,6 +292,8 @@ async def test_a_journal_entry_flushes_the_lease_and_the_locks_before_it(disk: D
         assert disk.unflushed > 0
         await journal(store, job)
         assert disk.unflushed == 0
+        await store.write(BulkWrite(writes=(Write(puts=(Put("parked", "a", "b", None),)),)), now=NOW)
+        assert disk.unflushed == 0
 
 
 async def test_after_a_flush_has_failed_the_log_is_moved_into_the_file_before_anything_else_is_sent(

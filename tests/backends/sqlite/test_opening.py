@@ -25,7 +25,7 @@ from tests.support.voices import GatedVoice, ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Worker, WorkerOptions
 from voiceflow_worker.backends import open_store
 from voiceflow_worker.backends.sqlite.connection import Connection
-from voiceflow_worker.backends.sqlite.opening import APPLICATION_ID, GLANCE_EVERY, SCHEMA_VERSION, open_file
+from voiceflow_worker.backends.sqlite.opening import GLANCE_EVERY
 from voiceflow_worker.core.base.reading import count_states, find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
@@ -70,14 +70,6 @@ async def test_a_new_file_is_its_owners_alone(path: Path) -> None:
     finally:
         os.umask(previous)
     assert files == {"calls.db": 0o600, "calls.db-wal": 0o600, "calls.db-shm": 0o600}
-
-
-async def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
-    """A write-ahead log, synced at each commit (2 is FULL): what the promise of the journal stands on."""
-    db = open_file(path, lock_timeout=timedelta(seconds=1))[0]
-    assert (db.pragma("journal_mode"), db.pragma("synchronous")) == ("wal", 2)
-    assert (db.pragma("application_id"), db.pragma("user_version")) == (APPLICATION_ID, SCHEMA_VERSION)
-    db.close()
 
 
 async def test_a_missing_directory_is_named_and_not_made(tmp_path: Path) -> None:
@@ -227,7 +219,7 @@ WAYS = [another_file, no_file, renamed, no_log, another_log, no_index]
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_nothing_is_sent_that_was_leased_before(path: Path, way: Callable[[Path], None]) -> None:
+async def test_what_was_leased_is_not_sent_and_a_worker_ends(path: Path, way: Callable[[Path], None]) -> None:
     voice = ScriptedVoice()
     async with open_store(f"sqlite:///{path}") as store:
         engine = Engine(store, voice)
@@ -237,17 +229,9 @@ async def test_nothing_is_sent_that_was_leased_before(path: Path, way: Callable[
         assert await engine.journal_of(dispatch) is None
         with pytest.raises(StoreReplacedError, match="restore a backup"):
             await engine.enqueue(number(1))
-    assert voice.placed == []
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_worker_ends(path: Path, way: Callable[[Path], None]) -> None:
-    async with open_store(f"sqlite:///{path}") as store:
-        engine = Engine(store, ScriptedVoice())
-        await engine.enqueue()
-        way(path)
         with pytest.raises(StoreReplacedError):
-            await Worker(store, ScriptedVoice()).run()
+            await Worker(store, voice).run()
+    assert voice.placed == []
 
 
 async def test_a_worker_ends_when_all_its_calls_wait_for_an_answer(path: Path) -> None:

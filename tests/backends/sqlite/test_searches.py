@@ -1,92 +1,25 @@
-"""Statements of files have a name and a sentence, and none that is asked again and again reads more than it needs."""
+"""Statements of files have a name and a sentence, and a listing is whole though the store changes while it is read."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
-from tests.contract.find import FOUND
 from tests.contract.samples import add_jobs, delete
 from tests.contract.suite import NOW, QUEUE, sample_job
 from voiceflow_worker.backends import sqlite, store_url
 from voiceflow_worker.backends.sqlite import SqliteStore, open_sqlite
-from voiceflow_worker.backends.sqlite.connection import SQL, Connection
-from voiceflow_worker.backends.sqlite.opening import open_file, open_reader
-from voiceflow_worker.backends.sqlite.reading import search
+from voiceflow_worker.backends.sqlite.connection import SQL
 from voiceflow_worker.backends.store_url import statements
 from voiceflow_worker.core.base.reading import find_jobs
-from voiceflow_worker.core.ports.reads import Due, Expired, Listing, Searched
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.jobs.job import JobState
-
-STATEMENTS = {
-    name: text.format(also="", order="")
-    for name, text in statements("voiceflow_worker.backends.sqlite", "write.sql", "lease.sql", "read.sql").items()
-    if "{rows}" not in text
-}
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Connection:
-    path = tmp_path / "calls.db"
-    open_file(path, lock_timeout=timedelta(seconds=1))[0].close()
-    return open_reader(path)
-
-
-def plan(database: Connection, statement: str, bindings: dict[str, Any] | None = None) -> str:
-    """How SQLite goes about a statement."""
-    for count in range(20):
-        with suppress(apsw.BindingsError):
-            steps = database.rows(f"EXPLAIN QUERY PLAN {statement}", bindings or [None] * count)
-            return "\n".join(str(step[3]) for step in steps)
-    raise AssertionError(statement)
-
-
-@pytest.mark.parametrize("name", STATEMENTS)
-def test_no_statement_reads_a_whole_table(database: Connection, name: str) -> None:
-    steps = plan(database, STATEMENTS[name])
-    for table in ("jobs", "bodies", "totals", "events", "queues", "records"):
-        assert f"SCAN {table}" not in steps, steps
-
-
-@pytest.mark.parametrize("name", ["due", "due_of_batch"])
-def test_due_jobs_come_in_order_from_the_index_alone(database: Connection, name: str) -> None:
-    steps = plan(database, STATEMENTS[name])
-    assert "COVERING INDEX" in steps
-    assert "due_at<?" in steps
-    assert "TEMP B-TREE" not in steps
-
-
-@pytest.mark.parametrize("read", [read for read, _ in FOUND.values()], ids=FOUND.keys())
-def test_no_search_reads_a_whole_table(database: Connection, read: Searched) -> None:
-    assert "SCAN jobs" not in plan(database, *search(read))
-
-
-SENDING, QUEUED, FAILED = JobState.SENDING, JobState.QUEUED, JobState.FAILED
-BY_STATE, BY_BATCH = "jobs_by_state (queue=? AND state=? AND due_at<?", "jobs_by_batch (queue=? AND batch_id=?"
-IN_ORDER: dict[str, tuple[Searched, str]] = {
-    "what is overdue": (Due(queue=QUEUE, state=SENDING, by=NOW), BY_STATE),
-    "what is due next": (Due(queue=QUEUE, state=QUEUED, limit=1), BY_STATE),
-    "what has expired": (Expired(queue=QUEUE, at=NOW), "jobs_by_validity (queue=? AND valid_until<?"),
-    "a page of a queue": (Listing(queue=QUEUE, after="x"), "jobs_by_id (id>? AND id<?"),
-    "a page of a batch": (Listing(queue=QUEUE, batch="b", after="x"), f"{BY_BATCH} AND id>?"),
-    "the newest of a batch": (Listing(queue=QUEUE, batch="b", after="x", newest=True), f"{BY_BATCH} AND id<?"),
-    "a batch in some states": (Listing(queue=QUEUE, batch="b", states=frozenset({FAILED})), BY_BATCH),
-}
-
-
-@pytest.mark.parametrize(("read", "index"), IN_ORDER.values(), ids=IN_ORDER.keys())
-def test_a_read_comes_in_order_from_its_index_alone(database: Connection, read: Searched, index: str) -> None:
-    steps = plan(database, *search(read))
-    assert f"COVERING INDEX {index}" in steps
-    assert "TEMP B-TREE" not in steps
 
 
 @pytest.mark.anyio

@@ -106,21 +106,6 @@ async def test_what_comes_together_is_committed_together(store: SqliteStore, mon
     assert sum(commits.taken()) <= 3
 
 
-async def test_a_commit_waits_for_the_disk_unless_a_later_one_makes_it_durable(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A lease and the locks of numbers come before the journal entry of their POST, in the same log."""
-    commits = Commits(monkeypatch)
-    await enqueue(store, 1)
-    assert commits.taken() == (1, 0)
-    [job] = await store.lease(QUEUE, worker_id="w", limit=1, until=NOW + timedelta(minutes=1), now=NOW)
-    assert commits.taken() == (0, 1)
-    assert await commit(store, [moved(job, state=JobState.SENDING)]) == [True]
-    assert commits.taken() == (1, 0)
-    await store.write(BulkWrite(writes=(Write(puts=(Put("parked", "a", "b", None),)),)), now=NOW)
-    assert commits.taken() == (1, 0)
-
-
 async def test_what_must_be_durable_makes_all_durable_that_is_committed_with_it(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
