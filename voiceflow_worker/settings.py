@@ -450,8 +450,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     notify_secret: Secret | None = None
     ui_secret: Secret | None = None
     ui_operator_secret: Secret | None = None
-    ui_mask: Switch = False
-    """Whether readers of the console see telephone numbers masked."""
     auth_header: HeaderName | None = None
     """The header in which a trusted proxy names the person who uses the console."""
     auth_groups_header: HeaderName | None = None

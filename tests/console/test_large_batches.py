@@ -38,8 +38,7 @@ PAGES = (
     "", "/batches", "/batches?name=batch%201", "/batches/batch%207?queue=default", "/calls", "/calls?batch=batch%207",
     "/calls?state=queued", "/calls/{call}", "/doubts", "/escalations", "/schedules", "/suppression", "/campaign",
     "/act/hold?queue=default&batch=batch%207", "/act/hold?of=default/batch%207&of=default/batch%208",
-    "/act/cancel-call?filter=batch%3Dbatch%207", "/act/redial?filter=batch%3Dbatch%207%26outcome%3Dbusy",
-    "/export/csv?filter=batch%3Dbatch%207", "/?find=%2B6581234567",
+    "/export/csv?batch=batch%207", "/?find=%2B6581234567",
 )  # fmt: skip
 
 

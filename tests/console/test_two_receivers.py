@@ -134,7 +134,7 @@ async def test_a_double_click_and_the_back_button_do_nothing_twice(store: Store,
         f"resolve?call={doubt.id}": {"verdict": "placed", "note": "seen"},
         f"cancel-call?call={calls[0].id}": {},
         "hold?of=default/april&of=default/may": {}, "resume?of=default/april&of=default/may": {},
-        "cancel-call?filter=batch%3Dmay": {}, "cancel-batch?queue=default&batch=april": {},
+        "cancel-batch?of=default/may": {}, "cancel-batch?queue=default&batch=april": {},
     }  # fmt: skip
     async with two_people(store, store_url) as (mary, li):
         for address, typed in acts.items():
@@ -145,7 +145,7 @@ async def test_a_double_click_and_the_back_button_do_nothing_twice(store: Store,
             answers = await at_once(*(partial(each.post, way, data=data, headers=cookie) for each in (mary, li)))
             assert answers[0].status_code == DONE, address
             # What was just resumed or cancelled is found so, and done; of several, each click may have done some.
-            if not address.startswith(("resume", "cancel-call")) and not re.search("of=|filter=|&call=", address):
+            if not address.startswith(("resume", "cancel-call")) and not re.search("of=|&call=", address):
                 assert answers[1].status_code == REFUSED, address
             entries = len(await entries_on(store, limit=100))
             back = await mary.post(way, data=data)
@@ -156,7 +156,7 @@ async def test_a_double_click_and_the_back_button_do_nothing_twice(store: Store,
     # Of two calls, each of two clicks may have done one: these are two orders.
     assert (kept["hold"], kept["resolve"]) == (4, 1), kept
     assert kept["redial"] in {2, 3}, kept
-    assert kept["cancel"] in {3, 4}, kept
+    assert kept["cancel"] == 3, kept
 
 
 @SHARED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -25,7 +25,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of, sip_code_of
 from voiceflow_worker.model.jobs.job import Job, ReasonKind
 from voiceflow_worker.model.reports.status import SIP_CODES
-from voiceflow_worker.model.text.printable import printable, shown_masked
+from voiceflow_worker.model.text.printable import printable
 from voiceflow_worker.model.text.wording import folded, in_words, with_moments, zone_words
 from voiceflow_worker.reporting.report import Report, ReportTable, Share, build_full_report, tables_of, totals_table
 from voiceflow_worker.reporting.status import waits_in_words
@@ -193,10 +193,6 @@ class LineSpool(SpooledRows):
             raise InvalidInputError(f"no call has the column {wanted!r}; the columns are: {headings}")
         return ReportColumn(wanted, wanted, is_own=True)
 
-    def shown(self, value: object) -> object:
-        """A value as its cell shows it."""
-        return shown_masked(value) if self.files.masks else value
-
     def add(self, jobs: Sequence[Job], waits: Mapping[str, str] = _NO_WAITS) -> None:
         """Add a line for each of these jobs; in a list of rows, for those that no row has, with why they wait.
 
@@ -242,9 +238,9 @@ def write_csv_report(path: Path, spool: LineSpool) -> Generator[int]:
     columns, count = spool.columns, 0
     with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8-sig", newline="") as file:
         rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # Gnumeric splits at a plus
-        rows.writerow(harmless(data_text(spool.shown(column.heading))) for column in columns)
+        rows.writerow(harmless(data_text(column.heading)) for column in columns)
         for pack in spool.packs():
-            rows.writerows([harmless(data_text(spool.shown(column.of(line)))) for column in columns] for line in pack)
+            rows.writerows([harmless(data_text(column.of(line))) for column in columns] for line in pack)
             count += len(pack)
             yield count
 
@@ -324,7 +320,7 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
     with whole_file(path) as unfinished, TemporaryDirectory() as folder:
         options = {"constant_memory": True, "tmpdir": folder, "use_zip64": True}
         book = Workbook(str(unfinished), options)
-        sheets = _Sheets(book, spool.shown)
+        sheets = _Sheets(book)
         try:
             yield from _calls(sheets, spool)
             if reports:
@@ -389,9 +385,8 @@ def _date_in(text: str) -> object:
 class _Sheets:
     """The sheets of a workbook, and the formats of their cells."""
 
-    def __init__(self, book: Workbook, shown: Callable[[object], object]) -> None:
+    def __init__(self, book: Workbook) -> None:
         self._book = book
-        self._shown = shown
         self._formats: dict[str, Format] = {
             "header": book.add_format({"bold": True, "bottom": 1}),
             # Marks a text as if it was typed with an apostrophe: it stays a text when the cell is edited.
@@ -425,13 +420,13 @@ class _Sheets:
         sheet.freeze_panes(1, 0)
         sheet.set_column(0, len(columns) - 1, width)
         for place, column in enumerate(columns):
-            sheet.write_string(0, place, printable(str(self._shown(column))), self._formats["header"])
+            sheet.write_string(0, place, printable(column), self._formats["header"])
         return sheet
 
     def cell(self, sheet: Worksheet, row: int, place: int, value: object, *, colour: str | None = None) -> None:
         """Write one value as a cell of its type. A number that Excel would round is written as text."""
         write = partial(sheet.write_number, row, place)
-        match value := self._shown(value):
+        match value:
             case None | "":
                 pass
             case bool():
@@ -458,8 +453,8 @@ class ReportFiles:
 
     With `rows`, the files have a line for each row of the campaign's own file, called or not, instead of one for each
     call, and then the calls that are of no row. `select` are the columns of the lines, instead of all: of the report,
-    or of the campaign's own file. Times are in `zone`, by default in UTC. With `masks`, no cell has a whole
-    telephone number. Raises InvalidInputError if two formats have the same file.
+    or of the campaign's own file. Times are in `zone`, by default in UTC. Raises InvalidInputError if two
+    formats have the same file.
     """
 
     csv: Path | None = None
@@ -467,7 +462,6 @@ class ReportFiles:
     select: Sequence[str] = ()
     zone: ZoneInfo | None = None
     rows: bool = False
-    masks: bool = False
 
     def __post_init__(self) -> None:
         wanted = [each for each in (self.csv, self.xlsx) if each is not None]
@@ -516,17 +510,6 @@ async def write_report_files(
         ]
         await _write(files, spool, reports, at=store.clock.now(), progress=progress)
     return reports
-
-
-async def write_call_files(files: ReportFiles, store: Store, pages: AsyncIterable[Sequence[Job]]) -> None:
-    """Write a line for each of these calls into the files, with no report of them. Memory does not grow with them.
-
-    Raises as `write_report_files` does.
-    """
-    with _spooled(files) as spool:
-        async for calls in pages:
-            await to_thread.run_sync(spool.add, calls)
-        await _write(files, spool, (), at=store.clock.now())
 
 
 @contextmanager

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any, ClassVar, Literal, NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, urlencode
 
 import anyio
 import structlog
@@ -34,8 +33,6 @@ from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBa
 from voiceflow_worker.campaigns.files.rows import NO_ROLES, ColumnRoles
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.console.language import translated
-from voiceflow_worker.console.routes.batches import MOST_AT_ONCE, named_batches
-from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
 from voiceflow_worker.console.routes.page import (
     Answer,
     Page,
@@ -58,21 +55,20 @@ from voiceflow_worker.errors import (
     JobNotFoundError,
     VoiceflowError,
 )
-from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.text.wording import count_of, read_duration
-from voiceflow_worker.reporting.batches import BatchProgress
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.schedule_actions import RunNow
 from voiceflow_worker.service.uploads import plain_name, uploading
 
-SECTION, DOUBTS, SUPPRESSION, ESCALATIONS, SCHEDULES = "act", "doubts", "suppression", "escalations", "schedules"
+SECTION, BATCHES, DOUBTS = "act", "batches", "doubts"
+SUPPRESSION, ESCALATIONS, SCHEDULES = "suppression", "escalations", "schedules"
 LONGEST_FORM = 10_000_000
 LONGEST_NOTE = 500
-MOST_CALLS = 500
-"""The largest number of calls in one action."""
+MOST_AT_ONCE = 200
+"""The largest number of calls, or of batches, in one action."""
 MOST_NUMBERS = 1000
 COUNTING_LIMIT = timedelta(seconds=25)
 REDIALLING_LIMIT = timedelta(seconds=30)
@@ -82,8 +78,6 @@ _TOLD_FOR = timedelta(minutes=10)
 _LONGEST_TOLD = 32
 _REFUSALS = (InvalidInputError, JobError, ActionRefusedError, ChangedSinceError)
 _PLACED, _NOT_PLACED = "placed", "not-placed"
-_WITH_IT = "Its other waiting calls are held with them."
-_WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
 _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
 _OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
 """The outcomes that can be redialled, as `--outcome` names them, with their labels."""
@@ -223,7 +217,7 @@ class PageAction:
     hidden: tuple[str, ...] = ("queue", "batch", "call")
     back_page: str = ""
 
-    too_long: ClassVar[str] = "this list took too long to count; filter more, or choose fewer"
+    too_long: ClassVar[str] = "this took too long to count; choose fewer"
     """The message if the question takes too long."""
     undone: ClassVar[str] = ""
     """The message of an action that ends after `REDIALLING_LIMIT`; empty for one that does not."""
@@ -234,9 +228,9 @@ class PageAction:
         read = {name: read(form) for name, read in _READ.items() if name in names}
         return self.kind(**{"operator": operator, **read, **more})
 
-    async def subject(self, form: PageForm, operator: Operator) -> tuple[_Pairs, tuple[str, ...]]:  # noqa: ARG002
-        """What the action is about, in hidden fields, and sentences about that."""
-        return form.some(*self.hidden), ()
+    def subject(self, form: PageForm) -> _Pairs:
+        """What the action is about, in hidden fields."""
+        return form.some(*self.hidden)
 
     async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:  # noqa: ARG002 - for those that read calls
         """The fields that a person fills in. What was typed stays, even if it is wrong."""
@@ -252,12 +246,12 @@ class PageAction:
             batch = tuple(form.some("queue", "batch"))
             return Confirmation(question=step[0], fields=step[1], subject=batch, back=page_of(form), is_step=True)
         async with _within(COUNTING_LIMIT, self.too_long):
-            subject, told = await self.subject(form, operator)
+            subject = self.subject(form)
             act: OperatorAction | Many = self.made(PageForm(subject), operator)
             question = await act.question()
         typed = PageForm([*form.but(*(name for name, _ in subject)), *subject])
         return Confirmation(
-            question=replace(question, will_not_be_called=(*told, *question.will_not_be_called)),
+            question=question,
             fields=await self.fields(typed, operator),
             subject=(*subject, ("seen", question.version)),
             back=self.back_of(form),
@@ -282,17 +276,11 @@ class PageAction:
 
 @dataclass(frozen=True, slots=True)
 class _OfCalls(PageAction):
-    """An action on calls, with one note: those that were ticked, or those of a list that are in one of `states`.
-
-    Each is a value of the form's field `each_in`. `none` says that a list has none.
-    """
+    """An action on calls that were ticked, with one note. Each is a value of the form's field `each_in`."""
 
     back_page: str = "calls"
-    none: str = "no call of this list waits"
-    states: frozenset[JobState] = _WAITING
 
     each_in: ClassVar[str] = "call"
-    most: ClassVar[int] = MOST_CALLS
 
     def chosen(self, form: PageForm) -> list[str]:
         """What was ticked."""
@@ -306,33 +294,15 @@ class _OfCalls(PageAction):
         """The page under /ui of one of them."""
         return call_page(value)
 
-    async def found(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
-        """What a list has, and sentences about it. Raises InvalidInputError for nothing."""
-        calls: list[str] = []
-        wanted, queues = await read_filtered(operator.store, form.one("filter"), states=self.states)
-        async with aclosing(filtered_pages(operator.store, wanted, queues)) as pages:
-            async for page in pages:
-                calls += [job.id for job in page]
-                if len(calls) > self.most:
-                    break
-        if not calls:
-            raise InvalidInputError(self.none)
-        return calls, ()
-
-    async def subject(self, form: PageForm, operator: Operator) -> tuple[_Pairs, tuple[str, ...]]:
-        chosen, told = self.chosen(form), tuple[str, ...]()
-        if not chosen and form.some("filter", "named"):
-            chosen, told = await self.found(form, operator)
-        return [*((self.each_in, value) for value in chosen), *form.some("filter")], told
+    def subject(self, form: PageForm) -> _Pairs:
+        return [(self.each_in, value) for value in self.chosen(form)]
 
     def made(self, form: PageForm, operator: Operator, **more: object) -> Many:
         chosen, (noun, nouns) = self.chosen(form), self.kind.several.nouns
         if not chosen:
             raise InvalidInputError(f"no {noun} was chosen; tick the {nouns} first")
-        if len(chosen) > self.most:
-            raise InvalidInputError(
-                f"more than {self.most} {nouns} are too many for one act; choose fewer, or filter more"
-            )
+        if len(chosen) > MOST_AT_ONCE:
+            raise InvalidInputError(f"more than {MOST_AT_ONCE} {nouns} are too many for one act; choose fewer")
         act = PageAction.made(self, form, operator, **more)
         return Many([self.one(act, value) for value in chosen])
 
@@ -345,23 +315,14 @@ class _OfCalls(PageAction):
         return (*shown, *((_FORCE,) if states & _CALLED else ()))
 
     def back_of(self, form: PageForm) -> str:
-        if len(chosen := self.chosen(form)) == 1:
-            return self.page_of_one(chosen[0])
-        text = urlencode(parse_qsl(form.one("filter"), errors="replace"), errors="replace")
-        return f"calls?{text}" if text else self.back_page
+        chosen = self.chosen(form)
+        return self.page_of_one(chosen[0]) if len(chosen) == 1 else self.back_page
 
 
-@dataclass(frozen=True, slots=True)
 class _OfBatches(_OfCalls):
-    """An action on a queue or a batch; or on batches that were ticked, or that a list has, or the calls of a list."""
-
-    back_page: str = "batches"
-    none: str = "no batch of this list has calls that have not ended"
-    fits: Callable[[BatchProgress], bool] = lambda batch: batch.done < batch.total
-    """Whether a batch of a list is meant."""
+    """An action on a queue or a batch, or on batches that were ticked."""
 
     each_in: ClassVar[str] = "of"
-    most: ClassVar[int] = MOST_AT_ONCE
 
     def chosen(self, form: PageForm) -> list[str]:
         ticked = list(dict.fromkeys(value for _, value in form.some("of")))  # with the spaces of their names
@@ -374,31 +335,6 @@ class _OfBatches(_OfCalls):
     def page_of_one(self, value: str) -> str:
         queue, batch = queue_and_batch(value)
         return batch_page(queue, batch) if batch else ""
-
-    async def found(self, form: PageForm, operator: Operator) -> tuple[list[str], tuple[str, ...]]:
-        if text := form.one("named"):
-            if not (fitting := await named_batches(operator.store, text, fits=self.fits)):
-                raise InvalidInputError(self.none)
-            return ["/".join(each) for each in fitting], ()
-        found = Counter[tuple[str, str | None]]()
-        wanted, queues = await read_filtered(operator.store, form.one("filter"), states=_WAITING)
-        async with aclosing(filtered_pages(operator.store, wanted, queues)) as pages:
-            async for page in pages:
-                found.update((job.queue, job.batch_id) for job in page)
-        told = [
-            f"Of {'' if batch is None else 'batch '}{Hold(operator=operator, queue=queue, batch=batch).subject}, "
-            f"{count_of(count, 'waiting call')} fit the "
-            f"filter. {'No batch has them: only a hold of the queue stops them.' if batch is None else _WITH_IT}"
-            for (queue, batch), count in found.items()
-        ]
-        if not (named := [f"{queue}/{batch}" for queue, batch in found if batch is not None]):
-            raise InvalidInputError("; ".join(told) or "no call of this list waits")
-        return named, tuple(told)
-
-
-def _is_held(batch: BatchProgress) -> bool:
-    gate = batch.hold
-    return gate is not None and (gate.scope, gate.state, gate.start) == (GateScope.BATCH, GateState.HELD, None)
 
 
 class _Resolve(_OfCalls):
@@ -527,17 +463,16 @@ _IN_FILE = (
     FormField("show", "Only show what the file holds, and store nothing", "tick"),
 )
 _OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, *_LEFT_OUT, _NOTE, _COUNTRY)
-_ALL_REACHED = "no call of this list ended without reaching its person"
 _OUTCOME = ("queue", "batch", "outcome", "times")
 _ESCALATION, _SCHEDULE = ("queue", "escalation"), ("queue", "schedule")
 ACTS = (
-    _OfBatches("hold", Hold, (_NOTE, _HELD_FOR)),
-    _OfBatches("resume", Resume, _NOTED, none="no batch of this list is on hold", fits=_is_held),
+    _OfBatches("hold", Hold, (_NOTE, _HELD_FOR), back_page=BATCHES),
+    _OfBatches("resume", Resume, _NOTED, back_page=BATCHES),
     PageAction("release-staged", ReleaseStaged, _NOTED),
     PageAction("discard-staged", DiscardStaged, _NOTED),
-    _OfBatches("cancel-batch", CancelBatch, _NOTED),
+    _OfBatches("cancel-batch", CancelBatch, _NOTED, back_page=BATCHES),
     _OfCalls("cancel-call", CancelCall, _NOTED),
-    _OfCalls("redial", Redial, _NOTED, none=_ALL_REACHED, states=frozenset({JobState.UNREACHED})),
+    _OfCalls("redial", Redial, _NOTED),
     _RedialBatch("redial-batch", RedialBatch, _NOTED, hidden=_OUTCOME),
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
     PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),

@@ -1,6 +1,6 @@
-"""The downloads of `/ui/export/FORM`: the report of one or several batches, with each row of their files, or calls.
+"""The downloads of `/ui/export/FORM`: the report of one or several batches, with each row of their files.
 
-A batch is `?queue=&batch=`, several are `?of=QUEUE/BATCH`, calls are those of `?filter=`, as their list has it.
+A batch is `?queue=&batch=`, several are `?of=QUEUE/BATCH`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.campaigns.report_files import ReportFiles, write_call_files, write_report_files
+from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
 from voiceflow_worker.campaigns.row_list import RowList
-from voiceflow_worker.console.routes.batches import named_batches
-from voiceflow_worker.console.routes.calls import filtered_pages, read_filtered
 from voiceflow_worker.console.routes.page import (
     LONGEST_NAME,
     Answer,
@@ -35,7 +33,6 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.console.sessions import PageForm, PageSession, query_form
 from voiceflow_worker.core.base.identity import BatchNames
-from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import as_stored
@@ -73,7 +70,7 @@ class ReportExports:
         if Headers(scope=scope).get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")
         try:
-            batches = await self._chosen(form, asked)
+            batches = _chosen(form)
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", sentence(error))
         for queue, batch in batches:
@@ -83,14 +80,12 @@ class ReportExports:
                 or await RowList(self._store, queue, batch).files()
             ):
                 return await no_such_batch(self._store, queue, batch)
-        name = asked.shown(batches[0][1] if len(batches) == 1 else "batches" if batches else "calls")
+        name = batches[0][1] if len(batches) == 1 else "batches"
         headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(name, kind)}"}
         if scope["method"] == "HEAD":
             return Response(b"", headers=headers)
         try:
-            file = await limits.while_connected(
-                receive, lambda: self._written(kind, batches, asked.opened(form.one("filter")), asked, held)
-            )
+            file = await limits.while_connected(receive, lambda: self._written(kind, batches, asked, held))
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", sentence(error))
         except OSError as error:
@@ -105,40 +100,28 @@ class ReportExports:
         file.seek(0)
         return StreamingResponse(_pieces(file), headers={**headers, "Content-Length": str(size)})
 
-    async def _chosen(self, form: PageForm, asked: PageRequest) -> list[tuple[str, str]]:
-        """The batches that a form names; none for a list of calls. Raises InvalidInputError, StoreError."""
-        if text := form.one("named"):
-            return await named_batches(self._store, text, shown=asked.shown)
-        if ticked := form.some("of"):
-            return [queue_and_batch(as_stored(asked.opened(value))) for _, value in ticked]
-        if form.one("filter"):
-            return []
-        if not form.exactly("batch"):
-            raise InvalidInputError("no batch was chosen; tick the batches first")
-        queue, batch = (asked.opened(form.exactly(name)) for name in ("queue", "batch"))
-        return [(queue or DEFAULT_QUEUE, as_stored(batch))]
-
     async def _written(
-        self, kind: str, batches: Sequence[tuple[str, str]], text: str, asked: PageRequest, held: ExitStack
+        self, kind: str, batches: Sequence[tuple[str, str]], asked: PageRequest, held: ExitStack
     ) -> BinaryIO:
         """The report, in an open file without a name. The file is deleted when `held` closes it."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"report.{kind}"
-            files: dict[str, Any] = {kind: path, "rows": bool(batches), "zone": asked.time_zone, "masks": asked.masks}
-            if batches:
-                await self._process.run(_write, ReportFiles(**files), batches)
-            else:
-                wanted = await read_filtered(self._store, text, link_key=asked.link_key if asked.masks else None)
-                await self._process.run(_write_calls, ReportFiles(**files), *wanted)
+            files: dict[str, Any] = {kind: path, "rows": True, "zone": asked.time_zone}
+            await self._process.run(_write, ReportFiles(**files), batches)
             return held.enter_context(path.open("rb"))
+
+
+def _chosen(form: PageForm) -> list[tuple[str, str]]:
+    """The batches that a form names. Raises InvalidInputError."""
+    if ticked := form.some("of"):
+        return [queue_and_batch(as_stored(value)) for _, value in ticked]
+    if not form.exactly("batch"):
+        raise InvalidInputError("no batch was chosen; tick the batches first")
+    return [(form.exactly("queue") or DEFAULT_QUEUE, as_stored(form.exactly("batch")))]
 
 
 async def _write(store: Store, files: ReportFiles, batches: Sequence[tuple[str, str]]) -> None:
     await write_report_files(files, store, batches)
-
-
-async def _write_calls(store: Store, files: ReportFiles, wanted: CallFilter, queues: Sequence[str]) -> None:
-    await write_call_files(files, store, filtered_pages(store, wanted, queues))
 
 
 async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar
 from datetime import datetime
 from functools import cache, partial
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
@@ -18,7 +17,7 @@ from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_
 from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.text.printable import shown_in_page, shown_masked
+from voiceflow_worker.model.text.printable import shown_in_page
 from voiceflow_worker.reporting.story import ending
 
 
@@ -32,51 +31,20 @@ class PageRenderer:
         self._templates = _compiled(static_version)
 
     def draw(self, page: Page, asked: PageRequest, *, live_only: bool = False, **more: object) -> bytes:
-        """Render a page, or only its live part, as UTF-8. Half a surrogate pair, as in some JSON, becomes `?`.
-
-        No value that it shows to a person for whom the request `masks` them has a whole telephone number.
-        """
+        """Render a page, or only its live part, as UTF-8. Half a surrogate pair, as in some JSON, becomes `?`."""
         frame = "live.html" if live_only else "layout.html"
-        before = _MASKS.set(asked if asked.masks else None)
-        try:
-            text = self._templates.get_template(page.template).render(
-                **page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home
-            )
-        finally:
-            _MASKS.reset(before)
+        text = self._templates.get_template(page.template).render(
+            **page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home
+        )
         return text.encode("utf-8", errors="replace")
 
 
-_MASKS: ContextVar[PageRequest | None] = ContextVar("masks", default=None)
-"""The request whose person sees no whole telephone number; None for others."""
-
-
-def _shown(value: object) -> object:
-    """A value as a page shows it. Markup is made of values that were shown, and stays as it is."""
-    is_shown = hasattr(value, "__html__") or _MASKS.get() is None
-    return shown_in_page(value if is_shown else shown_masked(value))
-
-
-def _id_in_link(value: object) -> str:
-    """An id in a link, or what stands for it if it has a telephone number that is not to be shown."""
-    asked = _MASKS.get()
-    return str(value) if asked is None else asked.linked(str(value))
-
-
-def _id(value: object) -> Markup:
-    return escape(_id_in_link(value))
-
-
 def _segment(value: object) -> Markup:
-    return escape(quote(_id_in_link(value), safe="", errors="replace"))
+    return escape(quote(str(value), safe="", errors="replace"))
 
 
 def _query(values: Mapping[str, object]) -> Markup:
-    given = {
-        name: list(map(_id_in_link, cast("list[object]", each))) if isinstance(each, list) else _id_in_link(each)
-        for name, each in values.items()
-    }
-    return escape(urlencode(given, errors="replace", doseq=True))
+    return escape(urlencode(values, errors="replace", doseq=True))
 
 
 def _number(*given: Any) -> Markup:
@@ -88,7 +56,7 @@ def _of_shown(text_of: Callable[..., str]) -> Callable[..., str]:
 
     @pass_context
     def asked(context: Context, *texts: Any, **variables: object) -> str:
-        return text_of(context, *texts, **{name: _shown(value) for name, value in variables.items()})
+        return text_of(context, *texts, **{name: shown_in_page(value) for name, value in variables.items()})
 
     return asked
 
@@ -99,7 +67,7 @@ def _compiled(static_version: str) -> Environment:
     templates: Any = Environment(
         loader=PackageLoader("voiceflow_worker.console"),
         autoescape=True,
-        finalize=_shown,
+        finalize=shown_in_page,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -111,7 +79,6 @@ def _compiled(static_version: str) -> Environment:
     templates.install_gettext_callables(language.translated, language.translated_count, newstyle=True)
     templates.globals |= {name: _of_shown(templates.globals[name]) for name in ("gettext", "ngettext")}
     templates.filters |= {
-        "id": _id,
         "own": escape,  # a token of ours, which is no name of anything
         "segment": _segment,  # also one value of a query
         "query": _query,

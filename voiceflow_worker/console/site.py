@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
-from http import HTTPStatus
 from importlib import resources
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,7 +23,6 @@ from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.access import (
-    LONGEST_SHORT_FORM,
     SIGN_IN,
     SIGN_OUT,
     PageAccess,
@@ -32,7 +30,7 @@ from voiceflow_worker.console.access import (
     cookies,
     zone_of_browser,
 )
-from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, call_page, only_operators
+from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.language import LOCALE, ZONE, choose, translated
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import (
@@ -45,7 +43,6 @@ from voiceflow_worker.console.routes.batches import (
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
 from voiceflow_worker.console.routes.escalations import show_escalations
 from voiceflow_worker.console.routes.page import (
-    LONGEST_NAME,
     Answer,
     PageRequest,
     PageRoute,
@@ -54,13 +51,9 @@ from voiceflow_worker.console.routes.page import (
     sentence,
     zone_of,
 )
-from voiceflow_worker.console.sessions import FormRefusedError, PageSession, PageSessions, checked_form
-from voiceflow_worker.core.audit import Actor, AuditEntry, Interface
-from voiceflow_worker.core.base.identity import keyed_digest, new_revision
-from voiceflow_worker.core.base.round_trips import confirm
-from voiceflow_worker.core.idempotency import NamedStart
+from voiceflow_worker.console.sessions import PageSession, PageSessions
+from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import InvalidInputError, StoreError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.ivr.menu import Menu
@@ -175,8 +168,6 @@ class Pages:
         }
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
-        self._masks = settings.ui_mask
-        self._link_key = bytes.fromhex(keyed_digest(store.id, "links"))
         self._queue = settings.queue
         self._filled: tuple[float, list[str]] | None = None
         self._store_limit = store_limit.total_seconds()
@@ -234,9 +225,7 @@ class Pages:
         if session is None:
             keeps = asked.section in {SECTION, campaigns.SECTION}
             return self._drawn(await self._access.closed(scope, receive, asked, keeps=keeps), asked)
-        asked = await self._in_zone(
-            scope, asked.masked(self._link_key) if self._masks and not session.may_act else asked
-        )
+        asked = await self._in_zone(scope, asked)
         if asked.section == campaigns.SECTION and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
         if method in {"GET", "HEAD"}:
@@ -248,10 +237,6 @@ class Pages:
             return await self._looked_up(asked, session, tag=dict(scope["headers"]).get(LIVE))
         if method == "POST" and asked.section == SECTION:
             return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
-        if method == "POST" and asked.masks and asked.section == "calls" and asked.name:
-            return self._drawn(await self._shown(scope, receive, asked, session), asked, session, masks=False)
-        if method == "POST" and asked.masks and asked.path == "suppression":
-            return self._drawn(await self._shown(scope, receive, asked, session), asked, session)
         if method == "POST" and asked.path == SIGN_OUT:
             return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
         what = translated("A form cannot be sent to this page. Open the page, and use its buttons.")
@@ -297,37 +282,6 @@ class Pages:
         result = await self._campaigns.answer(scope, receive, session)
         return await self.acting.tell(result, asked, session) if isinstance(result, ActionDone) else result
 
-    async def _shown(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """A call with its numbers, or whether a number that was typed is suppressed, for somebody who sees none.
-
-        The audit log has who asked before it is shown. Raises StoreError.
-        """
-        try:
-            form = await checked_form(scope, receive, session, longest=LONGEST_SHORT_FORM)
-        except FormRefusedError as error:
-            return problem(
-                403, "Nothing was shown", sentence(error), back=call_page(asked.name) if asked.name else asked.path
-            )
-        typed = form.one("number")
-        if asked.name:
-            what, page = "show the number", await show_call(self._store, asked)
-        else:
-            of_it = replace(asked, query={"number": typed}, masks=False)
-            what, page = "search the suppression list", await show_suppression(self._store, of_it)
-        if isinstance(page, Response) or page.status != HTTPStatus.OK:
-            return page
-        by, now = Actor(on=Interface.PAGES, name=session.name, login=session.login), self._store.clock.now()
-        entry = AuditEntry.of(by, what, at=now, queue=asked.queue, call=asked.name or None, result="shown")
-        # The same form, sent again after its answer was lost, is one entry.
-        order = form.one("order")[:LONGEST_NAME] or new_revision()
-        start = await NamedStart.of_request(self._store, f"{session.id} {asked.name}{typed} {order}", what)
-        if start.is_new:
-            write = Write(conditions=(start.claim.condition,), puts=(*entry.puts(), start.claim.put))
-            await self._store.write(BulkWrite(writes=(write,)), now=now)
-        else:
-            await confirm(self._store)
-        return replace(page, is_live=False)
-
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
         route = self._routes.get(f"{asked.section}/ID" if asked.name else asked.path)
         if route is None:
@@ -352,16 +306,12 @@ class Pages:
         session: PageSession | None = None,
         *,
         said: str | None = None,
-        masks: bool = True,
     ) -> Response:
-        asked = asked if masks else replace(asked, masks=False)
         if isinstance(page, Response):
             return page
         may_act = session is not None and session.may_act
         signs_out = session is not None and self._access.signs_out(session)
-        html = self._renderer.draw(
-            page, asked, session=session, may_act=may_act, signs_out=signs_out, order=new_revision(), told=said
-        )
+        html = self._renderer.draw(page, asked, session=session, may_act=may_act, signs_out=signs_out, told=said)
         return Response(html, page.status, page.headers)
 
 

@@ -15,7 +15,6 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals, outcome_name
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.printable import without_numbers
 from voiceflow_worker.model.text.wording import searched
 
 OTHER_KEYS = "-"
@@ -40,9 +39,8 @@ class CallFilter:
     """A filter of calls. A field that is None does not restrict them.
 
     `outcomes` are names of outcomes, as `Totals` counts them. `number` is a whole one in E.164 form; `part` is a part
-    of a number, of the person's name or another cell of the row, of the answer or the result. `cell` is a column of the
-    data, and a part of what stands in it. Calls pass if their last change was at `begin` or later, and before `end`.
-    With `masks`, parts are searched in numbers and texts as they are shown to people who see no whole number.
+    of a number, of the person's name or another cell of the row, of the answer or the result. Calls pass if their
+    last change was at `begin` or later.
     """
 
     states: frozenset[JobState] | None = None
@@ -51,10 +49,7 @@ class CallFilter:
     number: str | None = None
     part: str | None = None
     answer: str | None = None
-    cell: tuple[str, str] | None = None
     begin: datetime | None = None
-    end: datetime | None = None
-    masks: bool = False
 
     def read(self, queue: str, **more: Any) -> Paged:
         """The read of what a store can look up, with `more` of its fields. Raises InvalidInputError."""
@@ -95,18 +90,11 @@ class CallFilter:
             yield lambda job: outcome_name(job) in outcomes
 
     def _judges(self) -> Iterator[Callable[[Job], bool]]:
-        part, answer, begin, end = self.part, self.answer, self.begin, self.end
-        shown = without_numbers if self.masks else str
+        part, answer, begin = self.part, self.answer, self.begin
         if part is not None:
-            yield _part_judge(part, shown)
-        if self.cell is not None:
-            column, value = self.cell
-            part_of_cell = searched(value)
-            yield lambda job: part_of_cell in searched(shown(str((job.data or {}).get(column, ""))))
+            yield _part_judge(part)
         if begin is not None:
             yield lambda job: job.touched_at >= begin
-        if end is not None:
-            yield lambda job: job.touched_at < end
         if answer is not None:
             yield lambda job: _answer_of(job) == answer
 
@@ -134,15 +122,15 @@ def _digits_of(text: str) -> str:
     return "" if set(text) - set("+ ()-./0123456789") else "".join(filter(str.isdigit, text))
 
 
-def _part_judge(part: str, shown: Callable[[str], str]) -> Callable[[Job], bool]:
+def _part_judge(part: str) -> Callable[[Job], bool]:
     digits, part = _digits_of(part), searched(part)
     digits = digits.lstrip("0") or digits
 
     def has(job: Job) -> bool:
-        if digits and any(digits in shown(number) for number in job.numbers):
+        if digits and any(digits in number for number in job.numbers):
             return True
         cells = (str(cell) for cell in (job.data or {}).values() if cell is not None)
         texts = (job.name, *cells, job.answer or "", result_of(job).replace("_", " "))
-        return any(part in searched(shown(text)) for text in texts)
+        return any(part in searched(text) for text in texts)
 
     return has

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -134,14 +134,12 @@ async def read_batches(
     after: str = "",
     limit: int = BATCHES_A_PAGE,
     name: str = "",
-    shown: Callable[[str], str] = str,
     with_next: bool = True,
 ) -> BatchPage:
     """One page of the batches of these queues that still have calls, the newest first. Raises StoreError.
 
-    With `name`, only batches whose names contain this text, as they are `shown`. At most `MOST_READ` batches are looked
-    through for a page, which has fewer than `limit` then. Without `with_next`, `next_call` is not read: it costs a
-    round trip a batch.
+    With `name`, only batches whose names contain this text. At most `MOST_READ` batches are looked through for a page,
+    which has fewer than `limit` then. Without `with_next`, `next_call` is not read: it costs a round trip a batch.
     """
     found: list[tuple[NamedBatch, str, Totals]] = []
     looked_at, at_end = 0, False
@@ -153,7 +151,7 @@ async def read_batches(
         ends = min((page[-1].sort_key for _, page in pages if len(page) >= size), default=None)
         named = sorted((each, queue) for queue, page in pages for each in page if ends is None or each.sort_key <= ends)
         looked_at += len(named)
-        wanted = [(each, queue) for each, queue in named if name.casefold() in shown(each.name).casefold()]
+        wanted = [(each, queue) for each, queue in named if name.casefold() in each.name.casefold()]
         found += await _with_calls(store, wanted)
         after = named[-1][0].sort_key if named else after
     page = found[:limit]

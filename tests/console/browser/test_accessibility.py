@@ -20,15 +20,15 @@ AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(
 BATCH = "batch=campaign&queue=default"
 BUSY, DOUBTFUL, DONE, ABSENT = "+6580000000", "+6580000001", "+6580000002", "+6580000009"
 PAGES = (
-    "", "/batches", "/batches?name=none", "/batches/campaign?queue=default", "/calls", "/calls?state=lost&from=x",
+    "", "/batches", "/batches?name=none", "/batches/campaign?queue=default", "/calls", "/calls?state=lost&since=x",
     "/calls?answer=yes", "/calls/{done}", "/calls/{doubt}", "?find=%2B65", "?find=nobody", "/doubts", "/suppression",
     "/suppression?number=x", f"/suppression?number=%2B{ABSENT[1:]}", "/nothing", "/act/hold?queue=default",
     f"/act/hold?{BATCH}", f"/act/resume?{BATCH}", f"/act/cancel-batch?{BATCH}", "/act/cancel-call?call={waiting}",
     "/act/redial?call={done}", f"/act/redial-batch?{BATCH}", f"/act/redial-batch?{BATCH}&outcome=busy",
     "/act/resolve?call={doubt}", "/act/suppress", "/act/unsuppress?number=%2B6580000077", "/act/import-numbers",
     "/act/unknown", "/campaign", "/escalations", "/schedules", "/batches?name=w", "/calls?batch=waiting",
-    "/act/hold?of=default/campaign&of=default/waiting", "/act/hold?filter=batch%3Dwaiting", "/act/hold",
-    "/act/cancel-call?filter=batch%3Dcampaign", "/act/redial?filter=outcome%3Dbusy", "/export/csv",
+    "/act/hold?of=default/campaign&of=default/waiting", "/act/hold",
+    "/export/csv",
 )  # fmt: skip
 """Below /ui: every template, and every question before an action."""
 

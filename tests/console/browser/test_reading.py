@@ -78,14 +78,14 @@ def test_times_are_typed_in_the_zone_of_the_page(on: Stage, reader: Reader) -> N
 def test_a_call_leads_back_to_where_one_came_from_and_an_ended_sign_in_is_named(on: Stage, reader: Reader) -> None:
     on.campaign(3)
     reader.sign_in(on.receiver)
-    reader.open(f"{on.receiver}/ui/calls?batch=campaign&column=name&value=customer+2")
+    reader.open(f"{on.receiver}/ui/calls?batch=campaign&who=customer+2")
     reader.link("+6580000002").click()
     reader.sees("This call")
     reader.link("Cancel").click()
     reader.press("Cancel the call")
     reader.sees("cancelled")
     reader.link("Back to Calls").click()
-    reader.sees("Column of the batch")
+    reader.sees("Name, number, cell or answer")
     assert [each.text for each in reader.driver.find_elements(By.CSS_SELECTOR, "td.first")] == ["+6580000002"]
     reader.driver.delete_all_cookies()
     reader.sees("Your sign-in has ended. Sign in again")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote
 
 from voiceflow_worker.campaigns.files.rows import row_name
 from voiceflow_worker.campaigns.report_files import ReportColumn, listed_columns
@@ -17,8 +17,6 @@ from voiceflow_worker.campaigns.schedules import read_schedules
 from voiceflow_worker.console.language import answer_in_words, translated
 from voiceflow_worker.console.routes.calls import (
     FILTERS,
-    acted_on,
-    filter_text,
     oldest_calls,
     read_filter,
     show_found,
@@ -133,7 +131,7 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
     queues = await queue_names(store, also=None)
     wanted, only, after = asked.asked("name"), asked.asked("queue"), asked.asked("after")
     among = [queue for queue in queues if only in {None, queue}]
-    page = await read_batches(store, among, after=after or "", name=wanted or "", shown=asked.shown, with_next=False)
+    page = await read_batches(store, among, after=after or "", name=wanted or "", with_next=False)
     shown = {
         "batches": page.batches,
         "wanted": wanted,
@@ -141,37 +139,8 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
         "queues": queues,
         "is_first": after is None,
         "after": page.after,
-        "named": urlencode({k: v for k, v in (("name", wanted), ("queue", only)) if v}, errors="replace"),
     }
     return Page(template="batches.html", shown=shown, is_live=True)
-
-
-MOST_AT_ONCE = 200
-"""The largest number of batches in one action, or one file."""
-
-
-async def named_batches(
-    store: Store,
-    text: str,
-    *,
-    fits: Callable[[BatchProgress], bool] = lambda _: True,
-    shown: Callable[[str], str] = str,
-) -> list[tuple[str, str]]:
-    """The queues and names of those batches of a whole list (`?name=&queue=`) that fit, the newest first.
-
-    Raises InvalidInputError for more than `MOST_AT_ONCE`, StoreError.
-    """
-    given, after = dict(parse_qsl(text, errors="replace")), ""
-    queues = [name for name in await queue_names(store, also=None) if given.get("queue") in {None, name}]
-    found: list[tuple[str, str]] = []
-    while True:
-        page = await read_batches(store, queues, after=after, name=given.get("name", ""), shown=shown, with_next=False)
-        found += [(each.queue, each.batch_id or "") for each in page.batches if fits(each)]
-        if len(found) > MOST_AT_ONCE:
-            raise InvalidInputError(f"more than {MOST_AT_ONCE} batches are too many at once; filter more")
-        if page.after is None:
-            return found
-        after = page.after
 
 
 ROWS_A_PAGE = 50
@@ -330,7 +299,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         given |= UNCALLED if is_uncalled else {}
         listed = await _rows_of_files(asked, kept, files, uncalled=is_uncalled)
     people, columns = answers_first(listed_columns(listed.names))
-    named = {"queue": queue, "batch": asked.linked(batch_id)}
     ended = sum(totals.outcomes.values())
     is_counted = 0 < progress.total <= MOST_BROKEN_DOWN and not asked.is_poll
     shown = {
@@ -344,8 +312,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "deleted": sum(totals.pruned_states.values()),
         "results": [*results(totals), *([uncalled] if uncalled.calls else [])],
         "given": {name: value for name, value in given.items() if value},
-        "filter": filter_text({**given, **named}) if is_filtered else "",
-        "acted_on": acted_on(wanted, [totals]),
         "problems": problems,
         "listed": listed,
         "has_files": bool(files),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
-from zoneinfo import ZoneInfo
+from urllib.parse import quote, urlencode
 
 from markupsafe import escape
 from starlette.responses import Response
@@ -19,7 +17,6 @@ from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.charts import texts_of, tone_of
 from voiceflow_worker.console.routes.page import (
     LONGEST_NAME,
-    OF_IDS,
     Answer,
     Page,
     PageRequest,
@@ -29,22 +26,21 @@ from voiceflow_worker.console.routes.page import (
     problem,
     queue_names,
 )
-from voiceflow_worker.core.base.identity import first_ulid, queue_of
-from voiceflow_worker.core.base.reading import find_jobs, find_pages, totals_of
+from voiceflow_worker.core.base.identity import queue_of
+from voiceflow_worker.core.base.reading import find_jobs, totals_of
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.call_filter import STATES, CallFilter, person_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reads import ById, Listing, OfNumber, Paged
+from voiceflow_worker.core.ports.reads import Listing, OfNumber, Paged
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import Suppression
-from voiceflow_worker.errors import InvalidInputError, PhoneNumberError, StoreVersionError
+from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE
-from voiceflow_worker.model.times import read_time
 from voiceflow_worker.reporting.batches import read_queues
 from voiceflow_worker.reporting.status import waits_in_words
 from voiceflow_worker.reporting.story import Story, story
@@ -84,7 +80,6 @@ READ_AT_ONCE = 200
 MOST_READ = 4000
 """The largest number of calls that are read for a page. More are read than shown if the filter has conditions
 that stores cannot check (names, parts of numbers, answers, times)."""
-_MOVING = STATES["under_way"] | STATES["in_doubt"]
 _TIMES = {
     "15m": ("last 15 minutes", timedelta(minutes=15)),
     "1h": ("last hour", timedelta(hours=1)),
@@ -92,118 +87,53 @@ _TIMES = {
     "24h": ("last 24 hours", timedelta(hours=24)),
     "7d": ("last 7 days", timedelta(days=7)),
 }
-FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "column", "value", "since", "from", "until")
-_MINUTE = timedelta(minutes=1)
+FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "since")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPage:
-    """One page of calls: the newest first, or the last change first if `is_recent`.
+    """One page of calls, the newest first.
 
-    `goes_on` means that there are calls which changed earlier. `newer` and `older` are ids without a queue, for the
-    links to newer and to older calls; None if there are none. `looked_at` is the number of calls that were read, if the
-    search stopped before the page was full.
+    `older` is an id without a queue, for the link to older calls; None if there are none. `looked_at` is the number of
+    calls that were read, if the search stopped before the page was full.
     """
 
     calls: tuple[Job, ...]
-    newer: str | None = None
     older: str | None = None
     looked_at: int | None = None
-    is_recent: bool = False
-    goes_on: bool = False
 
 
 async def show_calls(store: Store, asked: PageRequest) -> Answer:
-    """The page of the calls that changed last; with `?order=created`, `?after=` or `?before=`, by creation.
-
-    `after` and `before` are job ids without the queue.
-    """
+    """The page of calls, the newest first; with `?after=`, a job id without its queue, of those before it."""
     queues = await queue_names(store, also=asked.asked("queue"))
     wanted, problems = read_filter(asked, now=store.clock.now())
     only = asked.asked("queue")
     names = [name for name in queues if only in {None, name}]
     totals = {name: await totals_of(store, name, wanted.batch) for name in names}
     read = [name for name in names if wanted.may_have(totals[name])]
-    after, before = _place(asked.asked("after")), _place(asked.asked("before"))
-    found = CallPage(calls=())
-    if not problems:
-        found = await _page(store, wanted, read, after=None if before else after, before=before)
-        if not (after or before or asked.asked("order")):
-            found = await _by_change(store, wanted, read, found)
+    after = _place(asked.asked("after"))
+    found = CallPage(calls=()) if problems else await _page(store, wanted, read, after=after)
     given = {name: asked.asked(name) for name in FILTERS}
-    zone = _zone(asked)
-    timed = {"zone": zone.key} if given["from"] or given["until"] else {}
-    named = {name: value and asked.linked(value) for name, value in given.items() if name in OF_IDS}
-    linked = {**given, **named, **timed}
 
     def address(**more: str | None) -> str:
-        return escape(f"{asked.home}/calls?{filter_text({**linked, **more})}")
+        text = urlencode({name: value for name, value in {**given, **more}.items() if value}, errors="replace")
+        return escape(f"{asked.home}/calls?{text}")
 
     shown = {
         "found": found,
         "waits": await waits_in_words(store, found.calls, zone=asked.time_zone),
         "given": given,
         "is_filtered": any(given.values()),
-        "filter": filter_text(linked),
-        "acted_on": acted_on(wanted, totals.values()),
         "problems": problems,
         "queues": queues,
-        "columns": await _columns(store, names, wanted.batch),
         "tabs": _tabs(given, totals, address),
         "outcomes": [("reached", translated("reached (any)")), ("unreached", translated("unreached (any)"))]
         + [(status.value, translated(tone_of(status.value).label)) for status in SessionStatus],
         "times": [(name, translated(words)) for name, (words, _) in _TIMES.items()],
-        "zone": zone.key,
-        "span": ((translated("Changed from"), "from"), (translated("until"), "until")),
         "address": address,
-        "is_first": not (after or before),
+        "is_first": not after,
     }
     return Page(template="calls.html", shown=shown, is_live=True)
-
-
-def acted_on(wanted: CallFilter, totals: Iterable[Totals]) -> dict[str, bool]:
-    """Whether a list may have calls that wait, and people who were not reached, as none is who answered."""
-    kinds = {"waiting": frozenset({JobState.QUEUED, JobState.LEASED}), "unreached": frozenset({JobState.UNREACHED})}
-    return {
-        kind: (kind == "waiting" or wanted.answer is None)
-        and any(
-            replace(wanted, states=states if wanted.states is None else states & wanted.states).may_have(each)
-            for each in totals
-        )
-        for kind, states in kinds.items()
-    }
-
-
-def filter_text(given: Mapping[str, str | None]) -> str:
-    """The conditions of a list as a query, which other pages take as their `filter`."""
-    return urlencode({name: value for name, value in given.items() if value}, errors="replace")
-
-
-async def read_filtered(
-    store: Store, text: str, *, states: frozenset[JobState] | None = None, link_key: bytes | None = None
-) -> tuple[CallFilter, list[str]]:
-    """The filter of a list (`filter_text`), of calls in these states alone, and the queues to read.
-
-    With a `link_key`, it is that of somebody who sees no whole number. Raises InvalidInputError, StoreError.
-    """
-    asked = PageRequest("calls", dict(parse_qsl(text, errors="replace")), "")
-    asked = asked if link_key is None else asked.masked(link_key)
-    wanted, problems = read_filter(asked, now=store.clock.now())
-    if problems:
-        raise InvalidInputError(" ".join(problems))
-    if states is not None:
-        wanted = replace(wanted, states=states if wanted.states is None else states & wanted.states)
-    queues = await queue_names(store, also=asked.asked("queue"))
-    queues = [name for name in queues if asked.asked("queue") in {None, name}]
-    return wanted, [name for name in queues if wanted.may_have(await totals_of(store, name, wanted.batch))]
-
-
-async def filtered_pages(store: Store, wanted: CallFilter, queues: Sequence[str]) -> AsyncGenerator[list[Job]]:
-    """All calls that fit a filter, queue by queue, the oldest first, page by page. Raises StoreError."""
-    for queue in queues:
-        async with aclosing(find_pages(store, wanted.read(queue, limit=READ_AT_ONCE))) as pages:
-            async for page in pages:
-                yield [job for job in page if wanted.has(job)]
 
 
 async def oldest_calls(
@@ -224,15 +154,6 @@ async def oldest_calls(
             return found, None
         place = read[-1].id
     return found, place
-
-
-async def _columns(store: Store, queues: Sequence[str], batch_id: str | None) -> list[str]:
-    """The columns of a batch: those of its newest call. None are known without a batch."""
-    found = list[str]()
-    for queue in queues if batch_id is not None else ():
-        for job in await find_jobs(store, Listing(queue=queue, batch=batch_id, newest=True, limit=1)):
-            found += job.data or ()
-    return list(dict.fromkeys(found))
 
 
 def _tabs(
@@ -265,99 +186,29 @@ def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple
         except InvalidInputError:  # an outcome of 8x8 that this version does not know
             more["outcomes"] = frozenset({outcome[:LONGEST_NAME]})
     if who is not None:
-        more |= {"part": who} if asked.masks else person_of(who)
-    begin, end = _span(asked, problems)
+        more |= person_of(who)
     if since is not None and since not in _TIMES:
         problems.append(f"{since[:40]} is not a time in the list. Choose one from the list.")
     elif since is not None:
-        recent = now - _TIMES[since][1]
-        begin = recent if begin is None else max(begin, recent)
-    column, value = asked.asked("column"), asked.asked("value")
-    cell = None if column is None or value is None else (column, value)
-    return CallFilter(**more, cell=cell, begin=begin, end=end, masks=asked.masks), tuple(problems)
+        more["begin"] = now - _TIMES[since][1]
+    return CallFilter(**more), tuple(problems)
 
 
-def _span(asked: PageRequest, problems: list[str]) -> tuple[datetime | None, datetime | None]:
-    """The period that the request asks for: from the time `?from=` to the end of the minute `?until=`.
-
-    Returns the start and the end. Each is None if it is missing or cannot be read; mistakes are added to `problems`.
-    """
-    times: dict[str, datetime] = {}
-    for name, length in (("from", timedelta()), ("until", _MINUTE)):
-        if text := asked.asked(name):
-            try:
-                times[name] = read_time(text, zone=_zone(asked)).replace(second=0, microsecond=0) + length
-            except ValueError as error:
-                problems.append(f"{error}.")
-            except OverflowError:
-                problems.append(f"{text[:40]!r} is after the year 9999.")
-    begin, end = times.get("from"), times.get("until")
-    if begin is not None and end is not None and begin >= end:
-        problems.append("The first time is after the second time. Exchange them.")
-    return begin, end
-
-
-def _zone(asked: PageRequest) -> ZoneInfo:
-    """The zone of the times in the address, else that of the page."""
-    return replace(asked, zone=asked.asked("zone") or asked.zone).time_zone
-
-
-async def _page(
-    store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, before: str | None
-) -> CallPage:
+async def _page(store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None) -> CallPage:
     """Read one page of calls from all queues, in the order of creation. The last part of an id shows this order."""
     lets_pass = wanted.lets_pass
-    # Calls with larger ids were created at `end` or later, so their last change was too late as well.
-    newest = None if wanted.end is None else first_ulid(wanted.end)
-    place = before or min(filter(None, (after, newest)), default=None)
-    found, looked, goes_on = list[Job](), 0, True
+    place, found, looked, goes_on = after, list[Job](), 0, True
     while goes_on and len(found) <= CALLS_A_PAGE and looked < MOST_READ:
         limit = CALLS_A_PAGE + 1 if lets_pass is None else READ_AT_ONCE
-        read = await _read(store, wanted.read("", newest=before is None, limit=limit), queues, place)
+        read = await _read(store, wanted.read("", newest=True, limit=limit), queues, place)
         goes_on = len(read) == limit
         looked += len(read)
         found += read if lets_pass is None else filter(lets_pass, read)
         place = _end(read[-1]) if read else place
-        if before is not None and newest is not None and place is not None:
-            goes_on = goes_on and place < newest
-    stopped = goes_on and len(found) <= CALLS_A_PAGE
+    looked_at = looked if goes_on and len(found) <= CALLS_A_PAGE else None
     if len(found) > CALLS_A_PAGE:
         goes_on, place = True, _end(found[CALLS_A_PAGE - 1])
-    shown, onward = found[:CALLS_A_PAGE], place if goes_on else None
-    looked_at = looked if stopped else None
-    if before is None:
-        back = None if after is None else _end(shown[0]) if shown else after
-        return CallPage(calls=tuple(shown), newer=back, older=onward, looked_at=looked_at)
-    back = _end(shown[0]) if shown else before
-    return CallPage(calls=tuple(reversed(shown)), newer=onward, older=back, looked_at=looked_at)
-
-
-async def _by_change(store: Store, wanted: CallFilter, queues: Sequence[str], newest: CallPage) -> CallPage:
-    """The calls that changed last: of the `newest` ones, those in progress or in doubt, those of the last events."""
-    found, has = {job.id: job for job in newest.calls}, wanted.has
-    moving = _MOVING if wanted.states is None else _MOVING & wanted.states
-    for queue in queues:
-        read = list[Job]()
-        if moving:
-            read += await find_jobs(store, replace(wanted, states=moving).read(queue, newest=True, limit=READ_AT_ONCE))
-        with suppress(StoreVersionError):  # a call of a newer version: the other two lists leave it out
-            read += await find_jobs(store, ById(await _lately(store, queue)))
-        found |= {job.id: job for job in read if has(job)}
-    calls = sorted(found.values(), key=lambda job: (job.touched_at, job.id), reverse=True)
-    goes_on = len(calls) > CALLS_A_PAGE or (newest.older is not None and newest.looked_at is None)
-    return replace(newest, calls=tuple(calls[:CALLS_A_PAGE]), is_recent=True, goes_on=goes_on)
-
-
-async def _lately(store: Store, queue: str) -> tuple[str, ...]:
-    """The ids of the calls of a queue's last events, the newest first. Halving finds the place of the last one."""
-    begin, end = 0, READ_AT_ONCE
-    while await store.events(queue, after=end, limit=1):
-        begin, end = end, 2 * end
-    while end - begin > READ_AT_ONCE:
-        middle = (begin + end) // 2
-        begin, end = (middle, end) if await store.events(queue, after=middle, limit=1) else (begin, middle)
-    events = await store.events(queue, after=max(begin - READ_AT_ONCE, 0))
-    return tuple(dict.fromkeys(event.job_id for event in reversed(events)))[:READ_AT_ONCE]
+    return CallPage(calls=tuple(found[:CALLS_A_PAGE]), older=place if goes_on else None, looked_at=looked_at)
 
 
 async def _read(store: Store, read: Paged, queues: Sequence[str], place: str | None) -> Sequence[Job]:
@@ -434,7 +285,7 @@ async def show_found(store: Store, asked: PageRequest) -> Answer:
     wanted = (asked.asked("find") or "")[:LONGEST_NAME]
     found = await find_calls(store, wanted, also=asked.asked("queue"))
     if len(found) == 1:
-        return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(asked.linked(found[0].id), safe='')}"})
+        return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
     if not found:
         return Response(b"", 303, {"Location": f"{asked.home}/calls?who={quote(wanted, safe='')}"})
     waits = await waits_in_words(store, found, zone=asked.time_zone)
@@ -460,11 +311,7 @@ async def _people(store: Store, entries: Sequence[Suppression]) -> dict[str, str
 
 
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
-    """The page of the suppression list, with the entries after `?after=`, or only the entry for `?number=`.
-
-    Whoever sees no whole number sees the first page; a number that they type is searched for in a form, not here.
-    """
-    asked = replace(asked, query={}) if asked.masks else asked
+    """The page of the suppression list, with the entries after `?after=`, or only the entry for `?number=`."""
     listed, wanted = SuppressionList(store), (asked.asked("number") or "")[:LONGEST_NAME]
     entries: Sequence[Suppression] = ()
     trouble, after = "", None
@@ -476,7 +323,7 @@ async def show_suppression(store: Store, asked: PageRequest) -> Answer:
     else:
         page = await listed.scan(after=(asked.asked("after") or "")[:LONGEST_NAME], limit=NUMBERS_A_PAGE + 1)
         entries = page[:NUMBERS_A_PAGE]
-        after = entries[-1].number if len(page) > NUMBERS_A_PAGE and not asked.masks else None
+        after = entries[-1].number if len(page) > NUMBERS_A_PAGE else None
     people = await _people(store, entries)
     shown = {"wanted": wanted, "entries": entries, "people": people, "trouble": trouble, "after": after}
     return Page(template="suppression.html", shown=shown)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b, shake_256
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
@@ -21,7 +20,7 @@ from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, usual_key
 from voiceflow_worker.model.numbers.phone import with_plus
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.printable import as_stored, without_numbers
+from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.zones import zone_named
@@ -106,40 +105,6 @@ def number_in(text: str) -> str | None:
         return None
 
 
-OF_IDS = frozenset({"after", "batch", "before", "queue", "told"})
-"""The values of a query that are ids."""
-
-
-_SEAL, _MAC = "~", 8
-_LETTERS = str.maketrans("0123456789", "ghijklmnop")
-_HEX = str.maketrans("ghijklmnop", "0123456789")
-
-
-def sealed(name: str, key: bytes) -> str:
-    """A name as an id of letters, which only `opened` can read: the same id for the same name."""
-    said = name.encode("utf-8", "surrogatepass")
-    mac = blake2b(said, key=key, digest_size=_MAC).digest()
-    return _SEAL + (mac + _mixed(said, mac, key)).hex().translate(_LETTERS)
-
-
-def opened(text: str, key: bytes) -> str:
-    """The name in an id of `sealed`; any other text as it is. Several stand between slashes."""
-    if "/" in text:
-        return "/".join(opened(each, key) for each in text.split("/"))
-    try:
-        content = bytes.fromhex(text.removeprefix(_SEAL).translate(_HEX)) if text.startswith(_SEAL) else b""
-        said = _mixed(content[_MAC:], content[:_MAC], key)
-        name = said.decode("utf-8", "surrogatepass")
-    except ValueError:
-        return text
-    return name if content and sealed(name, key) == text else text
-
-
-def _mixed(said: bytes, mac: bytes, key: bytes) -> bytes:
-    stream = shake_256(key + mac).digest(len(said))
-    return bytes(one ^ other for one, other in zip(said, stream, strict=True))
-
-
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """A request for a page below `/ui`.
@@ -147,8 +112,7 @@ class PageRequest:
     `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll` is
     True if the request is for the live part only. `zone` is the zone of the times on the page: that of the browser, or
     the one that its person has chosen, or else the `usual_zone`, which is that of the queue. `filled` are the rarer
-    pages that have something now. With `masks`, the person sees no whole telephone number: what names something with
-    one is sealed in links, by the `link_key`.
+    pages that have something now.
     """
 
     path: str
@@ -158,8 +122,6 @@ class PageRequest:
     zone: str = "UTC"
     usual_zone: str = "UTC"
     filled: Sequence[str] = ()
-    masks: bool = False
-    link_key: bytes = b""
 
     @property
     def time_zone(self) -> ZoneInfo:
@@ -171,28 +133,6 @@ class PageRequest:
         """The queue of the page; None if it names none."""
         name = queue_of(self.name) if self.section == "calls" and self.name else self.query.get("queue", "")
         return name if QUEUE_NAME.fullmatch(name) else None
-
-    def masked(self, link_key: bytes) -> PageRequest:
-        """The request of somebody who sees no whole telephone number, and whose searches have none."""
-        query = {
-            name: opened(value, link_key) if name in OF_IDS else without_numbers(value)
-            for name, value in self.query.items()
-        }
-        section, slash, name = self.path.partition("/")
-        path = f"{section}{slash}{opened(name, link_key)}"
-        return replace(self, path=path, query=query, masks=True, link_key=link_key)
-
-    def opened(self, name: str) -> str:
-        """The name of something that was linked as this (`linked`)."""
-        return opened(name, self.link_key) if self.masks else name
-
-    def shown(self, text: str) -> str:
-        """A text as the person sees it."""
-        return without_numbers(text) if self.masks else text
-
-    def linked(self, name: str) -> str:
-        """What stands for the name of something in links: itself, or sealed, if it has a number not to be shown."""
-        return sealed(name, self.link_key) if self.shown(name) != name else name
 
     @property
     def section(self) -> str:

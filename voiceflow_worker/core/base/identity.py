@@ -80,11 +80,6 @@ def _ulid(value: int) -> str:
     return base64.b32encode(value.to_bytes(20))[6:].translate(_OF_RFC_4648).decode()
 
 
-def first_ulid(at: datetime) -> str:
-    """A ULID that is smaller than those of all jobs made at this time or later."""
-    return _ulid(max(int(at.timestamp() * 1000), 0) << 80)
-
-
 def new_revision() -> str:
     """A unique token for one move. A store that already has this token has committed the move."""
     return os.urandom(8).hex()
