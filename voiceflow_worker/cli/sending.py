@@ -142,13 +142,13 @@ EVERY = 30.0
 """Seconds between two reads of the reasons why calls wait."""
 
 
-def waiting_lines(calls: CallQueue, output: Output, *, every: float = EVERY) -> AbstractAsyncContextManager[None]:
+def waiting_lines(calls: CallQueue, output: Output) -> AbstractAsyncContextManager[None]:
     """Print on stderr why queued calls wait, whenever the reasons change, while the block lasts."""
-    run, say = BackgroundTasks(calls.store.clock).run, partial(_say, calls, output, every)
+    run, say = BackgroundTasks(calls.store.clock).run, partial(_say, calls, output)
     return beside(partial(run, "the reasons why calls wait were not shown", say))
 
 
-async def _say(calls: CallQueue, output: Output, every: float) -> None:
+async def _say(calls: CallQueue, output: Output) -> None:
     last = ""
     while True:
         with suppress(StoreError):  # the worker reports it
@@ -156,7 +156,7 @@ async def _say(calls: CallQueue, output: Output, every: float) -> None:
             if words and words != last:
                 output.note(f"waiting: {words}")
             last = words
-        await anyio.sleep(every)
+        await anyio.sleep(EVERY)
 
 
 LAST_WAIT = timedelta(seconds=30)

@@ -18,7 +18,6 @@ from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Condition,
     Owner,
-    Put,
     Record,
     Result,
     Same,
@@ -242,14 +241,13 @@ class Admitter:
         requests: Sequence[CallRequest | CheckedCall],
         *,
         conditions: Sequence[Condition] = (),
-        puts: Sequence[Put] = (),
         over: Mapping[str, Sequence[Job]] | None = None,
         replace: bool = False,
     ) -> Sequence[Enqueued]:
         """Admit all of these requests or none, under these `conditions`: `IntakeError` if one fails.
 
-        With one request, `puts` are stored in the same write as its job, if that is new. `over` is as in `admit`.
-        With `replace`, calls with their unique keys that differ, and wait, end in the write that stores the new ones.
+        `over` is as in `admit`. With `replace`, calls with their unique keys that differ, and wait, end in the write
+        that stores the new ones.
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
         enqueued.
         """
@@ -272,7 +270,7 @@ class Admitter:
         ended, turns = dict(over or {}), _ROUNDS if replace else 1
         while True:
             owners, suppressed, _ = await self._write(
-                jobs, now, together=len(jobs) > 1, conditions=conditions, puts=puts, over=ended
+                jobs, now, together=len(jobs) > 1, conditions=conditions, over=ended
             )
             if suppressed:
                 raise SuppressedNumberError(list(suppressed.values()))
@@ -375,7 +373,6 @@ class Admitter:
         conditions: Sequence[Condition] = (),
         staging: Staging | None = None,
         over: Mapping[str, Sequence[Job]] | None = None,
-        puts: Sequence[Put] = (),
     ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber], set[int]]:
         """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
 
@@ -401,7 +398,6 @@ class Admitter:
                     conditions=conditions
                     if staging is None
                     else (*conditions, *staging.condition(jobs[index].batch_id)),
-                    puts=puts,
                     over=[
                         given_up(former, successor=jobs[index].id, at=now, policy=self._policy)
                         for former in replaced.get(jobs[index].unique_key or "", ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import cast
 
 from voiceflow_worker.core.ports import Store
@@ -12,7 +12,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import BridgeResult, Caller, CallPhase, Position, Text
 from voiceflow_worker.ivr.check import Edge, edges_of, reachable
 from voiceflow_worker.ivr.menu import Again, Back, End, Go, Menu, Step
-from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, Menus, Plan
+from voiceflow_worker.ivr.menus import MenuAnswer, Menus, Plan
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
@@ -169,10 +169,9 @@ class Rehearsal:
         numbers: tuple[str, str] = ("+6587654321", "+6531234567"),
         is_inbound: bool = False,
         store: Store | None = None,
-        handler_limit: timedelta = HANDLER_LIMIT,
     ) -> None:
         self._menu = menu
-        self._menus = Menus(menu, handler_limit=handler_limit)
+        self._menus = Menus(menu)
         number, ours = numbers
         self._caller = Caller(
             now=at or datetime.now(UTC),

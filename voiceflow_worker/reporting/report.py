@@ -359,11 +359,11 @@ def _answers(report: Report) -> dict[str, tuple[object, ...]]:
     return _counted({**report.answers, **others})
 
 
-def _shortened(counts: Mapping[str, int], *, most: int = MOST_KEYS) -> Mapping[str, int]:
+def _shortened(counts: Mapping[str, int]) -> Mapping[str, int]:
     """The most frequent entries, in the order of `counts`, and the sum of the others."""
-    if len(counts) <= most:
+    if len(counts) <= MOST_KEYS:
         return counts
-    frequent = set(sorted(counts, key=lambda name: -counts[name])[:most])
+    frequent = set(sorted(counts, key=lambda name: -counts[name])[:MOST_KEYS])
     others = sum(count for name, count in counts.items() if name not in frequent)
     return {name: count for name, count in counts.items() if name in frequent} | {"others": others}
 

@@ -64,13 +64,11 @@ class Delivery:
         *,
         speed: float,
         retries: int = 0,
-        timeout: float = 10.0,
         ssl_context: SSLContext | None = None,
     ) -> None:
         self._activity = activity
         self._speed = speed
         self._retries = retries
-        self._timeout = timeout
         self._ssl_context = ssl_context
         self._places = asyncio.Semaphore(_AT_ONCE)
         # Each carries one event at a time, because httpx's pool needs 2 ms for each of many requests at once.
@@ -103,7 +101,7 @@ class Delivery:
             wait = _FIRST_RETRY
             for left in range(self._retries, -1, -1):
                 async with self._places:  # the timeout begins after the wait for a place
-                    entry = await self._post(hook, event, body, within=self._timeout)
+                    entry = await self._post(hook, event, body, within=10.0)
                 if left == 0 or (entry.status is not None and 200 <= entry.status < 300):
                     break
                 await asyncio.sleep(wait / self._speed)

@@ -328,10 +328,10 @@ class MemoryStore:
     Use it from one event loop. Its jobs are lost when the process ends, so use another store for calls that matter.
     """
 
-    def __init__(self, *, clock: Clock | None = None, memory: Memory | None = None) -> None:
+    def __init__(self, *, clock: Clock | None = None) -> None:
         self.url = "memory://"
         self.clock: Clock = SystemClock() if clock is None else clock
-        self.memory: Memory = memory or Memory()
+        self.memory: Memory = Memory()
 
     @property
     def id(self) -> str:
