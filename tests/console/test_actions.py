@@ -15,7 +15,7 @@ from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, 
 from tests.console.test_pages import Page, enqueued
 from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
-from tests.support.flows import flow, number
+from tests.support.flows import number
 from tests.support.schedules import keep_runs
 from voiceflow_worker import CallQueue, Escalation, Escalations, Store, SuppressionList, open_store
 from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun, read_schedules
@@ -301,11 +301,8 @@ async def test_a_receiver_with_settings_asks_8x8_for_its_clock(tmp_path: Path, m
 
 async def test_a_number_on_the_list_is_found_and_taken_off(memory: Store) -> None:
     listed = SuppressionList(memory)
-    for queue, data in (("far", {"name": "Ana Tan"}), ("far", {"Vorname": "Ana", "Name": "Tan Li"}), ("default", None)):
-        await CallQueue(memory, queue).enqueue(flow("+6587654321"), data=data)
     await listed.add("+6587654321", "+6587654322")
     async with signed_in(receiver(memory)) as client:
-        assert '+6587654321</td><td class="name">Ana Tan Li</td>' in (await client.get("/ui/suppression")).text
         refused = await confirmed(client, "/ui/act/suppress", numbers="+6587654323\r\nno number")
         assert (refused.status_code, await listed.find("+6587654323")) == (409, {})
         found = await client.get("/ui/suppression", params={"number": "+65 8765 4321"})

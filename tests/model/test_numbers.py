@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from voiceflow_worker import CallFlow, telephone_of
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.numbers.phone import country_of, is_assigned, is_e164, normalise, spellings, warnings_for
+from voiceflow_worker.model.numbers.phone import country_of, is_e164, normalise, spellings, warnings_for
 from voiceflow_worker.model.numbers.reading import every_reading, read_number, read_sources
 
 PAIRS = [
@@ -63,7 +63,6 @@ def test_a_telephone_of_gabon_has_the_numbers_of_three_plans() -> None:
         assert read_number(f"0{old[5:]}", "GA") == new
     ended = "+24103123456"  # of an operator that closed before the change
     assert "is not assigned" in "".join(read_number(ended).messages)
-    assert not is_assigned(ended)
 
 
 CODES = "52 54 55 57 82 84 225 229 230 234 237 241 353 44 39 378 972 970 381 383 377 386 599 1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,7 @@ import pytest
 from tests.recordings.test_fetch import served
 from tests.recordings.test_sound import SECONDS, written
 from voiceflow_worker.cli.program import run
-from voiceflow_worker.model.flows.values import file_warnings, link_ends
-
-SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+from voiceflow_worker.model.flows.values import file_warnings
 
 
 @pytest.mark.parametrize(
@@ -39,25 +36,6 @@ def test_an_ordinary_address_has_no_warning(address: str) -> None:
     assert not list(file_warnings(address))
 
 
-def signed(ends: datetime) -> list[str]:
-    """Links of each kind that end then."""
-    began = ends - timedelta(hours=2)
-    at, epoch = f"{began:%Y%m%dT%H%M%SZ}", int(ends.timestamp())
-    return [
-        f"https://b.s3.amazonaws.com/a.wav?X-Amz-Date={at}&X-Amz-Expires=7200&X-Amz-Signature=00",
-        f"https://storage.googleapis.com/b/a.wav?X-Goog-Date={at}&X-Goog-Expires=7200&X-Goog-Signature=00",
-        f"https://b.s3.amazonaws.com/a.wav?AWSAccessKeyId=A&Expires={epoch}&Signature=00",
-        f"https://d1.cloudfront.net/a.wav?Expires={epoch}&Signature=00&Key-Pair-Id=K",
-        f"https://a.blob.core.windows.net/b/a.wav?sv=2024-11-04&se={ends:%Y-%m-%dT%H:%M:%SZ}&sr=b&sig=00",
-    ]
-
-
-def test_the_end_of_a_signed_link_is_read() -> None:
-    assert [link_ends(link) for link in signed(SOON)] == [SOON] * 5
-    for link in ("https://example.com/a.wav?expires=1", "https://example.com/a.wav?Expires=x&Signature=0"):
-        assert link_ends(link) is None
-
-
 def checked(folder: Path, address: str, capfd: pytest.CaptureFixture[str], *options: str) -> tuple[int, list[object]]:
     """The exit code and the lines of a check of two people who hear the recording at an address."""
     flow = [{"action": "makeCall"}, {"action": "playFile", "params": {"fileUrl": address, "repetition": 2}}]
@@ -67,16 +45,6 @@ def checked(folder: Path, address: str, capfd: pytest.CaptureFixture[str], *opti
     given = ["--template", str(folder / "flow.json"), "--source", "+6531234567", "--prices", str(folder / "prices.csv")]
     code = run(["check", str(folder / "people.csv"), *given, "--json", *options])
     return code, [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-
-
-def test_a_link_that_ends_before_the_last_call_may_ring_is_a_warning(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for validity, warns in (("2h", True), ("30m", False)):
-        code, lines = checked(tmp_path, signed(SOON)[0], capfd, "--valid-for", validity)
-        assert code == 0
-        assert ("is a signed link that ends at" in str(lines)) is warns
-        assert not any("X-Amz" in str(line) for line in lines if "signed link" in str(line)), "a signature is a secret"
 
 
 def test_a_recording_counts_in_the_talk_time_and_the_cost(

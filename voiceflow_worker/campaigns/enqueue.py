@@ -34,7 +34,6 @@ from voiceflow_worker.campaigns.imports import Import, cut_imports
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
 from voiceflow_worker.campaigns.plan import Plan, Planner, RepeatedCalls, enqueue_lock
 from voiceflow_worker.campaigns.preview import PlayedFile, Preview, PreviewMaker, PreviewOptions
-from voiceflow_worker.campaigns.recordings import late_links
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
@@ -265,7 +264,6 @@ class _RowCounts(EnqueueReport):
                 left_out=self.left_out,
                 bad=self.rejected,
             )
-            self.found.add(late_links(counts["preview"].files, now=now, file=self.file))
         counts |= {"findings": self.found.all(file=self.file), "refused": refused}
         return EnqueueReport(**counts)
 
@@ -398,7 +396,7 @@ async def check_file(
             counts.rejected = int(any(found.is_error for found in template.findings))
             counts.valid = 1 - counts.rejected
             counts.found.add(template.findings)
-            counts.preview = Preview(files={address: PlayedFile(1, None) for address in template.files})
+            counts.preview = Preview(files={address: PlayedFile(1) for address in template.files})
             return counts.report(refused=False, now=now)
         check = Enqueueing(
             None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True

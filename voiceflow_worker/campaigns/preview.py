@@ -177,11 +177,10 @@ MOST_FILES = 1000
 class PlayedFile:
     """An audio file of the calls, and the first row that plays it.
 
-    `plays` counts how often calls at a price play it, and `until` is when the last of them may ring; None: at any time.
+    `plays` counts how often calls at a price play it.
     """
 
     row: int
-    until: datetime | None
     plays: Counter[Price | None] = field(default_factory=Counter["Price | None"])
 
 
@@ -451,7 +450,7 @@ class PreviewMaker:
         prices = self.options.prices
         price = prices.price_of(call.destination) if prices is not None else None
         for address, times in speech.files:
-            self._play(address, times, price, row.raw.number, call.valid_until)
+            self._play(address, times, price, row.raw.number)
         if prices is not None:
             if price is None:
                 shown.unpriced[country] += 1
@@ -460,14 +459,13 @@ class PreviewMaker:
                 bill[0] += 1
                 bill[1] += speech.seconds
 
-    def _play(self, address: str, times: int, price: Price | None, row: int, until: datetime | None) -> None:
+    def _play(self, address: str, times: int, price: Price | None, row: int) -> None:
         played = self._files.get(address)
         if played is None:
             if len(self._files) == MOST_FILES:
                 return
-            played = self._files[address] = PlayedFile(row, until)
+            played = self._files[address] = PlayedFile(row)
         played.plays[price] += times
-        played.until = None if until is None or played.until is None else max(until, played.until)
 
     def preview(self, *, start: datetime, duplicates: int, suppressed: int, left_out: int, bad: int) -> Preview:
         """The preview of the calls that were added, if they are sent from `start` on."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.campaigns.preview import MOST_FILES, PlayedFile, Preview
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.model.flows.values import link_ends
 from voiceflow_worker.recordings import Sound, examine
 
 if TYPE_CHECKING:
@@ -43,22 +41,6 @@ def _faults(files: Mapping[str, PlayedFile], sounds: Mapping[str, Sound], *, fil
     if len(files) == MOST_FILES:
         message = f"only the first {MOST_FILES:,} recordings were fetched"
         yield Finding(message=message, severity=Severity.WARNING, file=file)
-
-
-def late_links(files: Mapping[str, PlayedFile], *, now: datetime, file: str | None) -> Iterator[Finding]:
-    """Warnings about signed links that end before the last call that plays them may ring."""
-    for address, played in files.items():
-        ends = link_ends(address)
-        if ends is None or (ends > now and (played.until is None or ends >= played.until)):
-            continue
-        if ends <= now:
-            said = f"is a signed link that ended at {ends:%Y-%m-%d %H:%M:%S} UTC: make a new one"
-        else:
-            said = (
-                f"is a signed link that ends at {ends:%Y-%m-%d %H:%M:%S} UTC, and calls may ring until "
-                f"{played.until:%Y-%m-%d %H:%M:%S} UTC: make one that lasts longer"
-            )
-        yield _finding(address, said, files, file, Severity.WARNING)
 
 
 def _finding(address: str, said: str, files: Mapping[str, PlayedFile], file: str | None, severity: Severity) -> Finding:

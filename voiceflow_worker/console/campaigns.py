@@ -132,8 +132,6 @@ _KEPT_FOR_BACK = {"Cache-Control": "private, no-cache"}
 """The browser keeps this page for its back button alone, so that what was typed is there again."""
 _REPAIRS = ("country", "voice_profile")
 """The fields that one button of the check fills in."""
-_DIFFERENT = re.compile(r"'[^']*'|\+?\d+")
-"""What is different in findings of one cause whose messages have no kind."""
 _WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
 
 
@@ -706,8 +704,7 @@ def _by_cause(findings: Sequence[Finding]) -> list[tuple[list[Finding], str]]:
     """Findings by their causes, errors first; and the rows of each cause."""
     found: dict[object, list[Finding]] = {}
     for each in sorted(findings, key=lambda each: not each.is_error):
-        cause = each.told.kind or _DIFFERENT.sub("", each.message)
-        found.setdefault((each.severity, each.column, cause), []).append(each)
+        found.setdefault((each.severity, each.column, each.told.kind or each.message), []).append(each)
     rows = ([each.row for each in alike if each.row is not None] for alike in found.values())
     return list(zip(found.values(), (in_ranges(sorted(set(each)), most=_MOST_RANGES) for each in rows), strict=True))
 

@@ -34,7 +34,6 @@ from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageAct
 from voiceflow_worker.console.language import LOCALE, ZONE, choose, translated
 from voiceflow_worker.console.rendering import PageRenderer
 from voiceflow_worker.console.routes.batches import (
-    filled_sections,
     show_batch,
     show_batches,
     show_overview,
@@ -100,8 +99,6 @@ _log = structlog.get_logger("voiceflow.console")
 _SLOW = {SECTION: limits.ACTION, campaigns.SECTION: limits.WORK, exports.SECTION: limits.WORK}
 LIVE = b"x-voiceflow-live"
 """The header by which the script requests the live part of a page. Its value is the ETag of the present part."""
-_FILLED_FOR = 5.0
-"""The seconds for which the navigation is not read anew."""
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "X-Frame-Options": "DENY",
@@ -169,7 +166,6 @@ class Pages:
         self._static = StaticFiles()
         self._renderer = PageRenderer(static_version=self._static.version)
         self._queue = settings.queue
-        self._filled: tuple[float, list[str]] | None = None
         self._store_limit = store_limit.total_seconds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -258,19 +254,11 @@ class Pages:
             answer = self._drawn(page, asked, session, said=said)
         return await self._access.let_in(answer, session, scope)
 
-    async def _filled_now(self) -> list[str]:
-        """The rarer pages that have something, as of the last seconds. Raises StoreError."""
-        now = self._store.clock.monotonic()
-        if self._filled is None or now - self._filled[0] > _FILLED_FOR:
-            self._filled = (now, sorted(await filled_sections(self._store)))
-        return self._filled[1]
-
     async def _in_zone(self, scope: Scope, asked: PageRequest) -> PageRequest:
-        """A request with the zone of its times, and what the navigation shows. Raises StoreError."""
+        """A request with the zone of its times. Raises StoreError."""
         chosen, is_live = zone_of_browser(scope), LIVE in dict(scope["headers"])  # a live part names no other zone
         usual = chosen if chosen and is_live else (await zone_of(self._store, asked.queue or self._queue)).key
-        filled = () if is_live else await self._filled_now()
-        asked = replace(asked, zone=chosen or usual, usual_zone=usual, filled=filled)
+        asked = replace(asked, zone=chosen or usual, usual_zone=usual)
         ZONE.set(asked.time_zone)
         return asked
 

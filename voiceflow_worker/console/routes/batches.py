@@ -93,17 +93,6 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
     return Page(template="overview.html", shown=shown, is_live=True)
 
 
-async def filled_sections(store: Store) -> frozenset[str]:
-    """The pages that have something for people now: doubts, open escalations, and schedules."""
-    names = await queue_names(store, also=None)
-    has = {
-        "doubts": any([(await totals_of(store, name)).states[JobState.IN_DOUBT] for name in names]),
-        "escalations": await open_escalations(store, names),
-        "schedules": await read_schedules(store),
-    }
-    return frozenset(name for name, found in has.items() if found)
-
-
 async def show_schedules(store: Store, asked: PageRequest) -> Answer:
     """The schedules of all queues: the last run of each, what became of it, and the next one."""
     shown = {"schedules": await read_schedules(store, asked.queue)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -28,7 +27,6 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.base.reading import find_jobs, totals_of
-from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.call_filter import STATES, CallFilter, person_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing, OfNumber, Paged
@@ -293,21 +291,6 @@ async def show_found(store: Store, asked: PageRequest) -> Answer:
 
 
 NUMBERS_A_PAGE = 100
-MOST_NAMED = 300
-"""The most reads of calls for the names of people on a page."""
-
-
-async def _people(store: Store, entries: Sequence[Suppression]) -> dict[str, str]:
-    """The names of people by their numbers, as the newest call to each has them. Raises StoreError."""
-    queues = await queue_names(store, also=None)
-    wanted = [(each.number, queue) for each in entries for queue in queues if queue_of(each.job_id or queue) == queue]
-    reads = [
-        partial(find_jobs, store, OfNumber(queue=queue, number=number, newest=True, limit=1))
-        for number, queue in wanted[:MOST_NAMED]
-    ]
-    found = zip(wanted, await gather(*reads), strict=False)
-    named = [(job.created_at, number, job.name) for (number, _), jobs in found for job in jobs if job.name]
-    return {number: name for _, number, name in sorted(named)}
 
 
 async def show_suppression(store: Store, asked: PageRequest) -> Answer:
@@ -324,6 +307,5 @@ async def show_suppression(store: Store, asked: PageRequest) -> Answer:
         page = await listed.scan(after=(asked.asked("after") or "")[:LONGEST_NAME], limit=NUMBERS_A_PAGE + 1)
         entries = page[:NUMBERS_A_PAGE]
         after = entries[-1].number if len(page) > NUMBERS_A_PAGE else None
-    people = await _people(store, entries)
-    shown = {"wanted": wanted, "entries": entries, "people": people, "trouble": trouble, "after": after}
+    shown = {"wanted": wanted, "entries": entries, "trouble": trouble, "after": after}
     return Page(template="suppression.html", shown=shown)

@@ -111,8 +111,7 @@ class PageRequest:
 
     `home` is the relative path from the page to `/ui`, so that links work wherever the app is mounted. `is_poll` is
     True if the request is for the live part only. `zone` is the zone of the times on the page: that of the browser, or
-    the one that its person has chosen, or else the `usual_zone`, which is that of the queue. `filled` are the rarer
-    pages that have something now.
+    the one that its person has chosen, or else the `usual_zone`, which is that of the queue.
     """
 
     path: str
@@ -121,7 +120,6 @@ class PageRequest:
     is_poll: bool = False
     zone: str = "UTC"
     usual_zone: str = "UTC"
-    filled: Sequence[str] = ()
 
     @property
     def time_zone(self) -> ZoneInfo:

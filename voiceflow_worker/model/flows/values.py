@@ -6,10 +6,9 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypeGuard, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, Param, ParamKind
 from voiceflow_worker.model.text.printable import unstorable_in
@@ -214,28 +213,6 @@ def file_warnings(url: str) -> Iterator[str]:
         yield "holds a user name or a password, which 8x8 may not use, and which every log shows; use a signed link"
     if (why := why_not_from_outside(f"https://{parts.netloc.rpartition('@')[2]}")) is not None:
         yield f"cannot be reached by 8x8: {why}; put the file on a public server"
-
-
-def link_ends(url: str) -> datetime | None:
-    """When a signed link stops working, by what its query says; None if it says nothing that is known.
-
-    S3 and Google Cloud (`X-Amz-Date` and `X-Amz-Expires`, the same with Goog), their older links, CloudFront and others
-    (`Expires`, seconds since 1970), and Azure (`se`).
-    """
-    query = {name.casefold(): value for name, value in parse_qsl(urlsplit(url).query)}
-    try:
-        for vendor in ("amz", "goog"):
-            if (began := query.get(f"x-{vendor}-date")) and (lasts := query.get(f"x-{vendor}-expires")):
-                at = datetime.strptime(began, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-                return at + timedelta(seconds=int(lasts))
-        if "sig" in query and (ends := query.get("se")):
-            at = datetime.fromisoformat(ends)
-            return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-        if "signature" in query and (ends := query.get("expires")):
-            return datetime.fromtimestamp(int(ends), UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None
 
 
 def json_problem(value: object, *, depth: int = 0) -> str | None:
