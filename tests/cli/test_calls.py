@@ -293,7 +293,9 @@ def test_many_doubts_are_resolved_at_once_after_a_preview_and_are_counted_where_
     entry, *others = voiceflow("audit", "--json", *store).lines
     assert (entry["action"], entry["call_id"], entry["call_ids"]) == ("resolve", None, [first.id, second.id])
     assert [other["action"] for other in others] == ["resume", "hold"], "an action on many calls is one entry"
-    assert "2 calls, of which the last: " in voiceflow("audit", *store).out
+    assert f"2 calls resolved as placed ({first.id}, {second.id})" in voiceflow("audit", *store).out
+    for job in (first, second):
+        assert "resolve by Mary Tan" in voiceflow("calls", "show", job.id, *store).out
     none = voiceflow(*resolve, "--yes")
     assert (none.code, "no call is in doubt" in none.err) == (1, True)
     unknown = voiceflow("calls", "resolve", "--batch", "Marc", "--placed", *MARY, *store)

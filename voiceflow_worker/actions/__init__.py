@@ -61,13 +61,12 @@ class Operator:
     login: str | None = None
     key: str | None = None
     claim: Claim | None = None
-    order: str | None = None
     time_at_8x8: TimeAt8x8 | None = None
 
     @property
     def actor(self) -> Actor:
         """Who acts, for the audit log."""
-        return Actor(on=self.on, login=self.login, name=self.name, key=self.key, claim=self.claim, order=self.order)
+        return Actor(on=self.on, login=self.login, name=self.name, key=self.key, claim=self.claim)
 
     def queue(self, name: str) -> CallQueue:
         """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
@@ -233,16 +232,22 @@ class OperatorAction(ABC):
         if expected_version is not None:
             act = self.as_shown(expected_version)
             state = (await act._asked_again(expected_version)).state  # noqa: SLF001 - the same action
-        about, at = self.about(), who.store.clock.now()
-        entry = AuditEntry.of(
+        async with audited(who.store, self.entry(), who.claim) as store:
+            done = await act.within(store.store).carry_out(state)
+            store.result = None if done.not_done else done.message
+        return done
+
+    def entry(self) -> AuditEntry:
+        """The entry of the audit log, without a result."""
+        about, at = self.about(), self.operator.store.clock.now()
+        return AuditEntry.of(
             self.actor(), self.name_of_action, at=at, note=self.stored_note(), queue=about.get("queue"),
             batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(), asked=self._asked(),
         )  # fmt: skip
-        async with audited(who.store, entry, who.claim) as store:
-            within = cast("OperatorAction", replace(cast("Any", act), operator=replace(who, store=store.store)))
-            done = await within.carry_out(state)
-            store.result = None if done.not_done else done.message
-        return done
+
+    def within(self, store: Store) -> Self:
+        """The action on this store."""
+        return cast("Self", replace(cast("Any", self), operator=replace(self.operator, store=store)))
 
     def by(self, actor: Actor) -> Self:
         """The action for another actor."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, OperatorAction, Question, changed_since
+from voiceflow_worker.core.audit import MOST_NAMED, audited
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.errors import ChangedSinceError, JobError
 from voiceflow_worker.finding import Message, message_of
@@ -74,13 +75,26 @@ class Many:
     async def do(self, expected_version: str | None = None) -> ActionResult:
         """Carry out each whose question still stands. `refused` says why others were left as they are.
 
-        Raises StoreError, InvalidInputError.
+        Those on many calls have one entry in the audit log. Raises StoreError, InvalidInputError.
         """
         acts = self._acts
         seen = [None] * len(acts) if expected_version is None else expected_version.split(" ")
         if len(seen) != len(acts):
             raise changed_since("what this is about")
         shown = [(act, version) for act, version in zip(acts, seen, strict=True) if version != _LEFT_OUT]
+        calls = [call for act, _ in shown if (call := act.about().get("call")) is not None]
+        if len(calls) < 2:
+            return await self._done(shown)
+        first, queues = shown[0][0], {act.about().get("queue") for act, _ in shown}
+        queue = queues.pop() if len(queues) == 1 else None
+        entry = replace(first.entry(), queue=queue, call=None, calls=tuple(calls[:MOST_NAMED]))
+        async with audited(first.operator.store, entry, first.operator.claim) as store:
+            done = await self._done([(act.within(store.store), version) for act, version in shown])
+            store.result = None if done.not_done else done.message
+        return done
+
+    async def _done(self, shown: Sequence[tuple[OperatorAction, str | None]]) -> ActionResult:
+        acts = self._acts
         found = await gather(*(partial(_done, act, version) for act, version in shown))
         done = [(act, each) for (act, _), each in zip(shown, found, strict=True) if not each.not_done]
         left_out = [f"{len(acts) - len(shown)} left out"] if len(acts) > len(shown) else []

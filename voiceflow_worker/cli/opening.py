@@ -412,12 +412,11 @@ async def acting(settings: Settings, who: str | None, *, makes_file: bool = Fals
     """
     from voiceflow_worker.actions import Operator
     from voiceflow_worker.core.audit import Interface, login_name
-    from voiceflow_worker.core.base.identity import new_revision
 
     makes = makes_file and file_of(settings.store) is not None
     async with opened_store(settings, makes=makes) as store:
         policy = settings.policy()
-        yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name(), order=new_revision())
+        yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name())
 
 
 def _tell_question(question: Question, output: Output) -> None:

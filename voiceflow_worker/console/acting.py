@@ -43,7 +43,6 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form, query_form
 from voiceflow_worker.core.audit import Actor
-from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import get_jobs, totals_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
@@ -527,7 +526,7 @@ class PageActing:
                 return problem(403, "Nothing was changed", sentence(error))
             return replace(await self.ask(act.name, error.form, session, said=sentence(error)), status=403)
         try:
-            operator = replace(self._operator, name=session.name, login=session.login, order=new_revision())
+            operator = replace(self._operator, name=session.name, login=session.login)
             done = await act.act(form, operator, self._process)
         except _REFUSALS as error:
             _log.info("an action in the console was refused", action=act.name, name=session.name, why=str(error))

@@ -10,19 +10,18 @@ call. In each group the newest comes first, so the last entries about anything a
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from getpass import getuser
-from itertools import groupby
 from typing import Any, cast
 
 import structlog
 
 from voiceflow_worker.core.base.identity import new_revision
-from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, newest_first, report_unreadable
+from voiceflow_worker.core.base.record_set import json_codec, json_records, newest_first, report_unreadable
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
@@ -40,7 +39,7 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.errors import RequestInProgressError, StoreError, VoiceflowError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import printable_line
-from voiceflow_worker.model.text.wording import LONGEST_NAME, count_of, in_words, rfc3339
+from voiceflow_worker.model.text.wording import LONGEST_NAME, in_words, rfc3339
 
 AUDIT, CALL = "audit", "call"
 """The namespace of entries; and the action by which somebody orders a single call."""
@@ -49,8 +48,8 @@ AGAIN_WITHIN = timedelta(hours=1)
 """How long an order is the same one if it is given again, because nobody knows what became of it."""
 LATEST = 10
 PAGE = 500
-MOST_NUMBERS = 20
-"""The most telephone numbers that an entry names; the result says how many there were."""
+MOST_NAMED = 20
+"""The most telephone numbers, or calls, that an entry names; the result says how many there were."""
 WHOLE = "*"
 """The group of all entries. No queue has this name."""
 NOT_KNOWN = "its result was not stored"
@@ -78,7 +77,7 @@ class Actor:
 
     `login` is what the system knows: the login of a user, the name of an API secret, the DAG and its run. `name` is
     what the person said, such as by `--as`. `key` is the Idempotency-Key of the request, and with its `claim` the
-    action is stored only if no other has the key. Actions on many calls have one `order`, and are one entry to readers.
+    action is stored only if no other has the key.
     """
 
     on: str = Interface.PYTHON
@@ -86,7 +85,6 @@ class Actor:
     name: str | None = None
     key: str | None = None
     claim: Claim | None = None
-    order: str | None = None
 
     @property
     def called(self) -> str:
@@ -113,8 +111,9 @@ def login_name() -> str | None:
 class AuditEntry:
     """One action of a person. `by` is the login, and `name` what the person said (`Actor`).
 
-    `queue`, `batch`, `call` and `numbers` say what it was about. Without a `result`, the process died before it knew.
-    `key` is that of the actor. `asked` is a digest of what else was ordered, by which another order is another entry.
+    `queue`, `batch`, `call` or `calls` and `numbers` say what it was about. Without a `result`, the process died before
+    it knew. `key` is that of the actor. `asked` is a digest of what else was ordered, by which another order is another
+    entry.
     """
 
     at: datetime
@@ -129,10 +128,8 @@ class AuditEntry:
     note: str | None = None
     result: str | None = None
     key: str | None = None
-    order: str | None = None
     asked: str | None = None
     calls: tuple[str, ...] = ()
-    """All calls of an order on many, for readers; stored is an entry for each, with what was done to it."""
     id: str = ""
 
     @classmethod
@@ -153,8 +150,8 @@ class AuditEntry:
         """A new entry, with an id. `result` is for an action that has one alone, if it is stored at all."""
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
-            batch=batch, call=call, numbers=tuple(numbers[:MOST_NUMBERS]), result=result, key=actor.key,
-            order=actor.order, asked=asked, id=f"{newest_first(at)}.{new_revision()}",
+            batch=batch, call=call, numbers=tuple(numbers[:MOST_NAMED]), result=result, key=actor.key,
+            asked=asked, id=f"{newest_first(at)}.{new_revision()}",
         )  # fmt: skip
 
     @property
@@ -168,7 +165,7 @@ class AuditEntry:
         """The action in one line."""
         result = self.result or NOT_KNOWN
         if self.calls:
-            result = f"{count_of(len(self.calls), 'call')}, of which the last: {result} ({', '.join(self.calls)})"
+            result = f"{result} ({', '.join(self.calls)})"
         note = f" ({self.note})" if self.note and self.note not in result else ""
         return f"{in_words(self.at)} {self.action} by {self.who}, {self.on}: {result}{note}"
 
@@ -199,13 +196,13 @@ class AuditEntry:
     def is_again(self, order: AuditEntry) -> bool:
         """Whether `order` is this one, given again by the same person: with its key, or because it is not known."""
         numbers = self.numbers if order.queue else order.numbers  # those of an escalation are known later
-        same = replace(order, at=self.at, numbers=numbers, result=self.result, order=self.order, id=self.id)
+        same = replace(order, at=self.at, numbers=numbers, result=self.result, id=self.id)
         return same == self and (order.key is not None or (self.is_unknown and order.at - self.at < AGAIN_WITHIN))
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The groups of records in which the entry is."""
-        subjects = (WHOLE, self.queue, _group_of(self.queue, self.batch), self.call)
+        subjects = (WHOLE, self.queue, _group_of(self.queue, self.batch), self.call, *self.calls)
         return tuple(dict.fromkeys(each for each in subjects if each is not None))
 
     def puts(self, *, mode: Mode = Mode.ALWAYS) -> tuple[Put, ...]:
@@ -324,8 +321,7 @@ async def audited(
 
 async def _begun(store: Store, order: AuditEntry) -> AuditEntry | None:
     """The entry of an order that is given again; None for another one."""
-    found = await _records(store, order.groups[-1]).page(after="", limit=LATEST)
-    newest = [replace(each, id=key) for key, each in found if each is not None]
+    newest = await read_page(store, group=order.groups[-1], limit=LATEST)
     # Of entries of one moment, any may be the newest.
     return next((each for each in newest if each.at == newest[0].at and each.is_again(order)), None)
 
@@ -340,22 +336,9 @@ async def entries_on(
 
 async def read_page(store: Store, *, group: str = WHOLE, after: str = "", limit: int = PAGE) -> list[AuditEntry]:
     """One page of the log, the newest first; `after` is the id of the last entry of the page before it."""
-    found = await _records(store, group).page(after=after, limit=limit)
-    return _joined(replace(entry, id=key) for key, entry in found if entry is not None)
-
-
-def _joined(entries: Iterable[AuditEntry]) -> list[AuditEntry]:
-    """The entries, those of one order on many calls as one, with the id of the oldest."""
-    found: list[AuditEntry] = []
-    for _, group in groupby(
-        entries, key=lambda each: (each.order, each.action) if each.order and each.call else each.id
-    ):
-        newest, *others = each = list(group)
-        calls = tuple(one.call for one in reversed(each) if one.call)
-        numbers = tuple(dict.fromkeys(number for one in each for number in one.numbers))[:MOST_NUMBERS]
-        joined = replace(newest, call=None, calls=calls, numbers=numbers, id=each[-1].id)
-        found.append(joined if others else newest)
-    return found
+    records = json_records(store, AUDIT, AuditEntry, keep_for=KEPT).within(group)
+    found = await records.page(after=after, limit=limit)
+    return [replace(entry, id=key) for key, entry in found if entry is not None]
 
 
 def entries_of(records: Sequence[Record | Put]) -> list[AuditEntry]:
@@ -376,20 +359,14 @@ async def read_log(
 
     Upper and lower case are the same in `by`.
     """
-    records, after = _records(store, WHOLE), ""
-    wanted = None if by is None else by.casefold()
-    while page := await records.page(after=after, limit=PAGE):
-        found = [replace(entry, id=key) for key, entry in page if entry is not None]
-        new = [entry for entry in found if since is None or entry.at >= since]
-        yield _joined(
+    after, wanted = "", None if by is None else by.casefold()
+    while page := await read_page(store, after=after):
+        new = [entry for entry in page if since is None or entry.at >= since]
+        yield [
             entry
             for entry in new
             if wanted is None or wanted in {each.casefold() for each in (entry.by, entry.name) if each}
-        )
-        if len(new) < len(found):
+        ]
+        if len(new) < len(page):
             return
-        after = page[-1][0]
-
-
-def _records(store: Store, group: str) -> RecordSet[AuditEntry]:
-    return json_records(store, AUDIT, AuditEntry, keep_for=KEPT).within(group)
+        after = page[-1].id

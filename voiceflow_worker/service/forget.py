@@ -504,7 +504,7 @@ class Trail:
             is_mine = erased != value or value.get("event", {}).get("job_id") in self._keys
             return None if is_mine else value
         if namespace == AUDIT:  # who ordered what, and when, stays; a result that is to follow is refused
-            if erased == value and value.get("call") not in self._keys:
+            if erased == value and {value.get("call"), *value.get("calls", ())}.isdisjoint(self._keys):
                 return value
             numbers = [each for each in erased.get("numbers", ()) if each != _ERASED]
             note = value.get("note") and _ERASED
