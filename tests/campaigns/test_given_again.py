@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -215,19 +216,21 @@ async def test_calls_of_rows_that_wait_behind_a_limit_are_not_removed(queue: Cal
 
 
 @EACH_STORE
-async def test_a_call_that_leaves_while_it_is_replaced_rings_once_and_the_row_says_so(
-    queue: CallQueue, give: Give, before_rows_are_stored: AtThatMoment
+@pytest.mark.parametrize("states", [(JobState.QUEUED, JobState.SUBMITTED), (JobState.SENDING, JobState.QUEUED)])
+async def test_a_call_that_leaves_or_returns_while_it_is_replaced_rings_once_and_the_row_says_so(
+    queue: CallQueue, give: Give, before_rows_are_stored: AtThatMoment, states: tuple[JobState, JobState]
 ) -> None:
+    async def move(state: JobState) -> None:
+        ana = next(job for job in await queue.find() if job.destination == ANA)
+        await Changes(queue.store, CallPolicy()).change_all([ana], lambda job: copied(job, state=state))
+
     await give(ROWS)
-
-    async def leave() -> None:
-        (ana, _) = await queue.find()
-        await Changes(queue.store, CallPolicy()).change_all([ana], lambda job: copied(job, state=JobState.SUBMITTED))
-
-    before_rows_are_stored(leave)
-    report = await give(ROWS, CORRECTED, replace=True)
-    assert (report.replaced, report.in_progress, "submitted" in report.findings[0].message) == (1, 1, True)
-    assert sorted(job.state.value for job in await queue.find()) == ["cancelled", "queued", "submitted"]
+    await move(states[0])
+    before_rows_are_stored(partial(move, states[1]))
+    report = await give(ROWS, CORRECTED, replace=True, remove_missing=True)
+    assert (report.replaced, report.in_progress, report.removed) == (1, 1, 0)
+    assert any(f"is {each}," in report.findings[0].message for each in ("sending", "submitted"))
+    assert sorted(job.state.value for job in await queue.find()) == ["cancelled", "queued", states[1].value]
 
 
 @pytest.mark.parametrize(("key", "again"), [(f"{TRIAL}1", 0), ("order-1", 1)])

@@ -197,6 +197,10 @@ async def test_a_row_that_is_off_the_list_says_so_until_it_is_in_it_again(store:
         found = await listed(store)
         assert [each for each in found if each[1] != "waiting"] == removed
         assert len(found) - len(removed) == len(rows)
+        fields = {"batch": "visits", "say": f"{len(rows)}.", "replace": True, "source": "+6531234567"}
+        async with Campaign.of_stored(CallQueue(store), {**fields, "voice_profile": "en-US-JennyNeural"}) as campaign:
+            report = await campaign.preview(CallQueue(store))
+        assert (report.changed, report.valid) == (len(rows), len(rows)), "nobody who is off it is of the batch"
 
 
 async def test_the_rows_of_the_batch_given_again_keep_their_numbers_and_the_other_rows_stay(store: Store) -> None:

@@ -283,6 +283,7 @@ class Planner:
                 continue
             found = Finding(file=self._file, row=row.raw.number, column=self._column, severity=told[1], message=told[0])
             plan.told[row.raw.number] = found, key
+        same |= counted  # what is told of a row stands for it too, should it wait again
 
     async def _with_calls(
         self, chunks: Callable[[], Iterable[Sequence[ReadRow]]], ids_of: Callable[[ReadRow], Sequence[str]]

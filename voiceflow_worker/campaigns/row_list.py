@@ -39,7 +39,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.text.printable import as_stored, printable
 from voiceflow_worker.model.text.wording import in_words, rfc3339, with_moments
 from voiceflow_worker.queue import CallQueue
@@ -432,15 +432,16 @@ class RowList:
     async def called(self) -> AsyncGenerator[str]:
         """The rows that have calls, as lines of JSON, in parts; each has its number, unless a row before has it.
 
-        Raises InvalidInputError if they are not kept, or were erased.
+        Rows whose calls were removed are none of these. Raises InvalidInputError if they are not kept, or were erased.
         """
         line = 0
         for file, member in [(each, member) for each in await self.files() for member in each.members]:
             if (found := (await self._rows.get([member])).get(member)) is None:
                 raise self._not_kept()
-            text = ""
+            text, owners = "", await owners_of(self._store, self._queue, [each[2] for each in found if each[2]])
+            removed = {key for key, job in owners.items() if job.reason_kind is ReasonKind.REMOVED}
             for number, cells, key, result, _, *more in found:
-                if key is not None and not result:
+                if key is not None and not result and key not in removed:
                     rows = [cells, *(more[1] if len(more) > 1 else ())]
                     blank = max(number - line - 1, 0) if isinstance(number, int) else 0
                     line += blank + len(rows)

@@ -155,7 +155,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, campaign: Campaign)
     """Print the result: on stdout, or on stderr if stdout carries JSON."""
     if not (report.refused or report.dry_run):
         output.say(f"{file}: batch {report.batch_id}: {report.in_words()}")
-        if report.duplicates and not report.enqueued and not report.ended:
+        if report.duplicates and not (report.enqueued or report.replaced or report.removed or report.ended):
             output.note("these calls are in the store already; a trial belongs in a store of its own (--store URL)")
     else:
         why = "" if report.refused or report.again else " (--dry-run)"
