@@ -179,7 +179,7 @@ async def test_a_form_belongs_to_its_name_on_every_receiver_and_shows_itself_to_
         assert (nobody.status_code, await gates_of(memory, "default")) == (401, [])
         wrong = {**form, "token": ["made-up"]}
         again = await other.post("/ui/act/hold", data=wrong, headers=of("ana@example.com"))
-        assert (again.status_code, Form(again.text).typed["note"]) == (403, "a word of Ana")
+        assert (again.status_code, "another sign-in" in again.text) == (403, True)
         opened = Form((await client.get(HOLD, headers=of("ben", "ops"))).text).values()
         left = await client.post("/ui/act/hold", data=opened, headers=of("ben", "staff"))
         assert (left.status_code, await gates_of(memory, "default")) == (403, []), "Ben has left the group meanwhile"

@@ -33,7 +33,7 @@ from tests.support.flows import number
 from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.base.reading import gates_at, gates_of
+from voiceflow_worker.core.base.reading import gates_at
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.service import uploads
@@ -209,29 +209,6 @@ async def test_two_people_start_one_file_and_each_person_in_it_is_called_once(st
         assert len(await queue.find(limit=1000)) == 200
         report = await li.get("/ui/export/csv?queue=default&batch=may")
         assert report.text.count("Ana") == 200
-
-
-@SHARED
-async def test_a_session_that_ends_before_the_answer_loses_nothing_that_was_typed(store: Store, store_url: str) -> None:
-    await enqueued(store, 2, batch_id="april")
-    await enqueued(store, 2, batch_id="may")
-    async with operator(store, store_url) as client:
-        for query in ("queue=default&batch=april", "of=default/april&of=default/may"):
-            asked = Form((await client.get(f"/ui/act/hold?{query}")).text)
-            token = dict(asked.hidden)["token"]
-            await client.post("/ui/sign-out", data={"token": token})
-            closed = await client.post("/ui/act/hold", data=asked.values(note="a wrong <date>"))
-            assert closed.status_code == 401
-            assert not await gates_of(store, "default")
-            shown = await client.post("/ui/sign-in", data=Form(closed.text).values(name="Mary Tan", secret=OPERATORS))
-            form = Form(shown.text)
-            assert form.typed["note"] == "a wrong <date>"
-            typed = {name: value for name, value in form.typed.items() if value}
-            done = await client.post("/ui/act/hold", data=form.values(**typed))
-            assert done.status_code == DONE
-            for gate in await gates_of(store, "default"):
-                assert gate.reason == "a wrong <date> (by Mary Tan)"
-                await CallQueue(store).resume(batch_id=gate.name)
 
 
 @SHARED

@@ -255,7 +255,7 @@ class TakeBackFile(ListAction):
 def shown_import(found: NumberFile) -> ActionResult:
     """The result of an import that only shows what the file holds."""
     done = _imported(found, added=0, known=0)
-    return replace(done, message=f"{found.in_words}; {len(found.findings)} bad{found.of_nobody}. Nothing is stored")
+    return replace(done, message=f"{found.in_words}; {len(found.findings)} bad. Nothing is stored")
 
 
 def refused_import(found: NumberFile) -> ActionResult:
@@ -270,8 +270,8 @@ def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
     note = f"warning: {count_of(len(doubts), 'finding')} about what was read"
     counts = {"rows": found.rows, "added": added, "known": known, "rejected": bad}
     return ActionResult(
-        message=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad{found.of_nobody}",
-        documents=({**counts, "unassigned": len(found.unassigned)},),
+        message=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
+        documents=(counts,),
         lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
         notes=(
             *((f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else ()),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from voiceflow_worker.campaigns.files.damage import (
     DELIMITERS,
     footer_in,
     numbers_in,
-    numbers_within,
     shown,
     swallowed_rows,
 )
@@ -27,7 +24,6 @@ from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import (
     NO_ROLES,
-    Column,
     ColumnRoles,
     FileKind,
     RawRow,
@@ -37,8 +33,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, tell
-from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, is_assigned, warnings_for
+from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import (
     INTERNATIONAL,
     ParsedNumber,
@@ -49,24 +44,6 @@ from voiceflow_worker.model.numbers.reading import (
 )
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of
-
-
-def counted(numbers: Iterable[str]) -> Mapping[tuple[str, str], int]:
-    """The count of the numbers (in E.164 form) by country and kind, the largest first."""
-    found = Counter((country_of(each) or "no country", phone.kind_of(each)) for each in numbers)
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-def counts_in_words(counts: Mapping[tuple[str, str], int]) -> str:
-    """The counts as a clause: `3 of DE (2 mobile, 1 fixed line), 1 of AT (1 mobile)`."""
-    countries: dict[str, list[str]] = {}
-    totals: Counter[str] = Counter()
-    for (country, kind), count in counts.items():
-        countries.setdefault(country, []).append(f"{count} {kind}")
-        totals[country] += count
-    parts = (f"{count} of {country} ({', '.join(countries[country])})" for country, count in totals.most_common())
-    return f"{count_of(totals.total(), 'number')}: {', '.join(parts)}" if totals else "no number"
-
 
 _SEVERAL_CELLS = ",;\t|"
 _AREA_AND_NUMBER = re.compile(r"(\d{2,5})[,;\t|](\d{5,8})")
@@ -97,16 +74,6 @@ class NumberFile:
     left_out: int = 0
     """How many rows are left out."""
 
-    @cached_property
-    def counts(self) -> Mapping[tuple[str, str], int]:
-        """The count of the numbers by country and kind."""
-        return counted(self.numbers)
-
-    @cached_property
-    def unassigned(self) -> Sequence[str]:
-        """The numbers that no numbering plan has."""
-        return [number for number in self.numbers if not is_assigned(number)]
-
     @property
     def assumed(self) -> str | None:
         """A warning about the numbers without a country code; None if there are none."""
@@ -119,27 +86,16 @@ class NumberFile:
         )
 
     @property
-    def of_nobody(self) -> str:
-        """The end of a sentence about the unassigned numbers; empty if there are none."""
-        if not self.unassigned:
-            return ""
-        first = self.unassigned[0]
-        why = "".join(warnings_for(first)[:1]).partition(";")[0]
-        return f"; {len(self.unassigned)} of them protect nobody, such as line {self.numbers[first]}: {first} {why}"
-
-    @property
     def in_words(self) -> str:
         """What the file holds, as a clause."""
         left_out = f", {count_of(self.left_out, 'row')} left out" if self.left_out else ""
-        return f"{counts_in_words(self.counts)}{left_out}"
+        return f"{count_of(len(self.numbers), 'number')}{left_out}"
 
     def as_json(self) -> dict[str, object]:
         """What the file holds, for scripts."""
-        counts = [{"country": place, "kind": kind, "numbers": count} for (place, kind), count in self.counts.items()]
         return {
             "rows": self.rows,
             "numbers": len(self.numbers),
-            "counts": counts,
             "national": self.national,
             "left_out": self.left_out,
         }
@@ -277,13 +233,11 @@ class _Taken:
             for message in number.messages:
                 self.warn(row, message)
 
-    def warn(self, row: int | None, message: str, line: str = "") -> None:
-        """Warn of a row, or of all. All numbers in the `line` are taken: a list errs on the safe side."""
+    def warn(self, row: int | None, message: str) -> None:
+        """Warn of a row, or of all."""
         if row is not None:
             self.lines.add(row)
         self.warnings.append(Finding(file=self._file, row=row, severity=Severity.WARNING, message=message))
-        if row is not None:
-            self._save(row, line)
 
     def _save(self, row: int, line: str) -> None:
         for text in numbers_in(line):
@@ -337,10 +291,15 @@ class _Table:
             elif len(found) > 1 and not self._roles.numbers:
                 raise several_numbers(f"{self._path}, line {raw.number}", found)
         text = raw.text or ", ".join(map(str, raw.cells))
+        numbers, homes, areas = (places_of(columns, role) for role in (Role.NUMBER, Role.COUNTRY, Role.AREA))
+        # Two lines in a cell of numbers are read together: they may be one number.
+        delimiters = self._source.delimiter or DELIMITERS
+        lines = ["" if place in numbers and delimiters[0] not in each else each for place, each in enumerate(cells)]
+        if (taken_in := swallowed_rows(lines, numbers=numbers, needed=1, delimiters=delimiters)) is not None:
+            begins = raw.number if self._source.kind is FileKind.CSV else None
+            problems.insert(0, f"the line {taken_in.in_words(begins=begins)}")
         if problems:
-            own = () if raw.names else raw.cells
-            if not self._has_taken_lines(raw, own, columns):
-                self._taken.read(raw.number, line=text, problem=footer_in(own) or problems[0])
+            self._taken.read(raw.number, line=text, problem=footer_in(() if raw.names else cells) or problems[0])
             return
         draft = Draft(variables={row_name(name): cell for name, cell in zip(names, cells, strict=True)})
         if self._left_out and self._left_out.why(raw.number, draft) is not None:
@@ -348,47 +307,20 @@ class _Table:
             return
         for wrong in draft.findings:
             self._taken.read(raw.number, line=text, problem=wrong.message)
-        numbers, homes, areas = (places_of(columns, role) for role in (Role.NUMBER, Role.COUNTRY, Role.AREA))
         others = places_of(columns, Role.DATA, Role.AREA)
         # A number that somebody wrote with + is one, whatever the name of its column.
         if not self._roles.numbers and (certain := [each for each in others if _CERTAIN.fullmatch(cells[each])]):
             shown_in = [names[each] for each in sorted([*numbers, *certain])]
             raise several_numbers(f"{self._path}, line {raw.number}", shown_in)
-        # Two lines in a cell of numbers are read together: they may be one number.
-        delimiter = self._source.delimiter or DELIMITERS[0]
-        whole = [place for place in numbers if not ("\n" in cells[place] and delimiter in cells[place])]
-        rest = ["" if place in whole else cell for place, cell in enumerate(cells)]
-        has_lines = self._has_taken_lines(raw, rest, columns)
-        read = whole if has_lines else numbers
-        for each in [cells[place] for place in read if cells[place]] or ([""] if read == numbers else []):
+        for each in [cells[place] for place in numbers if cells[place]] or [""]:
             area = cells[areas[0]].strip("() ") if len(areas) == len(numbers) == 1 else ""
             home = "".join(cells[place] for place in homes)
             self._taken.read(raw.number, each, area=area, home=home, line=text, problem=footer_in(cells))
-        if not has_lines:
-            abroad = ((each, text) for each in others for text in numbers_in(cells[each]) if text[0] == "+")
-            for place, number in abroad:
-                said = f"{names[place]} holds {number}, which is not a number, and is not put on the list"
-                self._taken.warn(raw.number, f"{said}: name only columns of numbers")
 
     def _counts(self, column: str) -> bool:
         """Whether what is wrong with a cell of this column matters."""
         read = {*self._roles.numbers, *self._source.numbers, *self._left_out.columns, *self._roles.named}
         return row_name(column) in set(map(row_name, read))
-
-    def _has_taken_lines(self, raw: RawRow, cells: Sequence[str], columns: Sequence[Column]) -> bool:
-        """Take all numbers in the cells that have taken in lines; whether there are such cells."""
-        delimiters = self._source.delimiter or DELIMITERS
-        numbers = places_of(columns, Role.NUMBER)
-        found = swallowed_rows(cells, numbers=numbers, needed=1, delimiters=delimiters)
-        if found is None:
-            return False
-        begins = raw.number if self._source.kind is FileKind.CSV else None
-        said = f"the line {found.in_words(begins=begins)}. All numbers in the lines go on the list"
-        self._taken.warn(raw.number, said, raw.text)
-        for line, text, own in numbers_within(cells, delimiters[0]):
-            home = "".join(own[place] for place in places_of(columns, Role.COUNTRY) if place < len(own))
-            self._taken.read(raw.number + (line if begins else 0), text, home=home)
-        return True
 
 
 def _cell(value: object) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import quote, unquote
 
 import structlog
 from starlette.datastructures import Headers
@@ -19,7 +19,6 @@ from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, prob
 from voiceflow_worker.console.sessions import (
     LASTS,
     FormRefusedError,
-    PageForm,
     PageRole,
     PageSession,
     PageSessions,
@@ -36,8 +35,6 @@ _COOKIE, _ZONE = "voiceflow", "voiceflow-zone"
 """The session cookie; and the cookie with the zone of times, which the script sets."""
 _MOST_COOKIES = 5
 """How many cookies with the name of the session cookie are looked at. Other sites of the host may set some too."""
-_LONGEST_KEPT = 200_000
-"""The longest form, in bytes, that is kept while somebody signs in again."""
 LONGEST_SHORT_FORM = 1_000_000
 _WAY = re.compile(r"[A-Za-z0-9_.~!$'()*+,;:@%/?&=-]{0,2000}")
 
@@ -49,14 +46,10 @@ _log = structlog.get_logger("voiceflow.console")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
-    """A sign-in that has begun a session. It leads to the page `way` under /ui, where the form `kept` was sent to.
-
-    A form that was typed under another name is not kept.
-    """
+    """A sign-in that has begun a session. It leads to the page `way` under /ui."""
 
     session: PageSession
     way: str
-    kept: PageForm | None
 
 
 class PageAccess:
@@ -103,29 +96,17 @@ class PageAccess:
         """The sign-in form at its own address."""
         return _form(200)
 
-    async def closed(self, scope: Scope, receive: Receive, asked: PageRequest, *, keeps: bool) -> Page:
-        """The sign-in form, shown instead of the requested page. After the sign-in, the browser goes to that page.
-
-        With `keeps`, it has the fields of a form that was sent to the page, except its files.
-        """
+    def closed(self, scope: Scope, asked: PageRequest) -> Page:
+        """The sign-in form, shown instead of the requested page. After the sign-in, the browser goes to that page."""
         if not self._sessions.has_secrets:
             what = translated(
                 "The proxy of this console names nobody: nothing was done. Open the console through it, and sign in."
             )
             return problem(401, "Nobody is signed in", what)
-        if not keeps or scope["method"] != "POST" or not comes_from_here(Headers(scope=scope)):
-            return _form(401, way=_way_of(scope, asked))
-        try:
-            form = await read_form(scope, receive, longest=_LONGEST_KEPT)
-        except FormRefusedError:
-            said = translated(
-                "Your sign-in has ended, and the form is too long to be kept: sign in, and fill it in again."
-            )
-            return _form(401, way=asked.path, said=said)
-        said = translated(
-            "Your sign-in has ended, and nothing was done. After the sign-in, you see what you have typed again."
-        )
-        return _form(401, way=asked.path, said=said, kept=urlencode(form.but("token", "seen"), errors="replace"))
+        said = ""
+        if scope["method"] == "POST" and comes_from_here(Headers(scope=scope)):
+            said = translated("Your sign-in has ended, and nothing was done. Sign in, and fill in the form again.")
+        return _form(401, way=_way_of(scope, asked), said=said)
 
     async def sign_in(self, scope: Scope, receive: Receive) -> Page | SignedIn:
         """Begin a new session, if the secret is right. Raises StoreError."""
@@ -137,31 +118,26 @@ class PageAccess:
         except FormRefusedError as error:
             return _form(400, said=sentence(error))
         way = form.one("way") if _is_ours(form.one("way")) else ""
-        kept = form.exactly("kept")
         now = self._clock.now()
         if (wait := self._wrong.wait(address, at=now)) is not None:
             seconds = f"{wait.total_seconds():.0f}"
             said = f"Too many wrong secrets were typed. Try again in {seconds} seconds."
-            page = _form(429, way=way, name=form.one("name"), said=said, kept=kept)
+            page = _form(429, way=way, name=form.one("name"), said=said)
             return replace(page, headers={"Retry-After": seconds})
         try:
             name = read_name(form.one("name"))
         except ValueError as error:
-            return _form(400, way=way, said=f"Check your name: {error}.", kept=kept)
+            return _form(400, way=way, said=f"Check your name: {error}.")
         role = self._sessions.role_of(form.one("secret"))
         if role is None:
             self._wrong.failed(address, at=now)
             _log.warning("somebody typed a wrong secret to sign in to the console", address=str(address))
-            return _form(401, way=way, name=form.one("name"), said="The secret is wrong.", kept=kept)
+            return _form(401, way=way, name=form.one("name"), said="The secret is wrong.")
         if (old := await self.session(scope)) is not None:
             await self._sessions.end(old)
         session = self._sessions.begin(name, role)
         _log.info("somebody signed in to the console", name=session.name, role=role.value, address=str(address))
-        if not kept:
-            return SignedIn(session=session, way=way, kept=None)
-        typed = PageForm(parse_qsl(kept, keep_blank_values=True, errors="replace"))
-        is_own = typed.one("typed_by") == name
-        return SignedIn(session=session, way=way if is_own else "", kept=typed if is_own else None)
+        return SignedIn(session=session, way=way)
 
     async def let_in(self, answer: Response, session: PageSession, scope: Scope) -> Response:
         """An answer with the cookie of the session."""
@@ -214,8 +190,8 @@ def cookies(headers: Headers, wanted: str) -> Iterator[str]:
                 yield value.strip().strip('"')
 
 
-def _form(status: int, *, way: str = "", name: str = "", said: str = "", kept: str = "") -> Page:
-    shown = {"way": way, "name": name, "said": said, "kept": kept, "longest_name": LONGEST_NAME}
+def _form(status: int, *, way: str = "", name: str = "", said: str = "") -> Page:
+    shown = {"way": way, "name": name, "said": said, "longest_name": LONGEST_NAME}
     return Page(template="sign-in.html", shown=shown, status=status)
 
 

@@ -498,17 +498,13 @@ class PageActing:
 
     async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
         """The question before an action. Raises StoreError."""
-        return await self.ask(asked.name, query_form(scope), session)
-
-    async def ask(self, name: str, form: PageForm, session: PageSession, *, said: str = "") -> Page:
-        """The question before the action with this name, with what was typed in a form. Raises StoreError."""
-        act = self._acts.get(name)
+        act, form = self._acts.get(asked.name), query_form(scope)
         if not session.may_act:
             return only_operators(session)
         if act is None:
             return _no_such_action()
         try:
-            return _question(act, await act.confirmation(form, self._operator), session, said=said)
+            return _question(act, await act.confirmation(form, self._operator), session)
         except _REFUSALS as error:
             return _refused(error, form)
 
@@ -522,9 +518,7 @@ class PageActing:
         try:
             form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
-            if error.form is None:
-                return problem(403, "Nothing was changed", sentence(error))
-            return replace(await self.ask(act.name, error.form, session, said=sentence(error)), status=403)
+            return problem(403, "Nothing was changed", sentence(error))
         try:
             operator = replace(self._operator, name=session.name, login=session.login)
             done = await act.act(form, operator, self._process)

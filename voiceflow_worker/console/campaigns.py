@@ -12,7 +12,7 @@ from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import anyio
 import orjson
@@ -240,19 +240,8 @@ class CampaignPage:
         try:
             sent = await checked_form(scope, receive, session, longest=LONGEST_FORM)
         except FormRefusedError as error:
-            if error.form is None:
-                return problem(403, "Nothing was enqueued", sentence(error), back=SECTION)
-            return replace(await self.ask(error.form, session, said=sentence(error)), status=403)
+            return problem(403, "Nothing was enqueued", sentence(error), back=SECTION)
         return await self._answered(sent, session)
-
-    async def ask(self, typed: PageForm, session: PageSession, *, said: str = "") -> Page:
-        """The form with what was typed in one of an earlier sign-in. Raises StoreError."""
-        page = cast("Page", await self._answered(PageForm([*typed.but("do", "token"), ("do", "look")]), session))
-        said = said or (
-            "your file is not kept over a sign-in: choose it again, with the rows to leave out, and you see all else "
-            "that you have typed"
-        )
-        return replace(page, shown={**page.shown, "said": said})
 
     async def _answered(self, sent: PageForm, session: PageSession) -> Answer | ActionDone:
         form = CampaignForm.opened(sent.one("campaign"), key=self._key)

@@ -184,12 +184,7 @@ def _key(secret: str, role: PageRole) -> bytes:
 
 
 class FormRefusedError(InvalidInputError):
-    """Raised for a form that is too long, cannot be read, or did not come from these pages. Nothing was changed.
-
-    `form` is what was typed, if the same person typed it in a sign-in that has ended.
-    """
-
-    form: PageForm | None = None
+    """Raised for a form that is too long, cannot be read, or did not come from these pages. Nothing was changed."""
 
 
 class PageForm:
@@ -289,7 +284,5 @@ async def checked_form(scope: Scope, receive: Receive, session: PageSession, *, 
         raise FormRefusedError("this form was not sent from this console; open the page again, and send it from there")
     form = await read_form(scope, receive, longest=longest)
     if not session.sent(form.one("token")):
-        error = FormRefusedError("this form belongs to another sign-in; check it, and send it once more")
-        error.form = form if form.one("typed_by") == session.name else None
-        raise error
+        raise FormRefusedError("this form belongs to another sign-in; open the page again, and fill it in once more")
     return form

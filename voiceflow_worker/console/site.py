@@ -216,11 +216,13 @@ class Pages:
             return self._drawn(problem(403, "Nobody is signed in", sentence(error)), asked)
         if named is None and asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
             page = await self._access.sign_in(scope, receive) if method == "POST" else self._access.open()
-            return await self._let_in(page, scope, asked) if isinstance(page, SignedIn) else self._drawn(page, asked)
+            if not isinstance(page, SignedIn):
+                return self._drawn(page, asked)
+            answer = Response(b"", 303, {"Location": f"{asked.home}/{page.way}" if page.way else asked.home})
+            return await self._access.let_in(answer, page.session, scope)
         session = named or await self._access.session(scope)
         if session is None:
-            keeps = asked.section in {SECTION, campaigns.SECTION}
-            return self._drawn(await self._access.closed(scope, receive, asked, keeps=keeps), asked)
+            return self._drawn(self._access.closed(scope, asked), asked)
         asked = await self._in_zone(scope, asked)
         if asked.section == campaigns.SECTION and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
@@ -237,22 +239,6 @@ class Pages:
             return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
         what = translated("A form cannot be sent to this page. Open the page, and use its buttons.")
         return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
-
-    async def _let_in(self, begun: SignedIn, scope: Scope, asked: PageRequest) -> Response:
-        """The page that a sign-in leads to; or the form that was sent to it after the sign-in before had ended."""
-        session, way = begun.session, begun.way
-        if begun.kept is None:
-            answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
-        else:
-            asked = await self._in_zone(scope, replace(asked, path=way))
-            if asked.section == campaigns.SECTION and session.may_act:
-                page = await self._campaigns.ask(begun.kept, session)
-            else:
-                page = await self.acting.ask(asked.name, begun.kept, session)
-            has_form = page.template != "problem.html"
-            said = "Nothing was done yet: check the form, and send it again." if has_form else None
-            answer = self._drawn(page, asked, session, said=said)
-        return await self._access.let_in(answer, session, scope)
 
     async def _in_zone(self, scope: Scope, asked: PageRequest) -> PageRequest:
         """A request with the zone of its times. Raises StoreError."""

@@ -152,22 +152,6 @@ def _has_number(own: Sequence[str], numbers: Collection[int], *, shift: int, nee
     return any(looks_like_number(own[each - shift]) for each in numbers if 0 <= each - shift < len(own))
 
 
-def numbers_within(cells: Iterable[str], delimiter: str) -> Iterator[tuple[int, str, Sequence[str]]]:
-    """All texts within cells of several lines that look like telephone numbers.
-
-    Each comes with its line in the row, from 0, and with the cells of this line.
-    """
-    before = 0
-    for cell in cells:
-        lines = cell.splitlines()
-        if len(lines) < 2:
-            continue
-        for offset, line in enumerate(lines, before):
-            own = [text.strip(" \"'") for text in line.split(delimiter)]
-            yield from ((offset, text, own) for text in own if looks_like_number(text))
-        before += len(lines) - 1
-
-
 def looks_like_number(text: str) -> bool:
     """Whether a text could be meant for a telephone number, right or wrong. Dates are none."""
     plain = text.strip(" \"'")

@@ -130,11 +130,6 @@ def kind_of(e164: str) -> str:
     return planned(e164).kind or "unknown"
 
 
-def is_assigned(e164: str) -> bool:
-    """Whether a numbering plan has a number in E.164 form, in any of its spellings."""
-    return any(map(is_valid, spellings(e164)))
-
-
 def _today(e164: str) -> str:
     """What to do about a number that its plan does not have, as a clause."""
     today = next(filter(is_valid, spellings(e164)), None)
