@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -360,8 +359,8 @@ async def tried(other: Act, store: Store, call: str) -> None:
         await other(store, call)
 
 
-async def explore(url: Callable[[], str], name: str, other: Act, seed: Callable[[], object] = lambda: None) -> int:
-    """Let the other act run before each trip in turn; returns the number of trips. `seed` makes a defect before."""
+async def explore(url: Callable[[], str], name: str, other: Act) -> int:
+    """Let the other act run before each trip in turn; returns the number of trips."""
     allowed: list[object] = []
     alone: object = None
     for order in ("first", "last", "alone"):
@@ -374,7 +373,6 @@ async def explore(url: Callable[[], str], name: str, other: Act, seed: Callable[
                 await done(act, version, store)
             allowed.append(await outline(store))
             alone = allowed[-1]
-    seed()
     for place in count(1):
         async with open_store(url()) as store:
             (act, version), call = await asked(store, name)
@@ -412,19 +410,3 @@ async def test_every_act_between_two_trips_of_any(name: str, other: str) -> None
 @pytest.mark.parametrize("other", ["a hold of the batch", "a cancelled batch", "a number off the list"])
 async def test_on_every_store(fresh_url: Callable[[str], str], backend: str, name: str, other: str) -> None:
     assert await explore(lambda: fresh_url(backend), name, OTHERS[other]) > 1
-
-
-@pytest.mark.parametrize("defect", ["no condition", "no comparison"])
-@pytest.mark.parametrize("name", ["resume"])
-async def test_a_seeded_defect_is_found(monkeypatch: pytest.MonkeyPatch, name: str, defect: str) -> None:
-    asked_again = OperatorAction._asked_again
-
-    async def weak(self: OperatorAction, version: str) -> Any:
-        question = await (self.question() if defect == "no comparison" else asked_again(self, version))
-        return replace(question, state=cast("str", None)) if defect == "no condition" else question
-
-    other = OTHERS["a hold of the batch"]
-    with pytest.raises(AssertionError):
-        await explore(
-            lambda: "memory://", name, other, lambda: monkeypatch.setattr(OperatorAction, "_asked_again", weak)
-        )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 import anyio
 import httpx
@@ -17,8 +21,9 @@ from starlette.routing import Mount
 from tests.api.clients import SECRET, Client, call, program
 from tests.support.flows import SOURCE
 from tests.support.waiting import until
+from tests.support.workers import enqueued
 from tests.webhooks.receiving import other
-from voiceflow_worker import CallQueue, Store, load_settings
+from voiceflow_worker import CallQueue, Store, load_settings, open_store
 from voiceflow_worker.api import exchange
 from voiceflow_worker.api.http_api import HttpApi
 from voiceflow_worker.api.secrets import ApiSecrets
@@ -238,6 +243,45 @@ async def test_each_list_is_read_in_pages_and_no_other_text_is_a_place_in_it(cli
         answer = await client.get(f"/v1/{name}", params={"after": wrong})
         assert answer.status_code == 422, wrong
         assert [each["parameter"] for each in findings_of(answer)] == ["after"]
+
+
+LATER = {"not_before": "tomorrow 09:00", "time_zone": "Asia/Singapore", "to": "+6581111111"}
+SAYS = {"action": "say", "params": {"text": "x" * 1000, "voiceProfile": "en-US-JennyNeural"}}
+CALLS = {"action": "makeCall", "params": {"source": "6531234567", "destination": "6587654321"}}
+ALMOST_1_MB = json.dumps({**LATER, "flow": {"callflow": [CALLS, *[SAYS] * 900]}})
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_no_request_keeps_the_loop_busy_that_answers_the_keys_of_open_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds of processor time for one callback, while programs send large bodies and read the longest lists."""
+    took, longest, statuses = list[float](), list[float](), set[int]()
+    run = asyncio.Handle._run
+
+    def counted(handle: asyncio.Handle) -> None:
+        began = time.thread_time()
+        run(handle)
+        took.append(time.thread_time() - began)
+
+    async def asked(ask: Callable[[], Awaitable[httpx.Response]]) -> None:
+        statuses.add((await ask()).status_code)
+
+    async with open_store(f"sqlite:///{tmp_path}/calls.db") as store, program(store) as client:
+        await enqueued(store, 300)
+        for turn in range(3):  # what is loaded at the first time does not count
+            took.clear()
+            monkeypatch.setattr(asyncio.Handle, "_run", counted)
+            async with anyio.create_task_group() as group:
+                for place in range(4):
+                    headers = {"Idempotency-Key": f"{turn} {place}", "Content-Type": "application/json"}
+                    group.start_soon(asked, partial(client.post, "/v1/calls", content=ALMOST_1_MB, headers=headers))
+                    group.start_soon(asked, partial(client.get, "/v1/calls?limit=200"))
+                    group.start_soon(asked, partial(call, client, f"small {turn} {place}", **LATER))
+            monkeypatch.undo()
+            longest.append(max(took))
+    assert statuses == {200, 201}
+    assert min(longest) <= 0.06, longest
 
 
 async def test_a_request_is_begun_when_no_event_is_being_handled_and_many_events_do_not_stop_it(

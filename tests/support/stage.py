@@ -33,8 +33,6 @@ class Stage:
     """Of all its processes."""
     serving: Process
     """The process of the receiver."""
-    blocks: Path
-    """Where a receiver that counts its blocks writes them: `counted_serve`."""
 
     def campaign(self, calls: int, *options: str, name: str = "campaign", first: int = 0) -> None:
         """Enqueue `calls` calls to numbers that are all different: so many of them, from the `first` on."""
@@ -92,7 +90,6 @@ def stage(
     speed: float = 100,
     ivr: str | None = None,
     webhook: str | None = None,
-    counts_blocks: bool = False,
     **settings: str,
 ) -> Iterator[Stage]:
     """Set a stage; everything on it is ended with the block. With `webhook`, the sandbox tells that URL its events."""
@@ -110,9 +107,8 @@ def stage(
     with ExitStack() as stack:
         menus = () if ivr is None else ("--ivr", ivr)
         api = ("--api",) if "api_secret" in settings else ()
-        blocks, module = folder / "blocks", "tests.support.counted_serve" if counts_blocks else "voiceflow_worker"
         serve = ("serve", "--port", "0", *menus, *api)
-        receiver = stack.enter_context(running(*serve, module=module, env={**env, "TEST_BLOCKS_FILE": str(blocks)}))
+        receiver = stack.enter_context(running(*serve, env=env))
         address = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
         told = webhook or f"{address}/webhooks/8x8"
         callers = stack.enter_context(
@@ -120,4 +116,4 @@ def stage(
         )
         url = callers.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
         pids = [receiver.pid, callers.pid]
-        yield Stage(env["VOICEFLOW_STORE"], url, address, folder, env, pids, receiver, blocks)
+        yield Stage(env["VOICEFLOW_STORE"], url, address, folder, env, pids, receiver)
