@@ -229,6 +229,7 @@ async def test_a_call_that_leaves_or_returns_while_it_is_replaced_rings_once_and
     before_rows_are_stored(partial(move, states[1]))
     report = await give(ROWS, CORRECTED, replace=True, remove_missing=True)
     assert (report.replaced, report.in_progress, report.removed) == (1, 1, 0)
+    assert "1 changed and waiting, 1 changed, and in progress or over" in report.plan_in_words()
     assert any(f"is {each}," in report.findings[0].message for each in ("sending", "submitted"))
     assert sorted(job.state.value for job in await queue.find()) == ["cancelled", "queued", states[1].value]
 

@@ -138,9 +138,9 @@ class Soak:
         if self._failed:
             raise self._failed[0]
         self._hands.hand_in_the_rest(self._tell)
-        if self._lab.awaits_a_person():
-            # A worker that began while the person settled a rollback has held the queue once more.
-            self._settle(Person(self._lab, self._tell), "the last rollback")
+        if self._lab.holds():
+            # By a worker that began while the person settled a rollback, or after refusals in a row without a receiver.
+            self._settle(Person(self._lab, self._tell), "the last hold")
         verdicts = aftermath(self._lab, lease=LEASE, concurrency=2 * CONCURRENCY, tell=self._tell)
         strikes = self._strikes
         strikes.tasks, strikes.tasks_stopped = self._hands.tasks_killed, self._hands.tasks_stopped

@@ -135,8 +135,10 @@ class EnqueueReport:
             return ""
         is_stored = not (self.dry_run or self.refused)
         new = self.enqueued if is_stored else self.valid - self.changed * self.replaces
+        # A call that left after it was compared is counted where it is now.
+        waiting = self.replaced if is_stored and self.replaces else self.changed
         counts = (
-            (self.duplicates, "the same"), (new, "new"), (self.changed, "changed and waiting"),
+            (self.duplicates, "the same"), (new, "new"), (waiting, "changed and waiting"),
             (self.in_progress, "changed, and in progress or over"), (self.missing, "no longer in the list"),
         )  # fmt: skip
         return ", ".join(f"{count} {what}" for place, (count, what) in enumerate(counts) if count or place < 2)
