@@ -1,0 +1,226 @@
+"""What several processes make of which some are killed: a run, an import and each step of an escalation are once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from random import Random
+from signal import SIGKILL
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.schedules import keep_runs
+from tests.support.stores import DURABLE
+from tests.webhooks.receiving import receiver_of
+from voiceflow_worker import (
+    CallQueue,
+    Campaign,
+    Escalation,
+    Escalations,
+    Sandbox,
+    SessionStatus,
+    Store,
+    VoiceClient,
+    Worker,
+    WorkerOptions,
+    open_store,
+)
+from voiceflow_worker.asgi import serving
+from voiceflow_worker.campaigns import enqueue as enqueueing
+from voiceflow_worker.campaigns import plan
+from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun, read_schedule
+from voiceflow_worker.core.base.reading import count_states
+from voiceflow_worker.errors import IntakeError
+from voiceflow_worker.sandbox import Script
+from voiceflow_worker.service import escalations, schedule
+from voiceflow_worker.service.schedule import Scheduler
+from voiceflow_worker.webhooks import PATH
+
+KILLS = int(os.environ.get("TEST_KILLS", "12"))
+"""The number of kills for each kind, store and number of makers."""
+PEOPLE = [f"+65876540{place:02}" for place in range(12)]
+STEPS = 30
+"""A maker is killed at one of its first calls to the store, before or after it is carried out."""
+_FORKED = multiprocessing.get_context("forkserver")
+_FORKED.set_forkserver_preload([__name__, *(f"voiceflow_worker.backends.{each}" for each in DURABLE)])
+Make = Callable[[Store, Any], Awaitable[None]]
+KEY, SECRET = "incident-42", "Bearer of-the-escalation"
+ANA, BEN, CHEN, DAN = "+6587654321", "+6587654322", "+6587654323", "+6587654324"
+CALLED = (ANA, (BEN, DAN), ANA, CHEN, (BEN, DAN))
+"""Ben and Dan are called at once. Chen presses the key; the last step is not called."""
+PLAN = [(1, ANA), (2, BEN), (2, DAN), (3, ANA), (4, CHEN), (5, BEN), (5, DAN)]
+FIELDS = 'say = "Hello NAME"\nsource = "+6531234567"\nvoice_profile = "en-US-JennyNeural"\nvalid-for = "2h"\n'
+
+
+async def scheduled(store: Store, file: Path) -> None:
+    await Scheduler(CallQueue(store), [file]).once()
+
+
+async def imported(store: Store, file: Path) -> None:
+    while True:
+        with suppress(IntakeError):  # another one is at it
+            await Campaign.of({"campaign": file, "batch": file.stem, "file": file.parent / "people.csv"}).start(
+                CallQueue(store)
+            )
+            return
+        await anyio.sleep(0.2)
+
+
+async def escalated(store: Store, of: tuple[str, str]) -> None:
+    """Start or continue the escalation to its end; a worker has the store for itself, and is not counted."""
+    url, base_url = of
+    options = WorkerOptions(lease=timedelta(seconds=1))
+    alarm = Escalation(numbers=CALLED, say="Fire.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
+    under_way = Escalations(CallQueue(store))
+    async with open_store(url) as own, VoiceClient("any-key", "demo", base_url=base_url) as voice:
+        worker = Worker(own, voice, rate=None, options=options)
+        async with anyio.create_task_group() as group:
+            group.start_soon(worker.run)
+            await under_way.start(alarm, key=KEY)
+            await under_way.wait(under_way.id_of(KEY))
+            worker.stop()
+
+
+def make(what: Make, url: str, of: Any, step: int, is_after: bool) -> None:
+    """Make what is asked for, in a process of its own, until the given call to the store."""
+    schedule.LEASE = plan.LOCK_LENGTH = timedelta(seconds=1)
+    escalations.LOOK_EVERY = 0.02
+    enqueueing.CHUNK, calls = 3, count(1)
+
+    async def die(_: StoreCall) -> None:
+        if next(calls) == step:
+            os.kill(os.getpid(), SIGKILL)
+
+    async def work() -> None:
+        async with open_store(url) as store:
+            await what(FaultyStore(store, **{"after" if is_after else "before": die}), of)
+
+    anyio.run(work)
+
+
+def makers(random: Random, count: int, what: Make, url: str, of: object) -> list[Any]:
+    """So many processes that make it, of which the last one lives."""
+    dies = [*(random.randint(1, STEPS) for _ in range(count - 1)), 0]
+    return [_FORKED.Process(target=make, args=(what, url, of, step, random.random() < 0.5)) for step in dies]
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.anyio
+@pytest.mark.parametrize("store_url", DURABLE, indirect=True)
+@pytest.mark.parametrize("count_of", [2, 3])
+@pytest.mark.parametrize("what", [scheduled, imported])
+async def test_it_is_made_once_whoever_is_killed(store_url: str, tmp_path: Path, count_of: int, what: Make) -> None:
+    random, killed = Random(f"{store_url.partition(':')[0]} {count_of}"), 0
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join(["destination", *PEOPLE]))
+    os.utime(people, (0, 0))
+    async with open_store(store_url) as store:
+        for turn in count():
+            if killed >= KILLS:
+                return
+            now = datetime.now(UTC)
+            due = now.replace(second=0, microsecond=0)
+            file = tmp_path / f"run{turn}.toml"
+            file.write_text(
+                FIELDS.replace("NAME", file.stem)
+                + (
+                    f'file = "people.csv"\ncron = "{due:%M %H %d %m} *"\ntime_zone = "UTC"\n'
+                    if what is scheduled
+                    else ""
+                )
+            )
+            batch = f"run{turn}-{due:%Y-%m-%d-%H%M}" if what is scheduled else file.stem
+            seen = ScheduledRun(
+                schedule=file.stem, queue="default", at=due - timedelta(minutes=1),
+                cron=f"{due:%M %H %d %m} *", time_zone="UTC", file=str(file),
+            )  # fmt: skip
+            await keep_runs(store, seen)
+            started = makers(random, count_of, what, store_url, file)
+            for each in started:
+                each.start()
+            rang = Counter[str]()
+            ends = time.monotonic() + 120
+            while any(each.is_alive() for each in started):
+                assert time.monotonic() < ends, turn
+                await ring(store, batch, rang)
+                await anyio.sleep(0.05)
+            await ring(store, batch, rang)
+            assert started[-1].exitcode == 0, turn
+            killed += sum(each.exitcode == -SIGKILL for each in started)
+            assert rang == Counter(PEOPLE), turn
+            if what is scheduled:
+                known = await read_schedule(store, "default", file.stem)
+                assert known is not None
+                assert [(each.batch_id, each.state) for each in known.runs] == [(batch, RunState.STARTED)], turn
+
+
+async def ring(store: Store, batch: str, rang: Counter[str]) -> None:
+    """Ring whom a worker would, which is everybody or nobody."""
+    now = store.clock.now()
+    jobs = await store.lease("default", worker_id="w", limit=99, until=now + timedelta(hours=1), now=now, batch=batch)
+    if jobs:
+        assert sum((await count_states(store, "default", batch_id=batch)).values()) == len(PEOPLE), (
+            "some are not stored"
+        )
+    rang.update(job.destination for job in jobs)
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", DURABLE)
+async def test_whoever_is_killed_each_step_of_an_escalation_rings_once(
+    backend: str, fresh_url: Callable[[str], str]
+) -> None:
+    random, killed = Random(f"{backend} {KILLS}"), 0
+    while killed < KILLS:
+        async with (
+            open_store(url := fresh_url(backend)) as store,
+            serving(receiver_of(store, webhook_secret=SECRET).app) as address,
+        ):
+            sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=SECRET, speed=500)
+            for number in (ANA, BEN, DAN):
+                sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.NO_ANSWER))
+            sandbox.scripts.add(Script(destination=CHEN, outcome=SessionStatus.COMPLETED, keys=["1"]))
+            async with sandbox.running() as base_url:
+                started = makers(random, random.choice([2, 3, 4]), escalated, url, (url, base_url))
+                for each in started[:-1]:
+                    each.start()
+                await anyio.to_thread.run_sync(lambda: [each.join(600) for each in started[:-1]])  # noqa: B023
+                started[-1].start()
+                await anyio.to_thread.run_sync(started[-1].join, 600)
+            codes = [each.exitcode for each in started]
+            assert set(codes) <= {0, -SIGKILL}
+            assert codes[-1] == 0
+            killed += codes.count(-SIGKILL)
+            await judge_escalation(store, sandbox)
+
+
+async def judge_escalation(store: Store, sandbox: Sandbox) -> None:
+    status = await Escalations(CallQueue(store)).find(KEY)
+    assert status is not None
+    keys = {job.id: job.unique_key for job in await CallQueue(store).find(limit=None)}
+    rang = Counter(keys[str(entry.client_request_id).rpartition(".")[0]] for entry in sandbox.ledger if entry.rang)
+    assert set(rang.values()) == {1}, "no step rings twice"
+    assert [(each.step, each.number) for each in status.steps] == PLAN
+    results = [each.result for each in status.steps]
+    if "acknowledged" in results:
+        end = results.index("acknowledged")
+        assert all(each in {"no_answer", "in_doubt", "number_busy"} for each in results[:end])
+        doubts, busy = results.count("in_doubt"), results.count("number_busy")
+        assert busy <= doubts, "only who may still be in a call that is in doubt"
+        assert len(rang) >= end + 1 - doubts - busy, "no step is left out"
+    assert status.state == "acknowledged" or results[4] == "in_doubt", "Chen was called, or nobody knows"
