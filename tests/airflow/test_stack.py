@@ -172,12 +172,6 @@ def logs(airflow: Airflow, dag_id: str, task_id: str) -> str:
     return "".join(path.read_text(errors="replace") for path in found).replace('\\"', '"')
 
 
-def test_airflow_itself_stores_the_call_of_a_task(airflow: Airflow) -> None:
-    stored = airflow.rows("SELECT value FROM task_state_store WHERE dag_id = 'cleared' AND key = 'voiceflow_calls'")
-    assert len(stored) == 2
-    assert all("job_id" in value for (value,) in stored)
-
-
 def test_airflow_lists_the_provider_and_tests_its_connections_without_showing_a_key(airflow: Airflow) -> None:
     assert "voiceflow-worker" in airflow.cli("providers", "list", "--output", "json")
     assert "Connection success!" in airflow.cli("connections", "test", "voiceflow_default")

@@ -17,17 +17,15 @@ import pytest
 from tests.contract.costs import SLACK
 from tests.contract.suite import QUEUE, CostContract, Opener, ReadSoFar, sample_job
 from tests.contract.writing import DAY
-from tests.support.everyday import spread
 from tests.support.redis_server import RedisServer
 from tests.support.stores import bare
-from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.postgres import PostgresStore, open_postgres
 from voiceflow_worker.backends.postgres import connection as postgres
-from voiceflow_worker.backends.postgres import reading as postgres_reading
 from voiceflow_worker.backends.redis import faults, manager
 from voiceflow_worker.backends.redis.store import open_redis
 from voiceflow_worker.backends.sqlite import open_sqlite
-from voiceflow_worker.backends.sqlite.connection import SQL, Connection
+from voiceflow_worker.backends.sqlite.connection import Connection
 from voiceflow_worker.core.base.identity import QueueNames, batch_puts
 from voiceflow_worker.core.ports.store import BulkWrite, Store, Write
 from voiceflow_worker.core.writes import inserted
@@ -104,18 +102,6 @@ redis.pcall = function(...) return counted(real.pcall(...)) end
 """
 
 
-def changed_script(monkeypatch: pytest.MonkeyPatch, change: Callable[[str, str], str]) -> None:
-    """Let scripts run with another text, which `change` makes of their name and their text."""
-    kept: Callable[[str], faults.Script] = getattr(manager, "script")  # noqa: B009 - another change may be in its place
-
-    def changed(name: str) -> faults.Script:
-        each = kept(name)
-        text = change(name, each.text)
-        return replace(each, text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-    monkeypatch.setattr(manager, "script", changed)
-
-
 @pytest.fixture
 def redis_server(shared_redis: RedisServer) -> RedisServer:
     shared_redis.ask("FLUSHALL")
@@ -126,7 +112,13 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 @pytest.fixture
 def redis_elements(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> ReadSoFar:
     """The elements that commands in scripts have answered."""
-    changed_script(monkeypatch, lambda _, text: COUNTING + text)
+    kept = faults.script
+
+    def counting(name: str) -> faults.Script:
+        text = COUNTING + kept(name).text
+        return replace(kept(name), text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    monkeypatch.setattr(manager, "script", counting)
 
     async def read_so_far() -> int:
         keys: Any = redis_server.ask("KEYS", "*:read")
@@ -209,45 +201,3 @@ class TestRedis(EverydayCosts):
     @pytest.fixture
     def read_so_far(self, redis_elements: ReadSoFar) -> ReadSoFar:
         return redis_elements
-
-
-# --- Each counter can fail ---------------------------------------------------------------------------------------
-
-BROKEN: dict[str, tuple[str, str, str, str, str]] = {
-    "sqlite: no page": ("sqlite", "page_of_group", "LIMIT ?5", "LIMIT ?5 + 1000", "records: page of a group"),
-    "sqlite: no index": ("sqlite", "jobs_due", "INDEXED BY jobs_by_state", "NOT INDEXED", "jobs: due by now"),
-    "sqlite: no limit": ("sqlite", "events_after", "LIMIT ?", "LIMIT ? + 1000", "events"),
-    "redis: no page": ("redis", "records", ", 'LIMIT', 0, left)", ")", "records: page of a group"),
-    "redis: no page of ids": ("redis", "jobs", ", 'LIMIT', 0, amount)", ")", "jobs: listed"),
-    "redis: no limit": ("redis", "prune", ", 'LIMIT', 0, asked.limit - deleted)", ")", "prune"),
-    "postgres: no page": ("postgres", "_PAGE", "LIMIT %s", "LIMIT %s + 1000", "records: page of a group"),
-    "postgres: no index": ("postgres", "DROP INDEX voiceflow.jobs_by_state", "", "", "jobs: due"),
-    "postgres: no other index": ("postgres", "DROP INDEX voiceflow.jobs_by_validity", "", "", "jobs: expired"),
-}
-"""The store; what is changed of it (a statement, a script, an order); a text in that, and its successor; what grows."""
-KINDS = {"sqlite": (TestSqlite, "sqlite_steps"), "redis": (TestRedis, "redis_elements"),
-         "postgres": (TestPostgres, "postgres_rows")}  # fmt: skip
-
-
-@pytest.mark.parametrize(("kind", "what", "was", "now", "grows"), spread(BROKEN, every=3))
-async def test_the_contract_of_costs_finds(
-    kind: str, what: str, was: str, now: str, *, grows: str, request: pytest.FixtureRequest
-) -> None:
-    contract, counter = KINDS[kind]
-    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-    read_so_far: ReadSoFar = request.getfixturevalue(counter)
-    text = {"sqlite": SQL.get(what, ""), "postgres": getattr(postgres_reading, what, "")}.get(kind)
-    assert was in (faults.script(what).text if kind == "redis" else text or "")
-    if kind == "sqlite":
-        monkeypatch.setitem(SQL, what, SQL[what].replace(was, now))
-    elif kind == "redis":
-        changed_script(monkeypatch, lambda each, text: text.replace(was, now) if each == what else text)
-    elif was:
-        monkeypatch.setattr(postgres_reading, what, (text or "").replace(was, now))
-    async with open_store(request.getfixturevalue("fresh_url")(kind)) as opened:
-        store: Any = getattr(opened, "inner", opened)
-        if kind == "postgres" and not was:
-            await store.database.rows(what)
-        with pytest.raises(AssertionError) as found:
-            await contract().test_no_method_reads_more_in_a_larger_store(store, read_so_far)
-    assert repr(grows) in str(found.value)

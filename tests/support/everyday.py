@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
@@ -23,10 +24,12 @@ def combinations(*values: Iterable[object]) -> list[Any]:
 
 
 def spread(cases: Mapping[str, object], *, every: int) -> list[Any]:
-    """All cases with their names, for `parametrize`; every day each `every`th of them."""
+    """All cases with their names, for `parametrize`; every day each `every`th of them, without TEST_EACH_CASE."""
     return [
         pytest.param(
-            *(case if isinstance(case, tuple) else (case,)), id=name, marks=pytest.mark.slow if place % every else []
+            *(case if isinstance(case, tuple) else (case,)),
+            id=name,
+            marks=pytest.mark.slow if place % every and "TEST_EACH_CASE" not in os.environ else [],
         )
         for place, (name, case) in enumerate(cases.items())
     ]

@@ -81,7 +81,6 @@ async def passing(
     during: Callable[[], Awaitable[object]],
     *beside: Callable[[], Coroutine[object, object, object]],
     within: timedelta = timedelta(hours=1),
-    at_least: timedelta = timedelta(microseconds=1),
 ) -> None:
     """Let time pass until something is done, and what is done beside it: to the next wake-up, whenever nobody works.
 
@@ -110,7 +109,7 @@ async def passing(
                     await anyio.sleep(0.0002 if _committing else 0.001)
                     await all_blocked()
                 # A sleep is rounded to microseconds: without a least step it may have a nanosecond left for ever.
-                clock.advance(max(clock.next_wake or at_least, at_least))
+                clock.advance(max(clock.next_wake or timedelta(0), timedelta(microseconds=1)))
                 if clock.now() > ends:
                     group.cancel_scope.cancel()
     if clock.now() > ends:

@@ -34,6 +34,10 @@ class EscalationAction(OperatorAction):
             button=self.button,
         )
 
+    async def do(self, expected_version: str | None = None) -> ActionResult:
+        """End the escalation, however it stands: the order is kept with who gave it, in the write that ends it."""
+        return await self.carry_out(expected_version)
+
     async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """The escalation as it is now."""
         return (await self.do()).documents[0]
