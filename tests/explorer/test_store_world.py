@@ -1,7 +1,4 @@
-"""What is stored together keeps its promises whatever happens in between.
-
-Small scenes run every day; the large ones are marked slow. What breaks a promise is in the list of seeded defects.
-"""
+"""What is stored together keeps its promises whatever happens in between; the large scenes are marked slow."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def upload(reader: Reader, desk: Practice, file: Path, saved: Path | None = None
 
 def ticks(reader: Reader) -> dict[int, bool]:
     """The rows, each with whether somebody is called for it."""
-    boxes = reader.driver.find_elements(By.CSS_SELECTOR, "input[type=checkbox][name^='row ']")
+    boxes = reader.driver.find_elements(By.CSS_SELECTOR, "td.row input[type=checkbox]")
     return {int((each.get_dom_attribute("name") or "").split()[-1]): each.is_selected() for each in boxes}
 
 
