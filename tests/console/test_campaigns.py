@@ -224,7 +224,7 @@ async def test_what_explains_most_errors_is_put_right_by_one_button(memory: Stor
             told = await one.send(pressed)
         assert not re.findall(r'name="do" value="(?:country|voice_profile) [^"]*"', one.shown.text)
         told = await one.send("start")
-        tick = {"en": "Leave out the 2 bad rows", "de": "Die 2 ungültigen Zeilen auslassen"}[accepted]
+        tick = {"en": "Leave out the bad rows", "de": "Die ungültigen Zeilen auslassen"}[accepted]
         assert f"2 rows cannot be called. Tick “{tick}”" in told, "which tick is missing"
         await one.send("start", skip_bad="yes")
     calls = await CallQueue(memory).find()
@@ -806,8 +806,8 @@ async def test_a_list_given_again_shows_its_counts_and_replaces_what_waits_by_a_
             await one.send("look", people(table))
             told = await one.send("preview", **{**WORDS, "say": text})
             if text == "Good day.":
-                assert "Replace the 2 calls that wait and differ" in told
-                assert "Cancel the call that is no longer in the list" in told
+                assert "Replace the calls that wait and differ (2)" in told
+                assert "Cancel the calls that are no longer in the list (1)" in told
                 await one.send("preview", replace="yes", remove_missing="yes")
             await one.send("start")
     waiting = await queue.find(states=[JobState.QUEUED])

@@ -26,7 +26,8 @@ from voiceflow_worker.campaigns.options_file import saved_options
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.console import campaigns
 from voiceflow_worker.console.columns import FURTHER, ROLE_WORDS
-from voiceflow_worker.console.form import FIELDS, STEPS, UPLOADS, CampaignForm
+from voiceflow_worker.console.form import FIELDS, STEPS, TICKS, UPLOADS, CampaignForm
+from voiceflow_worker.console.language import catalogues
 from voiceflow_worker.service.other_process import OtherProcess
 
 __all__ = ["work_here"]
@@ -163,7 +164,7 @@ EVERY: Mapping[str, Any] = {
     "header_row": "1", "sheet": "x", "columns": {"destination": "Mobile", "visitor": "Name"},
 }  # fmt: skip
 """A campaign with a value in each field that a file of options may have, such as no simple control can show."""
-TOLD = ("ivr", "menu", "valid_until", "leave_out_rows", "call_struck_rows", *UPLOADS)
+TOLD = ("ivr", "menu", "valid_until", "leave_out_rows", "call_struck_rows", *UPLOADS, *TICKS)
 """The fields of the page that exclude others of these, name what is of a receiver, or are of one file of people."""
 
 
@@ -207,28 +208,23 @@ async def test_a_saved_campaign_goes_through_all_steps_as_it_is(memory: Store, t
                 each in one.shown.text for each in ("only to `voiceflow schedule`", "names a file", "menu", "column")
             )
             return
-        before, shown = held(one.shown), set[str]()
+        before, shown, said = held(one.shown), set[str](), ""
         for step in (*STEPS, "people", "words", "hours"):
             shown |= {each.partition(".")[0] for each, _ in Form(one.shown.text).sent}
-            await one.send(step)
+            said += await one.send(step)
         after = held(one.shown)
         kept = {key: value for key, value in before.items() if key in FIELDS or key.startswith("menu.")}
         assert {key: after.get(key) for key in kept} == kept
         again = tomllib.loads(await one.send("save"))
-    said = {key: each for key, each in tomllib.loads(text).items() if isinstance(each, str | int)}
-    assert {key: again[key.replace("_", "-")] for key in said} == {key: str(each) for key, each in said.items()}
+    given = {key: each for key, each in tomllib.loads(text).items() if isinstance(each, str | int)}
+    assert {key: again[key.replace("_", "-")] for key in given} == {key: str(each) for key, each in given.items()}
     if name == "every field":
-        assert shown >= FIELDS.keys() - {*UPLOADS, "columns", "ivr", "sheet"}, "each has a control"
+        assert shown >= FIELDS.keys() - {*UPLOADS, *TICKS, "columns", "ivr", "sheet"}, "each has a control"
+        lacking = {name for name, each in FIELDS.items() if each.label not in said} - {*UPLOADS, *TICKS, "sheet"}
+        assert not lacking, "and its name in messages is its label"
 
 
 ANA = "Mobile,name\n87654321,Ana\n"
-LABELS = {
-    "columns": ("What a column is taken for", "Wofür eine Spalte gehalten wird"),
-    "country": ("Country of national numbers", "Land der Nummern ohne Ländervorwahl"),
-    "date_order": ("Dates of the file look like", "So sehen Daten der Datei aus"),
-    "valid_for": ("Valid for", "Gültig für"),
-    "window": ("Hours in which phones may ring", "Stunden, in denen Telefone klingeln dürfen"),
-}
 KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     "a word": (
         "Mobile,name\nabc,Ana\n", {}, "'abc' has letters ('a'); give digits only, without names or extensions", ()
@@ -292,15 +288,16 @@ async def test_a_finding_is_whole_and_names_what_the_interface_has(memory: Store
     start = f"{sentence[:1].upper()}{sentence[1:]}"
     async with clerk(memory) as one:
         await one.send("look", people(table))
-        for place, language in enumerate(("en", "de")):
+        for language in ("en", "de"):
+            label = {name: catalogues()[language].gettext(each.label) for name, each in FIELDS.items()}
             one.client.headers["Accept-Language"] = language
             told = await one.send("preview", **typed)
-            labels = ((LABELS[name][place], value) for name, _, value in parted)
+            labels = ((label[name], value) for name, _, value in parted)
             named = between.join(f"“{label}”{value and f': {value}'}" for label, value in labels)
             ending = f" ({named})." if named else "."
             assert f"{sentence}{ending}" in told or f"{start}{ending}" in told, told
             if "window" in given:
-                assert f"{LABELS['window'][place]}: {sentence}" in told
+                assert f"{label['window']}: {sentence}" in told
             assert not any(each in told for each in ("--", "`")), "names of other interfaces"
     definition: dict[str, object] = {name: value for name, value in typed.items() if value}
     if typed["columns"]:

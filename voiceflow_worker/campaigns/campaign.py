@@ -313,7 +313,8 @@ def window_of(reading: Reading) -> CountryWindows | None:
     window, days, holidays, zone = (reading.value(name) for name in HOURS)
     if window is None and days is None and holidays is None:
         if zone is not None and not reading.problems:
-            reading.problem("window_time_zone", "it is the zone of a window, and there is none: give window or days")
+            what = f"{reading.shown('window')} or {reading.shown('days')}"
+            reading.problem("window_time_zone", f"it is the zone of a window, and there is none: give {what}")
         return None
     whole = window or CountryWindows()
     return CountryWindows(

@@ -496,25 +496,29 @@ FIELDS: tuple[Field, ...] = (
     # -- what else holds a campaign back
     Field(
         name="skip_bad", read=_plain(values.bad_row_limit), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
-        schema={"type": ["boolean", "string", "integer", "null"]}, is_of_one_run=True,
+        schema={"type": ["boolean", "string", "integer", "null"]}, is_of_one_run=True, label="Leave out the bad rows",
         help="Call the good rows even if others are bad. In a schedule also a limit, such as 5 % or 20.",
     ),
     Field(
         name="again", read=_plain(read_again), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
         schema={"type": ["boolean", "string", "array", "null"], "items": {"type": "string"}}, metavar="[STATES]",
-        is_of_one_run=True,
+        is_of_one_run=True, label="Call again",
+        choices=(
+            ("yes", "people who were called before"),
+            ("cancelled,expired,failed", "people whose calls were cancelled, have expired or failed"),
+        ),
         help="Also call people who already have a call in the batch, or the same call in another one. With states, "
         "such as cancelled,expired: only where the call ended so.",
     ),
     Field(
         name="replace", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS, schema=YES_NO,
-        is_of_one_run=True,
+        is_of_one_run=True, label="Replace the calls that wait and differ",
         help="Of a list that is given again: replace the waiting calls that differ from their rows, wherever a "
         "unique_key finds them. Without it, such a row is bad.",
     ),
     Field(
         name="remove_missing", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
-        schema=YES_NO, is_of_one_run=True,
+        schema=YES_NO, is_of_one_run=True, label="Cancel the calls that are no longer in the list",
         help="Cancel the waiting calls of the batch that are no longer in the list; none, if a row of it is bad.",
     ),
     Field(

@@ -56,6 +56,7 @@ from voiceflow_worker.console.language import (
     LOCALE,
     ZONE,
     countries,
+    label_of,
     moment,
     number,
     span,
@@ -120,12 +121,12 @@ _DRAWN = frozenset(
         "redial_max",
         "say",
         "sheet",
+        *TICKS,
     }
 )
 """The fields of which the template draws all that they can say."""
 _MORE = {
-    step: [each for name, each in FIELDS.items() if STEP_OF.get(each.group, "hours") == step and name not in _DRAWN]
-    for step in STEPS
+    step: [each for name, each in FIELDS.items() if STEP_OF[name] == step and name not in _DRAWN] for step in STEPS
 }
 """The other fields of each step, which stand as texts under More."""
 _KEPT_FOR_BACK = {"Cache-Control": "private, no-cache"}
@@ -356,7 +357,7 @@ class CampaignPage:
         try:
             header_row = row(form.get("header_row")) if form.get("header_row") else None
         except ValueError as error:
-            raise InvalidInputError(f"{FIELDS['header_row'].label}: {error}") from None
+            raise InvalidInputError(f"{label_of('header_row')}: {error}") from None
         place = form.get("rows_from")
         skipped = int(place) if place.isdecimal() and len(place) < _DIGITS else 0
         options: CampaignOptions | None = None
@@ -367,7 +368,7 @@ class CampaignPage:
         return await self._process.run(look, *look_at, skipped=skipped, options=options)
 
     def _saved(self, form: CampaignForm) -> Response:
-        content = saved_options({name: form.get(name) for name in FIELDS if name not in UPLOADS}, menu_in(form.values))
+        content = saved_options({name: form.get(name) for name in FIELDS}, menu_in(form.values))
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", form.get("batch")).strip("-") or "campaign"
         return Response(
             content,
@@ -394,13 +395,13 @@ class CampaignPage:
         campaign, policy = self._campaign(form, kept), self._operator.policy
         said, told = "", ""
         if do.startswith("start"):
-            changed = [each.label for name, each in FIELDS.items() if form.part(name) != before.part(name)]
+            changed = [name for name in FIELDS if form.part(name) != before.part(name) and name not in TICKS]
             shown = before.get("version")
             if do == "start skip_bad":  # as its button says
                 form.values["skip_bad"] = YES
                 campaign = self._campaign(form, kept)
             if changed or not shown:
-                what = ", ".join(map(translated, changed)) if shown else "everything: there was no preview"
+                what = ", ".join(map(label_of, changed)) if shown else "everything: there was no preview"
                 said = f"changed since the preview: {what}. Check the preview below, then start"
             else:
                 done = await self._started(campaign, name, shown, session)
@@ -455,14 +456,14 @@ class CampaignPage:
     ) -> Campaign:
         """The campaign with the fields of a form, or with those of one group. Raises InvalidInputError."""
         names = [name for name, each in FIELDS.items() if only in {None, each.group} and name not in UPLOADS]
-        given: dict[str, object] = {name: form.get(name) or None for name in (*names, *(() if only else TICKS))}
+        given: dict[str, object] = {name: form.get(name) or None for name in names}
         given |= {"file": kept, **({"menu": menu} if menu else {})}
         return Campaign.of(
             given,
             settings=self._settings,
             menus=self._menus,
             now=self._operator.store.clock.now(),
-            named=lambda name: translated(FIELDS[name].label if name in FIELDS else name),
+            named=label_of,
             foreign=True,
             zone=ZONE.get(),
         )
@@ -685,7 +686,7 @@ def _step_of(error: Exception) -> str | None:
     if isinstance(error, CampaignFileError):
         return "people"
     wrong = {found.column for found in error.findings} if isinstance(error, InvalidInputError) else set[str | None]()
-    steps = (STEP_OF.get(each.group, "hours") for each in FIELDS.values() if translated(each.label) in wrong)
+    steps = (STEP_OF[name] for name in FIELDS if label_of(name) in wrong)
     return next(steps, None)
 
 
@@ -701,15 +702,12 @@ def _by_cause(findings: Sequence[Finding]) -> list[tuple[list[Finding], str]]:
 def _why_refused(done: EnqueueReport) -> str:
     said: list[str] = []
     if done.rejected:
-        label = translated_count("Leave out the bad row", "Leave out the %(number)s bad rows", done.rejected)
-        tick = label % {"number": number(done.rejected)}
-        said.append(
-            f"{count_of(done.rejected, 'row')} cannot be called. Tick “{tick}”, or correct what the findings name"
-        )
+        tick = f"Tick “{label_of('skip_bad')}”, or correct what the findings name"
+        said.append(f"{count_of(done.rejected, 'row')} cannot be called. {tick}")
     if done.again:
         said.append(
-            f"{count_of(done.again, 'call')} would go to people who were called before. Choose to call again “people "
-            "who were called before”, or take their rows out of the file"
+            f"{count_of(done.again, 'call')} would go to people who were called before. Choose whom to call again, or "
+            "take their rows out of the file"
         )
     return ". ".join(said) or "the findings say why"
 

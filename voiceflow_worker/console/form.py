@@ -21,6 +21,7 @@ from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.rows import DESTINATION, IGNORE, ColumnRoles, columns_text, row_name
 from voiceflow_worker.campaigns.reading import Group, Of, row_ranges
 from voiceflow_worker.console.columns import FURTHER, role_in_words
+from voiceflow_worker.console.language import label_of
 from voiceflow_worker.console.questions import PREFIX
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
@@ -36,14 +37,17 @@ FIELDS = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.la
 """The fields of a campaign that the page has."""
 UPLOADS = {"file": "upload"}
 """The field of the file that is kept between two forms, with the value that then names it."""
-TICKS = ("skip_bad", "again", "replace", "remove_missing")
+TICKS = tuple(name for name, each in FIELDS.items() if each.is_of_one_run)
 """What answers the findings of a preview: it may be chosen between a preview and the start."""
-TEXTS = (*(name for name in FIELDS if name not in UPLOADS), "queue", *TICKS, "number")
+TEXTS = (*(name for name in FIELDS if name not in UPLOADS), "queue", "number")
 """The fields of the page that hold texts."""
 STEPS = {"people": "People", "words": "Words", "hours": "Hours", "check": "Check", "ready": "Start"}
 """The steps of the form, in their order."""
-STEP_OF = {Group.WHO: "people", Group.TEXT: "words"}
-"""The steps with the fields of these groups. Those of the others are in that of the hours."""
+_STEP_OF_GROUP = {Group.WHO: "people", Group.TEXT: "words"}
+STEP_OF = {
+    name: "check" if each.is_of_one_run else _STEP_OF_GROUP.get(each.group, "hours") for name, each in FIELDS.items()
+}
+"""The step of each field."""
 COLUMN, ROW, STRUCK, VALUE = "column ", "row ", "struck ", "value "
 """What the names of controls begin with: of a column's role, of a row's tick, of that of a row that is struck through,
 and of the tick of a column's value."""
@@ -153,7 +157,7 @@ class CampaignForm:
         try:
             return ColumnRoles.of(self.get("columns") or ())
         except InvalidInputError as error:
-            raise InvalidInputError(Message(f"{FIELDS['columns'].label}: {error}", error)) from None
+            raise InvalidInputError(Message(f"{label_of('columns')}: {error}", error)) from None
 
     def role_of(self, column: str) -> str:
         """The role of a column; empty if it has none."""
@@ -247,7 +251,8 @@ class CampaignForm:
             for name, given in form.lists().items():
                 # A picker and a text may show one field: the one that was changed counts. A tick is behind its blank.
                 shown = self.shown(name).split()
-                new = [each for each in (given if name in FIELDS else given[-1:]) if each.split() != shown]
+                is_tick = name not in FIELDS or name in TICKS
+                new = [each for each in (given[-1:] if is_tick else given) if each.split() != shown]
                 if new:
                     changed[name] = new[-1]
             self._change(changed)
@@ -255,7 +260,7 @@ class CampaignForm:
                 if (whole := name.rpartition(".")[0]).startswith(PREFIX):
                     self.values.pop(whole, None)
         except ValueError as error:
-            raise InvalidInputError(f"{FIELDS['leave_out_rows'].label}: {error}") from None
+            raise InvalidInputError(f"{label_of('leave_out_rows')}: {error}") from None
 
     def _change(self, changed: Mapping[str, str]) -> None:
         roles: dict[str, str] = {}

@@ -23,8 +23,9 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 
-from voiceflow_worker.campaigns.fields import FIELDS
-from voiceflow_worker.finding import message_of
+from voiceflow_worker.campaigns.fields import fields_of
+from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.finding import Remedy, message_of
 from voiceflow_worker.model.jobs.call_json import is_result
 from voiceflow_worker.model.text.wording import duration_in_words, with_moments
 
@@ -104,15 +105,21 @@ def told(text: str) -> str:
 
 
 def with_labels(text: str) -> str:
-    """A sentence of ours, with the labels of the fields by which its remedies are carried out."""
-    return message_of(text).named(
-        lambda remedy, value: ", ".join(map(_label, remedy.fields)) + (value and f": {value}")
-    )
+    """A sentence of ours, with the labels of the fields by which its remedies are carried out, if the page has them."""
+
+    def called(remedy: Remedy, value: str) -> str:
+        labels = ", ".join(f"“{label_of(name)}”" for name in remedy.fields if name in _LABELS)
+        return labels and labels + (value and f": {value}")
+
+    return message_of(text).named(called)
 
 
-def _label(name: str) -> str:
-    label = next((each.label for each in FIELDS if each.name == name and each.label), None)
-    return f"“{translated(label or name)}”"
+_LABELS = {name: each.label for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
+
+
+def label_of(name: str) -> str:
+    """What the page calls a field of a campaign; the name itself, if the page has no such field."""
+    return translated(_LABELS[name]) if name in _LABELS else name
 
 
 def span(duration: timedelta) -> str:
