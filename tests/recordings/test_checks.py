@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -78,26 +77,3 @@ def test_a_value_becomes_one_part_of_a_path(
         monkeypatch.setenv("VOICEFLOW_BASE_URL", url)
         code, _ = checked(tmp_path, f"{url}/{{{{name|path_part}}}}.wav", capfd, "--files")
     assert (code, sorted(asked)) == (0, paths)
-
-
-def test_the_doctor_hears_what_waiting_calls_play(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with served({"/a.wav": written()}) as (url, asked):
-        monkeypatch.setenv("VOICEFLOW_BASE_URL", url)
-        found: list[dict[str, Any]] = []
-        for address in (f"{url}/a.wav", f"{url}/none.wav?signature=x"):
-            flow = [{"action": "makeCall"}, {"action": "playFile", "params": {"fileUrl": address}}]
-            (tmp_path / "flow.json").write_text(json.dumps({"callflow": flow}))
-            (tmp_path / "people.csv").write_text("destination\n+6581234567\n+6581234568\n")
-            given = ["--template", "flow.json", "--source", "+6531234567", "--batch", address[-5:]]
-            assert run(["enqueue", "people.csv", *given]) == 0
-            capfd.readouterr()
-            run(["doctor", "--files", "--json"])
-            lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-            found += [each for each in lines if each["check"] == "recordings"]
-        assert asked.count("/a.wav") == 2, "once each time, however many calls play it"
-    assert [each["level"] for each in found] == ["ok", "failure"]
-    assert f"{url}/none.wav " in found[1]["message"]
-    assert "signature" not in str(found)

@@ -23,7 +23,7 @@ from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker
 from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.core.base.background import Task, fault_in_words
-from voiceflow_worker.core.heartbeats import EVERY, FRESH, Heartbeats, WorkCounts, WorkerBeat
+from voiceflow_worker.core.heartbeats import EVERY, HEARD, Heartbeats, WorkCounts, WorkerBeat
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.errors import StoreUnavailableError
@@ -116,8 +116,10 @@ def test_a_process_tells_its_start_its_version_and_the_room_on_its_disk(tmp_path
 
 @pytest.mark.parametrize("fault", ["raises", "is silent"])
 async def test_the_metrics_of_the_process_are_served_within_a_second_while_the_store_is_away(
-    store: Store, fault: str
+    store: Store, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(metrics, "SHARED_FOR", 0.0)
+
     async def away(_call: object) -> None:
         if fault == "raises":
             raise StoreUnavailableError("nobody listens")
@@ -153,6 +155,7 @@ async def test_a_store_that_is_too_busy_for_its_figures_is_up(store: Store, monk
             await anyio.sleep_forever()
 
     faulty = FaultyStore(store)
+    monkeypatch.setattr(metrics, "SHARED_FOR", 0.0)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(metrics_app(CallQueue(faulty))), base_url="http://worker"
     ) as prometheus:
@@ -176,7 +179,7 @@ async def test_all_who_fell_silent_together_are_told_and_not_that_nobody_runs_un
 
     await beats.receiver("r")
     await beats.worker(worker)
-    clock.advance(FRESH)
+    clock.advance(HEARD)
     assert await told() == []
     clock.advance(timedelta(minutes=5))
     (silent,) = await told()
@@ -190,6 +193,14 @@ async def test_all_who_fell_silent_together_are_told_and_not_that_nobody_runs_un
     assert gone.startswith("no worker is running, but 2 calls are due")
     await beats.worker(worker)
     assert await told() == []
+    after = Heartbeats(store)
+    clock.advance(EVERY)
+    await after.receiver("r2")
+    assert await beats.missed_until() is None, "there may be two"
+    began = clock.now()
+    clock.advance(EVERY + timedelta(seconds=1))
+    await after.receiver("r2")
+    assert await beats.missed_until() == began, "the first was killed"
 
 
 def test_tasks_that_fail_for_one_cause_are_one_line() -> None:

@@ -28,19 +28,25 @@ from voiceflow_worker.core.progress import LegState
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.reports.events import CallStatus, SessionSummary
-from voiceflow_worker.webhooks.readiness import Readiness, present
+from voiceflow_worker.webhooks.readiness import present
 from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_not_touched(store: Store) -> None:
+async def test_a_store_that_is_away_is_reported_in_a_sentence_and_liveness_is_not_touched(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def away(_: object) -> None:
         raise StoreUnavailableError("the file is locked")
 
-    async with posting(receiver_of(FaultyStore(store, before=away)).app) as sender:
+    monkeypatch.setattr("voiceflow_worker.webhooks.readiness.FRESH", 0.0)
+    faulty = FaultyStore(store, before=away)
+    async with posting(receiver_of(faulty).app) as sender:
         answer = await sender.client.get("/readyz")
         assert (await sender.client.get("/healthz")).status_code == 200
+        faulty.before = nothing
+        assert (await sender.client.get("/readyz")).json() == {"status": "ok"}
     assert (answer.status_code, answer.json()) == (503, {"error": "the store cannot be reached, or is locked"})
 
 
@@ -48,8 +54,7 @@ async def test_a_receiver_tells_the_figures_of_every_queue_of_the_store(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else what a store has would be told by nobody while its workers are replaced."""
-    for module in ("receiver", "readiness"):
-        monkeypatch.setattr(f"voiceflow_worker.webhooks.{module}.FRESH", 60.0)
+    monkeypatch.setattr("voiceflow_worker.service.metrics.SHARED_FOR", 60.0)
     await enqueued(store, 2)
     await CallQueue(store, "reminders").hold(reason="lunch")
     faulty = FaultyStore(store)
@@ -146,20 +151,6 @@ async def test_a_disk_that_stalls_keeps_nobody_waiting_but_who_stores(tmp_path: 
             disk.goes_on.set()
     assert disk.is_waited_for.is_set()
     assert not disk.gave_up, "the event loop has waited for the disk"
-
-
-async def test_a_store_that_comes_back_is_ready_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.webhooks.readiness.FRESH", 0.0)
-    away = [True]
-
-    async def probe() -> None:
-        if away.pop():
-            raise StoreUnavailableError("locked")
-
-    readiness = Readiness(probe)
-    assert await readiness.why_not() is not None
-    away.append(False)
-    assert await readiness.why_not() is None
 
 
 async def test_no_answer_names_the_host_or_the_user_of_the_database() -> None:

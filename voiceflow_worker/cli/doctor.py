@@ -34,7 +34,6 @@ async def doctor(
     *,
     call: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
     without_outcome: Annotated[bool, Flag] = False,
-    files: Annotated[bool, Flag] = False,
     make: Annotated[bool, Flag] = False,
     print_: Annotated[bool, Flag, Parameter(name="--print")] = False,
     json: JsonOption = False,
@@ -50,7 +49,6 @@ async def doctor(
         call: After the checks, call this number, your own, and print each step. Exit 0 if the call was answered.
         without_outcome: With --call: call even if no receiver is running. The outcome then stays unknown, and the exit
             code is 1.
-        files: Fetch each recording that waiting calls play once, and read its header and frames.
         make: Make the store if there is none, and print what other roles need: for a PostgreSQL store, by the owner of
             its schema.
         print_: With --make: print the script that makes the store, for somebody else to run.
@@ -81,7 +79,7 @@ async def doctor(
 
     tell_step = reporting(output)
     load = partial(settings_from, store=store, queue=queue)
-    await examine(load, tell, files=files)
+    await examine(load, tell)
     if not json:
         _show(output, found, all_of_them=number is None)
     failures = [line.check for line in found if line.level is Level.FAILURE]

@@ -20,10 +20,13 @@ from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.model.text.arguments import checked
 
+EVERY = timedelta(seconds=5)
+HEARD = 2 * EVERY
+"""Who has stored no heartbeat for longer is not heard."""
 FRESH = timedelta(seconds=30)
+"""How long one that is not heard is waited for, by those who do nothing without it."""
 KEPT = timedelta(hours=1)
 """How long the last heartbeat of one that fell silent is kept: it was killed, or could not reach the store."""
-EVERY = timedelta(seconds=5)
 
 WORKERS = "worker"
 RECEIVERS = "receiver"
@@ -97,15 +100,15 @@ class Heartbeats:
         """Delete the heartbeat of a worker that has stopped."""
         await self._workers.within(beat.queue).remove([beat.worker_id])
 
-    async def workers(self, queue: str) -> Sequence[WorkerBeat]:
-        """The heartbeat of each live worker of a queue."""
-        return [beat for _, beat in await self._alive(self._workers.within(queue))]
+    async def workers(self, queue: str, *, within: timedelta = HEARD) -> Sequence[WorkerBeat]:
+        """The heartbeat of each live worker of a queue: of each that has one which is no older than this."""
+        return [beat for _, beat in await self._alive(self._workers.within(queue), within=within)]
 
     async def everywhere(self) -> Sequence[WorkerBeat]:
         """The heartbeat of each live worker of all queues."""
         return [beat for _, beat in await self._alive(self._workers)]
 
-    async def _alive(self, beats: RecordSet[_Kind], *, within: timedelta = FRESH) -> list[tuple[str, _Kind]]:
+    async def _alive(self, beats: RecordSet[_Kind], *, within: timedelta = HEARD) -> list[tuple[str, _Kind]]:
         since = self._clock.now() - within
         return [(who, beat) for who, beat in await beats.all() if beat is not None and (beat.at or since) >= since]
 
@@ -113,8 +116,8 @@ class Heartbeats:
         """When the last one fell silent, within an hour and not in order, if nobody else was heard all the while."""
         now = self._clock.now()
         beats: list[_Beat] = [*await self._workers.values(), *await self._receivers.values()]
-        silent = [at for beat in beats if (at := beat.at or now) < now - FRESH]
-        steady = [beat for beat in beats if (beat.at or now) >= now - FRESH and (beat.since or now) < now - 2 * EVERY]
+        silent = [at for beat in beats if (at := beat.at or now) < now - HEARD]
+        steady = [beat for beat in beats if (beat.at or now) >= now - HEARD and (beat.since or now) < now - HEARD]
         return None if steady else max(silent, default=None)
 
     async def rates(self) -> Mapping[str, float]:
@@ -137,7 +140,7 @@ class Heartbeats:
 
     async def _put(self, beats: RecordSet[_Kind], name: str, beat: _Kind) -> None:
         now = self._clock.now()
-        since = now if self._stored is None or self._stored[1] < now - 2 * EVERY else self._stored[0]
+        since = now if self._stored is None or self._stored[1] < now - HEARD else self._stored[0]
         # One that is stored shows that heartbeats do not fail.
         failing = {task: fault for task, fault in beat.failing.items() if task != Task.HEARTBEAT}
         await beats.put({name: replace(beat, failing=failing, at=now, since=since)})
@@ -148,8 +151,16 @@ class Heartbeats:
         self._beat = replace(self._beat, missed_until=self._clock.now())
 
     async def missed_until(self) -> datetime | None:
-        """Until when summaries may not have been stored, as receivers know; None if they all were."""
-        return max((beat.missed_until for beat in await self._receivers.values() if beat.missed_until), default=None)
+        """Until when summaries may not have been stored; None if they all were.
+
+        Receivers know it, but for one that began while the heartbeat of one that was killed could still be its last.
+        """
+        beats, now = await self._receivers.values(), self._clock.now()
+        killed = [beat.at for beat in beats if beat.at is not None and beat.at < now - HEARD]
+        began = [beat.since for beat in beats if beat.since is not None]
+        until = [beat.missed_until for beat in beats if beat.missed_until is not None]
+        until += [since for since in began if any(timedelta() < since - at <= HEARD for at in killed)]
+        return max(until, default=None)
 
     async def receiver_left(self, name: str) -> None:
         """Delete the heartbeat of a receiver that has stopped."""
@@ -170,8 +181,9 @@ class Heartbeats:
 
     async def older(self) -> tuple[int, int]:
         """How many live workers, and how many receivers, are of a version before this one's schemas."""
-        workers = [beat.generation < GENERATION for beat in await self.everywhere()]
-        return sum(workers), sum(beat.generation < GENERATION for _, beat in await self._alive(self._receivers))
+        workers = [beat.generation < GENERATION for _, beat in await self._alive(self._workers, within=FRESH)]
+        receivers = [beat.generation < GENERATION for _, beat in await self._alive(self._receivers, within=FRESH)]
+        return sum(workers), sum(receivers)
 
     async def receivers(self) -> int:
         """The number of receivers that listen."""

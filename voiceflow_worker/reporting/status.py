@@ -21,7 +21,7 @@ from voiceflow_worker.core.base.reading import (
 )
 from voiceflow_worker.core.base.record_set import noting_unreadable
 from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, held_count
-from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.heartbeats import HEARD, Heartbeats
 from voiceflow_worker.core.imports import StagedImport, counted_imports
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import Due, Waiting
@@ -360,7 +360,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
             holds=holds,
             limited=bool(beats) and limits is not None and (limits.rate is not None or limits.max_active is not None),
         ),
-        has_receiver=await heartbeats.has_receiver(),
+        has_receiver=await heartbeats.has_receiver(within=HEARD),
         failing=await heartbeats.failing(queue),
         clock=await clock_behind(store, queue, allowed=clock_skew),
         unreadable=await unreadable_calls(store, queue),

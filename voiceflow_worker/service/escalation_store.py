@@ -28,7 +28,7 @@ from voiceflow_worker.core.base.identity import (
 )
 from voiceflow_worker.core.base.reading import find_jobs, gates_at
 from voiceflow_worker.core.base.record_set import json_codec, newest_first, record_pages, report_unreadable
-from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
+from voiceflow_worker.core.heartbeats import FRESH, Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import ByKey
 from voiceflow_worker.core.ports.store import (
@@ -140,7 +140,7 @@ class EscalationStore:
             queue=self.queue.name,
             at=self.store.clock.now(),
             gates=await gates_at(self.store, self.queue.name, [None, *batches]),
-            workers=await Heartbeats(self.store).workers(self.queue.name),
+            workers=await Heartbeats(self.store).workers(self.queue.name, within=FRESH),
         )
 
     async def read(self, ids: Iterable[str], *, strict: bool = False) -> dict[str, EscalationStatus]:

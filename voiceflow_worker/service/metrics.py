@@ -131,7 +131,9 @@ QUEUE_RATE = GaugeOf(
 QUEUE_LIMIT = GaugeOf(
     "voiceflow_queue_limit_calls_per_second", "The rate limit of the queue; absent if it is unlimited.", ("queue",)
 )
-STORE_UP = GaugeOf("voiceflow_store_up", "1 if the store answered this process in time, else 0.")
+STORE_UP = GaugeOf(
+    "voiceflow_store_up", "1 if the store answered this process in time, and takes its heartbeats, else 0."
+)
 STORE_FIGURES = GaugeOf(
     "voiceflow_store_figures_seconds", "How long the figures of the store took to read; absent if they took too long."
 )
@@ -313,18 +315,13 @@ def _by_task(counts: Mapping[str, int]) -> Values:
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
     """An app that serves the metrics of the queue, its store and the collectors `more` at `GET /metrics`: Prometheus.
 
-    While the store does not answer, those of the collectors are served alone, within a second; and after some seconds,
-    while it answers and is too busy to give its figures, with `voiceflow_store_up` at 1. `GET /healthz` answers 200 as
-    long as the process works, and names the background tasks of the queue's workers that fail.
+    `GET /healthz` answers 200 as long as the process works, and names the background tasks of the queue's workers that
+    fail.
     """
+    scraped = Scraped(calls.store, calls.policy, queue=calls.name)
 
     async def metrics(_request: Request) -> Response:
-        is_up = False
-        with anyio.move_on_after(STORE_WITHIN), suppress(StoreError):
-            await Heartbeats(calls.store).has_receiver()
-            is_up = True
-        found = await read_figures(calls.store, calls.policy, queue=calls.name) if is_up else None
-        return Response(metrics_text(found, more=more, is_up=is_up), media_type=CONTENT_TYPE_LATEST)
+        return await scraped.answer(*more)
 
     async def healthz(_request: Request) -> Response:
         failing = failing_here()
@@ -339,19 +336,44 @@ STORE_WITHIN = 0.7
 """Seconds that a scrape waits for the first answer of the store. While it is away, a scrape takes less than one."""
 FIGURES_WITHIN = 5.0
 """Seconds for all figures of a store that answers: half of what Prometheus waits."""
+SHARED_FOR = 1.0
+"""Seconds for which requests share what one of them has read: /metrics needs no secret, and must not load the store."""
 
 
-async def read_figures(store: Store, policy: CallPolicy, *, queue: str | None = None) -> StoreFigures | None:
-    """The figures of a store and of a queue, by default of all its queues; None if the store fails or is too busy."""
-    began = anyio.current_time()
-    with anyio.move_on_after(FIGURES_WITHIN), suppress(StoreError):
-        names = await QueueNames(store).known() if queue is None else [queue]
-        return StoreFigures(
-            queues=[await read_queue(CallQueue(store, name, policy=policy)) for name in names],
-            receivers=await Heartbeats(store).receivers(),
-            seconds=anyio.current_time() - began,
-        )
-    return None
+class Scraped:
+    """What a store tells of a queue, by default of all its queues, to those who ask for metrics.
+
+    While it does not answer, the metrics of the process are served alone, within a second; and after some seconds,
+    while it is too busy to give its figures. `voiceflow_store_up` is 1 if it answers and takes the heartbeats.
+    """
+
+    def __init__(self, store: Store, policy: CallPolicy, *, queue: str | None = None) -> None:
+        self._store = store
+        self._policy = policy
+        self._queue = queue
+        self._reading, self._until = anyio.Lock(), float("-inf")
+        self._figures: StoreFigures | None = None
+        self._answers = False
+
+    async def answer(self, *more: Collector) -> Response:
+        """The figures of the store, if they are known, and the metrics of `more`."""
+        async with self._reading:
+            if anyio.current_time() >= self._until:
+                await self._read()
+                self._until = anyio.current_time() + SHARED_FOR
+        is_up = self._answers and Task.HEARTBEAT not in failing_here()
+        return Response(metrics_text(self._figures, more=more, is_up=is_up), media_type=CONTENT_TYPE_LATEST)
+
+    async def _read(self) -> None:
+        self._figures, self._answers, began = None, False, anyio.current_time()
+        with anyio.move_on_after(STORE_WITHIN) as limit, suppress(StoreError):
+            receivers = await Heartbeats(self._store).receivers()
+            self._answers = True
+            limit.deadline = began + FIGURES_WITHIN
+            names = await QueueNames(self._store).known() if self._queue is None else [self._queue]
+            queues = [await read_queue(CallQueue(self._store, name, policy=self._policy)) for name in names]
+            seconds = anyio.current_time() - began
+            self._figures = StoreFigures(queues=queues, receivers=receivers, seconds=seconds)
 
 
 def metrics_text(found: StoreFigures | None, *, more: Iterable[Collector] = (), is_up: bool = True) -> bytes:

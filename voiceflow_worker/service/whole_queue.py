@@ -10,7 +10,7 @@ from voiceflow_worker.backends.health import CLOCKS_AGREE, clock_ahead
 from voiceflow_worker.campaigns.schedules import Schedule, read_schedules
 from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.clock import SET_CLOCK, off_in_words
-from voiceflow_worker.core.heartbeats import EVERY, NO_RECEIVER, REFUSED, REGISTER, Heartbeats
+from voiceflow_worker.core.heartbeats import HEARD, NO_RECEIVER, REFUSED, REGISTER, Heartbeats
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.finding import Diagnosis, Remedy, failure, ok, warning
 from voiceflow_worker.ivr.approval import BUILT_IN
@@ -80,8 +80,8 @@ class WholeQueue:
         if self.unheard is not None:
             yield failure(
                 f"not every worker and receiver is heard: {self.unheard}",
-                remedy="`voiceflow doctor` says whether the store takes writes; once it does, those that run are heard "
-                f"within {2 * EVERY.seconds} s: then start what is missing",
+                remedy="once the store takes writes (see the check `store` of `voiceflow doctor`), those that run are "
+                f"heard within {HEARD.seconds} s: then start what is missing",
             )
 
     def _of_clocks(self) -> Iterator[Diagnosis]:
@@ -139,8 +139,8 @@ def _of_outcomes(found: QueueStatus, *, sees_all: bool) -> Iterator[Diagnosis]:
     if late:
         yield warning(
             f"outcomes overdue: {count_of(late, 'call')} accepted long ago, and no summary came",
-            remedy="`voiceflow doctor` says whether the webhook is registered and reached, and `voiceflow reconcile` "
-            "looks for them in the log of 8x8",
+            remedy="correct what the checks `webhook` and `webhook address` of `voiceflow doctor` name; `voiceflow "
+            "reconcile` looks for them in the log of 8x8",
         )
 
 

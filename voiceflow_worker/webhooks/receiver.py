@@ -7,10 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import anyio
 import structlog
 from anyio import to_thread
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -37,16 +36,14 @@ from voiceflow_worker.service.metrics import (
     EscalationMetrics,
     HookMetrics,
     ProcessMetrics,
-    StoreFigures,
-    metrics_text,
-    read_figures,
+    Scraped,
 )
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.service.whole_queue import health
 from voiceflow_worker.settings import Settings
 from voiceflow_worker.webhooks.events import EventEndpoint
 from voiceflow_worker.webhooks.menu_events import MenuEvents
-from voiceflow_worker.webhooks.readiness import FRESH, Readiness, present
+from voiceflow_worker.webhooks.readiness import Readiness, present
 from voiceflow_worker.webhooks.reading import Metrics, RequestReader
 
 if TYPE_CHECKING:
@@ -113,8 +110,7 @@ class Receiver:
         answering = MenuEvents(store, *menus, policy=policy, registry=self.registry)
         self._heartbeats = Heartbeats(store, menus=answering.menu_names)
         self._readiness = Readiness(store_probe(store))
-        self._reading, self._figures_until = anyio.Lock(), float("-inf")
-        self._figures: StoreFigures | None = None
+        self._scraped = Scraped(store, policy)
         self._has_run = self._ends = False
         self.http_api: HttpApi | None = None
         """The HTTP API; None without it."""
@@ -177,13 +173,7 @@ class Receiver:
         return JSONResponse({"status": "ok"} if why is None else {"error": why}, 200 if why is None else 503)
 
     async def _show_metrics(self, _request: Request) -> Response:
-        is_up = await self._readiness.why_not() is None
-        async with self._reading:  # it needs no secret: requests share what one of them reads
-            if is_up and anyio.current_time() >= self._figures_until:
-                self._figures = await read_figures(self._store, self._settings.policy())
-                self._figures_until = anyio.current_time() + FRESH
-        text = metrics_text(self._figures if is_up else None, more=[self.registry], is_up=is_up)
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        return await self._scraped.answer(self.registry)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

@@ -327,6 +327,11 @@ async def test_three_roles_an_owner_one_that_works_and_one_that_reads(at: Place)
         await store.database.rows(writing)
         with pytest.raises(StoreReadOnlyError, match="GRANT"):
             await store.database.rows("CREATE TABLE voiceflow.more ()")
+        rights = health_of(at.url(works), store).checks()["rights"]
+        assert await rights() is None
+        ask(f"REVOKE INSERT ON {at.schema}.jobs FROM {works}")
+        assert (found := await rights()) is not None
+        assert f"the role {works} lacks INSERT on jobs:" in found.message
     async with opened(at.url(reads)) as store:
         assert await store.database.rows("SELECT queue FROM voiceflow.changes") == [("q",)]
         with pytest.raises(StoreReadOnlyError, match="GRANT"):

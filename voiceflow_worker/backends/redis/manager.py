@@ -93,7 +93,7 @@ TIMEOUT = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 CONFIRM_WITHIN_MS = 3000
 """The longest time, in milliseconds, that WAIT and WAITAOF wait. It must be less than the timeout of an answer."""
-CHECK_PRIMARY_EVERY = 1.0
+CHECK_PRIMARY_EVERY, CHECK_SETTINGS_EVERY = 1.0, 5.0
 MOST_WAITING = 64
 """The most connections of a process on which writes wait for their confirmation."""
 
@@ -147,6 +147,10 @@ class ServerConnections:
         self.ended.set()
         for connection in self._all:
             connection.close()
+
+    async def check_again(self) -> None:
+        """Check the connection that callers share as if it were new."""
+        await self._check(await self.shared())
 
     async def shared(self) -> Connection:
         """The connection that simultaneous callers share."""
@@ -271,6 +275,7 @@ class ConnectionManager:
         async with anyio.create_task_group() as self._group:
             raised = await self._group.start(self._keep_open)
             if raised is None:
+                self.start(self._follow_settings)
                 if self._url.topology is not Topology.STANDALONE:
                     self.start(self._follow_primary)
                 try:
@@ -313,6 +318,10 @@ class ConnectionManager:
             return await connections.run(name, {**asked, "confirms": bool(confirmation)}, confirmation=confirmation)
 
         return await self._do(confirmed)
+
+    async def check_again(self) -> None:
+        """Survey the server anew: its settings may have changed under its connections. Raises StoreError."""
+        await self._do(ServerConnections.check_again)
 
     async def ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
         """Run commands without a script. Raises StoreError."""
@@ -432,6 +441,13 @@ class ConnectionManager:
         if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning("this Redis should be configured differently", store=self._url.shown, warning=found.warning)
         self._durability = found
+
+    async def _follow_settings(self) -> None:
+        """End the connections to a server that has become one which may lose what it has confirmed."""
+        while True:
+            await anyio.sleep(CHECK_SETTINGS_EVERY)
+            with suppress(VoiceflowError):
+                await self.check_again()
 
     async def _follow_primary(self) -> None:
         """Reconnect when another primary is named: the old one may accept writes and lose them."""

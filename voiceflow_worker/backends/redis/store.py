@@ -149,6 +149,8 @@ class RedisStore:
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         bulk = checked_bulk(bulk)
         writes, answers = bulk.writes, list[WriteResult | None]()
+        if any(write.orders for write in writes):  # whoever has ordered it is told yes
+            await self.manager.check_again()
         full: StoreError | None = None
         for start in range(0, len(writes) or 1, AT_ONCE):
             some = writes[start : start + AT_ONCE]

@@ -13,7 +13,6 @@ from voiceflow_worker.finding import Diagnosis, failure, message_of, ok
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.doctor import account, store
 from voiceflow_worker.service.doctor.context import TIME_LIMIT, Check, CheckContext, carried_out, open_context
-from voiceflow_worker.service.doctor.recordings import recordings
 from voiceflow_worker.settings import Settings
 
 Tell = Callable[[Diagnosis], None]
@@ -33,12 +32,12 @@ CHECKS: Mapping[str, Check] = {
     "call actions": account.call_actions,
 }
 
-LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1), "recordings": timedelta(minutes=5)}
+LIMITS: Mapping[str, timedelta] = {"journal files": timedelta(minutes=1)}
 """The time limits of checks that may take longer than the others. A journal file may hold a million calls."""
 
 
-async def examine(load: Callable[[], Settings], tell: Tell, *, files: bool = False) -> None:
-    """Run every check, and report each result at once. With `files`, recordings are fetched.
+async def examine(load: Callable[[], Settings], tell: Tell) -> None:
+    """Run every check, and report each result at once.
 
     If the settings cannot be read, the error is reported, and only the checks that need no settings are run.
     """
@@ -63,8 +62,6 @@ async def examine(load: Callable[[], Settings], tell: Tell, *, files: bool = Fal
         for name, look in {**bound(FIRST), **context.health.checks(), **bound(CHECKS)}.items():
             await run(name, look)
         await run("queue", partial(_of_queue, context, tell))
-        if files:
-            await run("recordings", partial(recordings, context))
 
 
 async def _of_queue(context: CheckContext, tell: Tell) -> Diagnosis | None:

@@ -16,6 +16,7 @@ for _, form in ipairs({
     {'SETRANGE', some, 0, ''}, {'XADD', some, 'NOMKSTREAM', 'MAXLEN', 1, '1-0', '-', '-'},
     {'ZADD', some, 'XX', 0, '-'}, {'ZREM', some, '-'}, {'ZCARD', some}, {'ZCOUNT', some, 0, 0},
     {'ZRANGE', some, 0, 0}, {'ZREVRANGE', some, 0, 0}, {'ZRANGEBYSCORE', some, 0, 0}, {'ZRANGEBYLEX', some, '-', '+'},
+    {'ZREVRANGEBYLEX', some, '+', '-'}, {'HGETALL', some}, {'XREAD', 'STREAMS', some, '0'},
     {'ZREMRANGEBYSCORE', some, 0, 0}, {'TIME'},
     {'SET', root .. ':room', '', 'NX', 'XX'}, {'HSET', root .. ':records:', '-', '-', '-'},
     {'ZADD', root .. ':ends', 'XX', 0, '-'}, {'ZADD', root .. ':record-keys:', 'XX', 0, '-'},
