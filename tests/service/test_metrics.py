@@ -98,11 +98,8 @@ async def test_a_slot_that_has_passed_is_counted_and_so_is_its_call(clock: Manua
 
 def test_what_fails_has_one_word_as_its_label() -> None:
     for task in Task:
-        counts = WorkCounts(task_failures=Counter({task: 2}), failing=Counter({task: 1}))
-        (word,) = re.findall(
-            r'^voiceflow_worker_failing\{task="([a-z_]+)"\} 1.0$', "\n".join(told(counts)), re.MULTILINE
-        )
-        assert f'voiceflow_worker_task_failures_total{{task="{word}"}} 2.0' in told(counts)
+        counts = WorkCounts(failing=Counter({task: 1}))
+        assert re.findall(r'^voiceflow_worker_failing\{task="([a-z_]+)"\} 1.0$', "\n".join(told(counts)), re.MULTILINE)
 
 
 def test_a_process_tells_its_start_its_version_and_the_room_on_its_disk(tmp_path: Path) -> None:
@@ -280,15 +277,12 @@ async def test_escalations_are_counted_while_they_are_open_and_once_by_their_res
     first = await Escalations(queue).start(alarm, key="1")
     await Escalations(queue).start(alarm, key="2")
     await Escalations(other).start(alarm, key="1")
-    found = await scraped(queue)
-    assert found.pop('escalations_open{queue="default"}') == 2
-    assert found == {name: value for name, value in before.items() if "open" not in name}
+    assert await scraped(queue) == before
     await Escalations(queue).stop(first.status.id, reason="the alert is resolved")
     await SuppressionList(store).add("+6587654321")
     for _ in range(2):
         await Escalations(queue).start(alarm, key="3")
     found = await scraped(queue)
-    assert found.pop('escalations_open{queue="default"}') == 1
     for result, count in (("acknowledged", 0), ("stopped", 1), ("unanswered", 1)):
         name = f'escalations_ended_total{{result="{result}"}}'
         assert found[name] == before[name] + count, result

@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import IntEnum
 from io import BufferedWriter, FileIO, TextIOWrapper
@@ -59,18 +59,11 @@ class _Lasting(FileIO):
     """A stream that may fail: its terminal or pipe is closed, its disk is full. What cannot be written is dropped."""
 
     def write(self, content: ReadableBuffer, /) -> int:
-        """Write bytes, or drop and count them."""
-        lost = "a full pipe"
-        try:
+        """Write bytes, or drop them."""
+        written: int | None = None
+        with suppress(OSError):
             written = super().write(content)
-        except OSError as error:
-            written, lost = None, str(error.strerror)
-        if written is None:
-            from voiceflow_worker.core.base.background import LOG_LOST  # it takes time to load
-
-            LOG_LOST[lost] += 1
-            return memoryview(content).nbytes
-        return written
+        return memoryview(content).nbytes if written is None else written
 
 
 def keep_streams() -> None:

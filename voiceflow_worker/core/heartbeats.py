@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -25,6 +26,12 @@ HEARD = 2 * EVERY
 """Who has stored no heartbeat for longer is not heard."""
 FRESH = timedelta(seconds=30)
 """How long one that is not heard is waited for, by those who do nothing without it."""
+SILENCE = timedelta(seconds=90)
+"""The time within which 8x8 sends an event of a call that it has placed: at the latest that nobody answered."""
+SILENT_CALLS = 5
+"""The fewest calls without any event that show that events do not arrive: one person may talk for long."""
+LATELY = timedelta(minutes=15)
+"""How long after it has ended a silence of 8x8 is told. Then outcomes that lack are overdue."""
 KEPT = timedelta(hours=1)
 """How long the last heartbeat of one that fell silent is kept: it was killed, or could not reach the store."""
 
@@ -69,6 +76,20 @@ class _ReceiverBeat(_Beat):
     menus: tuple[str, ...] = ()
     missed_until: datetime | None = None
     """Until when summaries, which 8x8 sends once, may not have been stored: it refused them, or nobody listened."""
+    event_at: datetime | None = None
+    """When the last event arrived."""
+    silent_since: datetime | None = None
+    silent_until: datetime | None = None
+    """The last time of more than `SILENCE` in which none arrived."""
+
+
+class Silence(NamedTuple):
+    """A time in which no event of 8x8 arrived, and the calls placed in it that have no outcome; it may go on."""
+
+    since: datetime
+    until: datetime
+    calls: int
+    goes_on: bool
 
 
 _Kind = TypeVar("_Kind", bound=_Beat)
@@ -85,6 +106,7 @@ class Heartbeats:
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
         self._beat = _ReceiverBeat(menus=tuple(menus), generation=GENERATION)
         self._clock = store.clock
+        self._began = self._clock.now()
         self._stored: tuple[datetime, datetime] | None = None
         kept: dict[str, Any] = {"keep_for": KEPT, "durable": False}
         self._workers = json_records(store, WORKERS, WorkerBeat, **kept, unreadable=lambda _key, _error: None)
@@ -145,6 +167,30 @@ class Heartbeats:
         failing = {task: fault for task, fault in beat.failing.items() if task != Task.HEARTBEAT}
         await beats.put({name: replace(beat, failing=failing, at=now, since=since)})
         self._stored = (since, now)
+
+    def event_arrived(self) -> None:
+        """Note that an event of 8x8 has arrived. The next heartbeat says so."""
+        now, last = self._clock.now(), self._beat.event_at or self._began
+        self._beat = replace(self._beat, event_at=now)
+        if now - last > SILENCE:
+            self._beat = replace(self._beat, silent_since=last, silent_until=now)
+
+    async def silence(self, placed: Callable[[datetime], Awaitable[int]], *, ended: bool = False) -> Silence | None:
+        """The last silence of 8x8 in which it should have sent events, of lately; if asked for, only one that `ended`.
+
+        `placed` counts the calls that were placed by a time, and have no outcome.
+        """
+        now, found = self._clock.now(), list[tuple[datetime, datetime]]()
+        beats = await self._receivers.values()
+        last = [each for beat in beats if beat.at and beat.at >= now - HEARD and (each := beat.event_at or beat.since)]
+        found = [(max(last), now)] if last and not ended else []
+        found += [(each.silent_since, each.silent_until) for each in beats if each.silent_since and each.silent_until]
+        for since, until in sorted(found, key=itemgetter(1), reverse=True):
+            if until - since > SILENCE and until > now - LATELY:
+                calls = await placed(until - SILENCE) - await placed(since)
+                if calls >= SILENT_CALLS:
+                    return Silence(since, until, calls if until == now else await placed(until), until == now)
+        return None
 
     def summary_refused(self) -> None:
         """Note that a summary cannot be stored now, or could not until now. The next heartbeat says so."""

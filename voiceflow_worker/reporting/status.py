@@ -21,7 +21,7 @@ from voiceflow_worker.core.base.reading import (
 )
 from voiceflow_worker.core.base.record_set import noting_unreadable
 from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, held_count
-from voiceflow_worker.core.heartbeats import HEARD, Heartbeats
+from voiceflow_worker.core.heartbeats import HEARD, Heartbeats, Silence
 from voiceflow_worker.core.imports import StagedImport, counted_imports
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import Due, Waiting
@@ -263,6 +263,8 @@ class QueueStatus:
     """Until when summaries may not have been stored, which 8x8 sends once; None if they all were."""
     unreported: int = 0
     """The calls that were placed by then, and have no outcome; some may still go on."""
+    silence: Silence | None = None
+    """When no event of 8x8 arrived though calls had been placed."""
     ordered: tuple[AuditEntry, ...] = ()
     """The last acts of people on the queue and its batches, the newest first."""
     next_call: NextCall | None = None
@@ -350,6 +352,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         overdue_outcomes=await unsettled(now - min(OVERDUE_AFTER, summary_deadline / 2)),
         missed_until=missed,
         unreported=0 if missed is None else await unsettled(missed),
+        silence=await heartbeats.silence(unsettled),
         ordered=tuple(await entries_on(store, queue)),
         next_call=_first_of(queued[:MOST_NEXT], at=now),
         waiting=await _waiting(

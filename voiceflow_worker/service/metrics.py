@@ -32,7 +32,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.backends.running import unanswered
-from voiceflow_worker.core.base.background import LOG_LOST, Task, failing_here
+from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import unreadable_here
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
@@ -102,7 +102,6 @@ class HistogramOf(Named):
 
 
 QUEUE_JOBS = GaugeOf("voiceflow_queue_jobs", "Calls in each state.", ("queue", "state"))
-QUEUE_DUE = GaugeOf("voiceflow_queue_due_jobs", "Calls that could be sent now.", ("queue",))
 QUEUE_OLDEST_DUE = GaugeOf(
     "voiceflow_queue_oldest_due_seconds", "Seconds since the oldest due call was first due.", ("queue",)
 )
@@ -141,7 +140,6 @@ STORE_CLOCK_AHEAD = GaugeOf(
     "voiceflow_store_clock_ahead_seconds", "How far the clock of the store is ahead of the clock of this machine."
 )
 STORE_RECEIVERS = GaugeOf("voiceflow_store_receivers", "Receivers of the store that are alive.")
-ESCALATIONS_OPEN = GaugeOf("voiceflow_escalations_open", "Escalations that nobody has acknowledged yet.", ("queue",))
 SCHEDULE_LAST = GaugeOf(
     "voiceflow_schedule_last_run_timestamp_seconds",
     "The time of a schedule's last run, by what became of it.",
@@ -165,7 +163,6 @@ SLOTS_MISSED = CounterOf(
 )
 IN_FLIGHT = GaugeOf("voiceflow_worker_in_flight", "Leased calls without a stored verdict.")
 VERDICTS_WAITING = GaugeOf("voiceflow_worker_verdicts_waiting", "Verdicts that could not be stored yet.")
-TASK_FAILURES = CounterOf("voiceflow_worker_task_failures_total", "Failures of background tasks.", ("task",))
 TASK_FAILING = GaugeOf(
     "voiceflow_worker_failing",
     "Workers for which a background task, or 8x8, fails now.",
@@ -184,9 +181,6 @@ WEBHOOK_UNPARSED = CounterOf(
 )
 WEBHOOK_STORE_FAILURES = CounterOf(
     "voiceflow_webhook_store_failures_total", "Events answered 503 because they could not be stored."
-)
-WEBHOOK_STORE_TIMEOUTS = CounterOf(
-    "voiceflow_webhook_store_timeouts_total", "Events answered 503 because handling them took longer than the limit."
 )
 WEBHOOK_IN_PROGRESS = GaugeOf("voiceflow_webhook_in_progress", "Events that the store or on_event is handling now.")
 WEBHOOK_SECONDS = HistogramOf(
@@ -237,10 +231,6 @@ RECORDS_UNREADABLE = CounterOf(
     "Calls and records that this process could not read, and has skipped: the first 10,000.",
 )
 
-LOG_WRITES_LOST = CounterOf(
-    "voiceflow_log_writes_lost_total", "Texts that this process could not write into its log, and has dropped."
-)
-
 
 class HookMetrics:
     """The metrics of the hooks of this process."""
@@ -269,7 +259,6 @@ class ProcessMetrics:
         """The metrics with their current values."""
         yield STATEMENTS_UNANSWERED.of({(): len(unanswered)})
         yield RECORDS_UNREADABLE.of({(): unreadable_here()})
-        yield LOG_WRITES_LOST.of({(): LOG_LOST.total()})
         yield BUILD.of({(self._version,): 1})
         with suppress(OSError):  # the folder is made when it is first needed
             disk = disk_usage(self._folder)
@@ -304,12 +293,7 @@ class WorkMetrics:
         yield SLOTS_MISSED.of({(): counts.slots_missed})
         yield IN_FLIGHT.of({(): counts.in_flight})
         yield VERDICTS_WAITING.of({(): counts.verdicts_waiting})
-        yield TASK_FAILURES.of(_by_task(counts.task_failures))
-        yield TASK_FAILING.of(_by_task(counts.failing))
-
-
-def _by_task(counts: Mapping[str, int]) -> Values:
-    return {(Task(task).name.lower(),): count for task, count in sorted(counts.items())}
+        yield TASK_FAILING.of({(Task(task).name.lower(),): count for task, count in sorted(counts.failing.items())})
 
 
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
@@ -410,14 +394,12 @@ def _of_queue(queue: WholeQueue) -> Iterator[tuple[GaugeOf, tuple[str, ...], flo
         yield QUEUE_JOBS, (name, state.value), count
     holds = [gate for gate in status.holds if gate.state is not GateState.CANCELLED]
     values = {
-        QUEUE_DUE: status.due,
         QUEUE_OLDEST_DUE: status.oldest_due_seconds or 0.0,
         QUEUE_HOLDS: len(holds),
         QUEUE_HELD: any(gate.scope is GateScope.QUEUE for gate in holds),
         QUEUE_OVERDUE: status.overdue_outcomes,
         QUEUE_WORKERS: status.workers,
         QUEUE_RATE: status.rate_now,
-        ESCALATIONS_OPEN: len(queue.escalations),
     }
     if status.limits is not None and status.limits.rate is not None:
         values[QUEUE_LIMIT] = status.limits.rate

@@ -78,6 +78,8 @@ class EventEndpoint:
     on_event: AnswersEvents | None = None
     store_limit: timedelta = limits.EVENT
     event_limit: timedelta = limits.KEY_PRESS
+    on_arrived: Callable[[], None] = lambda: None
+    """Called when an event has arrived, whatever becomes of it."""
     on_refused: Callable[[], None] = lambda: None
     """Called when a summary was not stored: 8x8 sends it once."""
     first: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -120,6 +122,7 @@ class EventEndpoint:
             given = event
             await answer(given)
         else:
+            self.on_arrived()
             self.metrics.events.labels(_KINDS[type(event)]).inc()
             given = await self._take(event, answer)
         if given.odd is not None:
@@ -146,7 +149,6 @@ class EventEndpoint:
                     if taken.done():
                         await answer(taken.result())
                         return taken.result()
-                self.metrics.store_timeouts.inc()
                 given = self._not_stored(event, f"handling it took longer than {limit:g} s")
                 self._late += 1
                 try:

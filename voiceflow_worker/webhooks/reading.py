@@ -51,7 +51,6 @@ class Metrics:
         self.refusals: Counter = named.WEBHOOK_REFUSALS.on(registry)
         self.odd: Counter = named.WEBHOOK_UNPARSED.on(registry)
         self.store_failures: Counter = named.WEBHOOK_STORE_FAILURES.on(registry)
-        self.store_timeouts: Counter = named.WEBHOOK_STORE_TIMEOUTS.on(registry)
         self.in_store: Gauge = named.WEBHOOK_IN_PROGRESS.on(registry)
         self.seconds: Histogram = named.WEBHOOK_SECONDS.on(registry)
 

@@ -213,10 +213,6 @@ def failing_here() -> dict[str, str]:
     return {task: error for running in _RUNNING for task, error in running.failing.items()}
 
 
-LOG_LOST = Counter[str]()
-"""How often this process could not write into its log, by the error: a full disk, a pipe that nobody reads."""
-
-
 LEASES = "lease"
 LEASE_LENGTH = timedelta(seconds=30)
 """The time after which a lease ends if it is not renewed. If its holder is killed, the task waits until then."""

@@ -156,7 +156,7 @@ class Reconciler:
 
         Raises `StoreError`, and `CallLogError`; a `CallLogError` means that nothing was changed.
         """
-        now, missed = self._store.clock.now(), await self._heartbeats.missed_until()
+        now, missed = self._store.clock.now(), await self._missed_until()
         if missed is not None and missed != self._looked_after and missed < now - CALM:
             return await self._due_after(missed)
         if not await self._lease.is_free():
@@ -169,6 +169,14 @@ class Reconciler:
         self._rounds += 1
         group = groups[self._rounds % len(groups)]
         return await self._request_log(group, self._range(group))
+
+    async def _missed_until(self) -> datetime | None:
+        async def placed(by: datetime) -> int:
+            by += self._policy.summary_deadline
+            return await self._store.count(Due(queue=self._queue, state=JobState.SUBMITTED, by=by))
+
+        silence, missed = await self._heartbeats.silence(placed, ended=True), await self._heartbeats.missed_until()
+        return max(filter(None, (missed, None if silence is None else silence.until)), default=None)
 
     async def _due_after(self, missed: datetime) -> Reconciled:
         by = missed + self._policy.summary_deadline

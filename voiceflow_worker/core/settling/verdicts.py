@@ -71,8 +71,10 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
     ahead = ahead_of_8x8(date, before=sent_at, after=answered_at)
     if abs(ahead) <= clock_skew:
         return None
-    off = off_in_words(ahead, of="8x8")
-    return QueueHold(reason=f"the clock of this machine is {off}; set the clock (NTP)", until_opened=True)
+    # Each call in flight measures it, and adds a reason that differs.
+    minutes = timedelta(minutes=round(ahead / timedelta(minutes=1)))
+    off = off_in_words(minutes if abs(minutes) > timedelta(minutes=1) else ahead, of="8x8")
+    return QueueHold(reason=f"the clock of a worker is {off}; set the clock (NTP)", until_opened=True)
 
 
 class Verdicts:

@@ -16,6 +16,7 @@ from voiceflow_worker.finding import Diagnosis, Level, failure, message_of, ok, 
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
+from voiceflow_worker.gateway.verdict import certificate_problem, describe, is_unresolved
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.numbers.reading import read_sources
@@ -200,19 +201,24 @@ async def reachable(context: CheckContext) -> Diagnosis | None:
             # A proxy may pass only the webhook, on purpose.
             status = (await client.get(webhook.url)).status_code
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        return failure(
-            f"{webhook.url} cannot be reached from here: {network.explain(error)}",
-            remedy="start `voiceflow serve`; check DNS, the proxy and its certificate. Try the address from another "
-            "machine too: perhaps only this one cannot reach it",
+        remedy = (
+            "start `voiceflow serve` and the proxy before it; another machine shows if only this one cannot reach it"
         )
+        if certificate_problem(error) is not None:
+            remedy = "give the proxy at this address a certificate of a public authority for this name"
+        elif is_unresolved(error):
+            remedy = "correct DNS, or register the right address"
+        said = network.why(error, error.request.url) if isinstance(error, httpx.RequestError) else describe(error)
+        return failure(f"{webhook.url} cannot be reached from here: {said}", remedy=remedy)
     if status == NOT_FOR_GET:
         return ok(
             f"{webhook.url} answers. {health} does not answer as a receiver would, but it need not be reachable from "
             "outside"
         )
-    return warning(
+    told = failure if status >= 500 else warning
+    return told(
         f"{webhook.url} answers {status} to a GET, but a receiver would answer 405",
-        remedy="check that the proxy leads to `voiceflow serve`, and that the address is the right one",
+        remedy="check that the proxy leads to `voiceflow serve`, which runs, and that the address is the right one",
     )
 
 
