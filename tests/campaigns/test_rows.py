@@ -374,6 +374,7 @@ def test_a_reserved_name_in_another_spelling_is_data_and_told(tmp_path: Path, fo
         assert found.is_error is (name in {"valid_until", "not_before"}), "nobody is to be called too late"
         said = f"is kept as data and does not affect calls, because {meaning} is read from a column that is spelled"
         assert found.message.startswith(f"{said} {name}: ")
+        assert "kept as data" not in str(read_all(given, replace(OPTIONS, columns={name: column})).findings)
         ignored = read_all(given, replace(OPTIONS, columns={"ignore": column.lower()}))
         assert (ignored.findings, [call.data for call in ignored.calls]) == ([], [{"name": "Ana"}])
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import pytest
@@ -99,15 +99,21 @@ async def test_a_role_that_is_picked_is_what_the_command_reads(memory: Store, tm
     number, cell, country = ROLES[role]
     row = {"Tel": number, "Xyz": cell} if number else {"Xyz": cell}
     rows = [row, {**row, "Tel": "0170 1234568"}] if role == "person" else [row]
-    file = written(tmp_path, rows, "csv")
-    assert isinstance(file, Path)
-    columns: dict[str, Any] = {"destination": "Tel", role: "Xyz"}
-    columns = {"destination": ["Tel", "Xyz"]} if role == FURTHER else columns
+    file = cast("Path", written(tmp_path, rows, "csv"))
+    columns: Any = {"destination": ["Tel", "Xyz"]} if role == FURTHER else {"destination": "Tel", role: "Xyz"}
     async with clerk(memory) as one:
         await walked(
             one, file, country=country, **{"column Xyz": role, **({"column Tel": "destination"} if number else {})}
         )
     assert await stored(memory) == await commanded({"file": file, "columns": columns, "country": country or None})
+
+
+async def test_each_number_of_a_person_has_the_country_of_its_column(memory: Store, tmp_path: Path) -> None:
+    row = {"Tel": NATIONAL, "B": "DE", "C": "06 12 34 56 78", "D": "FR", "time_zone": "Europe/Paris"}
+    file, columns = cast("Path", written(tmp_path, [row], "csv")), "destination=Tel,country=B,destination=C,country=D"
+    async with clerk(memory) as one:
+        await walked(one, file, **{"column B": "country", "column C": FURTHER, "column D": "country"})
+    assert await stored(memory) == await commanded({"file": file, "columns": columns})
 
 
 @pytest.mark.slow
@@ -117,7 +123,7 @@ async def test_a_form_that_lacks_a_role_is_found_by_the_test_above(
     memory: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str, role: str
 ) -> None:
     def forgetful(form: CampaignForm, *, key: str) -> str:
-        form.give_role("Xyz", "")
+        form.give_roles([("Xyz", "")])
         return usual(form, key=key)
 
     usual = CampaignForm.signed
@@ -135,16 +141,15 @@ PEOPLE = [{"Name": f"N{at}", "Mobile": f"8765432{at}", "Call?": "No" if at == 3 
 @pytest.mark.parametrize("source", ["csv", "xlsx", "sheets", "parquet", "jsonl"])
 async def test_what_is_unticked_in_any_source_is_not_called(memory: Store, tmp_path: Path, source: str) -> None:
     sheet = "*" if source == "sheets" else ""
-    file: Path | Sequence[Mapping[str, object]] = tmp_path
     if sheet:
         table = [[*PEOPLE[0]], *([*each.values()] for each in PEOPLE)]
         second: dict[str, Any] = {'"Di", Mi!': [table[0], *table[4:]]}
         file = workbook(tmp_path, table[:4], **second)
     else:
-        file = written(tmp_path, PEOPLE, source)
-    assert isinstance(file, Path)
+        file = cast("Path", written(tmp_path, PEOPLE, source))
     async with clerk(memory) as one:
         await sent(one, file, sheet=sheet, **SAID)
+        assert "No (1)" in one.shown.text, "the values, before the country of the numbers is known"
         rows = [name for name, _ in Form(one.shown.text).sent if name.startswith("row ")]
         fifth = list(dict.fromkeys(rows))[4]
         await walked(one, file, country="SG", sheet=sheet, **{fifth: ""})
@@ -197,8 +202,7 @@ async def test_a_saved_campaign_goes_through_all_steps_as_it_is(memory: Store, t
     text = saved_campaigns()[name]
     if name == "every field":
         text = "".join(each for each in text.splitlines(keepends=True) if not each.startswith("sheet"))
-    file = written(tmp_path, PEOPLE, "csv")
-    assert isinstance(file, Path)
+    file = cast("Path", written(tmp_path, PEOPLE, "csv"))
     async with clerk(memory) as one:
         data, files = dict(Form(one.shown.text).hidden), {"file": ("may.csv", read(file))}
         saved = {"saved": ("campaign.toml", text.encode())}

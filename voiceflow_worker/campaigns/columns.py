@@ -377,7 +377,8 @@ class CampaignColumns:
         unused = list[str]()
         for name in names:
             written = self.names.get(row_name(name), name)
-            if {row_name(name), name} & {*self.ignored, *self._renamed, *self._options.roles.names}:
+            named = map(row_name, self._options.roles.named)
+            if {row_name(name), name} & {*self.ignored, *self._renamed, *self._options.roles.names, *named}:
                 continue
             if is_other_spelling(name):
                 given = {Remedy.TAKE_COLUMN: f"{row_name(name)}={written}", Remedy.IGNORE_COLUMN: f"ignore={written}"}

@@ -176,7 +176,8 @@ class Doubts:
         return self._once[about, column] == 1
 
     def bad(self, read: ReadRow, names: Mapping[str, str]) -> None:
-        """Look at a row with a wrong reserved column, which may have its name by chance; `names` are as written."""
+        """Look at a bad row: a wrong reserved column may have its name by chance; `names` are as written."""
+        self._values.count(read.raw)
         for column in dict.fromkeys(found.column or "" for found in read.findings if found.is_error):
             if column in MEANINGS and names.get(column) == column:
                 self.add(read.raw, column, "reserved_name_wrong", meaning=MEANINGS[column])
@@ -522,6 +523,10 @@ class _Values:
         self.counts: dict[str, ValueCounts] = {}
 
     def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:  # noqa: ARG002
+        self.count(raw)
+
+    def count(self, raw: RawRow) -> None:
+        """Count the values of a row, good or bad."""
         if (places := self._places.get(raw.names)) is None:
             names = enumerate(raw.names or self._header)
             places = self._places[raw.names] = [

@@ -302,7 +302,7 @@ class CampaignPage:
         for role, column in found.found.items():
             is_by_itself = role == DESTINATION == row_name(column)
             if not (role in named or form.role_of(column) or is_by_itself or (role == COUNTRY and is_said)):
-                form.give_role(column, role)
+                form.give_roles([(column, role)])
         if found.date_orders is not None and len(found.date_orders) == 1:
             form.values["date_order"] = form.get("date_order") or found.date_orders[0].value
 
@@ -543,7 +543,7 @@ class CampaignPage:
             "has_file": kept is not None,
             "file_name": str(kept) if kept is not None else "",
             "found": found,
-            "roles": [(role, role_in_words(role)) for role in ROLE_WORDS],
+            "roles": {role: role_in_words(role) for role in ROLE_WORDS},
             "lists": lists,
             "waits": [(each, span(read_duration(each))) for each in _WAITS],
             "zone_of_times": form.get("time_zone") or ZONE.get().key,
@@ -683,9 +683,9 @@ def _actor(session: PageSession) -> Actor:
 
 def _step_of(error: Exception) -> str | None:
     """The step of the form that has the first error."""
-    if isinstance(error, CampaignFileError):
-        return "people"
     wrong = {found.column for found in error.findings} if isinstance(error, InvalidInputError) else set[str | None]()
+    if isinstance(error, CampaignFileError):  # of the columns that it names, a text speaks those that the file lacks
+        return "words" if wrong - {None} else "people"
     steps = (STEP_OF[name] for name in FIELDS if label_of(name) in wrong)
     return next(steps, None)
 

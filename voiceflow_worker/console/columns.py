@@ -150,7 +150,7 @@ async def look(
     taken |= {name: MEANINGS[meant] for name in values if (meant := canonical_name(name)) in RESERVED}
     if source.columns[:1] == (NOT_READ,):
         taken[names[0]] = _REFUSAL
-    taken |= {name: ROLE_WORDS[role] for role, name in found.items()}
+    taken |= {name: ROLE_WORDS[DESTINATION] for name in values if canonical_name(name) == DESTINATION}
     columns = tuple(
         FoundColumn(
             name=name,

@@ -18,7 +18,7 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from voiceflow_worker.campaigns.calls.values import Filter, RowRange, filters_in
 from voiceflow_worker.campaigns.fields import fields_of
-from voiceflow_worker.campaigns.files.rows import DESTINATION, IGNORE, ColumnRoles, columns_text, row_name
+from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, ColumnRoles, columns_text, row_name
 from voiceflow_worker.campaigns.reading import Group, Of, row_ranges
 from voiceflow_worker.console.columns import FURTHER, role_in_words
 from voiceflow_worker.console.language import label_of
@@ -165,25 +165,38 @@ class CampaignForm:
         table = {**self.roles.as_table(), FURTHER: [*numbers[1:]], DESTINATION: [*numbers[:1]]}
         return next((name for name, of in table.items() if key in map(row_name, _listed(of))), "")
 
-    def give_role(self, column: str, role: str) -> None:
-        """Give a column a role, in place of the one it has and, of a role of one column, of the one that has it."""
-        key, table = row_name(column), dict[str, list[str]]()
-        for name, columns in self.roles.as_table().items():
-            table[name] = [each for each in _listed(columns) if row_name(each) != key]
-        if role in {FURTHER, IGNORE}:
-            table.setdefault(DESTINATION if role == FURTHER else role, []).append(column)
-        elif role == DESTINATION:
-            further = set(map(row_name, self.roles.numbers[1:]))
-            table[role] = [column, *(each for each in table.get(role, []) if row_name(each) in further)]
-        elif role:
-            table[role] = [column]
-        self.values["columns"] = ColumnRoles.of({name: of for name, of in table.items() if of}).as_text()
+    def give_roles(self, picked: Iterable[tuple[str, str]]) -> None:
+        """Give columns roles, each in place of the one it has and, of a role of one column, of the one that has it.
+
+        Countries have one column, or one for each number of a person.
+        """
+        table = {name: [*_listed(of)] for name, of in self.roles.as_table().items()}
+        taken = dict[str, str]()
+        for column, role in sorted(picked, key=lambda each: each[1] not in {DESTINATION, FURTHER}):
+            numbers = table.get(DESTINATION, [])
+            table = {name: [each for each in of if row_name(each) != row_name(column)] for name, of in table.items()}
+            held = table.get(role, [])
+            if role == FURTHER:
+                table.setdefault(DESTINATION, []).append(column)
+            elif role == DESTINATION:
+                table[role] = [column, *(each for each in held if each in numbers[1:])]
+            elif role == IGNORE or (role == COUNTRY and 0 < len(held) < len(numbers)):
+                table[role] = [*held, column]
+            elif role:
+                if role in taken:
+                    raise InvalidInputError(f"{taken[role]} and {column} are both taken for {role_in_words(role)}")
+                taken[role], table[role] = column, [column]
+        self._keep_roles(table)
 
     def keep_columns(self, present: Iterable[str]) -> None:
         """Keep the roles of these columns alone."""
         keys = set(map(row_name, present))
-        table = {name: [o for o in _listed(of) if row_name(o) in keys] for name, of in self.roles.as_table().items()}
-        self.values["columns"] = ColumnRoles.of({name: of for name, of in table.items() if of}).as_text()
+        self._keep_roles(
+            {n: [o for o in _listed(of) if row_name(o) in keys] for n, of in self.roles.as_table().items()}
+        )
+
+    def _keep_roles(self, table: Mapping[str, Sequence[str]]) -> None:
+        self.values["columns"] = ColumnRoles.of({name: [*of] for name, of in table.items() if of}).as_text()
 
     def _rows(self, field: str) -> Sequence[RowRange]:
         return row_ranges(text) if (text := self.get(field)) else ()
@@ -263,7 +276,7 @@ class CampaignForm:
             raise InvalidInputError(f"{label_of('leave_out_rows')}: {error}") from None
 
     def _change(self, changed: Mapping[str, str]) -> None:
-        roles: dict[str, str] = {}
+        roles: list[tuple[str, str]] = []
         parted: dict[str, dict[str, str]] = {}
         for name, value in changed.items():
             field, _, part = name.partition(".")
@@ -281,11 +294,8 @@ class CampaignForm:
             elif name.startswith(VALUE):
                 self.call_value(*pair_in(name), is_called=bool(value))
             elif name.startswith(COLUMN):
-                column = unquote(name.removeprefix(COLUMN))
-                if value not in {"", FURTHER, IGNORE} and value in roles:
-                    raise InvalidInputError(f"{roles[value]} and {column} are both taken for {role_in_words(value)}")
-                roles[value] = column
-                self.give_role(column, value)
+                roles.append((unquote(name.removeprefix(COLUMN)), value))
+        self.give_roles(roles)
 
 
 def pair_name(column: str, value: str) -> str:
