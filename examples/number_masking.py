@@ -1,6 +1,6 @@
 """Number masking: two people talk through a number of the account, and neither sees the number of the other.
 
-The program needs no account: a sandbox in this process simulates 8x8 and the people, and calls nobody.
+The program needs no account: it rehearses the menu, and calls nobody.
 
     python examples/number_masking.py
 
@@ -17,12 +17,9 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from voiceflow_worker import Caller, CallFlow, End, Menu, Receiver, Sandbox, Store, load_settings, open_store
-from voiceflow_worker.asgi import serving
+from voiceflow_worker import Caller, CallFlow, End, Menu, Store, open_store
 from voiceflow_worker.core.base.record_set import text_records
-from voiceflow_worker.ivr import AfterBridge
-from voiceflow_worker.sandbox import InboundOrder
-from voiceflow_worker.webhooks import PATH
+from voiceflow_worker.ivr import AfterBridge, Rehearsal
 
 # -- pairs of people --------------------------------------------------------------------------------------------------
 
@@ -64,11 +61,8 @@ masking = Menu(
 
 # -- the menu in use --------------------------------------------------------------------------------------------------
 
-AUTHORIZATION = "Bearer whatever-was-registered-with-the-webhook"
 DRIVER, CUSTOMER, STRANGER = "+6587654321", "+6587654322", "+6587654329"
 LATE_DRIVER, LATE_CUSTOMER = "+6587654323", "+6587654324"
-SPEED = 200
-"""The factor by which calls are faster than in reality."""
 
 
 async def main() -> None:
@@ -77,19 +71,15 @@ async def main() -> None:
         async with open_store(f"sqlite:///{Path(folder) / 'calls.db'}") as store:
             await pair(store, DRIVER, CUSTOMER, lasts=timedelta(hours=1), recording=True)
             await pair(store, LATE_DRIVER, LATE_CUSTOMER, lasts=timedelta(0))  # this delivery is over
-            receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store, menus=[masking])
-            async with receiver.running(), serving(receiver.app) as address:
-                sandbox = Sandbox(webhook=address.url + PATH, webhook_secret=AUTHORIZATION, speed=SPEED, numbers=[OURS])
-                async with sandbox.running():
-                    for number in (DRIVER, CUSTOMER, STRANGER, LATE_DRIVER):
-                        sandbox.inbound.call(InboundOrder(source=number, destination=OURS, bridge_seconds=30))
-                        await sandbox.idle()
-                    busy = InboundOrder(source=DRIVER, destination=OURS, bridge_outcome="BUSY", steps=True)
-                    sandbox.inbound.call(busy)
-                    await sandbox.idle()
-            for entry in sandbox.inbound.entries:
-                connected = f"connected to {entry.bridged_to}" if entry.bridged_to else "connected to nobody"
-                print(f"{entry.source} called: {connected}{''.join(f'; heard: {said}' for said in entry.heard)}")
+            for number in (DRIVER, CUSTOMER, STRANGER, LATE_DRIVER):
+                call = Rehearsal(masking, numbers=(number, OURS), is_inbound=True, store=store)
+                heard = await call.begin()
+                print(
+                    f"{number} called: {heard.connected_to or 'connected to nobody'}{heard.text and f'; {heard.text}'}"
+                )
+            call = Rehearsal(masking, numbers=(DRIVER, OURS), is_inbound=True, store=store)
+            await call.begin()
+            print(f"{DRIVER} called, and {CUSTOMER} was busy: {(await call.after_bridge('busy')).text}")
 
 
 if __name__ == "__main__":

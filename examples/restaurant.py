@@ -33,7 +33,7 @@ from voiceflow_worker import (
     open_store,
 )
 from voiceflow_worker.asgi import serving
-from voiceflow_worker.sandbox import InboundEntry, InboundOrder, Script
+from voiceflow_worker.sandbox import Script
 from voiceflow_worker.webhooks import PATH
 
 # -- the menus --------------------------------------------------------------------------------------------------------
@@ -95,8 +95,6 @@ CALLED: dict[str, list[str | None]] = {
     "+6587654325": [None],
 }
 """The keys that guests press when they are called."""
-CALLING = {"+6587654331": ["1", "2", "2#"], "+6587654332": ["2", "hangup"]}
-"""The keys that guests press when they call in."""
 
 
 def invitation(number: str) -> CallRequest:
@@ -105,8 +103,8 @@ def invitation(number: str) -> CallRequest:
     return CallRequest(flow=flow, menu=main.name, batch_id="guests", unique_key=f"guests-{number}")
 
 
-async def try_out(store: Store) -> tuple[Sandbox, list[InboundEntry]]:
-    """Call guests in a sandbox, and let other guests call in."""
+async def try_out(store: Store) -> Sandbox:
+    """Call guests in a sandbox."""
     await CallQueue(store).enqueue_many([invitation(number) for number in CALLED])
     receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store, menus=[main])
     async with receiver.running(), serving(receiver.app) as address:
@@ -114,25 +112,22 @@ async def try_out(store: Store) -> tuple[Sandbox, list[InboundEntry]]:
         for number, keys in CALLED.items():
             sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.COMPLETED, keys=keys))
         async with sandbox.running() as url, VoiceClient("any-key", "demo", base_url=url) as voice:
-            visits = [
-                sandbox.inbound.call(InboundOrder(source=number, destination=OURS, keys=keys))
-                for number, keys in CALLING.items()
-            ]
             await Worker(store, voice).drain()
             await sandbox.idle()
-    return sandbox, visits
+    return sandbox
 
 
 async def report() -> None:
     """Make the calls, and print the results."""
     async with open_store("memory://") as store:
-        sandbox, visits = await try_out(store)
+        sandbox = await try_out(store)
         lines: list[str] = []
-        for entry in (*sandbox.ledger, *visits):
-            guest = entry.source if isinstance(entry, InboundEntry) else entry.destination
+        for entry in sandbox.ledger:
             heard = shorten(entry.heard[-1], 60, placeholder=" …")
             last = f"connected to {entry.bridged_to}" if entry.bridged_to else f"heard last: {heard}"
-            lines.append(f"{guest} pressed {' '.join(key or '-' for key in entry.pressed) or 'nothing'}; {last}")
+            lines.append(
+                f"{entry.destination} pressed {' '.join(key or '-' for key in entry.pressed) or 'nothing'}; {last}"
+            )
         print("\n".join(sorted(lines)))
         for number, on, count in sorted(bookings.values(), key=str):
             print(f"booked: a table for {count} on {on}, for {number}")

@@ -37,7 +37,6 @@ from tests.sandbox.calling import (
 from voiceflow_worker.model.reports.events import ActionStatus, Direction
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.call_events import InboundOrder
 from voiceflow_worker.sandbox.orders import KeyPress, Script, SimulatedCaller
 from voiceflow_worker.sandbox.outcomes import Outcomes, listen, read_question
 
@@ -301,17 +300,13 @@ def test_without_a_script_people_press_any_digit_or_nothing_and_hang_up_when_the
 
 
 def test_keys_that_no_phone_has_are_refused() -> None:
-    called = {"source": ANA, "destination": SOURCE}
     wrong: list[Any] = [["1x"], [""], [["1"]], [{"keys": "1", "before": 2}], [{"keys": "y"}], [{"after": -1}], [7]]
-    refused = [
-        (order, {**more, "keys": keys}) for keys in wrong for order, more in ((Script, {}), (InboundOrder, called))
-    ]
-    for order, given in refused:
+    for keys in wrong:
         with pytest.raises(ValidationError):
-            order.model_validate(given)
+            Script.model_validate({"keys": keys})
 
 
-# -- a second party, and calls that come in ----------------------------------------------------------------------------
+# -- a second party ----------------------------------------------------------------------------------------------------
 
 
 async def test_an_answer_connects_a_second_party() -> None:
@@ -345,40 +340,3 @@ async def test_a_request_may_call_two_parties() -> None:
     one, other = done.entry["rings"]
     assert (one["destination"], other["destination"]) == (ANA, BEN)
     assert one["rang_at"] < other["rang_at"] < other["ended_at"] <= one["ended_at"]
-
-
-async def test_a_call_that_comes_in_is_asked_about_before_anything_is_said() -> None:
-    async with reporting(in_turn(answered(ask("Press 1."), place="main"), GOODBYE)) as (receiver, caller):
-        ordered = await caller.order("inbound", {"source": ANA, "destination": SOURCE, "keys": ["1"]})
-        await caller.settled()
-        (entry,) = await caller.told("inbound")
-        assert await caller.told() == []
-        await caller.order("reset", {})
-        assert await caller.told("inbound") == []
-    first, second = receiver.read("CALL_ACTION")
-    assert (first.call_status, first.direction) == (ActionStatus.CALL_RECEIVED, Direction.INBOUND)
-    assert (first.source, first.destination, first.dtmf, first.client_action_id) == (ANA, SOURCE, None, None)
-    assert (second.call_status, second.direction) == (ActionStatus.ACTION_COMPLETED, Direction.INBOUND)
-    assert (second.dtmf, second.client_action_id, second.call_id) == ("1", "main", first.call_id)
-    assert ordered == {"taken": 1}
-    summary = receiver.summary
-    assert (summary.session_id, summary.status, summary.client_request_id) == (
-        first.session_id, SessionStatus.COMPLETED, None
-    )  # fmt: skip
-    assert summary.call_a is not None
-    assert summary.call_a.source == ANA
-    expected = {
-        "source": ANA, "destination": SOURCE, "session_id": first.session_id, "outcome": "COMPLETED",
-        "heard": ["Press 1.", "Goodbye."], "pressed": ["1"],
-    }  # fmt: skip
-    assert {name: entry[name] for name in expected} == expected
-
-
-async def test_a_call_to_nobody_is_refused_and_none_of_the_order_is_taken() -> None:
-    async with reporting(numbers=[SOURCE]) as (receiver, caller):
-        orders = [{"source": ANA, "destination": SOURCE}, {"source": ANA, "destination": BEN}]
-        refused = await caller.order("inbound", orders, status=422)
-        assert refused == {"error": f"{BEN} is not one of the account's numbers"}
-        await caller.order("inbound", {"source": "12", "destination": ANA}, status=422)
-        assert await caller.told("inbound") == []
-    assert receiver.events == []

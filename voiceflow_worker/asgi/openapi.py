@@ -11,12 +11,10 @@ from pydantic import TypeAdapter
 
 JSON = "application/json"
 Answers: TypeAlias = Mapping[Any, tuple[str, Sequence[Any]]]
-"""By status (or by all of a hundred, such as "4XX") the meaning of an answer, and what it may be.
+"""By status (or by all of a hundred, such as "4XX") the meaning of an answer, and the types of JSON that it may be.
 
-That is a type of JSON, or the media type of another text. Of none of them it is any JSON object.
+Of none of them it is any JSON object.
 """
-NOTHING: Sequence[Any] = ("",)
-"""What an answer without a content may be."""
 
 
 _NAMES = re.compile(r"\{(\w+)\}")
@@ -86,11 +84,8 @@ class Schemas:
 
     def content(self, kinds: Sequence[Any]) -> dict[str, Any]:
         """The content of a request or an answer that is one of these."""
-        shapes = [self.of(each) for each in kinds if not isinstance(each, str)]
-        texts = {each: {"schema": {"type": "string"}} for each in kinds if isinstance(each, str) and each}
-        if not shapes:
-            return texts if kinds else {JSON: {"schema": {"type": "object", "additionalProperties": True}}}
-        return {JSON: {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}, **texts}
+        shapes = [self.of(each) for each in kinds] or [{"type": "object", "additionalProperties": True}]
+        return {JSON: {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}}
 
 
 def response(status: int | str, meaning: str, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,8 +118,7 @@ def document(operations: Sequence[Operation], schemas: Schemas, *, security: str
 def types_of(operations: Iterable[Operation]) -> list[Any]:
     """The types that operations read and answer."""
     bodies = [each.body for each in operations if each.body is not None]
-    answers = [kind for each in operations for _, kinds in each.answers.values() for kind in kinds]
-    return [*bodies, *(kind for kind in answers if not isinstance(kind, str))]
+    return [*bodies, *(kind for each in operations for _, kinds in each.answers.values() for kind in kinds)]
 
 
 def untitled(schema: Any) -> Any:

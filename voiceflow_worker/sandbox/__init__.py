@@ -7,8 +7,7 @@ tests order.
 from __future__ import annotations
 
 import voiceflow_worker.asgi as _  # noqa: F401 - first, because it says what a server needs
-from voiceflow_worker.sandbox.call_events import InboundEntry, InboundOrder
 from voiceflow_worker.sandbox.orders import KeyPress, Script
 from voiceflow_worker.sandbox.service import Sandbox
 
-__all__ = ["InboundEntry", "InboundOrder", "KeyPress", "Sandbox", "Script"]
+__all__ = ["KeyPress", "Sandbox", "Script"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -22,31 +22,15 @@ from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.call import moment
 from voiceflow_worker.sandbox.delivery import WebhookTarget
 from voiceflow_worker.sandbox.orders import same_number
-from voiceflow_worker.sandbox.wire import (
-    ApiError,
-    HookType,
-    InvalidRequest,
-    Number,
-    NumberFound,
-    Numbers,
-    Ok,
-    PlatformError,
-    SpeechProfile,
-    SpeechProfiles,
-    Webhook,
-    WebhookRemoved,
-    WebhookRequest,
-    Webhooks,
-)
+from voiceflow_worker.sandbox.wire import HookType, WebhookRequest
 
 NO_KEY = "Authentication header not found or token invalid"
 
-SPEECH_PROFILES: Sequence[SpeechProfile] = tuple(
+Json: TypeAlias = dict[str, Any]
+SPEECH_PROFILES: Sequence[Json] = tuple(
     {"speechProfileCode": code, "localeCode": locale, "localeDescription": description, "gender": gender}
     for code, locale, description, gender in VOICES
 )
-# The sub-account of incoming calls until a sub-account is used or registered.
-_ANY = "sandbox"
 _SAMPLE_NUMBERS = ("6531234567",)
 
 
@@ -101,7 +85,7 @@ class SandboxAccount:
         return self._numbers is None or same_number(number) in self._numbers
 
     @property
-    def profiles(self) -> Sequence[SpeechProfile]:
+    def profiles(self) -> Sequence[Json]:
         """The account's speech profiles."""
         if self._voices is None:
             return SPEECH_PROFILES
@@ -126,17 +110,12 @@ class SandboxAccount:
         found = self.hooks(sub_account).get(hook_type)
         return found if found is not None and found.enabled else None
 
-    def first_with(self, hook_type: str) -> str | None:
-        """Return the first sub-account that has a webhook for events of a type, or None."""
-        known = sorted(self._sub_accounts or ()) or [*self._hooks, _ANY]
-        return next((name for name in known if self.hook(name, hook_type) is not None), None)
-
 
 _SINCE = "2026-01-05T08:00:00.000Z"
 ROOT = "/api/v1/subaccounts/{sub_account}"
 _REFUSED: Answers = {
-    401: ("The key is missing or unknown.", [ApiError]),
-    404: ("The sub-account, or what is asked for, does not exist.", [ApiError, PlatformError]),
+    401: ("The key is missing or unknown.", []),
+    404: ("The sub-account, or what is asked for, does not exist.", []),
 }
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -208,52 +187,41 @@ class AccountRoutes:
         """Return all routes."""
         return self.operations.routes(self, partial(guarded, self.account))
 
-    @operations.on("GET", "/speech-profiles", {200: ("All voices.", [SpeechProfiles])})
+    @operations.on("GET", "/speech-profiles", {200: ("All voices.", [])})
     async def list_speech_profiles(self, _request: Request) -> Response:
         """List the voices of the account."""
-        return _answer(SpeechProfiles(speechProfiles=list(self.account.profiles)))
+        return JSONResponse({"speechProfiles": list(self.account.profiles)})
 
-    @operations.on("GET", "/numbers", {200: ("All numbers.", [Numbers])})
+    @operations.on("GET", "/numbers", {200: ("All numbers.", [])})
     async def list_numbers(self, _request: Request) -> Response:
         """List the numbers of the account."""
         numbers = [_number(number) for number in self.account.numbers]
-        return _answer(Numbers(totalNumbers=len(numbers), lastUpdatedAt=_now(), numbers=numbers, **_OK))
+        return JSONResponse({"totalNumbers": len(numbers), "lastUpdatedAt": _now(), "numbers": numbers, **_OK})
 
-    @operations.on("GET", "/numbers/{number}", {200: ("The account has the number.", [NumberFound])})
+    @operations.on("GET", "/numbers/{number}", {200: ("The account has the number.", [])})
     async def get_number(self, request: Request) -> Response:
         """Show one number of the account."""
         number = request.path_params["number"]
         if not phone.is_e164(number) or not self.account.owns(number):
-            return _answer(
-                ApiError(statusCode=404, statusMessage=f"Number not found : {number}", timestamp=_now()), status=404
-            )
+            return _error(404, f"Number not found : {number}", timestamp=_now())
         known = _number(same_number(number))
-        return _answer(
-            NumberFound(
-                timestamp=_now(),
-                payload={
-                    "referenceId": known["referenceId"],
-                    "msisdn": known["msisdn"],
-                    "countryCode": known["countryCode"],
-                },
-                **_OK,
-            )
-        )
+        shown = {name: known[name] for name in ("referenceId", "msisdn", "countryCode")}
+        return JSONResponse({"timestamp": _now(), "payload": shown, **_OK})
 
     def _hooks(self, request: Request) -> dict[str, WebhookTarget]:
         return self.account.hooks(request.path_params["sub_account"])
 
-    @operations.on("GET", "/webhooks", {200: ("All webhooks.", [Webhooks])})
+    @operations.on("GET", "/webhooks", {200: ("All webhooks.", [])})
     async def list_webhooks(self, request: Request) -> Response:
         """List the webhooks."""
         hooks = [_webhook(hook_type, hook) for hook_type, hook in self._hooks(request).items()]
         sub_account = request.path_params["sub_account"]
-        return _answer(Webhooks(subAccountId=sub_account, count=len(hooks), webhooks=hooks, **_OK))
+        return JSONResponse({"subAccountId": sub_account, "count": len(hooks), "webhooks": hooks, **_OK})
 
     @operations.on(
         "POST",
         "/webhooks",
-        {200: ("All webhooks.", [Webhooks]), 422: ("A field is wrong.", [InvalidRequest])},
+        {200: ("All webhooks.", []), 422: ("A field is wrong.", [])},
         body=WebhookRequest,
     )
     async def register_webhook(self, request: Request) -> Response:
@@ -261,14 +229,14 @@ class AccountRoutes:
         try:
             given = _WEBHOOK_REQUEST.validate_json(await request.body(), strict=True)
         except ValidationError as error:
-            return _invalid(wrong_field(error))
+            return _error(422, wrong_field(error), statusCode="1001", errorId=str(uuid.uuid4()), timestamp=_now())
         enabled = given.get("enabled", given.get("active"))  # some guides write `active`
         self._hooks(request)[given["type"]] = WebhookTarget(
             url=given["url"], authorization=given.get("httpAuthHeader"), enabled=enabled is not False
         )
         return await self.list_webhooks(request)
 
-    @operations.on("DELETE", "/webhooks/{hook_type}", {200: ("The webhook that was removed.", [WebhookRemoved])})
+    @operations.on("DELETE", "/webhooks/{hook_type}", {200: ("The webhook that was removed.", [])})
     async def remove_webhook(self, request: Request) -> Response:
         """Remove the webhook for events of a type."""
         hook_type = request.path_params["hook_type"]
@@ -276,10 +244,10 @@ class AccountRoutes:
         if hook is None:
             return _error(404, f"No webhook of type {hook_type}")
         shown = {**_webhook(hook_type, hook), "enabled": False}
-        return _answer({**shown, "statusCode": 0, "statusMessage": "deleted"})
+        return JSONResponse({**shown, "statusCode": 0, "statusMessage": "deleted"})
 
 
-def _number(number: str) -> Number:
+def _number(number: str) -> Json:
     digits = number.removeprefix("+")
     return {
         "msisdn": digits,
@@ -299,7 +267,7 @@ def _number(number: str) -> Number:
     }
 
 
-def _webhook(hook_type: str, hook: WebhookTarget) -> Webhook:
+def _webhook(hook_type: str, hook: WebhookTarget) -> Json:
     return {
         "type": HookType(hook_type),
         "url": hook.url,
@@ -308,20 +276,12 @@ def _webhook(hook_type: str, hook: WebhookTarget) -> Webhook:
     }
 
 
-_OK: Ok = {"statusCode": 0, "statusMessage": "ok"}
+_OK: Json = {"statusCode": 0, "statusMessage": "ok"}
+"""What every answer of the account ends with."""
 
 
-def _answer(shown: Mapping[str, object], *, status: int = 200) -> Response:
-    return JSONResponse(shown, status_code=status)
-
-
-def _error(status: int, message: str) -> Response:
-    return _answer(ApiError(statusCode=status, statusMessage=message), status=status)
-
-
-def _invalid(message: str) -> Response:
-    shown = InvalidRequest(errorId=str(uuid.uuid4()), statusCode="1001", statusMessage=message, timestamp=_now())
-    return _answer(shown, status=422)
+def _error(status: int, message: str, **more: object) -> Response:
+    return JSONResponse({"statusCode": status, "statusMessage": message, **more}, status)
 
 
 def _now() -> str:

@@ -17,7 +17,6 @@ from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.reports.status import api_code
 from voiceflow_worker.sandbox.account import SandboxAccount
 from voiceflow_worker.sandbox.call import Call, FlowRequest, new_id
-from voiceflow_worker.sandbox.wire import CallflowCreated, CallflowRefused
 
 # The guides print 400 with -1007 (a wrong field) and 422 with -1013 (a flow that cannot run). Others are inferred.
 _UNPROCESSABLE = frozenset({-1002, -1010, -1012, -1013, -1014, -1015, -1018, -1019, -1020})
@@ -71,7 +70,7 @@ class HttpAnswer:
 
 def created(call: Call) -> HttpAnswer:
     """Return the HTTP answer to an accepted call. The answer comes before anybody picks up the phone."""
-    said: CallflowCreated = {
+    said: dict[str, object] = {
         "sessionId": call.session_id,
         "sessionStatus": "CREATED",
         "callFlowRequestId": call.call_flow_request_id,
@@ -85,9 +84,9 @@ def created(call: Call) -> HttpAnswer:
 
 def not_created(status: int, code: int, message: str, *, headers: Mapping[str, str] | None = None) -> HttpAnswer:
     """Return a refusal. `code` is the 8x8 code, or the HTTP status if there is none."""
-    said = CallflowRefused(
-        sessionStatus="NOT_CREATED", callFlowRequestId=new_id(), statusCode=code, statusMessage=message
-    )
+    said = {
+        "sessionStatus": "NOT_CREATED", "callFlowRequestId": new_id(), "statusCode": code, "statusMessage": message
+    }  # fmt: skip
     summary = f"{status} NOT_CREATED" + (f" ({code})" if code < 0 else "")
     return HttpAnswer(status=status, body=orjson.dumps(said), summary=summary, headers=headers or {})
 

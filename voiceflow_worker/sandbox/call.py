@@ -1,4 +1,4 @@
-"""A call of the sandbox, outgoing or incoming, and its entry in the ledger of all requested calls."""
+"""A call of the sandbox, and its entry in the ledger of all requested calls."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import cast
 
 from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.values import is_list, is_object
-from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox.orders import Conduct, Script
+from voiceflow_worker.sandbox.orders import Script
 from voiceflow_worker.sandbox.outcomes import PlannedCall, text
 
 _TIMES = frozenset({"at", "rang_at", "ended_at"})
@@ -47,14 +46,15 @@ class Ring(JsonEntry):
 
 
 @dataclass(slots=True, kw_only=True)
-class CallEntry(JsonEntry):
-    """The entry of one call, outgoing or incoming. `at` is when the call began, in epoch seconds by the true clock.
+class LedgerEntry(JsonEntry):
+    """The entry of one POST to the callflows endpoint.
 
-    `heard` has the texts, and the addresses of files, that the person has heard so far. `pressed` has the keys that
-    counted, one entry for each question. `bridged_to` is the second party, once it has answered. `rings` has all phones
-    that rang for the call, with true times. `seconds` is the duration of the session by its summary. `price` is the sum
-    of the call's rows in the log; it is None if there are no rows. Until the session has ended, `seconds` and `price`
-    are None.
+    `at` is when the call was accepted or refused, in epoch seconds by the true clock. `answered_with` is the answer to
+    the client. `http_status` is None if the answer was not HTTP. `heard` has the texts, and the addresses of files,
+    that the person has heard so far. `pressed` has the keys that counted, one entry for each question. `bridged_to` is
+    the second party, once it has answered. `rings` has all phones that rang for the call, with true times. `seconds` is
+    the duration of the session by its summary. `price` is the sum of the call's rows in the log; it is None if there
+    are no rows. Until the session has ended, `seconds` and `price` are None.
     """
 
     at: float
@@ -69,16 +69,6 @@ class CallEntry(JsonEntry):
     rings: list[Ring] = field(default_factory=list[Ring])
     seconds: float | None = None
     price: str | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class LedgerEntry(CallEntry):
-    """The entry of one POST to the callflows endpoint.
-
-    `at` is when the call was accepted or refused. `answered_with` is the answer to the client. `http_status` is None if
-    the answer was not HTTP.
-    """
-
     client_request_id: str | None = None
     client_batch_id: str | None = None
     valid_until: str | None = None
@@ -146,7 +136,7 @@ class FlowRequest:
 
 @dataclass(slots=True, kw_only=True)
 class SessionLeg:
-    """One leg of a session, to or from one person.
+    """One leg of a session, to one person.
 
     Its times are in simulated seconds since dialling. `status` is the status with which the leg ends. `ring` has the
     real times at which the phone rang and the line became free.
@@ -154,7 +144,6 @@ class SessionLeg:
 
     source: str | None
     destination: str | None
-    direction: Direction = Direction.OUTBOUND
     dialled: float = 0.0
     connected: float | None = None
     ended: float = 0.0
@@ -162,7 +151,7 @@ class SessionLeg:
     ring: Ring | None = None
     call_id: str = field(default_factory=new_id)
 
-    def rings(self, entry: CallEntry) -> None:
+    def rings(self, entry: LedgerEntry) -> None:
         """Record that the phone begins to ring, in this leg and in the entry of its call."""
         self.ring = Ring(destination=self.destination, rang_at=time.time())
         entry.rings.append(self.ring)
@@ -186,8 +175,8 @@ class Call:
     accepted_at: float
     dialled_at: datetime
     plan: PlannedCall
-    entry: CallEntry
-    script: Conduct | None = None
+    entry: LedgerEntry
+    script: Script | None = None
     legs: list[SessionLeg] = field(default_factory=list[SessionLeg])
     last_action: Action = Action.MAKE_CALL
     client_action_id: str | None = None
@@ -196,13 +185,8 @@ class Call:
 
     @property
     def first_leg(self) -> SessionLeg:
-        """The leg of the person who is called, or who calls."""
+        """The leg of the person who is called."""
         return self.legs[0]
-
-    @property
-    def summary_script(self) -> Script | None:
-        """The script with options for the summary, if any."""
-        return self.script if isinstance(self.script, Script) else None
 
     @property
     def began(self) -> datetime:

@@ -7,51 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, cast
-
-from pydantic import field_validator
+from typing import Any, Final, TypeAlias
 
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.model.reports.events import ActionStatus
+from voiceflow_worker.model.reports.events import ActionStatus, Direction
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox.call import Call, CallEntry, SessionLeg, new_id
-from voiceflow_worker.sandbox.orders import Conduct, same_number
-from voiceflow_worker.sandbox.wire import (
-    ActionEvent,
-    CallAction,
-    Envelope,
-    Leg,
-    LegEvent,
-    LegFields,
-    SessionSummary,
-    SummaryEvent,
-)
+from voiceflow_worker.sandbox.call import Call, SessionLeg, new_id
+from voiceflow_worker.sandbox.orders import same_number
 
-
-class InboundOrder(Conduct):
-    """An order for a call from `source` to `destination`, which is a number of the account.
-
-    The actions come from the first sub-account that has a webhook for call actions.
-    """
-
-    source: str
-    destination: str
-
-    @field_validator("source", "destination")
-    @classmethod
-    def _is_a_number(cls, value: str) -> str:
-        if not phone.is_e164(value):
-            raise ValueError(f"{value[:40]!r} is not a phone number in E.164 form, such as +6587654321")
-        return phone.normalise(value)
-
-
-@dataclass(slots=True, kw_only=True)
-class InboundEntry(CallEntry):
-    """The entry of one incoming call."""
-
-    rang: bool = True
+Event: TypeAlias = dict[str, Any]
+"""The JSON of an event, or of a part of one."""
 
 
 class Activity:
@@ -84,21 +50,21 @@ class Activity:
 
 NO_REFERENCE = "null"
 """The reference id of a number without a reference. The service sends the word "null", not a JSON null."""
-_VOICE: Final[Envelope] = {"namespace": "VOICE", "version": 1}
+_VOICE: Final[Event] = {"namespace": "VOICE", "version": 1}
 _LEG_STATUS = {
     SessionStatus.COMPLETED_UNSUBSCRIBED: SessionStatus.COMPLETED,
     SessionStatus.COMPLETED_UNSUB_ERROR: SessionStatus.COMPLETED,
 }
 
 
-def session_summary(call: Call) -> SummaryEvent:
+def session_summary(call: Call) -> Event:
     """Return the event for the end of a call.
 
     Its times are simulated: they begin at the acceptance of the call, and agree with the durations. If the sandbox runs
     faster than real time, these times are ahead of the clock.
     """
     plan, request, legs = call.plan, call.request, call.legs
-    payload: SessionSummary = {
+    payload: Event = {
         "sessionId": call.session_id,
         "subAccountId": call.sub_account,
         "sessionStatus": plan.status,
@@ -120,7 +86,7 @@ def session_summary(call: Call) -> SummaryEvent:
     if len(legs) > 1:
         payload["details"]["callB"] = _leg(call, legs[1])
     said = "Summary of a session that has ended"
-    return SummaryEvent(**_VOICE, eventType="SESSION_SUMMARY", description=said, payload=payload)
+    return {**_VOICE, "eventType": "SESSION_SUMMARY", "description": said, "payload": payload}
 
 
 def session_seconds(call: Call) -> float:
@@ -129,27 +95,26 @@ def session_seconds(call: Call) -> float:
     return (end - began).total_seconds()
 
 
-def _leg(call: Call, leg: SessionLeg) -> Leg:
+def _leg(call: Call, leg: SessionLeg) -> Event:
     plan = call.plan
-    told = {
+    fields = {
         **_leg_fields(leg),
         "initiatedTimestamp": wire_time(call.moment(leg.dialled)),
         "disconnectedTimestamp": wire_time(call.moment(leg.ended)),
         "callStatus": _LEG_STATUS.get(leg.status, leg.status),
         "callDuration": 0 if leg.connected is None else round(leg.ended - leg.connected),
     }
-    fields = cast("Leg", told)
     if leg.connected is not None:
         fields["connectedTimestamp"] = wire_time(call.moment(leg.connected))
         fields["callQuality"] = {"mos": plan.mos, "packetLossRate": plan.packet_loss, "jitter": plan.jitter}
     return fields
 
 
-def _leg_fields(leg: SessionLeg) -> LegFields:
+def _leg_fields(leg: SessionLeg) -> Event:
     """Return the fields of a leg that summaries and other events share."""
     return {
         "callId": leg.call_id,
-        "callDirection": leg.direction,
+        "callDirection": Direction.OUTBOUND,
         "callType": "PSTN",
         "sourceFormat": "MSISDN",
         "destinationFormat": "MSISDN",
@@ -180,23 +145,10 @@ _SIP_CODES = {
 }
 
 
-def action_event(call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200) -> ActionEvent:
+def action_event(call: Call, *, dtmf: str | None, at: float) -> Event:
     """Return a VCA event, which asks for the next step. `at` is in simulated seconds since dialling."""
-    told = _of_leg(call, call.first_leg, at=at, sip_code=sip_code)
-    payload = cast("CallAction", {**told, "callStatus": status, "eventData": {"dtmf": dtmf}})
-    if call.client_action_id is not None:
-        payload["clientActionId"] = call.client_action_id
-    said = "Action request of a call"
-    return ActionEvent(**_VOICE, eventType="CALL_ACTION", description=said, payload=payload)
-
-
-def sip_code_of(status: SessionStatus) -> int:
-    """Return the SIP status of a leg that ended with this status (RFC 3261 §21)."""
-    return _SIP_CODES.get(status, 503)
-
-
-def _of_leg(call: Call, leg: SessionLeg, *, at: float, sip_code: int) -> LegEvent:
-    return {
+    leg = call.first_leg
+    payload = {
         **_leg_fields(leg),
         "eventId": new_id(),
         "sessionId": call.session_id,
@@ -206,6 +158,16 @@ def _of_leg(call: Call, leg: SessionLeg, *, at: float, sip_code: int) -> LegEven
         "destination": same_number(leg.destination or ""),
         "callDuration": 0 if leg.connected is None else max(0, round(at - leg.connected)),
         "destinationRefId": NO_REFERENCE,
-        "sipCode": sip_code,
+        "sipCode": _SIP_OK,
         "timestamp": wire_time(call.moment(at)),
+        "callStatus": ActionStatus.ACTION_COMPLETED,
+        "eventData": {"dtmf": dtmf},
     }
+    if call.client_action_id is not None:
+        payload["clientActionId"] = call.client_action_id
+    return {**_VOICE, "eventType": "CALL_ACTION", "description": "Action request of a call", "payload": payload}
+
+
+def sip_code_of(status: SessionStatus) -> int:
+    """Return the SIP status of a leg that ended with this status (RFC 3261 §21)."""
+    return _SIP_CODES.get(status, 503)

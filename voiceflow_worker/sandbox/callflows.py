@@ -23,7 +23,7 @@ from voiceflow_worker.sandbox.call import Call, FlowRequest, Ledger, LedgerEntry
 from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.orders import Fault, FaultKind, OrderBook, Script
 from voiceflow_worker.sandbox.outcomes import Outcomes
-from voiceflow_worker.sandbox.wire import CallflowCreated, CallflowRefused, CallflowRequest
+from voiceflow_worker.sandbox.wire import CallflowRequest
 
 _LONGEST_BODY = 1_000_000
 
@@ -123,10 +123,10 @@ OPERATION = Operation(
     handle=Callflows.place_call,
     body=CallflowRequest,
     answers={
-        200: ("The call was accepted (CREATED) or refused (NOT_CREATED).", [CallflowCreated, CallflowRefused]),
-        "4XX": ("The call was refused.", [CallflowRefused]),
-        429: ("Too many requests.", [CallflowRefused]),
-        "5XX": ("A server error. It may be an HTML page of a gateway.", [CallflowRefused, "text/html"]),
+        200: ("The call was accepted (CREATED) or refused (NOT_CREATED).", []),
+        "4XX": ("The call was refused.", []),
+        429: ("Too many requests.", []),
+        "5XX": ("A server error. It may be an HTML page of a gateway.", []),
     },
 )
 """The endpoint in the document."""

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from typing_extensions import TypedDict
 
 from voiceflow_worker.asgi import openapi
 from voiceflow_worker.asgi.openapi import Answers, Schemas, types_of
@@ -21,33 +20,19 @@ from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.sandbox import callflows
 from voiceflow_worker.sandbox.account import AccountRoutes, Operations
 from voiceflow_worker.sandbox.call import JsonEntry, Ledger
-from voiceflow_worker.sandbox.call_events import InboundOrder
 from voiceflow_worker.sandbox.delivery import Delivery
-from voiceflow_worker.sandbox.exchange import Switchboard
 from voiceflow_worker.sandbox.exports import COLUMNS, ExportRoutes
 from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
-from voiceflow_worker.sandbox.wire import EVENTS, CallActionReply, HookType
+from voiceflow_worker.sandbox.wire import CallActionReply, HookType
 
 Given = TypeVar("Given", bound=BaseModel)
 Entries: TypeAlias = list[dict[str, Any]]
 
 
-class Taken(TypedDict):
-    """How many orders were taken."""
-
-    taken: int
-
-
-class OrderError(TypedDict):
-    """Why none of the orders was taken."""
-
-    error: str
-
-
 _ORDERED: Answers = {
-    200: ("The orders were taken.", [Taken]),
-    400: ("The body is not JSON.", [OrderError]),
-    422: ("An order is invalid, and none was taken.", [OrderError]),
+    200: ("The orders were taken.", []),
+    400: ("The body is not JSON.", []),
+    422: ("An order is invalid, and none was taken.", []),
 }
 _LISTED: Answers = {200: ("All of them, the oldest first.", [Entries])}
 
@@ -68,7 +53,6 @@ class ControlRoutes:
     delivery: Delivery
     faults: OrderBook[Fault]
     scripts: OrderBook[Script]
-    switchboard: Switchboard
     reset: Callable[[], None]
     operations: ClassVar[Operations] = Operations(root="/_sandbox", is_open=True)
 
@@ -87,11 +71,6 @@ class ControlRoutes:
         """List the events that were sent."""
         return _entries(self.delivery.entries)
 
-    @operations.on("GET", "/inbound", _LISTED)
-    async def list_inbound(self, _request: Request) -> Response:
-        """List the calls to numbers of the account."""
-        return _entries(self.switchboard.entries)
-
     @operations.on("POST", "/faults", _ORDERED, body=_one_or_more(Fault))
     async def order_faults(self, request: Request) -> Response:
         """Order faults of the callflows endpoint."""
@@ -101,11 +80,6 @@ class ControlRoutes:
     async def order_scripts(self, request: Request) -> Response:
         """Choose how calls end."""
         return await _take(request, Script, self.scripts.add)
-
-    @operations.on("POST", "/inbound", _ORDERED, body=_one_or_more(InboundOrder))
-    async def call_in(self, request: Request) -> Response:
-        """Call a number of the account."""
-        return await _take(request, InboundOrder, self.switchboard.call, check=self.switchboard.sub_account_of)
 
     @operations.on("POST", "/reset", {200: ("All is deleted.", [])})
     async def reset_all(self, _request: Request) -> Response:
@@ -118,32 +92,22 @@ def _entries(entries: Iterable[JsonEntry]) -> Response:
     return Response(orjson.dumps([entry.as_json() for entry in entries]), media_type="application/json")
 
 
-async def _take(
-    request: Request,
-    model: type[Given],
-    add: Callable[[Given], object],
-    *,
-    check: Callable[[Given], object] = lambda _: None,
-) -> Response:
-    """Read orders and carry them out. `check` raises ValueError for an order that cannot be carried out."""
+async def _take(request: Request, model: type[Given], add: Callable[[Given], object]) -> Response:
+    """Read orders and carry them out."""
     try:
         given: object = orjson.loads(await request.body())
         orders = [model.model_validate(order) for order in (given if is_list(given) else [given])]
-        for order in orders:
-            check(order)
     except orjson.JSONDecodeError as error:
-        return JSONResponse(OrderError(error=f"the body is not JSON: {error}"), status_code=400)
+        return JSONResponse({"error": f"the body is not JSON: {error}"}, 400)
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, problem['loc'])) or model.__name__.lower()}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_context=False)
         ]
-        return JSONResponse(OrderError(error="; ".join(problems)), status_code=422)
-    except ValueError as error:
-        return JSONResponse(OrderError(error=str(error)), status_code=422)
+        return JSONResponse({"error": "; ".join(problems)}, 422)
     for order in orders:
         add(order)
-    return JSONResponse(Taken(taken=len(orders)))
+    return JSONResponse({"taken": len(orders)})
 
 
 _ABOUT = (
@@ -162,7 +126,7 @@ def description() -> bytes:
         *ExportRoutes.operations,
         *ControlRoutes.operations,
     )
-    schemas = Schemas([*types_of(operations), *EVENTS.values(), CallActionReply])
+    schemas = Schemas([*types_of(operations), CallActionReply])
     made = openapi.document(
         operations,
         schemas,
@@ -172,21 +136,21 @@ def description() -> bytes:
         description=_ABOUT,
     )
     made["servers"] = [{"url": "/"}]
-    made["webhooks"] = {kind.value: {"post": _event(kind, event, schemas)} for kind, event in EVENTS.items()}
+    made["webhooks"] = {
+        "VSS": _event(HookType.VSS, "A session has ended.", "The event was received.", {}),
+        "VCA": _event(HookType.VCA, "A call asks for its next actions.", "These.", schemas.content([CallActionReply])),
+    }
     return orjson.dumps(made)
 
 
-def _event(kind: HookType, event: Any, schemas: Schemas) -> dict[str, Any]:
-    asks = kind is HookType.VCA
-    told = (
-        ("The next actions of the call.", [CallActionReply]) if asks else ("The event was received.", openapi.NOTHING)
-    )
-    return {
+def _event(kind: HookType, said: str, answer: str, content: dict[str, Any]) -> dict[str, Any]:
+    operation = {
         "operationId": f"on{kind}",
-        "summary": event.__doc__,
-        "requestBody": {"required": True, "content": schemas.content([event])},
-        "responses": {"200": openapi.response(200, told[0], schemas.content(told[1]))},
+        "summary": said,
+        "requestBody": {"required": True, "content": {openapi.JSON: {"schema": {"type": "object"}}}},
+        "responses": {"200": openapi.response(200, answer, content)},
     }
+    return {"post": operation}
 
 
 async def _describe(_request: Request) -> Response:

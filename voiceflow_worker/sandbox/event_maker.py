@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import orjson
 
 from voiceflow_worker.model.flows.callflow import find_problems
 from voiceflow_worker.model.flows.values import is_list, is_object
-from voiceflow_worker.model.reports.events import ActionStatus
 from voiceflow_worker.sandbox.account import SandboxAccount
 from voiceflow_worker.sandbox.answers import against_account
 from voiceflow_worker.sandbox.call import Call
-from voiceflow_worker.sandbox.call_events import (
-    action_event,
-    session_summary,
-)
+from voiceflow_worker.sandbox.call_events import action_event, session_summary
 from voiceflow_worker.sandbox.delivery import Delivery, DeliveryEntry
 from voiceflow_worker.sandbox.wire import HookType
 
@@ -87,25 +82,15 @@ class EventMaker:
         """Return whether a webhook for call actions is registered."""
         return self.account.hook(call.sub_account, HookType.VCA) is not None
 
-    async def ask(
-        self, call: Call, status: ActionStatus, *, dtmf: str | None, at: float, sip_code: int = 200
-    ) -> DeliveryEntry | None:
+    async def ask(self, call: Call, *, dtmf: str | None, at: float) -> DeliveryEntry | None:
         """Ask the receiver for the next step, and wait for the answer. Returns None if there is no webhook."""
         hook = self.account.hook(call.sub_account, HookType.VCA)
         if hook is None:
             return None
-        event = action_event(call, status, dtmf=dtmf, at=at, sip_code=sip_code)
-        return await self.delivery.ask(hook, event, within=self.within)
+        return await self.delivery.ask(hook, action_event(call, dtmf=dtmf, at=at), within=self.within)
 
     def summary(self, call: Call) -> None:
-        """Report the end of a session."""
-        script = call.summary_script
-        if script is None or not script.drop:
-            copies = 1 if script is None else 1 + script.duplicates
-            self._tell(call, HookType.VSS, partial(session_summary, call), copies=copies)
-
-    def _tell(self, call: Call, kind: HookType, worded: Callable[[], Mapping[str, object]], *, copies: int = 1) -> None:
-        """Send an event, which is made only if somebody gets it: making one is slow."""
-        hook = self.account.hook(call.sub_account, kind)
-        if hook is not None:
-            self.delivery.send(hook, worded(), copies=copies)
+        """Report the end of a session. The event is made only if somebody gets it: making one is slow."""
+        script, hook = call.script, self.account.hook(call.sub_account, HookType.VSS)
+        if hook is not None and not (script is not None and script.drop):
+            self.delivery.send(hook, session_summary(call), copies=1 if script is None else 1 + script.duplicates)

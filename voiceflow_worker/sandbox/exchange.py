@@ -1,31 +1,21 @@
-"""The exchange, which dials accepted calls, connects incoming calls, runs them, and reports their ends."""
+"""The exchange, which dials accepted calls, runs them, and reports their ends."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from random import Random
 
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
-from voiceflow_worker.model.reports.events import ActionStatus, Direction
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.account import SandboxAccount
-from voiceflow_worker.sandbox.call import Call, FlowRequest, SessionLeg
-from voiceflow_worker.sandbox.call_events import (
-    Activity,
-    InboundEntry,
-    InboundOrder,
-    session_seconds,
-    sip_code_of,
-)
+from voiceflow_worker.sandbox.call import Call, SessionLeg
+from voiceflow_worker.sandbox.call_events import Activity, session_seconds
 from voiceflow_worker.sandbox.event_maker import EventMaker, Refusal, judged_reply
 from voiceflow_worker.sandbox.exports import LogRows
 from voiceflow_worker.sandbox.orders import SimulatedCaller
 from voiceflow_worker.sandbox.outcomes import (
-    Outcomes,
     Question,
     heard_of,
     is_interactive,
@@ -36,7 +26,6 @@ from voiceflow_worker.sandbox.outcomes import (
     seconds_to_say,
     text,
 )
-from voiceflow_worker.sandbox.wire import HookType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +74,6 @@ class Conversation:
     async def _course(self) -> Refusal | bool | None:
         """Run the actions. Returns an error that has ended them, or True if the person hung up."""
         actions = list(self._call.request.actions[1:])
-        if not self._call.request.actions:
-            reply = await self._ask(ActionStatus.CALL_RECEIVED, None)
-            if isinstance(reply, Refusal):
-                return reply
-            actions = reply
         while actions:
             entry = actions.pop(0)
             action, params = read_action(entry)
@@ -105,31 +89,15 @@ class Conversation:
                     if hung_up:
                         return True
                     if self._stage.events.can_ask(self._call):
-                        reply = await self._ask(ActionStatus.ACTION_COMPLETED, digits)
+                        reply = await self._ask(digits)
                         if isinstance(reply, Refusal):
                             return reply
                         actions = reply
+                case Action.MAKE_CALL:
+                    await self._call_second(params)
                 case _:
-                    following = await self._step(action, params)
-                    if isinstance(following, Refusal):
-                        return following
-                    actions = actions if following is None else following
+                    await self._play(action, params)
         return None
-
-    async def _step(self, action: Action | None, params: Mapping[str, object]) -> list[object] | Refusal | None:
-        """Carry out an action other than a question. Returns the next actions, or None if the receiver is not asked."""
-        script = self._call.script
-        asks = script is not None and script.steps and self._stage.events.can_ask(self._call)
-        sip_code = 200
-        if action is Action.MAKE_CALL:
-            await self._call_second(params)
-            sip_code = sip_code_of(self._call.legs[-1].status)
-            if asks and self._second is not None:
-                await self._hang_up_second(self._second, talks=True)
-                self._second = None
-        else:
-            await self._play(action, params)
-        return await self._ask(ActionStatus.ACTION_COMPLETED, None, sip_code=sip_code) if asks else None
 
     # -- actions -----------------------------------------------------------------------------------------------------
 
@@ -157,9 +125,9 @@ class Conversation:
         self._pressed.append(None)
         return None, False
 
-    async def _ask(self, status: ActionStatus, dtmf: str | None, *, sip_code: int = 200) -> list[object] | Refusal:
+    async def _ask(self, dtmf: str | None) -> list[object] | Refusal:
         """Return the next actions from the receiver."""
-        answer = await self._stage.events.ask(self._call, status, dtmf=dtmf, at=self._now, sip_code=sip_code)
+        answer = await self._stage.events.ask(self._call, dtmf=dtmf, at=self._now)
         self._now += 0.0 if answer is None else answer.seconds
         reply = judged_reply(answer, self._stage.account)
         if isinstance(reply, Refusal):
@@ -237,12 +205,6 @@ class Exchange:
             leg.rings(call.entry)
         self.activity.run(self._course(call))
 
-    def put_through(self, call: Call) -> None:
-        """Connect an incoming call, whose actions come from the account's receiver."""
-        leg = SessionLeg(source=call.request.source, destination=call.request.destination, direction=Direction.INBOUND)
-        call.legs.append(leg)
-        self.activity.run(self._conversation(call))
-
     async def _course(self, call: Call) -> None:
         """Run a call to its summary."""
         plan, actions = call.plan, call.request.actions
@@ -270,43 +232,3 @@ class Exchange:
 
     async def _pass(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.stage.speed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Switchboard:
-    """The switchboard, which makes and lists the incoming calls that orders ask for."""
-
-    account: SandboxAccount
-    outcomes: Outcomes
-    exchange: Exchange
-    now: Callable[[], datetime]
-    entries: list[InboundEntry] = field(default_factory=list[InboundEntry])
-
-    def call(self, order: InboundOrder) -> InboundEntry:
-        """Start an incoming call now. Its entry is updated while the call goes on.
-
-        Raises ValueError if the account does not own the number, or has no webhook for call actions.
-        """
-        sub_account = self.sub_account_of(order)
-        entry = InboundEntry(at=time.time(), source=order.source, destination=order.destination)
-        call = Call(
-            request=FlowRequest(source=order.source, destination=order.destination),
-            sub_account=sub_account,
-            accepted_at=entry.at,
-            dialled_at=self.now(),
-            plan=self.outcomes.inbound(order.source.lstrip("+")),
-            entry=entry,
-            script=order,
-        )
-        entry.session_id = call.session_id
-        self.entries.append(entry)
-        self.exchange.put_through(call)
-        return entry
-
-    def sub_account_of(self, order: InboundOrder) -> str:
-        """Return the sub-account of the call. Raises ValueError if the account lacks the number or a VCA webhook."""
-        if not self.account.owns(order.destination):
-            raise ValueError(f"{order.destination} is not one of the account's numbers")
-        if (sub_account := self.account.first_with(HookType.VCA)) is None:
-            raise ValueError("no webhook answers the call: register a VCA webhook, or start the sandbox with --webhook")
-        return sub_account

@@ -152,23 +152,7 @@ class SimulatedCaller:
         return KeyPress(keys=first + "".join(more), after=after)
 
 
-class Conduct(StrictModel):
-    """The conduct of the person on the phone, in a call with questions or a second party.
-
-    `keys` has one entry for each question of the menu; without `keys`, the seed chooses the keys. `action_seconds` is
-    the length of each text or file. `bridge_outcome` is the result of calling the second party, and `bridge_seconds` is
-    how long the two people talk. With `steps`, the service asks for the next step after each action, not only after
-    questions.
-    """
-
-    keys: Keys | None = None
-    action_seconds: float | None = Field(default=None, ge=0)
-    bridge_outcome: Reached | None = None
-    bridge_seconds: float | None = Field(default=None, ge=0)
-    steps: bool = False
-
-
-class Script(DestinationOrder, Conduct):
+class Script(DestinationOrder):
     """The course of calls to `destination`, or of all calls. The seed decides everything that the script does not set.
 
     Scripts for one destination are used in their order: for BUSY once and then COMPLETED, add two scripts. All
@@ -177,7 +161,10 @@ class Script(DestinationOrder, Conduct):
 
     `duplicates` is the number of further summaries. With `drop`, no summary is sent.
 
-    An answered call with questions or a second party takes as long as its actions.
+    An answered call with questions or a second party takes as long as its actions. `keys` has one entry for each
+    question of the menu; without `keys`, the seed chooses the keys. `action_seconds` is the length of each text or
+    file. `bridge_outcome` is the result of calling the second party, and `bridge_seconds` is how long the two people
+    talk.
     """
 
     outcome: SessionStatus | None = None
@@ -186,6 +173,10 @@ class Script(DestinationOrder, Conduct):
     delay_seconds: float | None = Field(default=None, ge=0)
     duplicates: int = Field(default=0, ge=0, le=100)
     drop: bool = False
+    keys: Keys | None = None
+    action_seconds: float | None = Field(default=None, ge=0)
+    bridge_outcome: Reached | None = None
+    bridge_seconds: float | None = Field(default=None, ge=0)
 
 
 class FaultKind(StrEnum):

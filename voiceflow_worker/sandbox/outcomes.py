@@ -204,13 +204,6 @@ class Outcomes:
         )
         return planned if script is None else _as_scripted(planned, script)
 
-    def inbound(self, source: str) -> PlannedCall:
-        """Return the plan of the next call that `source` makes to a number of the account."""
-        caller = f"from {source}"
-        nth = self._calls.get(caller, 0)
-        self._calls[caller] = nth + 1
-        return PlannedCall(status=SessionStatus.COMPLETED, luck=self._luck(f"{caller}/{nth}"))
-
     def _luck(self, call: str) -> int:
         return int.from_bytes(hashlib.blake2b(f"{self._seed}/{call}".encode(), digest_size=8).digest())
 

@@ -22,7 +22,7 @@ from voiceflow_worker.sandbox.callflows import Callflows, Misbehaviour
 from voiceflow_worker.sandbox.control import ControlRoutes
 from voiceflow_worker.sandbox.delivery import Delivery, WebhookTarget
 from voiceflow_worker.sandbox.event_maker import EventMaker
-from voiceflow_worker.sandbox.exchange import Exchange, Stage, Switchboard
+from voiceflow_worker.sandbox.exchange import Exchange, Stage
 from voiceflow_worker.sandbox.exports import ExportRoutes, Exports, LogRows
 from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
 from voiceflow_worker.sandbox.outcomes import Outcomes
@@ -81,10 +81,6 @@ class Sandbox:
         events = EventMaker(account=self._account, delivery=self._delivery, within=answer_within.total_seconds())
         stage = Stage(account=self._account, events=events, speed=speed)
         exchange = Exchange(activity=self._activity, stage=stage, log=self._log)
-        self.inbound: Switchboard = Switchboard(
-            account=self._account, outcomes=self._outcomes, exchange=exchange, now=self._now
-        )
-        """Calls to the account's numbers: `sandbox.inbound.call(InboundOrder(…))`. Results are in `.entries`."""
         self._misbehaviour = Misbehaviour()
         self.ledger: Ledger = Ledger()
         """Every call that was requested, in order."""
@@ -107,7 +103,6 @@ class Sandbox:
             delivery=self._delivery,
             faults=self.faults,
             scripts=self.scripts,
-            switchboard=self.inbound,
             reset=self.reset,
         )
         account = [
@@ -141,7 +136,7 @@ class Sandbox:
     def reset(self) -> None:
         """Delete the open calls, all orders, and the records of calls and deliveries. Registered webhooks stay."""
         orders = (self.faults, self.scripts, self.exports)
-        entries = (self._delivery.entries, self.inbound.entries, self._log, self.ledger)
+        entries = (self._delivery.entries, self._log, self.ledger)
         for each in (self._activity, self._outcomes, *orders, *entries):
             each.clear()
 

@@ -1,8 +1,8 @@
-"""What 8x8 takes and says, as types: of them the sandbox makes its answers and events, and its document is made."""
+"""What 8x8 takes, as types: of them the requests in the document of the sandbox are made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias, Union
 
@@ -20,17 +20,7 @@ from voiceflow_worker.model.flows.actions import (
     Param,
     ParamKind,
 )
-from voiceflow_worker.model.reports.events import ActionStatus, Direction
-from voiceflow_worker.model.reports.status import API_CODES, SESSION_ERROR_CODES, SessionStatus
 
-Id: TypeAlias = Annotated[str, Field(min_length=1)]
-Timestamp: TypeAlias = Annotated[
-    str,
-    Field(
-        description="A time in the format of RFC 3339.",
-        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$",
-    ),
-]
 PhoneNumber: TypeAlias = Annotated[
     str,
     Field(
@@ -48,18 +38,7 @@ ValidUntil: TypeAlias = Annotated[
     ),
 ]
 OwnId: TypeAlias = Annotated[str, Field(max_length=MAX_ID_CHARACTERS)]
-Country: TypeAlias = Annotated[str | None, Field(description="ISO 3166; null if the number belongs to no country.")]
-Seconds: TypeAlias = Annotated[int, Field(ge=0, description="Seconds.")]
 WebAddress: TypeAlias = Annotated[str, Field(pattern="^https?://")]
-
-
-def _more(**schema: Any) -> Any:
-    """What a type cannot say of a field, in the words of JSON Schema."""
-    return Field(json_schema_extra=schema)
-
-
-def _one_of(values: Sequence[object]) -> Any:
-    return _more(enum=values)
 
 
 class HookType(StrEnum):
@@ -71,8 +50,6 @@ class HookType(StrEnum):
     VRU = "VRU"
     VNU = "VNU"
 
-
-# -- requests ---------------------------------------------------------------------------------------------------------
 
 _TYPES: Mapping[ParamKind, Any] = {
     ParamKind.PHONE: PhoneNumber,
@@ -118,7 +95,11 @@ class FlowAction:
         return handler(_ACTIONS)
 
 
-_MAKE_CALL = {"type": "object", "properties": {"action": {"const": Action.MAKE_CALL}}, "required": ["action"]}
+_MAKE_CALL: dict[str, Any] = {
+    "type": "object",
+    "properties": {"action": {"const": Action.MAKE_CALL}},
+    "required": ["action"],
+}
 
 
 class CallflowRequest(TypedDict):
@@ -130,7 +111,13 @@ class CallflowRequest(TypedDict):
             min_length=1,
             description="The first action is makeCall (else -1013), and at most two are makeCall (else -1010).",
         ),
-        _more(allOf=[{"prefixItems": [_MAKE_CALL]}], contains=_MAKE_CALL, maxContains=MAX_CALLS),
+        Field(
+            json_schema_extra={
+                "allOf": [{"prefixItems": [_MAKE_CALL]}],
+                "contains": _MAKE_CALL,
+                "maxContains": MAX_CALLS,
+            },
+        ),
     ]
     validUntil: NotRequired[ValidUntil | None]
     clientRequestId: NotRequired[
@@ -169,291 +156,3 @@ ExportRequest = TypedDict(
         "limit": NotRequired[Annotated[int | None, Field(ge=0, description="The most rows; 0 for all.")]],
     },
 )
-
-
-# -- answers ----------------------------------------------------------------------------------------------------------
-
-
-class CallflowCreated(TypedDict):
-    """The call was accepted. The person has not answered yet."""
-
-    sessionId: Id
-    sessionStatus: Literal["CREATED"]
-    callFlowRequestId: Id
-    statusCode: Literal[1]
-    statusMessage: Literal["Created"]
-    validUntil: NotRequired[ValidUntil]
-
-
-class CallflowRefused(TypedDict):
-    """Nobody was called."""
-
-    sessionStatus: Literal["NOT_CREATED"]
-    callFlowRequestId: Id
-    statusCode: Annotated[
-        int,
-        Field(description="A status code of the API, or the HTTP status."),
-        _more(anyOf=[{"enum": sorted(code for code in API_CODES if code < 0)}, {"minimum": 200, "maximum": 599}]),
-    ]
-    statusMessage: str
-
-
-class ApiError(TypedDict):
-    """A refusal."""
-
-    statusCode: int
-    statusMessage: str
-    timestamp: NotRequired[Timestamp]
-
-
-class InvalidRequest(TypedDict):
-    """A request with a wrong field."""
-
-    errorId: Id
-    statusCode: Literal["1001"]
-    statusMessage: str
-    timestamp: Timestamp
-
-
-class PlatformError(TypedDict):
-    """An error of the platform in front of the API. The request had no effect."""
-
-    code: int
-    message: str
-    errorId: Id
-    timestamp: Timestamp
-
-
-class Ok(TypedDict):
-    """What every answer of the account ends with."""
-
-    statusCode: Literal[0]
-    statusMessage: Literal["ok"]
-
-
-class SpeechProfile(TypedDict):
-    """A voice."""
-
-    speechProfileCode: Id
-    localeCode: NotRequired[str]
-    localeDescription: NotRequired[str]
-    gender: NotRequired[str]
-
-
-class SpeechProfiles(TypedDict):
-    """The voices of the account."""
-
-    speechProfiles: list[SpeechProfile]
-
-
-class NumberHealth(TypedDict):
-    """Whether a number can be called."""
-
-    isHealthy: bool
-    status: str
-    lastCheckedTime: Timestamp
-
-
-class ShortNumber(TypedDict):
-    """A number of the account, in short."""
-
-    referenceId: str
-    msisdn: PhoneNumber
-    countryCode: str | None
-
-
-class Number(ShortNumber):
-    """A number of the account."""
-
-    dateCreated: Timestamp
-    dateUpdated: Timestamp
-    operationalStatus: Annotated[str, Field(description="Active, Expiring, Inactive, or one that 8x8 adds later.")]
-    rentalPrice: float
-    incomingRate: float
-    billingUnit: str
-    billingCurrency: str
-    numberType: str
-    uri: str
-    numberHealthCheckEnabled: bool
-    numberHealth: NumberHealth
-
-
-class Numbers(Ok):
-    """The numbers of the account."""
-
-    totalNumbers: Annotated[int, Field(ge=0)]
-    lastUpdatedAt: Timestamp
-    numbers: list[Number]
-
-
-class NumberFound(Ok):
-    """The account has the number."""
-
-    timestamp: Timestamp
-    payload: ShortNumber
-
-
-class Webhook(TypedDict):
-    """A webhook."""
-
-    type: HookType
-    url: str
-    enabled: bool
-    httpAuthHeaderAvailable: bool
-
-
-class Webhooks(Ok):
-    """All registered webhooks."""
-
-    subAccountId: str
-    count: Annotated[int, Field(ge=0)]
-    webhooks: Annotated[list[Webhook], Field(max_length=len(HookType))]
-
-
-class WebhookRemoved(Webhook):
-    """The webhook that was removed."""
-
-    statusCode: Literal[0]
-    statusMessage: Literal["deleted"]
-
-
-class ExportStarted(TypedDict):
-    """The export has begun."""
-
-    jobId: Id
-
-
-class ExportState(TypedDict):
-    """The state of an export. One that has succeeded has `data` and `expires`."""
-
-    status: Literal["running", "succeeded", "failed", "cancelled", "empty", "error"]
-    data: NotRequired[
-        Annotated[list[WebAddress], Field(description="CSV files, at signed addresses: do not send the key there.")]
-    ]
-    expires: NotRequired[Timestamp]
-
-
-# -- events -----------------------------------------------------------------------------------------------------------
-
-
-class LegFields(TypedDict):
-    """What summaries and other events tell about a leg."""
-
-    callId: Id
-    callDirection: Direction
-    callType: str
-    sourceFormat: str
-    destinationFormat: str
-    sourceCountryCode: Country
-    destinationCountryCode: Country
-    sourceRefId: str | None
-    source: PhoneNumber
-    destination: PhoneNumber
-    callDuration: Seconds
-
-
-class CallQuality(TypedDict):
-    """How well a leg was heard; `jitter` in milliseconds."""
-
-    mos: Annotated[float, Field(ge=1, le=5)]
-    packetLossRate: Annotated[float, Field(ge=0)]
-    jitter: Annotated[float, Field(ge=0)]
-
-
-class Leg(LegFields):
-    """A leg of a session that has ended."""
-
-    initiatedTimestamp: Timestamp
-    connectedTimestamp: NotRequired[Timestamp]
-    disconnectedTimestamp: Timestamp
-    callStatus: SessionStatus
-    callQuality: NotRequired[CallQuality]
-
-
-class SessionError(TypedDict):
-    """Why a session has failed."""
-
-    errorMsg: str
-    errorCode: Annotated[int, _one_of(sorted(SESSION_ERROR_CODES))]
-
-
-class Legs(TypedDict, total=False):
-    """The first two legs of a session."""
-
-    callA: Leg
-    callB: Leg
-
-
-class SessionSummary(TypedDict):
-    """How a session has ended."""
-
-    sessionId: Id
-    subAccountId: Id
-    sessionStatus: SessionStatus
-    startTime: Timestamp
-    endTime: Timestamp
-    lastAction: Annotated[str, _one_of([each.name for each in Action])]
-    callCount: Annotated[int, Field(ge=0, description="The number of calls. The details describe the first two.")]
-    clientRequestId: NotRequired[OwnId]
-    clientBatchId: NotRequired[OwnId]
-    errorDetails: NotRequired[SessionError]
-    details: Legs
-
-
-class LegEvent(LegFields):
-    """What an event during a call tells of a leg."""
-
-    eventId: Id
-    sessionId: Id
-    subAccountId: Id
-    destinationRefId: str | None
-    sipCode: Annotated[int, Field(ge=100, le=699)]
-    timestamp: Timestamp
-
-
-class Pressed(TypedDict):
-    """The pressed keys; null if no key was pressed."""
-
-    dtmf: Annotated[str | None, Field(pattern="^[0-9*#A-D]*$")]
-
-
-class CallAction(LegEvent):
-    """A call, and what its person has pressed."""
-
-    callStatus: ActionStatus
-    eventData: Pressed
-    clientActionId: NotRequired[Annotated[str, Field(description="That of the last reply that had one.")]]
-
-
-class Envelope(TypedDict):
-    """What every event has."""
-
-    namespace: Literal["VOICE"]
-    version: int
-
-
-class Told(Envelope):
-    """What every event has, with what it is about."""
-
-    description: str
-
-
-class SummaryEvent(Told):
-    """A session has ended."""
-
-    eventType: Literal["SESSION_SUMMARY"]
-    payload: SessionSummary
-
-
-class ActionEvent(Told):
-    """A call asks for its next actions."""
-
-    eventType: Literal["CALL_ACTION"]
-    payload: CallAction
-
-
-EVENTS: Mapping[HookType, Any] = {
-    HookType.VSS: SummaryEvent,
-    HookType.VCA: ActionEvent,
-}
-"""The events that the sandbox sends, by the type of their webhook."""
