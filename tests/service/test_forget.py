@@ -43,7 +43,7 @@ from voiceflow_worker.core.outcomes.batch_ends import BatchEnds
 from voiceflow_worker.core.outcomes.hooks import PendingOutcome, waiting
 from voiceflow_worker.core.outcomes.outbox import Consumer
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
-from voiceflow_worker.core.progress import CallProgress, IncomingCalls
+from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.settling.changes import Sessions
 from voiceflow_worker.errors import SettingsError, StoreError, SuppressedNumberError
@@ -373,9 +373,9 @@ async def test_nobody_else_is_erased_for_a_date_or_a_longer_number(memory: Store
     who = Operator(memory, POLICY, name="Li")
     for place, note in enumerate([*texts, *mine]):
         await Suppress(operator=who, numbers=[f"+65912345{place:02}"], note=note).do()
-    calls = IncomingCalls(memory)
+    calls = CallProgress(memory)
     for source in ("+6520261127", "+452026112", "+14520261127", dane):
-        await calls.note(CallStatus(session_id=source, direction=Direction.INBOUND, source=source))
+        await calls.status(CallStatus(session_id=source, direction=Direction.INBOUND, source=source))
     document: Any = await Forget(operator=who, number=dane).export()
     assert sorted(entry["note"] for entry in document["audit"]) == sorted(mine)
     assert [call["source"] for call in document["incoming_calls"]] == [dane]

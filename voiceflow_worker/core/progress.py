@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import TypeVar
-from urllib.parse import quote
 
 from voiceflow_worker.core.base.record_set import RecordSet, json_records, text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Put, Write
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.events import (
     ActionStatus,
@@ -30,7 +28,7 @@ ANSWERED = "session-answered"
 """Namespace of the sessions in which somebody answered, as actions without keys say. Keys are stored by themselves."""
 
 INCOMING = "incoming-call"
-SEEN = "incoming-session"
+"""Namespace of the calls to numbers of the account, by session: an erasure finds by them what is stored of a caller."""
 
 STATES_KEPT = timedelta(days=7)
 MOST_OF_A_SESSION = 500
@@ -98,49 +96,11 @@ Progress = TypeVar("Progress", LegState, MenuFailure)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncomingCall:
-    """A call to a number of the account. `source` is the caller's number, and `at` when its first event came."""
+    """A call to a number of the account. `source` is the caller's number."""
 
     session_id: str
-    at: datetime
     source: str | None = None
     destination: str | None = None
-
-
-class IncomingCalls:
-    """The incoming calls of the last days, in the order in which their first events came. Methods raise StoreError."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._calls = json_records(store, INCOMING, IncomingCall, keep_for=STATES_KEPT)
-
-    async def note(self, event: CallStatus | CallAction) -> None:
-        """Store the call that this event is about, unless an earlier event did, or it is no incoming call."""
-        is_received = isinstance(event, CallAction) and event.call_status is ActionStatus.CALL_RECEIVED
-        is_incoming = event.direction is Direction.INBOUND if event.direction is not None else is_received
-        # Of the actions, only the first: each further key press would cost a round trip to the store.
-        if event.session_id is None or not is_incoming or (isinstance(event, CallAction) and not is_received):
-            return
-        now = self._store.clock.now()
-        call = IncomingCall(session_id=event.session_id, at=now, source=event.source, destination=event.destination)
-        session, until = quote(event.session_id, safe=""), now + STATES_KEPT
-        write = Write(
-            conditions=(AtMost(SEEN, (session,), 0),),
-            puts=(
-                Put(SEEN, session, "", until),
-                Put(INCOMING, f"{incoming_position(now)}/{session}", self._calls.text(call), until),
-            ),
-        )
-        await self._store.write(BulkWrite(writes=(write,)), now=now)
-
-    async def after(self, place: str, *, limit: int) -> list[tuple[str, IncomingCall]]:
-        """The calls behind a place, each with its own place."""
-        page = await self._calls.page(after=place, limit=limit)
-        return [(key, call) for key, call in page if call is not None]
-
-
-def incoming_position(at: datetime) -> str:
-    """The place in front of the incoming calls that came at this time or later."""
-    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%f")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,13 +128,13 @@ class CallProgress:
         self._states = json_records(store, STATES, LegState, keep_for=STATES_KEPT)
         self._failures = json_records(store, FAILURES, MenuFailure, keep_for=STATES_KEPT, durable=False)
         self._answered = text_records(store, ANSWERED, keep_for=STATES_KEPT)
-        self._incoming = IncomingCalls(store)
+        self._incoming = json_records(store, INCOMING, IncomingCall, keep_for=STATES_KEPT)
 
     async def status(self, event: CallStatus) -> LegState | None:
         """Store a call status event (VCS), and return it. An event without a session is not stored: None."""
         if event.session_id is None:
             return None
-        await self._incoming.note(event)
+        await self._note_incoming(event)
         state = LegState(
             session_id=event.session_id,
             at=event.timestamp or self._clock.now(),
@@ -195,10 +155,19 @@ class CallProgress:
 
         The actions themselves are the menus' own.
         """
-        await self._incoming.note(event)
+        await self._note_incoming(event)
         if event.session_id is not None and event.direction is not Direction.INBOUND and event.dtmf is None:
             await self._answered.put({event.session_id: ""})
         return True
+
+    async def _note_incoming(self, event: CallStatus | CallAction) -> None:
+        """Store the call that this event is about, unless an earlier event did, or it is no incoming call."""
+        is_received = isinstance(event, CallAction) and event.call_status is ActionStatus.CALL_RECEIVED
+        is_incoming = event.direction is Direction.INBOUND if event.direction is not None else is_received
+        # Of the actions, only the first: each further key press would cost a round trip to the store.
+        if event.session_id is not None and is_incoming and (is_received or isinstance(event, CallStatus)):
+            call = IncomingCall(session_id=event.session_id, source=event.source, destination=event.destination)
+            await self._incoming.add({event.session_id: call})
 
     async def shows_ringing(self, session_id: str) -> bool:
         """Whether an event of this session says that a phone rang, or that somebody answered."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
@@ -48,7 +47,7 @@ from voiceflow_worker.core.ports.store import (
     Write,
     tally_change,
 )
-from voiceflow_worker.core.progress import FAILURES, INCOMING, SEEN, STATES
+from voiceflow_worker.core.progress import FAILURES, INCOMING, STATES
 from voiceflow_worker.core.retention import EVERY, Erasures
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
@@ -415,7 +414,6 @@ class Trail:
         if not sessions:
             return (), ()
         wanted: dict[str, Sequence[str | Key]] = dict.fromkeys(_OF_SESSION, sessions)
-        wanted[SEEN] = [quote(session, safe="") for session in sessions]
         found = await self.store.records(wanted, now=self.store.clock.now())
         drops = [Drop(name, each.group, None, each.member) for name, records in found.items() for each in records]
         counted = Counter((drop.namespace, drop.group) for drop in drops)
