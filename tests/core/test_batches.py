@@ -192,8 +192,6 @@ async def test_each_call_counts_once_in_each_figure_whatever_the_pages(
         ),
         attempts={0: 4, 1: 2, 2: 1},
         digits={},
-        refusals={None: 1},
-        cancellations={"a wrong date | and more": 1, "no reason": 1},
         dead_numbers=0,
         bad_sound=0,
         answered_seconds=42.25,
@@ -225,10 +223,10 @@ async def test_reasons_that_differ_from_call_to_call_are_counted_together(store:
     found = (await queue.report("march")).breakdown
     assert found is not None
     listed = "one of its numbers, or that of a second party, is on the suppression list"
-    assert [(each.partition(" since ")[0], count) for each, count in found.cancellations.items()] == [
-        (listed, 4),
-        ("its number has been on the suppression list", 1),
-        ("its number has been on the suppression list", 1),
+    assert [(each.partition(" since ")[0], count) for each, count in found.failures.items()] == [
+        (f"cancelled: {listed}", 4),
+        ("cancelled: its number has been on the suppression list", 1),
+        ("cancelled: its number has been on the suppression list", 1),
     ]
 
 
@@ -244,8 +242,8 @@ def test_reasons_of_people_and_keys_take_bounded_memory(monkeypatch: pytest.Monk
     )
     digits = count.result().digits
     assert (digits["1"], sum(digits.values()), len(digits) <= 10) == (150, 300, True)
-    found = count.result().cancellations
-    assert found["wrong date"] == 100
+    found = count.result().failures
+    assert found["cancelled: wrong date"] == 100
     assert sum(found.values()) == 300
     assert len(found) < 30
 

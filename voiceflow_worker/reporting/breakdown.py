@@ -1,4 +1,4 @@
-"""The breakdown of a report by hours, countries, attempts, refusals and so on, counted from the calls page by page."""
+"""The breakdown of a report by hours, countries, attempts and so on, counted from the calls page by page."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ from voiceflow_worker.model.zones import zone_named
 PAGE = 500
 """The most calls in one round trip to the store."""
 _MOST_TEXTS = 10_000
-"""The most different texts (keys pressed, reasons of cancelled calls) that are counted before the rare ones become one
-entry."""
+"""The most different texts (keys pressed, reasons) that are counted before the rare ones become one entry."""
 _KEPT_TEXTS = 100
 _MOST_KEYS = 1000
 """The most different keys pressed in a result, which Airflow stores, too; of more, the most frequent ones are kept."""
@@ -51,11 +50,6 @@ _MOST_STEPS = 24
 def rate_of(answered: int, ended: int) -> float | None:
     """The share of answered calls, 0 to 1; None if no call has ended."""
     return round(answered / ended, 4) if ended else None
-
-
-def meaning_of(code: int | None) -> str:
-    """What a refusal of 8x8 with this code means."""
-    return "no code" if code is None else api_code(code).meaning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +99,7 @@ class Breakdown:
     without a time zone counts with that of its number. `attempts` counts calls by the number of their attempts, and
     `digits` by the pressed keys: of more than 1,000 different ones, the 100 most frequent, and the sum of the others.
     `over_time` has steps of one length from the first attempt to the last, empty ones included, and `failures` the
-    calls that reached nobody, by the reason in words, the most frequent first. `refusals` counts the calls that 8x8
-    refused, by its code, and `cancellations` those that were cancelled, by the reason.
+    calls that reached nobody, by the reason in words, the most frequent first.
     `dead_numbers` counts calls that failed because their number does not exist, and `bad_sound` those of the answered
     ones whose sound was bad, by the grades of 8x8.
     `answered_seconds` is the total duration of the answered sessions. `began_at` is the time of the first POST, and
@@ -120,27 +113,11 @@ class Breakdown:
     by_country: tuple[CountryFigures, ...]
     attempts: Mapping[int, int]
     digits: Mapping[str, int]
-    refusals: Mapping[int | None, int]
-    cancellations: Mapping[str, int]
     dead_numbers: int
     bad_sound: int
     answered_seconds: float
     began_at: datetime | None
     ended_at: datetime | None
-
-    @property
-    def attempts_per_call(self) -> float | None:
-        """The mean number of attempts of the calls that had at least one."""
-        called = sum(calls for attempts, calls in self.attempts.items() if attempts)
-        made = sum(attempts * calls for attempts, calls in self.attempts.items())
-        return round(made / called, 2) if called else None
-
-    @property
-    def duration_seconds(self) -> float | None:
-        """The time from the first POST to the end of the last session."""
-        if self.began_at is None or self.ended_at is None:
-            return None
-        return round((self.ended_at - self.began_at).total_seconds(), 3)
 
     def as_json(self) -> dict[str, object]:
         """The figures for scripts."""
@@ -163,17 +140,12 @@ class Breakdown:
             ],
             "attempts": {str(attempts): calls for attempts, calls in self.attempts.items()},
             "digits": dict(self.digits),
-            "attempts_per_call": self.attempts_per_call,
-            "refusals": [
-                {"code": code, "meaning": meaning_of(code), "count": count} for code, count in self.refusals.items()
-            ],
-            "cancellations": [{"reason": reason, "count": count} for reason, count in self.cancellations.items()],
+            "failures": dict(self.failures),
             "dead_numbers": self.dead_numbers,
             "bad_sound": self.bad_sound,
             "answered_seconds": self.answered_seconds,
             "began_at": rfc3339(self.began_at),
             "ended_at": rfc3339(self.ended_at),
-            "duration_seconds": self.duration_seconds,
         }
 
 
@@ -208,8 +180,6 @@ class BreakdownCount:
         self._calls = Counter[tuple[str | None, bool, bool]]()
         self._costs: dict[str | None, dict[str, Decimal]] = {}
         self._attempts = Counter[int]()
-        self._refusals = Counter[int | None]()
-        self._cancelled = _TextCounts("other reasons")
         self._digits = _TextCounts("others")
         self._failures = _TextCounts("other reasons")
         self._answered_seconds = 0.0
@@ -247,9 +217,6 @@ class BreakdownCount:
         self._bad_sound += bool(is_answered and outcome is not None and outcome.bad_sound)
         self._dead += job.state is JobState.FAILED and result_of(job) == CallResult.DEAD_NUMBER
         self._attempts[attempts] += 1
-        if posts and posts[-1].verdict is VerdictKind.REFUSED:
-            self._refusals[posts[-1].code] += 1
-        self._cancelled.add(counted_reason(job))
         self._digits.add(job.digits)
         self._failures.add(why_nobody_was_reached(job))
         if job.time_zone is not None:
@@ -296,8 +263,6 @@ class BreakdownCount:
             ),
             attempts=dict(sorted(self._attempts.items())),
             digits=dict(sorted(digits.items())),
-            refusals=dict(self._refusals.most_common()),
-            cancellations=dict(sorted(self._cancelled.counts.items(), key=lambda found: (-found[1], found[0]))),
             dead_numbers=self._dead,
             bad_sound=self._bad_sound,
             answered_seconds=round(self._answered_seconds, 3),

@@ -17,7 +17,7 @@ from voiceflow_worker.model.reports.outcome import BAD_MOS, MOST_JITTER_MS, MOST
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of, in_words
-from voiceflow_worker.reporting.breakdown import Breakdown, meaning_of, rate_of, read_breakdown
+from voiceflow_worker.reporting.breakdown import Breakdown, rate_of, read_breakdown
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -114,8 +114,8 @@ def _shown(value: object) -> str:
 
 
 MOST_KEYS = 20
-"""The most rows in the table of keys pressed, and in the table of reasons of cancelled calls. Digits that people type,
-such as customer numbers, may differ in each call, and so may reasons."""
+"""The most rows in the tables of keys pressed and of reasons. Digits that people type, such as customer numbers, may differ
+in each call, and so may reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +252,6 @@ def reports_as_rich(reports: Sequence[Report]) -> RenderableType:
 def figures_of(report: Report) -> dict[str, object]:
     """The single-valued figures of a report, by name. Unknown figures are None, and durations are timedeltas."""
     details, rate = report.breakdown, report.answer_rate
-    seconds = details.duration_seconds if details is not None else None
     talked = details.answered_seconds if details is not None else None
     answered = sum(each.answered for each in details.by_country) if details is not None else 0
     return {
@@ -265,12 +264,10 @@ def figures_of(report: Report) -> dict[str, object]:
         "talk time": None if talked is None else _duration(talked),
         "talk time of an answered call": _duration(talked / answered) if talked is not None and answered else None,
         "duration of all calls": _duration(report.seconds),
-        "attempts per call": details.attempts_per_call if details is not None else None,
         **{f"cost, {currency}": price for currency, price in sorted(report.cost.items())},
         "calls with a price": report.priced if report.cost else None,
         "first call": details.began_at if details is not None else None,
         "end of the last call": details.ended_at if details is not None else None,
-        "duration": None if seconds is None else _duration(seconds),
         "deleted calls": report.pruned or None,
     }
 
@@ -297,8 +294,7 @@ def tables_of(reports: Sequence[Report]) -> list[ReportTable]:
         _table("Attempts per call", "attempts", of_calls, reports, _attempts),
         _table("By hour", hour, ("attempts", *rates), reports, _hours),
         _table("By country", "country", ("calls", "with an outcome", *rates), reports, _countries),
-        _table("Refused by 8x8", "refused with", of_calls, reports, _refusals),
-        _table("Cancelled", "cancelled because", of_calls, reports, _cancellations),
+        _table("Not reached", "reason", of_calls, reports, _failures),
     ]
     return [table for table in found if table.rows]
 
@@ -334,12 +330,10 @@ def _lines(report: Report) -> Iterator[str]:
             f"report {batch}--csv calls.csv`, then `voiceflow suppress import calls.csv --columns destination=called "
             "--only result=dead_number`"
         )
-    if "attempts per call" in figures:
-        yield f"attempts per call: {figures['attempts per call']}"
     if report.cost:
         yield f"cost: {', '.join(f'{price} {currency}' for currency, price in sorted(report.cost.items()))}"
-    if "duration" in figures:
-        yield f"duration: {figures['duration']}, from {figures['first call']} to {figures['end of the last call']}"
+    if "first call" in figures:
+        yield f"from {figures['first call']} to {figures.get('end of the last call', 'now')}"
     if report.pruned:
         deleted = count_of(report.pruned, "call")
         yield f"deleted after they had ended: {deleted}; their hours, countries, attempts and talk time are unknown"
@@ -385,15 +379,8 @@ def _countries(report: Report) -> dict[str, tuple[object, ...]]:
     }
 
 
-def _refusals(report: Report) -> dict[str, tuple[object, ...]]:
-    if report.breakdown is None:
-        return {}
-    meanings = ((code, meaning_of(code), count) for code, count in report.breakdown.refusals.items())
-    return _counted({f"{code}: {meaning}" if code else meaning: count for code, meaning, count in meanings})
-
-
-def _cancellations(report: Report) -> dict[str, tuple[object, ...]]:
-    return _counted({} if report.breakdown is None else _shortened(report.breakdown.cancellations))
+def _failures(report: Report) -> dict[str, tuple[object, ...]]:
+    return _counted({} if report.breakdown is None else _shortened(report.breakdown.failures))
 
 
 def _share(rate: float | None) -> Share | None:
