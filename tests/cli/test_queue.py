@@ -73,27 +73,10 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
 def test_what_status_shows_is_chosen_once(voiceflow: Program) -> None:
     for given, told in (
         (("--all", "--escalations"), "--all and --escalations exclude each other"),
-        (("--batch", "march", "--all"), "--all and --batch exclude each other"),
         (("--all", "--since", "7d"), "--since belongs to --escalations"),
     ):
         refused = voiceflow("status", *given)
         assert (refused.code, told in refused.err) == (2, True), refused.err
-
-
-def test_status_shows_one_batch(voiceflow: Program) -> None:
-    async def work(engine: Engine) -> None:
-        await engine.enqueue(batch_id="march")
-        await engine.enqueue(number(2), batch_id="april")
-
-    within(voiceflow.folder, work)
-    at = ("--store", url_of(voiceflow.folder))
-    (one,) = voiceflow("status", "--batch", "march", "--json", *at).lines
-    (listed,) = voiceflow("batches", "--name", "march", "--json", *at).lines
-    assert (one["batch_id"], one["total"], set(one)) == ("march", 1, set(listed))
-    shown = voiceflow("status", "--batch", "march", *at)
-    assert (shown.code, "march" in shown.out, "april" in shown.out) == (0, True, False)
-    unknown = voiceflow("status", "--batch", "may", *at)
-    assert (unknown.code, unknown.out, "may" in unknown.err) == (1, "", True)
 
 
 def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:

@@ -196,7 +196,7 @@ COMMANDS = [
     ["status", "--escalations"],
     ["escalations", "list"], ["escalations", "acknowledge", "x"], ["escalations", "stop", "x"],
     ["schedules", "list"], ["schedules", "run", "x"],
-    ["rate"], ["rate", "5"], ["status", "--batch", "march"],
+    ["rate"], ["rate", "5"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"], ["schedule", "daily.toml", "--once"],
 ]  # fmt: skip

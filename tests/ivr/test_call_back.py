@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import permutations, product
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -39,7 +38,6 @@ from voiceflow_worker import (
 from voiceflow_worker import Receiver as WholeReceiver
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.campaigns.course import CallTimes
-from voiceflow_worker.cli.program import run
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr import Rehearsal, call_me_back, do_not_call_again
 from voiceflow_worker.ivr.call_back import NOT_CALLED_BACK
@@ -442,24 +440,6 @@ async def test_the_preview_says_from_when_on() -> None:
     ]
     assert "nobody who asks for it can be called back" in str(await told(valid_for="90m"))
     assert await told(window="09:00-18:00") == [], "who has no last hour is called back whenever it is asked for"
-
-
-def test_the_check_of_a_menu_says_from_when_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    options = 'source = "+6531234567"\nwindow = "09:00-18:00"\nvalid-until = "2099-12-02T12:00:00+08:00"\n'
-    text = (
-        options + '[menu]\nvoice_profile = "en-US-BenjaminRUS"\ngoodbye = "Bye."\n[[menu.questions]]\nid = "a"\n'
-        'text = "Press 1."\n[menu.questions.keys]\n1 = {next = "call_me_back", say = "Later."}\n'
-    )
-    Path("visits.toml").write_text(text, encoding="utf-8")
-    assert run(["ivr", "check", "visits.toml"]) == 0
-    told = " ".join(capfd.readouterr().out.split())
-    assert "from Wed 02 Dec 2099 10:00 (Asia/Singapore) on cannot be called back" in told
-    assert "0 errors, 0 warnings" in told
-    Path("visits.toml").write_text(text.replace(options, 'source = "+6531234567"\nwindow = "soon"\n'), encoding="utf-8")
-    assert run(["ivr", "check", "visits.toml"]) == 0, "of the options, `voiceflow check` tells what is wrong"
 
 
 async def test_keys_of_a_session_that_nobody_knew_yet_are_evidence_too(desk: Desk) -> None:

@@ -192,7 +192,7 @@ async def test_nobody_there_and_a_broken_answer_are_failures(outcome: CallOutcom
 
 
 async def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
-    with pytest.raises(SettingsError, match="remove them: the receiver can verify") as caught:
+    with pytest.raises(SettingsError, match="remove the user name and password") as caught:
         OutcomeWebhook("https://me:hunter2@crm.example.com", secret=SECRET)
     assert "hunter2" not in str(caught.value)
     assert "token" not in repr(OutcomeWebhook("https://crm.example.com/?token=x", secret=SECRET))

@@ -6,9 +6,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,8 +16,7 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.opening import settings_from
 from voiceflow_worker.cli.options import JsonOption, MomentOption
 from voiceflow_worker.cli.output import ExitCode, Output, counted, tell_findings, typed
-from voiceflow_worker.errors import InvalidInputError, VoiceflowError
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.text.wording import count_of
 
@@ -112,32 +109,8 @@ def check(menu: MenuName, /, *, data: DataOption = None, json: JsonOption = Fals
         output.document(each.as_json())
     if not json:
         tell_findings(output, findings)
-    if (ends := _call_back_ends(menu, root)) is not None:
-        output.document({**Finding(file=menu, message=ends).as_json(), "severity": None})
-        output.answer(f"{menu}: {ends}")
     output.answer(f"{menu}: {count_of(len(reachable([root])), 'menu')}; {counted(findings)}")
     return ExitCode.BAD_INPUT if any(each.is_error for each in findings) else ExitCode.DONE
-
-
-def _call_back_ends(name: str, menu: Menu) -> str | None:
-    """From when on nobody could be called back, if the calls of a file of options were enqueued now; None without."""
-    from voiceflow_worker.campaigns.campaign import Campaign
-    from voiceflow_worker.campaigns.course import CallTimes
-    from voiceflow_worker.campaigns.preview import call_back_in_words, moments_in
-    from voiceflow_worker.ivr.check import MenuTexts
-
-    after = MenuTexts(menu).call_back_after
-    if after is None or not name.endswith(".toml"):
-        return None
-    now = datetime.now(UTC)
-    with suppress(VoiceflowError):  # what else is wrong in the file is told by `voiceflow check`
-        campaign = Campaign.of({"campaign": name, "rows": [], "batch": "check"}, settings=settings_from(), now=now)
-        times = CallTimes.of_options(campaign.options, now=now)
-        ends = times.call_back_ends(after)
-        if ends is not None:
-            says = call_back_in_words(ends, moments_in(times.time_zone), first=times.opens(now))
-            return f"if calls are enqueued now, {says}"
-    return None
 
 
 def _loaded(name: str) -> Menu:

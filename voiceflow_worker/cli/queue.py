@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.cli.escalations import OF_LATE, tell_escalations
-from voiceflow_worker.cli.opening import require_batch
 from voiceflow_worker.cli.options import (
     AsOption,
     BatchOption,
@@ -38,7 +37,6 @@ async def status(
     *,
     all_: Annotated[bool, Flag, Parameter(name="--all")] = False,
     escalations: Annotated[bool, Flag] = False,
-    batch: BatchOption = None,
     since: Annotated[
         SinceOption, Parameter(help="With --escalations: also those that ended after this time, such as 7d. [24h]")
     ] = None,
@@ -51,26 +49,20 @@ async def status(
     Args:
         all_: List all queues of the store, with their progress. With --json, one per line.
         escalations: List the open and the recent escalations, with each step. With --json, one per line.
-        batch: Show the progress of this batch, as `voiceflow batches` does.
 
     Examples:
         voiceflow status
-        voiceflow status --batch march
         voiceflow status --all --json | jq '{queue, done, total}'
         voiceflow status --escalations --since 7d
     """
-    asked = {"--all": all_, "--escalations": escalations, "--batch": batch is not None}
-    ways = [name for name, wanted in asked.items() if wanted]
-    if len(ways) > 1:
-        raise InvalidInputError(f"{' and '.join(ways)} exclude each other: give one of them")
+    if all_ and escalations:
+        raise InvalidInputError("--all and --escalations exclude each other: give one of them")
     if since is not None and not escalations:
         raise InvalidInputError("--since belongs to --escalations: give both, or neither")
     if escalations:
         await tell_escalations(common, since=OF_LATE if since is None else since)
     elif all_:
         await _queues(common)
-    elif batch is not None:
-        await _one_batch(common, batch)
     else:
         await _one_queue(common)
 
@@ -158,15 +150,6 @@ async def batches(*, name: str = "", limit: LimitOption = 50, common: QueueOptio
         output.note(f"queue {calls.name} of {url} has no batch with {name!r} in its name")
     elif not found:
         output.note(f"queue {calls.name} of {url} has no batches; `voiceflow enqueue` makes a batch of each file")
-
-
-async def _one_batch(common: QueueOptions, batch: str) -> None:
-    from voiceflow_worker.reporting.batches import read_batch
-
-    async with common.opened() as calls:
-        await require_batch(calls, batch)
-        found = await read_batch(calls.store, calls.name, batch)
-    _tell(common.output(), [found], column="batch", name=lambda each: each.batch_id or "")
 
 
 async def _queues(common: QueueOptions) -> None:

@@ -37,7 +37,6 @@ async def report(
     select: Annotated[str | None, Parameter(metavar="COLUMNS")] = None,
     time_zone: Annotated[str | None, Parameter(metavar="ZONE")] = None,
     rows: Annotated[bool, Flag] = False,
-    totals: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Show the outcomes of batches, or of a whole queue.
@@ -53,7 +52,6 @@ async def report(
         time_zone: Show times in this zone, such as Asia/Singapore, instead of UTC. The times of --json stay in UTC.
         rows: With --batch: the files have a line for each row of the campaign's own file, called or not: its columns as
             they are, then what became of the row, and why.
-        totals: Print only the totals. This takes milliseconds, because the calls are not read one by one.
 
     Examples:
         voiceflow report
@@ -61,7 +59,7 @@ async def report(
         voiceflow report --batch people --csv outcomes.csv --xlsx outcomes.xlsx
         voiceflow report --batch people --xlsx who.xlsx --select name,answer --time-zone Asia/Singapore
         voiceflow report --batch people --rows --xlsx list.xlsx
-        voiceflow report --batch people --totals --json | jq .answer_rate
+        voiceflow report --batch people --json | jq .answer_rate
     """
     from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
     from voiceflow_worker.core.base.identity import BatchNames
@@ -82,13 +80,12 @@ async def report(
     async with common.opened() as calls:
         where = calls.store, calls.name
         found = [await build_report(*where, batch_id) for batch_id in batches]
-        if files or not totals:
-            count = sum(each.total - each.pruned for each in found)
-            with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
-                progress = None if shown is None else partial(_tell_progress, shown, count)
-                found = await write_report_files(
-                    files, calls.store, [(calls.name, each) for each in batches], progress=progress
-                )
+        count = sum(each.total - each.pruned for each in found)
+        with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
+            progress = None if shown is None else partial(_tell_progress, shown, count)
+            found = await write_report_files(
+                files, calls.store, [(calls.name, each) for each in batches], progress=progress
+            )
         unknown = [await BatchNames(*where).why_unknown(each.batch_id) for each in found if not each.total]
         url = calls.store.url
     for file in filter(None, (csv, xlsx)):

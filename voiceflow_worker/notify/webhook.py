@@ -24,7 +24,7 @@ from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.verdict import read_retry_after
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.web_address import is_plain_and_remote
+from voiceflow_worker.model.text.web_address import is_plain_and_remote, read_notify_url
 from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
@@ -232,17 +232,9 @@ class OutcomeWebhook:
 
 def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
     try:
-        parsed = httpx.URL(url.strip())
-    except (httpx.InvalidURL, UnicodeError):
-        parsed = httpx.URL("")
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        # The address is not quoted: it may contain a token.
-        raise SettingsError("the address for notifications is not an http:// or https:// address with a host")
-    if parsed.userinfo:
-        raise SettingsError(
-            "the address for notifications contains a user name or a password; remove them: the receiver can verify "
-            "the signature of notifications instead"
-        )
+        parsed = httpx.URL(read_notify_url(url))
+    except (ValueError, httpx.InvalidURL) as error:
+        raise SettingsError(f"the address for notifications cannot be used: {error}") from None
     if is_plain_and_remote(str(parsed)) and not allow_plain_http:
         raise SettingsError(
             f"notifications to http://{parsed.host} would not be encrypted, and they contain telephone numbers. Nothing"

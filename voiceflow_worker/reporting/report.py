@@ -114,8 +114,8 @@ def _shown(value: object) -> str:
 
 
 MOST_KEYS = 20
-"""The most rows in the tables of keys pressed and of reasons. Digits that people type, such as customer numbers, may differ
-in each call, and so may reasons."""
+"""The most rows in the tables of keys pressed and of reasons. Digits that people type, such as customer numbers, may
+differ in each call, and so may reasons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
