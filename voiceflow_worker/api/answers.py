@@ -128,7 +128,6 @@ KINDS: Mapping[int, tuple[str, str]] = {
     403: ("not_allowed", "The network may not use the API (VOICEFLOW_API_ALLOW), or the program lacks the right."),
     404: ("not_found", "There is nothing with this name."),
     405: ("wrong_method", "This path does not have this method."),
-    406: ("not_acceptable", "The answer would be JSON, which the Accept header excludes."),
     408: ("too_slow", "The body did not arrive in time."),
     409: ("conflict", "This cannot be done now; the detail says why."),
     412: ("changed_since", "This has changed since the answer with the ETag in If-Match. Nothing was done."),

@@ -24,7 +24,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from voiceflow_worker.actions import Operator, OperatorAction, changed_since
 from voiceflow_worker.api.answers import (
-    PROBLEM,
     UNREADABLE,
     Answer,
     Fault,
@@ -179,7 +178,6 @@ class Asked:
         """Read the request, wait in line, and handle it. Raises ProblemError, with all that is wrong."""
         operation = self.operation
         async with AsyncExitStack() as whole, self._place:
-            self._refuse_other_answers()
             self._place.enter_context(among(self.context.line, self, told=_CROWDED))
             self._read_head()
             content = None if operation.body is None else await self._sent(whole)
@@ -202,13 +200,6 @@ class Asked:
     async def leave_line(self) -> None:
         """Leave the line and the turn: what follows is a wait, or is done elsewhere."""
         await self._place.aclose()
-
-    def _refuse_other_answers(self) -> None:
-        """Raise ProblemError if the client accepts neither JSON nor problems."""
-        accepted = ",".join(self.request.headers.getlist("accept")).lower()
-        ranges = {each.partition(";")[0].strip() for each in accepted.split(",") if each.strip()}
-        if ranges and not {"*/*", "application/*", JSON, PROBLEM} & ranges:
-            raise ProblemError(406, "answers are application/json; the Accept header excludes it")
 
     def _read_head(self) -> None:
         """Read the query and the headers, and keep what is wrong with them."""

@@ -300,7 +300,7 @@ class FindingTold(Told):
     fields: list[str] | None = Field(None, description="The fields that put it right.")
 
 
-_ALWAYS = (401, 403, 406, 429, 500, 503)
+_ALWAYS = (401, 403, 429, 500, 503)
 _OF_BODIES = (408, 413, 415)
 _IN_PATH = {
     "id": "The id.",

@@ -241,7 +241,7 @@ async def import_file(
         voiceflow suppress import opt-outs.csv --country DE --dry-run
         voiceflow suppress import opt-outs.csv --note "imported from the CRM"
         voiceflow suppress import do-not-call.txt --country SG --skip-bad
-        voiceflow suppress import members.xlsx --column Phone --leave-out "Status=Active"
+        voiceflow suppress import members.xlsx --columns destination=Phone --leave-out "Status=Active"
     """
     from voiceflow_worker.actions.suppression import ImportNumbers, refused_import, shown_import
 
