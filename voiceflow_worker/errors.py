@@ -284,11 +284,7 @@ class OutcomeTimeoutError(JobError, TimeoutError):
         super().__init__(job_id, f"call {job_id} has no outcome after {waited.total_seconds():g} s: {why}")
 
 
-class HookError(VoiceflowError):
-    """Raised by a handler of outcomes to control their delivery."""
-
-
-class RetryLaterError(HookError):
+class RetryLaterError(VoiceflowError):
     """Raised by a handler to have the outcome delivered again when `after` has passed, or later."""
 
     def __init__(self, message: str, *, after: timedelta | None = None) -> None:
@@ -296,7 +292,7 @@ class RetryLaterError(HookError):
         super().__init__(message)
 
 
-class HookGoneError(HookError):
+class HookGoneError(VoiceflowError):
     """Raised by a handler to stop its hook. The next run of the hook continues with this outcome."""
 
 
@@ -349,13 +345,9 @@ class JournalFileError(StoreReadOnlyError):
 
 
 class StoreCorruptError(StoreError):
-    """Raised when the store's file is damaged, or is not a store at all."""
+    """Raised when the store's file is damaged, is no store, or was replaced or removed while it was open."""
 
     in_public: ClassVar[str] = "the store is damaged, or was replaced"
-
-
-class StoreReplacedError(StoreCorruptError):
-    """Raised when the store's file was replaced or removed while it was open. Further writes would be lost."""
 
 
 class StoreVersionError(StoreError):
@@ -374,17 +366,13 @@ class UnreadableRecordError(StoreVersionError):
 
 
 class StoreForgetsError(StoreError):
-    """Raised when a server may lose what it has confirmed.
+    """Raised when a server may lose what it has confirmed (a Redis without AOF), or does not show its settings.
 
     A call whose record is lost could be made twice. The message names the settings to change, and explains how to
     accept the risk.
     """
 
     in_public: ClassVar[str] = "the server of the store may lose what it has confirmed, so it is not used"
-
-
-class RedisForgetsError(StoreForgetsError):
-    """Raised when a Redis server may lose data (no AOF, an evicting policy), or does not report its settings."""
 
 
 class UnknownBackendError(StoreError, ValueError):

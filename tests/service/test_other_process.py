@@ -13,7 +13,7 @@ import pytest
 from tests.support.flows import flow
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, InvalidInputError, Store, load_settings
-from voiceflow_worker.errors import CampaignFileError, StoreReplacedError
+from voiceflow_worker.errors import CampaignFileError, StoreCorruptError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.service.other_process import OtherProcess
 
@@ -59,7 +59,7 @@ async def test_what_was_wrong_is_raised_here(store: Store) -> None:
 async def test_work_is_not_done_on_another_store(store: Store, tmp_path: Path) -> None:
     process = OtherProcess(store)
     process._url = f"sqlite:///{tmp_path / 'another.db'}"
-    with pytest.raises(StoreReplacedError, match="is another store for a second process than for this one"):
+    with pytest.raises(StoreCorruptError, match="is another store for a second process than for this one"):
         await process.run(enqueued, "may", noisy=False)
 
 

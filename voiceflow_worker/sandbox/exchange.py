@@ -50,7 +50,6 @@ class Conversation:
         self._now = call.plan.ring_seconds
         self._dice = Random(f"{call.plan.luck}/conversation")
         self._caller = SimulatedCaller(Random(f"{call.plan.luck}/keys"), None if script is None else script.keys)
-        self._action_seconds = None if script is None else script.action_seconds
         self._heard: list[str] = []
         self._pressed: list[str | None] = []
         self._second: SessionLeg | None = None
@@ -172,7 +171,7 @@ class Conversation:
 
     async def _say(self, said: str, seconds: float) -> None:
         self._heard.append(said)
-        await self._pass(seconds if self._action_seconds is None else self._action_seconds)
+        await self._pass(seconds)
 
     async def _pass(self, seconds: float) -> None:
         """Let simulated time pass."""

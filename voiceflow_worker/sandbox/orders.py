@@ -162,9 +162,8 @@ class Script(DestinationOrder):
     `duplicates` is the number of further summaries. With `drop`, no summary is sent.
 
     An answered call with questions or a second party takes as long as its actions. `keys` has one entry for each
-    question of the menu; without `keys`, the seed chooses the keys. `action_seconds` is the length of each text or
-    file. `bridge_outcome` is the result of calling the second party, and `bridge_seconds` is how long the two people
-    talk.
+    question of the menu; without `keys`, the seed chooses the keys. `bridge_outcome` is the result of calling the
+    second party, and `bridge_seconds` is how long the two people talk.
     """
 
     outcome: SessionStatus | None = None
@@ -174,7 +173,6 @@ class Script(DestinationOrder):
     duplicates: int = Field(default=0, ge=0, le=100)
     drop: bool = False
     keys: Keys | None = None
-    action_seconds: float | None = Field(default=None, ge=0)
     bridge_outcome: Reached | None = None
     bridge_seconds: float | None = Field(default=None, ge=0)
 

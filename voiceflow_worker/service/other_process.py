@@ -20,7 +20,7 @@ import structlog
 from voiceflow_worker.backends.registry import open_store
 from voiceflow_worker.core.logs import mask_logs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import StoreReplacedError, VoiceflowError
+from voiceflow_worker.errors import StoreCorruptError, VoiceflowError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
 from voiceflow_worker.queue import CallQueue
@@ -103,7 +103,7 @@ def main() -> None:
         async def done() -> object:
             async with open_store(url) as store:
                 if store.id != store_id:
-                    raise StoreReplacedError(
+                    raise StoreCorruptError(
                         f"{store.url} is another store for a second process than for this one, so nothing was done: "
                         "give the receiver the settings with the whole URL of its store"
                     )

@@ -24,9 +24,9 @@ from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
 from voiceflow_worker.errors import (
     InvalidInputError,
-    RedisForgetsError,
     StoreCorruptError,
     StoreError,
+    StoreForgetsError,
     StoreReadOnlyError,
     StoreUnavailableError,
 )
@@ -206,7 +206,7 @@ def test_an_error_is_reported_as_what_it_means() -> None:
         (ReplyError("WRONGTYPE Operation against a key"), StoreCorruptError, "prefix"),
         (ReplyError(IN_A_SCRIPT + "WRONGTYPE Operation"), StoreCorruptError, "prefix"),
         (ReplyError(IN_A_SCRIPT + "attempt to index a nil value"), StoreError, "refused a command"),
-        (RedisForgetsError("as it was"), RedisForgetsError, "as it was"),
+        (StoreForgetsError("as it was"), StoreForgetsError, "as it was"),
     ]:
         told = translated(error, shown="redis://:***@h/0")
         assert type(told) is expected

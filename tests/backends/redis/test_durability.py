@@ -28,10 +28,10 @@ from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Guard, Put, Same, Write
 from voiceflow_worker.errors import (
-    RedisForgetsError,
     SettingsError,
     StoreCorruptError,
     StoreError,
+    StoreForgetsError,
     StoreUnavailableError,
     StoreVersionError,
 )
@@ -108,7 +108,7 @@ def test_what_is_guaranteed_follows_from_the_settings() -> None:
     ],
 )
 def test_a_server_that_would_forget_is_refused_with_the_remedy(facts: ServerFacts, remedy: str) -> None:
-    with pytest.raises(RedisForgetsError, match=remedy) as caught:
+    with pytest.raises(StoreForgetsError, match=remedy) as caught:
         durability_from(facts, promise=Promise.STRICT)
     assert 'durability="best-effort"' in str(caught.value)
     assert durability_from(facts, promise=Promise.BEST_EFFORT).guarantee is Guarantee.NONE
@@ -125,14 +125,14 @@ async def test_a_real_server_without_its_file_is_refused_and_so_is_an_order_thro
     own_server: RedisServer,
 ) -> None:
     own_server.ask("CONFIG", "SET", "appendonly", "no")
-    with pytest.raises(RedisForgetsError, match="appendonly is off"):
+    with pytest.raises(StoreForgetsError, match="appendonly is off"):
         await open_and_close(own_server.url)
     assert own_server.ask("DBSIZE") == 0
     own_server.ask("CONFIG", "SET", "appendonly", "yes")
     own_server.wait_for_first_aof()
     async with open_store(own_server.url) as running:
         own_server.ask("CONFIG", "SET", "appendonly", "no")
-        with pytest.raises(RedisForgetsError, match="appendonly is off"):
+        with pytest.raises(StoreForgetsError, match="appendonly is off"):
             await CallQueue(running).hold()
     async with open_store(f"{own_server.url}?durability=best-effort") as opened:
         store = bare(opened, RedisStore)
@@ -181,7 +181,7 @@ async def test_a_server_that_changed_while_nobody_asked_it_anything_gets_no_comm
         own_server.ask(*setting)
         own_server.ask("CLIENT", "KILL", "TYPE", "normal")
         await unusable(store)
-        with pytest.raises((RedisForgetsError, StoreVersionError)):
+        with pytest.raises((StoreForgetsError, StoreVersionError)):
             await add_jobs(store, [sample_job(2)])
         assert own_server.ask("EXISTS", f"{{voiceflow}}:queue:default:job:{sample_job(2).id}") == 0
 
@@ -335,7 +335,7 @@ async def test_a_user_without_dangerous_commands_lacks_what_shows_durability_and
     server: RedisServer,
 ) -> None:
     error = await refusal(url_of(server, "~{voiceflow}* +@all -@dangerous"))
-    assert isinstance(error, RedisForgetsError)
+    assert isinstance(error, StoreForgetsError)
     assert "(INFO, CONFIG GET)" in str(error)
     assert "?durability=best-effort" in str(error)
     server.ask("ACL", "LOG", "RESET")

@@ -32,7 +32,6 @@ from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
-    StoreReplacedError,
     StoreUnavailableError,
 )
 
@@ -227,9 +226,9 @@ async def test_what_was_leased_is_not_sent_and_a_worker_ends(path: Path, way: Ca
         (dispatch,) = await engine.prepare()
         way(path)
         assert await engine.journal_of(dispatch) is None
-        with pytest.raises(StoreReplacedError, match="restore a backup"):
+        with pytest.raises(StoreCorruptError, match="restore a backup"):
             await engine.enqueue(number(1))
-        with pytest.raises(StoreReplacedError):
+        with pytest.raises(StoreCorruptError):
             await Worker(store, voice).run()
     assert voice.placed == []
 
@@ -246,7 +245,7 @@ async def test_a_worker_ends_when_all_its_calls_wait_for_an_answer(path: Path) -
 
         async with anyio.create_task_group() as group:
             group.start_soon(replace)
-            with anyio.fail_after(20), pytest.RaisesGroup(StoreReplacedError, flatten_subgroups=True):
+            with anyio.fail_after(20), pytest.RaisesGroup(StoreCorruptError, flatten_subgroups=True):
                 await Worker(store, voice, rate=None, concurrency=2, options=AT_ONCE).run()
     assert len(voice.placed) == 2
 
@@ -258,9 +257,9 @@ async def test_who_only_reads_notices_too(path: Path, way: Callable[[Path], None
         job = await engine.enqueue()
         way(path)
         await store.clock.sleep(2 * GLANCE_EVERY)
-        with pytest.raises(StoreReplacedError):
+        with pytest.raises(StoreCorruptError):
             await get_jobs(store, [job.id])
-        with pytest.raises(StoreReplacedError):
+        with pytest.raises(StoreCorruptError):
             await count_states(store, "default")
 
 
@@ -282,7 +281,7 @@ async def test_a_log_that_lost_its_name_is_not_lost(path: Path) -> None:
     async with open_store(f"sqlite:///{path}") as store:
         await enqueue(store, 3)
         no_log(path)
-        with pytest.raises(StoreReplacedError):
+        with pytest.raises(StoreCorruptError):
             await enqueue(store, 4)
     async with open_store(f"sqlite:///{path}") as store:
         assert sum((await count_states(store, "default")).values()) == 3

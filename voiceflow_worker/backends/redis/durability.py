@@ -16,9 +16,9 @@ from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports.store import History
 from voiceflow_worker.errors import (
     NoStoreError,
-    RedisForgetsError,
     SettingsError,
     StoreCorruptError,
+    StoreForgetsError,
     StoreUnavailableError,
 )
 from voiceflow_worker.model.copying import replace
@@ -47,7 +47,7 @@ class Survey:
     async def server(self, connection: Connection) -> RedisDurability:
         """The durability of the server at the other end of a connection.
 
-        Raises RedisForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
+        Raises StoreForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
         SettingsError for a server that is too old or not of the kind that the URL says, and StoreUnavailableError for a
         replica, for a server that writes its first AOF, or for a user who lacks a right. Raises StoreVersionError for a
         store of another version, and StoreCorruptError if its schema is not a version.
@@ -222,7 +222,7 @@ def facts_from(replies: Sequence[tuple[Command, Any]]) -> ServerFacts:
 def durability_from(facts: ServerFacts, *, promise: Promise) -> RedisDurability:
     """The durability of a store on this server.
 
-    If `promise` is not best effort, raises RedisForgetsError for a server that has no AOF, evicts keys, or does not
+    If `promise` is not best effort, raises StoreForgetsError for a server that has no AOF, evicts keys, or does not
     show its settings, and StoreUnavailableError for one that writes its first AOF.
     """
     if promise is Promise.BEST_EFFORT:
@@ -233,7 +233,7 @@ def durability_from(facts: ServerFacts, *, promise: Promise) -> RedisDurability:
             f" twice{unnoticed}",
         )
     if (forgets := _why_forgets(facts)) is not None:
-        raise RedisForgetsError(f"{forgets} {ACCEPT}")
+        raise StoreForgetsError(f"{forgets} {ACCEPT}")
     if facts.begins_aof:
         raise StoreUnavailableError(_BEGINS)
     return _on_disk(facts)

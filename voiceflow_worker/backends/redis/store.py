@@ -258,7 +258,7 @@ async def open_redis(
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
     may lose data. With `makes=False`, a store that is not there is an error.
 
-    Raises SettingsError for an invalid URL, RedisForgetsError for a server that has no AOF, evicts keys, or does not
+    Raises SettingsError for an invalid URL, StoreForgetsError for a server that has no AOF, evicts keys, or does not
     show its settings, StoreVersionError for a store of another version, and StoreUnavailableError if the server does
     not answer.
     """

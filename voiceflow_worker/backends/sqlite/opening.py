@@ -27,7 +27,7 @@ from voiceflow_worker.backends.sqlite.connection import (
     translating,
 )
 from voiceflow_worker.backends.store_url import sql_file
-from voiceflow_worker.errors import NoStoreError, StoreCorruptError, StoreReplacedError, StoreUnavailableError
+from voiceflow_worker.errors import NoStoreError, StoreCorruptError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 
 Identity = tuple[int, int]
@@ -67,14 +67,14 @@ class SameFiles:
         return self._files == now
 
     def require(self) -> None:
-        """Raise StoreReplacedError if one of the files was removed or replaced."""
+        """Raise StoreCorruptError if one of the files was removed or replaced."""
         self.require_file()
         for path, was in ((self._log, self._files.wal), (self._index, self._files.shm)):
             if was is not None and (now := identity(path)) != was:
                 raise _replaced(self.path, path, gone=now is None)
 
     def require_file(self) -> None:
-        """Raise StoreReplacedError if the store's file was removed or replaced."""
+        """Raise StoreCorruptError if the store's file was removed or replaced."""
         if (now := identity(self.path)) != self._files.file:
             raise _replaced(self.path, self.path, gone=now is None)
 
@@ -111,9 +111,9 @@ def identity(path: Path) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
-def _replaced(store: Path, path: Path, *, gone: bool) -> StoreReplacedError:
+def _replaced(store: Path, path: Path, *, gone: bool) -> StoreCorruptError:
     what = f"the file of the store {store}" if path == store else f"{path}, which belongs to the store {store},"
-    return StoreReplacedError(
+    return StoreCorruptError(
         f"{what} was {'removed' if gone else 'replaced'} while this process had it open, so this process sends and "
         "writes nothing more. Stop all processes that use the store, then start them again. If calls are missing, "
         f"{Remedy.RESTORE}; calls that were sent after the backup are not sent again"
