@@ -30,7 +30,7 @@ from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.service.escalation import PolicyFile
-from voiceflow_worker.service.metrics import API_ANSWERS, API_IN_PROGRESS, API_WAITING, POLICIES_REFUSED
+from voiceflow_worker.service.metrics import API_ANSWERS, API_WAITING, POLICIES_REFUSED
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ class HttpApi:
         self._wrong = WrongSecrets()
         self._answers = API_ANSWERS.on(registry)
         POLICIES_REFUSED.on(registry).set_function(lambda: int(self.policies.problem is not None))
-        API_IN_PROGRESS.on(registry).set_function(lambda: self.context.line.borrowed_tokens)
         API_WAITING.on(registry).set_function(lambda: self.context.waits.borrowed_tokens)
         self._routes = [(Route(each.path, each.handle, methods=[each.method]), each) for each in OPERATIONS]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 TEST_TEXT = "This is a test call of voiceflow worker. If you hear this, your calls work. Goodbye."
-WITHOUT_OUTCOME = frozenset({"webhook", "webhook secret"})
+WITHOUT_OUTCOME = frozenset({"webhook"})
 """Checks whose failure does not stop the test call if --without-outcome is given."""
 SEEN_BY_CALLING = frozenset({"webhook address", "call actions"})
 """Checks whose failure never stops the test call. The call has no menu, so it needs no call actions. 8x8 may reach a

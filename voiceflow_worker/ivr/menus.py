@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,8 +61,7 @@ class MenuAnswer:
     """The answer to an event: a valid call flow, with the next position in its `clientActionId`.
 
     `menu` is the name of the menu that asked, and `press` the keys pressed there, which the receiver stores. `trouble`
-    describes a failure, and `error` is its exception, if any. `seconds` is the duration of the handler; None if no
-    handler ran.
+    describes a failure, and `error` is its exception, if any.
     """
 
     flow: CallFlow
@@ -72,7 +70,6 @@ class MenuAnswer:
     press: KeyPress | None = None
     trouble: str | None = None
     error: BaseException | None = None
-    seconds: float | None = None
 
     @property
     def body(self) -> bytes:
@@ -215,8 +212,6 @@ class Menus:
 
     async def answer(self, plan: Plan, *, limit: timedelta | None = None) -> MenuAnswer:
         """Carry out a plan: run its handler, within `limit` (or the default limit), and build a flow. Never raises."""
-        began = time.perf_counter()
-        ran = plan.runs_code
         result, trouble, error = plan.result, plan.trouble, None
         flow: CallFlow | None = None
         try:
@@ -227,12 +222,9 @@ class Menus:
             result, trouble = MenuResult.TOO_SLOW, str(failure)
         except Exception as failure:  # noqa: BLE001 - the caller gets an answer whatever a handler or prompt raises
             result, trouble, error = MenuResult.FAILED, _words(failure, plan), failure
-        seconds = time.perf_counter() - began if ran else None
         if flow is None:
             flow = await self._fallen_back(plan)
-        return MenuAnswer(
-            flow=flow, result=result, menu=plan.menu, press=plan.press, trouble=trouble, error=error, seconds=seconds
-        )
+        return MenuAnswer(flow=flow, result=result, menu=plan.menu, press=plan.press, trouble=trouble, error=error)
 
     async def not_bridged(self, plan: Plan, reason: str) -> MenuAnswer:
         """The answer to a refused bridge: the fallback, or a hang-up if the fallback is a handler or another bridge."""

@@ -190,17 +190,8 @@ WEBHOOK_SECONDS = HistogramOf(
     (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
 )
 IVR_ANSWERS = CounterOf("voiceflow_ivr_answers_total", "Answers of menus to call action events.", ("result",))
-IVR_SECONDS = HistogramOf(
-    "voiceflow_ivr_handler_seconds",
-    "Duration of menu handlers.",
-    (),
-    (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0),
-)
 API_ANSWERS = CounterOf(
     "voiceflow_api_answers_total", "Answers of the HTTP API, by the route that was found.", ("route", "status")
-)
-API_IN_PROGRESS = GaugeOf(
-    "voiceflow_api_in_progress", "Requests that the HTTP API works on, or that are in line for that."
 )
 API_WAITING = GaugeOf("voiceflow_api_waiting", "Requests that wait for an outcome, a batch or an escalation.")
 POLICIES_REFUSED = GaugeOf(
@@ -217,9 +208,6 @@ ESCALATIONS_BLOCKED = GaugeOf(
 )
 HOOK_DELIVERED = CounterOf("voiceflow_hook_delivered_total", "Outcomes delivered to a hook.", ("hook",))
 HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
-HOOK_GAPS = CounterOf(
-    "voiceflow_hook_gaps_total", "How often outcomes were deleted before they were delivered.", ("hook",)
-)
 HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.", ("hook",))
 HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the hook has stopped.", ("hook",))
 STATEMENTS_UNANSWERED = GaugeOf(
@@ -243,7 +231,6 @@ class HookMetrics:
         each = self._hooks.counts.items()
         yield HOOK_DELIVERED.of({(hook,): counts.delivered for hook, counts in each})
         yield HOOK_FAILURES.of({(hook,): counts.failures for hook, counts in each})
-        yield HOOK_GAPS.of({(hook,): counts.gaps for hook, counts in each})
         yield HOOK_WAITING.of({(hook,): counts.waiting for hook, counts in each})
         yield HOOK_STOPPED.of({(hook,): int(counts.is_stopped) for hook, counts in each})
 

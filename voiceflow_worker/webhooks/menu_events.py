@@ -29,7 +29,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 from voiceflow_worker.service.escalations import escalation_menu
-from voiceflow_worker.service.metrics import IVR_ANSWERS, IVR_SECONDS
+from voiceflow_worker.service.metrics import IVR_ANSWERS
 from voiceflow_worker.webhooks.menu_calls import Bridges, MenuCall, MenuCalls
 from voiceflow_worker.webhooks.reading import EventAnswer, OtherEvent
 
@@ -90,19 +90,16 @@ class AnswersOnce:
 
 
 class MenuMetrics:
-    """Metrics of the answers to call action events, and of the handlers of menus."""
+    """Metrics of the answers to call action events."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._answers = IVR_ANSWERS.on(registry)
-        self._seconds = IVR_SECONDS.on(registry)
         for result in MenuResult:
             self._answers.labels(result.value)
 
-    def answered(self, result: MenuResult, *, seconds: float | None = None) -> None:
-        """Count an answer. `seconds` is the time that the handler took; None if no handler ran."""
+    def answered(self, result: MenuResult) -> None:
+        """Count an answer."""
         self._answers.labels(result.value).inc()
-        if seconds is not None:
-            self._seconds.observe(seconds)
 
 
 _log = structlog.get_logger("voiceflow.ivr")
@@ -192,12 +189,12 @@ class MenuEvents:
         if called := answer.flow.destinations:
             refusal = await self._bridges.refusal(called, call=call, session_id=event.session_id)
             if refusal is not None:
-                answer = replace(await menus.not_bridged(plan, refusal), seconds=answer.seconds)
+                answer = await menus.not_bridged(plan, refusal)
         await self._tell_trouble(answer, call, event)
         if answer.press is not None:  # nobody hears of a call-back that is not stored
             await self._menu_calls.pressed(call, answer.press, session_id=event.session_id)
         given = await self._once.keep(key, answer.body)
-        self._metrics.answered(answer.result, seconds=answer.seconds)
+        self._metrics.answered(answer.result)
         return given
 
     async def _menus_of(self, event: CallAction, call: MenuCall) -> Menus:

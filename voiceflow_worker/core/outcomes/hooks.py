@@ -77,14 +77,12 @@ class HookOptions:
 class HookCounts:
     """Counts of one hook in this process.
 
-    `delivered` counts the deliveries that succeeded, `failures` those that failed. `gaps` counts
-    how often events were deleted before the hook had read them. `waiting` is the number of
-    outcomes that wait for delivery now. `is_stopped` means that the handler has raised `HookGoneError`.
+    `delivered` counts the deliveries that succeeded, `failures` those that failed. `waiting` is the number of outcomes
+    that wait for delivery now. `is_stopped` means that the handler has raised `HookGoneError`.
     """
 
     delivered: int = 0
     failures: int = 0
-    gaps: int = 0
     waiting: int = 0
     is_stopped: bool = False
 
@@ -244,9 +242,8 @@ class HookDelivery:
             self._calls.clear()
 
     async def _take_up_new(self, ends: BatchEnds | None) -> None:
-        consumer, gaps = self._consumer, self._consumer.gaps
+        consumer = self._consumer
         page = await self._retry(consumer.page if ends is None else ends.page)
-        self.hook.counts.gaps += consumer.gaps - gaps
         new = [PendingOutcome(event=event) for event in page if self.hook.wants(event)]
         position = consumer.position if ends is None else ends.position
         puts = self._waiting.puts({entry.key: entry for entry in new})

@@ -78,8 +78,6 @@ class Consumer:
         """Whether the last page was full, so that there may be more to read."""
         self.moves: int = 0
         """How many times the position was set to the stored one: by the first `hold`, and after another process."""
-        self.gaps: int = 0
-        """How many times events were deleted before this consumer had read them."""
 
     async def hold(self) -> bool:
         """Take or keep the lease, and go to the position that another process has stored; False while it reads."""
@@ -149,7 +147,6 @@ class Consumer:
         if forgotten is None or forgotten.sequence <= self.position:
             return
         self.position = forgotten.sequence
-        self.gaps += 1
         _log.error(
             "outcomes were deleted before they were read; read the calls themselves instead",
             reader=self._name or "a stream",

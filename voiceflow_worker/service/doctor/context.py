@@ -178,7 +178,7 @@ async def _opened(settings: Settings) -> AsyncGenerator[tuple[Store | None, Diag
             except NoStoreError as error:
                 found = warning(message_of(error), remedy="if it was there, check VOICEFLOW_STORE and the directory")
             except (StoreError, SettingsError) as error:
-                remedy = "do what the message says, and check VOICEFLOW_STORE"
+                remedy = "do what the message says"
                 found = failure(message_of(error), remedy=remedy)
             opening.deadline = math.inf
             yield store, found
