@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, Gatekeeper, RefusalReason, RefusedSenders
+from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, OVER_AFTER, Gatekeeper, RefusalReason, RefusedSenders
 from voiceflow_worker.core.heartbeats import REFUSED
 
 SECRET = "Basic c2VjcmV0"
@@ -114,6 +114,12 @@ def test_a_refused_sender_has_a_log_line_each_ten_minutes_and_is_shown_for_so_lo
     assert "voiceflow account webhooks set" in told
     now += 2
     assert senders.told() == {}
+    with capture_logs():
+        senders.note(ip_address(STRANGER), "secret")
+    now += 2 * OVER_AFTER
+    assert senders.told()
+    senders.taken()
+    assert senders.told() == {}, "so 8x8 has the right secret"
 
 
 def test_a_sender_without_an_address_is_told_as_such() -> None:

@@ -221,6 +221,8 @@ def read_address(text: str) -> Address | None:
 
 REFUSED_EVERY = timedelta(minutes=10)
 """A sender that is refused again and again has one log line in this time, and is shown for so long."""
+OVER_AFTER = 60.0
+"""Seconds after which the refusals of before are over, once an event was taken: so the secret is right."""
 
 
 NO_ADDRESS = (
@@ -236,6 +238,11 @@ class RefusedSenders:
         self._monotonic = monotonic
         self._log = RateLimitedLog(every=REFUSED_EVERY.total_seconds(), monotonic=monotonic)
         self._last: OrderedDict[str, float] = OrderedDict()
+        self._taken = float("-inf")
+
+    def taken(self) -> None:
+        """Note that an event was not refused. Refusals of over a minute before are over."""
+        self._taken = self._monotonic()
 
     def note(self, sender: Address | None, why: str) -> None:
         """Note that an event was refused, for this reason."""
@@ -248,7 +255,7 @@ class RefusedSenders:
 
     def told(self) -> Mapping[str, str]:
         """What people should know about it now, as a task that fails; nothing if nobody was refused of late."""
-        since = self._monotonic() - REFUSED_EVERY.total_seconds()
+        since = max(self._monotonic() - REFUSED_EVERY.total_seconds(), self._taken - OVER_AFTER)
         newest = list(takewhile(lambda name: self._last[name] > since, reversed(self._last)))
         if not newest:
             return {}

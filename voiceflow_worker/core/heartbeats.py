@@ -26,10 +26,9 @@ HEARD = 2 * EVERY
 """Who has stored no heartbeat for longer is not heard."""
 FRESH = timedelta(seconds=30)
 """How long one that is not heard is waited for, by those who do nothing without it."""
-SILENCE = timedelta(seconds=90)
-"""The time within which 8x8 sends an event of a call that it has placed: at the latest that nobody answered."""
-SILENT_CALLS = 5
-"""The fewest calls without any event that show that events do not arrive: one person may talk for long."""
+SILENCE = ((timedelta(seconds=45), 50), (timedelta(seconds=90), 5))
+"""After how long, and of how many calls, 8x8 should have sent some event: of many, somebody is busy or answers at once;
+of a few, nobody rings for longer, and one person may talk for long."""
 LATELY = timedelta(minutes=15)
 """How long after it has ended a silence of 8x8 is told. Then outcomes that lack are overdue."""
 KEPT = timedelta(hours=1)
@@ -80,7 +79,7 @@ class _ReceiverBeat(_Beat):
     """When the last event arrived."""
     silent_since: datetime | None = None
     silent_until: datetime | None = None
-    """The last time of more than `SILENCE` in which none arrived."""
+    """The last time in which none arrived, of those in which some could be missed."""
 
 
 class Silence(NamedTuple):
@@ -172,7 +171,7 @@ class Heartbeats:
         """Note that an event of 8x8 has arrived. The next heartbeat says so."""
         now, last = self._clock.now(), self._beat.event_at or self._began
         self._beat = replace(self._beat, event_at=now)
-        if now - last > SILENCE:
+        if now - last > SILENCE[0][0]:
             self._beat = replace(self._beat, silent_since=last, silent_until=now)
 
     async def silence(self, placed: Callable[[datetime], Awaitable[int]], *, ended: bool = False) -> Silence | None:
@@ -186,9 +185,9 @@ class Heartbeats:
         found = [(max(last), now)] if last and not ended else []
         found += [(each.silent_since, each.silent_until) for each in beats if each.silent_since and each.silent_until]
         for since, until in sorted(found, key=itemgetter(1), reverse=True):
-            if until - since > SILENCE and until > now - LATELY:
-                calls = await placed(until - SILENCE) - await placed(since)
-                if calls >= SILENT_CALLS:
+            for within, fewest in SILENCE if until > now - LATELY else ():
+                calls = await placed(until - within) - await placed(since) if until - since > within else 0
+                if calls >= fewest:
                     return Silence(since, until, calls if until == now else await placed(until), until == now)
         return None
 

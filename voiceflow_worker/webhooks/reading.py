@@ -125,6 +125,7 @@ class RequestReader:
             status, sentence = _REFUSALS[refusal]
             self.refused.note(self._gatekeeper.sender_of(scope), refusal.value)
             return await _turned_away(WebhookAnswer.refused(status, refusal.value, sentence), chunks)
+        self.refused.taken()
         too_large = WebhookAnswer.refused(413, "too_large", f"the body is longer than {LONGEST_BODY} bytes")
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if length.isdigit() and int(length[:18]) > LONGEST_BODY:
