@@ -255,15 +255,15 @@ async def test_they_are_counted_in_the_preview_and_the_result(queue: CallQueue) 
 
 
 @pytest.mark.anyio
-async def test_a_list_of_more_rows_than_it_may_have_calls_nobody(queue: CallQueue) -> None:
-    rows = [
-        {"destination": f"+658765400{place}", "name": "Ana", "DNC": "TRUE" if place % 2 else ""} for place in range(6)
-    ]
+async def test_a_list_that_is_wrong_as_a_whole_calls_nobody(queue: CallQueue) -> None:
+    rows = [{"destination": f"+658765400{n}", "name": "Ana", "DNC": "TRUE" if n % 2 else ""} for n in range(6)]
     for most, more, wrong in (
         (5, {"columns": {"ignore": "DNC"}}, "6 rows would be called, and most allows 5"),
         ("2", {"leave_out": "DNC=TRUE", "skip_bad": True}, "3 rows would be called, and most allows 2"),
         (3, {"leave_out": "DNC=TRUE"}, None),
         (6, {"columns": {"ignore": "DNC"}}, None),
+        (7, {}, "says by its name who may be called, and its cells are not decided (empty 3, TRUE 3)"),
+        (8, {"skip_bad": True}, "says by its name who may be called, and its cells are not decided (empty 3, TRUE 3)"),
     ):
         campaign = Campaign.of({**SAID, "batch": f"most{most}", "rows": rows, "most": most, "again": True, **more})
         for report in (await campaign.preview(queue), await campaign.start(queue)):

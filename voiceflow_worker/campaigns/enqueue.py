@@ -514,8 +514,8 @@ class Enqueueing:
             if self.warn is not None and closing:
                 self.warn(closing)
             has_too_many = counts.has_more_than(self.options.most)
-            is_undecided = any(each.is_error for each in (*campaign.findings, *closing))
-            refused = has_too_many or is_undecided or not self._may_leave_out(counts)
+            is_wrong = has_too_many or any(each.is_error for each in (*campaign.findings, *closing))  # as a whole
+            refused = is_wrong or not self._may_leave_out(counts)
             if queue is not None and not (self.dry_run or refused or needs_lock):
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
@@ -526,7 +526,7 @@ class Enqueueing:
                 counts.found.add(others)
                 await self._compare(spooled, counts)
                 calls_again = counts.again > 0 and not self.dry_run
-                refused = has_too_many or calls_again or bool(others) or not self._may_leave_out(counts)
+                refused = is_wrong or calls_again or bool(others) or not self._may_leave_out(counts)
                 shown = counts.shown()
                 if self.expected_version is not None and not refused:
                     await self._require_shown(shown, spooled, enqueuer)

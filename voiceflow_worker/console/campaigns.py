@@ -613,7 +613,8 @@ def _in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, 
     """What a start does, in a sentence: how many people, at which hours, from when, how long, and who is not called."""
     preview, options = report.preview, campaign.options
     left = _left_in_words(report)
-    if preview is None or preview.course.first is None or preview.ends_at is None:
+    is_wrong = report.refused and not report.rejected  # as a whole
+    if is_wrong or preview is None or preview.course.first is None or preview.ends_at is None:
         return ""
     count, first = preview.calls, preview.course.first
     parts = [translated_count("%(number)s person", "%(number)s people", count) % {"number": number(count)}]
