@@ -17,7 +17,7 @@ from voiceflow_worker.campaigns.schedules import read_schedules
 from voiceflow_worker.console.language import answer_in_words, translated
 from voiceflow_worker.console.routes.calls import (
     FILTERS,
-    oldest_calls,
+    page_of_calls,
     read_filter,
     show_found,
 )
@@ -245,10 +245,10 @@ async def _rows_of_calls(
     store: Store, asked: PageRequest, wanted: CallFilter, files: Sequence[KeptFile], *, queue: str
 ) -> _Rows:
     """The calls of a batch that fit a filter, the oldest first, behind the call `?after=`, with their cells."""
-    jobs, onward = await oldest_calls(store, wanted, queue, after=asked.asked("after"), limit=ROWS_A_PAGE)
-    waits = await waits_in_words(store, jobs, zone=asked.time_zone)
+    page = await page_of_calls(store, wanted, [queue], after=asked.asked("after"), newest=False)
+    waits = await waits_in_words(store, page.calls, zone=asked.time_zone)
     written = {row_name(each): each for each in _written(files)}
-    rows = [ListedRow.of(job, asked.time_zone, waits) for job in jobs]
+    rows = [ListedRow.of(job, asked.time_zone, waits) for job in page.calls]
     rows = [each._replace(data={written.get(name, name): cell for name, cell in each.data.items()}) for each in rows]
     names = dict.fromkeys(name for row in rows for name in row.data)
     if files:  # whose columns have the numbers
@@ -256,8 +256,8 @@ async def _rows_of_calls(
     around: list[tuple[str, Mapping[str, object]]] = []
     if asked.asked("after"):
         around.append((translated("First rows"), {}))
-    if onward is not None:
-        around.append((translated("Later rows"), {"after": onward}))
+    if page.further is not None:
+        around.append((translated("Later rows"), {"after": page.further}))
     return _Rows(rows=rows, names=[*names], around=around)
 
 

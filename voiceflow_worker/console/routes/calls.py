@@ -21,7 +21,7 @@ from voiceflow_worker.console.routes.page import (
     PageRequest,
     PageRoute,
     call_with,
-    find_calls,
+    find_call,
     problem,
     queue_names,
 )
@@ -90,14 +90,14 @@ FILTERS = ("state", "outcome", "queue", "batch", "who", "answer", "since")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPage:
-    """One page of calls, the newest first.
+    """One page of calls, in the order of the read.
 
-    `older` is an id without a queue, for the link to older calls; None if there are none. `looked_at` is the number of
-    calls that were read, if the search stopped before the page was full.
+    `further` is an id without a queue, for the link to the calls behind it; None if there are none. `looked_at` is the
+    number of calls that were read, if the search stopped before the page was full.
     """
 
     calls: tuple[Job, ...]
-    older: str | None = None
+    further: str | None = None
     looked_at: int | None = None
 
 
@@ -109,8 +109,8 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     names = [name for name in queues if only in {None, name}]
     totals = {name: await totals_of(store, name, wanted.batch) for name in names}
     read = [name for name in names if wanted.may_have(totals[name])]
-    after = _place(asked.asked("after"))
-    found = CallPage(calls=()) if problems else await _page(store, wanted, read, after=after)
+    after = asked.asked("after")
+    found = CallPage(calls=()) if problems else await page_of_calls(store, wanted, read, after=after)
     given = {name: asked.asked(name) for name in FILTERS}
 
     def address(**more: str | None) -> str:
@@ -132,26 +132,6 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         "is_first": not after,
     }
     return Page(template="calls.html", shown=shown, is_live=True)
-
-
-async def oldest_calls(
-    store: Store, wanted: CallFilter, queue: str, *, after: str | None, limit: int
-) -> tuple[list[Job], str | None]:
-    """The oldest calls of a queue that fit a filter, behind the call `after`, and the place behind which may be more.
-
-    It reads at most `MOST_READ` calls. Raises StoreError.
-    """
-    lets_pass, found, place = wanted.lets_pass, list[Job](), _place(after)
-    size = limit + 1 if lets_pass is None else READ_AT_ONCE
-    for _ in range(MOST_READ // size):
-        read = await find_jobs(store, wanted.read(queue, after=place, limit=size))
-        found += read if lets_pass is None else filter(lets_pass, read)
-        if len(found) > limit:
-            return found[:limit], found[limit - 1].id
-        if len(read) < size:
-            return found, None
-        place = read[-1].id
-    return found, place
 
 
 def _tabs(
@@ -192,13 +172,18 @@ def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple
     return CallFilter(**more), tuple(problems)
 
 
-async def _page(store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None) -> CallPage:
-    """Read one page of calls from all queues, in the order of creation. The last part of an id shows this order."""
+async def page_of_calls(
+    store: Store, wanted: CallFilter, queues: Sequence[str], *, after: str | None, newest: bool = True
+) -> CallPage:
+    """Read one page of calls from these queues, in the order of creation. The last part of an id shows this order.
+
+    Of calls that need each to be looked at, it reads about `MOST_READ`. Raises StoreError.
+    """
     lets_pass = wanted.lets_pass
-    place, found, looked, goes_on = after, list[Job](), 0, True
+    place, found, looked, goes_on = _place(after), list[Job](), 0, True
     while goes_on and len(found) <= CALLS_A_PAGE and looked < MOST_READ:
         limit = CALLS_A_PAGE + 1 if lets_pass is None else READ_AT_ONCE
-        read = await _read(store, wanted.read("", newest=True, limit=limit), queues, place)
+        read = await _read(store, wanted.read("", newest=newest, limit=limit), queues, place)
         goes_on = len(read) == limit
         looked += len(read)
         found += read if lets_pass is None else filter(lets_pass, read)
@@ -206,7 +191,7 @@ async def _page(store: Store, wanted: CallFilter, queues: Sequence[str], *, afte
     looked_at = looked if goes_on and len(found) <= CALLS_A_PAGE else None
     if len(found) > CALLS_A_PAGE:
         goes_on, place = True, _end(found[CALLS_A_PAGE - 1])
-    return CallPage(calls=tuple(found[:CALLS_A_PAGE]), older=place if goes_on else None, looked_at=looked_at)
+    return CallPage(calls=tuple(found[:CALLS_A_PAGE]), further=place if goes_on else None, looked_at=looked_at)
 
 
 async def _read(store: Store, read: Paged, queues: Sequence[str], place: str | None) -> Sequence[Job]:
@@ -279,15 +264,11 @@ async def _doubts(store: Store, queue: str, *, total: int, after: str | None, po
 
 
 async def show_found(store: Store, asked: PageRequest) -> Answer:
-    """The page of the calls that were found, or a redirect: to the only one, or to the search for a part of a name."""
+    """A redirect to the call with this id or key, or else to the list of those that have the text in them."""
     wanted = (asked.asked("find") or "")[:LONGEST_NAME]
-    found = await find_calls(store, wanted, also=asked.asked("queue"))
-    if len(found) == 1:
-        return Response(b"", 303, {"Location": f"{asked.home}/calls/{quote(found[0].id, safe='')}"})
-    if not found:
-        return Response(b"", 303, {"Location": f"{asked.home}/calls?who={quote(wanted, safe='')}"})
-    waits = await waits_in_words(store, found, zone=asked.time_zone)
-    return Page(template="found.html", shown={"wanted": wanted, "found": found, "waits": waits})
+    found = await find_call(store, wanted, also=asked.asked("queue"))
+    way = f"?who={quote(wanted, safe='')}" if found is None else f"/{quote(found.id, safe='')}"
+    return Response(b"", 303, {"Location": f"{asked.home}/calls{way}"})
 
 
 NUMBERS_A_PAGE = 100

@@ -15,22 +15,19 @@ from starlette.types import Scope
 from voiceflow_worker.core.base.identity import BatchNames, QueueNames, job_of, queue_of
 from voiceflow_worker.core.base.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reads import ByKey, Listing, OfNumber, Read
-from voiceflow_worker.errors import PhoneNumberError, StoreVersionError
+from voiceflow_worker.core.ports.reads import ByKey, Listing
+from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.jobs.job import Job, usual_key
-from voiceflow_worker.model.numbers.phone import with_plus
-from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.zones import zone_named
 
-MOST_FOUND = 100
 LONGEST_NAME = 256
 
 
-async def find_calls(store: Store, text: str, *, also: str | None = None) -> list[Job]:
-    """Up to `MOST_FOUND` calls with this id, `clientRequestId`, number or unique key, the newest first.
+async def find_call(store: Store, text: str, *, also: str | None = None) -> Job | None:
+    """The call with this id, `clientRequestId` or unique key; None if there is none, or one in several queues.
 
     `also` is a queue that is searched even if it never had a worker or a batch. Raises StoreError.
     """
@@ -38,17 +35,10 @@ async def find_calls(store: Store, text: str, *, also: str | None = None) -> lis
     if job is None and (post := job_of(text)) is not None:
         job = await call_with(store, post[0])
     if job is not None:
-        return [job]
-    number = number_in(text)
-    found: dict[str, Job] = {}
-    for name in await queue_names(store, also=also):
-        reads: list[Read] = [ByKey(name, (usual_key(text),))]
-        if number is not None:
-            reads.append(OfNumber(queue=name, number=number, newest=True, limit=MOST_FOUND))
-        for read in reads:
-            jobs = await find_jobs(store, read)
-            found |= {job.id: job for job in jobs if job.body}  # a tombstone has none
-    return sorted(found.values(), key=lambda job: (job.created_at, job.id), reverse=True)[:MOST_FOUND]
+        return job
+    reads = [ByKey(name, (usual_key(text),)) for name in await queue_names(store, also=also)]
+    found = [job for read in reads for job in await find_jobs(store, read) if job.body]  # a tombstone has none
+    return found[0] if len(found) == 1 else None
 
 
 async def call_with(store: Store, job_id: str) -> Job | None:
@@ -95,14 +85,6 @@ async def zone_of(store: Store, queue: str) -> ZoneInfo:
     del names[None]
     usual = min(names, key=lambda name: (-names[name], name or ""), default=None)
     return zone_named(usual or "") or ZoneInfo("UTC")
-
-
-def number_in(text: str) -> str | None:
-    """The telephone number in a text, in the form in which calls are stored; None for any other text."""
-    try:
-        return read_number(with_plus(text)).e164
-    except PhoneNumberError:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
