@@ -184,8 +184,8 @@ class IntakeError(VoiceflowError):
                 "not, so it was ended, and nobody is called because of it"
             )
         return cls(
-            f"this enqueue in queue {queue} paused for so long that another one may have begun, so it was ended. "
-            "Enqueue the same rows again: that adds what is missing, and no call twice"
+            f"another enqueue in queue {queue} has begun meanwhile, or may have while this one paused, so this one was "
+            "ended. Enqueue the same rows again: that adds what is missing, and no call twice"
         )
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
@@ -185,6 +186,8 @@ async def test_a_batch_is_cancelled_for_good(mary: Operator) -> None:
     await CallQueue(mary.store).enqueue(flow(number(9)), batch_id="april")
     done = await CancelBatch(operator=mary, queue="default", batch="march", note="moved").do()
     assert done.documents == ({"batch_id": "march", "cancelled": 3},)
+    done = await CancelBatch(operator=mary, queue="default", batch="march").do()
+    assert re.fullmatch("batch march was cancelled already, at .* UTC: moved [(]by Mary Tan[)]", done.message)
     found = await CallQueue(mary.store).find(states=[JobState.CANCELLED])
     assert [(job.batch_id, job.reason) for job in found] == [("march", "moved (by Mary Tan)")] * 3
     again = await Resume(operator=mary, queue="default", batch="march").do()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
@@ -18,7 +20,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider.operators.voice import VoiceCampaignOperator
 from tests.airflow import scene
 from tests.airflow.scene import STORED, campaign, context, refused, rings, row
-from tests.campaigns.field_cases import FIELD_CASES, texts_of
+from tests.campaigns.field_cases import FIELD_CASES, GIVEN_AGAIN, MENDED, texts_of
 from tests.support.stage import Stage
 from voiceflow_worker import CallQueue
 
@@ -112,19 +114,26 @@ def test_a_task_that_does_not_wait_sends_all_that_is_due_and_tells_what_is_left_
     assert "calls that are due later: 1. This task does not wait for them" in caplog.text
 
 
-def test_a_list_that_another_run_gives_again_is_replaced_while_it_waits_and_each_person_rings_once(on: Stage) -> None:
-    later, keyed = context("moved", run="later"), [{**each, "unique_key": each["name"]} for each in rows(60)]
-    campaign(rows(60, 61), batch="moved", **STORED).execute(context("moved"))
-    changed: dict[str, Any] = {"say": "Good day.", "batch": "moved", **STORED}
-    with refused("waits for this row with another text"):
-        campaign([*keyed, *rows(61)], **changed).execute(later)
-    for enqueued in (2, 0):
-        found = campaign([*keyed, *rows(61)], replace=True, **changed).execute(later)["rows"]
-        assert (found["enqueued"], found["duplicates"]) == (enqueued, 2 - enqueued)
+@pytest.mark.slow
+def test_a_list_that_another_run_gives_again_does_what_it_does_elsewhere(on: Stage, tmp_path: Path) -> None:
+    """By a later run, or by a later try that has keys now."""
+    path, rang = tmp_path / "people.csv", dict[str, int]()
+    for place, (name, (first, second, ordered, results, told)) in enumerate(GIVEN_AGAIN.items(), 20):
+        fields = {"country": "SG", "columns": "destination=Mobile", "time_zone": "Asia/Singapore", "batch": f"b{place}"}
+        first_ordered = {"skip_bad": "yes"} if ordered is MENDED else {}
+        other_run = "first" if name == "with keys" else "later"
+        for people, more, said, run in ((first, first_ordered, "", "first"), (second, ordered, told, other_run)):
+            path.write_text(people.replace("8765 43", f"8766 {place}"))
+            given = {"rows": None, "file": str(path), "say": "Hello.", **fields, **STORED, **more}
+            task = campaign(**{**given, "say": f"{given['say']} {place}"})
+            with refused(said) if said else nullcontext():
+                task.execute(context(name, run=run))
+        is_due, gone = "not_before" not in first, {"22"} if "cancelled" in results else set()
+        for end in {*re.findall("8765 43(..)", first + second)}:
+            rang[f"+658766{place}{end}"] = (1 + ("again" in ordered)) * is_due * (end not in gone)
+    on.order("script", [{"destination": number, "outcome": "COMPLETED"} for number in rang])
     scene.drain(on)
-    assert called(on, 60, 61) == [1, 1]
-    jobs = [job for each in rows(60, 61) for job in scene.jobs_to(on, each["destination"])]
-    assert sorted(("Good day." in job.body, job.attempt) for job in jobs) == [(False, 0)] * 2 + [(True, 1)] * 2
+    assert dict(zip(rang, rings(on, *rang), strict=True)) == rang
 
 
 @pytest.mark.slow

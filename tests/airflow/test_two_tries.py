@@ -137,7 +137,7 @@ async def test_two_tries_at_once_leave_one_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One goes on for so many operations, then the other, then a worker sends, then both go on to their ends."""
-    monkeypatch.setattr(plan, "_LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(plan, "LOOK_AGAIN", 0.0)
     wrong: list[tuple[int, int, int]] = []
     passed = 0
     for before in range(MOST_OPERATIONS):

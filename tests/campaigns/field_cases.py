@@ -82,3 +82,24 @@ FIELD_CASES: Mapping[str, Case] = {
 def texts_of(jobs: Iterable[Job]) -> list[str]:
     """The texts that calls speak."""
     return sorted(json.loads(job.body)["callflow"][1]["params"]["text"] for job in jobs)
+
+
+PLAIN, MENDED = "Mobile;name\n8765 4321;Ana\n8765 4322;Ben\n", {"skip_bad": "yes"}
+KEYED = "Mobile;name;unique_key\n8765 4321;Ana;v-1\n8765 4322;Ben;v-2\n"
+AT_9, AT_15 = (f"Mobile;unique_key;not_before\n8765 4321;v-77;2099-12-05 {hour}:00\n" for hour in (9, 15))
+OTHER = {"say": "Good day."}
+GIVEN_AGAIN: dict[str, tuple[str, str, Mapping[str, str], Mapping[str, int], str]] = {
+    "other words": (PLAIN, PLAIN, OTHER, {"open": 2}, "waits for this row with another text"),
+    "other words, replaced": (PLAIN, PLAIN, {**OTHER, "replace": "yes"}, {"open": 2, "replaced": 2}, ""),
+    "other words, again": (PLAIN, PLAIN, {**OTHER, "again": "yes"}, {"open": 4}, ""),
+    "a visit that moved": (AT_9, AT_15, {}, {"open": 1}, "waits for this row with another not_before"),
+    "a visit that moved, replaced": (AT_9, AT_15, {"replace": "yes"}, {"open": 1, "replaced": 1}, ""),
+    "with keys": (PLAIN, KEYED, {}, {"open": 2}, ""),
+    "without keys": (KEYED, PLAIN, {}, {"open": 2}, ""),
+    "a visit without its key": (AT_9, AT_9.replace("unique_key;", "").replace("v-77;", ""), {}, {"open": 1}, ""),
+    "with keys and other words": (PLAIN, KEYED, OTHER, {"open": 2}, "waits for this row with another text"),
+    "with keys, replaced": (PLAIN, KEYED, {**OTHER, "replace": "yes"}, {"open": 2, "replaced": 2}, ""),
+    "a cell repaired": (PLAIN.replace("8765 4322", "12"), PLAIN, MENDED, {"open": 2}, ""),
+    "off the list": (PLAIN, PLAIN[:-14], {"remove_missing": "yes"}, {"open": 1, "cancelled": 1}, ""),
+}
+"""Two lists of one batch, what is ordered with the second one, what becomes of all calls, and what is told."""

@@ -88,11 +88,8 @@ async def test_rows_with_keys_of_their_own_are_called_in_another_batch_with_anot
             assert (job.state, job.unique_key, job.successor) == (JobState.CANCELLED, None, successor.id)
             with pytest.raises(IllegalMoveError, match=f"enqueued again as call {successor.id}"):
                 await queue.redial(job.id)
-            assert (successor.batch_id, successor.state, "Good day" in successor.body) == (
-                "april",
-                JobState.QUEUED,
-                True,
-            )
+            found = successor.batch_id, successor.state, "Good day" in successor.body
+            assert found == ("april", JobState.QUEUED, True)
 
 
 @EACH_STORE

@@ -20,7 +20,6 @@ import pytest
 from tests.campaigns.reading import NOW, file_of, filled
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
-from tests.support.workers import set_limits
 from voiceflow_worker import (
     CallQueue,
     CallWindow,
@@ -35,7 +34,6 @@ from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options
 from voiceflow_worker.campaigns.reading import Of
-from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.copying import replace as copied
 from voiceflow_worker.model.jobs.job import RedialPolicy
@@ -373,20 +371,6 @@ def test_a_file_of_options_is_named_with_the_option_that_is_wrong(tmp_path: Path
     ]:  # fmt: skip
         said = refusal_of({"campaign": file_of(tmp_path, content, "kept.toml")})
         assert (told in said, "kept.toml" in said) == (True, True), said
-
-
-async def test_a_preview_stores_nothing_and_a_start_adds_each_call_once(queue: CallQueue, people: Path) -> None:
-    await set_limits(queue.store, "default", Limits(rate=0.5))
-    campaign = of({"file": str(people), **SAY})
-    report = await campaign.preview(queue)
-    assert report.preview is not None
-    assert (report.dry_run, report.preview.calls, report.preview.rate, campaign.batch_id) == (True, 2, 0.5, "people")
-    assumed = (await of({"file": people, **SAY, "rate": "unlimited"}).preview(queue)).preview
-    assert assumed is not None
-    assert assumed.rate is None
-    assert await queue.find() == []
-    assert (await campaign.start(queue, by="Li")).enqueued == 2
-    assert (await campaign.start(queue)).duplicates == 2
 
 
 async def test_a_preview_needs_no_store(people: Path) -> None:

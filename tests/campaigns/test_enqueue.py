@@ -31,7 +31,6 @@ from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, Repo
 from voiceflow_worker.campaigns.row_list import ListedRow
 from voiceflow_worker.core.base.reading import owners_of
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.types import Report
 
@@ -99,30 +98,6 @@ async def test_a_bad_row_at_the_end_of_a_large_file_keeps_all_of_it_out(queue: C
     report = await enqueue(queue, file_of(tmp_path, content))
     assert (numbers(report), report.refused) == ((0, 0, 2), True)
     assert await jobs(queue) == []
-
-
-async def test_a_file_enqueued_twice_calls_nobody_twice(queue: CallQueue, tmp_path: Path, clock: StillClock) -> None:
-    options = replace(OPTIONS, valid_for=timedelta(hours=2))
-    await enqueue(queue, file_of(tmp_path, HEADER + "+6587654322,Ben\n"), options)  # only a part
-    path = file_of(tmp_path, HEADER + GOOD + "+6587654321,Ana\n")
-    assert numbers(await enqueue(queue, path, options)) == (1, 2, 0)
-    clock.advance(timedelta(hours=1))
-    assert numbers(await enqueue(queue, path, options)) == (0, 3, 0)
-    assert numbers(await enqueue(queue, path, options, skip_bad=True)) == (0, 3, 0)
-    assert len(await jobs(queue)) == 2
-
-
-async def test_a_key_that_belongs_to_another_call_in_the_store_is_a_bad_row(queue: CallQueue, tmp_path: Path) -> None:
-    flow = CallFlow.call("+6587654329", source="+6531234567").hangup()
-    owner = await queue.enqueue(flow, unique_key="k2")
-    path = file_of(tmp_path, "destination,name,unique_key\n+6587654321,Ana,k1\n+6587654322,Ben,k2\n")
-    report = await enqueue(queue, path)
-    assert (numbers(report), report.refused) == ((0, 0, 1), True)
-    assert [(found.row, found.column, owner.id in found.message) for found in report.findings] == [
-        (3, "unique_key", True)
-    ]
-    assert numbers(await enqueue(queue, path, skip_bad=True)) == (1, 0, 1)
-    assert {job.unique_key for job in await jobs(queue)} == {"k2", "k1"}
 
 
 async def test_a_key_that_another_takes_meanwhile_is_a_bad_row_and_the_others_go(

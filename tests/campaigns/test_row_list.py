@@ -178,16 +178,6 @@ async def test_a_row_that_was_bad_and_is_repaired_is_in_the_list_once(
     assert len({row["Nachname"] for row in rows}) == 40
 
 
-async def test_a_corrected_text_leaves_one_row_a_person_and_the_replaced_calls_are_no_rows(
-    store: Store, tmp_path: Path
-) -> None:
-    path = file_of(tmp_path, table())
-    await given(store, path)
-    corrected = replace(BY_MOBILE, template=SAY.speaking("Guten Abend, {{nachname}}."))
-    assert (await given(store, path, corrected, replace=True)).replaced == 5
-    assert Counter(dict(await results(store)).values()) == {"waiting": 5, "bad": 1, "duplicate": 1}
-
-
 async def test_a_row_that_is_off_the_list_says_so_until_it_is_in_it_again(store: Store, tmp_path: Path) -> None:
     ana, ben = "+6587654321,Ana", "+6587654322,Ben"
     options, off = replace(OPTIONS, batch_id="visits"), ("2", "cancelled", "", "it is no longer in the list")

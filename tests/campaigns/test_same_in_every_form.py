@@ -235,12 +235,8 @@ def judge(folder: Path, seed: int) -> Iterator[str]:
                 yield f"seed {seed}: {text}: {form} {len(each)} {len(results['csv'])} {rows}"
 
 
-def test_a_list_is_heard_alike_in_every_form(tmp_path: Path) -> None:
-    assert [found for seed in range(20) for found in judge(tmp_path, seed)] == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", range(20))
-def test_thousands_of_lists_are_heard_alike_in_every_form(tmp_path: Path, part: int) -> None:
-    assert [found for seed in range(500) for found in judge(tmp_path, 1000 + 500 * part + seed)] == []
+@pytest.mark.parametrize(
+    "seeds", [range(20), *(pytest.param(range(n, n + 100), marks=pytest.mark.slow) for n in range(1000, 11000, 100))]
+)
+def test_lists_are_heard_alike_in_every_form(tmp_path: Path, seeds: range) -> None:
+    assert [found for seed in seeds for found in judge(tmp_path, seed)] == []

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -16,10 +17,13 @@ import anyio
 import pytest
 
 from tests.api.clients import program
-from tests.campaigns.field_cases import FIELD_CASES, texts_of
+from tests.campaigns.field_cases import FIELD_CASES, GIVEN_AGAIN, MENDED, texts_of
 from tests.cli.running import Program
 from tests.console.signing_in import Form, receiver, signed_in
+from tests.contract.samples import ManualClock
+from tests.support.engine import Engine
 from tests.support.other_process import work_here
+from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
@@ -414,37 +418,41 @@ async def of_rows(
         return texts_of(await CallQueue(store).find()), told
 
 
-PLAIN, MENDED = "Mobile;name\n8765 4321;Ana\n8765 4322;Ben\n", {"skip_bad": "yes"}
-KEYED = "Mobile;name;unique_key\n8765 4321;Ana;v-1\n8765 4322;Ben;v-2\n"
-AT_9, AT_15 = (f"Mobile;unique_key;not_before\n8765 4321;v-77;2099-12-05 {hour}:00\n" for hour in (9, 15))
-OTHER = {"say": "Good day."}
-GIVEN_AGAIN: dict[str, tuple[str, str, Fields, Mapping[str, int], str]] = {
-    "other words": (PLAIN, PLAIN, OTHER, {"open": 2}, "waits for this row with another text"),
-    "other words, replaced": (PLAIN, PLAIN, {**OTHER, "replace": "yes"}, {"open": 2, "replaced": 2}, ""),
-    "other words, again": (PLAIN, PLAIN, {**OTHER, "again": "yes"}, {"open": 4}, ""),
-    "a visit that moved": (AT_9, AT_15, {}, {"open": 1}, "waits for this row with another not_before"),
-    "a visit that moved, replaced": (AT_9, AT_15, {"replace": "yes"}, {"open": 1, "replaced": 1}, ""),
-    "with keys": (PLAIN, KEYED, {}, {"open": 2}, ""),
-    "with keys and other words": (PLAIN, KEYED, OTHER, {"open": 2}, "waits for this row with another text"),
-    "with keys, replaced": (PLAIN, KEYED, {**OTHER, "replace": "yes"}, {"open": 2, "replaced": 2}, ""),
-    "a cell repaired": (PLAIN.replace("8765 4322", "12"), PLAIN, MENDED, {"open": 2}, ""),
-    "off the list": (PLAIN, PLAIN[:-14], {"remove_missing": "yes"}, {"open": 1, "cancelled": 1}, ""),
-}
-"""Two lists of one batch, what is ordered with the second one, what becomes of all calls, and what is told."""
-
-
+@pytest.mark.parametrize("rings_first", [False, True], ids=["waiting", "called"])
 @pytest.mark.parametrize("entry", ["command", "page", "http", "python"])
-def test_a_list_given_again_does_the_same_wherever_it_is_given(voiceflow: Program, entry: str) -> None:
+def test_a_list_given_again_does_the_same_wherever_it_is_given(
+    voiceflow: Program, entry: str, *, rings_first: bool
+) -> None:
+    url, rang = f"sqlite:///{voiceflow.folder / entry}.db", Counter[str]()
+
     async def listed() -> list[str]:
-        async with open_store(f"sqlite:///{voiceflow.folder / entry}.db") as store:
+        async with open_store(url) as store:
             return [row.result async for part in RowList(store, "default", "march").read() for row in part]
+
+    async def ring(clock: ManualClock | None) -> None:
+        async with open_store(url, clock=clock) as store:
+            engine = Engine(store, voice := ScriptedVoice())
+            for _ in range(3):  # a second call to one number waits for the first
+                for job in await engine.send():
+                    await engine.summarise(job)
+                if clock is not None:
+                    clock.advance(timedelta(hours=1))
+            rang.update(voice.rang)
 
     for name, (first, second, ordered, results, said) in GIVEN_AGAIN.items():
         for file in voiceflow.folder.glob("*.db*"):
             shutil.rmtree(file) if file.is_dir() else file.unlink()
+        rang.clear()
         fields = {**READ, **SOURCE, "time_zone": "Asia/Singapore", "batch": "march", "say": "Hello."}
         begun(voiceflow, entry, {**fields, **(MENDED if ordered is MENDED else {})}, people=first)
+        if rings_first:
+            anyio.run(ring, None)
         calls, told = begun(voiceflow, entry, {**fields, **ordered}, people=second)
-        assert (Counter(each["result"] for each in calls), said in html.unescape(told)) == (results, True), name
-        found = Counter({"waiting": min(results["open"], 2), "cancelled": results.get("cancelled", 0)})
-        assert Counter(anyio.run(listed)) == +found, f"{name}: one line a person"
+        if not rings_first:
+            assert (Counter(each["result"] for each in calls), said in html.unescape(told)) == (results, True), name
+            found = Counter({"waiting": min(results["open"], 2), "cancelled": results.get("cancelled", 0)})
+            assert Counter(anyio.run(listed)) == +found, f"{name}: one line a person"
+        anyio.run(ring, ManualClock(datetime(2100, 1, 1, tzinfo=UTC)))
+        people = {f"+65{number.replace(' ', '')}" for number in re.findall("8765 43..", first + second)}
+        gone = {"+6587654322"} if "cancelled" in results and not rings_first else set()
+        assert rang == dict.fromkeys(people - gone, 1 + ("again" in ordered)), name

@@ -452,12 +452,15 @@ class CancelBatch(BatchAction):
 
     async def carry_out(self, state: str | None) -> ActionResult:
         name, _ = self.name, await self.counted()
+        before = await standing_gate(self.operator.store, self.queue, name)
         ended = await self.calls.cancel_batch(
             name,
             reason=by_person(self.operator.name, self.note, "the batch was cancelled"),
             check=self.check_gate(state),
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
+        if before is not None and before.state is GateState.CANCELLED and not ended:
+            said = f"batch {name} was cancelled already, at {in_words(before.since)}: {before.reason}"
         notes = await self.still_sending("the cancellation")
         return ActionResult(message=said, documents=({"batch_id": name, "cancelled": ended},), notes=notes)
 

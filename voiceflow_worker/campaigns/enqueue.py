@@ -30,9 +30,9 @@ from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, Findings, RawRow, RejectsFile, SpooledRows, reason_of
-from voiceflow_worker.campaigns.imports import Import, cut_imports
+from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
-from voiceflow_worker.campaigns.plan import Plan, Planner, RepeatedCalls, enqueue_lock
+from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, RepeatedCalls, enqueue_lock
 from voiceflow_worker.campaigns.preview import PlayedFile, Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
@@ -40,7 +40,7 @@ from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.reading import starts_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Condition
+from voiceflow_worker.core.ports.store import Condition, Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.template_text import is_template
@@ -230,22 +230,18 @@ class _RowCounts(EnqueueReport):
             self.found.add(row.findings[-1:])  # the others were added when the row was read
         self._reject((*enqueued_rows.suppressed, *enqueued_rows.refused))
 
-    def add_planned(self, plan: Plan, chunks: Iterable[Sequence[ReadRow]]) -> bool:
-        """Count what the plan says of rows that were counted as valid; returns whether some of them are bad."""
-        bad = 0
-        for row in (row for chunk in (chunks if plan.told else ()) for row in chunk if row.raw.number in plan.told):
-            found, _ = plan.told[row.raw.number]
-            self.found.add([found])
-            if found.is_error:
-                bad += 1
-                self._reject([row._replace(call=None, findings=(*row.findings, found))])
-        self.valid -= len(plan.same) + len(plan.told)
+    def add_planned(self, plan: Plan) -> None:
+        """Count what the plan says of rows that were counted as valid."""
+        told = [row for row, _ in plan.told.values()]
+        for row in told:
+            self.found.add(row.findings[-1:])
+        self._reject(bad := [row for row in told if row.is_bad])
+        self.valid -= len(plan.same) + len(told)
         self.duplicates += len(plan.same)
-        self.rejected += bad
-        self.in_progress += len(plan.told) - bad
+        self.rejected += len(bad)
+        self.in_progress += len(told) - len(bad)
         self.changed += plan.changed
         self.missing = plan.missing
-        return bad > 0
 
     def _reject(self, rows: Sequence[ReadRow]) -> None:
         if self.rejects is not None:
@@ -459,6 +455,8 @@ class Enqueueing:
     """The batches of all good rows."""
     _cut: Sequence[Gate] = field(default=(), init=False)
     """The imports that were cut, and that these rows complete."""
+    _none_begun: tuple[Same, ...] = field(default=(), init=False)
+    """The conditions that no other import has begun in these batches since the rows were compared with their calls."""
     _kept: RowKeeper | None = field(default=None, init=False)
     """The rows that are kept for the list of them; None if nothing is to be stored."""
     _planner: Planner | None = field(default=None, init=False)
@@ -498,7 +496,15 @@ class Enqueueing:
             self.replace, self._cut_at, frozenset(start.start for start in starts),
         )  # fmt: skip
         if queue is not None:
-            self._planner = self._compared_with(queue, has_staged=bool(starts))
+            options = self.options
+            self._planner = Planner(
+                queue=queue, seen=campaign.keys, orders=options.orders, schedule_batches=options.schedule_batches,
+                same_people_batch=options.same_people_batch,
+                # Not even `again` calls those again whom this campaign itself may have called, before it was cut.
+                since=self._cut_at if self.again is True else None, has_staged=bool(starts), again=self.again is True,
+                shows=self.dry_run or self.expected_version is not None, replace=self.replace, file=campaign.file,
+                column=campaign.number_column,
+            )  # fmt: skip
         with ExitStack() as stack:
             spooled = SpooledRows(stack.enter_context(TemporaryFile()))
             if queue is not None and not self.dry_run:
@@ -583,7 +589,7 @@ class Enqueueing:
             return
         batches = {*self._batches, self.campaign.batch_id}
         plan = self._plan = await self._planner.find(lambda: map(_unspooled, spooled), batches)
-        counts.add_planned(plan, map(_unspooled, spooled))
+        counts.add_planned(plan)
         if self._kept is not None:
             self._kept.stand |= {row: key for row, (_, key) in plan.told.items() if key} | {
                 row: key for row, key in plan.same.items() if key
@@ -619,26 +625,13 @@ class Enqueueing:
         """
         if self.queue is None:
             return []
-        self._cut, others = await cut_imports(self.queue, self._batches, self.campaign.keys)
+        while True:
+            self._none_begun = await none_begun(self.queue, self._batches)
+            self._cut, others, is_beginning = await cut_imports(self.queue, self._batches, self.campaign.keys)
+            if self.dry_run or not is_beginning:
+                break
+            await self.queue.store.clock.sleep(LOOK_AGAIN)
         return [] if self.options.orders is not None else [replace(each, file=self.campaign.file) for each in others]
-
-    def _compared_with(self, queue: CallQueue, *, has_staged: bool) -> Planner:
-        options, campaign = self.options, self.campaign
-        return Planner(
-            queue,
-            campaign.keys,
-            orders=options.orders,
-            schedule_batches=options.schedule_batches,
-            same_people_batch=options.same_people_batch,
-            # Not even `again` calls those again whom this campaign itself may have called, before its start was cut.
-            since=self._cut_at if self.again is True else None,
-            has_staged=has_staged,
-            again=self.again is True,
-            shows=self.dry_run or self.expected_version is not None,
-            replace=self.replace,
-            file=campaign.file,
-            column=campaign.number_column,
-        )
 
     async def _import(
         self,
@@ -679,7 +672,7 @@ class Enqueueing:
         """Enqueue all rows; without an import, find only who is suppressed."""
         done, kept = 0, None if imported is None else self._kept
         if imported is not None and len(spooled):
-            await imported.begin(self._batches, calls=len(spooled), puts=menu_puts(self.options))
+            await imported.begin(self._none_begun, calls=len(spooled), puts=menu_puts(self.options))
         staging = None if imported is None else imported.staging
         if kept is not None and staging is not None:
             await kept.keep(staging.conditions)

@@ -1,10 +1,14 @@
-"""The import of a campaign, as all or nothing: its calls are staged, and ring once the last of them is stored."""
+"""The import of a campaign, as all or nothing: its calls are staged, and ring once the last of them is stored.
+
+It begins only if no other import has begun in its batches since it was compared with their calls (`none_begun`).
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import aclosing
+from datetime import timedelta
 
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.campaigns.plan import LOCK_LENGTH
@@ -22,13 +26,27 @@ from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
+BEGUN = "import-begun"
+"""Namespace of the tokens of the imports that began last, by queue and batch."""
+_BEGUN_KEPT = timedelta(days=1)
 
-async def cut_imports(queue: CallQueue, batches: Collection[str], seen: SeenKeys) -> tuple[list[Gate], list[Finding]]:
+
+async def none_begun(queue: CallQueue, batches: Iterable[str]) -> tuple[Same, ...]:
+    """The conditions that no import begins in these batches from now on. Raises StoreError."""
+    keys = [(queue.name, each) for each in sorted(batches)]
+    found = (await queue.store.records({BEGUN: keys}, now=queue.store.clock.now()))[BEGUN] if keys else ()
+    last = {record.member: record.value for record in found}
+    return tuple(Same(BEGUN, name, last.get(batch_id), batch_id) for name, batch_id in keys)
+
+
+async def cut_imports(
+    queue: CallQueue, batches: Collection[str], seen: SeenKeys
+) -> tuple[list[Gate], list[Finding], bool]:
     """The imports of these batches that were cut, and that rows with the keys in `seen` complete; errors about others.
 
-    Raises StoreError.
+    With them, whether one of them may be storing its first call. Raises StoreError.
     """
-    store, completed, others = queue.store, list[Gate](), list[Finding]()
+    store, completed, others, is_beginning = queue.store, list[Gate](), list[Finding](), False
     for cut in await starts_of(store, queue.name) if batches else ():
         if cut.name not in batches:
             continue
@@ -40,9 +58,11 @@ async def cut_imports(queue: CallQueue, batches: Collection[str], seen: SeenKeys
         if missing:
             message = tell("import_cut", batch=cut.name, calls=count_of(count, "call"), others=missing)
             others.append(Finding(message=message))
-        elif count or cut.since < store.clock.now() - LOCK_LENGTH:  # else it may be storing its first call
+        elif count or cut.since < store.clock.now() - LOCK_LENGTH:
             completed.append(cut)
-    return completed, others
+        else:
+            is_beginning = True
+    return completed, others, is_beginning
 
 
 class Import:
@@ -71,14 +91,17 @@ class Import:
         records = {batch_id: record_of(start) for batch_id, start in self._starts.items()}
         return Staging(token=self.token, is_named=self._is_named, conditions=self._conditions, records=records)
 
-    async def begin(self, batch_ids: Iterable[str], *, calls: int, puts: tuple[Put, ...] = ()) -> None:
-        """Stage the calls of this import in these batches from now on, and store what they need (`puts`).
+    async def begin(self, none: Sequence[Same], *, calls: int, puts: tuple[Put, ...] = ()) -> None:
+        """Stage the calls of this import from now on, and store what they need (`puts`).
 
-        Raises StoreError, IntakeError if the lock was lost, and InvalidInputError for a cancelled batch.
+        Its batches are those of `none_begun`. Raises StoreError, IntakeError if another import has begun in one of them
+        or the lock was lost, and InvalidInputError for a cancelled batch.
         """
-        self._starts = {each: self._start(each, calls) for each in sorted(set(batch_ids))}
+        self._starts = {each.member: self._start(each.member, calls) for each in none}
         await self._queue.admitter.require_open(self._starts.keys())
-        await self._write(Write(puts=(*map(start_put, self._starts.values()), *puts)))
+        until = self._store.clock.now() + _BEGUN_KEPT
+        begun = (Put(BEGUN, each.group, new_revision(), until, member=each.member) for each in none)
+        await self._write(Write(conditions=(*none,), puts=(*map(start_put, self._starts.values()), *begun, *puts)))
 
     async def end(self, cut: Iterable[Gate] = ()) -> None:
         """Let the calls of this import ring, and those of `cut` ones that it has completed, in one write.

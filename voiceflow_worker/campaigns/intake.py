@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
-from voiceflow_worker.campaigns.plan import differs, says_the_same
+from voiceflow_worker.campaigns.plan import differs
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.base.reading import get_jobs, owners_of
 from voiceflow_worker.core.idempotency import KeyMatch, Orders
@@ -128,8 +127,8 @@ class RowEnqueuer:
 
         The words of the others may have changed: they wait.
         """
-        named = {row.raw.number: _called(row, row.call) for row in rows if row.call is not None}
-        looked_up = [each for each in dict.fromkeys(named.values()) if each not in self._unclaimed]
+        named = [name for row in rows if row.call is not None for name in _names(row, row.call)]
+        looked_up = [each for each in dict.fromkeys(named) if each not in self._unclaimed]
         self._unclaimed |= {each: {} for each in looked_up}
         while looked_up and self.queue is not None:
             asked = {orders.key(each, self._places[each]): each for each in looked_up}
@@ -140,7 +139,7 @@ class RowEnqueuer:
                 self._places[each] += 1
         claimed: list[ReadRow] = []
         for row in rows:
-            left = self._unclaimed[named[row.raw.number]] if row.call is not None else {}
+            left = self._unclaimed[self._called(row, row.call)] if row.call is not None else {}
             same = next((place for place, digest in left.items() if digest == row.digest), None)
             if left and same is None:
                 self._changed.append(row)
@@ -152,7 +151,7 @@ class RowEnqueuer:
         """The row with the key of this place; without one, of the first call that is left, or else of a new one."""
         if row.call is None:
             return row
-        called = _called(row, row.call)
+        called = self._called(row, row.call)
         left = self._unclaimed[called]
         if place is None and (place := min(left, default=None)) is None:
             place = self._places[called]
@@ -161,6 +160,12 @@ class RowEnqueuer:
         key = orders.key(called, place)
         self.keys.first(key, row=row.raw.number, digest=row.digest)
         return row._replace(call=row.call._replace(unique_key=key), has_made_key=True)
+
+    def _called(self, row: ReadRow, call: CheckedCall) -> str:
+        """What is called: the key of a row, but for the call of its words that had none; else its number."""
+        name, *others = _names(row, call)
+        said = (each for each in others if not self._unclaimed[name] and row.digest in self._unclaimed[each].values())
+        return next(said, name)
 
     async def _classified(self, rows: Sequence[ReadRow]) -> ClassifiedRows:
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
@@ -225,16 +230,13 @@ class RowEnqueuer:
             return KeyMatch.AGAIN
         if self.options.orders is None and owner.state in ENDED_UNSENT:
             return KeyMatch.SAME  # nobody is called for it, whatever the row says now
-        differ = not says_the_same(row, owner) or bool(self._differ(row, owner))
+        other = owner.body_digest.partition(".")[0] != row.digest.partition(".")[0]
+        if not other and self.queue is not None and row.call is not None:
+            other = bool(self.queue.admitter.differences(row.call, owner))
         if self.options.orders is None:
-            return KeyMatch.OTHER if differ else KeyMatch.SAME
+            return KeyMatch.OTHER if other else KeyMatch.SAME
         match = self.options.orders.match(owner, row.digest)
-        return KeyMatch.OTHER if match is KeyMatch.SAME and differ and self.replace and waits(owner) else match
-
-    def _differ(self, row: ReadRow, owner: Job) -> tuple[str, ...]:
-        if self.queue is None or row.call is None:
-            return ()
-        return self.queue.admitter.differences(row.call, owner)
+        return KeyMatch.OTHER if match is KeyMatch.SAME and other and self.replace and waits(owner) else match
 
     def _judged(self, row: ReadRow, owner: Job) -> ReadRow | None:
         """The row, whose stored call differs, with what is told of that; None if the row replaces it."""
@@ -246,7 +248,7 @@ class RowEnqueuer:
         orders = self.options.orders
         if orders is not None and not (self.replace and waits(owner)):
             return self._with(row, Finding(message=orders.other))
-        told = differs(row, owner, partial(self._differ, row, owner), replace=self.replace)
+        told = None if self.queue is None else differs(self.queue, row, owner, replace=self.replace)
         return (
             None if told is None else self._with(row, Finding(column="unique_key", severity=told[1], message=told[0]))
         )
@@ -338,8 +340,10 @@ class RowEnqueuer:
         return row._replace(call=None, findings=(*row.findings, *placed))
 
 
-def _called(row: ReadRow, call: CheckedCall) -> str:
-    return f"key {row.own_key}" if row.own_key else f"number {telephone_of(call.destination)}"
+def _names(row: ReadRow, call: CheckedCall) -> Sequence[str]:
+    """The names under which orders may have the call of a row. One with a key may have had none before."""
+    number = f"number {telephone_of(call.destination)}"
+    return (f"key {row.own_key}", number) if row.own_key else (number,)
 
 
 def _is_late(found: Finding) -> bool:

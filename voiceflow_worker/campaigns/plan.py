@@ -16,8 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequ
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
@@ -32,7 +31,7 @@ from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
 from voiceflow_worker.model.flows.callflow import digests_to
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.differences import waits
+from voiceflow_worker.model.jobs.differences import terms_of, waits
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
@@ -51,13 +50,25 @@ LOCK_LENGTH = timedelta(seconds=15)
 """How long a lock lasts if it is not renewed. After a killed enqueue, the next one waits until then."""
 TIMEOUT = timedelta(seconds=30)
 """How long an enqueue waits for the lock. Less than a minute, because a person may sit before it."""
-_LOOK_AGAIN = 0.1  # seconds
+LOOK_AGAIN = 0.1  # seconds
 TRIAL = "voiceflow-trial-"
 """The beginning of the unique key of a trial: a call to one's own telephone before a campaign is started."""
 
 
-_Left: TypeAlias = dict[tuple[str, str], list[tuple[str, bytes, bool]]]
-"""The ids of calls, the marks of their bodies, and whether they have keys of a user, by batch and telephone."""
+class _Stored(NamedTuple):
+    """What is kept in memory of a stored call: the mark of its body, and all else that is compared, as `terms`."""
+
+    id: str
+    key: str | None
+    mark: bytes
+    terms: bytes
+    waits: bool
+    has_key: bool
+    """Whether its key is one of a user."""
+
+
+_Left: TypeAlias = dict[tuple[str, str], list[_Stored]]
+"""Calls by batch and telephone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,23 +92,17 @@ class RepeatedCalls:
         return Finding(file=file, row=self.row, column=column, severity=severity, message=message)
 
 
-def says_the_same(row: ReadRow, stands: Job) -> bool:
-    """Whether a stored call has the words and the numbers of a row; the rest is compared after this."""
-    return stands.body_digest.partition(".")[0] == row.digest.partition(".")[0]
-
-
-def differs(
-    row: ReadRow, stands: Job, names: Callable[[], Sequence[str]], *, replace: bool = False
-) -> tuple[Message, Severity] | None:
-    """What is told of a row whose stored call differs from it in the fields of these `names`; None if it is replaced.
+def differs(queue: CallQueue, row: ReadRow, stands: Job, *, replace: bool = False) -> tuple[Message, Severity] | None:
+    """What is told of a row whose stored call differs from it, with the names of the fields; None if it is replaced.
 
     It is an error while that call waits. One that is in progress or over is not touched.
     """
     if replace and waits(stands):
         return None
     has_keys = is_own_key(stands.unique_key) and not row.has_made_key
+    names = () if row.call is None else queue.admitter.differences(row.call, stands)
     said = {
-        "call": stands.id, "batch": stands.batch_id or "-", "differs": " and ".join(names()),
+        "call": stands.id, "batch": stands.batch_id or "-", "differs": " and ".join(names),
         "remedy": "give it another unique_key" if has_keys else Remedy.OTHER_BATCH,
     }  # fmt: skip
     if waits(stands):
@@ -110,7 +115,7 @@ class Plan:
     """What becomes of the rows that no key finds, by the numbers of rows, and of the calls of the batch.
 
     `same` rows have a stored call, whose key is here, and whose id is in `stand`; `pairs` replace the call with this
-    id, and of the `told` nothing is done: here is why, and the key of the stored call of the row, if it is known.
+    id, and of the `told` nothing is done: here they are with the reason, and the key of their stored call, if known.
     `repeated` rows would say the same words to a number as a call of another batch. `missing` calls wait, and are no
     longer in the list.
     """
@@ -119,16 +124,22 @@ class Plan:
     stand: set[str] = field(default_factory=set[str])
     pairs: dict[int, str] = field(default_factory=dict[int, str])
     replaced: set[str] = field(default_factory=set[str])
-    told: dict[int, tuple[Finding, str | None]] = field(default_factory=dict[int, "tuple[Finding, str | None]"])
+    told: dict[int, tuple[ReadRow, str | None]] = field(default_factory=dict[int, "tuple[ReadRow, str | None]"])
     changed: int = 0
     repeated: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
     missing: int = 0
+
+    def pair(self, row: int, stored: _Stored) -> None:
+        """Let a row replace a stored call."""
+        self.pairs[row] = stored.id
+        self.replaced |= {stored.key} if stored.key else set()
 
     def has(self, row: ReadRow) -> bool:
         """Whether the row makes a new call."""
         return row.raw.number not in self.same and row.raw.number not in self.told
 
 
+@dataclass(slots=True, kw_only=True)
 class Planner:
     """A comparison of the rows of a list with the stored calls of the queue.
 
@@ -142,38 +153,24 @@ class Planner:
     be called again is only counted, if it `shows`. If the queue `has_staged` calls, some rows have calls of their own.
     """
 
-    def __init__(
-        self,
-        queue: CallQueue,
-        seen: SeenKeys,
-        *,
-        orders: Orders | None = None,
-        schedule_batches: Collection[str] | None = None,
-        same_people_batch: str | None = None,
-        since: datetime | None = None,
-        has_staged: bool = False,
-        again: bool = False,
-        shows: bool = False,
-        replace: bool = False,
-        file: str | None = None,
-        column: str = "",
-    ) -> None:
-        self._queue = queue
-        self._same_people = same_people_batch
-        self._schedule_batches = schedule_batches or ()
-        self._since = since
-        self._has_staged = has_staged
-        self._again = again
-        self._shows = shows
-        self._replace = replace
-        self._orders = orders
-        self._file, self._column = file, column
-        self._seen = seen
-        """The unique keys of all rows that were read."""
-        self._batches: set[str] = set()
-        self._rows = 0
-        self._step = 1
-        self._sample: list[ReadRow] = []
+    queue: CallQueue
+    seen: SeenKeys
+    """The unique keys of all rows that were read."""
+    orders: Orders | None
+    schedule_batches: Collection[str] | None
+    same_people_batch: str | None
+    since: datetime | None
+    has_staged: bool
+    again: bool
+    shows: bool
+    replace: bool
+    file: str | None
+    """The name of the file, for findings, as the `column` of its numbers is."""
+    column: str
+    _batches: set[str] = field(default_factory=set[str], init=False)
+    _rows: int = field(default=0, init=False)
+    _step: int = field(default=1, init=False)
+    _sample: list[ReadRow] = field(default_factory=list[ReadRow], init=False)
 
     def add(self, rows: Sequence[ReadRow]) -> None:
         """Add new rows to compare."""
@@ -193,15 +190,16 @@ class Planner:
         stands = await self._calls_left(plan, batches)
         if stands:
             await self._match(plan, chunks, stands)
-        if self._since is None and (self._shows or not self._again):
+        if self.since is None and (self.shows or not self.again):
             plan.repeated = await self._repeated(plan, chunks)
         return plan
 
     async def _calls_left(self, plan: Plan, batches: Iterable[str]) -> _Left:
         """The calls of these batches that are not in the list by their keys."""
         found: _Left = {}
+        kinds: dict[bytes, bytes] = {}
         for batch_id in sorted(batches):
-            if not any((await count_states(self._queue.store, self._queue.name, batch_id=batch_id)).values()):
+            if not any((await count_states(self.queue.store, self.queue.name, batch_id=batch_id)).values()):
                 continue
             is_compared = batch_id in self._batches
             async with aclosing(self._calls_of(batch_id, waiting=not is_compared)) as jobs:
@@ -209,10 +207,12 @@ class Planner:
                     if self._is_in_list(job, plan):
                         continue
                     plan.missing += waits(job)
-                    is_old = self._since is not None and job.created_at < self._since
-                    if not is_compared or is_old or (self._again and self._since is None) or self._is_own(job):
+                    is_old = self.since is not None and job.created_at < self.since
+                    if not is_compared or is_old or (self.again and self.since is None) or self._is_own(job):
                         continue
-                    left = job.id, _mark(job.body_digest), is_own_key(job.unique_key)
+                    terms, key = terms_of(job), job.unique_key
+                    terms = kinds.setdefault(terms, terms)
+                    left = _Stored(job.id, key, _mark(job.body_digest), terms, waits(job), is_own_key(key))
                     for telephone in map(telephone_of, job.numbers):
                         found.setdefault((batch_id, telephone), []).append(left)
         return found
@@ -222,7 +222,7 @@ class Planner:
 
         One that moves meanwhile is looked at again: it is in progress then, or is cancelled.
         """
-        policy, removed = self._queue.policy, 0
+        policy, removed = self.queue.policy, 0
         at, changes = store.clock.now(), Changes(store, policy)
 
         def cancel(job: Job) -> Job:
@@ -243,74 +243,69 @@ class Planner:
         return removed
 
     def _is_in_list(self, job: Job, plan: Plan) -> bool:
-        return job.id in plan.stand or (job.unique_key is not None and job.unique_key in self._seen)
+        return job.id in plan.stand or (job.unique_key is not None and job.unique_key in self.seen)
 
     async def _match(self, plan: Plan, chunks: Callable[[], Iterable[Sequence[ReadRow]]], stands: _Left) -> None:
         """Find which of the calls that are left are those of rows."""
-        same, left = plan.stand, dict[int, list[str]]()
-
-        def alike(row: ReadRow) -> list[str]:
-            if found := _of(row, stands):
-                left[row.raw.number] = [*found]
-            mark = _mark(row.digest)
-            return [each for each, said in found.items() if said == mark]
-
-        async for row, jobs, _ in self._with_calls(chunks, alike):
-            equal = next((each for each in jobs if each.id not in same and self._is_same(row, each)), None)
+        same, left = plan.stand, dict[int, list[_Stored]]()
+        for row in (row for chunk in chunks() for row in chunk):
+            found = _of(row, stands)
+            alike = [each for each in found if each.mark == _mark(row.digest) and each.id not in same]
+            terms = self.queue.admitter.terms_of(row.call) if alike and row.call is not None else None
+            equal = next((each for each in alike if terms is None or each.terms == terms), None)
             if equal is not None:
                 same.add(equal.id)
-                plan.same[row.raw.number] = equal.unique_key
-                plan.missing -= waits(equal)
-                del left[row.raw.number]
-        rows_of = Counter(job_id for ids in left.values() for job_id in ids)
-        counted = set[str]()
-        async for row, jobs, has_call in self._with_calls(chunks, lambda row: left.get(row.raw.number, [])):
-            if not (rest := [each for each in jobs if each.id not in same]):
+                plan.same[row.raw.number] = equal.key
+                plan.missing -= equal.waits
+            elif found:
+                left[row.raw.number] = found
+        rows_of = Counter(each.id for some in left.values() for each in some)
+        counted, others = set[str](), dict[int, tuple[_Stored, bool]]()
+        for number, found in left.items():
+            if not (rest := [each for each in found if each.id not in same]):
                 continue
-            plan.missing -= sum(waits(each) for each in rest if each.id not in counted)
+            plan.missing -= sum(each.waits for each in rest if each.id not in counted)
             counted |= {each.id for each in rest}
-            stands_for, key = rest[0], None
-            if len(rest) == 1 and rows_of[stands_for.id] == 1 and not (has_call and waits(stands_for)):
-                told = differs(row, stands_for, partial(self._differ, row, stands_for), replace=self._replace)
-                key = stands_for.unique_key
-                plan.changed += waits(stands_for)
+            is_pair = len(rest) == 1 and rows_of[rest[0].id] == 1
+            if is_pair and rest[0].waits and self.replace and not self.has_staged:
+                plan.changed += 1
+                plan.pair(number, rest[0])
             else:
-                said = {"number": stands_for.destination, "batch": stands_for.batch_id, "call": stands_for.id}
-                told = tell("ambiguous", **said), Severity.ERROR
-            if told is None:
-                plan.pairs[row.raw.number] = stands_for.id
-                plan.replaced |= {key} if key else set()
-                continue
-            found = Finding(file=self._file, row=row.raw.number, column=self._column, severity=told[1], message=told[0])
-            plan.told[row.raw.number] = found, key
+                others[number] = rest[0], is_pair
+        for chunk in chunks() if others else ():
+            await self._tell(plan, [(row, *others[row.raw.number]) for row in chunk if row.raw.number in others])
         same |= counted  # what is told of a row stands for it too, should it wait again
 
-    async def _with_calls(
-        self, chunks: Callable[[], Iterable[Sequence[ReadRow]]], ids_of: Callable[[ReadRow], Sequence[str]]
-    ) -> AsyncGenerator[tuple[ReadRow, list[Job], bool]]:
-        """Each row that has stored calls (`ids_of`), with these, and whether it has one by its key.
+    async def _tell(self, plan: Plan, rows: Sequence[tuple[ReadRow, _Stored, bool]]) -> None:
+        """Tell what stands in place of rows, each with a stored call, and whether these two are a pair.
 
-        That is one which an import has staged that was cut.
+        They are not if the row has a call by its key, which an import has staged that was cut.
         """
-        for chunk in chunks():
-            wanted = [(row, ids) for row in chunk if (ids := ids_of(row))]
-            jobs = await get_jobs(self._queue.store, [each for _, ids in wanted for each in ids]) if wanted else {}
-            keys = [row.call.unique_key or "" for row, _ in wanted if row.call is not None]
-            owned = await owners_of(self._queue.store, self._queue.name, keys) if self._has_staged else {}
-            for row, ids in wanted:
-                own = owned.get((row.call and row.call.unique_key) or "")
-                if found := [jobs[each] for each in ids if each in jobs]:
-                    yield row, found, own is not None and _may_call(own)
-
-    def _is_same(self, row: ReadRow, stands: Job) -> bool:
-        return says_the_same(row, stands) and not self._differ(row, stands)
-
-    def _differ(self, row: ReadRow, stands: Job) -> tuple[str, ...]:
-        return () if row.call is None else self._queue.admitter.differences(row.call, stands)
+        store = self.queue.store
+        jobs = await get_jobs(store, [stored.id for _, stored, _ in rows])
+        keys = [row.call.unique_key or "" for row, *_ in rows if row.call is not None]
+        owned = await owners_of(store, self.queue.name, keys) if self.has_staged else {}
+        for row, stored, is_pair in rows:
+            if (job := jobs.get(stored.id)) is None:
+                continue
+            own = owned.get((row.call and row.call.unique_key) or "")
+            if is_pair and not (own is not None and _may_call(own) and waits(job)):
+                plan.changed += waits(job)
+                told = differs(self.queue, row, job, replace=self.replace)
+                key = stored.key
+            else:
+                said = {"number": job.destination, "batch": job.batch_id, "call": job.id}
+                told, key = (tell("ambiguous", **said), Severity.ERROR), None
+            if told is None:
+                plan.pair(row.raw.number, stored)
+                continue
+            message, severity = told
+            found = Finding(file=self.file, row=row.raw.number, column=self.column, severity=severity, message=message)
+            plan.told[row.raw.number] = row._replace(call=None, findings=(*row.findings, found)), key
 
     async def _repeated(self, plan: Plan, chunks: Callable[[], Iterable[Sequence[ReadRow]]]) -> list[RepeatedCalls]:
         """The rows that would say the same words to a number as another batch."""
-        store, batch = self._queue.store, self._same_people
+        store, batch = self.queue.store, self.same_people_batch
         now = store.clock.now()
         people: dict[str, str] = {}
         if batch is not None:
@@ -357,16 +352,16 @@ class Planner:
 
     async def _other_batches(self) -> set[str]:
         """The batches that have calls with the bodies of the rows that are looked up."""
-        store, found = self._queue.store, set[str]()
+        store, found = self.queue.store, set[str]()
         for row in self._sample[:: max(1, len(self._sample) // LOOKED_UP)]:
             if row.call is None:
                 continue
             marks = set(_marks(row.call.body, row.call.digest, row.call.numbers))
             for number in row.call.numbers:
-                last = OfNumber(queue=self._queue.name, number=number, newest=True, limit=20)
+                last = OfNumber(queue=self.queue.name, number=number, newest=True, limit=20)
                 for job in await find_jobs(store, last):
                     is_said = not marks.isdisjoint(_marks(job.body, job.body_digest, job.numbers))
-                    if is_said and job.batch_id not in {None, row.call.batch_id, *self._schedule_batches}:
+                    if is_said and job.batch_id not in {None, row.call.batch_id, *(self.schedule_batches or ())}:
                         found.add(str(job.batch_id))
         return found
 
@@ -379,13 +374,13 @@ class Planner:
     async def _pages_of(self, batch_id: str, *, waiting: bool = False) -> AsyncGenerator[list[Job]]:
         """The calls of a batch, or the `waiting` ones, that ring or may have rung; those of trials are left out."""
         states = frozenset({JobState.QUEUED, JobState.LEASED}) if waiting else None
-        every = Listing(queue=self._queue.name, batch=batch_id, states=states, limit=PAGE)
-        async with aclosing(find_pages(self._queue.store, every)) as pages:
+        every = Listing(queue=self.queue.name, batch=batch_id, states=states, limit=PAGE)
+        async with aclosing(find_pages(self.queue.store, every)) as pages:
             async for page in pages:
                 yield [job for job in page if _may_call(job)]
 
     def _is_own(self, job: Job) -> bool:
-        return self._orders is not None and self._orders.is_own(job)
+        return self.orders is not None and self.orders.is_own(job)
 
 
 def _without_key(rows: Iterable[ReadRow]) -> Iterable[ReadRow]:
@@ -393,12 +388,12 @@ def _without_key(rows: Iterable[ReadRow]) -> Iterable[ReadRow]:
     return (row for row in rows if row.call is not None and row.has_made_key)
 
 
-def _of(row: ReadRow, stands: _Left) -> dict[str, bytes]:
-    """The calls to a row's numbers that may be its own, with the marks of their bodies."""
+def _of(row: ReadRow, stands: _Left) -> list[_Stored]:
+    """The calls to a row's numbers that may be its own."""
     if row.call is None or row.call.batch_id is None:
-        return {}
+        return []
     found = (each for one in row.call.numbers for each in stands.get((row.call.batch_id, telephone_of(one)), ()))
-    return {job_id: mark for job_id, mark, has_key in found if row.has_made_key or not has_key}
+    return list({each.id: each for each in found if row.has_made_key or not each.has_key}.values())
 
 
 async def said_before(queue: CallQueue, *, destination: str, digest: str, counts: Callable[[Job], bool]) -> Job | None:
@@ -454,6 +449,6 @@ async def enqueue_lock(queue: CallQueue, name: str, *, number: str | None = None
                 f"another enqueue in queue {queue.name} is in progress: {lock.holder}. Nothing was enqueued: two at "
                 "once could call the same people twice. Try again when it has ended"
             )
-        await clock.sleep(_LOOK_AGAIN)
+        await clock.sleep(LOOK_AGAIN)
     async with lock.kept():
         yield lock

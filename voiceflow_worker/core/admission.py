@@ -45,7 +45,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_di
 from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.jobs.admission import Key, admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.jobs.differences import differences, waits
+from voiceflow_worker.model.jobs.differences import differences, terms_of, waits
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
@@ -233,8 +233,16 @@ class Admitter:
 
         See `model.jobs.differences`.
         """
-        made, _ = self._jobs({0: call}, self._store.clock.now())
-        return differences(made[0], stands) if made else ()
+        made = self._made(call)
+        return differences(made, stands) if made is not None else ()
+
+    def terms_of(self, call: CheckedCall) -> bytes | None:
+        """What is compared of a call beside its body (`model.jobs.differences`); None if it cannot be asked for."""
+        made = self._made(call)
+        return None if made is None else terms_of(made)
+
+    def _made(self, call: CheckedCall) -> Job | None:
+        return self._jobs({0: call}, self._store.clock.now())[0].get(0)
 
     async def admit_all(
         self,

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Self
+from typing import Self, TypeVar
 
 from msgspec import Struct, field
 
@@ -55,6 +55,8 @@ from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, usual_form
 from voiceflow_worker.model.reports.status import OPT_OUTS
+
+T = TypeVar("T")
 
 TOMBSTONES = "pruned"
 """Namespace of calls that were deleted, or ended without their record, by their ids. The value is the batch of the
@@ -297,13 +299,17 @@ def all_or_none(parts: Sequence[Write]) -> Write:
         return parts[0]
     return Write(
         changes=tuple(change for part in parts for change in part.changes),
-        conditions=tuple(dict.fromkeys(condition for part in parts for condition in part.conditions)),
-        puts=tuple(dict.fromkeys(put for part in parts for put in part.puts)),
+        conditions=_each_once([part.conditions for part in parts if part.conditions]),
+        puts=_each_once([part.puts for part in parts if part.puts]),
         drops=tuple(drop for part in parts for drop in part.drops),
         events=tuple(event for part in parts for event in part.events),
         orders=tuple(order for part in parts for order in part.orders),
         wakes=next((part.wakes for part in parts if part.wakes is not None), None),
     )
+
+
+def _each_once(parts: Sequence[tuple[T, ...]]) -> tuple[T, ...]:
+    return parts[0] if len(parts) == 1 else tuple(dict.fromkeys(each for part in parts for each in part))
 
 
 def deleted(job: Job, *, keep_key_until: datetime) -> Write:

@@ -107,7 +107,7 @@ def read_zone(name: str) -> ZoneInfo:
     text = name.strip()
     if (known_as := _known_as(text)) is not None and (zone := zone_named(known_as)) is not None:
         return zone
-    known = available_timezones()
+    known = _database()
     if not known:
         raise ValueError("cannot be looked up: this machine has no time zone database; install the tzdata package")
     if _OFFSET.fullmatch(text):
@@ -128,7 +128,7 @@ def _known_as(text: str) -> str | None:
     written = bare.replace("_slash_", "/")  # as HubSpot stores them
     if "/" in written:
         named = {each.casefold() for each in _IN_DATABASE.findall(written)}
-        found = {each for each in available_timezones() if each.casefold() in named} if named else set[str]()
+        found = {each for each in _database() if each.casefold() in named} if named else set[str]()
         name = next(iter(found)) if len(found) == len(named) == 1 else None
     else:
         name = bare if bare in {"UTC", "GMT"} else _names().get(bare.casefold()) or _of_windows(bare)
@@ -137,6 +137,12 @@ def _known_as(text: str) -> str | None:
     ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3] or 0)) * (-1 if offset[1] == "-" else 1)
     zone = zone_named(name)
     return name if any(at.astimezone(zone).utcoffset() == ahead for at in _MIDSUMMERS) else None
+
+
+@cache
+def _database() -> frozenset[str]:
+    """The names of all zones of the database: to list them, each of its folders is read."""
+    return frozenset(available_timezones())
 
 
 @cache

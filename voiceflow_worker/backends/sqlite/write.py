@@ -77,7 +77,8 @@ class FileWriting(Writing[int]):
         self._transaction = transaction
         self._db = transaction.db
         self._clock = clock
-        self._new: list[Job] = []
+        self._new: dict[str, Job] = {}
+        self._edited: list[Row] = []
         self._moved: list[Row] = []
         self._put_off: dict[tuple[str, str, str], tuple[str, Row]] = {}
         """The puts that are not written yet, by their records: the statement of each, and its values."""
@@ -182,6 +183,10 @@ class FileWriting(Writing[int]):
 
     def flush(self) -> None:
         """Write what was put off: each statement once for all its rows. A read of what may have changed comes after."""
+        if self._edited:  # before what is new, which may get the keys that these give up
+            self._db.run_each(SQL["edit_job"], [(*row, job_id) for *row, _, job_id in self._edited])
+            self._db.run_each(SQL["edit_body"], [row[-2:] for row in self._edited])
+            self._edited = []
         if self._new:
             self._insert()
         if self._moved:
@@ -200,8 +205,8 @@ class FileWriting(Writing[int]):
 
     def _insert(self) -> None:
         ((last,),) = self._db.rows(SQL["last_number"])
-        numbered = list(enumerate(self._new, last + 1))
-        self._new = []
+        numbered = list(enumerate(self._new.values(), last + 1))
+        self._new = {}
         self._db.insert(SQL["insert_jobs"], [(number, *job_row(job)) for number, job in numbered])
         self._db.insert(SQL["insert_bodies"], [(number, job.body) for number, job in numbered])
         numbers = [(job.queue, telephone, number) for number, job in numbered for telephone in job.numbers]
@@ -213,22 +218,25 @@ class FileWriting(Writing[int]):
 
     def _change(self, change: Change) -> None:
         self._revisions[change.job.id] = None if isinstance(change, Delete) else change.job.revision
-        if not isinstance(change, Insert):
-            if self._new or not isinstance(change, Replace):
-                self.flush()
-            self._owners.clear()  # a key may be given up, or a tombstone may take it
+        if isinstance(change, Delete):
+            self.flush()
+            self._owners.clear()  # a tombstone may take its key
+        elif change.job.id in self._new:
+            self.flush()
         match change:
             case Insert(job, tally):
-                self._new.append(job)
+                self._new[job.id] = job
                 if job.unique_key is not None:
                     self._owners[job.queue, job.unique_key] = Owner(job.id, job.body_digest, job.state)
                 count(self._transaction, job, tally)
             case Replace(_, job, tally):
                 self._move(job)
                 if isinstance(change, Edit):
-                    edited = (job.urgency, to_micros_or_none(job.valid_until), job.unique_key, job.id)
-                    self._db.run(SQL["edit_job"], edited)
-                    self._db.run(SQL["edit_body"], (job.body, job.id))
+                    given_up = (key for key, owner in self._owners.items() if owner and owner.job_id == job.id)
+                    if job.unique_key is None and (key := next(given_up, None)) is not None:
+                        del self._owners[key]
+                    edited = (job.urgency, to_micros_or_none(job.valid_until), job.unique_key, job.body, job.id)
+                    self._edited.append(edited)
                 count(self._transaction, job, tally)
             case Delete():
                 self._delete(change)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from msgspec.json import encode
 
 from voiceflow_worker.model.jobs.job import Job, JobState
 
@@ -31,13 +34,25 @@ def _differences(asked: Job, stands: Job) -> Iterator[str]:
         yield from named
     if not stands.body:  # a tombstone
         return
-    for name in ("not_before", "window", "priority", "redial", "menu"):
-        if getattr(asked, name) != getattr(stands, name):
+    for name, mine, other in zip(_TERMS, _terms(asked), _terms(stands), strict=True):
+        if mine != other and not (name == "time_zone" and None in {asked.window, stands.window}):
             yield name
-    if asked.validity != stands.validity or (asked.validity is None and asked.valid_until != stands.valid_until):
-        yield "valid_until"
-    if asked.window is not None and stands.window is not None and asked.time_zone != stands.time_zone:
-        yield "time_zone"
+
+
+_TERMS = ("not_before", "window", "priority", "redial", "menu", "valid_until", "time_zone")
+
+
+def _terms(job: Job) -> tuple[object, ...]:
+    zone = None if job.window is None else job.time_zone
+    return (
+        job.not_before, job.window, job.priority, job.redial, job.menu, job.validity or job.valid_until, zone,
+    )  # fmt: skip
+
+
+def terms_of(job: Job) -> bytes:
+    """All that `differences` compares beside the digest of the body: equal for calls that do not differ."""
+    times = (each.astimezone(UTC) if isinstance(each, datetime) else each for each in _terms(job))
+    return encode(tuple(times), order="deterministic")
 
 
 def _text(body: str) -> object:
