@@ -58,7 +58,6 @@ class Remedy(StrEnum):
     TAKE_COLUMN = "take the column for that", "--columns ROLE=NAME", "columns"
     LEAVE_OUT = "leave rows out by this column", "--leave-out COLUMN=VALUE", "leave_out"
     LEAVE_OUT_ROWS = "leave out these rows", "--leave-out-rows ROWS", "leave_out_rows"
-    MAKE_BACKUP = "make a backup of it", "`voiceflow backup FILE`"
     NAME_BATCH = "name the batch", "--batch", "batch"
     NAME_COLUMN = "name the column of the numbers to call", "--columns destination=NAME", "columns"
     NAME_COLUMNS = "name the column of numbers, or each of them", "--columns destination=NAME, once for each"

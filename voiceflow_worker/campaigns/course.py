@@ -8,15 +8,12 @@ from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
-from voiceflow_worker.model.column_time import ColumnTime
-from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.model.zones import zone_named
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.core.admission import CheckedCall
 
 _FIRST_BLOCK = 256
@@ -47,17 +44,6 @@ class CallTimes(NamedTuple):
         there = zone_of_number(call.destination).zone if own is None or own.startswith(_OFFSETS) else None
         moments = _minute(call.not_before), _minute(call.valid_until)
         return cls(call.priority, *moments, call.window, own or there, there)
-
-    @classmethod
-    def of_options(cls, options: CampaignOptions, *, now: datetime) -> CallTimes:
-        """The times of a call to the source number, if it were enqueued now: of a row, too little is known."""
-        given = options.not_before, options.valid_until
-        not_before, until = (None if isinstance(each, ColumnTime) else each for each in given)
-        until = until if options.valid_for is None else (not_before or now) + options.valid_for
-        source = options.source or ""
-        window = None if options.window is None else CountryWindows.of(options.window).to([source])
-        zone = options.time_zone or zone_of_number(source).zone
-        return cls(options.priority, not_before, until, window, (window and window.time_zone) or zone)
 
     def opens(self, at: datetime) -> datetime | None:
         """The first time from `at` on at which the call may ring; None if there is none."""
