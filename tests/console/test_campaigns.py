@@ -232,6 +232,17 @@ async def test_what_explains_most_errors_is_put_right_by_one_button(memory: Stor
     assert {body_voice(job.body) for job in calls} == {"de-DE-KatjaNeural"}
 
 
+async def test_rows_that_a_finding_names_are_left_out_by_one_button(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people("Name,Mobile,DNC\nAna,87654321,\nBo,87654322,x\n"))
+        await one.send("preview", **{**WORDS, "say": "Hello."})
+        assert "othing was enqueued" in await one.send("start")
+        assert 'value="leave_out DNC=x"' in one.shown.text
+        await one.send("leave_out DNC=x")
+        await one.send("start")
+    assert [job.name for job in await CallQueue(memory).find()] == ["Ana"]
+
+
 async def test_a_country_that_few_of_the_numbers_fit_is_not_offered(memory: Store) -> None:
     async with clerk(memory) as one:
         await one.send("look", people("Guest,Mobile\nAna,0170 1234567\nBo,0171 7654321\nCy,8765 4321\n"))

@@ -506,15 +506,7 @@ async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store:
             "since=never": "never is not a time in the list",
         }.items():  # fmt: skip
             assert told in Page((await client.get(f"/ui/calls?{query}")).text).text
-        for query in (
-            "after=%00",
-            "after=zzz",
-            "after=" + "9" * 3000,
-            "queue=NO!",
-            "state=%00",
-            "answer=%00",
-            "batch=%ff",
-        ):
+        for query in ("after=%00", "after=zzz", f"after={'9' * 3000}", "queue=NO!", "state=%00", "batch=%ff"):
             assert (await client.get(f"/ui/calls?{query}")).status_code == 200, query
 
 

@@ -78,7 +78,7 @@ from voiceflow_worker.errors import (
     PhoneNumberError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding, message_of
+from voiceflow_worker.finding import Finding, Remedy, message_of
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.ivr.menu import Menu
@@ -131,8 +131,9 @@ _MORE = {
 """The other fields of each step, which stand as texts under More."""
 _KEPT_FOR_BACK = {"Cache-Control": "private, no-cache"}
 """The browser keeps this page for its back button alone, so that what was typed is there again."""
-_REPAIRS = ("country", "voice_profile")
-"""The fields that one button of the check fills in."""
+_LEAVING_OUT = {"leave_out": Remedy.LEAVE_OUT, "leave_out_rows": Remedy.LEAVE_OUT_ROWS}
+_REPAIRS = ("country", "voice_profile", *_LEAVING_OUT)
+"""The fields that one button of the check fills in, or adds to."""
 _WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
 
 
@@ -258,7 +259,7 @@ class CampaignPage:
                 self._load(sent, form)
                 kept = await self._kept(sent, form, session, folder)
                 if do in _REPAIRS:
-                    form.values[do] = more
+                    form.values[do] = f"{form.get(do)},{more}".strip(",") if do in _LEAVING_OUT else more
                 if do == "save":
                     return self._saved(form)
                 if kept is None:
@@ -595,6 +596,9 @@ class CampaignPage:
             fitting = (code for code, _ in lists.get("voices", ()) if not any(at_odds(code, each) for each in spoken))
             if (code := next(fitting, None)) is not None:
                 repairs.append((f"voice_profile {code}", translated("Speak with %(voice)s") % {"voice": code}))
+        for name, remedy in _LEAVING_OUT.items():
+            values = dict.fromkeys(value for each in report.findings if (value := each.told.given.get(remedy)))
+            repairs += [(f"{name} {value}", f"{label_of(name)}: {value}") for value in values]
         return repairs
 
 
@@ -637,7 +641,7 @@ def _left_in_words(report: EnqueueReport) -> str:
         translated("%(number)s bad"): report.rejected,
         translated("%(number)s left out"): report.left_out,
         translated("%(number)s suppressed"): report.suppressed,
-        translated("%(number)s called already"): report.duplicates,
+        translated_count("%(number)s duplicate", "%(number)s duplicates", report.duplicates): report.duplicates,
     }
     return ", ".join(words % {"number": number(count)} for words, count in counts.items() if count)
 
