@@ -154,7 +154,7 @@ def test_questions_are_asked_in_two_languages_on_a_phone(on: Stage, reader: Read
     reader.press("Upload and check")
     reader.fill(source="+6531234567", country="SG")
     reader.press("Next: what they hear")
-    reader.click(reader.driver.find_element(By.XPATH, "//summary[contains(., 'ask questions')]"))
+    reader.click(reader.driver.find_element(By.XPATH, "//summary[contains(., 'Questions and keys')]"))
     first = "menu.questions.0"
     reader.fill(**{"menu.languages": "de, fr", f"{first}.text": "Hallo {{name}}. Ja 1, nie mehr 9."})
     reader.press("Show the texts of each language")
