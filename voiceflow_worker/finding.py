@@ -86,11 +86,6 @@ class Remedy(StrEnum):
     NAME_HEADER = "name the row of the header", "--header-row N", "header_row"
     NAME_PERSON = "name the column of the person, whose rows are then one call", "--columns person=NAME", "columns"
     NAME_SHEET = "name the sheet to read", "--sheet NAME", "sheet"
-    NAME_VISIT_ZONE = (
-        "say whose clock such times are on, or write the local time alone",
-        "--visit-time-zone own, number, or a zone such as Asia/Singapore",
-        "visit_time_zone",
-    )
     NAME_REGION = "write it in a column, and name that", "--columns region=NAME", "columns"
     NAME_TIME_ZONE = "give the calls a time zone", "--time-zone, or a column time_zone", "time_zone"
     NAME_WINDOW_ZONE = (

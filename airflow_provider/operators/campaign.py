@@ -77,7 +77,7 @@ class VoiceCampaignOperator(WaitingTask):
 
     columns: Any
 
-    @taking(Of.CAMPAIGN, without=("again", "rejects", "prices", "rate"))
+    @taking(Of.CAMPAIGN, without=("again", "rejects", "prices"))
     def __init__(
         self,
         *,

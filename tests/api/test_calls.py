@@ -149,7 +149,7 @@ GIVEN: dict[str, dict[str, object]] = {
         "not_before": "tomorrow 09:00", "time_zone": "Asia/Singapore", "valid_until": "2099-12-31T09:00:00Z",
         "window": "09:00-18:00", "window_time_zone": "Europe/Berlin",
         "holidays": {"SG": ["SG", "MY"], "*": "number"}, "redial_on": ["busy", "no_answer"], "redial_max": 2,
-        "redial_after": {"busy": "5m", "no_answer": "2h"}, "visit_time_zone": "own",
+        "redial_after": {"busy": "5m", "no_answer": "2h"},
     },
 }  # fmt: skip
 """Each field of a call, but for those that have tests of their own."""

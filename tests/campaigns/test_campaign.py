@@ -70,7 +70,7 @@ KINDS: list[tuple[str, str, tuple[object, ...]]] = [
     ("not_before", "2026-04-01T01:00:00Z", (IN_SPRING,)),
     ("window", "09:00-18:00", (["09:00-18:00"], CallWindow.parse("09:00-18:00"))),
     ("days", "mon,wed", (["mon", "wed"], ("wed", "mon"))), ("holidays", "SG,MY", (["SG", "MY"],)),
-    ("stop_after_refused", "0", (0,)), ("rate", "0.5", (0.5, Decimal("0.5"))),
+    ("stop_after_refused", "0", (0,)),
     ("skip_bad", "yes", (True, "true", "Yes")), ("again", "no", (False, "false", None)),
     ("again", "cancelled,expired", (["expired", "cancelled"], "Expired, cancelled")), ("date_order", "dmy", ("DMY",)),
 ]  # fmt: skip
@@ -103,7 +103,7 @@ def test_local_times_of_a_toml_file_are_those_of_the_time_zone() -> None:
 WRONG: dict[str, object] = {
     "priority": "high", "valid_for": 7200, "valid_until": "2020-01-01T00:00:00Z", "not_before": "2026-04-01 09:00",
     "time_zone": "SGT", "window": "9 to 5", "days": ["someday"], "holidays": "XX", "redial_on": "COMPLETED",
-    "redial_max": -1, "redial_after": 30, "stop_after_refused": "some", "rate": "fast",
+    "redial_max": -1, "redial_after": 30, "stop_after_refused": "some",
     "skip_bad": "perhaps", "again": 1, "date_order": "mydate",
     "country": "Atlantis", "source": "somebody", "batch": "a" * 51, "sheet": True, "voice_profile": ["a", "b"],
     "columns": {"a": 1}, "say": ["Hello", "you"], "menu": "  ", "rows": "people", "data": "name",
@@ -114,8 +114,8 @@ def test_columns_are_said_in_one_field_as_a_table_a_text_or_a_list() -> None:
     said = {"destination": ["Mobile", "Phone"], "country": "Land", "name": "Last, first", "ignore": ["A", "B"]}
     for given in (
         said,
-        'destination=Mobile,destination=Phone,country=Land,name="Last, first",ignore=A,ignore=B',
-        ["destination=Mobile", "destination=Phone", "country=Land", "name=Last, first", "ignore=A", 'ignore="B"'],
+        'destination=Mobile,destination=Phone,country=Land,"name=Last, first",ignore=A,ignore=B',
+        ["destination=Mobile", "destination=Phone", "country=Land", "name=Last, first", "ignore=A", "ignore=B"],
     ):
         assert Campaign.of({"rows": [], "batch": "b", "columns": given}).options.columns == said, given
 
@@ -297,13 +297,13 @@ def test_settings_fill_what_is_not_said(monkeypatch: pytest.MonkeyPatch, tmp_pat
         source="+6531111111", voice_profile=voice, rate=3, max_active=8, redial_on="busy", redial_max=4
     )
     filled = Campaign.of({}, settings=settings)
-    said = Campaign.of({**SAY, "redial_max": 0, "rate": 1}, settings=settings)
+    said = Campaign.of({**SAY, "redial_max": 0}, settings=settings)
     redial = RedialPolicy(on=busy, limit=4, after=timedelta(minutes=30))
-    for campaign, source, profile, rate, limit in (
-        (filled, "+6531111111", voice, 3, 4), (said, SAY["source"], SAY["voice_profile"], 1, 0),
+    for campaign, source, profile, limit in (
+        (filled, "+6531111111", voice, 4), (said, SAY["source"], SAY["voice_profile"], 0),
     ):  # fmt: skip
         assert (campaign.options.source, campaign.options.voice_profile) == (source, profile)
-        assert (campaign.assumptions.rate, campaign.assumptions.max_active) == (rate, 8)
+        assert (campaign.assumptions.rate, campaign.assumptions.max_active) == (3, 8)
         assert campaign.options.redial == copied(redial, limit=limit)
     assert of({}).options.redial is None
     assert of({"redial_on": "busy"}).options.redial == copied(redial, limit=1)
@@ -374,9 +374,9 @@ def test_a_file_of_options_is_named_with_the_option_that_is_wrong(tmp_path: Path
 
 
 async def test_a_preview_needs_no_store(people: Path) -> None:
-    report = await of({"file": people, **SAY, "rate": "2"}).preview()
+    report = await of({"file": people, **SAY}).preview()
     assert report.preview is not None
-    assert (report.preview.calls, report.preview.rate) == (2, 2)
+    assert (report.preview.calls, report.preview.rate) == (2, 10)
 
 
 async def test_rows_are_people_too(queue: CallQueue) -> None:

@@ -13,8 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from openpyxl.cell.rich_text import CellRichText, TextBlock
 from openpyxl.cell.text import InlineFont
 from openpyxl.styles import Font
@@ -31,18 +29,16 @@ from tests.campaigns.forms import (
     in_forms,
     spoken,
 )
-from tests.campaigns.reading import NOW, OPTIONS, Row, calls_of, file_of, read, read_all, saying, told
+from tests.campaigns.reading import NOW, OPTIONS, Row, calls_of, file_of, read_all, saying, told
 from tests.campaigns.workbooks import changed, parquet, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.caller import filled
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.reading import ParsedNumber, read_number
-from voiceflow_worker.model.times import DateOrder, doubtful_date
 
 LATER = Menu("ask", prompt="Press 1.", voice_profile="v")
 LATER.on("1", goto="Hello {{name}}.")
@@ -225,7 +221,6 @@ PAID = (
     "{% if name == 'Ben' %}{% elif paid and name %}Thanks.{% else %}Please pay.{% endif %}{{ name if 0 }}",
     "{{ paid and 'Thanks.' or 'Please pay.' }}", "{{ 'Please pay.' if (not paid) == true else 'Thanks.' }}",
     "{% if (paid if name is defined else name) %}Thanks.{% else %}Please pay.{% endif %}",
-    "{{ 'Thanks.' if paid is true else 'Please pay.' }}", "{{ 'Please pay.' if paid is not true else 'Thanks.' }}",
 )  # fmt: skip
 
 
@@ -263,7 +258,7 @@ def test_a_cell_that_is_neither_yes_nor_no_is_refused_unless_the_text_speaks_it(
     for value in ("perhaps", "tak", "2030-01-31", "2", "9", "-1", "2.5"):
         (error,) = errors_of(reader, tmp_path, saying(PAID[0]), name="Ana", paid=value)
         assert error.startswith(f"paid: {value!r} is neither yes nor no, which a condition asks for: write one of them")
-        assert heard(reader, tmp_path, there, paid=value) == f"Come on {value}.".replace("-1.", "minus 1.")
+        assert heard(reader, tmp_path, there, paid=value) == f"Come on {value}."
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -292,45 +287,14 @@ def test_what_is_no_certain_number_is_refused_where_one_is_meant(tmp_path: Path,
 
 @pytest.mark.parametrize("reader", READERS)
 def test_all_wrong_cells_of_a_row_are_reported(tmp_path: Path, reader: Reader) -> None:
-    say = saying("{{name}}, {{day|date}} at {{at|time}}, {{paid|money('EUR')}}, {{place|ordinal}}.")
+    say = saying("{{name}}, {{day|date}} at {{at|time}}, {{paid|money('EUR')}}.")
     row: dict[str, object] = {
-        "destination": "12", "name": "nan", "day": "soon", "at": "25:61", "paid": "1.250", "place": "third",
+        "destination": "12", "name": "nan", "day": "soon", "at": "25:61", "paid": "1.250",
         "time_zone": "SGT", "not_before": "later", "valid_until": "never", "priority": "high", "source": "none",
         "unique_key": "k" * 201,
     }  # fmt: skip
     found = told(reader(tmp_path, row, say))
     assert sorted(str(column) for _, column, _, _ in found) == sorted(row)
-
-
-def test_a_date_of_which_nobody_knows_the_day_is_told_where_it_is_spoken_raw(tmp_path: Path) -> None:
-    for reader, day in product(READERS, ["12/01/2027 11:30", "1.2.2027", "01-02-27", "on 12/01/2027"]):
-        row = {"destination": ANA, "name": day}
-        for options in (saying("Come {{name}}."), IN_MENU):
-            ((found,),) = [each.findings for each in reader(tmp_path, row, options)]
-            assert (found.column, found.is_error, Remedy.NAME_DATE_ORDER in found.message) == ("name", False, True)
-            assert "the voice may read another day; speak dates with |date" in found.message
-        (unspoken,) = reader(tmp_path, row, saying("Come.{% if name %} Now.{% endif %}"))
-        assert [each for each in unspoken.findings if "voice" in each.message] == []
-    table = f"destination,day\n{ANA},12/01/2027\n+6587654322,11/01/2027\n"
-    for order, rows in ((None, [[2], []]), (DateOrder.DMY, [[], []])):
-        found = read(file_of(tmp_path, table), saying("Come {{day}}.", date_order=order))
-        assert [[each.row for each in row.findings] for row in found] == rows, "once, and not if its order is given"
-
-
-def test_a_date_in_a_body_or_in_a_template_is_told_too(tmp_path: Path) -> None:
-    flow = FlowTemplate.speaking("Come on 12/01/2027.")
-    assert ["'12/01/2027' is spoken" in found.message for found in flow.findings] == [True]
-    say = {"action": "say", "params": {"text": "Come on 12/01/2027.", "voiceProfile": "v"}}
-    body = {"source": "+6531234567", "destination": ANA, "callflow": [{"action": "makeCall"}, say]}
-    (row,) = from_json(tmp_path, body, replace(OPTIONS, template=None, batch_id="b"))
-    assert [(found.is_error, "'12/01/2027' is spoken" in found.message) for found in row.findings] == [(False, True)]
-
-
-@given(day=st.integers(1, 31), month=st.integers(1, 12), year=st.integers(2000, 2099), mark=st.sampled_from("/.-"))
-def test_only_days_that_may_be_months_are_doubtful(day: int, month: int, year: int, mark: str) -> None:
-    text = f"Come {day:02}{mark}{month}{mark}{year}, at 9."
-    assert (doubtful_date(text) is not None) == (day <= 12 and day != month)
-    assert doubtful_date(f"{year}-{month:02}-{day:02} 09:00") is None
 
 
 def test_a_script_that_the_voice_does_not_read_is_told_once() -> None:

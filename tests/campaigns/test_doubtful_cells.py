@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -62,11 +61,11 @@ CASES: Sequence[Case] = [
     ("{{terminal|date}}", "terminal", [date(2026, 2, 2), date(2026, 2, 3)], ""),
     ("Tomorrow: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], ""),
     ("{{at|time}}", "at", ["09:30", "1:30"], ""),
-    ("{{name}}", "name", [*["Ana"] * 10, "-99"], "holds '-99' in 1 row, a number or a code among words"),
-    ("{{name}}", "name", [*["Ana"] * 20, "-99", ".a"], "holds '-99', '.a' in 2 rows, a number or a code among words"),
+    ("{{name}}", "name", [*["Ana"] * 10, "99"], "holds '99' in 1 row, a number or a code among words"),
+    ("{{name}}", "name", [*["Ana"] * 20, "99", ".a"], "holds '99', '.a' in 2 rows, a number or a code among words"),
     ("{{name}}", "name", [*["Ana"] * 10, "6587654321"], "holds '6587654321' in 1 row, a number or a code among words"),
     ("{{name}}", "name", [*["Ana"] * 10, "a@x.example"], "holds 'a@x.example' in 1 row, an address among words"),
-    ("{{balance}}", "balance", [*["12"] * 10, "-99"], ""),
+    ("{{balance}}", "balance", [*["12"] * 10, "-99"], "holds '-99' in 1 row, below 0"),
     ("{{room}}", "room", ["12a", *["A3"] * 10], ""),
 ]
 
@@ -103,17 +102,6 @@ def test_what_a_text_reads_as_a_time_is_shown_from_the_first_to_the_last() -> No
         campaign = CampaignRows(rows, replace(OPTIONS, template=saying(say).template), now=NOW)
         assert [row.findings for row in campaign] == [()] * len(rows)
         assert [(each.column, each.in_words(NOW)) for each in campaign.moments] == [("visit", shown)]
-
-
-@pytest.mark.parametrize(
-    ("number", "day", "calendar"),
-    [("+9779812345678", "2082-11-20", "Nepali"), ("+251911234567", "2018-06-20", "Ethiopian")],
-)
-def test_years_of_other_calendars_are_told(tmp_path: Path, number: str, day: str, calendar: str) -> None:
-    (message,) = warnings_of(read_as(tmp_path, [{"destination": number, "visit": day}], "{{visit|date}}"))
-    assert f"has years of the {calendar} calendar" in message
-    own = read_as(tmp_path, [{"destination": number, "visit": "2026-03-05"}], "{{visit|date}}")
-    assert warnings_of(own) == []
 
 
 def test_a_number_that_counts_a_moment_is_told_what_it_stands_for(tmp_path: Path) -> None:
@@ -173,7 +161,7 @@ REFUSED = [
     ("{{1}}", "{{1}} would be spoken as 1; write the name of a column, such as {{name}}, or {{_1}} for a column 1"),
     ("Hi {{ 'First Name' }}", "stands in the text as {{ 'First Name' }}, which is spoken as it is written"),
     ('Hi {{"first name"}}', "write {{ first_name }} for the value"),
-    ("｛｛name｝｝", "has brackets of another width, and would be spoken as it stands; write {{name}}"),  # noqa: RUF001
+    ("｛｛name｝｝", "would be spoken as it stands; write {{name}} for a value"),  # noqa: RUF001
     ("Hi @name@!", "write {{ name }} for the value"),
     ("{{ name or “you” }}", "has the curly quote “: write straight ones"),
 ]
@@ -205,11 +193,6 @@ def test_a_key_that_a_text_names_and_nothing_hears_is_told(tmp_path: Path) -> No
 
 
 def test_what_a_program_has_not_decoded_is_told(tmp_path: Path) -> None:
-    for cell in ("Jos=C3=A9", "Jos%C3%A9"):
-        (message,) = notes(tmp_path, "{{name}}", "name", [cell])
-        assert message.startswith(f"has {cell!r}, probably 'José'")
-    for cell in ("https://x.example/Jos%C3%A9", "50%20", "a=BC=DE"):
-        assert notes(tmp_path, "{{x}}", "x", [cell]) == []
     (error,) = read_as(tmp_path, [{"destination": ANA, "x": "Loading…"}], "Hello.").errors
     assert error.startswith("x: holds Loading…, which a spreadsheet shows until a formula is done")
 
@@ -222,11 +205,6 @@ def test_a_message_names_what_can_be_done(tmp_path: Path) -> None:
     for order in (None, DateOrder.MDY):
         message = sentence(f"destination,day\n{ANA},1/31/30\n", "p.csv", "{{day|date}}", order)
         assert message == "'1/31/30' is not a date; write its year with four digits, or as 2030-01-31 (filter date)"
-    from_r = f'"destination","name"\n"1","{ANA}","Ana"\n"2","{BEN}","Ben"\n'
-    assert sentence(from_r, "p.csv").endswith("as in R: write it without row names (row.names = FALSE)")
-    patients = [{"resource": {"telecom": [{"value": each}]}} for each in (ANA, BEN)]
-    bundle = {"link": [{"url": "x"}, {"url": "y"}, {"url": "z"}], "entry": patients}
-    assert "holds a list of 2 objects in entry" in sentence(json.dumps(bundle), "p.json")
 
 
 def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from zipfile import ZipFile
 
 import pytest
 from openpyxl.comments import Comment
-from openpyxl.formatting.rule import FormulaRule
 from openpyxl.styles import Font, PatternFill
 from xlsxwriter import Workbook as Written
 
@@ -24,7 +23,7 @@ from tests.campaigns.reading import NOW, OPTIONS, read, read_all, refused, sayin
 from tests.campaigns.workbooks import changed, parquet, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
 from voiceflow_worker.campaigns.files.spreadsheet import decoded
 from voiceflow_worker.finding import Finding
@@ -320,11 +319,6 @@ def comment(place: str) -> Callable[[Any], object]:
     return lambda sheet: setattr(sheet[place], "comment", Comment("do not call\nbefore May", "Ben"))
 
 
-def rule(font: Font) -> Callable[[Any], object]:
-    made: Any = FormulaRule(formula=['$B2="gone"'], font=font)  # type: ignore[no-untyped-call]
-    return lambda sheet: sheet.conditional_formatting.add("A2:B7", made)
-
-
 RED = "3 rows are red in the sheet People: 3, 5 to 6"
 MARKED: list[tuple[Callable[[Any], object], str]] = [
     # A change of a sheet with six people, and what is told of it, if anything is.
@@ -334,12 +328,10 @@ MARKED: list[tuple[Callable[[Any], object], str]] = [
       for colour in ("FFFFC000", "FF00B050", "FFFFFF00", "FF000000", "FFFFFFFF", "FF7030A0")),
     (paint(*range(2, 8)), ""), (paint(1), ""),
     (comment("B3"), "1 cell has a comment in the sheet People: B3, 'do not call before May'"), (comment("B1"), ""),
-    (rule(Font(strike=True)), "a conditional format strikes cells through in the sheet People: A2:B7"),
-    (rule(Font(bold=True)), ""),
 ]  # fmt: skip
 
 
-def test_red_rows_comments_and_conditional_lines_are_told(tmp_path: Path) -> None:
+def test_red_rows_and_comments_are_told(tmp_path: Path) -> None:
     people = [("destination", "name"), *((f"+658765432{place}", "Ana") for place in range(6))]
     for change, said in MARKED:
         reading = read_all(changed(workbook(tmp_path, people), change))
@@ -393,8 +385,7 @@ SHOWN: Sequence[tuple[object, str, str]] = [
     (2.5, "+0.0;-0.0", "+2.5"), (3, "\\#0", "#3"),
     (0, "+0;-0;0", "0"), (0, '0;-0;"none"', "none"), (1, '"Yes";"Yes";"No"', "Yes"), (0, '"Yes";"Yes";"No"', "No"),
     (1, PAID, "Yes"), (0, PAID, "No"), (3, PAID, "3"), (95, GRADE, "A"), (85, GRADE, "B"), (7, GRADE, "C"),
-    (0.5, "# ?/?", "1/2"), (1.75, "# ?/?", "1 3/4"), (2, "# ?/?", "2"), (0.3333333, "# ??/??", "1/3"),
-    (0.75, "# ?/4", "3/4"), ("Ana", '"Ms. "@', "Ms. Ana"), ("Ana", "0.00", "Ana"),
+    ("Ana", '"Ms. "@', "Ms. Ana"), ("Ana", "0.00", "Ana"),
     (DAY, "dddd", "Thursday"), (DAY, "ddd", "Thu"), (DAY, "mmmm", "January"), (DAY, "mmmm yyyy", "January 2030"),
     (DAY, "yyyy", "2030"), (DAY, "mmm-yy", "Jan-30"),
     (VISIT, "h:mm AM/PM", "2:30 PM"), (time(9, 5), "h:mm AM/PM", "9:05 AM"), (time(14), "h AM/PM", "2 PM"),
@@ -410,7 +401,7 @@ OURS: Sequence[tuple[object, str, str]] = [
     (1234.5, "#,##0.00", "1234.50"), (1234.5, '"$"#,##0.00', "1234.50"), (1234.5, "#,##0.00\\ [$€-407]", "1234.50"),
     (-1234.5, "#,##0.00;(#,##0.00)", "-1234.50"), (-1234.5, "0.00;[Red]0.00", "-1234.50"), (-3, "0;0", "3"),
     (-1234, ACCOUNT, "-1234"), (0, ACCOUNT, "-"), (1.5, "0.00E+00", "1.5"), (13.0691, "General", "13.0691"),
-    (0.25, "#.##", "0.25"), (12.5, '0.00" kg"', "12.50"),
+    (0.25, "#.##", "0.25"), (0.5, "# ?/?", "0.5"), (12.5, '0.00" kg"', "12.50"),
     (DAY, "d. mmmm yyyy", "2030-01-31"), (DAY, "d-mmm", "2030-01-31"), (LATER, "dd/mm/yyyy", "2030-01-31"),
     (LATER, "dd/mm/yyyy hh:mm", "2030-01-31 17:34"), (VISIT, "[$-F800]dddd\\,\\ mmmm\\ dd\\,\\ yyyy", "2030-01-31"),
     (VISIT, "d/m/yyyy h:mm AM/PM", "2030-01-31 14:30"), (time(9, 5), "h:mm", "09:05"), (time(9, 5), "h.mm", "09:05"),
@@ -431,47 +422,13 @@ def shown_in(folder: Path, cases: Sequence[tuple[object, str, str]]) -> Path:
 def heard(path: Path, text: str = "{{x}}", voice: str = "en-US-JennyNeural") -> list[object]:
     reading = read_all(path, saying(text, voice_profile=voice))
     assert reading.errors == []
-    return [re.sub(r"\bminus (?=\d)", "-", str(each)) for each in reading.heard]  # a sign that is heard
+    return list(reading.heard)
 
 
 def test_a_cell_is_spoken_as_it_is_shown(tmp_path: Path) -> None:
     cases = [*SHOWN, *OURS]
     found = zip(cases, heard(shown_in(tmp_path, cases)), strict=True)
     assert [(*case[:2], text) for case, text in found] == cases
-
-
-BESIDE: Sequence[tuple[object, str, str]] = [
-    (5, '0 "kg"', "kg"), (5.25, '0.0" kg"', "kg"), (5, 'General" kg"', "kg"), (-5, '0" °C"', "°C"), (8, '0\\ "h"', "h"),
-    (1250.5, '#,##0.00 "Kč"', "Kč"), (1250.5, "#,##0.00 [$zł-415]", "zł"), (1250.5, "[$CHF-807] #,##0.00", "CHF"),
-    (1250.5, "[$₹-4009]#,##,##0.00", "₹"), (1250.5, '_-* #,##0.00\\ "€"_-;\\-* #,##0.00\\ "€"_-', "€"),
-    (12345.678, "0.00E+00", "a power of ten"), (12345.678, "##0.0E+0", "a power of ten"), (7, '0 "von 10"', "von 10"),
-]  # fmt: skip
-
-
-def test_what_is_shown_beside_a_number_and_not_spoken_is_told_once(tmp_path: Path) -> None:
-    def about(case: tuple[object, str, str], text: str) -> list[str]:
-        path = shown_in(tmp_path, [case, case])
-        campaign = open_campaign(path, replace(saying(text), voice_profile="en-US-JennyNeural"), now=NOW)
-        assert told(list(campaign)) == []
-        return [each.message for each in campaign.closing_findings() if "speaks the number alone" in each.message]
-
-    for case in BESIDE:
-        (message,) = about(case, "It is {{x}}.")
-        assert message.startswith(f"shows {case[2]} with its numbers, and {{{{ x }}}} speaks the number alone: ")
-        assert about(case, "Hello.") == [], "nobody hears it"
-    for each in SHOWN:
-        assert about(each, "It is {{x}}.") == [], each
-    for text in ("{{x}} kilos", "{{ x }} kg", "{{x|ordinal}}"):
-        assert about(BESIDE[0], text) == []
-    for text in ("{{x}} Euro", "€{{x}}", "EUR {{x}}", "{{x}}€", "{{x|money('EUR')}}"):
-        assert about((1250.5, '#,##0.00 "€"', ""), text) == []
-    for code, words in (('#,##0.00 "€"', "euros"), ('"S$"#,##0.00', "dollars"), ("[$CHF-807] #,##0.00", "Franken")):
-        assert about((1250.5, code, ""), f"{{{{x}}}} {words} per month") == []
-        for text in ("{{x}} per month", "{{x}} monatlich", "{{x}} is due"):
-            (message,) = about((1250.5, code, ""), text)
-            assert "speaks the number alone" in message, text
-    (message,) = about(BESIDE[0], "{{x}} is your luggage.")
-    assert "write kg behind it" in message
 
 
 def test_a_cell_that_shows_nothing_is_empty(tmp_path: Path) -> None:
@@ -491,7 +448,6 @@ def test_filters_and_times_read_the_value_behind_what_is_shown(tmp_path: Path) -
     )
     assert set(heard(path, "{{x|date}} at {{x|time}}")) == {"January 31, 2030 at 2:30 PM"}
     assert heard(shown_in(tmp_path, [(1234.5, '"$"#,##0.00', "")]), "{{x|money('USD')}}") == ["1234.50 US dollars"]
-    assert heard(shown_in(tmp_path, [(3, "0.00", "")]), "{{x|ordinal}}") == ["3rd"]
 
 
 @pytest.mark.parametrize("seconds", [(23, 59, 16), (0, 0, 25)])
@@ -517,18 +473,7 @@ def with_built_in(folder: Path, values: Sequence[float], numbers: Sequence[int])
 
 
 def test_built_in_formats_of_other_languages_are_known(tmp_path: Path) -> None:
-    dates = [*range(27, 32), 34, 35, 36, *range(50, 59), 71, 72, 73, 81]
+    dates = [*range(27, 32), 36, 50, 51, 57, 58]
     assert heard(with_built_in(tmp_path, [47514] * len(dates), dates)) == ["2030-01-31"] * len(dates)
-    clocks = [32, 33, 34, 35, 52, 53, 54, 55, 56, 75, 76]
+    clocks = [32, 33]
     assert heard(with_built_in(tmp_path, [0.4375] * len(clocks), clocks)) == ["10:30"] * len(clocks)
-    others = [
-        (74, 47514, "Jan-30"), (77, 47514.4375, "2030-01-31 10:30"), (67, 0.15, "15%"), (69, 0.5, "1/2"),
-        (60, 2.5, "2.50"),
-    ]  # fmt: skip
-    path = with_built_in(tmp_path, [each[1] for each in others], [each[0] for each in others])
-    assert heard(path) == [each[2] for each in others]
-    doubtful = [34, 35, *range(52, 57)]
-    found = told(read(with_built_in(tmp_path, [47514.4375] * len(doubtful), doubtful), saying("{{x}}")))
-    assert [(row, "a day in one language" in message) for row, _, _, message in found] == [
-        (row, True) for row in range(2, len(doubtful) + 2)
-    ]

@@ -120,15 +120,16 @@ TIMES = st.builds(
 
 @given(rows=st.lists(TIMES, min_size=1, max_size=100), step=st.sampled_from([1, 60, 7, 240]))
 def test_the_course_is_that_of_calls_taken_one_by_one(rows: Sequence[CallTimes], step: int) -> None:
-    """The queue's rules, call by call: priority, due time, place in the file; a closed window makes it due later."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "_FIRST_BLOCK", 1)
-        plan = CallPlan()
-        for row in rows:
-            plan.add(call(row))
-        found = plan.simulated(NOW, rate=1 / step)
+    """The queue's rules, call by call: priority, due time, the first of equal times in the file.
+
+    A closed window makes it due later.
+    """
+    plan = CallPlan()
+    for row in rows:
+        plan.add(call(row))
+    found = plan.simulated(NOW, rate=1 / step)
     expired, last, now = 0, None, NOW
-    jobs = [(-row.priority, opens, place, row) for place, row in enumerate(rows) if (opens := row.opens(NOW))]
+    jobs = [(-row.priority, opens, rows.index(row), row) for row in rows if (opens := row.opens(NOW))]
     while jobs:
         now = max(now, min(due for _, due, _, _ in jobs))
         job = min(job for job in jobs if job[1] <= now)

@@ -108,8 +108,8 @@ def test_a_name_with_a_comma_stands_in_quotes_or_in_a_list(tmp_path: Path, form:
     people = written(tmp_path, [{"name": "Ana", "Mobile, own": "87654321", 'Home, "old"': "61234567"}], form)
     where = {"file" if isinstance(people, Path) else "rows": people, "batch": "march"}
     for columns in (
-        'destination="Mobile, own","destination=Home, ""old"""',
-        ['destination="Mobile, own"', 'destination=Home, "old"'],
+        '"destination=Mobile, own","destination=Home, ""old"""',
+        ["destination=Mobile, own", 'destination=Home, "old"'],
         {"destination": ["Mobile, own", 'Home, "old"']},
     ):
         reading = read_all(people, Campaign.of({**FIELDS, **where, "columns": columns}).options)

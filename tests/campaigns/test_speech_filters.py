@@ -22,11 +22,9 @@ from tests.campaigns.reading import NOW, Row, filled, read_all, saying, told
 from voiceflow_worker import CallQueue, Menu, load_settings
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import CallFlowError, InvalidInputError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.ivr import caller
 from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.caller import spoken as spoken_by
 from voiceflow_worker.ivr.speech_filters import ZONE, money
@@ -44,15 +42,15 @@ def problem(text: str, value: object, voice: str | None = "en-US-JennyNeural") -
 
 
 def test_values_are_spoken_in_the_language_of_the_voice() -> None:
-    say = '{{day|date}} at {{at|time}}, {{amount|money("SGD")}}, {{place|ordinal}}'
-    row = {"destination": "+6587654321", "day": "2030-01-31", "at": "14:05", "amount": "1250.5", "place": "3"}
+    say = '{{day|date}} at {{at|time}}, {{amount|money("SGD")}}'
+    row = {"destination": "+6587654321", "day": "2030-01-31", "at": "14:05", "amount": "1250.5"}
     for voice, spoken in {
-        "en-US-JennyNeural": "January 31, 2030 at 2:05 PM, 1250.50 Singapore dollars, 3rd",
-        "en-IE-EmilyNeural": "31 January 2030 at 14:05, 1250.50 Singapore dollars, 3rd",
-        "de-DE-KatjaNeural": "31. Januar 2030 at 14:05, 1250,50 Singapur-Dollar, 3.",
-        "fr-FR-DeniseNeural": "31 janvier 2030 at 14:05, 1250,50 dollars de Singapour, 3e",
-        "id-ID-GadisNeural": "31 Januari 2030 at 14.05, 1250,50 Dolar Singapura, ke-3",
-        "zh-CN-XiaoxiaoNeural": "2030年1月31日 at 14:05, 1250.50新加坡元, 第3",
+        "en-US-JennyNeural": "January 31, 2030 at 2:05 PM, 1250.50 Singapore dollars",
+        "en-IE-EmilyNeural": "31 January 2030 at 14:05, 1250.50 Singapore dollars",
+        "de-DE-KatjaNeural": "31. Januar 2030 at 14:05, 1250,50 Singapur-Dollar",
+        "fr-FR-DeniseNeural": "31 janvier 2030 at 14:05, 1250,50 dollars de Singapour",
+        "id-ID-GadisNeural": "31 Januari 2030 at 14.05, 1250,50 Dolar Singapura",
+        "zh-CN-XiaoxiaoNeural": "2030年1月31日 at 14:05, 1250.50新加坡元",
     }.items():
         assert read_all([{**row, "voice_profile": voice}], saying(say, voice_profile=None)).heard == [spoken]
 
@@ -81,17 +79,11 @@ def test_a_filter_writes_a_value_as_it_is_spoken() -> None:
         ("{{x|money('JPY')}}", "1000000", "1000000 Japanese yen"),
         ("{{x|money('JPY')}}", "1250.0", "1250 Japanese yen"),
         ("{{x|money('KWD')}}", "1.250", "1.250 Kuwaiti dinars"),
-        ("{{x|money('USD')}}", "-12.50", "minus 12.50 US dollars"),
-        ("{{x|money}}", "SGD \u22125", "minus 5 Singapore dollars"),
-        ("{{x|money}}", "-SGD 5", "minus 5 Singapore dollars"),
         ("{{x|money('USD')}}", "-0.00", "0 US dollars"),
         ("{{x|money('HUF')}}", "1250.50", "1250.50 Hungarian forints"),
         ("{{x|money('IDR')}}", "1250.5", "1250.50 Indonesian rupiahs"),
         ("{{x|money('VND')}}", "50000.00", "50000 Vietnamese dong"),
         ("{{x|money('IQD')}}", "1.5", "1.500 Iraqi dinars"),
-        ("{{x|ordinal}}", "11", "11th"),
-        ("{{x|ordinal}}", "22.0", "22nd"),
-        ("{{x|upper}} {{x|spell}}", "ab", "AB A, B"),
     ]:
         assert speak(text, value) == spoken
 
@@ -129,20 +121,15 @@ def test_the_sign_of_the_currency_that_the_filter_names_may_stand_beside_an_amou
     plain = str(speak("{{x|money}}", f"{currency} 1250.50"))
     for cell in SIGNS[currency]:
         assert speak(f"{{{{x|money('{currency}')}}}}", cell) == plain
-        assert speak(f"{{{{x|money('{currency}')}}}}", f"-{cell}") == f"minus {plain}"
     assert speak("{{x|money}}", "12 €") == "12 euros"
     for other, cell in [("USD", "12 €"), ("SGD", "US$ 12"), ("EUR", "€ 12 USD"), ("EUR", "EUR 12 USD"), ("JPY", "€12")]:
         assert "is not an amount" in problem(f"{{{{x|money('{other}')}}}}", cell)[1]
     assert "is not an amount" in problem("{{x|money}}", "$12")[1], "of many countries"
 
 
-def test_the_months_of_sinhala_are_those_of_the_sun() -> None:
-    for form in ("long", "full", "medium"):
-        assert "අප්රේල්" in str(speak(f"{{{{x|date('{form}')}}}}", "2030-04-01", "si-LK-SameeraNeural"))
-
-
 def test_what_a_voice_has_no_name_for_is_refused() -> None:
     for text, value, voice, said in [
+        ("{{x|date}}", "2027-12-31", "si-LK-SameeraNeural", "the names of months are not known in Sinhala"),
         ("{{x|date}}", "2027-12-31", "iu-Latn-CA-SiqiniqNeural", "the names of months are not known in Inuktitut"),
         ("{{x|money('USD')}}", "12.50", "iu-Latn-CA-SiqiniqNeural", "the name of USD is not known in Inuktitut"),
         ("{{x|money('USD')}}", "12.50", "mt-MT-GraceNeural", "the name of USD is not known in Maltese"),
@@ -152,68 +139,35 @@ def test_what_a_voice_has_no_name_for_is_refused() -> None:
         assert said in problem(text, value, voice)[1]
 
 
-def test_a_minus_is_a_word_or_refused() -> None:
-    assert speak("{{x|money('HKD')}}", "-1", "zh-HK-HiuGaaiNeural") == "負1 港元"
-    assert str(speak("{{x|money('EUR')}}", "-1", "sr-Latn-RS-NicholasNeural")).startswith("minus 1 ")
-    assert [speak("{{x|ordinal}}", each, "vi-VN-HoaiMyNeural") for each in ("1", "2")] == ["thứ nhất", "thứ 2"]
-    assert speak("{{x|money('EUR')}}", "-1", "de-DE-KatjaNeural") == "minus 1 Euro"
-    assert speak("{{x|money('CNY')}}", "-12.50", "zh-CN-XiaoxiaoNeural") == "负12.50人民币"
-    column, message = problem("{{x|money('INR', language='gu')}}", "-1")
-    assert (column, "is below 0, and what Gujarati voices say for a minus is not known" in message) == ("x", True)
-    assert speak("{{x|abs|money('INR', language='gu')}}", "-1") == "1 ભારતીય રૂપિયા"
-
-
-def test_the_minus_of_a_bare_number_is_a_word_where_nothing_is_before_it() -> None:
-    german, gujarati = "de-DE-KatjaNeural", "gu-IN-DhwaniNeural"
-    for text, value, voice, spoken in [
-        ("{{x}}", "-5", german, "minus 5"),
-        ("It is {{x}}.", "-5", german, "It is minus 5."),
-        ("It is {{x}}.", "\u22125.25", german, "It is minus 5.25."),
-        ("It is {{x}}.", -5, "fr-FR-DeniseNeural", "It is moins 5."),
-        ("It is {{x}}{% if x %}!{% endif %}", "-5 °C", german, "It is minus 5 °C!"),
-        ("{{x}} left", "-12%", "zh-CN-XiaoxiaoNeural", "负12% left"),
-        ("{{x|money('EUR')}}, {{x}}", "-5", german, "minus 5 Euro, minus 5"),
-        ("555{{x}}", "-1234", german, "555-1234"),
-        ("Room A{{x}}", "-5", german, "Room A-5"),
-        ("{{x}}", "-", german, "-"),
-        ("{{x}}", "-5-A", german, "-5-A"),
-        ("{{x}}", "- 5 chairs", german, "- 5 chairs"),
-        ("{{x}}", "-5", gujarati, "-5"),
-        ("{{x}}", "5-3", german, "5-3"),
-    ]:
-        assert speak(text, value, voice) == spoken, (text, value)
-    assert caller.filled("It is {{x}}.", {"x": "-5"}, lambda: german) == "It is minus 5."
-    body = {"action": "makeCall", "params": {"source": "+6531234567", "destination": "{{ phone }}"}}
-    file = {"action": "playFile", "params": {"fileUrl": "https://files.example.com/{{x}}.mp3"}}
-    values = {"phone": "+6587654321", "x": "-5", "voice_profile": german}
-    assert "/-5.mp3" in str(filled(FlowTemplate({"callflow": [body, file]}, name="flow"), values))
+def test_an_amount_below_0_is_refused_and_another_number_spoken_as_it_stands() -> None:
+    for value in ("-12.50", "SGD \u22125", "-SGD 5", "-1 EUR"):
+        column, message = problem("{{x|money('USD')}}", value)
+        assert (column, "is below 0, and half of the voices leave a minus out" in message) == ("x", True)
+    say = "{% if x < 0 %}minus {% endif %}{{x|abs|money('EUR')}}"
+    assert [speak(say, each) for each in ("-12.50", "12.50")] == ["minus 12.50 euros", "12.50 euros"]
+    rows = [{"destination": f"+658765432{n}", "x": each} for n, each in enumerate(("-5 °C", "\u22125.25", "5", "5-3"))]
+    reading = read_all(rows, saying("It is {{x}}."))
+    assert reading.heard == ["It is -5 °C.", "It is \u22125.25.", "It is 5.", "It is 5-3."]
+    (found,) = reading.closing
+    assert (found.column, "'-5 °C' in 2 rows, below 0, and half of the voices" in found.message) == ("x", True)
 
 
 @pytest.mark.parametrize(
     ("language", "cases"),
     [
-        ("tr", ["title ALİ IŞIK=Ali Işık", "title ilker=İlker", "upper ışık iş=IŞIK İŞ"]),  # noqa: RUF001
-        ("tr", ["lower IĞDIR=ığdır"]),  # noqa: RUF001
-        ("az", ["title İLQAR=İlqar", "upper ilqar=İLQAR", "lower QIZ=qız", "capitalize IŞIQ İŞ=Işıq iş"]),  # noqa: RUF001
-        ("nl", ["title IJSBRAND ijzer=IJsbrand IJzer", "capitalize ijs IS KOUD=IJs is koud", "title pijn=Pijn"]),
-        ("en", ["title O'BRIEN o'neill=O'Brien O'Neill", "title McDonald DiCaprio=McDonald DiCaprio", "upper ab=AB"]),
-        ("en", ["title mARIA smith-JONES=Maria Smith-Jones", "title J.R.R. tolkien=J.R.R. Tolkien", "title I'M=I'm"]),
-        ("en", ["title İBRAHİM=Ibrahim", "title IJSBRAND=Ijsbrand", "lower TITLE=title", "capitalize ANA B=Ana b"]),
-        ("fr", ["title l'oréal D’ANGELO=L'Oréal D’Angelo", "title ÉLODIE=Élodie"]),  # noqa: RUF001
-        ("it", ["title DELL'ACQUA=Dell'Acqua", "title sant'elia=Sant'Elia"]),
-        ("de", ["upper straße=STRASSE", "title große=Große", "lower STRAẞE=straße"]),
-        ("el", ["lower ΝΙΚΟΣ=νικος", "title ΝΙΚΟΣ ΩΣ=Νικος Ως", "capitalize ΟΔΟΣ=Οδος"]),
-        ("hr", ["title ǆEMAL=ǅemal"]),
-        ("ka", ["title ანა=ანა"]),
-        ("", ["title ANA=Ana", "upper ana=ANA", "title i=I"]),
+        ("tr", ["ALİ IŞIK=Ali Işık", "ilker=İlker"]), ("az", ["İLQAR=İlqar"]),  # noqa: RUF001
+        ("fr", ["l'oréal D’ANGELO=L'Oréal D’Angelo", "ÉLODIE=Élodie"]), ("nl", ["IJSBRAND=Ijsbrand"]),  # noqa: RUF001
+        ("en", ["O'BRIEN o'neill=O'Brien O'Neill", "McDonald=McDonald", "J.R.R. tolkien=J.R.R. Tolkien"]),
+        ("en", ["mARIA smith-JONES=Maria Smith-Jones", "I'M ANA'S=I'm Ana's", "İBRAHİM=Ibrahim"]),
+        ("it", ["DELL'ACQUA=Dell'Acqua", "sant'elia=Sant'Elia"]), ("de", ["große=Große"]), ("ka", ["ანა=ანა"]),
+        ("el", ["ΝΙΚΟΣ ΩΣ=Νικος Ως"]), ("hr", ["ǆEMAL=ǅemal"]), ("", ["ANA=Ana", "i=I"]),
     ],
-)
+)  # fmt: skip
 def test_capitals_are_those_of_the_language(language: str, cases: list[str]) -> None:
     for case in cases:
-        name, _, rest = case.partition(" ")
-        value, _, meant = rest.partition("=")
-        assert speak(f"{{{{x|{name}}}}}", value, f"{language}-XX-AnyNeural" if language else None) == meant
-        assert speak(f"{{{{x|{name}(language='{language or 'en'}')}}}}", value, None) == meant
+        value, _, meant = case.partition("=")
+        assert speak("{{x|title}}", value, f"{language}-XX-AnyNeural" if language else None) == meant
+        assert speak(f"{{{{x|title(language='{language or 'en'}')}}}}", value, None) == meant
 
 
 def test_the_halves_of_a_day_are_those_of_the_cldr() -> None:
@@ -241,9 +195,8 @@ UNFIT = [
     ("money('JPY')", "1.250", "has 3 decimals, but JPY has 0; write the amount without a separator, such as 1250"),
     ("money('JPY')", "12.5", "has 1 decimal, but JPY has 0"),
     ("money('KWD')", "1.2500", "has 4 decimals, but KWD has 3"),
-    ("ordinal", "1.000", "'1.000' is not a whole number"), ("spell", "25.0", "'25.0' ends in .0"),
+    ("spell", "25.0", "'25.0' ends in .0"),
     ("digits", "25.0", "'25.0' ends in .0, which a program has added; write 25 (filter digits)"),
-    ("ordinal", "third", "'third' is not a whole number of at most 9 digits, such as 3 (filter ordinal)"),
     ("digits", "A12", "'A12' contains more than digits; use the filter spell, which also speaks letters"),
     ("spell", "--", "'--' has no letters or digits"),
     ("date(language='xx')", "2030-01-31", "the language of 'xx' is not known"),
@@ -324,12 +277,12 @@ ENGLISH = "en-US-JennyNeural"
 SAID = {"say": VISIT, "source": "+6531234567", "voice_profile": ENGLISH, "batch": "b"}
 
 
-def english(say: str = VISIT, *, time_zone: str | None = None, visit: str | None = None) -> CampaignOptions:
-    return replace(saying(say), voice_profile=ENGLISH, time_zone=time_zone, visit_time_zone=visit)
+def english(say: str = VISIT, *, time_zone: str | None = None) -> CampaignOptions:
+    return replace(saying(say), voice_profile=ENGLISH, time_zone=time_zone)
 
 
-def heard(reader: Reader, folder: Path, row: Row, *, time_zone: str | None = None, visit: str | None = None) -> object:
-    (text,) = spoken_texts(reader(folder, row, english(time_zone=time_zone, visit=visit)))
+def heard(reader: Reader, folder: Path, row: Row, *, time_zone: str | None = None) -> object:
+    (text,) = spoken_texts(reader(folder, row, english(time_zone=time_zone)))
     return text
 
 
@@ -357,60 +310,25 @@ def test_a_time_is_spoken_in_the_zone_of_the_column_else_of_the_number_else_of_t
     [
         "2030-01-30T23:00:00Z", "2030-01-30T23:00Z", "2030-01-30 23:00:00+00", "2030-01-30 23:00:00.123456+00:00",
         "2030-01-31T07:00:00+08:00", "2030-01-31 07:00 +0800", "2030-01-30T23:00:00 UTC", "2030-01-30 23:00 GMT",
-        "2030-01-31 07:00 GMT+8", "2030-01-31T04:30:00+05:30[Asia/Kolkata]", "2030-01-30T18:00:00-05:00",
-        "2030-01-30t23:00:00z",
+        "2030-01-31 07:00 GMT+8", "2030-01-30t23:00:00z",
     ],
 )  # fmt: skip
 def test_the_same_instant_is_spoken_alike_however_it_is_written(tmp_path: Path, written: str) -> None:
     for reader in (from_csv, from_json):
-        assert heard(reader, tmp_path, {"destination": ANA, "visit": written}, visit="number") == SINGAPORE
+        assert heard(reader, tmp_path, {"destination": ANA, "visit": written}) == SINGAPORE
 
 
-VISITS = [
-    ("2030-01-31T09:00:00+08:00", "own", "9:00 AM"), ("2030-01-31T09:00:00+08:00", "number", "8:00 AM"),
-    ("2030-01-31T09:00:00+08:00", "Asia/Singapore", "9:00 AM"), ("2030-01-31T01:00:00Z", "Asia/Singapore", "9:00 AM"),
-    ("2030-01-31T01:00:00+00:00", "own", "1:00 AM"), ("2030-01-31T08:00:00+07:00", None, "8:00 AM"),
-    ("2030-01-31T01:00:00Z", None, "8:00 AM"), ("2030-01-31T02:00:00+01:00", " NUMBER ", "8:00 AM"),
-]  # fmt: skip
-"""A person in Jakarta: a cell, whose clock it is on, and what is heard."""
 JAKARTA = {"destination": "+622112345678", "name": "Ana"}
 
 
-@pytest.mark.parametrize(("written", "visit", "time"), VISITS)
-def test_a_visit_has_the_clock_that_is_named_in_every_format_and_in_menus(
-    tmp_path: Path, written: str, visit: str | None, time: str
-) -> None:
-    fields: dict[str, object] = {**SAID, "rows": [], "visit_time_zone": visit}
-    named = Campaign.of(fields).options.visit_time_zone
-    for reader in READERS:
-        said = heard(reader, tmp_path, {**JAKARTA, "visit": written}, visit=named)
-        assert said == f"January 31, 2030 at {time}"
-    options = CampaignOptions(menu=visit_menu(), source="+6531234567", batch_id="b", visit_time_zone=named)
-    campaign = open_campaign([{**JAKARTA, "visit": written}], options, now=NOW)
-    (row,) = campaign
-    assert row.call is not None
-    assert [text for _, text in campaign.later_texts(row)] == [f"Again: January 31, 2030 at {time}."]
-    caller = Caller(now=NOW, number=row.call.destination, data=row.call.data or {})
-    assert spoken_by("{{visit|time}}", caller, lambda _: ENGLISH) == time, (
-        "when the key is pressed, without the options"
-    )
-
-
-def test_a_visit_on_another_clock_than_that_of_the_person_is_refused_until_it_is_said_which(tmp_path: Path) -> None:
+def test_a_time_on_another_clock_than_that_of_the_person_is_refused(tmp_path: Path) -> None:
     for reader in READERS:
         for written in ("2030-01-31T09:00:00+08:00", "2030-01-30T20:00:00-05:00"):
             ((_, column, _, message), *_) = told(reader(tmp_path, {**JAKARTA, "visit": written}, english()))
             assert column == "visit"
-            assert "by its own clock, and 08:00 in Asia/Jakarta, where the person is: " in message
-            assert Remedy.NAME_VISIT_ZONE in message
-        (row,) = reader(tmp_path, {**JAKARTA, "visit": "2030-01-31T01:00:00+00:00"}, english())
-        (warning,) = (found for found in row.findings if found.column == "visit")
-        assert (warning.is_error, row.call is not None) == (False, True)
-        assert "is 01:00 by its own clock, and 08:00 in Asia/Jakarta, where the person is, which is" in warning.message
-    for wrong in (lambda: Campaign.of({**SAID, "rows": [], "visit_time_zone": "the clinic"}),
-                  lambda: read_all([], english(visit="the clinic"))):  # fmt: skip
-        with pytest.raises(InvalidInputError, match=r"time.zone"):
-            wrong()
+            assert "by its own clock, and 08:00 in Asia/Jakarta, where the person is: write the local time" in message
+        for written in ("2030-01-31T08:00:00+07:00", "2030-01-31T01:00:00Z", "2030-01-31T01:00:00+00:00"):
+            assert heard(reader, tmp_path, {**JAKARTA, "visit": written}) == "January 31, 2030 at 8:00 AM"
 
 
 def test_a_time_without_a_zone_is_local(tmp_path: Path) -> None:
@@ -442,22 +360,21 @@ def test_a_bad_number_or_zone_is_told_once(tmp_path: Path) -> None:
         assert [name for _, name, _, _ in found] == list(row)[-1:]
 
 
-@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=8)), ZoneInfo("America/New_York")])
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=8))])
 def test_typed_times_have_their_zone(tmp_path: Path, zone: Any) -> None:
     row = {"destination": ANA, "visit": datetime(2030, 1, 30, 23, tzinfo=UTC).astimezone(zone)}
     for reader in (from_parquet, from_mappings):
-        assert heard(reader, tmp_path, row, visit="number") == SINGAPORE
+        assert heard(reader, tmp_path, row) == SINGAPORE
 
 
 @given(
     since_1970=st.integers(0, 120 * 365 * 24 * 60),
-    minutes=st.integers(-14 * 60, 14 * 60),
     person=st.sampled_from(["Asia/Singapore", "America/New_York", "Europe/London", "Asia/Kathmandu", "Pacific/Apia"]),
 )
-def test_what_is_spoken_is_what_the_clocks_of_the_person_show(since_1970: int, minutes: int, person: str) -> None:
-    aware = datetime.fromtimestamp(60 * since_1970, timezone(timedelta(minutes=minutes)))
+def test_what_is_spoken_is_what_the_clocks_of_the_person_show(since_1970: int, person: str) -> None:
+    aware = datetime.fromtimestamp(60 * since_1970, UTC)
     local = aware.astimezone(ZoneInfo(person))
-    values = {"x": aware.isoformat(), ZONE: PersonZone(person, (), visit="number")}
+    values = {"x": aware.isoformat(), ZONE: PersonZone(person, ())}
     said = filled(FlowTemplate.speaking("{{x|date('short', language='de')}} {{x|time(language='de')}}"), values)
     assert said["callflow"][1]["params"]["text"] == f"{local:%d.%m.%y %H:%M}"
 
@@ -509,26 +426,10 @@ def test_the_data_of_one_call_is_spoken_alike() -> None:
     assert SINGAPORE in asked(time_zone="Europe/Berlin")
     assert "January 31, 2030 at 12:00 AM" in asked(to=MOBILE, time_zone="Europe/Berlin")
     clinic: dict[str, object] = {"data": {"visit": "2030-01-31T08:00:00+09:00"}}
-    assert "at 8:00 AM" in asked(**clinic, visit_time_zone="Asia/Tokyo")
     with pytest.raises(CallFlowError, match="by its own clock, and 07:00 in Asia/Singapore"):
         asked(**clinic)
     with pytest.raises(CallFlowError, match="that of the person is not known"):
         asked(to=MOBILE)
-
-
-# -- times that are spoken raw -----------------------------------------------------------------------------------------
-
-
-def test_a_time_that_is_spoken_with_its_own_zone_is_told_once_for_a_column() -> None:
-    rows = [{"destination": f"+658765432{place}", "visit": INSTANT} for place in range(2)]
-    (found,) = read_all(rows, english("Come {{visit}}.")).findings
-    assert (found.row, found.column, found.is_error) == (1, "visit", False)
-    assert found.message == (
-        f"'{INSTANT}' is spoken in this row as it stands, and such times in later ones, in its own time zone and not "
-        "that of the person; speak times with |date and |time"
-    )
-    for text in ("2030-01-30 23:00", "2030-01-30", "23:00"):
-        assert read_all([{**rows[0], "visit": text}], english("Come {{visit}}.")).findings == []
 
 
 def test_times_are_spoken_as_a_list_writes_them() -> None:

@@ -266,7 +266,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
     ),
     "times with zones": (
         {},
-        {**READ, **SOURCE, "time_zone": "Europe/Berlin", "visit_time_zone": "number",
+        {**READ, **SOURCE, "time_zone": "Europe/Berlin",
             "say": "Come on {{visit|date}} at {{visit|time}}.",
         },
         {"texts": ["Come on January 31, 2030 at 7:00 AM."] * 3},

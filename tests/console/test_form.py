@@ -163,9 +163,9 @@ EVERY: Mapping[str, Any] = {
     "say": "Hello {{name}}.", "country": "SG", "leave_out": "Call?=No", "only": "Name!=x",
     "limit": "5", "most": "9", "date_order": "dmy", "batch": "b", "source": "SG=+6531234567,*=+12025550123",
     "voice_profile": "en-US-JennyNeural", "time_zone": "Asia/Singapore", "window": "SG=09:00-24:00,*=10:00-20:00",
-    "days": "SG=mon-fri,*=mon-sat", "holidays": "SG,DE-BY", "window_time_zone": "Asia/Tokyo", "visit_time_zone": "own",
+    "days": "SG=mon-fri,*=mon-sat", "holidays": "SG,DE-BY", "window_time_zone": "Asia/Tokyo",
     "not_before": "2099-01-01T09:00:00+08:00", "valid_for": "2h", "redial_on": "busy,failed", "redial_max": "7",
-    "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4", "priority": "3", "rate": "4",
+    "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4", "priority": "3",
     "header_row": "1", "sheet": "x", "columns": {"destination": "Mobile", "visitor": "Name"},
 }  # fmt: skip
 """A campaign with a value in each field that a file of options may have, such as no simple control can show."""

@@ -14,14 +14,12 @@ from tests.contract.samples import ManualClock
 from tests.ivr.asking import SECRET, Heard, Line, Receiver
 from tests.support.engine import Engine
 from tests.support.everyday import combinations, spread
-from tests.support.plain_jobs import a_job
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import (
     CallPolicy,
     CallQueue,
     CallWindow,
-    Campaign,
     End,
     Job,
     JobState,
@@ -37,17 +35,14 @@ from voiceflow_worker import (
 )
 from voiceflow_worker import Receiver as WholeReceiver
 from voiceflow_worker.asgi import serving
-from voiceflow_worker.campaigns.course import CallTimes
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr import Rehearsal, call_me_back, do_not_call_again
 from voiceflow_worker.ivr.call_back import NOT_CALLED_BACK
 from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menu import BACK, Step
 from voiceflow_worker.ivr.menu_data import read_menu
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import RedialPolicy
-from voiceflow_worker.model.jobs.lifecycle import call_back_time
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.sandbox import Script
@@ -400,46 +395,6 @@ async def test_the_ledger_of_the_service_has_two_calls_and_what_was_said(store: 
     assert [each[-1] for each in heard] == [PROMISED, SORRY]
     ended = await CallQueue(store).get(job.id)
     assert (ended.state, result_of(ended)) == (JobState.COMPLETED, CallResult.CALL_BACK_NOT_POSSIBLE)
-
-
-# -- what is told before ----------------------------------------------------------------------------------------------
-
-ASKING = {
-    "voice_profile": "en-US-BenjaminRUS",
-    "goodbye": "Goodbye.",
-    "questions": [{"id": "visit", "text": "Press 1.", "keys": {"1": {"next": "call_me_back", "say": PROMISED}}}],
-}
-
-
-@pytest.mark.parametrize(("name", "after"), combinations(WINDOWS, (HOUR / 2, 2 * HOUR, 30 * HOUR)))
-def test_a_press_is_refused_from_the_hour_on_that_the_preview_says(name: str, after: timedelta) -> None:
-    window, now = WINDOWS[name][0], datetime(2026, 12, 1, 2, 7, tzinfo=UTC)
-    for hours in range(1, 60, 5):
-        zone, until = "Asia/Singapore", now + hours * HOUR
-        call = replace(a_job(destination=ANA), window=window, time_zone=zone, valid_until=until)
-        ends = CallTimes(0, None, until, window, zone).call_back_ends(after)
-        assert ends is not None
-        for minutes in (-600, -1, 0, 1, 600):
-            at = ends + timedelta(minutes=minutes)
-            is_possible = call_back_time(call, at=at, after=after, session_id=None) is not None
-            assert is_possible == (minutes < 0), f"{name}, {after}, {hours} hours, {minutes} minutes"
-
-
-async def test_the_preview_says_from_when_on() -> None:
-    given = {"rows": [{"destination": ANA}], "menu": ASKING, "batch": "b", "source": "+6531234567"}
-    until = "2099-12-02T12:00:00+08:00"
-
-    async def told(**more: object) -> list[str]:
-        preview = (await Campaign.of({**given, **more}).preview()).preview
-        assert preview is not None
-        assert (preview.as_json()["call_back_ends_at"] is None) == (preview.call_back_ends is None)
-        return [words for name, words in preview.in_words() if name == "call back"]
-
-    assert await told(window="09:00-18:00", valid_until=until) == [
-        "whoever asks for it from Wed 02 Dec 2099 10:00 (Asia/Singapore) on cannot be called back, and hears so"
-    ]
-    assert "nobody who asks for it can be called back" in str(await told(valid_for="90m"))
-    assert await told(window="09:00-18:00") == [], "who has no last hour is called back whenever it is asked for"
 
 
 async def test_keys_of_a_session_that_nobody_knew_yet_are_evidence_too(desk: Desk) -> None:

@@ -273,10 +273,7 @@ def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
         message=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
         documents=(counts,),
         lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
-        notes=(
-            *((f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else ()),
-            *((f"warning: {found.assumed}",) if found.national else ()),
-        ),
+        notes=(*((f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else ()),),
     )
 
 

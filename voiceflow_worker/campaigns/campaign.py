@@ -79,8 +79,6 @@ class Campaign:
     remove_missing: bool = False
     rejects: Path | None = None
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
-    assumes_rate: bool = False
-    """Whether the rate of the preview was given, and does not come from the settings."""
     recurrence: Recurrence | None = None
     """When `voiceflow schedule` starts it, if its file of options says so."""
     account: Settings | None = field(default=None, repr=False)
@@ -125,7 +123,6 @@ class Campaign:
             remove_missing=reading.value("remove_missing") or False,
             rejects=reading.value("rejects"),
             assumptions=_assumptions(reading, options),
-            assumes_rate=reading.has("rate"),
             recurrence=recurrence_of(reading),
             account=settings,
         )
@@ -189,8 +186,7 @@ class Campaign:
         limits = None if queue is None else await limits_of(queue.store, queue.name)
         if limits is None or limits.are_unreadable:
             return self.assumptions
-        rate = self.assumptions.rate if self.assumes_rate else limits.rate
-        return replace(self.assumptions, rate=rate, max_active=_open_to(limits, self.options.priority))
+        return replace(self.assumptions, rate=limits.rate, max_active=_open_to(limits, self.options.priority))
 
     async def _run(self, queue: CallQueue | None, **how: Unpack[EnqueueOptions]) -> EnqueueReport:
         people = self.file if self.rows is None else self.rows
@@ -301,7 +297,7 @@ def _template_of(reading: Reading, menu: Menu | str | None) -> FlowTemplate | No
 def _assumptions(reading: Reading, options: CampaignOptions) -> PreviewOptions:
     limits = Limits(max_active=reading.default("max_active"), reserve=reading.default("reserve"))
     return PreviewOptions(
-        rate=reading.value("rate") if reading.has("rate") else reading.default("rate"),
+        rate=reading.default("rate"),
         max_active=_open_to(limits, options.priority),
         prices=reading.value("prices"),
         time_zone=options.time_zone,

@@ -27,7 +27,6 @@ from voiceflow_worker.campaigns.files.damage import (
 )
 from voiceflow_worker.campaigns.files.formats import ALL_SHEETS, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.json_rows import wrapped_in
 from voiceflow_worker.campaigns.files.rows import DESTINATION, ColumnReader, FileKind, RawRow, RowSource, row_name
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
@@ -37,22 +36,19 @@ from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
-from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
-from voiceflow_worker.model.text.wording import count_of, in_words
+from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import (
     DATE_LIKE,
     PersonZone,
-    read_visit_zone,
 )
-from voiceflow_worker.model.window import estimated_holidays, regional_holidays, unknown_holidays
+from voiceflow_worker.model.window import unknown_holidays
 from voiceflow_worker.model.zones import read_zone
 
 _TIMES = ("not_before", "valid_until")
-_MOST_COUNTRIES = 8
 _LOOKED_AHEAD = timedelta(days=7)
-"""How long after the times from which calls may ring holidays of parts of a country are looked for."""
+"""How long after the times from which calls may ring unknown holidays matter."""
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
 caches. When each row passed all steps before the next row, reading took a third longer."""
@@ -127,40 +123,29 @@ class CampaignRows:
         self.source.voice = options.voice_profile or ""
         spare = filter(self._columns.is_spare, self.source.columns)
         self.source.spare = frozenset({"", "language", *spare})
-        written = tuple(text for each in texts for text in each.written)
         dated = frozenset((*_TIMES, *map(row_name, chain(options.counted, names))))
         heard = Heard(
             spoken=said,
             bare={row_name(name) for each in texts for name in each.bare},
             clocks=self.source.clocks,
             moments=self.source.moments - {*_TIMES},
-            texts=written,
             dated=dated,
         )
         self._doubts = Doubts(
             self.source,
             self._columns,
             heard,
-            counted=options.not_before,
             order=options.date_order,
             now=now,
             warning=self._warning_about,
         )
         self._maker.is_first = self._doubts.is_first
 
-    @property
-    def call_back_after(self) -> timedelta | None:
-        """When people who ask for it are called back; None if the menu of the calls does not offer it."""
-        texts = self._maker.menu_texts
-        return None if texts is None else texts.call_back_after
-
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
         if row.call is None or (texts := self._maker.texts(row.call.data or {})) is None:
             return ()
-        person = PersonZone(
-            row.call.time_zone, row.call.numbers, self._options.time_zone, self._options.visit_time_zone
-        )
+        person = PersonZone(row.call.time_zone, row.call.numbers, self._options.time_zone)
         return tuple(texts.later({**(row.call.data or {}), ZONE: person}))
 
     def __iter__(self) -> Iterator[ReadRow]:
@@ -224,7 +209,12 @@ class CampaignRows:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
         for row, why in self._left_out.told():
             alike.append(self._warning(why, row=row, column=None if row is None else self.number_column))
-        return (*map(self._warning, self.source.notes), *unseen, *alike, *self._on_holidays(), *self._in_parts())
+        return (
+            *map(self._warning, self.source.notes),
+            *unseen,
+            *alike,
+            *self._no_holidays(),
+        )
 
     @property
     def unread(self) -> tuple[UnreadColumn, ...]:
@@ -251,33 +241,12 @@ class CampaignRows:
         """The column of the numbers to call, as the header of a table spells it."""
         return self._columns.number_column
 
-    def _on_holidays(self) -> Iterator[Finding]:
-        """A warning about calls to countries for which the options have no calendar of holidays."""
-        found = self._maker.times.on_holidays
-        if not found:
-            return
-        countries = ", ".join(f"{country} {count:,}" for country, count in found.most_common(_MOST_COUNTRIES))
-        more = len(found) - _MOST_COUNTRIES
-        others = f" and {more} more countries" if more > 0 else ""
-        yield self._warning(
-            tell("no_calendar", calls=count_of(found.total(), "call"), countries=f"{countries}{others}")
-        )
-
-    def _in_parts(self) -> Iterator[Finding]:
-        """Warnings about holidays that are not known, or a guess, or of parts of a country alone."""
+    def _no_holidays(self) -> Iterator[Finding]:
+        """Warnings about holidays that are not known."""
         for calendar, (first, last) in self._maker.times.calendars.items():
-            span = (first - timedelta(days=1)).date(), (last + _LOOKED_AHEAD).date()
-            years = range(span[0].year, span[1].year + 1)
+            years = range(first.year, (last + _LOOKED_AHEAD).year + 1)
             if unknown := unknown_holidays([calendar], years=years):
                 yield self._warning(tell("no_holidays", calendars=unknown, country=calendar[:2]))
-            guesses = (day for year in years for day in estimated_holidays(calendar, year=year))
-            if guessed := [str(day) for day in guesses if span[0] <= day <= span[1]]:
-                yield self._warning(tell("holidays_estimated", calendar=calendar, days=", ".join(guessed)))
-            days = ((day, parts) for year in years for day, parts in regional_holidays(calendar, year=year).items())
-            near = [(day, parts) for day, parts in days if span[0] <= day <= span[1]]
-            if near:
-                shown = "; ".join(f"{day} in {', '.join(parts)}" for day, parts in near[:_MOST_COUNTRIES])
-                yield self._warning(tell("holidays_of_parts", calendar=calendar, days=shown, part=near[0][1][0]))
 
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
@@ -348,9 +317,8 @@ class CampaignRows:
                 message = tell("person_in_two_rows", earlier=before[0])
                 finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
                 return read._replace(call=None, findings=(*read.findings, finding))
-        name = person_in(call.data or {})
         numbers = map(telephone_of, call.numbers)
-        seen = [self._telephones.add(each, batch=call.batch_id, row=number, name=name) for each in numbers]
+        seen = [self._telephones.add(each, batch=call.batch_id, row=number) for each in numbers]
         if (repeated := [first for first in seen if first is not None]) and read.has_made_key:
             self._doubts.add(read.raw, self.number_column, "repeated_number", row=number, earlier=min(repeated))
         return read
@@ -436,9 +404,6 @@ class CampaignRows:
             for column, message in kept:
                 draft.error(message, column=columns.key_of(column), code=raw.code)
         columns.fill(raw, draft, is_plain=is_plain)
-        has_call = DESTINATION in (draft.reserved if are_bodies else draft.variables) or "callflow" in draft.body
-        if not has_call and not self._is_table and (why := wrapped_in(raw.data)) is not None:
-            return raw._replace(problems=((None, f"the row {why}"),)), None
         if self._options.batch_id is not None:
             self._note_batch(raw, draft)
         if are_bodies:
@@ -496,9 +461,9 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
         read_sources(options.source, options.country)
     if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:
         raise InvalidInputError(f"the batch id {options.batch_id!r} must have 1 to {MAX_ID_CHARACTERS} characters")
-    for zone, read in ((options.time_zone, read_zone), (options.visit_time_zone, read_visit_zone)):
+    if options.time_zone is not None:
         try:
-            _ = zone is not None and read(zone)
+            read_zone(options.time_zone)
         except ValueError as error:
             raise InvalidInputError(f"the time zone {error}") from None
     are_all = (options.sheet or "").strip() == ALL_SHEETS

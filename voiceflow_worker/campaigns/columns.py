@@ -40,7 +40,6 @@ from voiceflow_worker.model.text.wording import did_you_mean
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
-_MOST_NAMED = 8
 _LIMITS = frozenset({"not_before", "valid_until"})
 
 
@@ -373,8 +372,7 @@ class CampaignColumns:
         yield self._warning(message, self._source.header_row, None)
 
     def _told_of(self, names: Iterable[str], row: int | None) -> Iterator[Finding]:
-        """What is to be said of columns by their names, whatever their cells hold. Unused ones are in one finding."""
-        unused = list[str]()
+        """What is to be said of columns by their names, whatever their cells hold."""
         for name in names:
             written = self.names.get(row_name(name), name)
             named = map(row_name, self._options.roles.named)
@@ -398,14 +396,8 @@ class CampaignColumns:
             elif close := self._meant(name):
                 message = tell("unused_nearly", meant=close[0])
             else:
-                unused.append(name)
                 continue
             yield self._warning(message, row, name)
-        if len(unused) == 1:
-            yield self._warning(tell("unused"), row, unused[0])
-        elif unused:
-            listed = ", ".join(unused[:_MOST_NAMED]) + (", …" if len(unused) > _MOST_NAMED else "")
-            yield self._warning(tell("several_unused", count=len(unused), columns=listed), row, None)
 
     def is_unread(self, name: str) -> bool:
         """Whether nobody reads a column: no text or menu that is known, no option, and it is not reserved."""

@@ -16,10 +16,6 @@ from voiceflow_worker.model.zones import zone_named
 if TYPE_CHECKING:
     from voiceflow_worker.core.admission import CheckedCall
 
-_FIRST_BLOCK = 256
-"""The number of rows in a block at first. When there are `_MOST_BLOCKS` blocks, neighbours are joined in pairs."""
-_MOST_BLOCKS = 128
-
 _DAYTIME = CallWindow.parse("08:00-21:00")
 _OFFSETS = ("Etc/", "GMT", "UTC")
 _FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -75,14 +71,6 @@ class CallTimes(NamedTuple):
         closes = None if self.window is None or zone is None else self.window.closes(at, zone)
         return min(closes or _FOREVER, self.valid_until or _FOREVER)
 
-    def call_back_ends(self, after: timedelta) -> datetime | None:
-        """The time from which on its person cannot be called back `after` this time; None if there is no such time."""
-        zone = None if self.window is None else self.window.zone_for(self.time_zone)
-        last = self.valid_until
-        if last is not None and self.window is not None and zone is not None:
-            last = self.window.last_open(last, zone)
-        return None if last is None else last - after
-
 
 @dataclass(slots=True, kw_only=True)
 class Course:
@@ -108,36 +96,14 @@ LONGEST_COURSE = timedelta(days=2 * 365)
 
 
 class CallPlan:
-    """The calls of a file, counted by their times and by their position in the file.
-
-    Calls that are due at the same time leave in the order of the file. The file is divided into blocks, at most 128, so
-    that memory does not grow with the number of rows.
-    """
+    """The calls of a file, counted by their times. Those of equal times leave together, the first in the file first."""
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[int, CallTimes]] = Counter()
-        self._block = _FIRST_BLOCK
-        self._rows = 0
+        self._counts: Counter[CallTimes] = Counter()
 
     def add(self, call: CheckedCall) -> None:
         """Add a call, in the order of the file."""
-        self._add(CallTimes.of(call))
-
-    def _add(self, times: CallTimes) -> None:
-        block = self._rows // self._block
-        if block == _MOST_BLOCKS:
-            self._block *= 2
-            block //= 2
-            wider: Counter[tuple[int, CallTimes]] = Counter()
-            for (place, each), count in self._counts.items():
-                wider[place // 2, each] += count
-            self._counts = wider
-        self._counts[block, times] += 1
-        self._rows += 1
-
-    def call_back_ends(self, after: timedelta) -> datetime | None:
-        """The first time from which on the person of a call cannot be called back `after` this time; None without."""
-        return min(filter(None, (times.call_back_ends(after) for _, times in self._counts)), default=None)
+        self._counts[CallTimes.of(call)] += 1
 
     def simulated(self, start: datetime, *, rate: float | None) -> Course:
         """The course of calls that leave from `start` on, by the rules of the queue.
@@ -149,7 +115,7 @@ class CallPlan:
         """
         course, step = Course(), timedelta(seconds=1 / rate) if rate is not None else timedelta()
         waiting: list[tuple[datetime, int, CallTimes, int]] = []
-        for order, ((_, times), count) in enumerate(self._counts.items()):  # in the order of the file
+        for order, (times, count) in enumerate(self._counts.items()):
             if (opens := times.opens(start)) is not None:
                 waiting.append((opens, order, times, count))
             if opens != start:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Protocol
@@ -21,7 +21,6 @@ from voiceflow_worker.campaigns.files.damage import (
     without_markup,
 )
 from voiceflow_worker.campaigns.files.no_call import sense_of, told_beside, told_not_to_call
-from voiceflow_worker.campaigns.files.number_formats import POWER
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     MEANINGS,
@@ -33,12 +32,10 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, names_in, tell
+from voiceflow_worker.finding import Finding, Remedy, Severity, names_in, tell
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.scripts import unread
-from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.numbers.phone import telephone_of
-from voiceflow_worker.model.text.names_of_the_world import currency_words, without_accents
 from voiceflow_worker.model.text.wording import count_of, folded, name_columns
 from voiceflow_worker.model.times import (
     DateOrder,
@@ -50,14 +47,11 @@ from voiceflow_worker.model.times import (
     usual_moment,
 )
 
-_BARE = re.compile(r"(?<![$€£¥₹])(?<![$€£¥₹] )(?<!\b[A-Z]{3} )\{\{\s*([\w .-]+?)\s*\}\}[\s-]*([^\W\d_]+|[$€£¥₹%°])?")
-"""A name in a text that speaks its value as it is, without a currency before it, and the word behind it."""
 _MOMENT = re.compile(
     r"(?:(\d{4})-(\d{2})-(\d{2}))?(?:(?<=\d)[Tt ](?=\d))?(?:(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?)?", re.ASCII
 )
 _ADDRESS = re.compile(r"\w@\w|://")
-_OTHER_CALENDARS = {"+977": ("the Nepali calendar (Bikram Sambat)", 56, 57), "+251": ("the Ethiopian calendar", -8, -7)}
-"""The calendars of countries, by their calling codes, with the years by which they differ from the Gregorian one."""
+_BELOW_0 = re.compile(r"[-\u2212][$€£¥₹]?\d[\d.,]*(?: ?(?:%|[€$£¥₹]|°[A-Za-z]?|[^\W\d_]+))?")
 _SHORT = re.compile(r"\d{1,5}", re.ASCII)
 _MANY_IN_A_ROW = 10
 """How many numbers that count up by one nobody has in a list by chance."""
@@ -104,15 +98,14 @@ class _AlikeRows:
 class Heard:
     """What the texts of a campaign say: the columns that they speak, and those read as times of day, or as moments.
 
-    `bare` are columns that some text speaks without a default, `texts` the texts as they are written, and `dated` are
-    all columns that they name, and the times of rows.
+    `bare` are columns that some text speaks without a default, and `dated` are all columns that texts name, and the
+    times of rows.
     """
 
     spoken: Collection[str]
     bare: Collection[str]
     clocks: Collection[str]
     moments: Collection[str]
-    texts: Collection[str]
     dated: Collection[str]
 
 
@@ -128,7 +121,6 @@ class Doubts:
         columns: CampaignColumns,
         heard: Heard,
         *,
-        counted: object,
         order: DateOrder | None,
         now: datetime,
         warning: Callable[[RawRow | None, str | None], Finding],
@@ -145,7 +137,6 @@ class Doubts:
             (_NotToCall(columns, source), True),
             (self._moments, bool(heard.moments)),
             (self._values, names is None or any(map(columns.is_unread, source.header))),
-            (_Behind(counted, now), isinstance(counted, ColumnTime)),
             (ids := _SharedIds(columns, source.header), ids.may_tell),
         ]
         self._doubts: Sequence[Doubt] = [doubt for doubt, may_tell in of_all if may_tell]
@@ -210,8 +201,6 @@ class Doubts:
         """The findings about all rows. Call this when all have been read."""
         for close in (*(each.close for each in self._doubts), self._numbers.close, self._mixed.close):
             close(self.add)
-        for column, told in _beside(self._source.beside, self._heard.texts):
-            self.add(None, column, told.kind or "", **dict[str, Any](told.values))
         return [each.finding() for each in self._alike.values()]
 
     def unread(self) -> tuple[UnreadColumn, ...]:
@@ -249,9 +238,10 @@ class _Spoken:
                 add(raw, name, "other_script", *other, letters=other[0], voice=other[1], value=value[:40])
             if not value.isalpha():
                 shape = _shape_of(value)
-                why = None if value.isalnum() else as_programs_write(value)
+                why = None if value.isalnum() else _why_odd(value)
                 if why is not None and not self._is_nested(raw, name, value):
                     add(raw, name, "odd", why, values=repr(value[:40]), why=why)
+                    shape = _WORDS
             self._shapes[name, shape] += 1
             if shape != _WORDS and len(few := self._few.setdefault((name, shape), [])) < _MOST_ROWS:
                 few.append((raw, value))
@@ -288,6 +278,11 @@ class _Spoken:
 
 
 _WORDS, _NUMBER, _AN_ADDRESS = "words", "a number or a code", "an address"
+
+
+def _why_odd(value: str) -> str | None:
+    below = _BELOW_0.fullmatch(value) is not None
+    return "below 0, and half of the voices leave a minus out" if below else as_programs_write(value)
 
 
 def _shape_of(value: str) -> str:
@@ -356,7 +351,7 @@ class _Moments:
         self._over: dict[str, list[tuple[RawRow, str]]] = {}
         self._ahead: Counter[str] = Counter()
 
-    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:
+    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:  # noqa: ARG002 - `close` tells it
         data: Mapping[str, object] = call.data or {}
         for name, span in self.spans.items():
             value = data.get(name)
@@ -367,9 +362,6 @@ class _Moments:
             span.add(day, at if name in self._clocks else None)
             if day is None:
                 continue
-            for code, (calendar, least, most) in _OTHER_CALENDARS.items():
-                if call.destination.startswith(code) and least - 1 <= day.year - self.now.year <= most + 1:
-                    add(raw, name, "other_calendar", calendar=calendar, row=raw.number, value=str(value))
             if not self._is_over(call, day, at):
                 self._ahead[name] += 1
             elif len(over := self._over.setdefault(name, [])) < _MOST_ROWS:
@@ -470,21 +462,6 @@ class _SharedIds:
             add(raw, column, "one_id", row=raw.number, value=value[:40], earlier=first)
 
 
-class _Behind:
-    """Calls that were to ring after a time, counted from a column, that is past."""
-
-    def __init__(self, given: object, now: datetime) -> None:
-        self._given, self._now = given, now
-
-    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:
-        begins = call.not_before
-        if isinstance(self._given, ColumnTime) and begins is not None and begins <= self._now:
-            add(raw, self._given.column, "behind", given=str(self._given), row=raw.number)
-
-    def close(self, add: Add) -> None:
-        """Nothing is told of all rows together."""
-
-
 class _Numbers:
     """Calls to the own number, numbers that count up by one, and one that the end of a file may have cut."""
 
@@ -547,25 +524,3 @@ class _Values:
                 why = "short digits beside a number, and nobody dials an extension behind it"
                 for _ in range(sum(counts.values[each] for each in short)):
                     add(None, counts.column, "odd", why, values=values, why=why)
-
-
-def _beside(beside: Mapping[str, str], texts: Iterable[str]) -> Iterator[tuple[str, Message]]:
-    """A message for each column whose cells show something `beside` their numbers that no text speaks."""
-    behind: dict[str, set[str]] = {}
-    for each in (found for text in texts for found in _BARE.finditer(text)):
-        behind.setdefault(row_name(each[1]), set()).add(without_accents(each[2] or ""))
-    for name, words in behind.items():
-        seen = beside.get(name, "")
-        if seen and not any(word and _says(word, seen) for word in words):
-            remedy = "give the cells another format" if seen == POWER else f"write {seen} behind it in the text"
-            yield name, tell("unit_not_spoken", unit=seen, name=name, remedy=remedy)
-
-
-def _says(word: str, seen: str) -> bool:
-    """Whether the word behind a number says what its cell shows: a sign, a unit that begins so, or a currency."""
-    if not word.isalpha() or word[0] == without_accents(seen)[0]:
-        return True
-    names = currency_words(seen)
-    if not names:
-        return not seen[0].isalpha()
-    return any(word.startswith(each[:4]) or (not word.isascii() and word[:2] in each) for each in names)

@@ -487,7 +487,6 @@ class Enqueueing:
                 self.assumptions,
                 campaign.later_texts,
                 asks_store=queue is not None,
-                call_back_after=campaign.call_back_after,
             )
         counts.found.add(campaign.findings)
         starts = () if queue is None else await starts_of(queue.store, queue.name)

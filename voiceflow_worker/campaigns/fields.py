@@ -28,8 +28,8 @@ from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS
 from voiceflow_worker.model.jobs.policy import read_redial_on
 from voiceflow_worker.model.numbers.reading import read_sources
-from voiceflow_worker.model.text.wording import in_words, read_rate
-from voiceflow_worker.model.times import DateOrder, read_time, read_visit_zone
+from voiceflow_worker.model.text.wording import in_words
+from voiceflow_worker.model.times import DateOrder, read_time
 from voiceflow_worker.model.window import read_window_zone
 from voiceflow_worker.model.zones import read_zone
 
@@ -43,7 +43,6 @@ Schema = Mapping[str, object]
 TEXT: Final[Schema] = {"type": ["string", "null"]}
 WHOLE: Final[Schema] = {"type": ["integer", "string", "null"]}
 YES_NO: Final[Schema] = {"type": ["boolean", "string", "null"]}
-AMOUNT: Final[Schema] = {"type": ["number", "string", "null"]}
 # Generators of clients read an object without this, or a list without `items`, as one that holds nothing.
 OBJECT: Final[Schema] = {"type": ["object", "null"], "additionalProperties": True}
 MENU: Final[Schema] = {"type": ["string", "object", "null"], "additionalProperties": True}
@@ -433,13 +432,6 @@ FIELDS: tuple[Field, ...] = (
         help="The hours and days count in this time zone, instead of that of the number.",
     ),
     Field(
-        name="visit_time_zone", read=_texts(read_visit_zone), of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT,
-        metavar="ZONE", is_rare=True, sets="visit_time_zone", label="Clock of spoken times with an offset",
-        hint="own, number, or a zone such as Asia/Singapore.",
-        help="The clock of spoken times with an offset: own, as written; number, that of the person; or that of a "
-        "place, such as Asia/Singapore.", default="that of the person, if both are the same",
-    ),
-    Field(
         name="not_before", read=_moment, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
         sets="not_before", label="Not before", hint="Such as tomorrow 09:00. Empty: at once.",
         help="No phone rings before this time: 2026-11-20T09:00:00+08:00, or, together with <time_zone>, "
@@ -548,12 +540,6 @@ FIELDS: tuple[Field, ...] = (
         name="prices", read=_prices, of=_CAMPAIGN, group=Group.PREVIEW, schema=TEXT, metavar="FILE",
         instead="upload the file, or leave it out", uploads=(InputFile,),
         help="A CSV file of prices: country or prefix, currency, and per_minute or per_call.",
-    ),
-    Field(
-        name="rate", read=_texts(read_rate), of=_CAMPAIGN, group=Group.PREVIEW, schema=AMOUNT, metavar="N|unlimited",
-        is_rare=True, label="Calls per second in the preview", hint="Empty: the queue's rate, or the setting.",
-        help="The rate of the preview, in calls per second, or unlimited.",
-        default="the queue's rate, else VOICEFLOW_RATE",
     ),
     # -- of a schedule alone
     Field(

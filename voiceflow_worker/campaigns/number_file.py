@@ -35,10 +35,8 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneN
 from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, tell
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import (
-    INTERNATIONAL,
     ParsedNumber,
     every_reading,
-    is_national,
     read_country,
     read_number,
 )
@@ -69,21 +67,8 @@ class NumberFile:
     digest: str = ""
     """The digest of the file's content, which marks what it puts on the list."""
     country: str | None = None
-    national: int = 0
-    """How many numbers have no country code, and were taken for numbers of the `country`."""
     left_out: int = 0
     """How many rows are left out."""
-
-    @property
-    def assumed(self) -> str | None:
-        """A warning about the numbers without a country code; None if there are none."""
-        if not self.national:
-            return None
-        are = "is taken for one" if self.national == 1 else "are taken for numbers"
-        return (
-            f"{count_of(self.national, 'number')} without a country code {are} of {self.country}. If not all are, name "
-            "the column of the countries, or write numbers with +"
-        )
 
     @property
     def in_words(self) -> str:
@@ -96,7 +81,6 @@ class NumberFile:
         return {
             "rows": self.rows,
             "numbers": len(self.numbers),
-            "national": self.national,
             "left_out": self.left_out,
         }
 
@@ -164,7 +148,6 @@ def read_number_file(
         name=as_stored(printable_line(path.name)),
         digest=digest,
         country=country,
-        national=taken.national,
         left_out=taken.left_out,
     )
 
@@ -199,8 +182,6 @@ class _Taken:
         self.numbers: dict[str, int] = {}
         self.findings: list[Finding] = []
         self.warnings: list[Finding] = []
-        self.national = 0
-        """How many texts without a country code were read as certain numbers of the country of the file."""
         self.left_out = 0
 
     def read(
@@ -226,8 +207,6 @@ class _Taken:
                 why = tell("no_country", remedy=Remedy.NAME_COUNTRIES, **why.values)
             self.findings.append(Finding(file=self._file, row=row, message=why, code=code))
             return
-        if country is not None and country == self._country != INTERNATIONAL:
-            self.national += len(found) == 1 and is_national(text)
         for number in found:
             self.numbers.setdefault(number.e164, row)
             for message in number.messages:

@@ -258,8 +258,6 @@ class Preview:
     seconds: float = 0.0
     rate: float | None = None
     time_zone: str | None = None
-    call_back_ends: datetime | None = None
-    """From when on a person who asks for it cannot be called back any more: the first such time of all calls."""
     has_window: bool = False
     moved_to: str | None = None
     """The zone that the window counts in, if it does not count at the number."""
@@ -345,8 +343,6 @@ class Preview:
             ends = f"{moment(self.ends_at)}, {later} later"
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
         rows += self._nights()
-        if self.call_back_ends is not None:
-            rows.append(("call back", call_back_in_words(self.call_back_ends, moment, first=course.first)))
         if course.expired:
             late = "it is sent" if course.expired == 1 else "they are sent"
             rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {late}"))
@@ -388,7 +384,6 @@ class Preview:
             "rate": self.rate,
             "starts_at": rfc3339(course.first),
             "ends_at": rfc3339(ends),
-            "call_back_ends_at": rfc3339(self.call_back_ends),
             "duration_seconds": (ends - course.first).total_seconds() if ends and course.first else None,
             "time_zone": self.time_zone,
             "talk_seconds": round(self.seconds, 1),
@@ -407,8 +402,6 @@ class PreviewMaker:
     later_texts: Callable[[ReadRow], tuple[tuple[str, str], ...]]
     """The function that gives what a row's person hears after the first question of a menu."""
     asks_store: bool = True
-    call_back_after: timedelta | None = None
-    """When people who ask for it are called back; None if the menu of the calls does not offer it."""
     _shown: Preview = field(default_factory=Preview)
     _plan: CallPlan = field(default_factory=CallPlan)
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
@@ -476,8 +469,6 @@ class PreviewMaker:
         shown.time_zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
         shown.rate = self._rate()
         shown.course = self._plan.simulated(start, rate=shown.rate)
-        if self.call_back_after is not None:
-            shown.call_back_ends = self._plan.call_back_ends(self.call_back_after)
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():
             totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)
@@ -514,10 +505,3 @@ def moments_in(time_zone: str | None) -> Callable[[datetime], str]:
         return f"{local:{_TIME}} ({time_zone or local.tzname()})"
 
     return moment
-
-
-def call_back_in_words(ends: datetime, moment: Callable[[datetime], str], *, first: datetime | None) -> str:
-    """From when on nobody can be called back, as a clause. The first call leaves at `first`."""
-    if first is not None and ends <= first:
-        return "nobody who asks for it can be called back: give a longer validity, or a shorter call_back_after"
-    return f"whoever asks for it from {moment(ends)} on cannot be called back, and hears so"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from heapq import heappop, heappush
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -21,7 +18,6 @@ _FIELDS = {"minute": 59, "hour": 23, "day of the month": 31, "month": 12, "day o
 """The fields, each with its highest value."""
 _STEP = re.compile(r"/(\d+)")
 _ANY_TIME = datetime(2020, 1, 1)  # noqa: DTZ001 (a local time of any zone)
-_A_DAY = timedelta(days=1)
 
 
 def read_cron(text: str) -> str:
@@ -50,9 +46,9 @@ def read_cron(text: str) -> str:
 class Recurrence:
     """The runs of a cron expression, at the local times of a zone. A run never starts later than `misfire`.
 
-    With every hour (`*`), it runs whenever clocks show its minutes: `*/30 * * * *` each half hour that passes, over
-    changes of the clocks too. Otherwise a local time that happens twice, because clocks go back, has one run, at the
-    first time. One that is skipped has its run at the next minute that exists, together with what runs there anyway.
+    Its times are those of Debian's cron, which cronsim has: with a `*` at the beginning of the minutes or the hours, it
+    runs whenever clocks show its minutes, over changes of the clocks too. Otherwise a local time that happens twice,
+    because clocks go back, has one run, at the first time; one that is skipped has its run at the next minute.
     """
 
     cron: str
@@ -61,25 +57,9 @@ class Recurrence:
 
     def after(self, at: datetime) -> Iterator[datetime]:
         """The runs after a time, in UTC, in their order."""
-        last, second_times, every_hour = at, list[datetime](), _is_every_hour(self.cron)
-        for local in _simulated(self.cron, self._begin(at)):
-            first, second = _times_of(local, self.zone, every_hour=every_hour)
-            if first is None:
-                continue
-            for each in (*_taken(second_times, before=first), first):
-                if each > last:
-                    last = each
-                    yield each
-            if second is not None:
-                heappush(second_times, second)
-        yield from (each for each in sorted(second_times) if each > last)
-
-    def _begin(self, at: datetime) -> datetime:
-        """The local time from which times after `at` are looked for: earlier, if clocks go back within a day."""
-        local, later = at.astimezone(self.zone), (at + _A_DAY).astimezone(self.zone)
-        earlier = (at - _A_DAY).astimezone(self.zone)
-        offsets = [each.utcoffset() or timedelta() for each in (earlier, local, later)]
-        return local.replace(tzinfo=None) - (max(offsets[:2]) - min(offsets[1:]))
+        for local in _simulated(self.cron, at.astimezone(self.zone)):
+            if (found := local.astimezone(UTC)) > at:
+                yield found
 
     def within(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """The runs after a time, until another one inclusively."""
@@ -113,39 +93,6 @@ class Recurrence:
         return f"{words[0].lower()}{words[1:]}"
 
 
-def _taken(times: list[datetime], *, before: datetime) -> Iterator[datetime]:
-    """Take the times before another one out of a heap, in their order."""
-    while times and times[0] < before:
-        yield heappop(times)
-
-
 def _simulated(cron: str, after: datetime) -> CronSim:
-    """The local times of an expression after another one. Raises CronSimError, AssertionError, ValueError."""
-    # Asked in local times without a zone, the library has no rules of its own for clocks that change.
+    """The times of an expression after another one. Raises CronSimError, AssertionError, ValueError."""
     return CronSim(cron.lower(), after)
-
-
-@lru_cache(maxsize=256)
-def _is_every_hour(cron: str) -> bool:
-    return len(_simulated(cron, _ANY_TIME).hours) == 24
-
-
-def _times_of(local: datetime, zone: ZoneInfo, *, every_hour: bool) -> tuple[datetime | None, datetime | None]:
-    """The times of a run at a local time, in UTC: the first and the second time at which clocks show it.
-
-    The second one is that of an expression with every hour, if there is one. If clocks skip the local time, it is the
-    next minute that they show; for an expression with every hour there is none.
-    """
-    first, second = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-
-    def shown(at: datetime) -> datetime:
-        return at.astimezone(zone).replace(tzinfo=None)
-
-    if shown(first) == local:
-        return first, second if every_hour and second > first else None
-    if every_hour:
-        return None, None
-    # PEP 495: for a skipped time, `second` is before the change of the clocks, and `first` after it.
-    seconds = range(int((first - second).total_seconds()) + 1)
-    jump = second + timedelta(seconds=bisect_left(seconds, local, key=lambda each: shown(second + timedelta(0, each))))
-    return jump + timedelta(seconds=-shown(jump).second % 60), None

@@ -22,7 +22,7 @@ from voiceflow_worker.campaigns.files.rows import SpooledRows, whole_file
 from voiceflow_worker.campaigns.row_list import LISTED, ListedRow, RowList, time_text
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.jobs.call_json import CallResult, result_of, sip_code_of
+from voiceflow_worker.model.jobs.call_json import result_of, sip_code_of
 from voiceflow_worker.model.jobs.job import Job, ReasonKind
 from voiceflow_worker.model.reports.status import SIP_CODES
 from voiceflow_worker.model.text.printable import printable
@@ -276,24 +276,6 @@ MOST_ROWS = 1_048_575
 _NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt", "row", "calls"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until", "called_at"})
 _DATE = re.compile(r"(?:19|[2-9]\d)\d\d-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)  # Excel begins at 1900
-_ANSWER, _PROBLEM = "answer", "problem"
-_COLOURS: Mapping[object, str | None] = {
-    **dict.fromkeys(CallResult),
-    CallResult.ANSWERED: _ANSWER,
-    CallResult.DESK_BUSY: "look",
-    CallResult.CALL_BACK_NOT_POSSIBLE: "look",
-    CallResult.IN_DOUBT: "look",
-    CallResult.NO_KEY: "look",
-    CallResult.WRONG_KEY: "look",
-    CallResult.FAILED: _PROBLEM,
-    CallResult.DEAD_NUMBER: _PROBLEM,
-    CallResult.OPTED_OUT: _PROBLEM,
-}
-"""The colours of results: no colour for people who were not reached. A result that is not listed is a named answer."""
-_COLOURS_OF_ROWS: Mapping[object, str | None] = {
-    "bad": _PROBLEM,
-    **{str(each).replace("_", " "): colour for each, colour in _COLOURS.items()},
-}
 _MOST_DIGITS = 15
 """The largest number of digits that Excel keeps of a number."""
 
@@ -339,7 +321,6 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
     columns = spool.columns
     headings = [column.heading for column in columns]
-    colours, other = (_COLOURS_OF_ROWS, None) if spool.files.rows else (_COLOURS, _ANSWER)
     count, row, number = 0, 0, 1
     name = "Rows" if spool.files.rows else "Calls"
     sheet = sheets.lines(name, headings)
@@ -351,9 +332,7 @@ def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
                 sheet = sheets.lines(f"{name} {number}", headings)
             row += 1
             for place, column in enumerate(columns):
-                value = _value(column, column.of(line))
-                colour = None if column.is_own or column.name != "result" else colours.get(value, other)
-                sheets.cell(sheet, row, place, value, colour=colour)
+                sheets.cell(sheet, row, place, _value(column, column.of(line)))
         count += len(pack)
         yield count
     sheet.autofilter(0, 0, row, len(columns) - 1)
@@ -395,10 +374,6 @@ class _Sheets:
             "duration": book.add_format({"num_format": "[h]:mm:ss"}),
             "day": book.add_format({"num_format": "yyyy-mm-dd"}),
             "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
-            # The colours that Excel itself offers as good, neutral and bad.
-            _ANSWER: book.add_format({"bg_color": "#C6EFCE", "font_color": "#006100"}),
-            "look": book.add_format({"bg_color": "#FFEB9C", "font_color": "#7F6000"}),
-            _PROBLEM: book.add_format({"bg_color": "#FFC7CE", "font_color": "#9C0006"}),
         }
 
     def table(self, table: ReportTable, *, name: str, note: str | None = None, zone: ZoneInfo | None = None) -> None:
@@ -423,7 +398,7 @@ class _Sheets:
             sheet.write_string(0, place, printable(column), self._formats["header"])
         return sheet
 
-    def cell(self, sheet: Worksheet, row: int, place: int, value: object, *, colour: str | None = None) -> None:
+    def cell(self, sheet: Worksheet, row: int, place: int, value: object) -> None:
         """Write one value as a cell of its type. A number that Excel would round is written as text."""
         write = partial(sheet.write_number, row, place)
         match value:
@@ -443,8 +418,7 @@ class _Sheets:
                 sheet.write_datetime(row, place, datetime(value.year, value.month, value.day), self._formats["day"])  # noqa: DTZ001
             case _:
                 text = printable(str(value))
-                form = "quoted" if text[0] in "=+-@\t\r\n" else colour
-                sheet.write_string(row, place, text, None if form is None else self._formats[form])
+                sheet.write_string(row, place, text, self._formats["quoted"] if text[0] in "=+-@\t\r\n" else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ async def enqueue(
         voiceflow enqueue people.csv --campaign reminder.toml --batch march
         voiceflow enqueue people.csv --campaign reminder.toml --batch march --replace --dry-run
         voiceflow enqueue --batch march --stored --replace --window 10:00-18:00 --days mon-fri
-        voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv --rate 10
+        voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv
     """
     from voiceflow_worker.core.audit import Actor, Interface, login_name
 

@@ -7,10 +7,10 @@ import re
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeGuard
@@ -224,9 +224,6 @@ class MenuTexts:
         self.definition: str = menu.definition
         menus = reachable([menu])
         walk = _Walk([menu], menus, None, language=language)
-        later = [each.do.after for one in menus for each in one.choices if isinstance(each.do, CallBack)]
-        self.call_back_after: timedelta | None = max(later, default=None)
-        """When people who ask for it are called back, at the latest; None if no key asks for it."""
         self._in_language: dict[str, MenuTexts | str] = {}
         """The texts in each language, or why they are not all there in it."""
         for name in walk.languages() if language is None else ():
@@ -257,11 +254,6 @@ class MenuTexts:
         self.spoken: frozenset[str] = frozenset(name for value in found for name in value.spoken)
         self.bare: frozenset[str] = frozenset(name for value in found for name in value.bare)
         """The names of the values that are spoken, and not only in conditions."""
-
-    @property
-    def written(self) -> Collection[str]:
-        """The texts with values, as they are written."""
-        return [value.text for value in self._all]
 
     def read_by(self, *filters: str) -> frozenset[str]:
         """The names of the values to which the texts apply these filters."""

@@ -1,7 +1,7 @@
 """Template filters that write values as a voice should speak them, in the language of the voice.
 
-`{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ place|ordinal }}`, `{{ code|digits }}`,
-`{{ code|spell }}`, `{{ name|title }}`. Words and their order come from the CLDR, through Babel. Voices read digits in
+`{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ code|digits }}`, `{{ code|spell }}`,
+`{{ name|title }}`. Words and their order come from the CLDR, through Babel. Voices read digits in
 their own language.
 """
 
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.model.flows.values import value_text
-from voiceflow_worker.model.tables import rows_of
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import PersonZone, UnknownZoneError, usual_clock, usual_moment, write_as
 
@@ -58,39 +57,13 @@ _BETWEEN_DIGITS = re.compile(r"[\s\-+./()]")
 _DAY_PERIOD = re.compile(r"'[^']*'|a+")
 _DOTTED = frozenset({"az", "tr"})
 """The languages whose i keeps its dot as a capital, and has none as a small letter of I."""
-_BETWEEN_WORDS = re.compile(r"([^\w'\u2019\u0300-\u036f]+)")
-_ELISION = re.compile(r"((?:d|dall|dell|l|nell|o|sant)['\u2019])(\w{2,})")
+_WORD = re.compile(r"\w[\w\u0300-\u036f]*(?:['\u2019]\w(?!\w))?")
+"""A word, as far as it has one capital: `O'Brien` has two words, and `I'm` one."""
 _NO_MONTH = re.compile(r"M\d\d?")
 """What the CLDR has for a month whose name it does not have."""
 _FROM_SIX = frozenset({"am"})
 """The languages whose speakers count the hours from six o'clock: 12:30 in the morning is half past six."""
 _FORMS = ("full", "long", "medium", "short")
-
-_DOT = dict.fromkeys(
-    ("bs", "cs", "da", "de", "et", "fi", "hr", "hu", "is", "lv", "nb", "nn", "no", "pl", "sk", "sl", "sr", "tr"), "{}."
-)
-_ORDINALS: Mapping[str, str | Mapping[str, str]] = {
-    **_DOT,
-    "en": {"one": "{}st", "two": "{}nd", "few": "{}rd", "other": "{}th"},
-    "es": "{}.º",
-    "fil": "ika-{}",
-    "fr": {"one": "{}er", "other": "{}e"},
-    "id": "ke-{}",
-    "it": "{}º",
-    "ja": "第{}",
-    "ko": "제{}",
-    "ms": "ke-{}",
-    "nl": "{}e",
-    "pt": "{}.º",
-    "ru": "{}-й",
-    "sv": {"one": "{}:a", "other": "{}:e"},
-    "th": "ที่ {}",
-    "uk": "{}-й",
-    "vi": {"one": "thứ nhất", "other": "thứ {}"},
-    "yue": "第{}",
-    "zh": "第{}",
-}
-
 
 _DECIMALS_OF = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF", 3: "BHD IQD JOD KWD LYD OMR TND",
@@ -111,14 +84,8 @@ _ANY_SIGN = "|".join(map(re.escape, _SIGNS))
 _BESIDE_SIGN = re.compile(
     rf"([-\u2212]?)(?:({_ANY_SIGN})\.? ?([-\u2212]?\d.*)|(\d(?:.*\d)?) ?({_ANY_SIGN})\.?)", re.ASCII
 )
-MINUS = {language: word for word, languages, _source in rows_of("text/minus.tsv") for language in languages.split()}
-"""The word for a minus, by language, and by language and script: half of the voices say nothing for its sign."""
-_WITHOUT_SPACES = frozenset({"ja", "km", "lo", "my", "th", "yue", "zh"})
-_SINHALA_MONTHS = (
-    *("ජනවාරි", "පෙබරවාරි", "මාර්තු", "අප්\u200dරේල්", "මැයි", "ජූනි", "ජූලි", "අගෝස්තු", "සැප්තැම්බර්"),
-    *("ඔක්තෝබර්", "නොවැම්බර්", "දෙසැම්බර්"),
-)
-"""The months of Sinhala. Since version 48, the CLDR has those of the moon in their place."""
+_OF_THE_MOON = frozenset({"si"})
+"""The languages for which the CLDR has the months of the moon, since version 48."""
 
 
 class SpecimenText(str):
@@ -139,7 +106,7 @@ class FilterError(ValueError):
 
 def speech_filters() -> dict[str, Callable[..., object]]:
     """The filters for speech, by name."""
-    filters = (capitalize, date_, digits, lower, money, ordinal, spell, time_, title, upper)
+    filters = (date_, digits, money, spell, time_, title)
     return {each.__name__.strip("_"): _for_speech(each) for each in filters}
 
 
@@ -179,7 +146,7 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
         text = str(value)  # an empty cell raises here
         try:
             text, voice = value_text(value).strip(), language or str(context.get(VOICE) or "")
-            if name in _OF_LETTERS:
+            if name == "title":  # which needs no more than the language of the voice, if it is known
                 spoken = _VOICE_LANGUAGE.match(voice)
                 return function(text, spoken[1] if spoken else "", *arguments)
             text = _plain(text).strip()
@@ -195,12 +162,10 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
 
 
 _OF_MOMENTS = frozenset({"date", "time"})
-_OF_LETTERS = frozenset({"capitalize", "lower", "title", "upper"})
-"""The filters that need no more than the language of the voice, if it is known."""
 
 
 def at_the_person(text: str, person: object) -> str:
-    """A time that has a zone of its own, as the clocks of the visit or of the person show it; other texts as they are.
+    """A time that has a zone of its own, as the clocks of the person show it; other texts as they are.
 
     Raises ValueError, with a clause, if the zone of one of the two is not certain.
     """
@@ -236,7 +201,7 @@ def at_the_person(text: str, person: object) -> str:
 def date_(text: str, locale: Locale, form: str = "long") -> str:
     """A date: 31 January 2030. The form `full` has the weekday too.
 
-    A time with a zone of its own is a date, and a time of day, in the zone of the visit, else of the person.
+    A time with a zone of its own is a date, and a time of day, in the zone of the person.
     """
     from babel.dates import format_date
 
@@ -247,16 +212,9 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
         day = date.fromisoformat(match[1] if match else "")
     except ValueError:
         raise ValueError(f"{text[:40]!r} is not a date; {write_as(text, '2030-01-31')}") from None
-    if _NO_MONTH.fullmatch(str(locale.months["format"]["wide"][day.month])):
+    if locale.language in _OF_THE_MOON or _NO_MONTH.fullmatch(str(locale.months["format"]["wide"][day.month])):
         raise ValueError(f"the names of months are not known in {locale.english_name}: write the date in words")
-    return _in_sinhala(format_date(day, form, locale=locale), day, locale)
-
-
-def _in_sinhala(spoken: str, day: date, locale: Locale) -> str:
-    """A spoken date with the month of Sinhala, if the locale is of it."""
-    names = {each[day.month] for each in locale.months["format"].values()} if locale.language == "si" else ()
-    named = next((each for each in sorted(names, key=len, reverse=True) if each in spoken), "")
-    return spoken.replace(named, _SINHALA_MONTHS[day.month - 1]) if named else spoken
+    return format_date(day, form, locale=locale)
 
 
 def time_(text: str, locale: Locale) -> str:
@@ -281,10 +239,7 @@ def time_(text: str, locale: Locale) -> str:
 
 
 def money(text: str, locale: Locale, currency: str | None = None) -> str:
-    """An amount with the name of its currency: 12.50 Singapore dollars. Whole amounts have no decimals.
-
-    A minus is a word.
-    """
+    """An amount with the name of its currency: 12.50 Singapore dollars. Whole amounts have no decimals."""
     from babel.numbers import format_currency, get_currency_name, is_currency
 
     match = _AMOUNT.fullmatch(_with_code(text, currency))
@@ -311,14 +266,12 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
             f"the name of {code} is not known in {locale.english_name}: write it in words behind the amount"
         )
     spoken = format_currency(amount, code, locale=locale, format_type="name", group_separator=False, **shown)
-    if amount == 0 or {before, sign} <= {"", "+"}:
-        return spoken
-    if (minus := _minus(locale)) is None:
+    if amount and not {before, sign} <= {"", "+"}:
         raise ValueError(
-            f"{text[:40]!r} is below 0, and what {locale.english_name} voices say for a minus is not known: write the "
-            "word in the text, and the amount without its sign, as with |abs"
+            f"{text[:40]!r} is below 0, and half of the voices leave a minus out: write the word in the text, and the "
+            "amount with |abs"
         )
-    return minus + spoken
+    return spoken
 
 
 def _with_code(text: str, currency: str | None) -> str:
@@ -351,34 +304,6 @@ def _amount(written: str) -> str | None:
     if point == (between or ",") or (point is None and between in {".", ","} and whole.count(between) == 1):
         return None
     return re.sub(r"\D", "", whole) + (f".{decimals}" if decimals else "")
-
-
-def _minus(locale: Locale) -> str | None:
-    """The word for a minus before a number, with a space behind it if the language writes one; None if not known."""
-    word = MINUS.get(f"{locale.language}-{locale.script}") or MINUS.get(locale.language)
-    space = "" if locale.language in _WITHOUT_SPACES else " "
-    return None if word is None else word + space
-
-
-def minus_for(voice: str) -> str:
-    """What stands before a number below 0 for this voice: a word, or the sign if no word is known."""
-    try:
-        return _minus(_locale(voice)) or "-"
-    except ValueError:
-        return "-"
-
-
-def ordinal(text: str, locale: Locale) -> str:
-    """An ordinal number: 3rd, 3., 第3."""
-    if not _WHOLE.fullmatch(text):
-        raise ValueError(f"{text[:40]!r} is not a whole number of at most 9 digits, such as 3")
-    forms = _ORDINALS.get(locale.language)
-    if forms is None:
-        raise ValueError(f"the ordinals of {locale.english_name} are not known; write the word in the cell")
-    number = int(Decimal(text))
-    if isinstance(forms, str):
-        return forms.format(number)
-    return forms.get(locale.ordinal_form(number), forms["other"]).format(number)
 
 
 def digits(text: str, _locale: Locale) -> str:
@@ -418,37 +343,19 @@ def _capital(letter: str, language: str) -> str:
     return capital if is_same else letter
 
 
-def upper(text: str, language: str) -> str:
-    """The text in capitals."""
-    return (text.replace("i", "İ") if language in _DOTTED else text).upper()
-
-
-def lower(text: str, language: str) -> str:
-    """The text in small letters."""
-    if language in _DOTTED:
-        text = text.replace("İ", "i").replace("I", "\u0131")
-    return text.lower().replace("i\u0307", "i")
-
-
-def capitalize(text: str, language: str) -> str:
-    """The text in small letters, with a capital at its beginning: in Dutch, that of `ijs` has two letters."""
-    small = lower(text, language)
-    length = 2 if language == "nl" and small.startswith("ij") else 1
-    first = small[:length]
-    return (upper(first, language) if first in {"i", "ij"} else first.title()) + small[length:]
-
-
 def title(text: str, language: str) -> str:
     """The text with a capital at each word. Words with capitals within, such as McDonald, stay as they are."""
 
-    def word(each: str) -> str:
-        within = each[1:]
-        if within != within.lower() and not within.isupper():
-            return each
-        elided = _ELISION.fullmatch(lower(each, language))
-        return "".join(capitalize(part, language) for part in (elided.groups() if elided else (each,)))
+    def word(found: re.Match[str]) -> str:
+        rest, small = found[0][1:], found[0]
+        if rest != rest.lower() and not rest.isupper():
+            return small
+        if language in _DOTTED:
+            small = small.replace("İ", "i").replace("I", "\u0131")
+        small = small.lower().replace("i\u0307", "i")
+        return (small[0].replace("i", "İ") if language in _DOTTED else small[0]).title() + small[1:]
 
-    return "".join(map(word, _BETWEEN_WORDS.split(text)))
+    return _WORD.sub(word, text)
 
 
 def _refuse_float(text: str) -> None:

@@ -21,7 +21,6 @@ from voiceflow_worker.ivr.speech_filters import (
     FilterError,
     SpecimenText,
     guarded,
-    minus_for,
     speech_filters,
     unknown_filter,
 )
@@ -50,17 +49,14 @@ LONGEST = 10_000
 """The largest number of characters in a text, in a value that it speaks, and in what it becomes. 8x8 speaks 3000."""
 _MOST_PARTS, _DEEPEST = 1000, 30
 """The largest number of parts (names, filters, conditions, constants) of a text, and how deep they may be nested."""
-_FILTERS = ("first", "float", "int", "last", "length", "trim")
+_FILTERS = ("capitalize", "first", "float", "int", "last", "length", "lower", "trim", "upper")
 """The filters of Jinja that a text may have: none makes a text much longer, or takes long."""
-_TESTS = (
-    "boolean", "defined", "even", "false", "in", "integer", "none", "number", "odd", "string", "true", "undefined",
-)  # fmt: skip
-_WIDE = re.compile(r"[｛{]?｛\s*([^\W\d][^{}｛｝]*)[}｝]+")  # noqa: RUF001 - of full width
+_TESTS = ("defined", "in", "none", "undefined")
 _NUMBERED = re.compile(r"\{\{-?\s*(\d{1,3})\s*-?\}\}")
 _QUOTED_NAME = re.compile(r"\{\{-?\s*(['\"])([^\W\d][\w .-]*)\1\s*-?\}\}")
 """A name in quotes, which speaks the name."""
 _CURLY = re.compile("[\u2018-\u201f\u2039\u203a«»]")
-_LONE = re.compile(r"\$?\{!?\s*([^\W\d][^{}]*)\}")
+_LONE = re.compile(r"(?:\$?\{!?|[｛{]?｛)\s*([^\W\d][^{}｛｝]*)(?:\}|[}｝]+)")  # noqa: RUF001 - of full width
 _FOREIGN_NAME = r"([^\W\d](?:[\w .-]{0,40}\w)?)"
 _LIKELY = (
     r"\*\|\s?NAME\s?\|\*", r"<<\s?NAME\s?>>", "%%NAME%%", r"(?<![\d%])(?<!\d\s)%NAME%", r"\[\[?\s?NAME\s?\]?\]",
@@ -73,10 +69,6 @@ _FOREIGN = re.compile("|".join((*_LIKELY, *_POSSIBLE)).replace("NAME", _FOREIGN_
 _PIECE = re.compile(r"\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z)", re.DOTALL)
 
 
-_BELOW_0 = re.compile(r"[-\u2212][$€£¥₹]?\d[\d.,]*(?: ?(?:%|[€$£¥₹]|°[A-Za-z]?|[^\W\d_]+))?")
-"""A number below 0, and perhaps its unit: half of the voices say nothing for the sign."""
-_SIGN, _SIGN_APART = "\ufdd0", re.compile("(?<!\\S)\ufdd0")
-"""What stands for the sign of such a value until it is known what is before it. No text has this character."""
 _MEANT = "as a condition means it"
 """The filter that conditions apply to the values in them. No text can write it: its name has spaces."""
 
@@ -123,12 +115,6 @@ def require_filled_in(text: str, *, path: str = "") -> None:
     if len(text) > LONGEST:
         raise TemplateSyntaxProblemError(_too_long(text), path=path)
     outside = _PIECE.sub("", text)
-    if wide := _WIDE.search(outside):
-        raise TemplateSyntaxProblemError(
-            f"cannot be read as a template: {wide[0]} has brackets of another width, and would be spoken as it stands; "
-            f"write {{{{{wide[1].strip()}}}}} for a value",
-            path=path,
-        )
     if number := _NUMBERED.search(text):
         raise TemplateSyntaxProblemError(
             f"cannot be read as a template: {number[0]} would be spoken as {number[1]}; write the name of a column, "
@@ -236,7 +222,7 @@ class TemplateText:
         if self.is_optional and is_missing(alone):
             return LEFT_OUT
         # A text that is one variable and spaces becomes the value of the variable.
-        is_whole = isinstance(alone, str) and not is_missing(alone) and not _BELOW_0.fullmatch(alone)
+        is_whole = isinstance(alone, str) and not is_missing(alone)
         text = alone if isinstance(alone, str) and is_whole else self._joined(values)
         text = text or self._rendered(values, leaves_out_empty)
         if len(text) > LONGEST:
@@ -250,8 +236,6 @@ class TemplateText:
         for is_name, part in self._parts:
             value = values.get(part if part in values else name_among(values, part)) if is_name else part
             if not isinstance(value, str) or (is_name and (is_missing(value) or len(value) > LONGEST)):
-                return ""
-            if is_name and _BELOW_0.fullmatch(value):
                 return ""
             parts.append(value)
         return "".join(parts)
@@ -273,15 +257,9 @@ class TemplateText:
                 found[name], context[name] = problem, _STAND_IN
             else:
                 if not found:
-                    return self._with_signs(text, context) if _SIGN in text else text
+                    return text
                 break
         raise UnfitValueError(*found.values())
-
-    def _with_signs(self, text: str, context: Mapping[str, object]) -> str:
-        """The text with the signs of values below 0: spoken where nothing is before them, in words."""
-        if self.is_spoken or self._param is None:
-            text = _SIGN_APART.sub(minus_for(str(context.get(VOICE) or "")), text)
-        return text.replace(_SIGN, "-")
 
     def _context(self, values: Mapping[str, object], found: dict[str, TemplateProblem]) -> dict[str, object]:
         """The variables of the template with their values. Values that no text can be made of go to `found`."""
@@ -403,7 +381,7 @@ def _read_conditions(tree: Template) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _read_comparisons(tree: Template) -> None:
-    """Have values that are compared read as the kind of the constants among them, and tested ones as what is tested."""
+    """Have values that are compared read as the kind of the constants among them."""
     from jinja2 import nodes
 
     for each in tree.find_all(nodes.Compare):
@@ -426,18 +404,9 @@ def _read_comparisons(tree: Template) -> None:
         each.expr = _meant(each.expr, kind)
         for operand in each.ops if not is_among else ():
             operand.expr = _meant(operand.expr, kind)
-    for test in tree.find_all(nodes.Test):
-        if test.name in _TESTED:
-            test.node = _meant(test.node, _TESTED[test.name])
 
 
 _KINDS: Mapping[type, str] = {bool: "yes", str: "text", int: "number", float: "number"}
-_TESTED: Mapping[str, str] = {
-    **dict.fromkeys(("true", "false"), "yes"),
-    **dict.fromkeys(("even", "odd"), "number"),
-    **dict.fromkeys(("boolean", "integer", "number", "string"), "type"),
-}
-"""As what a tested value is read."""
 
 
 def _meant(node: Any, kind: str) -> Any:
@@ -449,7 +418,7 @@ def _meant(node: Any, kind: str) -> Any:
 def _as_meant(value: object, kind: str) -> object:
     """A value as a condition means it: a "yes" or no, a "number" or a "text", or whether it is "given" and not a no.
 
-    Of "either", a number is one, and all else is a text. By its "type", it may be a yes or no too.
+    Of "either", a number is one, and all else is a text.
     """
     from jinja2 import Undefined
 
@@ -459,8 +428,6 @@ def _as_meant(value: object, kind: str) -> object:
     if kind == "text":
         return text.casefold()
     meant = meaning_of(value)
-    if kind == "type":
-        return int(meant) if isinstance(meant, float) and meant.is_integer() else meant
     if kind == "either":
         return meant if isinstance(meant, float) else text.casefold()
     if kind == "number":
@@ -621,8 +588,7 @@ def _finalizer() -> Callable[..., str]:
 
     @pass_context
     def finalize(context: Context, value: object) -> str:
-        text = "" if isinstance(value, blank) and context.get(_LEAVES_OUT_EMPTY) else value_text(value)
-        return _SIGN + text[1:] if text[:1] in {"-", "\u2212"} and _BELOW_0.fullmatch(text) else text
+        return "" if isinstance(value, blank) and context.get(_LEAVES_OUT_EMPTY) else value_text(value)
 
     return finalize
 

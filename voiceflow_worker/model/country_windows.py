@@ -114,14 +114,6 @@ class CountryWindows:
                 )
         return window
 
-    def lacks_calendar(self, number: str) -> str | None:
-        """The country of a number that is called on holidays, although there are calendars for others; else None."""
-        calendars = [each for named in self.holidays.values() for each in named or (NONE,) if not are_own_days(each)]
-        country = country_of(number)
-        found = in_table(self.holidays, country)
-        has_one = found is not None and (not found or not all(map(are_own_days, found)))
-        return (country or "no country") if calendars and not has_one else None
-
     def moved(self, time_zone: str | None) -> CountryWindows:
         """These windows in a zone; in that of each number if it is None."""
         return replace(self, time_zone=time_zone)

@@ -18,7 +18,7 @@ from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.plans import planned
 from voiceflow_worker.model.numbers.zones import listed_zones
 from voiceflow_worker.model.text.wording import read_duration
-from voiceflow_worker.model.zones import EXAMPLE, read_zone, require_zone, zone_file, zone_named
+from voiceflow_worker.model.zones import EXAMPLE, zone_file, zone_named
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -43,7 +43,6 @@ _WORDS = re.compile(r"[^\W\d_]+")
 _DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
 _SHORT_YEAR = re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d)", re.ASCII)
-_EITHER_WAY = re.compile(r"(?<![\d/.-])(\d{1,2})([/.-])(\d{1,2})\2(?:\d{4}|\d{2})(?![\d]|[/.-]\d)", re.ASCII)
 _WITH_YEAR = re.compile(
     r"(?<![\d/.-])(?:(\d{4})([/.-])\d{1,2}\2\d{1,2}|\d{1,2}([/.-])\d{1,2}\3(\d{4}))(?!\d|[/.-]\d)", re.ASCII
 )
@@ -53,9 +52,6 @@ _SWAPPABLE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(?!\1)(?:0[1-9]|1[0-2])(?!\d)", 
 _ZERO_DAYS = re.compile(r"19(?:04-01-01|69-12-31|70-01-01)")
 _BUDDHIST = 543
 """The years by which the Buddhist calendar is ahead."""
-_OWN_ZONE = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s?(?:[Zz]\b|UTC|GMT|[+-]\d{2}(?::?\d{2})?)", re.ASCII
-)
 
 
 class DateOrder(StrEnum):
@@ -157,15 +153,6 @@ def begins_with_ordered_date(text: str) -> bool:
     return match is not None and 4 in (len(match[1]), len(match[4])) and not (len(match[1]) == 4 and match[2] == "-")
 
 
-def doubtful_date(text: str) -> str | None:
-    """The first date in a text whose day and month nobody can tell apart, such as 12/01/2027; None without one."""
-    for match in _EITHER_WAY.finditer(text):
-        first, second = int(match[1]), int(match[3])
-        if first != second and 1 <= first <= 12 and 1 <= second <= 12:
-            return match[0]
-    return None
-
-
 def may_be_swapped(text: str) -> bool:
     """True if a text begins with a date such as 2030-04-03, whose day a spreadsheet may have taken for its month."""
     return _SWAPPABLE.match(text) is not None
@@ -205,12 +192,6 @@ def doubtful_year(text: str) -> DoubtfulYear | None:
     return None
 
 
-def own_zone(text: str) -> str | None:
-    """The first time in a text that has a zone of its own, such as 2030-01-30T23:00:00Z; None without one."""
-    match = _OWN_ZONE.search(text) if ":" in text else None
-    return None if match is None else match[0]
-
-
 _SERIALS, _SECONDS = range(36_526, 73_051), range(946_684_800, 4_102_444_800)
 """The days from 2000 to 2100 as spreadsheets count them, and the seconds of these years since 1970."""
 _COUNTED = re.compile(r"(\d{5})(\.\d{1,15})?|(\d{10}|\d{13}|\d{16}|\d{19})(?:\.0|\.\d{1,6})?", re.ASCII)
@@ -242,19 +223,6 @@ def write_as(text: str, examples: str) -> str:
         return f"write its year with four digits, or as {examples.partition(',')[0]}"
     counted = counted_moment(text)
     return f"it counts {counted[1]}: write {counted[0]}" if counted is not None else f"write it as {examples}"
-
-
-def spoken_instant(moment: str) -> str:
-    """The warning, as a clause, about a time with a zone of its own that is spoken as it stands."""
-    return (
-        f"{moment!r} is spoken in this row as it stands, and such times in later ones, in its own time zone and not "
-        "that of the person; speak times with |date and |time"
-    )
-
-
-def spoken_date(day: str, *, where: str) -> str:
-    """The warning, as a clause, about a doubtful date that is spoken."""
-    return f"{day!r} is spoken in {where}: the voice may read another day; speak dates with |date"
 
 
 def read_time(
@@ -434,47 +402,28 @@ class UnknownZoneError(ValueError):
     """Raised when nobody knows in which time zone a person is. The message is the reason, as a clause."""
 
 
-OWN, NUMBER = "own", "number"
-
-
-def read_visit_zone(text: str) -> str:
-    """The clock of times that have an offset: a zone, `own` for that of the offset, `number` for that of the person."""
-    return word if (word := text.strip().lower()) in {OWN, NUMBER} else read_zone(text).key
-
-
 class PersonZone:
     """The time zone in which a person hears times: `own`, else that of the numbers, else `default`.
 
     It is looked up when it is first asked for. `borrowed` is the default, if it was needed: nothing else knows it then.
-    `visit` is what `read_visit_zone` returns. `moved` are the times of UTC that were spoken in the zone of the person.
     """
 
-    def __init__(
-        self, own: str | None, numbers: Sequence[str], default: str | None = None, visit: str | None = None
-    ) -> None:
+    def __init__(self, own: str | None, numbers: Sequence[str], default: str | None = None) -> None:
         self._own = own
         self._numbers = numbers
         self._default = default
-        self._visit = visit
         self._found: ZoneInfo | None = None
         self.borrowed: str | None = None
-        self.moved: dict[str, str] = {}
 
     def shown(self, moment: datetime, written: str) -> datetime:
-        """What the clocks of the visit show at a moment with an offset, else those of the person.
+        """What the clocks of the person show at a moment with an offset.
 
-        Raises UnknownZoneError, and ValueError if nobody has said which of the two are meant, and they differ.
+        Raises UnknownZoneError, and ValueError if the offset is that of another clock: nobody says which one is meant.
         """
-        if self._visit == OWN:
-            return moment.replace(tzinfo=None)
-        zone = self.zone() if self._visit is None or self._visit == NUMBER else require_zone(self._visit)
-        local = moment.astimezone(zone)
-        if self._visit is None and local.utcoffset() != moment.utcoffset():
-            clocks = {"own": f"{moment:%H:%M}", "local": f"{local:%H:%M}", "zone": zone.key}
-            if moment.utcoffset():
-                raise ValueError(tell("two_clocks", time=written[:40], **clocks))
-            if written[-1].isdigit():  # +00:00 may also be the clock of a place; Z never is
-                self.moved[written] = tell("clock_moved", time=written, **clocks)
+        local = moment.astimezone(self.zone())
+        if moment.utcoffset() and local.utcoffset() != moment.utcoffset():
+            clocks = {"own": f"{moment:%H:%M}", "local": f"{local:%H:%M}", "zone": self.zone().key}
+            raise ValueError(tell("two_clocks", time=written[:40], **clocks))
         return local.replace(tzinfo=None)
 
     def zone(self) -> ZoneInfo:

@@ -166,18 +166,6 @@ class CallWindow:
             last = end
         return None if last > at + (_FARTHEST_END - 2) * _DAY else last
 
-    def last_open(self, before: datetime, zone: ZoneInfo) -> datetime | None:
-        """The end of the last interval before this moment in which the window is open; None without one within a year.
-
-        Raises InvalidInputError for an unknown calendar.
-        """
-        last = before.astimezone(UTC).date()
-        for each in range(_FARTHEST_OPENING):
-            for start, end in reversed(_open_on(self, zone, last - each * _DAY)):
-                if start < before:
-                    return min(end, before)
-        return None
-
     def _intervals(self, at: datetime, zone: ZoneInfo, *, days: int) -> Iterator[tuple[datetime, datetime]]:
         """The intervals in which the window is open, from the UTC day of `at` on. Each is divided at midnight UTC."""
         first = at.astimezone(UTC).date()
@@ -373,11 +361,6 @@ def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
     return None if found is None else frozenset(found)
 
 
-def estimated_holidays(code: str, *, year: int) -> tuple[date, ...]:
-    """The holidays of one year that the library estimates, such as those by the moon, which may be a day off."""
-    return tuple(day for day, name in sorted((_named_holidays(code, year) or {}).items()) if "estimated)" in name)
-
-
 def are_own_days(code: str) -> bool:
     """Whether a calendar is days that somebody has named, and not that of a country."""
     return _OWN_DAYS.fullmatch(code) is not None
@@ -436,22 +419,3 @@ def unknown_holidays(calendars: Iterable[str], *, years: Iterable[int]) -> str:
         for code, year, days in found
         if not days and not are_own_days(code)
     )
-
-
-@lru_cache(maxsize=64)
-def regional_holidays(code: str, *, year: int) -> Mapping[date, tuple[str, ...]]:
-    """The days of a year that are holidays in parts of a country alone, with these parts; none for a part itself.
-
-    A window with the calendar of such a country is open on them.
-    """
-    import holidays
-
-    found: dict[date, list[str]] = {}
-    everywhere = holidays_of(code, year=year) or frozenset()
-    if "-" not in code:
-        for part in holidays.country_holidays(code).subdivisions:
-            name = f"{code}-{part}"
-            own = holidays_of(name, year=year) if _CODE.fullmatch(name) else None
-            for day in (own or frozenset()) - everywhere:
-                found.setdefault(day, []).append(part)
-    return {day: tuple(parts) for day, parts in sorted(found.items())}

@@ -44,8 +44,7 @@ class CampaignOptions:
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
     body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers, or
     `international` for digits that begin with their country code; without it, rows need + or 00. `time_zone` is the
-    zone of local times in the rows and in the options, `visit_time_zone` that in which times with an offset are spoken
-    (`read_visit_zone`). Calls with a higher `priority` are sent first. `window` applies
+    zone of local times in the rows and in the options. Calls with a higher `priority` are sent first. `window` applies
     in its own zone, if it has one; else in the zone of the row, else in that of the number called; each calendar of its
     holidays is for the numbers of its country. If `redial` is None, the policy of the queue applies. `menu` is the
     first IVR menu of the calls, its texts, or only its name. Of a menu, all texts are checked against each row, and its
@@ -79,7 +78,6 @@ class CampaignOptions:
     valid_until: datetime | ColumnTime | None = None
     not_before: datetime | ColumnTime | None = None
     time_zone: str | None = None
-    visit_time_zone: str | None = None
     priority: int = 0
     redial: RedialPolicy | None = None
     menu: str | Menu | MenuTexts | None = None

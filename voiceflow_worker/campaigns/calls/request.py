@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +18,7 @@ from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of, tell
-from voiceflow_worker.ivr.speech_filters import ZONE, at_the_person
+from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import EncodedBody, copy_of
@@ -35,15 +34,10 @@ from voiceflow_worker.model.numbers.regions import Region, region_in
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import did_you_mean, name_among
 from voiceflow_worker.model.times import (
-    DATE_LIKE,
     PersonZone,
     begins_with_ordered_date,
-    doubtful_date,
     doubtful_year,
     one_of_zones,
-    own_zone,
-    spoken_date,
-    spoken_instant,
 )
 from voiceflow_worker.model.zones import read_zone
 
@@ -162,8 +156,6 @@ class RequestMaker:
         priority = self._priority(draft)
         spoken = menu.names if menu is not None else frozenset[str]()
         data = self._data(draft, destination, source, spoken & _OWN)
-        if self._menu is not None and options.visit_time_zone is not None:
-            data = _at_the_visit(data or {}, draft.person)
         if menu is not None:
             self._judge_menu(draft, menu, {**(data or {}), ZONE: draft.person})
         names = spoken if template is None else spoken | template.variables
@@ -171,8 +163,7 @@ class RequestMaker:
             _refuse_nested(draft, spoken)
         heard = made.heard(draft.texts)
         if draft.may_have_dates:
-            self._doubt_dates(draft, names, heard, menu, data)
-        self._doubt_instants(draft, heard)
+            self._refuse_years(draft, names, heard, menu, data)
         findings = tuple(self._findings(raw, draft)) if draft.findings else ()
         if draft.is_bad:
             return ReadRow(raw, findings=findings)
@@ -388,7 +379,7 @@ class RequestMaker:
                 own = read_zone(own).key
             except ValueError:
                 own = "UTC"
-        return PersonZone(own, known, self._options.time_zone, self._options.visit_time_zone)
+        return PersonZone(own, known, self._options.time_zone)
 
     def _country(self, draft: Draft, column: str | None) -> str | None:
         """The country of this row's national numbers: that in this column, or that of the options."""
@@ -496,7 +487,7 @@ class RequestMaker:
         if self.is_first(what, column):
             draft.findings.append(Finding(column=column, severity=Severity.WARNING, message=message))
 
-    def _doubt_dates(
+    def _refuse_years(
         self,
         draft: Draft,
         names: Iterable[str],
@@ -504,29 +495,18 @@ class RequestMaker:
         menu: MenuTexts | None,
         data: Mapping[str, object] | None,
     ) -> None:
-        """Add what is to be said of dates in the texts that are `heard`, or later in the menu, for which data is kept.
+        """Add what is to be said of years that hardly anybody means, in the columns of these `names`, which texts use.
 
-        A voice may read a date whose day and month nobody can tell apart as another day, and hardly anybody means some
-        years in the columns of these `names`, which texts use. A voice of Thai may say a year of the Buddhist calendar
-        as it is written.
+        The texts are `heard`, or later in the menu, for which data is kept. A voice of Thai may say a year of the
+        Buddhist calendar as it is written.
         """
         own = {name: text for name, text in draft.variables.items() if isinstance(text, str) and name not in _NO_DATES}
-        told: Iterable[tuple[str | None, str]] = own.items()
-        if self._options.template is None:
-            told = [(None, text) for text in reversed(heard)]  # the first of them
-        days = {name: day for name, text in told if (day := doubtful_date(text)) is not None}
         used = {row_name(name): own.get(name_among(own, name), "") for name in names}
         years = {name: year for name, text in used.items() if (year := doubtful_year(text)) is not None}
-        if draft.is_bad or not (days or years):
+        if draft.is_bad or not years:
             return
         later = menu.later({**(data or {}), ZONE: draft.person}) if menu is not None else ()
         texts = [*heard, *(text for _, text in later)]
-        for name, day in days.items():
-            if any(day in text for text in texts):
-                message = Message(spoken_date(day, where="this row as it is, and such dates in later ones"))
-                if self._options.date_order is None and name is not None:
-                    message = message.plus(f", and {Remedy.NAME_DATE_ORDER}", Remedy.NAME_DATE_ORDER)
-                self._warn_once(draft, "date", name, message)
         for name, found in years.items():
             is_thai = found.is_buddhist and (self._voice(draft) or "").startswith("th")
             if not any(str(found.year) in text and not (is_thai and found.written in text) for text in texts):
@@ -556,17 +536,6 @@ class RequestMaker:
                 self._warn_once(draft, f"voice {voice} {language}", "voice_profile", why)
             else:
                 self._fit.add((voice, language))
-
-    def _doubt_instants(self, draft: Draft, texts: Sequence[str]) -> None:
-        """Add a warning for each column whose time is spoken with its own zone."""
-        moved, said = {} if draft.person is None else draft.person.moved, "\n".join(texts)
-        if not moved and not (":" in said and DATE_LIKE.search(said)):
-            return
-        told = {moment: spoken_instant(moment) for moment in filter(None, map(own_zone, texts))}
-        told |= moved
-        for moment, message in told.items():
-            name = next((name for name, value in draft.variables.items() if moment in str(value)), None)
-            self._warn_once(draft, "time", name, message)
 
     def _data(
         self, draft: Draft, destination: str | None, source: str | None, reserved: Collection[str]
@@ -630,15 +599,6 @@ def _homes_of(number: str, role: str) -> Iterable[str]:
     stem = number.rstrip("_0123456789")
     beside = ("_".join((*words[:place], role, *words[place:])) for place in range(len(words) + 1))
     return dict.fromkeys((role, number.replace(stem, role) if stem else role, *beside))
-
-
-def _at_the_visit(data: Mapping[str, object], person: PersonZone | None) -> Mapping[str, object]:
-    """The data for a menu, whose texts are spoken later: its times with an offset as the clocks show them."""
-    shown = dict(data)
-    for name, value in data.items():
-        with suppress(ValueError):
-            shown[name] = at_the_person(value, person) if isinstance(value, str) else value
-    return shown
 
 
 def _column_of(path: str | None, template: FlowTemplate | None, reserved: Mapping[str, str]) -> str | None:

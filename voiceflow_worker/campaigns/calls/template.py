@@ -34,7 +34,6 @@ from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKin
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.text.arguments import checked, checks_itself
-from voiceflow_worker.model.times import doubtful_date, spoken_date
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.caller import Text
@@ -160,11 +159,6 @@ class FlowTemplate:
         """Those of them that have no default somewhere."""
         return frozenset(name for text in self._texts for name in text.bare)
 
-    @property
-    def written(self) -> Collection[str]:
-        """The texts with variables, as they are written."""
-        return [text.text for text in self._texts]
-
     def read_by(self, *filters: str) -> frozenset[str]:
         """The names of the variables to which the template applies these filters, in all its languages."""
         texts = [*self._texts, *(text for each in self.languages.values() for text in each.texts)]
@@ -205,20 +199,9 @@ class FlowTemplate:
         complete(specimen, destination=PLACEHOLDER, source=PLACEHOLDER, voice_profile="any")
         filled_in = {*(text.path for text in self._texts), f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
         return [replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in] + [
-            *self._fixed_number(body),
-            *self._fixed_dates(body),
             *self._foreign_names(),
             *self._idle_keys(body),
         ]
-
-    def _fixed_number(self, body: Mapping[str, object]) -> list[Finding]:
-        flow = body.get("callflow")
-        params = flow[0].get("params") if is_list(flow) and flow and is_object(flow[0]) else None
-        number = params.get("destination") if is_object(params) else None
-        if number is None or (isinstance(number, str) and is_template(number)):
-            return []
-        message = f"is the constant {number}, but each row calls its own destination; write {{{{destination}}}} here"
-        return [Finding(message=message, severity=Severity.WARNING, path=f"{FIRST_CALL}.destination", file=self.name)]
 
     def _foreign_names(self) -> list[Finding]:
         named = partial(Finding, severity=Severity.WARNING, file=self.name)
@@ -234,13 +217,6 @@ class FlowTemplate:
                 "nothing: ask it with a menu, or leave the words out"
             )
             yield Finding(message=message, severity=Severity.WARNING, file=self.name)
-
-    def _fixed_dates(self, body: Mapping[str, object]) -> list[Finding]:
-        days = filter(None, (doubtful_date(heard.text) for heard in heard_in(body)))
-        return [
-            Finding(message=spoken_date(day, where="all rows as it is"), severity=Severity.WARNING, file=self.name)
-            for day in dict.fromkeys(days)
-        ]
 
     def _compiled(
         self, value: object, path: str, param: Param | None, params: Mapping[str, Param], voice: object = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -76,8 +75,6 @@ class Times:
         both = () if template is None else (template, *template.languages.values())
         self._fills_in_validity = any(text.path == "$.validUntil" for each in both for text in each.texts)
         """Whether the validity of a body comes from a column, by a name in the template."""
-        self.on_holidays: Counter[str] = Counter()
-        """The calls by countries without a calendar, although the options have calendars for others."""
         self.calendars: dict[str, tuple[datetime, datetime]] = {}
         """The calendars of the calls, each with the first and the last time from which one of its calls may ring."""
 
@@ -117,8 +114,6 @@ class Times:
 
     def count(self, call: CheckedCall) -> None:
         """Count a call by the calendars of its window."""
-        if self._windows is not None and (country := self._windows.lacks_calendar(call.destination)) is not None:
-            self.on_holidays[country] += 1
         for calendar in () if call.window is None else call.window.holidays:
             starts = call.not_before or self._now
             first, last = self.calendars.get(calendar, (starts, starts))

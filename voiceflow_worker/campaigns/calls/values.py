@@ -48,8 +48,8 @@ def is_own_key(key: str | None) -> bool:
     return key is not None and re.fullmatch("row-[0-9a-f]{32}", key) is None
 
 
-_MANY, _MOST_NAMES = 3, 1000
-"""How many rows with one number are many, and how many of their names are counted."""
+_MANY = 3
+"""How many rows with one number are many."""
 
 
 class SeenKeys:
@@ -80,36 +80,30 @@ class SeenKeys:
 
 
 class SharedNumbers(SeenKeys):
-    """The numbers of the rows that were read so far, with the names of the people of those that several rows have."""
+    """The numbers of the rows that were read so far, with how many rows have those that several rows have."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._first: dict[int, tuple[int, int]] = {}
-        """The row and the name of the first call of a batch to a number, all as hashes: nobody is refused by them."""
-        self._names: dict[tuple[int, str], Counter[str]] = {}
+        self._first: dict[int, int] = {}
+        """The row of the first call of a batch to a number, by a hash of both: nobody is refused by it."""
+        self._rows_of: Counter[tuple[int, str]] = Counter()
 
-    def add(self, number: str, *, batch: str | None, row: int, name: str) -> int | None:
-        """Add a number of a row with this name; returns the first row with the number, None if this is it."""
-        mark = hash(name)
-        first, known = self._first.setdefault(hash((batch, number)), (row, mark))
+    def add(self, number: str, *, batch: str | None, row: int) -> int | None:
+        """Add a number of a row; returns the first row with the number, None if this is it."""
+        first = self._first.setdefault(hash((batch, number)), row)
         if first == row:
             return None
-        names = self._names.setdefault((first, number), Counter())
-        names["" if known == mark or len(names) > _MOST_NAMES else name] += 1
+        self._rows_of[first, number] += 1
         return first
 
     def many(self) -> tuple[int, str] | None:
         """The first row with the number that most rows have, and what is told of it; None if no number has many."""
-        found = [(names.total() + 1, *place, names) for place, names in self._names.items()]
-        many = [each for each in found if each[0] >= _MANY]
+        many = [(rows + 1, *place) for place, rows in self._rows_of.items() if rows + 1 >= _MANY]
         if not many:
             return None
-        rows, row, number, names = max(many, key=lambda each: each[0])
-        others = [name for name in names if name]
-        such = f", such as {', '.join(others[:3])}" if others else ""
+        rows, row, number = max(many, key=lambda each: each[0])
         more = f", and {count_of(len(many) - 1, 'other number')} likewise" if len(many) > 1 else ""
-        count = count_of(len(others) + 1, "name")
-        return row, tell("shared_number", count=rows, number=number, names=f"{count}{such}{more}")
+        return row, tell("shared_number", count=rows, number=number, more=more)
 
 
 def _mark(key: str) -> int:
@@ -361,7 +355,6 @@ class LeftOut:
 
     _SIGNS = re.compile(r"""[*|;=^]|\w\?|^[<>~]|^/.+/|[^\d\s]%|^["'\u2018-\u201f«].*["'\u2018-\u201f»]$""")
     """What a pattern, a list or a quotation has, and a value that is compared whole has only if a cell has it too."""
-    _MOST_FOUND = 8
 
     def __init__(
         self,
@@ -391,10 +384,6 @@ class LeftOut:
         )
         """What has left out no row so far; of filters, those whose value no cell holds. That nobody has said no is
         nothing to tell."""
-        self._found: dict[Filter, dict[str, None]] = {
-            each: {} for each in self._filters if self._SIGNS.search(each.value)
-        }
-        """The first values of the columns, of filters that may be meant as patterns."""
         self._silent, self._called = SeenKeys(), SeenKeys()
         """The numbers of the rows that are left out, and of those that are called."""
 
@@ -417,8 +406,6 @@ class LeftOut:
             said, meant, is_held = _held(draft.variables[row_name(column)], each.value)
             if is_held:
                 self._idle.pop(each, None)
-            elif each in self._found and said and len(self._found[each]) < self._MOST_FOUND:
-                self._found[each][said[:40]] = None
             if is_held is not is_not:
                 told = f"holds {said[:40]!r}" if said else "is empty"
                 found = found or (column, f"{told}, so this row is left out")
@@ -459,8 +446,6 @@ class LeftOut:
         for wanted in self._unheld:
             yield None, tell("only_calls_nobody", only=str(wanted), column=wanted.column, value=wanted.value)
         for each in self._idle:
-            if isinstance(each, Filter) and self._found.get(each):
-                continue  # which is wrong
             what = str(each) if isinstance(each, Filter) else f"leave_out_rows {each}"
             rows = (
                 "each row, since no cell is so" if isinstance(each, Filter) and each.is_not else "no row of this list"
@@ -469,14 +454,12 @@ class LeftOut:
 
     def wrong(self) -> tuple[str, str] | None:
         """A column with what is wrong with its filter, when all rows are read: a pattern whose value no cell holds."""
-        each = next((each for each, found in self._found.items() if found and each in self._idle), None)
-        if each is None:
+        idle = (each for each in self._idle if isinstance(each, Filter) and self._SIGNS.search(each.value))
+        if (each := next(idle, None)) is None:
             return None
-        found = ", ".join(map(repr, self._found[each]))
         return each.column, (
             f"leave_out {each}: no cell of {each.column} holds {each.value!r}, and a value is compared whole, never as "
-            f"a pattern. Write each value as it stands, such as {each._replace(value=next(iter(self._found[each])))}; "
-            f"the column holds {found}"
+            "a pattern: write each value as it stands"
         )
 
 

@@ -7,11 +7,9 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from voiceflow_worker.campaigns.files.damage import looks_like_number
 from voiceflow_worker.campaigns.files.input_file import LONGEST_LINE, InputFile, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import (
     CALLS,
-    DESTINATION,
     NOT_READ,
     ColumnReader,
     FileKind,
@@ -196,11 +194,6 @@ class CsvRows(RowSource):
             self._lines.put_back(taken)
         return text, cells
 
-    def _is_shifted(self, cells: tuple[str, ...]) -> bool:
-        """Whether the header lacks the name of the first column, so that numbers stand one place behind it."""
-        place = self.columns.index(DESTINATION) if DESTINATION in self.columns else 0
-        return looks_like_number(cells[place + 1]) and not looks_like_number(cells[place])
-
     def _raggedness(self, cells: tuple[str, ...]) -> tuple[tuple[str | None, str], ...]:
         # Empty surplus cells count too: an unquoted delimiter in the first columns adds one at the end.
         wanted, found = len(self.columns), len(cells)
@@ -209,8 +202,6 @@ class CsvRows(RowSource):
         if found == 1 and self.delimiter in cells[0]:
             return ((None, _QUOTED_LINE),)
         sizes = f"the row has {found} cell{'s' * (found != 1)}, but the header has {wanted}"
-        if found == wanted + 1 and self._is_shifted(cells):
-            return ((None, f"{sizes}, as in R: write it without row names (row.names = FALSE)"),)
         if found > wanted:
             return ((None, f"{sizes}; put quotes around a cell that contains the delimiter"),)
         missing = ", ".join(name or "a column without a name" for name in self.columns[found:])

@@ -229,7 +229,6 @@ def error_sentence(error: str) -> str:
     return f"holds the error {error} of a formula; correct it in the workbook, and save the file again"
 
 
-_ENCODED = re.compile("(?:=[0-9A-F]{2}){2,}|(?:%[0-9A-Fa-f]{2}){2,}")
 _RUN = re.compile(r"[^\x00-\x7f]{2,}")
 _LIKELY = {
     "cp1252": "Windows-1252",
@@ -247,11 +246,6 @@ def misread(text: str) -> Message | None:
 
     It is for a warning, because the text may be right.
     """
-    if ("=" in text or "%" in text) and "://" not in text and (found := _ENCODED.search(text)) is not None:
-        meant = _decoded(found[0])
-        if meant is not None:
-            shown = _shown(text, found.start())
-            return tell("misread_codes", value=shown, meant=shown.replace(found[0], meant))
     if text.isascii():
         return None
     if "\ufffd" in text:
@@ -282,15 +276,6 @@ def as_programs_write(text: str) -> str | None:
     if text[-1:] in {"]", "}", ")", ">", "'", '"'} and _OF_PROGRAM.fullmatch(text):
         return "as a program writes it for others, and it is spoken as it stands"
     return None
-
-
-def _decoded(codes: str) -> str | None:
-    """The letters that codes such as =C3=A9 or %C3%A9 stand for; None if they are no letters beyond ASCII."""
-    try:
-        text = bytes.fromhex(codes.replace(codes[0], "")).decode()
-    except ValueError:
-        return None
-    return text if any(each.isalpha() and not each.isascii() for each in text) else None
 
 
 def _meant(run: str, encoding: str) -> str | None:

@@ -58,7 +58,6 @@ What is above both limits is refused: it may be a bomb. Ordinary sheets unpack t
 
 _MOST_GIVEN = 20
 _NOON = 12
-_STRUCK_IF = "a conditional format strikes cells through"
 _MOST_NAMED = 12
 """The largest number of ranges of hidden rows that a warning names."""
 
@@ -147,18 +146,13 @@ class ExcelRows(RowSource):
                 yield row
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
-            merged, struck_if = book.merged, book.struck_if
-            named = {place: row_name(name) for place, name in enumerate(self.columns) if name}
-            self.beside: Mapping[str, str] = {
-                named[place]: shown for place, shown in book.beside.items() if place in named
-            }
+            merged = book.merged
             comments = [each for each in book.comments(chosen) if self._is_below(each[0]) and each[1].strip()]
         found = [
             _rows(self.sheet, hidden, "hidden, by hand, by a filter or in a group"),
             self._merged(merged),
             _rows(self.sheet, red if len(red) * 2 <= count else (), "red"),
             _commented(self.sheet, comments) if comments else None,
-            _marked(self.sheet, _STRUCK_IF, ", ".join(struck_if[:_MOST_NAMED]), ()) if struck_if else None,
         ]
         self.notes = (*self.notes, *filter(None, found))
         for place, row_number, problem in hidden_times.problems():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import re
 import shutil
 import zipfile
 import zlib
@@ -54,29 +53,9 @@ _BINARY = Content(
     f"unpack it, or open it in its program, and {_AS_WORKBOOK}, or CSV UTF-8",
 )
 _PDF = Content("is a PDF, not a table", "export the table from the program that made it, as .xlsx or CSV UTF-8")
-_PICTURE = Content("is a picture, not a table", "export the table from the program that made it, as .xlsx or CSV UTF-8")
 _WEB_PAGE = Content(
     "is a web page (HTML) or XML, whatever its ending says", f"open it in Excel, and {_AS_WORKBOOK}, or CSV UTF-8"
 )
-
-_AS_STATISTICS = (
-    "save it there as CSV UTF-8, or write it with R or pandas (read_spss, read_stata, read_sas, and to_csv)"
-)
-_STATA = Content("is a file of Stata (.dta)", _AS_STATISTICS)
-_DBASE = Content("is a table of dBase (.dbf)", f"open it in LibreOffice or Excel, and {_AS_WORKBOOK}, or CSV UTF-8")
-_CARDS = Content(
-    "is a file of contacts (vCard, .vcf), not a table",
-    "export the contacts as CSV instead, as Google Contacts and Outlook do",
-)
-_CALENDAR = Content(
-    "is a calendar (.ics), whose entries have no numbers to call", "export the appointments with their people as CSV"
-)
-_AS_YAML = Content("is YAML", "write it as JSON, one object on each line (.jsonl), or as CSV UTF-8")
-_MARKED_UP = {
-    b"office:document": Content(
-        "is a flat OpenDocument spreadsheet (.fods)", f"in LibreOffice, {_AS_WORKBOOK}, or the type CSV in UTF-8"
-    ),
-}
 
 _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"\xff\xfe\0\0", _UTF_32),
@@ -87,23 +66,8 @@ _SIGNATURES: Sequence[tuple[bytes, Content]] = (
     (b"\xd0\xcf\x11\xe0", _OLD_OFFICE),
     (b"%PDF", _PDF),
     (b"\x1f\x8b", Content("is packed with gzip twice, or packed although its format cannot be", "unpack it")),
-    (b"\x89PNG", _PICTURE),
-    (b"\xff\xd8\xff", _PICTURE),
-    (b"GIF8", _PICTURE),
-    *((each, Content("is a file of SPSS (.sav)", _AS_STATISTICS)) for each in (b"$FL2", b"$FL3")),
-    (b"<stata_dta>", _STATA),
 )
-_TEXTS: Sequence[tuple[re.Pattern[bytes], Content]] = (
-    (re.compile(rb"BEGIN:VCARD"), _CARDS),
-    (re.compile(rb"BEGIN:VCALENDAR"), _CALENDAR),
-    (re.compile(rb"(?:\s*#.*\n)*(?:%YAML|---\s*\n|(?:[\w ]+:\s*\n)?\s*- [\w \"']{1,40}:(?:\s|$))"), _AS_YAML),
-)
-"""How texts begin that are no tables."""
-_BESIDE = re.compile(r"(?:~\$|\._|\.~lock\.)(?P<name>[^#]+)#?")
-"""The names of the small files that Excel, macOS and LibreOffice keep beside the file of this name."""
-_CONTROLS = bytes(each for each in range(32) if each not in b"\t\n\v\f\r\x1a")
-_FIRST_OF_DBASE = frozenset(b"\x03\x30\x31\x83\x8b\xf5")
-_STATA_VERSIONS = frozenset(range(0x69, 0x77))
+_CONTROLS = bytes(each for each in range(32) if each not in b"\t\n\v\f\r")
 _MARKUP = (b"<!doctype", b"<html", b"<table", b"<?xml", b"<head", b"<meta", b"<style")
 
 
@@ -120,15 +84,7 @@ def content_of(beginning: bytes, whole: IO[bytes] | None) -> Content | None:
         return _archived(whole)
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:9].lower().startswith(_MARKUP):
-        markup = text[:2000]
-        return next((content for mark, content in _MARKED_UP.items() if mark in markup), _WEB_PAGE)
-    if _is_dbase(beginning):
-        return _DBASE
-    if beginning[:1] and beginning[0] in _STATA_VERSIONS and beginning[1:4] in {b"\1\1\0", b"\2\1\0"}:
-        return _STATA
-    for form, content in _TEXTS:
-        if form.match(text):
-            return content
+        return _WEB_PAGE
     return _BINARY if _is_binary(beginning[:200]) else None
 
 
@@ -140,14 +96,6 @@ def _is_binary(beginning: bytes) -> bool:
     except UnicodeDecodeError as error:
         return controls > 0 and error.end < len(beginning)
     return 10 * controls > len(beginning)
-
-
-def _is_dbase(beginning: bytes) -> bool:
-    """Whether a file is a table of dBase: its first byte is a version, and the next three a date."""
-    if len(beginning) < 32 or beginning[0] not in _FIRST_OF_DBASE:
-        return False
-    _, month, day = beginning[1:4]
-    return 1 <= month <= 12 and 1 <= day <= 31 and beginning[12:14] == b"\0\0"
 
 
 def text_named(beginning: bytes) -> Content:
@@ -233,12 +181,7 @@ class InputFile:
 
     @contextmanager
     def opened_raw(self) -> Generator[io.BufferedReader]:
-        """Open the file without unpacking it. Raises OSError, and CampaignFileError for the lock of another file."""
-        if found := _BESIDE.fullmatch(Path(self._place).name):
-            raise CampaignFileError(
-                f"{self} has no rows: Excel, LibreOffice and macOS keep such a file beside {found['name']}; give "
-                f"{found['name']} itself"
-            )
+        """Open the file without unpacking it. Raises OSError."""
         if self.path is not None:
             with self.path.open("rb") as file:
                 yield file
@@ -268,9 +211,6 @@ def standard_input(stream: IO[bytes]) -> Generator[InputFile]:
 LONGEST_LINE = 1_000_000
 """The largest number of characters in a line. A longer line cannot be a row: a spoken text has at most 3000."""
 
-_DOS_END = "\x1a"
-"""The character that old DOS programs write at the end of a file."""
-
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 20_000_000, 200
 
 _REMEDY = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
@@ -292,8 +232,6 @@ Line = tuple[int, str, str | None]
 def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[Line]:
     """The lines of a file of any size, one by one. A byte order mark is dropped; CR LF and CR also end lines.
 
-    At the end of the file, the characters 0x1A of old DOS programs are left out.
-
     Every thousand lines, `on_bytes` gets the number of bytes read from the disk. Raises CampaignFileError if the file
     cannot be opened, has another type or encoding, or has a line that is too long.
     """
@@ -303,8 +241,6 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
         number = 0
         while line := text.readline(LONGEST_LINE):
             number += 1
-            if _DOS_END in line:
-                line = _without_end(line)
             if len(line) >= LONGEST_LINE:
                 raise CampaignFileError(
                     f"line {number} of {file} is longer than {LONGEST_LINE} characters; correct or remove that line"
@@ -347,12 +283,6 @@ def _refuse_other_kinds(file: InputFile, reader: io.BufferedReader) -> None:
     is_packed = isinstance(reader.raw, gzip.GzipFile)
     if content := content_of(reader.peek(4096), None if is_packed else reader):
         raise CampaignFileError(f"{file} {content}")
-
-
-def _without_end(line: str) -> str:
-    """The line without the characters 0x1A that end the file, or are all that it holds."""
-    is_last = not line.endswith("\n")
-    return line.rstrip(_DOS_END) if is_last else "\n" if not line.strip(f"{_DOS_END} \t\n") else line
 
 
 def _judged(file: InputFile, number: int, line: str) -> Line:

@@ -1,7 +1,8 @@
-"""What a cell of a spreadsheet shows by its number format: 15%, 13.07, 0331 123456, K-0042, Yes, Thursday, 1/2.
+"""What a cell of a spreadsheet shows by its number format: 15%, 13.07, 0331 123456, K-0042, Yes, Thursday.
 
-Signs between thousands, currencies, and the units behind a quantity are left out: texts and filters read the amount,
-and it is told once (`beside`). A cell that shows a day and its month holds that date, however its format writes it.
+Signs between thousands, currencies, and the units behind a quantity are left out: texts and filters read the amount.
+Fractions and powers of ten are plain numbers. A cell that shows a day and its month holds that date, however its format
+writes it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from fractions import Fraction
 from functools import cached_property, lru_cache
 from locale import windows_locale
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,23 +31,13 @@ _TOKEN = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _PLAIN = {**dict.fromkeys("0#?", "place"), ".": "point", ",": "group", "%": "percent", "@": "value"}
-_FRACTION = re.compile(r"(?:([#0?]+) +)?([#0?]+) ?/ ?([#0?]+|\d+)")
 _PERCENT = re.compile(" ?[%‰]")
 _DAY, _HOUR, _MINUTE, _SECOND = ({part, part * 2} for part in "dhMs")
 _LONGEST_CODE, _SHOWN_DIGITS = 9, 6
 """A longer number that has no more digits before its zeros may have lost some: Excel keeps 15."""
-POWER = "a power of ten"
-_BUDDHIST = 543
 _NOON = {"上午/下午": "zh", "午前/午後": "ja", "오전/오후": "ko"}
 _EAST_ASIAN = {**dict.fromkeys((27, 28, 29, 30, 31, 36, 50, 51, 57, 58), "yyyy-mm-dd"), 32: "h:mm", 33: "h:mm:ss"}
-_THAI = {
-    59: "0", 60: "0.00", 61: "#,##0", 62: "#,##0.00", 67: "0%", 68: "0.00%", 69: "# ?/?", 70: "# ??/??",
-    71: "d/m/yyyy", 72: "d-mmm-yy", 73: "d-mmm", 74: "mmm-yy", 75: "h:mm", 76: "h:mm:ss", 77: "d/m/yyyy h:mm",
-    78: "mm:ss", 79: "[h]:mm:ss", 80: "mm:ss.0", 81: "d/m/yyyy",
-}  # fmt: skip
-"""The built-in formats of Excel in Chinese, Japanese, Korean and Thai (ECMA-376)."""
-DAY_OR_CLOCK = frozenset({34, 35, *range(52, 57)})
-"""The built-in formats that show a day in one of these languages, and a time of day in another."""
+"""The built-in formats of Excel in Chinese, Japanese and Korean (ECMA-376)."""
 
 
 class BadCell(NamedTuple):
@@ -142,11 +132,6 @@ class _Section:
         return any(token == ("place", "0") or (token.kind == "text" and token.text.strip()) for token in before)
 
     @cached_property
-    def fraction(self) -> re.Match[str] | None:
-        """How it shows fractions; None if it shows none."""
-        return _FRACTION.search(self.text) if "/" in self.text else None
-
-    @cached_property
     def quantity(self) -> _Quantity:
         """How it shows amounts."""
         kinds = [token.kind for token in self.tokens]
@@ -164,17 +149,6 @@ class _Section:
         return _Quantity(sign, percent, 1000**thousands, len(decimals), kept, zeros, unit)
 
     @cached_property
-    def beside(self) -> str:
-        """What it shows beside the amount, which is not spoken: a currency, or a unit such as kg."""
-        if self.has("power"):
-            return POWER
-        if not self.has("place", "general") or self.fraction or (self.has("place") and self.is_code):
-            return ""
-        spoken = "" if self.has("general") else f"{self.quantity.sign} {self.quantity.unit}"
-        shown = "".join(token.text if token.kind == "text" else "\n" for token in self.tokens).split("\n")
-        return next((each.strip() for each in shown if each.strip() not in spoken and any(map(_is_said, each))), "")
-
-    @cached_property
     def last_place(self) -> int:
         """The index of its last digit."""
         return max(index for index, token in enumerate(self.tokens) if token.kind == "place")
@@ -183,10 +157,6 @@ class _Section:
     def is_signed(self) -> bool:
         """Whether a section for numbers below 0 shows that: by a minus, by brackets or by a colour."""
         return self.is_coloured or not {"-", "\u2212", "("}.isdisjoint(self.text)
-
-
-def _is_said(sign: str) -> bool:
-    return sign.isalnum() or unicodedata.category(sign) in {"Sc", "So"}
 
 
 def _has_currency(text: str) -> bool:
@@ -203,11 +173,6 @@ class NumberFormat:
     def of_numbers(self) -> Sequence[_Section]:
         """The sections for numbers."""
         return [each for each in self.sections[:3] if not each.has("value")] or [self.sections[0]]
-
-    @cached_property
-    def beside(self) -> str:
-        """What the cells show beside a number of which they speak the amount alone; empty if nothing."""
-        return "" if self.is_moment else next((each.beside for each in self.of_numbers if each.beside), "")
 
     @cached_property
     def is_moment(self) -> bool:
@@ -238,20 +203,17 @@ class NumberFormat:
         """
         exact = Decimal(repr(value))
         section, is_own = self._section(exact)
-        if abs(exact) >= EXACT or section.has("power", "value", "general"):
+        if abs(exact) >= EXACT or section.has("power", "value", "general") or "/" in section.text:
             return value
         if not section.has("place"):
             return section.text.strip() or None
         is_signed = exact < 0 and (section.is_signed if is_own else True)
-        if (fraction := section.fraction) is not None:
-            text = _fraction(fraction, abs(exact))
-        elif section.is_code and not (is_own and section.is_signed):
+        if section.is_code and not (is_own and section.is_signed):
             digits = str(int(_rounded(abs(exact), 0)) or "")
             if len(digits) > _LONGEST_CODE and len(digits.rstrip("0")) <= _SHOWN_DIGITS:
                 return value
             return ("-" if is_signed and digits else "") + _filled(section.tokens, digits)
-        else:
-            text = _quantity(section.quantity, abs(exact))
+        text = _quantity(section.quantity, abs(exact))
         if is_signed and not {*"123456789"}.isdisjoint(text):
             text = f"-{text}"
         return value if text == value_text(value) else Shown(text, value)
@@ -335,7 +297,7 @@ def built_in(number: int) -> str | None:
     """The code of a built-in format; None for one that shows each value as it is."""
     from openpyxl.styles.numbers import BUILTIN_FORMATS
 
-    return _EAST_ASIAN.get(number) or _THAI.get(number) or BUILTIN_FORMATS.get(number)
+    return _EAST_ASIAN.get(number) or BUILTIN_FORMATS.get(number)
 
 
 def _mark_minutes(tokens: list[_Token]) -> None:
@@ -381,20 +343,6 @@ def _quantity(how: _Quantity, amount: Decimal) -> str:
     return f"{how.sign}{before.rjust(how.zeros, '0')}{'.' if after else ''}{after}{how.unit}".strip()
 
 
-def _fraction(match: re.Match[str], amount: Decimal) -> str:
-    """An amount as a fraction, such as 1 3/4."""
-    whole, _, below = match.groups()
-    if below.strip("#0?"):
-        bottom = int(below)
-        top = int(_rounded(amount * bottom, 0))
-    else:
-        top, bottom = Fraction(amount).limit_denominator(10 ** len(below) - 1).as_integer_ratio()
-    if whole is None:
-        return f"{top}/{bottom}"
-    ones, top = divmod(top, bottom)
-    return " ".join(filter(None, (str(ones) if ones or not top else "", f"{top}/{bottom}" if top else "")))
-
-
 def _day_of(value: datetime) -> object:
     """The date that a cell without a time of day shows. What is within a minute of midnight is meant for it.
 
@@ -433,7 +381,7 @@ def _of_day(part: str, value: date, names: Locale) -> str:
     from babel.dates import format_date
 
     if part[0] in "bge":
-        return {"b": str(value.year + _BUDDHIST), "e": str(value.year)}.get(part[0], "")
+        return str(value.year) if part[0] != "g" else ""
     pattern = part.replace("d", "c") if part[:3] == "ddd" else part.replace("m", "L")
     return format_date(value, pattern, locale=names)
 

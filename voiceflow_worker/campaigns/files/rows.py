@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import IO, Any, NamedTuple, Self, cast
 
 import orjson
@@ -156,8 +156,6 @@ COUNTRY, IGNORE = "country", "ignore"
 ROLES = ("language", "region", "calling_code", "area_code", "person")
 """The roles that one column may have: attributes of `ColumnRoles`."""
 _COLUMN_PAIRS = "destination=Telefon,name=Nachname"
-_QUOTED_VALUE = re.compile(r"""(?<![^,\s])([^",=]*)=\s*"((?:[^"]|"")*)"(?=\s*(?:,|$))""")
-"""A pair whose value alone stands in quotes: `name="Last, first"`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,14 +255,7 @@ def _pairs_of(columns: object) -> Iterator[tuple[str, str]]:
     for text in columns if is_list(columns) else (columns,):
         if not isinstance(text, str):
             raise InvalidInputError(f"{quoted(text)} is no column with its value; write it as {_COLUMN_PAIRS}")
-        pairs = _QUOTED_VALUE.sub(_quoted_pair, text)
-        is_one = is_list(columns) and pairs == text
-        yield from pairs_in(columns_text([pairs]) if is_one else pairs, example=_COLUMN_PAIRS)
-
-
-def _quoted_pair(pair: re.Match[str]) -> str:
-    value = pair[2].replace('""', '"')
-    return columns_text([f"{pair[1]}={value}"])
+        yield from pairs_in(columns_text([text]) if is_list(columns) else text, example=_COLUMN_PAIRS)
 
 
 def pairs_in(text: str, *, example: str = "Do Not Call=TRUE") -> tuple[tuple[str, str], ...]:
@@ -472,9 +463,6 @@ class RowSource(ABC):
     """The voice in whose language a workbook names days and months, if the formats of its cells name no language."""
     notes: tuple[str, ...] = ()
     """Warnings about the whole file. They are complete when all rows have been read."""
-    beside: Mapping[str, str] = MappingProxyType({})
-    """What the cells of a workbook show beside the numbers that are spoken, such as kg, by the names in rows of their
-    columns; complete then too."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[RawRow]:

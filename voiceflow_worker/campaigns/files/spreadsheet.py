@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, XMLPullParser, fromstring
 from zipfile import ZipFile
 
 from voiceflow_worker.campaigns.files.damage import error_sentence
-from voiceflow_worker.campaigns.files.number_formats import DAY_OR_CLOCK, BadCell, NumberFormat, built_in, number_format
+from voiceflow_worker.campaigns.files.number_formats import BadCell, NumberFormat, built_in, number_format
 
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
 """The largest numbers of rows and columns in a sheet of Excel. A damaged file may have larger numbers."""
@@ -102,28 +102,18 @@ class Spreadsheet:
         parts = {link.kind: link.part for link in links.values()}
         self._struck: set[int] = set()
         self._red = set[int]()  # the styles whose text or ground is red
-        self._striking = set[int]()  # the conditional formats that draw a line through a cell
         self._struck_texts: set[int] = set()  # the shared texts of which a part is struck through
         self._formats: dict[int, NumberFormat] = {}  # those of the styles that show a value in a way of their own
-        self._either = set[int]()  # the styles that show a day in one language, and a time of day in another
         self._read_styles(parts.get("styles"))
         self._texts = list(self._shared(parts.get("sharedStrings")))
         self.merged: list[str] = []
         """The merged ranges of the sheet whose rows were read last, such as C2:C4; complete after the last row."""
-        self.struck_if: list[str] = []
-        """The ranges of this sheet through which a conditional format draws a line; complete then too."""
-        self.beside: dict[int, str] = {}
-        """What a column, by its place, shows beside its numbers, such as kg; complete then too."""
 
     def rows(self, sheet: Sheet) -> Iterator[SheetRow]:
         """The rows of a sheet that are not empty, in constant memory."""
         number = 0
-        self.merged, self.struck_if, self.beside = [], [], {}
-        for row in self._elements(sheet.part, "row", "mergeCell", "conditionalFormatting", longest=_LONGEST_ROW):
-            if _local(row) == "conditionalFormatting":
-                if any(int(rule.get("dxfId", -1)) in self._striking for rule in row):
-                    self.struck_if.append(row.get("sqref", ""))
-                continue
+        self.merged = []
+        for row in self._elements(sheet.part, "row", "mergeCell", longest=_LONGEST_ROW):
             if _local(row) == "mergeCell":
                 if len(self.merged) == _MOST_MERGED:
                     raise SpreadsheetError(
@@ -181,8 +171,6 @@ class Spreadsheet:
             if style in self._struck:
                 struck.add(column - 1)
             red += style in self._red
-            if not isinstance(value, str) and (shown := self._formats.get(style)) is not None and shown.beside:
-                self.beside.setdefault(column - 1, shown.beside)
         return values[:filled], struck, is_partly, red
 
     def _is_partly_struck(self, cell: Element) -> bool:
@@ -222,22 +210,15 @@ class Spreadsheet:
 
     def _dated(self, number: float, style: int) -> Any:
         """The date, time or duration that a number is in a cell of this style; else what it shows of the number."""
-        shown, is_either = self._formats.get(style), style in self._either
-        if not is_either and (shown is None or not shown.is_moment):
+        shown = self._formats.get(style)
+        if shown is None or not shown.is_moment:
             return number if shown is None else shown.of_number(number)
         times = _times()
         epoch = times.MAC_EPOCH if self._is_1904 else times.WINDOWS_EPOCH
-        if is_either and 0 < number % 1 < number:
-            return BadCell(
-                f"holds {number} in a format that shows a day in one language of Excel and a time of day in another; "
-                "give the cell a format such as yyyy-mm-dd hh:mm"
-            )
         try:
-            if 0 <= number < 1 and shown is not None and not shown.shows_clock:
+            if 0 <= number < 1 and not shown.shows_clock:
                 return epoch.date()  # openpyxl takes it for a time of day
-            is_duration = shown is not None and shown.is_duration
-            moment = times.from_excel(number, epoch, timedelta=is_duration)
-            return moment.date() if is_either and number >= 1 else self._shown(moment, style)
+            return self._shown(times.from_excel(number, epoch, timedelta=shown.is_duration), style)
         except (OverflowError, ValueError):
             return BadCell(f"has the format of a date, but {number} is no date; correct the cell or its format")
 
@@ -257,7 +238,6 @@ class Spreadsheet:
         fonts, fills = (list(next(_all(tree, name), ())) for name in ("fonts", "fills"))
         struck = {place for place, font in enumerate(fonts) if _has_strike(font)}
         red = [{place for place, each in enumerate(found) if _is_red(each)} for found in (fonts, fills)]
-        self._striking = {place for place, each in enumerate(next(_all(tree, "dxfs"), ())) if _has_strike(each)}
         styles = next(_all(tree, "cellXfs"), None)
         for style, each in enumerate(styles if styles is not None else ()):
             if int(each.get("fontId", 0)) in struck:
@@ -266,8 +246,6 @@ class Spreadsheet:
                 self._red.add(style)
             number = int(each.get("numFmtId", 0))
             code = own[number] if number in own else built_in(number)
-            if code is None and number in DAY_OR_CLOCK:
-                self._either.add(style)
             if code is not None and (shown := number_format(code)) is not None:
                 self._formats[style] = shown
 

@@ -139,11 +139,6 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
     return tuple(ParsedNumber(number, country_of(number), (doubt,)) for number in found)
 
 
-def is_national(text: str) -> bool:
-    """Whether a text has no country code in front: neither a + nor 00."""
-    return not _cleaned(text).lstrip("(").startswith(("+", "00"))
-
-
 def read_country(text: str) -> str:
     """The country that a text names: a code (ISO 3166), a name, or a calling code that no other country has.
 

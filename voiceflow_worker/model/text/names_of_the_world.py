@@ -205,28 +205,3 @@ def _data_of(locale: str) -> Mapping[str, Mapping[str, Any]]:
     with Path(localedata.resolve_locale_filename(locale)).open("rb") as file:
         data: Mapping[str, Mapping[str, Any]] = pickle.load(file)  # noqa: S301 (a file of babel's own)
     return data
-
-
-def currency_words(shown: str) -> frozenset[str]:
-    """The words of the names of the currencies that are written so, such as S$, without accents; empty for no currency.
-
-    A sign stands for each currency that has it: $ for dollars and pesos.
-    """
-    signs, codes = {each for each in shown if unicodedata.category(each) == "Sc"}, {shown.upper()}
-    for symbols, _ in map(_currencies_in, _FIRST):
-        codes |= {code for code, symbol in symbols.items() if symbol == shown or not signs.isdisjoint(symbol)}
-    return frozenset[str]().union(*(words.get(code, ()) for _, words in map(_currencies_in, _FIRST) for code in codes))
-
-
-@cache
-def _currencies_in(locale: str) -> tuple[Mapping[str, str], Mapping[str, frozenset[str]]]:
-    """The signs of currencies in one locale, and the words of their names, each by its code."""
-    data = _data_of(locale)
-    plurals = data.get("currency_names_plural", {})
-    names = {code: (code, name, *plurals.get(code, {}).values()) for code, name in data["currency_names"].items()}
-    words = {code: frozenset(_NOT_IN_WORDS.split(without_accents(" ".join(each)))) for code, each in names.items()}
-    spoken = {code: frozenset(part for part in each if len(part) > 2 or part > "\x7f") for code, each in words.items()}
-    return data.get("currency_symbols", {}), spoken
-
-
-_NOT_IN_WORDS = re.compile(r"\W+")
