@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from importlib.util import find_spec
@@ -271,11 +271,10 @@ def data_text(value: object) -> str:
 
 
 MOST_ROWS = 1_048_575
-"""The largest number of calls on one sheet below its header, by the limit of Excel. More calls go on more sheets."""
+"""The largest number of lines of a sheet below its header, by the limit of Excel."""
 
 _NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt", "row", "calls"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until", "called_at"})
-_DATE = re.compile(r"(?:19|[2-9]\d)\d\d-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d)?)?", re.ASCII)  # Excel begins at 1900
 _MOST_DIGITS = 15
 """The largest number of digits that Excel keeps of a number."""
 
@@ -321,44 +320,27 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
 def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
     columns = spool.columns
     headings = [column.heading for column in columns]
-    count, row, number = 0, 0, 1
-    name = "Rows" if spool.files.rows else "Calls"
-    sheet = sheets.lines(name, headings)
+    row = 0
+    sheet = sheets.lines("Rows" if spool.files.rows else "Calls", headings)
     for pack in spool.packs():
         for line in pack:
-            if row == MOST_ROWS:
-                sheet.autofilter(0, 0, row, len(columns) - 1)
-                row, number = 0, number + 1
-                sheet = sheets.lines(f"{name} {number}", headings)
             row += 1
             for place, column in enumerate(columns):
                 sheets.cell(sheet, row, place, _value(column, column.of(line)))
-        count += len(pack)
-        yield count
+        yield row
     sheet.autofilter(0, 0, row, len(columns) - 1)
 
 
 def _value(column: ReportColumn, value: object) -> object:
     """The number or the time in a field, else its text."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or column.is_own:
         return value
-    if column.is_own:
-        return _date_in(value) if _DATE.fullmatch(value) else value
     if column.name in _NUMBERS or column.name == "price":
         try:
             return float(value)
         except ValueError:
             return value
     return datetime.fromisoformat(value) if value and column.name in _TIMES else value
-
-
-def _date_in(text: str) -> object:
-    """The date, or the date and time, in a cell of the campaign's file; the text if there is no such day or time."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return moment if len(text) > len("2030-01-31") else moment.date()
 
 
 class _Sheets:
@@ -372,7 +354,6 @@ class _Sheets:
             "quoted": book.add_format({"quote_prefix": True}),
             "percent": book.add_format({"num_format": "0.0%"}),
             "duration": book.add_format({"num_format": "[h]:mm:ss"}),
-            "day": book.add_format({"num_format": "yyyy-mm-dd"}),
             "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
         }
 
@@ -414,8 +395,6 @@ class _Sheets:
                 write(value / timedelta(days=1), self._formats["duration"])
             case datetime():
                 sheet.write_datetime(row, place, value.replace(tzinfo=None), self._formats["time"])
-            case date():
-                sheet.write_datetime(row, place, datetime(value.year, value.month, value.day), self._formats["day"])  # noqa: DTZ001
             case _:
                 text = printable(str(value))
                 sheet.write_string(row, place, text, self._formats["quoted"] if text[0] in "=+-@\t\r\n" else None)
@@ -459,7 +438,7 @@ async def write_report_files(
     the CSV file has only the calls, one on each line. Each call is read once. Each file gets its name when it is
     complete. Memory does not grow with the calls, but for their ids if rows are listed. `progress` is called with a
     number of calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a
-    library is missing, or if no call has a selected column.
+    library is missing, if no call has a selected column, or if there are more lines than a sheet of Excel has.
     """
     batches, read = list(batches), 0
     with _spooled(files) as spool:
@@ -503,6 +482,8 @@ async def _write(
     progress: Callable[[int, str], None] | None = None,
 ) -> None:
     _ = spool.columns  # raises before a file is written
+    if files.xlsx is not None and len(spool) > MOST_ROWS:
+        raise InvalidInputError(f"{len(spool):,} lines are more than a sheet of Excel has ({MOST_ROWS:,}): give --csv")
     if files.csv is not None:
         await _stepped(files.csv, write_csv_report(files.csv, spool), progress)
     if files.xlsx is not None:

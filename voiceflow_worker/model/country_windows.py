@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
@@ -113,10 +113,6 @@ class CountryWindows:
                     "person; give the numbers a row each"
                 )
         return window
-
-    def moved(self, time_zone: str | None) -> CountryWindows:
-        """These windows in a zone; in that of each number if it is None."""
-        return replace(self, time_zone=time_zone)
 
     def fields(self) -> dict[str, str]:
         """The texts that `parse` reads as these windows, by the names of the fields of a campaign."""
