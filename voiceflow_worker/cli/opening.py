@@ -340,9 +340,7 @@ async def opened_store(
     wait = store_wait(settings)
     if not makes:
         await _found(settings, wait)
-    if not makes:
-        # Such a command has one step, which may wait for a lock as long as the opening may.
-        lock_timeout = lock_timeout or max(settings.wait_for_store, _LEAST_TIMEOUT)
+        lock_timeout = lock_timeout or _lock_timeout(settings)
     options: dict[str, Any] = {"settings": settings}
     if lock_timeout is not None and file_of(settings.store) is not None:
         options["lock_timeout"] = lock_timeout
@@ -350,6 +348,11 @@ async def opened_store(
         options["makes"] = makes
     async with opened_in_time(settings.store, wait=wait, writes=makes, advises=makes, **options) as store:
         yield store
+
+
+def _lock_timeout(settings: Settings) -> timedelta:
+    """That of a command which has one step: this may wait for a lock as long as the opening may."""
+    return max(settings.wait_for_store, _LEAST_TIMEOUT)
 
 
 def store_wait(settings: Settings) -> StoreWait:
@@ -414,7 +417,7 @@ async def acting(settings: Settings, who: str | None, *, makes_file: bool = Fals
     from voiceflow_worker.core.audit import Interface, login_name
 
     makes = makes_file and file_of(settings.store) is not None
-    async with opened_store(settings, makes=makes) as store:
+    async with opened_store(settings, makes=makes, lock_timeout=_lock_timeout(settings)) as store:
         policy = settings.policy()
         yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name())
 
