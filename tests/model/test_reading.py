@@ -288,7 +288,7 @@ def test_a_zero_that_belongs_to_a_number_is_missed_wherever_another_number_is_le
     for region in sorted(phonenumbers.SUPPORTED_REGIONS):
         country = country_named(region)
         for length in range(5, 12):
-            for _ in range(100):
+            for _ in range(20):
                 digits = str(random.randint(10 ** (length - 1), 10**length - 1))
                 if digits in country.numbers(digits) and f"0{digits}" in country.numbers(f"0{digits}"):
                     try:
