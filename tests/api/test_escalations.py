@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -249,9 +251,10 @@ async def test_while_nobody_can_be_called_the_sender_asks_again_and_the_alert_is
     assert len(await CallQueue(memory, "night").find()) == 1
 
 
-async def test_the_hook_takes_a_slash_at_its_end(client: Client) -> None:
-    for path, status in ((f"{HOOK}/", 201), (HOOK, 200)):
-        answer = await client.post(f"{path}?{ONE}", json=notification(alert("a")))
+async def test_the_hook_takes_a_slash_at_its_end_and_compression(client: Client) -> None:
+    packed, bomb = (gzip.compress(each) for each in (json.dumps(notification(alert("a"))).encode(), b" " * 3_000_000))
+    for path, content, status in ((f"{HOOK}/", packed, 201), (HOOK, packed, 200), (HOOK, bomb, 413)):
+        answer = await client.post(f"{path}?{ONE}", content=content, headers={"Content-Encoding": "gzip"})
         assert answer.status_code == status, answer.text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,12 +32,13 @@ from tests.webhooks.receiving import (
     summary,
 )
 from voiceflow_worker import open_store
+from voiceflow_worker.asgi.limits import decompressed
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.webhooks import PATH
-from voiceflow_worker.webhooks.reading import decoded
+from voiceflow_worker.webhooks.reading import LONGEST_BODY, decoded
 
 pytestmark = pytest.mark.anyio
 
@@ -52,10 +54,19 @@ def as_json(changes: Mapping[str, object] | None = None) -> str:
 TEXT = as_json()
 PLAIN = TEXT.encode()
 LATIN = "J\ufffdrg"
+BOMB = b" " * (LONGEST_BODY + 1)
+LEVELS = range(1, 10, 2)
 READ: Mapping[str, tuple[bytes, Mapping[str, str], str]] = {
+    "gzip": (gzip.compress(PLAIN), {"Content-Encoding": "gzip"}, MESSAGE),
+    "gzip in several members": (gzip.compress(PLAIN[:50]) + gzip.compress(PLAIN[50:]), {}, MESSAGE),
+    "gzip that no header names": (gzip.compress(PLAIN), {}, MESSAGE),
+    "gzip twice": (gzip.compress(gzip.compress(PLAIN)), {"Content-Encoding": "gzip, gzip"}, MESSAGE),
     "a header for a body that a proxy has unpacked": (PLAIN, {"Content-Encoding": "gzip"}, MESSAGE),
     "a header of another encoding, and plain JSON": (PLAIN, {"Content-Encoding": "br"}, MESSAGE),
+    **{f"deflate {level}": (zlib.compress(PLAIN, level), {"Content-Encoding": "deflate"}, MESSAGE) for level in LEVELS},
+    "gzip of UTF-8 with a mark": (gzip.compress(b"\xef\xbb\xbf" + PLAIN), {"Content-Encoding": "X-GZIP"}, MESSAGE),
     "one Latin-1 byte": (TEXT.encode("latin-1"), {}, LATIN),
+    "one Latin-1 byte, and gzip": (gzip.compress(TEXT.encode("latin-1")), {"Content-Encoding": "gzip"}, LATIN),
     "a letter that is cut": (PLAIN.replace("ö".encode(), "ö".encode()[:1]), {}, LATIN),
     "UTF-8 with a mark": (b"\xef\xbb\xbf" + PLAIN, {}, MESSAGE),
     **{name: (TEXT.encode(name), {}, MESSAGE) for name in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be")},
@@ -91,24 +102,30 @@ async def test_what_cannot_be_read_is_refused_by_its_cause() -> None:
     async with receiving(settling) as sender:
         for content, encoding, status, told in [
             (b"\x0b\x05\x80{}\x03", "br", 415, "encoding br"),
-            (gzip.compress(PLAIN), "gzip", 415, "encoding gzip"),
-            (gzip.compress(PLAIN), "", 400, "not JSON"),
+            (b"\x28\xb5\x2f\xfd\x00", "zstd", 415, "encoding zstd"),
+            (zlib.compress(b"{}")[2:-4], "deflate", 415, "encoding deflate"),
+            (gzip.compress(PLAIN)[:-9], "gzip", 415, "damaged"),
+            (gzip.compress(PLAIN)[:-9], "", 415, "damaged"),
+            (gzip.compress(gzip.compress(gzip.compress(PLAIN))), "gzip, gzip, gzip", 415, "damaged"),
+            (gzip.compress(BOMB), "gzip", 413, "longer than"),
+            (zlib.compress(BOMB), "deflate", 413, "longer than"),
+            (b"{", "gzip", 400, "not JSON"),
             (b"{", "identity", 400, "not JSON"),
             (b"payload=%7B%7D", "", 400, "not JSON"),
         ]:
             answer = await sender.send(content, Content_Encoding=encoding)
             assert (answer.status_code, told in answer.json()["error"]) == (status, True), answer.text
-            assert answer.headers.get("accept-encoding") == ("identity" if status == 415 else None)
+            assert answer.headers.get("accept-encoding") == ("gzip" if status == 415 else None)
     assert settling.taken == []
 
 
-async def test_an_action_is_answered_in_every_form() -> None:
+async def test_an_action_is_answered_in_every_packing() -> None:
     async def menu(_event: object) -> bytes:
         return b'{"callflow": []}'
 
     action = json.dumps(other("CALL_ACTION", eventData={"dtmf": "1"})).encode()
     async with receiving(on_event=menu) as sender:
-        for content in (action.decode().encode("utf-16"), action[:-2] + b', "x": "\xf6"}}'):
+        for content in (gzip.compress(action), action.decode().encode("utf-16"), action[:-2] + b', "x": "\xf6"}}'):
             assert (await sender.send(content)).json() == {"callflow": []}, content
 
 
@@ -160,13 +177,21 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=6,
 )
+PACKINGS: list[Callable[[bytes], bytes]] = [lambda content: content, gzip.compress, zlib.compress]
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be"]
 
 
-@given(value=st.dictionaries(st.text(max_size=9), values), form=st.sampled_from(ENCODINGS))
-@example(value={"sessionId": "a\0\0\\u0000\\", "\0": ["\\\0"]}, form="utf-8")
-def test_a_value_is_read_the_same_in_every_form_without_nul(value: Any, form: str) -> None:
-    assert decoded(json.dumps(value, ensure_ascii=False).encode(form)) == without_nul(value)
+@given(
+    value=st.dictionaries(st.text(max_size=9), values),
+    form=st.sampled_from(ENCODINGS),
+    packing=st.sampled_from(PACKINGS),
+)
+@example(value={"sessionId": "a\0\0\\u0000\\", "\0": ["\\\0"]}, form="utf-8", packing=PACKINGS[0])
+def test_a_value_is_read_the_same_in_every_form_without_nul(
+    value: Any, form: str, packing: Callable[[bytes], bytes]
+) -> None:
+    text = json.dumps(value, ensure_ascii=False)
+    assert decoded(decompressed(packing(text.encode(form)), longest=10**6)) == without_nul(value)
 
 
 def without_nul(value: Any) -> Any:

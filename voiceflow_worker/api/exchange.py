@@ -37,6 +37,7 @@ from voiceflow_worker.api.answers import (
 )
 from voiceflow_worker.api.operations import MULTIPART, Operation
 from voiceflow_worker.asgi import limits
+from voiceflow_worker.asgi.limits import decompressed
 from voiceflow_worker.asgi.openapi import JSON
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.idempotency import NamedStart
@@ -287,8 +288,9 @@ class Asked:
         is_form = self.operation.files is not None and given == MULTIPART
         if not is_form and given != JSON:
             raise ProblemError(415, f"the body is {given[:60]!r}; send {JSON}")
-        if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise ProblemError(415, "the body has an encoding, which is not read here; send it as it is")
+        readable = ("identity",) if is_form else ("identity", "gzip", "x-gzip", "deflate")
+        if headers.get("content-encoding", "identity").strip().lower() not in readable:
+            raise ProblemError(415, f"the body has an encoding that is not read here; read is {' or '.join(readable)}")
         longest = LONGEST_FILE + LONGEST_BODY if is_form else LONGEST_BODY
         length = headers.get("content-length", "0")
         too_long = ProblemError(413, f"the body is longer than {longest} bytes")
@@ -302,7 +304,7 @@ class Asked:
                     form = request.form(max_part_size=LONGEST_BODY, max_files=10, max_fields=10)
                     self.upload = await whole.enter_async_context(form)
                     return None
-                return await request.body()
+                content = await request.body()
         except TimeoutError:
             raise ProblemError(408, "the body did not arrive in time", headers={"Connection": "close"}) from None
         except ClientDisconnect:
@@ -312,6 +314,10 @@ class Asked:
             if "maximum size" in why:
                 raise ProblemError(413, f"a part that is no file is longer than {LONGEST_BODY} bytes") from None
             raise bad(f"the form cannot be read: {why[:200]}") from None
+        content = decompressed(content, longest=longest)
+        if len(content) > longest:
+            raise too_long
+        return content
 
     async def done(self, act: OperatorAction) -> Answer:
         """Carry out an action once under its key, on the version of `If-Match`, and answer with its document.

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from io import BytesIO
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -37,6 +40,30 @@ WAIT: Final = timedelta(seconds=60)
 """The longest `?wait=` of /v1."""
 WORK: Final = timedelta(minutes=10)
 """A campaign is previewed or started, or a report is exported, within it: a million calls take some minutes."""
+
+GZIP, DEFLATE = b"\x1f\x8b", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_LAYERS = 2
+"""The most times that a body is decompressed: once by its sender, once by a proxy."""
+READABLE = frozenset({"gzip", "x-gzip", "identity", ""})
+"""The values of Content-Encoding whose bodies, if they cannot be read, are no fault of their encoding."""
+
+
+def decompressed(content: bytes, *, longest: int) -> bytes:
+    """The body without its compression by gzip or deflate. If it is too long, its first `longest` + 1 bytes.
+
+    Its bytes decide, and not Content-Encoding, because a proxy may change one and not the other: JSON begins neither as
+    gzip nor as deflate does. A damaged body is returned as it is.
+    """
+    for _ in range(_LAYERS):
+        try:
+            if content.startswith(GZIP):
+                with gzip.GzipFile(fileobj=BytesIO(content)) as packed:
+                    content = packed.read(longest + 1)
+            elif content.startswith(DEFLATE):
+                content = zlib.decompressobj().decompress(content, longest + 1)
+        except (OSError, EOFError, zlib.error):
+            return content
+    return content
 
 
 def at_most(receive: Receive, longest: int, *, otherwise: Exception) -> Receive:

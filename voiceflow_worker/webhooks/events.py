@@ -65,7 +65,7 @@ class EventEndpoint:
 
     The answer to an accepted event is 200. Repeated events, and events of an unknown type or session, are accepted too.
     Other answers: 400 for a body that is not JSON or not an event, 401 for a wrong secret, 403 for a wrong network, 408
-    for a body that came too slowly, 413 for one that is too long, 415 for one that is encoded, 500
+    for a body that came too slowly, 413 for one that is too long, 415 for an encoding other than gzip and deflate, 500
     if the receiver itself failed, and 503, "send it again", if the store cannot be reached, or if the event was not
     handled within `store_limit`, a call action event within `event_limit`. The work still goes on, because a stop could
     leave a change half done. When 8x8 sends the event again, the receiver finds the stored result.

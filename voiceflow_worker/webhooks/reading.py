@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, RefusedSenders
+from voiceflow_worker.asgi.limits import DEFLATE, GZIP, READABLE, decompressed
 from voiceflow_worker.errors import WebhookEventError
 from voiceflow_worker.model.reports.events import (
     CallAction,
@@ -68,7 +69,7 @@ _REFUSALS = {
 class OddReason(StrEnum):
     """The reason why an event could not be understood.
 
-    ENCODING: the body is not JSON, and has a Content-Encoding. NOT_AN_EVENT: the JSON is not an
+    ENCODING: the body is not JSON, but compressed in an unknown way, or damaged. NOT_AN_EVENT: the JSON is not an
     object, or has no payload. UNKNOWN_EVENT: this version does not know the type or the product of the event.
     UNKNOWN_STATUS: a session summary has an unknown status or none. NO_SESSION: the event is about a call, but names no
     session. FAILURE: the receiver failed and answered 500.
@@ -139,7 +140,8 @@ class RequestReader:
                         return await _turned_away(too_large, chunks)
         except TimeoutError:
             return replace(WebhookAnswer.refused(408, "too_slow", "the body did not arrive in time"), closes=True)
-        return bytes(content)
+        whole = decompressed(bytes(content), longest=LONGEST_BODY)
+        return whole if len(whole) <= LONGEST_BODY else too_large
 
 
 async def _turned_away(given: WebhookAnswer, chunks: AsyncIterator[bytes]) -> WebhookAnswer:
@@ -168,19 +170,31 @@ def understood(content: bytes, scope: Scope) -> WebhookEvent | WebhookAnswer:
     except WebhookEventError as error:  # comes first, because it is a ValueError too
         return WebhookAnswer.refused(400, "not_an_event", str(error), odd=OddReason.NOT_AN_EVENT)
     except ValueError as error:
-        if (encoding := Headers(scope=scope).get("content-encoding", "")).strip().lower() not in {"identity", ""}:
-            why = f"the body has the encoding {encoding[:60]}, which is not read here: send it as it is"
-            return WebhookAnswer.refused(415, "encoding", why, odd=OddReason.ENCODING)
-        return WebhookAnswer.refused(400, "not_json", f"the body is not JSON: {error}", odd=OddReason.NOT_JSON)
+        why = unread_encoding(content, ",".join(Headers(scope=scope).getlist("content-encoding")))
+        if why is None:
+            return WebhookAnswer.refused(400, "not_json", f"the body is not JSON: {error}", odd=OddReason.NOT_JSON)
+        return WebhookAnswer.refused(415, "encoding", f"{why}: send it as it is, or in gzip", odd=OddReason.ENCODING)
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-ACCEPTED_ENCODING = b"identity"
+ACCEPTED_ENCODING = b"gzip"
 """The value of Accept-Encoding in an answer to a body of another encoding (RFC 9110 §15.5.16)."""
 
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 """A NUL in a JSON text that Python has written, after the escaped backslashes before it."""
 _DIGITS = len(str(2**64))
+
+
+def unread_encoding(content: bytes, encodings: str) -> str | None:
+    """Why a body that is no JSON may be compressed, as a clause; None if nothing says so.
+
+    `encodings` is the value of its Content-Encoding.
+    """
+    if content.startswith((GZIP, *DEFLATE)):
+        return "the body is compressed, and damaged"
+    names = (each.strip().lower() for each in encodings.split(","))
+    found = next((name for name in names if name not in READABLE), None)
+    return None if found is None else f"the body has the encoding {found}, which is not read here"
 
 
 def decoded(content: bytes) -> object:
