@@ -129,8 +129,8 @@ def at_night(person: Person, at: datetime) -> bool:
 async def rung(fields: Mapping[str, object], clock: LeapingClock) -> tuple[Mapping[str, datetime], dict[str, object]]:
     """When each number rang by the ledger, and what the preview had said."""
     rows = [{"destination": each.number, "time_zone": each.column or None} for each in people()]
-    given = {"rows": rows, "say": "Hello.", "batch": "world", "rate": "unlimited", "source": "+6531234567", **fields}
-    settings = load_settings(voice_profile="en-US-JennyNeural", outcomes="none")
+    given = {"rows": rows, "say": "Hello.", "batch": "world", "source": "+6531234567", **fields}
+    settings = load_settings(voice_profile="en-US-JennyNeural", outcomes="none", rate="unlimited")
     policy = settings.policy()
     sandbox = SandboxOfThen(speed=1000)
     sandbox.clock = clock

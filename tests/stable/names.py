@@ -207,7 +207,7 @@ def python_api() -> Names:
 
 PUBLIC_MODULES = (
     "voiceflow_worker", "voiceflow_worker.types", "voiceflow_worker.errors", "voiceflow_worker.ivr",
-    "voiceflow_worker.notify", "airflow_provider.operators.voice",
+    "voiceflow_worker.notify", "voiceflow_worker.pacing", "airflow_provider.operators.voice",
     "airflow_provider.sensors.voice", "airflow_provider.hooks.voice", "airflow_provider.notifications.voice",
 )  # fmt: skip
 _LISTED = {

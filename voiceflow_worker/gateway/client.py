@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 
 class RateLimit(Protocol):
-    """A limit on the POSTs of this process, such as the `AsyncLimiter` of aiolimiter."""
+    """A limit on the POSTs of this process, such as `pacing.ProcessRate`."""
 
     async def acquire(self) -> None:
         """Wait until one more POST may be sent."""
