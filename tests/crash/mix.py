@@ -25,7 +25,7 @@ SHARES: Mapping[Kind, int] = {
 }
 REDIAL = RedialPolicy(on=read_redial_on("busy,no_answer"), limit=2, after=timedelta(seconds=0.2))
 BRIEF = (0.3, 6.0)
-"""Seconds for which a brief call is valid: many wait for longer."""
+"""Seconds for which a brief call is valid: many wait for longer, although they go first."""
 LATER = timedelta(seconds=3)
 """When a call to a number that is about to be suppressed is due."""
 _VOICE = "en-IE-EmilyNeural"
@@ -88,6 +88,7 @@ class Mix:
         request = CallRequest(
             flow=flow,
             unique_key=f"{kind.value}/{place}",
+            priority=1 if kind is Kind.BRIEF else 0,
             redial=redial,
             valid_until=valid_until,
             not_before=not_before,
