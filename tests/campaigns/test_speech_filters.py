@@ -42,15 +42,15 @@ def problem(text: str, value: object, voice: str | None = "en-US-JennyNeural") -
 
 
 def test_values_are_spoken_in_the_language_of_the_voice() -> None:
-    say = '{{day|date}} at {{at|time}}, {{amount|money("SGD")}}'
-    row = {"destination": "+6587654321", "day": "2030-01-31", "at": "14:05", "amount": "1250.5"}
+    say = '{{day|date}} at {{at|time}}, {{amount|money("SGD")}}, {{place|ordinal}}'
+    row = {"destination": "+6587654321", "day": "2030-01-31", "at": "14:05", "amount": "1250.5", "place": "3"}
     for voice, spoken in {
-        "en-US-JennyNeural": "January 31, 2030 at 2:05 PM, 1250.50 Singapore dollars",
-        "en-IE-EmilyNeural": "31 January 2030 at 14:05, 1250.50 Singapore dollars",
-        "de-DE-KatjaNeural": "31. Januar 2030 at 14:05, 1250,50 Singapur-Dollar",
-        "fr-FR-DeniseNeural": "31 janvier 2030 at 14:05, 1250,50 dollars de Singapour",
-        "id-ID-GadisNeural": "31 Januari 2030 at 14.05, 1250,50 Dolar Singapura",
-        "zh-CN-XiaoxiaoNeural": "2030年1月31日 at 14:05, 1250.50新加坡元",
+        "en-US-JennyNeural": "January 31, 2030 at 2:05 PM, 1250.50 Singapore dollars, 3rd",
+        "en-IE-EmilyNeural": "31 January 2030 at 14:05, 1250.50 Singapore dollars, 3rd",
+        "de-DE-KatjaNeural": "31. Januar 2030 at 14:05, 1250,50 Singapur-Dollar, 3.",
+        "fr-FR-DeniseNeural": "31 janvier 2030 at 14:05, 1250,50 dollars de Singapour, 3e",
+        "id-ID-GadisNeural": "31 Januari 2030 at 14.05, 1250,50 Dolar Singapura, ke-3",
+        "zh-CN-XiaoxiaoNeural": "2030年1月31日 at 14:05, 1250.50新加坡元, 第3",
     }.items():
         assert read_all([{**row, "voice_profile": voice}], saying(say, voice_profile=None)).heard == [spoken]
 
@@ -60,6 +60,8 @@ def test_a_filter_writes_a_value_as_it_is_spoken() -> None:
         ("{{x|digits}}", "0123", "0, 1, 2, 3"),
         ("{{x|digits}}", "+65 8765-4321", "6, 5, 8, 7, 6, 5, 4, 3, 2, 1"),
         ("{{x|digits}}", 42, "4, 2"),
+        ("{{x|ordinal}}", "11", "11th"),
+        ("{{x|ordinal}}", "22.0", "22nd"),
         ("{{x|spell}}", "ab-12", "A, B, 1, 2"),
         ("{{x|spell}}", "e\u0301a", "É, A"),
         ("{{x|date('full')}}", "2030-01-31", "Thursday, January 31, 2030"),
@@ -196,6 +198,7 @@ UNFIT = [
     ("money('JPY')", "12.5", "has 1 decimal, but JPY has 0"),
     ("money('KWD')", "1.2500", "has 4 decimals, but KWD has 3"),
     ("spell", "25.0", "'25.0' ends in .0"),
+    ("ordinal", "third", "'third' is not a whole number of at most 9 digits, such as 3 (filter ordinal)"),
     ("digits", "25.0", "'25.0' ends in .0, which a program has added; write 25 (filter digits)"),
     ("digits", "A12", "'A12' contains more than digits; use the filter spell, which also speaks letters"),
     ("spell", "--", "'--' has no letters or digits"),

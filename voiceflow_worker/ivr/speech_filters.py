@@ -1,7 +1,7 @@
 """Template filters that write values as a voice should speak them, in the language of the voice.
 
-`{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ code|digits }}`, `{{ code|spell }}`,
-`{{ name|title }}`. Words and their order come from the CLDR, through Babel. Voices read digits in
+`{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ place|ordinal }}`, `{{ code|digits }}`,
+`{{ code|spell }}`, `{{ name|title }}`. Words and their order come from the CLDR, through Babel. Voices read digits in
 their own language.
 """
 
@@ -65,6 +65,31 @@ _FROM_SIX = frozenset({"am"})
 """The languages whose speakers count the hours from six o'clock: 12:30 in the morning is half past six."""
 _FORMS = ("full", "long", "medium", "short")
 
+_DOT = dict.fromkeys(
+    ("bs", "cs", "da", "de", "et", "fi", "hr", "hu", "is", "lv", "nb", "nn", "no", "pl", "sk", "sl", "sr", "tr"), "{}."
+)
+_ORDINALS: Mapping[str, str | Mapping[str, str]] = {
+    **_DOT,
+    "en": {"one": "{}st", "two": "{}nd", "few": "{}rd", "other": "{}th"},
+    "es": "{}.º",
+    "fil": "ika-{}",
+    "fr": {"one": "{}er", "other": "{}e"},
+    "id": "ke-{}",
+    "it": "{}º",
+    "ja": "第{}",
+    "ko": "제{}",
+    "ms": "ke-{}",
+    "nl": "{}e",
+    "pt": "{}.º",
+    "ru": "{}-й",
+    "sv": {"one": "{}:a", "other": "{}:e"},
+    "th": "ที่ {}",
+    "uk": "{}-й",
+    "vi": {"one": "thứ nhất", "other": "thứ {}"},
+    "yue": "第{}",
+    "zh": "第{}",
+}
+
 _DECIMALS_OF = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF", 3: "BHD IQD JOD KWD LYD OMR TND",
     4: "CLF UYW",
@@ -106,7 +131,7 @@ class FilterError(ValueError):
 
 def speech_filters() -> dict[str, Callable[..., object]]:
     """The filters for speech, by name."""
-    filters = (date_, digits, money, spell, time_, title)
+    filters = (date_, digits, money, ordinal, spell, time_, title)
     return {each.__name__.strip("_"): _for_speech(each) for each in filters}
 
 
@@ -304,6 +329,19 @@ def _amount(written: str) -> str | None:
     if point == (between or ",") or (point is None and between in {".", ","} and whole.count(between) == 1):
         return None
     return re.sub(r"\D", "", whole) + (f".{decimals}" if decimals else "")
+
+
+def ordinal(text: str, locale: Locale) -> str:
+    """An ordinal number: 3rd, 3., 第3."""
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text[:40]!r} is not a whole number of at most 9 digits, such as 3")
+    forms = _ORDINALS.get(locale.language)
+    if forms is None:
+        raise ValueError(f"the ordinals of {locale.english_name} are not known; write the word in the cell")
+    number = int(Decimal(text))
+    if isinstance(forms, str):
+        return forms.format(number)
+    return forms.get(locale.ordinal_form(number), forms["other"]).format(number)
 
 
 def digits(text: str, _locale: Locale) -> str:
