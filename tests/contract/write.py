@@ -412,11 +412,12 @@ class WriteContract(Ground):
     async def test_a_taken_key_tells_its_owner(self, store: Store) -> None:
         job = (await stored(store, sample_job(unique_key="k", body_digest="one")))[0]
         again = sample_job(2, unique_key="k", body_digest="two")
-        (answer,) = await answers(store, new(again))
-        assert answer == WriteResult(result=EXISTS, owners={again.id: Owner(job.id, "one", JobState.QUEUED)})
-        assert await results_of(store, new(sample_job(3, unique_key="k", queue="reminders"))) == [DONE]
         ended = next_of(job, state=JobState.COMPLETED)
-        await results_of(store, to(job, ended), Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),)))
+        before, _, after = await answers(store, new(again), to(job, ended), new(again))
+        assert before == WriteResult(result=EXISTS, owners={again.id: Owner(job.id, "one", JobState.QUEUED)})
+        assert after == WriteResult(result=EXISTS, owners={again.id: Owner(job.id, "one", JobState.COMPLETED)})
+        assert await results_of(store, new(sample_job(3, unique_key="k", queue="reminders"))) == [DONE]
+        await results_of(store, Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),)))
         (answer,) = await answers(store, new(sample_job(2, unique_key="k")))
         assert answer == WriteResult(result=EXISTS, owners={again.id: Owner(job.id, "one", JobState.COMPLETED)})
         assert await results_of(store, new(sample_job(2, unique_key="k")), now=NOW + DAY) == [DONE]

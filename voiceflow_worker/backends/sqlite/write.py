@@ -231,6 +231,8 @@ class FileWriting(Writing[int]):
                 count(self._transaction, job, tally)
             case Replace(_, job, tally):
                 self._move(job)
+                if job.unique_key is not None:
+                    self._owners.pop((job.queue, job.unique_key), None)  # its state is another one now
                 if isinstance(change, Edit):
                     given_up = (key for key, owner in self._owners.items() if owner and owner.job_id == job.id)
                     if job.unique_key is None and (key := next(given_up, None)) is not None:
