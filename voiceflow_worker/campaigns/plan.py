@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
+from anyio.lowlevel import checkpoint
+
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
 from voiceflow_worker.core.base.background import LeaderLease
@@ -248,17 +250,19 @@ class Planner:
     async def _match(self, plan: Plan, chunks: Callable[[], Iterable[Sequence[ReadRow]]], stands: _Left) -> None:
         """Find which of the calls that are left are those of rows."""
         same, left = plan.stand, dict[int, list[_Stored]]()
-        for row in (row for chunk in chunks() for row in chunk):
-            found = _of(row, stands)
-            alike = [each for each in found if each.mark == _mark(row.digest) and each.id not in same]
-            terms = self.queue.admitter.terms_of(row.call) if alike and row.call is not None else None
-            equal = next((each for each in alike if terms is None or each.terms == terms), None)
-            if equal is not None:
-                same.add(equal.id)
-                plan.same[row.raw.number] = equal.key
-                plan.missing -= equal.waits
-            elif found:
-                left[row.raw.number] = found
+        for chunk in chunks():
+            await checkpoint()  # whoever renews the lock, or sends calls in this process, has a turn
+            for row in chunk:
+                found = _of(row, stands)
+                alike = [each for each in found if each.mark == _mark(row.digest) and each.id not in same]
+                terms = self.queue.admitter.terms_of(row.call) if alike and row.call is not None else None
+                equal = next((each for each in alike if terms is None or each.terms == terms), None)
+                if equal is not None:
+                    same.add(equal.id)
+                    plan.same[row.raw.number] = equal.key
+                    plan.missing -= equal.waits
+                elif found:
+                    left[row.raw.number] = found
         rows_of = Counter(each.id for some in left.values() for each in some)
         counted, others = set[str](), dict[int, tuple[_Stored, bool]]()
         for number, found in left.items():
