@@ -492,7 +492,7 @@ async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store:
         "outcome=completed": 4, "outcome=busy": 0, "outcome=ODD%3Cb%3E": 0,
         "answer=confirmed": 1, "answer=no": 0, "answer=-": 1, "since=15m": 6,
         f"who={quote(sent[1].destination)}&state=completed": 1, "who=ana%20t": 1, "who=8000%20000": 6, "who=99": 0,
-        "batch=march&answer=confirmed&state=completed": 1,
+        f"number={quote(sent[1].destination)}&state=completed": 1, "batch=march&answer=confirmed&state=completed": 1,
         "batch=none": 0, "queue=far": 0, "": 6,
     }  # fmt: skip
     async with reading(shown_by(store)) as client:

@@ -111,7 +111,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     read = [name for name in names if wanted.may_have(totals[name])]
     after = asked.asked("after")
     found = CallPage(calls=()) if problems else await page_of_calls(store, wanted, read, after=after)
-    given = {name: asked.asked(name) for name in FILTERS}
+    given = {name: asked.asked(name) for name in FILTERS} | {"who": _who(asked)}
 
     def address(**more: str | None) -> str:
         text = urlencode({name: value for name, value in {**given, **more}.items() if value}, errors="replace")
@@ -153,7 +153,7 @@ def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple
     """The filter of a request, and sentences about conditions that cannot be read."""
     problems: list[str] = []
     more: dict[str, Any] = {"batch": asked.asked("batch"), "answer": asked.asked("answer")}
-    state, outcome, who, since = (asked.asked(name) for name in ("state", "outcome", "who", "since"))
+    who, (state, outcome, since) = _who(asked), (asked.asked(name) for name in ("state", "outcome", "since"))
     if state is not None:
         more["states"] = STATES.get(state.lower())
         if more["states"] is None:
@@ -170,6 +170,11 @@ def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple
     elif since is not None:
         more["begin"] = now - _TIMES[since][1]
     return CallFilter(**more), tuple(problems)
+
+
+def _who(asked: PageRequest) -> str | None:
+    """Of whom calls are wanted. Programs that link to the page have a `number`."""
+    return asked.asked("who") or asked.asked("number")
 
 
 async def page_of_calls(
