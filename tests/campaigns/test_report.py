@@ -330,6 +330,7 @@ async def test_excel_has_the_totals_the_tables_and_the_calls(store: Store, tmp_p
     assert first["answer"] == "confirmed"
     assert (first["seconds"], first["started_at"]) == (12, datetime(2026, 3, 2, 9, 0))  # noqa: DTZ001 (Excel has no zones)
     assert dict(zip(header, calls[2], strict=True))["code"] == -1014
+    assert header[1] == "result", "before what is looked up once a month"
 
 
 async def test_selected_columns_stand_alone_with_their_times_in_a_zone(store: Store, tmp_path: Path) -> None:
