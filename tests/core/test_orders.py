@@ -269,7 +269,7 @@ async def test_an_order_stands_though_its_machine_can_keep_no_journal(
     async with file.on("broken") as store:
         assert await SuppressionList(store).add(number(1))
         assert await SuppressionList(store).find(number(1))
-    assert "an order is stored and in force, but it is not in the local journal" in capsys.readouterr().out
+    assert "an order is stored and in force, but it is not in the local journal" in "".join(capsys.readouterr())
 
 
 async def test_who_resumes_a_queue_sees_which_machines_have_not_looked_into_their_journals(file: SetBack) -> None:
@@ -354,7 +354,7 @@ async def test_a_lost_order_on_a_person_who_was_erased_since_is_found_once(
         assert await standing_gate(store, "default", None) is None
     capsys.readouterr()
     async with file.on("one"):
-        assert "had lost orders" not in capsys.readouterr().out
+        assert "had lost orders" not in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("again", [False, True])
