@@ -20,7 +20,7 @@ from tests.support.commands import assembled_once
 from tests.support.flows import SOURCE
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.delivery import WebhookTarget
+from voiceflow_worker.sandbox.account import WebhookTarget
 
 __all__ = ["assembled_once"]
 

@@ -16,7 +16,7 @@ from tests.cli.stored import enqueued, url_of
 from tests.gateway.misbehaving import MisbehavingServer
 from tests.support.company_proxy import AUTHORITY, VOICE, CompanyProxy
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.delivery import WebhookTarget
+from voiceflow_worker.sandbox.account import WebhookTarget
 
 
 @pytest.fixture

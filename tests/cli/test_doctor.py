@@ -27,7 +27,7 @@ from voiceflow_worker.gateway.account import Webhook
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox import account as account_routes
-from voiceflow_worker.sandbox.delivery import WebhookTarget
+from voiceflow_worker.sandbox.account import WebhookTarget
 from voiceflow_worker.service.doctor import account
 from voiceflow_worker.service.doctor.context import Account, CheckContext, open_context
 from voiceflow_worker.settings import load_settings

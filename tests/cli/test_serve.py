@@ -18,7 +18,7 @@ from tests.support.stage import stage
 from voiceflow_worker.cli.serve import receiver_url, refuse_out_of_reach, register_webhook
 from voiceflow_worker.gateway.account import WebhookType
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.delivery import WebhookTarget
+from voiceflow_worker.sandbox.account import WebhookTarget
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks import PATH
 

@@ -90,9 +90,9 @@ class Caller:
         limit = self.client.timeout if within is None else within
         return await self.client.post(self.url + path, content=content, headers=dict(headers), timeout=limit)
 
-    async def told(self, what: str = "calls") -> list[Json]:
-        """What the sandbox tells of itself: its ledger of calls, or another list."""
-        found: list[Json] = (await self.client.get(f"{self.url}/_sandbox/{what}")).json()
+    async def told(self) -> list[Json]:
+        """The ledger of calls."""
+        found: list[Json] = (await self.client.get(f"{self.url}/_sandbox/calls")).json()
         return found
 
     async def order(self, kind: str, given: object, *, status: int = 200) -> Any:
@@ -223,7 +223,6 @@ class Played:
 
     receiver: Receiver
     entry: Json
-    delivered: list[Json]
 
 
 async def played(
@@ -240,4 +239,4 @@ async def played(
         assert (await caller.post(request or asking())).status_code == 200
         await caller.settled()
         (entry,) = await caller.told()
-        return Played(receiver, entry, await caller.told("deliveries"))
+        return Played(receiver, entry)

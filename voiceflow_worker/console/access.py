@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from urllib.parse import quote, unquote
 
@@ -42,14 +42,6 @@ SenderOf = Callable[[Scope], Address | None]
 """A function that returns the address of the sender of a request; None if it is not known."""
 
 _log = structlog.get_logger("voiceflow.console")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedIn:
-    """A sign-in that has begun a session. It leads to the page `way` under /ui."""
-
-    session: PageSession
-    way: str
 
 
 class PageAccess:
@@ -108,8 +100,8 @@ class PageAccess:
             said = translated("Your sign-in has ended, and nothing was done. Sign in, and fill in the form again.")
         return _form(401, way=_way_of(scope, asked), said=said)
 
-    async def sign_in(self, scope: Scope, receive: Receive) -> Page | SignedIn:
-        """Begin a new session, if the secret is right. Raises StoreError."""
+    async def sign_in(self, scope: Scope, receive: Receive, asked: PageRequest) -> Answer:
+        """Begin a new session with a cookie, if the secret is right, and lead to its page. Raises StoreError."""
         headers, address = Headers(scope=scope), self._sender(scope)
         if not comes_from_here(headers):
             return problem(403, "Not from this console", "Open the sign-in page of this console, and sign in there.")
@@ -137,17 +129,14 @@ class PageAccess:
             await self._sessions.end(old)
         session = self._sessions.begin(name, role)
         _log.info("somebody signed in to the console", name=session.name, role=role.value, address=str(address))
-        return SignedIn(session=session, way=way)
-
-    async def let_in(self, answer: Response, session: PageSession, scope: Scope) -> Response:
-        """An answer with the cookie of the session."""
+        answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
         # Without a path attribute, the cookie belongs to /ui, wherever /ui is mounted (RFC 6265 §5.1.4).
         answer.set_cookie(
             _COOKIE,
             await self._sessions.cookie(session),
             max_age=int(LASTS.total_seconds()),
             path=None,
-            secure=_is_behind_tls(scope, Headers(scope=scope)),
+            secure=_is_behind_tls(scope, headers),
             httponly=True,
             samesite="lax",
         )

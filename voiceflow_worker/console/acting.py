@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 
 import anyio
@@ -43,7 +42,7 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form, query_form
 from voiceflow_worker.core.audit import Actor
-from voiceflow_worker.core.base.reading import get_jobs, totals_of
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
@@ -55,8 +54,8 @@ from voiceflow_worker.errors import (
     VoiceflowError,
 )
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
-from voiceflow_worker.model.text.wording import count_of, read_duration
+from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.schedule_actions import RunNow
@@ -69,29 +68,22 @@ LONGEST_NOTE = 500
 MOST_AT_ONCE = 200
 """The largest number of calls, or of batches, in one action."""
 MOST_NUMBERS = 1000
-COUNTING_LIMIT = timedelta(seconds=25)
-REDIALLING_LIMIT = timedelta(seconds=30)
-"""The time limit of a redial. After a refused redial the calls are counted again, so this limit and `COUNTING_LIMIT`
-together must stay below the time limit of an action."""
 _TOLD_FOR = timedelta(minutes=10)
 _LONGEST_TOLD = 32
 _REFUSALS = (InvalidInputError, JobError, ActionRefusedError, ChangedSinceError)
 _PLACED, _NOT_PLACED = "placed", "not-placed"
 _CALLED = frozenset({JobState.COMPLETED, JobState.ACCEPTED})
-_OUTCOMES = {"no_answer": "no answer", "busy": "busy", "canceled": "canceled", "failed": "failed or error"}
-"""The outcomes that can be redialled, as `--outcome` names them, with their labels."""
-
 _Pairs = list[tuple[str, str]]
 
 _log = structlog.get_logger("voiceflow.console")
 
 
 class FormField(NamedTuple):
-    """A field of a form. `options` are the values of radio buttons or check boxes, each with its label."""
+    """A field of a form. `options` are the values of radio buttons, each with its label."""
 
     name: str
     label: str
-    kind: Literal["line", "lines", "choice", "ticks", "tick", "file"] = "line"
+    kind: Literal["line", "lines", "choice", "tick", "file"] = "line"
     help: str = ""
     required: bool = False
     options: tuple[tuple[str, str], ...] = ()
@@ -102,8 +94,7 @@ class FormField(NamedTuple):
 class Confirmation:
     """The question before an action, and its form. `subject` is sent in hidden fields.
 
-    `back` is the page under /ui for people who do not confirm. `is_step` is True if the form changes nothing and only
-    leads to the question.
+    `back` is the page under /ui for people who do not confirm.
     """
 
     question: Question
@@ -111,7 +102,6 @@ class Confirmation:
     subject: tuple[tuple[str, str], ...] = ()
     back: str = ""
     is_irreversible: bool = False
-    is_step: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +116,9 @@ def page_of(form: PageForm, *, otherwise: str = "") -> str:
     """The page under /ui of the call or of the batch that a form names, or else another page."""
     calls, batch = form.all("call"), form.exactly("batch")
     if len(calls) == 1:
-        return call_page(calls[0])
-    return batch_page(form.one("queue"), batch) if batch else otherwise
-
-
-def batch_page(queue: str, batch: str) -> str:
-    """The page of a batch under /ui."""
-    return f"batches/{quote(batch, safe='', errors='replace')}?{urlencode({'queue': queue}, errors='replace')}"
-
-
-def call_page(job_id: str) -> str:
-    """The page of a call under /ui."""
-    return f"calls/{quote(job_id, safe='', errors='replace')}"
+        return f"calls/{quote(calls[0], safe='', errors='replace')}"
+    queue = urlencode({"queue": form.one("queue")}, errors="replace")
+    return f"batches/{quote(batch, safe='', errors='replace')}?{queue}" if batch else otherwise
 
 
 def _note(form: PageForm) -> str:
@@ -154,13 +135,6 @@ def _lasts(form: PageForm) -> timedelta | None:
         raise InvalidInputError(f"the duration {text[:20]!r}: {error}") from None
 
 
-def _times(form: PageForm) -> int:
-    text = form.one("times") or "1"
-    if not (text.isascii() and text.isdigit() and 0 < len(text) < 4 and int(text)):
-        raise InvalidInputError(f"{text[:20]!r} is not a number of redials; give 1 to 999")
-    return int(text)
-
-
 def _numbers(form: PageForm) -> list[str]:
     return form.all("number") + [line.strip() for line in form.one("numbers").splitlines() if line.strip()]
 
@@ -174,7 +148,6 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "note": _note,
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
-    "times": _times,
     "force": lambda form: form.one("force") == "yes",
     "placed": lambda form: form.one("verdict") == _PLACED,
     "numbers": _numbers,
@@ -192,11 +165,9 @@ _COUNTRY = FormField(
     help="Such as SG, or international for digits that begin with their country code.",
 )
 _LIST = (_NOTE, FormField("for", "For how long", help="Such as 30d. Empty: for good."), _COUNTRY)
-_NUMBER_FILE = FormField("file", "A table with a column of numbers, or one number on each line", "file", required=True)
-_NUMBER_COLUMNS = FormField(
-    "columns", "Which column is what", help="If the names do not say it: destination=Mobile,country=Land."
-)
-_LEFT_OUT = (
+_NUMBER_FILE = (
+    FormField("file", "A table with a column of numbers, or one number on each line", "file", required=True),
+    FormField("columns", "Which column is what", help="If the names do not say it: destination=Mobile,country=Land."),
     FormField("leave_out", "Leave out rows with", help="Such as Status=Active."),
     FormField("only", "Only rows with", help="Such as Status=Booked."),
 )
@@ -216,11 +187,6 @@ class PageAction:
     hidden: tuple[str, ...] = ("queue", "batch", "call")
     back_page: str = ""
 
-    too_long: ClassVar[str] = "this took too long to count; choose fewer"
-    """The message if the question takes too long."""
-    undone: ClassVar[str] = ""
-    """The message of an action that ends after `REDIALLING_LIMIT`; empty for one that does not."""
-
     def made(self, form: PageForm, operator: Operator, **more: object) -> Any:
         """The action, with what the form says in the fields of the action."""
         names = {each.name for each in fields(self.kind)}  # type: ignore[arg-type]
@@ -235,19 +201,11 @@ class PageAction:
         """The fields that a person fills in. What was typed stays, even if it is wrong."""
         return tuple(each._replace(value=form.one(each.name) or each.value) for each in self.shown)
 
-    async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:  # noqa: ARG002
-        """The question what to do, and its fields; None if the form says so already."""
-        return None
-
     async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question before the action; before it, the question what to do. This changes nothing."""
-        if (step := await self.first_step(form, operator)) is not None:
-            batch = tuple(form.some("queue", "batch"))
-            return Confirmation(question=step[0], fields=step[1], subject=batch, back=page_of(form), is_step=True)
-        async with _within(COUNTING_LIMIT, self.too_long):
-            subject = self.subject(form)
-            act: OperatorAction | Many = self.made(PageForm(subject), operator)
-            question = await act.question()
+        """The question before the action. This changes nothing."""
+        subject = self.subject(form)
+        act: OperatorAction | Many = self.made(PageForm(subject), operator)
+        question = await act.question()
         typed = PageForm([*form.but(*(name for name, _ in subject)), *subject])
         return Confirmation(
             question=question,
@@ -259,8 +217,7 @@ class PageAction:
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002 - for long work
         """Carry out the action in the name of the operator."""
-        async with _within(REDIALLING_LIMIT if self.undone else timedelta.max, self.undone):
-            return self.done(await self.made(form, operator).do(form.one("seen")), form)
+        return self.done(await self.made(form, operator).do(form.one("seen")), form)
 
     def done(self, result: ActionResult, form: PageForm) -> ActionDone:
         """The result in a sentence. Raises ActionRefusedError if it was left undone."""
@@ -275,65 +232,50 @@ class PageAction:
 
 @dataclass(frozen=True, slots=True)
 class _OfCalls(PageAction):
-    """An action on calls that were ticked, with one note. Each is a value of the form's field `each_in`."""
+    """An action on calls that were ticked, with one note."""
 
     back_page: str = "calls"
 
-    each_in: ClassVar[str] = "call"
-
-    def chosen(self, form: PageForm) -> list[str]:
-        """What was ticked."""
-        return form.all("call")
-
-    def one(self, act: Any, value: str) -> Any:
-        """The action on one of them."""
-        return replace(act, call=value)
-
-    def page_of_one(self, value: str) -> str:
-        """The page under /ui of one of them."""
-        return call_page(value)
+    def each(self, form: PageForm) -> list[_Pairs]:
+        """What was ticked, each as the form of one alone has it."""
+        return [[("call", value)] for value in form.all("call")]
 
     def subject(self, form: PageForm) -> _Pairs:
-        return [(self.each_in, value) for value in self.chosen(form)]
+        return [pair for pairs in self.each(form) for pair in pairs]
 
     def made(self, form: PageForm, operator: Operator, **more: object) -> Many:
-        chosen, (noun, nouns) = self.chosen(form), self.kind.several.nouns
+        chosen, (noun, nouns) = self.each(form), self.kind.several.nouns
         if not chosen:
             raise InvalidInputError(f"no {noun} was chosen; tick the {nouns} first")
         if len(chosen) > MOST_AT_ONCE:
             raise InvalidInputError(f"more than {MOST_AT_ONCE} {nouns} are too many for one act; choose fewer")
-        act = PageAction.made(self, form, operator, **more)
-        return Many([self.one(act, value) for value in chosen])
+        typed = form.but("call", "queue", "batch")
+        return Many([PageAction.made(self, PageForm([*pairs, *typed]), operator, **more) for pairs in chosen])
 
     async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
         """The fields. Whoever was reached is called again only where that is ticked."""
         shown = await PageAction.fields(self, form, operator)
         if self.kind is not Redial:
             return shown
-        states = {job.state for job in (await get_jobs(operator.store, self.chosen(form))).values()}
+        states = {job.state for job in (await get_jobs(operator.store, form.all("call"))).values()}
         return (*shown, *((_FORCE,) if states & _CALLED else ()))
 
     def back_of(self, form: PageForm) -> str:
-        chosen = self.chosen(form)
-        return self.page_of_one(chosen[0]) if len(chosen) == 1 else self.back_page
+        chosen = self.each(form)
+        return page_of(PageForm(chosen[0])) if len(chosen) == 1 else self.back_page
 
 
 class _OfBatches(_OfCalls):
     """An action on a queue or a batch, or on batches that were ticked."""
 
-    each_in: ClassVar[str] = "of"
+    def each(self, form: PageForm) -> list[_Pairs]:
+        found = [queue_and_batch(value) for _, value in form.some("of")]  # with the spaces of their names
+        if not found and (queue := form.one("queue")):
+            found = [(queue, form.exactly("batch"))]
+        return [[("queue", queue), ("batch", batch)] for queue, batch in dict.fromkeys(found)]
 
-    def chosen(self, form: PageForm) -> list[str]:
-        ticked = list(dict.fromkeys(value for _, value in form.some("of")))  # with the spaces of their names
-        return ticked or ([f"{queue}/{form.exactly('batch')}"] if (queue := form.one("queue")) else [])
-
-    def one(self, act: Any, value: str) -> Any:
-        queue, batch = queue_and_batch(value)
-        return replace(act, queue=queue, batch=batch or None)
-
-    def page_of_one(self, value: str) -> str:
-        queue, batch = queue_and_batch(value)
-        return batch_page(queue, batch) if batch else ""
+    def subject(self, form: PageForm) -> _Pairs:
+        return [("of", "/".join(value for _, value in pairs)) for pairs in self.each(form)]
 
 
 class _Resolve(_OfCalls):
@@ -348,47 +290,8 @@ class _Resolve(_OfCalls):
         return self.done(await acts.do(form.one("seen")), form)
 
 
-class _RedialBatch(PageAction):
-    """The redial of a batch by outcome."""
-
-    undone = "not all calls were redialled in time: redial the batch again; no call is redialled twice"
-    too_long = "the batch has too many calls to be counted here; use `voiceflow calls redial --batch` instead"
-
-    async def first_step(self, form: PageForm, operator: Operator) -> tuple[Question, tuple[FormField, ...]] | None:
-        if form.all("outcome"):
-            return None
-        act: RedialBatch = self.made(form, operator)
-        batch, _ = act.name, await act.counted()
-        counts = (await totals_of(operator.store, act.queue, batch)).outcomes
-        found = {word: sum(counts.get(status.value, 0) for status in read_redial_on(word)) for word in _OUTCOMES}
-        options = tuple(
-            (word, f"{words}: {count_of(found[word], 'call')}") for word, words in _OUTCOMES.items() if found[word]
-        )
-        if not options:
-            raise InvalidInputError(f"no call of batch {batch} has ended in a way that can be redialled")
-        question = Question(
-            title=f"Redial calls of batch {batch}",
-            will_be_called=("No phone yet. The next page says how many phones will ring, and asks again.",),
-            will_not_be_called=("Calls in doubt, calls that were answered, and people who opted out.",),
-            button="Count them",
-        )
-        times = FormField(
-            "times",
-            "Largest number of redials by people, for each call",
-            value="1",
-            help="With 1, calls that somebody redialled before are left out.",
-        )
-        return question, (FormField("outcome", "Calls that ended with", "ticks", options=options), times)
-
-
 class _Suppress(PageAction):
-    """The addition of typed numbers to the list; of the number of a call, if the form names one."""
-
-    async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
-        numbers, *others = await PageAction.fields(self, form, operator)
-        if job_id := form.one("call"):
-            numbers = numbers._replace(value=(await operator.call(job_id))[1].destination)
-        return (numbers, *others)
+    """The addition of typed numbers to the list."""
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002
         if not 0 < len(_numbers(form)) <= MOST_NUMBERS:
@@ -435,15 +338,6 @@ async def _of_file(
     return done if done.not_done else replace(done, notes=(found.in_words, *done.notes))
 
 
-@asynccontextmanager
-async def _within(limit: timedelta, otherwise: str) -> AsyncGenerator[None]:
-    """Cancel the block after `limit`, and raise an InvalidInputError whose message is `otherwise`."""
-    with anyio.move_on_after(limit.total_seconds()) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise InvalidInputError(otherwise)
-
-
 _NOTED = (_NOTE,)
 _HELD_FOR = FormField(
     "for", "Resume automatically after", help="Such as 10m or 2h. Leave this empty to hold until somebody resumes."
@@ -457,12 +351,10 @@ _VERDICT = FormField(
 )
 _TYPED = FormField("numbers", "Numbers, one on each line", "lines", required=True)
 _IN_FILE = (
-    *(_NUMBER_FILE, _NUMBER_COLUMNS, *_LEFT_OUT, *_LIST),
+    *(*_NUMBER_FILE, *_LIST),
     FormField("skip", "Skip lines that are not numbers", "tick"),
     FormField("show", "Only show what the file holds, and store nothing", "tick"),
 )
-_OFF_LIST = (_NUMBER_FILE, _NUMBER_COLUMNS, *_LEFT_OUT, _NOTE, _COUNTRY)
-_OUTCOME = ("queue", "batch", "outcome", "times")
 _ESCALATION, _SCHEDULE = ("queue", "escalation"), ("queue", "schedule")
 ACTS = (
     _OfBatches("hold", Hold, (_NOTE, _HELD_FOR), back_page=BATCHES),
@@ -472,7 +364,7 @@ ACTS = (
     _OfBatches("cancel-batch", CancelBatch, _NOTED, back_page=BATCHES),
     _OfCalls("cancel-call", CancelCall, _NOTED),
     _OfCalls("redial", Redial, _NOTED),
-    _RedialBatch("redial-batch", RedialBatch, _NOTED, hidden=_OUTCOME),
+    PageAction("redial-batch", RedialBatch, _NOTED, hidden=("queue", "batch", "outcome")),
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
     PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),
     PageAction("stop-escalation", StopEscalation, _NOTED, hidden=_ESCALATION, back_page=ESCALATIONS),
@@ -480,7 +372,9 @@ ACTS = (
     _Suppress("suppress", Suppress, (_TYPED, *_LIST), hidden=(), back_page=SUPPRESSION),
     PageAction("unsuppress", Unsuppress, _NOTED, hidden=("number",), back_page=SUPPRESSION),
     _NumbersOfFile("import-numbers", ImportNumbers, _IN_FILE, hidden=(), back_page=SUPPRESSION),
-    _NumbersOfFile("take-back-numbers", TakeBackFile, _OFF_LIST, hidden=(), back_page=SUPPRESSION),
+    _NumbersOfFile(
+        "take-back-numbers", TakeBackFile, (*_NUMBER_FILE, _NOTE, _COUNTRY), hidden=(), back_page=SUPPRESSION
+    ),
 )
 
 

@@ -6,17 +6,16 @@ A batch is `?queue=&batch=`, several are `?of=QUEUE/BATCH`.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
-from urllib.parse import quote
+from typing import Any
 
 import structlog
-from anyio.to_thread import run_sync
 from starlette.datastructures import Headers
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi import limits
@@ -44,13 +43,12 @@ _FORMS = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "csv": "text/csv; charset=utf-8",
 }
-_PIECE = 65_536
 
 _log = structlog.get_logger("voiceflow.console")
 
 
 class ReportExports:
-    """The export of reports, each written to a temporary file by another `process`, and sent in pieces."""
+    """The export of reports, each written to a temporary file by another `process`."""
 
     def __init__(self, store: Store, process: OtherProcess) -> None:
         self._store = store
@@ -61,7 +59,7 @@ class ReportExports:
     ) -> Answer:
         """The report as a file, or a page that says why there is no report. Raises StoreError.
 
-        `held` closes the file after the request, even if the file was not sent.
+        `held` deletes the file after the request, even if the file was not sent.
         """
         kind, form = asked.name, query_form(scope)
         if kind not in _FORMS:
@@ -80,35 +78,24 @@ class ReportExports:
                 or await RowList(self._store, queue, batch).files()
             ):
                 return await no_such_batch(self._store, queue, batch)
-        name = batches[0][1] if len(batches) == 1 else "batches"
-        headers = {"Content-Type": _FORMS[kind], "Content-Disposition": f"attachment; {_file_name(name, kind)}"}
-        if scope["method"] == "HEAD":
-            return Response(b"", headers=headers)
+        path = Path(held.enter_context(TemporaryDirectory())) / f"report.{kind}"
+        files: dict[str, Any] = {kind: path, "rows": True, "zone": asked.time_zone}
+        write = partial(self._process.run, _write, ReportFiles(**files), batches)
         try:
-            file = await limits.while_connected(receive, lambda: self._written(kind, batches, asked, held))
+            is_written = await limits.while_connected(receive, write)
         except InvalidInputError as error:
             return problem(409, "This cannot be exported", sentence(error))
         except OSError as error:
             _log.warning("a report could not be written", error=str(error))
             return problem(503, "The report could not be written", "The log of the receiver has the reason.")
-        if file is None:
+        if is_written is None:
             return Response(status_code=503)  # the browser has disconnected
         _log.info(
             "somebody exported a report", name=session.name, batch=", ".join(batch for _, batch in batches), form=kind
         )
-        size = file.seek(0, 2)
-        file.seek(0)
-        return StreamingResponse(_pieces(file), headers={**headers, "Content-Length": str(size)})
-
-    async def _written(
-        self, kind: str, batches: Sequence[tuple[str, str]], asked: PageRequest, held: ExitStack
-    ) -> BinaryIO:
-        """The report, in an open file without a name. The file is deleted when `held` closes it."""
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / f"report.{kind}"
-            files: dict[str, Any] = {kind: path, "rows": True, "zone": asked.time_zone}
-            await self._process.run(_write, ReportFiles(**files), batches)
-            return held.enter_context(path.open("rb"))
+        name = batches[0][1] if len(batches) == 1 else "batches"
+        shown = re.sub(r"[\x00-\x1f\x7f/\\\"]+", "-", f"{name}.{kind}")
+        return FileResponse(path, media_type=_FORMS[kind], filename=shown)
 
 
 def _chosen(form: PageForm) -> list[tuple[str, str]]:
@@ -120,17 +107,6 @@ def _chosen(form: PageForm) -> list[tuple[str, str]]:
     return [(form.exactly("queue") or DEFAULT_QUEUE, as_stored(form.exactly("batch")))]
 
 
-async def _write(store: Store, files: ReportFiles, batches: Sequence[tuple[str, str]]) -> None:
+async def _write(store: Store, files: ReportFiles, batches: Sequence[tuple[str, str]]) -> bool:
     await write_report_files(files, store, batches)
-
-
-async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
-    while piece := await run_sync(file.read, _PIECE):
-        yield piece
-
-
-def _file_name(batch: str, kind: str) -> str:
-    """The parameters of `Content-Disposition`: the file name in ASCII for old browsers, and in full (RFC 6266)."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", batch).strip("-") or "report"
-    full = re.sub(r"[\x00-\x1f\x7f/\\\"]+", "-", batch)
-    return f"filename=\"{plain}.{kind}\"; filename*=UTF-8''{quote(f'{full}.{kind}', safe='', errors='replace')}"
+    return True

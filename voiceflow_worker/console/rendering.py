@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
@@ -21,22 +21,15 @@ from voiceflow_worker.model.text.printable import shown_in_page
 from voiceflow_worker.reporting.story import ending
 
 
-class PageRenderer:
-    """The renderer of pages. `static_version` is in the addresses of the static files.
+def draw(page: Page, asked: PageRequest, *, live_only: bool = False, **more: object) -> bytes:
+    """Render a page, or only its live part, as UTF-8. Half a surrogate pair, as in some JSON, becomes `?`.
 
     Templates call the macros in `parts.html` as `ui.badge(…)`.
     """
-
-    def __init__(self, *, static_version: str) -> None:
-        self._templates = _compiled(static_version)
-
-    def draw(self, page: Page, asked: PageRequest, *, live_only: bool = False, **more: object) -> bytes:
-        """Render a page, or only its live part, as UTF-8. Half a surrogate pair, as in some JSON, becomes `?`."""
-        frame = "live.html" if live_only else "layout.html"
-        text = self._templates.get_template(page.template).render(
-            **page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home
-        )
-        return text.encode("utf-8", errors="replace")
+    frame = "live.html" if live_only else "layout.html"
+    template = templates().get_template(page.template)
+    text = template.render(**page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home)
+    return text.encode("utf-8", errors="replace")
 
 
 def _segment(value: object) -> Markup:
@@ -62,9 +55,9 @@ def _of_shown(text_of: Callable[..., str]) -> Callable[..., str]:
 
 
 @cache
-def _compiled(static_version: str) -> Environment:
+def templates() -> Environment:
     """All templates. They are compiled once in a process, for all its receivers, because this takes 0.2 s."""
-    templates: Any = Environment(
+    made: Any = Environment(
         loader=PackageLoader("voiceflow_worker.console"),
         autoescape=True,
         finalize=shown_in_page,
@@ -75,10 +68,10 @@ def _compiled(static_version: str) -> Environment:
         optimized=False,  # or else the language of the start is kept
         extensions=["jinja2.ext.i18n"],
     )
-    templates.policies["ext.i18n.trimmed"] = True
-    templates.install_gettext_callables(language.translated, language.translated_count, newstyle=True)
-    templates.globals |= {name: _of_shown(templates.globals[name]) for name in ("gettext", "ngettext")}
-    templates.filters |= {
+    made.policies["ext.i18n.trimmed"] = True
+    made.install_gettext_callables(language.translated, language.translated_count, newstyle=True)
+    made.globals |= {name: _of_shown(made.globals[name]) for name in ("gettext", "ngettext")}
+    made.filters |= {
         "own": escape,  # a token of ours, which is no name of anything
         "segment": _segment,  # also one value of a query
         "query": _query,
@@ -101,18 +94,16 @@ def _compiled(static_version: str) -> Environment:
         "pairs": _pairs,
         "words_translated": _words_translated,
     }
-    templates.globals |= {
-        "static_version": static_version,
+    made.globals |= {
         "locale": language.LOCALE.get,
         "zone": language.ZONE.get,
         "said_moment": partial(language.moment, form="said"),
         "languages": language.choices,
     }
-    templates.globals["ui"] = templates.get_template("parts.html").module
-    made: Environment = templates
+    made.globals["ui"] = made.get_template("parts.html").module
     for name in made.list_templates(extensions=["html"]):
         made.get_template(name)  # read now, because later no file descriptor may be left
-    return made
+    return cast("Environment", made)
 
 
 def _ended(job: Job) -> str:

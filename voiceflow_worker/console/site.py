@@ -8,14 +8,15 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
-from importlib import resources
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
 import structlog
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.actions import Operator
@@ -26,13 +27,12 @@ from voiceflow_worker.console.access import (
     SIGN_IN,
     SIGN_OUT,
     PageAccess,
-    SignedIn,
     cookies,
     zone_of_browser,
 )
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.language import LOCALE, ZONE, choose, translated
-from voiceflow_worker.console.rendering import PageRenderer
+from voiceflow_worker.console.rendering import draw, templates
 from voiceflow_worker.console.routes.batches import (
     show_batch,
     show_batches,
@@ -65,33 +65,6 @@ FOLDER, LANGUAGE = "static", "language"
 _LANGUAGE_COOKIE = "voiceflow-language"
 _LANGUAGE_FOR = 365 * 24 * 60 * 60
 """How long a browser keeps the language that was chosen, in seconds."""
-_KINDS = {
-    "style.css": "text/css; charset=utf-8",
-    "live.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
-
-
-class StaticFiles:
-    """The static files, read once. `version` changes with their contents. Browsers cache addresses with a version."""
-
-    def __init__(self) -> None:
-        # Read now, because later no file descriptor may be left.
-        place = resources.files("voiceflow_worker.console").joinpath(FOLDER)
-        self._files = {name: place.joinpath(name).read_bytes() for name in _KINDS}
-        self.version: str = sha256(b"".join(self._files.values())).hexdigest()[:12]
-
-    def answer(self, name: str, *, version: str | None) -> Response | None:
-        """The response with the file of this name; None if there is no such file.
-
-        Browsers may keep it for a year if `version` is the current version; otherwise they ask again each time.
-        """
-        if name not in _KINDS:
-            return None
-        kept = "public, max-age=31536000, immutable" if version == self.version else "no-cache"
-        return Response(self._files[name], headers={"Content-Type": _KINDS[name], "Cache-Control": kept})
-
-
 _UNSURE = "The action may or may not have been carried out. Before you repeat it, open the page of what it was about."
 _WHOM_TO_ASK = "The log of this receiver names the cause, as `voiceflow doctor` does."
 _log = structlog.get_logger("voiceflow.console")
@@ -163,8 +136,8 @@ class Pages:
             "schedules": show_schedules,
             "suppression": show_suppression,
         }
-        self._static = StaticFiles()
-        self._renderer = PageRenderer(static_version=self._static.version)
+        templates()  # while there are file descriptors
+        self._static = StaticFiles(packages=[("voiceflow_worker.console", FOLDER)])
         self._queue = settings.queue
         self._store_limit = store_limit.total_seconds()
 
@@ -183,8 +156,9 @@ class Pages:
         LOCALE.set(choose(*cookies(headers, _LANGUAGE_COOKIE), accepted=headers.get("accept-language", "")))
         reads = scope["method"] in {"GET", "HEAD"}
         if reads and asked.section == FOLDER:
-            file = self._static.answer(asked.name, version=asked.query.get("v"))
-            if file is not None:
+            with suppress(HTTPException):  # there is no such file
+                file = await self._static.get_response(asked.name, scope)
+                file.headers["Cache-Control"] = "no-cache"
                 return file
         if reads and asked.path == LANGUAGE:
             return _keep_language(headers, asked)
@@ -215,11 +189,8 @@ class Pages:
         except InvalidInputError as error:
             return self._drawn(problem(403, "Nobody is signed in", sentence(error)), asked)
         if named is None and asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
-            page = await self._access.sign_in(scope, receive) if method == "POST" else self._access.open()
-            if not isinstance(page, SignedIn):
-                return self._drawn(page, asked)
-            answer = Response(b"", 303, {"Location": f"{asked.home}/{page.way}" if page.way else asked.home})
-            return await self._access.let_in(answer, page.session, scope)
+            page = self._access.open() if method != "POST" else await self._access.sign_in(scope, receive, asked)
+            return self._drawn(page, asked)
         session = named or await self._access.session(scope)
         if session is None:
             return self._drawn(self._access.closed(scope, asked), asked)
@@ -268,7 +239,7 @@ class Pages:
         page = await route(self._store, replace(asked, is_poll=True))
         if isinstance(page, Response) or not page.is_live:  # it does not exist any more
             return Response(status_code=204)
-        html = self._renderer.draw(page, asked, live_only=True, may_act=session.may_act)
+        html = draw(page, asked, live_only=True, may_act=session.may_act)
         current = f'"{sha256(html).hexdigest()[:16]}"'
         is_known = current.encode() == tag
         return Response(b"" if is_known else html, 304 if is_known else 200, {"ETag": current})
@@ -285,7 +256,7 @@ class Pages:
             return page
         may_act = session is not None and session.may_act
         signs_out = session is not None and self._access.signs_out(session)
-        html = self._renderer.draw(page, asked, session=session, may_act=may_act, signs_out=signs_out, told=said)
+        html = draw(page, asked, session=session, may_act=may_act, signs_out=signs_out, told=said)
         return Response(html, page.status, page.headers)
 
 

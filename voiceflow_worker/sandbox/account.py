@@ -20,7 +20,6 @@ from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.names_of_the_world import VOICES
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.call import moment
-from voiceflow_worker.sandbox.delivery import WebhookTarget
 from voiceflow_worker.sandbox.orders import same_number
 from voiceflow_worker.sandbox.wire import HookType, WebhookRequest
 
@@ -32,6 +31,15 @@ SPEECH_PROFILES: Sequence[Json] = tuple(
     for code, locale, description, gender in VOICES
 )
 _SAMPLE_NUMBERS = ("6531234567",)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """The URL that events of a type are sent to, and their Authorization value."""
+
+    url: str
+    authorization: str | None = None
+    enabled: bool = True
 
 
 class SandboxAccount:

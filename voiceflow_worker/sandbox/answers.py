@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
-from http import HTTPStatus
 
 import orjson
 
@@ -59,13 +58,6 @@ class HttpAnswer:
             (b"content-length", str(len(self.body)).encode()),
             *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()),
         ]
-
-    def on_the_wire(self) -> tuple[bytes, bytes]:
-        """Return the head and the body as HTTP/1.1 bytes."""
-        phrase = HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else ""
-        lines = [f"HTTP/1.1 {self.status} {phrase}".encode()]
-        lines += [name + b": " + value for name, value in self.header_list()]
-        return b"\r\n".join(lines) + b"\r\n\r\n", self.body
 
 
 def created(call: Call) -> HttpAnswer:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Any
 
 from voiceflow_worker.model.flows.actions import Action, read_action
 from voiceflow_worker.model.flows.values import is_list, is_object
@@ -20,24 +20,8 @@ _TIMES = frozenset({"at", "rang_at", "ended_at"})
 """The fields that are in seconds since the epoch."""
 
 
-class JsonEntry:
-    """A dataclass that can be read over HTTP as JSON."""
-
-    __slots__ = ()
-
-    def as_json(self) -> dict[str, object]:
-        """Return the fields as JSON. Times are RFC 3339 in UTC; `at_seconds` is `at` in epoch seconds."""
-        shown: dict[str, object] = {}
-        for each in fields(self):  # type: ignore[arg-type]  # its subclasses are dataclasses
-            value = getattr(self, each.name)
-            if each.name == "at":
-                shown["at_seconds"] = value
-            shown[each.name] = moment(value) if each.name in _TIMES and value is not None else _plain(value)
-        return shown
-
-
 @dataclass(slots=True, kw_only=True)
-class Ring(JsonEntry):
+class Ring:
     """The ringing of a phone, from `rang_at` to `ended_at` (None while the line is in use), in epoch seconds."""
 
     destination: str | None
@@ -46,7 +30,7 @@ class Ring(JsonEntry):
 
 
 @dataclass(slots=True, kw_only=True)
-class LedgerEntry(JsonEntry):
+class LedgerEntry:
     """The entry of one POST to the callflows endpoint.
 
     `at` is when the call was accepted or refused, in epoch seconds by the true clock. `answered_with` is the answer to
@@ -75,41 +59,36 @@ class LedgerEntry(JsonEntry):
     answered_with: str = ""
     http_status: int | None = None
 
+    def as_json(self) -> dict[str, object]:
+        """Return the fields as JSON. Times are RFC 3339 in UTC; `at_seconds` is `at` in epoch seconds."""
+        return {
+            "at_seconds": self.at,
+            **_with_moments(asdict(self)),
+            "rings": [*map(_with_moments, map(asdict, self.rings))],
+        }
 
-class Ledger:
+
+class Ledger(list[LedgerEntry]):
     """All entries of the ledger, oldest first."""
 
     def __init__(self) -> None:
-        self._entries: list[LedgerEntry] = []
+        super().__init__()
         self._grown = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __iter__(self) -> Iterator[LedgerEntry]:
-        return iter(self._entries)
 
     def append(self, entry: LedgerEntry) -> None:
         """Add an entry. The caller may fill in the fields of the answer later."""
-        self._entries.append(entry)
+        super().append(entry)
         self._grown.set()
-
-    def clear(self) -> None:
-        """Delete all entries."""
-        self._entries.clear()
 
     async def reached(self, count: int) -> None:
         """Wait until there are this many entries."""
-        while len(self._entries) < count:
+        while len(self) < count:
             self._grown.clear()
             await self._grown.wait()
 
 
-def _plain(value: object) -> object:
-    """Return the value in JSON types."""
-    if isinstance(value, list | tuple):
-        return [each.as_json() if isinstance(each, JsonEntry) else each for each in cast("Sequence[object]", value)]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _with_moments(given: Mapping[str, Any]) -> dict[str, object]:
+    return {name: moment(each) if name in _TIMES and each is not None else each for name, each in given.items()}
 
 
 def moment(seconds: float) -> str:

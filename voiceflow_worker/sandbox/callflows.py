@@ -63,10 +63,10 @@ class Callflows:
         else:
             await self._misbehave(fault, asked, scope, receive, send)
 
-    async def _send(self, answer: HttpAnswer, send: Send) -> None:
-        headers = answer.header_list()
+    async def _send(self, answer: HttpAnswer, send: Send, *, half: bool = False) -> None:
+        headers, body = answer.header_list(), answer.body[: len(answer.body) // 2] if half else answer.body
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": body, "more_body": half})
 
     async def _misbehave(self, fault: Fault, asked: _Asked, scope: Scope, receive: Receive, send: Send) -> None:
         if fault.is_before:
@@ -80,7 +80,11 @@ class Callflows:
             await self._send(instead, send)
         else:
             entry.answered_with, entry.http_status = fault.fault.value, None
-            await self.misbehaviour.break_line(fault, answer, scope, receive)
+            connection = self.misbehaviour.connection(scope)
+            if fault.fault is FaultKind.CUT:
+                await self._send(answer, send, half=True)
+            if connection is not None:
+                await self.misbehaviour.end(connection, receive, is_reset=fault.fault is FaultKind.RESET)
 
     def _decide(self, asked: _Asked) -> tuple[HttpAnswer, LedgerEntry]:
         """Accept or refuse a call now, and record it in the ledger."""
@@ -230,7 +234,7 @@ class Misbehaviour:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._called_off.wait(), seconds)
 
-    def _connection(self, scope: Scope) -> asyncio.Transport | None:
+    def connection(self, scope: Scope) -> asyncio.Transport | None:
         """The connection of a request; None if it has ended. Raises ConnectionResetError if the server hides it."""
         if self.transport_of is None:
             raise ConnectionResetError(
@@ -238,14 +242,9 @@ class Misbehaviour:
             )
         return self.transport_of(scope)
 
-    async def break_line(self, fault: Fault, true_answer: HttpAnswer, scope: Scope, receive: Receive) -> None:
-        """Send a part of the true answer or nothing, and then break the connection."""
-        if (connection := self._connection(scope)) is None:
-            return
-        head, body = true_answer.on_the_wire()
-        if fault.fault is FaultKind.CUT:
-            connection.write(head + body[: len(body) // 2])
-        if fault.fault is FaultKind.RESET:
+    async def end(self, connection: asyncio.Transport, receive: Receive, *, is_reset: bool) -> None:
+        """End a connection: what was written is sent first, unless it is reset."""
+        if is_reset:
             reset(connection)
         else:
             connection.close()

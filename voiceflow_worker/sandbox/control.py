@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -19,8 +19,7 @@ from voiceflow_worker.asgi.openapi import Answers, Schemas, types_of
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.sandbox import callflows
 from voiceflow_worker.sandbox.account import AccountRoutes, Operations
-from voiceflow_worker.sandbox.call import JsonEntry, Ledger
-from voiceflow_worker.sandbox.delivery import Delivery
+from voiceflow_worker.sandbox.call import Ledger
 from voiceflow_worker.sandbox.exports import COLUMNS, ExportRoutes
 from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
 from voiceflow_worker.sandbox.wire import CallActionReply, HookType
@@ -50,7 +49,6 @@ class ControlRoutes:
     """
 
     ledger: Ledger
-    delivery: Delivery
     faults: OrderBook[Fault]
     scripts: OrderBook[Script]
     reset: Callable[[], None]
@@ -64,12 +62,8 @@ class ControlRoutes:
     async def list_calls(self, request: Request) -> Response:
         """List the POSTs to the callflows endpoint. `?after=100` leaves out the first 100."""
         after = request.query_params.get("after", "0")
-        return _entries(islice(self.ledger, int(after) if after.isdecimal() else 0, None))
-
-    @operations.on("GET", "/deliveries", _LISTED)
-    async def list_deliveries(self, _request: Request) -> Response:
-        """List the events that were sent."""
-        return _entries(self.delivery.entries)
+        entries = islice(self.ledger, int(after) if after.isdecimal() else 0, None)
+        return Response(orjson.dumps([entry.as_json() for entry in entries]), media_type="application/json")
 
     @operations.on("POST", "/faults", _ORDERED, body=_one_or_more(Fault))
     async def order_faults(self, request: Request) -> Response:
@@ -83,13 +77,9 @@ class ControlRoutes:
 
     @operations.on("POST", "/reset", {200: ("All is deleted.", [])})
     async def reset_all(self, _request: Request) -> Response:
-        """Delete the open calls, all orders, and the records of calls and deliveries."""
+        """Delete the open calls, all orders, and the records of calls."""
         self.reset()
         return JSONResponse({"reset": True})
-
-
-def _entries(entries: Iterable[JsonEntry]) -> Response:
-    return Response(orjson.dumps([entry.as_json() for entry in entries]), media_type="application/json")
 
 
 async def _take(request: Request, model: type[Given], add: Callable[[Given], object]) -> Response:

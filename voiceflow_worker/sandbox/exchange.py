@@ -9,10 +9,9 @@ from random import Random
 
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.sandbox.account import SandboxAccount
 from voiceflow_worker.sandbox.call import Call, SessionLeg
 from voiceflow_worker.sandbox.call_events import Activity, session_seconds
-from voiceflow_worker.sandbox.event_maker import EventMaker, Refusal, judged_reply
+from voiceflow_worker.sandbox.delivery import Delivery, Refusal
 from voiceflow_worker.sandbox.exports import LogRows
 from voiceflow_worker.sandbox.orders import SimulatedCaller
 from voiceflow_worker.sandbox.outcomes import (
@@ -28,25 +27,17 @@ from voiceflow_worker.sandbox.outcomes import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """The parts of the sandbox that every conversation uses, and the speed of the sandbox."""
-
-    account: SandboxAccount
-    events: EventMaker
-    speed: float
-
-
 class Conversation:
     """The course of one call, from the moment when the person answers to its end. Results are recorded in the call.
 
     Times are in simulated seconds since dialling.
     """
 
-    def __init__(self, call: Call, stage: Stage) -> None:
+    def __init__(self, call: Call, *, events: Delivery, speed: float) -> None:
         script = call.script
         self._call = call
-        self._stage = stage
+        self._events = events
+        self._speed = speed
         self._now = call.plan.ring_seconds
         self._dice = Random(f"{call.plan.luck}/conversation")
         self._caller = SimulatedCaller(Random(f"{call.plan.luck}/keys"), None if script is None else script.keys)
@@ -87,7 +78,7 @@ class Conversation:
                     digits, hung_up = await self._question(question, params)
                     if hung_up:
                         return True
-                    if self._stage.events.can_ask(self._call):
+                    if self._events.can_ask(self._call):
                         reply = await self._ask(digits)
                         if isinstance(reply, Refusal):
                             return reply
@@ -126,9 +117,8 @@ class Conversation:
 
     async def _ask(self, dtmf: str | None) -> list[object] | Refusal:
         """Return the next actions from the receiver."""
-        answer = await self._stage.events.ask(self._call, dtmf=dtmf, at=self._now)
-        self._now += 0.0 if answer is None else answer.seconds
-        reply = judged_reply(answer, self._stage.account)
+        reply, seconds = await self._events.ask(self._call, dtmf=dtmf, at=self._now)
+        self._now += seconds
         if isinstance(reply, Refusal):
             return reply
         # The service sends the last id that a reply had (8x8 voice call action guide).
@@ -177,7 +167,7 @@ class Conversation:
         """Let simulated time pass."""
         self._now += seconds
         if seconds > 0:
-            await asyncio.sleep(seconds / self._stage.speed)
+            await asyncio.sleep(seconds / self._speed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +175,8 @@ class Exchange:
     """The calls in progress, each in a task of its own."""
 
     activity: Activity
-    stage: Stage
+    events: Delivery
+    speed: float
     log: LogRows
 
     def place(self, call: Call) -> None:
@@ -209,25 +200,18 @@ class Exchange:
         plan, actions = call.plan, call.request.actions
         await self._pass(plan.ring_seconds)
         if call.entry.rang and plan.is_answered and is_interactive(actions):
-            await self._conversation(call)
-            return
-        await self._pass(plan.talk_seconds)
-        for leg in call.legs:
-            leg.ends()
-        if plan.is_answered:
-            call.entry.heard = tuple(heard_of(actions))
-            call.last_action = read_action(actions[-1])[0] or call.last_action
-        await self._end(call)
-
-    async def _conversation(self, call: Call) -> None:
-        await Conversation(call, self.stage).play()
-        await self._end(call)
-
-    async def _end(self, call: Call) -> None:
+            await Conversation(call, events=self.events, speed=self.speed).play()
+        else:
+            await self._pass(plan.talk_seconds)
+            for leg in call.legs:
+                leg.ends()
+            if plan.is_answered:
+                call.entry.heard = tuple(heard_of(actions))
+                call.last_action = read_action(actions[-1])[0] or call.last_action
         await self._pass(call.plan.lag_seconds)
         call.entry.outcome, call.entry.seconds = call.plan.status.value, session_seconds(call)
         self.log.add(call)
-        self.stage.events.summary(call)
+        self.events.summary(call)
 
     async def _pass(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / self.stage.speed)
+        await asyncio.sleep(seconds / self.speed)

@@ -23,7 +23,7 @@ from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.sandbox.account import OF_ACCOUNTS, Operations, SandboxAccount, guarded, wrong_field
 from voiceflow_worker.sandbox.call import Call, SessionLeg
-from voiceflow_worker.sandbox.call_events import sip_code_of, wire_time
+from voiceflow_worker.sandbox.call_events import MOS, sip_code_of, wire_time
 from voiceflow_worker.sandbox.outcomes import text
 from voiceflow_worker.sandbox.wire import ExportRequest
 
@@ -112,7 +112,7 @@ def _row(call: Call, leg: SessionLeg) -> dict[str, str]:
         "SessionStatus": call.plan.status.value,
         "CallStatus": leg.status.value if connected is None else "COMPLETED",
         "TTSLength": str(len(content)),
-        "MOS": "" if connected is None else str(call.plan.mos),
+        "MOS": "" if connected is None else str(MOS),
         "Content": content,
     }
 

@@ -157,9 +157,6 @@ class PlannedCall:
     ring_seconds: float = 0.0
     talk_seconds: float = 0.0
     lag_seconds: float = _SUMMARY_LAG
-    mos: float = 4.3
-    packet_loss: float = 0.0
-    jitter: float = 1.0
     luck: int = 0
     """The seed for the choices of the person on the phone."""
 
@@ -197,9 +194,6 @@ class Outcomes:
             message=None if code is None else session_error(code).meaning,
             ring_seconds=_ringing(status, dice),
             talk_seconds=_talking(actions) * dice.uniform(0.8, 1.1) if status in _ANSWERED else 0.0,
-            mos=round(dice.uniform(3.9, 4.5), 2),
-            packet_loss=round(dice.uniform(0, 0.008), 4),
-            jitter=round(dice.uniform(0.2, 9), 2),
             luck=luck,
         )
         return planned if script is None else _as_scripted(planned, script)

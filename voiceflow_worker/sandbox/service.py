@@ -14,15 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.sandbox.account import AccountRoutes, SandboxAccount
+from voiceflow_worker.sandbox.account import AccountRoutes, SandboxAccount, WebhookTarget
 from voiceflow_worker.sandbox.answers import date_header
 from voiceflow_worker.sandbox.call import Ledger
 from voiceflow_worker.sandbox.call_events import Activity
 from voiceflow_worker.sandbox.callflows import Callflows, Misbehaviour
 from voiceflow_worker.sandbox.control import ControlRoutes
-from voiceflow_worker.sandbox.delivery import Delivery, WebhookTarget
-from voiceflow_worker.sandbox.event_maker import EventMaker
-from voiceflow_worker.sandbox.exchange import Exchange, Stage
+from voiceflow_worker.sandbox.delivery import Delivery
+from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.exports import ExportRoutes, Exports, LogRows
 from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
 from voiceflow_worker.sandbox.outcomes import Outcomes
@@ -74,13 +73,18 @@ class Sandbox:
             hook=None if webhook is None else WebhookTarget(url=webhook, authorization=webhook_secret),
         )
         self._outcomes = Outcomes(seed)
-        self._delivery = Delivery(self._activity, speed=speed, retries=webhook_retries, ssl_context=ssl_context)
+        self._delivery = Delivery(
+            self._account,
+            self._activity,
+            speed=speed,
+            within=answer_within.total_seconds(),
+            retries=webhook_retries,
+            ssl_context=ssl_context,
+        )
         self._log = LogRows()
         self.exports: Exports = Exports(self._log, now=self._now)
         """Exports of the log of calls."""
-        events = EventMaker(account=self._account, delivery=self._delivery, within=answer_within.total_seconds())
-        stage = Stage(account=self._account, events=events, speed=speed)
-        exchange = Exchange(activity=self._activity, stage=stage, log=self._log)
+        exchange = Exchange(activity=self._activity, events=self._delivery, speed=speed, log=self._log)
         self._misbehaviour = Misbehaviour()
         self.ledger: Ledger = Ledger()
         """Every call that was requested, in order."""
@@ -98,13 +102,7 @@ class Sandbox:
             exchange=exchange,
             now=self._now,
         )
-        control = ControlRoutes(
-            ledger=self.ledger,
-            delivery=self._delivery,
-            faults=self.faults,
-            scripts=self.scripts,
-            reset=self.reset,
-        )
+        control = ControlRoutes(ledger=self.ledger, faults=self.faults, scripts=self.scripts, reset=self.reset)
         account = [
             *AccountRoutes(self._account).routes(),
             *ExportRoutes(self._account, self.exports).routes(),
@@ -134,10 +132,9 @@ class Sandbox:
         await self._activity.quiet()
 
     def reset(self) -> None:
-        """Delete the open calls, all orders, and the records of calls and deliveries. Registered webhooks stay."""
-        orders = (self.faults, self.scripts, self.exports)
-        entries = (self._delivery.entries, self._log, self.ledger)
-        for each in (self._activity, self._outcomes, *orders, *entries):
+        """Delete the open calls, all orders, and the records of calls. Registered webhooks stay."""
+        orders, records = (self.faults, self.scripts, self.exports), (self._log, self.ledger)
+        for each in (self._activity, self._outcomes, *orders, *records):
             each.clear()
 
     async def aclose(self) -> None:

@@ -128,8 +128,6 @@ def test_from_her_workbook_to_the_list_each_count_is_that_of_the_ledger(
         found[count] = violations(reader)
     button = reader.link(AGAIN[language])
     reader.go(button)
-    reader.click(reader.driver.find_element(By.CSS_SELECTOR, "main form input[type=checkbox]"))
-    reader.go(reader.driver.find_element(By.CSS_SELECTOR, "main form button.primary, main form button"))
     reader.click(reader.driver.find_element(By.CSS_SELECTOR, "main form button.primary, main form button.danger"))
     reader.sees("6 calls")
     assert desk.work().keys() == {phone(place) for place in ABSENT}
