@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider.calls.arguments import read_flow, refuse_none, taking
 from airflow_provider.calls.enqueueing import RequestedCall
 from airflow_provider.calls.failures import ended, judge
-from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
+from airflow_provider.calls.waiting import Goal, WaitedCalls, WaitStatus
 from airflow_provider.operators.voice_task import OneCallTask, WaitingTask, call_result
 from voiceflow_worker import InvalidInputError
 from voiceflow_worker.campaigns.reading import Of

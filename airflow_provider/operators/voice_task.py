@@ -14,16 +14,17 @@ from airflow.sdk import BaseOperator, BaseSensorOperator, conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider.calls.arguments import refuse_number
-from airflow_provider.calls.enqueueing import RequestedCall, enqueue_once
+from airflow_provider.calls.enqueueing import RequestedCall, TaskState, enqueue_once
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on
 from airflow_provider.calls.identity import OncePer, TaskIdentity
 from airflow_provider.calls.made_calls import OnClear, Stop, lost_redial, was_cancelled_by_task
-from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
-from airflow_provider.calls.task_state import TaskState
 from airflow_provider.calls.waiting import (
     SENT_WITHIN,
+    Goal,
     TaskStoppedError,
     Wait,
+    WaitedCalls,
+    WaitStatus,
     run,
     run_in_thread,
     waited_too_long,

@@ -22,8 +22,7 @@ from airflow_provider.calls.arguments import refuse_none, taking
 from airflow_provider.calls.enqueueing import RequestedCall
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt, ended, ending, judge, never_rang
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.status import Goal, WaitedCalls
-from airflow_provider.calls.waiting import WaitLog, run
+from airflow_provider.calls.waiting import Goal, WaitedCalls, WaitLog, run
 from airflow_provider.operators.voice_task import OneCallTask, VoiceTask, call_result
 from airflow_provider.triggers.voice import safe_after
 from voiceflow_worker import InvalidInputError, Job, JobState

@@ -14,8 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider.calls.failures import FINAL
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import Stop
-from airflow_provider.calls.status import Goal, WaitedCalls
-from airflow_provider.calls.waiting import Wait
+from airflow_provider.calls.waiting import Goal, Wait, WaitedCalls
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from voiceflow_worker import VoiceflowError
 

@@ -140,7 +140,7 @@ SELECT printf('9123%04d', i), 'Ana ' || i, i FROM n"""
 def test_people_of_a_query_are_read_in_chunks_and_each_is_called_once(
     store: str, database: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider.calls.people.CHUNK", 10)
+    monkeypatch.setattr("airflow_provider.operators.campaign.CHUNK", 10)
     database("CREATE TABLE people (DESTINATION, NAME, VISITS)", MANY)
     here = context("query")
     sql = "SELECT DESTINATION, NAME, VISITS FROM people WHERE VISITS >= ?"
@@ -172,7 +172,7 @@ def test_a_query_that_gives_no_people_is_refused(store: str, database: Connect, 
 def test_a_query_that_fails_in_its_middle_enqueues_nobody(
     store: str, database: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider.calls.people.CHUNK", 10)
+    monkeypatch.setattr("airflow_provider.operators.campaign.CHUNK", 10)
     database("CREATE TABLE people (DESTINATION, NAME, VISITS)", MANY)
     overflows = "CASE VISITS WHEN 20 THEN abs(-9223372036854775807 - 1) ELSE VISITS END AS VISITS"
     with pytest.raises(sqlite3.OperationalError, match="overflow"):

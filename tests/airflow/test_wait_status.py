@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider.calls.status import Goal, WaitedCalls, WaitStatus
+from airflow_provider.calls.waiting import Goal, WaitedCalls, WaitStatus
 from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Job, JobState, open_store
 from voiceflow_worker.core.base.reading import count_states
@@ -69,7 +69,7 @@ async def test_a_call_of_a_batch_that_is_leased_while_it_is_counted_is_not_taken
             await store.lease(queue.name, worker_id="w", limit=1, until=now + timedelta(minutes=1), now=now)
             return found
 
-        monkeypatch.setattr("airflow_provider.calls.status.count_states", counted)
+        monkeypatch.setattr("airflow_provider.calls.waiting.count_states", counted)
         assert (await WaitedCalls(batch_id="b").status(queue)).unsent
 
 

@@ -119,7 +119,7 @@ _ALL = (
     _Commands(_STEER, "report", "reconcile"),
     _Commands(
         _STEER,
-        "escalations",
+        "queue",
         "list_escalations acknowledge stop",
         group="escalations",
         about="List, acknowledge and stop escalations.",

@@ -23,24 +23,17 @@ from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
 from voiceflow_worker.console import campaigns, exports
-from voiceflow_worker.console.access import (
-    SIGN_IN,
-    SIGN_OUT,
-    PageAccess,
-    cookies,
-    zone_of_browser,
-)
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.language import LOCALE, ZONE, choose, translated
 from voiceflow_worker.console.rendering import draw, templates
 from voiceflow_worker.console.routes.batches import (
     show_batch,
     show_batches,
+    show_escalations,
     show_overview,
     show_schedules,
 )
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
-from voiceflow_worker.console.routes.escalations import show_escalations
 from voiceflow_worker.console.routes.page import (
     Answer,
     PageRequest,
@@ -50,7 +43,15 @@ from voiceflow_worker.console.routes.page import (
     sentence,
     zone_of,
 )
-from voiceflow_worker.console.sessions import PageSession, PageSessions
+from voiceflow_worker.console.sessions import (
+    SIGN_IN,
+    SIGN_OUT,
+    PageAccess,
+    PageSession,
+    PageSessions,
+    cookies,
+    zone_of_browser,
+)
 from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, StoreError

@@ -1,4 +1,4 @@
-"""The pages `/ui`, `/ui/batches`, `/ui/batches/ID` and `/ui/schedules`: queues, batches, and when they start."""
+"""The pages of queues: `/ui`, batches, schedules and escalations, and what became of each row of a batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from voiceflow_worker.console.routes.calls import (
     show_found,
 )
 from voiceflow_worker.console.routes.charts import ChartBar, bar_of_states, bars, tone_of
-from voiceflow_worker.console.routes.escalations import open_escalations
 from voiceflow_worker.console.routes.page import (
     LONGEST_NAME,
     Answer,
@@ -55,6 +54,8 @@ from voiceflow_worker.reporting.batches import (
 from voiceflow_worker.reporting.breakdown import read_breakdown
 from voiceflow_worker.reporting.status import waits_in_words
 from voiceflow_worker.service import whole_queue
+from voiceflow_worker.service.escalation_state import EscalationStatus
+from voiceflow_worker.service.escalations import Escalations
 
 MOST_BATCHES = 10
 """The largest number of batches on this page. Batches in progress come first."""
@@ -322,3 +323,25 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "counted": await read_breakdown(store, queue, batch_id, zone=asked.time_zone) if is_counted else None,
     }
     return Page(template="batch.html", shown=shown, is_live=True)
+
+
+PAGE = 50
+
+
+async def open_escalations(store: Store, queues: list[str]) -> list[EscalationStatus]:
+    """The open escalations of these queues, the newest first. Raises StoreError."""
+    found = [each for queue in queues for each in await Escalations(CallQueue(store, queue)).recent()]
+    return sorted(found, key=lambda each: each.created_at, reverse=True)
+
+
+async def show_escalations(store: Store, asked: PageRequest) -> Answer:
+    """The open escalations of all queues, and a page of those that have ended, of each queue or of `?queue=`."""
+    queues, after = await queue_names(store, also=asked.asked("queue")), asked.asked("after")
+    ended: list[tuple[str, list[EscalationStatus], str | None]] = []
+    for queue in queues if asked.queue is None else [asked.queue]:
+        page, following = await Escalations(CallQueue(store, queue)).page(after=after or "", limit=PAGE)
+        if shown := [each for each in page if not each.is_open]:
+            ended.append((queue, shown, following))
+    is_first = after is None
+    opened = await open_escalations(store, queues) if is_first else []
+    return Page(template="escalations.html", shown={"open": opened, "ended": ended, "is_first": is_first}, is_live=True)
