@@ -341,33 +341,6 @@ def test_red_rows_and_comments_are_told(tmp_path: Path) -> None:
         )
 
 
-def merged(folder: Path, rows: Sequence[Sequence[object]], *ranges: str) -> Path:
-    return changed(workbook(folder, rows), lambda sheet: [sheet.merge_cells(each) for each in ranges])
-
-
-def notes(path: Path) -> list[str]:
-    reading = read_all(path, english("{{ clinic or 'our clinic' }}"))
-    assert len(reading.rows) == 3
-    return [found.message for found in reading.closing]
-
-
-def test_merged_cells_are_told_and_that_the_others_are_empty(tmp_path: Path) -> None:
-    header = ["destination", "name", "clinic"]
-    people = [header, *([f"+658765432{place}", "Ana", "North"] for place in range(3))]
-    (note,) = notes(merged(tmp_path, people, "C2:C4"))
-    assert note == (
-        "1 range of cells is merged in the sheet People: C2:C4 (clinic). Excel keeps the value in the first cell of a "
-        "range alone, and the others are empty: their people hear what the text has for an empty cell, or their rows "
-        "are bad. Unmerge the cells and fill the value into each"
-    )
-    several = notes(merged(tmp_path, people, "B2:C2", "C3:C4"))
-    assert ["2 ranges" in each and "B2:C2 (name, clinic), C3:C4 (clinic)" in each for each in several] == [True]
-    assert notes(merged(tmp_path, people)) == []
-    assert notes(merged(tmp_path, people, "E2:F4")) == [], "columns that nobody reads"
-    bad = told(read(merged(tmp_path, people, "C2:C4"), english("{{clinic}}")))
-    assert [column for _, column, _, _ in bad] == ["clinic"] * 2
-
-
 # -- a cell is spoken as it is shown, by its number format -------------------------------------------------------------
 
 FIRST = 6587654321

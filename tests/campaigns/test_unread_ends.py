@@ -91,11 +91,6 @@ def with_row(row: int, rows: int, change: Callable[[bytes], bytes]) -> bytes:
     return packed.getvalue()
 
 
-def nameless(place: int, rows: int = 23) -> bytes:
-    row = place + 1
-    return with_row(row, rows, lambda cells: cells + b'<c r="D%d"><v>7</v></c>' % row)
-
-
 def broken_sheet(place: int, rows: int = 23) -> bytes:
     return with_row(place + 1, rows, lambda cells: cells.replace(b"</c>", b"</d>", 1))
 
@@ -119,9 +114,6 @@ KINDS: dict[str, tuple[str, Callable[..., bytes], str]] = {
     "a packed file that ends early": ("people.csv.gz", cut, "is a damaged gzip file"),
     "a packed file with a wrong sum": ("people.csv.gz", changed, "is a damaged gzip file"),
     "JSON lines in another encoding": ("people.jsonl", lines, "has the byte 0xE9"),
-    "a value under no header": (
-        "people.xlsx", nameless, "but its column has no name: name the column in row 1 (split merged",
-    ),
     "a sheet that is not XML": ("people.xlsx", broken_sheet, "is not an Excel workbook (.xlsx), or it is damaged"),
     "a damaged group of rows": ("people.parquet", row_groups, "is not a Parquet file, or it is damaged"),
 }  # fmt: skip

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any, cast
 
 from voiceflow_worker.campaigns.files.damage import number_in_name
@@ -20,6 +21,7 @@ from voiceflow_worker.campaigns.files.rows import (
     NestedCell,
     RawRow,
     RowSource,
+    nameless_values,
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError
@@ -88,30 +90,21 @@ def shortest(value: float, kind: str) -> float:
 
 
 def table_row(
-    number: int,
-    values: Sequence[object],
-    columns: Sequence[str],
-    text_of: Callable[[object], str] = cell_text,
-    *,
-    numbers: Collection[str],
-    clocks: Collection[str] = (),
-    moments: Collection[str] = (),
-    counted: Collection[str] = (),
+    source: RowSource, number: int, values: Sequence[object], text_of: Callable[[object], str] = cell_text
 ) -> RawRow:
-    """The row with these cells; `numbers` are the columns of telephone numbers, `clocks` those of times of day.
+    """The row of a table with these cells, those of its columns first.
 
-    Those that are `counted` have times from which others are counted. Of what a cell shows in another way, the value
-    behind it counts in these, in `moments` (columns of dates and times) and in reserved columns. Its `problems` say
-    which cells cannot be used, and why.
+    Of what a cell shows in another way, the value behind it counts in columns of telephone numbers, in those of dates
+    and times, and in reserved ones. Its `problems` say which cells cannot be used or belong to no column, and why.
     """
-    cells: list[str] = []
+    numbers, cells = source.numbers, list[str]()
     problems: list[tuple[str | None, str]] = []
-    for name, given in zip(columns, values, strict=True):
+    for name, given in zip_longest(source.columns, values, fillvalue=""):
         value = given
         if isinstance(given, Shown):
-            is_read = name in numbers or name in RESERVED or row_name(name) in moments
+            is_read = name in numbers or name in RESERVED or row_name(name) in source.moments
             # Nobody has seen a time behind a day, and none is counted from it.
-            is_read = is_read and (given.hidden_time is None or row_name(name) not in counted)
+            is_read = is_read and (given.hidden_time is None or row_name(name) not in source.counted)
             value = given.value if is_read else given.text
         try:
             if name in numbers:
@@ -119,7 +112,7 @@ def table_row(
             text = text_of(value)
             if is_object(value) or is_list(value):
                 text = NestedCell(text, _plain(value))
-            if isinstance(value, datetime) and row_name(name) in clocks:
+            if isinstance(value, datetime) and row_name(name) in source.clocks:
                 text = _with_midnight(text)
             if name in numbers and _may_be_cut_off(value):
                 raise ValueError(
@@ -130,7 +123,7 @@ def table_row(
         except ValueError as error:
             cells.append(str(value))
             problems.append((name or None, message_of(error)))
-    return RawRow(number, "", tuple(cells), problems=tuple(problems))
+    return RawRow(number, "", tuple(cells), problems=(*problems, *nameless_values(source.columns, cells)))
 
 
 def _with_midnight(text: str) -> str:

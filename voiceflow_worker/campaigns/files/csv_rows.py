@@ -78,7 +78,6 @@ class CsvRows(RowSource):
             raise
 
     def _read_header(self, numbers: str, begins: int) -> tuple[str, ...]:
-        named_in: int | None = None
         while (line := self._lines.take()) is not None:
             number, text, problem = line
             is_above = number < begins and not (number == 1 and _SEPARATOR.match(text))
@@ -89,21 +88,15 @@ class CsvRows(RowSource):
             if problem is not None:
                 raise CampaignFileError(f"{self._file}, line {number} {problem}")
             # A first line such as `sep=;` names the delimiter for Excel.
-            if named_in is None and _SEPARATOR.match(text):
+            if not self.delimiter and _SEPARATOR.match(text):
                 self.delimiter = self._named_delimiter(number, text)
-                named_in = number
                 continue
             more = 0
             # The name of a column may have line breaks. The delimiter is still unknown, so quotes are counted.
             while text.count('"') % 2 and more < _LONGEST_HEADER and (following := self._lines.take()) is not None:
                 text, more = text + following[1], more + 1
-            likely = _delimiter_of(text, numbers)
-            self.delimiter: str = self.delimiter or likely
-            if named_in is not None and self.delimiter not in text and likely in text:
-                raise CampaignFileError(
-                    f"{self._file}: line {named_in} says that {self.delimiter!r} stands between the cells, but line "
-                    f"{number} has {likely!r} there; correct or remove line {named_in}"
-                )
+            if not self.delimiter or self.delimiter not in text:
+                self.delimiter: str = _delimiter_of(text, numbers)
             cells = _cells(text, self.delimiter)
             if isinstance(cells, str):
                 raise CampaignFileError(f"{self._file}, line {number}: the header {cells}")

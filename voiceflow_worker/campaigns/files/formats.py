@@ -38,7 +38,6 @@ from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     RowSource,
     columns_text,
-    nameless_values,
     row_name,
 )
 from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError, in_ranges
@@ -126,31 +125,22 @@ class ExcelRows(RowSource):
             for number, values, is_hidden, struck, is_struck, is_red in book.rows(chosen):
                 if number <= (self.header_row or 0):
                     continue
-                self._refuse_nameless(number, values)
                 count += 1
                 if is_hidden:
                     hidden.append(number)
                 if is_red:
                     red.append(number)
-                cells = [*values[:width], *[None] * (width - len(values))]
-                hidden_times.add(number, cells)
-                read = {
-                    "numbers": self.numbers,
-                    "clocks": self.clocks,
-                    "moments": self.moments,
-                    "counted": self.counted,
-                }
-                row = table_row(number, cells, self.columns, _text, **read)
+                cells = [*values, *[None] * (width - len(values))]
+                hidden_times.add(number, cells[:width])
+                row = table_row(self, number, cells, _text)
                 if is_struck or (len(struck) > 1 and not numbers.isdisjoint(struck)):
                     row = row._replace(problems=((None, tell("struck")), *row.problems))
                 yield row
                 if self._on_bytes is not None and number % 1000 == 0:
                     self._on_bytes(reader.tell())
-            merged = book.merged
             comments = [each for each in book.comments(chosen) if self._is_below(each[0]) and each[1].strip()]
         found = [
             _rows(self.sheet, hidden, "hidden, by hand, by a filter or in a group"),
-            self._merged(merged),
             _rows(self.sheet, red if len(red) * 2 <= count else (), "red"),
             _commented(self.sheet, comments) if comments else None,
         ]
@@ -166,26 +156,6 @@ class ExcelRows(RowSource):
 
         row, column = coordinate_to_tuple(place)
         return row > (self.header_row or 0) and column <= len(self.columns) and bool(self.columns[column - 1])
-
-    def _merged(self, ranges: Sequence[str]) -> str | None:
-        """A note about merged cells below the header: only the first cell of a range has its value."""
-        from openpyxl.utils import range_boundaries
-
-        shown: list[str] = []
-        for left, top, right, bottom, each in sorted(((*range_boundaries(each), each) for each in ranges), key=_by_row):
-            names = list(filter(None, self.columns[(left or 1) - 1 : right]))
-            if names and (bottom or 0) > (self.header_row or 0) and (top, left) != (bottom, right):
-                shown.append(f"{each} ({', '.join(names)})")
-        if not shown:
-            return None
-        more = len(shown) - _MOST_NAMED
-        are = "range of cells is" if len(shown) == 1 else "ranges of cells are"
-        return (
-            f"{len(shown)} {are} merged in the sheet {self.sheet}: {', '.join(shown[:_MOST_NAMED])}"
-            f"{f' and {more} more' if more > 0 else ''}. Excel keeps the value in the first cell of a range alone, and "
-            "the others are empty: their people hear what the text has for an empty cell, or their rows are bad. "
-            "Unmerge the cells and fill the value into each"
-        )
 
     @contextmanager
     def _workbook(self) -> Generator[tuple[BufferedReader, Spreadsheet]]:
@@ -249,18 +219,6 @@ class ExcelRows(RowSource):
             return _text(value)
         except ValueError as error:
             raise CampaignFileError(f"{self._place}: the header {error}") from None
-
-    def _refuse_nameless(self, number: int, values: Sequence[object]) -> None:
-        """Raise CampaignFileError for a value that would be lost, because its column has no name."""
-        for place, value in enumerate(values):
-            if value is not None and (place >= len(self.columns) or not self.columns[place]):
-                from openpyxl.utils import get_column_letter
-
-                letter = get_column_letter(place + 1)
-                raise CampaignFileError(
-                    f"{self._place}: cell {letter}{number} has a value, but its column has no name: name the column in "
-                    f"row {self.header_row} (split merged cells there), or clear the column"
-                )
 
 
 ALL_SHEETS = "*"
@@ -329,10 +287,6 @@ def _written(header: Sequence[str]) -> list[str]:
     while names and not names[-1]:
         names.pop()
     return names
-
-
-def _by_row(merged: Sequence[Any]) -> tuple[int, int]:
-    return merged[1] or 0, merged[0] or 0
 
 
 class _HiddenTimes:
@@ -466,9 +420,7 @@ class ParquetRows(RowSource):
                     )
                 for values in zip(*map(self._values, self.header, self.columns, batch.columns), strict=True):
                     number += 1
-                    row = table_row(number, values, self.columns, numbers=self.numbers, clocks=self.clocks)
-                    if nameless := tuple(nameless_values(self.columns, row.cells)):
-                        row = row._replace(problems=(*row.problems, *nameless))
+                    row = table_row(self, number, values)
                     if any(cell.strip() for cell in row.cells):
                         yield row
                 if self._on_bytes is not None:

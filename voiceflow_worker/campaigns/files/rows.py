@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self, cast
@@ -369,7 +369,7 @@ def near_destination(names: Iterable[str]) -> str | None:
 
 def nameless_values(columns: Sequence[str], cells: Sequence[str]) -> Iterator[tuple[str | None, str]]:
     """The problems of a row with values in columns that have no name: they would be lost."""
-    for place, (name, cell) in enumerate(zip(columns, cells, strict=False), 1):
+    for place, (name, cell) in enumerate(zip_longest(columns, cells, fillvalue=""), 1):
         if not name and cell.strip():
             shown = f"the row has {cell.strip()[:40]!r} in its cell {place}, but that column has no name"
             yield None, f"{shown}: name it in the header, or clear the column"

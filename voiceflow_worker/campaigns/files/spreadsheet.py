@@ -30,9 +30,6 @@ _LEAST_BUDGET, _BUDGET_PER_BYTE = 1_000_000, 10
 
 Ordinary sheets have less than one for each byte. Each costs microseconds, and some bytes of memory while it is read."""
 
-_MOST_MERGED = 100_000
-"""The most merged ranges of a sheet, which are remembered."""
-
 _AT_ONCE = 65_536
 _STRICT = "http://purl.oclc.org/ooxml/"
 _CODE = re.compile("_x([0-9A-Fa-f]{4})_")
@@ -106,22 +103,11 @@ class Spreadsheet:
         self._formats: dict[int, NumberFormat] = {}  # those of the styles that show a value in a way of their own
         self._read_styles(parts.get("styles"))
         self._texts = list(self._shared(parts.get("sharedStrings")))
-        self.merged: list[str] = []
-        """The merged ranges of the sheet whose rows were read last, such as C2:C4; complete after the last row."""
 
     def rows(self, sheet: Sheet) -> Iterator[SheetRow]:
         """The rows of a sheet that are not empty, in constant memory."""
         number = 0
-        self.merged = []
-        for row in self._elements(sheet.part, "row", "mergeCell", longest=_LONGEST_ROW):
-            if _local(row) == "mergeCell":
-                if len(self.merged) == _MOST_MERGED:
-                    raise SpreadsheetError(
-                        f"has more than {_MOST_MERGED} merged ranges of cells in the sheet {sheet.name}; unmerge them "
-                        "and fill the value into each cell, or save the sheet as CSV"
-                    )
-                self.merged.append(row.get("ref", ""))
-                continue
+        for row in self._elements(sheet.part, "row", longest=_LONGEST_ROW):
             last, number = number, int(float(row.get("r", number + 1)))
             if number <= last:
                 raise ValueError(f"row {number} of the sheet {sheet.name} comes after row {last}")
@@ -257,8 +243,8 @@ class Spreadsheet:
                 yield _text_in(element)
                 element.clear()
 
-    def _elements(self, part: str, *names: str, longest: int | None = None) -> Iterator[Element]:
-        """The elements of these names in a part, one by one. The part is always read to its end, where its checksum is.
+    def _elements(self, part: str, name: str, *, longest: int | None = None) -> Iterator[Element]:
+        """The elements of this name in a part, one by one. The part is always read to its end, where its checksum is.
 
         Raises SpreadsheetError for an element of more than `longest` bytes.
         """
@@ -279,10 +265,10 @@ class Spreadsheet:
                         parents.append(element)
                         continue
                     parents.pop()
-                    if not parents or any(_local(each) in names for each in parents):
+                    if not parents or any(_local(each) == name for each in parents):
                         continue
                     since = 0
-                    if _local(element) in names:
+                    if _local(element) == name:
                         yield element
                     parents[-1].remove(element)
                 if not chunk:
