@@ -218,8 +218,7 @@ def test_a_mere_offset_does_not_hide_that_it_is_night_at_the_number() -> None:
         ("Etc/GMT+8", "+6587654321", 3), ("Etc/GMT-8", "+6587654321", 3), ("UTC", "+6587654321", 3),
         ("America/Los_Angeles", "+6587654321", 0), ("Etc/GMT+8", "+800123456789", 0),
     ]:  # fmt: skip
-        one = call(CallTimes(0, None, None, None, zone), number)
-        assert CallTimes.of(one).at_night(night, 3, timedelta(seconds=1)) == at_night, zone
+        assert nights(call(CallTimes(0, None, None, None, zone), number), 3, night, rate=1) == at_night, zone
 
 
 def test_calls_that_would_begin_at_night_are_told() -> None:
@@ -250,9 +249,16 @@ def test_calls_that_would_begin_at_night_are_told() -> None:
 @given(rate=st.sampled_from([0.001, 0.01, 0.3]), calls=st.integers(1, 200), hour=st.integers(0, 23))
 def test_calls_at_night_are_counted_by_the_times_at_which_they_leave(rate: float, calls: int, hour: int) -> None:
     zone, begin, step = ZoneInfo("Asia/Singapore"), NOW.replace(hour=hour), timedelta(seconds=1 / rate)
-    times = CallTimes(0, None, None, None, zone.key)
+    one = call(CallTimes(0, None, None, None, zone.key))
     leave = [(begin + each * step).astimezone(zone) for each in range(calls)]
-    assert times.at_night(begin, calls, step) == sum(not 8 <= at.hour < 21 for at in leave)
+    assert nights(one, calls, begin, rate=rate) == sum(not 8 <= at.hour < 21 for at in leave)
+
+
+def nights(one: CheckedCall, calls: int, begin: datetime, *, rate: float) -> int:
+    plan = CallPlan()
+    for _ in range(calls):
+        plan.add(one)
+    return plan.simulated(begin, rate=rate).at_night
 
 
 pytestmark = pytest.mark.anyio

@@ -178,6 +178,16 @@ async def test_a_row_that_was_bad_and_is_repaired_is_in_the_list_once(
     assert len({row["Nachname"] for row in rows}) == 40
 
 
+async def test_of_two_bad_rows_that_are_alike_each_stays_until_it_is_repaired(store: Store, tmp_path: Path) -> None:
+    bad, options = ("Lang", "keine", "", "", "x"), replace(BY_MOBILE, batch_id="visits")
+    await given(store, file_of(tmp_path, table([*PEOPLE[:1], bad, bad])), options)
+    for place, left in ((6, 1), (7, 0)):
+        repaired = ("Lang", f"0170 {place}{place}00000", "", "", "x")
+        await given(store, file_of(tmp_path, table([repaired]), f"rejects-{place}.csv"), options)
+        assert [result for _, result in await results(store)].count("bad") == left
+    assert len(await results(store)) == 3
+
+
 async def test_a_row_that_is_off_the_list_says_so_until_it_is_in_it_again(store: Store, tmp_path: Path) -> None:
     ana, ben = "+6587654321,Ana", "+6587654322,Ben"
     options, off = replace(OPTIONS, batch_id="visits"), ("2", "cancelled", "", "it is no longer in the list")

@@ -167,7 +167,7 @@ def test_a_list_with_lines_that_were_taken_in_is_refused(tmp_path: Path) -> None
     content = 'phone,land,note\n8765 4321,SG,"x\n012-345 6789,Malaysia,y\n8765 4322,SG,z"\n8765 4323,SG,\n'
     found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(countries=("land",)))
     assert [(each.row, "takes in lines that look like rows" in each.message) for each in found.findings] == [(2, True)]
-    assert [*found.numbers] == ["+6587654323"]
+    assert [*found.numbers] == ["+6587654321", "+6587654323"]
 
 
 def test_a_number_that_lost_its_line_break_is_told(tmp_path: Path) -> None:

@@ -60,9 +60,9 @@ class CampaignRows:
     The rows are `given` as a file, or as an iterable of mappings from columns to values, numbered from 1. Only digests
     of their keys and numbers stay in memory. Validities are compared with `now`; if the file is only read for
     `checks`, one that has passed is a warning, and a table needs no template. `on_bytes` gets the number of bytes read
-    so far. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a campaign
-    (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors of single rows are
-    in their findings.
+    so far. The columns of a table are named by the `reader`. The constructor and the iteration raise
+    CampaignFileError for a file that cannot be read as a campaign (encoding, header, template). The constructor raises
+    InvalidInputError for a wrong option. Errors of single rows are in their findings.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class CampaignRows:
         now: datetime,
         checks: bool = False,
         on_bytes: Callable[[int], None] | None = None,
+        reader: ColumnReader | None = None,
     ) -> None:
         options = _judged(options or CampaignOptions(), now)
         self.input: InputFile | None = (
@@ -80,7 +81,7 @@ class CampaignRows:
         )
         """The file of the rows; None for rows that are given as mappings."""
         self.file: str | None = str(self.input) if self.input is not None else None
-        reader = ColumnReader(options.roles)
+        reader = reader or ColumnReader(options.roles)
         self.source: RowSource = (
             GivenRows(cast("Iterable[Mapping[str, object]]", given), reader=reader)
             if self.input is None
@@ -101,11 +102,14 @@ class CampaignRows:
         self._options, self._now = options, now
         self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, checks=checks)
         self._is_table = self.source.kind.is_table
-        self._left_out = LeftOut(options.leave_out, options.leave_out_rows, options.roles.names, only=options.only)
+        self._fewest_cells = reader.fewest_cells
+        self.left_out: LeftOut = LeftOut(
+            options.leave_out, options.leave_out_rows, options.roles.names, only=options.only
+        )
         self._ticked = list(starmap(RowRange, options.call_struck_rows))
         menu_texts = self._maker.menu_texts
         self._columns = CampaignColumns(
-            self.source, options, file=self.file, filtered=self._left_out.columns, menu_texts=menu_texts
+            self.source, options, file=self.file, filtered=self.left_out.columns, menu_texts=menu_texts
         )
         self._rows: SeenKeys = SeenKeys()
         self.keys: SeenKeys = self._rows if options.orders is None else SeenKeys()
@@ -175,7 +179,7 @@ class CampaignRows:
             yield part
         if failed is not None:
             raise failed
-        if (wrong := self._left_out.wrong()) is not None:
+        if (wrong := self.left_out.wrong()) is not None:
             found = Finding(file=self.file, column=wrong[0], message=wrong[1])
             raise CampaignFileError(f"{self.file or 'the rows'}: {wrong[1]}", [found])
         if self.input is not None and is_empty:
@@ -195,7 +199,7 @@ class CampaignRows:
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
-        read_one = self._unless_left_out if self._left_out else self._maker.read
+        read_one = self._unless_left_out if self.left_out else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
             drafts = list(map(self._drafted_person, raws[first : first + _AT_ONCE]))
             rows += map(self._finished, list(starmap(read_one, drafts)))
@@ -207,7 +211,7 @@ class CampaignRows:
         alike = self._doubts.findings()
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
-        for row, why in self._left_out.told():
+        for row, why in self.left_out.told():
             alike.append(self._warning(why, row=row, column=None if row is None else self.number_column))
         return (
             *map(self._warning, self.source.notes),
@@ -253,11 +257,11 @@ class CampaignRows:
 
     def _unless_left_out(self, raw: RawRow, draft: Draft | None) -> ReadRow:
         """The row, read. If its number or one of its columns says not to call, nothing else of it is told."""
-        found = self._left_out.why(raw.number, draft)
+        found = self.left_out.why(raw.number, draft)
         if found is None:
             return self._maker.read(raw, draft)
         column, why = found
-        self._left_out.add(raw.number, () if draft is None else self._maker.numbers(draft))
+        self.left_out.add(raw.number, () if draft is None else self._maker.numbers(draft))
         warning = self._warning(f"{why}: nobody is called for it", row=raw.number, column=column)
         return ReadRow(raw, findings=(warning,), is_left_out=True)
 
@@ -284,8 +288,8 @@ class CampaignRows:
                 read = self._as_known(read, call.unique_key, *earlier)
             else:
                 read = self._among_people(read, call)
-        if read.call is not None and self._left_out:
-            self._left_out.add(raw.number, read.call.numbers, is_called=True)
+        if read.call is not None and self.left_out:
+            self.left_out.add(raw.number, read.call.numbers, is_called=True)
         return read
 
     def _checked(self, read: ReadRow, orders: Orders) -> ReadRow:
@@ -342,7 +346,7 @@ class CampaignRows:
         found = swallowed_rows(
             cells,
             numbers=[place for place, name in enumerate(names) if row_name(name) in wanted],
-            needed=max(needed if self._is_table else 1, min(2, len(names))),
+            needed=max(needed if self._is_table else 1, min(self._fewest_cells, len(names))),
             delimiters=self.source.delimiter or DELIMITERS,
         )
         if found is None:
@@ -363,9 +367,9 @@ class CampaignRows:
         Rows that are left out give no numbers; if it is one of these, the next row of the person takes its place.
         """
         if not raw.others:
-            return self._drafted(raw)
-        every = [self._drafted(each) for each in (raw._replace(others=()), *raw.others)]
-        called = [each for each in every if self._left_out.why(each[0].number, each[1]) is None]
+            return self.drafted(raw)
+        every = [self.drafted(each) for each in (raw._replace(others=()), *raw.others)]
+        called = [each for each in every if self.left_out.why(each[0].number, each[1]) is None]
         (first, draft), *others = called or every
         if draft is None:
             return first._replace(counts=raw.counts), None
@@ -378,7 +382,7 @@ class CampaignRows:
                 draft.unread += (f"in row {each.number}: {found.message}" for found in other.findings if found.is_error)
         return first._replace(others=tuple(each for each, _ in every if each is not first), counts=raw.counts), draft
 
-    def _drafted(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
+    def drafted(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
         """The row, and the values of its cells; None if they cannot be told apart."""
         columns, are_bodies = self._columns, self._columns.are_bodies
         names, texts = raw.names or self.source.columns, raw.cells

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RESERVED,
     Column,
     ColumnReader,
+    ColumnRoles,
     RawRow,
     Role,
     RowSource,
@@ -443,58 +444,44 @@ _AREAS = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
 class ListColumns(ColumnReader):
-    """The columns of a list of numbers, of which `more` must be there."""
+    """The columns of a list of numbers, which need not be called `destination`, nor is one of that name read then."""
 
-    more: Sequence[str] = ()
+    fewest_cells = 1
 
     def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
-        """The names. Raises CampaignFileError if they do not say which have the numbers, or lack one."""
-        names = tuple(map(canonical_name, header))
-        refuse_numbers_in(names, place=place)
-        present, named = set(map(row_name, names)), (*self.roles.numbers, *self.roles.named, *self.roles.ignored)
-        if lacking := next((name for name in (*named, *self.more) if _key(name) not in present), None):
-            raise lacks_column(lacking, names, place=place)
-        numbers = [each.name for each in self.of(names) if each.role is Role.NUMBER]
+        """The canonical names. Raises CampaignFileError as `found` does, and for a header that cannot be used."""
+        found = self.found(header, place=place)
+        own = row_name(found.numbers[0])
+        others = [f"the other {name}" if row_name(name) == DESTINATION != own else name for name in header]
+        return ColumnReader(found).names(others, place=place)
+
+    def found(self, header: Sequence[str], *, place: object) -> ColumnRoles:
+        """The roles that count in a list: if no column of numbers is named, the one that is so by its name.
+
+        Raises CampaignFileError if none is, or several are.
+        """
+        roles, ignored = self.roles, set(map(row_name, self.roles.ignored))
+        read = [name for name in map(canonical_name, header) if name and row_name(name) not in ignored]
+        numbers, area = list(roles.numbers), roles.area_code
         if not numbers:
-            shown = ", ".join(filter(None, names)) or "nothing"
-            raise CampaignFileError(tell("no_number_column", file=str(place), columns=shown))
-        if len(numbers) > 1 and not self.roles.numbers:
+            numbers = list(filter(is_number_column, read)) or list(filter(None, [near_destination(read)]))
+        if not numbers:
+            refuse_numbers_in(read, place=place)
+            raise CampaignFileError(
+                tell("no_number_column", file=str(place), columns=", ".join(read) or "nothing"), columns=read
+            )
+        if len(numbers) > 1 and not roles.numbers:
             raise several_numbers(place, numbers)
-        return names
-
-    def of(self, names: Sequence[str]) -> list[Column]:
-        """The columns of these names: of numbers, if none is named all that are so by their names."""
-        roles, ignored = self.roles, set(map(_key, self.roles.ignored))
-        numbers, home = set(map(_key, roles.numbers)), {_key(roles.country or roles.calling_code or "")}
-        if not numbers:
-            read = [each for each in names if row_name(each) not in ignored]
-            numbers = {row_name(each) for each in read if is_number_column(each)} or {
-                row_name(near_destination(read) or "")
-            }
-        areas = _AREAS if roles.area_code is None else {_key(roles.area_code)}
-        of = ((Role.NUMBER, numbers), (Role.COUNTRY, home), (Role.IGNORED, ignored), (Role.AREA, areas))
-        found: list[Column] = []
-        for name in names:
-            key = row_name(name)
-            role = next((role for role, has in of if key in has), Role.DATA) if key else Role.IGNORED
-            found.append(Column(name, name, key, role))
-        return found
-
-
-def _key(name: str) -> str:
-    return row_name(canonical_name(name))
+        if area is None and len(numbers) == 1:
+            area = next((each for each in read if row_name(each) in _AREAS and each not in numbers), None)
+        numbers.sort(key=lambda each: row_name(each) != DESTINATION)
+        return replace(roles, numbers=(*numbers,), area_code=area, language=None, region=None, person=None, names={})
 
 
 def _stem(name: str) -> str:
     """The name of a column without the digits at its end: `phone` of `Phone 2`."""
     return row_name(name).rstrip("_0123456789")
-
-
-def places_of(columns: Sequence[Column], *roles: Role) -> list[int]:
-    """The places of the columns of these roles."""
-    return [place for place, each in enumerate(columns) if each.role in roles]
 
 
 def several_numbers(place: object, names: Iterable[str]) -> CampaignFileError:

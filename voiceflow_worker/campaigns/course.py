@@ -47,23 +47,13 @@ class CallTimes(NamedTuple):
         zone = None if self.window is None else self.window.zone_for(self.time_zone)
         return at if self.window is None or zone is None else self.window.opens(at, zone)
 
-    def at_night(self, begin: datetime, calls: int, step: timedelta) -> int:
-        """How many of these calls, which leave from `begin` on, one each `step`, leave at night: not in _DAYTIME."""
+    def night(self, at: datetime) -> tuple[bool, datetime]:
+        """Whether it is night at the number at this time, outside _DAYTIME, and until when that is so."""
         name = self.number_zone or self.time_zone
-        zone = None if name is None else zone_named(name)
-        if zone is None:
-            return 0
-        found = 0
-        while calls:
-            changes = (
-                _DAYTIME.closes(begin, zone)
-                if (is_day := _DAYTIME.is_open(begin, zone))
-                else _DAYTIME.opens(begin, zone)
-            )
-            left = min(calls, -((begin - changes) // step)) if step and changes is not None else calls
-            found += 0 if is_day else left
-            begin, calls = begin + left * step, calls - left
-        return found
+        if name is None or (zone := zone_named(name)) is None:
+            return False, _FOREVER
+        is_day = _DAYTIME.is_open(at, zone)
+        return not is_day, (_DAYTIME.closes(at, zone) if is_day else _DAYTIME.opens(at, zone)) or _FOREVER
 
     def closes(self, at: datetime) -> datetime:
         """The end of the window that is open at `at`, or the end of the validity if that is earlier."""
@@ -140,11 +130,12 @@ class CallPlan:
                 else:
                     heappush(waiting, (opens, order, times, calls))
                 continue
-            until = min(ends, waiting[0][0] if waiting else _FOREVER, max(until_at_most, now + step))
+            is_night, changes = times.night(now)
+            until = min(ends, changes, waiting[0][0] if waiting else _FOREVER, max(until_at_most, now + step))
             # The number of slots between now and `until`.
             taken = min(calls, -((now - until) // step)) if step else calls
             course.first, course.last = course.first or now, now + (taken - 1) * step
-            course.at_night += times.at_night(now, taken, step)
+            course.at_night += taken if is_night else 0
             course.unknown_hour += taken if times.time_zone is None else 0
             now += taken * step
             if taken < calls:

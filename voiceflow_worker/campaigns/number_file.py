@@ -7,30 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from voiceflow_worker.campaigns.calls.values import Draft, LeftOut
-from voiceflow_worker.campaigns.columns import ListColumns, places_of, several_numbers
-from voiceflow_worker.campaigns.files.cells import cell_text
-from voiceflow_worker.campaigns.files.damage import (
-    DELIMITERS,
-    footer_in,
-    numbers_in,
-    shown,
-    swallowed_rows,
-)
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.columns import ListColumns, several_numbers
+from voiceflow_worker.campaigns.files.damage import footer_in, numbers_in, shown
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
-from voiceflow_worker.campaigns.files.rows import (
-    NO_ROLES,
-    ColumnRoles,
-    FileKind,
-    RawRow,
-    Role,
-    RowSource,
-    row_name,
-)
+from voiceflow_worker.campaigns.files.rows import DESTINATION, NO_ROLES, ColumnRoles, FileKind, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, tell
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
@@ -119,11 +107,11 @@ def read_number_file(
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:
         country = read_country(country)
-    file, left_out = InputFile(path), LeftOut(leave_out, (), {}, only=only)
+    file = InputFile(path)
     kind = kind_of(file)
     if kind is FileKind.JSON:
         raise _json_text(path)
-    is_list = kind is FileKind.CSV and roles == NO_ROLES and not left_out and _is_list(path)
+    is_list = kind is FileKind.CSV and roles == NO_ROLES and not (leave_out or only) and _is_list(path)
     taken = _Taken(str(path), country, is_list=is_list)
     if is_list:
         for number, line, problem in read_lines(file):
@@ -135,9 +123,16 @@ def read_number_file(
                     problem=problem or footer_in([text]),
                 )
     else:
-        columns = ListColumns(roles, left_out.columns)
+        columns = ListColumns(roles)
         source = open_source(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row)
-        _Table(path, source, columns, left_out, taken).read()
+        header = source.header or next((raw.names for raw in source if raw.names), ())
+        found = columns.found(header, place=path)
+        options = CampaignOptions(
+            template=FlowTemplate.without_text(), source=PLACEHOLDER, batch_id="-", columns=found.as_table(),
+            leave_out=leave_out, only=only, sheet=sheet, header_row=header_row,
+        )  # fmt: skip
+        rows = CampaignRows(file, options, now=datetime.now(UTC), checks=True, reader=ListColumns(found))
+        _take_rows(rows, found, taken, is_named=bool(roles.numbers))
     with file.opened_raw() as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
     return NumberFile(
@@ -234,76 +229,39 @@ def _with_area(area: str, text: str, country: str | None) -> Sequence[ParsedNumb
     return found or every_reading(f"{area} {text}", country)
 
 
-class _Table:
-    """The reading of the rows of a table, or of objects, of which each has its own columns."""
-
-    def __init__(self, path: Path, source: RowSource, columns: ListColumns, left_out: LeftOut, taken: _Taken) -> None:
-        self._path = path
-        self._source = source
-        self._resolved = columns
-        self._roles = columns.roles
-        self._left_out = left_out
-        self._taken = taken
-        self._columns = columns.of(source.columns)
-        source.numbers = frozenset(each.name for each in self._columns if each.role is Role.NUMBER)
-        needless = (each.name for each in self._columns if each.role not in {Role.NUMBER, Role.COUNTRY})
-        source.spare = frozenset({"", *needless})
-
-    def read(self) -> None:
-        """Read all rows. Raises CampaignFileError."""
-        for raw in self._source:
-            self._read(raw)
-        if (wrong := self._left_out.wrong()) is not None:
-            raise CampaignFileError(f"{self._path}: {wrong[1]}", [Finding(file=str(self._path), message=wrong[1])])
-        for row, told in self._left_out.told():
-            self._taken.warn(row, told)
-
-    def _read(self, raw: RawRow) -> None:
-        names, columns = raw.names or self._source.columns, self._columns
-        cells = [shown(_cell(each)) for each in raw.cells]
-        problems = [message for name, message in raw.problems if name is None or self._counts(name)]
-        if not self._source.kind.is_table and not raw.problems:
-            columns = self._resolved.of(names)
-            found = [each.name for each in columns if each.role is Role.NUMBER]
-            if not found:
-                problems.append("has no column of numbers")
-            elif len(found) > 1 and not self._roles.numbers:
-                raise several_numbers(f"{self._path}, line {raw.number}", found)
+def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: _Taken, *, is_named: bool) -> None:
+    """Take the numbers of all rows; `is_named` says that somebody named their columns. Raises CampaignFileError."""
+    home = row_name(roles.country or roles.calling_code or "")
+    area = row_name(roles.area_code or "")
+    numbers = set(map(row_name, roles.numbers))
+    known = {*numbers, home, *map(row_name, roles.ignored)}
+    matters = {DESTINATION, *known, *map(row_name, rows.left_out.columns)}
+    for given in rows.source:
+        raw, draft = rows.drafted(given)
         text = raw.text or ", ".join(map(str, raw.cells))
-        numbers, homes, areas = (places_of(columns, role) for role in (Role.NUMBER, Role.COUNTRY, Role.AREA))
-        # Two lines in a cell of numbers are read together: they may be one number.
-        delimiters = self._source.delimiter or DELIMITERS
-        lines = ["" if place in numbers and delimiters[0] not in each else each for place, each in enumerate(cells)]
-        if (taken_in := swallowed_rows(lines, numbers=numbers, needed=1, delimiters=delimiters)) is not None:
-            begins = raw.number if self._source.kind is FileKind.CSV else None
-            problems.insert(0, f"the line {taken_in.in_words(begins=begins)}")
-        if problems:
-            self._taken.read(raw.number, line=text, problem=footer_in(() if raw.names else cells) or problems[0])
-            return
-        draft = Draft(variables={row_name(name): cell for name, cell in zip(names, cells, strict=True)})
-        if self._left_out and self._left_out.why(raw.number, draft) is not None:
-            self._taken.left_out += 1
-            return
-        for wrong in draft.findings:
-            self._taken.read(raw.number, line=text, problem=wrong.message)
-        others = places_of(columns, Role.DATA, Role.AREA)
+        if draft is None:
+            taken.read(raw.number, line=text, problem=next(why for name, why in raw.problems if name is None))
+            continue
+        if rows.left_out.why(raw.number, draft) is not None:
+            taken.left_out += 1
+            continue
+        # Other rows within a cell are people, whatever its column.
+        within = {*raw.problems} - {*given.problems}
+        wrong = [o for o in draft.findings if row_name(o.column or "") in matters or (o.column, o.message) in within]
+        for problem in wrong:
+            taken.read(raw.number, line=text, problem=problem.message)
+        names = [name.strip() for name in raw.names or rows.source.header]
+        others = ((name, cell) for name, cell in zip(names, raw.cells, strict=False) if row_name(name) not in known)
         # A number that somebody wrote with + is one, whatever the name of its column.
-        if not self._roles.numbers and (certain := [each for each in others if _CERTAIN.fullmatch(cells[each])]):
-            shown_in = [names[each] for each in sorted([*numbers, *certain])]
-            raise several_numbers(f"{self._path}, line {raw.number}", shown_in)
-        for each in [cells[place] for place in numbers if cells[place]] or [""]:
-            area = cells[areas[0]].strip("() ") if len(areas) == len(numbers) == 1 else ""
-            home = "".join(cells[place] for place in homes)
-            self._taken.read(raw.number, each, area=area, home=home, line=text, problem=footer_in(cells))
-
-    def _counts(self, column: str) -> bool:
-        """Whether what is wrong with a cell of this column matters."""
-        read = {*self._roles.numbers, *self._source.numbers, *self._left_out.columns, *self._roles.named}
-        return row_name(column) in set(map(row_name, read))
-
-
-def _cell(value: object) -> str:
-    try:
-        return cell_text(value)
-    except ValueError:
-        return str(value)
+        certain = {name for name, cell in others if _CERTAIN.fullmatch(shown(str(cell)))}
+        if certain and not is_named:
+            both = [name for name in names if name in certain or row_name(name) in numbers]
+            raise several_numbers(f"{rows.file}, line {raw.number}", both)
+        found = [*filter(None, [draft.reserved.get(DESTINATION)]), *(number for _, number in draft.further)]
+        own = ["" if (cell := draft.variables.get(name)) is None else str(cell) for name in (home, area)]
+        for each in found or ([] if wrong else [""]):
+            taken.read(raw.number, each, home=own[0], area=own[1].strip("() "), line=text)
+    if (why := rows.left_out.wrong()) is not None:
+        raise CampaignFileError(f"{rows.file}: {why[1]}", [Finding(file=rows.file, message=why[1])])
+    for row, told in rows.left_out.told():
+        taken.warn(row, told)

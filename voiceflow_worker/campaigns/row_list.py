@@ -14,7 +14,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -137,6 +137,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
         return [_member(self.token, place) for place in range(len(self.sizes))]
 
 
+_Cells = tuple[str, ...]
 Entry = Sequence[Any]
 """A row as it is kept: its number, its cells, the key of its call, or its result and the reason; of one without a call
 the columns at fault; and the cells of each other row of its person."""
@@ -265,43 +266,30 @@ class RowKeeper:
     async def _superseded(self, batch_id: str) -> _Earlier:
         """What the rows of this start supersede of the earlier files of the batch. Raises StoreError."""
         store, group, found = self._queue.store, _group(self._queue.name, batch_id), _Earlier(batch_id)
-        now, digest = store.clock.now(), self._rows.hexdigest()
+        now, digest, left_over = store.clock.now(), self._rows.hexdigest(), dict[tuple[str, ...], Counter[_Cells]]()
         records = (await store.records({ROW_FILES: Page(group=group)}, now=now))[ROW_FILES]
         read = _files(store).within(group).read({each.member: each.value for each in records})
-        files = [(each, file) for each in records if (file := read.get(each.member)) is not None]
-        others = list[tuple[Record, KeptFile]]()
-        faults: dict[tuple[str, ...], Counter[tuple[str, ...]]] = {}
-        for record, file in files:
-            counts = Counter[tuple[tuple[str, ...], tuple[str, ...]]]()
-            calls = list[bool]()
-            async for _, rows in self._packs_of(group, file):
-                counts.update(_sound(file, entry) for entry in rows if entry[2] is None)
-                calls += {self._has_call(entry[2]) for entry in rows if entry[2] is not None}
-            is_given_again = bool(self._name) and file.name == self._name and bool(calls) and all(calls)
-            if file.digest == digest or (is_given_again and not self._is_stored):
-                found.add(file, _drops(group, file, but=digest, member=record.member))
+        for record in records:
+            if (file := read.get(record.member)) is None:
                 continue
-            others.append((record, file))
-            for (columns, cells), count in counts.items():
-                faults.setdefault(columns, Counter())[cells] += count
-        repaired = {columns: self._among(columns, cells) for columns, cells in faults.items()}
-        for record, file in others:
-            token, sizes, uncalled, is_less = new_revision(), list[int](), list[int](), False
-            puts: list[Put] = []
+            token, sizes, uncalled, puts, calls = new_revision(), list[int](), list[int](), list[Put](), set[bool]()
             async for pack, rows in self._packs_of(group, file):
-                left = [place for place, entry in enumerate(rows) if not self._has(file, entry, repaired)]
-                is_less = is_less or len(left) < len(rows)
-                if left:
-                    text = packed([rows[each] for each in left])
-                    puts.append(Put(ROWS, group, text, pack.ends_at, member=_member(token, len(sizes))))
+                calls |= {self._has_call(entry[2]) for entry in rows if entry[2] is not None}
+                if left := [entry for entry in rows if not self._has(file, entry, left_over)]:
+                    member = _member(token, len(sizes))
+                    puts.append(Put(ROWS, group, packed(left), pack.ends_at, member=member))
                     sizes.append(len(left))
-                    uncalled.append(sum(_is_uncalled(rows[each]) for each in left))
-            if is_less:
-                found.add(file, _drops(group, file, but=digest, member=record.member))
-                rest = replace(file, token=token, sizes=(*sizes,), uncalled=(*uncalled,))
-                if sizes:
-                    text = json_codec(KeptFile).text(rest)
-                    found.puts += [*puts, Put(ROW_FILES, group, text, record.ends_at, member=f"{token} {file.digest}")]
+                    uncalled.append(sum(map(_is_uncalled, left)))
+            is_given_again = bool(self._name) and file.name == self._name and calls == {True} and not self._is_stored
+            if is_given_again or file.digest == digest:
+                sizes.clear()
+            elif sum(sizes) == sum(file.sizes):
+                continue
+            found.since = min(file.at, found.since or file.at)
+            found.drops += _drops(group, file, but=digest, member=record.member)
+            if sizes:
+                text = json_codec(KeptFile).text(replace(file, token=token, sizes=(*sizes,), uncalled=(*uncalled,)))
+                found.puts += [*puts, Put(ROW_FILES, group, text, record.ends_at, member=f"{token} {file.digest}")]
         return found
 
     async def _packs_of(self, group: str, file: KeptFile) -> AsyncGenerator[tuple[Record, list[Entry]]]:
@@ -311,25 +299,33 @@ class RowKeeper:
             for pack in (await store.records({ROWS: [(group, member)]}, now=store.clock.now()))[ROWS]:
                 yield pack, unpacked(pack.value)
 
-    def _has(self, file: KeptFile, entry: Entry, repaired: Mapping[tuple[str, ...], set[tuple[str, ...]]]) -> bool:
-        """Whether the rows of this start supersede a row: they have its call, or are what it was without its faults."""
+    def _has(self, file: KeptFile, entry: Entry, left_over: dict[tuple[str, ...], Counter[_Cells]]) -> bool:
+        """Whether a row of this start supersedes a row: it has its call, or is what it was but for its faults.
+
+        Of the rows that are alike in the same columns, those that are `left_over` supersede one each.
+        """
         if entry[2] is not None:
             return self._has_call(entry[2])
-        columns, cells = _sound(file, entry)
-        return cells in repaired.get(columns, ())
+        wrong = entry[5] if len(entry) > 5 else ()
+        pairs = zip(file.columns, entry[1], strict=False)
+        sound = {name: cell for name, cell in pairs if cell and name not in wrong}
+        if (columns := (*sound,)) not in left_over:
+            left_over[columns] = self._cells_in(columns)
+        cells = (*sound.values(),)
+        left_over[columns][cells] -= 1
+        return left_over[columns][cells] >= 0
 
     def _has_call(self, key: str) -> bool:
         return key in self._campaign.keys or key in self.replaced
 
-    def _among(self, columns: tuple[str, ...], cells: Counter[tuple[str, ...]]) -> set[tuple[str, ...]]:
-        """Which of these cells as many rows of this start have in the same columns: others say nothing of a row."""
+    def _cells_in(self, columns: Sequence[str]) -> Counter[_Cells]:
+        """The cells of the rows of this start in these columns; none if one of them is not there."""
         places = {name: place for place, name in reversed([*enumerate(self._columns)])}
         if not columns or any(name not in places for name in columns):
-            return set()
+            return Counter()
         wanted = [places[name] for name in columns]
         rows = (entry[2] for part in self._spool for entry in part)
-        own = Counter(tuple(row[each] if each < len(row) else "" for each in wanted) for row in rows)
-        return {each for each, count in cells.items() if own[each] == count}
+        return Counter(tuple(row[each] if each < len(row) else "" for each in wanted) for row in rows)
 
 
 @dataclass(slots=True)
@@ -342,22 +338,11 @@ class _Earlier:
     puts: list[Put] = field(default_factory=list[Put])
     drops: list[Drop] = field(default_factory=list[Drop])
 
-    def add(self, file: KeptFile, drops: Iterable[Drop]) -> None:
-        self.since = file.at if self.since is None else min(self.since, file.at)
-        self.drops += drops
-
 
 def _drops(group: str, file: KeptFile, *, member: str, but: str) -> list[Drop]:
     """What ends the packs of a file, and its record below this member, unless that is replaced."""
     packs = [Drop(ROWS, group, None, pack) for pack in file.members]
     return packs if member == but else [*packs, Drop(ROW_FILES, group, None, member)]
-
-
-def _sound(file: KeptFile, entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns of a row without a call that are not empty and not at fault, and their cells."""
-    wrong = entry[5] if len(entry) > 5 else ()
-    pairs = [(name, cell) for name, cell in zip(file.columns, entry[1], strict=False) if cell and name not in wrong]
-    return tuple(name for name, _ in pairs), tuple(cell for _, cell in pairs)
 
 
 def _member(token: str, place: int) -> str:

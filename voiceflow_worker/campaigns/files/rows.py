@@ -17,7 +17,7 @@ from enum import StrEnum
 from itertools import count, zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self, cast
+from typing import IO, Any, ClassVar, NamedTuple, Self, cast
 
 import orjson
 
@@ -101,10 +101,6 @@ class Role(StrEnum):
     """What a column is."""
 
     NUMBER = "number"
-    COUNTRY = "country"
-    """The country of the national numbers of a list, or the code before them."""
-    AREA = "area"
-    """The area code of the numbers of a list."""
     RESERVED = "reserved"
     DATA = "data"
     BODY = "body"
@@ -277,6 +273,8 @@ class ColumnReader:
     """What gives the columns of a table of calls their canonical names; they have these `roles`."""
 
     roles: ColumnRoles = NO_ROLES
+    fewest_cells: ClassVar[int] = 2
+    """How many cells a line within a cell has at least that looks like a row."""
 
     @property
     def numbers(self) -> frozenset[str]:
