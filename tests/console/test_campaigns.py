@@ -724,7 +724,7 @@ async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_begin_without
         assert "1: List of May" in told
         assert (held(one.shown).get("header_row"), "struck through" in told) == ("3", True)
         assert ticked(one.shown.text) == {"4": "yes", "5": "", "6": "yes"}
-        assert "that column has no name" in await one.send("look", header_row="1")
+        assert "3: Wer · Mobil" in await one.send("look", header_row="1")
         await one.send("look", header_row="3")
         assert ticked(one.shown.text) == {"4": "yes", "5": "", "6": "yes"}
         words = {**WORDS, "say": "Hello {{wer}}.", "leave_out_rows": "5", "column Mobil": "destination"}

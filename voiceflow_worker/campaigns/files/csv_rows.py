@@ -32,7 +32,7 @@ _LONGEST_CELL = 131_072
 _LONGEST_HEADER = 20
 """The largest number of lines that a header can have after its first line."""
 
-_SEPARATOR = re.compile(r"""\s*["']?\s*sep\s*=""", re.IGNORECASE)
+_SEPARATOR = re.compile(r"""\s*["']?\s*sep\s*=(?:([^\w\s"']|\t)["']?\s*$)?""", re.IGNORECASE)
 
 _OPEN_QUOTE = 'has a quote (") that is opened and not closed; close it, or write "" for a quote within a cell'
 
@@ -78,9 +78,11 @@ class CsvRows(RowSource):
             raise
 
     def _read_header(self, numbers: str, begins: int) -> tuple[str, ...]:
+        named: str | None = None
         while (line := self._lines.take()) is not None:
             number, text, problem = line
-            is_above = number < begins and not (number == 1 and _SEPARATOR.match(text))
+            separator = _SEPARATOR.match(text)
+            is_above = number < begins and not (number == 1 and separator)
             if is_above or not text.strip():
                 if text.strip():
                     self._pass_over(number, [text.strip()])
@@ -88,15 +90,14 @@ class CsvRows(RowSource):
             if problem is not None:
                 raise CampaignFileError(f"{self._file}, line {number} {problem}")
             # A first line such as `sep=;` names the delimiter for Excel.
-            if not self.delimiter and _SEPARATOR.match(text):
-                self.delimiter = self._named_delimiter(number, text)
+            if named is None and separator is not None:
+                named = separator[1] or ""
                 continue
             more = 0
             # The name of a column may have line breaks. The delimiter is still unknown, so quotes are counted.
             while text.count('"') % 2 and more < _LONGEST_HEADER and (following := self._lines.take()) is not None:
                 text, more = text + following[1], more + 1
-            if not self.delimiter or self.delimiter not in text:
-                self.delimiter: str = _delimiter_of(text, numbers)
+            self.delimiter: str = named if named and named in text else _delimiter_of(text, numbers)
             cells = _cells(text, self.delimiter)
             if isinstance(cells, str):
                 raise CampaignFileError(f"{self._file}, line {number}: the header {cells}")
@@ -104,15 +105,6 @@ class CsvRows(RowSource):
             return cells
         raise CampaignFileError(
             f"{self._file} is empty; it needs a header line with a column named destination, and rows"
-        )
-
-    def _named_delimiter(self, number: int, text: str) -> str:
-        text = text.strip("\r\n")
-        if len(text) == len("sep=") + 1 and not text.startswith(('"', "'")):
-            return text[-1]
-        raise CampaignFileError(
-            f"{self._file}: line {number} is {text[:40]}, which does not name what stands between the cells; "
-            "write it as sep=; with one character and no quotes, or remove the line"
         )
 
     def _title_hint(self, numbers: str, remedy: Remedy) -> str:
