@@ -138,8 +138,12 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_finish() -> None:
-    """Take the modules and the tests themselves, which stay until the end, out of the garbage collector's rounds."""
+    """Take the modules and the tests themselves, which stay until the end, out of the garbage collector's rounds.
+
+    With Python's defaults, these rounds take a sixth of the processor's time.
+    """
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
