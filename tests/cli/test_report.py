@@ -150,7 +150,7 @@ def test_what_was_placed_is_settled_with_its_price(voiceflow: Program, eight: Ei
 def test_what_has_no_row_stays_in_doubt_and_is_reported(voiceflow: Program, eight: EightByEight) -> None:
     job, other = doubted(voiceflow, eight, 2)
     sandbox: Any = eight.sandbox
-    rows = sandbox._log._rows
+    rows = sandbox.exports._rows
     rows[:] = [(call, row) for call, row in rows if row["DestinationEndpoint"] != job.destination.lstrip("+")]
     ended = voiceflow(*reconcile(voiceflow))
     assert ended.code == 1

@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 _SHOWN_OF_NUMBERS = (
     "msisdn", "country", "status", "health", "rental_price", "incoming_rate", "billing_unit", "currency",
 )  # fmt: skip
-_FIELDS_OF_NUMBERS = (
-    "msisdn", "country", "status", "health", "is_healthy", "health_checked_at", "rental_price", "incoming_rate",
-    "billing_unit", "currency", "number_type", "reference_id",
-)  # fmt: skip
-
-SessionId = Annotated[str, Parameter(name="SESSION", help="The id of the session, as `calls show` prints it.")]
 
 
 async def profiles(*, locale: str | None = None, json: JsonOption = False) -> None:
@@ -64,7 +58,7 @@ async def numbers(*, json: JsonOption = False) -> None:
     async with voice_client(settings_from()) as voice:
         found = await voice.numbers()
     rows = [
-        {name: _plain(getattr(each, name)) for name in (_FIELDS_OF_NUMBERS if json else _SHOWN_OF_NUMBERS)}
+        {name: _plain(value) for name, value in asdict(each).items() if json or name in _SHOWN_OF_NUMBERS}
         | {"msisdn": "+" + each.msisdn.removeprefix("+")}
         for each in found
     ]

@@ -8,13 +8,12 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from textwrap import dedent, indent
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, ValidationError
 
@@ -83,15 +82,26 @@ def _ended(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-@dataclass(frozen=True, slots=True)
-class _Commands:
-    """Commands of one module, in a panel of the help: by themselves, or in a `group` with this help."""
+GROUPS = {
+    "calls": "List, show, cancel, resolve and redial single calls.",
+    "escalations": "List, acknowledge and stop escalations.",
+    "schedules": "List the schedules, or run one now.",
+    "suppress": "Manage the numbers that no queue of a store calls.",
+    "account": "Show what the account at 8x8 has.",
+    "ivr": "Draw, play and check IVR menus.",
+    "config": "Show the settings.",
+    "store": "Upgrade a store.",
+}
+"""The groups of commands, each with its help."""
+
+
+class _Commands(NamedTuple):
+    """Commands of one module, in a panel of the help: by themselves, or in a `group`."""
 
     panel: str
     module: str
     functions: str
     group: str | None = None
-    about: str = ""
 
     @property
     def first_words(self) -> set[str]:
@@ -108,50 +118,20 @@ _ALL = (
     _Commands(_SEND, "schedule", "schedule"),
     _Commands(_WATCH, "queue", "status batches"),
     _Commands(_WATCH, "report", "report"),
-    _Commands(
-        _WATCH,
-        "calls",
-        "list_calls show cancel resolve redial",
-        group="calls",
-        about="List, show, cancel, resolve and redial single calls.",
-    ),
+    _Commands(_WATCH, "calls", "list_calls show cancel resolve redial", "calls"),
     _Commands(_STEER, "queue", "hold resume rate"),
     _Commands(_STEER, "report", "reconcile"),
-    _Commands(
-        _STEER,
-        "queue",
-        "list_escalations acknowledge stop",
-        group="escalations",
-        about="List, acknowledge and stop escalations.",
-    ),
-    _Commands(
-        _STEER,
-        "schedule",
-        "list_schedules run_now",
-        group="schedules",
-        about="List the schedules, or run one now.",
-    ),
-    _Commands(
-        _PEOPLE,
-        "people",
-        "add remove list_numbers import_file",
-        group="suppress",
-        about="Manage the numbers that no queue of a store calls.",
-    ),
+    _Commands(_STEER, "queue", "list_escalations acknowledge stop", "escalations"),
+    _Commands(_STEER, "schedule", "list_schedules run_now", "schedules"),
+    _Commands(_PEOPLE, "people", "add remove list_numbers import_file", "suppress"),
     _Commands(_PEOPLE, "people", "forget audit"),
     _Commands(_SET_UP, "demo", "demo sandbox"),
     _Commands(_SET_UP, "doctor", "doctor"),
-    _Commands(
-        _SET_UP,
-        "account",
-        "profiles numbers webhooks",
-        group="account",
-        about="Show what the account at 8x8 has.",
-    ),
-    _Commands(_SET_UP, "ivr", "draw play check", group="ivr", about="Draw, play and check IVR menus."),
-    _Commands(_SET_UP, "doctor", "show", group="config", about="Show the settings."),
+    _Commands(_SET_UP, "account", "profiles numbers webhooks", "account"),
+    _Commands(_SET_UP, "ivr", "draw play check", "ivr"),
+    _Commands(_SET_UP, "doctor", "show", "config"),
     _Commands(_SET_UP, "store", "backup restore"),
-    _Commands(_SET_UP, "store", "upgrade", group="store", about="Upgrade a store."),
+    _Commands(_SET_UP, "store", "upgrade", "store"),
 )
 
 
@@ -181,7 +161,7 @@ def program(first_word: str | None = None) -> App:
         if each.group is None:
             add_commands(app, *functions, panel=panel)
         else:
-            add_commands(group(app, each.group, each.about, panel=panel), *functions)
+            add_commands(group(app, each.group, panel=panel), *functions)
     if not named:
         installed = "Complete commands and options in your shell."
         app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType]
@@ -273,11 +253,11 @@ def add_commands(app: App, *commands: Callable[..., Any], panel: Group | None = 
         )
 
 
-def group(app: App, name: str, summary: str, *, panel: Group) -> App:
-    """Register a group of commands; `summary` is its help. A command that there is may be such a group too."""
+def group(app: App, name: str, *, panel: Group) -> App:
+    """Register a group of commands. A command that there is may be such a group too."""
     if name in app:
         return app[name]
-    made = App(name=name, help=summary, sort_key=len(list(app)), group=panel, group_commands=Group("Commands"))
+    made = App(name=name, help=GROUPS[name], sort_key=len(list(app)), group=panel, group_commands=Group("Commands"))
     app.command(made)
     return made
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -137,8 +137,7 @@ OPERATION = Operation(
 _UNREADABLE = object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _Asked(NamedTuple):
     """A POST. `body` is `_UNREADABLE` if it was not read, or is not JSON."""
 
     sub_account: str
@@ -152,12 +151,8 @@ def _asked(content: bytes, sub_account: str, scope: Scope) -> _Asked:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
         body = _UNREADABLE
-    return _Asked(
-        sub_account=sub_account,
-        authorization=next((value for name, value in scope["headers"] if name == b"authorization"), None),
-        body=body,
-        request=read_request(body),
-    )
+    authorization = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+    return _Asked(sub_account, authorization, body, read_request(body))
 
 
 def _entry(asked: _Asked) -> LedgerEntry:
@@ -226,21 +221,13 @@ class Misbehaviour:
 
     def __init__(self) -> None:
         self._called_off = asyncio.Event()
-        self.transport_of: TransportOf | None = None
-        """The connection of a request, or None if it has ended; None for a server that hides its connections."""
+        self.connection: TransportOf = lambda _: None
+        """The connection of a request, or None if it has ended."""
 
     async def pause(self, seconds: float) -> None:
         """Wait for `seconds`, or until all waits are cancelled."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._called_off.wait(), seconds)
-
-    def connection(self, scope: Scope) -> asyncio.Transport | None:
-        """The connection of a request; None if it has ended. Raises ConnectionResetError if the server hides it."""
-        if self.transport_of is None:
-            raise ConnectionResetError(
-                "this fault acts on the connection of the request, which this server hides; use Sandbox.running()"
-            )
-        return self.transport_of(scope)
 
     async def end(self, connection: asyncio.Transport, receive: Receive, *, is_reset: bool) -> None:
         """End a connection: what was written is sent first, unless it is reset."""

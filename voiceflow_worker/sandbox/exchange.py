@@ -12,7 +12,7 @@ from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox.call import Call, SessionLeg
 from voiceflow_worker.sandbox.call_events import Activity, session_seconds
 from voiceflow_worker.sandbox.delivery import Delivery, Refusal
-from voiceflow_worker.sandbox.exports import LogRows
+from voiceflow_worker.sandbox.exports import Exports
 from voiceflow_worker.sandbox.orders import SimulatedCaller
 from voiceflow_worker.sandbox.outcomes import (
     Question,
@@ -177,7 +177,7 @@ class Exchange:
     activity: Activity
     events: Delivery
     speed: float
-    log: LogRows
+    log: Exports
 
     def place(self, call: Call) -> None:
         """Dial an accepted call."""

@@ -43,31 +43,6 @@ CURRENCY = "USD"
 Row: TypeAlias = Mapping[str, str]
 
 
-class LogRows:
-    """All rows of the log with their calls, in the order in which these ended."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[Call, Row]] = []
-
-    def add(self, call: Call) -> None:
-        """Add the rows of an ended call, and their price to the ledger. A call that never rang has no rows."""
-        if not call.entry.rang:
-            return
-        rows = [_row(call, leg) for leg in call.legs]
-        call.entry.price = str(sum(Decimal(cells["TotalPriceOfCall"]) for cells in rows))
-        self._rows += ((call, row) for row in rows)
-
-    def rows(self, sub_account: str, *, since: datetime, until: datetime) -> list[Row]:
-        """Return the rows that are in the log now, for calls that were dialled in this range."""
-        return [
-            row for call, row in self._rows if call.sub_account == sub_account and since <= call.dialled_at <= until
-        ]
-
-    def clear(self) -> None:
-        """Delete all rows."""
-        self._rows.clear()
-
-
 def as_csv(rows: Sequence[Row]) -> bytes:
     """Return the rows as a CSV file."""
     text = io.StringIO(newline="")
@@ -152,23 +127,31 @@ class Export:
 
 
 class Exports:
-    """All exports by their ids. `now` returns the sandbox's time."""
+    """The log of calls: its rows, in the order in which calls ended, and its exports. `now` is the sandbox's time."""
 
-    def __init__(self, log: LogRows, *, now: Callable[[], datetime]) -> None:
-        self._log = log
+    def __init__(self, *, now: Callable[[], datetime]) -> None:
         self._now = now
+        self._rows: list[tuple[Call, Row]] = []
         self.begun: dict[str, Export] = {}
         """All exports by their ids, the oldest first."""
+
+    def add(self, call: Call) -> None:
+        """Add the rows of an ended call, and their price to the ledger. A call that never rang has no rows."""
+        if call.entry.rang:
+            rows = [_row(call, leg) for leg in call.legs]
+            call.entry.price = str(sum(Decimal(cells["TotalPriceOfCall"]) for cells in rows))
+            self._rows += ((call, row) for row in rows)
 
     def begin(
         self, sub_account: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 0
     ) -> Export:
-        """Begin an export, by default of the last seven days. Raises ValueError for an invalid range."""
+        """Begin an export, by default of calls of the last seven days. Raises ValueError for an invalid range."""
         now = self._now()
         since, until = since or now - timedelta(days=7), until or now
         if since >= until:
             raise ValueError("'from' should be before 'to'")
-        rows = self._log.rows(sub_account, since=since, until=until)
+        calls = [(call, row) for call, row in self._rows if call.sub_account == sub_account]
+        rows = [row for call, row in calls if since <= call.dialled_at <= until]
         made = Export(sub_account=sub_account, rows=rows[:limit] if limit else rows, expires=now + _KEPT)
         self.begun[made.job_id] = made
         return made
@@ -184,7 +167,8 @@ class Exports:
         return None if found is None or signature != found.signature else as_csv(found.rows)
 
     def clear(self) -> None:
-        """Delete all exports."""
+        """Delete all rows and exports."""
+        self._rows.clear()
         self.begun.clear()
 
 

@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from ssl import SSLContext
 
+import anyio
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.model.text.arguments import checked
@@ -22,7 +23,7 @@ from voiceflow_worker.sandbox.callflows import Callflows, Misbehaviour
 from voiceflow_worker.sandbox.control import ControlRoutes
 from voiceflow_worker.sandbox.delivery import Delivery
 from voiceflow_worker.sandbox.exchange import Exchange
-from voiceflow_worker.sandbox.exports import ExportRoutes, Exports, LogRows
+from voiceflow_worker.sandbox.exports import ExportRoutes, Exports
 from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
 from voiceflow_worker.sandbox.outcomes import Outcomes
 
@@ -81,10 +82,9 @@ class Sandbox:
             retries=webhook_retries,
             ssl_context=ssl_context,
         )
-        self._log = LogRows()
-        self.exports: Exports = Exports(self._log, now=self._now)
-        """Exports of the log of calls."""
-        exchange = Exchange(activity=self._activity, events=self._delivery, speed=speed, log=self._log)
+        self.exports: Exports = Exports(now=self._now)
+        """The log of calls, and its exports."""
+        exchange = Exchange(activity=self._activity, events=self._delivery, speed=speed, log=self.exports)
         self._misbehaviour = Misbehaviour()
         self.ledger: Ledger = Ledger()
         """Every call that was requested, in order."""
@@ -107,12 +107,7 @@ class Sandbox:
             *AccountRoutes(self._account).routes(),
             *ExportRoutes(self._account, self.exports).routes(),
         ]
-        self._others = Starlette(routes=[*control.routes(), *account], lifespan=self._lifespan)
-
-    @property
-    def app(self) -> ASGIApp:
-        """The sandbox as an ASGI app. Connection faults need `running`, because other servers hide the socket."""
-        return self._serve
+        self._others = Starlette(routes=[*control.routes(), *account])
 
     @contextlib.asynccontextmanager
     async def running(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[str]:
@@ -120,12 +115,17 @@ class Sandbox:
 
         At the end, open calls are deleted. Raises OSError if the port cannot be bound. A sandbox can run only once.
         """
-        async with serving(self.app, host=host, port=port, date_header=False) as address:
-            self._misbehaviour.transport_of = address.transport_of
-            try:
-                yield address.url
-            finally:
-                self._misbehaviour.call_off()
+        try:
+            async with serving(self._serve, host=host, port=port, date_header=False) as address:
+                self._misbehaviour.connection = address.transport_of
+                try:
+                    yield address.url
+                finally:
+                    self._misbehaviour.call_off()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._activity.aclose()
+                await self._delivery.aclose()
 
     async def idle(self) -> None:
         """Wait until every call has ended, and every event has been delivered or given up."""
@@ -133,15 +133,9 @@ class Sandbox:
 
     def reset(self) -> None:
         """Delete the open calls, all orders, and the records of calls. Registered webhooks stay."""
-        orders, records = (self.faults, self.scripts, self.exports), (self._log, self.ledger)
+        orders, records = (self.faults, self.scripts), (self.exports, self.ledger)
         for each in (self._activity, self._outcomes, *orders, *records):
             each.clear()
-
-    async def aclose(self) -> None:
-        """Delete the open calls, and close connections to receivers. Called by `running` and a server's lifespan."""
-        self._misbehaviour.call_off()
-        await self._activity.aclose()
-        await self._delivery.aclose()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         send = self._dated(send)
@@ -161,11 +155,6 @@ class Sandbox:
             await send(message)
 
         return send_dated
-
-    @contextlib.asynccontextmanager
-    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
-        yield
-        await self.aclose()
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(time.time(), UTC) + self._clock_offset
