@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib import resources
 from string import Formatter
-from typing import Self, cast
+from typing import Final, NamedTuple, Self, cast
 
 
 class Remedy(StrEnum):
@@ -201,6 +202,12 @@ class Severity(StrEnum):
     """The call is sent. Somebody should look at the finding."""
 
 
+def columns_text(names: Iterable[str]) -> str:
+    """These names, such as those of columns, in a text with commas, in quotes where a name has one."""
+    quoted = ('"' + each.replace('"', '""') + '"' if {",", '"'} & {*each} else each for each in names)
+    return ",".join(quoted)
+
+
 class SheetRow(int):
     """The number of a row in one of several sheets that are read as one list; told with the name of its sheet."""
 
@@ -214,7 +221,7 @@ class SheetRow(int):
         return row
 
     def __str__(self) -> str:
-        return f"{self.own} of sheet {self.sheet}"
+        return str(RowRange.of(self))
 
     def __reduce__(self) -> tuple[type[Self], tuple[int, str, int]]:
         return type(self), (int(self) >> _BITS_OF_ROWS, self.sheet, self.own)
@@ -222,6 +229,50 @@ class SheetRow(int):
 
 _BITS_OF_ROWS = 21
 """A sheet of Excel has at most 2 ** 20 rows."""
+
+
+TO_THE_END: Final = sys.maxsize
+"""The last row of a range such as `5-`."""
+
+
+class RowRange(NamedTuple):
+    """The rows from the first to the last, of this sheet if all sheets are read as one list."""
+
+    first: int
+    last: int
+    sheet: str = ""
+
+    @classmethod
+    def of(cls, row: int) -> Self:
+        """This row alone."""
+        return cls(row.own, row.own, row.sheet) if isinstance(row, SheetRow) else cls(row, row)
+
+    def has(self, row: RowRange) -> bool:
+        """Whether a row is one of them."""
+        return self.first <= row.first <= self.last and self.sheet.casefold() == row.sheet.casefold()
+
+    def without(self, row: RowRange) -> Iterator[RowRange]:
+        """These rows but one."""
+        parts = (self._replace(last=row.first - 1), self._replace(first=row.first + 1)) if self.has(row) else (self,)
+        return (part for part in parts if part.first <= part.last)
+
+    def __str__(self) -> str:
+        """The rows as people type them: `7`, `12-14`, `5-` or `March!7`, in quotes if the sheet's name needs them."""
+        last = "" if self.last == TO_THE_END else str(self.last)
+        rows = f"{self.first}" if self.first == self.last else f"{self.first}-{last}"
+        return columns_text([f"{self.sheet}!{rows}"]) if self.sheet else rows
+
+
+def ranges_text(rows: Iterable[int], *, most: int = 0) -> str:
+    """Rows as people type them: `7,12-14`; in sentences, of which at most so many are named, `7, 12-14 and others`."""
+    found: list[RowRange] = []
+    for each in map(RowRange.of, rows):
+        if found and each.first == found[-1].last + 1 and each.sheet == found[-1].sheet:
+            found[-1] = found[-1]._replace(last=each.last)
+        else:
+            found.append(each)
+    named = ", ".join(map(str, found[:most])) + (" and others" if len(found) > most else "")
+    return named if most else ",".join(map(str, found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ REFUSED: Mapping[str, tuple[str | bytes, str]] = {
     "no header": ("+6587654321,Ana", "begins with a line that looks like data; add a header line above it"),
     "a name twice": ("destination,name,Name", "has two columns of the same name: name; rename or remove one;"),
     "numbers twice": ("destination,destination,name", "has two columns of the same name: destination"),
+    "another name twice": ("Name,Phone,Phone", "has two columns of the same name: Phone; rename or remove one;"),
     "an open quote": ('destination,"name', 'line 1: the header has a quote (") that is opened and not closed'),
     "a title": ("Reminder list January\ndestination,name", "line 2 looks like the header: name the row of the header"),
     "a title and cells": ("Our list,\n,\ndestination,name", "line 3 looks like the header: name the row of the header"),

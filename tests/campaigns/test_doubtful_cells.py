@@ -136,6 +136,13 @@ def test_what_a_list_says_beside_its_numbers_is_shown_with_counts(tmp_path: Path
         assert unread(f"destination,name,{column}", *people) == shown, (
             "not if nearly each has its own, or all are alike"
         )
+    for marks in (("x", "X", "y", "", "0"), ("Yes", "x", "1", "no", "N"), ("B" * 50, "c  d", "C d", "-", "a")):
+        told = [{"destination": f"+65876{at:05}", "Flag": cell} for at, cell in enumerate(marks * 5)]
+        counted = CampaignRows(told, OPTIONS, now=NOW)
+        list(counted)
+        for value, count in counted.unread[0].values.items():
+            left = CampaignRows(told, replace(OPTIONS, leave_out=f"Flag={value}"), now=NOW) if value else ()
+            assert sum(each.is_left_out for each in left) == (count if value else 0), value
 
 
 def test_what_may_be_lost_beside_numbers_is_told(tmp_path: Path) -> None:

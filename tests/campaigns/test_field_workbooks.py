@@ -184,7 +184,7 @@ async def test_hidden_rows_are_told_before_anything_is_enqueued(
         warnings = [found.message for found in report.findings if "hidden" in found.message]
         assert len(warnings) == 1
         assert warnings[0].startswith("4 rows are hidden, by hand, by a filter or in a group in the sheet People")
-        assert "3 to 5, 8." in warnings[0]
+        assert "3-5, 8." in warnings[0]
 
 
 def test_a_code_is_the_character_that_it_stands_for(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def comment(place: str) -> Callable[[Any], object]:
     return lambda sheet: setattr(sheet[place], "comment", Comment("do not call\nbefore May", "Ben"))
 
 
-RED = "3 rows are red in the sheet People: 3, 5 to 6"
+RED = "3 rows are red in the sheet People: 3, 5-6"
 MARKED: list[tuple[Callable[[Any], object], str]] = [
     # A change of a sheet with six people, and what is told of it, if anything is.
     *((paint(3, 5, 6, colour=colour), RED) for colour in ("FFFF0000", "FFFFC7CE", "C00000")),

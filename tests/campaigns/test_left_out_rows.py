@@ -101,6 +101,8 @@ def test_any_of_several_values_leaves_a_row_out(tmp_path: Path) -> None:
         assert left_out(path, leave_out=each) == [0, 1, 2]
     quoted = file_of(tmp_path, 'destination,name,"Status, last"\n+6587654321,A,"gone, sadly"\n')
     assert left_out(quoted, leave_out={"Status, last": "gone, sadly"}) == [0]
+    coded = file_of(tmp_path, f"destination,name,Call (1=yes)\n{ANA},A,0\n")
+    assert [left_out(coded, leave_out=f"Call (1=yes){each}") for each in ("=0", "!=1", "=1")] == [[0], [0], []]
 
 
 VISITS = ["Booked,A", "booked,B", "Moved,A", ",A", "Confirmed,A"]

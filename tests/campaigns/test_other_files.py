@@ -243,7 +243,7 @@ CASES = {
             ('{"destination": true, "name": "Ana"}', "destination", "should be a text, not a boolean"),
             ('{"destination": 8765432.1, "name": "Ana"}', "destination", "which is not a phone number"),
             ('{"destination": "+6587654321"}', "name", "has no value, but the text needs it"),
-            ('{"destination": "+6587654321", "name": null}', "name", "is empty, but the template needs it"),
+            ('{"destination": "+6587654321", "name": null}', "name", "is empty, but the text needs it"),
         ]
     },
     "a number as a name": Case('{"destination": "+6587654321", "name": 17}', ["Hello 17."], name="a.jsonl"),

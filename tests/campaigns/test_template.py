@@ -83,7 +83,7 @@ CASES = {
     ),
     "every empty variable of a row": Case(
         "destination,a,b,c\n+6587654321,,x,\n",
-        told=[(2, each, f"is empty, but the template needs it; fill it in, or write {{{{ {each} or 'something' }}}}")
+        told=[(2, each, f"is empty, but the text needs it; fill it in, or write {{{{ {each} or 'something' }}}}")
               for each in ("a", "c")], say=flow(text="{{a}} {{b}} {{c}}"),
     ),
     **{
@@ -154,7 +154,7 @@ def test_what_is_not_a_number_is_reported_with_its_place(tmp_path: Path) -> None
     ("text", "given", "columns", "sentence"),
     [
         ("{{name}} {{day}} {{hour}}", OPTIONS, {"day": -1009, "hour": -1009},
-         "day is needed by the call flow, but there is no such column; add a column day"),
+         "day is needed by the call, but there is no such column; add a column day"),
         ("Hello {{name}}.", CampaignOptions(), {"source": None, "voice_profile": None},
          "give a source for all rows, or add a column source"),
     ],

@@ -241,8 +241,8 @@ async def test_all_sheets_are_one_list_and_rows_are_told_with_their_sheet(tmp_pa
     assert [each[:2] for each in found] == [
         (f"{path}, sheet People", 3), (f"{path}, sheet North", 3), (f"{path}, sheet North", 4),
     ]  # fmt: skip
-    assert str(report.findings[0]).startswith(f"{path}:3 of sheet People:destination: ")
-    assert found[1][2].startswith("row 3 of sheet North requests the same call as row 2 of sheet People")
+    assert str(report.findings[0]).startswith(f"{path}:People!3:destination: ")
+    assert found[1][2].startswith("row North!3 requests the same call as row People!2")
     assert {job.destination for job in await queue.find()} == {"+6587654321", "+6587654322"}
     assert (await enqueue_file(queue, path, options, skip_bad=True)).enqueued == 0
 

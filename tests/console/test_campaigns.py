@@ -170,6 +170,9 @@ async def test_columns_are_known_by_their_cells_and_names(memory: Store, tmp_pat
             numbers,
             person,
         )
+    for header in ("Name,Mobile", "Client,Kontakt-Nr"):
+        found = await look(memory, file(f"{header}\nAna,87654321\nName,my phone\nName,Mobile\n"), None)
+        assert (found.header_row, len(found.rows)) == (None, 3), "nobody stands above the header"
 
 
 async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_ticked_is_lost(memory: Store) -> None:
@@ -715,8 +718,11 @@ async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_begin_without
         )
         one.shown = answer
         assert "choose the one with the people" in Page(answer.text).text
+        said = await one.send("look", sheet="*")
+        assert "the columns a, b, and People has" in said or "columns found: a, b" in said, "why they are not one list"
         for name in ("People", "Notes", "Other"):
             assert f'<option value="{name}">' in answer.text
+            assert f'<option value="{name}">' in one.shown.text, "to choose another"
         await one.send("look", sheet="Other")
         assert ticked(one.shown.text) == {"2": "yes"}
         told = await one.send("look", sheet="People")
@@ -792,7 +798,7 @@ async def test_findings_stand_by_cause_with_their_rows_and_errors_first(memory: 
         await one.send("look", people(table))
         await one.send("preview", **{**WORDS, "say": "Hello {{name}}."})
     causes = re.findall(r'<td class="first" data-label="rows">([^<]*)</td><td class="name">([^<]*)', one.shown.text)
-    assert causes[0] == ("2 to 3, 5", "Mobile")
+    assert causes[0] == ("2-3, 5", "Mobile")
     assert '<td class="name">N0, N1, N3</td><td class="line">' in one.shown.text
     lines = "".join(f'{{"Vorname": "Bo", "Name": "N{row}", "Mobile": "x"}}\n' for row in range(6))
     async with clerk(memory) as one:

@@ -250,7 +250,7 @@ KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     ),
     "a name that nobody gives": (
         ANA, {"say": "Hello {{nome}}."},
-        ("is needed by the call flow, but there is no such column; add a column nome, or did you mean name?; columns "
+        ("is needed by the call, but there is no such column; add a column nome, or did you mean name?; columns "
         "found: Mobile, name"), (),
     ),
     "a date in two orders": (

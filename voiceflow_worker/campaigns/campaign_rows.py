@@ -12,7 +12,7 @@ from typing import cast
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, RowRange, SeenKeys, SharedNumbers, write_dates_out
+from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, SeenKeys, SharedNumbers, write_dates_out
 from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.doubts import Doubts, Heard
@@ -31,7 +31,7 @@ from voiceflow_worker.campaigns.files.rows import DESTINATION, ColumnReader, Fil
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Severity, message_of, tell
+from voiceflow_worker.finding import Finding, RowRange, Severity, message_of, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 
+from voiceflow_worker.finding import columns_text
+from voiceflow_worker.ivr.meanings import is_letter, meaning_of
+
 MOST_VALUES = 6
 """How many different values of a column are shown."""
 _MOST_COUNTED = 1000
@@ -29,13 +32,13 @@ class UnreadColumn:
 
     def in_words(self) -> str:
         """The values with their counts: `Yes 380, No 20`."""
-        told = [f"{value or EMPTY} {count:,}" for value, count in self.values.items()]
+        told = [f"{value[:_LONGEST] or EMPTY} {count:,}" for value, count in self.values.items()]
         return ", ".join([*told, f"{self.others:,} others"] if self.others else told)
 
     @property
-    def rarest(self) -> str:
-        """The rarest value."""
-        return [value for value in self.values if value][-1]
+    def leave_out(self) -> str:
+        """The field that leaves out the rows with the rarest value."""
+        return columns_text([f"{self.column}={[value for value in self.values if value][-1]}"])
 
     def as_json(self) -> dict[str, object]:
         """The column as a JSON object."""
@@ -54,16 +57,25 @@ class ValueCounts:
     def add(self, cell: object) -> None:
         """Count a cell."""
         self.rows += 1
-        value = "" if cell is None else str(cell).strip()[:_LONGEST]
+        value = "" if cell is None else str(cell).strip()
         if value in self.values or len(self.values) < _MOST_COUNTED:
             self.values[value] += 1
 
+    def common(self) -> list[tuple[str, int]]:
+        """The values with their counts, the commonest first: those that `leave_out` holds for the same are one."""
+        kept, counts = dict[object, str](), Counter[str]()
+        for value, count in sorted(self.values.most_common(), key=lambda each: is_letter(each[0])):
+            meant = meaning_of(value)
+            key = value.casefold() if is_letter(value) and meant not in kept else meant
+            counts[kept.setdefault(key, value)] += count
+        return counts.most_common()
+
     def shown(self) -> UnreadColumn | None:
         """The column, if its values tell rows apart; None if it has but one, or nearly each row has its own."""
-        many, common = len(self.values), self.values.most_common()
+        many = len(common := self.common())
         if many < 2:
             return None
-        if len(self.values.keys() - {""}) <= MOST_VALUES:
+        if len(dict(common).keys() - {""}) <= MOST_VALUES:
             is_short = 2 * many < self.rows or (many == 2 and self.rows > many)
             return UnreadColumn(self.column, dict(common)) if is_short else None
         if 10 * common[0][1] < self.rows or common[0][1] < 2:

@@ -13,6 +13,7 @@ from voiceflow_worker.campaigns.calls.values import Draft, is_used, missing_from
 from voiceflow_worker.campaigns.files.damage import misread
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
+    IGNORE,
     MEANINGS,
     NOT_READ,
     REASON,
@@ -33,7 +34,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of, tell
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, columns_text, message_of, tell
 from voiceflow_worker.ivr.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.text.wording import did_you_mean
@@ -124,6 +125,7 @@ class CampaignColumns:
                 names, cells = (*names, each), (*cells, part)
         if (shape := self._shapes.get(names)) is None:
             shape = self._shapes[names] = self._of_objects(names, raw.names)
+        draft.names = shape.names
         wrong = {row_name(found.column or "") for found in draft.findings} if draft.findings else ()
         for name, message in shape.wrong:
             draft.error(message, column=name)
@@ -380,7 +382,8 @@ class CampaignColumns:
             if {row_name(name), name} & {*self.ignored, *self._renamed, *self._options.roles.names, *named}:
                 continue
             if is_other_spelling(name):
-                given = {Remedy.TAKE_COLUMN: f"{row_name(name)}={written}", Remedy.IGNORE_COLUMN: f"ignore={written}"}
+                pairs = {Remedy.TAKE_COLUMN: row_name(name), Remedy.IGNORE_COLUMN: IGNORE}
+                given = {remedy: columns_text([f"{role}={written}"]) for remedy, role in pairs.items()}
                 told = tell("other_spelling", meaning=MEANINGS[row_name(name)], name=row_name(name)).giving(given)
                 # Whoever has given an end or a beginning wants nobody to ring beyond it.
                 severity = Severity.ERROR if row_name(name) in _LIMITS else Severity.WARNING

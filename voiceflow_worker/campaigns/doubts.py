@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Protocol
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.calls.values import ranges_text
 from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn, ValueCounts
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.files.damage import (
@@ -28,11 +27,10 @@ from voiceflow_worker.campaigns.files.rows import (
     NestedCell,
     RawRow,
     RowSource,
-    columns_text,
     row_name,
 )
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.finding import Finding, Remedy, Severity, names_in, tell
+from voiceflow_worker.finding import Finding, Remedy, Severity, columns_text, names_in, ranges_text, tell
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.scripts import unread
 from voiceflow_worker.model.numbers.phone import telephone_of
@@ -329,7 +327,7 @@ class _NotToCall:
     def close(self, add: Add) -> None:
         for name, (values, told) in self._told.items():
             every = self._all[name]
-            common = every.values.most_common(_MOST_CHOICES)
+            common = every.common()[:_MOST_CHOICES]
             counts = ", ".join(f"{value or 'empty'} {count:,}" for value, count in common)
             meant = [value for value in values if folded(name).startswith(folded(value))] or [*values]
             given = {Remedy.IGNORE_COLUMN: columns_text([f"ignore={name.strip()}"])}

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
-from voiceflow_worker.campaigns.calls.values import TO_THE_END, RowRange, filters_in
+from voiceflow_worker.campaigns.calls.values import filters_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import ColumnRoles, columns_text, parts_of
+from voiceflow_worker.campaigns.files.rows import ColumnRoles, parts_of
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, message_of
+from voiceflow_worker.finding import TO_THE_END, Finding, Message, RowRange, columns_text, message_of
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import describe, is_list

@@ -186,7 +186,7 @@ def _tell_found(output: Output, report: EnqueueReport, told: Collection[Finding]
             now = datetime.now(UTC)
             output.table(("days and times", ""), [(each.column, each.in_words(now)) for each in report.moments])
         if report.unread:
-            options = (f"--leave-out {shlex.quote(f'{each.column}={each.rarest}')}" for each in report.unread)
+            options = (f"--leave-out {shlex.quote(each.leave_out)}" for each in report.unread)
             shown = [f"{each.column}: {each.in_words()}" for each in report.unread]
             output.table(("columns that nobody reads", "to leave rows out"), list(zip(shown, options, strict=True)))
 

@@ -30,7 +30,6 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, row_name
-from voiceflow_worker.campaigns.files.spreadsheet import in_ranges
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.campaigns.plan import TRIAL
 from voiceflow_worker.campaigns.preview import Preview, SampleText
@@ -78,7 +77,7 @@ from voiceflow_worker.errors import (
     PhoneNumberError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding, Remedy, message_of
+from voiceflow_worker.finding import Finding, Remedy, message_of, ranges_text
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.ivr.menu import Menu
@@ -516,6 +515,8 @@ class CampaignPage:
                 found = await self._found(form, kept, checks=step == "people")
             except InvalidInputError as error:
                 said = said or message_of(error)
+                with suppress(InvalidInputError):  # to choose another sheet
+                    found = FoundColumns(sheets=(await self._process.run(look, kept, None)).sheets)
         if kept is not None and step == "words" and form.get("say") + form.get("ivr"):
             report, wrong = await self._spoken(form, kept)
         asked = {name: value for name, value in form.values.items() if name.startswith(PREFIX)}
@@ -701,7 +702,7 @@ def _by_cause(findings: Sequence[Finding]) -> list[tuple[list[Finding], str]]:
     for each in sorted(findings, key=lambda each: not each.is_error):
         found.setdefault((each.severity, each.column, each.told.kind or each.message), []).append(each)
     rows = ([each.row for each in alike if each.row is not None] for alike in found.values())
-    return list(zip(found.values(), (in_ranges(sorted(set(each)), most=_MOST_RANGES) for each in rows), strict=True))
+    return list(zip(found.values(), (ranges_text(sorted(set(each)), most=_MOST_RANGES) for each in rows), strict=True))
 
 
 def _why_refused(done: EnqueueReport) -> str:

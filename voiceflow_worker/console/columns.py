@@ -11,7 +11,6 @@ from itertools import chain, islice
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import RowRange, ranges_text
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.column_values import UnreadColumn
 from voiceflow_worker.campaigns.files.formats import open_source
@@ -35,7 +34,7 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.console.language import translated
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Message, message_of
+from voiceflow_worker.finding import Message, RowRange, message_of, ranges_text
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import read_country
 from voiceflow_worker.model.text.wording import name_columns
@@ -125,7 +124,7 @@ async def look(
     try:
         source, numbers = _opened(file, sheet, header_row)
     except CampaignFileError as error:
-        if not error.sheets:
+        if not error.sheets or sheet:
             raise
         return FoundColumns(sheets=error.sheets)
     left = iter(source)
@@ -237,14 +236,17 @@ def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple
         source = open_source(file, sheet=sheet, header_row=header_row)
     except CampaignFileError as error:
         likely, is_title = near_destination(error.columns), sum(map(bool, error.columns)) == 1
-        for row in range(2, _LOWEST_HEADER + 1) if likely is None and header_row is None else ():
+        for row in range(2, _LOWEST_HEADER + 1) if (likely is None or is_title) and header_row is None else ():
             with suppress(CampaignFileError):
                 try:
                     open_source(file, sheet=sheet, header_row=row)
                 except CampaignFileError as below:
                     if near_destination(below.columns) is None and not (is_title and len(below.columns) > 1):
                         continue
-                return _opened(file, sheet, row)
+                found = _opened(file, sheet, row)
+                above = (each for _, cells in found[0].above if len(cells) > 1 for each in cells)
+                if not any(_is_phone(each) and not _DATE.match(each) for each in above):  # else they are people
+                    return found
         if not error.columns:
             raise
         columns = ColumnReader(ColumnRoles(numbers=(likely or error.columns[0],)))
@@ -324,6 +326,10 @@ def role_in_words(role: str) -> str:
 
 def _looks_like(values: Sequence[str]) -> str:
     given = list(filter(None, values))
-    if given and all(_PHONE.fullmatch(each) and sum(map(str.isdigit, each)) >= FEWEST_DIGITS for each in given):
+    if given and all(map(_is_phone, given)):
         return _PHONES
     return _TEXTS if given else _EMPTY
+
+
+def _is_phone(value: str) -> bool:
+    return bool(_PHONE.fullmatch(value)) and sum(map(str.isdigit, value)) >= FEWEST_DIGITS

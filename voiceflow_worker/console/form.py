@@ -16,17 +16,17 @@ from urllib.parse import quote, unquote
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from voiceflow_worker.campaigns.calls.values import Filter, RowRange, filters_in
+from voiceflow_worker.campaigns.calls.values import Filter, filters_in
 from voiceflow_worker.campaigns.fields import fields_of
-from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, ColumnRoles, columns_text, row_name
+from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, ColumnRoles, row_name
 from voiceflow_worker.campaigns.reading import Group, Of, row_ranges
 from voiceflow_worker.console.columns import FURTHER, role_in_words
 from voiceflow_worker.console.language import label_of
 from voiceflow_worker.console.questions import PREFIX
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Message
-from voiceflow_worker.ivr.meanings import meaning_of
+from voiceflow_worker.finding import Message, RowRange, columns_text
+from voiceflow_worker.ivr.meanings import are_alike
 from voiceflow_worker.model.country_windows import read_weekdays
 from voiceflow_worker.model.jobs.policy import read_redial_on
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -312,8 +312,7 @@ def pair_in(name: str) -> tuple[str, str]:
 
 
 def _is_same(each: Filter, column: str, value: str) -> bool:
-    same_column = row_name(each.column) == row_name(column)
-    return same_column and not each.is_not and meaning_of(each.value) == meaning_of(value)
+    return row_name(each.column) == row_name(column) and not each.is_not and are_alike(value, each.value)
 
 
 def _listed(columns: str | Sequence[str]) -> Sequence[str]:

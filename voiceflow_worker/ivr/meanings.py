@@ -43,9 +43,21 @@ def meaning_of(value: object) -> bool | float | str:
     text = written(value)
     if WHOLE.fullmatch(text) or DECIMAL.fullmatch(text):
         return float(text)
-    word = text.casefold()
+    word = " ".join(text.casefold().split())
     said = word.strip(" .!")
     return said in _YES if said in _YES or said in _NO else word
+
+
+def are_alike(one: object, other: object) -> bool:
+    """Whether two values mean the same. Of two letters, each is a code of its own, whatever the case."""
+    if is_letter(one) and is_letter(other):
+        return str(one).casefold() == str(other).casefold()
+    return meaning_of(one) == meaning_of(other)
+
+
+def is_letter(value: object) -> bool:
+    """Whether a value is a single letter, which may be a code."""
+    return isinstance(value, str) and len(value) == 1 and value.isalpha()
 
 
 def written(value: object) -> str:

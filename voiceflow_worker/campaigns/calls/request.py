@@ -17,7 +17,7 @@ from voiceflow_worker.core.admission import CheckedCall, call_digest, further_nu
 from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of, tell
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, columns_text, message_of, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -340,10 +340,11 @@ class RequestMaker:
                     f"{role.replace('_', ' ')} of the number, {take}; else {ignore}"
                 )
                 homes = (
-                    next((o for r, o in each if r == role and o in draft.variables), "")
+                    next((draft.names.get(o, o) for r, o in each if r == role and o in draft.variables), "")
                     for each in self._homes.values()
                 )
-                given = {take: ",".join(f"{role}={each}" for each in homes if each), ignore: f"ignore={column}"}
+                taken = columns_text(f"{role}={each}" for each in homes if each)
+                given = {take: taken, ignore: columns_text([f"ignore={draft.names.get(column, column)}"])}
                 draft.error(Message(why, take, ignore).giving(given), column=column)
 
     def _joined(self, draft: Draft, text: str) -> tuple[str, str | None, tuple[str, ...]]:

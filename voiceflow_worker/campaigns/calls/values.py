@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from voiceflow_worker.campaigns.files.damage import error_in, shown
 from voiceflow_worker.campaigns.files.rows import (
@@ -19,13 +18,12 @@ from voiceflow_worker.campaigns.files.rows import (
     Column,
     NestedCell,
     Role,
-    columns_text,
     pairs_in,
     row_name,
 )
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Finding, SheetRow, message_of, tell
-from voiceflow_worker.ivr.meanings import meaning_of
+from voiceflow_worker.finding import Finding, RowRange, message_of, tell
+from voiceflow_worker.ivr.meanings import are_alike, meaning_of
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
 from voiceflow_worker.model.numbers.phone import is_e164, telephone_of
@@ -124,6 +122,8 @@ class Draft:
 
     reserved: dict[str, str] = field(default_factory=dict[str, str])
     variables: dict[str, object] = field(default_factory=dict[str, object])
+    names: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The names of columns as they are written, by their keys."""
     data: dict[str, object] = field(default_factory=dict[str, object])
     """The part of the dictionary that is stored with the call: the columns that the job does not have itself."""
     body: dict[str, object] = field(default_factory=dict[str, object])
@@ -236,49 +236,6 @@ class Draft:
                 texts.pop(column, None)
 
 
-TO_THE_END: Final = sys.maxsize
-"""The last row of a range such as `5-`."""
-
-
-class RowRange(NamedTuple):
-    """The rows from the first to the last, of this sheet if all sheets are read as one list."""
-
-    first: int
-    last: int
-    sheet: str = ""
-
-    @classmethod
-    def of(cls, row: int) -> Self:
-        """This row alone."""
-        return cls(row.own, row.own, row.sheet) if isinstance(row, SheetRow) else cls(row, row)
-
-    def has(self, row: RowRange) -> bool:
-        """Whether a row is one of them."""
-        return self.first <= row.first <= self.last and self.sheet.casefold() == row.sheet.casefold()
-
-    def without(self, row: RowRange) -> Iterator[RowRange]:
-        """These rows but one."""
-        parts = (self._replace(last=row.first - 1), self._replace(first=row.first + 1)) if self.has(row) else (self,)
-        return (part for part in parts if part.first <= part.last)
-
-    def __str__(self) -> str:
-        """The rows as people type them: `7`, `12-14`, `5-` or `March!7`, in quotes if the sheet's name needs them."""
-        last = "" if self.last == TO_THE_END else str(self.last)
-        rows = f"{self.first}" if self.first == self.last else f"{self.first}-{last}"
-        return columns_text([f"{self.sheet}!{rows}"]) if self.sheet else rows
-
-
-def ranges_text(rows: Iterable[int]) -> str:
-    """Rows as people type them: `7,12-14`."""
-    found: list[RowRange] = []
-    for each in map(RowRange.of, rows):
-        if found and each.first == found[-1].last + 1 and each.sheet == found[-1].sheet:
-            found[-1] = found[-1]._replace(last=each.last)
-        else:
-            found.append(each)
-    return ",".join(map(str, found))
-
-
 class Filter(NamedTuple):
     """The rows in whose column the cell has a value; with `is_not`, those in which it has another, or none."""
 
@@ -334,9 +291,7 @@ def _held(cell: object, wanted: str) -> tuple[str, object, bool]:
     """What a cell says, what it means, and whether that is the wanted value."""
     meant = "" if is_missing(cell) else meaning_of(cell)
     said = "" if isinstance(meant, str) and not _NOTHING_SAID.sub("", meant) else str(cell)
-    are_letters = len(said) == len(wanted) == 1 and said.isalpha()
-    is_held = said.casefold() == wanted.casefold() if are_letters else meant == meaning_of(wanted)
-    return said, meant, is_held
+    return said, meant, are_alike(cell if said else meant, wanted)
 
 
 def renamed(column: str, columns: Mapping[str, str]) -> str:

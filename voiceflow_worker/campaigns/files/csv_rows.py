@@ -17,6 +17,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RowSource,
     is_number_column,
     nameless_values,
+    near_destination,
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError
@@ -74,7 +75,7 @@ class CsvRows(RowSource):
             self.columns: tuple[str, ...] = columns.names(self.header, place=file)
         except CampaignFileError as error:
             if hint := self._title_hint(numbers, above):
-                raise CampaignFileError(message_of(error).plus(hint, hint), error.findings) from None
+                raise CampaignFileError(message_of(error).plus(hint, hint), columns=error.columns) from None
             raise
 
     def _read_header(self, numbers: str, begins: int) -> tuple[str, ...]:
@@ -85,7 +86,8 @@ class CsvRows(RowSource):
             is_above = number < begins and not (number == 1 and separator)
             if is_above or not text.strip():
                 if text.strip():
-                    self._pass_over(number, [text.strip()])
+                    cells = _cells(text, _delimiter_of(text, numbers))
+                    self._pass_over(number, [text.strip()] if isinstance(cells, str) else cells)
                 continue
             if problem is not None:
                 raise CampaignFileError(f"{self._file}, line {number} {problem}")
@@ -110,6 +112,8 @@ class CsvRows(RowSource):
     def _title_hint(self, numbers: str, remedy: Remedy) -> str:
         """What to add to an error about a header that is a title, and has the real header below it."""
         filled = sum(bool(cell.strip()) for cell in self.header)
+        if filled > 1 and near_destination(self.header) is not None:
+            return ""
         taken: list[Line] = []
         while len(taken) < _LONGEST_HEADER and (line := self._lines.take()) is not None:
             taken.append(line)

@@ -37,12 +37,11 @@ from voiceflow_worker.campaigns.files.rows import (
     FileKind,
     RawRow,
     RowSource,
-    columns_text,
     row_name,
 )
-from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError, in_ranges
+from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Message, Remedy, SheetRow, message_of, tell
+from voiceflow_worker.finding import Finding, Message, Remedy, SheetRow, columns_text, message_of, ranges_text, tell
 from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import count_of
@@ -327,14 +326,14 @@ class _HiddenTimes:
 
 def _marked(sheet: str, what: str, shown: str, rows: Sequence[int]) -> Message:
     """What is told of rows that are called like the others, although they are marked."""
-    given = in_ranges(rows, most=_MOST_GIVEN, typed=True)
+    given = ranges_text(rows)
     told = tell("marked", what=what, sheet=sheet, shown=shown)
-    return told.giving({Remedy.LEAVE_OUT_ROWS: given}) if given else told
+    return told.giving({Remedy.LEAVE_OUT_ROWS: given}) if given.count(",") < _MOST_GIVEN else told
 
 
 def _rows(sheet: str, rows: Sequence[int], how: str) -> Message | None:
     are = f"{count_of(len(rows), 'row')} {'is' if len(rows) == 1 else 'are'} {how}"
-    return _marked(sheet, are, in_ranges(rows, most=_MOST_NAMED), rows) if rows else None
+    return _marked(sheet, are, ranges_text(rows, most=_MOST_NAMED), rows) if rows else None
 
 
 def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> Message:

@@ -24,7 +24,7 @@ import orjson
 from voiceflow_worker.campaigns.files.damage import error_in, number_in_name
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import Finding, Severity, columns_text, tell
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.text.wording import count_of, did_you_mean, folded, quoted
 
@@ -142,12 +142,6 @@ def parts_of(text: str) -> list[str]:
     return next(csv.reader([" ".join(text.splitlines())], skipinitialspace=True))
 
 
-def columns_text(names: Iterable[str]) -> str:
-    """These names of columns in a text with commas, in quotes where a name has one."""
-    quoted = ('"' + each.replace('"', '""') + '"' if {",", '"'} & {*each} else each for each in names)
-    return ",".join(quoted)
-
-
 COUNTRY, IGNORE = "country", "ignore"
 ROLES = ("language", "region", "calling_code", "area_code", "person")
 """The roles that one column may have: attributes of `ColumnRoles`."""
@@ -254,18 +248,22 @@ def _pairs_of(columns: object) -> Iterator[tuple[str, str]]:
         yield from pairs_in(columns_text([text]) if is_list(columns) else text, example=_COLUMN_PAIRS)
 
 
+_PAIR = re.compile(r"((?:\([^()]*\)|\((?![^()]*\))|[^=(])*)=(.*)", re.DOTALL)
+
+
 def pairs_in(text: str, *, example: str = "Do Not Call=TRUE") -> tuple[tuple[str, str], ...]:
     """The pairs in a text such as the `example`. Raises InvalidInputError for any other text.
 
-    A pair that has a comma stands in quotes: `"Status=gone, sadly"`.
+    A pair that has a comma stands in quotes: `"Status=gone, sadly"`. A name may have `=` in brackets: `Call (1=yes)=0`.
     """
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for pair in parts_of(text):
-        name, _, value = (each.strip() for each in pair.partition("="))
+        match = _PAIR.fullmatch(pair)
+        name, value = map(str.strip, match.groups() if match else ("", ""))
         if not name or not value:
             raise InvalidInputError(f"{pair[:40]!r} is no column with its value; write it as {example}")
-        found.append((name, value))
-    return tuple(found)
+        pairs.append((name, value))
+    return tuple(pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,29 +292,27 @@ class ColumnReader:
             names = (NOT_READ, *names[1:])
         present = [name for name in names if name]
         shown = ", ".join(filter(None, map(str.strip, header))) or "nothing"
-        if DESTINATION not in present or (wanted is not None and wanted not in map(row_name, header)):
-            refuse_numbers_in(header, place=place)
-            if wanted is not None:
-                raise lacks_column(own, header, place=place)
-            near = near_destination(present)
-            rename = f"rename {near!r} to destination" if near else "rename the column of phone numbers to destination"
-            raise CampaignFileError(
-                tell("no_destination", file=str(place), rename=rename, columns=shown), columns=present
-            )
+        refuse_numbers_in(header, place=place)
         if wrong := next(filter(None, map(error_in, present)), None):
             raise CampaignFileError(f"{place}: the header {wrong}")
-        refuse_numbers_in(present, place=place)
         seen = Counter(folded(name) for name in present if row_name(name) not in ignored)
         twice = [name for name, count in seen.items() if count > 1]
         if wanted not in {None, DESTINATION} and DESTINATION in twice and DESTINATION in map(row_name, header):
             raise CampaignFileError(f"{place} has a column destination beside {own!r}; rename one")
-        if lacking := next((name for name in further if row_name(name) not in map(row_name, header)), None):
-            raise lacks_column(lacking, header, place=place)
         if twice:
             written = {folded(name): own.strip() for name, own in zip(reversed(names), reversed(header), strict=True)}
             raise CampaignFileError(
                 f"{place} has two columns of the same name: {', '.join(map(written.__getitem__, twice))}; rename or "
                 f"remove one; columns found: {shown}"
+            )
+        asked = (*(() if wanted is None else (own,)), *further)
+        if lacking := next((name for name in asked if row_name(name) not in map(row_name, header)), None):
+            raise lacks_column(lacking, header, place=place)
+        if DESTINATION not in present:
+            near = near_destination(present)
+            rename = f"rename {near!r} to destination" if near else "rename the column of phone numbers to destination"
+            raise CampaignFileError(
+                tell("no_destination", file=str(place), rename=rename, columns=shown), columns=present
             )
         return names
 

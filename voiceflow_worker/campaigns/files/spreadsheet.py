@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
@@ -403,20 +403,3 @@ def _column_of(place: str | None, following: int) -> int:
     for letter in found[1]:
         column = column * 26 + ord(letter) - 64
     return column
-
-
-def in_ranges(rows: Sequence[int], *, most: int, typed: bool = False) -> str:
-    """Row numbers as people write them: `3, 5 to 9`. At most this number of ranges is named.
-
-    As they are `typed` they are 3,5-9; nothing if there are more.
-    """
-    ranges: list[list[int]] = []
-    for row in rows:
-        if ranges and row == ranges[-1][1] + 1:
-            ranges[-1][1] = row
-        else:
-            ranges.append([row, row])
-    if typed:
-        return "" if len(ranges) > most else ",".join(f"{one}" if one == end else f"{one}-{end}" for one, end in ranges)
-    named = [str(first) if first == last else f"{first} to {last}" for first, last in ranges[:most]]
-    return ", ".join(named) + (" and others" if len(ranges) > most else "")
