@@ -23,7 +23,7 @@ from voiceflow_worker.campaigns.files.rows import ColumnReader, ColumnRoles
 from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Remedy
+from voiceflow_worker.finding import Remedy, columns_text
 
 ANA, BEN = "+6587654321", "+6587654322"
 SAID: dict[str, object] = {
@@ -101,6 +101,7 @@ def test_any_of_several_values_leaves_a_row_out(tmp_path: Path) -> None:
         assert left_out(path, leave_out=each) == [0, 1, 2]
     quoted = file_of(tmp_path, 'destination,name,"Status, last"\n+6587654321,A,"gone, sadly"\n')
     assert left_out(quoted, leave_out={"Status, last": "gone, sadly"}) == [0]
+    assert columns_text(["Note=two\nlines", "a,b"]) == 'Note=two lines,"a,b"', "a field of a browser is one line"
     coded = file_of(tmp_path, f"destination,name,Call (1=yes)\n{ANA},A,0\n")
     assert [left_out(coded, leave_out=f"Call (1=yes){each}") for each in ("=0", "!=1", "=1")] == [[0], [0], []]
 

@@ -271,7 +271,7 @@ KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     "another country in a column": (
         "Mobile,name,Country\n87654321,Ana,US\n", {},
         ("says 'US', but the number was read as +6587654321: if it is the country of the number, take the column for "
-        "that; else ignore the column"), ("columns: country=country", "columns: ignore=country"),
+        "that; else ignore the column"), ("columns: country=Country", "columns: ignore=Country"),
     ),
     "a reserved name": (
         "Mobile,name,valid until\n87654321,Ana,2099-01-31T09:00Z\n", {},
