@@ -189,10 +189,12 @@ async def test_a_finished_batch_offers_no_hold_and_a_refusal_leads_back(memory: 
 
 async def test_the_calls_of_a_batch_are_redialled_that_reached_nobody_or_failed(memory: Store) -> None:
     kinds = [SessionStatus.BUSY] * 3 + [SessionStatus.NO_ANSWER, SessionStatus.ERROR, SessionStatus.COMPLETED]
-    for place, status in enumerate(kinds):
-        await ended(memory, status, to=number(place))
     address = "/ui/act/redial-batch?queue=default&batch=march"
     async with signed_in(receiver(memory)) as client:
+        await ended(memory, SessionStatus.COMPLETED, to=number(9))
+        assert Page((await client.get("/ui/batches/march")).text).links("redial-batch") == [], "everybody was reached"
+        for place, status in enumerate(kinds):
+            await ended(memory, status, to=number(place))
         for wrong in ("", "&outcome=completed", "&outcome=nothing"):
             assert (await client.get(f"{address}{wrong}")).status_code == 409, wrong
         links = Page((await client.get("/ui/batches/march")).text).links("redial-batch")
