@@ -237,12 +237,10 @@ ACTIONS: Mapping[str, Action] = {
     "release": Action(
         prepare=staged, act=lambda who, _: ReleaseStaged(operator=who, **MARCH),
         shown_changes=(staged_again, one_more, hold), page="release-staged?queue=default&batch=march",
-        ordered=("POST", f"{BATCH}/resume", {"staged": True}),
     ),
     "discard": Action(
         prepare=staged, act=lambda who, _: DiscardStaged(operator=who, **MARCH),
         shown_changes=(staged_again,), page="discard-staged?queue=default&batch=march",
-        ordered=("POST", f"{BATCH}/cancel", {"staged": True}),
     ),
     "forget": Action(
         prepare=waiting, act=lambda who, _: Forget(operator=who, number=ANA), shown_changes=(waiting,),

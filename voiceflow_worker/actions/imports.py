@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Question, active_holds, changed_since
 from voiceflow_worker.actions.queues import BatchAction
@@ -61,11 +61,6 @@ class ReleaseStaged(StagedAction):
         said = f"{count_of(released, 'staged call')} of batch {self.name} may ring"
         return ActionResult(message=said, documents=({"batch_id": self.name, "released": released},))
 
-    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        if answer is None:
-            raise ActionRefusedError(f"the staged calls of batch {self.name} were released before; nothing was done")
-        return answer
-
 
 class DiscardStaged(StagedAction):
     """The cancellation of the staged calls of a batch. The batch and its other calls go on."""
@@ -91,11 +86,6 @@ class DiscardStaged(StagedAction):
         discarded = await self.calls.discard_staged(self.name, imports=found, reason=reason)
         said = f"{count_of(discarded, 'staged call')} of batch {self.name} ended and will not be sent"
         return ActionResult(message=said, documents=({"batch_id": self.name, "discarded": discarded},))
-
-    async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        if answer is None and not await self.calls.staged(self.name):
-            return {"batch_id": self.name, "discarded": 0}
-        return await StagedAction.answer_again(self, answer)
 
 
 def _calls(found: Sequence[StagedImport]) -> str:

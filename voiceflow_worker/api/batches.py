@@ -8,13 +8,11 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import Field, StringConstraints
 
 from voiceflow_worker.actions import UnknownSubjectError
-from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
 from voiceflow_worker.api.answers import Answer, etag
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Json, Note, PageOf, Routes, TimeTold, Told, Wait
 from voiceflow_worker.api.queues import Gate, HoldRequest
-from voiceflow_worker.asgi.openapi import Answers
 from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.outcomes.batch_ends import is_open
 from voiceflow_worker.reporting.batches import read_batch, read_batches
@@ -23,14 +21,6 @@ routes: Final = Routes()
 
 
 BatchPlace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12} ")]
-
-
-class StagedRequest(Note):
-    """An order about a batch, or about its staged calls alone."""
-
-    staged: bool | None = Field(
-        None, description="true: only the calls that an interrupted import has staged in the batch."
-    )
 
 
 class BatchProgress(Told):
@@ -75,20 +65,6 @@ class Batches(Told):
     after: str | None = Field(description="The `after` of the next page; null at the end of the list.")
 
 
-class ReleasedCalls(Told):
-    """The staged calls that ring now."""
-
-    batch_id: str
-    released: int
-
-
-class DiscardedCalls(Told):
-    """The staged calls that were discarded."""
-
-    batch_id: str
-    discarded: int
-
-
 class CancelledBatch(Told):
     """The calls that were cancelled."""
 
@@ -131,20 +107,16 @@ async def hold(asked: Asked, body: HoldRequest) -> Answer:
     return await asked.done(Hold(**_of(asked), note=body.note, lasts=body.lasts))
 
 
-_RESUMED: Answers = {200: ("The hold of the batch, as it is now; or what was released.", [Gate, ReleasedCalls])}
-_CANCELLED: Answers = {200: ("The calls that were cancelled.", [CancelledBatch, DiscardedCalls])}
+@routes.on("POST", "/v1/batches/{id}/resume", Gate, matched=True)
+async def resume(asked: Asked, body: Note) -> Answer:
+    """End the hold of a batch. The calls of an import that has not ended stay staged."""
+    return await asked.done(Resume(**_of(asked), note=body.note))
 
 
-@routes.on("POST", "/v1/batches/{id}/resume", _RESUMED, matched=True)
-async def resume(asked: Asked, body: StagedRequest) -> Answer:
-    """End the hold of a batch; or let its staged calls ring."""
-    return await asked.done((ReleaseStaged if body.staged else Resume)(**_of(asked), note=body.note))
-
-
-@routes.on("POST", "/v1/batches/{id}/cancel", _CANCELLED, matched=True)
-async def cancel(asked: Asked, body: StagedRequest) -> Answer:
+@routes.on("POST", "/v1/batches/{id}/cancel", CancelledBatch, matched=True)
+async def cancel(asked: Asked, body: Note) -> Answer:
     """Cancel a batch for good: its waiting calls, and what is added to it later."""
-    return await asked.done((DiscardStaged if body.staged else CancelBatch)(**_of(asked), note=body.note))
+    return await asked.done(CancelBatch(**_of(asked), note=body.note))
 
 
 async def _known(asked: Asked) -> str:
