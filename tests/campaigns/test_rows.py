@@ -380,7 +380,7 @@ def test_a_reserved_name_in_another_spelling_is_data_and_told(tmp_path: Path, fo
 def test_a_reserved_name_is_told_and_another_spelling_of_it_can_be_spoken(tmp_path: Path) -> None:
     text = "Your case has priority {{priority}}."
     judge(tmp_path, {
-        "reserved": Case(cells("priority", "5"), ["Hello Ana."], warned=["order of the calls"]),
+        "reserved": Case(cells("priority", "5"), ["Hello Ana."]),
         "spoken": Case("destination,Priority\n+6587654321,High\n", ["Your case has priority High."], say=text),
     })  # fmt: skip
 

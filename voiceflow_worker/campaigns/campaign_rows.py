@@ -352,14 +352,10 @@ class CampaignRows:
         if found is None:
             return raw
         is_ragged = any(column is None for column, _ in raw.problems) or found.place >= len(names)
-        column = None if is_ragged else names[found.place] or None
+        column = "" if is_ragged else names[found.place]
         said = found.in_words(begins=raw.number if self.source.kind is FileKind.CSV else None)
-        if column is None:
-            said = f"the row {said}"
-        elif row_name(column) in wanted:
-            # The row as a whole is bad: a bad number alone may be passed over, but people are within this one.
-            column, said = None, f"the cell of {column} {said}"
-        return raw._replace(problems=((column, said),), code=None, counts=found.rows_of_record)
+        said = f"the cell of {column} {said}" if column else f"the row {said}"
+        return raw._replace(problems=((None, said),), code=None, counts=found.rows_of_record)
 
     def _drafted_person(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
         """The row, and the values of its cells, with the numbers of the other rows of its person.

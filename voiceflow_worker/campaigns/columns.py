@@ -393,8 +393,6 @@ class CampaignColumns:
                 continue
             if row_name(name) == "language" and not self._is_wanted(name):
                 message = tell("language_unused")
-            elif name == "priority":
-                message = tell("priority")
             elif self._is_wanted(name):
                 continue
             elif close := self._meant(name):

@@ -236,8 +236,7 @@ def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: _Taken, *, is_name
     numbers = set(map(row_name, roles.numbers))
     known = {*numbers, home, *map(row_name, roles.ignored)}
     matters = {DESTINATION, *known, *map(row_name, rows.left_out.columns)}
-    for given in rows.source:
-        raw, draft = rows.drafted(given)
+    for raw, draft in map(rows.drafted, rows.source):
         text = raw.text or ", ".join(map(str, raw.cells))
         if draft is None:
             taken.read(raw.number, line=text, problem=next(why for name, why in raw.problems if name is None))
@@ -245,9 +244,7 @@ def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: _Taken, *, is_name
         if rows.left_out.why(raw.number, draft) is not None:
             taken.left_out += 1
             continue
-        # Other rows within a cell are people, whatever its column.
-        within = {*raw.problems} - {*given.problems}
-        wrong = [o for o in draft.findings if row_name(o.column or "") in matters or (o.column, o.message) in within]
+        wrong = [found for found in draft.findings if row_name(found.column or "") in matters]
         for problem in wrong:
             taken.read(raw.number, line=text, problem=problem.message)
         names = [name.strip() for name in raw.names or rows.source.header]

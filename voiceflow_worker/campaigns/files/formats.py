@@ -6,7 +6,7 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from io import BufferedReader
@@ -24,6 +24,7 @@ from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import (
     PARQUET,
     WORKBOOK,
+    Content,
     InputFile,
     read_lines,
     refuse_other_content,
@@ -58,6 +59,25 @@ _MOST_GIVEN = 20
 _NOON = 12
 _MOST_NAMED = 12
 """The largest number of ranges of hidden rows that a warning names."""
+
+
+@contextmanager
+def _opened(file: InputFile, wanted: Content, what: str, remedy: str) -> Generator[BufferedReader]:
+    """Open a file of this content. Whatever a library raises for a damaged one becomes a CampaignFileError."""
+    try:
+        with file.opened_raw() as reader:
+            refuse_other_content(file, reader, wanted)
+            yield reader
+    except SpreadsheetError as error:
+        raise CampaignFileError(f"{file} {error}") from None
+    except (CampaignFileError, MemoryError):
+        raise
+    except ImportError:
+        raise missing_library(f"{file} is {what}, which") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # else it is one of a library
+            raise unreadable(file, error) from error
+        raise CampaignFileError(f"{file} is not {what}, or it is damaged: {message_line(error)}; {remedy}") from error
 
 
 class ExcelRows(RowSource):
@@ -158,27 +178,10 @@ class ExcelRows(RowSource):
 
     @contextmanager
     def _workbook(self) -> Generator[tuple[BufferedReader, Spreadsheet]]:
-        with ExitStack() as stack:
-            try:
-                reader = stack.enter_context(self._file.opened_raw())
-                refuse_other_content(self._file, reader, WORKBOOK)
-                archive = stack.enter_context(zipfile.ZipFile(reader))
-                self._refuse_bomb(archive.infolist())
-                yield reader, Spreadsheet(archive, size=self._file.size, voice=self.voice)
-            except SpreadsheetError as error:
-                raise CampaignFileError(f"{self._file} {error}") from None
-            except (CampaignFileError, MemoryError):
-                raise
-            except ImportError:
-                raise missing_library(f"{self._file} is an Excel workbook, which") from None
-            except OSError as error:
-                raise unreadable(self._file, error) from error
-            # For a damaged workbook, the libraries may raise any error.
-            except Exception as error:
-                raise CampaignFileError(
-                    f"{self._file} is not an Excel workbook (.xlsx), or it is damaged: {message_line(error)}; open it "
-                    "in Excel and save it again"
-                ) from error
+        what, remedy = "an Excel workbook (.xlsx)", "open it in Excel and save it again"
+        with _opened(self._file, WORKBOOK, what, remedy) as reader, zipfile.ZipFile(reader) as archive:
+            self._refuse_bomb(archive.infolist())
+            yield reader, Spreadsheet(archive, size=self._file.size, voice=self.voice)
 
     def _refuse_bomb(self, parts: Sequence[zipfile.ZipInfo]) -> None:
         for part in parts:
@@ -456,33 +459,21 @@ class ParquetRows(RowSource):
 
     @contextmanager
     def _table(self) -> Generator[Any]:
-        try:
+        with _opened(self._file, PARQUET, "a Parquet file", "export it again") as reader:
             from pyarrow.parquet import ParquetFile
-        except ImportError:
-            raise missing_library(f"{self._file} is a Parquet file, which") from None
-        with ExitStack() as stack:
+
+            with ParquetFile(reader) as table:
+                columns = [table.schema.column(place) for place in range(len(table.schema))]
+            texts = [each.path for each in columns if each.physical_type == "BYTE_ARRAY"]
+            reader.seek(0)
             try:
-                reader = stack.enter_context(self._file.opened_raw())
-                refuse_other_content(self._file, reader, PARQUET)
-                with ParquetFile(reader) as table:
-                    columns = [table.schema.column(place) for place in range(len(table.schema))]
-                texts = [each.path for each in columns if each.physical_type == "BYTE_ARRAY"]
-                reader.seek(0)
                 # A text that is in the file once stays once in memory, however many rows have it.
-                yield stack.enter_context(ParquetFile(reader, read_dictionary=texts))
-            except (CampaignFileError, MemoryError):
-                raise
-            except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-                raise unreadable(self._file, error) from error
+                with ParquetFile(reader, read_dictionary=texts) as table:
+                    yield table
             except NotImplementedError as error:
                 raise CampaignFileError(
                     f"{self._file} has a column of a type that is not read here: {message_line(error)}; leave it out, "
                     "or make it a text or a number of at most 64 bits, and export it again"
-                ) from error
-            # For a damaged file, any part of the library may raise any error.
-            except Exception as error:
-                raise CampaignFileError(
-                    f"{self._file} is not a Parquet file, or it is damaged: {message_line(error)}; export it again"
                 ) from error
 
 
