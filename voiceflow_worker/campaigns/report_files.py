@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -321,7 +321,7 @@ def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
     columns = spool.columns
     headings = [column.heading for column in columns]
     row = 0
-    sheet = sheets.lines("Rows" if spool.files.rows else "Calls", headings)
+    sheet = sheets.sheet("Rows" if spool.files.rows else "Calls", headings, width=18)
     for pack in spool.packs():
         for line in pack:
             row += 1
@@ -359,7 +359,7 @@ class _Sheets:
 
     def table(self, table: ReportTable, *, name: str, note: str | None = None, zone: ZoneInfo | None = None) -> None:
         """Add a sheet with a table."""
-        sheet = self._sheet(name, [column.lstrip("#") for column in table.columns], width=22)
+        sheet = self.sheet(name, [column.lstrip("#") for column in table.columns], width=22)
         sheet.set_column(0, 0, 40)
         for number, row in enumerate(table.rows, 1):
             for place, value in enumerate(row):
@@ -367,11 +367,8 @@ class _Sheets:
         if note is not None:
             self.cell(sheet, len(table.rows) + 2, 0, f"{note}; all times are {zone_words(zone)}")
 
-    def lines(self, name: str, columns: Sequence[str]) -> Worksheet:
-        """Add a sheet for the lines of a report."""
-        return self._sheet(name, columns, width=18)
-
-    def _sheet(self, name: str, columns: Sequence[str], *, width: int) -> Worksheet:
+    def sheet(self, name: str, columns: Sequence[str], *, width: int) -> Worksheet:
+        """Add a sheet with the names of these columns."""
         sheet: Worksheet = self._book.add_worksheet(name)
         sheet.freeze_panes(1, 0)
         sheet.set_column(0, len(columns) - 1, width)
@@ -441,7 +438,10 @@ async def write_report_files(
     library is missing, if no call has a selected column, or if there are more lines than a sheet of Excel has.
     """
     batches, read = list(batches), 0
-    with _spooled(files) as spool:
+    if files.xlsx is not None:
+        needs_xlsxwriter()
+    with TemporaryFile() as held:
+        spool = LineSpool(held, files)
 
         async def also(calls: Sequence[Job]) -> None:
             nonlocal read
@@ -463,14 +463,6 @@ async def write_report_files(
         ]
         await _write(files, spool, reports, at=store.clock.now(), progress=progress)
     return reports
-
-
-@contextmanager
-def _spooled(files: ReportFiles) -> Generator[LineSpool]:
-    if files.xlsx is not None:
-        needs_xlsxwriter()
-    with TemporaryFile() as held:
-        yield LineSpool(held, files)
 
 
 async def _write(

@@ -379,10 +379,6 @@ def _packs(store: Store, group: str) -> RecordSet[list[Entry]]:
     return RecordSet(store, ROWS, write=packed, read=lambda _, text: unpacked(text), group=group)
 
 
-async def _pack(packs: RecordSet[list[Entry]], member: str) -> list[Entry] | None:
-    return (await packs.get([member])).get(member)
-
-
 class RowList:
     """The rows of the files of a batch, file by file, each with what became of it. Methods raise StoreError."""
 
@@ -449,8 +445,7 @@ class RowList:
                 if first >= size or limit == 0:
                     first -= size
                     continue
-                found = await _pack(self._rows, member)
-                if found is None:
+                if (found := (await self._rows.get([member])).get(member)) is None:
                     raise InvalidInputError(f"{file.name or 'the campaign'} was just started again; read the list anew")
                 found = [each for each in found if _is_uncalled(each)] if uncalled else found
                 rows = found[first : None if limit is None else first + limit]

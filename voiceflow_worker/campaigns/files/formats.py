@@ -24,7 +24,6 @@ from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import (
     PARQUET,
     WORKBOOK,
-    Content,
     InputFile,
     read_lines,
     refuse_other_content,
@@ -62,7 +61,7 @@ _MOST_NAMED = 12
 
 
 @contextmanager
-def _opened(file: InputFile, wanted: Content, what: str, remedy: str) -> Generator[BufferedReader]:
+def _opened(file: InputFile, wanted: str, what: str, remedy: str) -> Generator[BufferedReader]:
     """Open a file of this content. Whatever a library raises for a damaged one becomes a CampaignFileError."""
     try:
         with file.opened_raw() as reader:

@@ -12,66 +12,39 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, NamedTuple
+from typing import IO
 
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.text.wording import file_remedy
 
 _AS_WORKBOOK = "choose Save As and the type Excel Workbook (.xlsx)"
 _AS_TEXT = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
+_IN_ITS_PROGRAM = f"unpack it, or open it in its program, and {_AS_WORKBOOK}, or CSV UTF-8"
 
-
-class Content(NamedTuple):
-    """The kind of a file, as a clause that begins with `is`, and how to save it for us."""
-
-    clause: str
-    remedy: str
-
-    def __str__(self) -> str:
-        """Both, to stand after the name of the file."""
-        return f"{self.clause}; {self.remedy}"
-
-
-WORKBOOK = Content(
-    "is an Excel workbook (.xlsx)", "give it the ending .xlsx (and no other format), or save the sheet as CSV UTF-8"
+# What a file is, and how to save it for us, to stand after its name.
+WORKBOOK = (
+    "is an Excel workbook (.xlsx); give it the ending .xlsx (and no other format), or save the sheet as CSV UTF-8"
 )
-PARQUET = Content("is a Parquet file", "give it the ending .parquet (and no other format)")
-_OLD_OFFICE = Content(
-    "is an old Office file (.xls), or one with a password", f"in Excel, {_AS_WORKBOOK}, without a password"
-)
-_ARCHIVE = Content(
-    "is a zip archive, as .ods, .xlsb, .numbers and .docx are, and no Excel workbook (.xlsx)",
-    f"unpack it, or open it in its program, and {_AS_WORKBOOK}, or CSV UTF-8",
-)
-_HALF_ARCHIVE = Content(
-    "is a damaged or incomplete workbook or zip archive", "copy or download it again, or open it in Excel and save it"
-)
-_UTF_16 = Content("is in UTF-16, not UTF-8", _AS_TEXT)
-_UTF_32 = Content("is in UTF-32, not UTF-8", _AS_TEXT)
-_BINARY = Content(
-    "is not UTF-8 text (UTF-16, an archive, or the file of another program)",
-    f"unpack it, or open it in its program, and {_AS_WORKBOOK}, or CSV UTF-8",
-)
-_PDF = Content("is a PDF, not a table", "export the table from the program that made it, as .xlsx or CSV UTF-8")
-_WEB_PAGE = Content(
-    "is a web page (HTML) or XML, whatever its ending says", f"open it in Excel, and {_AS_WORKBOOK}, or CSV UTF-8"
-)
-
-_SIGNATURES: Sequence[tuple[bytes, Content]] = (
-    (b"\xff\xfe\0\0", _UTF_32),
-    (b"\0\0\xfe\xff", _UTF_32),
-    (b"\xff\xfe", _UTF_16),
-    (b"\xfe\xff", _UTF_16),
+PARQUET = "is a Parquet file; give it the ending .parquet (and no other format)"
+_ARCHIVE = f"is a zip archive, as .ods, .xlsb, .numbers and .docx are, and no Excel workbook (.xlsx); {_IN_ITS_PROGRAM}"
+_SIGNATURES: Sequence[tuple[bytes, str]] = (
+    (b"\xff\xfe\0\0", f"is in UTF-32, not UTF-8; {_AS_TEXT}"),
+    (b"\0\0\xfe\xff", f"is in UTF-32, not UTF-8; {_AS_TEXT}"),
+    (b"\xff\xfe", f"is in UTF-16, not UTF-8; {_AS_TEXT}"),
+    (b"\xfe\xff", f"is in UTF-16, not UTF-8; {_AS_TEXT}"),
     (b"PAR1", PARQUET),
-    (b"\xd0\xcf\x11\xe0", _OLD_OFFICE),
-    (b"%PDF", _PDF),
-    (b"\x1f\x8b", Content("is packed with gzip twice, or packed although its format cannot be", "unpack it")),
+    (
+        b"\xd0\xcf\x11\xe0",
+        f"is an old Office file (.xls), or one with a password; in Excel, {_AS_WORKBOOK}, without a password",
+    ),
+    (b"%PDF", "is a PDF, not a table; export the table from the program that made it, as .xlsx or CSV UTF-8"),
+    (b"\x1f\x8b", "is packed with gzip twice, or packed although its format cannot be; unpack it"),
 )
 _CONTROLS = bytes(each for each in range(32) if each not in b"\t\n\v\f\r")
 _MARKUP = (b"<!doctype", b"<html", b"<table", b"<?xml", b"<head", b"<meta", b"<style")
 
 
-def content_of(beginning: bytes, whole: IO[bytes] | None) -> Content | None:
+def content_of(beginning: bytes, whole: IO[bytes] | None) -> str | None:
     """What a file is, by its first bytes; None for what may be text in UTF-8, and for an empty file.
 
     `whole` is the file itself. Of archives, it is read to tell workbooks; None if it cannot be read at any place, such
@@ -84,8 +57,15 @@ def content_of(beginning: bytes, whole: IO[bytes] | None) -> Content | None:
         return _archived(whole)
     text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:9].lower().startswith(_MARKUP):
-        return _WEB_PAGE
-    return _BINARY if _is_binary(beginning[:200]) else None
+        return (
+            f"is a web page (HTML) or XML, whatever its ending says; open it in Excel, and {_AS_WORKBOOK}, or CSV UTF-8"
+        )
+    is_other = _is_binary(beginning[:200])
+    return (
+        f"is not UTF-8 text (UTF-16, an archive, or the file of another program); {_IN_ITS_PROGRAM}"
+        if is_other
+        else None
+    )
 
 
 def _is_binary(beginning: bytes) -> bool:
@@ -98,23 +78,24 @@ def _is_binary(beginning: bytes) -> bool:
     return 10 * controls > len(beginning)
 
 
-def text_named(beginning: bytes) -> Content:
+def text_named(beginning: bytes) -> str:
     """What a file is that `content_of` takes for text, or for empty."""
     if not beginning.strip():
-        return Content("is empty", "save it again, with its rows")
+        return "is empty; save it again, with its rows"
     if beginning.lstrip()[:1] in {b"{", b"["}:
-        return Content("is JSON text", "give it the ending .jsonl, or .json for one request body")
-    return Content("is plain text, such as CSV", "give it the ending .csv, or open it in Excel and save it as .xlsx")
+        return "is JSON text; give it the ending .jsonl, or .json for one request body"
+    return "is plain text, such as CSV; give it the ending .csv, or open it in Excel and save it as .xlsx"
 
 
-def _archived(whole: IO[bytes] | None) -> Content:
+def _archived(whole: IO[bytes] | None) -> str:
     if whole is None:
         return _ARCHIVE
     try:
         with zipfile.ZipFile(whole) as archive:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError):
-        return _HALF_ARCHIVE
+        remedy = "copy or download it again, or open it in Excel and save it"
+        return f"is a damaged or incomplete workbook or zip archive; {remedy}"
     is_workbook = any(name.startswith("xl/") for name in names) and "xl/workbook.bin" not in names
     return WORKBOOK if is_workbook else _ARCHIVE
 
@@ -213,14 +194,12 @@ LONGEST_LINE = 1_000_000
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 20_000_000, 200
 
-_REMEDY = "save it again as CSV UTF-8 (Excel: Save As, CSV UTF-8), or as plain text in UTF-8"
 
-
-def refuse_other_content(file: InputFile, reader: io.BufferedReader, wanted: Content) -> None:
+def refuse_other_content(file: InputFile, reader: io.BufferedReader, wanted: str) -> None:
     """Raise CampaignFileError, which says what the file is, if it is not of the `wanted` binary format."""
     beginning = reader.peek(4096)
     content = content_of(beginning, reader)
-    if content is not wanted:
+    if content != wanted:
         raise CampaignFileError(f"{file} {content or text_named(beginning)}")
     reader.seek(0)
 
@@ -293,7 +272,7 @@ def _judged(file: InputFile, number: int, line: str) -> Line:
         byte = raw[len(line[: error.start].encode("utf-8", "surrogateescape"))]
         # A single line is hardly ever in another encoding: the whole file is, and saving it again corrects all lines.
         raise CampaignFileError(
-            f"{file} is not UTF-8: line {number} has the byte 0x{byte:02X} at character {error.start + 1}; {_REMEDY}"
+            f"{file} is not UTF-8: line {number} has the byte 0x{byte:02X} at character {error.start + 1}; {_AS_TEXT}"
         ) from None
     if "\0" not in line:
         return number, line, None
