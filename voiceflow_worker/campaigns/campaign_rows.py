@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain, starmap
@@ -59,10 +59,10 @@ class CampaignRows:
 
     The rows are `given` as a file, or as an iterable of mappings from columns to values, numbered from 1. Only digests
     of their keys and numbers stay in memory. Validities are compared with `now`; if the file is only read for
-    `checks`, one that has passed is a warning, and a table needs no template. `on_bytes` gets the number of bytes read
-    so far. The columns of a table are named by the `reader`. The constructor and the iteration raise
-    CampaignFileError for a file that cannot be read as a campaign (encoding, header, template). The constructor raises
-    InvalidInputError for a wrong option. Errors of single rows are in their findings.
+    `checks`, one that has passed is a warning, and a table needs no template. The columns of a table are named by the
+    `reader`. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a campaign
+    (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors of single rows are
+    in their findings.
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class CampaignRows:
         *,
         now: datetime,
         checks: bool = False,
-        on_bytes: Callable[[int], None] | None = None,
         reader: ColumnReader | None = None,
     ) -> None:
         options = _judged(options or CampaignOptions(), now)
@@ -90,7 +89,6 @@ class CampaignRows:
                 sheet=options.sheet,
                 columns=reader,
                 header_row=options.header_row,
-                on_bytes=on_bytes,
             )
         )
         self.batch_id: str = options.batch_id or batch_of(self.input, checks=checks)

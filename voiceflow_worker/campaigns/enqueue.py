@@ -449,8 +449,6 @@ class Enqueueing:
     """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
     campaign: CampaignRows = field(init=False)
     _actor: Actor = field(init=False)
-    _bytes: int = field(default=0, init=False)
-    """How much of a file was read. It is told with the next chunk, in the caller's own thread."""
     _batches: set[str] = field(default_factory=set[str], init=False)
     """The batches of all good rows."""
     _cut: Sequence[Gate] = field(default=(), init=False)
@@ -471,7 +469,6 @@ class Enqueueing:
             self.options,
             now=self.now,
             checks=self.checks,
-            on_bytes=lambda count: setattr(self, "_bytes", count),
         )
         if self.checks and (self.campaign.has_numbers_only or self.campaign.source.kind is FileKind.JSON):
             self.assumptions = None  # there is nothing to preview
@@ -569,8 +566,8 @@ class Enqueueing:
                 classified = await enqueuer.classify(await to_thread.run_sync(campaign.read, part))
                 take_in(classified)
                 if self.progress is not None:
-                    size = campaign.input.size if campaign.input is not None else 0
-                    self.progress(Phase.READING, done=self._bytes, total=max(size, self._bytes), rows=counts.rows)
+                    done, size = (0, 0) if (file := campaign.input) is None else (file.position, file.size)
+                    self.progress(Phase.READING, done=done, total=max(size, done), rows=counts.rows)
         except CampaignFileError as error:
             if not self.checks:
                 raise

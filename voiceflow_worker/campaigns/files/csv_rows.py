@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from voiceflow_worker.campaigns.files.input_file import LONGEST_LINE, InputFile, Line, read_lines
 from voiceflow_worker.campaigns.files.rows import (
@@ -58,13 +58,12 @@ class CsvRows(RowSource):
         self,
         file: InputFile,
         *,
-        on_bytes: Callable[[int], None] | None = None,
         columns: ColumnReader = CALLS,
         header_row: int | None = None,
         above: Remedy = Remedy.NAME_HEADER,
     ) -> None:
         self._file = file
-        self._lines = _PushbackLines(read_lines(file, on_bytes=on_bytes))
+        self._lines = _PushbackLines(read_lines(file))
         numbers = row_name(columns.roles.named_numbers[0])
         self.header: tuple[str, ...] = self._read_header(numbers, header_row or 1)
         if header_row is not None and self.header_row != header_row:

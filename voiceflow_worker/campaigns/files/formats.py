@@ -94,11 +94,9 @@ class ExcelRows(RowSource):
         sheet: str | None = None,
         columns: ColumnReader = CALLS,
         header_row: int | None = None,
-        on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self._file = file
-        self._on_bytes = on_bytes
-        with self._workbook() as (_, book):
+        with self._workbook() as book:
             chosen = self._chosen(book, sheet)
             self.sheet: str = chosen.name
             self._place = f"{file}, sheet {self.sheet}"
@@ -137,7 +135,7 @@ class ExcelRows(RowSource):
         red: list[int] = []
         hidden_times = _HiddenTimes()
         count = 0
-        with self._workbook() as (reader, book):
+        with self._workbook() as book:
             numbers = {place for place, name in enumerate(self.columns) if name in self.numbers}
             chosen = self._chosen(book, self.sheet)
             for number, values, is_hidden, struck, is_struck, is_red in book.rows(chosen):
@@ -154,8 +152,6 @@ class ExcelRows(RowSource):
                 if is_struck or (len(struck) > 1 and not numbers.isdisjoint(struck)):
                     row = row._replace(problems=((None, tell("struck")), *row.problems))
                 yield row
-                if self._on_bytes is not None and number % 1000 == 0:
-                    self._on_bytes(reader.tell())
             comments = [each for each in book.comments(chosen) if self._is_below(each[0]) and each[1].strip()]
         found = [
             _rows(self.sheet, hidden, "hidden, by hand, by a filter or in a group"),
@@ -176,11 +172,11 @@ class ExcelRows(RowSource):
         return row > (self.header_row or 0) and column <= len(self.columns) and bool(self.columns[column - 1])
 
     @contextmanager
-    def _workbook(self) -> Generator[tuple[BufferedReader, Spreadsheet]]:
+    def _workbook(self) -> Generator[Spreadsheet]:
         what, remedy = "an Excel workbook (.xlsx)", "open it in Excel and save it again"
         with _opened(self._file, WORKBOOK, what, remedy) as reader, zipfile.ZipFile(reader) as archive:
             self._refuse_bomb(archive.infolist())
-            yield reader, Spreadsheet(archive, size=self._file.size, voice=self.voice)
+            yield Spreadsheet(archive, size=self._file.size, voice=self.voice)
 
     def _refuse_bomb(self, parts: Sequence[zipfile.ZipInfo]) -> None:
         for part in parts:
@@ -237,9 +233,8 @@ class SheetsAsOne(RowSource):
         *,
         columns: ColumnReader = CALLS,
         header_row: int | None = None,
-        on_bytes: Callable[[int], None] | None = None,
     ) -> None:
-        opened = partial(ExcelRows, file, columns=columns, header_row=header_row, on_bytes=on_bytes)
+        opened = partial(ExcelRows, file, columns=columns, header_row=header_row)
         try:
             self._parts = [opened()]
         except CampaignFileError as error:
@@ -398,10 +393,8 @@ class ParquetRows(RowSource):
         file: InputFile,
         *,
         columns: ColumnReader = CALLS,
-        on_bytes: Callable[[int], None] | None = None,
     ) -> None:
         self._file = file
-        self._on_bytes = on_bytes
         with self._table() as table:
             fields = list(table.schema_arrow)
             self._odd: Mapping[str, str] = _odd_columns(table)
@@ -424,8 +417,6 @@ class ParquetRows(RowSource):
                     row = table_row(self, number, values)
                     if any(cell.strip() for cell in row.cells):
                         yield row
-                if self._on_bytes is not None:
-                    self._on_bytes(self._file.size * number // max(table.metadata.num_rows, 1))
 
     def _values(self, name: str, column: str, values: Any) -> list[Any]:
         """The values of a column; nothing of one that nobody needs and whose type has no text."""
@@ -571,7 +562,6 @@ def open_source(
     sheet: str | None = None,
     columns: ColumnReader = CALLS,
     header_row: int | None = None,
-    on_bytes: Callable[[int], None] | None = None,
 ) -> RowSource:
     """The rows of a file. `kind` is the format, detected by default, and `sheet` is the sheet of a workbook, or `*`.
 
@@ -585,17 +575,17 @@ def open_source(
         raise CampaignFileError(f"{file} has no row of a header: only CSV files and workbooks have one")
     match kind:
         case FileKind.CSV:
-            return CsvRows(file, columns=columns, header_row=header_row, on_bytes=on_bytes)
+            return CsvRows(file, columns=columns, header_row=header_row)
         case FileKind.JSON_LINES:
-            return JsonLines(file, on_bytes=on_bytes)
+            return JsonLines(file)
         case FileKind.JSON:
-            return JsonDocument(file, on_bytes=on_bytes)
+            return JsonDocument(file)
         case FileKind.EXCEL:
             if sheet is not None and sheet.strip() == ALL_SHEETS:
-                return SheetsAsOne(file, columns=columns, header_row=header_row, on_bytes=on_bytes)
-            return ExcelRows(file, sheet=sheet, columns=columns, header_row=header_row, on_bytes=on_bytes)
+                return SheetsAsOne(file, columns=columns, header_row=header_row)
+            return ExcelRows(file, sheet=sheet, columns=columns, header_row=header_row)
         case FileKind.PARQUET:
-            return ParquetRows(file, columns=columns, on_bytes=on_bytes)
+            return ParquetRows(file, columns=columns)
 
 
 def kind_of(file: InputFile) -> FileKind:
@@ -603,7 +593,7 @@ def kind_of(file: InputFile) -> FileKind:
     known = _BY_SUFFIX.get(file.suffix)
     if known is not None:
         return known
-    with file.opened() as (reader, _):
+    with file.opened() as reader:
         binary = _BY_BEGINNING.get(reader.peek(4)[:4])
     if binary is not None:
         return binary

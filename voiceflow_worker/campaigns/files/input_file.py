@@ -8,7 +8,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -121,6 +121,8 @@ class InputFile:
     ) -> None:
         self.path: Path | None = None if held is not None else path
         self._held = held
+        self._opened: int | None = None
+        """The number of the file that was opened last, while it is open."""
         self._place = shown or (str(path) if held is None else "standard input")
         self.is_stored: bool = stands_for is not None
         """Whether it has the rows of a batch."""
@@ -141,20 +143,24 @@ class InputFile:
             return os.fstat(self._held.fileno()).st_size
         return self.path.stat().st_size if self.path is not None and self.path.is_file() else 0
 
-    @contextmanager
-    def opened(self) -> Generator[tuple[io.BufferedReader, Callable[[], int]]]:
-        """Open the file. Yields a reader of its bytes, and a function that returns how many were read from the disk.
+    @property
+    def position(self) -> int:
+        """How many of these bytes were read since it was opened; all, if it is not open."""
+        return self.size if self._opened is None else os.lseek(self._opened, 0, os.SEEK_CUR)
 
-        A gzip file is unpacked while it is read, and the function then counts packed bytes. Raises CampaignFileError
-        if the file cannot be opened, and for an OSError or damaged gzip data during the block.
+    @contextmanager
+    def opened(self) -> Generator[io.BufferedReader]:
+        """Open the file. Yields a reader of its bytes; a gzip file is unpacked while it is read.
+
+        Raises CampaignFileError if the file cannot be opened, and for an OSError or damaged gzip data during the block.
         """
         try:
             with self.opened_raw() as raw:
                 if raw.peek(2)[:2] != _GZIP:
-                    yield raw, raw.tell
+                    yield raw
                     return
                 with gzip.GzipFile(fileobj=raw, mode="rb") as unpacked:
-                    yield io.BufferedReader(unpacked), raw.tell
+                    yield io.BufferedReader(unpacked)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise CampaignFileError(f"{self} is a damaged gzip file: {error}; copy or pack it again") from error
         except OSError as error:
@@ -163,13 +169,15 @@ class InputFile:
     @contextmanager
     def opened_raw(self) -> Generator[io.BufferedReader]:
         """Open the file without unpacking it. Raises OSError."""
-        if self.path is not None:
-            with self.path.open("rb") as file:
-                yield file
-        elif self._held is not None:
-            with os.fdopen(os.dup(self._held.fileno()), "rb") as file:
+        place = os.dup(self._held.fileno()) if self._held is not None else self.path or ""
+        with open(place, "rb") as file:  # noqa: PTH123 (or the number of an open file)
+            if self._held is not None:
                 file.seek(0)
+            self._opened = file.fileno()
+            try:
                 yield file
+            finally:
+                self._opened = None
 
 
 @contextmanager
@@ -208,13 +216,12 @@ Line = tuple[int, str, str | None]
 """The number of a line, from 1, its text with the line feed, and the reason why it cannot be used, if there is one."""
 
 
-def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> Iterator[Line]:
+def read_lines(file: InputFile) -> Iterator[Line]:
     """The lines of a file of any size, one by one. A byte order mark is dropped; CR LF and CR also end lines.
 
-    Every thousand lines, `on_bytes` gets the number of bytes read from the disk. Raises CampaignFileError if the file
-    cannot be opened, has another type or encoding, or has a line that is too long.
+    Raises CampaignFileError if the file cannot be opened, has another type or encoding, or has a line that is too long.
     """
-    with file.opened() as (reader, position):
+    with file.opened() as reader:
         _refuse_other_kinds(file, reader)
         text = io.TextIOWrapper(reader, encoding="utf-8-sig", errors="surrogateescape", newline=None)
         number = 0
@@ -226,11 +233,7 @@ def read_lines(file: InputFile, *, on_bytes: Callable[[int], None] | None = None
                 )
             yield (number, line, None) if line.isascii() and "\0" not in line else _judged(file, number, line)
             if number % 1000 == 0:
-                _refuse_bomb(file, unpacked=reader.tell(), packed=position())
-                if on_bytes is not None:
-                    on_bytes(position())
-        if on_bytes is not None:
-            on_bytes(position())
+                _refuse_bomb(file, unpacked=reader.tell(), packed=file.position)
 
 
 def read_text(file: InputFile, *, most_bytes: int, what: str, remedy: str) -> str:

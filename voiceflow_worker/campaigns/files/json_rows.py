@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import orjson
 
@@ -47,8 +47,8 @@ class JsonLines(RowSource):
 
     kind = FileKind.JSON_LINES
 
-    def __init__(self, file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> None:
-        self._lines = read_lines(file, on_bytes=on_bytes)
+    def __init__(self, file: InputFile) -> None:
+        self._lines = read_lines(file)
         self._file = file
 
     def __iter__(self) -> Iterator[RawRow]:
@@ -81,7 +81,7 @@ class JsonDocument(RowSource):
 
     kind = FileKind.JSON
 
-    def __init__(self, file: InputFile, *, on_bytes: Callable[[int], None] | None = None) -> None:
+    def __init__(self, file: InputFile) -> None:
         text = read_text(
             file,
             most_bytes=LARGEST_DOCUMENT,
@@ -92,8 +92,6 @@ class JsonDocument(RowSource):
         for _, problem in self._row.problems:
             found = Finding(file=str(file), message=problem, code=self._row.code)
             raise CampaignFileError(f"{file} {problem}", [found])
-        if on_bytes is not None:
-            on_bytes(len(text.encode()))
 
     def __iter__(self) -> Iterator[RawRow]:
         yield self._row
