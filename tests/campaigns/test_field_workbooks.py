@@ -219,9 +219,25 @@ def test_a_sheet_that_would_lose_a_row_or_a_cell_is_refused(tmp_path: Path) -> N
         ('<row><c t="s"><v>7</v></c></row>', "is damaged"), ('<row><c t="x"><v>7</v></c></row>', "unknown type x"),
     ):  # fmt: skip
         assert reason in refused(sheets(tmp_path, rows))
-    strict = "http://purl.oclc.org/ooxml/officeDocument/relationships"
-    said = refused(sheet_file(tmp_path, HEADER + GOOD, office=strict))
-    assert "is a workbook in the format Strict Open XML; in Excel, choose Save As" in said
+
+
+def test_a_workbook_of_the_strict_kind_is_read(tmp_path: Path) -> None:
+    """It has other namespaces, and days as texts of ISO 8601."""
+    path = workbook(tmp_path, [("destination", "name", "visit"), ("+6587654321", "Ana", date(2030, 1, 31))])
+    changes = {
+        b"http://schemas.openxmlformats.org/officeDocument/2006/": b"http://purl.oclc.org/ooxml/officeDocument/",
+        b"http://schemas.openxmlformats.org/spreadsheetml/2006/main": b"http://purl.oclc.org/ooxml/spreadsheetml/main",
+        b't="n"><v>47514</v>': b't="d"><v>2030-01-31T00:00:00.000</v>',
+    }
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, part in parts.items():
+            for old, new in changes.items():
+                part = part.replace(old, new)  # noqa: PLW2901
+            archive.writestr(name, part)
+    assert b't="d"' in zipfile.ZipFile(path).read("xl/worksheets/sheet1.xml")
+    assert read_all(path, english("{{visit}}")).heard == ["2030-01-31"]
 
 
 @pytest.mark.parametrize("cell", ["=A9", "#N/A", "########"])

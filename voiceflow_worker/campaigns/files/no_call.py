@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib import resources
-from typing import NamedTuple
 
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
 from voiceflow_worker.model.flows.values import is_missing
 
 
-class _Words(NamedTuple):
-    """What the lists of no_call.tsv find in names of columns and in cells, in lower case."""
-
-    must_not: re.Pattern[str]
-    may: re.Pattern[str]
-    consent_alone: re.Pattern[str]
-    phone: re.Pattern[str]
-    other_subject: re.Pattern[str]
-    other_matter: re.Pattern[str]
-    other_way: re.Pattern[str]
-    remark: re.Pattern[str]
-    refused: re.Pattern[str]
-    in_name: re.Pattern[str]
-    in_remark: re.Pattern[str]
-
-
 @cache
-def _words() -> _Words:
+def _words() -> Mapping[str, re.Pattern[str]]:
+    """What the lists of no_call.tsv find in names of columns and in cells, in lower case."""
     text = resources.files("voiceflow_worker.campaigns.files").joinpath("no_call.tsv").read_text(encoding="utf-8")
     lists: dict[str, str] = {}
     for line in text.splitlines():
@@ -37,22 +22,16 @@ def _words() -> _Words:
             name, _languages, words = line.split("\t")
             lists[name] = "|".join(filter(None, (lists.get(name), words.replace(" ", " ?"))))
     no_call, dead, consent, phone = lists["not called"], lists["dead"], lists["consent"], lists["phone"]
-    return _Words(
-        must_not=re.compile(f"{no_call}|{dead}|{lists['named']}"),
-        may=re.compile(f"{lists['may']}|(?:{consent}).*(?:{phone})|(?:{phone}).*(?:{consent})"),
-        consent_alone=re.compile(lists["consent alone"]),
-        phone=re.compile(phone),
-        other_subject=re.compile(lists["other subject"]),
-        other_matter=re.compile(lists["other matter"]),
-        other_way=re.compile(lists["other way"]),
-        remark=re.compile(lists["remark"]),
-        refused=re.compile(lists["refused"]),
-        in_name=re.compile(
-            rf"\b(?=[^\W\d])(?:{no_call}|{dead}|opt(?:ed)? ?out\b|gesperrt|dnc\b)|"  # half as long as without (?=
-            r"[(\[](?:dnd|c?tps)[)\]]|[\u2020\u271d]"
-        ),
-        in_remark=re.compile(rf"\b(?:{no_call}|dnc)\w*\s*(?:$|[.!;,)\]/|])|^\W*(?:{dead}|[\u2020\u271d])\W*$"),
-    )
+    as_they_are = ("consent alone", "phone", "other subject", "other matter", "other way", "remark", "refused")
+    found = {name: lists[name] for name in as_they_are} | {
+        "must not": f"{no_call}|{dead}|{lists['named']}",
+        "may": f"{lists['may']}|(?:{consent}).*(?:{phone})|(?:{phone}).*(?:{consent})",
+        # half as long as without (?=
+        "in name": rf"\b(?=[^\W\d])(?:{no_call}|{dead}|opt(?:ed)? ?out\b|gesperrt|dnc\b)|"
+        r"[(\[](?:dnd|c?tps)[)\]]|[\u2020\u271d]",
+        "in remark": rf"\b(?:{no_call}|dnc)\w*\s*(?:$|[.!;,)\]/|])|^\W*(?:{dead}|[\u2020\u271d])\W*$",
+    }
+    return {name: re.compile(words) for name, words in found.items()}
 
 
 _CHECKED = re.compile(r"(?:check|screen|scrub|wash)(?:ed| date| on| at|ed .*)$|date.*(?:check|screen|scrub|wash)")
@@ -74,39 +53,39 @@ def told_not_to_call(name: str, cell: object) -> str | None:
     text = str(cell)
     words = text.casefold()
     if sense == "remark":
-        return sense if _words().in_remark.search(words, 0, LONGEST_REMARK) else None
+        return sense if _words()["in remark"].search(words, 0, LONGEST_REMARK) else None
     meant = meaning_of(cell)
     if sense == "may" and meant == 0:
         return sense
     if not meant or is_missing(cell) or stands_for_nothing(text):
         return None
-    is_told = _words().must_not.search(_in_words(text)) is not None
+    is_told = _words()["must not"].search(_in_words(text)) is not None
     is_no = meaning_of(words.split()[0].strip(",;:-")) is False
     if sense == "may":
-        return sense if is_told or is_no or _words().refused.match(words) else None
+        return sense if is_told or is_no or _words()["refused"].match(words) else None
     if _CLEARED.fullmatch(words.strip(" .!")) or _NOT_LISTED.match(words):
         return None
-    return None if (is_no or _NEGATED.match(words)) and not _words().phone.search(words) else sense
+    return None if (is_no or _NEGATED.match(words)) and not _words()["phone"].search(words) else sense
 
 
 def told_beside(name: object) -> str | None:
     """Whether the name of a person has a remark that says not to call."""
-    return "remark" if _words().in_name.search(str(name).casefold(), 0, LONGEST_REMARK) else None
+    return "remark" if _words()["in name"].search(str(name).casefold(), 0, LONGEST_REMARK) else None
 
 
 @lru_cache(maxsize=1024)
 def sense_of(name: str) -> str | None:
     """What a column is by its name, such as `Do Not Call`, `Deceased`, `May we call?` or `Remarks`; None for others."""
     words, lists = _in_words(name), _words()
-    if lists.other_way.search(words) and not lists.phone.search(words):
+    if lists["other way"].search(words) and not lists["phone"].search(words):
         return None
-    if lists.must_not.search(words):
-        return None if _CHECKED.search(words) or lists.other_matter.search(words) else "must_not"
-    if lists.consent_alone.fullmatch(words.strip()) or (
-        lists.may.search(words) and not lists.other_subject.search(words)
+    if lists["must not"].search(words):
+        return None if _CHECKED.search(words) or lists["other matter"].search(words) else "must_not"
+    if lists["consent alone"].fullmatch(words.strip()) or (
+        lists["may"].search(words) and not lists["other subject"].search(words)
     ):
         return "may"
-    return "remark" if lists.remark.search(words) else None
+    return "remark" if lists["remark"].search(words) else None
 
 
 def _in_words(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 from xml.etree.ElementTree import Element, XMLPullParser, fromstring
@@ -31,7 +31,6 @@ _LEAST_BUDGET, _BUDGET_PER_BYTE = 1_000_000, 10
 Ordinary sheets have less than one for each byte. Each costs microseconds, and some bytes of memory while it is read."""
 
 _AT_ONCE = 65_536
-_STRICT = "http://purl.oclc.org/ooxml/"
 _CODE = re.compile("_x([0-9A-Fa-f]{4})_")
 _COLOUR = re.compile("[0-9A-Fa-f]{6}")
 _LEAST_RED, _REDDER = 0x90, 40
@@ -81,11 +80,6 @@ class Spreadsheet:
         self._budget = _Budget(size)
         office = [each for each in self._links("") if each.kind == "officeDocument"]
         part = office[0].part if office else "xl/workbook.xml"
-        if any(each.is_strict for each in office):
-            raise SpreadsheetError(
-                "is a workbook in the format Strict Open XML; in Excel, choose Save As and the type Excel Workbook "
-                "(.xlsx), without Strict"
-            )
         links = {link.id: link for link in self._links(part)}
         book = self._tree(part)
         self.sheets: list[Sheet] = [
@@ -315,13 +309,12 @@ class _Link:
     id: str
     kind: str
     part: str
-    is_strict: bool = field(default=False)
 
     @classmethod
     def of(cls, element: Element, folder: str) -> _Link:
         target, kind = element.get("Target", ""), element.get("Type", "")
         part = target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
-        return cls(element.get("Id", ""), kind.rpartition("/")[2], part, kind.startswith(_STRICT))
+        return cls(element.get("Id", ""), kind.rpartition("/")[2], part)
 
 
 def decoded(text: str) -> str:
