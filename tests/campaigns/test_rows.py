@@ -38,6 +38,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.values import SeenKeys, row_key
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files import rows as file_findings
+from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Remedy, Severity, tell
@@ -209,9 +210,9 @@ def test_another_column_of_that_name_is_data_and_stays_so_in_rejects(tmp_path: P
         path = file_of(tmp_path, content.replace("+6587654321", "none"), name)
         bad = CampaignRows(path, options, now=NOW)
         rejects = tmp_path / f"rejects-{name}"
-        with file_findings.RejectsFile(rejects, bad.source) as file:
+        with file_findings.rejects_file(rejects, bad.source, read=InputFile(path)) as reject:
             for row in bad:
-                file.add(row.raw, row.findings)
+                reject(row.raw, row.findings)
         rejects.write_text(rejects.read_text("utf-8-sig").replace("none", "+6587654321"), "utf-8")
         for each in (file_of(tmp_path, content, name), rejects):
             (good,) = CampaignRows(each, options, now=NOW)

@@ -29,7 +29,15 @@ from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import FileKind, Findings, RawRow, RejectsFile, SpooledRows, reason_of
+from voiceflow_worker.campaigns.files.rows import (
+    FileKind,
+    Findings,
+    RawRow,
+    Reject,
+    SpooledRows,
+    reason_of,
+    rejects_file,
+)
 from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
 from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, RepeatedCalls, enqueue_lock
@@ -163,7 +171,7 @@ class _RowCounts(EnqueueReport):
     file: str | None
     found: Findings = field(default_factory=Findings)
     maker: PreviewMaker | None = None
-    rejects: RejectsFile | None = None
+    reject: Reject | None = None
     """Gets the rows that are bad or left out."""
     called_before: int = 0
     """Rows counted in `again`, also if they are to be called again."""
@@ -244,10 +252,10 @@ class _RowCounts(EnqueueReport):
         self.missing = plan.missing
 
     def _reject(self, rows: Sequence[ReadRow]) -> None:
-        if self.rejects is not None:
+        if self.reject is not None:
             for row in rows:
                 for raw in (row.raw, *row.raw.others):
-                    self.rejects.add(raw, row.findings)
+                    self.reject(raw, row.findings)
 
     def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
         """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
@@ -507,8 +515,7 @@ class Enqueueing:
                 temporary = stack.enter_context(TemporaryFile())
                 self._kept = RowKeeper(queue, campaign, temporary, self.options)
             if self.rejects is not None and campaign.input is not None:
-                RejectsFile.refuse_name(self.rejects, campaign.input, campaign.source)
-                counts.rejects = stack.enter_context(RejectsFile(self.rejects, campaign.source))
+                counts.reject = stack.enter_context(rejects_file(self.rejects, campaign.source, read=campaign.input))
             needs_lock = await self._read(enqueuer, counts, spooled) or self.replace or self.remove_missing
             closing = campaign.closing_findings()
             counts.found.add(closing)

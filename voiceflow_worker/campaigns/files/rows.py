@@ -16,7 +16,6 @@ from difflib import get_close_matches
 from enum import StrEnum
 from itertools import count, zip_longest
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, ClassVar, NamedTuple, Self, cast
 
 import orjson
@@ -569,80 +568,64 @@ _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 _TEXTS = frozenset({".csv", ".tsv", ".txt"})
 
 
-class RejectsFile:
-    """The file of rows that are not called, of the kind that was read: a workbook, a table, or JSON lines.
+Reject = Callable[[RawRow, Sequence[Finding]], None]
+"""What adds a row that is not called. Its reasons are the errors among its findings, else the last one."""
+
+
+@contextmanager
+def rejects_file(path: Path, source: RowSource, *, read: InputFile) -> Generator[Reject]:
+    """A file of the rows of a source that are not called, of the kind that was `read`: a table, or JSON lines.
 
     If it has the ending of a text file, such as `.csv`, the rows of workbooks and Parquet files become a CSV file. The
     reason is the first cell of a row, so that the reasons are in one column even if some rows have too many cells.
 
     The complete file appears at the end of the block, if there was no error and at least one row. Otherwise an earlier
     file with this name stays unchanged. One run can therefore read corrected rejects and write new ones to the same
-    file. Raises CampaignFileError if the file cannot be written.
+    file. It must not replace another file that is read, nor have the extension of another format. Raises
+    CampaignFileError for such a name, and if the file cannot be written.
     """
+    suffix, own = path.suffix.lower(), _ENDINGS.get(source.kind)
+    if suffix in _OTHER_FORMATS and suffix != own:
+        extension = f"{own} or .csv" if own else ".csv" if source.kind.is_table else ".jsonl"
+        raise CampaignFileError(
+            f"{path}: rejects are written in the format of the file; give them the extension {extension}"
+        )
+    if read.path is not None and path.resolve() == read.path.resolve() and NOT_READ not in source.columns:
+        raise CampaignFileError(f"{path} is the input file: the rejects would replace its good rows; name another file")
+    put: Callable[[RawRow, str], object] | None = None
 
-    @staticmethod
-    def refuse_name(rejects: Path, read: InputFile, source: RowSource) -> None:
-        """Raise CampaignFileError for a name that the file of rejects cannot have.
+    def add(raw: RawRow, findings: Sequence[Finding]) -> None:
+        nonlocal put
+        if put is None:
+            put = _rejects_writer(opened.enter_context(whole_file(path)), source, opened, is_text=suffix in _TEXTS)
+        put(raw, reason_of(findings))
 
-        The rejects must not replace the file that is read, except if that file is itself a file of rejects. The name
-        must not have the extension of another format.
-        """
-        suffix, own = rejects.suffix.lower(), _ENDINGS.get(source.kind)
-        if suffix in _OTHER_FORMATS and suffix != own:
-            extension = f"{own} or .csv" if own else ".csv" if source.kind.is_table else ".jsonl"
-            raise CampaignFileError(
-                f"{rejects}: rejects are written in the format of the file; give them the extension {extension}"
-            )
-        if read.path is not None and rejects.resolve() == read.path.resolve() and NOT_READ not in source.columns:
-            raise CampaignFileError(
-                f"{rejects} is the input file: the rejects would replace its good rows; name another file"
-            )
+    try:
+        with ExitStack() as opened:
+            yield add
+    except OSError as error:
+        if error.filename != str(path):
+            raise
+        raise CampaignFileError(f"{path} cannot be written: {error.strerror or error}") from error
 
-    def __init__(self, path: Path, source: RowSource) -> None:
-        self.path = path
-        self._source = source
-        self._kind = FileKind.CSV if source.kind.is_table and path.suffix.lower() in _TEXTS else source.kind
-        self._open = ExitStack()
-        self._put: Callable[[RawRow, str], object] | None = None
 
-    def __enter__(self) -> Self:
-        return self
+def _rejects_writer(
+    path: Path, source: RowSource, opened: ExitStack, *, is_text: bool
+) -> Callable[[RawRow, str], object]:
+    """A function that writes a row and its reason to this path."""
+    if not source.kind.is_table:
+        file = opened.enter_context(path.open("w", encoding="utf-8", newline=""))
+        return lambda raw, reason: file.write(_line(raw, reason))
+    kind = FileKind.CSV if is_text else source.kind
+    write = opened.enter_context(_table_written(kind, path, source.delimiter))
+    # In a file of rejects, the first cell of a row is the old reason, except in a row of a single cell.
+    had_reasons = source.columns[0] == NOT_READ
 
-    def add(self, raw: RawRow, findings: Sequence[Finding]) -> None:
-        """Add a row. Its reasons are the errors among `findings`, else the last one: a suppressed row has no errors."""
-        reason = reason_of(findings)
-        with self._refusing():
-            if self._put is None:
-                self._put = self._opened(self._open.enter_context(whole_file(self.path)))
-            self._put(raw, reason)
+    def put(reason: str, cells: Sequence[str]) -> None:
+        write([reason, *(cells[1:] if had_reasons and len(cells) > 1 else cells)])
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._refusing():
-            self._open.__exit__(kind, error, traceback)
-
-    @contextmanager
-    def _refusing(self) -> Generator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise CampaignFileError(f"{self.path} cannot be written: {error.strerror or error}") from error
-
-    def _opened(self, path: Path) -> Callable[[RawRow, str], object]:
-        """A function that writes a row and its reason to this path."""
-        if not self._source.kind.is_table:
-            file = self._open.enter_context(path.open("w", encoding="utf-8", newline=""))
-            return lambda raw, reason: file.write(_line(raw, reason))
-        write = self._open.enter_context(_table_written(self._kind, path, self._source.delimiter))
-        # In a file of rejects, the first cell of a row is the old reason, except in a row of a single cell.
-        had_reasons = self._source.columns[0] == NOT_READ
-
-        def put(reason: str, cells: Sequence[str]) -> None:
-            write([reason, *(cells[1:] if had_reasons and len(cells) > 1 else cells)])
-
-        put(REASON, self._source.header)
-        return lambda raw, reason: put(reason, raw.cells)
+    put(REASON, source.header)
+    return lambda raw, reason: put(reason, raw.cells)
 
 
 def _line(raw: RawRow, reason: str) -> str:
