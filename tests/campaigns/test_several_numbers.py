@@ -203,7 +203,7 @@ def test_people_within_a_cell_of_numbers_make_the_row_bad(tmp_path: Path, form: 
     within = f"x\nBen,{HOME},{WORK}\nCleo,{WORK},y"
     (row,) = read(tmp_path, form, person(MOBILE, within))
     assert row.is_bad
-    assert "the cell of Home Phone holds lines that look like rows of their own" in str(row.findings)
+    assert "the cell of Home Phone takes in lines that look like rows" in str(row.findings)
     path = file_of(tmp_path, f'name,Mobile,Home Phone\nAna,{MOBILE},"{within}"\n')
     assert [row.is_bad for row in read_all(path, with_columns()).rows] == [True]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import chain, starmap
+from itertools import starmap
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +15,7 @@ from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, SeenKeys, SharedNumbers, write_dates_out
 from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
 from voiceflow_worker.campaigns.columns import CampaignColumns
-from voiceflow_worker.campaigns.doubts import Doubts, Heard
+from voiceflow_worker.campaigns.doubts import TIMES, Doubts
 from voiceflow_worker.campaigns.files.cells import GivenRows
 from voiceflow_worker.campaigns.files.damage import (
     DELIMITERS,
@@ -46,7 +46,6 @@ from voiceflow_worker.model.times import (
 from voiceflow_worker.model.window import unknown_holidays
 from voiceflow_worker.model.zones import read_zone
 
-_TIMES = ("not_before", "valid_until")
 _LOOKED_AHEAD = timedelta(days=7)
 """How long after the times from which calls may ring unknown holidays matter."""
 _AT_ONCE = 100
@@ -117,26 +116,17 @@ class CampaignRows:
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         texts = [each for each in (options.template, menu_texts) if each is not None]
         clocks, days = ({row_name(name) for each in texts for name in each.read_by(what)} for what in ("time", "date"))
-        said = {row_name(name) for name in chain(options.counted, *(each.spoken for each in texts))}
-        names = (name for each in texts for name in (each.variables if isinstance(each, FlowTemplate) else each.names))
-        self.source.clocks = frozenset({*_TIMES, *map(row_name, options.counted), *clocks})
-        self.source.moments = self.source.clocks | days
         self.source.counted = frozenset(map(row_name, options.counted))
+        self.source.clocks = frozenset({*TIMES, *self.source.counted, *clocks})
+        self.source.moments = self.source.clocks | days
         self.source.voice = options.voice_profile or ""
         spare = filter(self._columns.is_spare, self.source.columns)
         self.source.spare = frozenset({"", "language", *spare})
-        dated = frozenset((*_TIMES, *map(row_name, chain(options.counted, names))))
-        heard = Heard(
-            spoken=said,
-            bare={row_name(name) for each in texts for name in each.bare},
-            clocks=self.source.clocks,
-            moments=self.source.moments - {*_TIMES},
-            dated=dated,
-        )
         self._doubts = Doubts(
             self.source,
             self._columns,
-            heard,
+            texts,
+            times=self.source.counted,
             order=options.date_order,
             now=now,
             warning=self._warning_about,

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn, ValueCounts
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.files.damage import (
@@ -45,6 +47,9 @@ from voiceflow_worker.model.times import (
     usual_moment,
 )
 
+if TYPE_CHECKING:
+    from voiceflow_worker.ivr.check import MenuTexts
+
 _MOMENT = re.compile(
     r"(?:(\d{4})-(\d{2})-(\d{2}))?(?:(?<=\d)[Tt ](?=\d))?(?:(\d{1,2}):(\d{2})(?::\d{2}(?:\.\d+)?)?)?", re.ASCII
 )
@@ -56,6 +61,8 @@ _MANY_IN_A_ROW = 10
 _MOST_EXAMPLES, _MOST_ROWS, _MOST_CHOICES = 3, 60, 6
 _FEWEST = 10
 """From how many rows on a shape that a few cells have is odd."""
+TIMES = ("not_before", "valid_until")
+"""The reserved columns of times."""
 Add = Callable[..., None]
 """What counts the rows of which the same is told: see `Doubts.add`."""
 
@@ -92,48 +99,40 @@ class _AlikeRows:
         return replace(self.first, message=message)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """What the texts of a campaign say: the columns that they speak, and those read as times of day, or as moments.
-
-    `bare` are columns that some text speaks without a default, and `dated` are all columns that texts name, and the
-    times of rows.
-    """
-
-    spoken: Collection[str]
-    bare: Collection[str]
-    clocks: Collection[str]
-    moments: Collection[str]
-    dated: Collection[str]
-
-
 class Doubts:
     """What is said once of all rows of a `source` that are alike: of one kind, in one column.
 
-    `warning` makes the warning about a row and a column.
+    `texts` are those of the campaign, `times` the columns from which times are counted, and `warning` makes the warning
+    about a row and a column.
     """
 
     def __init__(
         self,
         source: RowSource,
         columns: CampaignColumns,
-        heard: Heard,
+        texts: Sequence[FlowTemplate | MenuTexts],
         *,
+        times: Collection[str],
         order: DateOrder | None,
         now: datetime,
         warning: Callable[[RawRow | None, str | None], Finding],
     ) -> None:
-        self._source, self._columns, self._warning, self._heard = source, columns, warning, heard
+        self._source, self._columns, self._warning = source, columns, warning
         self._alike: dict[tuple[object, ...], _AlikeRows] = {}
         self._once: Counter[tuple[str, str | None]] = Counter()
-        self._moments = _Moments(heard, now)
+        moments = source.moments - {*TIMES}
+        named = (each.variables if isinstance(each, FlowTemplate) else each.names for each in texts)
+        spoken = {*times, *map(row_name, chain(*(each.spoken for each in texts)))}
+        bare = set(map(row_name, chain(*(each.bare for each in texts))))
+        self._moments = _Moments(moments, source.clocks, now)
         self._values = _Values(columns, source)
-        self._numbers, self._mixed = _Numbers(columns, source), _Mixed(heard.dated, source, order)
+        self._numbers = _Numbers(columns, source)
+        self._mixed = _Mixed({*TIMES, *times, *map(row_name, chain(*named))}, source, order)
         names = None if not source.kind.is_table else {*map(row_name, source.header)}
         of_all: list[tuple[Doubt, bool]] = [
-            (_Spoken(heard, source), True),
+            (_Spoken(spoken, bare, source.header), True),
             (_NotToCall(columns, source), True),
-            (self._moments, bool(heard.moments)),
+            (self._moments, bool(moments)),
             (self._values, names is None or any(map(columns.is_unread, source.header))),
             (ids := _SharedIds(columns, source.header), ids.may_tell),
         ]
@@ -217,9 +216,9 @@ class Doubts:
 class _Spoken:
     """Words that are spoken as they stand: in another script, for nothing, or odd among the others of their column."""
 
-    def __init__(self, heard: Heard, source: RowSource) -> None:
-        self._header, self._bare = source.header, heard.bare
-        self._has_words = dict.fromkeys(heard.spoken, False)
+    def __init__(self, spoken: Collection[str], bare: Collection[str], header: Sequence[str]) -> None:
+        self._header, self._bare = header, bare
+        self._has_words = dict.fromkeys(spoken, False)
         """The columns that are spoken; True for those that hold texts, and not only yes, no and numbers."""
         self._false: list[tuple[RawRow, str, str]] = []
         self._shapes: Counter[tuple[str, str]] = Counter()
@@ -342,10 +341,10 @@ class _NotToCall:
 class _Moments:
     """The days and times that texts speak: their span, and those that are over, or of another calendar."""
 
-    def __init__(self, heard: Heard, now: datetime) -> None:
+    def __init__(self, moments: Collection[str], clocks: Collection[str], now: datetime) -> None:
         self.now = now
-        self._clocks = heard.clocks
-        self.spans = {name: MomentSpan(name) for name in heard.moments}
+        self._clocks = clocks
+        self.spans = {name: MomentSpan(name) for name in moments}
         self._over: dict[str, list[tuple[RawRow, str]]] = {}
         self._ahead: Counter[str] = Counter()
 

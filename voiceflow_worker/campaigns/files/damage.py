@@ -101,19 +101,16 @@ class SwallowedRows(NamedTuple):
     def in_words(self, *, begins: int | None = None) -> str:
         """A clause about the cell. `begins` is the line of the file where the row begins, if the file has lines."""
         others = f", and {self.rows - 1} more" if self.rows > 1 else ""
-        where = f"line {begins + self.first_line}, {self._shown}{others}" if begins else f"{self._shown}{others}"
-        if begins is None:
-            found = f"holds lines that look like rows of their own: {where}; give each its own row"
-        else:
-            found = (
-                f'takes in lines that look like rows: {where}; a quote (") was probably opened by mistake before them: '
-                'remove it, close it in its own line, or write "" for a quote within a cell'
-            )
-        return f"{found}. If the lines belong to the cell, join them to one line"
-
-    @property
-    def _shown(self) -> str:
-        return repr(self.first if len(self.first) <= _SHOWN else f"{self.first[:_SHOWN]}…")
+        shown = repr(self.first if len(self.first) <= _SHOWN else f"{self.first[:_SHOWN]}…")
+        where, remedy = f"{shown}{others}", "give each its own row"
+        if begins is not None:
+            where = f"line {begins + self.first_line}, {where}"
+            mistake = 'a quote (") was probably opened by mistake before them'
+            remedy = f'{mistake}: remove it, close it in its own line, or write "" for a quote within a cell'
+        return (
+            f"takes in lines that look like rows: {where}; {remedy}. If the lines belong to the cell, join them to one "
+            "line"
+        )
 
 
 def swallowed_rows(

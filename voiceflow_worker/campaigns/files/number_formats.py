@@ -74,18 +74,6 @@ class _Token(NamedTuple):
     text: str
 
 
-class _Quantity(NamedTuple):
-    """How a section shows amounts: with these signs before and behind, decimals, and zeros before the point."""
-
-    sign: str
-    percent: int
-    divisor: int
-    decimals: int
-    kept: int
-    zeros: int
-    unit: str
-
-
 @dataclass
 class _Section:
     """One section of a format. `language` is that of its names; `is_coloured` if it has a colour, such as red."""
@@ -131,9 +119,8 @@ class _Section:
         before = self.tokens[: self.last_place]
         return any(token == ("place", "0") or (token.kind == "text" and token.text.strip()) for token in before)
 
-    @cached_property
-    def quantity(self) -> _Quantity:
-        """How it shows amounts."""
+    def quantity(self, amount: Decimal) -> str:
+        """An amount with the decimals that it shows, signs such as + before it, and its percent or thousands."""
         kinds = [token.kind for token in self.tokens]
         point = kinds.index("point") if "point" in kinds else len(kinds)
         ones = max((index for index in range(point) if kinds[index] == "place"), default=0)
@@ -145,8 +132,10 @@ class _Section:
             sign = ""
         behind = "".join(token.text for token in self.tokens[self.last_place + 1 :] if token.kind != "group")
         unit = behind if thousands else "".join(_PERCENT.findall(behind)[:1])
-        percent, kept = 100 ** kinds.count("percent"), len(decimals.rstrip("#?"))
-        return _Quantity(sign, percent, 1000**thousands, len(decimals), kept, zeros, unit)
+        exact, kept = amount * 100 ** kinds.count("percent") / 1000**thousands, len(decimals.rstrip("#?"))
+        before, _, after = f"{_rounded(exact, len(decimals)):f}".partition(".")
+        after = after[:kept] + after[kept:].rstrip("0")
+        return f"{sign}{before.rjust(zeros, '0')}{'.' if after else ''}{after}{unit}".strip()
 
     @cached_property
     def last_place(self) -> int:
@@ -213,7 +202,7 @@ class NumberFormat:
             if len(digits) > _LONGEST_CODE and len(digits.rstrip("0")) <= _SHOWN_DIGITS:
                 return value
             return ("-" if is_signed and digits else "") + _filled(section.tokens, digits)
-        text = _quantity(section.quantity, abs(exact))
+        text = section.quantity(abs(exact))
         if is_signed and not {*"123456789"}.isdisjoint(text):
             text = f"-{text}"
         return value if text == value_text(value) else Shown(text, value)
@@ -333,14 +322,6 @@ def _filled(tokens: Sequence[_Token], digits: str) -> str:
             here = here or part.strip("#?")
         text = here + text
     return text.strip()
-
-
-def _quantity(how: _Quantity, amount: Decimal) -> str:
-    """An amount with the decimals that a section shows, signs such as + before it, and its percent or thousands."""
-    exact = amount if how.percent == how.divisor else amount * how.percent / how.divisor
-    before, _, after = f"{_rounded(exact, how.decimals):f}".partition(".")
-    after = after[: how.kept] + after[how.kept :].rstrip("0")
-    return f"{how.sign}{before.rjust(how.zeros, '0')}{'.' if after else ''}{after}{how.unit}".strip()
 
 
 def _day_of(value: datetime) -> object:
