@@ -37,7 +37,7 @@ from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
-from voiceflow_worker.model.numbers.reading import read_number, read_sources
+from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import (
     DATE_LIKE,
@@ -445,8 +445,6 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
     """These options. Raises InvalidInputError for one that would make every row bad."""
     if options.country is not None:
         read_number(PLACEHOLDER, options.country)
-    if options.source is not None:
-        read_sources(options.source, options.country)
     if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:
         raise InvalidInputError(f"the batch id {options.batch_id!r} must have 1 to {MAX_ID_CHARACTERS} characters")
     if options.time_zone is not None:

@@ -320,20 +320,19 @@ class LeftOut:
         only: str | None = None,
     ) -> None:
         def named(found: Iterable[Filter]) -> list[Filter]:
-            # Columns are the same by their keys, however they are spelt.
-            spelt: dict[str, str] = {}
-            for each in found:
-                spelt.setdefault(row_name(name := renamed(each.column, columns)), name)
-            return [each._replace(column=spelt[row_name(renamed(each.column, columns))]) for each in found]
+            return [each._replace(column=renamed(each.column, columns)) for each in found]
 
         self._filters = named(() if leave_out is None else filters_in(leave_out))
         wanted = named(() if only is None else filters_in(only, only=True))
-        self._only = {row_name(each.column): [o for o in wanted if o.column == each.column] for each in wanted}
+        self._only: dict[str, list[Filter]] = {row_name(each.column): [] for each in wanted}
         """The filters of the rows to call, by column. Of the values of each, the cell has one, and none after !=."""
         self._unheld: dict[Filter, None] = dict.fromkeys(each for each in wanted if not each.is_not)
         """Those of them whose value no cell has held so far."""
         self._ranges = list(starmap(RowRange, ranges))
-        self.columns: tuple[str, ...] = tuple(dict.fromkeys(each.column for each in (*self._filters, *wanted)))
+        for each in wanted:
+            self._only[row_name(each.column)].append(each)
+        every = (*self._filters, *wanted)
+        self.columns: tuple[str, ...] = tuple({row_name(each.column): each.column for each in every}.values())
         self._idle: dict[RowRange | Filter, None] = dict.fromkeys(
             (*self._ranges, *(each for each in self._filters if each.is_not or not each.asks_yes_or_no))
         )
