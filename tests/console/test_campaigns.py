@@ -173,6 +173,9 @@ async def test_columns_are_known_by_their_cells_and_names(memory: Store, tmp_pat
     for header in ("Name,Mobile", "Client,Kontakt-Nr"):
         found = await look(memory, file(f"{header}\nAna,87654321\nName,my phone\nName,Mobile\n"), None)
         assert (found.header_row, len(found.rows)) == (None, 3), "nobody stands above the header"
+    titled = "List of phones\nmobile numbers below\nNumber,Name,Handy\n7,Ana,87654321\n"
+    found = await look(memory, file(titled), None)
+    assert (found.header_row, found.found.get("destination")) == (3, "Handy"), "a column of phones"
 
 
 async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_ticked_is_lost(memory: Store) -> None:

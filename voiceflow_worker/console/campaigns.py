@@ -287,12 +287,11 @@ class CampaignPage:
         form.values |= dict.fromkeys(("leave_out_rows", "call_struck_rows", "rows_from"), "")
         if is_other:
             form.values["header_row"] = ""
-        try:
+        found, is_of_another = None, is_new and bool(form.get("header_row"))
+        with suppress(*[CampaignFileError] * is_of_another):
             found = await self._found(form, kept)
-        except CampaignFileError:
-            if not (is_new and form.get("header_row")):
-                raise
-            form.values["header_row"] = ""  # which was that of another file
+        if found is None or (is_of_another and len(found.columns) == 1):  # a title
+            form.values["header_row"] = ""
             found = await self._found(form, kept)
         if is_other:
             form.keep_columns(each.name for each in found.columns)

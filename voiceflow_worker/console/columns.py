@@ -28,6 +28,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RawRow,
     RowSource,
     canonical_name,
+    is_number_column,
     near_destination,
     row_name,
 )
@@ -136,6 +137,9 @@ async def look(
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
     if numbers is None and not source.kind.is_table:
         numbers = next((name for name in values if row_name(name) == DESTINATION), near_destination(values))
+    if numbers is not None and canonical_name(numbers) != DESTINATION and not _are_phones(values[numbers]):
+        alike = (name for name, given in values.items() if is_number_column(name) and _are_phones(given))
+        numbers = next(alike, numbers)
     of_roles = {
         "calling_code": next((name for name in values if row_name(name) == "calling_code"), None),
         COUNTRY: next((name for name, given in values.items() if _are_countries(name, given)), None),
@@ -236,6 +240,7 @@ def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple
         source = open_source(file, sheet=sheet, header_row=header_row)
     except CampaignFileError as error:
         likely, is_title = near_destination(error.columns), sum(map(bool, error.columns)) == 1
+        alone: tuple[RowSource, str | None] | None = None
         for row in range(2, _LOWEST_HEADER + 1) if (likely is None or is_title) and header_row is None else ():
             with suppress(CampaignFileError):
                 try:
@@ -245,8 +250,13 @@ def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple
                         continue
                 found = _opened(file, sheet, row)
                 above = (each for _, cells in found[0].above if len(cells) > 1 for each in cells)
-                if not any(_is_phone(each) and not _DATE.match(each) for each in above):  # else they are people
+                if any(_is_phone(each) and not _DATE.match(each) for each in above):
+                    continue  # they are people
+                if len(found[0].header) > 1:
                     return found
+                alone = alone or found
+        if alone is not None:
+            return alone
         if not error.columns:
             raise
         columns = ColumnReader(ColumnRoles(numbers=(likely or error.columns[0],)))
@@ -329,6 +339,12 @@ def _looks_like(values: Sequence[str]) -> str:
     if given and all(map(_is_phone, given)):
         return _PHONES
     return _TEXTS if given else _EMPTY
+
+
+def _are_phones(values: Sequence[str]) -> bool:
+    """Whether most of these are telephone numbers."""
+    given = [each.lstrip("'") for each in values if each]
+    return 2 * sum(map(_is_phone, given)) > len(given)
 
 
 def _is_phone(value: str) -> bool:

@@ -74,8 +74,7 @@ class CsvRows(RowSource):
             self.columns: tuple[str, ...] = columns.names(self.header, place=file)
         except CampaignFileError as error:
             if hint := self._title_hint(numbers, above):
-                found = error.columns if len(error.columns) > 1 else ()  # a title is no column
-                raise CampaignFileError(message_of(error).plus(hint, hint), columns=found) from None
+                raise CampaignFileError(message_of(error).plus(hint, hint), columns=error.columns) from None
             raise
 
     def _read_header(self, numbers: str, begins: int) -> tuple[str, ...]:
