@@ -242,7 +242,6 @@ async def test_they_are_counted_in_the_preview_and_the_result(queue: CallQueue) 
     shown = await campaign.preview(queue)
     assert counts(shown) == (4, 0, 1, 2, 1, 0)
     assert shown.preview is not None
-    assert ("left out", "1 duplicate, 2 by column or row") in shown.preview.in_words()
     done = await campaign.start(queue, expected_version=shown.version)
     assert counts(done) == (4, 1, 1, 2, 1, 0)
     assert [shown.preview.as_json()["left_out"], done.as_json()["left_out"]] == [2, 2]

@@ -326,11 +326,6 @@ class Preview:
         if self.further_numbers:
             more = f"{count_of(self.further_numbers, 'number')}, each only after one that was busy or did not answer"
             rows.append(("further numbers", more))
-        duplicates = "duplicate" if self.duplicates == 1 else "duplicates"
-        left_out = {duplicates: self.duplicates, "suppressed": self.suppressed, "bad": self.bad}
-        left_out |= {"by column or row": self.left_out}
-        if any(left_out.values()):
-            rows.append(("left out", ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)))
         if course.later:
             opens = f"; the first may ring from {moment(course.opens_at)} on" if course.opens_at else ""
             wait = "calls wait for their window or their not_before"
