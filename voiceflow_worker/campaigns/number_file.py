@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -38,25 +38,36 @@ _DIGEST = 32
 _CERTAIN = re.compile(r"\+[1-9][0-9]{0,2}[0-9 ().-]{6,20}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NumberFile:
-    """The numbers of a file in E.164 form, each with the first line that has it, and findings about bad lines.
+    """The numbers of a `file` in E.164 form, each with the first line that has it, and findings about bad lines.
 
     `warnings` are about numbers that no numbering plan knows, and about texts that are not certain: all their readings
-    are among the numbers.
+    are among the numbers. `is_list` says that it has one number on each line.
     """
 
-    rows: int
-    numbers: Mapping[str, int]
-    findings: Sequence[Finding]
-    warnings: Sequence[Finding] = ()
-    name: str = ""
-    """The file's name, without its folders."""
+    file: Path
     digest: str = ""
     """The digest of the file's content, which marks what it puts on the list."""
     country: str | None = None
+    is_list: bool = False
+    lines: set[int] = field(default_factory=set[int])
+    """The lines or rows that were looked at."""
+    numbers: dict[str, int] = field(default_factory=dict[str, int])
+    findings: list[Finding] = field(default_factory=list[Finding])
+    warnings: list[Finding] = field(default_factory=list[Finding])
     left_out: int = 0
     """How many rows are left out."""
+
+    @property
+    def name(self) -> str:
+        """The file's name, without its folders."""
+        return as_stored(printable_line(self.file.name))
+
+    @property
+    def rows(self) -> int:
+        """How many lines or rows were looked at."""
+        return len(self.lines)
 
     @property
     def in_words(self) -> str:
@@ -66,11 +77,7 @@ class NumberFile:
 
     def as_json(self) -> dict[str, object]:
         """What the file holds, for scripts."""
-        return {
-            "rows": self.rows,
-            "numbers": len(self.numbers),
-            "left_out": self.left_out,
-        }
+        return {"rows": self.rows, "numbers": len(self.numbers), "left_out": self.left_out}
 
     @property
     def bad_in_words(self) -> str:
@@ -78,6 +85,46 @@ class NumberFile:
         bad = len(self.findings)
         are = "is not a number" if bad == 1 else "are not numbers"
         return f"{bad} of {count_of(self.rows, 'line')} {are}"
+
+    def read(
+        self, row: int, text: str = "", *, area: str = "", home: str = "", line: str = "", problem: str | None = None
+    ) -> None:
+        """Read a cell: its numbers, or a finding. `home` and `area` are the country and the area code in its row.
+
+        With a `problem`, the row cannot be read. All numbers in the `line` of such a row are taken.
+        """
+        self.lines.add(row)
+        try:
+            if problem is not None:
+                raise PhoneNumberError(problem)
+            # A number with + is protected whatever its row says of the country.
+            country = read_country(home) if home and not text.startswith("+") else self.country
+            is_joined = area.isdecimal() and not text.startswith(("+", "00"))
+            found = _with_area(area, text, country) if is_joined else every_reading(text, country)
+        except InvalidInputError as error:
+            self._save(row, line)
+            code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
+            why = message_of(error)
+            if why.kind == "no_country" and not self.is_list:
+                why = tell("no_country", remedy=Remedy.NAME_COUNTRIES, **why.values)
+            self.findings.append(Finding(file=str(self.file), row=row, message=why, code=code))
+            return
+        for number in found:
+            self.numbers.setdefault(number.e164, row)
+            for message in number.messages:
+                self.warn(row, message)
+
+    def warn(self, row: int | None, message: str) -> None:
+        """Warn of a row, or of all."""
+        if row is not None:
+            self.lines.add(row)
+        self.warnings.append(Finding(file=str(self.file), row=row, severity=Severity.WARNING, message=message))
+
+    def _save(self, row: int, line: str) -> None:
+        for text in numbers_in(line):
+            with suppress(InvalidInputError):
+                for number in every_reading(text, self.country):
+                    self.numbers.setdefault(number.e164, row)
 
 
 def read_number_file(
@@ -112,7 +159,9 @@ def read_number_file(
     if kind is FileKind.JSON:
         raise _json_text(path)
     is_list = kind is FileKind.CSV and roles == NO_ROLES and not (leave_out or only) and _is_list(path)
-    taken = _Taken(str(path), country, is_list=is_list)
+    with file.opened_raw() as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
+    taken = NumberFile(file=path, digest=digest, country=country, is_list=is_list)
     if is_list:
         for number, line, problem in read_lines(file):
             if text := line.strip():
@@ -133,18 +182,7 @@ def read_number_file(
         )  # fmt: skip
         rows = CampaignRows(file, options, now=datetime.now(UTC), checks=True, reader=ListColumns(found))
         _take_rows(rows, found, taken, is_named=bool(roles.numbers))
-    with file.opened_raw() as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
-    return NumberFile(
-        rows=len(taken.lines),
-        numbers=taken.numbers,
-        findings=taken.findings,
-        warnings=taken.warnings,
-        name=as_stored(printable_line(path.name)),
-        digest=digest,
-        country=country,
-        left_out=taken.left_out,
-    )
+    return taken
 
 
 def _is_list(path: Path) -> bool:
@@ -166,60 +204,6 @@ def _json_text(path: Path) -> CampaignFileError:
     )
 
 
-class _Taken:
-    """What was taken so far from the cells of a table, whose rows may differ in their country, or from a list."""
-
-    def __init__(self, file: str, country: str | None, *, is_list: bool) -> None:
-        self._file = file
-        self._country = country
-        self._is_list = is_list
-        self.lines: set[int] = set()
-        self.numbers: dict[str, int] = {}
-        self.findings: list[Finding] = []
-        self.warnings: list[Finding] = []
-        self.left_out = 0
-
-    def read(
-        self, row: int, text: str = "", *, area: str = "", home: str = "", line: str = "", problem: str | None = None
-    ) -> None:
-        """Read a cell: its numbers, or a finding. `home` and `area` are the country and the area code in its row.
-
-        With a `problem`, the row cannot be read. All numbers in the `line` of such a row are taken.
-        """
-        self.lines.add(row)
-        try:
-            if problem is not None:
-                raise PhoneNumberError(problem)
-            # A number with + is protected whatever its row says of the country.
-            country = read_country(home) if home and not text.startswith("+") else self._country
-            is_joined = area.isdecimal() and not text.startswith(("+", "00"))
-            found = _with_area(area, text, country) if is_joined else every_reading(text, country)
-        except InvalidInputError as error:
-            self._save(row, line)
-            code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
-            why = message_of(error)
-            if why.kind == "no_country" and not self._is_list:
-                why = tell("no_country", remedy=Remedy.NAME_COUNTRIES, **why.values)
-            self.findings.append(Finding(file=self._file, row=row, message=why, code=code))
-            return
-        for number in found:
-            self.numbers.setdefault(number.e164, row)
-            for message in number.messages:
-                self.warn(row, message)
-
-    def warn(self, row: int | None, message: str) -> None:
-        """Warn of a row, or of all."""
-        if row is not None:
-            self.lines.add(row)
-        self.warnings.append(Finding(file=self._file, row=row, severity=Severity.WARNING, message=message))
-
-    def _save(self, row: int, line: str) -> None:
-        for text in numbers_in(line):
-            with suppress(InvalidInputError):
-                for number in every_reading(text, self._country):
-                    self.numbers.setdefault(number.e164, row)
-
-
 def _with_area(area: str, text: str, country: str | None) -> Sequence[ParsedNumber]:
     """The numbers that a text is behind an area code, and by itself."""
     found: list[ParsedNumber] = []
@@ -229,7 +213,7 @@ def _with_area(area: str, text: str, country: str | None) -> Sequence[ParsedNumb
     return found or every_reading(f"{area} {text}", country)
 
 
-def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: _Taken, *, is_named: bool) -> None:
+def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: NumberFile, *, is_named: bool) -> None:
     """Take the numbers of all rows; `is_named` says that somebody named their columns. Raises CampaignFileError."""
     home = row_name(roles.country or roles.calling_code or "")
     area = row_name(roles.area_code or "")
