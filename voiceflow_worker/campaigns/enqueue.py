@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -52,7 +53,6 @@ from voiceflow_worker.core.ports.store import Condition, Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, Severity
 from voiceflow_worker.ivr.template_text import is_template
-from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState
@@ -419,15 +419,7 @@ def _template_in(path: Path | InputFile) -> FlowTemplate | None:
     if kind_of(file) is not FileKind.JSON:
         return None
     found = next((raw.data for raw in open_source(file, kind=FileKind.JSON)), None)
-    return FlowTemplate.parse(found, name=str(path)) if _is_template(found) else None
-
-
-def _is_template(value: object) -> bool:
-    if isinstance(value, str):
-        return is_template(value)
-    if is_object(value):
-        return any(_is_template(item) for item in value.values())
-    return is_list(value) and any(_is_template(item) for item in value)
+    return FlowTemplate.parse(found, name=str(path)) if is_template(json.dumps(found)) else None
 
 
 @dataclass(slots=True)

@@ -16,7 +16,6 @@ import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
@@ -218,7 +217,7 @@ class RowKeeper:
         store, queue, token = self._queue.store, self._queue.name, new_revision()
         policy = self._queue.policy
         now, until = store.clock.now(), self._latest + policy.retention
-        earlier = [await self._superseded(batch_id) for batch_id, kept in self._kept.items() if kept is None]
+        earlier = {batch_id: await self._superseded(batch_id) for batch_id, kept in self._kept.items() if kept is None}
         sizes: dict[str, list[int]] = {}
         uncalled: dict[str, list[int]] = {}
         writes: list[Write] = []
@@ -244,28 +243,32 @@ class RowKeeper:
                 writes.clear()
         for batch_id, packs in sizes.items():
             group, own = _group(queue, batch_id), self._kept[batch_id]
-            found = next((each for each in earlier if each.batch_id == batch_id), _Earlier(batch_id))
+            since, more, ended = earlier.get(batch_id) or (None, (), ())
             file = KeptFile(
                 name=self._name,
                 digest=self._rows.hexdigest(),
-                at=min(now, found.since) if found.since else now if own is None else own.at,
+                at=min(now, since) if since else now if own is None else own.at,
                 token=token,
                 columns=self._columns,
                 sizes=(*packs,),
                 uncalled=(*uncalled[batch_id],),
                 is_table=self._campaign.source.kind.is_table,
             )
-            puts = (*found.puts, Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=file.digest))
+            puts = (*more, Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=file.digest))
             if self._definition:
                 puts += (Put(DEFINITIONS, group, self._definition, until),)
-            drops = (*found.drops, *(() if own is None else _drops(group, own, member=own.digest, but=own.digest)))
+            drops = (*ended, *(() if own is None else _drops(group, own, member=own.digest, but=own.digest)))
             writes.append(Write(conditions=(*conditions,), puts=puts, drops=drops))
             self._kept[batch_id] = file
         await store.write(BulkWrite(writes=tuple(writes)), now=now)
 
-    async def _superseded(self, batch_id: str) -> _Earlier:
-        """What the rows of this start supersede of the earlier files of the batch. Raises StoreError."""
-        store, group, found = self._queue.store, _group(self._queue.name, batch_id), _Earlier(batch_id)
+    async def _superseded(self, batch_id: str) -> tuple[datetime | None, Sequence[Put], Sequence[Drop]]:
+        """What is stored and dropped because this start supersedes rows of earlier files of a batch. Raises StoreError.
+
+        With it, when the first of these files was started.
+        """
+        store, group, since = self._queue.store, _group(self._queue.name, batch_id), list[datetime]()
+        stored, drops = list[Put](), list[Drop]()
         now, digest, left_over = store.clock.now(), self._rows.hexdigest(), dict[tuple[str, ...], Counter[_Cells]]()
         records = (await store.records({ROW_FILES: Page(group=group)}, now=now))[ROW_FILES]
         read = _files(store).within(group).read({each.member: each.value for each in records})
@@ -285,12 +288,12 @@ class RowKeeper:
                 sizes.clear()
             elif sum(sizes) == sum(file.sizes):
                 continue
-            found.since = min(file.at, found.since or file.at)
-            found.drops += _drops(group, file, but=digest, member=record.member)
+            since.append(file.at)
+            drops += _drops(group, file, but=digest, member=record.member)
             if sizes:
                 text = json_codec(KeptFile).text(replace(file, token=token, sizes=(*sizes,), uncalled=(*uncalled,)))
-                found.puts += [*puts, Put(ROW_FILES, group, text, record.ends_at, member=f"{token} {file.digest}")]
-        return found
+                stored += [*puts, Put(ROW_FILES, group, text, record.ends_at, member=f"{token} {file.digest}")]
+        return min(since, default=None), stored, drops
 
     async def _packs_of(self, group: str, file: KeptFile) -> AsyncGenerator[tuple[Record, list[Entry]]]:
         """The packs of a file, each as it is kept, with its rows."""
@@ -326,17 +329,6 @@ class RowKeeper:
         wanted = [places[name] for name in columns]
         rows = (entry[2] for part in self._spool for entry in part)
         return Counter(tuple(row[each] if each < len(row) else "" for each in wanted) for row in rows)
-
-
-@dataclass(slots=True)
-class _Earlier:
-    """What is stored and dropped because a start supersedes rows of the earlier files of a batch."""
-
-    batch_id: str
-    since: datetime | None = None
-    """When the first of these files was started."""
-    puts: list[Put] = field(default_factory=list[Put])
-    drops: list[Drop] = field(default_factory=list[Drop])
 
 
 def _drops(group: str, file: KeptFile, *, member: str, but: str) -> list[Drop]:
