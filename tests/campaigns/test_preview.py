@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import course
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.course import CallPlan, CallTimes
+from voiceflow_worker.campaigns.course import CallTimes, simulated
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable, speech_of
 from voiceflow_worker.core.admission import CheckedCall
@@ -124,10 +125,7 @@ def test_the_course_is_that_of_calls_taken_one_by_one(rows: Sequence[CallTimes],
 
     A closed window makes it due later.
     """
-    plan = CallPlan()
-    for row in rows:
-        plan.add(call(row))
-    found = plan.simulated(NOW, rate=1 / step)
+    found = simulated(Counter(CallTimes.of(call(row)) for row in rows), NOW, rate=1 / step)
     expired, last, now = 0, None, NOW
     jobs = [(-row.priority, opens, rows.index(row), row) for row in rows if (opens := row.opens(NOW))]
     while jobs:
@@ -152,22 +150,17 @@ def call(times: CallTimes, number: str = "+6587654321") -> CheckedCall:
 
 @pytest.mark.parametrize("window", [None, CallWindow.parse("09:00-18:00")])
 def test_at_a_tiny_rate_the_course_has_an_end(window: CallWindow | None) -> None:
-    plan = CallPlan()
-    for _ in range(30_000):
-        plan.add(call(CallTimes(0, None, None, window, "Asia/Singapore")))
-    last = plan.simulated(NOW, rate=1e-6).last
+    calls = {CallTimes(0, None, None, window, "Asia/Singapore"): 30_000}
+    last = simulated(calls, NOW, rate=1e-6).last
     assert last is not None
     assert NOW + course.LONGEST_COURSE <= last + timedelta(days=12) <= NOW + course.LONGEST_COURSE + timedelta(days=24)
 
 
 def test_memory_does_not_grow_with_the_rows() -> None:
-    plan = CallPlan()
     one = call(CallTimes(0, None, None, CallWindow.parse("09:00-18:00"), "Asia/Singapore"))
-    for _ in range(100_000):
-        plan.add(one)
-    assert len(plan._counts) <= 128
-    assert sum(plan._counts.values()) == 100_000
-    assert plan.simulated(NOW, rate=None).last == NOW
+    calls = Counter(CallTimes.of(one) for _ in range(100_000))
+    assert len(calls) == 1
+    assert simulated(calls, NOW, rate=None).last == NOW
 
 
 def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_path: Path) -> None:
@@ -255,10 +248,7 @@ def test_calls_at_night_are_counted_by_the_times_at_which_they_leave(rate: float
 
 
 def nights(one: CheckedCall, calls: int, begin: datetime, *, rate: float) -> int:
-    plan = CallPlan()
-    for _ in range(calls):
-        plan.add(one)
-    return plan.simulated(begin, rate=rate).at_night
+    return simulated({CallTimes.of(one): calls}, begin, rate=rate).at_night
 
 
 pytestmark = pytest.mark.anyio

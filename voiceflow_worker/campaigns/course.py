@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heappush
@@ -85,62 +85,52 @@ LONGEST_COURSE = timedelta(days=2 * 365)
 """How far a course is simulated, from the first call on. At a tiny rate, calls would leave beyond the calendar."""
 
 
-class CallPlan:
-    """The calls of a file, counted by their times. Those of equal times leave together, the first in the file first."""
+def simulated(calls: Mapping[CallTimes, int], start: datetime, *, rate: float | None) -> Course:
+    """The course of calls that leave from `start` on, by the rules of the queue; they are counted by their times.
 
-    def __init__(self) -> None:
-        self._counts: Counter[CallTimes] = Counter()
-
-    def add(self, call: CheckedCall) -> None:
-        """Add a call, in the order of the file."""
-        self._counts[CallTimes.of(call)] += 1
-
-    def simulated(self, start: datetime, *, rate: float | None) -> Course:
-        """The course of calls that leave from `start` on, by the rules of the queue.
-
-        The calls leave at `rate` calls per second; if it is None, all calls that are due leave at once.
-        Calls of a higher priority leave first, then those that are due earlier. A call whose window closes before its
-        turn is due again when the window opens again. Each call is assumed to need one attempt. What would leave after
-        `LONGEST_COURSE` is left out.
-        """
-        course, step = Course(), timedelta(seconds=1 / rate) if rate is not None else timedelta()
-        waiting: list[tuple[datetime, int, CallTimes, int]] = []
-        for order, (times, count) in enumerate(self._counts.items()):
-            if (opens := times.opens(start)) is not None:
-                waiting.append((opens, order, times, count))
-            if opens != start:
-                course.later += count
-                course.opens_at = min(filter(None, (course.opens_at, opens)), default=None)
-        heapify(waiting)
-        due: list[tuple[int, datetime, int, CallTimes, int]] = []
-        now = start
-        until_at_most = max(start, waiting[0][0] if waiting else start) + LONGEST_COURSE
-        while (waiting or due) and now < until_at_most:
-            if not due:
-                now = max(now, waiting[0][0])
-            while waiting and waiting[0][0] <= now:
-                since, order, times, calls = heappop(waiting)
-                heappush(due, (-times.priority, since, order, times, calls))
-            priority, since, order, times, calls = heappop(due)
-            ends = times.closes(now)
-            if ends <= now:
-                opens = times.opens(now)
-                if opens is None or opens >= (times.valid_until or _FOREVER):
-                    course.expired += calls
-                else:
-                    heappush(waiting, (opens, order, times, calls))
-                continue
-            is_night, changes = times.night(now)
-            until = min(ends, changes, waiting[0][0] if waiting else _FOREVER, max(until_at_most, now + step))
-            # The number of slots between now and `until`.
-            taken = min(calls, -((now - until) // step)) if step else calls
-            course.first, course.last = course.first or now, now + (taken - 1) * step
-            course.at_night += taken if is_night else 0
-            course.unknown_hour += taken if times.time_zone is None else 0
-            now += taken * step
-            if taken < calls:
-                heappush(due, (priority, since, order, times, calls - taken))
-        return course
+    Those of equal times leave together, the first in the file first. The calls leave at `rate` calls per second; if it
+    is None, all calls that are due leave at once. Calls of a higher priority leave first, then those that are due
+    earlier. A call whose window closes before its turn is due again when the window opens again. Each call is assumed
+    to need one attempt. What would leave after `LONGEST_COURSE` is left out.
+    """
+    course, step = Course(), timedelta(seconds=1 / rate) if rate is not None else timedelta()
+    waiting: list[tuple[datetime, int, CallTimes, int]] = []
+    for order, (times, count) in enumerate(calls.items()):
+        if (opens := times.opens(start)) is not None:
+            waiting.append((opens, order, times, count))
+        if opens != start:
+            course.later += count
+            course.opens_at = min(filter(None, (course.opens_at, opens)), default=None)
+    heapify(waiting)
+    due: list[tuple[int, datetime, int, CallTimes, int]] = []
+    now = start
+    until_at_most = max(start, waiting[0][0] if waiting else start) + LONGEST_COURSE
+    while (waiting or due) and now < until_at_most:
+        if not due:
+            now = max(now, waiting[0][0])
+        while waiting and waiting[0][0] <= now:
+            since, order, times, count = heappop(waiting)
+            heappush(due, (-times.priority, since, order, times, count))
+        priority, since, order, times, count = heappop(due)
+        ends = times.closes(now)
+        if ends <= now:
+            opens = times.opens(now)
+            if opens is None or opens >= (times.valid_until or _FOREVER):
+                course.expired += count
+            else:
+                heappush(waiting, (opens, order, times, count))
+            continue
+        is_night, changes = times.night(now)
+        until = min(ends, changes, waiting[0][0] if waiting else _FOREVER, max(until_at_most, now + step))
+        # The number of slots between now and `until`.
+        taken = min(count, -((now - until) // step)) if step else count
+        course.first, course.last = course.first or now, now + (taken - 1) * step
+        course.at_night += taken if is_night else 0
+        course.unknown_hour += taken if times.time_zone is None else 0
+        now += taken * step
+        if taken < count:
+            heappush(due, (priority, since, order, times, count - taken))
+    return course
 
 
 def _minute(moment: datetime | None) -> datetime | None:

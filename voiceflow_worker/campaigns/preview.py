@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from voiceflow_worker.campaigns.course import CallPlan, Course
+from voiceflow_worker.campaigns.course import CallTimes, Course, simulated
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnReader
@@ -398,7 +398,7 @@ class PreviewMaker:
     """The function that gives what a row's person hears after the first question of a menu."""
     asks_store: bool = True
     _shown: Preview = field(default_factory=Preview)
-    _plan: CallPlan = field(default_factory=CallPlan)
+    _plan: Counter[CallTimes] = field(default_factory=Counter[CallTimes])
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
     _odd: int = 0
     _zones: set[str | None] = field(default_factory=set[str | None])
@@ -413,7 +413,7 @@ class PreviewMaker:
 
     def _add(self, row: ReadRow, call: CheckedCall) -> None:
         shown = self._shown
-        self._plan.add(call)
+        self._plan[CallTimes.of(call)] += 1
         if call.window is not None:
             shown.has_window, shown.moved_to = True, call.window.time_zone
         country = country_of(call.destination) or _UNKNOWN
@@ -463,7 +463,7 @@ class PreviewMaker:
         shown.prices = options.prices.name if options.prices is not None else None
         shown.time_zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
         shown.rate = self._rate()
-        shown.course = self._plan.simulated(start, rate=shown.rate)
+        shown.course = simulated(self._plan, start, rate=shown.rate)
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():
             totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)
