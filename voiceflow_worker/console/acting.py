@@ -21,7 +21,6 @@ from voiceflow_worker.actions import (
     ActionResult,
     Operator,
     OperatorAction,
-    Question,
     UnknownSubjectError,
 )
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
@@ -88,20 +87,6 @@ class FormField(NamedTuple):
     required: bool = False
     options: tuple[tuple[str, str], ...] = ()
     value: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confirmation:
-    """The question before an action, and its form. `subject` is sent in hidden fields.
-
-    `back` is the page under /ui for people who do not confirm.
-    """
-
-    question: Question
-    fields: tuple[FormField, ...] = ()
-    subject: tuple[tuple[str, str], ...] = ()
-    back: str = ""
-    is_irreversible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,19 +186,23 @@ class PageAction:
         """The fields that a person fills in. What was typed stays, even if it is wrong."""
         return tuple(each._replace(value=form.one(each.name) or each.value) for each in self.shown)
 
-    async def confirmation(self, form: PageForm, operator: Operator) -> Confirmation:
-        """The question before the action. This changes nothing."""
+    async def asked(self, form: PageForm, operator: Operator, session: PageSession, *, said: str = "") -> Page:
+        """The question before the action, with its form, and what was `said` to it before. This changes nothing."""
         subject = self.subject(form)
         act: OperatorAction | Many = self.made(PageForm(subject), operator)
         question = await act.question()
         typed = PageForm([*form.but(*(name for name, _ in subject)), *subject])
-        return Confirmation(
-            question=question,
-            fields=await self.fields(typed, operator),
-            subject=(*subject, ("seen", question.version)),
-            back=self.back_of(form),
-            is_irreversible=act.is_irreversible,
-        )
+        shown = {
+            "action": self.name,
+            "question": question,
+            "fields": await self.fields(typed, operator),
+            "subject": [*subject, ("seen", question.version)],
+            "back": self.back_of(form),
+            "is_irreversible": act.is_irreversible,
+            "token": session.token,
+            "said": said,
+        }
+        return Page(template="confirm.html", shown=shown, status=409 if said else 200)
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002 - for long work
         """Carry out the action in the name of the operator."""
@@ -390,43 +379,36 @@ class PageActing:
         self._acts = {each.name: each for each in ACTS}
         self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
-    async def confirm(self, scope: Scope, asked: PageRequest, session: PageSession) -> Answer:
-        """The question before an action. Raises StoreError."""
+    async def answer(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
+        """The question before an action. A POST carries it out, and leads to the page with its result.
+
+        Raises StoreError.
+        """
         act, form = self._acts.get(asked.name), query_form(scope)
         if not session.may_act:
             return only_operators(session)
         if act is None:
-            return _no_such_action()
-        try:
-            return _question(act, await act.confirmation(form, self._operator), session)
-        except _REFUSALS as error:
-            return _refused(error, form)
-
-    async def act(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """Carry out an action, and redirect to the page that shows its result. Raises StoreError."""
-        act = self._acts.get(asked.name)
-        if not session.may_act:
-            return only_operators(session)
-        if act is None:
-            return _no_such_action()
-        try:
-            form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
-        except FormRefusedError as error:
-            return problem(403, "Nothing was changed", sentence(error))
-        try:
-            operator = replace(self._operator, name=session.name, login=session.login)
-            done = await act.act(form, operator, self._process)
-        except _REFUSALS as error:
-            _log.info("an action in the console was refused", action=act.name, name=session.name, why=str(error))
+            return problem(404, "No such action", "All actions can be reached by the buttons on the pages.")
+        refused: VoiceflowError | None = None
+        if scope["method"] == "POST":
             try:
-                question = await act.confirmation(form, self._operator)
-            except _REFUSALS:
-                return _refused(error, form)
-            return _question(act, question, session, said=str(error))
-        _log.info(
-            "somebody carried out an action in the console", action=act.name, name=session.name, done=done.message
-        )
-        return await self.tell(done, asked, session)
+                form = await checked_form(scope, receive, session, longest=LONGEST_FORM)
+            except FormRefusedError as error:
+                return problem(403, "Nothing was changed", sentence(error))
+            named: dict[str, Any] = {"action": act.name, "name": session.name}
+            try:
+                operator = replace(self._operator, name=session.name, login=session.login)
+                done = await act.act(form, operator, self._process)
+            except _REFUSALS as error:
+                _log.info("an action in the console was refused", **named, why=str(error))
+                refused = error
+            else:
+                _log.info("somebody carried out an action in the console", **named, done=done.message)
+                return await self.tell(done, asked, session)
+        try:
+            return await act.asked(form, self._operator, session, said=str(refused or ""))
+        except _REFUSALS as error:
+            return _refused(refused or error, form)
 
     async def tell(self, done: ActionDone, asked: PageRequest, session: PageSession) -> Response:
         """Redirect to the page that shows a result, which `told` then tells. Raises StoreError."""
@@ -444,19 +426,10 @@ class PageActing:
         return (await self._told.get([key])).get(key)
 
 
-def _question(act: PageAction, asked: Confirmation, session: PageSession, *, said: str = "") -> Page:
-    shown = {"action": act.name, "ask": asked, "token": session.token, "said": said}
-    return Page(template="confirm.html", shown=shown, status=409 if said else 200)
-
-
 def _refused(error: VoiceflowError, subject: PageForm) -> Page:
     if isinstance(error, UnknownSubjectError | JobNotFoundError):
         return problem(404, "This cannot be done", sentence(error))
     return problem(409, "This cannot be done", sentence(error), back=page_of(subject))
-
-
-def _no_such_action() -> Page:
-    return problem(404, "No such action", "All actions can be reached by the buttons on the pages.")
 
 
 def only_operators(session: PageSession) -> Page:

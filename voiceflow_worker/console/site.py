@@ -196,17 +196,15 @@ class Pages:
         if session is None:
             return self._drawn(self._access.closed(scope, asked), asked)
         asked = await self._in_zone(scope, asked)
+        if asked.section == SECTION and method in {"GET", "HEAD", "POST"}:
+            return self._drawn(await self.acting.answer(scope, receive, asked, session), asked, session)
         if asked.section == campaigns.SECTION and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
         if method in {"GET", "HEAD"}:
-            if asked.section == SECTION:
-                return self._drawn(await self.acting.confirm(scope, asked, session), asked, session)
             if asked.section == exports.SECTION:
                 report = await self._exports.answer(scope, receive, asked, session, held=held)
                 return self._drawn(report, asked, session)
             return await self._looked_up(asked, session, tag=dict(scope["headers"]).get(LIVE))
-        if method == "POST" and asked.section == SECTION:
-            return self._drawn(await self.acting.act(scope, receive, asked, session), asked, session)
         if method == "POST" and asked.path == SIGN_OUT:
             return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
         what = translated("A form cannot be sent to this page. Open the page, and use its buttons.")
