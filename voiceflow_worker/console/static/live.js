@@ -51,6 +51,7 @@ function sendOnce() {
     if (event.submitter === by && event.timeStamp - sentAt < 1000) event.preventDefault();
     else [sentAt, by] = [event.timeStamp, event.submitter];
   });
+  addEventListener("pageshow", () => { by = null; }); // to whoever comes back, the click was long ago
 }
 
 // A column is put where the cursor is in the text that had the focus last: the text to say, or one of a question.
