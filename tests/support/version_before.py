@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 import zipfile
 from importlib.util import find_spec
@@ -29,11 +28,11 @@ def installed_before(root: Path) -> Path:
     builder = Path(sys.executable) if find_spec("hatchling") else _DEVELOPERS
     if not builder.exists():
         pytest.skip("hatchling is not installed, which builds the wheel")
-    packed = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, capture_output=True, check=False)
+    packed = subprocess.run(["git", "archive", "--format=zip", BEFORE], cwd=ROOT, capture_output=True, check=False)
     if packed.returncode:
         pytest.skip(f"the commit {BEFORE} is not in this copy of the repository")
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-        archive.extractall(root / "source", filter="data")
+    with zipfile.ZipFile(io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(root / "source")
     build = [str(builder), "-m", "hatchling", "build", "-t", "wheel", "-d", str(root)]
     subprocess.run(build, cwd=root / "source", capture_output=True, timeout=120, check=True)
     (wheel,) = root.glob("*.whl")
