@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -364,6 +365,13 @@ def test_standard_input_is_read_in_any_format(tmp_path: Path, kind: FileKind) ->
         assert kind_of(file) is kind
         rows = list(open_campaign(file, replace(OPTIONS, batch_id="b"), now=NOW))
     assert text_of(calls_of(rows)[0]) == "Hello Ana."
+
+
+@pytest.mark.parametrize("name", ["63", "people.jsonl"])
+def test_a_pipe_is_refused_before_a_row_of_it_is_read(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(CampaignFileError, match="is a pipe, whose rows can be read only once: give it as standard inp"):
+        open_campaign(tmp_path / name, now=NOW)
 
 
 def test_standard_input_needs_a_batch(tmp_path: Path) -> None:

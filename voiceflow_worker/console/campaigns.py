@@ -288,8 +288,11 @@ class CampaignPage:
         if is_other:
             form.values["header_row"] = ""
         found, is_of_another = None, is_new and bool(form.get("header_row"))
-        with suppress(*[CampaignFileError] * is_of_another):
+        try:
             found = await self._found(form, kept)
+        except CampaignFileError:
+            if not is_of_another:
+                raise
         if found is None or (is_of_another and len(found.columns) == 1):  # a title
             form.values["header_row"] = ""
             found = await self._found(form, kept)

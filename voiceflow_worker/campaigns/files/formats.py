@@ -590,6 +590,8 @@ def open_source(
 
 def kind_of(file: InputFile) -> FileKind:
     """The format of a file, by its name, or else by its content. Raises CampaignFileError if it cannot be read."""
+    if file.path is not None and file.path.is_fifo():  # what is read once to know the format would be lost
+        raise CampaignFileError(f"{file} is a pipe, whose rows can be read only once: give it as standard input (-)")
     known = _BY_SUFFIX.get(file.suffix)
     if known is not None:
         return known
