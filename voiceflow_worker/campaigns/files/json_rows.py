@@ -12,6 +12,7 @@ from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import describe, is_object
 from voiceflow_worker.model.text.json_text import read_strict_json, refuse_repeated_names
+from voiceflow_worker.model.text.wording import count_of
 
 LARGEST_DOCUMENT = 10_000_000
 """The largest size of one JSON document, in bytes: ample, as a body with two texts of 3000 characters has 30 KB."""
@@ -52,12 +53,18 @@ class JsonLines(RowSource):
         self._file = file
 
     def __iter__(self) -> Iterator[RawRow]:
-        empty = True
+        empty, left_out = True, list[int]()
         for line in self._lines:
             stripped = line[1].strip()
             if stripped and not stripped.startswith(("//", "#")):
                 empty = False
                 yield _row(line)
+            elif "{" in stripped:
+                left_out.append(line[0])
+        if left_out:
+            are = "is skipped, because it is a comment" if len(left_out) == 1 else "are skipped, as comments"
+            first = f": line {left_out[0]}" if len(left_out) == 1 else f", the first of them line {left_out[0]}"
+            self.notes: tuple[str, ...] = (f"{count_of(len(left_out), 'line')} with an object {are}{first}",)
         if empty:
             raise CampaignFileError(f"{self._file} is empty; write one JSON object on each line")
 
