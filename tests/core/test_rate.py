@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 
 import anyio
 import pytest
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.everyday import combinations
-from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
 from tests.support.manual_time import all_blocked, passing, passing_beside
 from tests.support.stores import clocked
@@ -34,6 +35,8 @@ from voiceflow_worker.core.ports import Limits, Placement, Store
 from voiceflow_worker.core.sending.pacer import SLOT_TOLERANCE, Pacer
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.writes import NUMBER
+from voiceflow_worker.errors import StoreUnavailableError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
@@ -112,6 +115,21 @@ async def test_a_rate_that_stands_already_is_kept_for_workers_that_start_later(s
     await CallQueue(store).set_rate(10)
     await SetRate(store, "default").begin(Limits(rate=50))
     assert await limits_of(store, "default") == Limits(rate=10)
+
+
+@pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER])
+@pytest.mark.parametrize("place", [1, 2, 3])
+async def test_a_rate_whose_order_was_cut_holds_for_all_or_for_nobody(any_store: Store, loss: Loss, place: int) -> None:
+    """What is shown is what the next worker keeps, whichever write of the order was the last one."""
+    own, writes = Limits(rate=5, burst=2), count(1)
+    await SetRate(any_store, "default").begin(own)
+    faulty = FaultyStore(any_store)
+    faulty.lose(loss, "write", times=9, when=lambda _: next(writes) >= place)
+    with suppress(StoreUnavailableError):
+        await CallQueue(faulty).set_rate(40)
+    shown = await limits_of(any_store, "default")
+    _, kept = await SetRate(any_store, "default").begin(own)
+    assert shown == kept == replace(own, rate=5 if (loss, place) == (Loss.BEFORE, 1) else 40)
 
 
 def read_before(other: Callable[[], Awaitable[object]]) -> Callable[[SetRate], Awaitable[object]]:

@@ -43,8 +43,9 @@ def _state_of(*records: Record | None) -> str:
 class SetRate:
     """The limits of one queue, and the rate that a person set, which stays until it is withdrawn.
 
-    A person and a starting worker may write at the same time, so each write of limits is bound to what it was decided
-    by: the worker's to the rate that a person set, the person's to the limits that keep their other parts.
+    A person sets both in one write. A person and a starting worker may write at the same time, so each write is bound
+    to what it was decided by: the worker's to the rate that a person set, the person's also to the limits that keep
+    their other parts.
     """
 
     def __init__(self, store: Store, queue: str) -> None:
@@ -63,24 +64,14 @@ class SetRate:
         `check` gets the `state` before that, as a condition of the write. Raises its error, and StoreError.
         """
         ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate, token=new_revision())), None)
-        # First and by itself: whoever writes limits from here on applies it.
         order = Order(about=self._about, queue=self._queue, puts=(ordered,))
-        await self._write_over(Write(puts=(ordered,), orders=(order,)), check)
         while True:
-            standing, current = await self._current()
-            kept = limits_from(current)
-            # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others. If
-            # somebody has set another rate since, that one holds.
-            limits = self._with_ordered(
-                Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate), standing
-            )
-            write = self._limits_write(
-                limits,
-                current,
-                Same(LIMITS, self._queue, None if current is None else current.value),
-                Same(NAMESPACE, self._queue, None if standing is None else standing.value),
-            )
-            if await self._write(write):
+            found = await self._checked(check)
+            kept = limits_from(found[1])
+            # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others.
+            limits = Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate)
+            write = self._limits_write(limits, found[1], *self._as_found(*found))
+            if await self._write(replace(write, puts=(ordered, *write.puts), orders=(order,))):
                 return limits
 
     async def lower_again(self, text: str) -> bool:
@@ -105,7 +96,7 @@ class SetRate:
         while True:
             ordered, current = await self._current()
             limits = self._with_ordered(own, ordered)
-            condition = Same(NAMESPACE, self._queue, None if ordered is None else ordered.value)
+            condition, _ = self._as_found(ordered, current)
             if await self._write(self._limits_write(limits, current, condition)):
                 return None if current is None else limits_from(current), limits
 
@@ -114,24 +105,24 @@ class SetRate:
 
         Workers that start later set the rate of their settings.
         """
-        was_set = bool(await self._rates.get([self._queue]))
         order = Order(about=self._about, queue=self._queue, starts=True)
-        await self._write_over(Write(drops=(Drop(NAMESPACE, self._queue, None),), orders=(order,)), check)
-        return was_set
-
-    async def _write_over(self, write: Write, check: CheckRate | None) -> None:
-        """Write a write; with a check, only over what it has allowed."""
+        write = Write(drops=(Drop(NAMESPACE, self._queue, None),), orders=(order,))
         while True:
-            if check is not None:
-                found = await self._current()
-                check(_state_of(*found))
-                conditions = tuple(
-                    Same(namespace, self._queue, None if each is None else each.value)
-                    for namespace, each in zip((NAMESPACE, LIMITS), found, strict=True)
-                )
-                write = replace(write, conditions=conditions)
-            if await self._write(write):
-                return
+            found = await self._checked(check)
+            if await self._write(replace(write, conditions=self._as_found(*found))):
+                return found[0] is not None
+
+    async def _checked(self, check: CheckRate | None) -> tuple[Record | None, Record | None]:
+        """The current records, which the check has allowed to be changed."""
+        found = await self._current()
+        if check is not None:
+            check(_state_of(*found))
+        return found
+
+    def _as_found(self, ordered: Record | None, limits: Record | None) -> tuple[Same, Same]:
+        """The conditions that these records are the current ones."""
+        values = [None if each is None else each.value for each in (ordered, limits)]
+        return Same(NAMESPACE, self._queue, values[0]), Same(LIMITS, self._queue, values[1])
 
     async def over(self, limits: Limits) -> Limits:
         """The limits of a worker's settings, but with the rate that a person set, if there is one."""
