@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.campaigns.reading import NOW, Row, calls_of, file_of, read, text_of, told
-from tests.campaigns.workbooks import parquet, workbook
+from tests.campaigns.workbooks import workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 
-FORMS = ("csv", "xlsx", "parquet", "jsonl", "rows")
+FORMS = ("csv", "xlsx", "jsonl", "rows")
 
 
 def written(folder: Path, rows: Sequence[Row], form: str) -> Path | Sequence[Row]:
@@ -29,8 +29,6 @@ def written(folder: Path, rows: Sequence[Row], form: str) -> Path | Sequence[Row
             return file_of(folder, table.getvalue())
         case "xlsx":
             return workbook(folder, [names, *cells])
-        case "parquet":
-            return parquet(folder, {name: [row.get(name) for row in rows] for name in names})
         case "jsonl":
             return file_of(folder, "".join(json.dumps(row, default=str) + "\n" for row in rows), "visits.jsonl")
         case _:
@@ -53,15 +51,11 @@ def from_workbook(folder: Path, row: Row, options: CampaignOptions) -> list[Read
     return read(workbook(folder, [list(row), list(row.values())]), options)
 
 
-def from_parquet(folder: Path, row: Row, options: CampaignOptions) -> list[ReadRow]:
-    return read(parquet(folder, {name: [value] for name, value in row.items()}), options)
-
-
 def from_mappings(_folder: Path, row: Row, options: CampaignOptions) -> list[ReadRow]:
     return list(open_campaign([row], options, now=NOW))
 
 
-TYPED: tuple[Reader, ...] = (from_json, from_workbook, from_parquet, from_mappings)
+TYPED: tuple[Reader, ...] = (from_json, from_workbook, from_mappings)
 READERS: tuple[Reader, ...] = (from_csv, *TYPED)
 T = TypeVar("T")
 

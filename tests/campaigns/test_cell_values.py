@@ -11,7 +11,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from openpyxl.cell.rich_text import CellRichText, TextBlock
 from openpyxl.cell.text import InlineFont
@@ -25,15 +24,14 @@ from tests.campaigns.forms import (
     errors_of,
     from_json,
     from_mappings,
-    from_parquet,
     in_forms,
     spoken,
 )
 from tests.campaigns.reading import NOW, OPTIONS, Row, calls_of, file_of, read_all, saying, told
-from tests.campaigns.workbooks import changed, parquet, workbook
+from tests.campaigns.workbooks import changed, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.enqueue import enqueue_file
+from voiceflow_worker.campaigns.enqueue import enqueue_file, enqueue_rows
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import filled
 from voiceflow_worker.ivr.menu import Menu
@@ -65,16 +63,15 @@ def test_a_number_is_spoken_as_from_a_workbook(tmp_path: Path) -> None:
 
 
 def test_a_decimal_has_no_zeros_at_its_end(tmp_path: Path) -> None:
-    for reader in (from_parquet, from_mappings):
-        for value in (Decimal("25.00"), Decimal(25), Decimal("2.5E+1")):
-            assert heard(reader, tmp_path, "{{room}}, {{room|digits}}", room=value) == "25, 2, 5"
-        for value, text in ((Decimal("1250.5000"), "1250.50"), (Decimal("12.3450"), "12.345")):
-            assert heard(reader, tmp_path, "{{paid}}", paid=value) == text
+    for value in (Decimal("25.00"), Decimal(25), Decimal("2.5E+1")):
+        assert heard(from_mappings, tmp_path, "{{room}}, {{room|digits}}", room=value) == "25, 2, 5"
+    for value, text in ((Decimal("1250.5000"), "1250.50"), (Decimal("12.3450"), "12.345")):
+        assert heard(from_mappings, tmp_path, "{{paid}}", paid=value) == text
 
 
 def test_a_number_that_is_not_exact_makes_the_row_bad(tmp_path: Path) -> None:
     for reader, value, text in product(
-        [from_json, from_parquet, from_mappings],
+        [from_json, from_mappings],
         [1e15, -1e15, 1e21, 1.2345678901234568e22, float("inf"), float("-inf")],
         ["{{room}}", "Hello {{name}}."],
     ):
@@ -87,7 +84,7 @@ def test_a_number_that_is_not_exact_makes_the_row_bad(tmp_path: Path) -> None:
 
 
 def test_arrays_and_objects_are_not_spoken(tmp_path: Path) -> None:
-    for reader, value in product([from_json, from_parquet, from_mappings], [{"first": "Ana"}, ["Ana", "Ben"]]):
+    for reader, value in product([from_json, from_mappings], [{"first": "Ana"}, ["Ana", "Ben"]]):
         for options in (saying("Hello {{name}}."), IN_MENU):
             (error,) = errors_of(reader, tmp_path, options, name=value)
             assert (error[:6], "cannot be spoken" in error) == ("name: ", True)
@@ -378,12 +375,6 @@ def test_a_code_is_spoken_as_its_cell_shows_it_and_a_quantity_as_a_number(tmp_pa
 KEY = uuid.UUID("550e8400-e29b-41d4-a716-446655440000")
 
 
-def stored_key() -> object:
-    """A column of Parquet with the key, as its 16 bytes."""
-    arrow: Any = pa
-    return arrow.array([KEY.bytes], arrow.uuid())
-
-
 def key_of(given: Path | Sequence[Row]) -> str | None:
     (call,) = read_all(given, HELLO).calls
     return call.unique_key
@@ -400,12 +391,10 @@ def test_one_key_is_one_key_whichever_program_wrote_it(tmp_path: Path) -> None:
     table: list[list[object]] = [["destination", "unique_key"], [ANA, 42]]
     texts = (str(KEY), str(KEY).upper(), f"{{{str(KEY).upper()}}}")
     forms: list[Path | Sequence[Row]] = [
-        parquet(tmp_path, {"destination": [ANA], "unique_key": stored_key()}), *map(row, (*texts, KEY)),
-        file_of(tmp_path, json.dumps(row(texts[1])[0]), "people.jsonl"),
+        *map(row, (*texts, KEY)), file_of(tmp_path, json.dumps(row(texts[1])[0]), "people.jsonl"),
     ]  # fmt: skip
     assert {*map(key_of, forms), *(key_of(keyed(tmp_path, each)) for each in texts)} == {str(KEY)}
     whole: list[Path | Sequence[Row]] = [
-        parquet(tmp_path, {"destination": [ANA], "unique_key": [42.0]}, "whole.parquet"),
         sheet(tmp_path, table, {"B2": "0"}), *map(row, (42, 42.0, Decimal("42.00"), "42", "42.0")),
         *(keyed(tmp_path, each) for each in ("42", "42.0")),
     ]  # fmt: skip
@@ -419,8 +408,7 @@ async def test_a_person_with_one_key_in_two_spellings_is_called_once(tmp_path: P
     csv = file_of(tmp_path, f"destination,name,unique_key\n{ANA},Ana,{str(KEY).upper()}\n")
     options = replace(OPTIONS, batch_id="b")
     assert (await enqueue_file(queue, csv, options, now=NOW)).enqueued == 1
-    columns = {"destination": [ANA], "name": ["Ana"], "unique_key": stored_key()}
-    again = await enqueue_file(queue, parquet(tmp_path, columns), options, now=NOW)
+    again = await enqueue_rows(queue, [{"destination": ANA, "name": "Ana", "unique_key": KEY}], options, now=NOW)
     assert (again.enqueued, again.duplicates) == (0, 1)
     flow = CallFlow.call(BEN, source="+6531234567").say("Hello.", voice_profile="en-US-JennyNeural")
     first, second = [

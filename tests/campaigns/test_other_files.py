@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from tests.campaigns.forms import written
@@ -30,7 +29,7 @@ from tests.campaigns.reading import (
     saying,
     told,
 )
-from tests.campaigns.workbooks import parquet, workbook
+from tests.campaigns.workbooks import workbook
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
@@ -74,6 +73,7 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "utf-16, no mark": (TABLE.encode("utf-16-be"), BINARY, UNPACK),
     "utf-32": (TABLE.encode("utf-32"), "is in UTF-32, not UTF-8", UTF_8),
     "7z": (b"7z\xbc\xaf\x27\x1c", BINARY, UNPACK), "xz": (lzma.compress(TABLE.encode()), BINARY, UNPACK),
+    "parquet": (b"PAR1\x15\x04", "is a Parquet file, which is not read here", "CSV UTF-8, or as .xlsx"),
     "feather": (b"ARROW1\0\0...", BINARY, "in its program"),
     "sas7bdat": (bytes(12) + b"\xc2\xea\x81\x60", BINARY, "in its program"),
     "dbf": (b"\x03\x7e\x0b\x1c\1\0\0\0\x61\0\x21\0" + bytes(20), BINARY, "in its program"),
@@ -119,16 +119,11 @@ def test_standard_input_and_lists_of_numbers_tell_the_same(tmp_path: Path, kind:
 
 def test_one_of_our_formats_under_the_name_of_another_is_told(tmp_path: Path) -> None:
     book = workbook(tmp_path, [("destination", "name"), ("+6587654321", "Ana")], "good.xlsx").read_bytes()
-    table = parquet(tmp_path, {"destination": ["+6587654321"], "name": ["Ana"]}, "good.parquet").read_bytes()
     line = '{"destination": "+6587654321", "name": "Ana"}\n'
     for name, content, clause, remedy in (
         ("a.xlsx", TABLE, "is plain text, such as CSV", "give it the ending .csv"),
         ("a.xlsx", line, "is JSON text", "give it the ending .jsonl"),
-        ("a.parquet", TABLE, "is plain text, such as CSV", "give it the ending .csv"),
         ("a.csv", book, "is an Excel workbook (.xlsx)", "give it the ending .xlsx"),
-        ("a.parquet", book, "is an Excel workbook (.xlsx)", "give it the ending .xlsx"),
-        ("a.jsonl", table, "is a Parquet file", "give it the ending .parquet"),
-        ("a.xlsx", table, "is a Parquet file", "give it the ending .parquet"),
         ("a.xlsx", gzip.compress(book), "is packed with gzip", "unpack it"),
         ("a.xlsx", b"", "is empty", "save it again"),
     ):
@@ -141,19 +136,6 @@ def test_a_workbook_and_a_table_without_an_ending_are_read(tmp_path: Path) -> No
     for content in (book, TABLE):
         (row,) = read(file_of(tmp_path, content, "people"), OPTIONS)
         assert row.number == "+6587654321"
-
-
-def test_the_parts_of_nested_cells_are_spoken_and_a_variant_is_told(tmp_path: Path) -> None:
-    options = saying("Hi {{person.name}}.")
-    told_of = {"destination": ["+6587654321"], "person": [{"name": "Ana"}]}
-    text = pa.array(['{"name": "Ana"}'], pa.json_())
-    for cells in (told_of, {**told_of, "person": text}):
-        reading = read_all(parquet(tmp_path, cells), options)
-        assert (reading.heard, reading.closing) == (["Hi Ana."], ())
-    variant = {**told_of, "person": [{"metadata": b"\x01", "value": b"\x02"}]}
-    assert read_all(parquet(tmp_path, variant), options).errors == [
-        "person: is of the type VARIANT: cast it to VARCHAR"
-    ]
 
 
 def test_whole_lines_in_quotes_are_told(tmp_path: Path) -> None:
@@ -187,7 +169,7 @@ def test_the_footer_of_an_export_is_told_for_what_it_is(tmp_path: Path) -> None:
         head = f"{','.join(names)}\n{','.join(ana)}\n"
         files = (
             file_of(tmp_path, f"{head}{line}\n", "a.csv"), file_of(tmp_path, f"{head},{line}\n", "b.csv"),
-            *(written(tmp_path, rows, form) for form in ("xlsx", "parquet")),
+            *(written(tmp_path, rows, form) for form in ("xlsx", "jsonl")),
         )  # fmt: skip
         for path in files:
             ((_, column, _, message),) = told(read_all(path).rows)

@@ -30,7 +30,7 @@ from tests.campaigns.reading import (
     refused,
     told,
 )
-from tests.campaigns.workbooks import parquet, workbook
+from tests.campaigns.workbooks import workbook
 from voiceflow_worker import CallFlow, Campaign, Menu
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -543,6 +543,6 @@ def test_typed_cells_have_the_key_of_their_text_in_every_form(tmp_path: Path) ->
     written = ("6587654321", "Ana", "25", "2030-01-31", "2030-01-31 09:00")
     forms = [
         file_of(tmp_path, f"{','.join(TYPED)}\n{','.join(written)}\n"),
-        workbook(tmp_path, [list(TYPED), *(list(row.values()) for row in rows)]), parquet(tmp_path, TYPED), rows,
+        workbook(tmp_path, [list(TYPED), *(list(row.values()) for row in rows)]), rows,
     ]  # fmt: skip
     assert [keys_of(each, OF_TYPED) for each in forms] == [["row-60a0f0d0"]] * len(forms)

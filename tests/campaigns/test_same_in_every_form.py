@@ -20,7 +20,6 @@ import pytest
 from openpyxl import Workbook
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, text_of
-from tests.campaigns.workbooks import parquet
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
@@ -168,23 +167,13 @@ def as_workbook(folder: Path, rows: List) -> Path:
     return folder / "visits.xlsx"
 
 
-def as_parquet(folder: Path, rows: List) -> Path:
-    columns: dict[str, list[object]] = {name: [row[name] for row in rows] for name in rows[0]}
-    for name, cells in columns.items():
-        kinds = {(type(each), getattr(each, "tzinfo", None)) for each in cells if each is not None}
-        if len(kinds) > 1 or any(kind is Padded for kind, _ in kinds):  # a column has values of one type
-            columns[name] = [None if each is None else written(each) for each in cells]
-    return parquet(folder, columns)
-
-
 def as_lines(folder: Path, rows: List) -> Path:
     lines = (json.dumps({name: as_json(value) for name, value in row.items()}) for row in rows)
     return file_of(folder, "\n".join(lines), "visits.jsonl")
 
 
 FORMS: Mapping[str, Callable[[Path, List], Path | List]] = {
-    "csv": as_csv, "tsv": lambda folder, rows: as_csv(folder, rows, "\t"), "xlsx": as_workbook, "parquet": as_parquet,
-    "jsonl": as_lines,
+    "csv": as_csv, "tsv": lambda folder, rows: as_csv(folder, rows, "\t"), "xlsx": as_workbook, "jsonl": as_lines,
     "/v1": lambda _, rows: json.loads(json.dumps([{n: as_json(v) for n, v in row.items()} for row in rows])),
     "python": lambda _, rows: [{n: written(v) if isinstance(v, Padded) else v for n, v in row.items()} for row in rows],
 }  # fmt: skip

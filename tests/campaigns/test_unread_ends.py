@@ -12,8 +12,6 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of
@@ -22,7 +20,6 @@ from tests.support.everyday import combinations
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import enqueue
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
-from voiceflow_worker.campaigns.files import formats
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
@@ -41,7 +38,6 @@ def people(count: int) -> list[tuple[str, str]]:
 @pytest.fixture
 def in_tens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enqueue, "CHUNK", AT_ONCE)
-    monkeypatch.setattr(formats, "_BATCH", AT_ONCE)
 
 
 def table(place: int, rows: int = 23) -> bytes:
@@ -95,19 +91,6 @@ def broken_sheet(place: int, rows: int = 23) -> bytes:
     return with_row(place + 1, rows, lambda cells: cells.replace(b"</c>", b"</d>", 1))
 
 
-def row_groups(place: int, rows: int = 23) -> bytes:
-    """A Parquet file whose group of rows that begins with row `place` is damaged."""
-    packed = io.BytesIO()
-    columns = pa.Table.from_pylist([{"destination": number, "name": name} for number, name in people(rows)])
-    with pq.ParquetWriter(packed, columns.schema, use_dictionary=False) as writer:
-        for part in filter(None, (columns[: place - 1], columns[place - 1 :])):
-            writer.write_table(part)
-    content = packed.getvalue()
-    found = pq.ParquetFile(io.BytesIO(content)).metadata
-    at = found.row_group(found.num_row_groups - 1).column(0).data_page_offset
-    return content[:at] + b"\xff" * 40 + content[at + 40 :]
-
-
 KINDS: dict[str, tuple[str, Callable[..., bytes], str]] = {
     "another encoding": ("people.csv", table, "is not UTF-8: line {line} has the byte 0xF6 at character 14"),
     "another encoding, packed": ("people.csv.gz", packed_table, "is not UTF-8"),
@@ -115,7 +98,6 @@ KINDS: dict[str, tuple[str, Callable[..., bytes], str]] = {
     "a packed file with a wrong sum": ("people.csv.gz", changed, "is a damaged gzip file"),
     "JSON lines in another encoding": ("people.jsonl", lines, "has the byte 0xE9"),
     "a sheet that is not XML": ("people.xlsx", broken_sheet, "is not an Excel workbook (.xlsx), or it is damaged"),
-    "a damaged group of rows": ("people.parquet", row_groups, "is not a Parquet file, or it is damaged"),
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.campaigns.conftest import StillClock
-from tests.campaigns.forms import from_mappings, from_parquet, from_workbook
+from tests.campaigns.forms import from_mappings, from_workbook
 from tests.campaigns.reading import NOW, OPTIONS, Row, calls_of, file_of, read, read_all, refused, told
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -251,12 +251,12 @@ def test_hours_are_elapsed_and_days_keep_the_hour(
 
 def test_a_time_is_read_alike_in_every_format(tmp_path: Path) -> None:
     visits = list(map(datetime.fromisoformat, ("2026-03-10 09:00", "2026-03-10 00:00", "2026-03-10 14:30")))
-    for reader, visit in product((from_mappings, from_workbook, from_parquet), visits):
+    for reader, visit in product((from_mappings, from_workbook), visits):
         (row,) = reader(tmp_path, {"destination": ANA, "name": "Ana", "visit": visit}, counted("visit - 24h"))
         assert row.call is not None, row.findings
         assert row.call.not_before is not None
         assert row.call.not_before.replace(tzinfo=None) == visit - timedelta(hours=25)
-    for reader in (from_mappings, from_workbook, from_parquet):
+    for reader in (from_mappings, from_workbook):
         day = {"destination": ANA, "name": "Ana", "visit": date(2026, 3, 10)}
         (row,) = reader(tmp_path, day, counted("visit - 24h"))
         assert "has no time of day" in row.findings[0].message

@@ -1,8 +1,8 @@
-"""Workbooks and Parquet files, written for the tests of campaigns."""
+"""Workbooks, written for the tests of campaigns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,4 @@ def changed(path: Path, change: Callable[[Any], object]) -> Path:
     book = load_workbook(path, rich_text=True)
     change(book.worksheets[0])
     book.save(path)
-    return path
-
-
-def parquet(folder: Path, columns: Mapping[str, Any], name: str = "visits.parquet") -> Path:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / name
-    pq.write_table(pa.table(dict(columns)), path)
     return path

@@ -138,7 +138,7 @@ async def test_a_form_that_lacks_a_role_is_found_by_the_test_above(
 PEOPLE = [{"Name": f"N{at}", "Mobile": f"8765432{at}", "Call?": "No" if at == 3 else "Yes"} for at in range(6)]
 
 
-@pytest.mark.parametrize("source", ["csv", "xlsx", "sheets", "parquet", "jsonl"])
+@pytest.mark.parametrize("source", ["csv", "xlsx", "sheets", "jsonl"])
 async def test_what_is_unticked_in_any_source_is_not_called(memory: Store, tmp_path: Path, source: str) -> None:
     sheet = "*" if source == "sheets" else ""
     if sheet:

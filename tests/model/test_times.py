@@ -179,7 +179,7 @@ VALID_BY_COLUMN = FlowTemplate.parse(FLOW, name="flow.json")
 
 
 @pytest.mark.parametrize("given", [{}, {"valid_for": timedelta(hours=2)}, {"valid_until": NOW + timedelta(hours=2)}])
-@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "parquet", "column", "template"])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "column", "template"])
 def test_a_validity_of_a_column_that_has_passed_is_never_replaced(
     tmp_path: Path, given: dict[str, Any], form: str
 ) -> None:

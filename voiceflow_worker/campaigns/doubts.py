@@ -26,7 +26,6 @@ from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     MEANINGS,
     FileKind,
-    NestedCell,
     RawRow,
     RowSource,
     row_name,
@@ -258,7 +257,7 @@ class _Spoken:
         """Whether a value is the JSON of an array or an object, of which texts speak parts."""
         named = zip(map(row_name, raw.names or self._header), raw.cells, strict=False)
         cell = next((cell for key, cell in named if key == name), "") if value[0] in "[{" else ""
-        return isinstance(cell, NestedCell) or not isinstance(cell, str)
+        return not isinstance(cell, str)
 
     def close(self, add: Add) -> None:
         """A False is a word for nothing among texts alone, and a shape is odd that few have where most are words."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 
-FILE_KINDS = "CSV, Excel (.xlsx), Parquet, JSON lines (of rows or bodies), or a JSON body; also .gz; - for stdin"
+FILE_KINDS = "CSV, Excel (.xlsx), JSON lines (of rows or bodies), or a JSON body; also .gz; - for stdin"
 
 
 def _no_option(_type: Any, path: Path) -> None:

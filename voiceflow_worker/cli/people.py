@@ -214,7 +214,7 @@ async def _pages(
 async def import_file(
     file: Annotated[
         Path,
-        Parameter(help="CSV, Excel, Parquet or JSON lines with a column of numbers, or one number on each line."),
+        Parameter(help="CSV, Excel or JSON lines with a column of numbers, or one number on each line."),
     ],
     /,
     *,

@@ -16,7 +16,6 @@ from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     RESERVED,
     Column,
-    NestedCell,
     Role,
     pairs_in,
     row_name,
@@ -167,7 +166,6 @@ class Draft:
         if role is Role.BODY:
             self.body[column.written] = given
             return
-        given = given.value if isinstance(given, NestedCell) else given
         if isinstance(given, str):
             value: object = given.strip() if is_plain else shown(given)
         else:

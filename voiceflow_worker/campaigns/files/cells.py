@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from voiceflow_worker.campaigns.files.rows import (
     RESERVED,
     ColumnReader,
     FileKind,
-    NestedCell,
     RawRow,
     RowSource,
     nameless_values,
@@ -70,8 +68,6 @@ def cell_text(value: object) -> str:
             return _moment(value)
         case bytes():
             return _decoded(value)
-        case _ if is_object(value) or is_list(value):
-            return json.dumps(value, ensure_ascii=False, default=str)
         case _:
             return str(value)
 
@@ -81,12 +77,6 @@ def _decoded(value: bytes) -> str:
     if "\ufffd" in text or storing_problem(text) is not None:
         raise ValueError("holds binary data; write it as text")
     return text
-
-
-def shortest(value: float, kind: str) -> float:
-    """A number that was stored with fewer digits (`kind` e or f of `struct`) as it was written: 1250.55."""
-    written = (float(f"{value:.{digits}g}") for digits in range(1, 10))
-    return next((each for each in written if struct.unpack(kind, struct.pack(kind, each))[0] == value), value)
 
 
 def table_row(
@@ -110,8 +100,6 @@ def table_row(
             if name in numbers:
                 _refuse_quantity(value)
             text = text_of(value)
-            if is_object(value) or is_list(value):
-                text = NestedCell(text, _plain(value))
             if isinstance(value, datetime) and row_name(name) in source.clocks:
                 text = _with_midnight(text)
             if name in numbers and _may_be_cut_off(value):

@@ -1,28 +1,24 @@
-"""The formats of files: which one a file has, and the readers of workbooks (.xlsx) and Parquet files."""
+"""The formats of files: which one a file has, and the reader of workbooks (.xlsx)."""
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime, time, timedelta
 from functools import partial
-from io import BufferedReader
 from itertools import islice
-from typing import Any, cast
+from typing import cast
 
 from voiceflow_worker.campaigns.files.cells import (
     cell_text,
     message_line,
     missing_library,
-    shortest,
     table_row,
 )
 from voiceflow_worker.campaigns.files.csv_rows import CsvRows
 from voiceflow_worker.campaigns.files.input_file import (
-    PARQUET,
     WORKBOOK,
     InputFile,
     read_lines,
@@ -30,7 +26,7 @@ from voiceflow_worker.campaigns.files.input_file import (
     unreadable,
 )
 from voiceflow_worker.campaigns.files.json_rows import JsonDocument, JsonLines, read_json
-from voiceflow_worker.campaigns.files.number_formats import BadCell, Shown
+from voiceflow_worker.campaigns.files.number_formats import Shown
 from voiceflow_worker.campaigns.files.rows import (
     CALLS,
     ColumnReader,
@@ -50,7 +46,7 @@ _MOST_TEXTS = 500_000_000
 """The largest size of the table of texts, in bytes. It is the only part of a workbook that has to be in memory."""
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
-"""The largest unpacked size of a part of a workbook or of Parquet, in bytes, and the largest ratio to its packed size.
+"""The largest unpacked size of a part of a workbook, in bytes, and the largest ratio to its packed size.
 
 What is above both limits is refused: it may be a bomb. Ordinary sheets unpack to 5 to 30 times their size."""
 
@@ -58,25 +54,6 @@ _MOST_GIVEN = 20
 _NOON = 12
 _MOST_NAMED = 12
 """The largest number of ranges of hidden rows that a warning names."""
-
-
-@contextmanager
-def _opened(file: InputFile, wanted: str, what: str, remedy: str) -> Generator[BufferedReader]:
-    """Open a file of this content. Whatever a library raises for a damaged one becomes a CampaignFileError."""
-    try:
-        with file.opened_raw() as reader:
-            refuse_other_content(file, reader, wanted)
-            yield reader
-    except SpreadsheetError as error:
-        raise CampaignFileError(f"{file} {error}") from None
-    except (CampaignFileError, MemoryError):
-        raise
-    except ImportError:
-        raise missing_library(f"{file} is {what}, which") from None
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # else it is one of a library
-            raise unreadable(file, error) from error
-        raise CampaignFileError(f"{file} is not {what}, or it is damaged: {message_line(error)}; {remedy}") from error
 
 
 class ExcelRows(RowSource):
@@ -173,10 +150,25 @@ class ExcelRows(RowSource):
 
     @contextmanager
     def _workbook(self) -> Generator[Spreadsheet]:
-        what, remedy = "an Excel workbook (.xlsx)", "open it in Excel and save it again"
-        with _opened(self._file, WORKBOOK, what, remedy) as reader, zipfile.ZipFile(reader) as archive:
-            self._refuse_bomb(archive.infolist())
-            yield Spreadsheet(archive, size=self._file.size, voice=self.voice)
+        """Open the file. Whatever a library raises for a damaged one becomes a CampaignFileError."""
+        file, what = self._file, "an Excel workbook (.xlsx)"
+        try:
+            with file.opened_raw() as reader:
+                refuse_other_content(file, reader, WORKBOOK)
+                with zipfile.ZipFile(reader) as archive:
+                    self._refuse_bomb(archive.infolist())
+                    yield Spreadsheet(archive, size=file.size, voice=self.voice)
+        except SpreadsheetError as error:
+            raise CampaignFileError(f"{file} {error}") from None
+        except (CampaignFileError, MemoryError):
+            raise
+        except ImportError:
+            raise missing_library(f"{file} is {what}, which") from None
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:  # else it is one of a library
+                raise unreadable(file, error) from error
+            shown = f"{file} is not {what}, or it is damaged: {message_line(error)}"
+            raise CampaignFileError(f"{shown}; open it in Excel and save it again") from error
 
     def _refuse_bomb(self, parts: Sequence[zipfile.ZipInfo]) -> None:
         for part in parts:
@@ -369,177 +361,6 @@ def _text(value: object) -> str:
             return cell_text(value)
 
 
-_BATCH = 1000
-"""The number of rows that are read at once."""
-
-_MOST_BYTES = 100_000_000
-"""The largest size of the rows that are read at once, in bytes."""
-
-_LEAST_ROWS, _ROWS_PER_BYTE = 1_000_000, 10
-"""How many rows are read of a file: so many, and so many more for each of its bytes. Equal rows take no room in it."""
-
-_MOST_VALUES = 1000
-"""The largest number of values in a cell that is a list, on average."""
-
-
-class ParquetRows(RowSource):
-    """The rows of a Parquet file, numbered from 1. The constructor reads the schema. Raises CampaignFileError."""
-
-    kind = FileKind.PARQUET
-    header_row: int | None = None
-
-    def __init__(
-        self,
-        file: InputFile,
-        *,
-        columns: ColumnReader = CALLS,
-    ) -> None:
-        self._file = file
-        with self._table() as table:
-            fields = list(table.schema_arrow)
-            self._odd: Mapping[str, str] = _odd_columns(table)
-        self.header: tuple[str, ...] = tuple(str(field.name) for field in fields)
-        self.columns: tuple[str, ...] = columns.names(self.header, place=file)
-        self.numbers: frozenset[str] = frozenset(each for each in self.columns if row_name(each) in columns.numbers)
-
-    def __iter__(self) -> Iterator[RawRow]:
-        number = 0
-        with self._table() as table:
-            self._refuse_bomb(table.metadata)
-            for batch in table.iter_batches(batch_size=_BATCH, use_threads=False):
-                if sum(map(_size, batch.columns)) > _MOST_BYTES:
-                    raise CampaignFileError(
-                        f"{self._file}: rows {number + 1} to {number + batch.num_rows} have more than {_MOST_BYTES} "
-                        "bytes, too much for a list of calls; drop the columns that no call needs"
-                    )
-                for values in zip(*map(self._values, self.header, self.columns, batch.columns), strict=True):
-                    number += 1
-                    row = table_row(self, number, values)
-                    if any(cell.strip() for cell in row.cells):
-                        yield row
-
-    def _values(self, name: str, column: str, values: Any) -> list[Any]:
-        """The values of a column; nothing of one that nobody needs and whose type has no text."""
-        kind = self._odd.get(name)
-        if kind in {_BINARY, _CLOCK, _VARIANT} and column in self.spare:
-            return [None] * len(values)
-        found = _values(values)
-        if kind == _VARIANT:
-            return [None if each is None else BadCell("is of the type VARIANT: cast it to VARCHAR") for each in found]
-        if kind == _CLOCK:
-            return [None if each is None else BadCell(f"is {each} in UTC without a day: {_LOCAL}") for each in found]
-        return [None if each is None else _plain_json(each) for each in found] if kind == _JSON else found
-
-    def _refuse_bomb(self, metadata: Any) -> None:
-        most = _LEAST_ROWS + _ROWS_PER_BYTE * self._file.size
-        if metadata.num_rows > most:
-            raise CampaignFileError(
-                f"{self._file} has {metadata.num_rows} rows, and a list of calls in a file of {self._file.size} bytes "
-                f"has at most {most}; check its content, and export it again"
-            )
-        for group in map(metadata.row_group, range(metadata.num_row_groups)):
-            for column in map(group.column, range(group.num_columns)):
-                too_dense = column.total_uncompressed_size > _SUSPICIOUS_RATIO * max(column.total_compressed_size, 1)
-                if (too_dense and column.total_uncompressed_size > _SUSPICIOUS_BYTES) or (
-                    column.num_values > _MOST_VALUES * group.num_rows
-                ):
-                    raise CampaignFileError(
-                        f"the column {column.path_in_schema} of {self._file} is too large for a list of calls; drop it"
-                    )
-
-    @contextmanager
-    def _table(self) -> Generator[Any]:
-        with _opened(self._file, PARQUET, "a Parquet file", "export it again") as reader:
-            from pyarrow.parquet import ParquetFile
-
-            with ParquetFile(reader) as table:
-                columns = [table.schema.column(place) for place in range(len(table.schema))]
-            texts = [each.path for each in columns if each.physical_type == "BYTE_ARRAY"]
-            reader.seek(0)
-            try:
-                # A text that is in the file once stays once in memory, however many rows have it.
-                with ParquetFile(reader, read_dictionary=texts) as table:
-                    yield table
-            except NotImplementedError as error:
-                raise CampaignFileError(
-                    f"{self._file} has a column of a type that is not read here: {message_line(error)}; leave it out, "
-                    "or make it a text or a number of at most 64 bits, and export it again"
-                ) from error
-
-
-_BINARY, _CLOCK, _JSON, _VARIANT = "binary", "clock", "json", "variant"
-_LOCAL = "nobody knows which local time that is; write the time with its day, or the local time alone"
-_WITHOUT_ZONES = ("parquet-cpp-arrow", "fastparquet")
-"""The writers of Parquet that mark every time of day as one in UTC, also local ones."""
-
-
-_IN_VARIANTS = frozenset({"metadata", "value"})
-"""The parts of a Parquet VARIANT, which DuckDB 2 writes."""
-
-
-def _odd_columns(table: Any) -> dict[str, str]:
-    """The columns, by their names, whose values are no texts, times in UTC without a day, JSON, or of any type."""
-    import pyarrow as pa
-
-    odd: dict[str, str] = {}
-    for field in table.schema_arrow:
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        within: Any = kind
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-            odd[str(field.name)] = _BINARY
-        elif pa.types.is_struct(kind) and {each.name for each in within} >= _IN_VARIANTS:
-            odd[str(field.name)] = _VARIANT
-    writer = str(table.metadata.created_by or "")
-    for column in (table.schema.column(place) for place in range(len(table.schema))):
-        logical = str(column.logical_type)
-        if logical == "JSON":
-            odd[column.path] = _JSON
-        elif logical.startswith("Time(isAdjustedToUTC=true") and not writer.startswith(_WITHOUT_ZONES):
-            odd[column.path] = _CLOCK
-    return odd
-
-
-def _plain_json(value: Any) -> Any:
-    """A value of a column of JSON: a text has quotes there."""
-    with suppress(ValueError):
-        return json.loads(value)
-    return value
-
-
-def _size(column: Any) -> int:
-    """The size of a column as values of Python, in bytes: each text counts as often as it stands in a row."""
-    import pyarrow as pa
-    import pyarrow.compute
-
-    compute: Any = pyarrow.compute
-
-    if pa.types.is_dictionary(column.type):
-        lengths = compute.take(compute.binary_length(column.dictionary), column.indices)
-        return int(compute.sum(lengths).as_py() or 0)
-    if pa.types.is_struct(column.type):
-        return sum(map(_size, column.flatten()))
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        return _size(column.flatten())
-    return int(column.nbytes)
-
-
-def _values(column: Any) -> list[Any]:
-    """The values of a column as Python objects. Nanoseconds are dropped, because Python has none."""
-    import pyarrow as pa
-
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    elif pa.types.is_time64(column.type):
-        column = column.cast(pa.time64("us"), safe=False)
-    elif pa.types.is_duration(column.type):
-        column = column.cast(pa.duration("us"), safe=False)
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
-        kind = "e" if pa.types.is_float16(column.type) else "f"
-        return [None if each is None else shortest(each, kind) for each in values]
-    return values
-
-
 _BY_SUFFIX = {
     ".csv": FileKind.CSV,
     ".tsv": FileKind.CSV,
@@ -550,9 +371,7 @@ _BY_SUFFIX = {
     ".jsonc": FileKind.JSON,
     ".xlsx": FileKind.EXCEL,
     ".xlsm": FileKind.EXCEL,
-    ".parquet": FileKind.PARQUET,
 }
-_BY_BEGINNING = {b"PK\x03\x04": FileKind.EXCEL, b"PAR1": FileKind.PARQUET}
 
 
 def open_source(
@@ -584,8 +403,6 @@ def open_source(
             if sheet is not None and sheet.strip() == ALL_SHEETS:
                 return SheetsAsOne(file, columns=columns, header_row=header_row)
             return ExcelRows(file, sheet=sheet, columns=columns, header_row=header_row)
-        case FileKind.PARQUET:
-            return ParquetRows(file, columns=columns)
 
 
 def kind_of(file: InputFile) -> FileKind:
@@ -596,9 +413,8 @@ def kind_of(file: InputFile) -> FileKind:
     if known is not None:
         return known
     with file.opened() as reader:
-        binary = _BY_BEGINNING.get(reader.peek(4)[:4])
-    if binary is not None:
-        return binary
+        if reader.peek(4)[:4] == b"PK\x03\x04":
+            return FileKind.EXCEL
     first = [text for _, text, _ in islice(read_lines(file), 50) if text.strip()]
     if not first or not first[0].lstrip().startswith(("{", "[", "//", "/*")):
         return FileKind.CSV

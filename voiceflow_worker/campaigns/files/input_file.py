@@ -25,14 +25,13 @@ _IN_ITS_PROGRAM = f"unpack it, or open it in its program, and {_AS_WORKBOOK}, or
 WORKBOOK = (
     "is an Excel workbook (.xlsx); give it the ending .xlsx (and no other format), or save the sheet as CSV UTF-8"
 )
-PARQUET = "is a Parquet file; give it the ending .parquet (and no other format)"
 _ARCHIVE = f"is a zip archive, as .ods, .xlsb, .numbers and .docx are, and no Excel workbook (.xlsx); {_IN_ITS_PROGRAM}"
 _SIGNATURES: Sequence[tuple[bytes, str]] = (
     (b"\xff\xfe\0\0", f"is in UTF-32, not UTF-8; {_AS_TEXT}"),
     (b"\0\0\xfe\xff", f"is in UTF-32, not UTF-8; {_AS_TEXT}"),
     (b"\xff\xfe", f"is in UTF-16, not UTF-8; {_AS_TEXT}"),
     (b"\xfe\xff", f"is in UTF-16, not UTF-8; {_AS_TEXT}"),
-    (b"PAR1", PARQUET),
+    (b"PAR1", "is a Parquet file, which is not read here; save its table as CSV UTF-8, or as .xlsx"),
     (
         b"\xd0\xcf\x11\xe0",
         f"is an old Office file (.xls), or one with a password; in Excel, {_AS_WORKBOOK}, without a password",

@@ -375,36 +375,21 @@ class FileKind(StrEnum):
     JSON_LINES = "jsonl"
     JSON = "json"
     EXCEL = "xlsx"
-    PARQUET = "parquet"
 
     @property
     def is_table(self) -> bool:
         """True if the rows of this format are cells in named columns."""
-        return self in {FileKind.CSV, FileKind.EXCEL, FileKind.PARQUET}
+        return self in {FileKind.CSV, FileKind.EXCEL}
 
 
 MOST_ABOVE = 20
 """The most rows above a header that are kept, to choose another header from."""
 
 
-class NestedCell(str):
-    """The JSON of a cell of a table that is an array or an object; texts may speak the parts of its `value`."""
-
-    __slots__ = ("value",)
-
-    value: object
-
-    def __new__(cls, text: str, value: object) -> Self:
-        """The cell with this JSON."""
-        cell = super().__new__(cls, text)
-        cell.value = value
-        return cell
-
-
 class RawRow(NamedTuple):
     """One row as it is in the file. It is a tuple to save memory, because files may have millions of rows.
 
-    `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet or a Parquet file.
+    `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet.
     `text` is the text of a line. `cells` are texts; those of an object are its values, which have `names` of their own.
     `problems` are the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these
     problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one. `others` are
@@ -546,24 +531,13 @@ def _table_written(kind: FileKind, path: Path, delimiter: str) -> Generator[Call
                 yield write
             finally:
                 book.close()
-        case FileKind.PARQUET:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            arrow: Any = pa
-            parquet: Any = pq
-            table: list[Sequence[str]] = []
-            yield table.append
-            names, *cells = table
-            columns = [arrow.array(column, arrow.string()) for column in zip(*cells, strict=True)]
-            parquet.write_table(arrow.table(columns, names=names), path)
         case _:
             # Excel knows the encoding of a CSV file by its byte order mark.
             with path.open("w", encoding="utf-8-sig", newline="") as file:
                 yield csv.writer(file, delimiter=delimiter or ",", lineterminator="\n").writerow
 
 
-_ENDINGS = {FileKind.EXCEL: ".xlsx", FileKind.PARQUET: ".parquet"}
+_ENDINGS = {FileKind.EXCEL: ".xlsx"}
 _OTHER_FORMATS = frozenset({".xlsx", ".xlsm", ".xls", ".parquet", ".gz"})
 _TEXTS = frozenset({".csv", ".tsv", ".txt"})
 
@@ -576,8 +550,8 @@ Reject = Callable[[RawRow, Sequence[Finding]], None]
 def rejects_file(path: Path, source: RowSource, *, read: InputFile) -> Generator[Reject]:
     """A file of the rows of a source that are not called, of the kind that was `read`: a table, or JSON lines.
 
-    If it has the ending of a text file, such as `.csv`, the rows of workbooks and Parquet files become a CSV file. The
-    reason is the first cell of a row, so that the reasons are in one column even if some rows have too many cells.
+    If it has the ending of a text file, such as `.csv`, the rows of a workbook become a CSV file. The reason is the
+    first cell of a row, so that the reasons are in one column even if some rows have too many cells.
 
     The complete file appears at the end of the block, if there was no error and at least one row. Otherwise an earlier
     file with this name stays unchanged. One run can therefore read corrected rejects and write new ones to the same
