@@ -54,7 +54,8 @@ _NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLIC
 
 
 _REFUSED_USER = re.compile(r"^(NOAUTH|WRONGPASS|ERR (invalid password|invalid username|.*\bAUTH\b))")
-_FORBIDDEN = re.compile(r"\bNOPERM\b|user executing the script can't")  # in a script, Redis 6.2 says the latter
+# In a script, Redis 6.2 says the second; Redis 7 and newer, and Valkey, the third.
+_FORBIDDEN = re.compile(r"\bNOPERM\b|user executing the script can't|\bACL failure in script\b")
 
 
 def is_forbidden(error: BaseException) -> bool:
