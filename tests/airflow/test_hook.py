@@ -188,13 +188,15 @@ def test_a_store_that_the_next_try_may_not_read_is_refused(caplog: pytest.LogCap
     assert "relative to the working directory" in caplog.text
 
 
-def test_the_recipes_render_in_runs_without_a_logical_date() -> None:
+def test_the_recipes_are_of_the_day_of_the_run_with_a_logical_date_and_without() -> None:
     texts = re.findall(r'(?:valid_until|"day").{1,4}"({{[^"]+}})"', PAGE.read_text("utf-8"))
     assert len(texts) >= 2
     with DAG("recipes", schedule=None):
         task = VoiceCallOperator(task_id="call", destination="+6587654321", say="Hello.")
-    here: Any = {
-        "dag_run": SimpleNamespace(run_after=datetime(2026, 11, 28, 9, tzinfo=UTC)),
-        "macros": SimpleNamespace(timedelta=timedelta),
-    }
-    assert {task.render_template(text, here) for text in texts} == {"2026-11-28", "2026-11-28 19:00:00+00:00"}
+    ordered, day = datetime(2026, 11, 27, 16, tzinfo=UTC), datetime(2026, 11, 28, 9, tzinfo=UTC)
+    for run in (
+        SimpleNamespace(logical_date=None, run_after=day),
+        SimpleNamespace(logical_date=day, run_after=ordered),  # a run that was ordered on the day before
+    ):
+        here: Any = {"dag_run": run, "macros": SimpleNamespace(timedelta=timedelta)}
+        assert {task.render_template(text, here) for text in texts} == {"2026-11-28", "2026-11-28 19:00:00+00:00"}
