@@ -96,10 +96,7 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
                 asked = (await client.get(f"/ui/act/{address}")).text
                 assert question in Page(asked).text, address
                 assert ("force" in Form(asked).fields) == ("force" in typed), address
-                german = await client.get(f"/ui/act/{address}", headers={"Accept-Language": "de"})
-                assert (question in Page(german.text).text, "Wird nicht angerufen" in german.text) == (True, True), (
-                    address
-                )
+                assert "Will not be called" in asked, address
                 done = await confirmed(client, f"/ui/act/{address}", **typed)
                 assert result in await told_after(client, done), address
     kept = [each for each in await entries_on(store, limit=100) if each.action != "start"]

@@ -42,7 +42,7 @@ from voiceflow_worker import (
     open_store,
 )
 from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
-from voiceflow_worker.console import language
+from voiceflow_worker.console import formats
 from voiceflow_worker.console.routes import batches, calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
@@ -328,7 +328,7 @@ async def test_a_scheduled_run_that_calls_nobody_is_red_on_the_front_page(memory
     )  # fmt: skip
     await keep_runs(memory, replace(run, at=run.at - timedelta(days=1), state=RunState.STARTED), run)
     found = await page(shown_by(memory), "/ui")
-    told = f"schedule {language.told(run.in_words())}"
+    told = f"schedule {formats.told(run.in_words())}"
     is_told = state in {RunState.HELD, RunState.MISSED}
     assert (told in found.text) == is_told
     red = re.findall(r'class="notice bad".*?</div></div>', found.html, re.DOTALL)

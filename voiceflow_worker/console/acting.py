@@ -30,7 +30,6 @@ from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resu
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.files.rows import NO_ROLES, ColumnRoles
 from voiceflow_worker.campaigns.number_file import read_number_file
-from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.page import (
     Answer,
     Page,
@@ -435,6 +434,6 @@ def _refused(error: VoiceflowError, subject: PageForm) -> Page:
 def only_operators(session: PageSession) -> Page:
     """The page for people who may not act."""
     if session.is_named:
-        what = translated("%s may look only: VOICEFLOW_AUTH_OPERATORS has neither this name nor a group of it.")
-        return problem(403, "Only operators may do this", what % session.name)
+        what = f"{session.name} may look only: VOICEFLOW_AUTH_OPERATORS has neither this name nor a group of it."
+        return problem(403, "Only operators may do this", what)
     return problem(403, "Only operators may do this", "Sign in with VOICEFLOW_UI_OPERATOR_SECRET.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -51,16 +52,13 @@ from voiceflow_worker.console.form import (
     CampaignForm,
     pair_name,
 )
-from voiceflow_worker.console.language import (
-    LOCALE,
+from voiceflow_worker.console.formats import (
     ZONE,
     countries,
     label_of,
     moment,
     number,
     span,
-    translated,
-    translated_count,
 )
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
@@ -225,16 +223,14 @@ class CampaignPage:
                     )
                 upload = await self._uploads.keep(rows, name=newest.name, owner=session.id, batch=batch)
                 form.values |= {"batch": batch, "upload": upload.id, "replace": YES, "step": "hours"}
-                told = translated(
-                    "These are the people of batch %(batch)s: what you change replaces the calls that wait."
-                )
+                told = f"These are the people of batch {batch}: what you change replaces the calls that wait."
                 with uploading() as folder:
                     kept = await self._kept(PageForm([]), form, session, folder)
-                    return await self._page(form, session, told=told % {"batch": batch}, kept=kept)
+                    return await self._page(form, session, told=told, kept=kept)
         except InvalidInputError as error:
             return await self._page(CampaignForm({}), session, said=message_of(error))
-        told = translated("This has the words, hours and voices of batch %(batch)s: choose the new file.")
-        return await self._page(form, session, told=told % {"batch": batch})
+        told = f"This has the words, hours and voices of batch {batch}: choose the new file."
+        return await self._page(form, session, told=told)
 
     async def answer(self, scope: Scope, receive: Receive, session: PageSession) -> Answer | ActionDone:
         """The next step of a form, the preview of the campaign, or the result of its start."""
@@ -551,7 +547,7 @@ class CampaignPage:
             "lists": lists,
             "waits": [(each, span(read_duration(each))) for each in _WAITS],
             "zone_of_times": form.get("time_zone") or ZONE.get().key,
-            "days": [(name, LOCALE.get().days["stand-alone"]["abbreviated"][each]) for each, name in enumerate(DAYS)],
+            "days": [(name, name.title()) for name in DAYS],
             "repairs": self._repairs(form, found, report, lists) if report and step == "check" else [],
             "report": report,
             "heard": _heard_in(report.preview) if report and report.preview else [],
@@ -583,7 +579,7 @@ class CampaignPage:
         numbers = [number for column in dict.fromkeys(lacking) for number in first.get(column or "", ())]
         repairs: list[tuple[str, str]] = []
         if numbers and (country := _country_of(numbers, form.get("source") or self._settings.source or "")):
-            words = translated("They are numbers of %(country)s") % {"country": countries().get(country, country)}
+            words = f"They are numbers of {countries().get(country, country)}"
             repairs.append((f"country {country}", words))
         named = form.roles.language
         spoken = {
@@ -598,7 +594,7 @@ class CampaignPage:
         ):
             fitting = (code for code, _ in lists.get("voices", ()) if not any(at_odds(code, each) for each in spoken))
             if (code := next(fitting, None)) is not None:
-                repairs.append((f"voice_profile {code}", translated("Speak with %(voice)s") % {"voice": code}))
+                repairs.append((f"voice_profile {code}", f"Speak with {code}"))
         for name, remedy in _LEAVING_OUT.items():
             values = dict.fromkeys(value for each in report.findings if (value := each.told.given.get(remedy)))
             repairs += [(f"{name} {value}", f"{label_of(name)}: {value}") for value in values]
@@ -609,7 +605,7 @@ def _heard_in(preview: Preview) -> list[tuple[str, SampleText]]:
     """The texts that say most of how a campaign sounds: each with what it is."""
     heard: dict[int, tuple[str, SampleText]] = {}
     first, *_ = (*preview.texts, None)
-    words = (translated("the first"), translated("the longest"), translated("the oddest"))
+    words = ("the first", "the longest", "the oddest")
     for what, each in zip(words, (first, preview.longest, preview.oddest), strict=True):
         if each is not None:
             heard.setdefault(each.row, (what, each))
@@ -624,58 +620,54 @@ def _in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, 
     if is_wrong or preview is None or preview.course.first is None or preview.ends_at is None:
         return ""
     count, first = preview.calls, preview.course.first
-    parts = [translated_count("%(number)s person", "%(number)s people", count) % {"number": number(count)}]
+    parts = [f"{number(count)} {'person' if count == 1 else 'people'}"]
     parts += filter(None, [_hours_in_words(form)])
-    parts.append(
-        translated("now")
-        if first - now < timedelta(minutes=1)
-        else translated("from %(time)s") % {"time": moment(first, "said")}
-    )
+    parts.append("now" if first - now < timedelta(minutes=1) else f"from {moment(first, 'said')}")
     until = options.valid_until if isinstance(options.valid_until, datetime) else None
     until = now + options.valid_for if options.valid_for is not None else until
     if until is not None:
-        parts.append(translated("until %(time)s") % {"time": moment(until, "said")})
-    parts.append(translated("about %(time)s") % {"time": span(preview.ends_at - first)})
+        parts.append(f"until {moment(until, 'said')}")
+    parts.append(f"about {span(preview.ends_at - first)}")
     return ", ".join(parts) + (f"; {left}" if left else "")
 
 
 def _left_in_words(report: EnqueueReport) -> str:
     counts = {
-        translated("%(number)s bad"): report.rejected,
-        translated("%(number)s left out"): report.left_out,
-        translated("%(number)s suppressed"): report.suppressed,
-        translated_count("%(number)s duplicate", "%(number)s duplicates", report.duplicates): report.duplicates,
+        "bad": report.rejected,
+        "left out": report.left_out,
+        "suppressed": report.suppressed,
+        "duplicate" if report.duplicates == 1 else "duplicates": report.duplicates,
     }
-    return ", ".join(words % {"number": number(count)} for words, count in counts.items() if count)
+    return ", ".join(f"{number(count)} {words}" for words, count in counts.items() if count)
 
 
 def _hours_in_words(form: CampaignForm) -> str:
     """The days and hours of a campaign that has the same for all countries."""
     window, days = PARTS["window"].split(form.get("window")), PARTS["days"].split(form.get("days"))
     if not (form.get("window") or form.get("days")) or window is None or days is None:
-        return translated("at the hours that it says") if form.get("window") or form.get("days") else ""
-    names = LOCALE.get().days["stand-alone"]["wide"]
+        return "at the hours that it says" if form.get("window") or form.get("days") else ""
+    names = calendar.day_name
     ticked = [place for place, name in enumerate(DAYS) if days[name]]
     is_row = len(ticked) > 2 and ticked == list(range(ticked[0], ticked[-1] + 1))
-    between = translated("%(first)s to %(last)s") % {"first": names[ticked[0]], "last": names[ticked[-1]]}
+    between = f"{names[ticked[0]]} to {names[ticked[-1]]}"
     said = [] if len(ticked) == len(DAYS) else [between if is_row else ", ".join(names[each] for each in ticked)]
     if window["from"]:
-        said.append(translated("%(first)s to %(last)s") % {"first": window["from"], "last": window["to"]})
+        said.append(f"{window['from']} to {window['to']}")
     own = form.get("window_time_zone")
-    return " ".join([*said, (own and f"({own})") or translated("at their own clock")])
+    return " ".join([*said, (own and f"({own})") or "at their own clock"])
 
 
 def _offered() -> dict[str, list[tuple[str, str]]]:
-    """What people may take into fields, in their language: pairs of a value and its words."""
+    """What people may take into fields: pairs of a value and its words."""
     names = countries()
     known = sorted(((code, names[code]) for code in SUPPORTED_REGIONS if code in names), key=itemgetter(1))
-    return {"countries": [*known, (INTERNATIONAL, translated("their digits begin with the country code"))]}
+    return {"countries": [*known, (INTERNATIONAL, "their digits begin with the country code")]}
 
 
 def _country_of(numbers: Sequence[str], source: str) -> str | None:
-    """The country of which most of these are numbers: that of the source, of the page's zone, or of its language."""
+    """The country of which most of these are numbers: that of the source, or of the page's zone."""
     places: Mapping[str, str] = get_global("zone_territories")
-    usual = (country_of(source), places.get(ZONE.get().key), LOCALE.get().territory)
+    usual = (country_of(source), places.get(ZONE.get().key))
     counts = Counter[str]()
     for country in dict.fromkeys(filter(None, usual)):
         for each in numbers:

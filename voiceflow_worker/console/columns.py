@@ -32,7 +32,6 @@ from voiceflow_worker.campaigns.files.rows import (
     near_destination,
     row_name,
 )
-from voiceflow_worker.console.language import translated
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Message, RowRange, message_of, ranges_text
@@ -331,7 +330,7 @@ LOOKS = (_DATES, _PHONES, _TEXTS, _EMPTY, _REFUSAL)
 
 def role_in_words(role: str) -> str:
     """A role in the words of the page."""
-    return translated(ROLE_WORDS[role]) if role in ROLE_WORDS else role
+    return ROLE_WORDS.get(role, role)
 
 
 def _looks_like(values: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, ColumnRoles, row_name
 from voiceflow_worker.campaigns.reading import Group, Of, row_ranges
 from voiceflow_worker.console.columns import FURTHER, role_in_words
-from voiceflow_worker.console.language import label_of
+from voiceflow_worker.console.formats import label_of
 from voiceflow_worker.console.questions import PREFIX
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from voiceflow_worker.console.language import translated
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.menu_data import BUILT_IN, MOST_QUESTIONS
 
@@ -48,11 +47,10 @@ def shown_questions(fields: Mapping[str, str], more: str = "") -> ShownQuestions
     further = _MORE_KEYS if more == "keys" else 0
     keys = {place: _after(typed.get(str(place), {}).get("keys", {})) for place in places}
     ids = [typed.get(str(place), {}).get("id", _id(place)) for place in places]
-    follows = {each: translated("ask %(name)s") % {"name": each} for each in ids}
-    follows |= {name: translated(words) for name, words in BUILT_IN.items()}
+    follows = {each: f"ask {each}" for each in ids}
+    follows |= BUILT_IN
     named = {value for name, value in fields.items() if value and name.startswith(PREFIX) and name.endswith(".next")}
-    unknown = translated("%(name)s, which is no question")
-    follows |= {each: unknown % {"name": each} for each in sorted(named - follows.keys())}
+    follows |= {each: f"{each}, which is no question" for each in sorted(named - follows.keys())}
     return ShownQuestions(
         languages=_languages(fields) or [""],
         questions={

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache, partial
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
-from jinja2.runtime import Context
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from voiceflow_worker.console import language
+from voiceflow_worker.console import formats
 from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_of_time, tone_of
 from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
@@ -41,17 +40,7 @@ def _query(values: Mapping[str, object]) -> Markup:
 
 
 def _number(*given: Any) -> Markup:
-    return escape(language.number(*given))
-
-
-def _of_shown(text_of: Callable[..., str]) -> Callable[..., str]:
-    """A function of gettext, whose variables are shown as other values are."""
-
-    @pass_context
-    def asked(context: Context, *texts: Any, **variables: object) -> str:
-        return text_of(context, *texts, **{name: shown_in_page(value) for name, value in variables.items()})
-
-    return asked
+    return escape(formats.number(*given))
 
 
 @cache
@@ -65,40 +54,31 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
-        optimized=False,  # or else the language of the start is kept
-        extensions=["jinja2.ext.i18n"],
     )
-    made.policies["ext.i18n.trimmed"] = True
-    made.install_gettext_callables(language.translated, language.translated_count, newstyle=True)
-    made.globals |= {name: _of_shown(made.globals[name]) for name in ("gettext", "ngettext")}
     made.filters |= {
         "own": escape,  # a token of ours, which is no name of anything
         "segment": _segment,  # also one value of a query
         "query": _query,
-        "translated": language.translated,
         "moment": datetime.fromisoformat,
-        "written": language.moment,
-        "told": language.told,
-        "with_labels": language.with_labels,
+        "written": formats.moment,
+        "told": formats.told,
+        "with_labels": formats.with_labels,
         "ended": _ended,
         "result": _result,
-        "answer": language.answer_in_words,
+        "answer": formats.answer_in_words,
         "sentence": sentence,
         "tone": tone_of,
         "grouped": _number,
         "pieces": bar_of_states,
         "bars": bars,
         "columns": columns_of_time,
-        "span": language.span,
+        "span": formats.span,
         "clock": _clock,
         "pairs": _pairs,
-        "words_translated": _words_translated,
     }
     made.globals |= {
-        "locale": language.LOCALE.get,
-        "zone": language.ZONE.get,
-        "said_moment": partial(language.moment, form="said"),
-        "languages": language.choices,
+        "zone": formats.ZONE.get,
+        "said_moment": partial(formats.moment, form="said"),
     }
     made.globals["ui"] = made.get_template("parts.html").module
     for name in made.list_templates(extensions=["html"]):
@@ -111,7 +91,7 @@ def _ended(job: Job) -> str:
     status = job.outcome_status
     if status is None:
         return ending(job)
-    return ending(job).replace(status.value, language.translated(tone_of(status.value).label), 1)
+    return ending(job).replace(status.value, tone_of(status.value).label, 1)
 
 
 def _result(job: Job) -> str:
@@ -119,7 +99,7 @@ def _result(job: Job) -> str:
     result = result_of(job)
     if not isinstance(result, CallResult):
         return result
-    return "" if result is CallResult.OPEN else language.translated(result.replace("_", " "))
+    return "" if result is CallResult.OPEN else result.replace("_", " ")
 
 
 def _clock(seconds: float) -> str:
@@ -131,8 +111,3 @@ def _clock(seconds: float) -> str:
 def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     """The options of a choice: for each name, a pair of value and label, which are both the name."""
     return [(name, name) for name in names]
-
-
-def _words_translated(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The options of a choice whose words are the page's own, in the language of the request."""
-    return [(value, language.translated(words)) for value, words in pairs]

@@ -29,7 +29,6 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.asgi.gatekeeper import Address, NamingProxy, WrongSecrets
 from voiceflow_worker.asgi.limits import at_most
-from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.core.base.identity import keyed_digest
 from voiceflow_worker.core.base.record_set import text_records
@@ -357,13 +356,11 @@ class PageAccess:
     def closed(self, scope: Scope, asked: PageRequest) -> Page:
         """The sign-in form, shown instead of the requested page. After the sign-in, the browser goes to that page."""
         if not self._sessions.has_secrets:
-            what = translated(
-                "The proxy of this console names nobody: nothing was done. Open the console through it, and sign in."
-            )
+            what = "The proxy of this console names nobody: nothing was done. Open the console through it, and sign in."
             return problem(401, "Nobody is signed in", what)
         said = ""
         if scope["method"] == "POST" and comes_from_here(Headers(scope=scope)):
-            said = translated("Your sign-in has ended, and nothing was done. Sign in, and fill in the form again.")
+            said = "Your sign-in has ended, and nothing was done. Sign in, and fill in the form again."
         return _form(401, way=_way_of(scope, asked), said=said)
 
     async def sign_in(self, scope: Scope, receive: Receive, asked: PageRequest) -> Answer:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import anyio
 import structlog
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -24,7 +23,7 @@ from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
-from voiceflow_worker.console.language import LOCALE, ZONE, choose, translated
+from voiceflow_worker.console.formats import ZONE
 from voiceflow_worker.console.rendering import draw, templates
 from voiceflow_worker.console.routes.batches import (
     show_batch,
@@ -49,7 +48,6 @@ from voiceflow_worker.console.sessions import (
     PageAccess,
     PageSession,
     PageSessions,
-    cookies,
     zone_of_browser,
 )
 from voiceflow_worker.core.audit import Interface
@@ -62,10 +60,7 @@ from voiceflow_worker.service.other_process import OtherProcess
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-FOLDER, LANGUAGE = "static", "language"
-_LANGUAGE_COOKIE = "voiceflow-language"
-_LANGUAGE_FOR = 365 * 24 * 60 * 60
-"""How long a browser keeps the language that was chosen, in seconds."""
+FOLDER = "static"
 _UNSURE = "The action may or may not have been carried out. Before you repeat it, open the page of what it was about."
 _WHOM_TO_ASK = "The log of this receiver names the cause, as `voiceflow doctor` does."
 _log = structlog.get_logger("voiceflow.console")
@@ -153,16 +148,13 @@ class Pages:
             await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, held: ExitStack) -> Response:
-        asked, headers = read_request(scope), Headers(scope=scope)
-        LOCALE.set(choose(*cookies(headers, _LANGUAGE_COOKIE), accepted=headers.get("accept-language", "")))
+        asked = read_request(scope)
         reads = scope["method"] in {"GET", "HEAD"}
         if reads and asked.section == FOLDER:
             with suppress(HTTPException):  # there is no such file
                 file = await self._static.get_response(asked.name, scope)
                 file.headers["Cache-Control"] = "no-cache"
                 return file
-        if reads and asked.path == LANGUAGE:
-            return _keep_language(headers, asked)
         limit = self._store_limit if reads else limits.ACTION.total_seconds()
         if asked.section in _SLOW:
             limit = _SLOW[asked.section].total_seconds()
@@ -207,7 +199,7 @@ class Pages:
             return await self._looked_up(asked, session, tag=dict(scope["headers"]).get(LIVE))
         if method == "POST" and asked.path == SIGN_OUT:
             return self._drawn(await self._access.sign_out(scope, receive, asked, session), asked, session)
-        what = translated("A form cannot be sent to this page. Open the page, and use its buttons.")
+        what = "A form cannot be sent to this page. Open the page, and use its buttons."
         return self._drawn(problem(405, "Not possible here", what, headers={"Allow": "GET, HEAD"}), asked, session)
 
     async def _in_zone(self, scope: Scope, asked: PageRequest) -> PageRequest:
@@ -229,7 +221,7 @@ class Pages:
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
         route = self._routes.get(f"{asked.section}/ID" if asked.name else asked.path)
         if route is None:
-            what = translated("Use the links of the navigation to find the page.")
+            what = "Use the links of the navigation to find the page."
             return self._drawn(problem(404, "No such page", what), asked, session)
         if tag is None:
             said = await self.acting.told(asked, session)
@@ -257,14 +249,3 @@ class Pages:
         signs_out = session is not None and self._access.signs_out(session)
         html = draw(page, asked, session=session, may_act=may_act, signs_out=signs_out, told=said)
         return Response(html, page.status, page.headers)
-
-
-def _keep_language(headers: Headers, asked: PageRequest) -> Response:
-    """Keep the language that was chosen in a cookie of /ui, and go back to the page on which it was chosen."""
-    came_from, back = headers.get("referer", ""), asked.home
-    with suppress(ValueError):
-        back = came_from if urlsplit(came_from).netloc == headers.get("host") else back
-    answer = Response(b"", 303, {"Location": back})
-    language = choose(asked.query.get("to", ""), accepted="").language
-    answer.set_cookie(_LANGUAGE_COOKIE, language, max_age=_LANGUAGE_FOR, path=None, samesite="lax")
-    return answer

@@ -103,12 +103,10 @@ class Reader:
         """Go to a step of a form."""
         self.go(self.driver.find_element(By.XPATH, f"//nav[@class='steps']/button[normalize-space()='{name}']"))
 
-    def sign_in(
-        self, address: str, *, secret: str = OPERATORS, name: str = "Mary Tan", button: str = "Sign in"
-    ) -> None:
+    def sign_in(self, address: str, *, secret: str = OPERATORS, name: str = "Mary Tan") -> None:
         self.open(f"{address}/ui")
         self.fill(name=name, secret=secret)
-        self.press(button)
+        self.press("Sign in")
         self.console()  # that the first page asked for the sign-in (401) stands there
 
     def console(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from tests.console.browser.reader import Reader
 from tests.console.browser.test_a_day import Practice, desk, upload, write
-from tests.console.browser.test_accessibility import ENTER, violations
+from tests.console.browser.test_accessibility import violations
 from voiceflow_worker import SessionStatus
 from voiceflow_worker.sandbox import Script
 
@@ -28,9 +27,6 @@ IN_SIGHT = """const [row] = document.querySelectorAll("table.calls tbody tr");
     return box.left >= 0 && box.right <= innerWidth && (innerWidth < 600 || box.bottom <= innerHeight);
   })"""
 """Whether so many cells of the first row are seen without scrolling; on a phone, without scrolling sideways."""
-NAMES = {"all": "alle", "no key": "keine Taste", "not reached": "nicht erreicht", "not called": "nicht angerufen"}
-AGAIN = {"en": "Redial", "de": "Wiederholen"}
-YESTERDAY = {"en": "As yesterday", "de": "Wie gestern"}
 
 
 def phone(place: int) -> str:
@@ -61,22 +57,13 @@ def people(reader: Reader) -> list[str]:
     return [" ".join(str(each.get_property("textContent")).split()) for each in rows]
 
 
-def counts(language: str, **known: int) -> list[str]:
-    words = {name.replace("_", " "): count for name, count in known.items()}
-    return [f"{NAMES.get(name, name) if language == 'de' else name} {count}" for name, count in words.items()]
+def counts(**known: int) -> list[str]:
+    return [f"{name.replace('_', ' ')} {count}" for name, count in known.items()]
 
 
-def languages(reader: Reader, desk: Practice, address: str, first: str) -> Iterator[str]:
-    """Both languages, with the page in each of them; the first again at the end."""
-    for language in (*ENTER, first):
-        reader.open(f"{desk.address}/ui/language?to={language}")
-        reader.open(f"{desk.address}/ui/{address}")
-        yield language
-
-
-@pytest.mark.parametrize(("width", "language"), [(1280, "en"), (390, "de")])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_from_her_workbook_to_the_list_each_count_is_that_of_the_ledger(
-    desk: Practice, reader: Reader, tmp_path: Path, width: int, language: str
+    desk: Practice, reader: Reader, tmp_path: Path, width: int
 ) -> None:
     ended = {"1": (*CONFIRMED, *TOMORROW), "2": LATER}
     for key, places in ended.items():
@@ -90,7 +77,6 @@ def test_from_her_workbook_to_the_list_each_count_is_that_of_the_ledger(
     reader.shown_as(theme="light", width=width)
     reader.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Europe/Berlin"})
     reader.sign_in(desk.address)
-    reader.open(f"{desk.address}/ui/language?to={language}")
 
     upload(reader, desk, termine(tmp_path / "dienstag.xlsx", *EVERYBODY))
     reader.fill(source="+4930123456", country="DE")
@@ -114,7 +100,7 @@ def test_from_her_workbook_to_the_list_each_count_is_that_of_the_ledger(
     assert desk.work().keys() == {phone(place) for place in EVERYBODY}
 
     reader.open(f"{desk.address}/ui/batches/dienstag?queue=default")
-    shown = counts(language, all=30, confirmed=15, call_back=4, no_key=4, not_reached=6, not_called=1)
+    shown = counts(all=30, confirmed=15, call_back=4, no_key=4, not_reached=6, not_called=1)
     reader.sees(*shown)
     assert list(tabs(reader)) == shown
     assert reader.script(IN_SIGHT, 5), "name, first name, result, answer and why"
@@ -126,12 +112,12 @@ def test_from_her_workbook_to_the_list_each_count_is_that_of_the_ledger(
         assert [row.split()[0] for row in rows] == [f"Kern{place:02}" for place in places], count
         assert all(phone(place) in row and "Dr " in row for place, row in zip(places, rows, strict=True))
         found[count] = violations(reader)
-    button = reader.link(AGAIN[language])
+    button = reader.link("Redial")
     reader.go(button)
     reader.click(reader.driver.find_element(By.CSS_SELECTOR, "main form button.primary, main form button.danger"))
     reader.sees("6 calls")
     assert desk.work().keys() == {phone(place) for place in ABSENT}
-    shown = counts(language, all=30, confirmed=21, call_back=4, no_key=4, not_called=1)
+    shown = counts(all=30, confirmed=21, call_back=4, no_key=4, not_called=1)
     reader.open(f"{desk.address}/ui/batches/dienstag?queue=default")
     reader.sees(*shown)
     assert list(tabs(reader)) == shown
@@ -142,7 +128,7 @@ def test_from_her_workbook_to_the_list_each_count_is_that_of_the_ledger(
         assert len(people(reader)) == expected, text
 
     reader.open(f"{desk.address}/ui/batches/dienstag?queue=default")
-    reader.go(reader.link(YESTERDAY[language]))
+    reader.go(reader.link("As yesterday"))
     reader.field("file").send_keys(str(termine(tmp_path / "mittwoch.xlsx", *TOMORROW)))
     reader.send("look")
     reader.send("check")
@@ -151,8 +137,8 @@ def test_from_her_workbook_to_the_list_each_count_is_that_of_the_ledger(
     reader.send("start")
     assert desk.work() == {phone(place): ["Guten Tag Eva. Kommen Sie?"] for place in TOMORROW}
     for address in ("batches/dienstag?queue=default", "campaign?batch=dienstag&queue=default", "calls?who=Dr+Lee"):
-        for each in languages(reader, desk, address, language):
-            found[f"{address} {each}"] = violations(reader)
+        reader.open(f"{desk.address}/ui/{address}")
+        found[address] = violations(reader)
     assert {page: each for page, each in found.items() if each} == {}
     assert reader.width <= width
     assert reader.console() == []

@@ -14,7 +14,7 @@ from voiceflow_worker.campaigns.files.rows import row_name
 from voiceflow_worker.campaigns.report_files import ReportColumn, listed_columns
 from voiceflow_worker.campaigns.row_list import KeptFile, ListedRow, RowList
 from voiceflow_worker.campaigns.schedules import read_schedules
-from voiceflow_worker.console.language import answer_in_words, translated
+from voiceflow_worker.console.formats import answer_in_words
 from voiceflow_worker.console.routes.calls import (
     FILTERS,
     page_of_calls,
@@ -146,13 +146,13 @@ def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
     """From the enqueued calls to the answers of people: each step with the filter of its calls, if any."""
     asked = sum(totals.states.values()) + sum(totals.pruned_states.values())
     answers, other = totals.answers, totals.other_keys
-    steps = [(translated("enqueued"), asked, "idle", ""), (translated("called"), totals.placed, "idle", "")]
-    steps.append((translated("answered"), totals.answered, "busy", "&outcome=reached"))
+    steps = [("enqueued", asked, "idle", ""), ("called", totals.placed, "idle", "")]
+    steps.append(("answered", totals.answered, "busy", "&outcome=reached"))
     steps += [(answer_in_words(name), count, "good", f"&answer={quote(name)}") for name, count in answers.items()]
     if answers or other:
         silent = max(totals.answered - sum(answers.values()) - other, 0)
-        steps.append((translated("other keys"), other, "warn", f"&answer={OTHER_KEYS}"))
-        steps.append((translated("no key"), silent, "idle", ""))
+        steps.append(("other keys", other, "warn", f"&answer={OTHER_KEYS}"))
+        steps.append(("no key", silent, "idle", ""))
     return [
         (ChartBar(name, count, colour, width=round(min(100 * count / asked, 100), 3), of=asked), query)
         for place, (name, count, colour, query) in enumerate(steps)
@@ -202,17 +202,17 @@ def results(totals: Totals) -> list[ResultFilter]:
     found = Totals(live=totals.live)
     keyed = found.other_keys + sum(found.answers.values())
     shown = [ResultFilter(answer_in_words(name), {"answer": name}, count) for name, count in found.answers.items()]
-    shown.append(ResultFilter(translated("other keys"), {"answer": OTHER_KEYS}, found.other_keys))
+    shown.append(ResultFilter("other keys", {"answer": OTHER_KEYS}, found.other_keys))
     if (silent := found.states[JobState.COMPLETED] - keyed) > 0:
         is_certain = not keyed or not found.has_open_calls  # one that goes on may have an answer too
         words, query = (
-            translated("no key") if keyed else translated("answered"),
+            "no key" if keyed else "answered",
             {"state": "completed", "answer": NO_KEYS},
         )
         shown.append(ResultFilter(words, query, silent if is_certain else None))
     for name, said in _ENDS.items():
         count = sum(found.states[state] for state in STATES[name])
-        shown.append(ResultFilter(translated(said), {"state": name}, count))
+        shown.append(ResultFilter(said, {"state": name}, count))
     return [each for each in shown if each.calls != 0]
 
 
@@ -235,7 +235,7 @@ async def _rows_of_files(asked: PageRequest, kept: RowList, files: Sequence[Kept
         parts = kept.read(first=first, limit=ROWS_A_PAGE, uncalled=uncalled, zone=asked.time_zone)
         listed = [row async for part in parts for row in part]
     total = sum(sum(file.uncalled if uncalled else file.sizes) for file in files)
-    places = ((translated("Earlier rows"), first - ROWS_A_PAGE), (translated("Later rows"), first + ROWS_A_PAGE))
+    places = (("Earlier rows", first - ROWS_A_PAGE), ("Later rows", first + ROWS_A_PAGE))
     around = [
         (label, {"row": max(place, 0)}) for label, place in places if -ROWS_A_PAGE < place < total and place != first
     ]
@@ -256,9 +256,9 @@ async def _rows_of_calls(
         names = dict.fromkeys(filter(names.__contains__, written.values()))
     around: list[tuple[str, Mapping[str, object]]] = []
     if asked.asked("after"):
-        around.append((translated("First rows"), {}))
+        around.append(("First rows", {}))
     if page.further is not None:
-        around.append((translated("Later rows"), {"after": page.further}))
+        around.append(("Later rows", {"after": page.further}))
     return _Rows(rows=rows, names=[*names], around=around)
 
 
@@ -281,7 +281,7 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
     of_batch = replace(asked, query={**asked.query, "batch": batch_id})
     wanted, problems = read_filter(of_batch, now=store.clock.now())
     is_filtered = any(given.values()) and not problems
-    uncalled = ResultFilter(translated("not called"), UNCALLED, sum(sum(file.uncalled) for file in files))
+    uncalled = ResultFilter("not called", UNCALLED, sum(sum(file.uncalled) for file in files))
     if is_filtered or not files:
         listed = await _rows_of_calls(store, asked, wanted, files, queue=queue)
     else:

@@ -12,7 +12,6 @@ from markupsafe import escape
 from starlette.responses import Response
 
 from voiceflow_worker.actions.calls import decidable_from
-from voiceflow_worker.console.language import translated
 from voiceflow_worker.console.routes.charts import texts_of, tone_of
 from voiceflow_worker.console.routes.page import (
     LONGEST_NAME,
@@ -125,9 +124,9 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
         "problems": problems,
         "queues": queues,
         "tabs": _tabs(given, totals, address),
-        "outcomes": [("reached", translated("reached (any)")), ("unreached", translated("unreached (any)"))]
-        + [(status.value, translated(tone_of(status.value).label)) for status in SessionStatus],
-        "times": [(name, translated(words)) for name, (words, _) in _TIMES.items()],
+        "outcomes": [("reached", "reached (any)"), ("unreached", "unreached (any)")]
+        + [(status.value, tone_of(status.value).label) for status in SessionStatus],
+        "times": [(name, words) for name, (words, _) in _TIMES.items()],
         "address": address,
         "is_first": not after,
     }
@@ -144,7 +143,7 @@ def _tabs(
     for name, of in {"": frozenset(JobState), **STATES}.items():
         count, is_open = sum(states[state] for state in of), name == (given["state"] or "").lower()
         if is_open or not name or (count and not of < STATES["under_way"]):
-            label = translated(tone_of(name).label.replace("_", " ") or "all")
+            label = tone_of(name).label.replace("_", " ") or "all"
             tabs.append((label, address(state=name), count if is_counted else None, is_open))
     return tabs
 

@@ -6,9 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from babel.dates import format_skeleton
-
-from voiceflow_worker.console.language import LOCALE
 from voiceflow_worker.model.flows.actions import heard_in
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
@@ -150,15 +147,15 @@ def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) ->
 
 def columns_of_time(steps: Sequence[TimeFigures]) -> list[ChartColumn]:
     """A column for each step of time, answered attempts in its lower part. Days are named if there are several."""
-    form = "Hm"
+    form = "{0:%H:%M}"
     if len({each.at.date() for each in steps}) > 1:
-        form = "MMMdHm" if any(each.at.hour for each in steps) else "MMMd"
+        form = "{0:%b} {0.day}, {0:%H:%M}" if any(each.at.hour for each in steps) else "{0:%b} {0.day}"
     highest = max((each.attempts for each in steps), default=0) or 1
     pitch = 100 / max(len(steps), 1)
     width = min(0.76 * pitch, _WIDEST)
     return [
         ChartColumn(
-            label=format_skeleton(form, each.at, each.at.tzinfo, locale=LOCALE.get()),
+            label=form.format(each.at),
             total=each.attempts,
             low=each.answered,
             start=round((place + 0.5) * pitch - width / 2, 3),

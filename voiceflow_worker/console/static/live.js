@@ -13,7 +13,7 @@ function zones() {
   const keep = (name) => (document.cookie = `voiceflow-zone=${name}; path=${path}; max-age=31536000; samesite=lax`);
   if (!/(^|; )voiceflow-zone=/.test(document.cookie)) keep(browserZone);
   const named = document.querySelector("[data-zones]");
-  if (!named || !document.querySelector(".languages")) return; // the page has what somebody has typed
+  if (!named) return; // the page has what somebody has typed
   const label = document.createElement("label"), choice = document.createElement("select");
   for (const each of new Set([zone, browserZone, named.dataset.zones, "UTC"])) choice.add(new Option(each, each));
   choice.addEventListener("change", () => {

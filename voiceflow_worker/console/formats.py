@@ -1,0 +1,76 @@
+"""Numbers, times and names as the console writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from babel import Locale
+
+from voiceflow_worker.campaigns.fields import fields_of
+from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.finding import Remedy, message_of
+from voiceflow_worker.model.jobs.call_json import is_result
+from voiceflow_worker.model.text.wording import duration_in_words, with_moments
+
+ZONE: ContextVar[ZoneInfo] = ContextVar("zone", default=ZoneInfo("UTC"))  # noqa: B039 - a zone does not change
+"""The zone of all times on the page that is shown, and of those that are typed into it."""
+_DAY, _TIME = "%b {day}", "%H:%M"
+_FORMS = {
+    "full": f"{_DAY}, %Y, {_TIME}:%S",
+    "said": f"{_DAY}, %Y, {_TIME}",
+    "short": f"{_DAY}, {_TIME}",
+    "time": f"{_TIME}:%S",
+}
+
+
+def answer_in_words(answer: str) -> str:
+    """The name that somebody gave an answer, or the words of a result of our own, which no answer may have."""
+    return answer.replace("_", " ") if is_result(answer) else answer
+
+
+def countries() -> Mapping[str, str]:
+    """The names of countries and regions, by their codes."""
+    names: Mapping[str, str] = Locale("en").territories
+    return names
+
+
+def number(value: float, digits: int = 0) -> str:
+    """A number such as 50,014, with its digits in groups."""
+    return f"{value:,.{digits}f}"
+
+
+def moment(at: datetime, form: str = "full") -> str:
+    """A time in the zone of the page: `full`, `short` (no year, no seconds), `said` in a sentence, or the `time`."""
+    local = at.astimezone(ZONE.get())
+    return f"{local:{_FORMS[form].format(day=local.day)}}"
+
+
+def told(text: str) -> str:
+    """A sentence of ours with its times as the page shows all others."""
+    return with_moments(text, lambda at: moment(at, "said"))
+
+
+def with_labels(text: str) -> str:
+    """A sentence of ours, with the labels of the fields by which its remedies are carried out, if the page has them."""
+
+    def called(remedy: Remedy, value: str) -> str:
+        labels = ", ".join(f"“{label_of(name)}”" for name in remedy.fields if name in _LABELS)
+        return labels and labels + (value and f": {value}")
+
+    return message_of(text).named(called)
+
+
+_LABELS = {name: each.label for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
+
+
+def label_of(name: str) -> str:
+    """What the page calls a field of a campaign; the name itself, if the page has no such field."""
+    return _LABELS.get(name, name)
+
+
+def span(duration: timedelta) -> str:
+    """A duration in words that stays on one line: `6 min 7 s`, with no-break spaces."""
+    return duration_in_words(duration).replace(" ", "\u00a0")
