@@ -69,6 +69,10 @@ OTHERS: dict[str, tuple[bytes, str, str]] = {
     "pdf": (b"%PDF-1.7\n...", "is a PDF, not a table", SAVE),
     "html": (b"\xef\xbb\xbf\n<HTML><table>", HTML, "open it in Excel"),
     "xml": (b"<?xml version='1.0'?><Workbook/>", HTML, "open it in Excel"),
+    "ics": (b"BEGIN:VCALENDAR\r\nVERSION:2.0\r\n", "is a calendar (iCalendar)", "export it as CSV"),
+    "vcf": (b"begin:vcard\nVERSION:3.0\n", "is a file of contacts (vCard)", "export the contacts as CSV"),
+    "ldif": (b"version: 1\r\n\r\ndn: cn=Ann Tan,dc=example\r\n", "is a file of contacts (LDIF)", "as CSV"),
+    "ldif, no version": (b"dn:: Y249QW5u\ncn: Ann\n", "is a file of contacts (LDIF)", "as CSV"),
     "utf-16": (TABLE.encode("utf-16"), "is in UTF-16, not UTF-8", UTF_8),
     "utf-16, no mark": (TABLE.encode("utf-16-be"), BINARY, UNPACK),
     "utf-32": (TABLE.encode("utf-32"), "is in UTF-32, not UTF-8", UTF_8),
@@ -101,7 +105,6 @@ def test_a_text_that_is_no_table_is_refused_by_its_header(tmp_path: Path) -> Non
         "ID;PCALCOOO32\r\nB;Y3;X3\r\n",
         "INSERT INTO p VALUES ('1');\nx\n",
         "[InternetShortcut]\r\nURL=x\r\n",
-        "BEGIN:VCARD\r\nVERSION:3.0\r\nFN:Ana\r\n",
     ):
         assert "has no column destination" in refused(file_of(tmp_path, content))
 

@@ -40,7 +40,15 @@ _SIGNATURES: Sequence[tuple[bytes, str]] = (
     (b"\x1f\x8b", "is packed with gzip twice, or packed although its format cannot be; unpack it"),
 )
 _CONTROLS = bytes(each for each in range(32) if each not in b"\t\n\v\f\r")
-_MARKUP = (b"<!doctype", b"<html", b"<table", b"<?xml", b"<head", b"<meta", b"<style")
+_PAGE = f"is a web page (HTML) or XML, whatever its ending says; open it in Excel, and {_AS_WORKBOOK}, or CSV UTF-8"
+_CONTACTS = "is a file of contacts ({}); export the contacts as CSV from the program that made it"
+_TEXTS: Sequence[tuple[tuple[bytes, ...], str]] = (
+    ((b"<!doctype", b"<html", b"<table", b"<?xml", b"<head", b"<meta", b"<style"), _PAGE),
+    ((b"begin:vcalendar",), "is a calendar (iCalendar); export it as CSV from the program that made it"),
+    ((b"begin:vcard",), _CONTACTS.format("vCard")),
+    ((b"dn: ", b"dn:: ", b"version: 1\n", b"version: 1\r\n"), _CONTACTS.format("LDIF")),
+)
+"""What a text is that begins so, in any case of its letters, and is no table."""
 
 
 def content_of(beginning: bytes, whole: IO[bytes] | None) -> str | None:
@@ -54,11 +62,10 @@ def content_of(beginning: bytes, whole: IO[bytes] | None) -> str | None:
             return content
     if beginning.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _archived(whole)
-    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text[:9].lower().startswith(_MARKUP):
-        return (
-            f"is a web page (HTML) or XML, whatever its ending says; open it in Excel, and {_AS_WORKBOOK}, or CSV UTF-8"
-        )
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:20].lower()
+    for beginnings, content in _TEXTS:
+        if text.startswith(beginnings):
+            return content
     is_other = _is_binary(beginning[:200])
     return (
         f"is not UTF-8 text (UTF-16, an archive, or the file of another program); {_IN_ITS_PROGRAM}"
