@@ -217,7 +217,9 @@ async def test_the_rows_of_the_batch_given_again_keep_their_numbers_and_the_othe
         async with Campaign.of_stored(queue, fields) as campaign:
             report = await campaign.start(queue)
         assert (report.replaced, report.duplicates, report.findings) == (replaced, duplicates, ())
-        assert sorted(await results(store)) == [("1", "waiting"), ("2", "bad"), ("3", "waiting")]
+        assert sorted(await results(store)) == [("1", "waiting"), ("2", "bad"), ("3", "waiting"), ("4", "waiting")]
+        rows_read = [row async for part in RowList(store, "default", "visits").read() for row in part]
+        assert {row.row: row.with_row for row in rows_read if row.with_row} == {"4": "3"}
         waiting = await queue.find(states=[JobState.QUEUED])
         assert sorted(job.further_numbers for job in waiting) == [(), ("+6587654324",)]
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.campaigns.forms import written
-from tests.campaigns.reading import OPTIONS, Row, file_of, read_all
+from tests.campaigns.reading import OPTIONS, SAY, Row, file_of, read_all
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.files.rows import row_name
+from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
@@ -26,6 +27,7 @@ TO_BOTH = "Mobile,Home Phone"
 MOBILE, HOME, WORK = "+6587654321", "+6561234567", "+6567654321"
 
 
+HELLO = SAY.speaking("Hello.")
 EACH_FORM = pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx", "rows"])
 
 
@@ -277,10 +279,100 @@ async def test_rows_of_one_person_are_one_call_with_further_numbers(
     refused = await given(CONTACTS).start(queue)
     assert (refused.refused, refused.enqueued) == (True, 0)
     assert any("'none' has letters" in found.message for found in refused.findings)
-    fewer = given(CONTACTS, leave_out="Call=No,Phone=none", replace=True)
+    fewer = given(CONTACTS, leave_out_rows="4-5" if form in {"csv", "xlsx"} else "3-4", replace=True)
     assert (await fewer.start(queue)).replaced == 1
     (call,) = await queue.find(destination="+6565551234", states=[JobState.QUEUED])
     assert call.numbers == ("+6581234501", "+6565551234")
+
+
+HOME_A, HOME_B = "+6561239071", "+6561239072"
+CHILDREN: list[Row] = [
+    {"H": "H1", "Phone": HOME_A, "child": "Kai", "note": "a", "at": "2030-01-31T09:00:00+08:00"},
+    {"H": "H1", "Phone": HOME_B, "child": "Kai", "note": "a", "at": "2030-01-31T09:00:00+08:00"},
+]
+_TEXT = "Hello {{child}}."
+AGREEMENT: Sequence[tuple[str, Mapping[str, object], Mapping[str, object], str]] = [
+    # what differs in the second row, the fields, and what becomes of the two: one call, bad (with its column), left out
+    ("nothing", {}, {}, "one"),
+    ("a spoken cell", {"child": "Mei"}, {}, "bad child: Kai, Mei"),
+    ("a spoken cell that is empty", {"child": ""}, {"say": "Hello {{ child or 'you' }}."}, "bad child: Kai, empty"),
+    ("a cell of a time", {"at": "2030-01-31T10:00:00+08:00"}, {"columns": {"not_before": "at"}}, "bad at: "),
+    ("a cell that others are counted from", {"at": "2030-01-31T10:00:00+08:00"}, {"not_before": "at - 1d"}, "bad at: "),
+    ("a cell that nobody reads", {"note": "b"}, {}, "one note"),
+    ("the no of a filter", {"note": "gone"}, {"leave_out": "note=gone"}, "left out"),
+    ("the no of a filter, and what is said", {"note": "gone", "child": "Mei"}, {"leave_out": "note=gone"}, "left out"),
+    ("what is called alone", {"note": "b"}, {"only": "note=a"}, "left out"),
+    ("a bad number", {"Phone": "none"}, {}, "bad Phone"),
+]  # fmt: skip
+
+
+@EACH_FORM
+def test_rows_of_one_person_agree_in_all_that_is_spoken_or_timed(tmp_path: Path, form: str) -> None:
+    first = 2 if form in {"csv", "xlsx"} else 1
+    for name, change, fields, expected in AGREEMENT:
+        people = written(tmp_path, [CHILDREN[0], {**CHILDREN[1], **change}], form)
+        more: Any = fields.get("columns", {})
+        roles = {"destination": "Phone", "person": "H", **more}
+        where = {"file" if isinstance(people, Path) else "rows": people, "batch": "b"}
+        given = {**FIELDS, "say": _TEXT, **where, **fields, "columns": roles}
+        reading = read_all(people, Campaign.of(given).options)
+        (row,) = reading.rows
+        told = {found.row: str(found) for found in (*row.findings, *reading.closing)}
+        assert [each.number for each in (row.raw, *row.raw.others)] == [first, first + 1], name
+        match expected.split(" ", 1)[0]:
+            case "one":
+                assert numbers(row) == (HOME_A, HOME_B), name
+                assert all(expected.removeprefix("one ") in each for each in told.values()), (name, told)
+                assert len(told) == len(change), (name, told)
+            case "bad":
+                assert row.is_bad, (name, told)
+                assert not row.is_left_out, name
+                assert expected.removeprefix("bad ") in str(told), (name, told)
+                assert "Phone" in expected or set(told) == {first, first + 1}, (name, told)
+            case _:
+                assert (row.is_bad, row.is_left_out) == (False, True), (name, told)
+                assert f"nor for row {first} of the same person" in told[first + 1], (name, told)
+
+
+@EACH_FORM
+def test_an_id_that_says_nothing_is_none_and_one_id_is_spelled_in_one_way(tmp_path: Path, form: str) -> None:
+    own = ["", " ", "0", "0.0", "-", "--", "N/A", "n/a", "none", "None", "null", "k.A.", "."]
+    alike = [("7", "7.0"), ("A-1", " A-1 "), ("0042", "0042"), ("F", "F")]
+    apart = [("7", "07"), ("a", "A")]
+    rows = [{"H": each, "Phone": f"+65812390{10 + n}"} for n, each in enumerate([*own, *own])]
+    reading = read_all(
+        written(tmp_path, rows, form), with_columns({"destination": "Phone", "person": "H"}, template=HELLO)
+    )
+    assert [len(numbers(row)) for row in reading.rows] == [1] * len(rows)
+    (told,) = [found.message for found in reading.closing if found.column == "H"]
+    assert told.startswith(f"says nothing in {len(rows)} rows")
+    for pairs, count in ((alike, 1), (apart, 2)):
+        for pair in pairs:
+            rows = [{"H": each, "Phone": f"+65812390{10 + n}"} for n, each in enumerate(pair)]
+            options = with_columns({"destination": "Phone", "person": "H"}, template=HELLO)
+            assert len(read_all(written(tmp_path, rows, form), options).rows) == count, pair
+
+
+@pytest.mark.anyio
+async def test_each_row_of_a_person_is_in_the_list_of_rows(tmp_path: Path, queue: CallQueue) -> None:
+    rows: list[Row] = [
+        *CHILDREN, {**CHILDREN[0], "H": "H2", "Phone": WORK}, {**CHILDREN[0], "H": "H2", "Phone": WORK, "child": "Mei"},
+        {**CHILDREN[0], "H": "H3", "Phone": HOME}, {**CHILDREN[0], "H": "H3", "Phone": MOBILE},
+        {**CHILDREN[0], "H": "H4", "Phone": "+6581239079"}, {**CHILDREN[0], "H": "H4", "Phone": "+6581239080"},
+    ]  # fmt: skip
+    rows[-1] = {**rows[-1], "note": "gone"}
+    await SuppressionList(queue.store).add(MOBILE, reason="asked for it")
+    fields = {"say": _TEXT, "batch": "b", "columns": {"destination": "Phone", "person": "H"}, "skip_bad": True}
+    campaign = Campaign.of({**FIELDS, **fields, "rows": rows, "leave_out": "note=gone"})
+    report = await campaign.start(queue)
+    assert (report.enqueued, report.rejected, report.suppressed, report.left_out) == (1, 2, 1, 2)
+    parts = [part async for part in RowList(queue.store, "default", "b").read()]
+    listed = [(row.row, row.result, row.with_row) for part in parts for row in part]
+    assert listed == [
+        ("1", "waiting", ""), ("2", "waiting", "1"), ("3", "bad", ""), ("4", "bad", ""), ("5", "suppressed", ""),
+        ("6", "suppressed", ""), ("7", "left out", ""), ("8", "left out", ""),
+    ]  # fmt: skip
+    assert "rows 5-6 are of this person" in str(report.findings)
 
 
 @pytest.mark.parametrize("columns", [{}, {"unique_key": "Contact ID"}])

@@ -28,10 +28,11 @@ from voiceflow_worker.campaigns.files.damage import (
 from voiceflow_worker.campaigns.files.formats import ALL_SHEETS, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, ColumnReader, FileKind, RawRow, RowSource, row_name
+from voiceflow_worker.campaigns.people import People
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, RowRange, Severity, message_of, tell
+from voiceflow_worker.finding import Finding, RowRange, Severity, message_of, ranges_text, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -132,6 +133,10 @@ class CampaignRows:
             warning=self._warning_about,
         )
         self._maker.is_first = self._doubts.is_first
+        self._people: People | None = None
+        """The people, if the rows have them in a column."""
+        if options.roles.person is not None:
+            self._people = People(self.source, options, self._columns, self.left_out, self._doubts, file=self.file)
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
@@ -155,7 +160,7 @@ class CampaignRows:
         failed: CampaignFileError | None = None
         is_empty = True
         try:
-            for raw in self.source if self._options.roles.person is None else self._by_person():
+            for raw in self.source if self._people is None else self._people:
                 is_empty = False
                 part.append(raw)
                 if len(part) == size:
@@ -173,21 +178,10 @@ class CampaignRows:
         if self.input is not None and is_empty:
             raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
-    def _by_person(self) -> Iterator[RawRow]:
-        """The rows, those of one person as one row with the others. They are all kept in memory, as they come."""
-        column, people = row_name(self._options.roles.person or ""), dict[str, list[RawRow]]()
-        for raw in self.source:
-            names = raw.names or self.source.header
-            cells = (cell for name, cell in zip(names, raw.cells, strict=False) if row_name(name) == column)
-            person = str(next(cells, None) or "").strip()
-            people.setdefault(person or f"\0{raw.number}", []).append(raw)
-        for first, *others in people.values():
-            yield first._replace(others=(*others,), counts=sum(each.counts for each in (first, *others)))
-
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
-        read_one = self._unless_left_out if self.left_out else self._maker.read
+        read_one = self._read_person if self._people or self.left_out else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
             drafts = list(map(self._drafted_person, raws[first : first + _AT_ONCE]))
             rows += map(self._finished, list(starmap(read_one, drafts)))
@@ -196,6 +190,8 @@ class CampaignRows:
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         unseen = (self._warning(tell("no_row_has_column"), column=each) for each in self._columns.unseen.values())
+        if self._people is not None:
+            self._people.close()
         alike = self._doubts.findings()
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
@@ -243,14 +239,19 @@ class CampaignRows:
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
 
-    def _unless_left_out(self, raw: RawRow, draft: Draft | None) -> ReadRow:
-        """The row, read. If its number or one of its columns says not to call, nothing else of it is told."""
-        found = self.left_out.why(raw.number, draft)
-        if found is None:
-            return self._maker.read(raw, draft)
-        column, why = found
-        self.left_out.add(raw.number, () if draft is None else self._maker.numbers(draft))
-        warning = self._warning(f"{why}: nobody is called for it", row=raw.number, column=column)
+    def _read_person(self, raw: RawRow, draft: Draft | None) -> ReadRow:
+        """The row, read, unless it is left out; nothing else is told of it then. The no of one row is its person's."""
+        rows = ((raw, draft), *(() if draft is None else draft.beside))
+        no = [(each, found) for each, own in rows if (found := self.left_out.why(each.number, own)) is not None]
+        if not no:
+            read = self._maker.read(raw, draft)
+            return self._people.agreed(read, draft) if self._people and draft is not None and raw.others else read
+        (said, (column, why)), *_ = no
+        for each, own in rows:
+            self.left_out.add(each.number, () if own is None else self._maker.numbers(own))
+        others = ranges_text(sorted(each.number for each, _ in rows if each is not said), most=5)
+        whom = f"it, nor for {'row' if others.isdigit() else 'rows'} {others} of the same person" if others else "it"
+        warning = self._warning(f"{why}: nobody is called for {whom}", row=said.number, column=column)
         return ReadRow(raw, findings=(warning,), is_left_out=True)
 
     def _finished(self, read: ReadRow) -> ReadRow:
@@ -346,25 +347,24 @@ class CampaignRows:
         return raw._replace(problems=((None, said),), code=None, counts=found.rows_of_record)
 
     def _drafted_person(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
-        """The row, and the values of its cells, with the numbers of the other rows of its person.
-
-        Rows that are left out give no numbers; if it is one of these, the next row of the person takes its place.
-        """
+        """The row, and the values of its cells, with those and with the numbers of the other rows of its person."""
         if not raw.others:
             return self.drafted(raw)
-        every = [self.drafted(each) for each in (raw._replace(others=()), *raw.others)]
-        called = [each for each in every if self.left_out.why(each[0].number, each[1]) is None]
-        (first, draft), *others = called or every
-        if draft is None:
-            return first._replace(counts=raw.counts), None
-        for each, other in others:
-            if other is None:
-                draft.unread += (f"in row {each.number}: {why}" for _, why in each.problems)
-            elif DESTINATION in other.reserved or other.further:
-                other.findings = []  # of its other cells nothing is read
-                draft.further = [*draft.further, *((DESTINATION, one) for one in self._maker.numbers(other))]
-                draft.unread += (f"in row {each.number}: {found.message}" for found in other.findings if found.is_error)
-        return first._replace(others=tuple(each for each, _ in every if each is not first), counts=raw.counts), draft
+        first, *others = map(self.drafted, (raw._replace(others=()), *raw.others))
+        draft = first[1]
+        if draft is not None:
+            for each, other in others:
+                if other is None:
+                    draft.unread += (f"in row {each.number}: {why}" for _, why in each.problems)
+                    continue
+                draft.beside = (*draft.beside, (each, other))
+                if DESTINATION in other.reserved or other.further:
+                    told, other.findings = other.findings, []
+                    draft.further = [*draft.further, *((DESTINATION, one) for one in self._maker.numbers(other))]
+                    wrong = (found.message for found in other.findings if found.is_error)
+                    draft.unread += (f"in row {each.number}: {why}" for why in wrong)
+                    other.findings = told
+        return first[0]._replace(others=tuple(each for each, _ in others), counts=raw.counts), draft
 
     def drafted(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
         """The row, and the values of its cells; None if they cannot be told apart."""

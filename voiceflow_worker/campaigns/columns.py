@@ -113,6 +113,11 @@ class CampaignColumns:
         self._refuse()
 
     @property
+    def menu_names(self) -> frozenset[str]:
+        """The names that the texts of the menu speak."""
+        return frozenset() if self._menu is None else self._menu.names
+
+    @property
     def number_column(self) -> str:
         """The column of the numbers to call, as the header of a table spells it."""
         return self.names.get(self._numbers, self._given or DESTINATION)

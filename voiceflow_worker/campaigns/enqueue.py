@@ -212,7 +212,7 @@ class _RowCounts(EnqueueReport):
         self.rows += sum(row.raw.counts for row in classified.rows)
         self.valid += len(classified.new)
         self.duplicates += len(classified.known)
-        self.left_out += sum(row.is_left_out for row in classified.rows)
+        self.left_out += sum(row.raw.counts for row in classified.rows if row.is_left_out)
         self.rejected += sum(row.raw.counts for row in classified.bad)
         self.ended = Counter(self.ended) + classified.ended
         self.changed += classified.changed

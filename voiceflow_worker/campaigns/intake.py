@@ -17,7 +17,7 @@ from voiceflow_worker.core.idempotency import KeyMatch, Orders
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.errors import OvertakenError
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import Finding, Severity, ranges_text, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import waits
@@ -315,6 +315,9 @@ class RowEnqueuer:
         """Count what became of a row."""
         if admission.suppressed is not None:
             message = tell("suppressed", reason=admission.suppressed.reason)
+            if row.raw.others:
+                rows = sorted(each.number for each in (row.raw, *row.raw.others))
+                message = message.plus(f"; rows {ranges_text(rows, most=5)} are of this person")
             found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
             done.suppressed.append(self._with(row, found))
         elif admission.findings:

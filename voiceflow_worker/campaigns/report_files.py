@@ -165,6 +165,7 @@ class LineSpool(SpooledRows):
         self._data_names: dict[str, None] = {}
         self._listed: set[str] = set()
         self._batches: set[str] = set()
+        self._has_people = False
 
     @property
     def columns(self) -> list[ReportColumn]:
@@ -173,11 +174,9 @@ class LineSpool(SpooledRows):
         Raises InvalidInputError for a selected column that no line has.
         """
         if self.files.rows:
-            every = [
-                each
-                for each in listed_columns(self._data_names)
-                if each.is_own or each.name != "batch" or len(self._batches) > 1
-            ]
+            empty = {"batch"} if len(self._batches) < 2 else set[str]()
+            empty |= set() if self._has_people or self.files.select else {"with_row"}
+            every = [each for each in listed_columns(self._data_names) if each.is_own or each.name not in empty]
         else:
             own = [ReportColumn(DATA + name, name, is_own=True) for name in self._data_names]
             every = [*map(ReportColumn, COLUMNS, COLUMNS), *own]
@@ -212,6 +211,7 @@ class LineSpool(SpooledRows):
             if isinstance(line, ListedRow):
                 self._listed.add(line.job_id)
                 self._batches.add(line.batch)
+                self._has_people = self._has_people or bool(line.with_row)
         self.put([tuple(line) for line in lines])
 
     def packs(self) -> Iterator[list[ReportLine] | list[ListedRow]]:
@@ -273,7 +273,7 @@ def data_text(value: object) -> str:
 MOST_ROWS = 1_048_575
 """The largest number of lines of a sheet below its header, by the limit of Excel."""
 
-_NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt", "row", "calls"})
+_NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt", "row", "calls", "with_row"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until", "called_at"})
 _MOST_DIGITS = 15
 """The largest number of digits that Excel keeps of a number."""

@@ -62,7 +62,8 @@ class ListedRow(NamedTuple):
     `result` is that of the call, or `bad`, `duplicate`, `suppressed`, `left out` and `erased`, and `why` the reason.
     `answer` is the name of the person's answer, else the keys pressed. `called_at` is the time of the newest attempt,
     and `called_number` where it went; `calls` counts the attempts that may have rung. `data` are the cells of the row,
-    by its columns. A call that is of no file has its data instead, and no `row`.
+    by its columns. A call that is of no file has its data instead, and no `row`. One with the call of another row of
+    its person is called `with_row`.
     """
 
     row: str = ""
@@ -72,6 +73,7 @@ class ListedRow(NamedTuple):
     called_at: str = ""
     called_number: str = ""
     calls: str = "0"
+    with_row: str = ""
     file: str = ""
     batch: str = ""
     job_id: str = ""
@@ -139,7 +141,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 _Cells = tuple[str, ...]
 Entry = Sequence[Any]
 """A row as it is kept: its number, its cells, the key of its call, or its result and the reason; of one without a call
-the columns at fault; and the cells of each other row of its person."""
+the columns at fault; and of another row of a person, behind the first one, the number of that."""
 
 
 def packed(rows: Sequence[Entry]) -> str:
@@ -200,8 +202,10 @@ class RowKeeper:
             else:
                 result, why = "bad" if row.is_bad else "left out", reason_of(row.findings)
             batch_id = (call.batch_id if call is not None else None) or as_stored(self._campaign.batch_in(raw))
-            cells, *others = map(self._cells_of, (raw, *raw.others))
-            entries.append((batch_id, raw.number, cells, key, result, why, wrong, others))
+            entries += [
+                (batch_id, each.number, self._cells_of(each), key, result, why, wrong, raw.number)
+                for each in (raw, *raw.others)
+            ]
             self._kept.setdefault(batch_id, None)
         self._spool.put(entries)
         self._rows.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
@@ -223,14 +227,13 @@ class RowKeeper:
         writes: list[Write] = []
         for part in self._spool:
             rows: dict[str, list[Entry]] = {}
-            for batch_id, number, cells, call, result, why, wrong, others in part:
-                shown = str(number) if isinstance(number, SheetRow) else number
-                stands = self.stand.get(number)
-                told = self.uncalled.get(number, (result, why))
+            for batch_id, number, cells, call, result, why, wrong, first in part:
+                stands = self.stand.get(first)
+                told = self.uncalled.get(first, (result, why))
                 entry: Entry = (call, *told) if stands is None else (stands, "", "")
                 faults: Sequence[str] = () if stands else wrong
-                more: Entry = (faults, others) if others else (faults,) if faults else ()
-                rows.setdefault(batch_id, []).append((shown, cells, *entry, *more))
+                more: Entry = (faults, _plain(first)) if number != first else (faults,) if faults else ()
+                rows.setdefault(batch_id, []).append((_plain(number), cells, *entry, *more))
             for batch_id, entries in rows.items():
                 packs = sizes.setdefault(batch_id, [])
                 text = await to_thread.run_sync(packed, entries)
@@ -341,6 +344,10 @@ def _member(token: str, place: int) -> str:
     return f"{token} {place:06}"
 
 
+def _plain(number: int) -> int | str:
+    return str(number) if isinstance(number, SheetRow) else number
+
+
 def _is_uncalled(entry: Entry) -> bool:
     return bool(entry[3])
 
@@ -415,10 +422,9 @@ class RowList:
             removed = {key for key, job in owners.items() if job.reason_kind is ReasonKind.REMOVED}
             for number, cells, key, result, _, *more in found:
                 if key is not None and not result and key not in removed:
-                    rows = [cells, *(more[1] if len(more) > 1 else ())]
-                    blank = max(number - line - 1, 0) if isinstance(number, int) else 0
-                    line += blank + len(rows)
-                    text += "\n" * blank + "".join(f"{json.dumps(_as_given(file, each))}\n" for each in rows)
+                    blank = max(number - line - 1, 0) if isinstance(number, int) and len(more) < 2 else 0
+                    line += blank + 1
+                    text += "\n" * blank + f"{json.dumps(_as_given(file, cells))}\n"
             yield text
 
     def _not_kept(self) -> InvalidInputError:
@@ -450,9 +456,13 @@ class RowList:
         waits = await waits_in_words(self._store, owners.values(), zone=zone)
         return [
             self._row(owners.get(key), result, why, zone, waits)._replace(
-                row=str(number), file=file.name, batch=self._batch_id, data=dict(zip(file.columns, cells, strict=False))
+                row=str(number),
+                with_row=str(more[1]) if len(more) > 1 and not result else "",
+                file=file.name,
+                batch=self._batch_id,
+                data=dict(zip(file.columns, cells, strict=False)),
             )
-            for number, cells, key, result, why, *_ in rows
+            for number, cells, key, result, why, *more in rows
         ]
 
     def _row(

@@ -139,7 +139,7 @@ def _warn(output: Output, told: set[Finding], findings: Sequence[Finding]) -> No
     """Say what concerns all rows while nobody can have been called yet: a Ctrl-C still comes in time."""
     for found in typed(findings):
         told.add(found)
-        output.note(f"warning: {found.message}")
+        output.note(f"warning: {found.column}: {found.message}" if found.column else f"warning: {found.message}")
 
 
 def _shown_on(shown: Meter) -> OnProgress:

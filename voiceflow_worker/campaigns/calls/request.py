@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +10,7 @@ from voiceflow_worker.campaigns.calls.bodies import Bodies, CallBody
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import Times
-from voiceflow_worker.campaigns.calls.values import FIRST_CALL, Draft, complete, row_key, write_numbers_out
+from voiceflow_worker.campaigns.calls.values import FIRST_CALL, Draft, complete, id_text, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
 from voiceflow_worker.core.ports.store import Put
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
 
-_WHOLE = re.compile(r"\d+\.0+")  # as a data frame writes whole numbers in a column with gaps
 _NO_DATES = frozenset({DESTINATION, "source"})
 _OWN = frozenset({DESTINATION, *RESERVED})
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voiceProfile": Remedy.GIVE_VOICE}
@@ -465,7 +463,7 @@ class RequestMaker:
         key = draft.reserved.get("unique_key")
         if key is None:
             return usual_key(own) if isinstance(own, str) and own.strip() else None
-        key = usual_key(key.partition(".")[0] if _WHOLE.fullmatch(key) else key)
+        key = id_text(key)
         if len(key) > LONGEST_KEY:
             message = f"has {len(key)} characters, but at most {LONGEST_KEY} are allowed; shorten it"
             draft.error(message, column="unique_key")

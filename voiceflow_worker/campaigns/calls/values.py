@@ -16,15 +16,17 @@ from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     RESERVED,
     Column,
+    RawRow,
     Role,
     pairs_in,
     row_name,
 )
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, RowRange, message_of, tell
-from voiceflow_worker.ivr.meanings import are_alike, meaning_of
+from voiceflow_worker.ivr.meanings import are_alike, meaning_of, stands_for_nothing
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
+from voiceflow_worker.model.jobs.job import usual_key
 from voiceflow_worker.model.numbers.phone import is_e164, telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of, folded
@@ -43,6 +45,21 @@ def row_key(batch_id: str, canonical: str, further: Sequence[str] = ()) -> str:
 def is_own_key(key: str | None) -> bool:
     """Whether this is a key of a user, and not one that was made for a row (`row_key`)."""
     return key is not None and re.fullmatch("row-[0-9a-f]{32}", key) is None
+
+
+_WHOLE = re.compile(r"\d+\.0+")  # as a data frame writes whole numbers in a column with gaps
+
+
+def id_text(text: str) -> str:
+    """An id, such as a unique key, in one spelling, whichever program wrote it: 7.0 is 7."""
+    return usual_key(text.partition(".")[0] if _WHOLE.fullmatch(text) else text)
+
+
+def says_nothing(text: str) -> bool:
+    """Whether an id stands for nobody: it is empty, has signs alone, is 0, or a word for nothing, such as N/A."""
+    meant = meaning_of(text)
+    is_zero = not isinstance(meant, bool | str) and meant == 0
+    return is_missing(text) or not _NOTHING_SAID.sub("", text.casefold()) or is_zero or stands_for_nothing(text)
 
 
 _MANY = 3
@@ -143,6 +160,8 @@ class Draft:
     """The zone in which the person hears times that have a zone of their own; None if no text asks for it."""
     texts: Sequence[object] = ()
     """What the texts of the template have become."""
+    beside: Sequence[tuple[RawRow, Draft]] = ()
+    """The other rows of the person, with their values."""
 
     @property
     def is_bad(self) -> bool:
@@ -341,6 +360,10 @@ class LeftOut:
 
     def __bool__(self) -> bool:
         return bool(self._filters or self._ranges or self._only)
+
+    def has_number(self, row: int) -> bool:
+        """Whether a row is left out by its number."""
+        return any(rows.has(RowRange.of(row)) for rows in self._ranges)
 
     def why(self, row: int, draft: Draft | None) -> tuple[str | None, str] | None:
         """The column that leaves this row out, if it is one, and why; None for other rows."""

@@ -621,5 +621,5 @@ def _line(raw: RawRow, reason: str) -> str:
 def reason_of(findings: Sequence[Finding]) -> str:
     """Why a row is not called, for people: the errors among its findings, else the last one."""
     reasons = [found for found in findings if found.is_error] or findings[-1:]
-    places = ((found.column or found.path, found.message) for found in reasons)
+    places = dict.fromkeys((found.column or found.path, found.message) for found in reasons)
     return "; ".join(f"{place}: {message}" if place else message for place, message in places)
