@@ -142,8 +142,7 @@ class VoiceCampaignOperator(WaitingTask):
     task fails if more than `fail_ratio` of the calls have outcomes in `fail_on`, or are in doubt for longer than
     `doubt_timeout`.
 
-    The result is the report of the batch, as `voiceflow report --json` prints it, with the counts of rows. The
-    link *Calls of the batch* leads to the page of the batch.
+    The result is the report of the batch, as `voiceflow report --json` prints it, with the counts of rows.
     """
 
     template_fields: Sequence[str] = (

@@ -111,7 +111,7 @@ def test_a_refused_sender_has_a_log_line_each_ten_minutes_and_is_shown_for_so_lo
     now += 599
     (told,) = senders.told().values()
     assert STRANGER in told
-    assert "voiceflow account webhooks set" in told
+    assert "voiceflow serve --register URL" in told
     now += 2
     assert senders.told() == {}
     with capture_logs():

@@ -60,7 +60,7 @@ def test_numbers_are_listed_as_call_flows_write_them(voiceflow: Program, eight: 
 def test_webhooks_are_listed_without_their_secret(voiceflow: Program, eight: EightByEight) -> None:
     ended = voiceflow("account", "webhooks")
     assert (ended.code, ended.out) == (0, "")
-    assert "`voiceflow account webhooks set URL`" in ended.err
+    assert "`voiceflow serve --register URL`" in ended.err
     hooks = eight.sandbox._account.hooks("acme")
     hooks["VSS"] = WebhookTarget(url="https://calls.example.com/", authorization="Bearer of-news-of-calls-1")
     assert voiceflow("account", "webhooks", "--json").lines == [
@@ -101,22 +101,6 @@ def test_what_8x8_refuses_is_reported(
         ended = voiceflow("account", *command, "--json")
         assert (ended.code, ended.out) == (told[0], "")
         assert told[1] in ended.err
-
-
-def test_an_address_is_registered_with_the_newer_of_two_secrets_and_the_command_ends(
-    voiceflow: Program, eight: EightByEight, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("VOICEFLOW_WEBHOOK_SECRET", "Bearer the-newer-of-two-secrets, Bearer the-older-of-two-secrets")
-    done = voiceflow("account", "webhooks", "set", "https://calls.example.com", "--type", "vca", "--json")
-    assert (done.code, [line["type"] for line in done.lines]) == (0, ["VCA"])
-    done = voiceflow("account", "webhooks", "set", "https://calls.example.com", "--json")
-    assert {line["type"] for line in done.lines} >= {"VSS", "VCA"}, "types that were registered stay registered"
-    assert "8x8 now sends VSS events to https://calls.example.com/webhooks/8x8" in done.err
-    assert {line["url"] for line in voiceflow("account", "webhooks", "--json").lines} >= {
-        "https://calls.example.com/webhooks/8x8"
-    }
-    for wrong in (("set",), ("--force",)):
-        assert voiceflow("account", "webhooks", *wrong).code == 2
 
 
 # -- behind the proxy of a company, which decrypts with its own certificate, and fails at times ------------------------

@@ -352,18 +352,6 @@ def test_one_call_is_told_by_its_post_its_answer_and_its_outcome(eight: EightByE
         assert not re.search(r"81234567|Ana|Maria|Hello", line), line
 
 
-def test_a_repeated_warning_of_one_fault_is_told_once_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    log_to_stderr(form="json", level="info")
-    log = structlog.get_logger()
-    for _ in range(5):
-        log.warning("nothing is stored", error="the store is away")
-        log.error("evidence of one call", error="the store is away")
-    log.warning("nothing is stored", error="another fault")
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["level"] for line in lines].count("error") == 5, "what only this line has is never left out"
-    assert [line["error"] for line in lines if line["level"] == "warning"] == ["the store is away", "another fault"]
-
-
 SPELLINGS = (
     "+6581234567", "6581234567", "81234567", "+65 8123 4567", "8123-4567", "(8123) 4567", "0065 8123.4567",
     "%2B6581234567", "\\u002b6581234567", "tel:+65-8123-4567",
@@ -419,8 +407,7 @@ def test_no_line_of_a_masked_log_has_a_whole_number(form: str, capsys: pytest.Ca
         try:
             raise RuntimeError(said) from error
         except RuntimeError:
-            # With its place: a repeated warning is left out.
-            getattr(log, level)(f"{event} {place} {said}", **given, exc_info=True)
+            getattr(log, level)(f"{event} {said}", **given, exc_info=True)
             logging.getLogger(f"other.{place}").exception("place %s: %s", place, said)
     out = capsys.readouterr().err
     for line in out.splitlines():

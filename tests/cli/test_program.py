@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,7 +43,7 @@ def test_a_look_or_a_stop_order_does_without_settings_that_are_wrong(
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))
     for command in (
-        "hold", "status", "status --escalations", "rate", "rate 5", "resume", "calls list", f"calls show {job}",
+        "hold", "status", "rate", "rate 5", "resume", "calls list", f"calls show {job}",
         "suppress add +6587654321", "suppress list", "suppress remove +6587654321", "batches",
         "audit", "report --batch march", "calls cancel --batch march --yes", "backup copy.db", "escalations list",
     ):  # fmt: skip
@@ -315,30 +313,6 @@ def test_a_process_that_does_not_end_when_told_to_is_ended(
     with pytest.raises(Empty):
         ended.get(timeout=0.2)
     assert "has not ended within 0 s of its signal, and is ended now" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("command", [["worker"], ["serve", "--port", "0"], ["schedule", "daily.toml"]])
-def test_a_service_says_to_systemd_that_it_is_ready_goes_on_and_stops(folder: Path, command: list[str]) -> None:
-    (folder / "people.csv").write_text("destination\n+6581234567\n")
-    (folder / "daily.toml").write_text(
-        'file = "people.csv"\nsay = "Hello"\nsource = "+6531234567"\nvoice_profile = "en-US-JennyNeural"\n'
-        'cron = "0 9 1 1 *"\ntime_zone = "UTC"\n'
-    )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(60)
-        manager.bind(str(folder / "notify"))
-        environment = {
-            "NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "300000", "VOICEFLOW_API_KEY": "a-key",
-            "VOICEFLOW_SUB_ACCOUNT": "demo", "VOICEFLOW_BASE_URL": "http://127.0.0.1:9",
-        }  # fmt: skip
-        with Spawned(command, folder, environment) as running:
-            assert [manager.recv(99) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
-            running.tell(signal.SIGTERM)
-            while (state := manager.recv(99)) == b"WATCHDOG=1":
-                pass
-            assert state == b"STOPPING=1"
-            assert running.end().code == 0
 
 
 VALUES = (

@@ -47,19 +47,18 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
     document = voiceflow("status", "--store", url_of(folder), "--json").document
     assert [each["overdue_since"] for each in document["schedules"]] == ["2026-03-03T01:00:00.000Z"]
     assert all(datetime.fromisoformat(each["next_at"]) > datetime.now(UTC) for each in document["schedules"])
-    listed = voiceflow("status", "--escalations", "--store", url_of(folder), "--json").lines
+    at = ("--store", url_of(folder))
+    listed = voiceflow("escalations", "list", "--json", *at).lines
     assert [(each["unique_key"], each["state"]) for each in listed] == [
         ("incident-42", "open"),
         ("incident-41", "unanswered"),
     ]
     assert document["escalations"] == listed[:1]
-    told = voiceflow("status", "--escalations", "--store", url_of(folder)).out
+    told = voiceflow("escalations", "list", *at).out
     assert "incident-42: open, since " in told
     assert f"  {number(1)} was not called: its number has been on the suppression list" in told
-    none = voiceflow("status", "--escalations", "--store", url_of(folder), "--queue", "other")
+    none = voiceflow("escalations", "list", *at, "--queue", "other")
     assert (none.code, none.out, "has no open escalation" in none.err) == (0, "", True)
-    at = ("--store", url_of(folder))
-    assert voiceflow("escalations", "list", "--json", *at).lines == listed
     done = voiceflow("escalations", "acknowledge", "incident-42", listed[1]["id"], "--as", "Ana", *at)
     assert done.code == 0, done.err
     assert all(
@@ -68,15 +67,6 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
     assert "Ana" in voiceflow("audit", *at).out
     stopped = voiceflow("escalations", "stop", "incident-42", "incident-9", *at)
     assert (stopped.code, "Ana acknowledged" in stopped.out, "incident-9" in stopped.err) == (1, True, True)
-
-
-def test_what_status_shows_is_chosen_once(voiceflow: Program) -> None:
-    for given, told in (
-        (("--all", "--escalations"), "--all and --escalations exclude each other"),
-        (("--all", "--since", "7d"), "--since belongs to --escalations"),
-    ):
-        refused = voiceflow("status", *given)
-        assert (refused.code, told in refused.err) == (2, True), refused.err
 
 
 def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:

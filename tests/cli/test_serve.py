@@ -80,7 +80,9 @@ def hooks(eight: EightByEight) -> dict[str, WebhookTarget]:
 
 @pytest.mark.slow
 def test_summaries_are_sent_to_the_receiver_with_its_secret(folder: Path, eight: EightByEight) -> None:
-    environment = {"VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news-of-calls-1"}
+    environment = {
+        "VOICEFLOW_WEBHOOK_SECRET": "Bearer of-news-of-calls-1, Bearer of-news-of-calls-0"
+    }  # the newer first
     with Spawned(["serve", "--port", "0", "--register", "https://calls.example.com"], folder, environment) as serve:
         serve.wait_for(f"--register https://calls.example.com is completed to {URL}")
         told = serve.wait_for("8x8 now sends VSS events")

@@ -193,7 +193,6 @@ COMMANDS = [
     ["suppress", "import", "numbers.csv"],
     ["audit"], ["forget", "+6587654321", "--yes"], ["store", "upgrade"],
     ["enqueue", "--batch", "march", "--stored", "--replace"], ["status", "--all"], ["batches"],
-    ["status", "--escalations"],
     ["escalations", "list"], ["escalations", "acknowledge", "x"], ["escalations", "stop", "x"],
     ["schedules", "list"], ["schedules", "run", "x"],
     ["rate"], ["rate", "5"],

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
 _LOG = structlog.get_logger("voiceflow.webhooks")
-"""A part of a path that is a telephone number, such as that of /v1/suppression."""
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -264,8 +263,8 @@ class RefusedSenders:
         others = f" and {count_of(len(newest) - 3, 'other sender')}" if len(newest) > 3 else ""
         return {
             REFUSED: f"in the last {write_duration(REFUSED_EVERY)}, requests of {', '.join(newest[:3])}{others} had "
-            "no Authorization header or a wrong one, or came from another network; if that is 8x8, register the "
-            "webhook again with `voiceflow account webhooks set`"
+            "no Authorization header or a wrong one, or came from another network; if that is 8x8, start "
+            "the receiver again with `voiceflow serve --register URL`"
         }
 
 

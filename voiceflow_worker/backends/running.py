@@ -224,8 +224,6 @@ async def kept(work: Callable[[], Awaitable[object]]) -> None:
         await anyio.sleep(AGAIN_AFTER)
 
 
-_log = structlog.get_logger("voiceflow.store")
-
 RESYNC_EVERY = 5.0
 SAMPLES = 3
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.campaigns.enqueue import EnqueueReport
     from voiceflow_worker.core.drain import DrainResult
     from voiceflow_worker.queue import CallQueue
+    from voiceflow_worker.reporting.report import Report
 
 
 SOURCE, VOICE = "+6531234567", "en-US-JennyNeural"
@@ -57,6 +58,7 @@ class _Result:
 
     enqueued: EnqueueReport
     drained: DrainResult
+    report: Report
     calls: Sequence[Job]
     rang: Counter[str]
 
@@ -103,6 +105,7 @@ async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.account import PATH
     from voiceflow_worker.gateway.client import VoiceClient
+    from voiceflow_worker.reporting.report import build_report
     from voiceflow_worker.sandbox import Sandbox
     from voiceflow_worker.secret_text import SecretStr
     from voiceflow_worker.settings import Settings
@@ -124,6 +127,7 @@ async def _show(output: Output, calls: CallQueue) -> _Result:
     return _Result(
         enqueued=report,
         drained=drained,
+        report=await build_report(store, calls.name, report.batch_id),
         calls=await calls.find(batch_id=report.batch_id, limit=None),
         rang=Counter(entry.destination for entry in sandbox.ledger if entry.rang and entry.destination),
     )
@@ -154,13 +158,7 @@ def _as_json(shown: _Result) -> dict[str, object]:
 
 
 def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
-    from voiceflow_worker.reporting.story import ending
-
-    output.table(
-        ("destination", "state", "outcome", "reason"),
-        [(job.destination, job.state.value, ending(job), _reason(job)) for job in shown.calls],
-        title="Outcomes of the calls",
-    )
+    output.print(shown.report)
     tell_findings(
         output,
         typed(found for found in shown.enqueued.findings if found.is_error),
@@ -197,14 +195,6 @@ def _program() -> str:
     if started.name != "voiceflow" or which("voiceflow") is not None:
         return "voiceflow"
     return str(started.relative_to(Path.cwd()) if started.is_relative_to(Path.cwd()) else started)
-
-
-def _reason(job: Job) -> str:
-    """The reason of the job; empty if the reason only repeats the outcome."""
-    outcome = job.outcome
-    return (
-        "" if job.reason is None or (outcome and outcome.status and job.reason == outcome.status.value) else job.reason
-    )
 
 
 CAMPAIGN = "reminder-campaign.csv"

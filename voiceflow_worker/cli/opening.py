@@ -9,7 +9,6 @@ import os
 import re
 import resource
 import signal
-import socket
 import sys
 from collections.abc import (
     AsyncGenerator,
@@ -61,7 +60,7 @@ def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = (), maske
 
     threshold = logging.getLevelNamesMapping()[level.upper()]
     stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    shared: list[Processor] = [structlog.stdlib.add_log_level, stamped, _once_a_fault()]
+    shared: list[Processor] = [structlog.stdlib.add_log_level, stamped]
     # Plain tracebacks: others print local variables, which hold phone numbers, data and key presses.
     ending: list[Processor] = [
         structlog.processors.format_exc_info,
@@ -81,50 +80,9 @@ def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = (), maske
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending], foreign_pre_chain=shared
         )
     )
-    handler.addFilter(_once_a_second())
     # Only warnings of other libraries matter to users; at info and debug they log their internals.
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
-
-
-def _once_a_fault() -> Processor:
-    """A processor that passes a warning with the same error only once in ten seconds, and then how many were left out.
-
-    A store that is away would else fill the log: each call, event and request meets it.
-    """
-    import structlog
-
-    from voiceflow_worker.core.base.round_trips import RateLimitedLog
-
-    seldom = RateLimitedLog()
-
-    def is_first(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if method != "warning" or "error" not in event:
-            return event
-        repeated = seldom.admit((event["event"], event["error"]))
-        if repeated is None:
-            raise structlog.DropEvent
-        if repeated:
-            event["left_out"] = event.get("left_out", 0) + repeated
-        return event
-
-    return is_first
-
-
-def _once_a_second() -> Callable[[logging.LogRecord], bool]:
-    """A log filter that passes a repeated message only once a second. Without it, strangers could flood the log."""
-    from voiceflow_worker.core.base.round_trips import RateLimitedLog
-
-    seldom = RateLimitedLog(every=1.0)
-
-    def is_first(record: logging.LogRecord) -> bool:
-        # Only the first line is compared: in the following lines, asyncio names sockets and tasks.
-        kind = (record.name, record.levelno, str(record.msg).partition("\n")[0])
-        repeated = seldom.admit(kind)
-        if repeated:
-            record.msg = f"{record.msg} ({repeated} more)"
-        return repeated is not None
-
-    return is_first
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of each request that is no HTTP
 
 
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
@@ -186,30 +144,11 @@ async def signals_to(heard: Callable[[int], None]) -> AsyncGenerator[None]:
         async for each in signals:
             if not count or each is not signal.SIGHUP:
                 count += 1
-                _tell_service_manager("STOPPING=1")
                 heard(count)
 
     with anyio.open_signal_receiver(*stopping) as signals:
         async with beside(partial(listen, signals)):
             yield
-
-
-@asynccontextmanager
-async def supervised(is_well: Callable[[], bool] = lambda: True) -> AsyncGenerator[None]:
-    """Tell systemd (`Type=notify`) that the process is ready and, while it `is_well`, goes on (`WatchdogSec`)."""
-    from voiceflow_worker.core.base.background import beside
-
-    limit = os.environ.get("WATCHDOG_USEC", "")
-
-    async def beat() -> None:
-        while limit.isdigit():
-            if is_well():
-                _tell_service_manager("WATCHDOG=1")
-            await anyio.sleep(int(limit) / 3_000_000)
-
-    _tell_service_manager("READY=1")
-    async with beside(beat):
-        yield
 
 
 @contextmanager
@@ -234,14 +173,6 @@ def ending_in_time() -> Generator[Callable[[float], None]]:
     finally:
         for timer in timers:
             timer.cancel()
-
-
-def _tell_service_manager(state: str) -> None:
-    """Send a state by the protocol of sd_notify(3); without a service manager that listens, nothing happens."""
-    if name := os.environ.get("NOTIFY_SOCKET"):
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
-            sending.setblocking(False)
-            sending.sendto(state.encode(), name.replace("@", "\0", 1) if name.startswith("@") else name)
 
 
 def collect_less() -> None:

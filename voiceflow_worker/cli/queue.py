@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 async def status(
     *,
     all_: Annotated[bool, Flag, Parameter(name="--all")] = False,
-    escalations: Annotated[bool, Flag] = False,
-    since: Annotated[
-        SinceOption, Parameter(help="With --escalations: also those that ended after this time, such as 7d. [24h]")
-    ] = None,
     common: QueueOptions = QueueOptions(),
 ) -> None:
     """Show a queue: calls by state, rate, holds, doubts.
@@ -49,23 +45,12 @@ async def status(
 
     Args:
         all_: List all queues of the store, with their progress. With --json, one per line.
-        escalations: List the open and the recent escalations, with each step. With --json, one per line.
 
     Examples:
         voiceflow status
         voiceflow status --all --json | jq '{queue, done, total}'
-        voiceflow status --escalations --since 7d
     """
-    if all_ and escalations:
-        raise InvalidInputError("--all and --escalations exclude each other: give one of them")
-    if since is not None and not escalations:
-        raise InvalidInputError("--since belongs to --escalations: give both, or neither")
-    if escalations:
-        await tell_escalations(common, since=OF_LATE if since is None else since)
-    elif all_:
-        await _queues(common)
-    else:
-        await _one_queue(common)
+    await (_queues if all_ else _one_queue)(common)
 
 
 async def _one_queue(common: QueueOptions) -> None:
@@ -298,14 +283,9 @@ async def list_escalations(
         voiceflow escalations list
         voiceflow escalations list --since 7d --json | jq '{id, state, message}'
     """
-    await tell_escalations(common, since=OF_LATE if since is None else since)
-
-
-async def tell_escalations(common: QueueOptions, *, since: timedelta | datetime) -> None:
-    """Print the open escalations of a queue, and those that have ended since. Raises StoreError."""
     from voiceflow_worker.service.escalations import Escalations
 
-    output = common.output()
+    output, since = common.output(), OF_LATE if since is None else since
     async with common.opened() as calls:
         begin = calls.store.clock.now() - since if isinstance(since, timedelta) else since
         found = await Escalations(calls).recent(since=begin)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from voiceflow_worker.backends.store_url import file_of
-from voiceflow_worker.cli.opening import misspelt_settings, opened_queue, signals_to, supervised
+from voiceflow_worker.cli.opening import misspelt_settings, opened_queue, signals_to
 from voiceflow_worker.cli.options import AsOption, Flag, NoteOption, QueueOptions, YesOption
 from voiceflow_worker.cli.output import ExitCode, Output, keep_stdout
 from voiceflow_worker.errors import InvalidInputError
@@ -91,7 +91,7 @@ async def _run(
             output.note(f"stopping: a run that was begun is completed, for {grace:g} s at most")
         scheduler.stop(grace=grace if count == 1 else 0.0)
 
-    async with signals_to(stop), supervised():
+    async with signals_to(stop):
         for misspelt in misspelt_settings():
             output.note(misspelt)
         output.note(f"voiceflow schedule starts campaigns in queue {calls.name} of {calls.store.url}")

@@ -20,7 +20,6 @@ from voiceflow_worker.cli.opening import (
     opened_queue,
     raise_limit,
     signals_to,
-    supervised,
     voice_client,
 )
 from voiceflow_worker.cli.options import (
@@ -126,7 +125,6 @@ async def serve(
                 grace=settings.shutdown_grace,
                 linger=LINGER,
             ) as address,
-            supervised(),
             anyio.create_task_group() as group,
         ):
             collect_less()
@@ -257,7 +255,7 @@ async def register_webhook(settings: Settings, url: str, *, kinds: Sequence[Webh
     async with voice_client(settings) as voice:
         for failures in count(1):
             try:
-                await register_once(voice, settings, url, kinds=kinds, tell=tell)
+                await _register_once(voice, settings, url, kinds=kinds, tell=tell)
             except Exception as error:
                 if isinstance(error, VoiceflowError) and not isinstance(error, VoiceUnavailableError):
                     raise
@@ -268,7 +266,7 @@ async def register_webhook(settings: Settings, url: str, *, kinds: Sequence[Webh
                 return
 
 
-async def register_once(
+async def _register_once(
     voice: VoiceClient, settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell
 ) -> None:
     """Register `url` for events of these types, with the first value of the webhook secret. Raises VoiceError."""

@@ -17,7 +17,6 @@ from voiceflow_worker.cli.opening import (
     opened_queue,
     raise_limit,
     signals_to,
-    supervised,
     voice_client,
 )
 from voiceflow_worker.cli.options import Flag, HostOption, NotifyOption, PortOption, QueueOptions
@@ -151,7 +150,6 @@ async def _send(
         signals_to(stop),
         _lines(output, calls, drain=drain),
         _account_asked(output, settings),
-        supervised(lambda: sender.is_well),
     ):
         await _tell_start(output, calls, settings)
         with logged():

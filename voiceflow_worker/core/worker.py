@@ -241,11 +241,6 @@ class Worker:
         self._end_pause()
 
     @property
-    def is_well(self) -> bool:
-        """False once the worker has sent nothing for a minute after it said that it does not know why."""
-        return not self._watch.is_lost
-
-    @property
     def in_flight(self) -> int:
         """The number of calls that this worker is sending now."""
         return self._senders.on_their_way + self._verdicts.waiting

@@ -18,7 +18,7 @@ from voiceflow_worker.actions import (
     require_name,
 )
 from voiceflow_worker.campaigns.schedules import Schedule, ScheduledRun, read_schedule
-from voiceflow_worker.core.ports.store import BulkWrite, Order, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Result, Same, Write
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import by_person, in_words, rfc3339
@@ -73,8 +73,7 @@ class RunNow(OperatorAction):
         run = self._run(found)
         put = run.put(store)
         same = (Same(put.namespace, put.group, None, put.member),)
-        order = Order(about=(f"{put.group}/{put.member}",), queue=self.queue, puts=(put,), same=same)
-        write = Write(conditions=same, puts=(put,), orders=(order,))
+        write = Write(conditions=same, puts=(put,))
         (answer,) = await store.write(BulkWrite(writes=(write,)), now=found.now)
         if answer.result is not Result.DONE:
             raise changed_since(self.label)

@@ -18,8 +18,6 @@ AFTER = 10.0
 """Seconds without progress after which a worker says that it does not know why it sends nothing."""
 INTERVALS = 3
 """With a slow rate, it says so after this many of its intervals."""
-GIVEN_UP_AFTER = 60.0
-"""Seconds after which it tells the service manager no more that it is well, once it has said so."""
 _MOST = 100
 """The most due calls that are looked at, by due time."""
 _OPEN = (JobState.LEASED, JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT)
@@ -45,21 +43,15 @@ class Watch:
         self._is_busy = is_busy
         self._progress: tuple[datetime, float] = self._now()
         self._since: float | None = None
-        self._stalled_at = float("inf")
 
     @property
     def quiet_for(self) -> float:
         """Seconds since the worker last went on."""
         return self._store.clock.monotonic() - self._progress[1]
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether the worker has sent nothing for so long, without a reason, that it should be started anew."""
-        return self._store.clock.monotonic() - self._stalled_at > GIVEN_UP_AFTER
-
     def note(self) -> None:
         """Note that the worker goes on."""
-        self._progress, self._since, self._stalled_at = self._now(), None, float("inf")
+        self._progress, self._since = self._now(), None
 
     async def look(self, rate: float | None) -> None:
         """Raise StalledError if calls have been due for long, at this rate, and nothing keeps them back."""
@@ -71,11 +63,10 @@ class Watch:
             is_idle = True  # which the worker tells otherwise
         now = self._store.clock.monotonic()
         if is_idle:
-            self._since, self._stalled_at = None, float("inf")
+            self._since = None
             return
         self._since = now if self._since is None else self._since
         if now - self._since >= max(AFTER, INTERVALS / (rate or INTERVALS)) - EVERY:
-            self._stalled_at = min(self._stalled_at, now)
             raise StalledError(f"last progress: {in_words(self._progress[0])}")
 
     async def _should_send(self) -> bool:
