@@ -17,7 +17,7 @@ import pytest
 from tests.support.processes import ROOT, Process
 from tests.support.stage import Stage
 
-BEFORE = "50fabd99"
+BEFORE = "1bb016bf"
 """The last commit of the version before."""
 _DEVELOPERS = ROOT / ".venv/bin/python"
 """The tests in Airflow have a virtual environment of their own, without what builds a wheel."""

@@ -24,6 +24,7 @@ from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.record_set import json_codec, json_records, newest_first, report_unreadable
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports.store import (
+    Before,
     BulkWrite,
     Claim,
     Insert,
@@ -36,7 +37,13 @@ from voiceflow_worker.core.ports.store import (
     Write,
     WriteResult,
 )
-from voiceflow_worker.errors import RequestInProgressError, StoreError, VoiceflowError
+from voiceflow_worker.errors import (
+    OrderUnsettledError,
+    RequestInProgressError,
+    StoreError,
+    StoreUnavailableError,
+    VoiceflowError,
+)
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import LONGEST_NAME, in_words, rfc3339
@@ -54,6 +61,13 @@ WHOLE = "*"
 """The group of all entries. No queue has this name."""
 NOT_KNOWN = "its result was not stored"
 GIVEN_AGAIN = "given again from the local journal, because the store lacked it"
+GIVEN_UP_AFTER = timedelta(seconds=5)
+"""How long after it was asked a store may commit a write of an order: not longer than any store is waited for."""
+UNSETTLED = (
+    "The order may yet come into force: `voiceflow audit` lists it once it has. To be sure, order it again, or its "
+    "opposite"
+)
+_TRIES = 3
 _FAILED = "failed: "
 _AGAIN = "given again after its answer was lost: what it did before is not counted"
 
@@ -252,9 +266,34 @@ class AuditedStore:
             raise
         return answers
 
+    async def _in_time(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
+        """Write what nobody may commit once this has failed.
+
+        Raises OrderUnsettledError if the store does not say whether it has done so, or will.
+        """
+        for _ in range(_TRIES):
+            before = Before(self._store.clock.now() + GIVEN_UP_AFTER)
+            writes = tuple(
+                replace(write, conditions=(*write.conditions, before)) if _changes(write) else write
+                for write in bulk.writes
+            )
+            try:
+                answers = await self._store.write(replace(bulk, writes=writes), now=now)
+            except StoreError as error:
+                if not error.may_be_written:
+                    raise
+                unsettled = OrderUnsettledError(f"{error}. {UNSETTLED}")
+                unsettled.answers = error.answers
+                raise unsettled from error
+            if not any(answer.condition == before for answer in answers):
+                return answers
+        raise StoreUnavailableError(
+            "the store takes too long for this order, which was not carried out: order it again"
+        )
+
     async def _write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         if self.is_kept:
-            return await self._store.write(bulk, now=now)
+            return await self._in_time(bulk, now)
         kept = [place for place, write in enumerate(bulk.writes) if _changes(write)]
         made = [each.job for write in bulk.writes for each in write.changes if isinstance(each, Insert)]
         if self.entry.action == CALL and len(made) == 1:
@@ -265,7 +304,7 @@ class AuditedStore:
             if claim is not None and place == kept[0]:
                 conditions, puts = (*write.conditions, claim.condition), (*write.puts, claim.put)
                 writes[place] = replace(write, conditions=conditions, puts=puts)
-        answers = await self._store.write(replace(bulk, writes=tuple(writes), durable=True), now=now)
+        answers = await self._in_time(replace(bulk, writes=tuple(writes), durable=True), now)
         if claim is not None and kept and answers[kept[0]].condition == claim.condition:
             raise RequestInProgressError
         self.is_kept = any(answers[place].result is Result.DONE for place in kept)

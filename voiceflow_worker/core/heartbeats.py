@@ -38,7 +38,7 @@ WORKERS = "worker"
 RECEIVERS = "receiver"
 REFUSED = "events are refused"
 """What fails while a receiver refuses events, such as by their secret."""
-GENERATION = 2
+GENERATION = 3
 """Counts the schemas of stores: it is raised with the schema number of any of them."""
 REGISTER = "`voiceflow serve --register URL` registers this receiver"
 NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"

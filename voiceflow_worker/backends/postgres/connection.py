@@ -52,10 +52,12 @@ class Connection(AsyncConnection[Row]):
         """Raise StoreUnavailableError if what was just committed is not where the server was to wait for it."""
         unconfirmed, self.is_unconfirmed = self.is_unconfirmed, False
         if unconfirmed:
-            raise StoreUnavailableError(
+            error = StoreUnavailableError(
                 "PostgreSQL has committed without waiting for its standbys, because that was cancelled: a failover "
                 "would lose what was written"
             )
+            error.may_be_written = True
+            raise error
 
     async def wait(
         self,

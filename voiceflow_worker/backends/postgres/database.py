@@ -14,12 +14,17 @@ import structlog
 
 from voiceflow_worker.backends.postgres import connection as limits
 from voiceflow_worker.backends.postgres.connection import Connection, Row
-from voiceflow_worker.backends.postgres.faults import ANOTHER_STORE, is_rolled_back, translated
+from voiceflow_worker.backends.postgres.faults import (
+    ANOTHER_STORE,
+    is_rolled_back,
+    may_be_committed,
+    translated,
+)
 from voiceflow_worker.backends.postgres.survey import Survey
 from voiceflow_worker.backends.postgres.url import PostgresURL
 from voiceflow_worker.backends.running import Home, met_running, unanswered
 from voiceflow_worker.core.base.round_trips import RateLimitedLog
-from voiceflow_worker.errors import StoreUnavailableError, VoiceflowError
+from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 
 _log = structlog.get_logger("voiceflow.postgres")
 
@@ -99,8 +104,10 @@ class Database:
     async def _done(self, work: Callable[[Connection], Awaitable[T]], within: float | None) -> T:
         self._home.require()
         for tried in range(1, TRIES + 1):
+            is_begun = False
             try:
                 async with self._taken() as connection:
+                    is_begun = True
                     ends = anyio.current_time() + (limits.ANSWER_WITHIN if within is None else within)
                     with anyio.CancelScope(deadline=ends):  # `fail_after` takes twice as long
                         done = await work(connection)
@@ -109,7 +116,10 @@ class Database:
                     raise TimeoutError
             except (psycopg.Error, OSError, UnicodeEncodeError) as error:
                 if not is_rolled_back(error) or tried == TRIES:
-                    raise translated(error, self.url) from error
+                    failed = translated(error, self.url)
+                    if isinstance(failed, StoreError):
+                        failed.may_be_written = is_begun and may_be_committed(error)
+                    raise failed from error
             await anyio.sleep(random.uniform(0.2, 1) * 0.01 * 2**tried)
         raise AssertionError("unreachable")
 

@@ -19,7 +19,9 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.text.printable import printable_line, without_secrets_in
 
-_ROLLED_BACK = frozenset({"40P01", "40001"})
+TOO_LATE = "VW004"
+"""What `write.sql` raises if the time of a write was over before its commit."""
+_ROLLED_BACK = frozenset({"40P01", "40001", TOO_LATE})
 _LONGEST = 400
 """The longest message of a server that is repeated."""
 
@@ -186,6 +188,12 @@ def is_rolled_back(error: BaseException) -> bool:
         return False
     had_locks = error.sqlstate == "55P03" and f"answers_{SCHEMA}(" in (error.diag.context or "")
     return had_locks or error.sqlstate in _ROLLED_BACK
+
+
+def may_be_committed(error: BaseException) -> bool:
+    """Whether a statement that ended with this error may be committed: the server did not say that it has undone it."""
+    state = str(getattr(error, "sqlstate", None) or "08")
+    return not isinstance(error, UnicodeEncodeError) and state.startswith(("08", "57P0"))
 
 
 def translated(error: BaseException, url: PostgresURL) -> VoiceflowError:

@@ -67,6 +67,7 @@ BEGIN
         SELECT condition ->> 1, group_name, true
         FROM jsonb_array_elements(writes) AS write, jsonb_array_elements(write -> 'conditions') AS condition,
              jsonb_array_elements_text(condition -> 2) AS group_name
+        WHERE condition ->> 0 <> 'before'
         UNION ALL
         SELECT bulk #>> '{guard,known,1}', bulk #>> '{guard,known,2,0}', true
         WHERE bulk -> 'guard' <> 'null'
@@ -102,6 +103,12 @@ $$;
 CREATE FUNCTION voiceflow.is_owned_by(value text, owner text) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce(value = owner OR starts_with(value, owner || '.') OR starts_with(value, owner || ' '), false);
+$$;
+
+-- Whether the time of a condition of the kind 'before' is over.
+CREATE FUNCTION voiceflow.is_over(condition jsonb) RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+    SELECT (condition ->> 4)::timestamptz <= coalesce((condition ->> 5)::timestamptz, clock_timestamp());
 $$;
 
 -- The value of a record; NULL if it does not stand.
@@ -152,8 +159,7 @@ BEGIN
                     UNION ALL
                     (
                         SELECT held.* FROM (SELECT) AS one LEFT JOIN voiceflow.records AS held ON false
-                        WHERE CASE condition ->> 0 WHEN 'before' THEN (condition ->> 4)::timestamptz
-                            <= coalesce((condition ->> 5)::timestamptz, clock_timestamp()) END
+                        WHERE CASE condition ->> 0 WHEN 'before' THEN voiceflow.is_over(condition) END
                     )
                 ) AS found
             ORDER BY ordinal, rank LIMIT 1
@@ -589,6 +595,14 @@ BEGIN
     IF (bulk -> 'durable')::boolean AND pg_current_xact_id_if_assigned() IS NULL THEN
         -- A commit that has written nothing waits for no standby, which may not have what was found here.
         PERFORM pg_logical_emit_message(true, 'voiceflow', '');
+    END IF;
+    -- The last statement: after it, only the commit itself may take long. Who has given up meanwhile must have been refused.
+    IF EXISTS (
+        SELECT FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal),
+            jsonb_array_elements(write -> 'conditions') AS condition
+        WHERE answers[ordinal] ? 'done' AND condition ->> 0 = 'before' AND voiceflow.is_over(condition)
+    ) THEN
+        RAISE 'a write came too late, and is judged again' USING ERRCODE = 'VW004';
     END IF;
     RETURN to_jsonb(answers);
 END;

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import anyio
 from hiredis import Reader, pack_command
 
-from voiceflow_worker.backends.redis.faults import NO_TLS, ReplyError
+from voiceflow_worker.backends.redis.faults import NO_TLS, ReplyError, UnansweredError
 
 NAME = "voiceflow-worker"
 CONNECT_TIMEOUT = 2.0
@@ -177,7 +177,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        unanswered = UnansweredError(str(error))
+        unanswered.__cause__ = error.__cause__
         while self._waiting:
             answer, _ = self._waiting.popleft()
             if not answer.done():
-                answer.set_exception(error)
+                answer.set_exception(unanswered)

@@ -38,6 +38,10 @@ class NoPrimaryError(RedisError):
     """Nobody who answers knows the primary."""
 
 
+class UnansweredError(ConnectionError):
+    """The connection was lost before the answer to what was sent on it: the server may have done it, or do it yet."""
+
+
 class NotConfirmedError(RedisError):
     """Too few servers have confirmed a write in time."""
 

@@ -25,6 +25,7 @@ from voiceflow_worker.backends.redis.faults import (
     RedisError,
     RefusedServerError,
     ReplyError,
+    UnansweredError,
     is_lost,
     script,
     translated,
@@ -212,13 +213,16 @@ class ServerConnections:
             return str(answer[0][1][-1][0]) if answer else None
 
     async def _open(self) -> Connection:
-        connection = await Connection.opened(self.node, self._url.access)
-        self._all = {connection, *(each for each in self._all if each.usable)}
         try:
-            await self._check(connection)
-        except BaseException:
-            connection.close()
-            raise
+            connection = await Connection.opened(self.node, self._url.access)
+            self._all = {connection, *(each for each in self._all if each.usable)}
+            try:
+                await self._check(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except UnansweredError as error:
+            raise ConnectionError(str(error)) from error.__cause__  # nothing of a caller was sent
         if self.ended.is_set():
             connection.close()
         return connection
@@ -238,7 +242,7 @@ def _readable() -> Generator[None]:
     try:
         yield
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise ConnectionError("the server sent an answer that cannot be read") from error
+        raise UnansweredError("the server sent an answer that cannot be read") from error
 
 
 class ConnectionManager:
@@ -379,7 +383,10 @@ class ConnectionManager:
         """Translate an error of a request, and close the connections if one is lost."""
         if is_lost(error):
             self._end(connections)
-        return translated(error, shown=self._url.shown)
+        failed = translated(error, shown=self._url.shown)
+        if isinstance(failed, StoreError):
+            failed.may_be_written = isinstance(error, UnansweredError | NotConfirmedError)
+        return failed
 
     async def _keep_open(self, *, task_status: TaskStatus[VoiceflowError | None]) -> None:
         began = False

@@ -125,7 +125,10 @@ local function refused(write)
     if was_written(write) then
         return {'done'}
     end
-    local owners, is_evidence = {}, #write.changes > 0 and #write.conditions == 0
+    local owners, is_evidence = {}, #write.changes > 0
+    for _, condition in ipairs(write.conditions) do
+        is_evidence = is_evidence and condition[1] == 'before'
+    end
     for _, change in ipairs(write.changes) do
         if change.kind == 'insert' then
             is_evidence, owners[change.id] = false, owner_of_key(change, write.changes)
