@@ -16,7 +16,6 @@ from zipfile import ZipFile
 import pytest
 from openpyxl.comments import Comment
 from openpyxl.styles import Font, PatternFill
-from xlsxwriter import Workbook as Written
 
 from tests.campaigns.forms import FORMS, written
 from tests.campaigns.reading import NOW, OPTIONS, read, read_all, refused, saying, told
@@ -95,13 +94,8 @@ def test_a_row_of_formulas_without_results_does_not_vanish(tmp_path: Path) -> No
 
 
 def test_a_result_of_zero_from_a_program_that_computes_nothing_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "visits.xlsx"
-    book: Any = Written(str(path))
-    sheet = book.add_worksheet("People")
-    sheet.write_row(0, 0, ["destination", "name", "priority"])
-    sheet.write_row(1, 0, ["+6587654321", "Ana"])
-    sheet.write_formula(1, 2, "=2+3")
-    book.close()
+    rows = row("destination", "name", "priority") + row("+6587654321", "Ana", "<c><f>2+3</f><v>0</v></c>")
+    path = sheet_file(tmp_path, rows, book='<calcPr calcId="124519" fullCalcOnLoad="1"/>')
     assert [(column, message) for _, column, _, message in told(read(path))] == [("priority", NO_RESULT)]
 
 

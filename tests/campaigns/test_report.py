@@ -167,11 +167,7 @@ HOSTILE = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n
 
 
 def sheet_of(path: Path, name: str) -> list[tuple[Any, ...]]:
-    book = load_workbook(path, read_only=True)
-    try:
-        return [tuple(cell.value for cell in row) for row in book[name].iter_rows()]
-    finally:
-        book.close()
+    return [tuple(cell.value for cell in row) for row in load_workbook(path)[name].iter_rows()]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

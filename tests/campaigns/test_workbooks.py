@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ from voiceflow_worker.campaigns.files.cells import cell_text
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
+from voiceflow_worker.campaigns.files.workbook_writer import written_workbook
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 
 HEADER = ("destination", "name")
@@ -189,6 +191,21 @@ async def test_rejects_are_of_the_kind_that_was_read_and_are_read_again(
     report = await enqueue_file(queue, rejects, replace(OPTIONS, batch_id="visits"), now=NOW, rejects=rejects)
     assert report.rejected == 2
     assert [len(raw.cells) for raw in open_source(InputFile(rejects))] == [4, 4], "one reason a row"
+
+
+def test_a_text_is_read_from_a_workbook_as_it_was_written_and_nothing_else_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path, texts = tmp_path / "out.xlsx", ["=1+1", "'-2", "_x000D_", "a\x07_xFFFF_b", "\uffff", " a  b ", "y" * 32767]
+    with written_workbook(path) as book:
+        sheet = book.sheet("Rows", HEADER, widths=[18])
+        for text in texts:
+            sheet.append(["+6587654321", text])
+    assert [raw.cells for raw in open_source(InputFile(path))] == [("+6587654321", text) for text in texts]
+    with pytest.raises(ZeroDivisionError), written_workbook(tmp_path / "bad.xlsx") as book:
+        book.sheet("Rows", HEADER, widths=[18]).append(1 / zero for zero in [0])
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.anyio

@@ -12,13 +12,19 @@ from decimal import Decimal
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO, TYPE_CHECKING, NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, NamedTuple
 from zoneinfo import ZoneInfo
 
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.files.rows import SpooledRows, whole_file
+from voiceflow_worker.campaigns.files.workbook_writer import (
+    MOST_ROWS,
+    SheetWriter,
+    WorkbookWriter,
+    written_workbook,
+)
 from voiceflow_worker.campaigns.row_list import LISTED, ListedRow, RowList, time_text
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
@@ -27,14 +33,8 @@ from voiceflow_worker.model.jobs.job import Job, ReasonKind
 from voiceflow_worker.model.reports.status import SIP_CODES
 from voiceflow_worker.model.text.printable import printable
 from voiceflow_worker.model.text.wording import folded, in_words, with_moments, zone_words
-from voiceflow_worker.reporting.report import Report, ReportTable, Share, build_full_report, tables_of, totals_table
+from voiceflow_worker.reporting.report import Report, ReportTable, build_full_report, tables_of, totals_table
 from voiceflow_worker.reporting.status import waits_in_words
-
-if TYPE_CHECKING:
-    from xlsxwriter import Workbook
-    from xlsxwriter.format import Format
-    from xlsxwriter.worksheet import Worksheet
-
 
 _NO_DATA: Mapping[str, object] = {}
 _NO_WAITS: Mapping[str, str] = {}
@@ -270,131 +270,65 @@ def data_text(value: object) -> str:
             return printable(str(value))
 
 
-MOST_ROWS = 1_048_575
-"""The largest number of lines of a sheet below its header, by the limit of Excel."""
-
 _NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt", "row", "calls", "with_row"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until", "called_at"})
-_MOST_DIGITS = 15
-"""The largest number of digits that Excel keeps of a number."""
 
 
-def needs_xlsxwriter() -> None:
+def needs_openpyxl() -> None:
     """Raise InvalidInputError, with the remedy, if the library that writes Excel files is not installed."""
-    if find_spec("xlsxwriter") is None:
+    if find_spec("openpyxl") is None:
         raise InvalidInputError(
-            "Excel files need XlsxWriter: pip install 'voiceflow-worker[files]'; --csv works without it"
+            "Excel files need openpyxl: pip install 'voiceflow-worker[files]'; --csv works without it"
         )
 
 
 def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> Generator[int]:
     """Write the workbook, dated `at`.
 
-    Each step of the generator writes some calls, and yields the number of calls that are written. Texts are written as
-    texts, so that Excel does not run them as formulas or read them as numbers. The file gets its name when it is
-    complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
+    Each step of the generator writes some calls, and yields the number of calls that are written. The file gets its
+    name when it is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
     """
-    from xlsxwriter import Workbook
-    from xlsxwriter.exceptions import FileCreateError
-
-    # The rows are kept in temporary files: a million calls need no more memory than one call.
-    with whole_file(path) as unfinished, TemporaryDirectory() as folder:
-        options = {"constant_memory": True, "tmpdir": folder, "use_zip64": True}
-        book = Workbook(str(unfinished), options)
-        sheets = _Sheets(book)
-        try:
-            yield from _calls(sheets, spool)
-            if reports:
-                note = f"as of {in_words(at, spool.files.zone)}"
-                sheets.table(totals_table(reports), name="Totals", note=note, zone=spool.files.zone)
-            for table in tables_of(reports):
-                sheets.table(table, name=table.title)
-            book.close()
-        except FileCreateError as error:
-            raise error.args[0] from error
-        finally:
-            for sheet in book.worksheets():
-                sheet.row_data_fh.close()
+    with whole_file(path) as unfinished, written_workbook(unfinished) as book:
+        columns, count = spool.columns, 0
+        headings = [printable(column.heading) for column in columns]
+        sheet = book.sheet("Rows" if spool.files.rows else "Calls", headings, widths=[18])
+        for pack in spool.packs():
+            for line in pack:
+                sheet.append(_value(column, column.of(line)) for column in columns)
+            count += len(pack)
+            yield count
+        sheet.filter_columns()
+        if reports:
+            sheet = _add_table(book, totals_table(reports), name="Totals")
+            sheet.append(())
+            sheet.append([f"as of {in_words(at, spool.files.zone)}; all times are {zone_words(spool.files.zone)}"])
+        for table in tables_of(reports):
+            _add_table(book, table, name=table.title)
 
 
-def _calls(sheets: _Sheets, spool: LineSpool) -> Generator[int]:
-    columns = spool.columns
-    headings = [column.heading for column in columns]
-    row = 0
-    sheet = sheets.sheet("Rows" if spool.files.rows else "Calls", headings, width=18)
-    for pack in spool.packs():
-        for line in pack:
-            row += 1
-            for place, column in enumerate(columns):
-                sheets.cell(sheet, row, place, _value(column, column.of(line)))
-        yield row
-    sheet.autofilter(0, 0, row, len(columns) - 1)
+def _add_table(book: WorkbookWriter, table: ReportTable, *, name: str) -> SheetWriter:
+    sheet = book.sheet(name, [printable(column.lstrip("#")) for column in table.columns], widths=[40, 22])
+    for row in table.rows:
+        sheet.append(map(_shown, row))
+    return sheet
 
 
 def _value(column: ReportColumn, value: object) -> object:
     """The number or the time in a field, else its text."""
     if not isinstance(value, str) or column.is_own:
-        return value
+        return _shown(value)
     if column.name in _NUMBERS or column.name == "price":
         try:
             return float(value)
         except ValueError:
-            return value
-    return datetime.fromisoformat(value) if value and column.name in _TIMES else value
+            return _shown(value)
+    return datetime.fromisoformat(value) if value and column.name in _TIMES else _shown(value)
 
 
-class _Sheets:
-    """The sheets of a workbook, and the formats of their cells."""
-
-    def __init__(self, book: Workbook) -> None:
-        self._book = book
-        self._formats: dict[str, Format] = {
-            "header": book.add_format({"bold": True, "bottom": 1}),
-            # Marks a text as if it was typed with an apostrophe: it stays a text when the cell is edited.
-            "quoted": book.add_format({"quote_prefix": True}),
-            "percent": book.add_format({"num_format": "0.0%"}),
-            "duration": book.add_format({"num_format": "[h]:mm:ss"}),
-            "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
-        }
-
-    def table(self, table: ReportTable, *, name: str, note: str | None = None, zone: ZoneInfo | None = None) -> None:
-        """Add a sheet with a table."""
-        sheet = self.sheet(name, [column.lstrip("#") for column in table.columns], width=22)
-        sheet.set_column(0, 0, 40)
-        for number, row in enumerate(table.rows, 1):
-            for place, value in enumerate(row):
-                self.cell(sheet, number, place, value)
-        if note is not None:
-            self.cell(sheet, len(table.rows) + 2, 0, f"{note}; all times are {zone_words(zone)}")
-
-    def sheet(self, name: str, columns: Sequence[str], *, width: int) -> Worksheet:
-        """Add a sheet with the names of these columns."""
-        sheet: Worksheet = self._book.add_worksheet(name)
-        sheet.freeze_panes(1, 0)
-        sheet.set_column(0, len(columns) - 1, width)
-        for place, column in enumerate(columns):
-            sheet.write_string(0, place, printable(column), self._formats["header"])
-        return sheet
-
-    def cell(self, sheet: Worksheet, row: int, place: int, value: object) -> None:
-        """Write one value as a cell of its type. A number that Excel would round is written as text."""
-        write = partial(sheet.write_number, row, place)
-        match value:
-            case None | "":
-                pass
-            case bool():
-                sheet.write_boolean(row, place, value)
-            case Share():
-                write(value, self._formats["percent"])
-            case int() | float() | Decimal() if len(str(value).strip("-0.").replace(".", "")) <= _MOST_DIGITS:
-                write(float(value))
-            case timedelta():
-                write(value / timedelta(days=1), self._formats["duration"])
-            case datetime():
-                sheet.write_datetime(row, place, value.replace(tzinfo=None), self._formats["time"])
-            case _:
-                text = printable(str(value))
-                sheet.write_string(row, place, text, self._formats["quoted"] if text[0] in "=+-@\t\r\n" else None)
+def _shown(value: object) -> object:
+    """The value, or its text without control characters if it is no number or time."""
+    is_typed = value is None or isinstance(value, bool | int | float | Decimal | timedelta)
+    return value if is_typed else printable(str(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -439,7 +373,7 @@ async def write_report_files(
     """
     batches, read = list(batches), 0
     if files.xlsx is not None:
-        needs_xlsxwriter()
+        needs_openpyxl()
     with TemporaryFile() as held:
         spool = LineSpool(held, files)
 

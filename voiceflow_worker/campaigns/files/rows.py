@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
-from itertools import count, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple, Self, cast
 
@@ -513,28 +513,21 @@ def whole_file(path: Path) -> Generator[Path]:
 
 
 @contextmanager
-def _table_written(kind: FileKind, path: Path, delimiter: str) -> Generator[Callable[[Sequence[str]], object]]:
+def _table_written(
+    kind: FileKind, path: Path, delimiter: str, header: Sequence[str]
+) -> Generator[Callable[[Sequence[str]], object]]:
     """Yield a function that writes one row of a table of texts, which is complete at the end of the block."""
-    match kind:
-        case FileKind.EXCEL:
-            from xlsxwriter import Workbook
+    if kind is FileKind.EXCEL:
+        from voiceflow_worker.campaigns.files.workbook_writer import written_workbook
 
-            book = Workbook(str(path), {"constant_memory": True})
-            sheet, rows = book.add_worksheet("Rows"), count()
-
-            def write(cells: Sequence[str]) -> None:
-                row = next(rows)
-                for place, cell in enumerate(cells):
-                    sheet.write_string(row, place, cell)
-
-            try:
-                yield write
-            finally:
-                book.close()
-        case _:
-            # Excel knows the encoding of a CSV file by its byte order mark.
-            with path.open("w", encoding="utf-8-sig", newline="") as file:
-                yield csv.writer(file, delimiter=delimiter or ",", lineterminator="\n").writerow
+        with written_workbook(path) as book:
+            yield book.sheet("Rows", header, widths=[18]).append
+    else:
+        # Excel knows the encoding of a CSV file by its byte order mark.
+        with path.open("w", encoding="utf-8-sig", newline="") as file:
+            write = csv.writer(file, delimiter=delimiter or ",", lineterminator="\n").writerow
+            write(header)
+            yield write
 
 
 _ENDINGS = {FileKind.EXCEL: ".xlsx"}
@@ -591,15 +584,15 @@ def _rejects_writer(
         file = opened.enter_context(path.open("w", encoding="utf-8", newline=""))
         return lambda raw, reason: file.write(_line(raw, reason))
     kind = FileKind.CSV if is_text else source.kind
-    write = opened.enter_context(_table_written(kind, path, source.delimiter))
     # In a file of rejects, the first cell of a row is the old reason, except in a row of a single cell.
     had_reasons = source.columns[0] == NOT_READ
 
-    def put(reason: str, cells: Sequence[str]) -> None:
-        write([reason, *(cells[1:] if had_reasons and len(cells) > 1 else cells)])
+    def with_reason(reason: str, cells: Sequence[str]) -> list[str]:
+        return [reason, *(cells[1:] if had_reasons and len(cells) > 1 else cells)]
 
-    put(REASON, source.header)
-    return lambda raw, reason: put(reason, raw.cells)
+    header = with_reason(REASON, source.header)
+    write = opened.enter_context(_table_written(kind, path, source.delimiter, header))
+    return lambda raw, reason: write(with_reason(reason, raw.cells))
 
 
 def _line(raw: RawRow, reason: str) -> str:

@@ -1,2 +1,0 @@
-class FileCreateError(Exception):
-    args: tuple[OSError]
