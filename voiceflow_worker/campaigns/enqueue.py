@@ -42,7 +42,7 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
 from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, RepeatedCalls, enqueue_lock
-from voiceflow_worker.campaigns.preview import PlayedFile, Preview, PreviewMaker, PreviewOptions
+from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
@@ -402,7 +402,7 @@ async def check_file(
             counts.rejected = int(any(found.is_error for found in template.findings))
             counts.valid = 1 - counts.rejected
             counts.found.add(template.findings)
-            counts.preview = Preview(files={address: PlayedFile(1) for address in template.files})
+            counts.preview = Preview(files=dict.fromkeys(template.files, 1))
             return counts.report(refused=False, now=now)
         check = Enqueueing(
             None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -153,8 +153,8 @@ class Speech:
     voice_profile: str | None = None
     seconds: float = 0.0
     """How long the texts take; the files come on top."""
-    files: tuple[tuple[str, int], ...] = ()
-    """The address of each audio file that is played, and how often."""
+    files: tuple[str, ...] = ()
+    """The address of each audio file that is played."""
 
 
 def speech_of(body: str) -> Speech:
@@ -165,7 +165,7 @@ def speech_of(body: str) -> Speech:
         text=" ".join(each.text for each in heard),
         voice_profile=next((each.voice for each in heard if each.voice is not None), None),
         seconds=sum(each.seconds for each in heard),
-        files=tuple((each.text, each.times) for each in everything if each.action is Action.PLAY_FILE),
+        files=tuple(each.text for each in everything if each.action is Action.PLAY_FILE),
     )
 
 
@@ -173,15 +173,18 @@ MOST_FILES = 1000
 """How many addresses of audio files a preview looks at."""
 
 
-@dataclass(slots=True)
-class PlayedFile:
-    """An audio file of the calls, and the first row that plays it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingAnswer:
+    """What a server answers for an audio file: its status, media type and size in bytes; a `fault` is why none came."""
 
-    `plays` counts how often calls at a price play it.
-    """
+    status: int | None = None
+    type: str = ""
+    size: int | None = None
+    fault: str | None = None
 
-    row: int
-    plays: Counter[Price | None] = field(default_factory=Counter["Price | None"])
+    def as_json(self) -> dict[str, object]:
+        """The answer as a JSON object, for scripts."""
+        return {"status": self.status, "type": self.type or None, "size": self.size}
 
 
 FIRST_TEXTS, MOST_TEXTS = 3, 12
@@ -265,21 +268,10 @@ class Preview:
     cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     unpriced: Counter[str] = field(default_factory=Counter[str])
     prices: str | None = None
-    files: Mapping[str, PlayedFile] = field(default_factory=dict[str, PlayedFile])
-    """The audio files that calls play, by address: at most `MOST_FILES`."""
-    recordings: Mapping[str, float] | None = None
-    """The seconds of each of these files; None if they were not fetched."""
-
-    def with_recordings(self, seconds: Mapping[str, float]) -> Preview:
-        """The preview with the length of each of its files in the talk time and the cost."""
-        cost, more = dict(self.cost), 0.0
-        for address, played in self.files.items():
-            length = seconds.get(address, 0.0)
-            more += length * played.plays.total()
-            for price, count in played.plays.items():
-                if price is not None:
-                    cost[price.currency] += price.of(0, seconds=length * count)
-        return replace(self, seconds=self.seconds + more, cost=cost, recordings=seconds)
+    files: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The first row that plays each audio file, by its address: at most `MOST_FILES`."""
+    recordings: Mapping[str, RecordingAnswer] | None = None
+    """What is answered for each of these files; None if nobody asked."""
 
     @property
     def calls(self) -> int:
@@ -305,9 +297,7 @@ class Preview:
         """What the talk time was reckoned by."""
         if not self.files:
             return "by the length of the texts"
-        if self.recordings is None:
-            return f"by the length of the texts, without {count_of(len(self.files), 'recording')}"
-        return "by the length of texts and recordings"
+        return f"by the length of the texts, without {count_of(len(self.files), 'recording')}"
 
     @property
     def ends_at(self) -> datetime | None:
@@ -385,7 +375,7 @@ class Preview:
             "cost": {currency: float(round(amount, 4)) for currency, amount in self.cost.items()},
             "unpriced": dict(self.unpriced.most_common()),
             "prices": self.prices,
-            "recordings": None if self.recordings is None else dict(self.recordings),
+            "recordings": self.recordings and {each: answer.as_json() for each, answer in self.recordings.items()},
         }
 
 
@@ -403,7 +393,7 @@ class PreviewMaker:
     _odd: int = 0
     _zones: set[str | None] = field(default_factory=set[str | None])
     _spoken: set[tuple[object, object]] = field(default_factory=set[tuple[object, object]])
-    _files: dict[str, PlayedFile] = field(default_factory=dict[str, PlayedFile])
+    _files: dict[str, int] = field(default_factory=dict[str, int])
 
     def add(self, rows: Iterable[ReadRow]) -> None:
         """Add rows. Rows without a call are ignored."""
@@ -437,8 +427,9 @@ class PreviewMaker:
         shown.seconds += speech.seconds
         prices = self.options.prices
         price = prices.price_of(call.destination) if prices is not None else None
-        for address, times in speech.files:
-            self._play(address, times, price, row.raw.number)
+        for address in speech.files:
+            if len(self._files) < MOST_FILES:
+                self._files.setdefault(address, row.raw.number)
         if prices is not None:
             if price is None:
                 shown.unpriced[country] += 1
@@ -446,14 +437,6 @@ class PreviewMaker:
                 bill = self._bills.setdefault(price, [0, 0.0])
                 bill[0] += 1
                 bill[1] += speech.seconds
-
-    def _play(self, address: str, times: int, price: Price | None, row: int) -> None:
-        played = self._files.get(address)
-        if played is None:
-            if len(self._files) == MOST_FILES:
-                return
-            played = self._files[address] = PlayedFile(row)
-        played.plays[price] += times
 
     def preview(self, *, start: datetime, duplicates: int, suppressed: int, left_out: int, bad: int) -> Preview:
         """The preview of the calls that were added, if they are sent from `start` on."""

@@ -217,8 +217,8 @@ async def check(
     texts, duration and cost. Without --template, --say or --ivr, only numbers and reserved columns are checked.
 
     Args:
-        recordings: Fetch each recording that calls play once, from public hosts (in the sandbox, from any), and
-            read its header and frames: what cannot be played is an error.
+        recordings: Ask for each recording that calls play once, at public hosts (in the sandbox, at any): its
+            status, type and size. What cannot be played is an error.
 
     Examples:
         voiceflow check people.csv --template reminder.json
