@@ -51,7 +51,7 @@ class Remedy(StrEnum):
         "template",
     )
     GIVE_TEXT = "give a template or a text", "--template FLOW.json, or --say TEXT", "say", "template"
-    REPLACE = "replace the waiting calls that differ by these rows", "--replace", "replace"
+    REPLACE = "change the waiting calls that differ to what these rows say", "--replace", "replace"
     REMOVE_TITLES = "remove the lines above it, such as titles", ""
     GIVE_VALIDITY = "give a later end of validity", "--valid-for", "valid_for"
     GIVE_VOICE = "give a voice for all rows", "--voice-profile", "voice_profile"

@@ -118,7 +118,7 @@ class CallQueue:
         """Enqueue one call; returns its job, or the job that already owns the `unique_key`, if it is the same call.
 
         The options are those of every call: `CallOptions`. With `replace`, a call that has the key, differs, and waits,
-        ends as replaced in the write that stores the new one.
+        is changed: it stays the same call, with its id and history.
 
         With a store in PostgreSQL, `connection` enqueues the call in a transaction of yours: a connection of psycopg 3,
         also that in one of SQLAlchemy or Django. The returned job is valid once that transaction has

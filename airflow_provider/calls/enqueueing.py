@@ -195,7 +195,7 @@ async def enqueue_once(
         run = (job.data or {}).get("airflow_run_id")
         made = "run %s of this DAG made call %s to %s, so this run does not call (once_per='dag')"
         log.info(made, run, job.id, job.destination)
-    elif job.body_digest != wanted.digest:
+    elif job.digest != wanted.digest:
         log.warning("the text was changed after call %s was enqueued; the call keeps its text", job.id)
     return job
 

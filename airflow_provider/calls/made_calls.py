@@ -93,7 +93,7 @@ class TaskOrders:
         if self._identity.is_of_other_run(owner.data):
             return KeyMatch.SAME
         is_siblings = self._identity.is_sibling_of(owner.data)
-        if owner.body_digest != digest:
+        if owner.digest != digest:
             if is_siblings:
                 return KeyMatch.OTHER
             self.differing.add(owner.id)

@@ -32,7 +32,7 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.audit import entries_on
-from voiceflow_worker.core.base.reading import owners_of
+from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.service.named_call import NamedCall
 

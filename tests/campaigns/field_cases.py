@@ -90,15 +90,15 @@ AT_9, AT_15 = (f"Mobile;unique_key;not_before\n8765 4321;v-77;2099-12-05 {hour}:
 OTHER = {"say": "Good day."}
 GIVEN_AGAIN: dict[str, tuple[str, str, Mapping[str, str], Mapping[str, int], str]] = {
     "other words": (PLAIN, PLAIN, OTHER, {"open": 2}, "waits for this row with another text"),
-    "other words, replaced": (PLAIN, PLAIN, {**OTHER, "replace": "yes"}, {"open": 2, "replaced": 2}, ""),
+    "other words, changed": (PLAIN, PLAIN, {**OTHER, "replace": "yes"}, {"open": 2}, ""),
     "other words, again": (PLAIN, PLAIN, {**OTHER, "again": "yes"}, {"open": 4}, ""),
     "a visit that moved": (AT_9, AT_15, {}, {"open": 1}, "waits for this row with another not_before"),
-    "a visit that moved, replaced": (AT_9, AT_15, {"replace": "yes"}, {"open": 1, "replaced": 1}, ""),
+    "a visit that moved, changed": (AT_9, AT_15, {"replace": "yes"}, {"open": 1}, ""),
     "with keys": (PLAIN, KEYED, {}, {"open": 2}, ""),
     "without keys": (KEYED, PLAIN, {}, {"open": 2}, ""),
     "a visit without its key": (AT_9, AT_9.replace("unique_key;", "").replace("v-77;", ""), {}, {"open": 1}, ""),
     "with keys and other words": (PLAIN, KEYED, OTHER, {"open": 2}, "waits for this row with another text"),
-    "with keys, replaced": (PLAIN, KEYED, {**OTHER, "replace": "yes"}, {"open": 2, "replaced": 2}, ""),
+    "with keys, changed": (PLAIN, KEYED, {**OTHER, "replace": "yes"}, {"open": 2}, ""),
     "a cell repaired": (PLAIN.replace("8765 4322", "12"), PLAIN, MENDED, {"open": 2}, ""),
     "off the list": (PLAIN, PLAIN[:-14], {"remove_missing": "yes"}, {"open": 1, "cancelled": 1}, ""),
 }

@@ -29,7 +29,7 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
 from voiceflow_worker.campaigns.row_list import ListedRow
-from voiceflow_worker.core.base.reading import owners_of
+from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.types import Report

@@ -17,7 +17,17 @@ from voiceflow_worker.core.ports import Event, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Insert, Replace, Result, Write, WriteResult, tally_change
 from voiceflow_worker.core.writes import deleted, inserted
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteKind, Post, ReasonKind, RedialPolicy
+from voiceflow_worker.model.jobs.job import (
+    Edits,
+    Job,
+    JobState,
+    KeyPress,
+    Note,
+    NoteKind,
+    Post,
+    ReasonKind,
+    RedialPolicy,
+)
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
@@ -196,6 +206,7 @@ def full_job() -> Job:
         further_numbers=("+6581111111", "+6582222222"),
         place=1,
         validity="2:00:00",
+        edits=Edits(digest="digest-of-now", made="digest-of-then", keys=("key-2", "key-3")),
     )  # fmt: skip
 
 

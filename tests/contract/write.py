@@ -12,7 +12,7 @@ from msgspec import structs
 
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import gate_from, gates_open
-from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing
+from voiceflow_worker.core.ports.reads import ByKey, Expired, Listing, OfNumber
 from voiceflow_worker.core.ports.store import (
     MOST_CHANGES,
     AtMost,
@@ -172,6 +172,34 @@ class WriteContract(Ground):
         assert await results_of(store, Write(changes=(Edit(sooner.revision, for_ever),))) == [DONE]
         assert await store.jobs(expired, now=NOW + MINUTE) == []
         assert await leased(store, now=NOW + DAY) == [1]
+
+    async def test_an_edit_of_numbers_decides_by_which_of_them_a_call_is_found(self, store: Store) -> None:
+        first, second, third = "+6587654321", "+6587654322", "+6587654323"
+
+        async def found() -> dict[str, list[str]]:
+            reads = {number: OfNumber(queue=QUEUE, number=number) for number in (first, second, third)}
+            return {number: [job.id for job in await store.jobs(read, now=NOW)] for number, read in reads.items()}
+
+        (job,) = await stored(store, sample_job(1, destination=first, further_numbers=(second,)))
+        edited = next_of(job, destination=third, further_numbers=(second,))
+        back = next_of(edited, destination=second, further_numbers=())
+        writes = [
+            Write(changes=(Edit(old.revision, new, {}, old.numbers),)) for old, new in ((job, edited), (edited, back))
+        ]
+        assert await results_of(store, writes[0], writes[0]) == [DONE, DONE]
+        assert await found() == {first: [], second: [job.id], third: [job.id]}
+        assert await job_of(store, job) == edited
+        stale = next_of(job, destination=first)
+        assert await results_of(store, Write(changes=(Edit(job.revision, stale, {}, job.numbers),))) == [STALE]
+        again = next_of(back, destination=first)
+        both = Write(changes=(Edit(back.revision, again, {}, back.numbers),))
+        assert await results_of(store, writes[1], both) == [DONE, DONE], "twice in one bulk write"
+        assert await found() == {first: [job.id], second: [], third: []}
+        gone = Delete(again, NOW + DAY, tally_change(again, None))
+        assert await results_of(store, Write(changes=(gone,))) == [DONE]
+        assert await found() == {first: [], second: [], third: []}
+        (later,) = await stored(store, sample_job(2, destination=third))
+        assert await found() == {first: [], second: [], third: [later.id]}, "the next one has its place in a file"
 
     # 2. All or nothing
 

@@ -24,7 +24,7 @@ from tests.crash.orders import POLICY, ReceiverOrder, SandboxOrder, TaskOrder, W
 from tests.crash.points import Trigger
 from tests.support.flows import number
 from voiceflow_worker import CallPolicy, CallQueue, CallRequest, Job, JobState, open_store
-from voiceflow_worker.core.base.reading import owners_of
+from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind
 from voiceflow_worker.model.jobs.job import FINAL_STATES

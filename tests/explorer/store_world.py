@@ -1,7 +1,7 @@
 """Everything that can happen between workers, 8x8, people and a store, walked through the real rules and the reference.
 
 The rules of one call are in `tests/model`; here is what is stored together: locks on numbers, attempts per
-person, the suppression list, holds, replaced calls, bridges, repeats of lost answers, and a store that is rolled back.
+person, the suppression list, holds, changed calls, bridges, repeats of lost answers, and a store that is rolled back.
 A world is a store, workers at any point of their work, and the truth about each POST. Time is in minutes, and short:
 every world is finite.
 """
@@ -27,7 +27,7 @@ from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import JobError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.differences import waits
+from voiceflow_worker.model.jobs.differences import is_changeable
 from voiceflow_worker.model.jobs.evidence import answered, summarised
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState
@@ -74,7 +74,7 @@ class Scene:
     holds: int = 0
     opt_outs: int = 0
     cancels: int = 0
-    replaces: int = 0
+    changes: int = 0
     resolves: int = 0
     bridges: str | None = None
     rollbacks: int = 0
@@ -154,6 +154,8 @@ class World:
 
 
 Found = tuple[str, World]
+CHANGED = '{"text":"changed"}'
+"""The body of a call that was changed."""
 
 
 def moment(tick: int) -> datetime:
@@ -233,8 +235,6 @@ class Explorer:
         job = line.request_id.rpartition(".")[0]
         if any(each.rang and each.request_id.startswith(f"{job}.") for each in world.lines if each != line):
             raise BrokenError(f"{job} rings twice")
-        if self._scene.replaces and any(each.rang and each.number == number for each in world.lines if each != line):
-            raise BrokenError(f"{number} rings twice, for the old call and the new one")
         if self._scene.attempts is not None:
             rung = sum(each.rang for each in world.lines if each.number == number and each != line)
             if rung >= self._scene.attempts:
@@ -242,7 +242,8 @@ class Explorer:
 
     def _judge_leaving(self, world: World, job: Job) -> None:
         for name, _, returned in world.orders:
-            if returned and (name not in {"cancel", "replace"} or job.id.endswith("j0")):
+            is_other = name == "change" and job.body == CHANGED
+            if returned and not is_other and (name not in {"cancel", "change"} or job.id.endswith("j0")):
                 raise BrokenError(f"{job.id} leaves after the {name} has returned")
 
     # --- everything that can happen next ---
@@ -486,7 +487,7 @@ class Explorer:
             ("hold", self._scene.holds),
             ("opt-out", self._scene.opt_outs),
             ("cancel", self._scene.cancels),
-            ("replace", self._scene.replaces),
+            ("change", self._scene.changes),
         ):
             if not self._may(world, name, most):
                 continue
@@ -499,7 +500,7 @@ class Explorer:
             yield f"a person orders the {name}", self._use(replace(after, orders=orders), name)
         for place, (name, tick, returned) in enumerate(world.orders):
             sending = any(job.state is JobState.SENDING for job in memory.jobs.values())
-            is_of_one = name in {"cancel", "replace"}
+            is_of_one = name in {"cancel", "change"}
             if not returned and (not sending or world.now > tick or is_of_one):
                 done = (*world.orders[:place], (name, tick, True), *world.orders[place + 1 :])
                 yield f"the {name} has returned", replace(world, orders=done)
@@ -514,12 +515,11 @@ class Explorer:
         if name == "opt-out":
             return Write(puts=(Put(SUPPRESSED, PERSON, "", None),))
         job = memory.jobs[f"{QUEUE}.j0"]
-        if name == "replace":
-            new = replace(job, id=f"{QUEUE}.j9", state=JobState.QUEUED, worker_id=None, due_at=at, revision="r9")
-            over = writes.given_up(job, successor=new.id, at=at, policy=self._policy) if waits(job) else None
-            return None if over is None else writes.enqueued(new, at=at, store_id="store", over=[over])
-        if job.state not in {JobState.QUEUED, JobState.LEASED}:
+        if not is_changeable(job):
             return None
+        if name == "change":
+            asked = replace(job, body=CHANGED, body_digest="changed")
+            return writes.edited(job, asked, at=at, policy=self._policy, store_id="store")[1]
         return writes.changed(job, lifecycle.cancel(job, at=at, reason="", policy=self._policy), at=at)[1]
 
     def _resolve(self, world: World, job: Job) -> Iterator[Found]:

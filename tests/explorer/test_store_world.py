@@ -14,7 +14,7 @@ REPEATS = Scene(numbers=ONE, workers=1, ticks=1, kills=0, lost_answers=1, late_r
 HOLD = Scene(numbers=ONE, workers=1, ticks=2, holds=1, kills=0, posts=1)
 OPT_OUT = replace(HOLD, holds=0, opt_outs=1)
 CANCEL = replace(HOLD, holds=0, cancels=1)
-REPLACED = replace(HOLD, holds=0, replaces=1, posts=2, ticks=1)
+CHANGED = replace(HOLD, holds=0, changes=1, posts=2, ticks=1)
 TWO_CALLS = Scene(ticks=1, kills=0, posts=1)
 THREE_CALLS = replace(TWO_CALLS, numbers=(PERSON, PERSON, OTHER), plain=True, posts=2, workers=1)
 OPT_OUT_IN_A_CALL = replace(TWO_CALLS, person_opts_out=True)
@@ -29,7 +29,7 @@ EVERYDAY = {
     "a hold": HOLD,
     "an opt-out": OPT_OUT,
     "a cancel": CANCEL,
-    "a call that is replaced": REPLACED,
+    "a call that is changed": CHANGED,
     "two calls to one number": TWO_CALLS,
     "a call that was given back, and one that was never tried": THREE_CALLS,
     "a person who opts out in one of two calls": OPT_OUT_IN_A_CALL,

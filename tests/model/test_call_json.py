@@ -69,7 +69,6 @@ TOLD = {
     "opted_out": [*(job(state, post(1, each)) for each in OPT_OUTS for state in (S.COMPLETED, S.UNREACHED)),
                   job(S.UNREACHED, post(1, SessionStatus.UNSUBSCRIBED_CONTACT), post(2, SILENT), redials=0)],
     "suppressed": [job(S.CANCELLED, reason_kind=ReasonKind.SUPPRESSED)],
-    "replaced": [job(S.CANCELLED, reason_kind=ReasonKind.REPLACED)],
     "cancelled": [job(S.CANCELLED), job(S.CANCELLED, reason="it has been on the suppression list since May, Li says")],
     "failed": [job(S.FAILED), job(S.FAILED, post(1, SessionStatus.ERROR)), job(S.UNREACHED, post(1, None))],
     "dead_number": [job(S.FAILED, post(1, SessionStatus.FAILED, legs=(CallLeg(destination=PERSON, sip_code=404),)))],
@@ -98,7 +97,7 @@ def test_every_state_with_every_outcome_and_key_has_exactly_one_result() -> None
             assert call_as_json(call)["result"] == word
             assert (word == "open") == (state not in FINAL_STATES | {S.IN_DOUBT} and word != "confirmed")
             seen.add(word)
-    more = {"desk_busy", "dead_number", "suppressed", "replaced", "call_back_not_possible"}
+    more = {"desk_busy", "dead_number", "suppressed", "call_back_not_possible"}
     assert seen == words - more, "these need legs, or a kind of reason"
     assert set(TOLD) == words | {"call back"}
 

@@ -95,8 +95,12 @@ def _plain_change(change: Change, leaves: Leaves) -> Mapping[str, Any]:
             row = _moved(job, leaves)
             if not isinstance(change, Edit):
                 return {"kind": "replace", "old": revision, "job": row, **of_job}
-            row |= _present(urgency=job.urgency, valid_until=leaves.time(job.valid_until), unique_key=job.unique_key)
-            return {"kind": "replace", "old": revision, "job": row, "body": job.body, **of_job}
+            row |= _present(
+                urgency=job.urgency, valid_until=leaves.time(job.valid_until), unique_key=job.unique_key,
+                destination=job.destination,
+            )  # fmt: skip
+            numbers = {} if change.numbers is None else {"had": change.numbers, "numbers": job.numbers}
+            return {"kind": "replace", "old": revision, "job": row, "body": job.body, **numbers, **of_job}
         case Delete(keep_key_until=until):
             key = job.unique_key
             left = _present(

@@ -505,7 +505,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="replace", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS, schema=YES_NO,
         is_of_one_run=True, label="Replace the calls that wait and differ",
-        help="Of a list that is given again: replace the waiting calls that differ from their rows, wherever a "
+        help="Of a list that is given again: change the waiting calls that differ from their rows, wherever a "
         "unique_key finds them. Without it, such a row is bad.",
     ),
     Field(

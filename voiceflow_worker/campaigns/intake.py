@@ -12,7 +12,8 @@ from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.campaigns.plan import differs
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
-from voiceflow_worker.core.base.reading import get_jobs, owners_of
+from voiceflow_worker.core.base.keys import owners_of
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.idempotency import KeyMatch, Orders
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.settling.stops import refusal_limits
@@ -135,7 +136,7 @@ class RowEnqueuer:
             owners = await owners_of(self.queue.store, self.queue.name, asked)
             looked_up = [asked[key] for key in owners]
             for each, owner in zip(looked_up, owners.values(), strict=True):
-                self._unclaimed[each][self._places[each]] = owner.body_digest
+                self._unclaimed[each][self._places[each]] = owner.digest
                 self._places[each] += 1
         claimed: list[ReadRow] = []
         for row in rows:
@@ -181,7 +182,7 @@ class RowEnqueuer:
         for row in rows:
             owner = owners.get(row.call.unique_key or "") if row.call is not None else None
             match = None if owner is None else self._match(owner, row)
-            is_same = owner is not None and owner.body_digest == row.digest
+            is_same = owner is not None and owner.digest == row.digest
             is_first = not row.is_bad and row.duplicate_of is None
             if is_first and owner is not None and (match is KeyMatch.AGAIN or (is_same and self._is_staged(owner))):
                 new.append(row)
@@ -230,7 +231,7 @@ class RowEnqueuer:
             return KeyMatch.AGAIN
         if self.options.orders is None and owner.state in ENDED_UNSENT:
             return KeyMatch.SAME  # nobody is called for it, whatever the row says now
-        other = owner.body_digest.partition(".")[0] != row.digest.partition(".")[0]
+        other = owner.digest.partition(".")[0] != row.digest.partition(".")[0]
         if not other and self.queue is not None and row.call is not None:
             other = bool(self.queue.admitter.differences(row.call, owner))
         if self.options.orders is None:
@@ -240,10 +241,10 @@ class RowEnqueuer:
 
     def _judged(self, row: ReadRow, owner: Job) -> ReadRow | None:
         """The row, whose stored call differs, with what is told of that; None if the row replaces it."""
-        if self.replace and self.since is not None and owner.created_at > self.since and waits(owner):
+        if self.replace and self.since is not None and owner.changed_at > self.since and waits(owner):
             raise OvertakenError(
                 f"the list was ordered at {in_words(self.since)}, and has been overtaken: call {owner.id} of batch "
-                f"{owner.batch_id} was enqueued for a row of it since, and stands. Nothing more was changed"
+                f"{owner.batch_id} was enqueued or changed for a row of it since, and stands. Nothing more was changed"
             )
         orders = self.options.orders
         if orders is not None and not (self.replace and waits(owner)):
@@ -320,15 +321,17 @@ class RowEnqueuer:
                 message = message.plus(f"; rows {ranges_text(rows, most=5)} are of this person")
             found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
             done.suppressed.append(self._with(row, found))
+        elif admission.is_changed:
+            done.replaced += 1
         elif admission.findings:
             # The row was valid when it was read, but its validity may have passed since.
             late = [each for each in admission.findings if _is_late(each)]
             told = (replace(each, column="valid_until", path=None) for each in late)
             done.refused.append(self._with(row, *told, *(each for each in admission.findings if each not in late)))
         elif admission.is_new is not None:
-            is_replaced = admission.is_new and any(not each.state.is_final for each in over)
-            done.replaced += is_replaced
-            done.enqueued += admission.is_new and not is_replaced
+            is_moved = admission.is_new and any(not each.state.is_final for each in over)
+            done.replaced += is_moved
+            done.enqueued += admission.is_new and not is_moved
             done.duplicates += not admission.is_new
 
     async def _set_limit(self, queue: CallQueue, rows: Sequence[ReadRow], limit: int) -> None:

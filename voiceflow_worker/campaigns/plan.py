@@ -23,7 +23,8 @@ from anyio.lowlevel import checkpoint
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
 from voiceflow_worker.core.base.background import LeaderLease
-from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, get_jobs, owners_of
+from voiceflow_worker.core.base.keys import owners_of
+from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
@@ -214,7 +215,7 @@ class Planner:
                         continue
                     terms, key = terms_of(job), job.unique_key
                     terms = kinds.setdefault(terms, terms)
-                    left = _Stored(job.id, key, _mark(job.body_digest), terms, waits(job), is_own_key(key))
+                    left = _Stored(job.id, key, _mark(job.digest), terms, waits(job), any(map(is_own_key, job.keys)))
                     for telephone in map(telephone_of, job.numbers):
                         found.setdefault((batch_id, telephone), []).append(left)
         return found
@@ -245,7 +246,7 @@ class Planner:
         return removed
 
     def _is_in_list(self, job: Job, plan: Plan) -> bool:
-        return job.id in plan.stand or (job.unique_key is not None and job.unique_key in self.seen)
+        return job.id in plan.stand or any(key in self.seen for key in job.keys)
 
     async def _match(self, plan: Plan, chunks: Callable[[], Iterable[Sequence[ReadRow]]], stands: _Left) -> None:
         """Find which of the calls that are left are those of rows."""
@@ -350,7 +351,7 @@ class Planner:
                     mark: job.id
                     async for job in jobs
                     if job.created_at >= since and not self._is_own(job)
-                    for mark in _marks(job.body, job.body_digest, job.numbers)
+                    for mark in _marks(job.body, job.digest, job.numbers)
                 }
         return found
 
@@ -364,7 +365,7 @@ class Planner:
             for number in row.call.numbers:
                 last = OfNumber(queue=self.queue.name, number=number, newest=True, limit=20)
                 for job in await find_jobs(store, last):
-                    is_said = not marks.isdisjoint(_marks(job.body, job.body_digest, job.numbers))
+                    is_said = not marks.isdisjoint(_marks(job.body, job.digest, job.numbers))
                     if is_said and job.batch_id not in {None, row.call.batch_id, *(self.schedule_batches or ())}:
                         found.add(str(job.batch_id))
         return found
@@ -405,7 +406,7 @@ async def said_before(queue: CallQueue, *, destination: str, digest: str, counts
     since = queue.store.clock.now() - OTHER_BATCHES
     last = OfNumber(queue=queue.name, number=destination, newest=True, limit=PAGE)
     for job in await find_jobs(queue.store, last):
-        is_said = _mark(digest) in _marks(job.body, job.body_digest, job.numbers)
+        is_said = _mark(digest) in _marks(job.body, job.digest, job.numbers)
         if job.created_at >= since and is_said and _may_call(job) and counts(job):
             return job
     return None

@@ -29,7 +29,7 @@ from voiceflow_worker.campaigns.row_list import LISTED, ListedRow, RowList, time
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import result_of, sip_code_of
-from voiceflow_worker.model.jobs.job import Job, ReasonKind
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.status import SIP_CODES
 from voiceflow_worker.model.text.printable import printable
 from voiceflow_worker.model.text.wording import folded, in_words, with_moments, zone_words
@@ -195,11 +195,11 @@ class LineSpool(SpooledRows):
     def add(self, jobs: Sequence[Job], waits: Mapping[str, str] = _NO_WAITS) -> None:
         """Add a line for each of these jobs; in a list of rows, for those that no row has, with why they wait.
 
-        A call that was replaced has no row: its person has the row of the other one.
+        A call that gave its key to another has no row: its person has the row of the other one.
         """
         if self.files.rows:
             others = (each for each in jobs if each.id not in self._listed)
-            left = (each for each in others if each.reason_kind is not ReasonKind.REPLACED)
+            left = (each for each in others if each.successor is None)
             self.add_lines([ListedRow.of(job, self.files.zone, waits) for job in left])
         else:
             self.add_lines([report_line(job, zone=self.files.zone) for job in jobs])

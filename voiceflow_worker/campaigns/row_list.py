@@ -31,7 +31,7 @@ from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, reason_of
 from voiceflow_worker.campaigns.intake import ClassifiedRows
 from voiceflow_worker.core.base.identity import new_revision
-from voiceflow_worker.core.base.reading import owners_of
+from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Write

@@ -61,7 +61,7 @@ async def enqueue(
 
     Args:
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
-        replace: Of a list that is given again, replace the waiting calls that differ from their rows.
+        replace: Of a list that is given again, change the waiting calls that differ from their rows.
         remove_missing: Cancel the waiting calls of the batch that are no longer in the list.
         stored: In place of a file, take the rows that the batch has, under the options that are given.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.

@@ -427,9 +427,7 @@ class CampaignPage:
         _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
         where = PageForm([("batch", done.batch_id), ("queue", queue)])
         ended = [str(each.message) for each in done.findings if each.told.kind in {"ended", "ended_or_cancelled"}]
-        more = [
-            f"{count} {what}" for count, what in ((done.replaced, "replaced"), (done.removed, "cancelled")) if count
-        ]
+        more = [f"{count} {what}" for count, what in ((done.replaced, "changed"), (done.removed, "cancelled")) if count]
         return ActionDone("; ".join([f"{count_of(done.enqueued, 'call')} enqueued", *more, *ended]), page_of(where))
 
     def _campaign(self, form: CampaignForm, kept: InputFile) -> Campaign:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 from voiceflow_worker.core.base.identity import BATCH, new_job_ids, new_revisions
-from voiceflow_worker.core.base.reading import owners_of
+from voiceflow_worker.core.base.keys import KEYS, owners_of
 from voiceflow_worker.core.imports import Staging, intake_lost
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
@@ -27,7 +27,7 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import listed_groups, why_refused
-from voiceflow_worker.core.writes import ERASED_KEY, all_or_none, enqueued, given_up
+from voiceflow_worker.core.writes import all_or_none, edited, enqueued
 from voiceflow_worker.errors import (
     CallFlowError,
     IntakeError,
@@ -45,7 +45,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_di
 from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.jobs.admission import Key, admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.jobs.differences import differences, terms_of, waits
+from voiceflow_worker.model.jobs.differences import asked_digest, differences, is_changeable, keeps_numbers, terms_of
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
@@ -201,10 +201,12 @@ class AdmissionResult:
 
     `is_new` is False for a call whose job was in the queue before. The reason is `findings`, a `suppressed` number, or
     `owner_id`, the id of a job with the same unique key and another body. In a dry run, a call that could be enqueued
-    has an empty result. If `has_moved`, what it was to replace is not as it was judged.
+    has an empty result. With `is_changed`, it is a call that waited, and says now what was asked for. If `has_moved`,
+    what was to be changed, or to give its key up, is not as it was judged.
     """
 
     is_new: bool | None = None
+    is_changed: bool = False
     findings: Sequence[Finding] = ()
     suppressed: SuppressedNumber | None = None
     owner_id: str | None = None
@@ -212,7 +214,22 @@ class AdmissionResult:
 
 
 _ROUNDS = 20
-"""How often a call is replaced that somebody else changes at the same time."""
+"""How often a call is changed that somebody else changes at the same time."""
+
+
+@dataclass(slots=True)
+class _Written:
+    """What became of jobs, by their indexes.
+
+    With the `owners` of their keys, the calls that were `changed`, and why others are not stored. Those have `moved`
+    whose former calls are not as they were.
+    """
+
+    owners: dict[int, Owner]
+    changed: dict[int, Job]
+    suppressed: dict[int, SuppressedNumber]
+    errors: dict[int, CallFlowError]
+    moved: set[int]
 
 
 class Admitter:
@@ -254,8 +271,7 @@ class Admitter:
     ) -> Sequence[Enqueued]:
         """Admit all of these requests or none, under these `conditions`: `IntakeError` if one fails.
 
-        `over` is as in `admit`. With `replace`, calls with their unique keys that differ, and wait, end in the write
-        that stores the new ones.
+        `over` is as in `admit`. With `replace`, calls with their unique keys that differ, and wait, are changed.
         If it raises `CallFlowError`, `InvalidInputError`, `SuppressedNumberError` or `KeyConflictError`, nothing is
         enqueued.
         """
@@ -277,29 +293,30 @@ class Admitter:
             )
         ended, turns = dict(over or {}), _ROUNDS if replace else 1
         while True:
-            owners, suppressed, _ = await self._write(
-                jobs, now, together=len(jobs) > 1, conditions=conditions, over=ended
-            )
-            if suppressed:
-                raise SuppressedNumberError(list(suppressed.values()))
+            done = await self._write(jobs, now, together=len(jobs) > 1, conditions=conditions, over=ended)
+            owners = done.owners
+            if done.errors:
+                raise _joined(done.errors, len(requests))
+            if done.suppressed:
+                raise SuppressedNumberError(list(done.suppressed.values()))
             owned, turns = await self._owned(jobs, owners), turns - 1
             differ = {
                 index: found
                 for index, owner in owners.items()
-                if (found := _differ(jobs[index], owner, owned.get(index)))
+                if (found := _differ(jobs[index], owner, owned.get(index), replaces=replace))
             }
             if not differ:
                 break
-            if not (turns and all(index in owned and waits(owned[index]) for index in differ)):
+            if not (turns and all(index in owned and is_changeable(owned[index]) for index in differ)):
                 raise KeyConflictError(
                     KeyConflict(index, jobs[index].unique_key or "", owners[index].job_id, found, owners[index].state)
                     for index, found in differ.items()
                 )
             ended |= {jobs[index].unique_key or "": [owned[index]] for index in differ}
+        known = {index: owned.get(index) or _as_reported(owner, jobs[index]) for index, owner in owners.items()}
+        known |= done.changed
         return [
-            Enqueued(owned.get(index) or _as_reported(owners[index], job), created=False)
-            if index in owners
-            else Enqueued(job, created=True)
+            Enqueued(known[index], created=False) if index in known else Enqueued(job, created=True)
             for index, job in enumerate(jobs)
         ]
 
@@ -325,33 +342,35 @@ class Admitter:
         """Admit, in one write, every call that can be admitted. Returns one result per call.
 
         A new call is stored only while the conditions of its import hold, and waits for the end of that; `IntakeError`
-        if one fails. Without an import, nothing is stored. `over` are jobs by the unique keys of new calls: these
-        replace them, if they are unchanged, and get their keys. Those that wait end with that. Raises
+        if one fails. Without an import, nothing is stored. `over` are jobs by the unique keys of new calls, if they are
+        as they were: one that waits is changed to what the new call is, if both are of one batch and it may get the
+        numbers of that; others give the new one their keys, and those of them that wait end with that. Raises
         `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
         made, refused = self._jobs(dict(enumerate(calls)), now, staging=staging)
         indexes, jobs = list(made), list(made.values())
         results = [AdmissionResult(is_new=None if staging is None else True)] * len(calls)
-        owners: Mapping[int, Owner] = {}
-        moved = set[int]()
-        if staging is None:
-            suppressed = await self._suppressed(jobs)
-        else:
-            owners, suppressed, moved = await self._write(
-                jobs, now, conditions=staging.conditions, staging=staging, over=over
-            )
         for index, error in refused.items():
             results[index] = AdmissionResult(findings=error.findings)
-        owned = await self._owned(jobs, owners) if owners else {}
-        for index, owner in owners.items():
-            differs = _differ(jobs[index], owner, owned.get(index))
+        if staging is None:
+            for index, number in (await self._suppressed(jobs)).items():
+                results[indexes[index]] = AdmissionResult(suppressed=number)
+            return results
+        done = await self._write(jobs, now, conditions=staging.conditions, staging=staging, over=over)
+        owned = await self._owned(jobs, done.owners) if done.owners else {}
+        for index, owner in done.owners.items():
+            differs = _differ(jobs[index], owner, owned.get(index), replaces=True)
             results[indexes[index]] = (
                 AdmissionResult(owner_id=owner.job_id) if differs else AdmissionResult(is_new=False)
             )
-        for index, number in suppressed.items():
+        for index in done.changed:
+            results[indexes[index]] = AdmissionResult(is_changed=True)
+        for index, number in done.suppressed.items():
             results[indexes[index]] = AdmissionResult(suppressed=number)
-        for index in moved:
+        for index, error in done.errors.items():
+            results[indexes[index]] = AdmissionResult(findings=error.findings)
+        for index in done.moved:
             results[indexes[index]] = AdmissionResult(has_moved=True)
         return results
 
@@ -381,65 +400,89 @@ class Admitter:
         conditions: Sequence[Condition] = (),
         staging: Staging | None = None,
         over: Mapping[str, Sequence[Job]] | None = None,
-    ) -> tuple[Mapping[int, Owner], Mapping[int, SuppressedNumber], set[int]]:
-        """Store jobs. Returns the owners of unique keys that were taken, and the numbers that must not be called.
+    ) -> _Written:
+        """Store jobs, or change those that are `over` them to what they are.
 
-        Both are by the indexes of the jobs; with the indexes of those that were to replace a job with another key, and
-        were not stored because that has moved. A job whose key is taken is not refused, even if the person has opted
-        out since, because it adds no call. Raises `InvalidInputError` for a cancelled batch, and `IntakeError`.
+        A job whose key is taken is not refused, even if the person has opted out since, because it adds no call. Raises
+        `InvalidInputError` for a cancelled batch, and `IntakeError`.
         """
         await self.require_open({job.batch_id for job in jobs})
-        owners = _twice(jobs) if together else {}
-        suppressed: dict[int, SuppressedNumber] = {}
+        done = _Written(_twice(jobs) if together else {}, {}, {}, {}, set())
         passing: dict[int, Sequence[Record]] = {}
-        replaced, moved = dict(over or {}), set[int]()
-        indexes = [index for index in range(len(jobs)) if index not in owners]
-        while indexes and not (together and (suppressed or await self._any_differs(jobs, owners))):
-            parts = [
-                enqueued(
-                    jobs[index],
-                    at=now,
-                    store_id=self._store.id,
-                    is_named=jobs[index].batch_id in self._named,
-                    is_campaign=staging is not None,
-                    passing=passing.get(index, ()),
-                    conditions=conditions
-                    if staging is None
-                    else (*conditions, *staging.condition(jobs[index].batch_id)),
-                    over=[
-                        given_up(former, successor=jobs[index].id, at=now, policy=self._policy)
-                        for former in replaced.get(jobs[index].unique_key or "", ())
-                    ],
-                )
-                for index in indexes
-            ]
-            bulk = BulkWrite(writes=(all_or_none(parts),) if together else tuple(parts))
+        former = dict(over or {})
+        indexes = [index for index in range(len(jobs)) if index not in done.owners]
+        while indexes and not (together and (done.suppressed or await self._any_differs(jobs, done.owners))):
+            parts = self._parts(
+                {index: jobs[index] for index in indexes}, now, done, over=former, conditions=conditions,
+                passing=passing, staging=staging,
+            )  # fmt: skip
+            if not parts or (together and done.errors):
+                break
+            indexes, writes = list(parts), list(parts.values())
+            bulk = BulkWrite(writes=(all_or_none(writes),) if together else tuple(writes))
             written = await self._store.write(bulk, now=now)
             again: list[int] = []
             listed: list[int] = []
-            for index, answer in zip(indexes, _of_each(parts, written[0]) if together else written, strict=True):
+            for index, answer in zip(indexes, _of_each(writes, written[0]) if together else written, strict=True):
                 job = jobs[index]
+                if answer is not None and answer.result is Result.DONE:
+                    if index not in done.changed:
+                        self._named.add(job.batch_id)
+                    continue
+                done.changed.pop(index, None)
                 if answer is None:
                     again.append(index)
-                elif (owner := answer.owners.get(job.id) or _owner_of_erased(job, answer)) is not None:
-                    owners[index] = owner
-                elif answer.result is Result.STALE:  # what was to give its key up has changed
-                    was = replaced.pop(job.unique_key or "", ())
-                    is_of_key = together or all(each.unique_key in {None, job.unique_key} for each in was)
-                    (again.append if is_of_key else moved.add)(index)
-                elif answer.result is Result.NOT_FREE:
+                elif (owner := answer.owners.get(job.id) or _owner_in_record(job, answer)) is not None:
+                    done.owners[index] = owner
+                elif answer.result is Result.STALE:  # what was to be changed, or to give its key up, has changed
+                    was = former.pop(job.unique_key or "", ())
+                    is_of_key = together or all(each.unique_key == job.unique_key for each in was)
+                    (again.append if is_of_key else done.moved.add)(index)
+                else:
                     self._refuse_lost(job, answer, conditions, staging)
                     listed.append(index)
-                else:
-                    self._named.add(job.batch_id)
             concerned = sorted({*again, *listed}) if together and listed else listed
             for index, found in (await self._listed(jobs, concerned)).items():
                 passing[index] = found
                 refused = (self._refused(jobs[index], index, each) for each in found)
                 if (why := next(filter(None, refused), None)) is not None:
-                    suppressed[index] = why
-            indexes = sorted({*again, *listed} - suppressed.keys())
-        return owners, suppressed, moved
+                    done.suppressed[index] = why
+            indexes = sorted({*again, *listed} - done.suppressed.keys())
+        return done
+
+    def _parts(
+        self,
+        jobs: Mapping[int, Job],
+        now: datetime,
+        done: _Written,
+        *,
+        over: Mapping[str, Sequence[Job]],
+        conditions: Sequence[Condition],
+        passing: Mapping[int, Sequence[Record]],
+        staging: Staging | None,
+    ) -> dict[int, Write]:
+        """The writes of jobs, by their indexes; what is changed by them, and the errors of others, is noted as done."""
+        parts: dict[int, Write] = {}
+        for index, job in jobs.items():
+            former = over.get(job.unique_key or "", ())
+            target = next((each for each in former if _may_become(each, job)), None)
+            others = [each for each in former if each is not target]
+            required = conditions if staging is None else (*conditions, *staging.condition(job.batch_id))
+            try:
+                if target is None:
+                    is_named = job.batch_id in self._named
+                    parts[index] = enqueued(
+                        job, at=now, policy=self._policy, store_id=self._store.id, passing=passing.get(index, ()),
+                        conditions=required, over=others, is_named=is_named, is_campaign=staging is not None,
+                    )  # fmt: skip
+                else:
+                    done.changed[index], parts[index] = edited(
+                        target, job, at=now, policy=self._policy, store_id=self._store.id,
+                        passing=passing.get(index, ()), conditions=required, over=others,
+                    )  # fmt: skip
+            except CallFlowError as error:
+                done.errors[index] = error
+        return parts
 
     async def _listed(self, jobs: Sequence[Job], indexes: Sequence[int]) -> Mapping[int, Sequence[Record]]:
         """The records of the suppression list that concern some of these jobs, by their indexes."""
@@ -604,6 +647,13 @@ def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResul
     return [answer] * len(parts)
 
 
+def _may_become(stands: Job, asked: Job) -> bool:
+    """Whether a call may be changed to what is asked for, and stays the same call."""
+    return bool(
+        stands.body and is_changeable(stands) and stands.batch_id == asked.batch_id and keeps_numbers(stands, asked)
+    )
+
+
 def _twice(jobs: Sequence[Job]) -> dict[int, Owner]:
     """The jobs that another one before them has the unique key of, by their indexes."""
     first: dict[str, Job] = {}
@@ -614,18 +664,23 @@ def _twice(jobs: Sequence[Job]) -> dict[int, Owner]:
     return owners
 
 
-def _differ(job: Job, owner: Owner, owned: Job | None) -> tuple[str, ...]:
-    """In what the owner of the key of a job is not what is asked for; of one that cannot be read, by its digest."""
-    if owned is not None:
-        return differences(job, owned)
-    return () if owner.body_digest == job.body_digest else ("text",)
+def _differ(job: Job, owner: Owner, owned: Job | None, *, replaces: bool = False) -> tuple[str, ...]:
+    """In what the owner of the key of a job is not what is asked for; of one that cannot be read, by its digest.
+
+    A call that was changed is still the one as which it was enqueued, unless what stands is to be replaced.
+    """
+    if owned is None:
+        return () if owner.body_digest == job.body_digest else ("text",)
+    if owned.edits is not None and not replaces and asked_digest(job) == owned.edits.made:
+        return ()
+    return differences(job, owned)
 
 
-def _owner_of_erased(job: Job, answer: WriteResult) -> Owner | None:
-    """The owner of the job's key, if that call was erased. Its body is not known, so it counts as this one."""
-    if not isinstance(answer.condition, AtMost) or answer.condition.namespace != ERASED_KEY:
+def _owner_in_record(job: Job, answer: WriteResult) -> Owner | None:
+    """The owner of the job's key, by the record of a call that was changed, or erased: that counts as this one."""
+    if not isinstance(answer.condition, AtMost) or answer.condition.namespace != KEYS:
         return None
-    job_id, _, state = ("" if answer.record is None else answer.record.value).partition(" ")
+    job_id, state, *_ = ("" if answer.record is None else f"{answer.record.value}  ").split(" ")
     return Owner(job_id, job.body_digest, state)
 
 

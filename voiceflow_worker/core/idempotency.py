@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, Self
 
 from voiceflow_worker.core.admission import Admitter, CheckedCall
 from voiceflow_worker.core.base.identity import keyed_digest, new_revision
-from voiceflow_worker.core.base.reading import owners_of
+from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.record_set import json_codec
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports import Store

@@ -24,7 +24,8 @@ from typing import Self, TypeVar
 
 from msgspec import Struct, field
 
-from voiceflow_worker.core.base.identity import batch_puts, keyed_digest, new_revision, queue_put
+from voiceflow_worker.core.base.identity import batch_puts, new_revision, queue_put
+from voiceflow_worker.core.base.keys import KEYS, changed_key_drops, changed_key_put, key_group
 from voiceflow_worker.core.base.record_set import json_codec
 from voiceflow_worker.core.ports.controls import gates_open, not_cancelled
 from voiceflow_worker.core.ports.store import (
@@ -71,7 +72,7 @@ ESCALATION, ENDED_ESCALATION = "escalation", "escalation-ended"
 escalations, by their ids. No POST of a call begins after its escalation has ended."""
 SESSION_KEPT = timedelta(days=7)
 LONG_KEPT = timedelta(days=400)
-_edited = attrgetter("priority", "goes_first", "valid_until", "body", "unique_key")
+_edited = attrgetter("priority", "goes_first", "valid_until", "body", "unique_key", "numbers")
 _MAY_RING = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
 
 
@@ -253,39 +254,70 @@ def enqueued(
     passing: Sequence[Record] = (),
     conditions: Sequence[Condition] = (),
     puts: Sequence[Put] = (),
-    over: Sequence[Write] = (),
+    over: Sequence[Job] = (),
+    policy: CallPolicy | None = None,
 ) -> Write:
     """A new job, stored unless one of its numbers is on the suppression list, or its unique key was erased.
 
-    In the same write, other jobs give their unique keys up (`over`, of `given_up`).
+    In the same write, the jobs that it is `over` give their unique keys up (`given_up`), under the `policy`.
 
     The names of its queue and of its batch are kept, unless they are (`is_named`); `is_campaign` says whose batch a new
     one is. `passing` are records of the list that end before the job is due, so they do not forbid it while they are
     unchanged. `conditions` are further ones. `puts` are stored with the job.
     """
-    ended = {record.group for record in passing}
-    listed = tuple(each for each in listed_groups(job.parties, store_id=store_id) if each not in ended)
-    required: list[Condition] = [*conditions, *_not_cancelled(job), AtMost(SUPPRESSED, listed, 0)]
+    required: list[Condition] = [*conditions, *_not_cancelled(job), *_unlisted(job, passing, store_id)]
     if job.unique_key is not None:
-        required.append(AtMost(ERASED_KEY, (erased_key(job.queue, job.unique_key, store_id=store_id),), 0))
-    required += [Same(SUPPRESSED, record.group, record.value) for record in passing]
+        group, former = key_group(job.queue, job.unique_key, store_id=store_id), (each for each in over if each.edits)
+        owner = next((each.id for each in former if job.unique_key in each.keys), None)
+        required.append(AtMost(KEYS, (group,), 0, owner))
     stored = [*puts]
     if not is_named:
         stored.append(queue_put(job.queue))
         if job.batch_id is not None:
             stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
     write = inserted(job, conditions=tuple(required), puts=tuple(stored))
-    return all_or_none([*over, write])
+    given = [given_up(each, successor=job.id, at=at, policy=policy or CallPolicy(), store_id=store_id) for each in over]
+    return all_or_none([*given, write])
 
 
-def given_up(owner: Job, *, successor: str, at: datetime, policy: CallPolicy) -> Write:
-    """How a job, or the tombstone of one, gives its unique key up to its successor, unless it has moved.
+def _unlisted(job: Job, passing: Sequence[Record], store_id: str) -> Iterator[Condition]:
+    """The conditions that no number of a job is on the suppression list, but for records that end before it is due."""
+    ended = {record.group for record in passing}
+    listed = tuple(each for each in listed_groups(job.parties, store_id=store_id) if each not in ended)
+    yield AtMost(SUPPRESSED, listed, 0)
+    yield from (Same(SUPPRESSED, record.group, record.value) for record in passing)
+
+
+def given_up(owner: Job, *, successor: str, at: datetime, policy: CallPolicy, store_id: str) -> Write:
+    """How a job, or the tombstone of one, gives its unique keys up to its successor, unless it has moved.
 
     If it waits, it ends with that. Raises `TooLateError` if its POST may have left.
     """
     if not owner.body:  # a tombstone
         return Write(changes=(Delete(owner, None),))
-    return changed(owner, lifecycle.superseded(owner, successor=successor, at=at, policy=policy), at=at)[1]
+    after = lifecycle.superseded(owner, successor=successor, at=at, policy=policy)
+    return changed(owner, after, at=at, drops=changed_key_drops(owner, store_id=store_id))[1]
+
+
+def edited(
+    old: Job, asked: Job, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Sequence[Condition] = (),
+    passing: Sequence[Record] = (), over: Sequence[Job] = (),
+) -> tuple[Job, Write]:  # fmt: skip
+    """A call that waits, changed to what is asked for (`lifecycle.edited`), and its write; the same if nothing differs.
+
+    The key that is asked for finds it too from then on, unless another call has that. One that gets other numbers is
+    not stored if these are on the suppression list. Other jobs give their keys up to it (`over`). Raises
+    `IllegalMoveError`, and `CallFlowError`.
+    """
+    new = lifecycle.edited(old, asked, at=at)
+    required, puts = [*conditions, *_not_cancelled(old)], list[Put]()
+    if new.parties != old.parties:
+        required += _unlisted(new, passing, store_id)
+    if new.keys != old.keys:
+        puts.append(changed_key_put(old, new.keys[-1], store_id=store_id, until=at + policy.key_retention))
+    given = [given_up(each, successor=old.id, at=at, policy=policy, store_id=store_id) for each in over]
+    new, write = changed(old, new, at=at, conditions=required, puts=puts)
+    return new, all_or_none([*given, write])
 
 
 def inserted(job: Job, *, conditions: tuple[Condition, ...] = (), puts: tuple[Put, ...] = ()) -> Write:
@@ -331,15 +363,6 @@ def erased_call_put(erased: str, *, of: str, at: datetime, keep_for: timedelta) 
     return Put(ERASED_CALLS, f"{at.timestamp():017.6f} {erased}", of, at + keep_for)
 
 
-ERASED_KEY = "erased-key"
-"""Namespace of the unique keys of erased calls, by queue and keyed digest: the id of the call and its last state."""
-
-
-def erased_key(queue: str, unique_key: str, *, store_id: str) -> str:
-    """The group of an erased unique key."""
-    return f"{queue}/{keyed_digest(store_id, unique_key)}"
-
-
 def restored(job: Job, *, at: datetime, policy: CallPolicy, store_id: str) -> Write:
     """A job that the store has lost, from a journal file, with the person's attempts and the locks on its numbers."""
     puts: list[Put] = []
@@ -370,9 +393,12 @@ def changed(
 ) -> tuple[Job, Write]:
     """The job with a new revision, and the write that replaces the old one, with its events and counters."""
     new = replace(new, revision=new_revision())
-    is_edit = _edited(new) != _edited(old)
+    tally = tally_change(old, new)
+    change = Replace(old.revision, new, tally)
+    if _edited(new) != _edited(old):
+        change = Edit(old.revision, new, tally, None if new.numbers == old.numbers else old.numbers)
     return new, Write(
-        changes=((Edit if is_edit else Replace)(old.revision, new, tally_change(old, new)),),
+        changes=(change,),
         conditions=tuple(conditions),
         puts=tuple(puts),
         drops=tuple(drops),

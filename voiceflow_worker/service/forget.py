@@ -25,6 +25,7 @@ from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, Interface, entries_of, login_name
 from voiceflow_worker.core.base.background import BackgroundTasks
 from voiceflow_worker.core.base.identity import QueueNames, new_revision
+from voiceflow_worker.core.base.keys import KEYS, key_group
 from voiceflow_worker.core.base.reading import find_pages, get_jobs
 from voiceflow_worker.core.base.record_set import record_pages, text_records
 from voiceflow_worker.core.base.round_trips import confirm
@@ -327,7 +328,7 @@ class Trail:
         calls = await self.calls()
         await self.refuse_open(calls)
         # Before the calls, because nothing else tells which rows were the person's.
-        self._keys = {job.unique_key for job in calls if job.unique_key is not None}
+        self._keys = {key for job in calls for key in job.keys}
         await self._walk(_ROWS)
         for job in calls:
             await self._erase_call(job)
@@ -404,9 +405,8 @@ class Trail:
             Put(TOMBSTONES, job.id, job.batch_id or "", key_until),
             *self._named(now, job.id),
         ]
-        if job.unique_key is not None:
-            key = writes.erased_key(job.queue, job.unique_key, store_id=self.store.id)
-            puts.append(Put(writes.ERASED_KEY, key, f"{job.id} {job.state.value}", key_until))
+        groups = (key_group(job.queue, key, store_id=self.store.id) for key in job.keys)
+        puts += (Put(KEYS, group, f"{job.id} {job.state.value}", key_until) for group in groups)
         return Write(changes=(Delete(job, None, tally_change(job, None)),), puts=tuple(puts), orders=(_erasure(puts),))
 
     async def _of_sessions(self, sessions: Sequence[str]) -> tuple[tuple[Drop, ...], tuple[AtMost, ...]]:

@@ -4,8 +4,9 @@
 --
 -- A bulk write is JSON: now, durable, guard ({server, known: a condition}) and writes. A write has
 --   changes: each with a kind ('insert', 'replace' or 'delete'), id, queue, batch, tally, old (the revision that is replaced or
---   deleted), job (its row, or the columns that its next version changes), numbers, and body if it is new or edited. A deletion
---   has its tombstone (a put), or the unique key of which none stays (forgets);
+--   deleted), job (its row, or the columns that its next version changes), numbers (and those that an edited one had, if they
+--   are others), and body if it is new or edited. A deletion has its tombstone (a put), or the unique key of which none stays
+--   (forgets);
 --   conditions: arrays of 'most', 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or the
 --   member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's;
 --   puts, drops, events, wakes (a queue), and slot (queue, after and until in epoch seconds).
@@ -375,9 +376,16 @@ BEGIN
         IF change ? 'body' THEN
             UPDATE voiceflow.jobs SET
                 urgency = (job ->> 'urgency')::integer, valid_until = (job ->> 'valid_until')::timestamptz,
-                unique_key = job ->> 'unique_key'
+                unique_key = job ->> 'unique_key', destination = job ->> 'destination'
             WHERE id = job_id;
             UPDATE voiceflow.bodies SET body = change ->> 'body' WHERE id = job_id;
+        END IF;
+        IF change ? 'had' THEN
+            DELETE FROM voiceflow.numbers
+            WHERE queue = change ->> 'queue' AND telephone = ANY (ARRAY(SELECT jsonb_array_elements_text(change -> 'had')))
+                AND id = job_id;
+            INSERT INTO voiceflow.numbers
+            SELECT change ->> 'queue', telephone, job_id FROM jsonb_array_elements_text(change -> 'numbers') AS telephone;
         END IF;
     WHEN 'delete' THEN
         DELETE FROM voiceflow.records

@@ -79,6 +79,8 @@ class FileWriting(Writing[int]):
         self._clock = clock
         self._new: dict[str, Job] = {}
         self._edited: list[Row] = []
+        self._renumbered: dict[str, tuple[Job, Sequence[str]]] = {}
+        """The edited jobs with other numbers, and those that each had."""
         self._moved: list[Row] = []
         self._put_off: dict[tuple[str, str, str], tuple[str, Row]] = {}
         """The puts that are not written yet, by their records: the statement of each, and its values."""
@@ -187,6 +189,10 @@ class FileWriting(Writing[int]):
             self._db.run_each(SQL["edit_job"], [(*row, job_id) for *row, _, job_id in self._edited])
             self._db.run_each(SQL["edit_body"], [row[-2:] for row in self._edited])
             self._edited = []
+            for job, had in self._renumbered.values():
+                self._db.run_each(SQL["drop_number"], [(job.queue, number, job.id) for number in had])
+                self._db.run_each(SQL["add_number"], [(job.queue, number, job.id) for number in job.numbers])
+            self._renumbered = {}
         if self._new:
             self._insert()
         if self._moved:
@@ -221,7 +227,7 @@ class FileWriting(Writing[int]):
         if isinstance(change, Delete):
             self.flush()
             self._owners.clear()  # a tombstone may take its key
-        elif change.job.id in self._new:
+        elif change.job.id in self._new or change.job.id in self._renumbered:
             self.flush()
         match change:
             case Insert(job, tally):
@@ -237,8 +243,10 @@ class FileWriting(Writing[int]):
                     given_up = (key for key, owner in self._owners.items() if owner and owner.job_id == job.id)
                     if job.unique_key is None and (key := next(given_up, None)) is not None:
                         del self._owners[key]
-                    edited = (job.urgency, to_micros_or_none(job.valid_until), job.unique_key, job.body, job.id)
-                    self._edited.append(edited)
+                    valid_until = to_micros_or_none(job.valid_until)
+                    self._edited.append((job.urgency, valid_until, job.unique_key, job.destination, job.body, job.id))
+                    if change.numbers is not None:
+                        self._renumbered[job.id] = job, change.numbers
                 count(self._transaction, job, tally)
             case Delete():
                 self._delete(change)

@@ -27,11 +27,19 @@ WHERE id = ?;
 
 -- name: edit_job
 -- What only an edit changes.
-UPDATE jobs SET urgency = ?, valid_until = ?, unique_key = ? WHERE id = ?;
+UPDATE jobs SET urgency = ?, valid_until = ?, unique_key = ?, destination = ? WHERE id = ?;
 
 -- name: edit_body
 -- The body after an edit.
 UPDATE bodies SET body = ? WHERE number = (SELECT number FROM jobs WHERE id = ?);
+
+-- name: drop_number
+-- A telephone number that a job had before an edit.
+DELETE FROM numbers WHERE queue = ? AND telephone = ? AND job = (SELECT number FROM jobs WHERE id = ?);
+
+-- name: add_number
+-- A telephone number that a job has after an edit.
+INSERT INTO numbers (queue, telephone, job) SELECT ?, ?, number FROM jobs WHERE id = ?;
 
 -- name: delete_job
 -- A job goes; its number is needed for its body and its telephone numbers.

@@ -1,4 +1,4 @@
-"""The usual reads of a store: jobs by their ids and in pages, owners of keys, gates, limits, calls that are due."""
+"""The usual reads of a store: jobs by their ids and in pages, gates, limits, calls that are due."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 
 from voiceflow_worker.core.ports.controls import (
     CANCELLED,
@@ -20,7 +19,7 @@ from voiceflow_worker.core.ports.controls import (
     limits_from,
     start_from,
 )
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Listing, Paged, Read, Staged, Waiting
+from voiceflow_worker.core.ports.reads import ById, Due, Listing, Paged, Read, Staged, Waiting
 from voiceflow_worker.core.ports.store import Key, Record, Store
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.copying import replace
@@ -29,7 +28,6 @@ from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.printable import checked_text, unstorable_in
 
-_KEYS_AT_ONCE = 500
 _GATES_AT_ONCE = 1000
 
 
@@ -92,19 +90,6 @@ async def find_pages(store: Store, read: Paged) -> AsyncGenerator[Sequence[Job]]
     while page := await find_jobs(store, read):
         yield page
         read = replace(read, after=page[-1].id)
-
-
-async def owners_of(store: Store, queue: str, unique_keys: Iterable[str]) -> dict[str, Job]:
-    """The jobs that own these unique keys, by key; free keys are left out.
-
-    If the owner was deleted, its tombstone is found: a job with only an id, a key, a digest, a state and times.
-    """
-    found: dict[str, Job] = {}
-    keys = iter(dict.fromkeys(unique_keys))
-    while some := tuple(islice(keys, _KEYS_AT_ONCE)):
-        jobs = await find_jobs(store, ByKey(queue, some))
-        found |= {job.unique_key: job for job in jobs if job.unique_key is not None}
-    return found
 
 
 async def totals_of(store: Store, queue: str, batch_id: str | None = None) -> Totals:

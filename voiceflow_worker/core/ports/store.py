@@ -262,10 +262,12 @@ class Replace(Struct, frozen=True):
 
 
 class Edit(Replace, frozen=True):
-    """A replacement that may also change the `urgency`, `valid_until` and body, and give the unique key up.
+    """A replacement that may also change the `urgency`, `valid_until`, body and numbers, and give the unique key up.
 
-    The digest of the body stays.
+    The digest of the body stays. `numbers` are those that the job had, if it has others now: `OfNumber` follows.
     """
+
+    numbers: tuple[str, ...] | None = None
 
 
 class Delete(Struct, frozen=True):

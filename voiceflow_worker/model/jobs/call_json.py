@@ -90,8 +90,6 @@ class CallResult(StrEnum):
     """The call failed, because the number does not exist, as the network has said."""
     EXPIRED = "expired"
     CANCELLED = "cancelled"
-    REPLACED = "replaced"
-    """Not called: another call was enqueued in its place, from a list that was given again."""
     IN_DOUBT = "in_doubt"
     """The phone may have rung; evidence is looked for."""
     ACCEPTED = "accepted"
@@ -105,7 +103,6 @@ def is_result(answer: str | None) -> bool:
     return re.sub(r"[\s_-]+", "_", (answer or "").strip().casefold()) in {each.value for each in CallResult}
 
 
-_CANCELLED = {ReasonKind.SUPPRESSED: CallResult.SUPPRESSED, ReasonKind.REPLACED: CallResult.REPLACED}
 _ENDS_UNCALLED = {JobState.EXPIRED: CallResult.EXPIRED, JobState.ACCEPTED: CallResult.ACCEPTED}
 _UNREACHED = {
     SessionStatus.BUSY: CallResult.BUSY,
@@ -132,8 +129,7 @@ def result_of(job: Job) -> str:
     if not job.state.is_final:
         return CallResult.IN_DOUBT if job.state is JobState.IN_DOUBT else CallResult.OPEN
     if job.state is JobState.CANCELLED:
-        kind = job.reason_kind
-        return CallResult.CANCELLED if kind is None else _CANCELLED.get(kind, CallResult.CANCELLED)
+        return CallResult.SUPPRESSED if job.reason_kind is ReasonKind.SUPPRESSED else CallResult.CANCELLED
     if job.state in _ENDS_UNCALLED:
         return _ENDS_UNCALLED[job.state]
     conclusive = reversed(job.conclusive_posts)  # the newest counts

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 
 from msgspec.json import encode
 
@@ -27,7 +28,7 @@ def differences(asked: Job, stands: Job) -> tuple[str, ...]:
 
 def _differences(asked: Job, stands: Job) -> Iterator[str]:
     # Behind a point, the digest has that of a request to the HTTP API, which compares requests.
-    if asked.body_digest.partition(".")[0] != stands.body_digest.partition(".")[0]:
+    if asked.body_digest.partition(".")[0] != stands.digest.partition(".")[0]:
         named = [name for name in (*_ADDRESSES, "further_numbers") if getattr(asked, name) != getattr(stands, name)]
         if not stands.body or not named or _text(asked.body) != _text(stands.body):
             named.append("text")
@@ -35,7 +36,8 @@ def _differences(asked: Job, stands: Job) -> Iterator[str]:
     if not stands.body:  # a tombstone
         return
     for name, mine, other in zip(_TERMS, _terms(asked), _terms(stands), strict=True):
-        if mine != other and not (name == "time_zone" and None in {asked.window, stands.window}):
+        is_unsaid = name == "valid_until" and mine is None  # then that of the stored call stays
+        if mine != other and not is_unsaid and not (name == "time_zone" and None in {asked.window, stands.window}):
             yield name
 
 
@@ -67,6 +69,26 @@ def _text(body: str) -> object:
     return found
 
 
+def asked_digest(job: Job) -> str:
+    """The digest of all that a call was asked for with, before it was changed."""
+    if job.edits is not None:
+        return job.edits.made
+    return sha256(b"\n".join((job.body_digest.partition(".")[0].encode(), terms_of(job)))).hexdigest()
+
+
+def is_changeable(job: Job) -> bool:
+    """Whether a call that waits may be changed: nothing has left for it, or it waits for a redial."""
+    return job.state is JobState.QUEUED or job.state is JobState.LEASED
+
+
+def keeps_numbers(job: Job, asked: Job) -> bool:
+    """Whether a call has the numbers that are asked for, or may get them: only while it has no POST.
+
+    A POST keeps the place of its number, so that late evidence finds the number that rang.
+    """
+    return not job.post_count or (job.source, job.numbers) == (asked.source, asked.numbers)
+
+
 def waits(job: Job) -> bool:
-    """Whether a call may be replaced by another: it waits, and nobody can have been called for it."""
-    return (job.state is JobState.QUEUED or job.state is JobState.LEASED) and not job.attempt
+    """Whether a call waits, and nobody can have been called for it."""
+    return is_changeable(job) and not job.attempt

@@ -151,6 +151,8 @@ class NoteKind(StrEnum):
     RESOLVED = "resolved"
     REDIALLED = "redialled"
     CANCELLED = "cancelled"
+    CHANGED = "changed"
+    """The job was changed before it was sent, such as by a list that was imported again; the text says in what."""
     MADE_AGAIN = "made_again"
     """The job has given its unique key up to another one, whose id the text is."""
 
@@ -171,10 +173,11 @@ class ReasonKind(StrEnum):
     """The job waits until its calling window opens."""
     SUPPRESSED = "suppressed"
     """The job has ended because one of its numbers, or that of a second party, is on the suppression list."""
-    REPLACED = "replaced"
-    """The job has ended because another one was enqueued in its place, which the reason names."""
+    BY_PERSON = "by_person"
+    """The job was cancelled by a person, or its batch was: for good, whatever list its person is in afterwards."""
     REMOVED = "removed"
-    """The job has ended because its person is no longer in the list of its batch; who is in it again is called."""
+    """The job was cancelled because nobody orders it any more: its list is without its row, its import was discarded,
+    its task was stopped. Whoever is in a list again is called."""
     SENT_AS_ANOTHER = "sent_as_another"
     """The job has ended because the same call may have been sent under another id, before the store was rolled back."""
 
@@ -185,6 +188,18 @@ class Note(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     at: datetime
     kind: NoteKind
     text: str
+
+
+class Edits(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a job that was changed keeps of that: the `digest` of what it says now, how it was `made`, and further keys.
+
+    `made` is the digest of all that was asked for when it was enqueued (`differences.asked_digest`). `keys` are unique
+    keys of texts that it got later, by which rows of lists find it.
+    """
+
+    digest: str
+    made: str
+    keys: tuple[str, ...] = ()
 
 
 _STATUSES = frozenset(SessionStatus)
@@ -262,7 +277,8 @@ class Job(Struct, frozen=True):
     oldest of those that placed no call may be dropped. `data` are flat JSON values of the user. They reach menu
     handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
     time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the zone of the person.
-    `validity` is what was asked for where `valid_until` was counted from it.
+    `validity` is what was asked for where `valid_until` was counted from it. `body_digest` is that of the body with
+    which the job was enqueued, also if it was changed since (`edits`).
     """
 
     id: str
@@ -303,7 +319,24 @@ class Job(Struct, frozen=True):
     place: int = 0
     start: str | None = None
     validity: str | None = None
+    edits: Edits | None = None
     window: CallWindow | None = None
+
+    @property
+    def digest(self) -> str:
+        """The digest of what the job says now."""
+        return self.body_digest if self.edits is None else self.edits.digest
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All unique keys by which the job is found, its own first."""
+        own = () if self.unique_key is None else (self.unique_key,)
+        return own if self.edits is None else (*own, *self.edits.keys)
+
+    @property
+    def changed_at(self) -> datetime:
+        """When somebody last ordered what the job says: its creation, or its newest change."""
+        return max((note.at for note in self.notes if note.kind is NoteKind.CHANGED), default=self.created_at)
 
     @property
     def urgency(self) -> int:

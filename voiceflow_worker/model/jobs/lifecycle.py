@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
-from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
-from voiceflow_worker.finding import Message, Remedy
+from voiceflow_worker.errors import CallFlowError, IllegalMoveError, TooEarlyError, TooLateError
+from voiceflow_worker.finding import Finding, Message, Remedy
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.job import Job, JobState, Note, NoteKind, Post, ReasonKind
+from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
+from voiceflow_worker.model.jobs.differences import asked_digest, differences, keeps_numbers
+from voiceflow_worker.model.jobs.job import Edits, Job, JobState, Note, NoteKind, Post, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import BODY_CODES, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
@@ -37,6 +39,7 @@ class MoveName(StrEnum):
     CHECK_AGAIN = "wait for further evidence"
     EXPIRE = "expire"
     CANCEL = "be cancelled"
+    EDIT = "be changed"
     RESOLVE = "be resolved"
     REDIAL = "be redialled"
 
@@ -50,6 +53,7 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
     MoveName.CHECK_AGAIN: frozenset({S.IN_DOUBT}),
     MoveName.EXPIRE: frozenset({S.QUEUED, S.LEASED}),
     MoveName.CANCEL: frozenset({S.QUEUED, S.LEASED}),
+    MoveName.EDIT: frozenset({S.QUEUED, S.LEASED}),
     MoveName.RESOLVE: frozenset({S.IN_DOUBT}),
     MoveName.REDIAL: frozenset({S.COMPLETED, S.UNREACHED, S.FAILED, S.EXPIRED, S.CANCELLED, S.ACCEPTED}),
 }
@@ -332,14 +336,78 @@ def redial(
 
 
 def superseded(job: Job, *, successor: str, at: datetime, policy: CallPolicy) -> Job:
-    """The job without its unique key, which its `successor` gets: it is enqueued in its place.
+    """The job without its unique keys, which its `successor` may get: it is enqueued in its place.
 
     One that waits ends with that. Raises `TooLateError` if its POST may have left.
     """
-    after = replace(noted(job, NoteKind.MADE_AGAIN, successor, at=at), unique_key=None)
+    edits = None if job.edits is None else replace(job.edits, keys=())
+    after = replace(noted(job, NoteKind.MADE_AGAIN, successor, at=at), unique_key=None, edits=edits)
     if job.state.is_final:
         return after
-    return cancel(after, at=at, reason="replaced by another call", policy=policy, kind=ReasonKind.REPLACED)
+    return cancel(after, at=at, reason=f"its row is now call {successor}", policy=policy, kind=ReasonKind.REMOVED)
+
+
+def edited(job: Job, asked: Job, *, at: datetime) -> Job:
+    """The job as a new order asks for it, back in the queue; it stays the same call.
+
+    Its id, keys, history and, unless another one is asked for, its validity stay. When it is due follows from its own
+    times and window, if these are others, but a redial is never due earlier than before. The numbers and the source of
+    one with a POST must be the same. Raises `IllegalMoveError`, and `CallFlowError` if no time is left for the call.
+    """
+    _require(job, MoveName.EDIT)
+    if not keeps_numbers(job, asked):
+        raise IllegalMoveError(job.id, state=job.state.value, move="get other numbers after a POST")
+    if not (names := differences(asked, job)):
+        return job
+    key = asked.unique_key
+    keys = (*job.keys, key)[job.unique_key is not None :] if key is not None and key not in job.keys else job.keys[1:]
+    asks_validity = asked.valid_until is not None and (asked.validity is None or asked.validity != job.validity)
+    validity = asked if asks_validity else job
+    after = noted(
+        replace(
+            job,
+            state=S.QUEUED,
+            due_at=min(job.first_due, at) if job.state is S.LEASED else job.due_at,
+            worker_id=job.start if job.state is S.LEASED else job.worker_id,
+            destination=asked.destination,
+            further_numbers=asked.further_numbers,
+            source=asked.source,
+            body=asked.body,
+            priority=asked.priority,
+            not_before=asked.not_before,
+            time_zone=asked.time_zone,
+            window=asked.window,
+            redial=asked.redial,
+            menu=asked.menu,
+            data=asked.data,
+            valid_until=validity.valid_until,
+            validity=validity.validity,
+            edits=Edits(digest=asked.body_digest, made=asked_digest(job), keys=keys),
+        ),
+        NoteKind.CHANGED,
+        " and ".join(names),
+        at=at,
+    )
+    if not {"not_before", "window", "time_zone"}.isdisjoint(names):
+        after = _due_anew(after, at=at)
+    if after.valid_until is not None and after.due_at >= after.valid_until:
+        ends, due = in_words(after.valid_until), in_words(after.due_at)
+        message = (
+            f"its validity ends at {ends}, and it would be called at {due} at the earliest: give a later valid_until, "
+            "or an earlier hour"
+        )
+        raise CallFlowError([Finding(message=message, code=VALIDITY_EXPIRED, path="$.validUntil")])
+    return after
+
+
+def _due_anew(job: Job, *, at: datetime) -> Job:
+    """A job with other times, as they say when it is due; one that was due, and still is, keeps its place."""
+    due = max(job.due_at if job.attempt else at, job.not_before or job.created_at)
+    opens = _in_its_window(job, due)
+    if opens <= at and job.due_at <= at:
+        return job
+    reason = job.reason if job.reason_kind is None else None  # such as its window
+    return _with_new_place(replace(job, due_at=opens, reason=reason, reason_kind=None))
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:

@@ -5,7 +5,8 @@
 --   A write is as backends/plain.py has it, and what is missing is left out: changes, conditions, puts, drops, events ({queue,
 --   time, text}), wakes (a queue), slot (queue, after and until in epoch seconds).
 --   A change has a kind ('insert', 'replace' or 'delete'), id, queue, tally (amounts by field), old (the revision that is replaced or
---   deleted), job (its columns, or those that change), numbers, and body if it is new or edited; a deletion has its tombstone
+--   deleted), job (its columns, or those that change), numbers (and those that an edited one had, if they are others), and body
+--   if it is new or edited; a deletion has its tombstone
 --   ({its end, text}), or the unique key of which none stays (forgets).
 --   A condition is an array: 'most' or 'same' or 'before', a namespace, groups, an owner or null, and then: the most records; or
 --   the member, the value or null, and what its own writes put there; or a time, and that of a clock that replaces the server's.
@@ -202,7 +203,7 @@ local function insert(change)
     return head.batch
 end
 
--- The next version of a job. Only an edit, which has a body, changes its urgency and validity, or gives its unique key up.
+-- The next version of a job. Only an edit, which has a body, changes its urgency, validity and numbers, or gives its unique key up.
 local function replace(change)
     local id, job, head = change.id, change.job, head_of(change.id)
     leave(id, head)
@@ -212,7 +213,14 @@ local function replace(change)
         if key ~= head.key then
             redis.call('HDEL', base .. ':keys', head.key)
         end
-        redis.call('HSET', job_key(id), 'prio', head.prio, 'valid', head.valid, 'body', change.body, 'key', key)
+        redis.call('HSET', job_key(id), 'prio', head.prio, 'valid', head.valid, 'body', change.body, 'key', key,
+            'dest', optional(job.destination))
+        for _, number in ipairs(change.had or {}) do
+            zrem(base .. ':number:' .. number, id)
+        end
+        for _, number in ipairs(change.had and change.numbers or {}) do
+            zadd(base .. ':number:' .. number, 0, id)
+        end
     end
     enter(id, head)
     redis.call('HSET', job_key(id), 'rev', job.revision, 'state', head.state, 'due', head.due, 'worker', head.worker,
