@@ -10,10 +10,8 @@ from itertools import count
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import pytest
 
-from tests.api.clients import program
 from tests.console.signing_in import Form, ended, receiver, signed_in
 from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
@@ -186,8 +184,6 @@ class Action:
     page: str = ""
     """The page of its form, without /ui/act/."""
     typed: Mapping[str, str] | None = None
-    shown: str = ""
-    """The path that shows its subject to programs."""
     ordered: tuple[str, str, Mapping[str, Any] | None] = ("", "", None)
     """The method, path and body with which a program orders it."""
 
@@ -199,34 +195,34 @@ ACTIONS: Mapping[str, Action] = {
     "unsuppress": Action(
         prepare=called_and_listed, act=lambda who, _: Unsuppress(operator=who, numbers=[ANA]),
         changes=(put_back, opts_out, listed),
-        page=f"unsuppress?number={quote(ANA)}", shown=NUMBER, ordered=("DELETE", NUMBER, None),
+        page=f"unsuppress?number={quote(ANA)}", ordered=("DELETE", NUMBER, None),
     ),
     "suppress": Action(
         prepare=listed, act=lambda who, _: Suppress(operator=who, numbers=[ANA]), changes=(put_back, listed),
-        shown=NUMBER, ordered=("PUT", NUMBER, {}),
+        ordered=("PUT", NUMBER, {}),
     ),
     "hold": Action(
         prepare=waiting, act=lambda who, _: Hold(operator=who, **MARCH), changes=(hold, hold_and_resume, cancel_batch),
-        page="hold?queue=default&batch=march", shown=BATCH, ordered=("POST", f"{BATCH}/hold", {}),
+        page="hold?queue=default&batch=march", ordered=("POST", f"{BATCH}/hold", {}),
     ),
     "hold a queue": Action(
         prepare=waiting, act=lambda who, _: Hold(operator=who, queue="default"),
         changes=(lambda store, _: CallQueue(store).hold(reason="another"),),
-        page="hold?queue=default", shown=QUEUE, ordered=("POST", f"{QUEUE}/hold", {}),
+        page="hold?queue=default", ordered=("POST", f"{QUEUE}/hold", {}),
     ),
     "resume": Action(
         prepare=held, act=lambda who, _: Resume(operator=who, **MARCH), changes=(resume_and_hold, hold_again),
-        page="resume?queue=default&batch=march", shown=BATCH, ordered=("POST", f"{BATCH}/resume", {}),
+        page="resume?queue=default&batch=march", ordered=("POST", f"{BATCH}/resume", {}),
         shown_changes=(one_more, cancel_one, hold_the_queue, set_rate),
     ),
     "resume a queue": Action(
         prepare=held, act=lambda who, _: Resume(operator=who, queue="default"),
         shown_changes=(start_a_campaign, hold_the_queue, set_rate, cancel_batch),
-        page="resume?queue=default", shown=QUEUE, ordered=("POST", f"{QUEUE}/resume", {}),
+        page="resume?queue=default", ordered=("POST", f"{QUEUE}/resume", {}),
     ),
     "cancel a batch": Action(
         prepare=waiting, act=lambda who, _: CancelBatch(operator=who, **MARCH), changes=(hold, hold_and_resume),
-        page="cancel-batch?queue=default&batch=march", shown=BATCH, ordered=("POST", f"{BATCH}/cancel", {}),
+        page="cancel-batch?queue=default&batch=march", ordered=("POST", f"{BATCH}/cancel", {}),
         shown_changes=(one_more, cancel_one),
     ),
     "redial a batch": Action(
@@ -248,7 +244,7 @@ ACTIONS: Mapping[str, Action] = {
     ),
     "rate": Action(
         prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", rate=9),
-        changes=(set_rate, set_the_same_rate, reset_rate), shown=QUEUE, ordered=("PUT", f"{QUEUE}/rate", {"rate": 9}),
+        changes=(set_rate, set_the_same_rate, reset_rate), ordered=("PUT", f"{QUEUE}/rate", {"rate": 9}),
     ),
     "reset the rate": Action(
         prepare=rated, act=lambda who, _: Rate(operator=who, queue="default", resets=True),
@@ -256,7 +252,7 @@ ACTIONS: Mapping[str, Action] = {
     ),
     "cancel a call": Action(
         prepare=waiting, act=lambda who, call: CancelCall(operator=who, call=call), changes=(cancel_and_redial,),
-        page="cancel-call?call={call}", shown=CALL, ordered=("POST", f"{CALL}/cancel", {}),
+        page="cancel-call?call={call}", ordered=("POST", f"{CALL}/cancel", {}),
     ),
     "redial": Action(
         prepare=busy, act=lambda who, call: Redial(operator=who, call=call), changes=(redial_and_cancel,),
@@ -348,30 +344,6 @@ async def test_on_the_console(store: Store, name: str) -> None:
     assert await everything(store) == before
 
 
-@pytest.mark.parametrize("name", [name for name, action in ACTIONS.items() if action.shown])
-async def test_over_http(store: Store, name: str) -> None:
-    action, change = ACTIONS[name], FIRST[name]
-    call = await action.prepare(store)
-    method, path, body = action.ordered
-
-    async def order(client: httpx.AsyncClient, etag: str) -> httpx.Response:
-        headers = {"If-Match": etag}
-        return await client.request(method, path.format(call=call), json=body, headers=headers)
-
-    async with program(store) as client:
-        shown = await client.get(action.shown.format(call=call))
-        await change(store, call)
-        before = await everything(store)
-        refused = await order(client, shown.headers["etag"])
-        assert refused.status_code == 412, refused.text
-        assert "has changed since it was shown" in refused.json()["detail"]
-        assert await everything(store) == before
-        again = await client.get(action.shown.format(call=call))
-        assert again.headers["etag"] != shown.headers["etag"]
-        assert (await order(client, again.headers["etag"])).status_code == 200
-        assert (await order(client, "x")).status_code == 400
-
-
 @EACH
 async def test_an_audit_entry_stands_from_the_write_that_changes_something_on(name: str) -> None:
     """The process dies before each of its writes in turn."""
@@ -461,19 +433,6 @@ async def started_by_another(store: Store) -> None:
     await Campaign.of({**half, **options}).start(CallQueue(store))
 
 
-async def test_a_campaign_is_started_as_its_preview_showed_it_over_http(store: Store) -> None:
-    async with program(store) as client:
-        shown = (await client.post("/v1/campaigns?dry_run=1", json=CAMPAIGN)).headers["etag"]
-        await started_by_another(store)
-        order = {"Idempotency-Key": "march", "If-Match": shown}
-        refused = await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)
-        assert (refused.status_code, len(await CallQueue(store).find())) == (412, 1), refused.text
-        order["If-Match"] = (await client.post("/v1/campaigns?dry_run=1", json=CAMPAIGN)).headers["etag"]
-        assert (await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)).status_code == 201
-        assert (await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)).status_code == 200, "a lost answer"
-    assert len(await CallQueue(store).find()) == 2
-
-
 async def said_in_april(store: Store) -> None:
     """Another batch calls the second person with the same words."""
     await Campaign.of({**CAMPAIGN, **VOICE, "rows": CAMPAIGN["rows"][1:], "batch": "april"}).start(CallQueue(store))
@@ -508,13 +467,3 @@ async def test_the_version_of_a_preview_is_of_every_count(store: Store, change: 
         with pytest.raises(ChangedSinceError):
             await campaign.start(CallQueue(store), expected_version=seen)
     assert [job.id for job in await CallQueue(store).find()] == before
-
-
-async def test_a_preview_over_http_is_of_its_own_campaign(store: Store) -> None:
-    async with program(store) as client:
-        shown = (await client.post("/v1/campaigns?dry_run=1", json=CAMPAIGN)).headers["etag"]
-        order = {"Idempotency-Key": "march", "If-Match": shown}
-        for other in ({"say": "Bye."}, {"priority": 5}, {"again": True}, {"rows": CAMPAIGN["rows"][:1]}):
-            refused = await client.post("/v1/campaigns", json={**CAMPAIGN, **other}, headers=order)
-            assert (refused.status_code, await CallQueue(store).find()) == (412, []), (other, refused.text)
-        assert (await client.post("/v1/campaigns", json=CAMPAIGN, headers=order)).status_code == 201

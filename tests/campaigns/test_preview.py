@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, OPTIONS, Row, file_of
+from tests.campaigns.workbooks import workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns import course
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -169,7 +170,19 @@ def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_pa
         "Country,Prefix,Currency,Per Minute,Per call\nSG,,usd,0.06,\n,+65876,USD,9,\n,+658765,USD,0.12,0.01\n",
         "prices.csv",
     )
-    options = PreviewOptions(prices=PriceTable.load(prices))
+    table = PriceTable.load(prices)
+    rows: list[Sequence[Any]] = [
+        ["Country", "Prefix", "Currency", "Per Minute", "Per call"],
+        ["SG", None, "usd", 0.06, None],
+    ]
+    rows += [[None, "+65876", "USD", 9, None], [None, "+658765", "USD", 0.12, 0.01]]
+    lines = "".join(
+        json.dumps({k: v for k, v in zip(rows[0], row, strict=True) if v is not None}) + "\n" for row in rows[1:]
+    )
+    for other in (workbook(tmp_path, rows), file_of(tmp_path, lines, "prices.jsonl")):
+        same = PriceTable.load(other)
+        assert (same.prefixes, same.countries) == (table.prefixes, table.countries), other
+    options = PreviewOptions(prices=table)
     called, thirty = people("+6587654321", "+6591234567", "+6281234567890"), FlowTemplate.speaking("a " * 225)
     found = previewed(called, options, template=thirty)
     assert {currency: float(amount) for currency, amount in found.cost.items()} == {"USD": pytest.approx(0.03 + 0.07)}

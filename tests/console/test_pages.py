@@ -657,7 +657,7 @@ async def test_the_page_of_a_batch_says_why_people_were_not_reached_and_shows_no
     after = (await page(shown_by(store), "/ui/batches/march")).text
     for told in (
         "the line was busy, or the call was declined 1 33.3 %", "it rang and nobody answered 1 33.3 %",
-        "no coverage for this destination 1 33.3 %", "Over time attempts",
+        "no coverage for this destination 1 33.3 %", "By hour in Asia/Singapore",
     ):  # fmt: skip
         assert told in after
     assert "Remaining" not in after

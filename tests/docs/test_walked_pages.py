@@ -168,7 +168,7 @@ def test_the_commands_of_the_http_api(shell: Shell) -> None:
     printed = "".join(shell.type(f"set -e; {each.text}") for each in sh(DOCS / "http.md"))
     told = [json.loads(line) for line in printed.splitlines() if line[:1] == "{"]
     call, waited, cancelled, started, preview, shown, held, resumed, over, queue, *rest = told
-    paused, opened, rate, put, off, _ = rest
+    paused, opened, rate, put, off = rest
     assert (call["unique_key"], waited["id"], cancelled["state"]) == ("order-42", call["id"], "cancelled")
     assert (started["enqueued"], preview["dry_run"], preview["valid"]) == (1, True, 1)
     assert (shown["ended"], held["state"], resumed["state"], over["cancelled"]) == (False, "held", "open", 1)

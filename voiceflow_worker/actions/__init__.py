@@ -204,10 +204,6 @@ class OperatorAction(ABC):
         """The action as of the time of a question."""
         return self
 
-    async def resource_version(self) -> str | None:
-        """The version of what the action is about, for whoever reads that and asks no question; None without one."""
-        return None
-
     async def _asked_again(self, expected_version: str) -> Question:
         try:
             question = await self.question()

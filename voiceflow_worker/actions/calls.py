@@ -48,9 +48,6 @@ class CallAction(OperatorAction):
     def label(self) -> str:
         return f"call {self.call}"
 
-    async def resource_version(self) -> str:
-        return resource_version((await self.operator.call(self.call))[1])
-
     async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """The call, as it is now."""
         return {**(answer or {}), **call_as_json((await self.operator.call(self.call))[1])}
@@ -206,11 +203,6 @@ def decidable_from(job: Job, policy: CallPolicy) -> datetime | None:
     """
     post = job.open_post
     return None if post is None else post.valid_until + policy.clock_skew
-
-
-def resource_version(job: Job) -> str:
-    """The version of a call."""
-    return f"{hashlib.sha256(job.id.encode()).hexdigest()[:8]}-{state_of(job)}"
 
 
 def state_of(job: Job) -> str:

@@ -110,10 +110,6 @@ class QueueAction(OperatorAction):
         last = await entries_on(store, self.queue, batch=self.batch)
         return (*parts, *(entry.id for entry in last))
 
-    async def resource_version(self) -> str:
-        said = [self.queue, self.batch, *await self.ordered()]
-        return hashlib.sha256(repr(said).encode()).hexdigest()[:24]
-
     def check_gate(self, state: str | None) -> CheckGate | None:
         """The check that the gate still has this state."""
         now = self.operator.store.clock.now()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -59,10 +58,6 @@ class ListAction(OperatorAction):
     async def state(self) -> str:
         """The state of the numbers on the list."""
         return await self.listed.state(*self.numbers, country=self.country)
-
-    async def resource_version(self) -> str:
-        numbers = ",".join(sorted(map(str, self.about_numbers())))
-        return f"{hashlib.sha256(numbers.encode()).hexdigest()[:8]}-{await self.state()}"
 
     def check(self, expected: str | None) -> Callable[[str], None] | None:
         """The check that the state of the numbers is still the expected one."""

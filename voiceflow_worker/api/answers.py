@@ -51,11 +51,6 @@ class Answer:
     location: str | None = None
 
 
-def etag(version: str) -> dict[str, str]:
-    """The header with the version of what a program was shown, for `If-Match` of an action."""
-    return {"ETag": f'"{version}"'}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One thing that is wrong. `pointer` is its place in the JSON body (RFC 6901), `parameter` one outside of it.
@@ -130,7 +125,6 @@ KINDS: Mapping[int, tuple[str, str]] = {
     405: ("wrong_method", "This path does not have this method."),
     408: ("too_slow", "The body did not arrive in time."),
     409: ("conflict", "This cannot be done now; the detail says why."),
-    412: ("changed_since", "This has changed since the answer with the ETag in If-Match. Nothing was done."),
     413: ("too_long", "The body is too long."),
     415: ("wrong_media_type", "The body is not of the type that is read here."),
     422: (INVALID, "What was asked cannot be done; each finding says what is wrong, and where. Nothing was changed."),
@@ -146,7 +140,7 @@ _ERRORS: tuple[tuple[type[VoiceflowError], int, str | None], ...] = (
     (EscalationNotFoundError, 404, None),
     (UnknownSubjectError, 404, None),
     (ActionRefusedError, 409, None),
-    (ChangedSinceError, 412, None),
+    (ChangedSinceError, 409, "changed_meanwhile"),
     (OvertakenError, 409, None),
     (IllegalMoveError, 409, "wrong_state"),
     (StaleJobError, 409, "changed_meanwhile"),

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from voiceflow_worker.actions import UnknownSubjectError
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Resume
-from voiceflow_worker.api.answers import Answer, etag
+from voiceflow_worker.api.answers import Answer
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Json, Note, PageOf, Routes, TimeTold, Told, Wait
 from voiceflow_worker.api.queues import Gate, HoldRequest
@@ -89,10 +89,9 @@ async def show(asked: Asked, query: Wait) -> Answer:
     queue, batch = asked.context.queue, await _known(asked)
     if query.wait and await is_open(queue.store, queue.name, batch):
         await asked.until(partial(queue.wait_for_batch, batch), within=query.wait)
-    version = await Hold(**_of(asked)).resource_version()  # before the rest, which may be newer, and never older
     progress, report = await read_batch(queue.store, queue.name, batch), await queue.report(batch, totals_only=True)
     ended = not await is_open(queue.store, queue.name, batch)
-    return Answer({**report.as_json(), **progress.as_json(), "ended": ended}, headers=etag(version))
+    return Answer({**report.as_json(), **progress.as_json(), "ended": ended})
 
 
 @routes.on("GET", "/v1/batches/{id}/report", BatchReport)
@@ -101,19 +100,19 @@ async def report(asked: Asked) -> Answer:
     return Answer((await asked.context.queue.report(await _known(asked))).as_json())
 
 
-@routes.on("POST", "/v1/batches/{id}/hold", Gate, matched=True)
+@routes.on("POST", "/v1/batches/{id}/hold", Gate)
 async def hold(asked: Asked, body: HoldRequest) -> Answer:
     """Send no more calls of a batch."""
     return await asked.done(Hold(**_of(asked), note=body.note, lasts=body.lasts))
 
 
-@routes.on("POST", "/v1/batches/{id}/resume", Gate, matched=True)
+@routes.on("POST", "/v1/batches/{id}/resume", Gate)
 async def resume(asked: Asked, body: Note) -> Answer:
     """End the hold of a batch. The calls of an import that has not ended stay staged."""
     return await asked.done(Resume(**_of(asked), note=body.note))
 
 
-@routes.on("POST", "/v1/batches/{id}/cancel", CancelledBatch, matched=True)
+@routes.on("POST", "/v1/batches/{id}/cancel", CancelledBatch)
 async def cancel(asked: Asked, body: Note) -> Answer:
     """Cancel a batch for good: its waiting calls, and what is added to it later."""
     return await asked.done(CancelBatch(**_of(asked), note=body.note))

@@ -6,8 +6,8 @@ from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
-from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve, resource_version
-from voiceflow_worker.api.answers import Answer, etag, unfit
+from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
+from voiceflow_worker.api.answers import Answer, unfit
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Body, Fields, Json, Note, PageOf, Routes, TimeTold, Told, Wait
 from voiceflow_worker.campaigns.fields import schema_of
@@ -165,7 +165,7 @@ async def show(asked: Asked, query: Wait) -> Answer:
     _, job = await asked.operator.call(asked.parts["id"])
     job = await asked.ended(job, within=query.wait)
     (answer,) = await calls_as_json(asked.context.store, [job])
-    return Answer(answer, headers=etag(resource_version(job)))
+    return Answer(answer)
 
 
 @routes.on("GET", "/v1/calls", Calls)
@@ -186,7 +186,7 @@ async def find(asked: Asked, query: Find) -> Answer:
     return Answer({"calls": await calls_as_json(queue.store, found), "after": after})
 
 
-@routes.on("POST", "/v1/calls/{id}/cancel", Call, matched=True)
+@routes.on("POST", "/v1/calls/{id}/cancel", Call)
 async def cancel(asked: Asked, body: Note) -> Answer:
     """Cancel a call that was not sent."""
     operator, call = asked.operator, asked.parts["id"]
@@ -200,14 +200,14 @@ async def cancel(asked: Asked, body: Note) -> Answer:
         return Answer(call_as_json(job))  # asked again, because the answer was lost
 
 
-@routes.on("POST", "/v1/calls/{id}/redial", Call, keyed=True, matched=True)
+@routes.on("POST", "/v1/calls/{id}/redial", Call, keyed=True)
 async def redial(asked: Asked, body: RedialRequest) -> Answer:
     """Call again, after a call that has ended."""
     call = asked.parts["id"]
     return await asked.done(Redial(operator=asked.operator, call=call, note=body.note, force=body.force))
 
 
-@routes.on("POST", "/v1/calls/{id}/resolve", Call, keyed=True, matched=True)
+@routes.on("POST", "/v1/calls/{id}/resolve", Call, keyed=True)
 async def resolve(asked: Asked, body: ResolveRequest) -> Answer:
     """Decide whether a call in doubt was placed."""
     at = None if body.placed else await time_at_8x8(asked.context.settings)

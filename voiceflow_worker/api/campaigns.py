@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync
 from pydantic import Field
 from starlette.datastructures import UploadFile
 
-from voiceflow_worker.api.answers import Answer, ProblemError, etag, shortened, unfit
+from voiceflow_worker.api.answers import Answer, ProblemError, shortened, unfit
 from voiceflow_worker.api.exchange import LONGEST_FILE, MOST_CAMPAIGNS, Asked, among
 from voiceflow_worker.api.operations import Fields, FindingTold, Json, Preview, Routes, Told
 from voiceflow_worker.asgi import limits
@@ -28,7 +28,7 @@ from voiceflow_worker.service.uploads import uploading
 
 _FILES: Final = {
     "file": "The people. The ending of its filename tells the format.",
-    "prices": "A CSV with prices, for the cost in the preview.",
+    "prices": "A table of prices, for the cost in the preview.",
 }
 _ENDING = re.compile(r"(?:\.[a-z0-9]{1,8})?(?:\.gz)?$")
 routes: Final = Routes()
@@ -75,7 +75,7 @@ _STARTED = {
 }
 
 
-@routes.on("POST", "/v1/campaigns", _STARTED, files=_FILES, keyed=None, matched=True)
+@routes.on("POST", "/v1/campaigns", _STARTED, files=_FILES, keyed=None)
 async def begin(asked: Asked, query: Preview, body: Campaign) -> Answer:
     """Start a campaign: all of its calls, or none. With dry_run=1, preview it: nobody is called."""
     context = asked.context
@@ -90,12 +90,10 @@ async def begin(asked: Asked, query: Preview, body: Campaign) -> Answer:
         await asked.leave_line()  # it has a turn of its own, and others are answered meanwhile
         if query.dry_run:
             report = await campaign.preview(context.queue, context.process, key=asked.key or None, **how)
-            return Answer(_told(asked, report), headers=etag(report.version))
+            return Answer(_told(asked, report))
         by = asked.operator.actor
         with asked.alone():
-            report, is_new = await campaign.start(
-                context.queue, context.process, key=asked.key, by=by, expected_version=asked.expected_version, **how
-            )
+            report, is_new = await campaign.start(context.queue, context.process, key=asked.key, by=by, **how)
         where = f"/v1/batches/{quote(report.batch_id, safe='')}"
         return Answer(_told(asked, report), 201 if is_new else 200, location=where)
     seconds = limits.WORK.total_seconds()

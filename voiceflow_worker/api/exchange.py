@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
-from voiceflow_worker.actions import Operator, OperatorAction, changed_since
+from voiceflow_worker.actions import Operator, OperatorAction
 from voiceflow_worker.api.answers import (
     UNREADABLE,
     Answer,
@@ -39,7 +39,7 @@ from voiceflow_worker.api.operations import MULTIPART, Operation
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.limits import decompressed
 from voiceflow_worker.asgi.openapi import JSON
-from voiceflow_worker.core.audit import Actor, Interface
+from voiceflow_worker.core.audit import Interface
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
@@ -149,7 +149,6 @@ def among(limiter: anyio.CapacityLimiter, who: object, *, told: str, after: str 
 class Asked:
     """One request that was admitted. `parts` are the values in its path, and `key` is its Idempotency-Key.
 
-    `expected_version` is the ETag in `If-Match`, of what the program was shown; None without one, and for `*`.
     `upload` is a form with files beside the JSON object in it. `prefix` stands before /v1 in the address that the
     program knows. The work on a large body is done in `threads`, so that 8x8 does not wait for it.
     """
@@ -161,7 +160,6 @@ class Asked:
     program: str
     prefix: str
     key: str = ""
-    expected_version: str | None = None
     upload: FormData | None = None
     threads: anyio.CapacityLimiter | None = None
     _place: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -224,16 +222,10 @@ class Asked:
         values, keyed = headers.getlist("idempotency-key"), operation.keyed
         is_preview = getattr(self._query, "dry_run", False)
         if keyed or (keyed is None and not is_preview) or (values and (keyed is None or operation.acts)):
-            self.key = self._kept(_key_in, values) or ""
-        if operation.matched:
-            self.expected_version = self._kept(_expected_version_in, headers.getlist("if-match"))
-
-    def _kept(self, read: Callable[[list[str]], T], values: list[str]) -> T | None:
-        try:
-            return read(values)
-        except ProblemError as problem:
-            self._faults += problem.faults
-            return None
+            try:
+                self.key = _key_in(values)
+            except ProblemError as problem:
+                faults += problem.faults
 
     async def _read_body(self, content: bytes | None) -> BaseModel | None:
         """Read the JSON in the body. Raises ProblemError with all that is wrong with the request."""
@@ -320,14 +312,13 @@ class Asked:
         return content
 
     async def done(self, act: OperatorAction) -> Answer:
-        """Carry out an action once under its key, on the version of `If-Match`, and answer with its document.
+        """Carry out an action once under its key, and answer with its document.
 
-        That is the version of what the action is about, or of its preview. Raises RequestInProgressError,
-        OtherRequestError.
+        Raises RequestInProgressError, OtherRequestError.
         """
         actor, store = self.operator.actor, self.context.store
         if not self.key:
-            return Answer(await self._ordered(act, actor))
+            return Answer((await act.by(actor).do()).documents[0])
         query = {} if self._query is None else self._query.model_dump(mode="json")
         asked = self.operation.name, dict(self.parts), query, dict(self._document)
         with self.alone():
@@ -335,7 +326,7 @@ class Asked:
             if start.begun.result is not None:
                 return Answer(await again.answer_again(start.begun.result))
             if start.is_new:
-                answer = await self._ordered(act, replace(actor, claim=start.claim))
+                answer = (await act.by(replace(actor, claim=start.claim)).do()).documents[0]
             else:
                 answer = await again.answer_again(None)
             try:
@@ -343,15 +334,6 @@ class Asked:
             except (StoreError, RequestInProgressError) as error:  # the action itself is done
                 _log.warning("the answer to a request with a key was not stored", error=str(error))
         return Answer(answer)
-
-    async def _ordered(self, act: OperatorAction, by: Actor) -> Mapping[str, Any]:
-        expected = self.expected_version
-        if expected is not None and await act.resource_version() == expected:
-            question = await act.question()
-            if await act.resource_version() != expected:
-                raise changed_since(act.label)
-            expected = question.version
-        return (await act.by(by).do(expected)).documents[0]
 
     async def in_thread(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """The result of work on the body, done in a thread if the body is large."""
@@ -378,7 +360,6 @@ class Asked:
 
 
 _CROWDED = "too many requests at once; try again in a moment"
-_ETAG = re.compile(r'"([!#-~]*)"')
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:[ \t]*;.*)?')
 """A string of a structured field (RFC 8941), with parameters, which have no meaning here."""
 _KEY = re.compile(rf"[!-~](?:[ -~]{{0,{LONGEST_KEY - 2}}}[!-~])?")
@@ -403,15 +384,6 @@ def _key_in(values: list[str]) -> str:
         "the id of your order: the same key again is the same request, and rings nobody twice"
     )
     raise bad(told, parameter="Idempotency-Key")
-
-
-def _expected_version_in(values: list[str]) -> str | None:
-    """The ETag in `If-Match`. Raises ProblemError."""
-    if not values or values == ["*"]:
-        return None
-    if len(values) > 1 or (found := _ETAG.fullmatch(values[0].strip())) is None:
-        raise bad('If-Match must be one ETag in quotes, as an answer has it: If-Match: "…"', parameter="If-Match")
-    return found[1]
 
 
 async def _definition(form: FormData, files: Mapping[str, str]) -> bytes:

@@ -157,8 +157,6 @@ class Operation(openapi.Operation):
     """The files that may be uploaded beside the body, with what they are."""
     keyed: bool | None = False
     """Whether an Idempotency-Key is needed; None if a preview needs none."""
-    matched: bool = False
-    """Whether If-Match is read."""
     check: Callable[..., Awaitable[object]] | None = None
     """Reads the fields of a body, so that what is wrong with them is told beside what is wrong with the rest."""
 
@@ -211,9 +209,6 @@ class Operation(openapi.Operation):
         if self.keyed is not False or self.acts:
             parameters.append({**_KEY, "required": bool(self.keyed)})
             told.add(409)
-        if self.matched:
-            parameters.append(_IF_MATCH)
-            told.add(412)
         for query, schema in self.query.model_json_schema().get("properties", {}).items():
             left_out = {"title", "description", *(["default"] if "enum" in schema else [])}
             described = {key: value for key, value in schema.items() if key not in left_out}
@@ -315,13 +310,6 @@ _KEY: Mapping[str, object] = {
         'around it, as of a string in a structured field, are no part of it: "k" is k. Only a preview needs none.'
     ),
     "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]([ -~]*[!-~])?$"},
-}
-_IF_MATCH: dict[str, object] = {
-    "name": "If-Match",
-    "in": "header",
-    "required": False,
-    "description": "The ETag of what was shown: if that has changed since, the answer is 412, and nothing is done.",
-    "schema": {"type": "string"},
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import Field, StringConstraints
@@ -12,7 +11,7 @@ from voiceflow_worker.actions.queues import Hold as HoldAction
 from voiceflow_worker.actions.queues import Rate as RateAction
 from voiceflow_worker.actions.queues import Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
-from voiceflow_worker.api.answers import Answer, etag
+from voiceflow_worker.api.answers import Answer
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Country, Duration, Json, Note, PageOf, Rate, Routes, Time, TimeTold, Told
 from voiceflow_worker.backends.local_journal import journal_files
@@ -144,48 +143,44 @@ class Audit(Told):
 async def show_queue(asked: Asked) -> Answer:
     """A queue: its calls by state, rate, holds and doubts."""
     queue = asked.operator.queue(asked.parts["name"])
-    version = await HoldAction(**_of_queue(asked)).resource_version()
-    return Answer((await read_queue(queue)).as_json(), headers=etag(version))
+    return Answer((await read_queue(queue)).as_json())
 
 
-@routes.on("POST", "/v1/queues/{name}/hold", Gate, matched=True)
+@routes.on("POST", "/v1/queues/{name}/hold", Gate)
 async def hold_queue(asked: Asked, body: HoldRequest) -> Answer:
     """Send no more calls of a queue."""
     return await asked.done(HoldAction(**_of_queue(asked), note=body.note, lasts=body.lasts))
 
 
-@routes.on("POST", "/v1/queues/{name}/resume", Gate, matched=True)
+@routes.on("POST", "/v1/queues/{name}/resume", Gate)
 async def resume_queue(asked: Asked, body: Note) -> Answer:
     """End the hold of a queue."""
     return await asked.done(Resume(**_of_queue(asked), note=body.note))
 
 
-@routes.on("PUT", "/v1/queues/{name}/rate", RateTold, matched=True)
+@routes.on("PUT", "/v1/queues/{name}/rate", RateTold)
 async def set_rate(asked: Asked, body: RateRequest) -> Answer:
     """Change the rate of a queue, for all its workers."""
     return await asked.done(RateAction(**_of_queue(asked), note=body.note, rate=body.rate))
 
 
-@routes.on("PUT", "/v1/suppression/{number}", Suppressed, matched=True)
+@routes.on("PUT", "/v1/suppression/{number}", Suppressed)
 async def suppress(asked: Asked, query: Country, body: SuppressionRequest) -> Answer:
     """Stop calling a number, in every queue."""
-    act = Suppress(**_of_number(asked, query), note=body.note, until=body.until, lasts=body.lasts)
-    answer = await asked.done(act)
-    return replace(answer, headers=etag(await act.resource_version()))
+    return await asked.done(Suppress(**_of_number(asked, query), note=body.note, until=body.until, lasts=body.lasts))
 
 
 @routes.on("GET", "/v1/suppression/{number}", Suppressed)
 async def show_suppressed(asked: Asked, query: Country) -> Answer:
     """The entry of a number on the suppression list."""
     act, number = Suppress(**_of_number(asked, query)), asked.parts["number"]
-    version = await act.resource_version()
     found = list((await act.listed.find(number, country=act.country)).values())
     if not found:
         raise UnknownSubjectError(f"{number[:40]} is not on the suppression list")
-    return Answer(found[0].as_json(), headers=etag(version))
+    return Answer(found[0].as_json())
 
 
-@routes.on("DELETE", "/v1/suppression/{number}", Unsuppressed, matched=True)
+@routes.on("DELETE", "/v1/suppression/{number}", Unsuppressed)
 async def unsuppress(asked: Asked, query: Country) -> Answer:
     """Take a number off the suppression list."""
     return await asked.done(Unsuppress(**_of_number(asked, query)))

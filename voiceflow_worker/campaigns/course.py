@@ -22,7 +22,7 @@ _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class CallTimes(NamedTuple):
-    """The priority of a call, and the times at which it may ring, to the minute. Equal ones are counted together."""
+    """The priority of a call, and the times at which it may ring. Equal ones are counted together."""
 
     priority: int
     not_before: datetime | None
@@ -38,8 +38,7 @@ class CallTimes(NamedTuple):
         """The times of a call."""
         own = call.time_zone
         there = zone_of_number(call.destination).zone if own is None or own.startswith(_OFFSETS) else None
-        moments = _minute(call.not_before), _minute(call.valid_until)
-        return cls(call.priority, *moments, call.window, own or there, there)
+        return cls(call.priority, call.not_before, call.valid_until, call.window, own or there, there)
 
     def opens(self, at: datetime) -> datetime | None:
         """The first time from `at` on at which the call may ring; None if there is none."""
@@ -131,7 +130,3 @@ def simulated(calls: Mapping[CallTimes, int], start: datetime, *, rate: float | 
         if taken < count:
             heappush(due, (priority, since, order, times, count - taken))
     return course
-
-
-def _minute(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.astimezone(UTC).replace(second=0, microsecond=0)

@@ -539,7 +539,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="prices", read=_prices, of=_CAMPAIGN, group=Group.PREVIEW, schema=TEXT, metavar="FILE",
         instead="upload the file, or leave it out", uploads=(InputFile,),
-        help="A CSV file of prices: country or prefix, currency, and per_minute or per_call.",
+        help="A table of prices: country or prefix, currency, and per_minute or per_call.",
     ),
     # -- of a schedule alone
     Field(

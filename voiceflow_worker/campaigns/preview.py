@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from voiceflow_worker.campaigns.course import CallTimes, Course, simulated
-from voiceflow_worker.campaigns.files.csv_rows import CsvRows
+from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnReader
 from voiceflow_worker.errors import CampaignFileError
@@ -61,19 +61,22 @@ class PriceTable:
 
     @classmethod
     def load(cls, path: Path | InputFile) -> PriceTable:
-        """The table in a CSV file with the columns `country` or `prefix`, `currency`, and `per_minute` or `per_call`.
+        """The table in a file with the columns `country` or `prefix`, `currency`, and `per_minute` or `per_call`.
 
         Raises CampaignFileError, which names every bad line.
         """
         table = cls(str(path))
         file = path if isinstance(path, InputFile) else InputFile(path)
-        rows = CsvRows(file, columns=_PriceColumns(), above=Remedy.REMOVE_TITLES)
         findings: list[Finding] = []
-        for raw in rows:
+        source = open_source(file, columns=_PriceColumns())
+        for raw in source:
             problem = next((message for _, message in raw.problems), None)
             if problem is None:
-                cells = zip(rows.columns, raw.cells, strict=True)
-                problem = table._add({name: cell.strip() for name, cell in cells if cell.strip()})
+                cells = {
+                    folded(name): str(cell).strip()
+                    for name, cell in zip(raw.names or source.columns, raw.cells, strict=True)
+                }
+                problem = table._add({name: cell for name, cell in cells.items() if cell})
             if problem is not None:
                 findings.append(Finding(file=str(path), row=raw.number, message=problem))
         if findings:
@@ -130,6 +133,8 @@ def _amount(text: str) -> Decimal:
 
 class _PriceColumns(ColumnReader):
     """What names the columns of a table of prices."""
+
+    above = Remedy.REMOVE_TITLES
 
     def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
         """The names. Raises CampaignFileError if a column is lacking."""

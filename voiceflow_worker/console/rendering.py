@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from voiceflow_worker.console import formats
-from voiceflow_worker.console.routes.charts import bar_of_states, bars, columns_of_time, tone_of
+from voiceflow_worker.console.routes.charts import bar_of_states, bars, tone_of
 from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
@@ -71,7 +71,6 @@ def templates() -> Environment:
         "grouped": _number,
         "pieces": bar_of_states,
         "bars": bars,
-        "columns": columns_of_time,
         "span": formats.span,
         "clock": _clock,
         "pairs": _pairs,

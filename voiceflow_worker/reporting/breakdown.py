@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,10 +41,8 @@ _MOST_LOOKED_UP = 1000
 """The most numbers whose zone is looked up, for calls without a zone. A lookup takes 50 µs, and this many are enough to
 find the most frequent zone."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SLOT = timedelta(minutes=1)
+_SLOT = timedelta(minutes=15)
 """The length of a time slot. The UTC offset of every zone in use is a multiple of it."""
-_STEPS = [timedelta(minutes=each) for each in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440)]
-_MOST_STEPS = 24
 
 
 def rate_of(answered: int, ended: int) -> float | None:
@@ -64,15 +62,6 @@ class HourFigures:
     def answer_rate(self) -> float | None:
         """The share of answered attempts."""
         return rate_of(self.answered, self.attempts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeFigures:
-    """Counts of all attempts and of answered attempts in one step of the time in which the calls were made."""
-
-    at: datetime
-    attempts: int
-    answered: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +87,7 @@ class Breakdown:
     `by_hour` has the hours of the day in `time_zone`: the most frequent time zone of the calls, else UTC. A call
     without a time zone counts with that of its number. `attempts` counts calls by the number of their attempts, and
     `digits` by the pressed keys: of more than 1,000 different ones, the 100 most frequent, and the sum of the others.
-    `over_time` has steps of one length from the first attempt to the last, empty ones included, and `failures` the
-    calls that reached nobody, by the reason in words, the most frequent first.
+    `failures` are the calls that reached nobody, by the reason in words, the most frequent first.
     `dead_numbers` counts calls that failed because their number does not exist, and `bad_sound` those of the answered
     ones whose sound was bad, by the grades of 8x8.
     `answered_seconds` is the total duration of the answered sessions. `began_at` is the time of the first POST, and
@@ -108,7 +96,6 @@ class Breakdown:
 
     time_zone: str
     by_hour: tuple[HourFigures, ...]
-    over_time: tuple[TimeFigures, ...]
     failures: Mapping[str, int]
     by_country: tuple[CountryFigures, ...]
     attempts: Mapping[int, int]
@@ -253,7 +240,6 @@ class BreakdownCount:
             by_hour=tuple(
                 HourFigures(hour=at, attempts=each[0], answered=each[1]) for at, each in sorted(hours.items())
             ),
-            over_time=tuple(self._over_time(of_hours)),
             failures=dict(self._failures.counts.most_common()),
             by_country=tuple(
                 CountryFigures(
@@ -269,27 +255,6 @@ class BreakdownCount:
             began_at=self._began.astimezone(zone) if self._began and zone else self._began,
             ended_at=self._ended.astimezone(zone) if self._ended and zone else self._ended,
         )
-
-    def _over_time(self, zone: ZoneInfo) -> Iterator[TimeFigures]:
-        """The attempts over the time in which they were made, in steps that begin at round times of `zone`."""
-        slots = [slot for slot, _ in self._sessions]
-        if not slots:
-            return
-        begin = (_EPOCH + min(slots) * _SLOT).astimezone(zone)
-        span = (max(slots) - min(slots)) * _SLOT
-        step = next((each for each in _STEPS if span < (_MOST_STEPS - 1) * each), None)
-        step = step or _STEPS[-1] * -(-span // (_STEPS[-1] * (_MOST_STEPS - 1)))
-        begin -= (begin - begin.replace(hour=0, minute=0)) % step
-        first = (begin - _EPOCH) // _SLOT
-        counts: dict[int, list[int]] = {}
-        for (slot, answered), count in self._sessions.items():
-            found = counts.setdefault((slot - first) * _SLOT // step, [0, 0])
-            found[0] += count
-            found[1] += count * answered
-        for place in range(max(counts) + 1):
-            attempts, of_them = counts.get(place, (0, 0))
-            at = (begin.astimezone(UTC) + place * step).astimezone(zone)
-            yield TimeFigures(at=at, attempts=attempts, answered=of_them)
 
 
 def why_nobody_was_reached(job: Job) -> str | None:

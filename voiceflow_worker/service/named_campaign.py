@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.idempotency import NamedStart
-from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, RequestInProgressError
+from voiceflow_worker.errors import CampaignFileError, RequestInProgressError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
@@ -49,12 +49,11 @@ class NamedCampaign:
     async def preview(
         self, queue: CallQueue, process: OtherProcess, *, key: str | None, settings: Settings, menus: Mapping[str, Menu]
     ) -> EnqueueReport:
-        """What a start would do; its version is of the campaign too. Raises the errors of `Campaign.preview`."""
+        """What a start would do. Raises the errors of `Campaign.preview`."""
         batch = "preview" if key is None else batch_of_key(key)
         made = self._campaign(queue, batch, settings=settings, menus=menus, now=queue.store.clock.now())
         async with made as campaign:
-            report = await process.run_on(campaign.preview, queue.name, policy=settings.policy())
-        return replace(report, version=f"{await to_thread.run_sync(self._digest)}.{report.version}")
+            return await process.run_on(campaign.preview, queue.name, policy=settings.policy())
 
     async def start(
         self,
@@ -65,20 +64,18 @@ class NamedCampaign:
         by: Actor,
         settings: Settings,
         menus: Mapping[str, Menu],
-        expected_version: str | None = None,
     ) -> tuple[EnqueueReport, bool]:
         """Start the campaign, and say whether this was its first start: all of its calls are stored, or none.
 
         Asked for again, it adds nothing, or what is missing after a start that was cut (`NamedStart`). What depends on
         the time, such as `tomorrow`, means what it meant at first, and so do the source and the voice of the settings:
-        others would make other calls of the rows, and ring the same people again. With the `version` of a preview, its
-        first start does what that showed, or nothing (ChangedSinceError).
+        others would make other calls of the rows, and ring the same people again.
 
         Raises OtherRequestError if the key belongs to another campaign, RequestInProgressError if another request has
         begun it meanwhile, CampaignFileError with the findings of bad rows, and the errors of `Campaign.of` and
         `Campaign.start`.
         """
-        digest, shown = await to_thread.run_sync(self._digest), None
+        digest = await to_thread.run_sync(self._digest)
         begin = partial(
             NamedStart.of, queue.store, key, group=queue.name, digest=digest, keep_for=settings.key_retention,
             batch=str(self.fields.get("batch") or batch_of_key(key)), source=settings.source,
@@ -89,18 +86,11 @@ class NamedCampaign:
         batch = then.pop("batch")
         if start.begun.result is not None:
             return _repeated(batch, start.begun.result), False
-        if start.is_new and expected_version is not None:
-            of, _, shown = expected_version.partition(".")
-            if of != digest:
-                raise ChangedSinceError(
-                    "nothing was enqueued: the preview was of another campaign. Make a preview of this one, and "
-                    "start from it"
-                )
         as_then = replace(settings, **then)
         async with self._campaign(queue, batch, settings=as_then, menus=menus, now=start.begun.at) as campaign:
             report = await process.run_on(
                 campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),
-                now=start.begun.at, expected_version=shown,
+                now=start.begun.at,
             )  # fmt: skip
         if report.refused:
             if (await begin()).standing != start.standing:  # perhaps because of what that request has stored

@@ -49,7 +49,7 @@ class CsvRows(RowSource):
     """The rows of a CSV file. The constructor reads the header, and raises CampaignFileError if it cannot be used.
 
     Its columns are named by `columns`. `header_row` is the line of the header, if it is not the first that is not
-    empty. What to do about titles above the header is said by `above`.
+    empty.
     """
 
     kind = FileKind.CSV
@@ -60,7 +60,6 @@ class CsvRows(RowSource):
         *,
         columns: ColumnReader = CALLS,
         header_row: int | None = None,
-        above: Remedy = Remedy.NAME_HEADER,
     ) -> None:
         self._file = file
         self._lines = _PushbackLines(read_lines(file))
@@ -73,7 +72,7 @@ class CsvRows(RowSource):
         try:
             self.columns: tuple[str, ...] = columns.names(self.header, place=file)
         except CampaignFileError as error:
-            if hint := self._title_hint(numbers, above):
+            if hint := self._title_hint(numbers, columns.above):
                 raise CampaignFileError(message_of(error).plus(hint, hint), columns=error.columns) from None
             raise
 

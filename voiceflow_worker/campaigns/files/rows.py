@@ -23,7 +23,7 @@ import orjson
 from voiceflow_worker.campaigns.files.damage import error_in, number_in_name
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Severity, columns_text, tell
+from voiceflow_worker.finding import Finding, Remedy, Severity, columns_text, tell
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.text.wording import count_of, did_you_mean, folded, quoted
 
@@ -272,6 +272,8 @@ class ColumnReader:
     roles: ColumnRoles = NO_ROLES
     fewest_cells: ClassVar[int] = 2
     """How many cells a line within a cell has at least that looks like a row."""
+    above: ClassVar[Remedy] = Remedy.NAME_HEADER
+    """What to do about titles above the header."""
 
     @property
     def numbers(self) -> frozenset[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from voiceflow_worker.model.flows.actions import heard_in
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import OPT_OUTS, SessionStatus
-from voiceflow_worker.reporting.breakdown import TimeFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +84,6 @@ _ORDER = (
 """The order of states in a bar: ended calls first, waiting calls last."""
 
 
-_WIDEST = 8.0
-"""The width of the widest column, in percent of the chart."""
-
-
 @dataclass(frozen=True, slots=True)
 class ChartBar:
     """A bar, or a piece of a bar, for `count` calls. `of` is the number of all calls.
@@ -107,19 +102,6 @@ class ChartBar:
     def share(self) -> float:
         """The calls of this bar, in percent of the total."""
         return round(100 * self.count / self.of, 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChartColumn:
-    """A column of a chart. Its lower part shows `low` of `total`. Heights are in percent of the highest column."""
-
-    label: str
-    total: int
-    low: int
-    start: float
-    width: float
-    height: float
-    low_height: float
 
 
 def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
@@ -142,26 +124,4 @@ def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) ->
         ChartBar(name, count, (colours or {}).get(name, "busy"), width=round(100 * count / total, 3), of=total)
         for name, count in counts.items()
         if count
-    ]
-
-
-def columns_of_time(steps: Sequence[TimeFigures]) -> list[ChartColumn]:
-    """A column for each step of time, answered attempts in its lower part. Days are named if there are several."""
-    form = "{0:%H:%M}"
-    if len({each.at.date() for each in steps}) > 1:
-        form = "{0:%b} {0.day}, {0:%H:%M}" if any(each.at.hour for each in steps) else "{0:%b} {0.day}"
-    highest = max((each.attempts for each in steps), default=0) or 1
-    pitch = 100 / max(len(steps), 1)
-    width = min(0.76 * pitch, _WIDEST)
-    return [
-        ChartColumn(
-            label=form.format(each.at),
-            total=each.attempts,
-            low=each.answered,
-            start=round((place + 0.5) * pitch - width / 2, 3),
-            width=round(width, 3),
-            height=round(100 * each.attempts / highest, 2),
-            low_height=round(100 * each.answered / highest, 2),
-        )
-        for place, each in enumerate(steps)
     ]
