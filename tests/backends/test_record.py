@@ -302,13 +302,13 @@ async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, sto
     await here.enqueue(ANA)
     (sent,) = await here.send()
     journal = await files.begin("default", at=store.clock.now())
-    await journal.append([(1, sent)])
-    journal.leaves(1)
+    await journal.append([(1, sent)], stored=0)
+    journal.mark(1)
     journal.close()
     (path,) = (tmp_path / "state" / "default").iterdir()
     whole = path.read_text()
     later = store.clock.now() + timedelta(days=400)
-    for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":6', '"voiceflow_journal":7')):
+    for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":7', '"voiceflow_journal":8')):
         assert text != whole
         path.write_text(text)
         assert (await files.entries(str(path))).jobs == []

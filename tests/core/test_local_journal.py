@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import errno
+import fcntl
 import itertools
 import json
 import os
 import pwd
 import random
+import re
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from array import array
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,6 +26,7 @@ import apsw
 import pytest
 
 from tests.contract.samples import ManualClock, commit
+from tests.contract.suite import sample_job
 from tests.support.engine import LEASE, Engine
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, StoreCall
@@ -31,7 +35,7 @@ from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import states
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
-from voiceflow_worker.backends import local_journal
+from voiceflow_worker.backends import local_journal, marks
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import count_states, gates_of
@@ -618,7 +622,7 @@ async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) ->
         (dispatch,) = await engine.prepare()
         begun = await engine.journal_of(dispatch)
         assert begun is not None
-        await file.append([(1, replace(begun, id=f"{job.id}x"))])
+        await file.append([(1, replace(begun, id=f"{job.id}x"))], stored=0)
         file.close()
     async with lab.store() as store, lab.worker(store).at_work():
         assert await hold_of(store) is None
@@ -633,8 +637,8 @@ async def killed_before_a_byte_left(lab: Lab, calls: int = 2) -> str:
         assert engine.guard is not None
         await engine.guard.begin()
         begun = await engine.submitter.begin(await engine.prepare())
-        assert begun[0].leaves is not None
-        begun[0].leaves()
+        assert begun[0].mark is not None
+        begun[0].mark()
         assert engine.guard.writer.file is not None
         os.close(cast("Any", engine.guard.writer.file)._fd)
         return begun[-1].job.destination
@@ -658,26 +662,104 @@ async def test_a_call_whose_first_byte_was_not_sent_is_called_and_in_no_doubt(la
         assert [job.destination for job in await engine.send()] == [left]
 
 
-@pytest.mark.parametrize("why", ["the machine was started anew", "a line is damaged", "the boot is not known"])
-async def test_a_missing_mark_says_nothing_of_another_boot_or_in_a_damaged_file(
-    lab: Lab, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+Spoil = Callable[[Path, Path], object]
+"""Changes the journal file of the process that was killed, or its page."""
+
+
+def rewritten(old: str, new: str) -> Spoil:
+    return lambda file, _page: file.write_text(re.sub(old, new, file.read_text(), count=1))
+
+
+def cut(size: int) -> Spoil:
+    return lambda file, _page: os.truncate(file, file.stat().st_size - size)
+
+
+def renamed(_file: Path, page: Path) -> None:
+    page.rename(page.with_name("voiceflow-of-the-test"))
+
+
+def on_a_disk(monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
+    mounts = page.with_suffix(".mounts")
+    mounts.write_text(marks._MOUNTS.read_text().replace(" - tmpfs ", " - ext4 "))
+    monkeypatch.setattr(marks, "_MOUNTS", mounts)
+
+
+OTHERS = array("Q", range(1, marks.SLOTS + 1)).tobytes()
+SPOILT_MARKS: dict[str, tuple[Spoil, int]] = {
+    "whole": (lambda _file, _page: None, 1),
+    "zeros at the end of the file": (lambda file, _page: file.write_bytes(file.read_bytes() + bytes(200)), 1),
+    "a line that nobody can read": (lambda file, _page: file.write_bytes(file.read_bytes() + b'{"sent":"x"}\n'), 1),
+    "the end of the file is lost": (cut(40), 2),
+    "all entries are lost": (lambda file, _page: file.write_bytes(file.read_bytes().partition(b"\n")[0] + b"\n"), 2),
+    "the page is gone": (renamed, 2),
+    "the page is short": (lambda _file, page: os.truncate(page, 64), 2),
+    "the page is empty": (lambda _file, page: os.truncate(page, 0), 2),
+    "the page is a link": (lambda _file, page: page.symlink_to(page.rename(page.with_suffix(".else"))), 2),
+    "the page is of another kind": (lambda _file, page: page.write_bytes(b"x" + page.read_bytes()[1:]), 2),
+    "its slots have other numbers": (lambda _file, page: page.write_bytes(page.read_bytes()[:64] + OTHERS), 2),
+    "the begin has another page": (rewritten('"page":"(........)', r'"page":"ffffffff'), 2),
+    "the begin has no page": (rewritten(',"page":"[^"]+"', ""), 2),
+    "the page has a path": (rewritten('"page":"', '"page":"../'), 2),
+}
+
+
+@pytest.mark.parametrize("why", [*SPOILT_MARKS, "on a disk", "another owner"])
+async def test_only_a_whole_page_of_the_process_proves_that_a_call_was_not_sent(
+    lab: Lab, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    boot = tmp_path / "boot"
-    monkeypatch.setattr(local_journal, "BOOT", boot)
-    if why != "the boot is not known":
-        boot.write_text("11111111-2222-3333-4444-555555555555")
     await killed_before_a_byte_left(lab)
-    if why == "the machine was started anew":
-        boot.write_text("99999999-2222-3333-4444-555555555555")
-    (path,) = lab.files.folder.glob("default/*.journal")
-    if why == "a line is damaged":
-        path.write_bytes(path.read_bytes() + b'{"sent":"x"}\n')
+    (file,) = lab.files.folder.glob("default/*.journal")
+    page = marks.FOLDER / f"voiceflow-{json.loads(file.read_text().partition(chr(10))[0])['page']}"
+    spoil, doubts = SPOILT_MARKS.get(why, (None, 2))
+    if spoil is not None:
+        spoil(file, page)
+    elif why == "on a disk":
+        on_a_disk(monkeypatch, page)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     lab.clock.advance(LEASE)
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         assert engine.guard is not None
         sweeper = Sweeper(store, queue="default", policy=POLICY, without_unsent=engine.guard.without_unsent)
         await sweeper.sweep()
-        assert await states(engine.queue) == {"in_doubt": 2}
+        assert await hold_of(store) is None
+        assert (await states(engine.queue)).get("in_doubt") == doubts
+        assert len(await engine.send()) == 2 - doubts
+        assert doubts == 2 or not page.exists(), "it was settled"
+    for left in page.parent.glob(f"{page.name}*"):
+        left.unlink()
+    page.with_name("voiceflow-of-the-test").unlink(missing_ok=True)
+
+
+async def test_a_process_marks_nothing_in_a_page_that_somebody_has_read_as_that_of_an_ended_one(tmp_path: Path) -> None:
+    """A network file system may lose the lock of a file whose process lives."""
+    files, sample = JournalFiles(tmp_path), sample_job()
+    file = await files.begin("default", at=datetime.now(UTC))
+    await file.append([(1, sample), (2, replace(sample, id="default.other"))], stored=0)
+    file.mark(1)
+    fcntl.flock(cast("Any", file)._fd, fcntl.LOCK_UN)
+    (state,) = await files.files("default")
+    assert [number for number, _ in (await files.entries(state.name)).unsent] == [2]
+    with pytest.raises(JournalFileError):
+        file.mark(2)
+    file.close()
+
+
+async def test_without_room_in_memory_calls_are_made_and_nothing_is_proved(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    await killed_before_a_byte_left(lab)
+    lab.clock.advance(LEASE)
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        assert engine.guard is not None
+        await engine.enqueue(number(9))
+        assert len(await engine.send()) == 1
+        await Sweeper(store, queue="default", policy=POLICY, without_unsent=engine.guard.without_unsent).sweep()
+        assert (await states(engine.queue)).get("in_doubt") == 2
         assert await hold_of(store) is None
 
 
@@ -707,7 +789,7 @@ async def test_after_a_power_cut_a_rollback_names_the_machine_and_when_its_file_
 
 @pytest.mark.parametrize("name", ["default", ORDERS])
 @pytest.mark.parametrize(
-    "text", ['{"voiceflow_journal":5,"writer":"w"}\n', '{"voiceflow_journal":7}\n', "\0\0\0\n{}\n"]
+    "text", ['{"voiceflow_journal":4,"writer":"w"}\n', '{"voiceflow_journal":8}\n', "\0\0\0\n{}\n"]
 )
 async def test_a_journal_file_of_another_version_or_damaged_at_its_head_holds_the_queue_once(
     lab: Lab, name: str, text: str
@@ -740,8 +822,8 @@ async def test_a_store_that_a_later_version_has_used_is_refused_by_its_mark(lab:
     async with lab.store() as store:
         async with lab.worker(store).at_work():
             pass
-        await text_records(store, FORMATS).put({"": "7"})
-        with pytest.raises(StoreVersionError, match=r"its journal files have format 7.*Use that version"):
+        await text_records(store, FORMATS).put({"": "8"})
+        with pytest.raises(StoreVersionError, match=r"its journal files have format 8.*Use that version"):
             async with lab.worker(store).at_work():
                 pass
 
@@ -826,7 +908,7 @@ async def test_what_a_worker_of_another_user_left_is_named_with_its_owner_and_wh
         mine.setattr(os, "geteuid", os.getuid)
         with pytest.raises(SettingsError, match="allow this user to read and write the state directory"):
             await files.files("default")
-    monkeypatch.setattr(Path, "open", partial(fails, errno.EIO))
+    monkeypatch.setattr(os, "open", partial(fails, errno.EIO))
     with pytest.raises(SettingsError, match=r"Input/output error.: allow this user"):
         await files.files("default")
 
@@ -896,7 +978,7 @@ async def test_no_damaged_or_foreign_line_stops_anything(tmp_path: Path, clock: 
         for token in tokens
     ]
     file = await lab.files.begin(ORDERS, at=clock.now())
-    await file.append(list(enumerate(orders, 1)))
+    await file.append(list(enumerate(orders, 1)), stored=0)
     file.close()
     (calls,) = (lab.files.folder / "default").glob("*.journal")
     (ordered,) = (lab.files.folder / ORDERS).glob("*.journal")

@@ -130,8 +130,8 @@ class _WatchedFile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
-        begun = self._file.append(lines)
+    def append(self, lines: Sequence[tuple[int, JournalLine]], *, stored: int) -> Awaitable[None]:
+        begun = self._file.append(lines, stored=stored)
 
         async def appended() -> None:
             await begun

@@ -5,10 +5,13 @@ are as many as processes wrote at once, and old ones are deleted. Each process b
 whose numbers follow, and the history of the store; one with a later history follows when another server has taken over,
 and the last line of a process that ended in order says so.
 
-The entry of a job is there before its POST leaves, and a line with its number (`sent`) before the first byte. An entry
-without that, of a process that has ended since this machine was started (`boot`), was never sent. After a power cut,
-the last such lines may be missing: there, each entry may have been sent. A crash can cut only the last line, which is
-then ignored. Each queue has a folder of files; those of orders are in the folder `_orders`.
+The entry of a job is there before its POST leaves, with the newest number that the store certainly had then (`stored`).
+Whether the POST has left, no line says, because a disk may lose a line alone: a page in memory does (`marks`), whose
+random id is in the line with which its process begins, and in each of its entries. An entry without a page was perhaps
+sent. A process that ends in order says which of its entries were not (`void`). Lines are read by the names of their
+fields. Those of formats 5 and 6, which two versions before wrote, are read too, and no file of theirs is gone on with.
+
+Each queue has a folder of files; those of orders are in the folder `_orders`.
 """
 
 from __future__ import annotations
@@ -24,10 +27,9 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from errno import EDQUOT, ENOSPC
+from errno import EBADF, EDQUOT, ENOSPC
 from functools import partial
-from io import BytesIO
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakSet
@@ -37,7 +39,8 @@ import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.disk import sync, sync_path
-from voiceflow_worker.backends.record import Head, head_of, job_from, record_of
+from voiceflow_worker.backends.marks import MarkPage, Marks, delete_page, marks_in
+from voiceflow_worker.backends.record import Head, head_of, job_from, newer, record_of
 from voiceflow_worker.backends.running import Begun, BlockingThread, LoopCalls
 from voiceflow_worker.backends.store_url import file_of, identity_of, is_elsewhere
 from voiceflow_worker.core.base.identity import new_worker_id
@@ -76,50 +79,78 @@ def _boot() -> str:
     return ""
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
-    """A line: the beginning or the end of what a process wrote, another history, an entry, or a first byte."""
+class _Where(msgspec.Struct, omit_defaults=True):
+    """What a line says by itself: the beginning or the end of what a process wrote, another history, a number."""
 
     n: int = 0
+    stored: int = 0
     voiceflow_journal: int = 0
     writer: str = ""
     history: str = ""
     boot: str = ""
+    page: str = ""
     is_late: bool = False
-    sent: int = 0
     ended: bool = False
+    void: tuple[int, ...] = ()
+    sent: int = 0
+    """In format 6: the number of an entry whose POST was sent."""
+    kept: int = 0
+    """In format 5: the number of an entry that the store has."""
+
+
+class _Line(_Where, omit_defaults=True, forbid_unknown_fields=True):
+    """A line with its entry, if it has one; `is_unread` if it has one that this version does not know."""
+
     ordered: LocalOrder | None = None
     head: Head | None = None
     record: str = ""
     body: str = ""
+    action: str = ""
+    """In format 5: that of an order."""
+    room: str = ""
+    """In format 5: it says nothing."""
+
+    @property
+    def is_unread(self) -> bool:
+        return self.n > 0 and self.ordered is None and not (self.head and self.record and self.body)
 
     def job(self) -> Job:
         """The job in an entry. Raises StoreVersionError for one of a newer version."""
+        if self.is_unread:
+            raise newer(f"entry {self.n} of a journal file", ValueError("it has another form"))
         return job_from(tuple(cast("Any", self.head)), self.record, self.body)
 
     @property
     def at(self) -> datetime:
-        """When the order of an entry was given, or its POST was begun."""
+        """When the order of an entry was given, or its POST was begun. Raises StoreVersionError."""
         return self.job().touched_at if self.ordered is None else self.ordered.at
 
 
 _line: Codec[_Line] = Codec(_Line)
+_where: Codec[_Where] = Codec(_Where)
 
 
 def _line_of(text: bytes) -> _Line:
-    """What a line says. Raises ValueError for one that is damaged, or foreign."""
-    line = _line.value(text)
-    if line.n and line.ordered is None and not (line.head and line.record and line.body):
-        raise ValueError("a part of it is missing")
-    if not (line.n or line.sent or line.ended or line.voiceflow_journal or line.history):
+    """What a line says. Raises ValueError for one that is damaged, or foreign.
+
+    A field that is not known is passed over, but not in an entry: then nobody knows the call, or the order.
+    """
+    try:
+        line = _line.value(text)
+    except ValueError:
+        line = _Line(**msgspec.structs.asdict(_where.value(text)))
+    if line == _NOTHING:
         raise ValueError("it says nothing")
     return line
 
 
+_NOTHING = _Line()
 FULL = 16 * 1024 * 1024
 """The size in bytes at which a file is closed and the next one is begun: about 15,000 calls."""
 MOST = 64 * FULL
 """The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
 _TAIL = 256 * 1024
+_READ_FORMATS = frozenset({5, 6, JOURNAL_FORMAT})
 _NEVER = datetime.min.replace(tzinfo=UTC)
 SYNC_AFTER = 0.5
 """Seconds until the entries of POSTs to a store on another machine are synced."""
@@ -164,19 +195,26 @@ class _Content:
 
     writer: str = ""
     history: str = ""
+    written_as: int = 0
     number: int = 0
     kept: int = 0
-    """The number of the newest entry that the store certainly had: of an order, or of a POST that may have left."""
+    """The number of the newest entry that the store certainly had."""
     entries: dict[int, _Line] = field(default_factory=dict[int, _Line])
     """Of orders, and of POSTs that may have left."""
+    unknown: dict[int, _Line] = field(default_factory=dict[int, _Line])
+    """Of POSTs that may have left, or are about to, of a process that goes on and has no page."""
     unsent: dict[int, _Line] = field(default_factory=dict[int, _Line])
     """Of POSTs that were never sent, of processes that have ended."""
     newest: _Line | None = None
-    cut_at: datetime | None = None
-    """The time of the last entry before a power cut, after which others may be missing."""
-    is_whole: bool = True
+    cut: _Line | None = None
+    """The last entry before a power cut, after which others may be missing."""
+    damaged: int = 0
+    """How many lines nobody can read."""
+    pages: list[str] = field(default_factory=list[str])
+    """Those of processes that have ended."""
+    begun: _Line | None = None
+    """The first line of the process that wrote the last lines; None if it is not in this part, or has ended."""
     _open: dict[int, _Line] = field(default_factory=dict[int, _Line])
-    _begun: _Line | None = None
 
     @property
     def last(self) -> int:
@@ -187,30 +225,51 @@ class _Content:
         """Add the next line."""
         if line.voiceflow_journal:
             self.end(boot=boot)
-            self.writer, self._begun = line.writer or self.writer, line
-        if line.ended:
-            self._begun = None
+            self.writer, self.written_as = line.writer or self.writer, line.voiceflow_journal
+            self.begun = line
+        self.kept = max(self.kept, line.stored, line.sent, line.kept)
         if line.n:
-            self.newest, self.number = line, max(self.number, line.n)
-            if line.ordered is None:
-                self._open[line.n] = line
-            else:
-                self.entries[line.n], self.kept = line, max(self.kept, line.n)
-        if line.sent:
-            self.kept = max(self.kept, line.sent)
-            if (sent := self._open.pop(line.sent, None)) is not None:
-                self.entries[line.sent] = sent
-            self.is_whole = self.is_whole and line.sent in self.entries
+            self.newest = line
+            (self._open if line.ordered is None else self.entries)[line.n] = line
+            if line.ordered is not None:
+                self.kept = max(self.kept, line.n)
+        for number in (*line.void, line.sent):
+            if (entry := self._open.pop(number, None)) is not None:
+                (self.entries if line.sent else self.unsent)[number] = entry
+        self.number = max(self.number, line.n, self.kept)
         self.history = line.history or self.history
+        if line.ended:  # in order: nothing of it is missing
+            self.end(boot=self.begun.boot if self.begun else boot)
+
+    def goes_on(self) -> None:
+        """Note that the process that wrote the last lines goes on."""
+        marks = self._marks(seals=False)
+        for number, line in self._open.items():
+            if marks is None or line.page != marks.page_id:
+                self.unknown[number] = line
+            elif not marks.proves_unsent(number):
+                self.entries[number] = line
+
+    def _marks(self, *, seals: bool) -> Marks | None:
+        """What the page of the process says that wrote the last lines; None if it has none."""
+        page_id = self.begun.page if self.begun else next((each.page for each in self._open.values()), "")
+        if (marks := marks_in(page_id, seals=seals)) is not None:
+            self.kept = max(self.kept, marks.newest)
+            self.number = max(self.number, self.kept)
+        return marks
 
     def end(self, *, boot: str) -> None:
-        """Note that the process that wrote the last lines has ended."""
+        """Note that the process that wrote the last lines has ended: its page alone says what it has not sent."""
+        marks = self._marks(seals=True)
+        page_id = "" if marks is None else marks.page_id
+        if page_id:
+            self.pages.append(page_id)
         for number, line in self._open.items():
-            is_unsent = self.is_whole and line.boot == boot and boot
+            is_unsent = marks is not None and line.page == page_id and marks.proves_unsent(number)
             (self.unsent if is_unsent else self.entries)[number] = line
-        begun, self._open, self._begun = self._begun, {}, None
-        if begun is not None and begun.is_late and begun.boot != boot and self.newest is not None:
-            self.cut_at = self.newest.at
+        begun, self._open, self.begun = self.begun, {}, None
+        if begun is not None and begun.is_late and begun.boot != boot:
+            self.cut = self.newest
 
 
 class JournalFiles(LocalJournal):
@@ -250,6 +309,10 @@ class JournalFiles(LocalJournal):
     async def prune(self, queue: str, *, before: datetime) -> None:
         await to_thread.run_sync(partial(self._prune, queue, before))
 
+    async def settled(self, pages: Collection[str]) -> None:
+        for page_id in pages:
+            delete_page(page_id)
+
     async def erase(self, job_ids: Collection[str]) -> None:
         wanted = [job_id.encode() for job_id in job_ids]
         for file in list(self._begun):
@@ -276,16 +339,17 @@ class JournalFiles(LocalJournal):
             with _looking_at(path):
                 url, content, problem = path.parents[1].name, _Content(), ""
                 try:
-                    content = _read_end(path)
+                    content = _read(path)
                 except StoreVersionError as error:
                     problem = str(error)
                 found.append(
                     LocalJournalState(
                         name=str(path),
                         writer=content.writer,
+                        number=content.number,
                         kept=content.kept,
                         last=content.last,
-                        has_unsent=bool(content.unsent) or not content.is_whole,
+                        has_unsent=bool(content.unsent or content.pages),
                         other_store=None if url == self.folder.name else url,
                         history=content.history if path.parents[2] == self.folder.parent else "",
                         problem=problem,
@@ -298,14 +362,14 @@ class JournalFiles(LocalJournal):
             with _looking_at(left):
                 if left.stat().st_mtime < before.timestamp():
                     left.unlink()
-        ended, total = list[tuple[datetime, Path, int]](), 0
+        ended, total = list[tuple[datetime, Path, int, list[str]]](), 0
         for path in self._paths(queue):
             with _looking_at(path):  # a file of a newer version is left alone
-                size, content = path.stat().st_size, _read_end(path)
+                size, content = path.stat().st_size, _read(path)
                 total += size
                 if not _is_in_use(path):
-                    ended.append((_NEVER if content.newest is None else content.newest.at, path, size))
-        for began, path, size in sorted(ended):
+                    ended.append((_NEVER if content.newest is None else content.newest.at, path, size, content.pages))
+        for began, path, size, pages in sorted(ended):
             if began >= before and total <= self._most:
                 break
             if began >= before:
@@ -317,6 +381,8 @@ class JournalFiles(LocalJournal):
             with _looking_at(path):
                 path.unlink()
             total -= size
+            for page_id in pages:
+                delete_page(page_id)
 
 
 class JournalFile(LocalJournalFile):
@@ -332,6 +398,7 @@ class JournalFile(LocalJournalFile):
         self._is_late = is_late
         self._is_synced = True
         self._boot = _boot()
+        self._page: MarkPage | None = None
         self._week = self._history = ""
         self._path = folder
         self._fd: int | None = None
@@ -366,20 +433,22 @@ class JournalFile(LocalJournalFile):
         content = _Content()
         if size:
             try:
-                content = _read_end(path, is_in_use=False)
+                content = _read(path, is_ours=True)
             except StoreVersionError:
                 return False
-            if size >= self._full:
+            if size >= self._full or content.written_as != JOURNAL_FORMAT:
                 return False
             os.ftruncate(fd, os.pread(fd, size, 0).rfind(b"\n") + 1)  # of a line that was cut off
         self.writer = content.writer or self.writer or new_worker_id()
-        self.kept, self.number = content.kept, content.number
+        self.kept, self.number = content.last, content.number
         self._fd, self._path, self._size, self._history = fd, path, os.fstat(fd).st_size, history
+        self._page = None if self.folder.name == ORDERS else MarkPage.make()
         begins = _Line(
             voiceflow_journal=JOURNAL_FORMAT,
             writer=self.writer,
             history=history,
             boot=self._boot,
+            page="" if self._page is None else self._page.id,
             is_late=self._is_late,
         )
         self._write([begins])
@@ -402,16 +471,17 @@ class JournalFile(LocalJournalFile):
                 file=str(self._path),
             )
             return True
-        return self._fd is None or self.has_failed or self._size >= self._full or self._week != f"{at:%G-W%V}"
+        is_full = self._size >= self._full or (self._page is not None and self._page.is_full)
+        return self._fd is None or self.has_failed or is_full or self._week != f"{at:%G-W%V}"
 
     async def leave(self, job_ids: Sequence[bytes]) -> None:
         """Leave this file to others if it has an entry of these jobs: of its POSTs, none that has not begun leaves."""
         if self._fd is not None and await to_thread.run_sync(_has_any, self._path, job_ids):
             self._leave_file()
 
-    def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
+    def append(self, lines: Sequence[tuple[int, JournalLine]], *, stored: int) -> Awaitable[None]:
         is_idle = self._begun is None or self._begun.has_ended
-        entries = [self._entry(number, line) for number, line in lines]
+        entries = [self._entry(number, line, stored) for number, line in lines]
         with self._noting_failure():
             if self._is_late:
                 self._write(entries)
@@ -463,27 +533,35 @@ class JournalFile(LocalJournalFile):
             with _writing_to(self.folder):
                 self._write([_Line(history=history)])
 
-    def leaves(self, number: int) -> None:
-        # A line of its own, whatever a failed append may have left behind.
-        data = b'\n{"sent":%d}\n' % number
+    def mark(self, number: int) -> None:
         with self._noting_failure():
-            if os.write(self._descriptor, data) != len(data):
-                raise OSError(ENOSPC, os.strerror(ENOSPC))
-        self._size += len(data)
+            if self._fd is None or self.has_failed:
+                raise OSError(EBADF, "it was left" if self._fd is None else "its last lines are not written")
+            if self._page is not None:
+                self._page.mark(number)
 
     def close(self) -> None:
-        if self._fd is not None:
-            with suppress(OSError):
-                self._write([_Line(ended=True)])
-                if not self._is_synced:
-                    sync(self._fd)
         self._leave_file()
         if self._thread is not None:
             self._thread.end()
             self._thread = None
 
     def _leave_file(self) -> None:
-        if self._fd is not None:
+        if self._fd is None:
+            return
+        page, self._page = self._page, None
+        void = () if page is None else tuple(page.close())
+        try:
+            # A line of its own, whatever a failed append may have left behind.
+            os.write(self._fd, b"\n")
+            self._write([_Line(ended=True, void=void)])
+            if not self._is_synced:
+                sync(self._fd)
+            if page is not None:
+                delete_page(page.id)
+        except OSError as error:  # its page says the same, to whoever looks next
+            _log.debug("the end of a journal file could not be written", file=str(self._path), error=str(error))
+        finally:
             os.close(self._fd)
             self._fd = None
 
@@ -497,10 +575,14 @@ class JournalFile(LocalJournalFile):
         while data:
             data = data[os.write(self._descriptor, data) :]
 
-    def _entry(self, number: int, line: JournalLine) -> _Line:
+    def _entry(self, number: int, line: JournalLine, stored: int) -> _Line:
         if isinstance(line, LocalOrder):
-            return _Line(n=number, ordered=line)
-        return _Line(n=number, boot=self._boot, head=head_of(line), record=record_of(line), body=line.body)
+            return _Line(n=number, stored=stored, ordered=line)
+        page_id = ""
+        if self._page is not None:
+            page_id = self._page.id
+            self._page.expect(number)
+        return _Line(n=number, stored=stored, page=page_id, head=head_of(line), record=record_of(line), body=line.body)
 
     @property
     def _descriptor(self) -> int:
@@ -547,17 +629,19 @@ def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
     """Write a file anew without the entries of these jobs; delete it if none is left. It must not be in use."""
     if not _has_any(path, job_ids):
         return
-    _read_end(path)  # refuses a file of another version
+    pages = _read(path).pages  # refuses a file of another version
     lines, left = list[bytes](), 0
     for text in path.read_bytes().split(b"\n")[:-1]:
         with suppress(ValueError):  # a line that cannot be read is left out
             line = _line_of(text)
-            if _is_named(text, job_ids) if line.ordered else line.head and line.head[0].encode() in job_ids:
+            if line.head[0].encode() in job_ids if line.head else _is_named(text, job_ids):
                 continue
             lines.append(text)
             left += line.n > 0
     if not left:
         path.unlink()
+        for page_id in pages:
+            delete_page(page_id)
         return
     new = path.with_name(f".{path.name}.new")
     try:
@@ -583,25 +667,31 @@ def _is_in_use(path: Path) -> bool:
     return False
 
 
-def _read_end(path: Path, *, is_in_use: bool | None = None) -> _Content:
-    """The last part of a file, with its newest entries, and one that the store certainly had."""
+def _read(path: Path, *, is_ours: bool = False, whole: bool = False) -> _Content:
+    """The content of a file, or of its last part with the newest entries, and of one that the store certainly had."""
+    boot = _boot()
+    is_in_use = not is_ours and _is_in_use(path)
     with path.open("rb") as file:
         head = file.readline()
         size = file.seek(0, os.SEEK_END)
-        start = max(size - _TAIL, len(head))
+        start = len(head) if whole else max(size - _TAIL, len(head))
         file.seek(start)
-        rest = file.read()
         if start > len(head):
-            rest = rest.partition(b"\n")[2]
-        content = _content(BytesIO(head + rest), path, is_in_use=is_in_use)
+            file.readline()
+        content = _content(chain([head], file), path, boot=boot, is_part=start > len(head))
         if start > len(head) and not content.kept:
-            file.seek(0)
-            content = _content(file, path, is_in_use=is_in_use)
+            file.seek(len(head))
+            content = _content(chain([head], file), path, boot=boot)
+    # Another process may have taken it since.
+    if is_in_use or (not is_ours and _is_in_use(path)):
+        content.goes_on()
+    else:
+        content.end(boot=boot)
     return content
 
 
-def _content(lines: Iterable[bytes], path: Path, *, is_in_use: bool | None = None) -> _Content:
-    content, boot, is_first = _Content(), _boot(), True
+def _content(lines: Iterable[bytes], path: Path, *, boot: str, is_part: bool = False) -> _Content:
+    content, is_first = _Content(), True
     for line in lines:
         if not line.endswith(b"\n"):  # it was cut off
             break
@@ -614,19 +704,19 @@ def _content(lines: Iterable[bytes], path: Path, *, is_in_use: bool | None = Non
         except ValueError as error:
             if is_first:
                 raise _of_other_version(path) from error
+            content.damaged += 1
             _log.warning(
                 "a line of a journal file cannot be read, and is left out",
                 file=str(path),
                 line=line[:80].decode("ascii", "replace"),
             )
-            content.is_whole = False
             continue
-        if found.voiceflow_journal not in {0, JOURNAL_FORMAT}:
+        if found.voiceflow_journal not in {0, *_READ_FORMATS}:
             raise _of_other_version(path)
-        is_first = False
         content.add(found, boot=boot)
-    if not (_is_in_use(path) if is_in_use is None else is_in_use):
-        content.end(boot=boot)
+        if is_first and is_part:
+            content.begun = None  # of the lines that follow, another process may have begun
+        is_first = False
     return content
 
 
@@ -641,13 +731,20 @@ _ERASES = f'"action":"{FORGET}"'.encode()
 
 def _entries_of(path: Path) -> JournalEntries:
     content = _Content()
-    with _looking_at(path), path.open("rb") as lines:
-        content = _content(lines, path)
+    with _looking_at(path):
+        content = _read(path, whole=True)
+    content.entries |= content.unknown
+    unread = [0] * content.damaged
     orders = [(number, each.ordered) for number, each in content.entries.items() if each.ordered]
-    return JournalEntries(_jobs_of(content.entries, path), _jobs_of(content.unsent, path), orders, content.cut_at)
+    cut_at = None
+    with suppress(StoreVersionError):
+        cut_at = None if content.cut is None else content.cut.at
+    jobs = _jobs_of(content.entries, path, unread)
+    return JournalEntries(jobs, _jobs_of(content.unsent, path, []), orders, cut_at, unread, content.pages)
 
 
-def _jobs_of(entries: dict[int, _Line], path: Path) -> list[tuple[int, Job]]:
+def _jobs_of(entries: dict[int, _Line], path: Path, unread: list[int]) -> list[tuple[int, Job]]:
+    """The newest entry of each job; the numbers of those that this version does not know are added to `unread`."""
     newest: dict[str, tuple[int, Job]] = {}
     for number in sorted(entries):
         entry = entries.pop(number)  # a file takes three times its size, not five
@@ -657,6 +754,7 @@ def _jobs_of(entries: dict[int, _Line], path: Path) -> list[tuple[int, Job]]:
                 newest.pop(job.id, None)
                 newest[job.id] = number, job
         except StoreVersionError as error:  # workers of that version check it
+            unread.append(number)
             report_unreadable(f"entry {number} of the journal file {path.name}", error)
     return list(newest.values())
 

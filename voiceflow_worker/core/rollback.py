@@ -207,10 +207,12 @@ class RollbackGuard:
     async def _require_known_format(self) -> None:
         """Raise StoreVersionError if a worker of a newer version, whose files this one cannot read, has used the store.
 
-        Else the store notes the format of this one's.
+        Else the store notes the format of this one's, and versions before refuse to begin.
         """
-        found = (await text_records(self._store, FORMATS).add({"": str(JOURNAL_FORMAT)}))[""]
-        if found != str(JOURNAL_FORMAT):
+        found = int((await text_records(self._store, FORMATS).get([""])).get("") or 0)
+        if found < JOURNAL_FORMAT:
+            await text_records(self._store, FORMATS).put({"": str(JOURNAL_FORMAT)})
+        elif found > JOURNAL_FORMAT:
             raise StoreVersionError(
                 f"a worker of a newer version has sent calls of this store, and its journal files have format {found}, "
                 f"which this version cannot read (it knows {JOURNAL_FORMAT}): if the store is rolled back, calls would "
@@ -229,16 +231,35 @@ class RollbackGuard:
 
         Their workers have ended, after their journal entries and before the first bytes.
         """
-        files = await self._journal_files.files(self._queue) if jobs else ()
-        entries = [await self._journal_files.entries(file.name) for file in files if file.has_unsent]
-        unsent = {_newest_post(job) for each in entries for _, job in each.unsent}
-        found = [job for job in jobs if _newest_post(job) in unsent]
-        if not found:
-            return jobs
-        verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.STOPPED, message=NEVER_LEFT)
-        now = self._clock.now()
-        await self._settler.verdicts([PostAnswer(job, job.post_count, verdict, now) for job in found])
-        return [job for job in jobs if job not in found]
+        settled = set[str]()
+        for each in await compared(self._store, await self._journal_files.files(self._queue)):
+            if each.file.has_unsent and not each.is_lost:
+                settled |= await self._settle_unsent(each, jobs)
+        return [job for job in jobs if job.id not in settled]
+
+    async def _settle_unsent(self, each: Compared, jobs: Sequence[Job]) -> set[str]:
+        """Requeue what the ended processes of a file have not sent, of these calls and of those that their pages name.
+
+        Then their pages go. Returns the ids of the calls.
+        """
+        entries = await self._journal_files.entries(each.file.name)
+        unsent, unreadable = {_newest_post(job) for _, job in entries.unsent}, False
+        if entries.pages:
+            # A commit that is still on its way is refused from now on.
+            newest = max((number for number, _ in (*entries.jobs, *entries.unsent)), default=0)
+            if (await each.raise_to(self._store, newest)).result is not Result.DONE:
+                return set()
+            found = await read_each(self._store, [job.id for _, job in entries.unsent])
+            jobs, unreadable = [*jobs, *found.jobs.values()], bool(found.unreadable)
+        states = {JobState.SENDING, JobState.IN_DOUBT}
+        known = {job.id: job for job in jobs if job.state in states and _newest_post(job) in unsent}
+        if known:
+            verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.STOPPED, message=NEVER_LEFT)
+            now = self._clock.now()
+            await self._settler.verdicts([PostAnswer(job, job.post_count, verdict, now) for job in known.values()])
+        if not unreadable:
+            await self._journal_files.settled(entries.pages)
+        return set(known)
 
     async def _begin_file(self) -> bool:
         async with self._beginning:
@@ -352,6 +373,9 @@ class RollbackGuard:
                 found = await self._compared()
                 lost = [each for each in found if each.is_lost]
                 if not lost:
+                    # Their commits were refused or lost, and nobody knows whether they have left.
+                    if behind := [each for each in found if each.file.last > each.number]:
+                        await self._recover(behind)
                     return False
                 # The hold is ordered only if nobody else has restored the calls since they were found missing: what was
                 # seen before a person's `resume` is settled.
@@ -454,7 +478,8 @@ class RollbackGuard:
             for start in range(0, len(lost), PAGE):
                 count += await self._restore(lost[start : start + PAGE])
         await self._settle(found)
-        _log.error("calls that the store had lost are in doubt now", calls=count)
+        if count:
+            _log.error("calls that the store does not have, and that may have been sent, are in doubt now", calls=count)
 
     async def _restore(self, jobs: Sequence[Job]) -> int:
         """Restore those of these calls that are lost; returns their number."""

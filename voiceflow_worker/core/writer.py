@@ -144,7 +144,7 @@ class Writer:
             raise RuntimeError("the journal file was not begun")
         wanted = self._places if places is None else places
         lines = {number: line for place in wanted for number, line in self._places[place]}
-        return self.file.append(list(lines.items()))
+        return self.file.append(list(lines.items()), stored=int(self.stored or 0))
 
     def has_stored(self, places: Collection[int]) -> None:
         """Note that the store has these writes of the last `numbered`."""
@@ -152,9 +152,9 @@ class Writer:
         if numbers:
             self.stored = str(max(numbers))
 
-    def leaves_of(self, place: int) -> Callable[[], None] | None:
-        """What notes that the POST of a write of the last `numbered` leaves (`LocalJournalFile.leaves`)."""
-        return None if self.file is None else partial(self.file.leaves, self._places[place][-1][0])
+    def mark_of(self, place: int) -> Callable[[], None] | None:
+        """What notes that the POST of a write of the last `numbered` leaves (`LocalJournalFile.mark`)."""
+        return None if self.file is None else partial(self.file.mark, self._places[place][-1][0])
 
     def close(self) -> None:
         """Leave the file to others."""

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class LocalJournalState:
     """One journal file of this host: that of a writer, which numbers its entries.
 
-    `kept` is the number of the newest entry that was certainly committed to the store, and `last` that of the newest
-    one that may have been, and whose POST may have left; 0 for none. It `has_unsent` entries whose POSTs were certainly
-    not sent, by processes that have ended. `other_store` is the URL of the store that its worker used, if that is not
+    `number` is that of its newest entry, `kept` that of the newest one that was certainly committed to the store, and
+    `last` that of the newest one that may have been, and whose POST may have left, of those that no live process is
+    about to send; 0 for none. If it `has_unsent`, processes have ended, and what they had not sent is known, or is
+    still to be settled. `other_store` is the URL of the store that its worker used, if that is not
     the one used here. `history` is the history of the store that its worker has followed, as its `begin` had it; empty
     if that was of another store, or none. With a `problem`, nothing else is known, because it cannot be read.
     """
@@ -32,6 +33,7 @@ class LocalJournalState:
     writer: str
     kept: int
     last: int
+    number: int = 0
     has_unsent: bool = False
     other_store: str | None = None
     history: str = ""
@@ -43,16 +45,19 @@ class JournalEntries(NamedTuple):
 
     An entry is the job as it was just before its POST was sent. Those in `jobs` may have left; those in `unsent` have
     not, and the processes have ended that were to send them. After `cut_at`, when this machine lost its power, others
-    may be missing.
+    may be missing. `unread` has the numbers of entries that this version does not know, and 0 for each line that nobody
+    can read. `pages` are those that have proved what is in `unsent`; once that is settled, they can go.
     """
 
     jobs: Sequence[tuple[int, Job]] = ()
     unsent: Sequence[tuple[int, Job]] = ()
     orders: Sequence[tuple[int, LocalOrder]] = ()
     cut_at: datetime | None = None
+    unread: Sequence[int] = ()
+    pages: Sequence[str] = ()
 
 
-class LocalOrder(Struct, frozen=True, kw_only=True):
+class LocalOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A line of an order in the local journal; several may be of one write.
 
     `store` is the id of the store in which it was given. `entry` is that of the audit log, and `action` its action;
@@ -70,8 +75,8 @@ class LocalOrder(Struct, frozen=True, kw_only=True):
 
 JournalLine = Job | LocalOrder
 """What a line of a local journal keeps: a job whose POST is about to be sent, or an order."""
-JOURNAL_FORMAT = 6
-"""The format of the files of a local journal. One of another format, older or newer, holds its queue."""
+JOURNAL_FORMAT = 7
+"""The format of new files of a local journal. One of a newer format, or one that is damaged, holds its queue."""
 ORDERS = "_orders"
 """The folder of the orders in a local journal, beside those of the queues. No queue has this name."""
 
@@ -79,8 +84,8 @@ ORDERS = "_orders"
 class LocalJournalFile(Protocol):
     """A journal file that this process writes, for its `writer`.
 
-    When it was begun, `number` was the highest number in it, and `kept` that of the newest entry that the store
-    certainly had.
+    When it was begun, `number` was the highest number in it, and `kept` that of the newest entry that the store must
+    have: it certainly had it, or its POST may have left.
     """
 
     writer: str
@@ -93,15 +98,15 @@ class LocalJournalFile(Protocol):
         """Whether the next entries belong into another file: it is full, closed, gone or old, or has failed."""
         ...
 
-    def append(self, lines: Sequence[tuple[int, JournalLine]]) -> Awaitable[None]:
-        """Begin to write entries with their numbers.
+    def append(self, lines: Sequence[tuple[int, JournalLine]], *, stored: int) -> Awaitable[None]:
+        """Begin to write entries with their numbers, and the newest number that the store certainly has.
 
         They are on disk when what this returns was awaited, which raises `JournalFileError`; of jobs of a store on
         another machine, they are within a second.
         """
         ...
 
-    def leaves(self, number: int) -> None:
+    def mark(self, number: int) -> None:
         """Note that the first byte of the POST of this entry is sent now. Raises `JournalFileError`: then it is not."""
         ...
 
@@ -133,6 +138,10 @@ class LocalJournal(Protocol):
 
     async def entries(self, name: str) -> JournalEntries:
         """The entries in a file."""
+        ...
+
+    async def settled(self, pages: Collection[str]) -> None:
+        """Delete the pages of `JournalEntries` whose entries the caller has settled."""
         ...
 
     async def prune(self, queue: str, *, before: datetime) -> None:

@@ -101,7 +101,7 @@ class Mode(StrEnum):
     """It is replaced if it ends earlier than the put; else it stays."""
 
 
-class Put(Struct, frozen=True):
+class Put(Struct, frozen=True, forbid_unknown_fields=True):
     """A record to store. `ends_at` None means that it stays until it is dropped."""
 
     namespace: str
@@ -112,7 +112,7 @@ class Put(Struct, frozen=True):
     member: str = ""
 
 
-class Drop(Struct, frozen=True):
+class Drop(Struct, frozen=True, forbid_unknown_fields=True):
     """A record to delete, if it has this value; None means any value. A drop of an absent record does nothing."""
 
     namespace: str
@@ -141,7 +141,7 @@ class AtMost(Struct, frozen=True):
     except_owner: str | None = None
 
 
-class Same(Struct, frozen=True):
+class Same(Struct, frozen=True, forbid_unknown_fields=True):
     """The record has this value, or belongs to `except_owner`; None means that there is no record.
 
     This is compare-and-swap. The new value must carry a new token, because a repeat of the write may arrive late. The
@@ -286,7 +286,7 @@ class Delete(Struct, frozen=True):
 Change = Insert | Replace | Delete
 
 
-class Cancelling(Struct, frozen=True, kw_only=True):
+class Cancelling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cancel of a call, with what it leaves in its record."""
 
     job: str
@@ -297,7 +297,7 @@ class Cancelling(Struct, frozen=True, kw_only=True):
     kept_until: datetime | None = None  # which the version before reads
 
 
-class Order(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Order(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What is ordered, as the local journal keeps it: with what carries it out again (`core.orders`).
 
     `about` says what it is about: a later order of the same writer about any of these takes it back. A `queue` of None

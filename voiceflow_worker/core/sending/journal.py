@@ -73,7 +73,7 @@ class Cancellation(NamedTuple):
 class JournalEntry(NamedTuple):
     """A job that is `sending`, when its journal entry went to the store, on the monotonic clock, and its send slot.
 
-    `leaves` notes in the journal file that the first byte of its POST is sent now. With `unsent`, it is not known
+    `mark` notes in the journal file that the first byte of its POST is sent now. With `unsent`, it is not known
     whether the store has the entry, or which slot it got, for this reason. Its POST must not be sent.
     """
 
@@ -81,7 +81,7 @@ class JournalEntry(NamedTuple):
     asked_at: float
     slot: SendSlot | None = None
     unsent: str | None = None
-    leaves: Callable[[], None] | None = None
+    mark: Callable[[], None] | None = None
 
 
 class Journal:
@@ -121,9 +121,9 @@ class Journal:
         now = self._store.clock.now()
         entries = [self._entry(job, slot, now) for job in jobs]
         answers: Sequence[WriteResult | Exception] = ()
-        leaves: Mapping[int, Callable[[], None] | None] = {}
+        marks: Mapping[int, Callable[[], None] | None] = {}
         try:
-            answers, leaves = await self._write(entries)
+            answers, marks = await self._write(entries)
         except Exception as raised:  # noqa: BLE001 - nothing is sent, whatever it is: each job is settled as unsent
             answers = [raised] * len(entries)
         for error in {id(answer): answer for answer in answers if isinstance(answer, Exception)}.values():
@@ -133,7 +133,7 @@ class Journal:
         for place, (job, (new, write), answer) in enumerate(zip(jobs, entries, answers, strict=True)):
             match self._result(new, write, answer, asked_at):
                 case JournalEntry() as entry:
-                    begun.append(entry._replace(leaves=leaves.get(place)))
+                    begun.append(entry._replace(mark=marks.get(place)))
                 case WriteResult(result=Result.NOT_FREE | Result.NO_SLOT | Result.NOT_VERIFIED) as why:
                     refused.append((job, why))
                 case _:
@@ -211,7 +211,7 @@ class Journal:
             await written
         stored = [place for place in lines if getattr(answers[place], "result", None) is Result.DONE]
         guard.writer.has_stored(stored)
-        return answers, {place: guard.writer.leaves_of(place) for place in stored}
+        return answers, {place: guard.writer.mark_of(place) for place in stored}
 
     async def _answers(self, bulk: BulkWrite) -> Sequence[WriteResult | Exception]:
         """The results of writes, also if the store failed after it had returned some of them."""

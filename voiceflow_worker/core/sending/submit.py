@@ -58,7 +58,7 @@ class Dispatch(Struct, frozen=True):
     `leased_at` and `asked_at`, the time at which the worker asked for the journal entry (the durable record "this POST
     is about to be sent"), are in monotonic seconds. A hold after `leased_at` stops the job. `reserved` is the
     connection that the gateway keeps for its POST. `slot` is the send slot that came with the journal entry, if the
-    queue has a rate. `leaves` notes that the first byte of the POST is sent now. `unsent` is the reason why a call with
+    queue has a rate. `mark` notes that the first byte of the POST is sent now. `unsent` is the reason why a call with
     a journal entry is not sent, although it may be `sending` in the store.
     """
 
@@ -68,7 +68,7 @@ class Dispatch(Struct, frozen=True):
     reserved: Reservation | None = None
     slot: SendSlot | None = None
     unsent: str | None = None
-    leaves: Callable[[], None] | None = None
+    mark: Callable[[], None] | None = None
 
     @property
     def is_begun(self) -> bool:
@@ -328,12 +328,13 @@ class Submitter:
 
     def _leave(self, dispatch: Dispatch) -> Verdict | None:
         """Note that the first byte of a call is sent now; or why it may not be."""
-        if (late := self._why_not(dispatch)) is None and dispatch.leaves is not None:
+        if dispatch.mark is not None:
             try:
-                dispatch.leaves()
+                dispatch.mark()
             except JournalFileError as error:
                 return _not_sent(NotSentCause.STOPPED, f"its journal file could not be written: {error}")
-        return late
+        # After the mark, however long that took: this clock is read just before the byte.
+        return self._why_not(dispatch)
 
     def _not_sent(self, cause: NotSentCause, message: str) -> PendingVerdict:
         return PendingVerdict(_not_sent(cause, message), self._store.clock.now())
