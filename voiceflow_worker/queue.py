@@ -43,7 +43,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy, usual_key
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.text.arguments import checked, checks_itself
@@ -198,13 +198,21 @@ class CallQueue:
                         break
         return found if limit is None else found[: max(limit, 0)]
 
-    async def cancel(self, job_id: str, *, reason: str = "cancelled by a person", check: CheckJob | None = None) -> Job:
+    async def cancel(
+        self,
+        job_id: str,
+        *,
+        reason: str = "cancelled by a person",
+        check: CheckJob | None = None,
+        for_good: bool = True,
+    ) -> Job:
         """Cancel a job. Raises `TooLateError` once the call may have been sent, and `JobNotFoundError`.
 
-        A job whose record cannot be read ends in any state; if its call may have been sent, as `accepted`. `check` gets
-        the job as it is when the change is stored, and raises an error if it must stay so.
+        With `for_good`, nobody calls the person for it again because they are in a list. A job whose record cannot be
+        read ends in any state; if its call may have been sent, as `accepted`. `check` gets the job as it is when the
+        change is stored, and raises an error if it must stay so.
         """
-        cancel = partial(lifecycle.cancel, at=self.store.clock.now(), reason=reason, policy=self.policy)
+        cancel = self._cancelling(reason, for_good=for_good)
         try:
             return await self._change("cancel", job_id, _checked(cancel, check), note=reason, result="cancelled")
         except UnreadableRecordError as error:
@@ -259,13 +267,19 @@ class CallQueue:
         async with audited(self.store, entry) as store:
             yield CallQueue(store.store, self.name, policy=self.policy, redial=self._redial)
 
-    async def cancel_many(self, job_ids: Sequence[str], *, reason: str = "cancelled by a person") -> list[str]:
-        """Cancel those of these jobs that have not been sent; returns their ids. Raises StoreError.
+    def _cancelling(self, reason: str, *, for_good: bool) -> Callable[[Job], Job]:
+        kind = ReasonKind.BY_PERSON if for_good else ReasonKind.REMOVED
+        return partial(lifecycle.cancel, at=self.store.clock.now(), reason=reason, policy=self.policy, kind=kind)
+
+    async def cancel_many(
+        self, job_ids: Sequence[str], *, reason: str = "cancelled by a person", for_good: bool = True
+    ) -> list[str]:
+        """Cancel those of these jobs that have not been sent, as `cancel` does; returns their ids. Raises StoreError.
 
         They have one entry in the audit log together.
         """
         cancelled: list[str] = []
-        cancel = partial(lifecycle.cancel, at=self.store.clock.now(), reason=reason, policy=self.policy)
+        cancel = self._cancelling(reason, for_good=for_good)
         alone = job_ids[0] if len(job_ids) == 1 else None
         async with self._audited("cancel", note=reason, call=alone, asked=list(job_ids)) as store:
             changes = Changes(store.store, self.policy)

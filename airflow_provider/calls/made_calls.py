@@ -202,7 +202,9 @@ class Stop:
                 )  # fmt: skip
             found = calls_of_batch(queue, self.batch_id, UNSENT)
             unsent = [job.id async for job in found if self.identity.owns(job.data)]
-        return ended + (len(await queue.cancel_many(unsent, reason=STOPPED_BY_AIRFLOW)) if unsent else 0)
+        return ended + (
+            len(await queue.cancel_many(unsent, reason=STOPPED_BY_AIRFLOW, for_good=False)) if unsent else 0
+        )
 
     def tell_cut(self) -> None:
         """Log that Airflow gives no more time."""

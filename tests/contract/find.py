@@ -23,7 +23,7 @@ from voiceflow_worker.core.ports.reads import (
 from voiceflow_worker.core.ports.store import Delete, Store, Write, tally_change
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Edits, Job, JobState, ReasonKind
 from voiceflow_worker.model.reports.status import SessionStatus
 
 from .breaking import newer
@@ -294,7 +294,10 @@ class JobsContract(Ground):
             assert seen == sorted((job.id for job in jobs), reverse=newest)
 
     async def test_a_deleted_job_leaves_its_key_and_nothing_about_the_person(self, store: Store) -> None:
-        ended = sample_job(unique_key="k", state=JobState.COMPLETED, data={"name": "Tan"}, not_before=NOW)
+        ended = sample_job(
+            unique_key="k", state=JobState.CANCELLED, data={"name": "Tan"}, not_before=NOW,
+            reason_kind=ReasonKind.BY_PERSON, edits=Edits(digest="now", made="then", keys=("l",)),
+        )  # fmt: skip
         await stored(store, ended)
         gone = Write(changes=(Delete(ended, NOW + DAY, tally_change(ended, None)),))
         assert await results_of(store, gone) == [DONE]
@@ -302,6 +305,7 @@ class JobsContract(Ground):
         (tombstone,) = await store.jobs(ByKey(QUEUE, ("k",)), now=NOW)
         assert (tombstone.id, tombstone.state, tombstone.not_before) == (ended.id, ended.state, NOW)
         assert (tombstone.destination, tombstone.body, tombstone.source, tombstone.data) == ("", "", "", None)
+        assert (tombstone.reason_kind, tombstone.digest, tombstone.keys) == (ReasonKind.BY_PERSON, "now", ("k",))
         assert list(await store.jobs(ByKey(QUEUE, ("k",)), now=NOW + DAY)) == []
         assert await results_of(store, to(ended, next_of(ended, state=JobState.QUEUED))) == [STALE]
         assert await leased(store) == []

@@ -19,7 +19,7 @@ from msgspec import structs
 from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError, UnreadableRecordError
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Edits, Job, JobState, ReasonKind
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.window import CallWindow
 
@@ -53,6 +53,7 @@ Head = tuple[str, str, str, int, str, str | None, int, str | None, str, str | No
 valid_until, active_until and body_digest. Times are in microseconds since 1970 UTC."""
 
 _STATES = {state.value: state for state in JobState}
+_KINDS = frozenset(ReasonKind)
 _IN_HEAD = frozenset(
     {
         "id", "queue", "state", "due_at", "destination", "body", "body_digest", "revision", "worker_id", "priority",
@@ -182,9 +183,10 @@ TOMBSTONE = "tombstone"
 """Namespace of tombstones in stores that keep them as records: in the group of the queue, by unique key."""
 
 
-Tombstone = tuple[str, str | None, str, str, str, int, int, int | None, int | None]
-"""The record of a deleted job that had a unique key: queue, key, id, body digest, state, and the times due_at,
-created_at, not_before and valid_until in microseconds. It has nothing about the person who was called."""
+Tombstone = tuple[Any, ...]
+"""The record of a deleted job that had a unique key: queue, key, id, body digest, state, the times due_at, created_at,
+not_before and valid_until in microseconds; and of one that was cancelled or changed, the kind of its reason, and the
+digest of what it said last. It has nothing about the person who was called."""
 
 
 def tombstone_of(job: Job) -> Tombstone:
@@ -199,14 +201,16 @@ def tombstone_of(job: Job) -> Tombstone:
         to_micros(job.created_at),
         to_micros_or_none(job.not_before),
         to_micros_or_none(job.valid_until),
+        *(() if job.reason_kind is None and job.edits is None else (job.reason_kind, job.edits and job.edits.digest)),
     )
 
 
 def tombstone_job(tombstone: Sequence[Any]) -> Job:
     """The deleted job, from its tombstone. Raises StoreVersionError if a newer version wrote it."""
     try:
-        queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until = tombstone
+        queue, unique_key, job_id, body_digest, state, due_at, created_at, not_before, valid_until, *more = tombstone
         known = JobState(state)
+        kind, digest = more or (None, None)
     except ValueError as error:
         raise newer(f"what is kept of the deleted call {tombstone[2]}", error) from error
     return Job(
@@ -222,4 +226,6 @@ def tombstone_job(tombstone: Sequence[Any]) -> Job:
         source="",
         created_at=from_micros(created_at),
         not_before=from_micros_or_none(not_before),
+        reason_kind=ReasonKind(kind) if kind in _KINDS else None,
+        edits=Edits(digest=digest, made="") if digest else None,
     )

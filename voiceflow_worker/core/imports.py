@@ -25,6 +25,7 @@ from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.job import ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 
@@ -130,7 +131,7 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
         if answer.result is not Result.DONE:
             continue  # it has ended, or somebody else discards it
         at = store.clock.now()
-        cancel = partial(lifecycle.cancel, at=at, reason=reason, policy=policy)
+        cancel = partial(lifecycle.cancel, at=at, reason=reason, policy=policy, kind=ReasonKind.REMOVED)
         for _ in range(ROUNDS):  # a call that somebody else has changed meanwhile is looked at again
             found = 0
             async with aclosing(calls_of_start(store, left, limit=PAGE)) as pages:

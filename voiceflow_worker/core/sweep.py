@@ -22,7 +22,7 @@ from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.arguments import checked
 
@@ -276,7 +276,9 @@ class Sweeper:
             for gate, totals in zip(some, counted, strict=True):
                 if totals.states[JobState.QUEUED]:
                     reason = gate.reason or "its batch was cancelled"
-                    cancel = partial(lifecycle.cancel, at=now, reason=reason, policy=self._policy)
+                    cancel = partial(
+                        lifecycle.cancel, at=now, reason=reason, policy=self._policy, kind=ReasonKind.BY_PERSON
+                    )
                     queued = await self._page(Waiting(queue=self._queue, batch=gate.name))
                     cancelled += await self._move(one, queued, cancel)
                 elif not totals.has_open_calls:

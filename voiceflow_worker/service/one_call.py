@@ -146,7 +146,7 @@ async def place_call(
         for left in await _left_over(calls, batch, call.number):
             # If this worker sent the old call too, the phone would ring twice.
             with suppress(TooLateError):
-                await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed")
+                await calls.cancel(left.id, reason=f"left over from a `{call.command}` that was killed", for_good=False)
                 tell(CallStep("cancelled", now, warning(f"cancelled a call that a killed run left behind: {left.id}")))
         job = await _enqueued(calls, settings, voice, call, batch=batch)
         if isinstance(job, Diagnosis):
@@ -319,7 +319,9 @@ class _Watch:
         self.job = await self.calls.get(self.job.id)
         if self.job.state in _NOT_LEFT:
             with suppress(TooLateError):
-                await self.calls.cancel(self.job.id, reason=f"`{self.command}` ended before the call was sent")
+                await self.calls.cancel(
+                    self.job.id, reason=f"`{self.command}` ended before the call was sent", for_good=False
+                )
         await self._look()
         if self.stop.is_set() and not self.job.state.is_final:
             remedy = f"`voiceflow calls show {self.job.id}` shows how it ends"

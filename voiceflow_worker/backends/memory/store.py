@@ -414,6 +414,8 @@ def tombstone(job: Job) -> Job:
         source="",
         created_at=job.created_at,
         not_before=job.not_before,
+        reason_kind=job.reason_kind,
+        edits=job.edits and replace(job.edits, made="", keys=()),
     )
 
 

@@ -38,7 +38,8 @@ class ById:
 class ByKey:
     """The jobs of a queue that own these unique keys, in no particular order; free keys are left out.
 
-    The tombstones of deleted jobs are found too: jobs with only an id, a key, a digest, a state and times.
+    The tombstones of deleted jobs are found too: jobs with only an id, a key, digests, a state with the kind of
+    its reason, and times.
     It reads these jobs.
     """
 

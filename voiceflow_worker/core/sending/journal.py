@@ -266,7 +266,8 @@ def classify_rejections(
             case AtMost(namespace) if namespace == writes.ENDED_ESCALATION:
                 ended.append(Cancellation(job, "its escalation has ended"))
             case Same(namespace) if namespace == CANCELLED and record is not None:
-                ended.append(Cancellation(job, cancelled_from(record).reason or "its batch was cancelled"))
+                why = cancelled_from(record).reason or "its batch was cancelled"
+                ended.append(Cancellation(job, why, ReasonKind.BY_PERSON))
             case Same(namespace) if namespace == GATES and record is not None:
                 back.append(Requeue(job, f"held before it was sent: {gate_from(record).reason}"))
             case AtMost(namespace) if namespace == writes.PERSON and record is not None:

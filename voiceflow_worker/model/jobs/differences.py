@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from msgspec.json import encode
 
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 
 _ADDRESSES = ("source", "destination")
 
@@ -92,3 +92,16 @@ def keeps_numbers(job: Job, asked: Job) -> bool:
 def waits(job: Job) -> bool:
     """Whether a call waits, and nobody can have been called for it."""
     return is_changeable(job) and not job.attempt
+
+
+def can_still_ring(job: Job) -> bool:
+    """Whether a call may still be begun for a job: it waits, for its first call or for a redial."""
+    return is_changeable(job)
+
+
+def is_cancelled_for_good(job: Job) -> bool:
+    """Whether a person has cancelled the job, or a deleted one: nobody is called for it, whatever list they are in.
+
+    A cancel without a kind, such as of an older version, counts as that of a person.
+    """
+    return job.state is JobState.CANCELLED and job.reason_kind in {None, ReasonKind.BY_PERSON}
