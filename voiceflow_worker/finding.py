@@ -52,6 +52,11 @@ class Remedy(StrEnum):
     )
     GIVE_TEXT = "give a template or a text", "--template FLOW.json, or --say TEXT", "say", "template"
     REPLACE = "change the waiting calls that differ to what these rows say", "--replace", "replace"
+    REMOVE_MISSING = (
+        "cancel the calls that wait and are left out, or in no row",
+        "--remove-missing",
+        "remove_missing",
+    )
     REMOVE_TITLES = "remove the lines above it, such as titles", ""
     GIVE_VALIDITY = "give a later end of validity", "--valid-for", "valid_for"
     GIVE_VOICE = "give a voice for all rows", "--voice-profile", "voice_profile"

@@ -24,9 +24,10 @@ from airflow_provider.calls.made_calls import (
     resume_redials,
 )
 from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, VoiceflowError, telephone_of
+from voiceflow_worker.campaigns.called_before import said_before
 from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.campaigns.fields import WHEN
-from voiceflow_worker.campaigns.plan import enqueue_lock, said_before
+from voiceflow_worker.campaigns.plan import enqueue_lock
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
 from voiceflow_worker.errors import CampaignFileError, JobNotFoundError, KeyConflictError
 from voiceflow_worker.service.named_call import read_call
@@ -280,14 +281,16 @@ def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:
     errors = [found for found in report.findings if found.is_error]
     for found in report.findings:
         log.log(logging.ERROR if found.is_error else logging.WARNING, "%s", _sentence(found))
+    lines = "; ".join(_sentence(found) for found in errors[:MOST_NAMED])
+    more = f" (and {len(errors) - MOST_NAMED} more)" if len(errors) > MOST_NAMED else ""
     if report.rejected and (report.refused or report.rejected + report.left_out == report.rows):
-        lines = "; ".join(_sentence(found) for found in errors[:MOST_NAMED])
-        more = f" (and {len(errors) - MOST_NAMED} more)" if len(errors) > MOST_NAMED else ""
         raise CampaignFileError(
             f"{report.rejected} of {report.rows} rows are bad, and nothing was enqueued: {lines}{more}. "
             "Correct these rows, or set skip_bad=True to call the others",
             errors,
         )
+    if report.refused and not report.repeated_calls:
+        raise CampaignFileError(f"nothing was enqueued: {lines}{more}", errors)
     if report.refused:
         other = ". A number is called once in a batch: its other words need another batch_id"
         is_same_batch = any(found.age is None for found in report.repeated_calls)

@@ -25,14 +25,15 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue import CHUNK, EnqueueOptions, EnqueueReport, enqueue_file
-from voiceflow_worker.campaigns.plan import LOCK_LENGTH, TRIAL
+from voiceflow_worker.campaigns.plan import LOCK_LENGTH
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
 from voiceflow_worker.core.ports.store import Before
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import IntakeError, StoreUnavailableError
+from voiceflow_worker.errors import IntakeError, InvalidInputError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
@@ -101,10 +102,11 @@ async def test_a_row_that_differs_and_waits_is_an_error_that_names_what_differs_
     await give(rows[:2], columns=KEYED)
     old = await queue.find()
     report = await give(rows, asked(what), columns=KEYED)
-    assert (report.refused, report.changed, report.rejected, len(await queue.find(limit=None))) == (True, 2, 2, 2)
+    assert (report.refused, report.changed, report.rejected, len(await queue.find(limit=None))) == (True, 2, 0, 2)
+    assert (await give(rows, asked(what), columns=KEYED, skip_bad=True)).refused, "it skips bad rows alone"
     assert all(what in found.message and Remedy.REPLACE in found.message for found in report.findings)
     report = await give(rows, asked(what), columns=KEYED, dry_run=True, replace=True)
-    assert report.plan_in_words() == "0 the same, 1 new, 2 changed and waiting"
+    assert report.plan_in_words() == "0 the same, 1 new, 2 changed"
     report = await give(rows, asked(what), columns=KEYED, replace=True)
     assert (report.enqueued, report.replaced, report.findings) == (1, 2, ())
     found = await queue.find(limit=None)
@@ -153,7 +155,7 @@ async def test_rows_of_one_number_that_nobody_can_tell_apart_are_told_and_nothin
     assert (report.rejected, report.duplicates, report.replaced, report.enqueued, report.missing) == (2, 1, 0, 0, 0)
     assert [job.id for job in await queue.find()] == before
     report = await visits("Tuesday", "Thursday", replace=replaces, skip_bad=True)
-    assert (report.rejected, report.duplicates, report.replaced) == (not replaces, 2, replaces)
+    assert (report.refused, report.changed, report.duplicates, report.replaced) == (not replaces, 1, 2, replaces)
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
@@ -175,7 +177,7 @@ async def test_a_visit_that_has_moved_is_replaced_in_the_batch_of_last_week(queu
     row = [f"{ANA},Ana,v-77"]
     await give(row, name="monday.csv", columns=KEYED)
     report = await give(row, asked("not_before"), name="tuesday.csv", columns=KEYED)
-    assert (report.rejected, "batch monday" in report.findings[0].message) == (1, True)
+    assert (report.refused, report.changed, "batch monday" in report.findings[0].message) == (True, 1, True)
     report = await give(row, asked("not_before"), name="tuesday.csv", columns=KEYED, replace=True)
     (job,) = await queue.find(states=[JobState.QUEUED])
     assert (report.replaced, job.batch_id, job.unique_key) == (1, "tuesday", "v-77")
@@ -191,9 +193,10 @@ async def test_what_is_no_longer_in_the_list_is_told_and_cancelled_while_it_wait
     first = (await queue.find())[0]
     await Changes(queue.store, CallPolicy()).change_all([first], lambda job: copied(job, state=JobState.SUBMITTED))
     report = await give(rows[2:], columns=KEYED, dry_run=True)
-    assert report.plan_in_words() == "2 the same, 0 new, 1 no longer in the list"
+    assert report.plan_in_words() == "2 the same, 0 new, 1 in no row"
     report = await give([*rows[2:], "none,P,"], columns=KEYED, remove_missing=True, skip_bad=True)
-    assert (report.missing, report.removed, "bad rows" in report.findings[-1].message) == (1, 0, True)
+    assert (report.missing, report.removed, report.stays) == (1, 0, 1)
+    assert "P (default." in report.findings[-1].message, "it is named"
     report = await give(rows[2:], columns=KEYED, remove_missing=True)
     assert (report.missing, report.removed, report.duplicates) == (1, 1, 2)
     assert sorted(job.destination for job in await queue.find(states=[JobState.QUEUED])) == numbers[2:]
@@ -204,7 +207,7 @@ async def test_what_is_no_longer_in_the_list_is_told_and_cancelled_while_it_wait
 async def test_calls_of_rows_that_wait_behind_a_limit_are_not_removed(queue: CallQueue, give: Give) -> None:
     await give(ROWS)
     report = await give(ROWS, replace(CORRECTED, limit=1), replace=True, remove_missing=True)
-    assert (report.replaced, report.removed, "rows that wait" in report.findings[-1].message) == (1, 0, True)
+    assert (report.replaced, report.removed, report.missing) == (1, 0, 0)
     assert len(await queue.find(states=[JobState.QUEUED])) == 2
 
 
@@ -233,7 +236,7 @@ async def test_a_call_that_leaves_or_returns_while_it_is_replaced_or_removed_rin
     before_rows_are_stored(partial(move, *states[1:]))
     report = await give(ROWS, CORRECTED, replace=True, remove_missing=True)
     assert (report.replaced, report.in_progress, report.removed) == counts
-    assert f"{counts[0]} changed and waiting" in report.plan_in_words()
+    assert f"{counts[0]} changed" in report.plan_in_words()
     assert [any(f"is {each}," in found.message for each in ("sending", "submitted")) for found in report.findings] == (
         [True] * counts[1]
     )
@@ -301,7 +304,7 @@ async def test_the_old_text_in_another_batch_of_the_file_hides_no_call(queue: Ca
 
 
 async def test_a_batch_of_many_pages_is_read_to_its_end(give: Give, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voiceflow_worker.campaigns.plan.PAGE", 2)
+    monkeypatch.setattr("voiceflow_worker.campaigns.called_before.PAGE", 2)
     many = [f"+65{87654300 + place},Ana" for place in range(5)]
     await give(many)
     assert (await give(many, CORRECTED)).changed == 5
@@ -506,7 +509,14 @@ class Lists(RuleBasedStateMachine):
     @rule(listed=LISTS, replaces=st.booleans(), removes=st.booleans(), dies=st.integers(0, 12))
     def give(self, listed: dict[str, str], *, replaces: bool, removes: bool, dies: int) -> None:
         campaign = self.campaign(listed, replace=replaces, remove_missing=removes)
+        if removes and not listed:
+            with pytest.raises(InvalidInputError, match="the list has no row"):
+                anyio.run(self.started, campaign, dies)
+            return
         report = anyio.run(self.started, campaign, dies)
+        if removes and not (self.waits or self.rang):
+            assert report.refused, "nothing can be missing from a new batch"
+            return
         differ = {person for person, version in listed.items() if self.waits.get(person, version) != version}
         assert report.refused == (bool(differ) and not replaces), report
         assert report.changed == len(differ) or dies

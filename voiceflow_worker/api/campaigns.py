@@ -52,9 +52,10 @@ class Enqueued(Told):
     duplicates: int
     replaced: int = 0
     removed: int = 0
-    changed: int = Field(0, description="Rows whose call differs and waits: `replaced`, or bad.")
+    changed: int = Field(0, description="Rows whose call differs and waits: `replaced`, or nothing is enqueued.")
     in_progress: int = Field(0, description="Rows whose call differs, and is in progress or over: nothing is done.")
-    missing: int = Field(0, description="Calls of the batch that wait and are no longer in the list.")
+    missing: int = Field(0, description="Calls of the batch that can still ring and are in no row.")
+    plan: dict[str, int] = Field({}, description="How many rows end in each way, and calls that are in no row.")
     suppressed: int = 0
     left_out: int = 0
     rejected: int

@@ -12,7 +12,7 @@ from typing import cast
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, SeenKeys, SharedNumbers, write_dates_out
+from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, SeenKeys, SharedNumbers, key_in, write_dates_out
 from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.doubts import TIMES, Doubts
@@ -247,12 +247,15 @@ class CampaignRows:
             read = self._maker.read(raw, draft)
             return self._people.agreed(read, draft) if self._people and draft is not None and raw.others else read
         (said, (column, why)), *_ = no
+        numbers = list[str]()
         for each, own in rows:
-            self.left_out.add(each.number, () if own is None else self._maker.numbers(own))
+            numbers += (known := () if own is None else self._maker.numbers(own))
+            self.left_out.add(each.number, known)
         others = ranges_text(sorted(each.number for each, _ in rows if each is not said), most=5)
         whom = f"it, nor for {'row' if others.isdigit() else 'rows'} {others} of the same person" if others else "it"
         warning = self._warning(f"{why}: nobody is called for {whom}", row=said.number, column=column)
-        return ReadRow(raw, findings=(warning,), is_left_out=True)
+        key = None if draft is None else key_in(draft)
+        return ReadRow(raw, own_key=key, findings=(warning,), is_left_out=True, numbers=(*numbers,))
 
     def _finished(self, read: ReadRow) -> ReadRow:
         """The row with its findings as the file spells columns, compared with the rows before it."""
@@ -289,17 +292,17 @@ class CampaignRows:
             for column, message in orders.problems(self.source.cells_of(read.raw))
             if column not in known
         ]
-        return read._replace(call=None, findings=(*read.findings, *bad)) if bad else read
+        return read.without_call(*bad) if bad else read
 
     def _as_known(self, read: ReadRow, key: str, row: int, is_same: bool) -> ReadRow:  # noqa: FBT001 - as `first` says
         """The row, whose key an earlier row has."""
         number = read.raw.number
         if is_same:
-            findings = (*read.findings, self._warning(tell("same_call", row=number, earlier=row), row=number))
-            return read._replace(call=None, duplicate_of=row, findings=findings)
+            same = self._warning(tell("same_call", row=number, earlier=row), row=number)
+            return read.without_call(same)._replace(duplicate_of=row)
         message = tell("key_of_row", key=key, row=row)
         finding = Finding(file=self.file, row=number, column="unique_key", message=message)
-        return read._replace(call=None, findings=(*read.findings, finding))
+        return read.without_call(finding)
 
     def _among_people(self, read: ReadRow, call: CheckedCall) -> ReadRow:
         """The row, bad if an earlier row has its person with other further numbers. A repeated number is noted."""
@@ -309,7 +312,7 @@ class CampaignRows:
             if before is not None:
                 message = tell("person_in_two_rows", earlier=before[0])
                 finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
-                return read._replace(call=None, findings=(*read.findings, finding))
+                return read.without_call(finding)
         numbers = map(telephone_of, call.numbers)
         seen = [self._telephones.add(each, batch=call.batch_id, row=number) for each in numbers]
         if (repeated := [first for first in seen if first is not None]) and read.has_made_key:

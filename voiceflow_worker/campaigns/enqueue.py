@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
+from voiceflow_worker.campaigns.called_before import CalledBefore, RepeatedCalls
 from voiceflow_worker.campaigns.calls.options import (
     BadRowLimit,
     CallAgain,
@@ -41,7 +42,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
-from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, RepeatedCalls, enqueue_lock
+from voiceflow_worker.campaigns.plan import END_WORDS, LOOK_AGAIN, End, Plan, Planner, enqueue_lock
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
@@ -51,13 +52,13 @@ from voiceflow_worker.core.base.reading import starts_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Condition, Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.wording import count_of
+from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.queue import CallQueue
 
 
@@ -69,12 +70,13 @@ class EnqueueReport:
     existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
     list, `left_out` those that a column leaves out, `rejected` bad rows, and `rows` all rows. `valid` counts rows that
     made new jobs; if nothing was stored, it counts rows that could have made them. Of the rows whose stored call
-    differs, `changed` counts those whose call waits: they are `replaced`, or bad; and `in_progress` those whose call is
-    in progress or over: nothing is done for them. `missing` counts the calls of the batch that wait and are no longer
-    in the list; `removed` those that were cancelled because of that. `again` counts rows whose number has the same call
-    in another batch. `ended` counts the duplicates whose calls have ended before they were sent, by state: nobody is
-    called for them, unless `again` names these states. `refused` is True if nothing was enqueued because of bad rows or
-    rows counted in `again`.
+    differs, `changed` counts those whose call waits: they are `replaced`, or nothing is enqueued; `on_the_way` and
+    `over` those for which nothing is done, together `in_progress`. `left_out_waiting` counts rows that are left out
+    and whose call can still ring, and `missing` the calls of the batch that can and are in no row; `removed` those of
+    both that were cancelled, and `stays` those in no row that were not because they may be those of bad rows. `again`
+    counts rows whose number has the same call in another batch. `ended` counts the duplicates whose calls have ended
+    before they were sent, by state, `cancelled_by_person` those that a person has cancelled: nobody is called for them,
+    unless `again` names these states. `refused` is True if nothing was enqueued.
     """
 
     batch_id: str
@@ -83,8 +85,12 @@ class EnqueueReport:
     replaced: int = 0
     removed: int = 0
     changed: int = 0
-    in_progress: int = 0
+    on_the_way: int = 0
+    over: int = 0
+    cancelled_by_person: int = 0
+    left_out_waiting: int = 0
     missing: int = 0
+    stays: int = 0
     suppressed: int = 0
     left_out: int = 0
     rejected: int = 0
@@ -108,6 +114,25 @@ class EnqueueReport:
     version: str = ""
     """All counts that a preview shows, for the `expected_version` of a start: of rows that are new, known, bad or
     suppressed, and of people who were called before."""
+
+    @property
+    def in_progress(self) -> int:
+        """The rows whose call differs, and is on the way or over."""
+        return self.on_the_way + self.over
+
+    @property
+    def plan(self) -> dict[str, int]:
+        """What becomes of each row, and of each call in no row, by one word for each."""
+        is_stored = not (self.dry_run or self.refused)
+        new = self.enqueued if is_stored else self.valid - self.changed * self.replaces
+        # A call that left after it was compared is counted where it is now.
+        changed = self.replaced if is_stored and self.replaces else self.changed
+        counts = {
+            End.NEW: new, End.SAME: self.duplicates - self.cancelled_by_person, End.CHANGED: changed,
+            End.LEFT_OUT_WAITING: self.left_out_waiting, End.IN_NO_ROW: self.missing, End.ON_THE_WAY: self.on_the_way,
+            End.OVER: self.over, End.BY_PERSON: self.cancelled_by_person, End.BAD: self.rejected,
+        }  # fmt: skip
+        return {end.value: count for end, count in counts.items()}
 
     @property
     def calls_nobody(self) -> bool:
@@ -138,26 +163,21 @@ class EnqueueReport:
         )
 
     def plan_in_words(self) -> str:
-        """What becomes of a list that is given again: `35 the same, 3 new, 1 changed and waiting, …`; empty if new."""
-        if not (self.duplicates or self.changed or self.in_progress or self.missing):
+        """What becomes of a list that is imported again: `35 the same, 3 new, 1 changed, …`; empty if it is new."""
+        plan = self.plan
+        if not any(count for end, count in plan.items() if end not in {End.NEW, End.BAD}):
             return ""
-        is_stored = not (self.dry_run or self.refused)
-        new = self.enqueued if is_stored else self.valid - self.changed * self.replaces
-        # A call that left after it was compared is counted where it is now.
-        waiting = self.replaced if is_stored and self.replaces else self.changed
-        counts = (
-            (self.duplicates, "the same"), (new, "new"), (waiting, "changed and waiting"),
-            (self.in_progress, "changed, and in progress or over"), (self.missing, "no longer in the list"),
-        )  # fmt: skip
-        return ", ".join(f"{count} {what}" for place, (count, what) in enumerate(counts) if count or place < 2)
+        shown = ((plan[end], words) for end, words in END_WORDS.items())
+        return ", ".join(f"{count} {words}" for place, (count, words) in enumerate(shown) if count or place < 2)
 
     def as_json(self) -> dict[str, object]:
         """The report as a JSON object, for scripts."""
         shown = {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in {"refused", "preview", "repeated_calls", "version", "replaces"}
+            if each.name not in {"refused", "preview", "repeated_calls", "version", "replaces", *self.plan, "stays"}
         }
+        shown |= {"changed": self.changed, "in_progress": self.in_progress, "plan": self.plan}
         shown |= {name: [each.as_json() for each in getattr(self, name)] for name in ("unread", "moments")}
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         ended = {state.value: count for state, count in self.ended.items()}
@@ -188,8 +208,9 @@ class _RowCounts(EnqueueReport):
         """What a preview shows of the rows before they are stored, whether people are to be called again or not."""
         ended = sorted(f"{state.value}-{count}" for state, count in self.ended.items())
         counts = (
-            self.rows, self.valid, self.duplicates, self.left_out, self.rejected, self.called_before, self.changed,
-            self.in_progress, self.missing, *ended,
+            self.rows, self.valid, self.duplicates, self.left_out, self.rejected, self.called_before,
+            self.changed, self.on_the_way, self.over, self.cancelled_by_person, self.left_out_waiting, self.missing,
+            *ended,
         )  # fmt: skip
         return ".".join(map(str, counts))
 
@@ -215,8 +236,7 @@ class _RowCounts(EnqueueReport):
         self.left_out += sum(row.raw.counts for row in classified.rows if row.is_left_out)
         self.rejected += sum(row.raw.counts for row in classified.bad)
         self.ended = Counter(self.ended) + classified.ended
-        self.changed += classified.changed
-        self.in_progress += classified.moved
+        self._add_ends(classified.ends)
         for row in classified.rows:
             self.found.add(row.findings)
         self._reject(classified.bad)
@@ -230,7 +250,7 @@ class _RowCounts(EnqueueReport):
         self.enqueued += enqueued_rows.enqueued
         self.replaced += enqueued_rows.replaced
         self.duplicates += enqueued_rows.duplicates
-        self.in_progress += len(enqueued_rows.moved)
+        self._add_ends(enqueued_rows.ends)
         self.suppressed += len(enqueued_rows.suppressed)
         self.valid -= enqueued_rows.duplicates + len(without)
         self.rejected += len(enqueued_rows.refused)
@@ -240,16 +260,26 @@ class _RowCounts(EnqueueReport):
 
     def add_planned(self, plan: Plan) -> None:
         """Count what the plan says of rows that were counted as valid."""
-        told = [row for row, _ in plan.told.values()]
+        told = [row for row, *_ in plan.told.values()]
         for row in told:
             self.found.add(row.findings[-1:])
-        self._reject(bad := [row for row in told if row.is_bad])
+        self._reject(bad := [row for row, _, end in plan.told.values() if end is End.BAD])
         self.valid -= len(plan.same) + len(told)
         self.duplicates += len(plan.same)
         self.rejected += len(bad)
-        self.in_progress += len(told) - len(bad)
+        self._add_ends(Counter(end for *_, end in plan.told.values() if end is not End.CHANGED))
         self.changed += plan.changed
-        self.missing = plan.missing
+        self.missing, self.left_out_waiting = plan.in_no_row, len(plan.left_out)
+
+    def _add_ends(self, ends: Counter[End]) -> None:
+        self.changed += ends[End.CHANGED]
+        self.on_the_way += ends[End.ON_THE_WAY]
+        self.over += ends[End.OVER]
+        self.cancelled_by_person += ends[End.BY_PERSON]
+
+    def is_undecided(self, *, removes: bool) -> bool:
+        """Whether rows differ or are left out while their calls wait, and nobody has ordered what becomes of these."""
+        return bool(self.changed and not self.replaces) or bool(self.left_out_waiting and not removes)
 
     def _reject(self, rows: Sequence[ReadRow]) -> None:
         if self.reject is not None:
@@ -274,6 +304,7 @@ class _RowCounts(EnqueueReport):
         return EnqueueReport(**counts)
 
 
+_MOST_NAMED = 5
 CHUNK = 1000
 """The number of rows enqueued in one trip to the store. A larger number could delay a worker on the same store."""
 
@@ -493,9 +524,12 @@ class Enqueueing:
         )  # fmt: skip
         if queue is not None:
             options = self.options
-            self._planner = Planner(
-                queue=queue, seen=campaign.keys, orders=options.orders, schedule_batches=options.schedule_batches,
+            before = CalledBefore(
+                queue=queue, orders=options.orders, schedule_batches=options.schedule_batches,
                 same_people_batch=options.same_people_batch,
+            )  # fmt: skip
+            self._planner = Planner(
+                queue=queue, seen=campaign.keys, orders=options.orders, before=before,
                 # Not even `again` calls those again whom this campaign itself may have called, before it was cut.
                 since=self._cut_at if self.again is True else None, has_staged=bool(starts), again=self.again is True,
                 shows=self.dry_run or self.expected_version is not None, replace=self.replace, file=campaign.file,
@@ -516,18 +550,20 @@ class Enqueueing:
                 self.warn(closing)
             has_too_many = counts.has_more_than(self.options.most)
             is_wrong = has_too_many or any(each.is_error for each in (*campaign.findings, *closing))  # as a whole
-            refused = is_wrong or not self._may_leave_out(counts)
+            refused = is_wrong or counts.is_undecided(removes=self.remove_missing) or not self._may_leave_out(counts)
             if queue is not None and not (self.dry_run or refused or needs_lock):
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
             needs_lock = (needs_lock or self.expected_version is not None) and not (self.dry_run or refused)
             name = f"batch {campaign.batch_id}"
             async with nullcontext() if queue is None or not needs_lock else enqueue_lock(queue, name) as lock:
-                others = await self._find_cut()
-                counts.found.add(others)
+                wrong = await self._find_cut()
                 await self._compare(spooled, counts)
+                wrong += await self._cannot_remove(counts)
+                counts.found.add(wrong)
                 calls_again = counts.again > 0 and not self.dry_run
-                refused = is_wrong or calls_again or bool(others) or not self._may_leave_out(counts)
+                is_wrong = is_wrong or bool(wrong) or counts.is_undecided(removes=self.remove_missing)
+                refused = is_wrong or calls_again or not self._may_leave_out(counts)
                 shown = counts.shown()
                 if self.expected_version is not None and not refused:
                     await self._require_shown(shown, spooled, enqueuer)
@@ -552,7 +588,10 @@ class Enqueueing:
             self._batches |= {row.call.batch_id for row in classified.rows if row.call and row.call.batch_id}
             counts.add_classified(classified)
             if self._planner is not None:
-                self._planner.add(classified.new)
+                self._planner.add(classified.new, classified.known)
+                for row in classified.rows:
+                    if row.call is None and row.duplicate_of is None:
+                        self._planner.silent.add(row, campaign.batch_in(row.raw))
             has_made_key = has_made_key or any(row.has_made_key for row in classified.new)
             _spool(classified, spooled, self._kept)
 
@@ -573,6 +612,11 @@ class Enqueueing:
             counts.unreadable(error)
         async for classified in enqueuer.classify_changed(CHUNK):
             take_in(classified)
+        if self.remove_missing and not counts.rows:
+            raise InvalidInputError(
+                "the list has no row, so remove_missing would cancel each call of the batch: give the whole list, or "
+                "cancel the batch"
+            )
         return has_made_key
 
     def _may_leave_out(self, counts: _RowCounts) -> bool:
@@ -586,7 +630,7 @@ class Enqueueing:
         plan = self._plan = await self._planner.find(lambda: map(_unspooled, spooled), batches)
         counts.add_planned(plan)
         if self._kept is not None:
-            self._kept.stand |= {row: key for row, (_, key) in plan.told.items() if key} | {
+            self._kept.stand |= {row: key for row, (_, key, _) in plan.told.items() if key} | {
                 row: key for row, key in plan.same.items() if key
             }
             self._kept.replaced |= {*plan.replaced, *self._kept.stand.values()}
@@ -595,6 +639,30 @@ class Enqueueing:
             counts.add_repeated(plan.repeated, column=self.campaign.number_column)
         elif self.dry_run:
             counts.again = counts.called_before
+
+    async def _cannot_remove(self, counts: _RowCounts) -> list[Finding]:
+        """Errors: rows that are left out although their calls wait, and a new batch, from which nothing is missing."""
+        plan, file = self._plan, counts.file
+        if not self.remove_missing or self._planner is None:
+            return [
+                Finding(
+                    file=file, row=row, message=tell("left_out_waiting", at=in_words(call.created_at), call=call.id)
+                )
+                for row, call in plan.left_out.items()
+            ]
+        if not plan.is_new:
+            return []
+        batch = self.campaign.batch_id
+        elsewhere = await self._planner.waits_elsewhere({*self._batches, batch})
+        told = f"nothing can be missing from batch {batch}, which is new"
+        if not elsewhere:
+            return [Finding(file=file, message=f"{told}: start it without remove_missing")]
+        where = (
+            f"{count} of these people wait{'s' * (count == 1)} in {name}" for name, count in elsewhere[:_MOST_NAMED]
+        )
+        remedy = Remedy.NAME_BATCH
+        message = Message(f"{told}; {', '.join(where)}: {remedy}", remedy).giving({remedy: elsewhere[0][0]})
+        return [Finding(file=file, message=message)]
 
     async def _require_shown(self, shown: str, spooled: SpooledRows, enqueuer: RowEnqueuer) -> None:
         """Raise ChangedSinceError if a preview has shown anything else of the rows, or of who is suppressed."""
@@ -645,21 +713,25 @@ class Enqueueing:
             imported = Import(queue, store.store, conditions=conditions, by=by, token=self.token)
             await self._enqueue_all(spooled, enqueuer, counts, imported)
             if self.remove_missing and self._planner is not None:
-                await self._remove_missing(self._planner, store.store, counts, has_late=enqueuer.has_late)
+                await self._remove(self._planner, store.store, counts, has_late=enqueuer.has_late)
             done = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
             more = {"replaced": counts.replaced, "removed": counts.removed} if action == "replace" else {}
             store.result = ", ".join([done, *(f"{count} {what}" for what, count in more.items())])
 
-    async def _remove_missing(self, planner: Planner, store: Store, counts: _RowCounts, *, has_late: bool) -> None:
-        """Cancel the waiting calls of the batches that are no longer in the list; none if a row is bad, or waits."""
-        if counts.rejected or has_late:
-            if counts.missing:
-                calls = count_of(counts.missing, "call")
-                rows, remedy = ("bad rows", "Correct the rows") if counts.rejected else ("rows that wait", "Call these")
-                told = f"{calls} of the batch may be those of {rows}: none was removed. {remedy} first"
-                counts.found.add([Finding(file=counts.file, severity=Severity.WARNING, message=told)])
-            return
-        counts.removed = await planner.remove_missing(store, self._plan, {*self._batches, self.campaign.batch_id})
+    async def _remove(self, planner: Planner, store: Store, counts: _RowCounts, *, has_late: bool) -> None:
+        """Cancel the waiting calls that are left out or in no row; these not if they may be those of bad rows."""
+        all_known = not (counts.rejected or has_late)
+        batches = {*self._batches, self.campaign.batch_id}
+        counts.removed = await planner.remove(store, self._plan, batches, all_known=all_known)
+        if not all_known and counts.missing:
+            counts.stays = counts.missing
+            why = f"{count_of(counts.rejected, 'bad row')}" if counts.rejected else "rows that wait"
+            remedy = "correct them, and give the list again" if counts.rejected else "call these first"
+            told = (
+                f"{count_of(counts.stays, 'call')} in no row of the list may be those of {why}, and can still ring: "
+                f"{', '.join(self._plan.named)}{', …' if counts.stays > len(self._plan.named) else ''}; {remedy}"
+            )
+            counts.found.add([Finding(file=counts.file, severity=Severity.WARNING, message=told)])
 
     async def _enqueue_all(
         self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: _RowCounts, imported: Import | None

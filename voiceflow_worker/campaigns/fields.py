@@ -505,13 +505,14 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="replace", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS, schema=YES_NO,
         is_of_one_run=True, label="Replace the calls that wait and differ",
-        help="Of a list that is given again: change the waiting calls that differ from their rows, wherever a "
-        "unique_key finds them. Without it, such a row is bad.",
+        help="Of a list that is imported again: change the waiting calls that differ from their rows, wherever a "
+        "unique_key finds them. Without it, such a row is an error of the list.",
     ),
     Field(
         name="remove_missing", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
         schema=YES_NO, is_of_one_run=True, label="Cancel the calls that are no longer in the list",
-        help="Cancel the waiting calls of the batch that are no longer in the list; none, if a row of it is bad.",
+        help="Cancel the waiting calls of the batch whose row is left out, or that are in no row; these not, if a row "
+        "is bad. Not of a new batch, nor in a schedule.",
     ),
     Field(
         name="stored", read=_stored, of=_CAMPAIGN, group=Group.GUARDS, schema=YES_NO, is_of_one_run=True,

@@ -10,7 +10,7 @@ from datetime import datetime
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
-from voiceflow_worker.campaigns.plan import differs
+from voiceflow_worker.campaigns.plan import End, differs
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.reading import get_jobs
@@ -21,7 +21,7 @@ from voiceflow_worker.errors import OvertakenError
 from voiceflow_worker.finding import Finding, Severity, ranges_text, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.jobs.differences import waits
+from voiceflow_worker.model.jobs.differences import is_cancelled_for_good, waits
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, ReasonKind, person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, in_words
@@ -35,17 +35,16 @@ _ROUNDS = 20
 class ClassifiedRows:
     """Rows divided into `new` calls, `known` calls (in the store or earlier in the file), and `bad` rows.
 
-    Those that are left out are among `rows` alone. `changed` counts the rows whose calls differ and wait, and `moved`
-    those whose calls differ, and are in progress or over. `stand` has the keys of these calls, by the numbers of rows
-    that do not replace them.
+    Those that are left out are among `rows` alone. `ends` counts the rows whose calls differ, or were cancelled by a
+    person; those that wait and are not replaced are an error, but not `bad`. `stand` has the keys of these calls, by
+    the numbers of rows that do not replace them.
     """
 
     rows: Sequence[ReadRow]
     new: Sequence[ReadRow]
     known: Sequence[ReadRow]
     bad: Sequence[ReadRow]
-    moved: int
-    changed: int
+    ends: Counter[End]
     stand: Mapping[int, str]
     ended: Counter[JobState]
     """The known calls that have ended before they were sent, by state: nobody is called for them."""
@@ -53,11 +52,15 @@ class ClassifiedRows:
 
 @dataclass(slots=True)
 class EnqueuedRows:
-    """The result of enqueuing rows. The last finding of each `suppressed`, `refused` or `moved` row has the reason."""
+    """The result of enqueuing rows. The last finding of each `suppressed`, `refused` or `moved` row has the reason.
+
+    `ends` counts the rows whose call has moved since it was compared.
+    """
 
     enqueued: int = 0
     replaced: int = 0
     duplicates: int = 0
+    ends: Counter[End] = field(default_factory=Counter[End])
     moved: list[ReadRow] = field(default_factory=list[ReadRow])
     suppressed: list[ReadRow] = field(default_factory=list[ReadRow])
     refused: list[ReadRow] = field(default_factory=list[ReadRow])
@@ -178,7 +181,8 @@ class RowEnqueuer:
         known: list[ReadRow] = []
         stand: dict[int, str] = {}
         ended: Counter[JobState] = Counter()
-        changed = moved = 0
+        ends: Counter[End] = Counter()
+        undecided = set[int]()
         for row in rows:
             owner = owners.get(row.call.unique_key or "") if row.call is not None else None
             match = None if owner is None else self._match(owner, row)
@@ -190,23 +194,26 @@ class RowEnqueuer:
                 known.append(row)
                 if is_first and owner is not None and owner.state in ENDED_UNSENT:
                     ended[owner.state] += 1
+                    ends[End.BY_PERSON] += is_cancelled_for_good(owner)
             elif is_first and owner is not None:
-                changed += waits(owner)
+                end = End.of_differing(owner)
                 if (told := self._judged(row, owner)) is not None:
                     row = told  # noqa: PLW2901 (the same row, with a finding)
                     stand[row.raw.number] = owner.unique_key or ""
-                    moved += not row.is_bad
+                    if self.options.orders is None and end is End.CHANGED:
+                        undecided.add(row.raw.number)
+                    elif row.is_bad:
+                        end = End.BAD
                 else:
                     new.append(row)
+                ends[end] += 1
             elif not (row.is_bad or row.is_left_out):
                 new.append(row)
             classified.append(row)
             if owner is not None and new and new[-1] is row:
                 self._has_owners = True
-        bad = [row for row in classified if row.is_bad]
-        return ClassifiedRows(
-            rows=classified, new=new, known=known, bad=bad, moved=moved, changed=changed, stand=stand, ended=ended
-        )
+        bad = [row for row in classified if row.is_bad and row.raw.number not in undecided]
+        return ClassifiedRows(rows=classified, new=new, known=known, bad=bad, ends=ends, stand=stand, ended=ended)
 
     async def _beyond(self, limit: int, new: Sequence[ReadRow], known: Sequence[ReadRow]) -> Mapping[int, ReadRow]:
         """The new rows after the last one that a limit of good rows has, which wait, by their numbers.
@@ -302,11 +309,14 @@ class RowEnqueuer:
             key = keys[row.raw.number]
             stand = [each for each in (owners.get(key), paired.get(pairs.get(row.raw.number, ""))) if each is not None]
             matches = [self._match(each, row) for each in stand]
-            others = (each for each, match in zip(stand, matches, strict=True) if match is KeyMatch.OTHER)
+            others = [each for each, match in zip(stand, matches, strict=True) if match is KeyMatch.OTHER]
+            judged = ((told, each) for each in others if (told := self._judged(row, each)) is not None)
             if KeyMatch.SAME in matches:
                 done.duplicates += 1
-            elif (told := next(filter(None, (self._judged(row, each) for each in others)), None)) is not None:
+            elif (first := next(judged, None)) is not None:
+                told, job = first
                 (done.refused if told.is_bad else done.moved).append(told)
+                done.ends[End.of_differing(job)] += not told.is_bad
             else:
                 left.append(row)
                 over[key] = stand
@@ -343,7 +353,7 @@ class RowEnqueuer:
     def _with(self, row: ReadRow, *findings: Finding) -> ReadRow:
         person = person_in((row.call and row.call.data) or {})
         placed = (replace(found, file=self.file, row=row.raw.number, person=person) for found in findings)
-        return row._replace(call=None, findings=(*row.findings, *placed))
+        return row.without_call(*placed)
 
 
 def _names(row: ReadRow, call: CheckedCall) -> Sequence[str]:

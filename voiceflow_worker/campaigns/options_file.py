@@ -126,7 +126,6 @@ class ScheduleFields:
     """The bad rows that may be left out; None for none."""
     again: CallAgain = False
     replace: bool = False
-    remove_missing: bool = False
 
 
 def schedule_in(path: Path) -> ScheduleFields:
@@ -144,8 +143,10 @@ def schedule_in(path: Path) -> ScheduleFields:
         skip_bad=BadRowLimit() if skips is True else skips,
         again=reading.value("again") or False,
         replace=reading.value("replace") or False,
-        remove_missing=reading.value("remove_missing") or False,
     )
+    if reading.value("remove_missing"):
+        why = "each run of a schedule is a batch of its own, from which nothing can be missing: leave it out"
+        reading.problem("remove_missing", why)
     reading.refuse()
     return found
 

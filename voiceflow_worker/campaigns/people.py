@@ -94,7 +94,7 @@ class People:
             differs="; ".join(f"{name}: {_values(differing[name])}" for name in names),
         ).giving({Remedy.LEAVE_OUT_ROWS: ranges_text(sorted(numbers))})
         wrong = (Finding(file=self._file, row=number, column=names[0], message=told) for number in numbers)
-        return read._replace(call=None, findings=(*read.findings, *wrong), is_left_out=False)
+        return read.without_call(*wrong)._replace(is_left_out=False)
 
     def close(self) -> None:
         """Tell of the columns in which rows of one person differ, names first."""

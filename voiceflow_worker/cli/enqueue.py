@@ -61,8 +61,8 @@ async def enqueue(
 
     Args:
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
-        replace: Of a list that is given again, change the waiting calls that differ from their rows.
-        remove_missing: Cancel the waiting calls of the batch that are no longer in the list.
+        replace: Of a list that is imported again, change the waiting calls that differ from their rows.
+        remove_missing: Cancel the waiting calls of the batch that are left out, or no longer in the list.
         stored: In place of a file, take the rows that the batch has, under the options that are given.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
 
@@ -113,7 +113,7 @@ async def enqueue(
     output.document(report.as_json())
     _tell_found(output, report, told)
     _tell(output, report, name, campaign)
-    if report.calls_nobody:
+    if report.calls_nobody or report.stays:
         return ExitCode.UNDONE
     return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
 

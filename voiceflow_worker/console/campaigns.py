@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
+from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import menu_puts
 from voiceflow_worker.campaigns.campaign import Campaign
@@ -32,7 +33,6 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, row_name
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.plan import TRIAL
 from voiceflow_worker.campaigns.preview import Preview, SampleText
 from voiceflow_worker.campaigns.reading import Group, row
 from voiceflow_worker.campaigns.recordings import with_recordings

@@ -271,10 +271,7 @@ class Scheduler:
         if campaign.file is None:
             raise InvalidInputError(f"{one.path} has no file, which names the people to call")
         run = one.fields
-        return replace(
-            campaign, skip_bad=run.skip_bad or False, again=run.again, replace=run.replace,
-            remove_missing=run.remove_missing,
-        )  # fmt: skip
+        return replace(campaign, skip_bad=run.skip_bad or False, again=run.again, replace=run.replace)
 
     def _times(self, one: _File, recurrence: Recurrence, known: Schedule | None) -> ScheduledRun:
         """The times of a file, and since when they are known.

@@ -10,7 +10,7 @@ from voiceflow_worker.campaigns.calls.bodies import Bodies, CallBody
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import Times
-from voiceflow_worker.campaigns.calls.values import FIRST_CALL, Draft, complete, id_text, row_key, write_numbers_out
+from voiceflow_worker.campaigns.calls.values import FIRST_CALL, Draft, complete, key_in, row_key, write_numbers_out
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
 from voiceflow_worker.core.ports.store import Put
@@ -72,6 +72,7 @@ class ReadRow(NamedTuple):
     `digest` is the digest of the canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
     if the row has no key of its user, but one that was made for it, so that it is compared with earlier calls.
     `duplicate_of` is the line of an equal row earlier in the file. `is_left_out` is True if a column says not to call.
+    `numbers` are those of a row without a call, as far as they can be read.
     """
 
     raw: RawRow
@@ -82,11 +83,17 @@ class ReadRow(NamedTuple):
     findings: tuple[Finding, ...] = ()
     duplicate_of: int | None = None
     is_left_out: bool = False
+    numbers: tuple[str, ...] = ()
 
     @property
     def is_bad(self) -> bool:
         """True if the row has an error, and cannot be called."""
         return bool(self.findings) and any(found.is_error for found in self.findings)
+
+    def without_call(self, *why: Finding) -> ReadRow:
+        """The row without its call, and why."""
+        numbers = self.numbers if self.call is None else self.call.numbers
+        return self._replace(call=None, findings=(*self.findings, *why), numbers=numbers)
 
     @property
     def number(self) -> str | None:
@@ -147,8 +154,9 @@ class RequestMaker:
         made = self._body(draft, template, destination, source)
         first = destination if made.is_form else next(iter(destinations(made.fields)), None)
         times = self.times.read(draft, made.fields, (first, further), self._region)
+        numbers = (*filter(None, (destination, *further)),)
         if times.over is not None:
-            return self._over(raw, *times.over)
+            return self._over(raw, *times.over)._replace(numbers=numbers, own_key=key_in(draft))
         batch_id = self._batch(draft, made.fields) or self._default_batch
         own_key = self._unique_key(draft, made.fields)
         priority = self._priority(draft)
@@ -164,13 +172,13 @@ class RequestMaker:
             self._refuse_years(draft, names, heard, menu, data)
         findings = tuple(self._findings(raw, draft)) if draft.findings else ()
         if draft.is_bad:
-            return ReadRow(raw, findings=findings)
+            return ReadRow(raw, own_key=own_key, findings=findings, numbers=numbers)
         sender, number, body, canonical = encoded = made.encoded(draft.texts, destination or "")
         try:
             others = further_numbers(EncodedBody._make(encoded), further) if further else ()
         except CallFlowError as error:
             refused = (replace(found, file=self._file, row=raw.number) for found in error.findings)
-            return ReadRow(raw, findings=(*findings, *refused))
+            return ReadRow(raw, own_key=own_key, findings=(*findings, *refused), numbers=numbers)
         # Later texts of a menu must know the zone that the first one was spoken in.
         zone = times.time_zone or (None if draft.person is None else draft.person.borrowed)
         digest = call_digest(canonical, others)
@@ -460,10 +468,8 @@ class RequestMaker:
     def _unique_key(self, draft: Draft, body: Mapping[str, object]) -> str | None:
         """The unique key that the row names, else that of the body, in one spelling, whichever program wrote it."""
         own = body.get("clientRequestId")
-        key = draft.reserved.get("unique_key")
-        if key is None:
+        if (key := key_in(draft)) is None:
             return usual_key(own) if isinstance(own, str) and own.strip() else None
-        key = id_text(key)
         if len(key) > LONGEST_KEY:
             message = f"has {len(key)} characters, but at most {LONGEST_KEY} are allowed; shorten it"
             draft.error(message, column="unique_key")

@@ -253,6 +253,11 @@ class Draft:
                 texts.pop(column, None)
 
 
+def key_in(draft: Draft) -> str | None:
+    """The unique key that a row names; None without one."""
+    return id_text(key) if (key := draft.reserved.get("unique_key")) else None
+
+
 class Filter(NamedTuple):
     """The rows in whose column the cell has a value; with `is_not`, those in which it has another, or none."""
 
