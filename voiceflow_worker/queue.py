@@ -12,10 +12,10 @@ from typing import Unpack, cast
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, Enqueued
 from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
-from voiceflow_worker.core.base.identity import checked_queue, checked_reader, keyed_digest
+from voiceflow_worker.core.base.identity import BatchNames, checked_queue, checked_reader, keyed_digest
 from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages
 from voiceflow_worker.core.call_filter import CallFilter
-from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, until_left
+from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, standing_gate, until_left
 from voiceflow_worker.core.imports import (
     StagedImport,
     discard_imports,
@@ -296,15 +296,23 @@ class CallQueue:
         return cancelled
 
     async def cancel_batch(
-        self, batch_id: Key, *, reason: str = "the batch was cancelled by a person", check: CheckGate | None = None
+        self,
+        batch_id: Key,
+        *,
+        reason: str = "the batch was cancelled by a person",
+        planned: bool = False,
+        check: CheckGate | None = None,
     ) -> int:
         """Cancel a batch permanently; returns the number of jobs that ended.
 
-        Its queued jobs end now. A job that returns to the queue later ends when it returns. `check` is that of
-        `resume`.
+        Its queued jobs end now. A job that returns to the queue later ends when it returns. With `planned`, a batch
+        that has no calls yet is cancelled too, such as a run of a schedule. `check` is that of `resume`. Raises
+        `InvalidInputError` for a batch without calls.
         """
         now = self.store.clock.now()
         cancelled = Gate.of(self.name, batch_id, GateState.CANCELLED, since=now, until=None, reason=reason)
+        if not planned:
+            await self._require_known(batch_id)
         before = await self._cancelled(batch_id)
         async with self._audited("cancel", note=reason, batch=batch_id) as store:
             await order_gate(store.store, cancelled, check=check)
@@ -378,8 +386,10 @@ class CallQueue:
         it, or if people have redialled it as often as `times` allows. Repeating the same order, for example after an
         interruption, redials nobody twice. A dry run only counts. With `at`, calls that ended after it are left
         out; with `among`, calls with other ids than these.
-        Raises `InvalidInputError` for outcomes that cannot be redialled, and for a cancelled batch.
+        Raises `InvalidInputError` for outcomes that cannot be redialled, and for a batch that is cancelled or has no
+        calls.
         """
+        await BatchNames(self.store, self.name).require(batch_id)
         if times < 1:
             raise InvalidInputError(f"times is {times}, so nobody would be redialled: give 1 or more")
         ordered = partial(
@@ -431,8 +441,10 @@ class CallQueue:
         leaves after it has returned. The gate is returned as it stands then: it is open if somebody has resumed it
         meanwhile.
 
-        `check` is that of `resume`. Raises `InvalidInputError` for an `until` without a zone.
+        `check` is that of `resume`. Raises `InvalidInputError` for an `until` without a zone, and for a batch without
+        calls.
         """
+        await self._require_known(batch_id)
         async with self._audited("hold", note=reason, batch=batch_id, asked=until) as store:
             gate = await hold_until_left(
                 store.store, self.name, batch_id=batch_id, until=until, reason=reason, check=check
@@ -440,14 +452,22 @@ class CallQueue:
             store.result = closed_in_words(gate)
         return gate
 
+    async def _require_known(self, batch_id: str | None) -> None:
+        """Raise InvalidInputError for a batch that has no calls and is neither held nor cancelled."""
+        if (unknown := await BatchNames(self.store, self.name).why_unknown(batch_id)) is not None:
+            gate = await standing_gate(self.store, self.name, batch_id)
+            if gate is None or not gate.is_closed(at=self.store.clock.now()):
+                raise InvalidInputError(unknown)
+
     async def resume(self, *, batch_id: Key | None = None, check: CheckGate | None = None) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
 
         The staged calls of an import that was cut stay as they are: see `release_staged`. A cancelled batch stays
         cancelled, as the returned gate shows. `check` gets the gate that would be opened, and raises an error if it
-        must stay.
+        must stay. Raises `InvalidInputError` for a batch without calls that is not held.
         """
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
+        await self._require_known(batch_id)
         reset = RefusalRuns.reset(self.name, batch_id)  # with the gate, because refusals after that count
         async with self._audited("resume", batch=batch_id) as store:
             gate = await order_gate(store.store, opened, check=check, drops=reset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.campaigns.enqueue import EnqueueOptions, EnqueueReport, StartOptions
+from voiceflow_worker.campaigns.enqueue import EnqueueOptions, EnqueueReport, RowsRefusedError, StartOptions
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
 from voiceflow_worker.core.admission import CallOptions, Enqueued
 from voiceflow_worker.core.audit import Actor
@@ -60,6 +60,7 @@ __all__ = [
     "QueueStatus",
     "Recording",
     "Report",
+    "RowsRefusedError",
     "Severity",
     "SpeechProfile",
     "StagedImport",

@@ -253,13 +253,13 @@ async def enqueue_campaign(
     data = {**(campaign.options.data or {}), **identity.data()}
     options = replace(campaign.options, orders=orders, data=data)
     campaign = replace(campaign, options=options, again=again is True)
-    report = await (campaign.start(queue, by=identity.actor, token=token) if late is None else campaign.preview(queue))
+    report = await (_started(campaign, queue, identity, token) if late is None else campaign.preview(queue))
     _refuse(report, skip_bad=campaign.skip_bad)
     if late is not None and report.valid:
         raise LateTaskError(late, calls=report.valid)
     enqueued = 0 if report.dry_run else report.enqueued + report.replaced
     if await discard_staged(queue, batch_id, identity, reason=INTERRUPTED):
-        report = await campaign.start(queue, by=identity.actor, token=token)
+        report = await _started(campaign, queue, identity, token)
         _refuse(report, skip_bad=campaign.skip_bad)
         report = replace(report, duplicates=report.duplicates - enqueued)
         enqueued += report.enqueued + report.replaced
@@ -274,6 +274,16 @@ async def enqueue_campaign(
         *counts.values(),
     )
     return counts, sorted({token, *orders.imports})
+
+
+async def _started(campaign: Campaign, queue: CallQueue, identity: TaskIdentity, token: str) -> EnqueueReport:
+    """Start a campaign; of one that is refused, return the report too."""
+    from voiceflow_worker.types import RowsRefusedError  # not when DAGs are parsed
+
+    try:
+        return await campaign.start(queue, by=identity.actor, token=token)
+    except RowsRefusedError as error:
+        return error.report
 
 
 def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,22 @@ async def test_a_batch_without_calls_is_unknown_in_one_wording(mary: Operator) -
             with pytest.raises(UnknownSubjectError, match=r"batch Marhc has no calls in .* did you mean march\?"):
                 await ask()
     assert await gates_of(mary.store, "default") == []
+
+
+async def test_a_program_is_refused_a_batch_without_calls_too(mary: Operator) -> None:
+    queue = CallQueue(mary.store)
+    await waiting(mary.store)
+    orders: list[Callable[[], Awaitable[object]]] = [
+        partial(queue.hold, batch_id="Marhc"), partial(queue.resume, batch_id="Marhc"),
+        partial(queue.cancel_batch, "Marhc"), partial(queue.redial_batch, "Marhc", on="busy"),
+        partial(queue.redial_batch, "Marhc", on="busy", dry_run=True), partial(queue.wait_for_batch, "Marhc"),
+    ]  # fmt: skip
+    for order in orders:
+        with pytest.raises(InvalidInputError, match=r"batch Marhc has no calls in .* did you mean march\?"):
+            await order()
+    assert await gates_of(mary.store, "default") == []
+    assert await entries_on(mary.store) == []
+    assert await queue.cancel_batch("a-run-to-come", planned=True) == 0
 
 
 async def test_a_verdict_about_one_post_does_not_settle_the_doubt_about_the_next(

@@ -37,6 +37,15 @@ def test_the_second_takes_what_the_first_does_not_and_the_third_is_left_alone(on
     assert numbers_called(on, "+658766200") == numbers[:2], "the callback fired twice"
 
 
+def test_a_long_text_is_cut_so_that_people_are_called(on: Stage) -> None:
+    text = "Traceback: line 1. " * 200
+    for number, here in (("+6587662031", context("long")), ("+6587662032", context("long", map_index=3))):
+        answers(on, number, ["1"])
+        VoiceCallNotifier(numbers=[number], say=text, answer_within=30, gather=0).notify(here)
+        (entry,) = (entry for entry in on.ledger() if entry["destination"] == number)
+        assert "Traceback: line 1.… Press 1" in json.dumps(entry, ensure_ascii=False)
+
+
 @pytest.mark.anyio
 async def test_it_can_be_awaited_with_the_context_of_a_deadline(on: Stage) -> None:
     answers(on, "+6587662041", ["1"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,8 @@ async def test_what_is_wrong_has_findings_and_nobody_is_called(memory: Store, cl
     assert {found["pointer"] for found in findings_of(refused)} == {"/colour", "/answer_within"}
     refused = await escalate(client, numbers=[ANA, "nobody"])
     assert "number 2" in str(findings_of(refused)[0]["detail"])
-    (long,) = findings_of(await escalate(client, say="x" * 9000))
-    assert (long["pointer"], "too long" in str(long["detail"])) == ("/say", True)
+    (long,) = findings_of(await escalate(client, how="x" * 9000))
+    assert "too long" in str(long["detail"])
     assert (await escalate(client, None)).status_code == 400
     assert await CallQueue(memory).find() == []
 
@@ -223,7 +223,7 @@ async def test_an_alert_that_cannot_be_read_is_named_and_the_others_are_called_f
 async def test_grafana_sends_the_same_shape(client: Client) -> None:
     for status in (201, 200):
         told = await tell(client, GRAFANA, to=f"{ONE}&key=5&answer_within=1m", status=status)
-        assert (told["say"], told["key"]) == ("Alert: High memory usage. Zone us-1 is full", "5")
+        assert (told["say"], told["key"]) == ("Alert: High memory usage, team blue. Zone us-1 is full", "5")
 
 
 async def test_a_text_is_made_speakable_whichever_way_it_comes(memory: Store, client: Client) -> None:
@@ -235,6 +235,50 @@ async def test_a_text_is_made_speakable_whichever_way_it_comes(memory: Store, cl
     ):
         assert told["say"].lower().endswith("disk full, 0.945 s"), told
     assert all("isk full, 0.945 s" in job.body for job in await CallQueue(memory).find())
+
+
+LONG = " ".join(f"line {number}:" for number in range(400))
+
+
+async def test_a_long_text_is_cut_whichever_way_it_comes(memory: Store, client: Client) -> None:
+    for told in (
+        await tell(client, notification(alert("a", annotations={"summary": LONG}))),
+        await tell(client, notification(alert("b")), to=f"{ONE}&say={LONG}"),
+        (await escalate(client, say=LONG)).json(),
+    ):
+        assert 400 < len(told["say"]) <= 500, told["say"]
+        assert re.search(r"line( \d+)?…$", told["say"])
+    assert all(re.search(r"line( \d+)?… Press 1", job.body) for job in await CallQueue(memory).find())
+
+
+HEARD: Sequence[tuple[list[dict[str, Any]], str]] = (
+    ([{"labels": {"alertname": "DiskFull", "instance": "web2:9100", "mountpoint": "/var"}}],
+     "Alert: DiskFull, instance web2:9100, mountpoint /var."),
+    ([{"labels": {"alertname": "DatasourceNoData", "datasource_uid": "PD8C576611E62080A", "rulename": "No orders",
+                  "__alert_rule_uid__": "f8"}}],
+     "Alert: DatasourceNoData, rulename No orders."),
+    ([{"labels": {"alertname": "Crash", "pod": "cart-1"}, "annotations": {"message": "Pod cart-1 crashes."}}],
+     "Alert: Crash. Pod cart-1 crashes."),
+    ([{"labels": {"alertname": "A"}, "annotations": {"runbook_url": "https://r/1", "Error": "no such query"}}],
+     "Alert: A. no such query"),
+    ([{"labels": {"alertname": "Cpu"}, "annotations": {"summary": "{{ $labels.x }}", "description": "97% on [nil]"}}],
+     "Alert: Cpu. 97% on unknown"),
+    ([{"labels": {"alertname": "Disk", "host": host, "env": "prod"}} for host in ("a", "b")],
+     "2 alarms: Disk, host a, env prod. Disk, host b, env prod."),
+    ([{"labels": {"alertname": "Disk", "host": host, "env": "prod"}, "annotations": {"summary": "Full."}}
+      for host in ("a", "b")],
+     "2 alarms: Disk, host a. Full. Disk, host b. Full."),
+    ([{"labels": {"alertname": "Disk"} | {f"label{place}": "x" * 30 for place in range(9)}}],
+     f"Alert: Disk, label0 {'x' * 30}, label1 {'x' * 30}."),
+)  # fmt: skip
+
+
+async def test_what_tells_an_alert_from_the_others_is_spoken(client: Client) -> None:
+    for place, (alerts, said) in enumerate(HEARD):
+        body = notification(
+            *(alert(f"{place}-{number}", **{"annotations": {}} | each) for number, each in enumerate(alerts))
+        )
+        assert (await tell(client, body, to=f"numbers=%2B65876543{place:02}"))["say"] == said
 
 
 async def test_while_nobody_can_be_called_the_sender_asks_again_and_the_alert_is_stored(memory: Store) -> None:

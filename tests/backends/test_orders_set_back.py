@@ -23,6 +23,7 @@ from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.core.audit import Actor, entries_on
 from voiceflow_worker.core.base.reading import gates_at, limits_of
+from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.orders import NOT_GIVEN_AGAIN, OrderedStore
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.set_rate import SetRate
@@ -290,7 +291,7 @@ async def test_an_older_resume_undoes_no_newer_hold_whatever_clocks_say(
         clock = store.clock
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(type(clock), "now", shifted(type(clock).now, timedelta(days=day)))
-            await CallQueue(store).hold(batch_id="april")
+            await hold_until_left(store, "default", batch_id="april")
         await CallQueue(store).resume(batch_id=batch)
     world.set_back()
     async with world.on("two") as store:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.campaigns.conftest import EACH_STORE
 from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.started import report_of
 from voiceflow_worker import CallQueue, Campaign, SuppressionList, Sweeper
 from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.campaigns.enqueue import EnqueueReport
@@ -51,7 +52,7 @@ async def test_the_corrected_file_after_a_cancel_says_how_many_and_calls_them_by
     for job in (await all_of(queue))[:3]:
         await queue.cancel(job.id)
     corrected: dict[str, Any] = {"window": "09:00-18:00", "priority": "5", "skip_bad": True}
-    report = await campaign(**corrected).start(queue)
+    report = await report_of(campaign(**corrected).start(queue))
     assert (report.enqueued, report.duplicates, report.as_json()["ended"]) == (0, 3, {"cancelled": 3})
     waits, found = report.findings
     assert Remedy.REPLACE in waits.message
@@ -79,10 +80,10 @@ async def test_rows_with_keys_of_their_own_are_called_in_another_batch_with_anot
     await queue.cancel_batch("people")
     same = await campaign(keys=True, batch="april").start(queue)
     assert (same.enqueued, same.duplicates, same.ended, same.calls_nobody) == (0, 4, {JobState.CANCELLED: 4}, True)
-    other = await campaign(keys=True, batch="april", say="Good day").start(queue)
+    other = await report_of(campaign(keys=True, batch="april", say="Good day").start(queue))
     assert (other.ended, other.calls_nobody) == ({JobState.CANCELLED: 4}, True)
     assert Remedy.CALL_ENDED in other.findings[0].message
-    report = await campaign(keys=True, batch="april", say="Good day", again=["cancelled"]).start(queue)
+    report = await report_of(campaign(keys=True, batch="april", say="Good day", again=["cancelled"]).start(queue))
     assert (report.enqueued, report.findings) == (4, ())
     for job in await all_of(queue):
         if job.batch_id == "people":
@@ -202,7 +203,8 @@ async def start(queue: CallQueue, *rows: Any, say: str = "Hello.", strict: bool 
     people = [{"destination": row} if isinstance(row, str) else row for row in rows]
     fields = {"say": say, "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "people", **more}
     campaign = Campaign.of({**fields, "rows": people})
-    return await replace(campaign, options=replace(campaign.options, orders=Ordered(strict))).start(queue)
+    ordered = replace(campaign, options=replace(campaign.options, orders=Ordered(strict)))
+    return await report_of(ordered.start(queue))
 
 
 async def calls(queue: CallQueue) -> dict[str | None, JobState]:

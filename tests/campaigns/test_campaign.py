@@ -382,7 +382,12 @@ async def test_a_preview_needs_no_store(people: Path) -> None:
 async def test_rows_are_people_too(queue: CallQueue) -> None:
     rows = [{"destination": "+6587654301", "name": "Ana"}, {"destination": "", "name": "Ben"}]
     given = {"rows": rows, "batch": "march", **SAY, "data": {"source": "crm"}}
-    assert (await of(given).start(queue)).refused
+    with pytest.raises(
+        CampaignFileError, match=r"^nothing was enqueued: 1 row of 2 cannot be called: 2:destination: "
+    ) as refused:
+        await of(given).start(queue)
+    assert [found.row for found in refused.value.findings if found.is_error] == [2]
+    assert await queue.find() == []
     assert (await of({**given, "skip_bad": True}).start(queue)).enqueued == 1
     (job,) = await queue.find(batch_id="march")
     assert (job.data or {})["name"] == "Ana"

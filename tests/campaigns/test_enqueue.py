@@ -22,11 +22,12 @@ from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import OPTIONS, file_of
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
+from tests.support.started import enqueue_file, enqueue_rows
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.plan import End
 from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
 from voiceflow_worker.campaigns.row_list import ListedRow

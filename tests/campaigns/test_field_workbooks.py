@@ -20,10 +20,11 @@ from openpyxl.styles import Font, PatternFill
 from tests.campaigns.forms import FORMS, written
 from tests.campaigns.reading import NOW, OPTIONS, read, read_all, refused, saying, told
 from tests.campaigns.workbooks import changed, workbook
+from tests.support.started import enqueue_file
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file
+from voiceflow_worker.campaigns.enqueue import check_file
 from voiceflow_worker.campaigns.files.spreadsheet import decoded
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.menu import Menu

@@ -22,13 +22,14 @@ from tests.campaigns.conftest import EACH_STORE, StillClock
 from tests.campaigns.reading import file_of, saying
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.started import enqueue_file, report_of
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import CHUNK, EnqueueOptions, EnqueueReport, enqueue_file
+from voiceflow_worker.campaigns.enqueue import CHUNK, EnqueueOptions, EnqueueReport
 from voiceflow_worker.campaigns.plan import LOCK_LENGTH
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
 from voiceflow_worker.core.ports.store import Before
@@ -539,11 +540,11 @@ class Lists(RuleBasedStateMachine):
                 raise StoreUnavailableError("killed")
 
         try:
-            return await campaign.start(CallQueue(FaultyStore(self.store, before=die)))
+            return await report_of(campaign.start(CallQueue(FaultyStore(self.store, before=die))))
         except StoreUnavailableError:
             await self.nobody_has_two()
             self.clock.advance(timedelta(seconds=20))  # the lock of the killed one ends
-            return await campaign.start(CallQueue(self.store))
+            return await report_of(campaign.start(CallQueue(self.store)))
 
     async def sends(self) -> None:
         await self.engine.send(limit=100)

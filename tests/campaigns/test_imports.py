@@ -12,6 +12,7 @@ import pytest
 from tests.campaigns.conftest import EACH_STORE
 from tests.campaigns.reading import file_of
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
+from tests.support.started import report_of
 from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
 from voiceflow_worker.actions import ActionRefusedError, Operator
@@ -122,7 +123,10 @@ async def test_a_start_with_other_people_is_refused_until_a_person_decides_about
 ) -> None:
     queue = await cut(store, 6, campaign(tmp_path))
     people = [*PEOPLE[1:], "+6587654999"]
-    for report in (await campaign(tmp_path, people).preview(queue), await campaign(tmp_path, people).start(queue)):
+    for report in (
+        await campaign(tmp_path, people).preview(queue),
+        await report_of(campaign(tmp_path, people).start(queue)),
+    ):
         (told,) = [found.message for found in report.findings if found.is_error]
         assert told.startswith("an import of batch people has not ended: 4 calls are staged, of which these rows lack")
     assert (report.refused, await ringing(store)) == (True, [])
@@ -145,7 +149,7 @@ async def test_a_corrected_text_is_refused_until_the_old_one_is_discarded(store:
         await cut(store, step, campaign(tmp_path, batch=batch))
         corrected = campaign(tmp_path, batch=batch, say="Good day")
         for each in (corrected, replace(corrected, again=True)):
-            report = await each.start(queue)
+            report = await report_of(each.start(queue))
             assert (report.refused, report.enqueued) == (True, 0)
             assert any(Remedy.DECIDE_STAGED in found.message for found in report.findings)
         await queue.hold()

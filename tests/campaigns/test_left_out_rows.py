@@ -12,6 +12,7 @@ import pytest
 from tests.campaigns.forms import READERS, Reader, in_forms
 from tests.campaigns.reading import OPTIONS, Case, Row, file_of, judge, read, read_all, told
 from tests.campaigns.workbooks import workbook
+from tests.support.started import report_of
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
@@ -251,7 +252,7 @@ async def test_they_are_counted_in_the_preview_and_the_result(queue: CallQueue) 
     ]
     bad = [{**each, "destination": "nothing"} for each in ROWS]
     given = {**SAID, "rows": bad, "leave_out": "DNC=TRUE", "skip_bad": "100 %"}
-    assert (await Campaign.of(given).start(queue)).refused, "never all of those that would be called"
+    assert (await report_of(Campaign.of(given).start(queue))).refused, "never all of those that would be called"
 
 
 @pytest.mark.anyio
@@ -266,7 +267,7 @@ async def test_a_list_that_is_wrong_as_a_whole_calls_nobody(queue: CallQueue) ->
         (8, {"skip_bad": True}, "says by its name who may be called, and its cells are not decided (empty 3, TRUE 3)"),
     ):
         campaign = Campaign.of({**SAID, "batch": f"most{most}", "rows": rows, "most": most, "again": True, **more})
-        for report in (await campaign.preview(queue), await campaign.start(queue)):
+        for report in (await campaign.preview(queue), await report_of(campaign.start(queue))):
             assert [each.message.partition(":")[0] for each in report.findings if each.is_error] == (
                 [wrong] if wrong else []
             )

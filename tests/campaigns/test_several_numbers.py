@@ -11,6 +11,7 @@ import pytest
 
 from tests.campaigns.forms import written
 from tests.campaigns.reading import OPTIONS, SAY, Row, file_of, read_all
+from tests.support.started import report_of
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -171,7 +172,7 @@ async def test_a_file_that_was_started_and_gets_another_column_of_numbers_calls_
     people = written(tmp_path, [{"Mobile": "87654321", "Home": "61234567"}], "csv")
     assert (await of(people, "Mobile").start(queue)).enqueued == 1
     for columns in (("Mobile", "Home"), ("Home", "Mobile")):
-        report = await of(people, *columns).start(queue)
+        report = await report_of(of(people, *columns).start(queue))
         assert (report.enqueued, report.changed, "further_numbers" in report.findings[0].message) == (0, 1, True)
 
 
@@ -185,7 +186,7 @@ async def test_people_who_were_called_at_any_of_their_numbers_were_called_before
     for enqueued, more in (
         (0, {"say": "Hello again."}), (0, {"batch": "april"}), (1, {"batch": "april", "say": "Something else."}),
     ):  # fmt: skip
-        assert (await of(home, "Mobile", **more).start(queue)).enqueued == enqueued
+        assert (await report_of(of(home, "Mobile", **more).start(queue))).enqueued == enqueued
 
 
 @pytest.mark.anyio
@@ -276,7 +277,7 @@ async def test_rows_of_one_person_are_one_call_with_further_numbers(
     ana, ben = await queue.find()
     assert [ana.numbers, ben.numbers] == [("+6581234501", "+6561234501", "+6565551234"), ("+6581234502",)]
     assert (await given(rows).start(queue)).duplicates == 2
-    refused = await given(CONTACTS).start(queue)
+    refused = await report_of(given(CONTACTS).start(queue))
     assert (refused.refused, refused.enqueued) == (True, 0)
     assert any("'none' has letters" in found.message for found in refused.findings)
     fewer = given(CONTACTS, leave_out_rows="4-5" if form in {"csv", "xlsx"} else "3-4", replace=True)

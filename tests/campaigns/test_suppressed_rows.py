@@ -19,8 +19,9 @@ from tests.campaigns.conftest import StillClock
 from tests.campaigns.forms import written
 from tests.campaigns.reading import NOW, OPTIONS, file_of
 from tests.campaigns.workbooks import workbook
+from tests.support.started import enqueue_file
 from voiceflow_worker import CallQueue
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file
+from voiceflow_worker.campaigns.enqueue import EnqueueReport
 from voiceflow_worker.campaigns.files.no_call import sense_of, told_beside, told_not_to_call
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.intake import RowEnqueuer

@@ -17,9 +17,10 @@ import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, file_of, read, read_all, told
 from tests.campaigns.workbooks import workbook
+from tests.support.started import enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
-from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.enqueue import check_file
 from voiceflow_worker.campaigns.files.input_file import standard_input
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.number_file import read_number_file

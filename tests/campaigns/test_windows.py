@@ -15,11 +15,12 @@ import pytest
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.forms import from_mappings, from_workbook
 from tests.campaigns.reading import NOW, OPTIONS, Row, calls_of, file_of, read, read_all, refused, told
+from tests.support.started import enqueue_file
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import Phase, enqueue_file
+from voiceflow_worker.campaigns.enqueue import Phase
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows

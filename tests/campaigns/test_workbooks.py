@@ -27,11 +27,11 @@ from tests.campaigns.reading import NOW, Row, calls_of, file_of, peak, read_all,
 from tests.campaigns.reading import WITH_CODES as OPTIONS
 from tests.campaigns.reading import read_codes as read
 from tests.campaigns.workbooks import workbook
+from tests.support.started import enqueue_file
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.enqueue import enqueue_file
 from voiceflow_worker.campaigns.files import input_file, spreadsheet
 from voiceflow_worker.campaigns.files.cells import cell_text
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source

@@ -19,7 +19,7 @@ from tests.support.flows import flow, number
 from tests.support.postgres import PostgresServer
 from tests.support.stores import SERVERS
 from voiceflow_worker.backends.health import Health
-from voiceflow_worker.core.gates import order_gate
+from voiceflow_worker.core.gates import hold_until_left, order_gate
 from voiceflow_worker.core.heartbeats import REFUSED, Heartbeats
 from voiceflow_worker.core.rollback import HELD
 from voiceflow_worker.finding import Diagnosis, Level, ok
@@ -434,7 +434,7 @@ def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_ali
         now, kinds = engine.store.clock.now(), frozenset({GateKind.MAY_LACK})
         reason, until = "8x8 asks for a wait of 60 s (429)", now + timedelta(seconds=60)
         await engine.queue.hold(reason="lunch")
-        await engine.queue.hold(batch_id="march", reason="a wrong date")
+        await hold_until_left(engine.store, "default", batch_id="march", reason="a wrong date")
         await order_gate(engine.store, Gate.of("default", None, GateState.HELD, since=now, reason=HELD, kinds=kinds))
         await order_gate(engine.store, Gate.of("default", "may", GateState.HELD, since=now, reason=reason, until=until))
         await engine.queue.cancel_batch("april")

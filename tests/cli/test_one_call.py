@@ -26,6 +26,7 @@ from tests.support.waiting import wait_until
 from tests.support.workers import set_limits
 from voiceflow_worker import Job
 from voiceflow_worker.core.base.reading import limits_of
+from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.settling.suppressing import SuppressionList
@@ -171,7 +172,7 @@ def test_a_hold_is_reported_before_anything_is_enqueued(
     voiceflow: Program, eight: EightByEight, batch: str | None
 ) -> None:
     listens(voiceflow.folder)
-    within(voiceflow.folder, lambda engine: engine.queue.hold(batch_id=batch, reason="lunch"))
+    within(voiceflow.folder, lambda engine: hold_until_left(engine.store, "default", batch_id=batch, reason="lunch"))
     ended = call(voiceflow)
     last = steps(ended)[-1]
     assert (ended.code, last["step"]) == (1, "not called")
@@ -192,7 +193,7 @@ def test_a_hold_that_comes_while_the_call_waits_takes_it_back(voiceflow: Program
 
 
 def test_a_batch_that_was_cancelled_for_good_is_not_in_the_way(voiceflow: Program, eight: EightByEight) -> None:
-    within(voiceflow.folder, lambda engine: engine.queue.cancel_batch("doctor"))
+    within(voiceflow.folder, lambda engine: engine.queue.cancel_batch("doctor", planned=True))
     call(voiceflow, "--without-outcome")
     assert [job.batch_id for job in jobs(voiceflow.folder)] == ["doctor-2"]
     assert eight.rang == [MINE]

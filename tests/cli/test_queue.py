@@ -17,6 +17,7 @@ from tests.support.schedules import keep_runs
 from voiceflow_worker import Escalation, Escalations, SuppressionList
 from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.core.base.reading import gates_of
+from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.window import CallWindow
@@ -250,7 +251,7 @@ def test_a_batch_without_calls_exits_1_with_near_names(voiceflow: Program, comma
 
 def test_a_hold_of_a_batch_whose_calls_are_gone_can_be_lifted(voiceflow: Program) -> None:
     async def work(engine: Engine) -> None:
-        await engine.queue.hold(batch_id="gone")
+        await hold_until_left(engine.store, "default", batch_id="gone")
 
     enqueued(voiceflow.folder, 1, batch_id="march")
     within(voiceflow.folder, work)

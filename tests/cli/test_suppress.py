@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import stat
 from functools import partial
 
@@ -12,6 +13,7 @@ from tests.campaigns.workbooks import workbook
 from tests.cli.running import Program
 from tests.cli.stored import enqueued, url_of, within
 from tests.cli.test_enqueue import written
+from tests.docs.pages import DOCS, blocks
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.postgres import PostgresServer
@@ -130,18 +132,37 @@ def test_a_person_is_erased_after_a_question_and_may_have_their_data_before(
     assert len(voiceflow("calls", "list", "--json", *store).lines) == 2
 
 
-def test_the_first_opt_out_makes_a_file_but_no_store_on_a_server(
+def test_the_first_opt_out_makes_the_store(voiceflow: Program, postgres_server: PostgresServer) -> None:
+    numbers = written(voiceflow.folder, "numbers.csv", "number\n+6587654321\n")
+    for place, command in enumerate((("suppress", "add", "+6587654321"), ("suppress", "import", numbers))):
+        for url in ("sqlite:///made.db", postgres_server.url(schema=f"made_{place}")):
+            store = ("--store", url)
+            wrong = voiceflow("suppress", "remove", "+6587654321", *store)
+            assert (wrong.code, "doctor --make" in wrong.err) == (3, True), wrong
+            assert voiceflow(*command, *store).code == 0
+            assert [each["number"] for each in voiceflow("suppress", "list", "--json", *store).lines] == ["+6587654321"]
+        (voiceflow.folder / "made.db").unlink()
+
+
+def test_opt_outs_are_taken_to_another_store_as_the_page_says(
     voiceflow: Program, postgres_server: PostgresServer
 ) -> None:
-    numbers = written(voiceflow.folder, "numbers.csv", "number\n+6587654321\n")
-    for command in (("suppress", "add", "+6587654321"), ("suppress", "import", numbers)):
-        done = voiceflow(*command)
+    voiceflow("suppress", "add", "+6587654321")
+    (page,) = [each.text for each in blocks(DOCS / "stores.md", language="sh") if "opt-outs.jsonl" in each.text]
+    new = postgres_server.url(schema="moved")
+    for line in page.splitlines():
+        command, _, file = line.partition(" > ")
+        program, *words = shlex.split(command)
+        assert program == "voiceflow"
+        done = voiceflow(*(new if word.startswith("postgresql:") else word for word in words))
         assert done.code == 0, done.err
-        assert on_the_list(voiceflow) == ["+6587654321"]
-        (voiceflow.folder / "voiceflow.db").unlink()
-        missing = voiceflow(*command, "--store", postgres_server.url(schema="never_made"))
-        assert (missing.code, "`voiceflow doctor --make`" in missing.err) == (3, True), (command, missing)
-        assert postgres_server.ask("SELECT to_regnamespace('never_made')") == [(None,)]
+        if file:
+            written(voiceflow.folder, file, done.out)
+    people = written(voiceflow.folder, "people.csv", "destination\n+6587654321\n+6587654322\n")
+    said = ("--say", "Hi.", "--voice-profile", "en-US-JennyNeural", "--source", "+6531234567")
+    assert voiceflow("enqueue", people, *said, "--store", new).code == 0
+    calls = voiceflow("calls", "list", "--json", "--store", new).lines
+    assert [(call["destination"], call["state"]) for call in calls] == [("+6587654322", "queued")]
 
 
 def test_numbers_that_do_not_exist_are_imported_from_the_calls_that_found_it_out(

@@ -8,14 +8,14 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from tests.contract.samples import ManualClock
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import number
+from tests.support.flows import flow, number
 from tests.support.set_back import SetBack
 from tests.support.workers import NO_WEBHOOKS
 from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forget
@@ -67,13 +67,20 @@ async def test_who_looks_for_lost_orders_writes_nothing_and_reads_the_end_of_eac
     assert 0 < len(asked) < 15, "the end of a file has no more orders"
 
 
+async def held(store: Store, batch: str, **how: Any) -> None:
+    """Hold a batch that has a call."""
+    queue = CallQueue(store, by="Ann")
+    await queue.enqueue(flow(), batch_id=batch, unique_key=batch)
+    await queue.hold(batch_id=batch, **how)
+
+
 async def test_old_orders_go_though_others_are_given_each_day(tmp_path: Path) -> None:
     first = datetime(2026, 3, 1, 12, tzinfo=UTC)
     files = JournalFiles(tmp_path)
     clock = ManualClock(first)
     store = ordered(MemoryStore(clock=clock), tmp_path)
     for day in range(30):
-        await CallQueue(cast("Store", store)).hold(batch_id=f"{day}")
+        await held(cast("Store", store), f"{day}")
         clock.advance(timedelta(days=1))
     assert len(await files.files(ORDERS, since=first + timedelta(days=25))) == 2, "nobody reads those before it"
     await files.prune(ORDERS, before=first + timedelta(days=20))
@@ -176,12 +183,12 @@ async def test_orders_are_given_again_in_their_order(file: SetBack) -> None:
     async def orders(store: Store) -> None:
         queue = CallQueue(store)
         for _ in range(2):
-            await queue.hold(batch_id="march", reason="first")
+            await held(store, "march", reason="first")
             await queue.resume(batch_id="march")
         await SuppressionList(store).add(number(1))
         await SuppressionList(store).remove(number(1))
         await SuppressionList(store).add(number(1), reason="again")
-        await queue.hold(batch_id="april", reason="last")
+        await held(store, "april", reason="last")
 
     await file.loses(orders)
     async with file.on() as store:
@@ -307,7 +314,7 @@ async def test_each_machine_that_has_said_yes_has_the_order(file: SetBack) -> No
 
     async def orders(store: Store) -> None:
         queue = CallQueue(store, by="Ann")
-        await queue.hold(batch_id="june", reason="rain", until=until)
+        await held(store, "june", reason="rain", until=until)
         await queue.set_rate(3)
         await Escalations(queue).acknowledge(alarm, by="Ann")
 
@@ -329,6 +336,7 @@ async def test_orders_count_in_their_order_though_the_clock_was_set_between_them
     store = MemoryStore(clock=clock)
     older = copy.deepcopy(store.memory)
     queue = CallQueue(cast("Store", ordered(store, tmp_path)))
+    await queue.enqueue(flow(), batch_id="march")
     orders = {"hold": partial(queue.hold, batch_id="march"), "resume": partial(queue.resume, batch_id="march")}
     for action in sorted(orders, key=lambda each: each == last):
         await orders[action]()

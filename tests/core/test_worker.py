@@ -263,8 +263,10 @@ async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(stor
     runs = RefusalRuns(store)
     for _ in range(9):
         await runs.note([AnswerCode(job, NO_VOICE)])
-    for other in ("peopl", "people2", None):
+    for other in ("peopl", "people2"):
+        await queue.enqueue(flow(number(7)), batch_id=other, unique_key=other)
         await queue.resume(batch_id=other)
+    await queue.resume()
     await runs.note([AnswerCode(job, NO_VOICE)])
     assert len(await gates_of(store, "default")) == 1
 

@@ -252,8 +252,9 @@ SPOKEN = {
     "44.23943737541908% of 9.453333e+08": "44.2% of 945000000",
     "0.00012345": "0.000123",
     "97.3%, 12.25 and 1.2.34567": "97.3%, 12.25 and 1.2.34567",
-    "<no value>": "",
-    "Instance {{ $labels.instance }} down, value $value, [no value]": "Instance down, value",
+    "<no value>": "unknown",
+    "Instance {{ $labels.instance }} down, value $value, [no value]": "Instance unknown down, value unknown, unknown",
+    "CPU is 97.3% on {{ $labels.instance }} {{ $labels.zone }}.": "CPU is 97.3% on unknown.",
     "error expanding template: <error expanding template: a:1:1: at <.Foo>: nil>": "error expanding template",
     "*Disk* `/var` is **91%** full on <https://x.example.com|node-3>\n- runbook: [here](https://r.example.com)": (
         "Disk /var is 91% full on node-3 runbook: here"

@@ -153,13 +153,22 @@ def test_times_of_a_row_are_in_its_own_zone_or_that_of_the_options() -> None:
         assert (call.time_zone, str(call.not_before)) == (zone, at)
 
 
-def test_a_validity_that_has_passed_is_an_error_when_enqueuing_and_a_warning_when_checking(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name,valid_until\n+6587654321,Ana,2026-03-02T09:00:00Z\n")
-    for checks in (False, True):
-        (row,) = read(path, checks=checks)
-        (found,) = row.findings
-        assert (found.column, found.code, found.is_error) == ("valid_until", -1015, not checks)
-        assert (row.call is None) is not checks
+def test_a_campaign_whose_validity_has_passed_is_bad_and_a_body_of_the_guides_is_so_when_enqueuing(
+    tmp_path: Path,
+) -> None:
+    body = {"callflow": FLOW["callflow"], "validUntil": ENDS[0]}
+    body["callflow"] = [{"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}}]
+    for name, text, is_body in (
+        ("rows.csv", f"destination,name,valid_until\n+6587654321,Ana,{ENDS[0]}\n", False),
+        ("rows.jsonl", f"{json.dumps(body)}\n", False),
+        ("body.json", json.dumps(body), True),
+    ):
+        path = file_of(tmp_path, text, name)
+        for checks in (False, True):
+            (row,) = read(path, replace(OPTIONS, template=None) if "callflow" in text else OPTIONS, checks=checks)
+            (found,) = [each for each in row.findings if each.code]
+            is_bad = not (checks and is_body)
+            assert (found.code, found.is_error, row.call is None) == (-1015, is_bad, is_bad), (name, checks)
 
 
 @pytest.mark.parametrize("given", [{"valid_for": timedelta(hours=2)}, {"valid_until": NOW + timedelta(hours=2)}])

@@ -20,6 +20,7 @@ from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
 from voiceflow_worker.core import audit
 from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.heartbeats import Heartbeat
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
@@ -184,7 +185,10 @@ class Alarm:
 
     async def _hold(self, batch: str = "", seconds: str = "") -> None:
         until = self.store.clock.now() + timedelta(seconds=float(seconds)) if seconds else None
-        await self.engine.queue.hold(batch_id=batch.strip("-") or None, reason="a wrong number", until=until)
+        name = batch.strip("-") or None
+        await hold_until_left(
+            self.store, self.engine.queue.name, batch_id=name, reason="a wrong number", until=until
+        )  # fmt: skip
 
     async def _resume(self, batch: str = "") -> None:
         await self.engine.queue.resume(batch_id=batch or None)

@@ -23,6 +23,7 @@ from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker
 from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.core.base.background import Task, fault_in_words
+from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.heartbeats import EVERY, HEARD, Heartbeats, WorkCounts, WorkerBeat
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending.pacer import Pacer
@@ -251,7 +252,7 @@ async def test_a_hold_of_the_queue_is_told_apart_from_those_of_batches(store: St
         return tuple(f'voiceflow_queue_{each}queue="default"}} 1.0' in text for each in lines)  # type: ignore[return-value]
 
     assert await told() == (False, False, False)
-    await queue.hold(batch_id="march")
+    await hold_until_left(queue.store, "default", batch_id="march")
     assert await told() == (True, False, True)
     await queue.resume(batch_id="march")
     await queue.hold()

@@ -642,7 +642,7 @@ async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(
     """It wakes after the end of the run's misfire, by its time or by an order: what it has stored by then rings."""
     host = hosts[0]
     await host.look(NINE)
-    await host.queue.cancel_batch("daily-2026-03-02-0900")
+    await host.queue.cancel_batch("daily-2026-03-02-0900", planned=True)
     store, step = host.queue.store, 0
     for step in steps:
         calls, may_ring, at = 0, False, NINE + (step + 1) * DAY
@@ -671,7 +671,7 @@ async def test_who_stood_still_at_any_step_lets_nobody_ring_later_than_misfire(
         assert (last.at, last.is_open) == (at, False)
         assert await host.ringing() == 5 * may_ring, (step, last.state, last.message)
         assert (last.state is RunState.STARTED) == may_ring, (step, last.state, last.message)
-        await host.queue.cancel_batch(last.batch_id)
+        await host.queue.cancel_batch(last.batch_id, planned=True)
     assert step >= 12
 
 
@@ -765,7 +765,7 @@ async def test_a_skip_at_any_step_of_a_run_leaves_nobody_to_call(hosts: tuple[Ho
             nonlocal calls
             calls += 1
             if calls == step:
-                await other.queue.cancel_batch(f"daily-{at:%Y-%m-%d}-0900")
+                await other.queue.cancel_batch(f"daily-{at:%Y-%m-%d}-0900", planned=True)
 
         done = await one.over(FaultyStore(one.queue.store, before=skip_then)).look(at)
         if calls < step:

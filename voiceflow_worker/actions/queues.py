@@ -250,7 +250,11 @@ class Resume(QueueAction):
             if gate is not None and was_held and state is not None and _state_of(gate, at=now) != state:
                 raise changed_since(self.label, now=closed_in_words(gate))
 
-        gate = await self.calls.resume(batch_id=self.batch, check=look)
+        try:
+            gate = await self.calls.resume(batch_id=self.batch, check=look)
+        except InvalidInputError:
+            await self.counted()
+            raise
         states = await self.counted()
         is_open = gate.state is GateState.OPEN
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
@@ -452,6 +456,7 @@ class CancelBatch(BatchAction):
         ended = await self.calls.cancel_batch(
             name,
             reason=by_person(self.operator.name, self.note, "the batch was cancelled"),
+            planned=True,
             check=self.check_gate(state),
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
@@ -546,11 +551,10 @@ class RedialBatch(CountedAction):
         note, on = by_person(self.operator.name, self.note, "called again"), ",".join(self.outcomes)
         cut_at = await self._cut_at(at)
         at = at if cut_at is None else cut_at
-        done = await self.calls.redial_batch(
+        await self.counted()
+        return await self.calls.redial_batch(
             self.name, on=on, times=self.times, note=note, at=at, dry_run=dry_run, among=among
         )
-        await self.counted()
-        return done
 
 
 def _digest_of(ids: Iterable[str]) -> str:

@@ -176,7 +176,8 @@ class Campaign:
     async def start(self, queue: CallQueue, **how: Unpack[StartOptions]) -> EnqueueReport:
         """Enqueue all rows, or none if one is bad: see `enqueue_file`. To start the same campaign again adds nothing.
 
-        Nobody rings before the last row is stored. Raises CampaignFileError, InvalidInputError, ChangedSinceError,
+        Nobody rings before the last row is stored. Raises RowsRefusedError, a CampaignFileError whose `findings` name
+        the rows because of which nothing was enqueued; CampaignFileError, InvalidInputError, ChangedSinceError,
         IntakeError, StoreError.
         """
         return await self._run(queue, **how)

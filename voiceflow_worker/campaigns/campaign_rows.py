@@ -58,11 +58,11 @@ class CampaignRows:
     """The rows of a campaign, each with its call or its errors. They can be iterated only once.
 
     The rows are `given` as a file, or as an iterable of mappings from columns to values, numbered from 1. Only digests
-    of their keys and numbers stay in memory. Validities are compared with `now`; if the file is only read for
-    `checks`, one that has passed is a warning, and a table needs no template. The columns of a table are named by the
-    `reader`. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a campaign
-    (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors of single rows are
-    in their findings.
+    of their keys and numbers stay in memory. Validities are compared with `now`; if the file is only read for `checks`,
+    one of a single body that has passed is a warning, and a table needs no template. The columns of a table are named
+    by the `reader`. The constructor and the iteration raise CampaignFileError for a file that cannot be read as a
+    campaign (encoding, header, template). The constructor raises InvalidInputError for a wrong option. Errors of single
+    rows are in their findings.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class CampaignRows:
         )
         """The file of the rows; None for rows that are given as mappings."""
         self.file: str | None = str(self.input) if self.input is not None else None
-        reader = reader or ColumnReader(options.roles)
+        only_numbers, reader = reader is not None, reader or ColumnReader(options.roles)
         self.source: RowSource = (
             GivenRows(cast("Iterable[Mapping[str, object]]", given), reader=reader)
             if self.input is None
@@ -98,7 +98,11 @@ class CampaignRows:
         if self.has_numbers_only:
             options = replace(options, template=FlowTemplate.without_text(), source=options.source or PLACEHOLDER)
         self._options, self._now = options, now
-        self._maker = RequestMaker(options, file=self.file, default_batch=self.batch_id, now=now, checks=checks)
+        # The bodies that the guides print have a validity that has passed. A campaign is judged as it is enqueued.
+        allows_past = checks and (only_numbers or self.source.kind is FileKind.JSON)
+        self._maker = RequestMaker(
+            options, file=self.file, default_batch=self.batch_id, now=now, allows_past=allows_past
+        )
         self._is_table = self.source.kind.is_table
         self._fewest_cells = reader.fewest_cells
         self.left_out: LeftOut = LeftOut(

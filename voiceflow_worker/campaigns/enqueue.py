@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Protocol, Self, TypedDict, Unpack
 
 from anyio import to_thread
 
@@ -182,6 +182,30 @@ class EnqueueReport:
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         ended = {state.value: count for state, count in self.ended.items()}
         return {**shown, "ended": ended, "findings": [found.as_json() for found in self.findings], **preview}
+
+
+class RowsRefusedError(CampaignFileError):
+    """Raised when nothing was enqueued because of the rows. `findings` says why, and `report` has the counts."""
+
+    def __init__(self, message: str, findings: Sequence[Finding], *, report: EnqueueReport) -> None:
+        super().__init__(message, findings)
+        self.report: EnqueueReport = report
+
+    @classmethod
+    def of(cls, report: EnqueueReport) -> Self:
+        """The error of a report, whose message has its first findings."""
+        wrong = [found for found in report.findings if found.is_error]
+        more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        counts = (
+            f"{count_of(report.rejected, 'row')} of {report.rows} cannot be called" if report.rejected else "",
+            f"{count_of(report.again, 'row')} would call people who were called before" if report.again else "",
+        )
+        why = ": ".join(filter(None, (" and ".join(filter(None, counts)), "; ".join(map(str, wrong[:_NAMED])))))
+        return cls(f"nothing was enqueued: {why}{more}", report.findings, report=report)
+
+
+_NAMED = 3
+"""The findings in the message of an error."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -374,7 +398,8 @@ async def enqueue_file(
 ) -> EnqueueReport:
     """Make jobs of the rows of a file, and report the result.
 
-    If a row is bad, nothing is enqueued, and the report names every bad row, unless `skip_bad` allows it. A row is bad
+    If a row is bad, nothing is enqueued, and RowsRefusedError names every bad row, unless `skip_bad` allows it; the
+    report of a dry run names them. A row is bad
     if it breaks a rule, or if its unique key belongs to a different call in the store or earlier in the file. A row
     whose call exists already, in the store or earlier in the file, is a duplicate and makes no job. A file whose
     enqueue was interrupted can therefore be enqueued again. No call is sent before the last one is stored; if the
@@ -387,8 +412,8 @@ async def enqueue_file(
     the states cancelled, expired and failed: then a row whose own call has ended in one of them gets a new call, as the
     row says now, which takes over the unique key. Without it, such rows are duplicates, and a finding counts them.
 
-    Raises CampaignFileError for a file that cannot be read, and InvalidInputError for a wrong option; nothing is stored
-    then. Raises StoreError if the store fails; it is then safe to enqueue the file again.
+    Raises CampaignFileError for a file that cannot be read (RowsRefusedError is one), and InvalidInputError for a wrong
+    option; nothing is stored then. Raises StoreError if the store fails; it is then safe to enqueue the file again.
     """
     return await Enqueueing(queue, path, options or CampaignOptions(), **how).run()
 
@@ -420,9 +445,9 @@ async def check_file(
 ) -> EnqueueReport:
     """Report every problem of a campaign, a request body or a call flow template: a dry run without a store.
 
-    A validity that has passed is a warning. Without a template in the options, only the numbers and reserved columns of
-    a table are checked. If the file itself is a template, only its constant parts are checked. A file that cannot be
-    read is reported as a finding. Raises InvalidInputError for a wrong option.
+    A validity of a request body that has passed is a warning. Without a template in the options, only the numbers and
+    reserved columns of a table are checked. If the file itself is a template, only its constant parts are checked. A
+    file that cannot be read is reported as a finding. Raises InvalidInputError for a wrong option.
     """
     chosen = options or CampaignOptions()
     counts = _RowCounts(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
@@ -506,6 +531,12 @@ class Enqueueing:
 
     async def run(self) -> EnqueueReport:
         """Enqueue the rows: see `enqueue_file`."""
+        report = await self._report()
+        if report.refused and not self.dry_run:
+            raise RowsRefusedError.of(report)
+        return report
+
+    async def _report(self) -> EnqueueReport:
         queue, campaign, now = self.queue, self.campaign, self.now or datetime.now(UTC)
         if queue is None and not self.dry_run:
             raise ValueError("a queue is needed unless this is a dry run")

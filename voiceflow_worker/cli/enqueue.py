@@ -76,6 +76,7 @@ async def enqueue(
         voiceflow enqueue --batch march --stored --replace --window 10:00-18:00 --days mon-fri
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv
     """
+    from voiceflow_worker.campaigns.enqueue import RowsRefusedError
     from voiceflow_worker.core.audit import Actor, Interface, login_name
 
     settings = common.settings()
@@ -94,12 +95,15 @@ async def enqueue(
                 if dry_run:
                     report = await campaign.preview(calls, progress=_shown_on(shown))
                 else:
-                    report = await campaign.start(
-                        calls,
-                        by=Actor(on=Interface.COMMAND, login=login_name(), name=as_),
-                        progress=_shown_on(shown),
-                        warn=partial(_warn, output, told),
-                    )
+                    try:
+                        report = await campaign.start(
+                            calls,
+                            by=Actor(on=Interface.COMMAND, login=login_name(), name=as_),
+                            progress=_shown_on(shown),
+                            warn=partial(_warn, output, told),
+                        )
+                    except RowsRefusedError as error:
+                        report = error.report
     except get_cancelled_exc_class():
         output.note(
             f"{name}: interrupted; some of its rows may be stored, and nobody is called for them yet. Enqueue the same "

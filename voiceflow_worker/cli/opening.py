@@ -338,16 +338,14 @@ async def require_batch(calls: CallQueue, batch: str | None) -> None:
 
 
 @asynccontextmanager
-async def acting(settings: Settings, who: str | None, *, makes_file: bool = False) -> AsyncGenerator[Operator]:
+async def acting(settings: Settings, who: str | None, *, makes: bool = False) -> AsyncGenerator[Operator]:
     """Open the store of these settings for the actions of a person. Raises StoreError.
 
-    With `makes_file`, a SQLite file that is missing is made: before the first campaign there is none yet. The store on
-    a server is there, or its name is wrong.
+    With `makes`, a missing store is made: an opt-out may come before the first campaign.
     """
     from voiceflow_worker.actions import Operator
     from voiceflow_worker.core.audit import Interface, login_name
 
-    makes = makes_file and file_of(settings.store) is not None
     async with opened_store(settings, makes=makes, lock_timeout=_lock_timeout(settings)) as store:
         policy = settings.policy()
         yield Operator(store, policy, who, on=Interface.COMMAND, login=login_name())

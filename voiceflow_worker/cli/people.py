@@ -123,7 +123,7 @@ async def add(
     """
     from voiceflow_worker.actions.suppression import Suppress
 
-    async with acting(common.settings(store_alone=True), as_, makes_file=True) as operator:
+    async with acting(common.settings(store_alone=True), as_, makes=True) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
         await carried_out(act, common.output())
 
@@ -254,7 +254,7 @@ async def import_file(
         done = shown_import(found)
     else:
         output.note(f"{file}: {found.in_words}")
-        async with acting(common.settings(store_alone=True), as_, makes_file=True) as operator:
+        async with acting(common.settings(store_alone=True), as_, makes=True) as operator:
             act = ImportNumbers(operator=operator, found=found, skips_bad=True, note=note, until=until, lasts=for_)
             done = await act.do()
     told = typed([*found.findings, *found.warnings])

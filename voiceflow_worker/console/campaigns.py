@@ -29,7 +29,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import menu_puts
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, row_name
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
@@ -422,8 +422,8 @@ class CampaignPage:
             done = await self._process.run_on(campaign.start, queue, policy=policy, by=by, expected_version=shown)
         except ChangedSinceError as error:
             return str(error)
-        if done.refused:
-            return f"nothing was enqueued: {_why_refused(done)}"
+        except RowsRefusedError as error:
+            return f"nothing was enqueued: {_why_refused(error.report)}"
         _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
         where = PageForm([("batch", done.batch_id), ("queue", queue)])
         ended = [str(each.message) for each in done.findings if each.told.kind in {"ended", "ended_or_cancelled"}]

@@ -11,6 +11,7 @@ dies, or its answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from voiceflow_worker.core.writes import LONG_KEPT
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.values import is_list, is_object
-from voiceflow_worker.model.text.speakable import speakable
+from voiceflow_worker.model.text.speakable import UNKNOWN, speakable
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_state import (
@@ -46,6 +47,9 @@ REMEMBERED = timedelta(minutes=5)
 """For so long, a firing of an alert that was over before it began is a delayed one, and calls nobody."""
 _OVER_KEPT = timedelta(days=7)
 _NO_START = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST_LABELS = 100
+_ADDRESS = re.compile(r"\w+://\S+")
+_CODE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z\d]{16,}$|[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,7 @@ class Alerts:
         firing: dict[str, Alert] = {}
         resolved: dict[str, Alert] = {}
         misfits: list[tuple[str, str]] = []
+        shared = _shared([_labels(each) for each in given if is_object(each)])
         for place, each in enumerate(given, 1):
             if not is_object(each):
                 misfits.append(("alerts", f"alert {place} is no object"))
@@ -100,7 +105,7 @@ class Alerts:
                 continue
             alert = Alert(
                 mark=digest_of(each.get("fingerprint") or each.get("labels")),
-                text=_said(each),
+                text=_said(each, shared),
                 started_at=_time(began) or _NO_START,
                 ended_at=_time(each.get("endsAt")) if status == "resolved" else None,
             )
@@ -393,16 +398,52 @@ def _time(value: object) -> datetime | None:
     return found if found.year > 1 else None
 
 
-def _said(alert: Mapping[str, object]) -> str:
-    """A sentence about an alert."""
-    name = _text_in(alert.get("labels"), "alertname").replace("_", " ")
-    return f"{name or 'without a name'}. {_text_in(alert.get('annotations'), 'summary', 'description')}".strip()
+def _said(alert: Mapping[str, object], shared: frozenset[tuple[str, str]]) -> str:
+    """What is spoken of an alert: its name, the labels that tell it from the others, and its annotation.
+
+    The labels that all alerts of its notification share are spoken too if it has no annotation.
+    """
+    name, annotation = _text_in(alert.get("labels"), "alertname").replace("_", " "), _annotation(alert)
+    labels = sorted(_labels(alert).items(), key=lambda each: each in shared)
+    said, room = [name or "without a name"], _LONGEST_LABELS
+    for label, value in labels:
+        text = f"{label.replace('_', ' ')} {value}"
+        is_told = re.search(rf"(?<!\w){re.escape(value)}(?!\w)", annotation) is not None
+        if not is_told and len(text) <= room and not (annotation and (label, value) in shared):
+            said.append(text)
+            room -= len(text)
+    return f"{', '.join(said)}. {annotation}".strip()
+
+
+def _labels(alert: Mapping[str, object]) -> Mapping[str, str]:
+    """The labels that a person can understand by ear, without the name: `__…__` and codes are for machines."""
+    labels = alert.get("labels")
+    said = {name: _text_in(labels, name) for name in labels if name != "alertname"} if is_object(labels) else {}
+    return {name: text for name, text in said.items() if text and not name.startswith("__") and not _CODE.match(text)}
+
+
+def _shared(labels: Sequence[Mapping[str, str]]) -> frozenset[tuple[str, str]]:
+    """The labels that all of several alerts have."""
+    items = [frozenset(each.items()) for each in labels]
+    return frozenset[tuple[str, str]]() if len(items) < 2 else items[0].intersection(*items)
+
+
+def _annotation(alert: Mapping[str, object]) -> str:
+    """The summary, else the description, else the first other annotation that is a text."""
+    texts = alert.get("annotations")
+    others = [
+        name
+        for name, text in (texts.items() if is_object(texts) else ())
+        if isinstance(text, str) and not name.startswith("__") and not _ADDRESS.fullmatch(text.strip())
+    ]
+    return _text_in(texts, "summary", "description", *others)
 
 
 def _text_in(texts: object, *names: str) -> str:
     """The first of these texts in which there is anything to speak; an empty one if there is none."""
     found = [texts.get(name) for name in names] if is_object(texts) else []
-    return next((said for text in found if isinstance(text, str) and (said := speakable(text))), "")
+    spoken = (speakable(text) for text in found if isinstance(text, str))
+    return next((said for said in spoken if said and said != UNKNOWN), "")
 
 
 def _misfit(name: str, why: str) -> InvalidInputError:

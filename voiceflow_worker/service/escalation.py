@@ -24,7 +24,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.json_text import read_toml
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.model.text.speakable import speakable
+from voiceflow_worker.model.text.speakable import shortened, speakable
 from voiceflow_worker.model.text.wording import quoted, write_duration
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.settings import Settings, read_small
@@ -45,13 +45,13 @@ _NEEDED: Final = {
 class Escalation:
     """Whom to call one after the other, and what to say, until somebody presses `key`.
 
-    `say` is spoken, as `speakable` makes it, and then `how`, by default "Press 1 to acknowledge." The next of the
-    `numbers` is called when a call has ended without `key`, or may have rung and nobody knows, or 90 seconds after
-    `answer_within`. A number that cannot be called is passed over: it is no number, is on the suppression list, or is
-    outside of its `window`. If its phone is busy with another call for `answer_within`, it is called after the others.
-    While nothing can call, because no worker runs or the queue is held, the escalation waits. A number may stand
-    several times in the list. National numbers need `country`. Numbers in a list within the list are called at once,
-    each in a call of its own; the next are called when this is so of all of them.
+    `say` is spoken, as `speakable` makes it and cut after 500 characters, and then `how`, by default "Press 1 to
+    acknowledge." The next of the `numbers` is called when a call has ended without `key`, or may have rung and nobody
+    knows, or 90 seconds after `answer_within`. A number that cannot be called is passed over: it is no number, is on
+    the suppression list, or is outside of its `window`. If its phone is busy with another call for `answer_within`,
+    it is called after the others. While nothing can call, because no worker runs or the queue is held, the escalation
+    waits. A number may stand several times in the list. National numbers need `country`. Numbers in a list within the
+    list are called at once, each in a call of its own; the next are called when this is so of all of them.
 
     All numbers are called in `rounds` rounds; None means until somebody acknowledges, or until it is ended. A round
     begins `answer_within` after the one before it, or later. `rest` is for alerts: an alert that fires anew within this
@@ -83,7 +83,7 @@ class Escalation:
 
         steps = tuple(each if isinstance(each, str) else self._distinct(each) for each in self.numbers)
         object.__setattr__(self, "numbers", steps)
-        object.__setattr__(self, "say", speakable(self.say))
+        object.__setattr__(self, "say", shortened(speakable(self.say)))
         if (problem := next(self._problems(), None)) is not None:
             raise refused([problem])
         texts = {str(name): value for name, value in self.as_json().items() if isinstance(value, str)}

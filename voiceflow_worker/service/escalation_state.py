@@ -20,6 +20,7 @@ from voiceflow_worker.core.base.record_set import json_codec
 from voiceflow_worker.core.writes import ESCALATION, EscalationEnd
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
+from voiceflow_worker.model.text.speakable import LONGEST_SAID, shortened
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339, write_duration
 from voiceflow_worker.reporting.story import ending
 from voiceflow_worker.service.escalation import Escalation
@@ -28,9 +29,8 @@ UNSENT = frozenset({JobState.QUEUED, JobState.LEASED})
 RING = timedelta(seconds=90)
 """The time after `answer_within` in which a call that was placed at the last moment can still ring and be answered."""
 RESOLVED = "the alert is resolved"
-LONGEST_SAID = 500
-"""The most characters that are spoken of alarms."""
 _LONGEST_OF_MANY = 120
+_AND_MORE = 20
 _MOST_TEXTS = 20
 
 
@@ -130,32 +130,29 @@ class Wording:
         live = [alarm for alarm in alarms if not alarm.ended] or list(alarms)
         count = len(live) + self.left_out
         if count == 1:
-            return self.one.replace("{names}", live[0].text[:LONGEST_SAID])
+            return shortened(self.one.replace("{names}", live[0].text))
         said: list[str] = []
-        room = LONGEST_SAID
+        head, counted, tail = self.many.partition("{count}")
+        frame = f"{shortened(head.rstrip(), LONGEST_SAID // 2)} {counted}{tail}".lstrip() if counted else head
+        room = LONGEST_SAID - len(frame) - _AND_MORE
         for alarm in live:
-            text = _cut(alarm.text, _LONGEST_OF_MANY)
+            text = shortened(alarm.text, _LONGEST_OF_MANY)
             if not text or len(text) > room:
                 break
             said.append(text)
-            room -= len(text)
+            room -= len(text) + len(self.between)
         left = count - len(said)
         names = self.between.join(said)
         if left and said:
             names += f" And {left} more." if self.between == " " else f" and {left} more"
-        return self.many.replace("{count}", str(count)).replace("{names}", names).strip(" :")
+        return frame.replace("{count}", str(count)).replace("{names}", names).strip(" :")
 
 
 def as_stored_alarms(alarms: Sequence[Alarm]) -> tuple[Alarm, ...]:
     """The alarms as an escalation keeps them: of many, the texts of the first are enough."""
     return tuple(
-        replace(alarm, text=alarm.text[:LONGEST_SAID] if place < _MOST_TEXTS else "")
-        for place, alarm in enumerate(alarms)
+        replace(alarm, text=shortened(alarm.text) if place < _MOST_TEXTS else "") for place, alarm in enumerate(alarms)
     )
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

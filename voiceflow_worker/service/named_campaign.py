@@ -15,14 +15,13 @@ from anyio import to_thread
 
 from voiceflow_worker.campaigns.calls.options import YES
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.idempotency import NamedStart
-from voiceflow_worker.errors import CampaignFileError, RequestInProgressError
+from voiceflow_worker.errors import RequestInProgressError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
-from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.other_process import OtherProcess
 
@@ -88,14 +87,15 @@ class NamedCampaign:
             return _repeated(batch, start.begun.result), False
         as_then = replace(settings, **then)
         async with self._campaign(queue, batch, settings=as_then, menus=menus, now=start.begun.at) as campaign:
-            report = await process.run_on(
-                campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),
-                now=start.begun.at,
-            )  # fmt: skip
-        if report.refused:
-            if (await begin()).standing != start.standing:  # perhaps because of what that request has stored
-                raise RequestInProgressError
-            raise CampaignFileError(_why_refused(report), report.findings)
+            try:
+                report = await process.run_on(
+                    campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),
+                    now=start.begun.at,
+                )  # fmt: skip
+            except RowsRefusedError:
+                if (await begin()).standing != start.standing:  # perhaps because of what that request has stored
+                    raise RequestInProgressError from None
+                raise
         await start.finish(queue.store, {name: getattr(report, name) for name in _COUNTS})
         return report, start.is_new
 
@@ -123,12 +123,6 @@ class NamedCampaign:
 def batch_of_key(key: str) -> str:
     """The batch of a campaign that names none: its key, if that can be a batch id as it stands, else a digest of it."""
     return key if _PLAIN.fullmatch(key) else f"key-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
-
-
-def _why_refused(report: EnqueueReport) -> str:
-    bad = f"{count_of(report.rejected, 'row')} of {report.rows} cannot be called" if report.rejected else ""
-    again = f"{count_of(report.again, 'row')} would call people who were called before" if report.again else ""
-    return f"nothing was enqueued: {' and '.join(filter(None, [bad, again])) or 'the findings say why'}"
 
 
 def _repeated(batch: str, counts: Mapping[str, int]) -> EnqueueReport:

@@ -23,7 +23,7 @@ from anyio import to_thread
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.options_file import ScheduleFields, schedule_in
 from voiceflow_worker.campaigns.recurrence import Recurrence
 from voiceflow_worker.campaigns.schedules import (
@@ -394,12 +394,15 @@ class Scheduler:
                 campaign.options, batch_id=run.batch_id, schedule_batches={each.batch_id for each in known},
                 same_people_batch=None if before is None else before.batch_id,
             )  # fmt: skip
-            report = await replace(campaign, options=options).start(
-                self._queue,
-                by=Actor(on=self._on, login=login_name(), name=f"schedule {run.schedule}"),
-                conditions=(lease.condition, Before(run.until)),
-                before_end=end_earlier,
-            )
+            try:
+                report = await replace(campaign, options=options).start(
+                    self._queue,
+                    by=Actor(on=self._on, login=login_name(), name=f"schedule {run.schedule}"),
+                    conditions=(lease.condition, Before(run.until)),
+                    before_end=end_earlier,
+                )
+            except RowsRefusedError as error:
+                report = error.report
         except StoreError:
             raise
         except VoiceflowError as error:

@@ -105,7 +105,7 @@ class RequestMaker:
     """Makes the calls for the rows of a file, with these options. A row that names no batch gets `default_batch`."""
 
     def __init__(
-        self, options: CampaignOptions, *, file: str | None, default_batch: str, now: datetime, checks: bool
+        self, options: CampaignOptions, *, file: str | None, default_batch: str, now: datetime, allows_past: bool
     ) -> None:
         self._options = options
         self._file = file
@@ -115,7 +115,7 @@ class RequestMaker:
         self._menu = menu if menu is None or isinstance(menu, str) else menu.name
         self.menu_texts: MenuTexts | None = texts_of(options)
         self._bodies = Bodies()
-        self.times: Times = Times(options, now=now, checks=checks)
+        self.times: Times = Times(options, now=now, allows_past=allows_past)
         source = None if options.source is None else read_sources(options.source, options.country)
         self._only_source = None if source is None else source.only
         table = options.roles.as_table()

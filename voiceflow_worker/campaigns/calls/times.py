@@ -60,12 +60,12 @@ _ANY_TIME = RowTimes()
 
 
 class Times:
-    """Reads the times of rows, by these options. With `checks`, a validity that has passed is a warning."""
+    """Reads the times of rows, by these options. With `allows_past`, a validity that has passed is a warning."""
 
-    def __init__(self, options: CampaignOptions, *, now: datetime, checks: bool) -> None:
+    def __init__(self, options: CampaignOptions, *, now: datetime, allows_past: bool) -> None:
         self._options = options
         self._now = now
-        self._passed = Severity.WARNING if checks else Severity.ERROR
+        self._passed = Severity.WARNING if allows_past else Severity.ERROR
         self._windows = None if options.window is None else CountryWindows.of(options.window)
         self._has_times = any((options.not_before, options.valid_until, options.valid_for, options.window))
         counted = (options.valid_until, options.not_before)

@@ -236,6 +236,11 @@ class BatchNames:
         name = f"{batch_id[:LONGEST_NAMED]}{'…' if len(batch_id) > LONGEST_NAMED else ''}"
         return f"batch {name} has no calls in queue {self._queue}; {hint}"
 
+    async def require(self, batch_id: str | None) -> None:
+        """Raise InvalidInputError for a batch without calls. The whole queue, None, is no batch."""
+        if (unknown := await self.why_unknown(batch_id)) is not None:
+            raise InvalidInputError(unknown)
+
     async def near(self, batch_id: str) -> list[str]:
         """The names most like this one, of batches that have calls: at most three, the most similar first."""
         spelled: dict[str, list[str]] = {}

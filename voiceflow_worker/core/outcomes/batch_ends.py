@@ -22,7 +22,7 @@ from voiceflow_worker.core.outcomes.outbox import Consumer, wait_until_found
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Record, Result, Same, Write
 from voiceflow_worker.core.writes import TOMBSTONES
-from voiceflow_worker.errors import BatchTimeoutError, InvalidInputError
+from voiceflow_worker.errors import BatchTimeoutError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.wording import rfc3339
@@ -193,8 +193,7 @@ async def wait_for_batch(store: Store, queue: str, batch_id: str, *, timeout: ti
     """Wait until a batch has ended. Raises as `CallQueue.wait_for_batch` does."""
 
     async def look() -> bool | None:
-        if (unknown := await BatchNames(store, queue).why_unknown(batch_id)) is not None:
-            raise InvalidInputError(unknown)
+        await BatchNames(store, queue).require(batch_id)
         return None if await is_open(store, queue, batch_id) else True
 
     def late(waited: timedelta) -> Exception:

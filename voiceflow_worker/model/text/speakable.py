@@ -11,6 +11,9 @@ from urllib.parse import unquote
 
 from voiceflow_worker.model.text.web_address import split_web_address
 
+LONGEST_SAID: Final = 500
+"""The most characters that are spoken of an alarm: about 40 seconds."""
+UNKNOWN: Final = "unknown"
 _DIGITS: Final = 3
 
 
@@ -18,13 +21,22 @@ def speakable(text: str) -> str:
     """The text to be spoken, on one line. It may be empty.
 
     What is encoded (`%20`, `&quot;`) is decoded, a link is its words, an address its host, and a fraction with four
-    digits or more is told to three. Left out are the marks of Markdown, and what a template could not fill in (`<no
-    value>`, `{{ $labels.instance }}`).
+    digits or more is told to three. The marks of Markdown are left out. What a template could not fill in (`<no
+    value>`, `{{ $labels.instance }}`) is "unknown".
     """
     for pattern, spoken in _SPOKEN:
         text = pattern.sub(spoken, text)
     text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     return re.sub(r" (?=[,.;:!?](?: |$))", "", text).strip(",;: ")
+
+
+def shortened(text: str, most: int = LONGEST_SAID) -> str:
+    """The text, or its beginning with `…`, which ends with a word if that is long enough."""
+    if len(text) <= most:
+        return text
+    cut = text[: most - 1]
+    words = cut.rpartition(" ")[0]
+    return f"{(words if len(words) >= most // 2 else cut).rstrip(' ,;:')}…"
 
 
 def _decoded(found: re.Match[str]) -> str:
@@ -48,7 +60,10 @@ def _rounded(found: re.Match[str]) -> str:
 _SPOKEN: Final[Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]]] = (
     (re.compile(r"&(?:#\d+|#x[\da-f]+|[a-z]+);", re.IGNORECASE), lambda found: html.unescape(found[0])),
     (re.compile(r"<error expanding template:.*>", re.DOTALL), " "),
-    (re.compile(r"[<\[](?:no value|nil)[>\]]|\{\{.*?\}\}|\$(?:\{\w[\w.]*\}|[A-Za-z_][\w.]*\b)"), " "),
+    (
+        re.compile(r"(?:\s*(?:[<\[](?:no value|nil)[>\]]|\{\{.*?\}\}|\$(?:\{\w[\w.]*\}|[A-Za-z_][\w.]*\b)))+"),
+        f" {UNKNOWN} ",
+    ),
     (
         re.compile(r"<https?://[^\s|<>]+\|([^<>]+)>|\[([^\[\]]+)\]\(https?://[^\s()]+\)"),
         lambda found: found[1] or found[2],
