@@ -15,7 +15,7 @@ import pytest
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.forms import from_mappings, from_workbook
 from tests.campaigns.reading import NOW, OPTIONS, Row, calls_of, file_of, read, read_all, refused, told
-from tests.support.started import enqueue_file
+from tests.support.started import enqueue_file, report_of
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -361,5 +361,5 @@ async def test_the_same_file_again_adds_nothing_when_a_visit_is_over(tmp_path: P
     }  # fmt: skip
     async with open_store("memory://") as store:
         times = [NOW.replace(year=2030, day=day) for day in (2, 2, 11)]
-        found = [await Campaign.of(given, now=at).start(CallQueue(store), now=at) for at in times]
+        found = [await report_of(Campaign.of(given, now=at).start(CallQueue(store), now=at)) for at in times]
         assert [(each.enqueued, each.duplicates, each.left_out) for each in found] == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
