@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 from string import Formatter
-from typing import Final, NamedTuple, Self, cast
+from typing import Final, NamedTuple, Protocol, Self, cast
 
 
 class Remedy(StrEnum):
@@ -111,6 +111,14 @@ class Remedy(StrEnum):
         return self[0].upper() + self[1:]
 
 
+class Choice(Protocol):
+    """A value of a remedy that is no text, such as a filter. It is typed as it is printed."""
+
+    def as_json(self) -> dict[str, object]:
+        """The value as an object of JSON and TOML."""
+        ...
+
+
 class Message(str):
     """A sentence, with what it was made of: its `kind`, the `values` in it, and the remedies that it `needs`.
 
@@ -141,18 +149,21 @@ class Message(str):
         """The message with more behind it."""
         return Message(f"{self}{more}", self, *parts, kind=self.kind, values=self.values)
 
-    def giving(self, given: Mapping[Remedy, str]) -> Message:
-        """The message, with the values that its remedies have here, such as `Do Not Call=TRUE` to leave rows out."""
+    def giving(self, given: Mapping[Remedy, str | Sequence[Choice]]) -> Message:
+        """The message, with the values that its remedies have here, such as the filter that leaves rows out."""
         return Message(self, self, kind=self.kind, values={**self.values, "given": {**self.given, **given}})
 
     @property
-    def given(self) -> Mapping[Remedy, str]:
+    def given(self) -> Mapping[Remedy, str | Sequence[Choice]]:
         """The values of its remedies, as far as they are known."""
-        return cast("Mapping[Remedy, str]", self.values.get("given", {}))
+        return cast("Mapping[Remedy, str | Sequence[Choice]]", self.values.get("given", {}))
 
     def named(self, called: Callable[[Remedy, str], str]) -> Message:
         """The message as it is, followed by what an interface calls its remedies, each with its value or nothing."""
-        names = dict.fromkeys(called(each, self.given.get(each, "")) for each in self.needs)
+        given = {
+            each: value if isinstance(value, str) else ",".join(map(str, value)) for each, value in self.given.items()
+        }
+        names = dict.fromkeys(called(each, given.get(each, "")) for each in self.needs)
         what = "; ".join(name for name in names if name)
         return self.plus(f" ({what})") if what else self
 
@@ -161,8 +172,11 @@ class Message(str):
         fields = dict.fromkeys(name for need in self.needs for name in need.fields)
         shown = {name: value for name, value in self.values.items() if name != "given"}
         values = {name: str(value) if isinstance(value, SheetRow) else value for name, value in shown.items()}
-        given = [{"field": need.fields[0], "value": value} for need, value in self.given.items() if need.fields]
-        return {"kind": self.kind, "values": values, "fields": list(fields), **({"remedies": given} if given else {})}
+        given = [(need.fields[0], value) for need, value in self.given.items() if need.fields]
+        texts = [{"field": name, "value": value} for name, value in given if isinstance(value, str)]
+        data = {name: [each.as_json() for each in value] for name, value in given if not isinstance(value, str)}
+        told = {"kind": self.kind, "values": values, "fields": list(fields), "remedy": data, "remedies": texts}
+        return {name: each for name, each in told.items() if each or name not in {"remedy", "remedies"}}
 
 
 def message_of(what: str | BaseException) -> Message:

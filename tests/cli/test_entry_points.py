@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import json
 import re
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,12 +31,13 @@ from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store,
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import RowList
-from voiceflow_worker.console.form import STEPS, TICKS
+from voiceflow_worker.console.form import STEPS, TICKS, pair_name
 from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.policy import write_redial_after
+from voiceflow_worker.model.text.json_text import toml_text
 
 __all__ = ["work_here"]
 pytestmark = pytest.mark.usefixtures("work_here")
@@ -63,7 +67,7 @@ LATER = {"time_zone": "Asia/Singapore", "not_before": "2099-12-31 09:00"}
 
 FLAGS = {"--replace", "--remove-missing", "--skip-bad"}
 
-Fields = Mapping[str, str]
+Fields = Mapping[str, Any]
 
 
 async def by_python(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
@@ -131,7 +135,7 @@ def begun(
         given = [(f"--{name.replace('_', '-')}", value) for name, value in fields.items()]
         options = [part for name, value in given for part in (name, value)[: 1 if name in FLAGS else 2]]
         if entry == "toml":
-            content = "".join(f"{name.replace('_', '-')} = {json.dumps(value)}\n" for name, value in fields.items())
+            content = "".join(f"{name.replace('_', '-')} = {toml_text(value)}\n" for name, value in fields.items())
             (folder / "kept.toml").write_text(content, encoding="utf-8")
             options = ["--campaign", "kept.toml"]
         ended = voiceflow(
@@ -415,6 +419,47 @@ async def of_rows(
                 answer = await client.post("/v1/campaigns", json=definition, headers={"Idempotency-Key": "people-rows"})
                 told = answer.text
         return texts_of(await CallQueue(store).find()), told
+
+
+SAID = ("--source", SOURCE["source"], "--voice-profile", SOURCE["voice_profile"])
+REFUSED: Mapping[str, str] = {
+    "Do not call!": "x", "Attending!": "no", "a*": "=x", "b=": "!no", 'c, "d"': 'e, "f"', "=": "None",
+    "two\nlines": "*",
+}  # fmt: skip
+"""Columns, each with what those have in it who are not to be called."""
+
+
+@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python"])
+def test_what_is_proposed_leaves_out_exactly_those_whom_it_counts(voiceflow: Program, entry: str) -> None:
+    url = f"sqlite:///{voiceflow.folder / entry}.db"
+
+    async def ring() -> list[str]:
+        async with open_store(url) as store:
+            engine = Engine(store, voice := ScriptedVoice())
+            await engine.send()
+            return sorted(each[-1] for each in voice.rang)
+
+    for column, value in REFUSED.items():
+        for file in voiceflow.folder.glob("*.db*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        cells = [value if place in {1, 4} else "" for place in range(6)]
+        lines = [["destination", column], *([f"+658765432{place}", cell] for place, cell in enumerate(cells))]
+        table = io.StringIO()
+        csv.writer(table).writerows(lines)
+        fields: dict[str, Any] = {**SOURCE, "say": "Hello.", "batch": "people"}
+        _, told = begun(voiceflow, "command", fields, dry_run=True, people=table.getvalue())
+        (unread,) = json.loads(told.partition("\n")[0])["unread"]
+        assert unread == {"column": column, "values": {"": 4, value: 2}}
+        if entry == "page":
+            fields[pair_name(column, value)] = ""
+        elif entry == "command":
+            shown = voiceflow("check", "people.csv", "--say", "Hello.", *SAID)
+            *_, option = re.findall("--leave-out (.*)", shown.out)
+            fields["leave_out"] = shlex.split(option)[0]
+        else:
+            fields["leave_out"] = [{"column": column, "value": value, "is": True}]
+        _, told = begun(voiceflow, entry, fields, people=table.getvalue())
+        assert anyio.run(ring) == ["0", "2", "3", "5"], (column, told)
 
 
 @pytest.mark.parametrize("rings_first", [False, True], ids=["waiting", "called"])

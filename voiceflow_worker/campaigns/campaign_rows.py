@@ -9,10 +9,11 @@ from itertools import starmap
 from pathlib import Path
 from typing import cast
 
+from voiceflow_worker.campaigns.calls.filters import LeftOut, filters_value
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, SeenKeys, SharedNumbers, key_in, write_dates_out
+from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, SharedNumbers, key_in, write_dates_out
 from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.doubts import TIMES, Doubts
@@ -39,6 +40,7 @@ from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
+from voiceflow_worker.model.text.json_text import toml_text
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import (
     DATE_LIKE,
@@ -111,7 +113,7 @@ class CampaignRows:
         self._ticked = list(starmap(RowRange, options.call_struck_rows))
         menu_texts = self._maker.menu_texts
         self._columns = CampaignColumns(
-            self.source, options, file=self.file, filtered=self.left_out.columns, menu_texts=menu_texts
+            self.source, options, file=self.file, left_out=self.left_out, menu_texts=menu_texts
         )
         self._rows: SeenKeys = SeenKeys()
         self.keys: SeenKeys = self._rows if options.orders is None else SeenKeys()
@@ -209,6 +211,13 @@ class CampaignRows:
         )
 
     @property
+    def definition(self) -> str:
+        """The campaign as a TOML file of options, with its filters as data. Call this when all rows have been read."""
+        filters = {"leave-out": self.left_out.parts(only=False), "only": self.left_out.parts(only=True)}
+        lines = (f"{name} = {toml_text(filters_value(parts))}\n" for name, parts in filters.items() if parts)
+        return "".join(lines) + self._options.definition
+
+    @property
     def unread(self) -> tuple[UnreadColumn, ...]:
         """The columns that nobody reads and whose few values tell rows apart, when all rows have been read."""
         return self._doubts.unread()
@@ -246,7 +255,7 @@ class CampaignRows:
     def _read_person(self, raw: RawRow, draft: Draft | None) -> ReadRow:
         """The row, read, unless it is left out; nothing else is told of it then. The no of one row is its person's."""
         rows = ((raw, draft), *(() if draft is None else draft.beside))
-        no = [(each, found) for each, own in rows if (found := self.left_out.why(each.number, own)) is not None]
+        no = [(each, found) for each, own in rows if (found := self.left_out.why(each, own)) is not None]
         if not no:
             read = self._maker.read(raw, draft)
             return self._people.agreed(read, draft) if self._people and draft is not None and raw.others else read

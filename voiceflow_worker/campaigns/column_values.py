@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 
-from voiceflow_worker.finding import columns_text
+from voiceflow_worker.campaigns.calls.filters import Filter, cell_of
 from voiceflow_worker.ivr.meanings import is_letter, meaning_of
 
 MOST_VALUES = 6
@@ -36,9 +36,9 @@ class UnreadColumn:
         return ", ".join([*told, f"{self.others:,} others"] if self.others else told)
 
     @property
-    def leave_out(self) -> str:
-        """The field that leaves out the rows with the rarest value."""
-        return columns_text([f"{self.column}={[value for value in self.values if value][-1]}"])
+    def leave_out(self) -> Filter:
+        """What leaves out the rows with the rarest value."""
+        return Filter(self.column, [value for value in self.values if value][-1])
 
     def as_json(self) -> dict[str, object]:
         """The column as a JSON object."""
@@ -57,7 +57,7 @@ class ValueCounts:
     def add(self, cell: object) -> None:
         """Count a cell."""
         self.rows += 1
-        value = "" if cell is None else str(cell).strip()
+        value = str(cell_of(cell)).strip()
         if value in self.values or len(self.values) < _MOST_COUNTED:
             self.values[value] += 1
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
+from voiceflow_worker.campaigns.calls.filters import LeftOut
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, is_used, missing_from, part_of
@@ -59,8 +60,8 @@ class Shape(NamedTuple):
 class CampaignColumns:
     """The columns of a campaign's rows: those of a table resolved once, those of objects once for each set of names.
 
-    `filtered` are the columns by which rows are left out. Raises CampaignFileError for a column that
-    options name and that is not there, or cannot be what they make of it.
+    What `left_out` was typed is read with them. Raises CampaignFileError for a column that options name and that is not
+    there, or cannot be what they make of it.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class CampaignColumns:
         options: CampaignOptions,
         *,
         file: str | None,
-        filtered: Sequence[str],
+        left_out: LeftOut,
         menu_texts: MenuTexts | None,
     ) -> None:
         self._source, self._options, self._menu, self._file = source, options, menu_texts, file
@@ -98,11 +99,12 @@ class CampaignColumns:
         self.names: Mapping[str, str] = {**_own_names(source.header), **roles.names}
         """The names of columns as they are written, by their keys."""
         self._renamed = self._rename()
-        self._filtered = filtered
-        self.asked: Sequence[str] = (*roles.named, *filtered, *options.counted)
-        """The columns that each row must have."""
+        self._left_out = left_out
+        if self._is_table:
+            left_out.read(source.header, key=(), place=self._place)
         self._language: str | None = None if row_name(roles.language or "language") == "language" else roles.language
         """The column of the languages, if it has another name than `language`."""
+        self._asks = bool(self.asked)
         self._told: set[str] = set()
         table = [self._of_table(*each) for each in zip(source.header, source.columns, strict=True)]
         self._shapes: dict[tuple[str, ...], Shape] = {(): Shape(table, self.names)}
@@ -122,6 +124,11 @@ class CampaignColumns:
         """The column of the numbers to call, as the header of a table spells it."""
         return self.names.get(self._numbers, self._given or DESTINATION)
 
+    @property
+    def asked(self) -> Sequence[str]:
+        """The columns that each row must have."""
+        return (*self._options.roles.named, *self._left_out.columns, *self._options.counted)
+
     def fill(self, raw: RawRow, draft: Draft, *, is_plain: bool) -> None:
         """Take the cells of a row that can be read; with `is_plain`, it has nothing that programs leave in cells."""
         names, cells = raw.names, raw.cells
@@ -139,7 +146,7 @@ class CampaignColumns:
                 draft.take(column, cell, is_plain=is_plain)
         if self.further:
             draft.take_further_numbers(self.further)
-        if self.asked:
+        if self._asks:
             self._take_asked(raw, draft)
 
     def _take_asked(self, raw: RawRow, draft: Draft) -> None:
@@ -193,6 +200,8 @@ class CampaignColumns:
         return column_of(written.strip(), name, numbers=None if self._given is None else self._numbers)
 
     def _of_objects(self, names: Sequence[str], own: Iterable[str]) -> Shape:
+        if not self.are_bodies:
+            self._left_out.read(tuple(own), key=tuple(own), place=self._place)
         columns: list[Column] = []
         keys, wrong = {row_name(name) for name in own} - self.ignored.keys(), list[tuple[str, str]]()
         doubled = set[str]()
@@ -264,7 +273,7 @@ class CampaignColumns:
                 f"if it has a reserved name by chance, columns give it another, such as own={both}"
             )
         if self.asked and self.are_bodies:
-            hint = "leave out the lines themselves" if self._filtered else "write + before numbers"
+            hint = "leave out the lines themselves" if self._left_out.columns else "write + before numbers"
             hint = "give each its own not_before and valid_until" if self._options.counted else hint
             raise CampaignFileError(f"{place}: request bodies have no column {self.asked[0]!r}; {hint}")
         if not self._is_table:
@@ -417,7 +426,7 @@ class CampaignColumns:
 
     def is_decided(self, name: str) -> bool:
         """Whether it is said what a column means for who is called: it filters rows, is not read, or has numbers."""
-        return row_name(name) in {*self.ignored, *self.numbers, *map(row_name, self._filtered)}
+        return row_name(name) in {*self.ignored, *self.numbers, *map(row_name, self._left_out.columns)}
 
     def _is_wanted(self, name: str) -> bool:
         template = self._options.template

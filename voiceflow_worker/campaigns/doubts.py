@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
+from voiceflow_worker.campaigns.calls.filters import Filter, cell_of
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn, ValueCounts
@@ -308,7 +309,7 @@ class _NotToCall:
             self._all.setdefault(name, ValueCounts(name)).add(cell)
             if told_not_to_call(name, cell) is not None:
                 values, rows = self._told.setdefault(name, (Counter(), []))
-                values[value := str(cell).strip()[:40]] += 1
+                values[value := str(cell_of(cell)).strip()] += 1
                 if len(rows) <= _MOST_ROWS:
                     rows.append((raw.number, value))
 
@@ -326,11 +327,12 @@ class _NotToCall:
         for name, (values, told) in self._told.items():
             every = self._all[name]
             common = every.common()[:_MOST_CHOICES]
-            counts = ", ".join(f"{value or 'empty'} {count:,}" for value, count in common)
+            counts = ", ".join(f"{value[:40] or 'empty'} {count:,}" for value, count in common)
             meant = [value for value in values if folded(name).startswith(folded(value))] or [*values]
-            given = {Remedy.IGNORE_COLUMN: columns_text([f"ignore={name.strip()}"])}
+            ignore = columns_text([f"ignore={name.strip()}"])
+            given: dict[Remedy, str | Sequence[Filter]] = {Remedy.IGNORE_COLUMN: ignore}
             if len(meant) <= _MOST_CHOICES and sum(values[each] for each in meant) < every.rows:
-                given[Remedy.LEAVE_OUT] = columns_text(f"{name.strip()}={value}" for value in meant)
+                given[Remedy.LEAVE_OUT] = tuple(Filter(name.strip(), value) for value in meant)
                 told = [(row, value) for row, value in told if value in meant]  # noqa: PLW2901
             if len(told) <= _MOST_ROWS:
                 given[Remedy.LEAVE_OUT_ROWS] = ranges_text(row for row, _ in told)

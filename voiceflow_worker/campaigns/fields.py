@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from voiceflow_worker.campaigns import reading as values
+from voiceflow_worker.campaigns.calls.filters import parts_of
 from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.files.input_file import InputFile
@@ -51,7 +52,11 @@ WORDS: Final[Schema] = {"type": ["string", "array", "null"], "items": {"type": "
 """Words as one types them, or a list of them."""
 BY_NAME: Final[Schema] = {**WORDS, "type": ["string", "array", "object", "null"], "additionalProperties": WORDS}
 """The same, or an object from names to them, such as countries or outcomes."""
-LEFT_OUT: Final[Schema] = {**BY_NAME, "additionalProperties": True}
+FILTERS: Final[Schema] = {
+    "type": ["string", "array", "object", "null"], "additionalProperties": True,
+    "items": {"type": ["string", "object"], "additionalProperties": True},
+}  # fmt: skip
+"""Filters as one types them, or as objects with a column, its value, and whether it is that."""
 
 
 def schema_of(of: Of, *, without: Iterable[str] = (), required: Iterable[str] = ()) -> dict[str, object]:
@@ -298,13 +303,14 @@ FIELDS: tuple[Field, ...] = (
         hint="Such as 7,12-14.", help="Call these rows of a workbook although they are struck through.",
     ),
     Field(
-        name="leave_out", read=_plain(values.leave_out), of=_CAMPAIGN, group=Group.WHO, schema=LEFT_OUT,
+        name="leave_out", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
         metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
         help="Call nobody in rows where a column has such a value: Do Not Call=TRUE,Status=Moved; with Status!=Booked, "
-        "where it has another value or none. TRUE, 1 and yes are one value, in any language.",
+        "where it has another value or none; Left at= where it is empty, Left at!= where it is not. TRUE, 1 and yes "
+        "are one value, in any language.",
     ),
     Field(
-        name="only", read=_plain(values.only), of=_CAMPAIGN, group=Group.WHO, schema=LEFT_OUT,
+        name="only", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
         metavar="COLUMN=VALUE", sets="only", label="Only rows with", hint="Such as Status=Booked.",
         help="Call only the people of rows where a column has one of these values: Status=Booked,Status=Confirmed; "
         "several columns must all have one of theirs. Status!=Moved: another value or none.",

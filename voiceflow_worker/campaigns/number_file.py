@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
+from voiceflow_worker.campaigns.calls.filters import Part
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
@@ -132,8 +133,8 @@ def read_number_file(
     *,
     roles: ColumnRoles = NO_ROLES,
     country: str | None = None,
-    leave_out: str | None = None,
-    only: str | None = None,
+    leave_out: str | Sequence[Part] | None = None,
+    only: str | Sequence[Part] | None = None,
     sheet: str | None = None,
     header_row: int | None = None,
 ) -> NumberFile:
@@ -225,7 +226,7 @@ def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: NumberFile, *, is_
         if draft is None:
             taken.read(raw.number, line=text, problem=next(why for name, why in raw.problems if name is None))
             continue
-        if rows.left_out.why(raw.number, draft) is not None:
+        if rows.left_out.why(raw, draft) is not None:
             taken.left_out += 1
             continue
         wrong = [found for found in draft.findings if row_name(found.column or "") in matters]

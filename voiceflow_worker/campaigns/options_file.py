@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ from typing import Any, Final, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns import reading as values
+from voiceflow_worker.campaigns.calls.filters import filters_value, parts_of, text_of_parts
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain
 from voiceflow_worker.campaigns.fields import BY_NAME, EXCLUDING, WORDS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
@@ -23,7 +22,7 @@ from voiceflow_worker.campaigns.recurrence import MISFIRE, Recurrence
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Message
 from voiceflow_worker.model.column_time import ColumnTime
-from voiceflow_worker.model.text.json_text import read_toml
+from voiceflow_worker.model.text.json_text import read_toml, toml_name, toml_text
 from voiceflow_worker.model.times import read_time
 from voiceflow_worker.model.zones import read_zone
 
@@ -34,10 +33,10 @@ OF_RUNS: Final = tuple(name for name, each in fields_of(Of.SCHEDULE).items() if 
 _REPLACING: Final = (frozenset({"template", "say", "ivr"}), *map(frozenset, EXCLUDING))
 """The fields that replace each other: one that is given goes before the others in the file of options."""
 _KNOWN: Final = {**fields_of(Of.CAMPAIGN), **fields_of(Of.SCHEDULE)}
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
 _FILES: Final = frozenset({"file", "prices", "template"})
 _TIMES: Final = frozenset({"not_before", "valid_until"})
+_FILTERS: Final = ("leave_out", "only")
 _ROWS: Final = ("leave_out_rows", "call_struck_rows")
 """The fields that are of one file, as nothing is that is kept for others."""
 _REASONS: Final = {
@@ -167,8 +166,9 @@ def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = Non
     Those of one run, the file of the people, and the numbers of its rows are left out.
     """
     kept = {name: value for name, value in given.items() if value and name not in {*_ONE_RUN, *_FILES, *_ROWS}}
-    tables = {"columns": ColumnRoles.of(kept["columns"]).as_table()} if "columns" in kept else {}
-    lines = [f"{name.replace('_', '-')} = {_toml(value)}" for name, value in {**kept, **tables}.items()]
+    tables: dict[str, object] = {"columns": ColumnRoles.of(kept["columns"]).as_table()} if "columns" in kept else {}
+    tables |= {name: filters_value(parts_of(kept[name])) for name in _FILTERS if name in kept}
+    lines = [f"{name.replace('_', '-')} = {toml_text(value)}" for name, value in {**kept, **tables}.items()]
     if menu is not None:
         lines += ["", "[menu]", *_lines(menu, but="questions")]
         for question in menu["questions"]:
@@ -178,22 +178,9 @@ def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = Non
 
 
 def _lines(table: Mapping[str, object], *, but: str = "") -> Iterator[str]:
-    return (f"{_name(name)} = {_toml(value)}" for name, value in table.items() if name != but and value is not None)
-
-
-def _name(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _toml(name)
-
-
-def _toml(value: object) -> str:
-    """A text, a list or a table, on one line."""
-    if isinstance(value, Mapping):
-        pairs = cast("Mapping[str, object]", value).items()
-        return f"{{ {', '.join(f'{_name(name)} = {_toml(each)}' for name, each in pairs if each is not None)} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, cast('list[object]', value)))}]"
-    # JSON spells a text as TOML does, but for one control character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return (
+        f"{toml_name(name)} = {toml_text(value)}" for name, value in table.items() if name != but and value is not None
+    )
 
 
 def loaded_options(
@@ -227,9 +214,10 @@ def definition_of(given: Mapping[str, Given], *, zone: ZoneInfo | None = None) -
 
     Times that name no zone are of `zone`.
 
-    The name of the batch, and what is of one file, are left out; so is what no text can say, such as a program's menu.
+    The name of the batch, and what is of one file, are left out, and so is what no text can say, such as a program's
+    menu; so are the filters, which are data once the columns are known.
     """
-    names = fields_of(Of.CAMPAIGN).keys() - {"batch", "header_row", "sheet"}
+    names = fields_of(Of.CAMPAIGN).keys() - {"batch", "header_row", "sheet", *_FILTERS}
     fields = {name: each for name, each in given.items() if name in names}
     menu = fields.pop("menu").value if _is_menu(fields) else None
     texts: dict[str, str] = {}
@@ -249,8 +237,12 @@ def _is_menu(fields: Mapping[str, Given]) -> bool:
 def _text(name: str, value: object) -> str:
     """The value of a field as a text, for a form. Raises ValueError, InvalidInputError."""
     is_list = _KNOWN[name].schema in (BY_NAME, WORDS)
-    own = {"columns": _columns_text, "leave_out": values.leave_out, "only": values.only}.get(name)
+    own = {"columns": _columns_text, **dict.fromkeys(_FILTERS, _filters_text)}.get(name)
     return (own or (values.words if is_list else text_of))(value)
+
+
+def _filters_text(value: object) -> str:
+    return text_of_parts(parts_of(value))
 
 
 def _columns_text(value: object) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
+from voiceflow_worker.campaigns.calls.filters import LeftOut
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.calls.values import Draft, LeftOut, id_text, is_used, says_nothing
+from voiceflow_worker.campaigns.calls.values import Draft, id_text, is_used, says_nothing
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.doubts import Doubts
 from voiceflow_worker.campaigns.files.damage import shown

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
-from voiceflow_worker.campaigns.calls.values import filters_in
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnRoles, parts_of
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import TO_THE_END, Finding, Message, RowRange, columns_text, message_of
+from voiceflow_worker.finding import TO_THE_END, Finding, Message, RowRange, message_of
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
-from voiceflow_worker.model.flows.values import describe, is_list
+from voiceflow_worker.model.flows.values import describe
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.jobs.policy import RedialWait, read_redial_after
 from voiceflow_worker.model.numbers.reading import read_country
@@ -267,39 +266,11 @@ def words(value: object) -> str:
     return text_of(value)
 
 
-def leave_out(value: object) -> str:
-    """The columns and values that leave rows out, as one text; they may be a list, or a table of columns."""
-    text = _pairs(value)
-    filters_in(text)
-    return text
-
-
-def only(value: object) -> str:
-    """The columns and values of the rows to call, in the same forms."""
-    text = _pairs(value)
-    filters_in(text, only=True)
-    return text
-
-
 def limit(value: object) -> int:
     """A number of rows, from 1 on."""
     if (found := whole(value)) < 1:
         raise ValueError(f"{found} is no number of rows: give 1 or more, or nothing for all rows")
     return found
-
-
-def _pairs(value: object) -> str:
-    if isinstance(value, Mapping):
-        given = cast("Mapping[object, object]", value).items()
-        if wrong := [
-            name for name in map(str, cast("Mapping[object, object]", value)) if name[-1:] == "!" or "=" in name
-        ]:
-            raise ValueError(f"{wrong[0][:40]!r} may be a column, or a column and a sign: write the pair as a text")
-        cells = ((name, each) for name, one in given for each in (one if is_list(one) else (one,)))
-        value = [f"{name}={str(each) if isinstance(each, bool) else text_of(each)}" for name, each in cells]
-    if isinstance(value, list | tuple):
-        return columns_text(map(text_of, cast("Iterable[object]", value)))
-    return text_of(value)
 
 
 def columns(value: object) -> Mapping[str, str | Sequence[str]]:

@@ -166,7 +166,7 @@ class RowKeeper:
     """
 
     def __init__(self, queue: CallQueue, campaign: CampaignRows, file: IO[bytes], options: CampaignOptions) -> None:
-        sheet, self._definition = options.sheet, options.definition
+        sheet = options.sheet
         self._queue = queue
         self._campaign = campaign
         self._spool = SpooledRows(file)
@@ -258,8 +258,8 @@ class RowKeeper:
                 is_table=self._campaign.source.kind.is_table,
             )
             puts = (*more, Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=file.digest))
-            if self._definition:
-                puts += (Put(DEFINITIONS, group, self._definition, until),)
+            if definition := self._campaign.definition:
+                puts += (Put(DEFINITIONS, group, definition, until),)
             drops = (*ended, *(() if own is None else _drops(group, own, member=own.digest, but=own.digest)))
             writes.append(Write(conditions=(*conditions,), puts=puts, drops=drops))
             self._kept[batch_id] = file

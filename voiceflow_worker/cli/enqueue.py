@@ -190,9 +190,9 @@ def _tell_found(output: Output, report: EnqueueReport, told: Collection[Finding]
             now = datetime.now(UTC)
             output.table(("days and times", ""), [(each.column, each.in_words(now)) for each in report.moments])
         if report.unread:
-            options = (f"--leave-out {shlex.quote(each.leave_out)}" for each in report.unread)
-            shown = [f"{each.column}: {each.in_words()}" for each in report.unread]
-            output.table(("columns that nobody reads", "to leave rows out"), list(zip(shown, options, strict=True)))
+            output.say("columns that nobody reads, each with what leaves its last value out:")
+            for each in report.unread:  # on lines that are not wrapped, to be copied
+                output.say(f"  {each.column}: {each.in_words()}\n    --leave-out {shlex.quote(str(each.leave_out))}")
 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> EnqueueReport:

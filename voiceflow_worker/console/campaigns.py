@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope
 
 from voiceflow_worker.actions import ActionRefusedError, Operator, active_holds
 from voiceflow_worker.campaigns.called_before import TRIAL
+from voiceflow_worker.campaigns.calls.filters import Filter, text_of_parts
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import menu_puts
 from voiceflow_worker.campaigns.campaign import Campaign
@@ -42,6 +43,7 @@ from voiceflow_worker.console.columns import ROLE_WORDS, ROWS_A_PAGE, FoundColum
 from voiceflow_worker.console.form import (
     DAYS,
     FIELDS,
+    FILTERS,
     PARTS,
     STEP_OF,
     STEPS,
@@ -522,7 +524,7 @@ class CampaignPage:
         lists = {"numbers": (), **await self._account.lists(), **_offered()} if kept is not None else {}
         shown = {
             "state": form.signed(key=self._key),
-            "form": {name: form.get(name) for name in TEXTS} | asked,
+            "form": {name: (form.shown if name in FILTERS else form.get)(name) for name in TEXTS} | asked,
             "shows": form.shown,
             "pair": pair_name,
             "left_out": partial(form.why_left_out, [each.name for each in found.columns]),
@@ -594,8 +596,12 @@ class CampaignPage:
             if (code := next(fitting, None)) is not None:
                 repairs.append((f"voice_profile {code}", f"Speak with {code}"))
         for name, remedy in _LEAVING_OUT.items():
-            values = dict.fromkeys(value for each in report.findings if (value := each.told.given.get(remedy)))
-            repairs += [(f"{name} {value}", f"{label_of(name)}: {value}") for value in values]
+            for given in dict.fromkeys(each.told.given.get(remedy) for each in report.findings):
+                if not given:
+                    continue
+                parts = [each for each in given if isinstance(each, Filter)]
+                value = text_of_parts(parts) if parts else given
+                repairs.append((f"{name} {value}", f"{label_of(name)}: {text_of_parts(parts, typed=True) or given}"))
         return repairs
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from voiceflow_worker.campaigns.calls.values import Filter, filters_in
+from voiceflow_worker.campaigns.calls.filters import Filter, Part, parts_of, read_filter, text_of_parts
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, ColumnRoles, row_name
 from voiceflow_worker.campaigns.reading import Group, Of, row_ranges
@@ -25,8 +25,7 @@ from voiceflow_worker.console.formats import label_of
 from voiceflow_worker.console.questions import PREFIX
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Message, RowRange, columns_text
-from voiceflow_worker.ivr.meanings import are_alike
+from voiceflow_worker.finding import Message, RowRange
 from voiceflow_worker.model.country_windows import read_weekdays
 from voiceflow_worker.model.jobs.policy import read_redial_on
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -35,6 +34,8 @@ from voiceflow_worker.model.window import EVERY_DAY, Weekday
 
 FIELDS = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
 """The fields of a campaign that the page has."""
+FILTERS = ("leave_out", "only")
+"""The fields that hold filters as data."""
 UPLOADS = {"file": "upload"}
 """The field of the file that is kept between two forms, with the value that then names it."""
 TICKS = tuple(name for name, each in FIELDS.items() if each.is_of_one_run)
@@ -216,27 +217,29 @@ class CampaignForm:
             ranges = sorted([*kept, row] if has_it else kept, key=lambda each: (each.sheet, each.first))
             self.values[field] = ",".join(map(str, ranges))
 
-    @property
-    def filters(self) -> Sequence[Filter]:
-        """The values by which rows are left out."""
-        return filters_in(text) if (text := self.get("leave_out")) else ()
+    def filters(self, name: str = "leave_out") -> Sequence[Part]:
+        """The filters in a field: as they were typed, or as data."""
+        return parts_of(text) if (text := self.get(name)) else ()
 
     def calls_value(self, column: str, value: str) -> bool:
         """Whether rows with this value in a column are not left out by it."""
-        return not any(_is_same(each, column, value) for each in self.filters)
+        return not any(_is_same(each, column, value) for each in self.filters())
 
     def why_left_out(self, columns: Sequence[str], cells: Sequence[str]) -> str:
-        """The value by which a row with these cells is left out; empty if it is none."""
+        """The filter by which a row with these cells is left out; empty if it is none."""
         with suppress(InvalidInputError):
-            cell = dict(zip(map(row_name, columns), cells, strict=False))
-            held = (each for each in self.filters if _is_same(each, each.column, cell.get(row_name(each.column), "")))
-            return str(next(held, ""))
+            for each in (_read(part, columns) for part in self.filters()):
+                cell = next(
+                    (cell for name, cell in zip(columns, cells, strict=False) if each and each.is_of(name)), None
+                )
+                if each is not None and cell is not None and each.has(cell) is not each.is_not:
+                    return str(each)
         return ""
 
     def call_value(self, column: str, value: str, *, is_called: bool) -> None:
         """Call the rows with a value in a column, or leave them out."""
-        kept = [each for each in self.filters if not _is_same(each, column, value)]
-        self.values["leave_out"] = columns_text(map(str, kept if is_called else [*kept, Filter(column, value)]))
+        kept = [each for each in self.filters() if not _is_same(each, column, value)]
+        self.values["leave_out"] = text_of_parts(kept if is_called else [*kept, Filter(column, value)])
 
     def shown(self, name: str) -> str:
         """What a control shows; nothing of a field that cannot be read, which the check tells."""
@@ -255,6 +258,9 @@ class CampaignForm:
             return YES if self.is_called(unquote(row), is_struck=f"{kind} " == STRUCK) else ""
         if name.startswith(VALUE):
             return YES if self.calls_value(*pair_in(name)) else ""
+        if name in FILTERS:
+            with suppress(InvalidInputError):
+                return text_of_parts(self.filters(name), typed=True)
         return self.get(name)
 
     def take(self, form: PageForm) -> None:
@@ -275,12 +281,21 @@ class CampaignForm:
         except ValueError as error:
             raise InvalidInputError(f"{label_of('leave_out_rows')}: {error}") from None
 
+    def _filters_in(self, name: str, text: str) -> str:
+        """The text of filters that a person has changed: those of it that were shown are what they were."""
+        with suppress(InvalidInputError):  # which the check tells
+            shown = {each.typed: each for each in self.filters(name) if isinstance(each, Filter)}
+            return text_of_parts(shown.get(str(each), each) for each in parts_of(text))
+        return text
+
     def _change(self, changed: Mapping[str, str]) -> None:
         roles: list[tuple[str, str]] = []
         parted: dict[str, dict[str, str]] = {}
         for name, value in changed.items():
             field, _, part = name.partition(".")
-            if name in TEXTS or name.startswith(PREFIX):
+            if name in FILTERS and value:
+                self.values[name] = self._filters_in(name, value)
+            elif name in TEXTS or name.startswith(PREFIX):
                 self.values[name] = value
             elif field in PARTS and part:
                 parted.setdefault(field, {})[part] = value
@@ -311,8 +326,16 @@ def pair_in(name: str) -> tuple[str, str]:
     return unquote(column), unquote(value)
 
 
-def _is_same(each: Filter, column: str, value: str) -> bool:
-    return row_name(each.column) == row_name(column) and not each.is_not and are_alike(value, each.value)
+def _is_same(part: Part, column: str, value: str) -> bool:
+    each = _read(part, [column])
+    return each is not None and each.is_of(column) and not each.is_not and each.has(value)
+
+
+def _read(part: Part, columns: Iterable[str]) -> Filter | None:
+    """A filter of one of these columns; None for one of another, or that has no one reading, which the check tells."""
+    with suppress(InvalidInputError):
+        return read_filter(part, columns) if isinstance(part, str) else part
+    return None
 
 
 def _listed(columns: str | Sequence[str]) -> Sequence[str]:

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
+from voiceflow_worker.campaigns.calls.filters import Part, renamed
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
-from voiceflow_worker.campaigns.calls.values import renamed
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity, tell
@@ -89,8 +89,8 @@ class CampaignOptions:
     stop_after_refused: int | None = None
     sheet: str | None = None
     date_order: DateOrder | None = None
-    leave_out: str | None = None
-    only: str | None = None
+    leave_out: str | Sequence[Part] | None = None
+    only: str | Sequence[Part] | None = None
     limit: int | None = None
     most: int | None = None
     leave_out_rows: Sequence[tuple[int, int] | tuple[int, int, str]] = ()

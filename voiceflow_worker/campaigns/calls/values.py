@@ -8,8 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import starmap
-from typing import Any, NamedTuple
+from typing import Any
 
 from voiceflow_worker.campaigns.files.damage import error_in, shown
 from voiceflow_worker.campaigns.files.rows import (
@@ -18,16 +17,15 @@ from voiceflow_worker.campaigns.files.rows import (
     Column,
     RawRow,
     Role,
-    pairs_in,
     row_name,
 )
-from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Finding, RowRange, message_of, tell
-from voiceflow_worker.ivr.meanings import are_alike, meaning_of, stands_for_nothing
+from voiceflow_worker.errors import PhoneNumberError
+from voiceflow_worker.finding import Finding, message_of, tell
+from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
 from voiceflow_worker.model.jobs.job import usual_key
-from voiceflow_worker.model.numbers.phone import is_e164, telephone_of
+from voiceflow_worker.model.numbers.phone import is_e164
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of, folded
 from voiceflow_worker.model.times import DateOrder, PersonZone, with_iso_date
@@ -55,11 +53,15 @@ def id_text(text: str) -> str:
     return usual_key(text.partition(".")[0] if _WHOLE.fullmatch(text) else text)
 
 
+NOTHING_SAID = re.compile(r"\W|^n/?a$")
+"""What nobody means by yes, no or another value: -, N/A."""
+
+
 def says_nothing(text: str) -> bool:
     """Whether an id stands for nobody: it is empty, has signs alone, is 0, or a word for nothing, such as N/A."""
     meant = meaning_of(text)
     is_zero = not isinstance(meant, bool | str) and meant == 0
-    return is_missing(text) or not _NOTHING_SAID.sub("", text.casefold()) or is_zero or stands_for_nothing(text)
+    return is_missing(text) or not NOTHING_SAID.sub("", text.casefold()) or is_zero or stands_for_nothing(text)
 
 
 _MANY = 3
@@ -256,191 +258,6 @@ class Draft:
 def key_in(draft: Draft) -> str | None:
     """The unique key that a row names; None without one."""
     return id_text(key) if (key := draft.reserved.get("unique_key")) else None
-
-
-class Filter(NamedTuple):
-    """The rows in whose column the cell has a value; with `is_not`, those in which it has another, or none."""
-
-    column: str
-    value: str
-    is_not: bool = False
-
-    @property
-    def asks_yes_or_no(self) -> bool:
-        """Whether the value means yes or no. A single letter may be a code."""
-        return len(self.value) > 1 and isinstance(meaning_of(self.value), bool)
-
-    def __str__(self) -> str:
-        """The filter as people type it."""
-        return f"{self.column}{'!=' if self.is_not else '='}{self.value}"
-
-
-_NO_FILTER = re.compile(r"!.*|.*[!<>~^*|]", re.DOTALL)
-"""What no column is called: `!Status`, and what is left of `Status>=`. Folded names would lose these signs."""
-
-
-def filters_in(text: str, *, only: bool = False) -> tuple[Filter, ...]:
-    """The filters in a text such as `Status=Deceased, Booked!=yes`. Raises InvalidInputError for any other text.
-
-    With `only`, they name the rows to call: of several `!=` for one column, all must hold.
-    """
-    found: list[Filter] = []
-    for name, value in pairs_in(text, example="Do Not Call=TRUE, or as Status!=Booked"):
-        each = Filter(name.removesuffix("!").rstrip(), value, name.endswith("!"))
-        if not each.column or _NO_FILTER.fullmatch(each.column) or value[0] in "=!":
-            raise InvalidInputError(
-                f"{f'{name}={value}'[:60]!r} is no filter: write Status=Booked for the rows with this value, or "
-                "Status!=Booked for those with another or none"
-            )
-        same = (known for known in found if row_name(known.column) == row_name(each.column) if not only)
-        if both := next((known for known in same if _have_all_rows(known, each)), None):
-            raise InvalidInputError(f"{both} and {each} together are all rows: give one of them, or name the values")
-        found.append(each)
-    return tuple(found)
-
-
-def _have_all_rows(one: Filter, other: Filter) -> bool:
-    """Whether each row is one of the one or of the other, which are of the same column."""
-    is_same = meaning_of(one.value) == meaning_of(other.value)
-    return not is_same if one.is_not and other.is_not else is_same and one.is_not is not other.is_not
-
-
-_NOTHING_SAID = re.compile(r"\W|^n/?a$")
-"""What nobody means by yes, no or another value: -, N/A."""
-
-
-def _held(cell: object, wanted: str) -> tuple[str, object, bool]:
-    """What a cell says, what it means, and whether that is the wanted value."""
-    meant = "" if is_missing(cell) else meaning_of(cell)
-    said = "" if isinstance(meant, str) and not _NOTHING_SAID.sub("", meant) else str(cell)
-    return said, meant, are_alike(cell if said else meant, wanted)
-
-
-def renamed(column: str, columns: Mapping[str, str]) -> str:
-    """The name in rows of a column that is named by either of its names, of which `columns` are those that changed."""
-    found = (
-        name for name, old in columns.items() if row_name(old) == row_name(column) and row_name(old) not in columns
-    )
-    return next(found, column)
-
-
-class LeftOut:
-    """The rows that nobody is called for, by the fields `leave_out` and `only`, or by their numbers within `ranges`.
-
-    `columns` are those that are renamed: they may be named by either name. It is false if it leaves out no row at all.
-    """
-
-    _SIGNS = re.compile(r"""[*|;=^]|\w\?|^[<>~]|^/.+/|[^\d\s]%|^["'\u2018-\u201f«].*["'\u2018-\u201f»]$""")
-    """What a pattern, a list or a quotation has, and a value that is compared whole has only if a cell has it too."""
-
-    def __init__(
-        self,
-        leave_out: str | None,
-        ranges: Sequence[tuple[int, int] | tuple[int, int, str]],
-        columns: Mapping[str, str],
-        *,
-        only: str | None = None,
-    ) -> None:
-        def named(found: Iterable[Filter]) -> list[Filter]:
-            return [each._replace(column=renamed(each.column, columns)) for each in found]
-
-        self._filters = named(() if leave_out is None else filters_in(leave_out))
-        wanted = named(() if only is None else filters_in(only, only=True))
-        self._only: dict[str, list[Filter]] = {row_name(each.column): [] for each in wanted}
-        """The filters of the rows to call, by column. Of the values of each, the cell has one, and none after !=."""
-        self._unheld: dict[Filter, None] = dict.fromkeys(each for each in wanted if not each.is_not)
-        """Those of them whose value no cell has held so far."""
-        self._ranges = list(starmap(RowRange, ranges))
-        for each in wanted:
-            self._only[row_name(each.column)].append(each)
-        every = (*self._filters, *wanted)
-        self.columns: tuple[str, ...] = tuple({row_name(each.column): each.column for each in every}.values())
-        self._idle: dict[RowRange | Filter, None] = dict.fromkeys(
-            (*self._ranges, *(each for each in self._filters if each.is_not or not each.asks_yes_or_no))
-        )
-        """What has left out no row so far; of filters, those whose value no cell holds. That nobody has said no is
-        nothing to tell."""
-        self._silent, self._called = SeenKeys(), SeenKeys()
-        """The numbers of the rows that are left out, and of those that are called."""
-
-    def __bool__(self) -> bool:
-        return bool(self._filters or self._ranges or self._only)
-
-    def has_number(self, row: int) -> bool:
-        """Whether a row is left out by its number."""
-        return any(rows.has(RowRange.of(row)) for rows in self._ranges)
-
-    def why(self, row: int, draft: Draft | None) -> tuple[str | None, str] | None:
-        """The column that leaves this row out, if it is one, and why; None for other rows."""
-        found: tuple[str | None, str] | None = None
-        for rows in self._ranges:
-            if rows.has(RowRange.of(row)):
-                self._idle.pop(rows, None)
-                found = None, "this row is left out by the number of the row"
-        if draft is None:
-            return found
-        for each in self._filters:
-            column, is_not = each.column, each.is_not
-            if row_name(column) not in draft.variables:
-                continue  # which is told
-            said, meant, is_held = _held(draft.variables[row_name(column)], each.value)
-            if is_held:
-                self._idle.pop(each, None)
-            if is_held is not is_not:
-                told = f"holds {said[:40]!r}" if said else "is empty"
-                found = found or (column, f"{told}, so this row is left out")
-            elif said and not is_not and each.asks_yes_or_no and meant not in {False, True}:
-                told = f"{said[:40]!r} is neither yes nor no, which leave_out asks for: write one, or leave it out too"
-                if not draft.is_reported(column):
-                    draft.error(told, column=column)
-        return self._why_not_wanted(draft) if found is None else found
-
-    def _why_not_wanted(self, draft: Draft) -> tuple[str, str] | None:
-        """The column whose cell is none of those to call, and why; None for rows to call."""
-        for name, filters in self._only.items():
-            if name not in draft.variables:
-                continue  # which is told
-            said, held = "", set[Filter]()
-            for each in filters:
-                said, _, is_held = _held(draft.variables[name], each.value)
-                if is_held:
-                    held.add(each)
-                    self._unheld.pop(each, None)
-            chosen = [each for each in filters if not each.is_not]
-            if any(each.is_not for each in held) or (chosen and not held):
-                asked = (" or " if chosen else " and ").join(map(str, filters))
-                told = f"holds {said[:40]!r}" if said else "is empty"
-                return filters[0].column, f"{told}, and only {asked} is called"
-        return None
-
-    def add(self, row: int, numbers: Iterable[str], *, is_called: bool = False) -> None:
-        """Add the numbers of a row that is left out, or called."""
-        for number in numbers:
-            (self._called if is_called else self._silent).first(telephone_of(number), row=row, digest="0")
-
-    def told(self) -> Iterator[tuple[int | None, str]]:
-        """What is told when all rows are read: people who are called by another row, and what has left out nobody."""
-        if both := self._called.also_in(self._silent):
-            row, other = min(both)
-            yield row, tell("left_out_and_called", numbers=count_of(len(both), "number"), row=row, other=other)
-        for wanted in self._unheld:
-            yield None, tell("only_calls_nobody", only=str(wanted), column=wanted.column, value=wanted.value)
-        for each in self._idle:
-            what = str(each) if isinstance(each, Filter) else f"leave_out_rows {each}"
-            rows = (
-                "each row, since no cell is so" if isinstance(each, Filter) and each.is_not else "no row of this list"
-            )
-            yield None, tell("leaves_out_nobody", leave_out=what, whom=rows)
-
-    def wrong(self) -> tuple[str, str] | None:
-        """A column with what is wrong with its filter, when all rows are read: a pattern whose value no cell holds."""
-        idle = (each for each in self._idle if isinstance(each, Filter) and self._SIGNS.search(each.value))
-        if (each := next(idle, None)) is None:
-            return None
-        return each.column, (
-            f"leave_out {each}: no cell of {each.column} holds {each.value!r}, and a value is compared whole, never as "
-            "a pattern: write each value as it stands"
-        )
 
 
 def part_of(data: Mapping[str, object], path: str) -> object:

@@ -335,7 +335,7 @@ def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> Message:
 def _in_sheet(note: str, sheet: str) -> str:
     """A note about a sheet of several that are read as one list: its rows are named with the sheet."""
     told = message_of(note)
-    rows = told.given.get(Remedy.LEAVE_OUT_ROWS, "").split(",")
+    rows = str(told.given.get(Remedy.LEAVE_OUT_ROWS, "")).split(",")
     return told.giving({Remedy.LEAVE_OUT_ROWS: columns_text(f"{sheet}!{each}" for each in rows)}) if rows[0] else note
 
 

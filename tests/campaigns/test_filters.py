@@ -1,0 +1,189 @@
+"""Filters of columns: what is proposed leaves out the rows that were counted; what people type has one reading."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.forms import written
+from tests.campaigns.reading import NOW, Row, file_of, read_all
+from voiceflow_worker import CallQueue, Campaign, Store
+from voiceflow_worker.campaigns.calls.filters import Filter, cell_of, parts_of, read_filter
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
+from voiceflow_worker.campaigns.row_list import RowList
+from voiceflow_worker.console.form import CampaignForm, pair_name
+from voiceflow_worker.console.sessions import PageForm
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.model.text.wording import folded
+
+SAID: dict[str, object] = {
+    "say": "Hello.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b",
+}  # fmt: skip
+HEADERS = (
+    "Attending!", "a*", "b=", "c=d", "e, f", "<g>", "h|", "~i", "!j", "k!!", "l!=m", "{n}", 'o"p', "None", "null",
+    "true", "0", "1.0", " q ", "two\nlines", "=", "*", ",", ";", '"', "'", "#", "-", "!",
+)  # fmt: skip
+VALUES = (
+    "!", "*", ",", ";", '"', "'", "#", "-", "None", "null", "true", "0", "1.0", "!no", "=y", " z ", "two\nlines",
+    "x, y", "N/A", "{}", '{"column": 1}', "x", "a&amp;b", "'q'", "01", "31/1/2030", "yes", "",
+)  # fmt: skip
+
+
+def asked_of(kept: object) -> dict[str, object]:
+    return {**SAID, "rows": [], "leave_out": kept}
+
+
+def by_each_door(found: Filter) -> Iterator[tuple[str, object]]:
+    """The filter as each interface passes it on: what its field `leave_out` then is."""
+    yield "command", str(found)
+    yield "program", [json.loads(json.dumps(found.as_json()))]
+    form = CampaignForm({})
+    form.take(PageForm([(pair_name(found.column, found.value), "")]))
+    yield "page", CampaignForm.opened(form.signed(key="k"), key="k").get("leave_out")
+    form.take(PageForm([("leave_out", f"{form.shown('leave_out')},Other=1")]))
+    yield "page, typed on", [each for each in parts_of(form.get("leave_out")) if each != "Other=1"]
+    saved = saved_options({"leave_out": form.get("leave_out").removesuffix(",Other=1")})
+    yield "saved", tomllib.loads(saved)["leave-out"]
+    yield "loaded", loaded_options(saved, name="saved.toml")[0]["leave_out"]
+
+
+@pytest.mark.parametrize(
+    "form", ["csv", "rows", *(pytest.param(each, marks=pytest.mark.slow) for each in ("jsonl", "xlsx"))]
+)
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_what_is_proposed_leaves_out_the_rows_that_were_counted(tmp_path: Path, form: str, *, every: bool) -> None:
+    values = [each for each in VALUES if form != "xlsx" or each[:1] != "="]  # which is a formula there
+    asked = 0
+    for place, header in enumerate(HEADERS):
+        if header[0] in "!=" and form == "xlsx":
+            continue
+        for first in range(0, len(values), 4) if every else (4 * place % len(values),):
+            held = dict.fromkeys([*values[first : first + 4], "other"])
+            cells = [value for value in held for _ in range(3)]
+            rows = [{"destination": f"+658765{at:04}", header: cell} for at, cell in enumerate(cells)]
+            given = written(tmp_path, rows, form)
+            campaign = open_campaign(given, Campaign.of({**SAID, "rows": []}).options, now=NOW)
+            assert list(campaign)
+            (shown,) = campaign.unread
+            assert (shown.column, sum(shown.values.values())) == (header.strip(), len(rows)), held
+            for value, count in shown.values.items():
+                found = Filter(shown.column, value)
+                for door, kept in by_each_door(found) if value else [("program", [found.as_json()])]:
+                    reading = read_all(given, Campaign.of(asked_of(kept)).options)
+                    out = [str(cell_of(cells[at])) for at, row in enumerate(reading.rows) if row.is_left_out]
+                    asked += 1
+                    assert (len(out), value in (out or [value])) == (count, True), (door, kept, out)
+    assert asked > 250
+
+
+SIGNS = (">=", "<=", "~=", "^=", "*=", "|=", "===", "!==", "=!", "<>=")
+READINGS: Mapping[tuple[str, str], object] = {
+    ("Do not call!=x", "Do not call!"): Filter("Do not call!", "x"),
+    ("Do not call!=x", "Do not call"): Filter("Do not call", "x", is_not=True),
+    ("do not call = x", "Do not call!"): Filter("Do not call!", "x"),
+    ("do not call!=x", "Do not call!"): "has two readings; write the one that is meant: {",
+    ("Status==Booked", "Status"): "is no filter",
+    ("Status==Booked", "Status="): Filter("Status=", "Booked"),
+    ("Status=!no", "Status"): 'if that is meant, write it as {"column": "Status", "value": "!no", "is": true}',
+    ("a=b=c", "a=b"): Filter("a=b", "c"),
+    ("a=b=c", "a"): Filter("a", "b=c"),
+    ("a=b=c", "a;a=b"): "has two readings",
+    ("Call (1=yes)!=1", "Call (1=yes)"): Filter("Call (1=yes)", "1", is_not=True),
+    ("call (1=yes)=0", "Call (1=yes)"): Filter("Call (1=yes)", "0"),
+    ("Left at=", "Left at"): Filter("Left at", ""),
+    ("left at !=", "Left at"): Filter("Left at", "", is_not=True),
+    ("Statsu=Booked", "Status"): None,
+    **dict.fromkeys(((f"Status{sign}Booked", "Status") for sign in SIGNS), "is no filter"),
+    ("! Status = Booked", "Status"): "is no filter", ("!=x", "Status"): "is no filter",
+}  # fmt: skip
+"""What is typed with these columns, and how it is read, or why it is refused."""
+
+
+def test_what_is_typed_is_read_with_the_columns_and_has_one_reading() -> None:
+    for (typed, columns), wanted in READINGS.items():
+        try:
+            found: object = read_filter(typed, columns.split(";"))
+        except InvalidInputError as error:
+            found = str(error)
+        assert wanted in found if isinstance(wanted, str) and isinstance(found, str) else found == wanted, typed
+        if isinstance(found, Filter):
+            assert parts_of(found.as_text()) == (found,)
+            assert found == (
+                found if isinstance(part := parts_of(str(found))[0], Filter) else read_filter(part, columns.split(";"))
+            )
+
+
+EMPTIES = ["2026-01-31", "", "None", " ", "x", ""]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx"])
+def test_a_column_is_empty_or_filled(tmp_path: Path, form: str) -> None:
+    rows: list[Row] = [{"destination": f"+658765400{at}", "Left at": cell} for at, cell in enumerate(EMPTIES)]
+    rows[-1] = {**rows[-1], "Left at": None if form == "jsonl" else ""}
+    given = written(tmp_path, rows, form)
+    empty = {"column": "Left at", "value": ""}
+    for kept, left in (
+        ("Left at=", [1, 3, 5]), ("left at!=", [0, 2, 4]), (empty, [1, 3, 5]), ({**empty, "is": False}, [0, 2, 4]),
+        ({"column": "left at", "value": None}, [1, 3, 5]), ("Left at=None", [2]), ("Left at!=x", [0, 1, 2, 3, 5]),
+    ):  # fmt: skip
+        out = [
+            at for at, row in enumerate(read_all(given, Campaign.of(asked_of(kept)).options).rows) if row.is_left_out
+        ]
+        assert out == left, kept
+
+
+def test_what_is_no_filter_is_refused_wherever_it_is_given(tmp_path: Path) -> None:
+    wrong: Sequence[object] = (
+        {"column": "Status"}, {"column": "", "value": "x"}, {"column": "Status", "value": ["x"]},
+        {"column": "Status", "value": "x", "is": "no"}, {"column": "Status", "value": "x", "not": True},
+        "Status", "=x", "Status=a,", "Status=a,,Status=b", '{"column": "Status"', '{"value": "x"}', [1], 7, True,
+    )  # fmt: skip
+    path = file_of(tmp_path, "destination,Status\n+6587654321,x\n")
+    for each in wrong:
+        if each == {"column": "Status"}:
+            continue  # where it is empty
+        for name in ("leave_out", "only"):
+            with pytest.raises(InvalidInputError, match=name):
+                Campaign.of({**SAID, "rows": [], name: each})
+    both: Row = {"destination": "+6587654321", "Status!": "x"}
+    mixed = [both, {"destination": "+6587654322", "Status": "x"}]
+    for given, kept in ((path, "status!!=x"), (mixed, "Status!=x")):
+        with pytest.raises(CampaignFileError, match=r"leave_out: .* has two readings|is no filter"):
+            read_all(given, Campaign.of(asked_of(kept)).options)
+
+
+@pytest.mark.anyio
+async def test_what_was_typed_is_kept_with_the_batch_as_it_was_read(memory: Store, tmp_path: Path) -> None:
+    """So that another list, whose column lacks the sign, does not turn it into its opposite."""
+    path = file_of(tmp_path, "destination,Do not call!,Status\n+6587654321,x,A\n+6587654322,,A\n")
+    queue = CallQueue(memory)
+    given = {**SAID, "file": path, "leave_out": "Do not call!=x", "only": 'Status=A,"Status=B, C"'}
+    await Campaign.of(given).start(queue)
+    assert [job.destination for job in await queue.find()] == ["+6587654322"]
+    kept = tomllib.loads(await RowList(memory, "default", "b").definition())
+    assert kept["leave-out"] == [{"column": "Do not call!", "value": "x", "is": True}]
+    assert [Filter.of(each) for each in kept["only"]] == [Filter("Status", "A"), Filter("Status", "B, C")]
+    async with Campaign.of_stored(queue, {"batch": "b"}) as stored:
+        again = await stored.start(queue)
+        assert (again.enqueued, again.duplicates, again.refused) == (0, 1, False)
+
+
+def test_only_takes_rows_that_pass_each_column_and_says_why_none_does(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "destination,St,Name\n+6587654321,yes,Al\n+6587654322,no,Bo\n+6587654323,,Cy\n")
+    for only, called, said in (
+        ("St=yes,Name=Bo", [], "only St=yes, Name=Bo leaves no row: no row has all of that"),
+        ("St=yes,Name=Dee", [], "only Name=Dee leaves no row: no cell of Name holds 'Dee'"),
+        ("St=yes,St=no,Name!=Bo", [0], ""), ("St!=", [0, 1], ""), ("St=,St=no", [1, 2], ""),
+        ([{"column": "St", "value": "yes", "is": False}], [1, 2], ""),
+    ):  # fmt: skip
+        reading = read_all(path, Campaign.of({**SAID, "rows": [], "only": only}).options)
+        assert [at for at, row in enumerate(reading.rows) if row.call is not None] == called, only
+        told = [each.message for each in reading.closing]
+        assert all(said in each for each in told) if said else told == [], told
+        assert bool(told) is bool(said)
+    assert folded("Do not call!") == folded("Do not call"), "names that are folded lose signs"
