@@ -343,15 +343,26 @@ async def is_away(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.posts == []
 
 
+@pytest.mark.slow
+async def test_calls_leave_through_a_proxy_whose_tunnels_take_longer_than_a_call_may_wait() -> None:
+    with (
+        MisbehavingServer(places) as server,
+        MisbehavingServer(CompanyProxy({VOICE: server.port}, delay=2.3)) as company,
+    ):
+        trust = ssl.create_default_context(cafile=AUTHORITY)
+        client = VoiceClient("key", "sub", base_url=f"https://{VOICE}", ssl_context=trust, proxy=company.url)
+        async with open_store("memory://") as store, client:
+            queue = await enqueued(store, 3)
+            await worker_for(store, client, rate=10).drain()
+            assert {job.state for job in await queue.find()} == {JobState.ACCEPTED}
+    assert len(server.posts) == 3
+
+
 @either_loop
 async def test_where_httpx_takes_too_long_to_connect_nothing_is_sent_and_the_service_counts_as_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await is_away(httpx_pool, monkeypatch)
-
-
-async def test_so_it_does_behind_a_proxy_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    await is_away(proxy, monkeypatch)
 
 
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)

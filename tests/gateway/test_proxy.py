@@ -156,14 +156,39 @@ async def test_a_tunnel_that_is_cut_after_bytes_have_left_is_a_doubt(
 
 
 @both
-async def test_calls_go_through_each_in_a_tunnel_of_its_own(kind: Kind, trusting_company: ssl.SSLContext) -> None:
+async def test_calls_go_through_in_one_kept_tunnel_or_each_in_its_own(
+    kind: Kind, trusting_company: ssl.SSLContext
+) -> None:
     with MisbehavingServer(places) as voice:
         company = CompanyProxy({VOICE: voice.port})
         with MisbehavingServer(company) as proxy:
             async with kind.client(f"https://{VOICE}", proxy=proxy.url, trust=trusting_company) as client:
                 verdicts = [await place(client) for _ in range(3)]
         assert [verdict.kind for verdict in verdicts] == [K.CREATED] * 3
-        assert (company.tunnels, len(voice.posts)) == ([f"{VOICE}:443"] * 3, 3)
+        assert (company.tunnels, len(voice.posts)) == ([f"{VOICE}:443"] * (1 if kind is OURS else 3), 3)
+
+
+async def test_the_tunnel_stands_before_the_journal_entry_and_one_that_died_gets_no_byte(
+    trusting_company: ssl.SSLContext,
+) -> None:
+    """What stands is kept; when the proxy has died, there is another tunnel, or nothing was sent."""
+    with MisbehavingServer(places) as voice:
+        company = CompanyProxy({VOICE: voice.port})
+        with MisbehavingServer(company) as proxy:
+            async with OURS.client(f"https://{VOICE}", proxy=proxy.url, trust=trusting_company) as client:
+                assert await client.connect(waits=False) is None, "no tunnel is kept"
+                for dies, kind in ((False, K.CREATED), (True, K.CREATED), (True, K.NOT_SENT)):
+                    reserved = await client.connect()
+                    assert reserved is not None
+                    assert (tunnels := len(company.tunnels)) > 0, "before anything is posted"
+                    company.stages = [refuses("502 Gone")] if kind is K.NOT_SENT else []
+                    if dies:
+                        company.cut_tunnels()
+                    progress = PostProgress(reserved=reserved)
+                    verdict = await place(client, progress=progress)
+                    assert (verdict.kind, progress.may_have_been_sent) == (kind, kind is K.CREATED), verdict
+                    assert len(company.tunnels) == tunnels + (dies and kind is K.CREATED)
+        assert len(voice.posts) == 2
 
 
 @both

@@ -49,6 +49,9 @@ class CompanyProxy:
     """So many tunnels are cut when the first byte of an answer has come, which is not passed on."""
     cut_requests: int = 0
     """So many tunnels are cut when the first byte of a request has come, which is not passed on."""
+    delay: float = 0.0
+    """Seconds until a tunnel is open."""
+    _open: list[socket.socket] = field(default_factory=list[socket.socket])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, connection: Connection) -> None:
@@ -73,12 +76,20 @@ class CompanyProxy:
         if host not in self.ports:
             connection.send(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
             return
+        connection.server.stopping.wait(self.delay)
         connection.send(OPENED)
         inner: socket.socket = connection.socket
         if port == "443":
             inner = company_context().wrap_socket(connection.socket, server_side=True)
+        self._open.append(inner)
         with inner, socket.create_connection(("127.0.0.1", self.ports[host])) as server:
             self._relay(inner, server)
+
+    def cut_tunnels(self) -> None:
+        """End each open tunnel, as a proxy that dies does."""
+        while self._open:
+            with suppress(OSError):
+                self._open.pop().shutdown(socket.SHUT_RDWR)
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         cut_request, lose_answer = False, False

@@ -1,15 +1,18 @@
 """POSTs to one address on asyncio, over a few kept connections.
 
 Head and body of a POST are given to the connection in one piece, and from that moment the POST may have been sent. So
-whatever fails earlier (the wait for a connection, DNS, connecting, TLS) has provably sent nothing. A POST is
-sent once: there are no retries and no redirects. Nothing is read from the environment.
+whatever fails earlier (the wait for a connection, DNS, connecting, a proxy's tunnel, TLS) has provably sent nothing. A
+POST is sent once: there are no retries and no redirects. Nothing is read from the environment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import select
-from collections.abc import Mapping
+import ssl
+from base64 import b64encode
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import anyio
@@ -18,6 +21,7 @@ import httpx
 from voiceflow_worker.gateway.answer import AnswerParser, HttpAnswer, UnreadableAnswerError
 from voiceflow_worker.gateway.network import Network, Timeouts, giving_up
 from voiceflow_worker.model.reports.verdict import PostProgress, SendStoppedError
+from voiceflow_worker.model.text.web_address import Proxy
 
 KEEP_ALIVE = 2.0
 """Seconds for which an idle connection is kept. It is less than on most servers (uvicorn 5, nginx 75), so that a POST
@@ -32,7 +36,7 @@ _BUFFER = 16 * 1024  # bytes; an answer to a call has a few hundred
 class ConnectionPosts:
     """POSTs over connections of its own, at most `limit` at a time. The running event loop must be asyncio's.
 
-    They take the direct way, past any proxy.
+    In a network with a proxy to `url`, which must begin with https, each connection is a tunnel.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class ConnectionPosts:
         self._loop = asyncio.get_running_loop()
         self._host = url.raw_host.decode("ascii")
         self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._proxy = network.proxy_to(url)
         self._ssl_context = network.ssl_context if url.scheme == "https" else None
         if self._ssl_context is not None:
             self._ssl_context.set_alpn_protocols(["http/1.1"])
@@ -93,7 +98,7 @@ class ConnectionPosts:
             raise ConnectionError("there is no connection")
         connection = reserved.take()
         try:
-            if reserved is progress.reserved and not self._is_fresh(connection):
+            if reserved is progress.reserved and not await self._stays_fresh(connection):
                 connection.abort()
                 connection = self._take() or await self._connect()
             if self._is_closed:
@@ -154,17 +159,23 @@ class ConnectionPosts:
         longest = KEEP_ALIVE if connection.posts else UNUSED
         return connection.idle_since > self._loop.time() - longest and not connection.has_something_to_read
 
+    async def _stays_fresh(self, connection: Connection) -> bool:
+        """Whether a connection may be used, once the event loop has read what TLS itself sends (session tickets)."""
+        for _ in range(2):
+            if self._is_fresh(connection):
+                return True
+            await asyncio.sleep(0)
+        return self._is_fresh(connection)
+
     async def _connect(self) -> Connection:
         within = self._timeouts.connect
-        options: dict[str, Any] = {}
-        if self._ssl_context is not None:
-            options = {"ssl": self._ssl_context, "server_hostname": self._host, "ssl_handshake_timeout": within}
-        if isinstance(self._loop, asyncio.BaseEventLoop):  # uvloop tries addresses one by one, and knows no delay
-            options["happy_eyeballs_delay"] = _NEXT_ADDRESS
         connection = Connection(self._connections, self._timeouts)
         try:
             with anyio.fail_after(within):
-                await self._loop.create_connection(lambda: connection, self._host, self._port, **options)
+                if self._proxy is None:
+                    await self._open(lambda: connection, self._host, self._port, ssl_context=self._ssl_context)
+                else:
+                    await self._tunnel(connection, self._proxy)
         except TimeoutError:
             connection.abort()
             raise TimeoutError(f"connecting took more than {within:g} s") from None
@@ -173,6 +184,41 @@ class ConnectionPosts:
             raise
         return connection
 
+    async def _open(
+        self,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        host: str,
+        port: int,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        options: dict[str, Any] = {}
+        if ssl_context is not None:
+            within = self._timeouts.connect
+            options = {"ssl": ssl_context, "server_hostname": host, "ssl_handshake_timeout": within}
+        if isinstance(self._loop, asyncio.BaseEventLoop):  # uvloop tries addresses one by one, and knows no delay
+            options["happy_eyeballs_delay"] = _NEXT_ADDRESS
+        await self._loop.create_connection(protocol, host, port, **options)
+
+    async def _tunnel(self, connection: Connection, proxy: Proxy) -> None:
+        """Connect through a tunnel of a proxy, with TLS in it. Nothing of a POST has left before it stands."""
+        if self._ssl_context is None:
+            raise ConnectionError("a tunnel needs an https address")
+        tunnel = _Tunnel(f"{self._host}:{self._port}", proxy.credentials)
+        try:
+            await self._open(lambda: tunnel, proxy.host, proxy.port)
+            transport = await tunnel.is_open
+            inner = await self._loop.start_tls(
+                transport, connection, self._ssl_context, server_hostname=self._host,
+                ssl_handshake_timeout=self._timeouts.connect,
+            )  # fmt: skip
+        except BaseException:
+            tunnel.abort()
+            raise
+        if inner is None:
+            raise ConnectionError("the tunnel ended before it was used")
+        connection.connection_made(inner)
+
     def _close_old(self) -> None:
         self._closing = None
         oldest = self._loop.time() - KEEP_ALIVE
@@ -180,6 +226,56 @@ class ConnectionPosts:
             self._idle.pop(0).abort()
         if self._idle:
             self._closing = self._loop.call_at(self._idle[0].idle_since + KEEP_ALIVE, self._close_old)
+
+
+class _Tunnel(asyncio.Protocol):
+    """Asks a proxy for a tunnel (CONNECT) to `target`. `is_open` has its transport, or why there is none."""
+
+    def __init__(self, target: str, credentials: tuple[str, str] | None) -> None:
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        if credentials is not None:
+            lines.append(f"Proxy-Authorization: Basic {b64encode(':'.join(credentials).encode()).decode()}")
+        self._request = "\r\n".join([*lines, "", ""]).encode()
+        self._head = b""
+        self._transport: asyncio.Transport | None = None
+        self.is_open: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+        self.is_open.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait for it
+
+    def abort(self) -> None:
+        """Close the connection to the proxy at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The event loop calls this."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Read the answer of the proxy. The event loop calls this."""
+        self._head += data
+        head, end, rest = self._head.partition(b"\r\n\r\n")
+        if self.is_open.done() or (not end and len(self._head) <= _LONGEST_HEAD):
+            return
+        status = _STATUS.match(head + end)
+        if status is not None and end and not status[1].startswith(b"2"):
+            self._fail(httpx.ProxyError(b" ".join(filter(None, status.groups())).decode("latin-1")))
+        elif status is None or rest or not end:
+            self._fail(ConnectionError("what answers is no proxy that opens tunnels"))
+        elif self._transport is not None:
+            self.is_open.set_result(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Record that the proxy has ended the connection. The event loop calls this."""
+        self._fail(exc or ConnectionError("the connection was ended before a tunnel was open"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.is_open.done():
+            self.is_open.set_exception(error)
+
+
+_LONGEST_HEAD = 64 * 1024
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: +([^\r\n]*))?\r\n")
 
 
 class ReservedConnection:

@@ -1,7 +1,7 @@
 """The two transports for POSTs, the choice between them, and the proof that an answer belongs to its POST.
 
-On asyncio, `connections` carries the POSTs, if no proxy stands between. Everything else goes over httpx: POSTs
-through a proxy, on trio or over a transport of the user, and all requests that place no call. There the trace of
+On asyncio, `connections` carries the POSTs. Everything else goes over httpx: POSTs on trio, over a transport of the
+user or through a proxy without TLS, and all requests that place no call. There the trace of
 httpx's own pool proves what was not sent, and each request asks the server to close its connection.
 """
 
@@ -178,7 +178,7 @@ def open_transport(
     """A transport for the running event loop in a network, or over one of httpx. POSTs go to `url`, with `headers`."""
     if given is not None:
         return Transport(HttpxPosts(given, url, headers=headers, timeouts=timeouts), given)
-    by_httpx = not runs_on_asyncio() or network.proxy_to(url) is not None
+    by_httpx = not runs_on_asyncio() or (network.proxy_to(url) is not None and url.scheme != "https")
     others = network.transport(limit=limit, gives_up=by_httpx)
     if by_httpx:
         return Transport(HttpxPosts(others.pool_to(url), url, headers=headers, timeouts=timeouts), others)

@@ -24,6 +24,7 @@ CHECKS: Mapping[str, Check] = {
     "journal files": store.journals,
     "credentials": account.credentials,
     "certificate": account.certificate,
+    "tunnel": account.tunnel,
     "clock": account.clock,
     "source": account.source,
     "webhook": account.registered,
