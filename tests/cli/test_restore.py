@@ -224,9 +224,10 @@ def test_a_plain_copy_with_its_log_is_a_backup_too(voiceflow: Program) -> None:
 
 HOLD_OPEN = """
 import sys
+from datetime import timedelta
 from pathlib import Path
 from voiceflow_worker.backends.sqlite.opening import open_reader
-held = open_reader(Path(sys.argv[1]))
+held = open_reader(Path(sys.argv[1]), timedelta())
 held.rows("SELECT count(*) FROM jobs")
 print("open", flush=True)
 sys.stdin.read()

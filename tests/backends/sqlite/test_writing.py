@@ -442,7 +442,7 @@ async def prepared(name: str, store: SqliteStore, turn: int) -> Asked:
             return partial(store.write, BulkWrite(writes=given), now=NOW)
 
 
-@pytest.mark.parametrize("error", [StoreVersionError, apsw.IOError])
+@pytest.mark.parametrize("error", [StoreVersionError, apsw.FullError])
 @pytest.mark.parametrize("name", ["a bulk write", "a write of many changes", "a lease", "slots", "pruning"])
 async def test_of_an_operation_that_fails_at_any_statement_nothing_is_written(
     name: str, error: type[Exception], store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,8 @@ from voiceflow_worker.model.text.printable import printable_line, without_secret
 
 TOO_LATE = "VW004"
 """What `write.sql` raises if the time of a write was over before its commit."""
-_ROLLED_BACK = frozenset({"40P01", "40001", TOO_LATE})
+_ROLLED_BACK = frozenset({"40P01", "40001", "XX001", "XX002", TOO_LATE})
+"""What is tried again: it came too late or in the wrong order, or what was read was wrong, which a disk may do once."""
 _LONGEST = 400
 """The longest message of a server that is repeated."""
 
@@ -95,7 +96,8 @@ _KINDS_BY_STATE = (
         "`voiceflow doctor --make`",
         StoreCorruptError,
     ),
-    _Kind("XX00[12]|58030", "has damaged data, or a failing disk; restore the server from a backup", StoreCorruptError),
+    _Kind("58030", "cannot read or write its disk; check it (dmesg) and the log of the server"),
+    _Kind("XX00[12]", "has damaged data; restore the server from a backup", StoreCorruptError),
     _Kind("28...", "refuses this role; check the user and the password in the store URL", _for_good),
 )
 """By SQLSTATE, which servers give after the login. These codes are the same in each language."""

@@ -73,7 +73,7 @@ def back_up(path: Path, target: Path, *, now: datetime, progress: Progress) -> B
     Raises a StoreError about the store or the copy, and OSError if the file cannot be made.
     """
     with unfinished(target) as temporary, translating(path):
-        source = open_reader(path)
+        source = open_reader(path, timedelta(0))
         try:
             source.keep_log()
             require_store(source, path)

@@ -7,7 +7,6 @@ lock (GIL) at each of them. Beside a busy event loop, a batch of 32 moves then t
 
 from __future__ import annotations
 
-import random
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Generator
@@ -28,9 +27,10 @@ from voiceflow_worker.backends.sqlite.connection import (
     SQL,
     Connection,
     is_failed_flush,
+    passes,
     translated,
 )
-from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles, check_version
+from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles, check_version, pause_after
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.totals import STATE
 
@@ -131,6 +131,8 @@ class GroupCommit:
         self._resting = anyio.Event()
         self._resting.set()
         self._closed = False
+        self._outage: BaseException | None = None
+        self._has_met_outage = False
         self._locked_since: float | None = None
         self._logged_locked = False
         self._home = Home(str(self._path))
@@ -211,14 +213,16 @@ class GroupCommit:
             if (version := self._db.pragma("user_version")) != self._version:
                 check_version(self._db, self._path)
                 self._version = version
-        except BUSY as error:
-            self._wait_for_others(error)
-            return
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
-            self._fail_all(error)
+            if passes(error, self._path):
+                self._wait_for_others(error)
+            else:
+                self._fail_all(error)
             return
         self._locked_since, self._logged_locked = None, False
-        self._group = [self._pending.popleft() for _ in range(min(len(self._pending), _MOST_TOGETHER))]
+        # After an operation met a part of the file that cannot be read, the next one may not need it.
+        most, self._has_met_outage = 1 if self._has_met_outage else _MOST_TOGETHER, False
+        self._group = [self._pending.popleft() for _ in range(min(len(self._pending), most))]
         self._transaction = Transaction(self._db)
         self._steps = self._carry_out()
         self._go_on()
@@ -235,7 +239,7 @@ class GroupCommit:
     def _log_emptied(self, error: Exception | None) -> None:
         if error is not None and not self._pending:
             self._rest()  # the next operation tries again, and so does `close`
-        elif isinstance(error, BUSY):
+        elif error is not None and passes(error, self._path):
             self._wait_for_others(error)
         elif error is not None:
             self._fail_all(error)
@@ -250,22 +254,19 @@ class GroupCommit:
         self._group, self._pending = list(self._pending), deque()
         self._finish(error)
 
-    def _wait_for_others(self, error: Exception) -> None:
+    def _wait_for_others(self, error: BaseException) -> None:
         now = time.monotonic()
         self._locked_since = now if self._locked_since is None else self._locked_since
         if now - self._locked_since > _LOG_AFTER and not self._logged_locked:
             self._logged_locked = True
-            _log.warning(
-                "the store is locked by another process; waiting", store=str(self._path), up_to=self._lock_timeout
-            )
+            why = "is locked by another process" if isinstance(error, BUSY) else "cannot be read or written"
+            _log.warning(f"the store {why}; waiting", store=str(self._path), up_to=self._lock_timeout, error=str(error))
         impatient = now - self._lock_timeout
         for ticket in [ticket for ticket in self._pending if ticket.since < impatient]:
             self._pending.remove(ticket)
-            ticket.error = translated(error, self._path)
+            ticket.error = translated(error, self._path) if isinstance(error, Exception) else error
             ticket.done.set()
-        # A short random sleep before each try: 2 ms p99 with two processes that write. SQLite's busy_timeout sleeps
-        # longer after each try, and starved one of them for 0.5 to 1.3 s.
-        pause = random.uniform(0.0002, 0.002)
+        pause = pause_after(error)
         self._thread.do(lambda: time.sleep(pause), lambda _: self._begin())
 
     def _go_on(self) -> None:
@@ -277,6 +278,10 @@ class GroupCommit:
                     return
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
             self._finish(error)
+            return
+        if (outage := self._outage) is not None:
+            self._outage, self._has_met_outage = None, True
+            self._wait_for_others(outage)
             return
         # A long WAL is moved into the file there. Without durable commits too: it would fill the disk.
         if self._group and (self._durably or self._db.is_log_long):
@@ -305,7 +310,10 @@ class GroupCommit:
         self._files.require_file()
 
     def _carry_out(self) -> Generator[None]:
-        """Run the operations of the group, step by step. If one fails, it is removed, and the rest are repeated."""
+        """Run the operations of the group, step by step. If one fails, it is removed, and the rest are repeated.
+
+        One whose error `passes` comes last, after a wait.
+        """
         for ticket in self._group:
             try:
                 ticket.result = yield from ticket.operation(self._transaction)
@@ -322,6 +330,10 @@ class GroupCommit:
         self._pending.extendleft(ticket for ticket in reversed(self._group) if ticket is not culprit)
         self._group = []
         self._transaction = Transaction(self._db)
+        if passes(error, self._path):
+            self._outage = error
+            self._pending.append(culprit)
+            return
         culprit.error = translated(error, self._path) if isinstance(error, Exception) else error
         culprit.done.set()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+import apsw
 import orjson
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
@@ -23,8 +23,8 @@ from voiceflow_worker.backends.record import (
     to_micros,
     tombstone_job,
 )
-from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection, Row, translating
-from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, persist
+from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row, passes, translating
+from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, pause_after, persist
 from voiceflow_worker.core.ports.reads import Counted, Due, Expired, Listing, OfNumber, Paged, Searched, Staged, Waiting
 from voiceflow_worker.core.ports.store import Key, Owner, Page, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job
@@ -81,7 +81,8 @@ def read_records(wanted: Wanted, at: int, db: Connection) -> dict[str, list[Reco
                 rows = [row for key in each for row in _rows_of(db, namespace, key, at)]
             found[namespace] = [record_from(row) for row in rows]
     finally:
-        db.run("COMMIT")
+        if db.in_transaction:  # SQLite ends it by itself after some errors
+            db.run("COMMIT")
     return found
 
 
@@ -186,7 +187,7 @@ class Reader:
         self._scanning = threading.Lock()
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Do short work on the event loop's thread. The work is tried again while another process recovers the WAL."""
+        """Do short work on the event loop's thread. It is tried again while the WAL is recovered, or the disk fails."""
         self._usable()  # before any await, because a forked child has no event loop
         await checkpoint()
         self._usable()
@@ -196,10 +197,11 @@ class Reader:
             while True:
                 try:
                     return work(self._db)
-                except BUSY:
-                    if time.monotonic() > until:
+                except apsw.Error as error:
+                    if not passes(error, self._path) or time.monotonic() > until:
                         raise
-                await anyio.sleep(random.uniform(0.0002, 0.002))
+                    pause = pause_after(error)
+                await anyio.sleep(pause)
 
     async def scan(self, statement: str, bindings: dict[str, Any]) -> Any:
         """Run a long statement in a thread, and return the only value of its result."""
@@ -216,10 +218,10 @@ class Reader:
         with self._scanning, translating(self._path):
             self._files.require_file()
             if self._scanner is None:
-                self._scanner = open_reader(self._path)
+                self._scanner = open_reader(self._path, self._lock_timeout)
                 self._files.require_file()  # the connection may have opened another file
             scanner = self._scanner
-            return persist(lambda: scanner.rows(statement, bindings)[0][0], self._lock_timeout)
+            return persist(lambda: scanner.rows(statement, bindings)[0][0], self._path, self._lock_timeout)
 
     def _close_scanner(self) -> None:
         with self._scanning:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import AsyncGenerator, Collection, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,9 +15,9 @@ from anyio import to_thread
 
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.backends.running import Wakeups
-from voiceflow_worker.backends.sqlite.connection import BUSY, SQL, Connection
+from voiceflow_worker.backends.sqlite.connection import SQL, Connection, passes
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction, totals_name
-from voiceflow_worker.backends.sqlite.opening import SameFiles, open_file, open_reader, parts
+from voiceflow_worker.backends.sqlite.opening import SameFiles, open_file, open_reader, parts, pause_after
 from voiceflow_worker.backends.sqlite.reading import (
     Reader,
     find,
@@ -176,7 +175,10 @@ async def open_sqlite(
     writer = GroupCommit(db, same, lock_timeout=lock_timeout, wake=wake)
     try:
         reader = Reader(
-            await to_thread.run_sync(open_reader, path), same, lock_timeout=lock_timeout, usable=writer.require_usable
+            await to_thread.run_sync(open_reader, path, lock_timeout),
+            same,
+            lock_timeout=lock_timeout,
+            usable=writer.require_usable,
         )
         try:
             same.require_file()  # the reader may have opened another file
@@ -206,6 +208,8 @@ async def _opened(path: Path, lock_timeout: timedelta) -> tuple[Connection, Same
         try:
             return await to_thread.run_sync(partial(open_file, path, lock_timeout=timedelta(0)))
         except StoreUnavailableError as error:
-            if not isinstance(error.__cause__, BUSY) or time.monotonic() > until:
+            cause = error.__cause__
+            if cause is None or not passes(cause, path) or time.monotonic() > until:
                 raise
-        await anyio.sleep(random.uniform(0.001, 0.01))
+            pause = pause_after(cause)
+        await anyio.sleep(pause)
