@@ -91,7 +91,7 @@ class Many:
         async with audited(first.operator.store, entry, first.operator.claim) as store:
             done = await self._done([(act.within(store.store), version) for act, version in shown])
             store.result = None if done.not_done else done.message
-        return done
+        return done.lasting(store.may_be_lost)
 
     async def _done(self, shown: Sequence[tuple[OperatorAction, str | None]]) -> ActionResult:
         acts = self._acts
@@ -99,6 +99,7 @@ class Many:
         done = [(act, each) for (act, _), each in zip(shown, found, strict=True) if not each.not_done]
         left_out = [f"{len(acts) - len(shown)} left out"] if len(acts) > len(shown) else []
         refused = (*(each.message for each in found if each.not_done), *left_out)
+        lost = dict.fromkeys(line for _, each in done for line in each.refused)
         if not done:
             return (
                 found[0]
@@ -113,7 +114,7 @@ class Many:
             documents=tuple(document for _, each in done for document in each.documents),
             lines=tuple(line for _, each in done for line in each.lines or (each.message,)),
             notes=tuple(f"{act.label}: {note}" for act, each in done for note in each.notes),
-            refused=refused,
+            refused=(*refused, *lost),
         )
 
 

@@ -111,7 +111,7 @@ async def add(
     country: CountryOption = None,
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
-) -> None:
+) -> ExitCode:
     """Put numbers on the suppression list.
 
     Queued calls to these numbers end unsent, in every queue. Of two entries, the later end counts. Calls that were sent
@@ -125,7 +125,7 @@ async def add(
 
     async with acting(common.settings(store_alone=True), as_, makes=True) as operator:
         act = Suppress(operator=operator, numbers=numbers, country=country, note=note, until=until, lasts=for_)
-        await carried_out(act, common.output())
+        return await carried_out(act, common.output())
 
 
 async def remove(
@@ -261,9 +261,11 @@ async def import_file(
     output.document({**found.as_json(), **done.documents[0], "findings": [each.as_json() for each in told]})
     if not output.as_json:
         tell_findings(output, told)
-    for line in done.notes:
+    for line in (*done.notes, *done.refused):
         output.note(line)
     output.say(f"{file}: {done.message}{', or give --skip-bad' if done.not_done else ''}")
+    if done.refused:
+        return ExitCode.UNDONE
     return ExitCode.BAD_INPUT if done.not_done else ExitCode.DONE
 
 

@@ -179,7 +179,7 @@ async def hold(
     for_: Annotated[DurationOption, Parameter(name="--for", help="Resume after this time, such as 10m or 2h.")] = None,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
-) -> None:
+) -> ExitCode:
     """Hold a queue or a batch: no more calls are sent.
 
     Calls in flight finish. An existing hold that lasts longer is not shortened.
@@ -190,7 +190,7 @@ async def hold(
     """
     from voiceflow_worker.actions.queues import Hold
 
-    await common.ordered(partial(Hold, batch=batch, note=note, lasts=for_), as_)
+    return await common.ordered(partial(Hold, batch=batch, note=note, lasts=for_), as_)
 
 
 async def resume(

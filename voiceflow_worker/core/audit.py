@@ -68,6 +68,8 @@ UNSETTLED = (
     "opposite"
 )
 _TRIES = 3
+STOPS = frozenset({"hold", "cancel", "discard", "suppress", "acknowledge", "stop", "forget"})
+"""Actions that stop calls: a server that may lose what it confirms takes them too."""
 _FAILED = "failed: "
 _AGAIN = "given again after its answer was lost: what it did before is not counted"
 
@@ -245,6 +247,8 @@ class AuditedStore:
         """Whether the entry is stored."""
         self.result: str | None = None
         """The result of the action, to be stored when it has ended (`audited`)."""
+        self.may_be_lost: str | None = None
+        """When and why the server may lose what was ordered."""
 
     @property
     def store(self) -> Store:
@@ -253,7 +257,8 @@ class AuditedStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         """Write, with the entry."""
-        bulk, answers = replace(bulk, entry=self.entry.puts()[0]), list[WriteResult]()
+        answers = list[WriteResult]()
+        bulk = replace(bulk, entry=self.entry.puts()[0], stops=self.entry.action in STOPS)
         try:
             # Each part may be refused alone: the claim goes with the first one that is not.
             while self._claim is not None and not self.is_kept and len(answers) < len(bulk.writes):
@@ -286,6 +291,7 @@ class AuditedStore:
                 unsettled.answers = error.answers
                 raise unsettled from error
             if not any(answer.condition == before for answer in answers):
+                self.may_be_lost = next((each.may_be_lost for each in answers if each.may_be_lost), self.may_be_lost)
                 return answers
         raise StoreUnavailableError(
             "the store takes too long for this order, which was not carried out: order it again"
@@ -318,7 +324,8 @@ class AuditedStore:
         as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(self.entry), self.entry.id)
         write = Write(conditions=(as_kept,), puts=replace(self.entry, result=result).puts())
         try:
-            await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
+            stops = self.entry.action in STOPS
+            await self._store.write(BulkWrite(writes=(write,), stops=stops), now=self._store.clock.now())
         except StoreError as error:
             _log.warning("the result of an action was not stored", action=self.entry.action, error=str(error))
 
@@ -352,8 +359,10 @@ async def audited(
         if within.is_kept and is_open:
             await within.finish(f"{_FAILED}{error}")
         raise
+    if within.may_be_lost is not None and entry.on == Interface.PYTHON:
+        _log.warning("an order is in force, and may be lost", action=entry.action, why=within.may_be_lost)
     if not within.is_kept:
-        await confirm(store)  # it has found what it would have written
+        await confirm(within.store)  # it has found what it would have written
     if within.result is not None and is_open and (begun is not None or within.is_kept):
         await within.finish(within.result if begun is None else f"{within.result} ({_AGAIN})")
 

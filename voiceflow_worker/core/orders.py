@@ -46,6 +46,7 @@ from voiceflow_worker.errors import (
     JournalFileError,
     SettingsError,
     StoreError,
+    StoreForgetsError,
     StoreUnavailableError,
     StoreVersionError,
 )
@@ -150,7 +151,11 @@ class OrderedStore:
         writes[first] = replace(writes[first], puts=(*writes[first].puts, self._read_by(now)))
         for _ in range(_TRIES):
             if not self._has_read or self._read_for != self._server:
-                await self._look()
+                try:
+                    await self._look()
+                except StoreForgetsError:
+                    if not bulk.stops:
+                        raise
             numbered, failed, is_begun = replace(bulk, writes=tuple(writes)), None, True
             with anyio.CancelScope(shield=True):
                 try:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import anyio
@@ -199,11 +200,11 @@ async def test_what_was_answered_before_an_error_is_told(
     store, _ = stores
     rows, written = store.database.rows, list[object]()
 
-    async def second_fails(statement: str, *values: object) -> list[tuple[object, ...]]:
+    async def second_fails(statement: str, *values: object, **options: Any) -> list[tuple[object, ...]]:
         if written:
             raise StoreUnavailableError("cut")
         written.extend(values)
-        return await rows(statement, *values)
+        return await rows(statement, *values, **options)
 
     monkeypatch.setattr(store.database, "rows", second_fails)
     with pytest.raises(StoreUnavailableError) as caught:

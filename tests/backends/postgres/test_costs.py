@@ -121,8 +121,8 @@ async def test_while_a_transaction_stays_open_leases_do_not_pass_over_all_that_w
     passed: list[int] = []
     rows = store.database.rows
 
-    async def watched(statement: str, *values: object) -> list[tuple[object, ...]]:
-        found = await rows(statement, *values)
+    async def watched(statement: str, *values: object, **options: Any) -> list[tuple[object, ...]]:
+        found = await rows(statement, *values, **options)
         if "voiceflow.lease" in statement:
             passed.append(int(str(found[0][-1])))
         return found

@@ -23,6 +23,7 @@ from voiceflow_worker.backends.postgres.survey import Facts, durability_from, gr
 from voiceflow_worker.backends.postgres.url import SCHEMA, parse_url
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.base.reading import totals_of
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports.controls import Limits, limits_put
 from voiceflow_worker.core.ports.reads import ById
 from voiceflow_worker.core.ports.store import BulkWrite, Insert, Put, Slot, Write
@@ -218,7 +219,7 @@ async def test_the_checks_hold_for_each_new_connection(at: Place) -> None:
         async def fails(kind: type[VoiceflowError]) -> None:
             at.ask(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{user}'")
             with pytest.raises(kind):
-                await store.database.rows("SELECT 1")
+                await confirm(store)
 
         at.ask(f"ALTER ROLE {user} SET synchronous_commit = off")
         await fails(StoreForgetsError)

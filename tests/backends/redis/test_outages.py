@@ -370,12 +370,12 @@ def before_part(store: Store, number: int, do: Callable[[], None], monkeypatch: 
     store = bare(store, RedisStore)
     parts, run = 0, store.manager.run_durably
 
-    async def counted(name: str, asked: Any) -> Any:
+    async def counted(name: str, asked: Any, bulk: BulkWrite) -> Any:
         nonlocal parts
         parts += 1
         if parts == number:
             do()
-        return await run(name, asked)
+        return await run(name, asked, bulk)
 
     monkeypatch.setattr(store.manager, "run_durably", counted)
 

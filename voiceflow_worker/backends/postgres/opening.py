@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 
@@ -21,7 +21,14 @@ from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL, parse_ur
 from voiceflow_worker.backends.running import ServerClock, kept
 from voiceflow_worker.backends.store_url import Promise, sql_file
 from voiceflow_worker.core.ports.store import Clock
-from voiceflow_worker.errors import NoStoreError, SettingsError, StoreCorruptError, StoreError, StoreUnavailableError
+from voiceflow_worker.errors import (
+    NoStoreError,
+    SettingsError,
+    StoreCorruptError,
+    StoreError,
+    StoreUnavailableError,
+    VoiceflowError,
+)
 
 _log = structlog.get_logger("voiceflow.postgres")
 
@@ -49,6 +56,16 @@ INSERT INTO voiceflow.voiceflow_schema (number, history) VALUES ({number}, voice
 """
 _CREATE = "CREATE SCHEMA IF NOT EXISTS {schema};"
 _TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_MAY_BE_OFF = """
+SELECT current_setting('synchronous_commit') = 'off' OR EXISTS (
+    SELECT FROM pg_db_role_setting WHERE 'synchronous_commit=off' = ANY (setconfig)
+        AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+        AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
+)
+"""
+"""Whether a new connection may have it off. One that is open keeps what its role had."""
+CHECK_SETTINGS_EVERY = 1.0
+"""Seconds between two looks at the settings of the server."""
 _MADE_MEANWHILE = (DuplicateTable, DuplicateSchema, DuplicateObject, UniqueViolation)
 
 
@@ -89,17 +106,19 @@ async def open_postgres(
     clock: Clock | None = None,
     durability: str | None = None,
     makes: bool = True,
+    may_forget: bool = False,
 ) -> AsyncGenerator[PostgresStore]:
     """Open the store at a `postgresql:` or `postgres:` URL. With `makes`, it is made if there is none in its schema.
 
     `?schema=` names the schema, `voiceflow` by default. `durability="best-effort"` (or `?durability=best-effort`)
-    accepts a server that loses commits when it crashes.
+    accepts a server that loses commits when it crashes; with `may_forget`, such a server is opened for what stops calls
+    (`BulkWrite.stops`).
 
     Raises SettingsError for an invalid URL or a server on which no store can work, StoreForgetsError for one whose
     `synchronous_commit` is off, StoreVersionError for a store of another version, StoreCorruptError for a schema of
     something else, and StoreUnavailableError if the server does not answer, is a standby, or does not let this role in.
     """
-    parsed = parse_url(url)
+    parsed = replace(parse_url(url), may_forget=may_forget)
     if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
         raise SettingsError(
             f"the PostgreSQL store {parsed.shown} needs asyncio; on trio, use a store in a file (sqlite:///…)"
@@ -114,6 +133,8 @@ async def open_postgres(
                 clock = server_clock = ServerClock(partial(_time_of, database))
                 await server_clock.synchronise()
                 meanwhile.callback(asyncio.create_task(kept(server_clock.keep)).cancel)
+            if parsed.promise is not Promise.BEST_EFFORT:
+                meanwhile.callback(asyncio.create_task(kept(partial(_follow_settings, database))).cancel)
             store = PostgresStore(parsed.shown, database, clock=clock)
             meanwhile.push_async_callback(store.changes.close)
             yield store
@@ -124,6 +145,15 @@ async def _time_of(database: Database) -> float:
     return float(seconds)
 
 
+async def _follow_settings(database: Database) -> None:
+    """See when the server becomes one that may lose commits, and when it is none any more."""
+    while True:
+        await anyio.sleep(CHECK_SETTINGS_EVERY)
+        with suppress(VoiceflowError):
+            if database.survey.forgets is not None or await database.rows(_MAY_BE_OFF) == [(True,)]:
+                await database.check_again()
+
+
 async def _make(database: Database, *, makes: bool) -> None:
     """Make the store, if there is none in its schema. Raises StoreError, also if `makes` is False."""
     survey, url = database.survey, database.url
@@ -132,7 +162,7 @@ async def _make(database: Database, *, makes: bool) -> None:
     survey.finds_store = True
     if facts.is_made:
         return
-    if not makes:
+    if not makes or survey.forgets is not None:
         raise NoStoreError(
             f"there is no store in the schema {url.schema} of {url.shown}, and this command does not make one. Check "
             "the database and the schema in the store URL; `voiceflow doctor --make` makes a new store",

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import orjson
 
@@ -122,7 +123,8 @@ class PostgresStore:
         at = set_by_hand(self.clock)
         for part, plain in [(part, plain_bulk(bulk, part, now=now, store_id=self.id, clock_at=at)) for part in parts]:
             try:
-                ((written,),) = await self.database.rows(_WRITE, plain)
+                check = partial(self._require_kept, bulk)
+                ((written,),) = await self.database.rows(_WRITE, plain, check=check)
                 replies = orjson.loads(written)
                 if "not_verified" in replies:
                     await self.database.check_again()
@@ -132,7 +134,10 @@ class PostgresStore:
             answers += [answer_from(*each) for each in zip(part, replies, strict=True)]
             for queue in {write.wakes for write in part if write.wakes is not None}:
                 self.changes.wakeups.wake(queue)
-        return answers
+        return self.durability.told(answers)
+
+    def _require_kept(self, bulk: BulkWrite | None = None) -> None:
+        self.durability.require(bulk)
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
@@ -140,7 +145,7 @@ class PostgresStore:
         front = self._fronts.setdefault((queue, batch), _Front())
         position = front.position
         values = (queue, batch, worker_id, limit, until, now, *(position or (None, None, None)))
-        found = await self.database.rows(_LEASE, self.id, *values)
+        found = await self.database.rows(_LEASE, self.id, *values, check=self._require_kept)
         if not found:  # a pooler leads to another store, whose calls are not ours
             await self.database.check_again()
             raise StoreUnavailableError(f"the store at {self.url} is another one than before; nothing was leased")

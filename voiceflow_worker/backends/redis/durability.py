@@ -47,10 +47,11 @@ class Survey:
     async def server(self, connection: Connection) -> RedisDurability:
         """The durability of the server at the other end of a connection.
 
-        Raises StoreForgetsError for a server that has no AOF, evicts keys, or does not show its settings. Raises
-        SettingsError for a server that is too old or not of the kind that the URL says, and StoreUnavailableError for a
-        replica, for a server that writes its first AOF, or for a user who lacks a right. Raises StoreVersionError for a
-        store of another version, and StoreCorruptError if its schema is not a version.
+        Raises StoreForgetsError for a server that has no AOF, evicts keys, or does not show its settings, unless the
+        store was opened on it before. Raises SettingsError for a server that is too old or not of the kind that the URL
+        says, and StoreUnavailableError for a replica, for a server that writes its first AOF, or for a user who lacks a
+        right. Raises StoreVersionError for a store of another version, and StoreCorruptError if its schema is not a
+        version.
         """
         asked: list[Command] = [("HELLO",), ("INFO",)]
         if self._url.promise is not Promise.BEST_EFFORT:
@@ -63,19 +64,21 @@ class Survey:
         for command, answer in replies:
             if isinstance(answer, ReplyError) and (is_not_now(answer) or command[0] == "SELECT"):
                 raise answer
-        durability = durability_from(facts, promise=self._url.promise)
-        store_id, history = await self._store(connection, facts.taken_over_from)
+        may_forget = self._url.may_forget or bool(self._store_id)
+        durability = durability_from(facts, promise=self._url.promise, may_forget=may_forget)
+        makes = self._url.makes and not self._store_id and durability.forgets is None
+        store_id, history = await self._store(connection, facts.taken_over_from, makes=makes)
         return replace(durability, server=facts.run_id or "", store_id=store_id, history=history)
 
-    async def _store(self, connection: Connection, taken_over_from: str) -> tuple[str, History]:
+    async def _store(self, connection: Connection, taken_over_from: str, *, makes: bool) -> tuple[str, History]:
         """The id of the store, and its history. Its schema version is checked.
 
         If the store is new, they are written. Raises StoreUnavailableError if there is no store, and none is made.
         """
         key, *others = (f"{self._url.root}:{name}" for name in ("schema", "id", "made", "history"))
         values = SCHEMA, uuid4().hex, taken_over_from
-        makes = int(self._url.makes and not self._store_id)
-        stored = await connection.create_request(b"EVAL", script("schema").text, 4, key, *others, *values, makes)
+        text = script("schema").text
+        stored = await connection.create_request(b"EVAL", text, 4, key, *others, *values, int(makes))
         if self._store_id and (not stored or str(stored[1]) != self._store_id):
             leads = "leads to another store now than" if stored else "has no store any more, and not"
             raise StoreUnavailableError(
@@ -219,11 +222,11 @@ def facts_from(replies: Sequence[tuple[Command, Any]]) -> ServerFacts:
     )
 
 
-def durability_from(facts: ServerFacts, *, promise: Promise) -> RedisDurability:
+def durability_from(facts: ServerFacts, *, promise: Promise, may_forget: bool = False) -> RedisDurability:
     """The durability of a store on this server.
 
     If `promise` is not best effort, raises StoreForgetsError for a server that has no AOF, evicts keys, or does not
-    show its settings, and StoreUnavailableError for one that writes its first AOF.
+    show its settings, unless it `may_forget`, and StoreUnavailableError for one that writes its first AOF.
     """
     if promise is Promise.BEST_EFFORT:
         unnoticed = "" if facts.run_id else "; this user may not run INFO, so no restart is noticed, and no failover"
@@ -233,7 +236,10 @@ def durability_from(facts: ServerFacts, *, promise: Promise) -> RedisDurability:
             f" twice{unnoticed}",
         )
     if (forgets := _why_forgets(facts)) is not None:
-        raise StoreForgetsError(f"{forgets} {ACCEPT}")
+        if not may_forget:
+            raise StoreForgetsError(f"{forgets} {ACCEPT}")
+        lost = f"lost if Redis restarts: {forgets}"
+        return RedisDurability(guarantee=Guarantee.NONE, promise=lost, forgets=lost)
     if facts.begins_aof:
         raise StoreUnavailableError(_BEGINS)
     return _on_disk(facts)

@@ -15,6 +15,7 @@ from voiceflow_worker.backends.health import (
 )
 from voiceflow_worker.backends.redis.durability import SCHEMA
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.store import BulkWrite
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.redis.store import RedisStore
@@ -37,7 +38,7 @@ class RedisHealth(Health):
 
     async def raise_schema(self) -> None:
         if self._store is not None:
-            await self._store.manager.run_durably("number", {"known": SCHEMA})
+            await self._store.manager.run_durably("number", {"known": SCHEMA}, BulkWrite(writes=()))
 
     def checks(self) -> Mapping[str, HealthCheck]:
         if self._store is None:

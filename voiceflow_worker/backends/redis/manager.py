@@ -32,6 +32,7 @@ from voiceflow_worker.backends.redis.faults import (
 )
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
 from voiceflow_worker.backends.running import Home, kept, met_running
+from voiceflow_worker.core.ports.store import BulkWrite
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 
 
@@ -94,7 +95,7 @@ TIMEOUT = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 CONFIRM_WITHIN_MS = 3000
 """The longest time, in milliseconds, that WAIT and WAITAOF wait. It must be less than the timeout of an answer."""
-CHECK_PRIMARY_EVERY, CHECK_SETTINGS_EVERY = 1.0, 5.0
+CHECK_PRIMARY_EVERY, CHECK_SETTINGS_EVERY = 1.0, 1.0
 MOST_WAITING = 64
 """The most connections of a process on which writes wait for their confirmation."""
 
@@ -228,6 +229,11 @@ class ServerConnections:
         return connection
 
 
+def _kept(by: RedisDurability) -> tuple[object, ...]:
+    """How a server keeps what is written, and which one it is."""
+    return by.server, by.guarantee, by.forgets is None
+
+
 def _require_confirmed(answer: Any, replicas: int) -> None:
     """Raise NotConfirmedError unless this answer to WAITAOF or to WAIT names enough servers."""
     with _readable():
@@ -303,12 +309,18 @@ class ConnectionManager:
         """The beginning of all keys of the store."""
         return self._url.root
 
-    async def run(self, name: str, asked: Mapping[str, Any] | None = None) -> Any:
-        """Run a script. Raises StoreError."""
-        return await self._do(lambda connections: connections.run(name, asked or {}))
+    async def run(self, name: str, asked: Mapping[str, Any] | None = None, *, is_kept: bool = False) -> Any:
+        """Run a script; with `is_kept`, not on a server that may lose what it has confirmed. Raises StoreError."""
 
-    async def run_durably(self, name: str, asked: Mapping[str, Any]) -> Any:
-        """Run a script, and return when its writes are as durable as the store promises.
+        async def run(connections: ServerConnections) -> Any:
+            if is_kept:
+                self.durability.require()
+            return await connections.run(name, asked or {})
+
+        return await self._do(run)
+
+    async def run_durably(self, name: str, asked: Mapping[str, Any], bulk: BulkWrite) -> Any:
+        """Run the script of a bulk write, and return when its writes are as durable as the store promises.
 
         With WAITAOF or with replicas, the connection waits for the confirmation of its own writes. Raises
         StoreUnavailableError if too few servers confirm them.
@@ -316,7 +328,9 @@ class ConnectionManager:
         replicas = self._url.replicas
 
         async def confirmed(connections: ServerConnections) -> Any:
-            confirmation: Sequence[str | int] = ("WAIT", replicas, CONFIRM_WITHIN_MS) if replicas else ()
+            self.durability.require(bulk)
+            waits = replicas and self.durability.forgets is None
+            confirmation: Sequence[str | int] = ("WAIT", replicas, CONFIRM_WITHIN_MS) if waits else ()
             if self.durability.guarantee is Guarantee.WAITED:
                 confirmation = ("WAITAOF", 1, replicas, CONFIRM_WITHIN_MS)
             return await connections.run(name, {**asked, "confirms": bool(confirmation)}, confirmation=confirmation)
@@ -325,6 +339,9 @@ class ConnectionManager:
 
     async def check_again(self) -> None:
         """Survey the server anew: its settings may have changed under its connections. Raises StoreError."""
+        with suppress(StoreUnavailableError):  # of another server, or with others: it is connected again
+            await self._do(ServerConnections.check_again)
+            return
         await self._do(ServerConnections.check_again)
 
     async def ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
@@ -439,7 +456,7 @@ class ConnectionManager:
             raise RefusedServerError(error if self._durability is None else met_running(error)) from error
         if not found:
             found.append(durability)
-        elif (durability.server, durability.guarantee) != (found[0].server, found[0].guarantee):
+        elif _kept(durability) != _kept(found[0]):
             self.reopen()
             raise ConnectionError("the server was restarted, or is less durable than before, or more")
 

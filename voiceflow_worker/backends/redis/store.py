@@ -161,9 +161,10 @@ class RedisStore:
             if bulk.guard is not None:
                 known = plain_condition(bulk.guard.known, writes, LEAVES)
                 asked["guard"] = {"server": bulk.guard.server, "known": known}
-            run = self.manager.run_durably if bulk.durable else self.manager.run
             try:
-                found = await run("write", asked)
+                found = await (
+                    self.manager.run_durably("write", asked, bulk) if bulk.durable else self.manager.run("write", asked)
+                )
             except StoreError as error:
                 error.answers = (*answers, *[None] * (len(writes) - len(answers)))
                 raise
@@ -174,7 +175,7 @@ class RedisStore:
         if full is not None:
             full.answers = tuple(answers)
             raise full
-        return [each for each in answers if each is not None]
+        return self.durability.told([each for each in answers if each is not None])
 
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
@@ -190,7 +191,7 @@ class RedisStore:
             "schema": SCHEMA,
         }
         for _ in range(_ROUNDS):
-            stopped_early, *rows = await self.manager.run("lease", asked | {"token": uuid4().hex})
+            stopped_early, *rows = await self.manager.run("lease", asked | {"token": uuid4().hex}, is_kept=True)
             if stopped_early > 1:
                 raise newer_schema(stopped_early, SCHEMA, f"at {self.url}")
             if rows or not stopped_early:
@@ -252,11 +253,13 @@ async def open_redis(
     clock: Clock | None = None,
     durability: str | None = None,
     makes: bool = True,
+    may_forget: bool = False,
 ) -> AsyncGenerator[RedisStore]:
     """Open the store at a `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redis+cluster:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
-    may lose data. With `makes=False`, a store that is not there is an error.
+    may lose data. With `makes=False`, a store that is not there is an error. With `may_forget`, a server that may lose
+    data is opened for what stops calls (`BulkWrite.stops`).
 
     Raises SettingsError for an invalid URL, StoreForgetsError for a server that has no AOF, evicts keys, or does not
     show its settings, StoreVersionError for a store of another version, and StoreUnavailableError if the server does
@@ -270,7 +273,7 @@ async def open_redis(
     load_scripts()
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
-    parsed = replace(parsed, makes=makes)
+    parsed = replace(parsed, makes=makes, may_forget=may_forget)
     manager = ConnectionManager(parsed, Survey(parsed).server)
     async with manager.opened():
         if clock is None:

@@ -51,7 +51,7 @@ class RedisURL:
 
     `nodes` are the server, some nodes of the cluster, or the sentinels, as (host, port). `replicas` is the number of
     replicas that must confirm a write. `shown` is the URL without secrets and options, for messages. What
-    `makes` says comes from whoever opens the store, not from the URL.
+    `makes` and `may_forget` say comes from whoever opens the store, not from the URL.
     """
 
     topology: Topology
@@ -69,6 +69,7 @@ class RedisURL:
     trusts_failover: bool = False
     prefix: str = _PREFIX
     makes: bool = True
+    may_forget: bool = False
 
     @property
     def access(self) -> Access:
