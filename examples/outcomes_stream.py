@@ -1,4 +1,4 @@
-"""The outcomes of calls in three ways: a stream, a hook, and waiting for one call.
+"""The outcomes of calls in two ways: a stream, and waiting for one call.
 
 The program needs no account: a sandbox in this process simulates 8x8, and calls nobody. One line is busy at first, and
 is called again.
@@ -13,10 +13,8 @@ from datetime import timedelta
 
 from voiceflow_worker import (
     CallFlow,
-    CallOutcome,
     CallQueue,
     CallRequest,
-    OutcomeHooks,
     Receiver,
     RedialPolicy,
     Sandbox,
@@ -56,16 +54,9 @@ async def show(queue: CallQueue, calls: int) -> None:
 
 
 async def main() -> None:
-    """Make two calls, and receive their outcomes in three ways."""
-    billed: list[str] = []
+    """Make two calls, and receive their outcomes in two ways."""
     async with open_store("memory://") as store:
         queue = CallQueue(store)
-        hooks = OutcomeHooks(store)
-
-        @hooks.on_outcome(name="billing")
-        async def bill(outcome: CallOutcome) -> None:
-            billed.append(outcome.id)  # a real system stores the id with the bill, so that it bills nothing twice
-
         first, _ = await queue.enqueue_many([reminder(destination) for destination in NAMES])
         receiver = Receiver(load_settings(webhook_secret=AUTHORIZATION), store)
         async with receiver.running(), serving(receiver.app) as address:
@@ -77,15 +68,11 @@ async def main() -> None:
                 worker = Worker(store, voice, rate=10)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(worker.run())
-                    group.create_task(hooks.run())
                     showing = group.create_task(show(queue, len(NAMES)))
                     job = await queue.wait_for_outcome(first.job.id, timeout=timedelta(seconds=30))
                     await showing
-                    await hooks.caught_up()
-                    hooks.stop()
                     worker.stop()
         print(f"the wait for Customer 1 has ended: {job.state} after {job.attempt} attempts")
-        print(f"billed: {len(billed)} outcomes, {len(set(billed))} different ones")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from .campaigns.enqueue import enqueue_file as enqueue_file
 from .campaigns.enqueue import enqueue_rows as enqueue_rows
 from .core.admission import CallRequest as CallRequest
 from .core.heartbeats import Heartbeats as Heartbeats
-from .core.outcomes.hooks import OutcomeHooks as OutcomeHooks
 from .core.ports import Store as Store
 from .core.settling.suppressing import SuppressionList as SuppressionList
 from .core.sweep import Sweeper as Sweeper

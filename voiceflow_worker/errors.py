@@ -285,7 +285,7 @@ class OutcomeTimeoutError(JobError, TimeoutError):
 
 
 class RetryLaterError(VoiceflowError):
-    """Raised by a handler to have the outcome delivered again when `after` has passed, or later."""
+    """Raised when an outcome was not accepted: deliver it again when `after` has passed, or later."""
 
     def __init__(self, message: str, *, after: timedelta | None = None) -> None:
         self.after = after
@@ -293,7 +293,7 @@ class RetryLaterError(VoiceflowError):
 
 
 class HookGoneError(VoiceflowError):
-    """Raised by a handler to stop its hook. The next run of the hook continues with this outcome."""
+    """Raised when the receiver of outcomes wants no more of them."""
 
 
 class StoreError(VoiceflowError):

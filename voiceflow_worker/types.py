@@ -9,7 +9,6 @@ from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
-from voiceflow_worker.core.outcomes.hooks import HookCounts, HookOptions
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.settle import SummaryResult
@@ -44,8 +43,6 @@ __all__ = [
     "EnqueueReport",
     "Enqueued",
     "EscalationStatus",
-    "HookCounts",
-    "HookOptions",
     "KeyPress",
     "Outcome",
     "OutcomeKind",

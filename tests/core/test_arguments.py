@@ -44,7 +44,6 @@ from voiceflow_worker import (
     Job,
     JobState,
     Menu,
-    OutcomeHooks,
     RedialPolicy,
     Settings,
     Store,
@@ -70,7 +69,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES
 from voiceflow_worker.model.jobs.policy import PersonLimit
 from voiceflow_worker.notify import OutcomeWebhook
-from voiceflow_worker.types import HookOptions, WebhookType
+from voiceflow_worker.types import WebhookType
 
 pytestmark = pytest.mark.anyio
 
@@ -169,7 +168,7 @@ def subjects(store: Store, voice: VoiceClient) -> Iterator[tuple[str, Callable[.
     menu = Menu("main", prompt="Press 1.", voice_profile="v")
     menu.on("1", goto=voiceflow_worker.END)
     things = (
-        queue, SuppressionList(store), Escalations(queue), OutcomeHooks(store), Heartbeats(store), voice, menu, flow(),
+        queue, SuppressionList(store), Escalations(queue), Heartbeats(store), voice, menu, flow(),
         CallWindow.parse("09:00-10:00"), CountryWindows.parse("09:00-10:00"), CampaignOptions(), CallPolicy(),
         WorkerOptions(), POLICY, NEEDED["requests"][0], NEEDED["escalation"],
         FlowTemplate.speaking("Hello."), Rehearsal(menu),
@@ -491,7 +490,7 @@ async def test_an_order_that_cannot_be_meant_is_refused_with_a_sentence_and_chan
     assert (await queue.enqueue(flow(), unique_key=LONGEST)).unique_key == LONGEST
 
 
-@pytest.mark.parametrize("kind", [CallPolicy, HookOptions, WorkerOptions])
+@pytest.mark.parametrize("kind", [CallPolicy, WorkerOptions])
 def test_a_number_for_a_duration_is_refused_in_every_option(kind: type[Any]) -> None:
     for name in (each.name for each in fields(kind) if isinstance(each.default, timedelta)):
         with pytest.raises(InvalidInputError, match=f"{name} is '3', which is not a timedelta"):

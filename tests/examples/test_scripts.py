@@ -46,7 +46,6 @@ SAYS = {
         "call.ended: Customer 2 (NO_ANSWER), the call is unreached",
         "call.ended: Customer 1 (COMPLETED), the call is completed",
         "the wait for Customer 1 has ended: completed after 2 attempts",
-        "billed: 3 outcomes, 3 different ones",
     ],
     "restaurant.py": [
         "+6587654321 pressed 1 1 4; heard last: A table for 4, today. We look forward to seeing you.",

@@ -39,8 +39,8 @@ from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.sqlite.backups import back_up
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds
-from voiceflow_worker.core.outcomes.hooks import PendingOutcome, waiting
 from voiceflow_worker.core.outcomes.outbox import Consumer
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
 from voiceflow_worker.core.progress import CallProgress
@@ -52,6 +52,7 @@ from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direction
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.notify.delivery import WAITING, WaitingOutcomes
 from voiceflow_worker.service.alarms import Alarms, Alerts
 from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_store import EscalationStore
@@ -116,7 +117,7 @@ class Life:
                 PERSON, not_before=self.clock.now() + 9 * HOUR, unique_key="later", data={"name": NAME}
             )
         await self._beside()
-        await self._lagging_hook()
+        await self._undelivered()
         who = Operator(self.store, POLICY, name="Li")
         await Redial(operator=who, call=job.id, note=f"{NAME} asked", force=True).do()
         await default.queue.cancel(job.id, reason=f"{NAME} asked")
@@ -140,11 +141,12 @@ class Life:
         early = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", legs=(leg,))
         await Sessions(self.store).early.add({"early-1": early})
 
-    async def _lagging_hook(self) -> None:
+    async def _undelivered(self) -> None:
         events = await self.store.events("default")
         mine = [event for event in events if event.job_id in await self._ids()]
-        failed = [PendingOutcome(event=event, failures=3, error=f"the CRM refused {NAME}") for event in mine]
-        await waiting(self.store, "crm", "default").put({each.key: each for each in (failed[0], failed[-1])})
+        waiting = json_records(self.store, WAITING, WaitingOutcomes).within("notify/default/b")
+        failed = {event.job_id: WaitingOutcomes([event], 3, f"the CRM refused {NAME}") for event in mine}
+        await waiting.put(failed)
 
     async def _ids(self) -> set[str]:
         return {job.id for job in await Trail(self.store, PERSON, policy=POLICY).calls()}

@@ -25,7 +25,7 @@ from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.gates import closed_in_words, gate_as_json, resume_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
+    from voiceflow_worker.notify.delivery import Notifications
 
 
 LOOK_EVERY = 2.0
@@ -162,14 +162,14 @@ async def _say(calls: CallQueue, output: Output) -> None:
 LAST_WAIT = timedelta(seconds=30)
 
 
-async def tell_the_rest(hooks: OutcomeHooks | None, output: Output) -> None:
+async def tell_the_rest(hooks: Notifications | None, output: Output) -> None:
     """Wait for the first delivery of the outcomes that exist now, and print how many are not delivered yet.
 
     The wait ends after LAST_WAIT, or at a signal to stop.
     """
     if hooks is None:
         return
-    from voiceflow_worker.notify.webhook import HOOK
+    from voiceflow_worker.notify.delivery import HOOK
 
     scope = anyio.CancelScope()
     async with signals_to(lambda _: scope.cancel()):

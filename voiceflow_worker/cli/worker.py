@@ -29,8 +29,8 @@ from voiceflow_worker.model.text.wording import rate_in_words
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.drain import DrainResult
-    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
     from voiceflow_worker.core.worker import Worker
+    from voiceflow_worker.notify.delivery import Notifications
     from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -226,7 +226,7 @@ async def _account_asked(output: Output, settings: Settings) -> AsyncGenerator[N
 
 @asynccontextmanager
 async def _metrics(
-    calls: CallQueue, sender: Worker, hooks: OutcomeHooks | None, settings: Settings, *, host: str, port: int | None
+    calls: CallQueue, sender: Worker, hooks: Notifications | None, settings: Settings, *, host: str, port: int | None
 ) -> AsyncGenerator[None]:
     if port is None:
         yield

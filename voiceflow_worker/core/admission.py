@@ -60,7 +60,7 @@ class CallOptions(TypedDict, total=False):
     If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
     `clientBatchId`, `validUntil`). `valid_for` counts from the enqueuing, and replaces `valid_until`. Times are aware.
     A larger `priority` (-1,000,000 to 1,000,000) goes first; by default it is 0. `data` is for your program: menu
-    handlers, hooks and reports get it, and 8x8 does not. `menu` names the first IVR menu of the call. The phone rings
+    handlers and reports have it, and 8x8 does not. `menu` names the first IVR menu of the call. The phone rings
     only within `window`, whose hours are local time at the number. `time_zone` is the zone of the person, which a
     `window` needs if the digits of the number do not determine it. `window_time_zone` moves the window: its hours are
     then those of this zone, for every number. `redial` None means the policy of the queue.

@@ -29,8 +29,8 @@ from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
-    from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
     from voiceflow_worker.core.ports import Store
+    from voiceflow_worker.notify.delivery import Notifications
     from voiceflow_worker.settings import Settings
 
 
@@ -149,13 +149,13 @@ CONNECTIONS = 20
 
 @checked
 class OutcomeWebhook:
-    """A handler for `OutcomeHooks` that sends outcomes and ends of batches to `url`, signed with `secret`.
+    """Sends outcomes and ends of batches to `url`, signed with `secret`: call it with one.
 
     It is an async context manager.
 
-    A 2xx answer means that the outcome was accepted. A 410 means that the address is gone, and the hook stops. After
-    any other answer or an error, the outcome is sent again later with the same `webhook-id`, and not before the time
-    that a Retry-After gives. Redirects are not followed. `network` has the proxy and the certificates of requests
+    A 2xx answer means that the outcome was accepted. A 410 means that the address is gone. After any other answer or an
+    error, the outcome is to be sent again later with the same `webhook-id`, and not before the time that a Retry-After
+    gives. Redirects are not followed. `network` has the proxy and the certificates of requests
     without a `transport`; proxies that the environment names are not used. `secret` may be a list while a new secret
     replaces an old one. An http address on another machine is refused without `allow_plain_http`. Raises SettingsError
     for a bad address or secret, and InvalidInputError for a limit of time that is not a timedelta above 0.
@@ -243,10 +243,6 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
     return parsed
 
 
-HOOK, BATCH_HOOK = "notify", "notify-batches"
-"""The names of the hooks that send notifications of calls and of batches."""
-
-
 def notifier_of(settings: Settings) -> OutcomeWebhook | None:
     """The notification webhook of these settings, not opened yet; None if they name no URL. Raises SettingsError."""
     if settings.notify_url is None:
@@ -268,25 +264,22 @@ def notifier_of(settings: Settings) -> OutcomeWebhook | None:
 @asynccontextmanager
 async def notifying(
     notifier: OutcomeWebhook | None, settings: Settings, store: Store, *, queue: str | None, tell: Callable[[str], None]
-) -> AsyncGenerator[OutcomeHooks | None]:
+) -> AsyncGenerator[Notifications | None]:
     """Send the outcomes of a queue to the notifier while the block lasts. If `queue` is None, send those of all queues.
 
-    `tell` gets a sentence with the host to which they go. Yields the hooks that send the outcomes; None without a
-    notifier.
+    `tell` gets a sentence with the host to which they go. Yields what sends the outcomes; None without a notifier.
     """
     if notifier is None:
         yield None
         return
-    from voiceflow_worker.core.outcomes.hooks import HookOptions, OutcomeHooks
+    from voiceflow_worker.notify.delivery import Notifications
 
-    hooks = OutcomeHooks(store, queue=queue)
-    hooks.on_outcome(name=HOOK)(notifier)
-    hooks.on_batch_end(name=BATCH_HOOK, options=HookOptions(after=HOOK))(notifier)
+    notifications = Notifications(store, notifier, queue=queue)
     async with notifier, anyio.create_task_group() as group:
-        group.start_soon(hooks.run)
+        group.start_soon(notifications.run)
         host = urlsplit(settings.notify_url or "").hostname
         tell(f"outcomes of {'all queues' if queue is None else f'queue {queue}'} are sent to {host}")
         try:
-            yield hooks
+            yield notifications
         finally:
-            hooks.stop()
+            notifications.stop()

@@ -30,7 +30,6 @@ from voiceflow_worker.core.base.reading import find_pages, get_jobs
 from voiceflow_worker.core.base.record_set import record_pages, text_records
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.orders import journal_of
-from voiceflow_worker.core.outcomes.hooks import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import (
@@ -68,6 +67,7 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import DATES, NUMBER
 from voiceflow_worker.model.text.wording import count_of, rfc3339
+from voiceflow_worker.notify.delivery import WAITING as WAITING_OUTCOMES
 from voiceflow_worker.service.escalation_store import ALARMS, DEFINED
 from voiceflow_worker.service.uploads import Uploads, delete_left_over
 
@@ -102,7 +102,7 @@ STAYS = (
 )
 NOT_OURS = (
     "backups of the store, older copies of its files and its server's write-ahead log, reports and files that somebody "
-    "has, what was sent to hooks, and 8x8's own log: look there too"
+    "has, what was sent to a webhook, and 8x8's own log: look there too"
 )
 
 ELSEWHERE = (
@@ -499,7 +499,7 @@ class Trail:
                 for row, new in zip(value, erased, strict=True)
             ]
         if namespace in _GOES:
-            is_mine = erased != value or value.get("event", {}).get("job_id") in self._keys
+            is_mine = erased != value or any(each.get("job_id") in self._keys for each in value.get("events", ()))
             return None if is_mine else value
         if namespace == AUDIT:  # who ordered what, and when, stays; a result that is to follow is refused
             if erased == value and {value.get("call"), *value.get("calls", ())}.isdisjoint(self._keys):

@@ -36,12 +36,12 @@ from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import unreadable_here
 from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
-from voiceflow_worker.core.outcomes.hooks import OutcomeHooks
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Level
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.notify.delivery import Notifications
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.escalations import blocked_here, ended_here
 from voiceflow_worker.service.whole_queue import WholeQueue, health, read_queue
@@ -206,10 +206,10 @@ ESCALATIONS_BLOCKED = GaugeOf(
     "Open escalations that can call nobody now, as this process has seen them last, by the reason.",
     ("queue", "reason"),
 )
-HOOK_DELIVERED = CounterOf("voiceflow_hook_delivered_total", "Outcomes delivered to a hook.", ("hook",))
+HOOK_DELIVERED = CounterOf("voiceflow_hook_delivered_total", "Outcomes delivered.", ("hook",))
 HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
 HOOK_WAITING = GaugeOf("voiceflow_hook_waiting", "Outcomes waiting for delivery.", ("hook",))
-HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the hook has stopped.", ("hook",))
+HOOK_STOPPED = GaugeOf("voiceflow_hook_stopped", "1 if the receiver wants no more.", ("hook",))
 STATEMENTS_UNANSWERED = GaugeOf(
     "voiceflow_store_statements_unanswered",
     "Connections of this process whose statement the store's server has neither answered nor ended yet.",
@@ -221,9 +221,9 @@ RECORDS_UNREADABLE = CounterOf(
 
 
 class HookMetrics:
-    """The metrics of the hooks of this process."""
+    """The metrics of the notifications of this process."""
 
-    def __init__(self, hooks: OutcomeHooks) -> None:
+    def __init__(self, hooks: Notifications) -> None:
         self._hooks = hooks
 
     def collect(self) -> Iterator[Metric]:

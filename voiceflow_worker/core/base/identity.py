@@ -45,14 +45,12 @@ def checked_queue(name: str) -> str:
 
 
 def checked_reader(name: str) -> str:
-    """The name of a consumer or hook, if it is 1 to 64 letters, digits, `.`, `_` and `-`.
+    """The name of a consumer, if it is 1 to 64 letters, digits, `.`, `_` and `-`.
 
     Otherwise raises `InvalidInputError`.
     """
     if not _READER.fullmatch(name):
-        raise InvalidInputError(
-            f"{name!r} is not a valid name of a consumer or hook: use 1 to 64 letters, digits, ., _ and -"
-        )
+        raise InvalidInputError(f"{name!r} is not a valid name of a consumer: use 1 to 64 letters, digits, ., _ and -")
     return name
 
 

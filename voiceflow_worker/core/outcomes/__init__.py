@@ -1,1 +1,1 @@
-"""Outcomes for programs: the stream, hooks, and waiting for single calls."""
+"""Outcomes for programs: the stream, and waiting for single calls."""

@@ -48,7 +48,7 @@ class BatchEnd:
 class BatchOutcome:
     """The end of a batch, delivered at least once. `totals` are the counters of the batch as they are now.
 
-    Outcomes of so many of its calls are `outstanding`: they have not reached the hook that gets them (`HookOptions`).
+    Outcomes of so many of its calls are `outstanding`: they have not reached the webhook.
     """
 
     queue: str

@@ -24,7 +24,7 @@ from voiceflow_worker.core.base.reading import get_jobs, read_each
 from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.base.round_trips import Batcher, Retry
 from voiceflow_worker.core.ports import Event, EventKind, Store
-from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Put, Result, Write
 from voiceflow_worker.errors import (
     JobNotFoundError,
     OutcomeTimeoutError,
@@ -113,12 +113,12 @@ class Consumer:
             self.position = events[-1].sequence
         return events
 
-    async def save(self, position: int, *, puts: Sequence[Put] = ()) -> bool:
-        """Store how far all is done, with these records; False if the lease was lost, and nothing was stored."""
+    async def save(self, position: int, *, puts: Sequence[Put] = (), drops: Sequence[Drop] = ()) -> bool:
+        """Store how far all is done, with these changes of records; False if the lease was lost, and nothing stored."""
         position = max(position, before := self._saved or 0)
-        if self._lease is not None and self._name is not None and (puts or position > before):
+        if self._lease is not None and self._name is not None and (puts or drops or position > before):
             put = Put(POSITIONS, self._name, str(position), None)
-            write = Write(conditions=(self._lease.condition,), puts=(put, *puts))
+            write = Write(conditions=(self._lease.condition,), puts=(put, *puts), drops=(*drops,))
             (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
             if answer.result is not Result.DONE:
                 await self._lease.release()

@@ -275,7 +275,7 @@ class Job(Struct, frozen=True):
     `worker_id` is the worker that holds the job, or, of a queued job, the import that stored it
     (`ports.controls.STARTS`), which is its `start` too if that was named by its caller. `posts` has all POSTs; only the
     oldest of those that placed no call may be dropped. `data` are flat JSON values of the user. They reach menu
-    handlers, hooks and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
+    handlers and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
     time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the zone of the person.
     `validity` is what was asked for where `valid_until` was counted from it. `body_digest` is that of the body with
     which the job was enqueued, also if it was changed since (`edits`).

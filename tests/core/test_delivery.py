@@ -1,11 +1,10 @@
-"""Hooks on outcomes and on ends of batches: at least once, in order, tried again beside the others."""
+"""Outcomes and ends of batches on their way to the webhook: at least once, in order, tried again beside the others."""
 
 from __future__ import annotations
 
 import random
-import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import count
@@ -14,7 +13,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.contract.samples import ManualClock, delete
+from tests.contract.samples import ManualClock, delete, sample_job
 from tests.support.calls import Calls
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import STEP, time_passing
@@ -23,10 +22,10 @@ from voiceflow_worker import JobState, RedialPolicy, SessionStatus
 from voiceflow_worker.core.base.background import LEASE_LENGTH, LEASES
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.outcomes.batch_ends import BATCH_ENDS, BatchEnds, BatchOutcome
-from voiceflow_worker.core.outcomes.hooks import WAITING, HookOptions, OutcomeHooks
 from voiceflow_worker.core.outcomes.outbox import Consumer, position_at
-from voiceflow_worker.core.ports import EventKind, Store
+from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
+from voiceflow_worker.core.writes import inserted
 from voiceflow_worker.errors import (
     BatchTimeoutError,
     HookGoneError,
@@ -34,30 +33,39 @@ from voiceflow_worker.errors import (
     RetryLaterError,
     StoreUnavailableError,
 )
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_json import CallOutcome
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.notify.delivery import AT_ONCE, DUE, HOOK, WAITING, Notifications
 
 pytestmark = pytest.mark.anyio
 
 MINUTE = timedelta(minutes=1)
 GRACE = timedelta(seconds=20)
-"""Real seconds that a test which stops hooks may take."""
+"""Real seconds that a test which stops deliveries may take."""
+DONE, BUSY = SessionStatus.COMPLETED, SessionStatus.BUSY
 
 
 class Heard:
-    """A handler that keeps what it is told, and fails for the calls it is told to fail for."""
+    """A receiver that keeps what it is told, and refuses the calls and batches that it is to refuse."""
 
-    def __init__(self, fails: Iterable[str] = ()) -> None:
+    def __init__(self, *refused: str) -> None:
         self.told: list[CallOutcome] = []
+        self.ended: list[BatchOutcome] = []
         self.tries: Counter[str] = Counter()
-        self.fails = set(fails)
+        self.refused = set(refused)
+        self.is_away = False
 
-    async def __call__(self, outcome: CallOutcome) -> None:
-        self.tries[outcome.job.id] += 1
+    async def __call__(self, outcome: CallOutcome | BatchOutcome) -> None:
+        key = outcome.batch_id if isinstance(outcome, BatchOutcome) else outcome.job.id
+        self.tries[key] += 1
         await anyio.lowlevel.checkpoint()
-        if outcome.job.id in self.fails:
-            raise RuntimeError("the billing system is away")
-        self.told.append(outcome)
+        if self.is_away or key in self.refused:
+            raise RetryLaterError("the billing system is away")
+        if isinstance(outcome, BatchOutcome):
+            self.ended.append(outcome)
+        else:
+            self.told.append(outcome)
 
     @property
     def jobs(self) -> list[str]:
@@ -67,34 +75,34 @@ class Heard:
     def ids(self) -> list[str]:
         return [outcome.id for outcome in self.told]
 
+    @property
+    def ends(self) -> list[tuple[str, int]]:
+        return [(each.batch_id, each.number) for each in self.ended]
 
-def hooks_for(
-    store: Store, heard: Heard, *, options: HookOptions | None = None, queue: str | None = "default"
-) -> OutcomeHooks:
-    hooks = OutcomeHooks(store, queue=queue, grace=GRACE)
-    hooks.on_outcome(name="billing", options=options)(heard)
-    return hooks
+
+def to(store: Store, heard: Heard, *, queue: str | None = "default") -> Notifications:
+    return Notifications(store, heard, queue=queue, grace=GRACE)
 
 
 @asynccontextmanager
 async def running(
-    hooks: OutcomeHooks, clock: ManualClock, *, store: FaultyStore | None = None, step: timedelta = STEP
+    notifications: Notifications, clock: ManualClock, *, store: FaultyStore | None = None, step: timedelta = STEP
 ) -> AsyncIterator[None]:
-    """The hooks at work, from their first cursor on, while time passes; stopped in order with the block."""
+    """The deliveries at work, from their first position on, while time passes; stopped in order with the block."""
     async with anyio.create_task_group() as group, time_passing(clock, step=step, stores=[store] if store else ()):
-        group.start_soon(hooks.run)
+        group.start_soon(notifications.run)
         with anyio.fail_after(60):
-            await hooks.caught_up()
+            await notifications.caught_up()
         yield
-        hooks.stop()
+        notifications.stop()
 
 
-async def test_a_hook_is_told_each_outcome_once_whatever_comes_how_often_and_after_a_restart(
+async def test_each_outcome_is_told_once_whatever_comes_how_often_and_after_a_restart(
     calls: Calls, clock: ManualClock
 ) -> None:
-    """A summary five times, and before its POST's own answer: one outcome, one call of the hook."""
+    """A summary five times, and before its POST's own answer: one outcome, one delivery."""
     heard = Heard()
-    async with running(hooks_for(calls.store, heard), clock):
+    async with running(to(calls.store, heard), clock):
         early = await calls.engine.enqueue()
         await calls.engine.journal()
         for _ in range(5):
@@ -104,43 +112,26 @@ async def test_a_hook_is_told_each_outcome_once_whatever_comes_how_often_and_aft
             await calls.end(job)
         await until(lambda: len(heard.told) >= 6)
     others += [await calls.ended() for _ in range(3)]
-    async with running(hooks_for(calls.store, heard), clock):
+    async with running(to(calls.store, heard), clock):
         await until(lambda: len(heard.told) >= 9)
     assert sorted(heard.jobs) == sorted([early.id, *(job.id for job in others)])
     assert len(set(heard.ids)) == 9
 
 
-async def test_a_hook_is_told_only_what_it_wants(calls: Calls, clock: ManualClock) -> None:
-    completed, final = Heard(), Heard()
-    hooks = OutcomeHooks(calls.store, grace=GRACE)
-    hooks.on_outcome(name="completed", only=[JobState.COMPLETED])(completed)
-    hooks.on_outcome(name="final", attempts=False)(final)
-    policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE)
-    async with running(hooks, clock):
-        busy = await calls.placed(redial=policy)
-        await calls.end(busy, SessionStatus.BUSY)
-        reached = await calls.ended()
-        missed = await calls.ended(SessionStatus.NO_ANSWER)
-        await until(lambda: len(final.told) == 2 and len(completed.told) == 1)
-        await hooks.caught_up()
-    assert completed.jobs == [reached.id]
-    assert sorted(final.jobs) == sorted([reached.id, missed.id])
-
-
 async def test_a_failing_outcome_is_delivered_again_beside_the_others(calls: Calls, clock: ManualClock) -> None:
     heard = Heard()
-    hooks = hooks_for(calls.store, heard)
-    async with running(hooks, clock):
+    notifications = to(calls.store, heard)
+    async with running(notifications, clock):
         bad = await calls.placed()
-        heard.fails = {bad.id}
+        heard.refused = {bad.id}
         await calls.end(bad)
         others = [await calls.ended() for _ in range(20)]
         await until(lambda: len(heard.told) == 20 and heard.tries[bad.id] >= 3)
         assert sorted(heard.jobs) == sorted(job.id for job in others)
-        heard.fails.clear()
+        heard.refused.clear()
         await until(lambda: len(heard.told) == 21)
     assert heard.jobs[-1] == bad.id
-    counts = hooks.counts["billing"]
+    counts = notifications.counts[HOOK]
     assert (counts.delivered, counts.waiting) == (21, 0)
     assert counts.failures == heard.tries[bad.id] - 1
 
@@ -148,10 +139,10 @@ async def test_a_failing_outcome_is_delivered_again_beside_the_others(calls: Cal
 async def test_later_outcomes_of_a_call_wait_behind_one_that_fails(calls: Calls, clock: ManualClock) -> None:
     heard = Heard()
     policy = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=MINUTE)
-    hooks = hooks_for(calls.store, heard)
-    async with running(hooks, clock):
+    notifications = to(calls.store, heard)
+    async with running(notifications, clock):
         job = await calls.placed(redial=policy)
-        heard.fails = {job.id}
+        heard.refused = {job.id}
         await calls.end(job, SessionStatus.BUSY)
         await until(lambda: heard.tries[job.id] >= 1)
         clock.advance(2 * MINUTE)
@@ -159,124 +150,75 @@ async def test_later_outcomes_of_a_call_wait_behind_one_that_fails(calls: Calls,
         await calls.end(job)
         other = await calls.ended()
         await until(lambda: other.id in heard.jobs)
-        await hooks.caught_up()
+        await notifications.caught_up()
     # What waits is in the store: another process, or this one started anew, goes on with it, in order.
-    heard.fails.clear()
-    async with running(hooks_for(calls.store, heard), clock):
+    heard.refused.clear()
+    async with running(to(calls.store, heard), clock):
         await until(lambda: len(heard.told) >= 3)
     assert [told.post for told in heard.told if told.job.id == job.id] == [1, 2]
     assert len(heard.told) == 3
 
 
-async def test_a_handler_that_hangs_is_timed_out_and_told_again(calls: Calls, clock: ManualClock) -> None:
-    tries: Counter[str] = Counter()
-    hooks = OutcomeHooks(calls.store, grace=GRACE)
-
-    @hooks.on_outcome(name="slow", options=HookOptions(limit=timedelta(milliseconds=50), concurrency=2))
-    async def hang(outcome: CallOutcome) -> None:
-        tries[outcome.job.id] += 1
-        if tries[outcome.job.id] == 1:
-            await anyio.sleep_forever()
-
-    async with running(hooks, clock):
-        jobs = [await calls.ended() for _ in range(4)]
-        await until(lambda: hooks.counts["slow"].delivered == 4)
-    assert tries == {job.id: 2 for job in jobs}
-
-
-async def test_a_handler_that_hangs_in_its_thread_leaves_a_few_threads_behind_and_holds_nobody_up(
-    calls: Calls, clock: ManualClock
-) -> None:
-    hooks = OutcomeHooks(calls.store, grace=GRACE)
-    let = threading.Event()
-    entered: list[str] = []
-    others: list[str] = []
-
-    @hooks.on_outcome(name="hangs", options=HookOptions(limit=timedelta(milliseconds=200), concurrency=2))
-    def hang(outcome: CallOutcome) -> None:
-        entered.append(outcome.job.id)
-        let.wait(60)
-
-    @hooks.on_outcome(name="others")
-    def handle(outcome: CallOutcome) -> None:
-        others.append(outcome.job.id)
-
-    try:
-        async with running(hooks, clock):
-            jobs = [await calls.ended() for _ in range(10)]
-            await until(lambda: sorted(others) == sorted(job.id for job in jobs))
-            await until(lambda: hooks.counts["hangs"].failures >= 20)
-            assert len(entered) <= 4, "each try left a thread behind"
-            let.set()
-            await until(lambda: hooks.counts["hangs"].delivered == 10)
-    finally:
-        let.set()
-
-
 @pytest.mark.parametrize("after", [timedelta(minutes=10), timedelta(days=4)])
-async def test_a_handler_may_say_when_it_wants_to_be_told_again(
+async def test_a_receiver_may_say_when_it_wants_to_be_told_again(
     calls: Calls, clock: ManualClock, after: timedelta
 ) -> None:
     times: list[datetime] = []
-    hooks = OutcomeHooks(calls.store, grace=GRACE)
 
-    @hooks.on_outcome(name="busy")
-    async def handle(_outcome: CallOutcome) -> None:
+    async def handle(_outcome: object) -> None:
         times.append(clock.now())
         if len(times) == 1:
             raise RetryLaterError("closed for lunch", after=after)
 
-    async with running(hooks, clock):
+    notifications = Notifications(calls.store, handle, queue="default", grace=GRACE)
+    async with running(notifications, clock):
         await calls.ended()
         await until(lambda: len(times) == 1)
-        await hooks.caught_up()
+        await notifications.caught_up()
         clock.advance(after - timedelta(seconds=10))
         await until(lambda: len(times) == 2)
     assert times[1] - times[0] >= after
 
 
-async def test_a_handler_that_is_gone_ends_its_hook_and_loses_nothing(calls: Calls, clock: ManualClock) -> None:
-    heard, other = Heard(), Heard()
-    hooks = OutcomeHooks(calls.store, grace=GRACE)
-    hooks.on_outcome(name="other")(other)
-
-    @hooks.on_outcome(name="billing")
-    async def gone(_outcome: CallOutcome) -> None:
+async def test_a_receiver_that_is_gone_gets_no_more_until_the_next_start_and_loses_nothing(
+    calls: Calls, clock: ManualClock
+) -> None:
+    async def gone(_outcome: object) -> None:
         raise HookGoneError("410 Gone")
 
+    notifications, heard = Notifications(calls.store, gone, queue="default", grace=GRACE), Heard()
     with capture_logs() as logs:
-        async with running(hooks, clock):
+        async with running(notifications, clock):
             jobs = [await calls.ended() for _ in range(3)]
-            await until(lambda: hooks.counts["billing"].is_stopped)
-            await until(lambda: len(other.told) == 3)
-            await hooks.caught_up()
-    assert [line["hook"] for line in logs if line["log_level"] == "error"] == ["billing"]
-    async with running(hooks_for(calls.store, heard), clock):
+            await until(lambda: notifications.counts[HOOK].is_stopped)
+            await notifications.caught_up()
+    assert [line["hook"] for line in logs if line["log_level"] == "error"] == [HOOK]
+    async with running(to(calls.store, heard), clock):
         await until(lambda: len(heard.told) >= 3)
     assert sorted(heard.jobs) == sorted(job.id for job in jobs)
 
 
-async def test_of_two_processes_one_tells_and_the_other_follows_it_when_its_handlers_have_finished(
+async def test_of_two_processes_one_tells_and_the_other_follows_it_when_it_has_finished(
     calls: Calls, clock: ManualClock
 ) -> None:
-    second = Heard()
-    begun, go_on = anyio.Event(), anyio.Event()
-    told: list[str] = []
-    ours, theirs = OutcomeHooks(calls.store, grace=GRACE), hooks_for(calls.store, second)
+    second, told, begun, go_on = Heard(), list[str](), anyio.Event(), anyio.Event()
 
-    @ours.on_outcome(name="billing")
-    async def handle(outcome: CallOutcome) -> None:
+    async def handle(outcome: CallOutcome | BatchOutcome) -> None:
+        assert isinstance(outcome, CallOutcome)
         begun.set()
         await go_on.wait()
         told.append(outcome.job.id)
 
+    ours, theirs = Notifications(calls.store, handle, queue="default", grace=GRACE), to(calls.store, second)
     async with running(ours, clock), anyio.create_task_group() as group:
         group.start_soon(theirs.run)
         job = await calls.ended()
         await begun.wait()
+        clock.advance(2 * LEASE_LENGTH / 3)  # it is kept while an outcome is on its way
+        await until(lambda: clock.sleepers > 0)
         ours.stop()
         late = await calls.ended()
-        await anyio.sleep(0.05)  # time for another handler to begin, which must not; no event says that none did
+        await anyio.sleep(0.05)  # time for another delivery to begin, which must not; no event says that none did
         assert second.told == []
         go_on.set()
         await until(lambda: len(second.told) == 1)
@@ -286,20 +228,19 @@ async def test_of_two_processes_one_tells_and_the_other_follows_it_when_its_hand
 
 async def test_a_stop_waits_for_nobody_for_ever(calls: Calls, clock: ManualClock) -> None:
     begun = anyio.Event()
-    hooks = OutcomeHooks(calls.store, grace=timedelta(milliseconds=50))
 
-    @hooks.on_outcome(name="hung")
-    async def handle(_outcome: CallOutcome) -> None:
+    async def hang(_outcome: object) -> None:
         begun.set()
         await anyio.sleep_forever()
 
+    notifications = Notifications(calls.store, hang, queue="default", grace=timedelta(milliseconds=50))
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group, time_passing(clock):
-            group.start_soon(hooks.run)
-            await hooks.caught_up()
+            group.start_soon(notifications.run)
+            await notifications.caught_up()
             await calls.ended()
             await begun.wait()
-            hooks.stop()
+            notifications.stop()
 
 
 def drops(call: StoreCall) -> bool:
@@ -308,11 +249,11 @@ def drops(call: StoreCall) -> bool:
 
 
 async def test_one_whose_process_was_killed_is_followed(store: Store, clock: ManualClock) -> None:
-    """Killed between the handler's call and its acknowledgement: told again, under the same id."""
+    """Killed between the delivery and its acknowledgement: told again, under the same id."""
     watched = FaultyStore(store)
     calls, lost, heard = Calls(watched), Heard(), Heard()
     dying = FaultyStore(watched)
-    killed = hooks_for(dying, lost)
+    killed = to(dying, lost)
     async with anyio.create_task_group() as process, time_passing(clock, stores=[watched]):
         process.start_soon(killed.run)
         await killed.caught_up()
@@ -325,7 +266,7 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
         await until(lambda: len(lost.told) == 2)
         process.cancel_scope.cancel()
     began = clock.now()
-    async with running(hooks_for(watched, heard), clock, store=watched):
+    async with running(to(watched, heard), clock, store=watched):
         await until(lambda: len(heard.told) >= 1)
     assert LEASE_LENGTH - timedelta(seconds=11) < clock.now() - began < 2 * LEASE_LENGTH
     assert heard.ids == lost.ids[1:]
@@ -340,10 +281,10 @@ async def test_what_was_read_as_the_lease_was_lost_is_delivered_all_the_same(cal
         puts = [put for write in call.arguments[0].writes for put in write.puts] if call.name == "write" else []
         if losses and any(put.namespace == WAITING for put in puts):
             losses -= 1
-            drop = Write(drops=(Drop(LEASES, "hook/billing/default", None),))
+            drop = Write(drops=(Drop(LEASES, f"hook/{HOOK}/default", None),))
             await calls.store.write(BulkWrite(writes=(drop,)), now=clock.now())
 
-    async with running(hooks_for(FaultyStore(calls.store, before=lose_lease), heard), clock):
+    async with running(to(FaultyStore(calls.store, before=lose_lease), heard), clock):
         jobs = [await calls.ended() for _ in range(3)]
         await until(lambda: len(heard.told) >= 3)
     assert (heard.jobs, losses) == ([job.id for job in jobs], 0)
@@ -352,38 +293,85 @@ async def test_what_was_read_as_the_lease_was_lost_is_delivered_all_the_same(cal
 async def test_a_store_that_goes_away_and_comes_back_costs_no_outcome(calls: Calls, clock: ManualClock) -> None:
     away = FaultyStore(calls.store)
     heard = Heard()
-    async with running(hooks_for(away, heard), clock):
+    async with running(to(away, heard), clock):
         for _ in range(10):
             job = await calls.placed()
-            heard.fails = {job.id} if len(heard.told) % 3 == 0 else set()
+            heard.refused = {job.id} if len(heard.told) % 3 == 0 else set()
             away.lose(Loss.BEFORE, "", times=4)
             await calls.end(job)
             await until(lambda: not away.still_to_lose)
-        heard.fails.clear()
+        heard.refused.clear()
         await until(lambda: len(set(heard.jobs)) == 10)
     assert len(heard.told) == 10
 
 
-async def test_too_many_that_wait_hold_up_what_is_new_and_lose_nothing(calls: Calls, clock: ManualClock) -> None:
-    heard = Heard()
-    hooks = hooks_for(calls.store, heard, options=HookOptions(most_waiting=5))
-    async with running(hooks, clock):
-        jobs = [await calls.placed() for _ in range(20)]
-        heard.fails = {job.id for job in jobs}
-        for job in jobs:
-            await calls.end(job)
-        await until(lambda: hooks.counts["billing"].failures >= 20)
-        heard.fails.clear()
-        await until(lambda: len(heard.told) >= 20)
-    assert sorted(heard.jobs) == sorted(job.id for job in jobs)
+async def made(store: Store, queue: str, calls: int, *, per_call: int = 1, batch: str, first: int = 0) -> list[str]:
+    """Calls that have ended, each with so many outcomes of its attempts before; returns their ids."""
+    now, ids = store.clock.now(), list[str]()
+    for start in range(first, first + calls, 50):
+        writes = list[Write]()
+        for place in range(start, min(start + 50, first + calls)):
+            job = sample_job(
+                place, queue=queue, state=JobState.COMPLETED, batch_id=batch, destination=f"+65{81000000 + place}"
+            )
+            kinds = [EventKind.ATTEMPTED] * (per_call - 1) + [EventKind.ENDED]
+            events = [
+                Event(job_id=job.id, kind=kind, at=now, state=job.state, revision=f"{post}", post=post)
+                for post, kind in enumerate(kinds, 1)
+            ]
+            writes.append(replace(inserted(job), events=tuple(events)))
+            ids.append(job.id)
+        await store.write(BulkWrite(writes=tuple(writes)), now=now)
+    return ids
 
 
-async def test_hooks_of_all_queues_are_told_of_a_queue_from_its_first_call_on(store: Store, clock: ManualClock) -> None:
+async def test_what_is_refused_for_ever_holds_up_no_other_and_a_kill_loses_nothing(
+    any_store: Store, clock: ManualClock
+) -> None:
+    """A thousand refused outcomes of one campaign in front of and beside 2,000 of others, each call with two."""
+    heard, reads = Heard(), set[int]()
+
+    async def noted(call: StoreCall) -> None:
+        if call.name == "records" and DUE in call.arguments[0]:
+            reads.add(call.arguments[0][DUE].limit)
+
+    away = FaultyStore(any_store, before=noted)
+    async with running(to(any_store, heard), clock):
+        pass
+    refused = await made(any_store, "default", 500, batch="refused")
+    others = await made(any_store, "default", 500, per_call=2, batch="others", first=500)
+    refused += await made(any_store, "default", 500, batch="refused", first=1000)
+    others += await made(any_store, "default", 500, per_call=2, batch="more", first=1500)
+    heard.refused = set(refused)
+    killed = to(away, heard)
+    async with anyio.create_task_group() as process, time_passing(clock, step=timedelta(seconds=1)):
+        process.start_soon(killed.run)
+        await until(lambda: len(heard.told) > 700, within=120)
+        away.lose(Loss.BEFORE, "write", times=1_000_000)
+        process.cancel_scope.cancel()
+    clock.advance(2 * LEASE_LENGTH)
+    next_one = to(any_store, heard)
+    async with running(next_one, clock, step=timedelta(seconds=1)):
+        await until(lambda: len(set(heard.ids)) == 2000, within=120)
+        assert next_one.counts[HOOK].waiting >= 1000 - AT_ONCE
+        heard.refused.clear()
+        clock.advance(timedelta(minutes=20))
+        await until(lambda: len(set(heard.ids)) == 3000, within=120)
+    assert set(heard.jobs) == {*refused, *others}
+    posts: dict[str, list[int]] = {}
+    for told in heard.told:
+        posts.setdefault(told.job.id, []).append(told.post)
+    assert all([*dict.fromkeys(each)] == sorted(set(each)) for each in posts.values()), "in order per call"
+    assert len(heard.told) <= 3000 + AT_ONCE, "only what was on its way is told twice"
+    assert reads <= {1, AT_ONCE + 1, 1000}, "no more is read than the front of the line"
+
+
+async def test_of_all_queues_each_is_told_from_its_first_call_on(store: Store, clock: ManualClock) -> None:
     heard = Heard()
     first, second = Calls(store), Calls(store, queue="reminders")
     names = QueueNames(store)
     await names.remember("default")
-    async with running(hooks_for(store, heard, queue=None), clock):
+    async with running(to(store, heard, queue=None), clock):
         one = await first.ended()
         other = await second.ended()
         await until(lambda: len(heard.told) == 1)
@@ -392,112 +380,74 @@ async def test_hooks_of_all_queues_are_told_of_a_queue_from_its_first_call_on(st
     assert heard.jobs == [one.id, other.id]
 
 
-async def test_a_call_that_was_deleted_before_its_hook_heard_is_logged(calls: Calls, clock: ManualClock) -> None:
+async def test_a_call_that_was_deleted_before_anybody_heard_is_logged(calls: Calls, clock: ManualClock) -> None:
     heard = Heard()
-    hooks = hooks_for(calls.store, heard)
-    async with running(hooks, clock):
+    async with running(to(calls.store, heard), clock):
         pass
     gone = await calls.ended()
     await delete(calls.store, [await calls.queue.get(gone.id)], keep_keys_until=clock.now())
     with capture_logs() as logs:
-        async with running(hooks_for(calls.store, heard), clock):
+        async with running(to(calls.store, heard), clock):
             await until(lambda: True)
     assert [line["job"] for line in logs if "was deleted" in line["event"]] == [gone.id]
     assert heard.told == []
 
 
-async def test_names_are_checked(store: Store) -> None:
-    hooks = hooks_for(store, Heard())
-    with pytest.raises(InvalidInputError, match="there is a hook billing already"):
-        hooks.on_outcome(name="billing")(Heard())
-    with pytest.raises(InvalidInputError, match="not a valid name of a consumer or hook"):
-        hooks.on_outcome(name="a/b")(Heard())
-    with pytest.raises(InvalidInputError):
-        HookOptions(concurrency=0)
-
-
-DONE, BUSY = SessionStatus.COMPLETED, SessionStatus.BUSY
-
-
-class Ends:
-    """A handler that keeps the ends of batches, and fails as often as it is told to."""
-
-    def __init__(self, fails: int = 0) -> None:
-        self.told: list[BatchOutcome] = []
-        self.fails = fails
-
-    async def __call__(self, outcome: BatchOutcome) -> None:
-        await anyio.lowlevel.checkpoint()
-        if self.fails:
-            self.fails -= 1
-            raise RuntimeError("the board is away")
-        self.told.append(outcome)
-
-    @property
-    def numbers(self) -> list[int]:
-        return [each.number for each in self.told]
-
-    @property
-    def ends(self) -> list[tuple[str, int]]:
-        return [(each.batch_id, each.number) for each in self.told]
-
-
-def ends_for(store: Store, *, queue: str = "default", **ends: Ends) -> OutcomeHooks:
-    hooks = OutcomeHooks(store, queue=queue, grace=GRACE)
-    for name, each in ends.items():
-        hooks.on_batch_end(name=name)(each)
-    return hooks
-
-
-async def ended(calls: Calls, count: int, *, batch: str = "march", status: SessionStatus = DONE) -> None:
-    """Calls of a batch are placed, and then end one after the other."""
+async def ended(
+    calls: Calls, count: int, *, batch: str = "march", status: SessionStatus = DONE, refused: set[str] | None = None
+) -> list[str]:
+    """Calls of a batch are placed, and then end one after the other; their ids, which are `refused` from then on."""
     engine, first = calls.engine, len(await calls.queue.find(limit=None))
     jobs = [await engine.enqueue(f"+65{81000000 + first + place}", batch_id=batch) for place in range(count)]
+    if refused is not None:
+        refused |= {job.id for job in jobs}
     await engine.send(limit=count)
     for job in jobs:
         await calls.end(await calls.queue.get(job.id), status)
+    return [job.id for job in jobs]
 
 
 async def test_the_end_is_told_once_with_its_totals_and_again_after_a_reopening(
     any_store: Store, clock: ManualClock
 ) -> None:
-    calls, ends, late = Calls(any_store), Ends(fails=2), Ends()
-    async with running(ends_for(any_store, board=ends, late=late), clock):
+    calls, heard = Calls(any_store), Heard("march")
+    async with running(to(any_store, heard), clock):
         await ended(calls, 3)
-        await until(lambda: ends.numbers == [1] and late.numbers == [1])
-        (told,) = ends.told
+        await until(lambda: heard.tries["march"] > 1)
+        heard.refused.clear()
+        await until(lambda: heard.ends == [("march", 1)])
+        (told,) = heard.ended
         assert (told.type, told.batch_id, told.totals.answered) == ("batch.ended", "march", 3)
         assert told.as_json()["data"]["total"] == 3  # type: ignore[index]
         await calls.engine.enqueue("+6587654321", batch_id="march")
         await calls.engine.enqueue("+6587654322", batch_id="april")
-        sent = await calls.engine.send()
-        for job in sent:
+        for job in await calls.engine.send():
             await calls.end(job, BUSY)
-        await until(lambda: len(ends.told) == 3)
-    assert sorted(ends.ends) == [("april", 1), ("march", 1), ("march", 2)]
-    assert len({each.id for each in ends.told}) == 3
-    async with running(ends_for(any_store, board=ends), clock):
+        await until(lambda: len(heard.ended) == 3)
+    assert sorted(heard.ends) == [("april", 1), ("march", 1), ("march", 2)]
+    assert len({each.id for each in heard.ended}) == 3
+    async with running(to(any_store, heard), clock):
         await ended(calls, 1, batch="may")
-        await until(lambda: len(ends.told) == 4)
-    assert ends.told[-1].batch_id == "may", "what was told before is not told again"
+        await until(lambda: len(heard.ended) == 4)
+    assert heard.ends[-1] == ("may", 1), "what was told before is not told again"
 
 
 async def test_a_batch_in_doubt_has_not_ended(calls: Calls, clock: ManualClock) -> None:
-    ends = Ends()
-    async with running(ends_for(calls.store, board=ends), clock):
+    heard = Heard()
+    async with running(to(calls.store, heard), clock):
         open_call = await calls.engine.enqueue("+6587654321", batch_id="march")
         (sent,) = await calls.engine.send()
         await ended(calls, 2)
         assert sent.id == open_call.id
         with pytest.raises(BatchTimeoutError, match="march has not ended after 60 s"):
             await calls.queue.wait_for_batch("march", timeout=MINUTE)
-        assert ends.told == []
+        assert heard.ended == []
         async with anyio.create_task_group() as group:
             group.start_soon(calls.end, sent)
             await calls.queue.wait_for_batch("march")
         report = await calls.queue.wait_for_batch("march")
         assert (report.total, report.answered) == (3, 3)
-        await until(lambda: ends.numbers == [1])
+        await until(lambda: heard.ends == [("march", 1)])
 
 
 async def test_a_wait_for_a_batch_that_nobody_knows_is_refused(store: Store, clock: ManualClock) -> None:
@@ -541,11 +491,11 @@ async def by_time(calls: Calls, _: Job, clock: ManualClock) -> None:
 async def test_whatever_ends_the_last_call_ends_its_batch(
     calls: Calls, clock: ManualClock, end: Callable[[Calls, Job, ManualClock], Awaitable[None]]
 ) -> None:
-    ends = Ends()
-    async with running(ends_for(calls.store, board=ends), clock):
+    heard = Heard()
+    async with running(to(calls.store, heard), clock):
         expires = {"valid_until": clock.now() + MINUTE} if end is by_expiry else {}
         await end(calls, await calls.engine.enqueue("+6587654321", batch_id="march", **expires), clock)
-        await until(lambda: ends.numbers == [1])
+        await until(lambda: heard.ends == [("march", 1)])
 
 
 async def ends_in(store: Store, queue: str) -> list[tuple[str, int]]:
@@ -559,7 +509,7 @@ async def killed_before(n: int, store: Store, clock: ManualClock) -> bool:
 
     Returns whether it was told of the end, and had done with it.
     """
-    queue, board, again, left, last = f"q{n}", Ends(), Ends(), -1, list[Job]()
+    queue, board, again, left, last = f"q{n}", Heard(), Heard(), -1, list[Job]()
     calls = Calls(store, queue=queue)
 
     async def act(call: StoreCall) -> None:
@@ -571,7 +521,7 @@ async def killed_before(n: int, store: Store, clock: ManualClock) -> bool:
         if left == 0:
             raise StoreUnavailableError("killed")
 
-    killed, process = ends_for(FaultyStore(store, before=act), queue=queue, board=board), anyio.CancelScope()
+    killed, process = to(FaultyStore(store, before=act), board, queue=queue), anyio.CancelScope()
 
     async def run() -> None:
         with process:
@@ -588,7 +538,7 @@ async def killed_before(n: int, store: Store, clock: ManualClock) -> bool:
         await until(lambda: left == 0)
         process.cancel()
         clock.advance(2 * LEASE_LENGTH)
-        async with running(ends_for(store, queue=queue, board=again), clock):
+        async with running(to(store, again, queue=queue), clock):
             await until(lambda: ("march", 1) in board.ends + again.ends)
             await ended(calls, 1)
             await until(lambda: ("march", 2) in again.ends)
@@ -673,23 +623,15 @@ async def test_each_end_is_one_event_for_readers_and_calls_in_any_order(any_stor
 async def test_the_end_comes_behind_the_outcomes_of_its_calls_or_after_ten_minutes(
     any_store: Store, clock: ManualClock, comes_back: bool
 ) -> None:
-    calls, ends, own, order = Calls(any_store), Ends(), Ends(), list[str]()
-    hooks, is_away = ends_for(any_store, own=own), True
-
-    @hooks.on_outcome(name="first")
-    async def first(outcome: CallOutcome) -> None:
-        await anyio.lowlevel.checkpoint()
-        if is_away:
-            raise RuntimeError("the receiver is away")
-        order.append(outcome.job.id)
-
-    hooks.on_batch_end(name="after", options=HookOptions(after="first"))(ends)
-    async with running(hooks, clock, step=timedelta(seconds=2)):
-        await ended(calls, 2)
-        await until(lambda: own.numbers == [1])
-        assert not ends.told
-        is_away = not comes_back
-        await until(lambda: bool(ends.told))
-    assert (len(order), ends.told[0].outstanding) == ((2, 0) if comes_back else (0, 2))
-    assert ends.told[0].as_json()["data"]["outstanding"] == ends.told[0].outstanding  # type: ignore[index]
-    assert comes_back or clock.now() >= ends.told[0].at + timedelta(minutes=10)
+    calls, heard = Calls(any_store), Heard()
+    async with running(to(any_store, heard), clock, step=timedelta(seconds=2)):
+        jobs = await ended(calls, 2, refused=heard.refused)
+        await until(lambda: all(heard.tries[job] for job in jobs))
+        assert not heard.ended
+        if comes_back:
+            heard.refused.clear()
+        await until(lambda: bool(heard.ended))
+    (told,) = heard.ended
+    assert (len(heard.told), told.outstanding) == ((2, 0) if comes_back else (0, 2))
+    assert told.as_json()["data"]["outstanding"] == told.outstanding  # type: ignore[index]
+    assert comes_back or clock.now() >= told.at + timedelta(minutes=10)
