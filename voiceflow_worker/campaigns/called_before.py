@@ -156,21 +156,28 @@ def without_key(rows: Iterable[ReadRow]) -> Iterable[ReadRow]:
     return (row for row in rows if row.call is not None and row.has_made_key)
 
 
-async def calls_of(queue: CallQueue, batch_id: str, *, waiting: bool = False) -> AsyncGenerator[Job]:
+async def calls_of(
+    queue: CallQueue, batch_id: str, *, waiting: bool = False, ended: bool = False
+) -> AsyncGenerator[Job]:
     """The calls of a batch, or those that wait, one by one: see `pages_of`."""
-    async with aclosing(pages_of(queue, batch_id, waiting=waiting)) as pages:
+    async with aclosing(pages_of(queue, batch_id, waiting=waiting, ended=ended)) as pages:
         async for page in pages:
             for job in page:
                 yield job
 
 
-async def pages_of(queue: CallQueue, batch_id: str, *, waiting: bool = False) -> AsyncGenerator[list[Job]]:
-    """The calls of a batch, or those that wait, that ring or may have rung; those of trials are left out."""
+async def pages_of(
+    queue: CallQueue, batch_id: str, *, waiting: bool = False, ended: bool = False
+) -> AsyncGenerator[list[Job]]:
+    """The calls of a batch, or those that wait, that ring or may have rung, or also those that have `ended` before.
+
+    Those of trials are left out.
+    """
     states = frozenset({JobState.QUEUED, JobState.LEASED}) if waiting else None
     every = Listing(queue=queue.name, batch=batch_id, states=states, limit=PAGE)
     async with aclosing(find_pages(queue.store, every)) as pages:
         async for page in pages:
-            yield list(filter(may_call, page))
+            yield [job for job in page if may_call(job) or (ended and not _is_trial(job))]
 
 
 async def said_before(queue: CallQueue, *, destination: str, digest: str, counts: Callable[[Job], bool]) -> Job | None:
@@ -186,9 +193,11 @@ async def said_before(queue: CallQueue, *, destination: str, digest: str, counts
 
 def may_call(job: Job) -> bool:
     """Whether a call may ring or have rung for a campaign, and not for a trial."""
-    if job.unique_key is not None and job.unique_key.startswith(TRIAL):
-        return False
-    return job.may_call
+    return job.may_call and not _is_trial(job)
+
+
+def _is_trial(job: Job) -> bool:
+    return job.unique_key is not None and job.unique_key.startswith(TRIAL)
 
 
 def marks_of(body: str, digest: str, numbers: Sequence[str]) -> list[bytes]:

@@ -11,7 +11,7 @@ from typing import cast
 
 from voiceflow_worker.campaigns.calls.filters import LeftOut, filters_value
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker
+from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, SharedNumbers, key_in, write_dates_out
 from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
@@ -28,7 +28,15 @@ from voiceflow_worker.campaigns.files.damage import (
 )
 from voiceflow_worker.campaigns.files.formats import ALL_SHEETS, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import DESTINATION, ColumnReader, FileKind, RawRow, RowSource, row_name
+from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
+    ColumnReader,
+    FileKind,
+    RawRow,
+    RowSource,
+    roles_in_report,
+    row_name,
+)
 from voiceflow_worker.campaigns.people import People
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
@@ -51,6 +59,10 @@ from voiceflow_worker.model.zones import read_zone
 
 _LOOKED_AHEAD = timedelta(days=7)
 """How long after the times from which calls may ring unknown holidays matter."""
+_OF_REPORT = (
+    "the file is a report of calls, taken as a list of their people: the source, key, batch and validity of a line are "
+    "those of its call, and are not read for the next one"
+)
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
 caches. When each row passed all steps before the next row, reading took a third longer."""
@@ -93,6 +105,12 @@ class CampaignRows:
                 header_row=options.header_row,
             )
         )
+        texts = (options.template and options.template.variables, (menu := texts_of(options)) and menu.names)
+        spoken = {row_name(name) for names in texts for name in names or ()}
+        of_report = roles_in_report(self.source.header, options.roles, spoken=spoken)
+        self._is_report: bool = of_report is not None
+        if of_report is not None:
+            options = replace(options, columns=of_report.as_table())
         self.batch_id: str = options.batch_id or batch_of(self.input, checks=checks)
         """The batch of rows that do not name a batch."""
         # Without a template, only the numbers and reserved columns of a table can be checked.
@@ -198,7 +216,8 @@ class CampaignRows:
         unseen = (self._warning(tell("no_row_has_column"), column=each) for each in self._columns.unseen.values())
         if self._people is not None:
             self._people.close()
-        alike = self._doubts.findings()
+        alike = [] if not self._is_report else [self._warning(_OF_REPORT)]
+        alike += self._doubts.findings()
         if (many := self._telephones.many()) is not None:
             alike.append(self._warning(many[1], row=many[0], column=self.number_column))
         for row, why in self.left_out.told():

@@ -293,6 +293,9 @@ class _RowCounts(EnqueueReport):
         self.rejected += len(bad)
         self._add_ends(Counter(end for *_, end in plan.told.values() if end is not End.CHANGED))
         self.changed += plan.changed
+        self.cancelled_by_person += plan.by_person
+        if plan.by_person:
+            self.ended = Counter(self.ended) + Counter({JobState.CANCELLED: plan.by_person})
         self.missing, self.left_out_waiting = plan.in_no_row, len(plan.left_out)
 
     def _add_ends(self, ends: Counter[End]) -> None:
@@ -563,6 +566,7 @@ class Enqueueing:
                 queue=queue, seen=campaign.keys, orders=options.orders, before=before,
                 # Not even `again` calls those again whom this campaign itself may have called, before it was cut.
                 since=self._cut_at if self.again is True else None, has_staged=bool(starts), again=self.again is True,
+                again_cancelled=self.again is True or JobState.CANCELLED in states_of(self.again),
                 shows=self.dry_run or self.expected_version is not None, replace=self.replace, file=campaign.file,
                 column=campaign.number_column,
             )  # fmt: skip

@@ -10,7 +10,7 @@ from datetime import datetime
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
-from voiceflow_worker.campaigns.plan import End, differs
+from voiceflow_worker.campaigns.plan import End, differs, may_change
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.reading import get_jobs
@@ -21,7 +21,7 @@ from voiceflow_worker.errors import OvertakenError
 from voiceflow_worker.finding import Finding, Severity, ranges_text, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.jobs.differences import is_cancelled_for_good, waits
+from voiceflow_worker.model.jobs.differences import is_cancelled_for_good
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, ReasonKind, person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, in_words
@@ -196,7 +196,7 @@ class RowEnqueuer:
                     ended[owner.state] += 1
                     ends[End.BY_PERSON] += is_cancelled_for_good(owner)
             elif is_first and owner is not None:
-                end = End.of_differing(owner)
+                end = End.of_differing(owner, row.call and row.call.batch_id)
                 if (told := self._judged(row, owner)) is not None:
                     row = told  # noqa: PLW2901 (the same row, with a finding)
                     stand[row.raw.number] = owner.unique_key or ""
@@ -244,22 +244,30 @@ class RowEnqueuer:
         if self.options.orders is None:
             return KeyMatch.OTHER if other else KeyMatch.SAME
         match = self.options.orders.match(owner, row.digest)
-        return KeyMatch.OTHER if match is KeyMatch.SAME and other and self.replace and waits(owner) else match
+        return (
+            KeyMatch.OTHER
+            if match is KeyMatch.SAME and other and self.replace and self._may_change(owner, row)
+            else match
+        )
 
     def _judged(self, row: ReadRow, owner: Job) -> ReadRow | None:
         """The row, whose stored call differs, with what is told of that; None if the row replaces it."""
-        if self.replace and self.since is not None and owner.changed_at > self.since and waits(owner):
+        if self.replace and self.since is not None and owner.changed_at > self.since and self._may_change(owner, row):
             raise OvertakenError(
                 f"the list was ordered at {in_words(self.since)}, and has been overtaken: call {owner.id} of batch "
                 f"{owner.batch_id} was enqueued or changed for a row of it since, and stands. Nothing more was changed"
             )
         orders = self.options.orders
-        if orders is not None and not (self.replace and waits(owner)):
+        if orders is not None and not (self.replace and self._may_change(owner, row)):
             return self._with(row, Finding(message=orders.other))
         told = None if self.queue is None else differs(self.queue, row, owner, replace=self.replace)
         return (
             None if told is None else self._with(row, Finding(column="unique_key", severity=told[1], message=told[0]))
         )
+
+    @staticmethod
+    def _may_change(owner: Job, row: ReadRow) -> bool:
+        return may_change(owner, row.call and row.call.batch_id)
 
     def _is_staged(self, owner: Job) -> bool:
         return owner.state is JobState.QUEUED and owner.worker_id in self.unfinished
@@ -316,7 +324,7 @@ class RowEnqueuer:
             elif (first := next(judged, None)) is not None:
                 told, job = first
                 (done.refused if told.is_bad else done.moved).append(told)
-                done.ends[End.of_differing(job)] += not told.is_bad
+                done.ends[End.of_differing(job, row.call and row.call.batch_id)] += not told.is_bad
             else:
                 left.append(row)
                 over[key] = stand

@@ -44,7 +44,7 @@ from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.differences import can_still_ring, terms_of, waits
+from voiceflow_worker.model.jobs.differences import can_still_ring, is_cancelled_for_good, is_changeable, terms_of
 from voiceflow_worker.model.jobs.job import Job, ReasonKind
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
@@ -74,9 +74,14 @@ class End(StrEnum):
     BAD = "bad"
 
     @classmethod
-    def of_differing(cls, job: Job) -> End:
-        """The end of a row that differs from this call."""
-        return cls.CHANGED if waits(job) else cls.OVER if job.state.is_final else cls.ON_THE_WAY
+    def of_differing(cls, job: Job, batch_id: str | None) -> End:
+        """The end of a row of this batch that differs from this call."""
+        return cls.CHANGED if may_change(job, batch_id) else cls.OVER if job.state.is_final else cls.ON_THE_WAY
+
+
+def may_change(job: Job, batch_id: str | None) -> bool:
+    """Whether a row of this batch may change a call; of other batches, only one for which nobody was called."""
+    return is_changeable(job) and (not job.attempt or job.batch_id == batch_id)
 
 
 END_WORDS = {
@@ -108,7 +113,8 @@ def differs(queue: CallQueue, row: ReadRow, stands: Job, *, replace: bool = Fals
 
     It is an error while that call waits. One that is in progress or over is not touched.
     """
-    if replace and waits(stands):
+    is_changed = may_change(stands, row.call and row.call.batch_id)
+    if replace and is_changed:
         return None
     has_keys = is_own_key(stands.unique_key) and not row.has_made_key
     names = () if row.call is None else queue.admitter.differences(row.call, stands)
@@ -116,7 +122,7 @@ def differs(queue: CallQueue, row: ReadRow, stands: Job, *, replace: bool = Fals
         "call": stands.id, "batch": stands.batch_id or "-", "differs": " and ".join(names),
         "remedy": "give it another unique_key" if has_keys else Remedy.OTHER_BATCH,
     }  # fmt: skip
-    if waits(stands):
+    if is_changed:
         return tell("differs_waiting", **said), Severity.ERROR
     return tell("differs_over", state=stands.state.value, **said), Severity.WARNING
 
@@ -199,6 +205,7 @@ class Plan:
         default_factory=dict[int, "tuple[ReadRow, str | None, End]"]
     )
     changed: int = 0
+    by_person: int = 0
     repeated: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
     left_out: dict[int, WaitingCall] = field(default_factory=dict[int, WaitingCall])
     in_no_row: int = 0
@@ -235,6 +242,8 @@ class Planner:
     since: datetime | None
     has_staged: bool
     again: bool
+    again_cancelled: bool
+    """Whether people are called whose calls were cancelled by a person."""
     shows: bool
     replace: bool
     file: str | None
@@ -258,9 +267,9 @@ class Planner:
     async def find(self, chunks: Chunks, batches: Iterable[str]) -> Plan:
         """The plan of all new rows, in chunks, of a list with these batches. Raises StoreError."""
         plan = Plan()
-        stands, left = await self._calls_left(plan, {*batches, *self.silent.batches})
-        if stands:
-            await self._match(plan, chunks, stands)
+        stands, gone, left = await self._calls_left(plan, {*batches, *self.silent.batches})
+        if stands or gone:
+            await self._match(plan, chunks, stands, gone)
         for call in left:
             if call.id not in plan.stand:
                 self._note_left(plan, call)
@@ -281,21 +290,28 @@ class Planner:
         elif said[1]:
             plan.left_out.setdefault(said[0], call)
 
-    async def _calls_left(self, plan: Plan, batches: Iterable[str]) -> tuple[_Left, list[WaitingCall]]:
-        """The calls of these batches that are not in the list by their keys; and those that can still ring."""
+    async def _calls_left(self, plan: Plan, batches: Iterable[str]) -> tuple[_Left, _Left, list[WaitingCall]]:
+        """The calls of these batches that are not in the list by their keys.
+
+        With them, those that were cancelled by a person, and those that can still ring.
+        """
         found: _Left = {}
+        gone: _Left = {}
         left: list[WaitingCall] = []
         kinds: dict[bytes, bytes] = {}
         for batch_id in sorted(batches):
             if not any((await count_states(self.queue.store, self.queue.name, batch_id=batch_id)).values()):
                 continue
             plan.is_new, is_compared = False, batch_id in self._batches
-            async with aclosing(calls_of(self.queue, batch_id, waiting=not is_compared)) as jobs:
+            async with aclosing(calls_of(self.queue, batch_id, waiting=not is_compared, ended=True)) as jobs:
                 async for job in jobs:
                     if self._is_in_list(job, plan):
                         continue
                     if can_still_ring(job):
                         left.append(WaitingCall.of(job))
+                    is_gone = not may_call(job)
+                    if is_gone and (self.again_cancelled or job.successor or not is_cancelled_for_good(job)):
+                        continue
                     is_old = self.since is not None and job.created_at < self.since
                     is_own = self.orders is not None and self.orders.is_own(job)
                     if not is_compared or is_old or (self.again and self.since is None) or is_own:
@@ -303,10 +319,10 @@ class Planner:
                     terms, key = terms_of(job), job.unique_key
                     terms = kinds.setdefault(terms, terms)
                     has_key = any(map(is_own_key, job.keys))
-                    stored = _Stored(job.id, key, mark_of(job.digest), terms, waits(job), has_key)
+                    stored = _Stored(job.id, key, mark_of(job.digest), terms, is_changeable(job), has_key)
                     for telephone in map(telephone_of, job.numbers):
-                        found.setdefault((batch_id, telephone), []).append(stored)
-        return found, left
+                        (gone if is_gone else found).setdefault((batch_id, telephone), []).append(stored)
+        return found, gone, left
 
     async def remove(self, store: Store, plan: Plan, batches: Iterable[str], *, all_known: bool) -> int:
         """Cancel the calls of these batches that can still ring and are left out, or, if `all_known`, are in no row.
@@ -357,9 +373,10 @@ class Planner:
     def _is_in_list(self, job: Job, plan: Plan) -> bool:
         return job.id in plan.stand or any(key in self.seen for key in job.keys)
 
-    async def _match(self, plan: Plan, chunks: Chunks, stands: _Left) -> None:
-        """Find which of the calls that are left are those of rows."""
+    async def _match(self, plan: Plan, chunks: Chunks, stands: _Left, gone: _Left) -> None:
+        """Find which of the calls that are left are those of rows; of rows without one, which were cancelled."""
         same, left = plan.stand, dict[int, list[_Stored]]()
+        cancelled: dict[int, list[_Stored]] = {}
         for chunk in chunks():
             await checkpoint()  # whoever renews the lock, or sends calls in this process, has a turn
             for row in chunk:
@@ -370,13 +387,17 @@ class Planner:
                 if equal is not None:
                     same.add(equal.id)
                     plan.same[row.raw.number] = equal.key
-                elif found:
+                    continue
+                if found:
                     left[row.raw.number] = found
+                if ended := _of(row, gone):
+                    cancelled[row.raw.number] = ended
         rows_of = Counter(each.id for some in left.values() for each in some)
         counted, others = set[str](), dict[int, tuple[_Stored, bool]]()
         for number, found in left.items():
             if not (rest := [each for each in found if each.id not in same]):
                 continue
+            cancelled.pop(number, None)
             counted |= {each.id for each in rest}
             is_pair = len(rest) == 1 and rows_of[rest[0].id] == 1
             if is_pair and rest[0].waits and self.replace and not self.has_staged:
@@ -384,6 +405,13 @@ class Planner:
                 plan.pair(number, rest[0])
             else:
                 others[number] = rest[0], is_pair
+        rows_of = Counter(each.id for some in cancelled.values() for each in some)
+        for number, ended in cancelled.items():
+            if all(rows_of[each.id] == 1 for each in ended):
+                plan.same[number] = ended[-1].key
+                plan.by_person += 1
+            else:
+                others[number] = ended[0], False
         for chunk in chunks() if others else ():
             await self._tell(plan, [(row, *others[row.raw.number]) for row in chunk if row.raw.number in others])
         same |= counted  # what is told of a row stands for it too, should it wait again
@@ -401,10 +429,10 @@ class Planner:
             if (job := jobs.get(stored.id)) is None:
                 continue
             own = owned.get((row.call and row.call.unique_key) or "")
-            if is_pair and not (own is not None and may_call(own) and waits(job)):
-                plan.changed += waits(job)
+            if is_pair and not (own is not None and may_call(own) and is_changeable(job)):
+                plan.changed += is_changeable(job)
                 told = differs(self.queue, row, job, replace=self.replace)
-                key, end = stored.key, End.of_differing(job)
+                key, end = stored.key, End.of_differing(job, job.batch_id)
             else:
                 said = {"number": job.destination, "batch": job.batch_id, "call": job.id}
                 told, key, end = (tell("ambiguous", **said), Severity.ERROR), None, End.BAD

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.files.rows import SpooledRows, whole_file
+from voiceflow_worker.campaigns.files.rows import OF_ROW, SpooledRows, whole_file
 from voiceflow_worker.campaigns.files.workbook_writer import (
     MOST_ROWS,
     SheetWriter,
@@ -76,7 +76,7 @@ class ReportLine(NamedTuple):
 
 
 COLUMNS = ReportLine._fields[:-1]
-"""The columns of every report: all fields but `data`."""
+"""The columns of every report: all fields but `data`. A file that has them all is known as a report (`REPORTED`)."""
 
 
 def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
@@ -129,10 +129,6 @@ def _text(value: object) -> str:
     return "" if value is None else printable(str(value))
 
 
-DATA = "data."
-"""The prefix of columns that come from the campaign's own file."""
-
-
 class ReportColumn(NamedTuple):
     """A column: a field of every line, or, if `is_own`, a column of the campaign's own file."""
 
@@ -178,7 +174,7 @@ class LineSpool(SpooledRows):
             empty |= set() if self._has_people or self.files.select else {"with_row"}
             every = [each for each in listed_columns(self._data_names) if each.is_own or each.name not in empty]
         else:
-            own = [ReportColumn(DATA + name, name, is_own=True) for name in self._data_names]
+            own = [ReportColumn(OF_ROW + name, name, is_own=True) for name in self._data_names]
             every = [*map(ReportColumn, COLUMNS, COLUMNS), *own]
         return [self._selected(wanted, every) for wanted in self.files.select] if self.files.select else every
 

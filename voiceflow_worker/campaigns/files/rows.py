@@ -9,9 +9,9 @@ import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from itertools import zip_longest
@@ -368,6 +368,33 @@ def nameless_values(columns: Sequence[str], cells: Sequence[str]) -> Iterator[tu
         if not name and cell.strip():
             shown = f"the row has {cell.strip()[:40]!r} in its cell {place}, but that column has no name"
             yield None, f"{shown}: name it in the header, or clear the column"
+
+
+REPORTED = (
+    "destination", "result", "state", "outcome", "code", "message", "answer", "digits", "seconds", "price", "currency",
+    "billed_seconds", "started_at", "ended_at", "attempt", "called", "source", "unique_key", "batch_id", "created_at",
+    "valid_until", "session_id", "job_id",
+)  # fmt: skip
+"""The columns of a report of calls, in front of those of their rows."""
+OF_ROW = "data."
+"""The prefix of the columns of a report that come from the campaign's own file."""
+
+
+def roles_in_report(header: Sequence[str], roles: ColumnRoles, *, spoken: Collection[str]) -> ColumnRoles | None:
+    """The roles of the columns of a report as the next list; None for other files, which lack one of its columns.
+
+    What its calls had themselves is not read: it is not that of the next ones. A column of a row that is `spoken` has
+    its own name again. What the roles say already stays.
+    """
+    names = [name.strip() for name in header]
+    if not {*REPORTED} <= {*names}:
+        return None
+    said = {row_name(each) for each in (*roles.named, *roles.names.values(), *roles.numbers)}
+    own = {name.removeprefix(OF_ROW): name for name in names if name.startswith(OF_ROW)}
+    names_again = {row_name(name): column for name, column in own.items() if row_name(name) in {*spoken} - {*RESERVED}}
+    names_again = {name: column for name, column in names_again.items() if name not in map(row_name, names)}
+    ignored = tuple(each for each in names if each in RESERVED and each not in said)
+    return replace(roles, ignored=(*roles.ignored, *ignored), names={**names_again, **roles.names})
 
 
 class FileKind(StrEnum):

@@ -89,11 +89,6 @@ def keeps_numbers(job: Job, asked: Job) -> bool:
     return not job.post_count or (job.source, job.numbers) == (asked.source, asked.numbers)
 
 
-def waits(job: Job) -> bool:
-    """Whether a call waits, and nobody can have been called for it."""
-    return is_changeable(job) and not job.attempt
-
-
 def can_still_ring(job: Job) -> bool:
     """Whether a call may still be begun for a job: it waits, for its first call or for a redial."""
     return is_changeable(job)

@@ -1,0 +1,245 @@
+"""The list is the truth: who rings after a list was imported again, and the word for each row that says so first."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import Engine
+from tests.support.voices import ScriptedVoice
+from voiceflow_worker import CallQueue, Campaign, InvalidInputError
+from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
+from voiceflow_worker.campaigns.files.rows import REPORTED
+from voiceflow_worker.campaigns.options_file import schedule_in
+from voiceflow_worker.campaigns.plan import END_WORDS, End
+from voiceflow_worker.campaigns.report_files import COLUMNS, ReportFiles, write_report_files
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.reports.status import SessionStatus
+
+pytestmark = pytest.mark.anyio
+NUMBERS = {name: f"+658123900{place}" for place, name in enumerate(("Ana", "Bob", "Cat", "Dan"), 1)}
+FIELDS = {"say": "Hello {{name}}, at {{hour}}.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
+Row = Mapping[str, object]
+Deed = Callable[["Desk"], Awaitable[object]]
+
+
+def row(name: str, hour: str = "9:30", **more: object) -> dict[str, object]:
+    return {"destination": NUMBERS.get(name, ""), "name": name, "hour": hour, "status": "Booked", **more}
+
+
+class Desk:
+    """Somebody who gives lists, and hears what rings."""
+
+    def __init__(self, store: Store) -> None:
+        self.voice = ScriptedVoice()
+        self.engine = Engine(store, self.voice)
+        self.queue: CallQueue = self.engine.queue
+
+    def campaign(self, rows: Sequence[Row], *, batch: str = "b1", **more: Any) -> Campaign:
+        return Campaign.of({**FIELDS, "batch": batch, "rows": list(rows), **more})
+
+    async def give(self, rows: Sequence[Row], **more: Any) -> EnqueueReport:
+        """Give a list; its preview says the same."""
+        campaign = self.campaign(rows, **more)
+        shown = await campaign.preview(self.queue)
+        try:
+            done = await campaign.start(self.queue)
+        except RowsRefusedError as error:
+            done = error.report
+        assert shown.plan == done.plan, "shown before, and obeyed after"
+        return done
+
+    async def heard(self) -> dict[str, str]:
+        """Who rings from now on, and the hour that each hears."""
+        before = len(self.voice.placed)
+        while await self.engine.send():
+            pass
+        bodies = [placement.body for _, placement in self.voice.placed[before:]]
+        return {each.split("Hello ")[1].split(",")[0]: each.split(" at ")[1].split(".")[0] for each in bodies}
+
+    async def cancel(self, name: str) -> None:
+        for job in await self.queue.find(destination=NUMBERS[name]):
+            await self.queue.cancel(job.id)
+
+    async def busy(self, name: str) -> None:
+        """The call of somebody is answered as busy; it waits for its redial."""
+        for job in await self.engine.send(limit=1):
+            assert job.destination == NUMBERS[name]
+            await self.engine.summarise(job, SessionStatus.BUSY)
+
+
+async def nothing(_: Desk) -> None:
+    return
+
+
+REDIAL = {"redial_on": "busy", "redial_max": 2, "redial_after": "0s"}
+THIS_COUNTS = {"replace": True, "remove_missing": True}
+FIRST = (row("Ana"), row("Bob"), row("Cat"))
+GONE = {"leave_out": "status=Gone"}
+BAD_DAN = {"destination": "none", "name": "Dan", "hour": "9:30", "status": "Booked"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    name: str
+    second: Sequence[Row]
+    how: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    first: Sequence[Row] = FIRST
+    begun: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    deed: Deed = nothing
+    plan: Mapping[End, int]
+    refused: bool = False
+    removed: int = 0
+    stays: int = 0
+    heard: Mapping[str, str]
+
+
+ALL = {"Ana": "9:30", "Bob": "9:30", "Cat": "9:30"}
+CASES = [
+    Case(name="the same list", second=FIRST, plan={End.SAME: 3}, heard=ALL),
+    Case(
+        name="another hour, without an order", second=(row("Ana", "10"), *FIRST[1:]), how={"skip_bad": True},
+        plan={End.SAME: 2, End.CHANGED: 1}, refused=True, heard=ALL,
+    ),
+    Case(
+        name="another hour", second=(row("Ana", "10"), *FIRST[1:]), how={"replace": True},
+        plan={End.SAME: 2, End.CHANGED: 1}, heard=ALL | {"Ana": "10"},
+    ),
+    Case(
+        name="cancelled by hand, and another text", second=(row("Ana", "10"), *FIRST[1:]), how=THIS_COUNTS,
+        deed=lambda desk: desk.cancel("Ana"), plan={End.SAME: 2, End.BY_PERSON: 1},
+        heard={"Bob": "9:30", "Cat": "9:30"},
+    ),
+    Case(
+        name="cancelled by hand, and called again", second=(row("Ana", "10"), *FIRST[1:]),
+        how={**THIS_COUNTS, "again": "cancelled"}, deed=lambda desk: desk.cancel("Ana"),
+        plan={End.SAME: 2, End.NEW: 1}, heard=ALL | {"Ana": "10"},
+    ),
+    Case(
+        name="of two with a cancelled number, nobody knows which is meant",
+        first=(row("Ana"),), second=(row("Ana", "10"), row("Ana", "11")), how={"replace": True, "skip_bad": True},
+        deed=lambda desk: desk.cancel("Ana"), plan={End.BAD: 2}, heard={},
+    ),
+    Case(
+        name="of two with a cancelled number, the one with its words is meant",
+        first=(row("Ana"),), second=(row("Ana"), row("Ana", "11")), how={"replace": True},
+        deed=lambda desk: desk.cancel("Ana"), plan={End.BY_PERSON: 1, End.NEW: 1}, heard={"Ana": "11"},
+    ),
+    Case(
+        name="left out while his call waits", second=(FIRST[0], row("Bob", status="Gone"), FIRST[2]),
+        how={**GONE, "skip_bad": True}, plan={End.SAME: 2, End.LEFT_OUT_WAITING: 1}, refused=True, heard=ALL,
+    ),
+    Case(
+        name="left out by his number while his call waits", second=FIRST, how={"leave_out_rows": "2"},
+        plan={End.SAME: 2, End.LEFT_OUT_WAITING: 1}, refused=True, heard=ALL,
+    ),
+    Case(
+        name="left out by order", second=(FIRST[0], row("Bob", status="Gone"), FIRST[2]), how={**GONE, **THIS_COUNTS},
+        plan={End.SAME: 2, End.LEFT_OUT_WAITING: 1}, removed=1, heard={"Ana": "9:30", "Cat": "9:30"},
+    ),
+    Case(
+        name="left out who has never been called", first=(FIRST[0],), second=(FIRST[0], row("Bob", status="Gone")),
+        how=GONE, plan={End.SAME: 1}, heard={"Ana": "9:30"},
+    ),
+    Case(
+        name="left out, changed, and a bad row that may be anybody", first=(row("Bob"), row("Cat"), row("Dan")),
+        second=(row("Bob", status="Gone"), row("Cat", "10"), BAD_DAN), how={**GONE, **THIS_COUNTS, "skip_bad": True},
+        plan={End.LEFT_OUT_WAITING: 1, End.CHANGED: 1, End.BAD: 1, End.IN_NO_ROW: 1}, removed=1, stays=1,
+        heard={"Cat": "10", "Dan": "9:30"},
+    ),
+    Case(
+        name="a bad row whose number can be read has its call", first=(row("Bob"), row("Cat")),
+        second=(row("Bob", hour=""), row("Cat")), how={**THIS_COUNTS, "skip_bad": True},
+        plan={End.SAME: 1, End.BAD: 1}, heard={"Bob": "9:30", "Cat": "9:30"},
+    ),
+    Case(
+        name="no longer in the list, and a redial that waits", first=FIRST[:2], begun=REDIAL, second=(FIRST[2],),
+        how={**REDIAL, **THIS_COUNTS}, deed=lambda desk: desk.busy("Ana"), plan={End.NEW: 1, End.IN_NO_ROW: 2},
+        removed=2, heard={"Cat": "9:30"},
+    ),
+    Case(
+        name="in no row, without an order", second=FIRST[1:], plan={End.SAME: 2, End.IN_NO_ROW: 1}, heard=ALL,
+    ),
+    Case(
+        name="a redial that waits gets another text", first=FIRST[:1], begun=REDIAL, second=(row("Ana", "10"),),
+        how={**REDIAL, **THIS_COUNTS}, deed=lambda desk: desk.busy("Ana"), plan={End.CHANGED: 1}, heard={"Ana": "10"},
+    ),
+    Case(
+        name="keys find the people whose numbers changed",
+        first=(row("Ana", unique_key="a"), row("Bob", unique_key="b")),
+        second=(row("Ana", unique_key="a", status="Gone") | {"destination": "+6581239009"}, row("Bob", unique_key="b")),
+        how={**GONE, **THIS_COUNTS}, plan={End.SAME: 1, End.LEFT_OUT_WAITING: 1}, removed=1, heard={"Bob": "9:30"},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_each_row_ends_as_one_word_and_the_phones_obey(store: Store, case: Case) -> None:
+    desk = Desk(store)
+    assert (await desk.give(case.first, **case.begun)).plan["new"] == len(case.first)
+    await case.deed(desk)
+    report = await desk.give(case.second, **case.how)
+    assert {end: count for end, count in report.plan.items() if count} == case.plan
+    assert (report.refused, report.removed, report.stays) == (case.refused, case.removed, case.stays)
+    assert await desk.heard() == case.heard
+    if case.refused:
+        order = Remedy.REPLACE if End.CHANGED in case.plan else Remedy.REMOVE_MISSING
+        assert all(order in found.message for found in report.findings if found.is_error)
+    words = report.plan_in_words()
+    assert not words or all(f"{count} {END_WORDS[end]}" in words for end, count in case.plan.items())
+    if case.stays:
+        assert "Dan (default." in report.findings[-1].message, "it is named"
+
+
+@pytest.mark.parametrize("has_keys", [False, True])
+async def test_nothing_is_missing_from_a_new_batch_and_a_list_without_a_row_removes_nobody(
+    store: Store, *, has_keys: bool
+) -> None:
+    """Each dated export is a batch of its own."""
+    desk = Desk(store)
+    monday = [row(name, unique_key=f"k-{name}" if has_keys else "") for name in ("Ana", "Bob")]
+    assert (await desk.give(monday, batch="visits-mon")).enqueued == 2
+    report = await desk.give(monday[:1], batch="visits-tue", again=not has_keys, **THIS_COUNTS)
+    (found,) = [each for each in report.findings if each.is_error]
+    assert "nothing can be missing from batch visits-tue, which is new; 1 of these people waits in visits-mon" in (
+        found.message
+    )
+    assert (report.refused, found.told.given) == (True, {Remedy.NAME_BATCH: "visits-mon"})
+    report = await desk.give([row("Dan")], batch="visits-wed", **THIS_COUNTS)
+    assert (report.refused, "which is new" in report.findings[0].message) == (True, True)
+    for ask in (desk.campaign([], batch="visits-mon", **THIS_COUNTS).preview, desk.campaign([], **THIS_COUNTS).start):
+        with pytest.raises(InvalidInputError, match="the list has no row"):
+            await ask(desk.queue)
+    assert (await desk.give(monday[:1], batch="visits-mon", **THIS_COUNTS)).removed == 1
+    assert await desk.heard() == {"Ana": "9:30"}
+
+
+async def test_a_report_of_calls_is_known_as_a_list_of_their_people(store: Store, tmp_path: Path) -> None:
+    """Its key, source and times are those of its calls."""
+    assert COLUMNS == REPORTED
+    desk = Desk(store)
+    first = [row("Ana", unique_key="k1"), row("Bob")]
+    await desk.give(first, valid_for="2h")
+    assert await desk.heard() == {"Ana": "9:30", "Bob": "9:30"}
+    path = tmp_path / "calls.csv"
+    await write_report_files(ReportFiles(csv=path), store, [("default", "b1")])
+    follow = {**FIELDS, "say": "Hello {{name}}, at 10.", "source": "+6531234568", "file": path, "batch": "follow"}
+    campaign = Campaign.of({**follow, "only": "destination=" + NUMBERS["Ana"]})
+    report = await campaign.start(desk.queue)
+    assert (report.enqueued, report.left_out) == (1, 1)
+    assert "the file is a report of calls" in str(report.findings)
+    (job,) = await desk.queue.find(batch_id="follow")
+    assert (job.source, job.valid_until, (job.data or {})["name"]) == ("+6531234568", None, "Ana")
+
+
+async def test_the_definition_of_a_schedule_removes_nobody(tmp_path: Path) -> None:
+    """Each of its runs is a batch of its own."""
+    path = tmp_path / "reminder.toml"
+    path.write_text('cron = "0 9 * * *"\ntime_zone = "Asia/Singapore"\nremove_missing = true\n', encoding="utf-8")
+    with pytest.raises(InvalidInputError, match="each run of a schedule is a batch of its own"):
+        schedule_in(path)
