@@ -22,10 +22,12 @@ import pytest
 from tests.cli.running import Program
 from tests.cli.stored import enqueued, states, url_of, within
 from tests.support.engine import Engine
-from tests.support.flows import number
+from tests.support.flows import flow, number
 from tests.support.killed import at_work, sent_and_killed
-from voiceflow_worker import Job, open_store
+from voiceflow_worker import CallQueue, Job, open_store
 from voiceflow_worker.backends.sqlite.backups import back_up
+from voiceflow_worker.core.base.reading import gates_of
+from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.rollback import HELD
 
 COUNT = 12
@@ -93,7 +95,7 @@ def test_nobody_is_called_again_who_was_called_after_the_backup(voiceflow: Progr
     ended = voiceflow("restore", "copy.db", "--json")
     assert ended.code == 0, ended.err
     told = ended.document
-    assert (told["calls"], told["waiting"], told["held"]) == (COUNT, COUNT, ["default"])
+    assert (told["calls"], told["held"]) == (COUNT, ["default"])
     assert put_aside(voiceflow.folder) == ["", "-shm", "-wal"]
     assert asyncio.run(rung(voiceflow)) == [], "the queue is held"
     assert states(voiceflow.folder) == {"queued": COUNT - 5, "in_doubt": 5}
@@ -127,6 +129,61 @@ def test_every_queue_is_held_and_says_what_is_missing_and_why_it_was_held_before
     ]
     assert line["level"] == "failure"
     assert "add opt-outs that are missing" in line["remedy"]
+
+
+def copied_over(folder: Path) -> None:
+    """As with `cp`: the same inode, without the log of before."""
+    (folder / "calls.db").write_bytes((folder / "copy.db").read_bytes())
+    for each in ("calls.db-wal", "calls.db-shm"):
+        (folder / each).unlink(missing_ok=True)
+
+
+def moved_over(folder: Path) -> None:
+    copied = folder / "copied.db"
+    copied.write_bytes((folder / "copy.db").read_bytes())
+    for each in ("calls.db-wal", "calls.db-shm"):
+        (folder / each).unlink(missing_ok=True)
+    copied.replace(folder / "calls.db")
+
+
+def written_to_and_copied(folder: Path) -> None:
+    """Somebody has enqueued into the backup itself: its queues were held there, and are held here again."""
+    asyncio.run(_written_to(f"sqlite:///{folder / 'copy.db'}"))
+    moved_over(folder)
+
+
+async def _written_to(url: str) -> None:
+    async with open_store(url) as store:
+        assert len(await gates_of(store, "default")) == 0, "who only reads holds nothing"
+        await confirm(store)
+        assert len(await gates_of(store, "default")) == 1
+        await CallQueue(store).resume()
+
+
+FIRST: dict[str, Callable[[Program], object]] = {
+    "a worker": lambda voiceflow: asyncio.run(rung(voiceflow)),
+    "an order": lambda voiceflow: voiceflow("suppress", "add", number(99)),
+    "an enqueue": lambda voiceflow: within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(number(50)))),
+}
+
+
+@pytest.mark.parametrize("put_back", [copied_over, moved_over, written_to_and_copied])
+@pytest.mark.parametrize("first", FIRST)
+def test_a_backup_that_was_put_back_by_hand_is_held_by_whoever_writes_first(
+    voiceflow: Program, put_back: Callable[[Path], None], first: str
+) -> None:
+    backed_up(voiceflow)
+    sent_and_killed(voiceflow.folder / "calls.db", 5)
+    put_back(voiceflow.folder)
+    for _ in range(2):
+        assert voiceflow("status", "--json").document["holds"] == [], "who only reads holds nothing"
+    FIRST[first](voiceflow)
+    (held,) = voiceflow("status", "--json").document["holds"]
+    assert held["reason"].startswith("restored from a backup of "), held
+    assert asyncio.run(rung(voiceflow)) == []
+    assert states(voiceflow.folder)["in_doubt"] == 5
+    assert not (rung_after_resume(voiceflow) & numbers(*range(5)))
+    assert voiceflow("status", "--json").document["holds"] == [], "the same place is held once"
 
 
 @pytest.mark.parametrize("has_events", [True, False])

@@ -136,15 +136,6 @@ def restore(
     common.output().result(_as_json(done, file.absolute()), *_lines(done))
 
 
-_REASON = (
-    "outcomes and new calls since then are missing. Opt-outs and other orders that stop calls, of the last 7 days, are "
-    "given again: run `voiceflow doctor` on each machine, and as each user, that gave some. Start a worker: it puts in "
-    "doubt what its journal files show as sent. Run `voiceflow reconcile`, resolve the rest (`voiceflow calls resolve "
-    "ID`), enqueue the files since then again, then run `voiceflow resume`"
-)
-"""What a person must do before the queue is resumed, for the reason of the holds."""
-
-
 def _restored(path: Path, file: Path) -> Restored:
     from voiceflow_worker.backends.sqlite.backups import restore
 
@@ -154,7 +145,6 @@ def _restored(path: Path, file: Path) -> Restored:
             file,
             now=datetime.now(UTC),
             progress=lambda done, total: shown(done, total, f"{done} of {total}"),
-            reason=_REASON,
         )
 
 
@@ -164,7 +154,6 @@ def _as_json(done: Restored, file: Path) -> dict[str, object]:
         "backup": str(file),
         "made_at": rfc3339(done.made_at),
         "calls": done.calls,
-        "waiting": done.waiting,
         "replaced": done.replaced,
         "held": list(done.held),
         "moved": [str(each) for each in done.moved],
@@ -182,8 +171,7 @@ def _lines(done: Restored) -> Iterator[str]:
             "path with --store"
         )
     if done.held:
-        yield f"queues held until `voiceflow resume --queue NAME`: {', '.join(done.held)}"
-        yield _REASON
+        yield f"queues held until `voiceflow resume --queue NAME`: {', '.join(done.held)}. `voiceflow status` says why"
 
 
 async def upgrade(

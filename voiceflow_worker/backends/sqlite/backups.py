@@ -1,7 +1,7 @@
-"""Backups of a store: making one while the store is in use, and restoring one.
+"""Backups of a store: making one while the store is in use, putting one back, and the hold that follows.
 
-A backup is a checked copy of one state of the store. Restoring one replaces a store that no process uses, and holds its
-queues.
+A backup is a checked copy of one state of the store, with a mark. However it is put in place, by `restore` or by hand,
+the first process that writes to it holds its queues (`hold_if_put_back`): under each path and inode once.
 """
 
 from __future__ import annotations
@@ -45,10 +45,18 @@ from voiceflow_worker.model.text.wording import in_words
 Progress = Callable[[int, int], None]
 """A function that is called with the amount of work done so far, and the total amount."""
 
-NAMESPACE, MADE = "backup", "made"
-"""The namespace and the key of the record that marks a backup. Its value is when the backup was made, in microseconds
-since 1970 UTC. A store in use does not have it."""
+NAMESPACE, MADE, PLACE = "backup", "made", "place"
+"""The namespace of the mark of a backup. One record says when it was made, in microseconds since 1970 UTC, or null; and
+one of each path and inode under which somebody has written to it since, that its queues were held for that."""
 
+_TO_DO = (
+    "outcomes and new calls since then are missing. Opt-outs and other orders that stop calls, of the last 7 days, are "
+    "given again: run `voiceflow doctor` on each machine, and as each user, that gave some. Start a worker: it puts in "
+    "doubt what its journal files show as sent. Run `voiceflow reconcile`, which also puts in doubt the queued calls "
+    "that the logs of 8x8 show; resolve the rest (`voiceflow calls resolve ID`), enqueue the files since then again, "
+    "then run `voiceflow resume`"
+)
+"""What a person must do before the queue is resumed, for the reason of the holds."""
 SKIPPED_SEQUENCES = 1_000_000_000
 """The gap that a restore leaves in the sequence of events. New events then come after the cursor of every reader of the
 replaced file, so that none is missed."""
@@ -99,7 +107,7 @@ def _copy_pages(source: Connection, path: Path, temporary: Path, *, now: datetim
                 raise translated(error, path) from error
             # A file that is not in WAL mode can be read from a directory where nothing can be written.
             copy.pragma("journal_mode", "delete")
-            copy.run(SQL["put"], (NAMESPACE, MADE, "", json.dumps(to_micros(now)), None))
+            _mark(copy, now)
             require_sound(copy, path)  # the store has the same pages, so a damaged copy means a damaged store
             calls: int = copy.rows(SQL["count_jobs"])[0][0]
         finally:
@@ -128,7 +136,38 @@ def publish(temporary: Path, target: Path) -> None:
     sync_path(target.parent)
 
 
-# --- restoring ---
+def _mark(db: Connection, made_at: datetime | None) -> None:
+    """Mark a copy as a backup to which nobody has written yet."""
+    db.run(SQL["drop_backup_mark"])
+    db.run(SQL["put"], (NAMESPACE, MADE, "", json.dumps(made_at and to_micros(made_at)), None))
+
+
+# --- putting one back ---
+
+
+def hold_if_put_back(db: Connection, path: Path) -> tuple[str, ...]:
+    """Hold every queue of a backup to which nobody has written under this path and inode; returns their names.
+
+    Which calls were sent after the backup, only the journal files of the workers know (`core/rollback.py`). Later
+    events get sequences above all that a reader of the replaced file may have seen.
+    """
+    place = f"{path.stat().st_ino} {path.resolve()}"
+    db.run("BEGIN IMMEDIATE")
+    try:
+        held: tuple[str, ...] = ()
+        mark = db.rows(SQL["backup_mark"])
+        if mark and not db.rows(SQL["backup_place"], (place,)):
+            made, now = json.loads(mark[0][0]), SystemClock().now()
+            when = "an unknown time" if made is None else in_words(from_micros(made))
+            _skip_sequences(db)
+            held = _hold_queues(db, reason=f"restored from a backup of {when}; {_TO_DO}", at=now)
+            db.run(SQL["put"], (NAMESPACE, PLACE, place, str(to_micros(now)), None))
+        db.run("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.run("ROLLBACK")
+        raise
+    return held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,50 +175,40 @@ class Restored:
     """The result of a restore.
 
     `made_at` is when the backup was made; None for a plain copy, where this is not recorded. `moved` are the files that
-    were moved aside. `held` are the queues, all of which are held, and `waiting` is the number of calls that would be
-    sent without these holds. `replaced` is False if there was no store at this path.
+    were moved aside. `held` are the queues, all of which are held. `replaced` is False if there was no store at this
+    path.
     """
 
     path: Path
     made_at: datetime | None
     calls: int
-    waiting: int
     moved: tuple[Path, ...]
     held: tuple[str, ...]
     replaced: bool
 
 
-def restore(path: Path, source: Path, *, now: datetime, progress: Progress, reason: str) -> Restored:
-    """Replace the store at `path` with a copy of the backup `source`. Blocks; the store is locked meanwhile.
+def restore(path: Path, source: Path, *, now: datetime, progress: Progress) -> Restored:
+    """Put a copy of the backup `source` in the place of the store at `path`. Blocks; the store is locked meanwhile.
 
-    All queues of the copy are held for `reason`: which calls were sent after the backup, only the journal files of the
-    workers know (`core/rollback.py`). The old files are moved aside, not deleted. The store is unchanged until the last
-    steps, which rename files. Raises StoreUnavailableError while a process uses the store, StoreCorruptError or
-    StoreVersionError for a backup that cannot be used, and OSError.
+    The old files are moved aside, not deleted. The store is unchanged until the last steps, which rename files. Raises
+    StoreUnavailableError while a process uses the store, StoreCorruptError or StoreVersionError for a backup that
+    cannot be used, and OSError.
     """
     path, source = path.resolve(), source.resolve()
     _require_other_file(path, source)
     with unfinished(path) as temporary:
         _copy(source, temporary, progress)
-        made_at = _checked(temporary, source)
+        made_at, calls = _marked(temporary, source)
         with _locked(path):
-            db = open_file(temporary, lock_timeout=timedelta(0))[0]
-            try:
-                db.run("BEGIN IMMEDIATE")
-                db.run(SQL["drop_backup_mark"])  # a store in use does not have the mark
-                _skip_sequences(db)
-                made = in_words(made_at) if made_at else "an unknown time"
-                held = _hold_queues(db, reason=f"restored from a backup of {made}; {reason}", at=now)
-                db.run("COMMIT")
-                require_sound(db, temporary)
-                [(calls, waiting)] = db.rows(SQL["count_jobs"])
-                db.pragma("journal_mode", "delete")
-            finally:
-                db.close()
             sync_path(temporary)
             replaced = path.exists()
             moved = _swap(temporary, path, at=now)
-    return Restored(path=path, made_at=made_at, calls=calls, waiting=waiting, moved=moved, held=held, replaced=replaced)
+    db = open_file(path, lock_timeout=timedelta(seconds=1))[0]
+    try:
+        held = hold_if_put_back(db, path)
+    finally:
+        db.close()
+    return Restored(path=path, made_at=made_at, calls=calls, moved=moved, held=held, replaced=replaced)
 
 
 def _skip_sequences(db: Connection) -> None:
@@ -223,8 +252,11 @@ def _copy(source: Path, temporary: Path, progress: Progress) -> None:
                     progress(done, size)
 
 
-def _checked(temporary: Path, source: Path) -> datetime | None:
-    """Check a backup, and return when it was made. Raises a StoreError if it is incomplete, damaged or too new."""
+def _marked(temporary: Path, source: Path) -> tuple[datetime | None, int]:
+    """Check a backup, and mark it anew; returns when it was made, and the number of its calls.
+
+    Raises a StoreError if it is incomplete, damaged or too new.
+    """
     try:
         with translating(source):
             db = Connection(temporary)
@@ -232,7 +264,10 @@ def _checked(temporary: Path, source: Path) -> datetime | None:
                 require_store(db, source)
                 require_sound(db, source)
                 db.pragma("journal_mode", "delete")
-                made = db.rows(SQL["backup_mark"])
+                found = json.loads((db.rows(SQL["backup_mark"]) or [("null",)])[0][0])
+                made_at = None if found is None else from_micros(found)
+                _mark(db, made_at)
+                calls: int = db.rows(SQL["count_jobs"])[0][0]
             finally:
                 db.close()
     except StoreCorruptError as error:
@@ -240,7 +275,7 @@ def _checked(temporary: Path, source: Path) -> datetime | None:
         raise StoreCorruptError(
             f"{source} cannot be restored: {found}. The store was not changed; name another backup"
         ) from error
-    return from_micros(json.loads(made[0][0])) if made else None
+    return made_at, calls
 
 
 @contextmanager

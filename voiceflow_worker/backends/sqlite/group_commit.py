@@ -131,6 +131,7 @@ class GroupCommit:
         self._resting = anyio.Event()
         self._resting.set()
         self._closed = False
+        self._is_placed = False
         self._outage: BaseException | None = None
         self._has_met_outage = False
         self._locked_since: float | None = None
@@ -200,7 +201,7 @@ class GroupCommit:
             return
         self._roll_back()
         if self._flush_failed:  # at once, because another process does not know of it
-            self._thread.do(self._empty_log, self._log_emptied)
+            self._thread.do(self._empty_log, self._go_on_after)
             return
         durably = any(ticket.durably for ticket in islice(self._pending, _MOST_TOGETHER))
         try:
@@ -208,6 +209,11 @@ class GroupCommit:
                 self._durably = False  # until it is known
                 self._db.sync_commits(wanted=durably)
                 self._durably = durably
+            if not self._is_placed and self._db.rows(SQL["backup_mark"]):
+                self._is_placed = True
+                self._thread.do(self._hold_if_put_back, self._go_on_after)
+                return
+            self._is_placed = True
             self._db.run("BEGIN IMMEDIATE")
             self._files.require()
             if (version := self._db.pragma("user_version")) != self._version:
@@ -227,6 +233,18 @@ class GroupCommit:
         self._steps = self._carry_out()
         self._go_on()
 
+    def _hold_if_put_back(self) -> None:
+        from voiceflow_worker.backends.sqlite.backups import hold_if_put_back  # which few stores need
+
+        try:
+            self._files.require()
+            held = hold_if_put_back(self._db, self._path)
+        except BaseException:
+            self._is_placed = False
+            raise
+        if held:
+            _log.warning("this store was put back from a backup: its queues are held", store=str(self._path))
+
     def _empty_log(self) -> None:
         """Move the whole WAL into the file, after a flush of the WAL has failed.
 
@@ -236,7 +254,7 @@ class GroupCommit:
         self._db.empty_log()
         self._flush_failed = False
 
-    def _log_emptied(self, error: Exception | None) -> None:
+    def _go_on_after(self, error: Exception | None) -> None:
         if error is not None and not self._pending:
             self._rest()  # the next operation tries again, and so does `close`
         elif error is not None and passes(error, self._path):

@@ -1,8 +1,8 @@
 -- Backups: making one and restoring one.
 
 -- name: count_jobs
--- The number of jobs, and the number of those that may still be sent.
-SELECT count(*), count(*) FILTER (WHERE state IN ('queued', 'leased')) FROM jobs;
+-- The number of jobs.
+SELECT count(*) FROM jobs;
 
 -- name: last_sequence
 -- The last sequence that was given to an event.
@@ -24,9 +24,13 @@ SELECT queue FROM queues UNION SELECT DISTINCT queue FROM jobs
 UNION SELECT grp FROM records WHERE namespace IN ('gate', 'limit', 'queue');
 
 -- name: backup_mark
--- When the file was made, if it is a backup.
+-- When the backup was made, if the file is one, or was put back from one.
 SELECT value FROM records WHERE namespace = 'backup' AND grp = 'made';
 
+-- name: backup_place
+-- Whether the queues were held under this path and inode.
+SELECT 1 FROM records WHERE namespace = 'backup' AND grp = 'place' AND member = ?;
+
 -- name: drop_backup_mark
--- A store in use is no backup.
+-- A new backup was written to by nobody yet.
 DELETE FROM records WHERE namespace = 'backup';
