@@ -63,7 +63,7 @@ async def test_every_row_of_a_good_file_becomes_a_job(queue: CallQueue, tmp_path
     )  # fmt: skip
     assert report.as_json() == {
         **none, "batch_id": "visits", "enqueued": 2, "rows": 2, "valid": 2, "findings": [], "moments": [],
-        "unread": [], "ended": {}, "dry_run": False,
+        "unread": [], "partly_filled": [], "ended": {}, "dry_run": False,
         "plan": dict.fromkeys(map(str, End), 0) | {"new": 2},
     }  # fmt: skip
     assert [(job.destination, job.batch_id) for job in await jobs(queue)] == [

@@ -13,10 +13,10 @@ from tests.campaigns.forms import written
 from tests.campaigns.reading import NOW, Row, file_of, read_all
 from voiceflow_worker import CallQueue, Campaign, Store
 from voiceflow_worker.campaigns.calls.filters import Filter, cell_of, parts_of, read_filter
-from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.campaigns.row_list import RowList
-from voiceflow_worker.console.form import CampaignForm, pair_name
+from voiceflow_worker.console.form import CampaignForm, tick_name
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.model.text.wording import folded
@@ -43,7 +43,7 @@ def by_each_door(found: Filter) -> Iterator[tuple[str, object]]:
     yield "command", str(found)
     yield "program", [json.loads(json.dumps(found.as_json()))]
     form = CampaignForm({})
-    form.take(PageForm([(pair_name(found.column, found.value), "")]))
+    form.take(PageForm([(tick_name(found.column, found.value), "")]))
     yield "page", CampaignForm.opened(form.signed(key="k"), key="k").get("leave_out")
     form.take(PageForm([("leave_out", f"{form.shown('leave_out')},Other=1")]))
     yield "page, typed on", [each for each in parts_of(form.get("leave_out")) if each != "Other=1"]
@@ -187,3 +187,56 @@ def test_only_takes_rows_that_pass_each_column_and_says_why_none_does(tmp_path: 
         assert all(said in each for each in told) if said else told == [], told
         assert bool(told) is bool(said)
     assert folded("Do not call!") == folded("Do not call"), "names that are folded lose signs"
+
+
+STATUSES = (
+    "Booked", "Cancelled", "Canceled", "CANCELLED - by patient", "booked ", "Booked ", "Cancelled (late)", "Re-booked",
+)  # fmt: skip
+REST = {"Booked": 3, "Canceled": 1, "CANCELLED - by patient": 1, "Cancelled (late)": 1, "Re-booked": 1}
+
+
+def shown_of(path: Path, **fields: object) -> CampaignRows:
+    """The rows of a file, read to their end."""
+    campaign = open_campaign(path, Campaign.of({**SAID, "rows": [], **fields}).options, now=NOW)
+    assert list(campaign)
+    return campaign
+
+
+def test_of_a_column_that_a_filter_reads_the_values_that_are_called_are_shown(tmp_path: Path) -> None:
+    lines = "".join(f"+658765432{at},{each}\n" for at, each in enumerate(STATUSES))
+    path = file_of(tmp_path, f"destination,Status\n{lines}")
+    for fields, values in (
+        ({"leave_out": "Status=Cancelled"}, REST), ({"only": "Status!=Cancelled"}, REST),
+        ({"only": ["Status=Booked", "Status=Canceled"]}, {"Booked": 3, "Canceled": 1}),
+        ({"say": "It is {{status}}.", "leave_out": "Status=cancelled"}, REST),
+        ({"only": [Filter("Status", "Booked"), Filter("Status", "Re-booked")]}, {"Booked": 3, "Re-booked": 1}),
+    ):  # fmt: skip
+        (found,) = shown_of(path, **fields).unread
+        assert found.as_json() == {"column": "Status", "values": values}, fields
+    many = file_of(tmp_path, "destination,Status\n" + "".join(f"+65876543{at},S{at}\n" for at in range(10, 30)))
+    (found,) = shown_of(many, leave_out="Status=S10").unread
+    assert (len(found.values), found.others) == (6, 13), "capped as others are"
+
+
+def test_columns_that_are_partly_filled_are_shown_with_what_leaves_them_out(tmp_path: Path) -> None:
+    names = [f"Left {at}" for at in range(13)]
+    rows = [
+        {"destination": f"+658765400{at}", "DNC date": f"2026-01-0{at}" if at % 2 else "", "full": at, "none": "",
+         **{name: f"None {at}" if at == place % 7 else " " for place, name in enumerate(names)}}
+        for at in range(8)
+    ]  # fmt: skip
+    path = written(tmp_path, rows, "csv")
+    assert isinstance(path, Path)
+    found = shown_of(path).partly_filled
+    assert len(found) == 12, "at most"
+    assert found[0].as_json() == {"column": "DNC date", "filled": 4, "empty": 4}
+    assert {"full", "none"}.isdisjoint(each.column for each in found)
+    for each in found:
+        for leave_out, left in zip(each.leave_out, (each.filled, each.empty), strict=True):
+            for kept in (str(leave_out), leave_out.as_json()):
+                reading = read_all(path, Campaign.of(asked_of(kept)).options)
+                assert sum(row.is_left_out for row in reading.rows) == left, kept
+    campaign = shown_of(path, leave_out=str(found[0].leave_out[0]))
+    assert campaign.partly_filled[0].column != "DNC date", "it is read"
+    (undecided,) = (each for each in shown_of(path).closing_findings() if each.is_error)
+    assert undecided.as_json()["remedy"] == {"leave_out": [found[0].leave_out[0].as_json()]}, "and right tomorrow too"

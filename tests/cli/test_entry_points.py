@@ -26,12 +26,13 @@ from tests.console.signing_in import Form, receiver, signed_in
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.other_process import work_here
+from tests.support.started import report_of
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import RowList
-from voiceflow_worker.console.form import STEPS, TICKS, pair_name
+from voiceflow_worker.console.form import STEPS, TICKS, tick_name
 from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.loading import load_menus
@@ -411,7 +412,8 @@ async def of_rows(
     """The texts of the calls of rows that a program gives, and what it was told."""
     async with open_store(f"sqlite:///{folder / 'rows'}.db") as store:
         if entry == "rows":
-            report = await Campaign.of({**fields, "rows": people}, settings=load_settings()).start(CallQueue(store))
+            campaign = Campaign.of({**fields, "rows": people}, settings=load_settings())
+            report = await report_of(campaign.start(CallQueue(store)))
             told = "\n".join(map(str, report.findings))
         else:
             async with program(store, source=None, voice_profile=None) as client:
@@ -451,7 +453,7 @@ def test_what_is_proposed_leaves_out_exactly_those_whom_it_counts(voiceflow: Pro
         (unread,) = json.loads(told.partition("\n")[0])["unread"]
         assert unread == {"column": column, "values": {"": 4, value: 2}}
         if entry == "page":
-            fields[pair_name(column, value)] = ""
+            fields[tick_name(column, value)] = ""
         elif entry == "command":
             shown = voiceflow("check", "people.csv", "--say", "Hello.", *SAID)
             *_, option = re.findall("--leave-out (.*)", shown.out)
@@ -498,5 +500,5 @@ def test_a_list_given_again_does_the_same_wherever_it_is_given(
             assert Counter(anyio.run(listed)) == +found, f"{name}: one line a person"
         anyio.run(ring, ManualClock(datetime(2100, 1, 1, tzinfo=UTC)))
         people = {f"+65{number.replace(' ', '')}" for number in re.findall("8765 43..", first + second)}
-        gone = {"+6587654322"} if "cancelled" in results and not rings_first else set()
+        gone = {"+6587654322"} if "cancelled" in results and not rings_first else set[str]()
         assert rang == dict.fromkeys(people - gone, 1 + ("again" in ordered)), name

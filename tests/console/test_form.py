@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
@@ -26,7 +27,8 @@ from voiceflow_worker.campaigns.options_file import saved_options
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.console import campaigns
 from voiceflow_worker.console.columns import FURTHER, ROLE_WORDS
-from voiceflow_worker.console.form import FIELDS, STEPS, TICKS, UPLOADS, CampaignForm
+from voiceflow_worker.console.form import FIELDS, PARTS, STEPS, TICKS, UPLOADS, CampaignForm, tick_name
+from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.service.other_process import OtherProcess
 
 __all__ = ["work_here"]
@@ -333,3 +335,50 @@ async def test_files_are_read_and_written_in_another_process(
             else:
                 await one.send(step, people() if step == "look" else None, **WORDS)
             assert works, step
+
+
+BY_COUNTRY = {"window": "SG=09:00-24:00,*=10:00-20:00", "days": "SG=mon-fri,*=mon-sat", "not_before": "tomorrow 09:00",
+              "redial_on": "busy,failed"}  # fmt: skip
+CLOCKS, YES_OR_NO = ("", "09:00", "18:30"), ("", "yes")
+CONTROLS: Mapping[str, Sequence[Sequence[str]]] = {
+    "window": (CLOCKS, CLOCKS), "days": (YES_OR_NO,) * 7, "not_before": (("", "2099-01-31"), CLOCKS),
+    "redial_on": (YES_OR_NO,) * 3,
+}  # fmt: skip
+"""What the controls of a field can show, each by itself."""
+
+
+async def test_controls_go_from_every_state_to_every_other() -> None:
+    """Twice, by what a browser sends: all controls of a field as they are then shown. What is not shown stays."""
+    groups: dict[str, tuple[list[str], list[Sequence[str]]]] = {}
+    for field, values in CONTROLS.items():
+        names = [f"{field}.{part}" for part in PARTS[field].split("") or ()]
+        groups[field] = names, list(product(*values))
+    ticks = [tick_name("Do not call!", "x"), tick_name("Left at", "", True), tick_name("Left at", "")]
+    groups["leave_out"] = [*ticks, tick_name("Status", "None")], list(product(YES_OR_NO, repeat=4))
+    groups["rows"] = ["row 4", "row 5", "struck 9", "row March!7"], list(product(YES_OR_NO, repeat=4))
+    for field, (names, states) in groups.items():
+        form, is_text = CampaignForm({}), field in {"window", "not_before"}
+
+        def sent(
+            state: Sequence[str], names: Sequence[str] = names, form: CampaignForm = form, is_text: bool = is_text
+        ) -> list[str]:
+            ticked = (
+                pair for name, value in zip(names, state, strict=True) for pair in ((name, ""), (name, value))[is_text:]
+            )
+            form.take(PageForm(list(ticked)))
+            return [form.shown(name) for name in names]
+
+        for one, other in product(states[:: len(states) // 16 or 1], states[:: len(states) // 20 or 1]):
+            for state in (one, other, one, other):
+                assert sent(state) == [*state], (field, one, other, form.values)
+        if field in BY_COUNTRY:
+            form.values[field] = BY_COUNTRY[field]
+            nothing = [form.shown(name) for name in names]
+            assert (sent(nothing), form.get(field)) == (nothing, BY_COUNTRY[field]), "as it was shown"
+            assert sent(states[-1]) == [*states[-1]]
+            form.values[field] = BY_COUNTRY[field]
+            monday = [nothing[0] or states[-1][0], *nothing[1:]]
+            assert sent(monday) == monday, "one control alone"
+    form = CampaignForm({"days": BY_COUNTRY["days"]})
+    form.take(PageForm([("days.mon", ""), ("days.mon", "yes")]))
+    assert form.get("days") == "mon"

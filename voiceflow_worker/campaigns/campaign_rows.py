@@ -14,7 +14,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, SharedNumbers, key_in, write_dates_out
-from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
+from voiceflow_worker.campaigns.column_values import MomentSpan, PartlyFilled, UnreadColumn
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.doubts import TIMES, Doubts
 from voiceflow_worker.campaigns.files.cells import GivenRows
@@ -238,8 +238,13 @@ class CampaignRows:
 
     @property
     def unread(self) -> tuple[UnreadColumn, ...]:
-        """The columns that nobody reads and whose few values tell rows apart, when all rows have been read."""
+        """The columns whose few values tell rows apart: see `Doubts.unread`. Call this when all rows have been read."""
         return self._doubts.unread()
+
+    @property
+    def partly_filled(self) -> tuple[PartlyFilled, ...]:
+        """The columns that nobody reads and that are partly empty, when all rows have been read."""
+        return self._doubts.partly_filled()
 
     @property
     def moments(self) -> tuple[MomentSpan, ...]:

@@ -21,7 +21,7 @@ EMPTY = "empty"
 
 @dataclass(frozen=True, slots=True)
 class UnreadColumn:
-    """A column that nobody reads: its values with how many rows have each, the commonest first; `""` is no value.
+    """A column that nobody reads, or a filter alone: its values with the rows of each, common ones first; `""` is none.
 
     Of a column with many values, `others` is how many rows have none of these.
     """
@@ -38,7 +38,7 @@ class UnreadColumn:
     @property
     def leave_out(self) -> Filter:
         """What leaves out the rows with the rarest value."""
-        return Filter(self.column, [value for value in self.values if value][-1])
+        return Filter(self.column, ([""] + [value for value in self.values if value])[-1])
 
     def as_json(self) -> dict[str, object]:
         """The column as a JSON object."""
@@ -46,11 +46,34 @@ class UnreadColumn:
         return {"column": self.column, "values": dict(self.values), **others}
 
 
-@dataclass(slots=True)
-class ValueCounts:
-    """The values of a column, counted."""
+@dataclass(frozen=True, slots=True)
+class PartlyFilled:
+    """A column that nobody reads, with how many rows have something in it, and how many have nothing."""
 
     column: str
+    filled: int
+    empty: int
+
+    @property
+    def leave_out(self) -> tuple[Filter, Filter]:
+        """What leaves out the rows where it is filled, and those where it is empty."""
+        return Filter(self.column, "", is_not=True), Filter(self.column, "")
+
+    def as_json(self) -> dict[str, object]:
+        """The column as a JSON object."""
+        return {"column": self.column, "filled": self.filled, "empty": self.empty}
+
+
+MOST_PARTLY_FILLED = 12
+"""How many partly filled columns are shown."""
+
+
+@dataclass(slots=True)
+class ValueCounts:
+    """The values of a column, counted. One that a filter reads `is_filter`."""
+
+    column: str
+    is_filter: bool = False
     rows: int = 0
     values: Counter[str] = field(default_factory=Counter[str])
 
@@ -58,7 +81,7 @@ class ValueCounts:
         """Count a cell."""
         self.rows += 1
         value = str(cell_of(cell)).strip()
-        if value in self.values or len(self.values) < _MOST_COUNTED:
+        if value in self.values or not value or len(self.values) < _MOST_COUNTED:
             self.values[value] += 1
 
     def common(self) -> list[tuple[str, int]]:
@@ -71,17 +94,27 @@ class ValueCounts:
         return counts.most_common()
 
     def shown(self) -> UnreadColumn | None:
-        """The column, if its values tell rows apart; None if it has but one, or nearly each row has its own."""
+        """The column, if its values tell rows apart; None if it has but one, or nearly each row has its own.
+
+        Of one that a filter reads, what is still called is shown, if it is not all one value.
+        """
         many = len(common := self.common())
         if many < 2:
             return None
         if len(dict(common).keys() - {""}) <= MOST_VALUES:
-            is_short = 2 * many < self.rows or (many == 2 and self.rows > many)
+            is_short = 2 * many < self.rows or (many == 2 and self.rows > many) or self.is_filter
             return UnreadColumn(self.column, dict(common)) if is_short else None
-        if 10 * common[0][1] < self.rows or common[0][1] < 2:
+        if (10 * common[0][1] < self.rows or common[0][1] < 2) and not self.is_filter:
             return None
         first = dict(common[:MOST_VALUES])
         return UnreadColumn(self.column, first, self.rows - sum(first.values())) if any(first) else None
+
+    def partly(self) -> PartlyFilled | None:
+        """The column, if some rows have nothing in it, and others something; None for others."""
+        empty = self.values[""]
+        return (
+            None if self.is_filter or not 0 < empty < self.rows else PartlyFilled(self.column, self.rows - empty, empty)
+        )
 
 
 @dataclass(slots=True)

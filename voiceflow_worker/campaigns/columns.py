@@ -424,6 +424,10 @@ class CampaignColumns:
         template, menu = self._options.template, self._menu
         return not any(is_used(name, each) for each in (template and template.variables, menu and menu.names) if each)
 
+    def is_filter(self, name: str) -> bool:
+        """Whether rows are left out by a column."""
+        return bool(name.strip()) and row_name(self.reserved(name)) in map(row_name, self._left_out.columns)
+
     def is_decided(self, name: str) -> bool:
         """Whether it is said what a column means for who is called: it filters rows, is not read, or has numbers."""
         return row_name(name) in {*self.ignored, *self.numbers, *map(row_name, self._left_out.columns)}

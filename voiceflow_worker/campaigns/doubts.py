@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from voiceflow_worker.campaigns.calls.filters import Filter, cell_of
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn, ValueCounts
+from voiceflow_worker.campaigns.column_values import (
+    MOST_PARTLY_FILLED,
+    MomentSpan,
+    PartlyFilled,
+    UnreadColumn,
+    ValueCounts,
+)
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.files.damage import (
     as_programs_write,
@@ -133,7 +139,7 @@ class Doubts:
             (_Spoken(spoken, bare, source.header), True),
             (_NotToCall(columns, source), True),
             (self._moments, bool(moments)),
-            (self._values, names is None or any(map(columns.is_unread, source.header))),
+            (self._values, names is None or any(columns.is_unread(n) or columns.is_filter(n) for n in source.header)),
             (ids := _SharedIds(columns, source.header), ids.may_tell),
         ]
         self._doubts: Sequence[Doubt] = [doubt for doubt, may_tell in of_all if may_tell]
@@ -201,8 +207,14 @@ class Doubts:
         return [each.finding() for each in self._alike.values()]
 
     def unread(self) -> tuple[UnreadColumn, ...]:
-        """The columns that nobody reads and that tell rows apart by a few values."""
+        """The columns that nobody reads and that tell rows apart by a few values, and those that filters read."""
         return tuple(found for each in self._values.counts.values() if (found := each.shown()) is not None)
+
+    def partly_filled(self) -> tuple[PartlyFilled, ...]:
+        """The columns that nobody reads and that are partly empty: at most twelve, those without few values first."""
+        shown = {each.column for each in self.unread()}
+        found = [each for counts in self._values.counts.values() if (each := counts.partly()) is not None]
+        return tuple(sorted(found, key=lambda each: each.column in shown)[:MOST_PARTLY_FILLED])
 
     def moments(self) -> tuple[MomentSpan, ...]:
         """The days and times of the columns that texts read so."""
@@ -331,7 +343,10 @@ class _NotToCall:
             meant = [value for value in values if folded(name).startswith(folded(value))] or [*values]
             ignore = columns_text([f"ignore={name.strip()}"])
             given: dict[Remedy, str | Sequence[Filter]] = {Remedy.IGNORE_COLUMN: ignore}
-            if len(meant) <= _MOST_CHOICES and sum(values[each] for each in meant) < every.rows:
+            filled = every.rows - every.values[""]
+            if sum(values.values()) == filled < every.rows and len([value for value, _ in every.common() if value]) > 1:
+                given[Remedy.LEAVE_OUT] = (Filter(name.strip(), "", is_not=True),)  # such as by an opt-out date
+            elif len(meant) <= _MOST_CHOICES and sum(values[each] for each in meant) < every.rows:
                 given[Remedy.LEAVE_OUT] = tuple(Filter(name.strip(), value) for value in meant)
                 told = [(row, value) for row, value in told if value in meant]  # noqa: PLW2901
             if len(told) <= _MOST_ROWS:
@@ -505,9 +520,12 @@ class _Values:
         if (places := self._places.get(raw.names)) is None:
             names = enumerate(raw.names or self._header)
             places = self._places[raw.names] = [
-                (place, self.counts.setdefault(row_name(name), ValueCounts(name.strip())))
+                (
+                    place,
+                    self.counts.setdefault(row_name(name), ValueCounts(name.strip(), self._columns.is_filter(name))),
+                )
                 for place, name in names
-                if self._columns.is_unread(name)
+                if self._columns.is_unread(name) or self._columns.is_filter(name)
             ]
         for place, counts in places:
             counts.add(raw.cells[place])

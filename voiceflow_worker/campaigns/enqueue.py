@@ -28,7 +28,7 @@ from voiceflow_worker.campaigns.calls.options import (
 from voiceflow_worker.campaigns.calls.request import ReadRow, menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.column_values import MomentSpan, UnreadColumn
+from voiceflow_worker.campaigns.column_values import MomentSpan, PartlyFilled, UnreadColumn
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
@@ -60,6 +60,9 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.queue import CallQueue
+
+SHOWN_OF_COLUMNS = ("unread", "partly_filled", "moments")
+"""What a report shows of columns, and not of rows."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,7 +111,9 @@ class EnqueueReport:
     replaces: bool = False
     """Whether the waiting calls that differ are replaced."""
     unread: Sequence[UnreadColumn] = ()
-    """The columns that nobody reads, by whose few values rows may be left out."""
+    """The columns that nobody reads, by whose few values rows may be left out; of filtered ones, what is called."""
+    partly_filled: Sequence[PartlyFilled] = ()
+    """The columns that nobody reads and that some rows have filled: by them too, rows may be left out."""
     moments: Sequence[MomentSpan] = ()
     """The columns that texts read as days or times, from the first to the last."""
     version: str = ""
@@ -178,7 +183,7 @@ class EnqueueReport:
             if each.name not in {"refused", "preview", "repeated_calls", "version", "replaces", *self.plan, "stays"}
         }
         shown |= {"changed": self.changed, "in_progress": self.in_progress, "plan": self.plan}
-        shown |= {name: [each.as_json() for each in getattr(self, name)] for name in ("unread", "moments")}
+        shown |= {name: [each.as_json() for each in getattr(self, name)] for name in SHOWN_OF_COLUMNS}
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}
         ended = {state.value: count for state, count in self.ended.items()}
         return {**shown, "ended": ended, "findings": [found.as_json() for found in self.findings], **preview}
@@ -580,7 +585,8 @@ class Enqueueing:
             needs_lock = await self._read(enqueuer, counts, spooled) or self.replace or self.remove_missing
             closing = campaign.closing_findings()
             counts.found.add(closing)
-            counts.unread, counts.moments = campaign.unread, campaign.moments
+            counts.unread, counts.partly_filled = campaign.unread, campaign.partly_filled
+            counts.moments = campaign.moments
             if self.warn is not None and closing:
                 self.warn(closing)
             has_too_many = counts.has_more_than(self.options.most)

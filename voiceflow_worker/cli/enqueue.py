@@ -34,6 +34,7 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, message_of
 
 if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.calls.filters import Filter
     from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
     from voiceflow_worker.queue import CallQueue
@@ -190,9 +191,18 @@ def _tell_found(output: Output, report: EnqueueReport, told: Collection[Finding]
             now = datetime.now(UTC)
             output.table(("days and times", ""), [(each.column, each.in_words(now)) for each in report.moments])
         if report.unread:
-            output.say("columns that nobody reads, each with what leaves its last value out:")
+            output.say("whom columns that are not spoken call, each with what leaves its last value out:")
             for each in report.unread:  # on lines that are not wrapped, to be copied
-                output.say(f"  {each.column}: {each.in_words()}\n    --leave-out {shlex.quote(str(each.leave_out))}")
+                output.say(f"  {each.column}: {each.in_words()}\n    {_leaving_out(each.leave_out)}")
+        if partly := report.partly_filled:
+            counts = (f"{each.column} {each.filled:,} of {each.filled + each.empty:,}" for each in partly)
+            output.say(f"partly filled: {', '.join(counts)}; to leave out filled rows, or empty ones:")
+            for one in partly:
+                output.say(f"    {' or '.join(map(_leaving_out, one.leave_out))}")
+
+
+def _leaving_out(one: Filter) -> str:
+    return f"--leave-out {shlex.quote(str(one))}"
 
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> EnqueueReport:
@@ -257,9 +267,11 @@ async def check(
 
 
 def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:
+    from voiceflow_worker.campaigns.enqueue import SHOWN_OF_COLUMNS
+
     for found in report.findings:
         output.document(found.as_json())
-    shown = {name: [each.as_json() for each in getattr(report, name)] for name in ("unread", "moments")}
+    shown = {name: [each.as_json() for each in getattr(report, name)] for name in SHOWN_OF_COLUMNS}
     preview = report.preview if report.preview is not None and report.preview.calls else None
     if preview is not None or any(shown.values()):
         # This line has the fields of a finding too, so that a script can read all lines in one way.

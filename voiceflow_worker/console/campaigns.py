@@ -52,7 +52,7 @@ from voiceflow_worker.console.form import (
     UPLOADS,
     YES,
     CampaignForm,
-    pair_name,
+    tick_name,
 )
 from voiceflow_worker.console.formats import (
     ZONE,
@@ -526,7 +526,7 @@ class CampaignPage:
             "state": form.signed(key=self._key),
             "form": {name: (form.shown if name in FILTERS else form.get)(name) for name in TEXTS} | asked,
             "shows": form.shown,
-            "pair": pair_name,
+            "tick_of": tick_name,
             "left_out": partial(form.why_left_out, [each.name for each in found.columns]),
             "now": now,
             "menu_form": menu_form,

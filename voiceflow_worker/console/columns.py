@@ -12,7 +12,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.column_values import UnreadColumn
+from voiceflow_worker.campaigns.column_values import PartlyFilled, UnreadColumn
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
@@ -87,9 +87,9 @@ class FoundColumns:
     """The columns of a file, and what they are taken for. It has none if it has several sheets, and none was chosen.
 
     `struck` are the rows of a workbook, if it is not large, that are struck through.
-    `unread` are those that nobody reads, of all rows of a file that is not large. `rows` are those to look at, behind
-    the first `skipped` ones, and `has_more` if others follow. `headers` are the rows that may be the header, and
-    `sheets` the sheets that have rows.
+    `unread` and `partly_filled` are those that nobody reads, of all rows of a file that is not large. `rows` are those
+    to look at, behind the first `skipped` ones, and `has_more` if others follow. `headers` are the rows that may be the
+    header, and `sheets` the sheets that have rows.
     `found` is the column of the numbers to call, and those of their countries and calling codes, by their roles.
     `header_row` is the row of the header, if titles stand above it.
     `date_orders` are the orders in which all dates of the first rows can be read; None if there are no such dates.
@@ -105,6 +105,7 @@ class FoundColumns:
     headers: tuple[FoundRow, ...] = ()
     struck: str = ""
     unread: tuple[UnreadColumn, ...] = ()
+    partly_filled: tuple[PartlyFilled, ...] = ()
     sheets: tuple[str, ...] = ()
 
 
@@ -166,7 +167,7 @@ async def look(
     if options is not None and not source.kind.is_table:
         options = replace(options, template=FlowTemplate.without_text(), source=PLACEHOLDER)
     checked: dict[int, ReadRow] = {}
-    unread: tuple[UnreadColumn, ...] = ()
+    unread, partly = tuple[UnreadColumn, ...](), tuple[PartlyFilled, ...]()
     if shown and options is not None:
         with suppress(CampaignFileError, InvalidInputError):  # which the check of the campaign tells
             campaign = open_campaign(file, options, now=store.clock.now(), checks=True)
@@ -175,7 +176,7 @@ async def look(
                 checked |= {each.raw.number: each} if each.raw.number <= shown[-1].number else {}
                 if each.raw.number > shown[-1].number and not is_short:
                     break
-            unread = campaign.unread if is_short else ()
+            unread, partly = (campaign.unread, campaign.partly_filled) if is_short else ((), ())
     return FoundColumns(
         columns=columns,
         found=found,
@@ -187,6 +188,7 @@ async def look(
         headers=tuple(_headers(source, rows)),
         sheets=source.sheets,
         unread=unread,
+        partly_filled=partly,
         struck=ranges_text(row.number for row in chain(rows, others) if _is_struck(row)),
     )
 

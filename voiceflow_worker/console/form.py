@@ -49,14 +49,16 @@ STEP_OF = {
     name: "check" if each.is_of_one_run else _STEP_OF_GROUP.get(each.group, "hours") for name, each in FIELDS.items()
 }
 """The step of each field."""
-COLUMN, ROW, STRUCK, VALUE = "column ", "row ", "struck ", "value "
+COLUMN, ROW, STRUCK, VALUE, FILLED = "column ", "row ", "struck ", "value ", "filled "
 """What the names of controls begin with: of a column's role, of a row's tick, of that of a row that is struck through,
-and of the tick of a column's value."""
+of the tick of a column's value, and of all in which it is filled."""
 YES = "yes"
 _CLOCK = "((?:[01][0-9]|2[0-3]):[0-5][0-9])"
-_CLOCKS = re.compile(rf"\s*{_CLOCK}\s*-\s*{_CLOCK}\s*")
-_MOMENT = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?:[ T]{_CLOCK})?")
+_CLOCKS = re.compile(rf"\s*{_CLOCK}?\s*-\s*{_CLOCK}?\s*")
+_MOMENT = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})?(?:(?<=\d)[ T](?=\d))?{_CLOCK}?")
 """What fields of browsers can show of hours, and of days with times."""
+_NO_DAY = "no day"
+"""What is refused if nobody has ticked a day."""
 DAYS = tuple(each.name.lower() for each in Weekday)
 AGAIN_AFTER = ("busy", "no_answer", "canceled")
 
@@ -70,27 +72,27 @@ class Parts(NamedTuple):
 
 def _window(text: str) -> Mapping[str, str] | None:
     found = _CLOCKS.fullmatch(text)
-    return {"from": found[1], "to": found[2]} if found else None if text else {"from": "", "to": ""}
+    return {"from": found[1] or "", "to": found[2] or ""} if found else None if text else {"from": "", "to": ""}
 
 
 def _moment(text: str) -> Mapping[str, str] | None:
     found = _MOMENT.fullmatch(text)
     with suppress(ValueError):
-        _ = found and date.fromisoformat(found[1])
-        return {"date": found[1], "time": found[2] or ""} if found else None if text else {"date": "", "time": ""}
+        _ = found and found[1] and date.fromisoformat(found[1])
+        return {"date": found[1] or "", "time": found[2] or ""} if found else None
     return None
 
 
 def _days(text: str) -> Mapping[str, str] | None:
     with suppress(InvalidInputError):
-        table = read_weekdays(text) if text else {"*": EVERY_DAY}
+        table = read_weekdays(text) if text not in {"", _NO_DAY} else {"*": frozenset[Weekday]() if text else EVERY_DAY}
         return None if [*table] != ["*"] else {n: YES if Weekday(p) in table["*"] else "" for p, n in enumerate(DAYS)}
     return None
 
 
 def _joined_days(parts: Mapping[str, str]) -> str:
     chosen = [name for name, ticked in parts.items() if ticked]
-    return "" if len(chosen) == len(DAYS) else ",".join(chosen) or "no day"
+    return "" if len(chosen) == len(DAYS) else ",".join(chosen) or _NO_DAY
 
 
 def _outcomes(text: str) -> Mapping[str, str] | None:
@@ -221,9 +223,9 @@ class CampaignForm:
         """The filters in a field: as they were typed, or as data."""
         return parts_of(text) if (text := self.get(name)) else ()
 
-    def calls_value(self, column: str, value: str) -> bool:
-        """Whether rows with this value in a column are not left out by it."""
-        return not any(_is_same(each, column, value) for each in self.filters())
+    def calls(self, found: Filter) -> bool:
+        """Whether the rows of a filter are not left out by it."""
+        return not any(_is_same(each, found) for each in self.filters())
 
     def why_left_out(self, columns: Sequence[str], cells: Sequence[str]) -> str:
         """The filter by which a row with these cells is left out; empty if it is none."""
@@ -236,10 +238,10 @@ class CampaignForm:
                     return str(each)
         return ""
 
-    def call_value(self, column: str, value: str, *, is_called: bool) -> None:
-        """Call the rows with a value in a column, or leave them out."""
-        kept = [each for each in self.filters() if not _is_same(each, column, value)]
-        self.values["leave_out"] = text_of_parts(kept if is_called else [*kept, Filter(column, value)])
+    def call(self, found: Filter, *, is_called: bool) -> None:
+        """Call the rows of a filter, or leave them out."""
+        kept = [each for each in self.filters() if not _is_same(each, found)]
+        self.values["leave_out"] = text_of_parts(kept if is_called else [*kept, found])
 
     def shown(self, name: str) -> str:
         """What a control shows; nothing of a field that cannot be read, which the check tells."""
@@ -256,8 +258,8 @@ class CampaignForm:
         if name.startswith((ROW, STRUCK)):
             kind, _, row = name.partition(" ")
             return YES if self.is_called(unquote(row), is_struck=f"{kind} " == STRUCK) else ""
-        if name.startswith(VALUE):
-            return YES if self.calls_value(*pair_in(name)) else ""
+        if name.startswith((VALUE, FILLED)):
+            return YES if self.calls(filter_in(name)) else ""
         if name in FILTERS:
             with suppress(InvalidInputError):
                 return text_of_parts(self.filters(name), typed=True)
@@ -300,35 +302,40 @@ class CampaignForm:
             elif field in PARTS and part:
                 parted.setdefault(field, {})[part] = value
         for field, parts in parted.items():
-            split = PARTS[field].split(self.get(field)) or PARTS[field].split("") or {}
+            # What the controls cannot show is shown as nothing, and stays as long as nobody changes them.
+            split = PARTS[field].split(self.get(field)) or dict.fromkeys(PARTS[field].split("") or (), "")
             self.values[field] = PARTS[field].join({**split, **parts})
         for name, value in changed.items():
             if name.startswith((ROW, STRUCK)):
                 kind, _, row = name.partition(" ")
                 self.call_row(unquote(row), is_called=bool(value), is_struck=f"{kind} " == STRUCK)
-            elif name.startswith(VALUE):
-                self.call_value(*pair_in(name), is_called=bool(value))
+            elif name.startswith((VALUE, FILLED)):
+                self.call(filter_in(name), is_called=bool(value))
             elif name.startswith(COLUMN):
                 roles.append((unquote(name.removeprefix(COLUMN)), value))
         self.give_roles(roles)
 
 
-def pair_name(column: str, value: str) -> str:
-    """The name of the tick of a column's value. Browsers change quotes and line breaks in names."""
-    return f"{VALUE}{quote(column, safe='')}={quote(value, safe='')}"
+def tick_name(column: str, value: str, is_filled: bool = False) -> str:  # noqa: FBT001, FBT002 - of a template
+    """The name of the tick of a column's value, or of all in which it is filled. Browsers change signs in names."""
+    return (
+        f"{FILLED}{quote(column, safe='')}" if is_filled else f"{VALUE}{quote(column, safe='')}={quote(value, safe='')}"
+    )
 
 
-def pair_in(name: str) -> tuple[str, str]:
-    """The column and the value in the name of a tick."""
+def filter_in(name: str) -> Filter:
+    """What the tick of this name leaves out."""
+    if name.startswith(FILLED):
+        return Filter(unquote(name.removeprefix(FILLED)), "", is_not=True)
     column, sign, value = name.removeprefix(VALUE).partition("=")
     if not sign:
         raise InvalidInputError(f"{quoted(name)} is no column with its value")
-    return unquote(column), unquote(value)
+    return Filter(unquote(column), unquote(value))
 
 
-def _is_same(part: Part, column: str, value: str) -> bool:
-    each = _read(part, [column])
-    return each is not None and each.is_of(column) and not each.is_not and each.has(value)
+def _is_same(part: Part, found: Filter) -> bool:
+    each = _read(part, [found.column])
+    return each is not None and each.is_of(found.column) and each.is_not is found.is_not and each.has(found.value)
 
 
 def _read(part: Part, columns: Iterable[str]) -> Filter | None:
