@@ -165,6 +165,17 @@ class ChangedSinceError(VoiceflowError):
     """Raised when what an action was to change is no longer as the person or program saw it. Nothing was changed."""
 
 
+class UnreadFilesError(ChangedSinceError):
+    """Raised when a queue stays held because journal files could not be read, and nobody said that they may stay so."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(
+            f"queue {queue} is held because journal files could not be read, and calls in them might ring twice: look "
+            "for them in the log of 8x8, or use the version that wrote the files. Then resume with --unread-files (in "
+            "/v1: unread_files)"
+        )
+
+
 class OvertakenError(VoiceflowError):
     """Raised when what a start was to replace was replaced by a later one. Nothing more was changed."""
 

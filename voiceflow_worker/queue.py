@@ -38,11 +38,12 @@ from voiceflow_worker.errors import (
     StaleJobError,
     TooLateError,
     UnreadableRecordError,
+    UnreadFilesError,
 )
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.admission import Key
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
@@ -459,8 +460,12 @@ class CallQueue:
             if gate is None or not gate.is_closed(at=self.store.clock.now()):
                 raise InvalidInputError(unknown)
 
-    async def resume(self, *, batch_id: Key | None = None, check: CheckGate | None = None) -> Gate:
+    async def resume(
+        self, *, batch_id: Key | None = None, unread_files: bool = False, check: CheckGate | None = None
+    ) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
+
+        Without `unread_files`, a queue stays held if journal files could not be read (`UnreadFilesError`).
 
         The staged calls of an import that was cut stay as they are: see `release_staged`. A cancelled batch stays
         cancelled, as the returned gate shows. `check` gets the gate that would be opened, and raises an error if it
@@ -469,8 +474,16 @@ class CallQueue:
         opened = Gate.of(self.name, batch_id, GateState.OPEN, since=self.store.clock.now())
         await self._require_known(batch_id)
         reset = RefusalRuns.reset(self.name, batch_id)  # with the gate, because refusals after that count
+
+        def may_open(gate: Gate | None) -> None:
+            if check is not None:
+                check(gate)
+            is_unread = gate is not None and gate.is_closed(at=opened.since) and GateKind.UNREAD_FILES in gate.kinds
+            if is_unread and not unread_files:
+                raise UnreadFilesError(self.name)
+
         async with self._audited("resume", batch=batch_id) as store:
-            gate = await order_gate(store.store, opened, check=check, drops=reset)
+            gate = await order_gate(store.store, opened, check=may_open, drops=reset)
             store.result = "open" if gate.state is GateState.OPEN else gate_in_words(gate)
         return gate
 

@@ -51,12 +51,14 @@ from voiceflow_worker.core.rollback import (
     HELD_AS_TAKEN_OVER,
     HISTORIES,
     NO_FILES,
+    OTHER_LACKS,
     Histories,
+    RollbackGuard,
 )
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writer import Compared, compared
 from voiceflow_worker.core.writes import WRITERS, changed
-from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
+from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError, UnreadFilesError
 from voiceflow_worker.finding import Level
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
@@ -560,6 +562,60 @@ async def test_a_store_that_lacks_the_record_of_a_worker_without_calls_is_held_o
         assert await hold_of(store) is None
 
 
+async def test_the_successor_of_a_worker_that_sent_nothing_notices_that_calls_of_another_machine_are_lost(
+    lab: Lab,
+) -> None:
+    """Whatever became of the other one: nobody asks it."""
+    async with lab.store() as store:
+        for place in range(3):
+            await lab.worker(store).enqueue(number(place))
+    lab.back_up()
+    here, there = lab.files, JournalFiles(lab.folder / "of another machine")
+    async with lab.store() as store, lab.worker(store).at_work() as mine:
+        guard = cast("RollbackGuard", mine.guard)
+        lab.files = there
+        async with lab.worker(store).at_work() as other:
+            assert await guard.poll()
+            assert len(await other.send(limit=1)) == len(await other.send(limit=1)) == 1
+            assert await guard.poll()
+        (sender,) = [name for name, text in await text_records(store, WRITERS).all() if text == "3"]
+    lab.files = here
+    for _ in range(2):
+        lab.rolled_back()
+        async with lab.store() as store, lab.worker(store).at_work() as engine:
+            assert await engine.send() == []
+            assert await hold_of(store) == OTHER_LACKS.format(host=socket.gethostname())
+            assert cast("RollbackGuard", engine.guard)._senders.noted[sender] == 0
+            lab.clock.advance(timedelta(seconds=5))
+            await engine.queue.resume()
+        async with lab.store() as store, lab.worker(store).at_work():
+            assert await hold_of(store) is None, "what a person has settled is settled"
+    lab.files = there
+    async with lab.store() as store, lab.worker(store).at_work():
+        assert await hold_of(store) == HELD
+        assert (await count_states(store, "default"))[JobState.IN_DOUBT] == 2
+
+
+async def test_a_worker_that_lives_notices_at_once_that_calls_of_another_machine_are_lost(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    store, voice = MemoryStore(clock=clock), ScriptedVoice()
+    one, other = (Engine(store, voice, policy=POLICY, local_journal=JournalFiles(tmp_path / name)) for name in "ab")
+    async with one.at_work(), other.at_work():
+        assert one.guard is not None
+        assert await one.guard.poll()
+        for place in range(2):
+            await one.enqueue(number(place))
+        older = copy.deepcopy(store.memory)
+        assert len(await other.send()) == 2
+        assert await one.guard.poll()
+        store.memory = older
+        assert not await one.guard.poll()
+        assert await hold_of(store) == OTHER_LACKS.format(host=socket.gethostname())
+        assert await one.send() == []
+    assert len(voice.placed) == 2
+
+
 async def test_a_hold_says_since_when_writes_may_be_missing(lab: Lab) -> None:
     """That is the time of the newest POST that the store still has."""
     async with lab.store() as store, lab.worker(store).at_work() as engine:
@@ -606,7 +662,7 @@ async def test_what_a_hold_says_for_programs_is_kept_with_it_and_no_note_of_a_pe
             ordered = Gate.of("default", None, GateState.HELD, since=now, reason=HELD, kinds=frozenset(kinds))
             await order_gate(store, ordered)
         (gate,) = await gates_of(store, "default")
-        assert (gate.kinds, gate.reason) == (frozenset(GateKind), HELD)
+        assert (gate.kinds, gate.reason) == (frozenset({GateKind.MAY_LACK}), HELD)
         lab.clock.advance(timedelta(seconds=1))
         await queue.resume()
         await queue.hold(reason="a person's")
@@ -805,12 +861,19 @@ async def test_a_journal_file_of_another_version_or_damaged_at_its_head_holds_th
             reason = await hold_of(store) or ""
             assert (f"the journal file {path} cannot be read" in reason) is is_held
             assert ("Then move the file elsewhere" in reason) is is_held
-            await engine.queue.resume()
+            if is_held:
+                with pytest.raises(UnreadFilesError, match="resume with --unread-files"):
+                    await engine.queue.resume()
+                assert await hold_of(store) is not None
+            await engine.queue.resume(unread_files=True)
             told = await check_journals(store, lab.files, queue="default")
             assert told.level is Level.FAILURE
             assert str(path) in told.message
         if not is_held:
             lab.rolled_back()
+    path.write_text(f"{text}{{}}\n")  # another file with the same name
+    async with lab.store() as store, lab.worker(store).at_work() as engine:
+        assert f"the journal file {path} cannot be read" in (await hold_of(store) or "")
     path.rename(path.with_suffix(".old"))
     lab.rolled_back()
     async with lab.store() as store, lab.worker(store).at_work():

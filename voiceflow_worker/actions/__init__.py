@@ -156,8 +156,11 @@ class Several(NamedTuple):
 
 
 _ANSWERED = frozenset(
-    {"operator", "note", "lasts", "until", "force", "placed", "recorded_at", "post", "at", "files", "called"}
-)
+    {"operator", "note", "lasts", "until", "force", "placed", "recorded_at", "post", "at", "files"}
+) | {
+    "called",
+    "unread_files",
+}
 """The fields of actions that are no part of a question: who asks, and what is given with the answer."""
 
 

@@ -198,11 +198,14 @@ class Hold(QueueAction):
         return await self.gate_now()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(QueueAction):
-    """The end of the hold of a queue or a batch."""
+    """The end of the hold of a queue or a batch; with `unread_files`, also of one because nobody could read these."""
 
     name_of_action: ClassVar[str] = "resume"
     several: ClassVar[Several] = Several("Resume {}?", "resumed", _BATCHES, in_each=False)
+
+    unread_files: bool = False
 
     async def question(self) -> Question:
         now, state, states = self.operator.store.clock.now(), await self.gate_state(), await self.counted()
@@ -251,7 +254,7 @@ class Resume(QueueAction):
                 raise changed_since(self.label, now=closed_in_words(gate))
 
         try:
-            gate = await self.calls.resume(batch_id=self.batch, check=look)
+            gate = await self.calls.resume(batch_id=self.batch, unread_files=self.unread_files, check=look)
         except InvalidInputError:
             await self.counted()
             raise

@@ -27,6 +27,7 @@ from voiceflow_worker.errors import (
     StaleJobError,
     StoreError,
     SuppressedNumberError,
+    UnreadFilesError,
     VoiceflowError,
 )
 from voiceflow_worker.finding import Finding, Message, SheetRow, message_of
@@ -140,6 +141,7 @@ _ERRORS: tuple[tuple[type[VoiceflowError], int, str | None], ...] = (
     (EscalationNotFoundError, 404, None),
     (UnknownSubjectError, 404, None),
     (ActionRefusedError, 409, None),
+    (UnreadFilesError, 409, None),
     (ChangedSinceError, 409, "changed_meanwhile"),
     (OvertakenError, 409, None),
     (IllegalMoveError, 409, "wrong_state"),

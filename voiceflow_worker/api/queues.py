@@ -29,6 +29,14 @@ class HoldRequest(Note):
     lasts: Duration = Field(None, alias="for")
 
 
+class ResumeRequest(Note):
+    """The end of a hold."""
+
+    unread_files: bool = Field(
+        default=False, description="true: also if the queue is held because journal files could not be read."
+    )
+
+
 class RateRequest(Note):
     """A rate, for all workers of a queue."""
 
@@ -153,9 +161,9 @@ async def hold_queue(asked: Asked, body: HoldRequest) -> Answer:
 
 
 @routes.on("POST", "/v1/queues/{name}/resume", Gate)
-async def resume_queue(asked: Asked, body: Note) -> Answer:
+async def resume_queue(asked: Asked, body: ResumeRequest) -> Answer:
     """End the hold of a queue."""
-    return await asked.done(Resume(**_of_queue(asked), note=body.note))
+    return await asked.done(Resume(**_of_queue(asked), note=body.note, unread_files=body.unread_files))
 
 
 @routes.on("PUT", "/v1/queues/{name}/rate", RateTold)

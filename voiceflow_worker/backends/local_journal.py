@@ -23,7 +23,7 @@ import pwd
 import re
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -90,6 +90,8 @@ class _Where(msgspec.Struct, omit_defaults=True):
     boot: str = ""
     page: str = ""
     is_late: bool = False
+    senders: dict[str, int] = {}
+    """The numbers of other senders that the store had."""
     ended: bool = False
     void: tuple[int, ...] = ()
     sent: int = 0
@@ -210,6 +212,7 @@ class _Content:
     """The last entry before a power cut, after which others may be missing."""
     damaged: int = 0
     """How many lines nobody can read."""
+    senders: dict[str, int] = field(default_factory=dict[str, int])
     pages: list[str] = field(default_factory=list[str])
     """Those of processes that have ended."""
     begun: _Line | None = None
@@ -238,6 +241,7 @@ class _Content:
                 (self.entries if line.sent else self.unsent)[number] = entry
         self.number = max(self.number, line.n, self.kept)
         self.history = line.history or self.history
+        self.senders |= line.senders
         if line.ended:  # in order: nothing of it is missing
             self.end(boot=self.begun.boot if self.begun else boot)
 
@@ -337,11 +341,12 @@ class JournalFiles(LocalJournal):
         found: list[LocalJournalState] = []
         for path in [each for each in self._paths(queue) if each.name >= since]:
             with _looking_at(path):
-                url, content, problem = path.parents[1].name, _Content(), ""
+                url, content, problem, digest = path.parents[1].name, _Content(), "", ""
                 try:
                     content = _read(path)
                 except StoreVersionError as error:
-                    problem = str(error)
+                    problem, digest = str(error), hashlib.sha256(bytes(path) + path.read_bytes()).hexdigest()[:32]
+                is_of_store = path.parents[2] == self.folder.parent
                 found.append(
                     LocalJournalState(
                         name=str(path),
@@ -351,8 +356,10 @@ class JournalFiles(LocalJournal):
                         last=content.last,
                         has_unsent=bool(content.unsent or content.pages),
                         other_store=None if url == self.folder.name else url,
-                        history=content.history if path.parents[2] == self.folder.parent else "",
+                        history=content.history if is_of_store else "",
+                        senders=content.senders if is_of_store else {},
                         problem=problem,
+                        content=digest,
                     )
                 )
         return found
@@ -368,7 +375,7 @@ class JournalFiles(LocalJournal):
                 size, content = path.stat().st_size, _read(path)
                 total += size
                 if not _is_in_use(path):
-                    ended.append((_NEVER if content.newest is None else content.newest.at, path, size, content.pages))
+                    ended.append((_newest_at(content, path), path, size, content.pages))
         for began, path, size, pages in sorted(ended):
             if began >= before and total <= self._most:
                 break
@@ -399,6 +406,8 @@ class JournalFile(LocalJournalFile):
         self._is_synced = True
         self._boot = _boot()
         self._page: MarkPage | None = None
+        self._senders: dict[str, int] = {}
+        self._repeated_at = 0
         self._week = self._history = ""
         self._path = folder
         self._fd: int | None = None
@@ -442,6 +451,7 @@ class JournalFile(LocalJournalFile):
         self.writer = content.writer or self.writer or new_worker_id()
         self.kept, self.number = content.last, content.number
         self._fd, self._path, self._size, self._history = fd, path, os.fstat(fd).st_size, history
+        self._senders, self._repeated_at = content.senders, self._size
         self._page = None if self.folder.name == ORDERS else MarkPage.make()
         begins = _Line(
             voiceflow_journal=JOURNAL_FORMAT,
@@ -450,6 +460,7 @@ class JournalFile(LocalJournalFile):
             boot=self._boot,
             page="" if self._page is None else self._page.id,
             is_late=self._is_late,
+            senders=self._senders,
         )
         self._write([begins])
         left = 0 if self.folder.name == ORDERS else _ROOM
@@ -482,6 +493,9 @@ class JournalFile(LocalJournalFile):
     def append(self, lines: Sequence[tuple[int, JournalLine]], *, stored: int) -> Awaitable[None]:
         is_idle = self._begun is None or self._begun.has_ended
         entries = [self._entry(number, line, stored) for number, line in lines]
+        if self._senders and self._size - self._repeated_at > _TAIL // 4:  # in the part that is read first
+            entries.append(_Line(senders=self._senders))
+            self._repeated_at = self._size
         with self._noting_failure():
             if self._is_late:
                 self._write(entries)
@@ -526,6 +540,11 @@ class JournalFile(LocalJournalFile):
             self._thread = BlockingThread(LoopCalls.of_running_loop(), name="voiceflow-journal-file")
         self._begun = begun = self._thread.begin(work)
         return begun
+
+    def note(self, senders: Mapping[str, int]) -> None:
+        self._senders |= senders
+        with self._noting_failure():
+            self._write([_Line(senders=dict(senders))])
 
     async def follow(self, history: str) -> None:
         if history != self._history:
@@ -665,6 +684,13 @@ def _is_in_use(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def _newest_at(content: _Content, path: Path) -> datetime:
+    """When the newest entry was begun, or the last note was written. Raises StoreVersionError."""
+    if content.newest is not None:
+        return content.newest.at
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if content.senders else _NEVER
 
 
 def _read(path: Path, *, is_ours: bool = False, whole: bool = False) -> _Content:

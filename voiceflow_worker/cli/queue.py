@@ -197,6 +197,7 @@ async def resume(
     *,
     batch: BatchOption = None,
     staged: Annotated[bool, Flag] = False,
+    unread_files: Annotated[bool, Flag] = False,
     note: NoteOption = None,
     yes: YesOption = False,
     as_: AsOption = None,
@@ -208,6 +209,7 @@ async def resume(
 
     Args:
         staged: With --batch: let the staged calls of an interrupted import ring, after a question.
+        unread_files: Also open a queue that is held because journal files could not be read.
         yes: With --staged: do not ask for confirmation.
 
     Examples:
@@ -220,7 +222,11 @@ async def resume(
 
     if staged and batch is None:
         raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
-    act = partial(ReleaseStaged, batch=batch, note=note) if staged else partial(Resume, batch=batch, note=note)
+    act = (
+        partial(ReleaseStaged, batch=batch, note=note)
+        if staged
+        else partial(Resume, batch=batch, note=note, unread_files=unread_files)
+    )
     return await common.ordered(act, as_, yes=yes)
 
 

@@ -40,7 +40,7 @@ from voiceflow_worker.console.routes.page import (
 )
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form, query_form
 from voiceflow_worker.core.audit import Actor
-from voiceflow_worker.core.base.reading import get_jobs
+from voiceflow_worker.core.base.reading import gates_at, get_jobs
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import (
@@ -51,6 +51,7 @@ from voiceflow_worker.errors import (
     JobNotFoundError,
     VoiceflowError,
 )
+from voiceflow_worker.model.jobs.gate import GateKind
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import read_duration
@@ -133,6 +134,7 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
     "force": lambda form: form.one("force") == "yes",
+    "unread_files": lambda form: form.one("unread_files") == "yes",
     "placed": lambda form: form.one("verdict") == _PLACED,
     "numbers": _numbers,
     "country": lambda form: form.one("country").upper() or None,
@@ -143,6 +145,7 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
 
 _NOTE = FormField("note", "Note")
 _FORCE = FormField("force", "Call again, although this person was reached", "tick")
+_UNREAD = FormField("unread_files", "Resume, although journal files could not be read", "tick")
 _COUNTRY = FormField(
     "country",
     "Country of national numbers",
@@ -264,6 +267,15 @@ class _OfBatches(_OfCalls):
 
     def subject(self, form: PageForm) -> _Pairs:
         return [("of", "/".join(value for _, value in pairs)) for pairs in self.each(form)]
+
+    async def fields(self, form: PageForm, operator: Operator) -> tuple[FormField, ...]:
+        """The fields. A queue whose journal files could not be read is resumed only where that is ticked."""
+        shown = await PageAction.fields(self, form, operator)
+        gates = [
+            await gates_at(operator.store, pairs[0][1], [None]) for pairs in self.each(form) if self.kind is Resume
+        ]
+        unread = any(GateKind.UNREAD_FILES in gate.kinds for found in gates for gate in found.values())
+        return (*shown, *((_UNREAD,) if unread else ()))
 
 
 class _Resolve(_OfCalls):

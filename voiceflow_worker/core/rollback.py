@@ -29,6 +29,7 @@ from voiceflow_worker.core.ports.controls import GATES, gate_member
 from voiceflow_worker.core.ports.outside import JOURNAL_FORMAT, ORDERS, JournalEntries, LocalJournal, LocalJournalState
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Result, Same, Write
+from voiceflow_worker.core.senders import Senders, host_of
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler
 from voiceflow_worker.core.writer import Compared, Writer, compared, history_of
@@ -48,7 +49,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import is_forgotten, restored, with_lost_posts
 from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
-from voiceflow_worker.model.text.wording import in_words
+from voiceflow_worker.model.text.wording import count_of, in_words
 
 _log = structlog.get_logger("voiceflow.rollback")
 
@@ -59,6 +60,14 @@ HELD = f"{HAD_LOST}. {_MISSING} for the calls in the log of 8x8, and resolve wha
 _ELSE = f"{_MISSING} for what else is missing, and resolve what is in doubt"
 HELD_AS_TAKEN_OVER = f"another server has taken over the store, and may lack what was stored last. {_ELSE}"
 HELD_AS_LACKING = f"the store was rolled back to an older state: it lacks what a worker had stored. {_ELSE}"
+OTHER_LACKS = (
+    "the store was rolled back to an older state, and had lost calls that {host} had sent. First start a worker there "
+    "with its state directory, which puts them in doubt; if that is not possible, look for them in the log of 8x8"
+)
+UNREAD_LINES = (
+    "the store was rolled back to an older state, and {count} of the journal file {file} cannot be read: nobody knows "
+    "the calls in them. Look for them in the log of 8x8, or use the version that wrote them"
+)
 NO_FILES = (
     "The journal files of this host name no call of this store: if calls were sent from here, start the workers with "
     "the state directory that they had then (VOICEFLOW_STATE_DIR) before you resume, else calls may be made twice"
@@ -82,6 +91,8 @@ OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was rolled back,
 perhaps only another worker can notice. That worker needs this time to connect, to check, and to hold the queue."""
 POLL_EVERY = 0.5
+NOTED_EVERY = 1.0
+"""The age in seconds of what a worker notes of other senders, at most."""
 LEAST_KEPT = timedelta(days=7)
 """Journal files are kept as long as the data of ended jobs, and at least this long."""
 
@@ -170,6 +181,7 @@ class RollbackGuard:
         self._changes = changes
         self._settler = Settler(store, policy, changes=changes)
         self._histories = Histories(store, queue)
+        self._senders = Senders(queue)
         self.writer: Writer = Writer(store, local_journal, queue)
         self._server = ""
         self._quiet_until = float("-inf")
@@ -186,6 +198,8 @@ class RollbackGuard:
         """
         files = await self._journal_files.files(self._queue)
         await self._require_known_format()
+        for file in files:
+            self._senders.note(file.senders)
         self._histories.note(*(file.history for file in files if file.history))
         await self._follow_history()
         for file in (*files, *await self._journal_files.files(ORDERS)):
@@ -221,10 +235,11 @@ class RollbackGuard:
 
     async def _hold_for_unreadable(self, file: LocalJournalState) -> None:
         """Hold the queue for a file that cannot be read: once, and again if the store was rolled back since."""
-        name = f"unread {file.name}"
+        name = f"unread {file.content}"
         if not await text_records(self._store, writes.WRITERS).get([name]):
             told, reason = writer_put(name, 1, at=self._clock.now()), UNREAD.format(problem=file.problem)
-            await self._hold(reason, Same(writes.WRITERS, name, None), told)
+            condition = Same(writes.WRITERS, name, None)
+            await self._hold(self._closing(reason, GateKind.UNREAD_FILES), condition, puts=(told,))
 
     async def without_unsent(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Requeue those of these calls that were certainly not sent, by the files of this host; returns the others.
@@ -323,7 +338,7 @@ class RollbackGuard:
         `seldom` gives the seconds between two checks of a worker that has long sent nothing.
         """
         while True:
-            wait = seldom(POLL_EVERY)
+            wait = min(seldom(POLL_EVERY), NOTED_EVERY if self._senders.others else float("inf"))
             try:
                 await self.poll()
             except StoreError as error:
@@ -351,15 +366,20 @@ class RollbackGuard:
     async def poll(self) -> bool:
         """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
         least, name = self.writer.stored, self.writer.name
-        stored = (await text_records(self._store, writes.WRITERS).get([name])).get(name)
+        found = await self._store.records(self._senders.wanted(name), now=self._clock.now())
+        stored = next((record.value for record in found[writes.WRITERS] if record.group == name), None)
         server = self._store.server
         if self._server != server:
             await self._follow_history()
             self._quiet_until = self._clock.monotonic() + OTHERS_FIRST.total_seconds()
             self._server = server
             self.restarts += 1
-        if int(stored or 0) < int(least or 0):
+        if int(stored or 0) < int(least or 0) or self._senders.lost_in(found):
             return not await self._compare()
+        newer = self._senders.take(found, but=name)
+        if newer and self.writer.file is not None:
+            with suppress(JournalFileError):  # as its next entry will say
+                self.writer.file.note(newer)
         self._polled_at = self._clock.monotonic()
         if (name, least) == (self.writer.name, self.writer.stored):
             # It may not have been known whether the newest journal entries were stored.
@@ -376,7 +396,7 @@ class RollbackGuard:
                     # Their commits were refused or lost, and nobody knows whether they have left.
                     if behind := [each for each in found if each.file.last > each.number]:
                         await self._recover(behind)
-                    return False
+                    return await self._hold_for_senders()
                 # The hold is ordered only if nobody else has restored the calls since they were found missing: what was
                 # seen before a person's `resume` is settled.
                 has_calls = any(each.file.last > each.number for each in lost)
@@ -384,11 +404,32 @@ class RollbackGuard:
                 gate = (await gates_at(self._store, self._queue, [None])).get(None)
                 if not has_calls and gate is not None and GateKind.MAY_LACK in gate.kinds:
                     await self._settle(found)  # it is not held again for workers without calls
-                elif await self._hold(reason, Same(writes.WRITERS, lost[0].file.writer, lost[0].stored)):
+                elif await self._hold(self._closing(reason), Same(writes.WRITERS, lost[0].file.writer, lost[0].stored)):
                     _log.error("the store was rolled back: the queue is held", queue=self._queue)
                     await self._add_since_when()
                     await self._recover(found)
                     return True
+
+    async def _hold_for_senders(self) -> bool:
+        """Hold the queue for each other sender of which the store lacks what it had; whether it was held for any.
+
+        It is held once for a number.
+        """
+        noted = dict(self._senders.noted)
+        is_held, numbers = False, text_records(self._store, writes.WRITERS)
+        stored = await numbers.get(part for name in noted for part in (name, _lacks(name)))
+        for name, number in noted.items():
+            has, settled = stored.get(name), stored.get(_lacks(name))
+            if int(has or 0) < number and int(settled or 0) < number:
+                told = writer_put(_lacks(name), number, at=self._clock.now())
+                same = (Same(writes.WRITERS, name, has), Same(writes.WRITERS, _lacks(name), settled))
+                if await self._hold(self._closing(OTHER_LACKS.format(host=host_of(name))), *same, puts=(told,)):
+                    _log.error("the store has lost calls of another host: the queue is held", host=host_of(name))
+                    is_held = True
+            self._senders.noted[name] = min(number, int(has or 0))
+        if is_held:
+            await self._add_since_when()
+        return is_held
 
     async def _compared(self) -> list[Compared]:
         files = list(await self._journal_files.files(self._queue))
@@ -422,10 +463,14 @@ class RollbackGuard:
         """
         await give_orders_again(self._store)
         elsewhere, reasons, has_calls, stored = set[str](), list[str](), False, list[datetime]()
+        unreadable = list[str]()
         for each in await self._compared():
             found = await self._entries(each)
             if found.cut_at is not None:
                 reasons.append(CUT.format(host=gethostname(), at=in_words(found.cut_at), file=each.file.name))
+            if unread := [number for number in found.unread if not number or number > each.number] * each.is_lost:
+                count = count_of(len(unread), "line")
+                unreadable.append(UNREAD_LINES.format(count=count, file=each.file.name))
             has_calls = has_calls or bool(found.jobs)
             if each.is_lost and each.file.other_store is not None and each.lost(found.jobs):
                 elsewhere.add(each.file.other_store)
@@ -441,26 +486,24 @@ class RollbackGuard:
             if gate is not None and GateKind.MAY_LACK not in gate.kinds:
                 raise ChangedSinceError(f"queue {self._queue} is no longer held for what may be missing")
 
-        for reason in reasons:
+        holds = [*map(self._closing, reasons), *(self._closing(each, GateKind.UNREAD_FILES) for each in unreadable)]
+        for hold in holds:
             with suppress(ChangedSinceError):  # only onto the hold: a person who has resumed meanwhile has settled it
-                await order_gate(self._store, self._closing(reason), check=is_settled)
+                await order_gate(self._store, hold, check=is_settled)
 
-    def _closing(self, reason: str) -> Gate:
+    def _closing(self, reason: str, *kinds: GateKind) -> Gate:
         """The order to hold the queue for this reason, until a person resumes it."""
-        since = self._clock.now()
-        return Gate.of(
-            self._queue, None, GateState.HELD, since=since, reason=reason, kinds=frozenset({GateKind.MAY_LACK})
-        )
+        since, all_kinds = self._clock.now(), frozenset({GateKind.MAY_LACK, *kinds})
+        return Gate.of(self._queue, None, GateState.HELD, since=since, reason=reason, kinds=all_kinds)
 
-    async def _hold(self, reason: str, condition: Same, *puts: Put) -> bool:
+    async def _hold(self, ordered: Gate, *conditions: Same, puts: tuple[Put, ...] = ()) -> bool:
         """Hold the queue, unless its gate or what this is for has changed since; returns whether it is held."""
         # Before the round trip to the store: calls of this worker that were not sent yet must not be sent.
-        self._holds.close(QueueHold(reason=reason, until_opened=True))
-        ordered = self._closing(reason)
+        self._holds.close(QueueHold(reason=ordered.reason, until_opened=True))
         wanted: dict[str, list[str | Key]] = {GATES: [(self._queue, gate_member(None))]}
         gate = next(iter((await self._store.records(wanted, now=ordered.since))[GATES]), None)
         _, hold = write_of_order(gate, ordered, token=new_revision())
-        write = writes.all_or_none([hold, Write(conditions=(condition,), puts=puts)])
+        write = writes.all_or_none([hold, Write(conditions=conditions, puts=puts)])
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=ordered.since)
         return answer.result is Result.DONE
 
@@ -523,6 +566,11 @@ class RollbackGuard:
         reason = f"the same call may have been placed as {sent_as}, before the store was rolled back"
         now, kind = self._clock.now(), ReasonKind.SENT_AS_ANOTHER
         return lifecycle.cancel(job, at=now, reason=reason, kind=kind, policy=self._policy)
+
+
+def _lacks(writer: str) -> str:
+    """The name under which the store has the number of another sender up to which its loss has held the queue."""
+    return f"lacks {writer}"
 
 
 def _newest_post(job: Job) -> tuple[str, datetime]:

@@ -16,7 +16,8 @@ from typing import TypeVar
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import JournalLine, LocalJournal, LocalJournalFile, LocalJournalState
-from voiceflow_worker.core.ports.store import BulkWrite, Guard, Result, Same, Write, WriteResult
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Result, Same, Write, WriteResult
+from voiceflow_worker.core.senders import SENDERS, sender_put
 from voiceflow_worker.core.writes import WRITERS, writer_put
 from voiceflow_worker.model.copying import replace
 
@@ -76,6 +77,7 @@ class Writer:
         self._queue = queue
         self._places: dict[int, Lines] = {}
         self._number = 0
+        self._sender = ""
         self.file: LocalJournalFile | None = None
         self._has_failed = False
         self.stored: str | None = None
@@ -94,9 +96,9 @@ class Writer:
     async def begin(self, *, at: datetime, history: str = "", tells: bool = False) -> bool:
         """Take a file that no process writes, or a new one, unless this one's goes on; the same file for a week.
 
-        With `tells`, the store then gets a number without a line: one that lacks it was rolled back to a time before
-        this process began. Returns False if the store lacks what the file has: it must be compared first. Raises
-        `JournalFileError`.
+        With `tells`, the store then gets a number without a line, and the other workers learn who sends: a store that
+        lacks it was rolled back to a time before this process began. Returns False if the store lacks what the file
+        has: it must be compared first. Raises `JournalFileError`.
         """
         if self.file is not None and not self.file.is_over(at=at):
             return True
@@ -110,9 +112,12 @@ class Writer:
             if tells and is_whole:
                 number += 1
                 put = writer_put(file.writer, number, at=at)
-                write = Write(conditions=(Same(WRITERS, file.writer, stored),), puts=(put,))
+                puts = (put, sender_put(self._queue, file.writer, at=at))
+                drops = (Drop(SENDERS, self._queue, None, self._sender),) if self._sender else ()
+                write = Write(conditions=(Same(WRITERS, file.writer, stored),), puts=puts, drops=drops)
                 (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=at)
                 stored, is_whole = put.value, answer.result is Result.DONE
+                self._sender = file.writer if is_whole else self._sender
             if is_whole:
                 self.file, self.stored, self._number = file, stored, number
             return is_whole

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
@@ -24,9 +24,10 @@ class LocalJournalState:
     `number` is that of its newest entry, `kept` that of the newest one that was certainly committed to the store, and
     `last` that of the newest one that may have been, and whose POST may have left, of those that no live process is
     about to send; 0 for none. If it `has_unsent`, processes have ended, and what they had not sent is known, or is
-    still to be settled. `other_store` is the URL of the store that its worker used, if that is not
-    the one used here. `history` is the history of the store that its worker has followed, as its `begin` had it; empty
-    if that was of another store, or none. With a `problem`, nothing else is known, because it cannot be read.
+    still to be settled. `other_store` is the URL of the store that its worker used, if that is not the one used here.
+    `history` is the history of the store that its worker has followed, as its `begin` had it; empty if that was of
+    another store, or none. `senders` are the newest numbers of other senders that the store had.
+    With a `problem`, nothing else is known, because it cannot be read, but which `content` it has.
     """
 
     name: str
@@ -37,7 +38,9 @@ class LocalJournalState:
     has_unsent: bool = False
     other_store: str | None = None
     history: str = ""
+    senders: Mapping[str, int] = field(default_factory=dict[str, int])
     problem: str = ""
+    content: str = ""
 
 
 class JournalEntries(NamedTuple):
@@ -108,6 +111,10 @@ class LocalJournalFile(Protocol):
 
     def mark(self, number: int) -> None:
         """Note that the first byte of the POST of this entry is sent now. Raises `JournalFileError`: then it is not."""
+        ...
+
+    def note(self, senders: Mapping[str, int]) -> None:
+        """Record the numbers of other senders that the store has. Raises `JournalFileError`."""
         ...
 
     async def follow(self, history: str) -> None:

@@ -38,6 +38,8 @@ class GateKind(StrEnum):
 
     MAY_LACK = "may_lack"
     """The store was rolled back or taken over, and may lack what it had stored."""
+    UNREAD_FILES = "unread_files"
+    """Nobody could read journal files, so calls and orders that are in them may be missing."""
 
 
 _STATES = frozenset(GateState)
