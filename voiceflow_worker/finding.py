@@ -158,6 +158,12 @@ class Message(str):
         """The values of its remedies, as far as they are known."""
         return cast("Mapping[Remedy, str | Sequence[Choice]]", self.values.get("given", {}))
 
+    @property
+    def cause(self) -> object:
+        """What rows have in common of which this is true: all but what is of a single row, such as its number."""
+        shared = sorted((name, repr(value)) for name, value in self.values.items() if name not in _OF_ONE_ROW)
+        return (self.kind, *shared) if self.kind else str(self)
+
     def named(self, called: Callable[[Remedy, str], str]) -> Message:
         """The message as it is, followed by what an interface calls its remedies, each with its value or nothing."""
         given = {
@@ -177,6 +183,9 @@ class Message(str):
         data = {name: [each.as_json() for each in value] for name, value in given if not isinstance(value, str)}
         told = {"kind": self.kind, "values": values, "fields": list(fields), "remedy": data, "remedies": texts}
         return {name: each for name, each in told.items() if each or name not in {"remedy", "remedies"}}
+
+
+_OF_ONE_ROW: Final = frozenset({"number", "value", "row", "earlier", "first", "given", "time", "key", "call", "person"})
 
 
 def message_of(what: str | BaseException) -> Message:

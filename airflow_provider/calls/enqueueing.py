@@ -291,6 +291,8 @@ def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:
     errors = [found for found in report.findings if found.is_error]
     for found in report.findings:
         log.log(logging.ERROR if found.is_error else logging.WARNING, "%s", _sentence(found))
+    if columns := report.columns_in_words():
+        log.info("not spoken, and no filter of rows: %s", columns)
     lines = "; ".join(_sentence(found) for found in errors[:MOST_NAMED])
     more = f" (and {len(errors) - MOST_NAMED} more)" if len(errors) > MOST_NAMED else ""
     if report.rejected and (report.refused or report.rejected + report.left_out == report.rows):
@@ -304,8 +306,7 @@ def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:
     if report.refused:
         other = ". A number is called once in a batch: its other words need another batch_id"
         is_same_batch = any(found.age is None for found in report.repeated_calls)
-        repeated = "; ".join(map(str, report.repeated_calls))
-        raise InvalidInputError(f"{repeated}. {SECOND_RUN}{other if is_same_batch else ''}")
+        raise InvalidInputError(f"{lines}{more}. {SECOND_RUN}{other if is_same_batch else ''}")
     if report.rejected and not skip_bad:
         raise CallsChangedError(
             f"{report.rejected} of {report.rows} rows passed the check but could not be enqueued: {errors[0].message}. "
@@ -316,4 +317,5 @@ def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:
 def _sentence(found: Finding) -> str:
     """Return a finding as text, such as "row 3: batch_id must be empty". A finding may have no row and no column."""
     row = "" if found.row is None else f"row {found.row}: "
-    return f"{row}{f'{found.column} ' if found.column else ''}{found.message}"
+    message = found.told.named(lambda remedy, value: ", ".join(remedy.fields) + (value and f": {value}"))
+    return f"{row}{f'{found.column} ' if found.column else ''}{message}"

@@ -262,13 +262,14 @@ def refused_import(found: NumberFile) -> ActionResult:
 
 def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
     bad, doubts = len(found.findings), found.warnings
-    note = f"warning: {count_of(len(doubts), 'finding')} about what was read"
+    note, first = f"warning: {count_of(len(doubts), 'finding')} about what was read", next(iter(doubts), None)
+    place = "" if first is None or first.row is None else f" line {first.row}"
     counts = {"rows": found.rows, "added": added, "known": known, "rejected": bad}
     return ActionResult(
         message=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
         documents=(counts,),
         lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
-        notes=(*((f"{note}, such as line {doubts[0].row}: {doubts[0].message}",) if doubts else ()),),
+        notes=(*((f"{note}, such as{place}: {first.message}",) if first else ()),),
     )
 
 

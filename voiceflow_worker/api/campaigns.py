@@ -97,6 +97,8 @@ async def begin(asked: Asked, query: Preview, body: Campaign) -> Answer:
         with asked.alone():
             report, is_new = await campaign.start(context.queue, context.process, key=asked.key, by=by, **how)
         where = f"/v1/batches/{quote(report.batch_id, safe='')}"
+        if not (report.enqueued or report.replaced or report.duplicates):  # nothing was made, so nothing is there
+            return Answer(_told(asked, report))
         return Answer(_told(asked, report), 201 if is_new else 200, location=where)
     seconds = limits.WORK.total_seconds()
     raise ProblemError(

@@ -698,7 +698,7 @@ def _by_cause(findings: Sequence[Finding]) -> list[tuple[list[Finding], str]]:
     """Findings by their causes, errors first; and the rows of each cause."""
     found: dict[object, list[Finding]] = {}
     for each in sorted(findings, key=lambda each: not each.is_error):
-        found.setdefault((each.severity, each.column, each.told.kind or each.message), []).append(each)
+        found.setdefault((each.severity, each.column, each.told.cause), []).append(each)
     rows = ([each.row for each in alike if each.row is not None] for alike in found.values())
     return list(zip(found.values(), (ranges_text(sorted(set(each)), most=_MOST_RANGES) for each in rows), strict=True))
 

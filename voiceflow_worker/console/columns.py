@@ -197,16 +197,16 @@ def _found_rows(
     rows: Iterable[RawRow], source: RowSource, names: Sequence[str], checked: Mapping[int, ReadRow]
 ) -> Iterator[FoundRow]:
     """The rows as they are shown. Of faults of one kind in a column, only the first is told in words."""
-    told = set[tuple[str, str]]()
+    told = set[tuple[str, object]]()
     for row in rows:
         given, read = source.cells_of(row), checked.get(row.number)
         cells = ("" if (cell := given.get(name)) is None else str(cell).strip()[:_LONGEST] for name in names)
         faults: dict[str, Message] = {}
         for found in () if read is None else read.findings:
-            column, kind = found.column if found.column in names else "", found.told.kind or found.message
+            column, cause = found.column if found.column in names else "", found.told.cause
             if found.is_error:
-                faults[column or ""] = Message("") if (column or "", kind) in told else found.told
-                told.add((column or "", kind))
+                faults[column or ""] = Message("") if (column or "", cause) in told else found.told
+                told.add((column or "", cause))
         yield FoundRow(
             name=str(RowRange.of(row.number)),
             cells=tuple(cells),

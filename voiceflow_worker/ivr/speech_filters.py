@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.model.flows.values import value_text
 from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.model.times import PersonZone, UnknownZoneError, usual_clock, usual_moment, write_as
+from voiceflow_worker.model.times import (
+    PersonZone,
+    UnknownZoneError,
+    day_of_other_weekday,
+    usual_clock,
+    usual_moment,
+    write_as,
+)
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -42,6 +49,7 @@ _OFFSET = re.compile(
 )
 _ZONE_LIKE = re.compile(r"[+\u2212-] ?\d|\[|\(?[A-Za-z_]+/[A-Za-z]|\(?(?!UHR)[A-Z]{3,5}\b", re.ASCII)
 """The beginning of what stands after a time of day and may be its zone, such as CET or Europe/Berlin."""
+_OTHER_TIME = re.compile(r"(?:[-\u2010-\u2015\u2212]\s+|to\s+|until\s+)\d")
 _AMOUNT = re.compile(
     r"([-\u2212]?)(?:([A-Za-z]{3})\s*)?([+\-\u2212]?)(\d(?:[\d.,' \u2019]{0,20}\d)?)(?:\s*([A-Za-z]{3}))?", re.ASCII
 )
@@ -199,6 +207,8 @@ def at_the_person(text: str, person: object) -> str:
         return text
     offset = _OFFSET.fullmatch(match[3])
     if offset is None:
+        if _OTHER_TIME.match(match[3]):
+            raise ValueError(f"{text[:40]!r} has several times; write the one that is meant, such as 10:30")
         if _ZONE_LIKE.match(match[3]):
             raise ValueError(f"{text[:40]!r} ends in {match[3][:20]!r}; write its zone as an offset, such as +08:00")
         return text
@@ -236,6 +246,9 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
     try:
         day = date.fromisoformat(match[1] if match else "")
     except ValueError:
+        if (day := day_of_other_weekday(text)) is not None:
+            told = f"has another weekday than that day, which is a {day:%A}: correct the one that is wrong"
+            raise ValueError(f"{text[:40]!r} {told}") from None
         raise ValueError(f"{text[:40]!r} is not a date; {write_as(text, '2030-01-31')}") from None
     if locale.language in _OF_THE_MOON or _NO_MONTH.fullmatch(str(locale.months["format"]["wide"][day.month])):
         raise ValueError(f"the names of months are not known in {locale.english_name}: write the date in words")

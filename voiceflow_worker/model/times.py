@@ -130,8 +130,17 @@ def _day_in(text: str) -> date | None:
 
     A weekday beside it must be that of the day. Years of other calendars are none of a day in words.
     """
+    found = _moments_in(text)
+    day = min(found, default=None)
+    is_certain = day is not None and len(found) == 1 and day == datetime.combine(day, datetime.min.time())
+    is_day = day is not None and is_certain and day.year in _YEARS and not _has_other_weekday(text, day)
+    return day.date() if day is not None and is_day else None
+
+
+def _moments_in(text: str) -> set[datetime]:
+    """Each moment that a text may name; none if it is no date in words."""
     if not _FOUR_DIGIT_YEAR.search(text) or text.isdigit():
-        return None
+        return set()
     from dateutil import parser  # most files have no such dates
 
     read: Any = parser.parse
@@ -140,11 +149,19 @@ def _day_in(text: str) -> date | None:
         try:
             found.add(read(text, dayfirst=is_day_first, yearfirst=is_year_first, default=default, ignoretz=True))
         except (ValueError, OverflowError):
-            return None
-    day = found.pop()
-    is_certain = not found and day == datetime.combine(day, datetime.min.time()) and day.year in _YEARS
+            return set()
+    return found
+
+
+def _has_other_weekday(text: str, day: date) -> bool:
     names = {day_name[each][:3].casefold() for each in range(7) if each != day.weekday()}
-    return day.date() if is_certain and names.isdisjoint(word[:3].casefold() for word in _WORDS.findall(text)) else None
+    return not names.isdisjoint(word[:3].casefold() for word in _WORDS.findall(text))
+
+
+def day_of_other_weekday(text: str) -> date | None:
+    """The day of a text whose weekday is not that of the day; None for other texts."""
+    days = {each.date() for each in _moments_in(text)}
+    return next((day for day in days if len(days) == 1 and _has_other_weekday(text, day)), None)
 
 
 def begins_with_ordered_date(text: str) -> bool:

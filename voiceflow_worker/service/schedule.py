@@ -419,6 +419,8 @@ class Scheduler:
         left_out = tuple(_stored(str(each)) for each in errors[:_LEFT_OUT_KEPT]) if report.rejected else ()
         nobody = "" if report.enqueued or await self._count(run) else "nobody is called: "
         said = f"{nobody}{report.in_words()}"
+        if columns := report.columns_in_words():
+            said = f"{said}; {columns}"
         if ended:
             said = f"{said}; {count_of(ended, 'call')} of earlier runs ended: {_NEXT_IS_DUE}"
         return replace(run, state=RunState.STARTED, message=_said(said, report.findings), left_out=left_out)

@@ -299,7 +299,8 @@ def _damages(written: str) -> Iterator[tuple[object, str]]:
     yield letter, f"has letters ({letter!r}); give digits only, without names or extensions"
     yield not _digits(written), "has no digits; give a phone number, such as +6587654321"
     yield _CUT.fullmatch(written), "has dots where digits may have been left out; give the number in full, without them"
-    yield strange, f"has {strange and strange[0].strip()!r} in a place where phone numbers have none; remove it"
+    odd = strange and strange[0].strip()
+    yield strange, f"has {odd!r} in a place where phone numbers have none; write the number in full, in digits"
     yield re.search(r"[()]", _GROUP.sub("", written)), f"has a bracket without its other half; {_WRITE}"
 
 
