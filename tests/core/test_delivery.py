@@ -19,10 +19,10 @@ from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import STEP, time_passing
 from tests.support.waiting import until
 from voiceflow_worker import JobState, RedialPolicy, SessionStatus
-from voiceflow_worker.core.base.background import LEASE_LENGTH, LEASES
+from voiceflow_worker.core.base.background import LEASES
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.outcomes.batch_ends import BATCH_ENDS, BatchEnds, BatchOutcome
-from voiceflow_worker.core.outcomes.outbox import Consumer, position_at
+from voiceflow_worker.core.outcomes.outbox import READER_LEASE, Consumer, position_at
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Write
 from voiceflow_worker.core.writes import inserted
@@ -214,7 +214,7 @@ async def test_of_two_processes_one_tells_and_the_other_follows_it_when_it_has_f
         group.start_soon(theirs.run)
         job = await calls.ended()
         await begun.wait()
-        clock.advance(2 * LEASE_LENGTH / 3)  # it is kept while an outcome is on its way
+        clock.advance(2 * READER_LEASE / 3)  # it is kept while an outcome is on its way
         await until(lambda: clock.sleepers > 0)
         ours.stop()
         late = await calls.ended()
@@ -268,7 +268,7 @@ async def test_one_whose_process_was_killed_is_followed(store: Store, clock: Man
     began = clock.now()
     async with running(to(watched, heard), clock, store=watched):
         await until(lambda: len(heard.told) >= 1)
-    assert LEASE_LENGTH - timedelta(seconds=11) < clock.now() - began < 2 * LEASE_LENGTH
+    assert READER_LEASE / 2 < clock.now() - began <= timedelta(seconds=10)
     assert heard.ids == lost.ids[1:]
     assert (lost.jobs, heard.jobs) == ([told_before.id, job.id], [job.id])
 
@@ -349,7 +349,7 @@ async def test_what_is_refused_for_ever_holds_up_no_other_and_a_kill_loses_nothi
         await until(lambda: len(heard.told) > 700, within=120)
         away.lose(Loss.BEFORE, "write", times=1_000_000)
         process.cancel_scope.cancel()
-    clock.advance(2 * LEASE_LENGTH)
+    clock.advance(2 * READER_LEASE)
     next_one = to(any_store, heard)
     async with running(next_one, clock, step=timedelta(seconds=1)):
         await until(lambda: len(set(heard.ids)) == 2000, within=120)
@@ -537,7 +537,7 @@ async def killed_before(n: int, store: Store, clock: ManualClock) -> bool:
         await calls.end(other)
         await until(lambda: left == 0)
         process.cancel()
-        clock.advance(2 * LEASE_LENGTH)
+        clock.advance(2 * READER_LEASE)
         async with running(to(store, again, queue=queue), clock):
             await until(lambda: ("march", 1) in board.ends + again.ends)
             await ended(calls, 1)

@@ -18,9 +18,8 @@ from tests.support.manual_time import time_passing
 from tests.support.voices import ScriptedVoice, created, not_sent
 from tests.support.waiting import until
 from voiceflow_worker import CallQueue, CallRequest, Job, JobState, RedialPolicy, SessionStatus
-from voiceflow_worker.core.base.background import LEASE_LENGTH
 from voiceflow_worker.core.base.reading import find_jobs
-from voiceflow_worker.core.outcomes.outbox import Forgotten, OutcomeStream, forgotten_events
+from voiceflow_worker.core.outcomes.outbox import READER_LEASE, Forgotten, OutcomeStream, forgotten_events
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import ById, OfNumber
 from voiceflow_worker.core.sweep import Sweeper
@@ -199,10 +198,34 @@ async def test_a_consumer_that_was_killed_is_followed_once_its_turn_is_over(call
     job = await calls.ended()
     [given] = await taken(killed, 1)
     begun = clock.now()
-    async with time_passing(clock):
-        [again] = await taken(calls.queue.outcomes(consumer="billing"), 1)
+    with capture_logs() as logs:
+        async with time_passing(clock):
+            [again] = await taken(calls.queue.outcomes(consumer="billing"), 1)
     assert (again.id, again.job.id) == (given.id, job.id)
-    assert clock.now() - begun >= LEASE_LENGTH
+    assert READER_LEASE <= clock.now() - begun <= timedelta(seconds=10)
+    waits = [each for each in logs if "another process reads" in each["event"]]
+    assert [each["reader"] for each in waits] == ["stream/billing/default"], "once"
+
+
+async def test_of_two_who_take_long_over_each_outcome_one_is_served_in_the_end(
+    calls: Calls, clock: ManualClock
+) -> None:
+    told = [list[str](), list[str]()]
+
+    async def listen(stream: OutcomeStream, mine: list[str]) -> None:
+        async for outcome in stream:
+            mine.append(outcome.job.id)
+            await clock.sleep(20)
+
+    jobs = [await calls.ended() for _ in range(6)]
+    async with anyio.create_task_group() as group:
+        for mine in told:
+            since = clock.now() - timedelta(days=1)
+            group.start_soon(listen, calls.queue.outcomes(consumer="billing", since=since), mine)
+        async with time_passing(clock):
+            await until(lambda: {*told[0], *told[1]} == {job.id for job in jobs})
+        group.cancel_scope.cancel()
+    assert len(told[0]) + len(told[1]) <= len(jobs) + 3
 
 
 async def test_of_two_consumers_of_one_name_one_is_served(calls: Calls, clock: ManualClock) -> None:
@@ -228,7 +251,7 @@ async def test_one_who_takes_long_over_an_outcome_is_not_given_it_again(calls: C
     stream = calls.queue.outcomes(consumer="billing")
     jobs = [await calls.ended() for _ in range(2)]
     told = await taken(stream, 1)
-    clock.advance(2 * LEASE_LENGTH)
+    clock.advance(2 * READER_LEASE)
     told += await taken(stream, 1)
     assert [outcome.job.id for outcome in told] == [job.id for job in jobs]
 
@@ -330,7 +353,7 @@ async def test_a_consumer_finds_its_new_place_also_when_the_store_fails_as_it_co
     since = clock.now() - timedelta(days=1)
     stream = CallQueue(away).outcomes(consumer="billing", since=since)
     assert [outcome.job.id for outcome in await taken(stream, 1)] == [jobs[0].id]
-    clock.advance(2 * LEASE_LENGTH)
+    clock.advance(2 * READER_LEASE)
     async with calls.queue.outcomes(consumer="billing") as other:
         assert [outcome.job.id for outcome in await taken(other, 3)] == [job.id for job in jobs]
         assert await is_silent(other, clock)

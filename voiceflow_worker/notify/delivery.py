@@ -24,7 +24,7 @@ from voiceflow_worker.core.base.reading import ReadJobs, read_each
 from voiceflow_worker.core.base.record_set import Codec, RecordSet, record_pages
 from voiceflow_worker.core.base.round_trips import Retry, gather
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds, BatchOutcome, batch_outcome
-from voiceflow_worker.core.outcomes.outbox import POLL_EVERY, Consumer, outcome_of, position_at, positions
+from voiceflow_worker.core.outcomes.outbox import POLL_EVERY, STAND_BY, Consumer, outcome_of, position_at, positions
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.store import Drop, Key, Page, Put, Record
 from voiceflow_worker.errors import HookGoneError, RetryLaterError, StoreVersionError
@@ -37,7 +37,6 @@ from voiceflow_worker.model.text.wording import in_words
 HOOK, BATCH_HOOK = "notify", "notify-batches"
 """The names of the deliveries of calls and of batches."""
 SINCE, WAITING, DUE = "notify-since", "notify-waiting", "notify-due"
-STAND_BY = timedelta(seconds=2)
 AT_ONCE = 20
 """How many calls have an outcome on its way at the same time."""
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(minutes=15)

@@ -234,7 +234,9 @@ class LeaderLease:
         self._clock = store.clock
         self._name = name
         self._namespace = namespace
-        self._length = length or LEASE_LENGTH
+        self.length: timedelta = length or LEASE_LENGTH
+        """How long the lease lasts that is taken or renewed next."""
+        self._taken_for = self.length
         self._token = new_worker_id()
         self._note = note
         self._taken_at: float | None = None
@@ -244,12 +246,12 @@ class LeaderLease:
     @property
     def is_fresh(self) -> bool:
         """Whether the lease was taken or renewed so recently that it need not be renewed yet."""
-        return self._age < self._length.total_seconds() / 3
+        return self._age < self._taken_for.total_seconds() / 3
 
     @property
     def is_over(self) -> bool:
         """Whether another process may have the lease by now, because this process did not take or renew it in time."""
-        return self._age >= self._length.total_seconds()
+        return self._age >= self._taken_for.total_seconds()
 
     @property
     def condition(self) -> Same:
@@ -285,7 +287,7 @@ class LeaderLease:
     async def _renew_until_lost(self) -> None:
         has_it = True
         while has_it:
-            await self._clock.sleep(self._length.total_seconds() / 3)
+            await self._clock.sleep(self.length.total_seconds() / 3)
             with suppress(StoreError):
                 has_it = await self.renew()
 
@@ -298,11 +300,11 @@ class LeaderLease:
 
     async def _put(self, condition: Condition) -> bool:
         asked, now = self._clock.monotonic(), self._clock.now()
-        put = Put(self._namespace, self._name, self._value, now + self._length)
+        put, length = Put(self._namespace, self._name, self._value, now + self.length), self.length
         write = Write(conditions=(condition,), puts=(put,))
         (answer,) = await self._store.write(BulkWrite(writes=(write,), durable=False), now=now)
         if answer.result is Result.DONE:
-            self._taken_at = asked
+            self._taken_at, self._taken_for = asked, length
             return True
         if answer.record is not None:
             self.holder = answer.record.value.partition(". ")[2]

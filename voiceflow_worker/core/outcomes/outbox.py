@@ -37,6 +37,8 @@ from voiceflow_worker.model.text.wording import in_words
 
 FORGOTTEN = "forgotten-events"
 POSITIONS = "outcome-position"
+READER_LEASE = timedelta(seconds=8)
+"""How long a reader has the events to itself. If it is killed, another follows a second after that at the latest."""
 POLL_EVERY = timedelta(milliseconds=200)
 LOOK_FOR_FORGOTTEN = timedelta(minutes=1)
 
@@ -69,7 +71,8 @@ class Consumer:
         self._queue = queue
         self._name = name
         self._since = since
-        self._lease = None if name is None else LeaderLease(store, name)
+        self._lease = None if name is None else LeaderLease(store, name, length=READER_LEASE)
+        self._is_waiting = False
         self._is_current = False
         self._saved: int | None = None
         self._looked_for_forgotten: float | None = None
@@ -84,7 +87,9 @@ class Consumer:
         if self._lease is not None and not self._lease.is_fresh:
             self._is_current = self._is_current and not self._lease.is_over
             if not await self._lease.take():
+                self._waits()
                 return False
+        self._is_waiting = False
         if not self._is_current:
             stored = None if self._name is None else (await positions(self._store).get([self._name])).get(self._name)
             if stored is None:
@@ -94,6 +99,17 @@ class Consumer:
                 self.moves += 1
             self._is_current = True
         return True
+
+    def _waits(self) -> None:
+        if not self._is_waiting:
+            told = "another process reads these outcomes; this one follows once that ends, 10 s after a kill at most"
+            _log.info(told, reader=self._name, queue=self._queue)
+        self._is_waiting = True
+
+    def needs(self, seconds: float) -> None:
+        """Have the lease for as long as an outcome may take, after one that took so many seconds."""
+        if self._lease is not None:
+            self._lease.length = max(self._lease.length, timedelta(seconds=3 * seconds))
 
     async def release(self) -> None:
         """End the lease, so that another process can read at once."""
@@ -208,7 +224,7 @@ class OutcomeStream:
     Iterate over it with `async for`; it waits while the store is unavailable. With a consumer's name, an outcome counts
     as processed when the next one is requested. If the consumer stops before that, the next consumer of this name gets
     the outcome again. The next consumer begins at once if the stream was closed (by `async with` or `aclose`), else
-    half a minute later.
+    within 10 s, or within three times as long as an outcome took, if that is longer.
     """
 
     def __init__(self, store: Store, queue: str, *, consumer: str | None, since: datetime, attempts: bool) -> None:
@@ -220,16 +236,19 @@ class OutcomeStream:
         self._page: deque[Event] = deque()
         self._done = 0
         self._moves = 0
+        self._given_at: float | None = None
         self._is_closed = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> CallOutcome:
-        consumer, sleep = self._consumer, self._store.clock.sleep
+        consumer, clock = self._consumer, self._store.clock
+        if self._given_at is not None:
+            consumer.needs(clock.monotonic() - self._given_at)
         while not self._is_closed:
             if not await self._retry(consumer.hold):
-                await sleep(STAND_BY.total_seconds())
+                await clock.sleep(STAND_BY.total_seconds())
                 continue
             if self._moves != consumer.moves:
                 self._page.clear()
@@ -239,6 +258,7 @@ class OutcomeStream:
             if self._page:
                 outcome = await self._retry(self._next)
                 if outcome is not None:
+                    self._given_at = clock.monotonic()
                     return outcome
                 continue
             page = await self._retry(consumer.page)
@@ -246,7 +266,7 @@ class OutcomeStream:
             if not self._page:
                 self._done = consumer.position
             if not page:
-                await sleep(POLL_EVERY.total_seconds())
+                await clock.sleep(POLL_EVERY.total_seconds())
         raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:
