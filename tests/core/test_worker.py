@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
@@ -25,6 +26,8 @@ from tests.support.voices import Answer, GatedVoice, ScriptedVoice, created, ref
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, at_work, enqueued, states, worker_for
 from voiceflow_worker import CallFlow, CallQueue, Job, JobState, open_store
+from voiceflow_worker.backends.sqlite import wakeup
+from voiceflow_worker.core import worker as worker_module
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.ports import Placement, Store
@@ -67,6 +70,53 @@ async def test_no_more_than_the_concurrency_is_in_the_air_or_leased(store: Store
         assert await states(queue) == {"queued": 36, "sending": 4}
         voice.open.set()
     assert await states(queue) == {"accepted": 40}
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker is idle at once, and looks once an hour then: whatever it sees earlier has woken it."""
+    monkeypatch.setattr(worker_module, "IDLE_AFTER", 0.0)
+    monkeypatch.setattr(worker_module, "IDLE_EVERY", 3600.0)
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_an_idle_worker_sees_a_new_rate_and_the_end_of_a_dead_workers_lease_at_once(store: Store) -> None:
+    queue, voice = await enqueued(store, 1), ScriptedVoice()
+    soon = store.clock.now() + timedelta(seconds=1)
+    assert await store.lease("default", worker_id="dead", limit=1, until=soon, now=store.clock.now())
+    with capture_logs() as logs:
+        async with at_work(worker_for(store, voice, rate=5)):
+            await until(lambda: len(voice.placed) == 1)
+            assert timedelta() < store.clock.now() - soon < timedelta(seconds=1)
+            await anyio.sleep(0.1)  # it begins to wait
+            await queue.set_rate(7)
+            with anyio.fail_after(1):
+                await until(lambda: any("rate of the queue was changed" in each["event"] for each in logs))
+
+
+async def test_a_worker_that_waits_for_a_slow_rate_sees_a_faster_one_within_a_second(store: Store) -> None:
+    queue, voice = await enqueued(store, 3), ScriptedVoice()
+    await queue.set_rate(0.01)
+    async with at_work(worker_for(store, voice)):
+        await until(lambda: len(voice.placed) == 1)
+        await queue.set_rate(100)
+        with anyio.fail_after(2):
+            await until(lambda: len(voice.placed) == 3)
+
+
+async def test_one_file_under_two_names_wakes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wakeup, "LOOK_EVERY", 3600.0)
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "other.db").symlink_to(tmp_path / "real" / "calls.db")
+    voice = ScriptedVoice()
+    async with open_store(f"sqlite:///{tmp_path}/real/calls.db") as store, at_work(worker_for(store, voice)):
+        await anyio.sleep(0.1)  # it begins to wait
+        for place, name in enumerate(("link/calls.db", "other.db"), 1):
+            async with open_store(f"sqlite:///{tmp_path}/{name}") as other:
+                await CallQueue(other).enqueue(flow(number(place)))
+                with anyio.fail_after(0.9):
+                    await until(lambda place=place: len(voice.placed) == place)
 
 
 class TestStop:

@@ -15,7 +15,7 @@ import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task
+from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task, beside
 from voiceflow_worker.core.base.clock import SET_CLOCK
 from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_worker_id
 from voiceflow_worker.core.base.reading import find_jobs, limits_of
@@ -58,6 +58,8 @@ SWEEP_EVERY = 1.0
 POLL_EVERY = 5.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
+LOOK_EVERY, LEAST_PAUSE = timedelta(milliseconds=900), 0.01
+"""How often calls of programs' transactions are looked for; and the seconds from the end of a lease until a sweep."""
 IDLE_AFTER, IDLE_EVERY = 30.0, 5.0
 """A worker that has sent nothing for so long looks so seldom: what changes wakes it, and each lease looks first."""
 STORE_AWAY = timedelta(seconds=1)
@@ -209,6 +211,7 @@ class Worker:
         self._fault: Exception | None = None
         self._pause_until: datetime | None = None
         self._landed = anyio.Event()
+        self._lease_ends: datetime | None = None
         self._clock_logged = False
         self._stopping = False
         self._pause_scope: anyio.CancelScope | None = None
@@ -269,7 +272,8 @@ class Worker:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
         await QueueNames(self._store).remember(self.queue)
         async with at_work(self._guard), anyio.create_task_group() as background:
-            background.start_soon(self._repeat, self._sweep, SWEEP_EVERY, Task.SWEEP)
+            sweeps = partial(self._tasks.run_periodically, Task.SWEEP, self._sweep, every=self._until_sweep)
+            background.start_soon(sweeps)
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, Task.CLOCK)
             background.start_soon(self._repeat, self._look_for_progress, EVERY_WATCH, Task.STALLED)
@@ -346,7 +350,7 @@ class Worker:
                 if until is not None:
                     # Until the queue changes, or the last POST in flight has ended. The next lease logs an error.
                     with self._pause(lambda: not self.in_flight), suppress(StoreError):
-                        seen = await self._store.wait(self.queue, seen=seen, until=until)
+                        seen = await self._wait_for_change(seen, until)
             except (StoreCorruptError, StoreVersionError):
                 raise  # waiting does not help against these
             except StoreError as error:
@@ -427,6 +431,11 @@ class Worker:
             else:
                 is_shared = self._senders.leased and self._pacer.is_quick
                 wait = until - self._clock.now() + (SHARED_WITHIN if is_shared else timedelta())
+                while wait > LONGEST_SLEEP:
+                    await self._clock.sleep(LONGEST_SLEEP.total_seconds())
+                    with suppress(StoreError):
+                        await self._follow_limits()  # a rate that is raised ends the pause
+                    wait = until - self._clock.now()
                 await self._clock.sleep(wait.total_seconds())
 
     def _share_commit(self) -> None:
@@ -535,6 +544,30 @@ class Worker:
             self._pause_until = self._clock.now() + wait
             _log.warning("8x8 cannot be reached", error=verdict.message, next_try_seconds=wait.total_seconds())
 
+    async def _wait_for_change(self, seen: int, until: datetime) -> int:
+        """Wait until the queue changes, at most until then; returns its count of changes.
+
+        A call that a program stored in its own transaction changes no count: there, due calls are looked for too.
+        """
+        count = seen
+        with anyio.CancelScope() as scope:
+            looks = [partial(self._look_for_due, scope)] if hasattr(self._store, "joined") else []
+            async with beside(*looks):
+                count = await self._store.wait(self.queue, seen=seen, until=until)
+        if count != seen and seen and self._is_idle:
+            await self._follow_limits()  # which a busy worker does each second
+        return count
+
+    async def _look_for_due(self, ended: anyio.CancelScope) -> None:
+        """Cancel a scope when a call is due."""
+        found: Sequence[Job] = ()
+        while not found:
+            await self._clock.sleep(LOOK_EVERY.total_seconds())
+            due = Due(queue=self.queue, state=JobState.QUEUED, by=self._clock.now(), limit=1)
+            with anyio.CancelScope(shield=True), suppress(StoreError):  # a cancelled statement costs a connection
+                found = await find_jobs(self._store, due)
+        ended.cancel()
+
     async def _next_check(self) -> datetime:
         """The time to look for due jobs again if nothing changes: when the next job is due, or in a second at most."""
         now = self._clock.now()
@@ -564,13 +597,16 @@ class Worker:
 
     def _seldom(self, every: float) -> float:
         """The pause of a task that is usually taken so often, in seconds."""
-        is_idle = self._watch.quiet_for > IDLE_AFTER and not self.in_flight
-        return max(every, IDLE_EVERY) if is_idle else every
+        return max(every, IDLE_EVERY) if self._is_idle else every
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._watch.quiet_for > IDLE_AFTER and not self.in_flight
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], every: float, failed: str) -> None:
         await self._tasks.run_periodically(failed, step, every=partial(self._seldom, every))
 
-    async def _sweep(self) -> None:
+    async def _follow_limits(self) -> None:
         limits = await limits_of(self._store, self.queue)
         if limits is not None and self._pacer.follow(limits.rate):
             if limits.are_unreadable:
@@ -578,8 +614,22 @@ class Worker:
             else:
                 _log.info("the rate of the queue was changed", queue=self.queue, rate=limits.rate)
             self._end_pause()
+
+    async def _sweep(self) -> None:
+        await self._follow_limits()
         if doubted := await self._sweeper.sweep():
             _log.warning("calls are in doubt, because a worker stopped while sending them", calls=doubted)
+        # The leases of others, of whom some may be dead. New ones end later than the next sweep.
+        self._lease_ends = None
+        for state in () if self.in_flight else (JobState.LEASED, JobState.SENDING):
+            for job in await find_jobs(self._store, Due(queue=self.queue, state=state, limit=1)):
+                self._lease_ends = min(self._lease_ends or job.due_at, job.due_at)
+
+    def _until_sweep(self) -> float:
+        """The seconds until the next sweep, which is as soon as a lease has ended that the last one found."""
+        usual, ends = self._seldom(SWEEP_EVERY), self._lease_ends
+        left = 0.0 if ends is None else (ends - self._clock.now()).total_seconds()
+        return min(usual, left + LEAST_PAUSE) if left > 0 else usual
 
     async def _check_clock(self) -> None:
         found = await clock_behind(self._store, self.queue, allowed=self._options.policy.clock_skew)

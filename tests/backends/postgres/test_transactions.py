@@ -22,8 +22,11 @@ from psycopg.types.json import set_json_loads
 
 from tests.support.flows import flow, number
 from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
-from tests.support.waiting import wait_until
+from tests.support.voices import ScriptedVoice
+from tests.support.waiting import until, wait_until
+from tests.support.workers import at_work, worker_for
 from voiceflow_worker import CallQueue, Job, JobState, enqueue_in, forget, open_store
+from voiceflow_worker.core import worker
 from voiceflow_worker.core.admission import CallRequest
 from voiceflow_worker.core.ports.store import BulkWrite, Delete, Result, Write
 from voiceflow_worker.core.suppression import Suppression, entry_text
@@ -241,6 +244,21 @@ async def test_a_transaction_of_a_coroutine_has_the_order_and_the_call_or_neithe
                 await queue.enqueue(flow(text="Another."), unique_key=name, connection=connection)
             await done(connection.commit() if name == "kept" else connection.rollback())
         assert (shop.orders(), shop.calls()) == (1, ["kept"])
+
+
+async def test_an_idle_worker_sees_a_call_of_a_transaction_within_a_second(
+    shop: Shop, queue: CallQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "IDLE_AFTER", 0.0)
+    monkeypatch.setattr(worker, "IDLE_EVERY", 3600.0)
+    voice = ScriptedVoice()
+    async with at_work(worker_for(queue.store, voice)):
+        for place in (1, 2):
+            async with in_async_psycopg(shop) as (connection, _):
+                await queue.enqueue(flow(number(place)), connection=connection)
+                await connection.commit()
+            with anyio.fail_after(1.5):
+                await until(lambda place=place: len(voice.placed) == place)
 
 
 async def test_many_calls_are_all_in_it_or_none(shop: Shop, queue: CallQueue) -> None:

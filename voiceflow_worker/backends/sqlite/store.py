@@ -165,7 +165,7 @@ async def open_sqlite(
     path = path_of(url)
     parts()  # reads the schema
     db, same = await _opened(path, lock_timeout)
-    wakeups, fifos = Wakeups(), Fifos(path)
+    wakeups, fifos = Wakeups(), Fifos(path.resolve())
 
     def wake(queues: Collection[str]) -> None:
         for queue in queues:

@@ -120,15 +120,15 @@ class BackgroundTasks:
         failures = 0
         with self._runs(task):
             while True:
-                pause = usual = every() if callable(every) else every
                 try:
                     await step()
                 except Exception as error:  # noqa: BLE001 - no task ends the process
                     failures += 1
+                    usual = every() if callable(every) else every
                     usual = min(usual, TRIED_AGAIN) if isinstance(error, StoreError) else usual
                     pause = max(usual, self.failed(task, error, failures=failures))
                 else:
-                    failures = 0
+                    failures, pause = 0, every() if callable(every) else every
                     self._failures.pop(task, None)
                 await self._clock.sleep(pause)
 
