@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,10 @@ async def test_no_more_than_the_concurrency_is_in_the_air_or_leased(store: Store
     assert await states(queue) == {"accepted": 40}
 
 
+def _has_placed(voice: ScriptedVoice, count: int) -> bool:
+    return len(voice.placed) == count
+
+
 @pytest.fixture
 def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker is idle at once, and looks once an hour then: whatever it sees earlier has woken it."""
@@ -116,7 +121,7 @@ async def test_one_file_under_two_names_wakes_at_once(tmp_path: Path, monkeypatc
             async with open_store(f"sqlite:///{tmp_path}/{name}") as other:
                 await CallQueue(other).enqueue(flow(number(place)))
                 with anyio.fail_after(0.9):
-                    await until(lambda place=place: len(voice.placed) == place)
+                    await until(partial(_has_placed, voice, place))
 
 
 class TestStop:

@@ -18,13 +18,21 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from voiceflow_worker.core.base.background import LEASE_LENGTH, BackgroundTasks, beside
+from voiceflow_worker.core.base.background import BackgroundTasks, beside
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import ReadJobs, read_each
 from voiceflow_worker.core.base.record_set import Codec, RecordSet, record_pages
 from voiceflow_worker.core.base.round_trips import Retry, gather
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds, BatchOutcome, batch_outcome
-from voiceflow_worker.core.outcomes.outbox import POLL_EVERY, STAND_BY, Consumer, outcome_of, position_at, positions
+from voiceflow_worker.core.outcomes.outbox import (
+    POLL_EVERY,
+    READER_LEASE,
+    STAND_BY,
+    Consumer,
+    outcome_of,
+    position_at,
+    positions,
+)
 from voiceflow_worker.core.ports import Event, EventKind, Store
 from voiceflow_worker.core.ports.store import Drop, Key, Page, Put, Record
 from voiceflow_worker.errors import HookGoneError, RetryLaterError, StoreVersionError
@@ -237,7 +245,7 @@ class Delivery:
     async def _keep(self, consumer: Consumer) -> None:
         """Keep the lease while outcomes are on their way."""
         while True:
-            await self._clock.sleep(LEASE_LENGTH.total_seconds() / 3)
+            await self._clock.sleep(READER_LEASE.total_seconds() / 3)
             await self._retry(consumer.hold)
 
     async def _try(self, each: _Try, read: ReadJobs) -> None:

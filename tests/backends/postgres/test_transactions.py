@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -246,6 +247,10 @@ async def test_a_transaction_of_a_coroutine_has_the_order_and_the_call_or_neithe
         assert (shop.orders(), shop.calls()) == (1, ["kept"])
 
 
+def _has_placed(voice: ScriptedVoice, count: int) -> bool:
+    return len(voice.placed) == count
+
+
 async def test_an_idle_worker_sees_a_call_of_a_transaction_within_a_second(
     shop: Shop, queue: CallQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +263,7 @@ async def test_an_idle_worker_sees_a_call_of_a_transaction_within_a_second(
                 await queue.enqueue(flow(number(place)), connection=connection)
                 await connection.commit()
             with anyio.fail_after(1.5):
-                await until(lambda place=place: len(voice.placed) == place)
+                await until(partial(_has_placed, voice, place))
 
 
 async def test_many_calls_are_all_in_it_or_none(shop: Shop, queue: CallQueue) -> None:
