@@ -766,16 +766,28 @@ async def test_a_tick_that_cannot_be_read_is_an_error(memory: Store) -> None:
         assert (one.shown.status_code, "'x' is no row and no range of rows" in told) == (409, True), told
 
 
-async def test_a_list_given_again_shows_its_counts_and_replaces_what_waits_by_a_tick(memory: Store) -> None:
+async def test_a_list_that_is_imported_again_asks_whether_it_counts(memory: Store) -> None:
     more = f"{PEOPLE}Cy,8765 4323,1/2/2099,9\n"
-    for table, text in ((more, "Hello {{guest}}."), (more.replace("Bob,8765 4322,1/2/2099,8\n", ""), "Good day.")):
+    shorter = more.replace("Bob,8765 4322,1/2/2099,8\n", "")
+    for table, text in ((more, "Hello {{guest}}."), (shorter, "Good day.")):
         async with clerk(memory) as one:
             await one.send("look", people(table))
             told = await one.send("preview", **{**WORDS, "say": text})
             if text == "Good day.":
-                assert "Replace the calls that wait and differ (2)" in told
-                assert "Cancel the calls that are no longer in the list (1)" in told
-                await one.send("preview", replace="yes", remove_missing="yes")
+                assert "This list counts: change 2, cancel 1, call 0; 0 stay" in told
+                assert "Only add who is new; these 3 stay as they were: " in told
+                shown = one.shown.text.split('name="list"', 1)[1].split("</fieldset>")[0]
+                assert "checked" not in shown, "it cancels a third"
+                assert "choose whether this list counts" in await one.send("start")
+                assert "Change 2 calls, cancel 1 call" in await one.send("ready", list="counts")
             await one.send("start")
     waiting = await CallQueue(memory).find(states=[JobState.QUEUED])
     assert ["Good day." in job.body for job in waiting] == [True, True]
+    async with clerk(memory) as one:
+        await one.send("look", people(f"{shorter}Dan,8765 4329,1/2/2099,9\n"))
+        told = await one.send("preview", **{**WORDS, "say": "Good evening."})
+        assert 'value="counts" checked' in one.shown.text, "it changes two, and cancels nobody"
+        await one.send("ready", list="add")
+        await one.send("start")
+    waiting = await CallQueue(memory).find(states=[JobState.QUEUED])
+    assert sorted("Good day." in job.body for job in waiting) == [False, True, True]

@@ -77,6 +77,7 @@ class Campaign:
     again: CallAgain = False
     replace: bool = False
     remove_missing: bool = False
+    only_new: bool = False
     rejects: Path | None = None
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
     recurrence: Recurrence | None = None
@@ -195,7 +196,7 @@ class Campaign:
             raise InvalidInputError("the campaign has no people: give a file or rows")
         how |= {
             "skip_bad": self.skip_bad, "again": self.again, "replace": self.replace,
-            "remove_missing": self.remove_missing, "rejects": self.rejects,
+            "remove_missing": self.remove_missing, "only_new": self.only_new, "rejects": self.rejects,
         }  # fmt: skip
         options = self.options
         if self.account is not None and not self.account.missing_for_calls():

@@ -105,8 +105,8 @@ class CampaignRows:
                 header_row=options.header_row,
             )
         )
-        texts = (options.template and options.template.variables, (menu := texts_of(options)) and menu.names)
-        spoken = {row_name(name) for names in texts for name in names or ()}
+        named = (options.template and options.template.variables, (menu := texts_of(options)) and menu.names)
+        spoken = {row_name(name) for names in named for name in names or ()}
         of_report = roles_in_report(self.source.header, options.roles, spoken=spoken)
         self._is_report: bool = of_report is not None
         if of_report is not None:

@@ -42,7 +42,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
-from voiceflow_worker.campaigns.plan import END_WORDS, LOOK_AGAIN, End, Plan, Planner, enqueue_lock
+from voiceflow_worker.campaigns.plan import END_WORDS, LOOK_AGAIN, MOST_NAMED, End, Plan, Planner, enqueue_lock
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
@@ -56,7 +56,7 @@ from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import JobState
+from voiceflow_worker.model.jobs.job import JobState, person_in
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.queue import CallQueue
@@ -76,10 +76,11 @@ class EnqueueReport:
     differs, `changed` counts those whose call waits: they are `replaced`, or nothing is enqueued; `on_the_way` and
     `over` those for which nothing is done, together `in_progress`. `left_out_waiting` counts rows that are left out
     and whose call can still ring, and `missing` the calls of the batch that can and are in no row; `removed` those of
-    both that were cancelled, and `stays` those in no row that were not because they may be those of bad rows. `again`
-    counts rows whose number has the same call in another batch. `ended` counts the duplicates whose calls have ended
-    before they were sent, by state, `cancelled_by_person` those that a person has cancelled: nobody is called for them,
-    unless `again` names these states. `refused` is True if nothing was enqueued.
+    both that were cancelled, and `stays` those in no row that were not because they may be those of bad rows. Some of
+    the people whose calls differ, are left out or in no row are `named`. In all, so many calls of the batch are
+    `waiting`. `again` counts rows whose number has the same call in another batch. `ended` counts the duplicates whose
+    calls have ended before they were sent, by state, `cancelled_by_person` those that a person has cancelled: nobody is
+    called for them, unless `again` names these states. `refused` is True if nothing was enqueued.
     """
 
     batch_id: str
@@ -94,6 +95,8 @@ class EnqueueReport:
     left_out_waiting: int = 0
     missing: int = 0
     stays: int = 0
+    waiting: int = 0
+    named: Sequence[str] = ()
     suppressed: int = 0
     left_out: int = 0
     rejected: int = 0
@@ -186,7 +189,18 @@ class EnqueueReport:
         shown = {
             each.name: getattr(self, each.name)
             for each in fields(self)
-            if each.name not in {"refused", "preview", "repeated_calls", "version", "replaces", *self.plan, "stays"}
+            if each.name
+            not in {
+                "refused",
+                "preview",
+                "repeated_calls",
+                "version",
+                "replaces",
+                *self.plan,
+                "stays",
+                "waiting",
+                "named",
+            }
         }
         shown |= {"changed": self.changed, "in_progress": self.in_progress, "plan": self.plan}
         shown |= {name: [each.as_json() for each in getattr(self, name)] for name in SHOWN_OF_COLUMNS}
@@ -243,9 +257,9 @@ class _RowCounts(EnqueueReport):
         """What a preview shows of the rows before they are stored, whether people are to be called again or not."""
         ended = sorted(f"{state.value}-{count}" for state, count in self.ended.items())
         counts = (
-            self.rows, self.valid, self.duplicates, self.left_out, self.rejected, self.called_before,
-            self.changed, self.on_the_way, self.over, self.cancelled_by_person, self.left_out_waiting, self.missing,
-            *ended,
+            self.rows, self.valid - self.changed * self.replaces, self.duplicates, self.left_out, self.rejected,
+            self.called_before, self.changed, self.on_the_way, self.over, self.cancelled_by_person,
+            self.left_out_waiting, self.missing, *ended,
         )  # fmt: skip
         return ".".join(map(str, counts))
 
@@ -272,6 +286,7 @@ class _RowCounts(EnqueueReport):
         self.rejected += sum(row.raw.counts for row in classified.bad)
         self.ended = Counter(self.ended) + classified.ended
         self._add_ends(classified.ends)
+        self.named = (*self.named, *classified.named)[:MOST_NAMED]
         for row in classified.rows:
             self.found.add(row.findings)
         self._reject(classified.bad)
@@ -308,6 +323,9 @@ class _RowCounts(EnqueueReport):
         if plan.by_person:
             self.ended = Counter(self.ended) + Counter({JobState.CANCELLED: plan.by_person})
         self.missing, self.left_out_waiting = plan.in_no_row, len(plan.left_out)
+        self.waiting = plan.waiting
+        self.named = (*self.named, *(person_in((row.call and row.call.data) or {}) for row in told), *plan.people)
+        self.named = tuple(dict.fromkeys(filter(None, self.named)))[:MOST_NAMED]
 
     def _add_ends(self, ends: Counter[End]) -> None:
         self.changed += ends[End.CHANGED]
@@ -315,9 +333,9 @@ class _RowCounts(EnqueueReport):
         self.over += ends[End.OVER]
         self.cancelled_by_person += ends[End.BY_PERSON]
 
-    def is_undecided(self, *, removes: bool) -> bool:
+    def is_undecided(self, *, removes: bool, keeps: bool) -> bool:
         """Whether rows differ or are left out while their calls wait, and nobody has ordered what becomes of these."""
-        return bool(self.changed and not self.replaces) or bool(self.left_out_waiting and not removes)
+        return not keeps and (bool(self.changed and not self.replaces) or bool(self.left_out_waiting and not removes))
 
     def _reject(self, rows: Sequence[ReadRow]) -> None:
         if self.reject is not None:
@@ -342,7 +360,6 @@ class _RowCounts(EnqueueReport):
         return EnqueueReport(**counts)
 
 
-_MOST_NAMED = 5
 CHUNK = 1000
 """The number of rows enqueued in one trip to the store. A larger number could delay a worker on the same store."""
 
@@ -398,6 +415,7 @@ class EnqueueOptions(StartOptions, total=False):
     again: CallAgain
     replace: bool
     remove_missing: bool
+    only_new: bool
     rejects: Path | None
     dry_run: bool
     assumptions: PreviewOptions | None
@@ -512,6 +530,8 @@ class Enqueueing:
     again: CallAgain = False
     replace: bool = False
     remove_missing: bool = False
+    only_new: bool = False
+    """Whether calls that differ from their rows, or whose rows are left out, are to stay as they are."""
     rejects: Path | None = None
     dry_run: bool = False
     assumptions: PreviewOptions | None = None
@@ -565,7 +585,7 @@ class Enqueueing:
         starts = () if queue is None else await starts_of(queue.store, queue.name)
         enqueuer = RowEnqueuer(
             queue, campaign.file, self.options, campaign.number_column, campaign.keys, states_of(self.again),
-            self.replace, self._cut_at, frozenset(start.start for start in starts),
+            self.replace, self._cut_at, frozenset(start.start for start in starts), self.only_new,
         )  # fmt: skip
         if queue is not None:
             options = self.options
@@ -578,7 +598,8 @@ class Enqueueing:
                 # Not even `again` calls those again whom this campaign itself may have called, before it was cut.
                 since=self._cut_at if self.again is True else None, has_staged=bool(starts), again=self.again is True,
                 again_cancelled=self.again is True or JobState.CANCELLED in states_of(self.again),
-                shows=self.dry_run or self.expected_version is not None, replace=self.replace, file=campaign.file,
+                shows=self.dry_run or self.expected_version is not None,
+                replace=self.replace, keeps=self.only_new, file=campaign.file,
                 column=campaign.number_column,
             )  # fmt: skip
         with ExitStack() as stack:
@@ -597,7 +618,11 @@ class Enqueueing:
                 self.warn(closing)
             has_too_many = counts.has_more_than(self.options.most)
             is_wrong = has_too_many or any(each.is_error for each in (*campaign.findings, *closing))  # as a whole
-            refused = is_wrong or counts.is_undecided(removes=self.remove_missing) or not self._may_leave_out(counts)
+            refused = (
+                is_wrong
+                or counts.is_undecided(removes=self.remove_missing, keeps=self.only_new)
+                or not self._may_leave_out(counts)
+            )
             if queue is not None and not (self.dry_run or refused or needs_lock):
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
@@ -609,7 +634,11 @@ class Enqueueing:
                 wrong += await self._cannot_remove(counts)
                 counts.found.add(wrong)
                 calls_again = counts.again > 0 and not self.dry_run
-                is_wrong = is_wrong or bool(wrong) or counts.is_undecided(removes=self.remove_missing)
+                is_wrong = (
+                    is_wrong
+                    or any(each.is_error for each in wrong)
+                    or counts.is_undecided(removes=self.remove_missing, keeps=self.only_new)
+                )
                 refused = is_wrong or calls_again or not self._may_leave_out(counts)
                 shown = counts.shown()
                 if self.expected_version is not None and not refused:
@@ -691,9 +720,14 @@ class Enqueueing:
         """Errors: rows that are left out although their calls wait, and a new batch, from which nothing is missing."""
         plan, file = self._plan, counts.file
         if not self.remove_missing or self._planner is None:
+            severity = Severity.WARNING if self.only_new else Severity.ERROR
             return [
                 Finding(
-                    file=file, row=row, message=tell("left_out_waiting", at=in_words(call.created_at), call=call.id)
+                    message=tell("left_out_waiting", at=in_words(call.created_at), call=call.id),
+                    severity=severity,
+                    file=file,
+                    row=row,
+                    person=call.name,
                 )
                 for row, call in plan.left_out.items()
             ]
@@ -705,7 +739,7 @@ class Enqueueing:
         if not elsewhere:
             return [Finding(file=file, message=f"{told}: start it without remove_missing")]
         where = (
-            f"{count} of these people wait{'s' * (count == 1)} in {name}" for name, count in elsewhere[:_MOST_NAMED]
+            f"{count} of these people wait{'s' * (count == 1)} in {name}" for name, count in elsewhere[:MOST_NAMED]
         )
         remedy = Remedy.NAME_BATCH
         message = Message(f"{told}; {', '.join(where)}: {remedy}", remedy).giving({remedy: elsewhere[0][0]})

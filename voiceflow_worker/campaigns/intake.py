@@ -10,7 +10,7 @@ from datetime import datetime
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys
-from voiceflow_worker.campaigns.plan import End, differs, may_change
+from voiceflow_worker.campaigns.plan import MOST_NAMED, End, differs, may_change
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.reading import get_jobs
@@ -45,6 +45,8 @@ class ClassifiedRows:
     known: Sequence[ReadRow]
     bad: Sequence[ReadRow]
     ends: Counter[End]
+    named: Sequence[str]
+    """The people of some of the calls that would change."""
     stand: Mapping[int, str]
     ended: Counter[JobState]
     """The known calls that have ended before they were sent, by state: nobody is called for them."""
@@ -85,6 +87,8 @@ class RowEnqueuer:
     unfinished: frozenset[str | None] = frozenset()
     """The tokens of the imports that have not ended. A row whose call is staged by one of them is new: nobody can have
     been called for it."""
+    keeps: bool = False
+    """Whether waiting calls that differ from their rows are to stay as they are."""
     _limited: set[str] = field(default_factory=set[str], init=False)
     _unclaimed: dict[str, dict[int, str]] = field(default_factory=dict[str, dict[int, str]], init=False)
     """The calls that orders have made, and that no row is yet: their digests, by what they call and their place."""
@@ -182,7 +186,7 @@ class RowEnqueuer:
         stand: dict[int, str] = {}
         ended: Counter[JobState] = Counter()
         ends: Counter[End] = Counter()
-        undecided = set[int]()
+        undecided, differing = set[int](), list[tuple[End, Job]]()
         for row in rows:
             owner = owners.get(row.call.unique_key or "") if row.call is not None else None
             match = None if owner is None else self._match(owner, row)
@@ -206,14 +210,18 @@ class RowEnqueuer:
                         end = End.BAD
                 else:
                     new.append(row)
-                ends[end] += 1
+                differing.append((end, owner))
             elif not (row.is_bad or row.is_left_out):
                 new.append(row)
             classified.append(row)
             if owner is not None and new and new[-1] is row:
                 self._has_owners = True
+        ends.update(end for end, _ in differing)
+        named = [job.name or job.destination for end, job in differing if end is End.CHANGED][:MOST_NAMED]
         bad = [row for row in classified if row.is_bad and row.raw.number not in undecided]
-        return ClassifiedRows(rows=classified, new=new, known=known, bad=bad, ends=ends, stand=stand, ended=ended)
+        return ClassifiedRows(
+            rows=classified, new=new, known=known, bad=bad, ends=ends, named=named, stand=stand, ended=ended
+        )
 
     async def _beyond(self, limit: int, new: Sequence[ReadRow], known: Sequence[ReadRow]) -> Mapping[int, ReadRow]:
         """The new rows after the last one that a limit of good rows has, which wait, by their numbers.
@@ -260,7 +268,7 @@ class RowEnqueuer:
         orders = self.options.orders
         if orders is not None and not (self.replace and self._may_change(owner, row)):
             return self._with(row, Finding(message=orders.other))
-        told = None if self.queue is None else differs(self.queue, row, owner, replace=self.replace)
+        told = None if self.queue is None else differs(self.queue, row, owner, replace=self.replace, keeps=self.keeps)
         return (
             None if told is None else self._with(row, Finding(column="unique_key", severity=told[1], message=told[0]))
         )

@@ -45,7 +45,7 @@ from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.differences import can_still_ring, is_cancelled_for_good, is_changeable, terms_of
-from voiceflow_worker.model.jobs.job import Job, ReasonKind
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.queue import CallQueue
@@ -57,7 +57,8 @@ LOCK_LENGTH = timedelta(seconds=15)
 TIMEOUT = timedelta(seconds=30)
 """How long an enqueue waits for the lock. Less than a minute, because a person may sit before it."""
 LOOK_AGAIN = 0.1  # seconds
-_MOST_NAMED = 5
+MOST_NAMED = 5
+"""How many people or calls are named."""
 
 
 class End(StrEnum):
@@ -108,10 +109,12 @@ _Left: TypeAlias = dict[tuple[str, str], list[_Stored]]
 """Calls by batch and telephone."""
 
 
-def differs(queue: CallQueue, row: ReadRow, stands: Job, *, replace: bool = False) -> tuple[Message, Severity] | None:
+def differs(
+    queue: CallQueue, row: ReadRow, stands: Job, *, replace: bool = False, keeps: bool = False
+) -> tuple[Message, Severity] | None:
     """What is told of a row whose stored call differs from it, with the names of the fields; None if it is replaced.
 
-    It is an error while that call waits. One that is in progress or over is not touched.
+    It is an error while that call waits, unless it `keeps` that. One that is in progress or over is not touched.
     """
     is_changed = may_change(stands, row.call and row.call.batch_id)
     if replace and is_changed:
@@ -123,7 +126,7 @@ def differs(queue: CallQueue, row: ReadRow, stands: Job, *, replace: bool = Fals
         "remedy": "give it another unique_key" if has_keys else Remedy.OTHER_BATCH,
     }  # fmt: skip
     if is_changed:
-        return tell("differs_waiting", **said), Severity.ERROR
+        return tell("differs_waiting", **said), Severity.WARNING if keeps else Severity.ERROR
     return tell("differs_over", state=stands.state.value, **said), Severity.WARNING
 
 
@@ -194,7 +197,8 @@ class Plan:
     id, and of the `told` nothing is done: here they are with the reason, the key of their stored call, if known, and
     how they end. `repeated` rows would say the same words to a number as a call of another batch. `left_out` rows are
     left out, and the call with this id can still ring; `in_no_row` calls can, and no row has their number or key: the
-    first of them are `named`. If the batch `is_new`, nothing can be missing from it.
+    first of them are `named`. `people` are the names of some whose calls change or end. If the batch `is_new`, nothing
+    can be missing from it.
     """
 
     same: dict[int, str | None] = field(default_factory=dict[int, "str | None"])
@@ -209,6 +213,8 @@ class Plan:
     repeated: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
     left_out: dict[int, WaitingCall] = field(default_factory=dict[int, WaitingCall])
     in_no_row: int = 0
+    waiting: int = 0
+    people: list[str] = field(default_factory=list[str])
     named: list[str] = field(default_factory=list[str])
     is_new: bool = True
 
@@ -246,6 +252,7 @@ class Planner:
     """Whether people are called whose calls were cancelled by a person."""
     shows: bool
     replace: bool
+    keeps: bool
     file: str | None
     """The name of the file, for findings, as the `column` of its numbers is."""
     column: str
@@ -273,6 +280,8 @@ class Planner:
         for call in left:
             if call.id not in plan.stand:
                 self._note_left(plan, call)
+        paired = await get_jobs(self.queue.store, [*plan.pairs.values()][:MOST_NAMED])
+        plan.people = [*(each.name or each.destination for each in paired.values()), *plan.people]
         owners = await owners_of(self.queue.store, self.queue.name, self.silent.keys)
         for call in map(WaitingCall.of, filter(can_still_ring, owners.values())):
             if (said := self.silent.of(call)) is not None and said[1]:
@@ -283,9 +292,12 @@ class Planner:
 
     def _note_left(self, plan: Plan, call: WaitingCall) -> None:
         """Note a call that can still ring, and that no row to call has."""
-        if (said := self.silent.of(call)) is None:
+        said = self.silent.of(call)
+        if len(plan.people) < MOST_NAMED and (said is None or said[1]):
+            plan.people.append(call.name or call.numbers[0])
+        if said is None:
             plan.in_no_row += 1
-            if len(plan.named) < _MOST_NAMED:
+            if len(plan.named) < MOST_NAMED:
                 plan.named.append(f"{call.name or call.numbers[0]} ({call.id})")
         elif said[1]:
             plan.left_out.setdefault(said[0], call)
@@ -300,8 +312,10 @@ class Planner:
         left: list[WaitingCall] = []
         kinds: dict[bytes, bytes] = {}
         for batch_id in sorted(batches):
-            if not any((await count_states(self.queue.store, self.queue.name, batch_id=batch_id)).values()):
+            states = await count_states(self.queue.store, self.queue.name, batch_id=batch_id)
+            if not any(states.values()):
                 continue
+            plan.waiting += states.get(JobState.QUEUED, 0) + states.get(JobState.LEASED, 0)
             plan.is_new, is_compared = False, batch_id in self._batches
             async with aclosing(calls_of(self.queue, batch_id, waiting=not is_compared, ended=True)) as jobs:
                 async for job in jobs:
@@ -431,7 +445,7 @@ class Planner:
             own = owned.get((row.call and row.call.unique_key) or "")
             if is_pair and not (own is not None and may_call(own) and is_changeable(job)):
                 plan.changed += is_changeable(job)
-                told = differs(self.queue, row, job, replace=self.replace)
+                told = differs(self.queue, row, job, replace=self.replace, keeps=self.keeps)
                 key, end = stored.key, End.of_differing(job, job.batch_id)
             else:
                 said = {"number": job.destination, "batch": job.batch_id, "call": job.id}

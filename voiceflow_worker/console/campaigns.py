@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,17 +33,19 @@ from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, row_name
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.preview import Preview, SampleText
 from voiceflow_worker.campaigns.reading import Group, row
 from voiceflow_worker.campaigns.recordings import with_recordings
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.columns import ROLE_WORDS, ROWS_A_PAGE, FoundColumns, look, role_in_words
 from voiceflow_worker.console.form import (
+    COUNTS,
     DAYS,
     FIELDS,
     FILTERS,
-    PARTS,
+    LIST,
+    ONLY_NEW,
+    PROPOSED,
     STEP_OF,
     STEPS,
     TEXTS,
@@ -58,13 +59,12 @@ from voiceflow_worker.console.formats import (
     ZONE,
     countries,
     label_of,
-    moment,
-    number,
     span,
 )
 from voiceflow_worker.console.questions import PREFIX, fields_of_menu, menu_in, shown_questions
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
+from voiceflow_worker.console.start_words import Choice, button_of, heard_in, in_short, why_refused
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.base.identity import keyed_digest
@@ -253,6 +253,7 @@ class CampaignPage:
             try:
                 before = CampaignForm({**form.values})
                 form.take(sent)
+                form.values[PROPOSED] = form.get(PROPOSED) if form.get(LIST) == before.get(LIST) else ""
                 self._load(sent, form)
                 kept = await self._kept(sent, form, session, folder)
                 if do in _REPAIRS:
@@ -282,7 +283,7 @@ class CampaignPage:
 
         If it `is_other` than the file before, what was said of the columns of that one alone is forgotten.
         """
-        form.values |= dict.fromkeys(("leave_out_rows", "call_struck_rows", "rows_from"), "")
+        form.values |= dict.fromkeys(("leave_out_rows", "call_struck_rows", "rows_from", LIST, PROPOSED), "")
         if is_other:
             form.values["header_row"] = ""
         found, is_of_another = None, is_new and bool(form.get("header_row"))
@@ -408,7 +409,11 @@ class CampaignPage:
                 if isinstance(done, ActionDone):
                     return done
                 said = done
-        report = await self._with_recordings(await self._process.run_on(campaign.preview, name, policy=policy))
+        report = await self._process.run_on(campaign.preview, name, policy=policy)
+        if form.proposes(COUNTS if Choice.of(report).is_safe else ""):
+            campaign = self._campaign(form, kept)
+            report = await self._process.run_on(campaign.preview, name, policy=policy)
+        report = await self._with_recordings(report)
         form.values |= {"version": report.version, "step": "check" if said else form.get("step")}
         if do == "try":
             try:
@@ -425,7 +430,7 @@ class CampaignPage:
         except ChangedSinceError as error:
             return str(error)
         except RowsRefusedError as error:
-            return f"nothing was enqueued: {_why_refused(error.report)}"
+            return f"nothing was enqueued: {why_refused(error.report)}"
         _log.info("somebody began a campaign", name=session.name, batch=done.batch_id, enqueued=done.enqueued)
         where = PageForm([("batch", done.batch_id), ("queue", queue)])
         ended = [str(each.message) for each in done.findings if each.told.kind in {"ended", "ended_or_cancelled"}]
@@ -442,7 +447,7 @@ class CampaignPage:
             raise InvalidInputError("ask questions, or name a menu that another receiver answers with, not both")
         campaign = self._read(form, kept, menu=menu)
         form.values["step"] = step
-        return campaign.without_handlers()
+        return replace(campaign, only_new=form.get(LIST) == ONLY_NEW).without_handlers()
 
     def _read(
         self,
@@ -455,6 +460,8 @@ class CampaignPage:
         """The campaign with the fields of a form, or with those of one group. Raises InvalidInputError."""
         names = [name for name, each in FIELDS.items() if only in {None, each.group} and name not in UPLOADS]
         given: dict[str, object] = {name: form.get(name) or None for name in names}
+        if form.get(LIST) == COUNTS:
+            given |= {"replace": YES, "remove_missing": YES}
         given |= {"file": kept, **({"menu": menu} if menu else {})}
         return Campaign.of(
             given,
@@ -550,9 +557,11 @@ class CampaignPage:
             "days": [(name, name.title()) for name in DAYS],
             "repairs": self._repairs(form, found, report, lists) if report and step == "check" else [],
             "report": report,
-            "heard": _heard_in(report.preview) if report and report.preview else [],
+            "choice": Choice.of(report) if report and not form.get("replace") else None,
+            "heard": heard_in(report.preview) if report and report.preview else [],
             "wrong": wrong,
-            "in_short": _in_short(report, form, campaign, now=now) if report and campaign else "",
+            "button": button_of(report, form) if report else None,
+            "in_short": in_short(report, form, campaign, now=now) if report and campaign else "",
             "findings": findings[:_MOST_FINDINGS],
             "more": sum(len(each) for each, _ in findings[_MOST_FINDINGS:]),
         }
@@ -605,62 +614,6 @@ class CampaignPage:
         return repairs
 
 
-def _heard_in(preview: Preview) -> list[tuple[str, SampleText]]:
-    """The texts that say most of how a campaign sounds: each with what it is."""
-    heard: dict[int, tuple[str, SampleText]] = {}
-    first, *_ = (*preview.texts, None)
-    words = ("the first", "the longest", "the oddest")
-    for what, each in zip(words, (first, preview.longest, preview.oddest), strict=True):
-        if each is not None:
-            heard.setdefault(each.row, (what, each))
-    return list(heard.values())
-
-
-def _in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, now: datetime) -> str:
-    """What a start does, in a sentence: how many people, at which hours, from when, how long, and who is not called."""
-    preview, options = report.preview, campaign.options
-    left = _left_in_words(report)
-    is_wrong = report.refused and not report.rejected  # as a whole
-    if is_wrong or preview is None or preview.course.first is None or preview.ends_at is None:
-        return ""
-    count, first = preview.calls, preview.course.first
-    parts = [f"{number(count)} {'person' if count == 1 else 'people'}"]
-    parts += filter(None, [_hours_in_words(form)])
-    parts.append("now" if first - now < timedelta(minutes=1) else f"from {moment(first, 'said')}")
-    until = options.valid_until if isinstance(options.valid_until, datetime) else None
-    until = now + options.valid_for if options.valid_for is not None else until
-    if until is not None:
-        parts.append(f"until {moment(until, 'said')}")
-    parts.append(f"about {span(preview.ends_at - first)}")
-    return ", ".join(parts) + (f"; {left}" if left else "")
-
-
-def _left_in_words(report: EnqueueReport) -> str:
-    counts = {
-        "bad": report.rejected,
-        "left out": report.left_out,
-        "suppressed": report.suppressed,
-        "duplicate" if report.duplicates == 1 else "duplicates": report.duplicates,
-    }
-    return ", ".join(f"{number(count)} {words}" for words, count in counts.items() if count)
-
-
-def _hours_in_words(form: CampaignForm) -> str:
-    """The days and hours of a campaign that has the same for all countries."""
-    window, days = PARTS["window"].split(form.get("window")), PARTS["days"].split(form.get("days"))
-    if not (form.get("window") or form.get("days")) or window is None or days is None:
-        return "at the hours that it says" if form.get("window") or form.get("days") else ""
-    names = calendar.day_name
-    ticked = [place for place, name in enumerate(DAYS) if days[name]]
-    is_row = len(ticked) > 2 and ticked == list(range(ticked[0], ticked[-1] + 1))
-    between = f"{names[ticked[0]]} to {names[ticked[-1]]}"
-    said = [] if len(ticked) == len(DAYS) else [between if is_row else ", ".join(names[each] for each in ticked)]
-    if window["from"]:
-        said.append(f"{window['from']} to {window['to']}")
-    own = form.get("window_time_zone")
-    return " ".join([*said, (own and f"({own})") or "at their own clock"])
-
-
 def _offered() -> dict[str, list[tuple[str, str]]]:
     """What people may take into fields: pairs of a value and its words."""
     names = countries()
@@ -701,19 +654,6 @@ def _by_cause(findings: Sequence[Finding]) -> list[tuple[list[Finding], str]]:
         found.setdefault((each.severity, each.column, each.told.cause), []).append(each)
     rows = ([each.row for each in alike if each.row is not None] for alike in found.values())
     return list(zip(found.values(), (ranges_text(sorted(set(each)), most=_MOST_RANGES) for each in rows), strict=True))
-
-
-def _why_refused(done: EnqueueReport) -> str:
-    said: list[str] = []
-    if done.rejected:
-        tick = f"Tick “{label_of('skip_bad')}”, or correct what the findings name"
-        said.append(f"{count_of(done.rejected, 'row')} cannot be called. {tick}")
-    if done.again:
-        said.append(
-            f"{count_of(done.again, 'call')} would go to people who were called before. Choose whom to call again, or "
-            "take their rows out of the file"
-        )
-    return ". ".join(said) or "the findings say why"
 
 
 async def _first_call(store: Store, file: InputFile, options: CampaignOptions) -> CheckedCall | None:

@@ -40,7 +40,10 @@ UPLOADS = {"file": "upload"}
 """The field of the file that is kept between two forms, with the value that then names it."""
 TICKS = tuple(name for name, each in FIELDS.items() if each.is_of_one_run)
 """What answers the findings of a preview: it may be chosen between a preview and the start."""
-TEXTS = (*(name for name in FIELDS if name not in UPLOADS), "queue", "number")
+LIST, COUNTS, ONLY_NEW, PROPOSED = "list", "counts", "add", "proposed"
+"""The choice that a list which is imported again asks for: it counts, or it only adds who is new; and whether it was
+proposed, and not chosen by a person."""
+TEXTS = (*(name for name in FIELDS if name not in UPLOADS), "queue", "number", LIST)
 """The fields of the page that hold texts."""
 STEPS = {"people": "People", "words": "Words", "hours": "Hours", "check": "Check", "ready": "Start"}
 """The steps of the form, in their order."""
@@ -139,6 +142,13 @@ class CampaignForm:
         with suppress(BadData):
             return cls(dict(URLSafeSerializer(key, salt="campaign").loads(text)))
         return cls({})
+
+    def proposes(self, choice: str) -> bool:
+        """Propose this choice of a list, or none, unless a person has chosen; returns whether that changes anything."""
+        if choice == self.get(LIST) or (self.get(LIST) and not self.get(PROPOSED)):
+            return False
+        self.values |= {LIST: choice, PROPOSED: choice and YES}
+        return True
 
     def signed(self, *, key: str) -> str:
         """The form as the value of a field."""

@@ -1,0 +1,170 @@
+"""What the start of a campaign does, in the words of the page: its choice, its sentence and its button."""
+
+from __future__ import annotations
+
+import calendar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Self
+
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.plan import End
+from voiceflow_worker.campaigns.preview import Preview, SampleText
+from voiceflow_worker.console.form import COUNTS, DAYS, LIST, PARTS, CampaignForm
+from voiceflow_worker.console.formats import label_of, moment, number, span
+from voiceflow_worker.model.text.wording import count_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What is asked about a list that is imported again: whether it counts, or only adds who is new.
+
+    If it counts, calls are `changed` and `cancelled`; `bad` rows let others in no row stay (`unsure`).
+    """
+
+    new: int
+    changed: int
+    cancelled: int
+    stay: int
+    unsure: int
+    bad: int
+    names: tuple[str, ...]
+    is_safe: bool
+    """Whether it is chosen beforehand: it cancels few of those who wait, and the list is not much shorter."""
+
+    @classmethod
+    def of(cls, report: EnqueueReport) -> Self:
+        """The choice, by a preview."""
+        plan, bad = report.plan, report.rejected
+        in_no_row = plan[End.IN_NO_ROW]
+        cancelled = plan[End.LEFT_OUT_WAITING] + (0 if bad else in_no_row)
+        asks = plan[End.CHANGED] + plan[End.LEFT_OUT_WAITING] + in_no_row > 0
+        return cls(
+            new=plan[End.NEW],
+            changed=plan[End.CHANGED],
+            cancelled=cancelled,
+            stay=sum(plan[each] for each in (End.SAME, End.ON_THE_WAY, End.OVER, End.BY_PERSON)),
+            unsure=in_no_row if bad else 0,
+            bad=bad,
+            names=tuple(report.named),
+            is_safe=asks and 10 * cancelled <= report.waiting <= 2 * report.rows,
+        )
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to choose."""
+        return self.changed + self.cancelled + self.unsure > 0
+
+    @property
+    def counts_in_words(self) -> str:
+        """What happens if the list counts."""
+        said = f"This list counts: change {self.changed:,}, cancel {self.cancelled:,}, call {self.new:,}"
+        because = f"; {self.unsure:,} stay because {count_of(self.bad, 'row')} {'is' if self.bad == 1 else 'are'} bad"
+        return f"{said}; {self.stay:,} stay" + (because if self.unsure else "")
+
+    @property
+    def adds_in_words(self) -> str:
+        """What happens if it only adds who is new."""
+        count = self.changed + self.cancelled + self.unsure
+        names = ", ".join(self.names) + (", …" if count > len(self.names) else "")
+        these = "this one stays as it was" if count == 1 else f"these {count:,} stay as they were"
+        return f"Only add who is new; {these}: {names}"
+
+
+def _orders(report: EnqueueReport, form: CampaignForm) -> list[str]:
+    """What a start orders, each with its count."""
+    choice, is_new = Choice.of(report), report.plan[End.NEW]
+    counts = form.get(LIST) == COUNTS
+    done = (
+        f"call {count_of(is_new, 'person').replace('persons', 'people')}" if is_new else "",
+        f"change {count_of(choice.changed, 'call')}" if choice.changed and report.replaces else "",
+        f"cancel {count_of(choice.cancelled, 'call')}" if choice.cancelled and counts else "",
+    )
+    return list(filter(None, done))
+
+
+def button_of(report: EnqueueReport, form: CampaignForm) -> tuple[str, str] | None:
+    """The words of the button that starts, and what it sends; None if there is nothing to do."""
+    if not (orders := _orders(report, form)) or (Choice.of(report).asks and not (form.get(LIST) or report.replaces)):
+        return None
+    calls_alone = len(orders) == 1 and orders[0].startswith("call ")
+    if report.rejected and not form.get("skip_bad"):
+        bad = "the bad row" if report.rejected == 1 else f"the {number(report.rejected)} bad rows"
+        others = " and call the others" if calls_alone else f": {', '.join(orders)}"
+        return f"Leave out {bad}{others}", "start skip_bad"
+    words = ", ".join(orders)
+    return "Start the campaign" if calls_alone else words[0].upper() + words[1:], "start"
+
+
+def heard_in(preview: Preview) -> list[tuple[str, SampleText]]:
+    """The texts that say most of how a campaign sounds: each with what it is."""
+    heard: dict[int, tuple[str, SampleText]] = {}
+    first, *_ = (*preview.texts, None)
+    words = ("the first", "the longest", "the oddest")
+    for what, each in zip(words, (first, preview.longest, preview.oddest), strict=True):
+        if each is not None:
+            heard.setdefault(each.row, (what, each))
+    return list(heard.values())
+
+
+def in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, now: datetime) -> str:
+    """What a start does, in a sentence: how many people, at which hours, from when, how long, and who is not called."""
+    preview, options = report.preview, campaign.options
+    done = [each for each in _orders(report, form) if not each.startswith("call ")]
+    left = "; ".join(filter(None, [", ".join(done), _left_in_words(report)]))
+    is_wrong = report.refused and not report.rejected  # as a whole
+    if is_wrong or preview is None or preview.course.first is None or preview.ends_at is None:
+        return "" if is_wrong or not done else f"nobody is called; {left}"
+    count, first = preview.calls, preview.course.first
+    parts = [f"{number(count)} {'person' if count == 1 else 'people'}"]
+    parts += filter(None, [_hours_in_words(form)])
+    parts.append("now" if first - now < timedelta(minutes=1) else f"from {moment(first, 'said')}")
+    until = options.valid_until if isinstance(options.valid_until, datetime) else None
+    until = now + options.valid_for if options.valid_for is not None else until
+    if until is not None:
+        parts.append(f"until {moment(until, 'said')}")
+    parts.append(f"about {span(preview.ends_at - first)}")
+    return ", ".join(parts) + (f"; {left}" if left else "")
+
+
+def _left_in_words(report: EnqueueReport) -> str:
+    counts = {
+        "bad": report.rejected,
+        "left out": report.left_out,
+        "suppressed": report.suppressed,
+        "duplicate" if report.duplicates == 1 else "duplicates": report.duplicates,
+    }
+    return ", ".join(f"{number(count)} {words}" for words, count in counts.items() if count)
+
+
+def _hours_in_words(form: CampaignForm) -> str:
+    """The days and hours of a campaign that has the same for all countries."""
+    window, days = PARTS["window"].split(form.get("window")), PARTS["days"].split(form.get("days"))
+    if not (form.get("window") or form.get("days")) or window is None or days is None:
+        return "at the hours that it says" if form.get("window") or form.get("days") else ""
+    names = calendar.day_name
+    ticked = [place for place, name in enumerate(DAYS) if days[name]]
+    is_row = len(ticked) > 2 and ticked == list(range(ticked[0], ticked[-1] + 1))
+    between = f"{names[ticked[0]]} to {names[ticked[-1]]}"
+    said = [] if len(ticked) == len(DAYS) else [between if is_row else ", ".join(names[each] for each in ticked)]
+    if window["from"]:
+        said.append(f"{window['from']} to {window['to']}")
+    own = form.get("window_time_zone")
+    return " ".join([*said, (own and f"({own})") or "at their own clock"])
+
+
+def why_refused(done: EnqueueReport) -> str:
+    """Why nothing was enqueued, and what to choose."""
+    said: list[str] = []
+    if done.rejected:
+        tick = f"Tick “{label_of('skip_bad')}”, or correct what the findings name"
+        said.append(f"{count_of(done.rejected, 'row')} cannot be called. {tick}")
+    if done.again:
+        said.append(
+            f"{count_of(done.again, 'call')} would go to people who were called before. Choose whom to call again, or "
+            "take their rows out of the file"
+        )
+    if done.changed + done.left_out_waiting and not said:
+        said.append("Calls that wait would change or are left out: choose whether this list counts")
+    return ". ".join(said) or "the findings say why"
