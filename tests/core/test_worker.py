@@ -26,21 +26,25 @@ from tests.support.stores import BACKENDS, running, url_for
 from tests.support.voices import Answer, GatedVoice, ScriptedVoice, created, refused, turned_away, unknown
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, at_work, enqueued, states, worker_for
-from voiceflow_worker import CallFlow, CallQueue, Job, JobState, open_store
+from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, JobState, Worker, WorkerOptions, open_store
 from voiceflow_worker.backends.sqlite import wakeup
 from voiceflow_worker.core import worker as worker_module
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.drain import DrainCheck
+from voiceflow_worker.core.heartbeats import LIMITS_DIFFER
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.settling.settle import PostAnswer
 from voiceflow_worker.core.settling.stops import RUNS, AnswerCode, RefusalRuns, refusal_limits
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.gateway.wire import body_of
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import EncodedBody, body_digest
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.jobs.policy import read_person_limit
 from voiceflow_worker.model.reports.status import SessionStatus
+from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
 
@@ -107,6 +111,42 @@ async def test_a_worker_that_waits_for_a_slow_rate_sees_a_faster_one_within_a_se
         await queue.set_rate(100)
         with anyio.fail_after(2):
             await until(lambda: len(voice.placed) == 3)
+
+
+async def _has(queue: CallQueue, state: JobState) -> bool:
+    return bool(await queue.find(states=[state]))
+
+
+@pytest.mark.parametrize("other", ["5/1d", None])
+async def test_of_workers_with_different_limits_per_person_the_smallest_counts_and_is_reported(
+    store: Store, monkeypatch: pytest.MonkeyPatch, other: str | None
+) -> None:
+    monkeypatch.setattr(worker_module, "EVERY", timedelta(milliseconds=50))
+    queue, voice = CallQueue(store), ScriptedVoice()
+
+    def one(limit: str | None) -> Worker:
+        policy = replace(CallPolicy(), max_per_person=None if limit is None else read_person_limit(limit))
+        return Worker(store, voice, rate=None, options=WorkerOptions(policy=policy))
+
+    with capture_logs() as logs:
+        async with at_work(one(other), one("1/1d")):
+            await until(lambda: sum(LIMITS_DIFFER in each["event"] for each in logs) == 2)
+            jobs = [await queue.enqueue(flow(number(1)), unique_key=f"call {place}") for place in range(3)]
+            await until(lambda: len(voice.placed) == 1)
+            await until(lambda: _has(queue, JobState.SUBMITTED))
+            (rung,) = await queue.find(states=[JobState.SUBMITTED])
+            await Engine(store, voice).summarise(rung, SessionStatus.NO_ANSWER)
+
+            async def are_capped() -> bool:
+                found = [(await queue.get(job.id)).reason or "" for job in jobs]
+                return sum("has had 1 attempt within 1d" in each for each in found) == 2
+
+            await until(are_capped)
+            told = [each for each in (await read_queue(queue)).conditions if each.check == "workers"]
+            assert [each.message for each in told] == [
+                f"{LIMITS_DIFFER} (1/1d, {other or 'none'}): the fewest calls in the longest time count"
+            ]
+    assert len(voice.placed) == 1
 
 
 async def test_one_file_under_two_names_wakes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

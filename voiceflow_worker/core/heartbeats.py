@@ -40,6 +40,7 @@ REFUSED = "events are refused"
 """What fails while a receiver refuses events, such as by their secret."""
 GENERATION = 3
 """Counts the schemas of stores: it is raised with the schema number of any of them."""
+LIMITS_DIFFER = "workers of the queue have different limits per person"
 REGISTER = "`voiceflow serve --register URL` registers this receiver"
 NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
 
@@ -59,7 +60,7 @@ class WorkerBeat(_Beat):
 
     `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
     `failing` are its background tasks that fail, each in words. With `batch_id`, it sends that batch only.
-    `generation` is that of the worker's version.
+    `generation` is that of the worker's version, and `max_per_person` its own limit, such as `3/24h`.
     """
 
     worker_id: str
@@ -67,6 +68,7 @@ class WorkerBeat(_Beat):
     rate: float
     in_flight: int
     batch_id: str | None = None
+    max_per_person: str | None = None
     batches: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -261,8 +263,10 @@ class Heartbeat:
         in_flight: Callable[[], int],
         failing: Callable[[], Mapping[str, str]] = dict,
         batch_id: str | None = None,
+        max_per_person: str | None = None,
     ) -> None:
         self._batch_id = batch_id
+        self._max_per_person = max_per_person
         self._failing = failing
         self._clock = store.clock
         self._heartbeats = Heartbeats(store)
@@ -297,6 +301,7 @@ class Heartbeat:
             rate=len(self._answered) / RATE_WINDOW,
             in_flight=self._in_flight(),
             batch_id=self._batch_id,
+            max_per_person=self._max_per_person,
             batches={name: count / RATE_WINDOW for name, count in batches.most_common(BATCHES_SHOWN)},
             failing=dict(self._failing()),
             generation=GENERATION,

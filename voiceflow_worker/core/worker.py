@@ -21,7 +21,7 @@ from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_w
 from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
-from voiceflow_worker.core.heartbeats import EVERY, Heartbeat, ServiceHealth, WorkCounts
+from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats, ServiceHealth, WorkCounts
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reads import Due
@@ -47,7 +47,7 @@ from voiceflow_worker.errors import (
     StoreVersionError,
 )
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, reserve_problem
+from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, read_person_limit, reserve_problem, strictest
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import SLOWEST
@@ -201,7 +201,9 @@ class Worker:
             in_flight=lambda: self.in_flight,
             failing=lambda: self.failing,
             batch_id=self._options.batch_id,
+            max_per_person=None if policy.max_per_person is None else str(policy.max_per_person),
         )
+        self._person_limits = {policy.max_per_person}
         self._service = ServiceHealth(store.clock, clock_skew=policy.clock_skew)
         self._watch = Watch(store, queue=self.queue, batch_id=self._options.batch_id, is_busy=self._is_busy)
         self._unreachable = 0
@@ -271,13 +273,15 @@ class Worker:
         if before is not None and before != limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
         await QueueNames(self._store).remember(self.queue)
+        with suppress(Exception):  # which its task tells
+            await self._beat()  # before the first call: another worker may allow a person fewer of them
         async with at_work(self._guard), anyio.create_task_group() as background:
             sweeps = partial(self._tasks.run_periodically, Task.SWEEP, self._sweep, every=self._until_sweep)
             background.start_soon(sweeps)
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, Task.CLOCK)
             background.start_soon(self._repeat, self._look_for_progress, EVERY_WATCH, Task.STALLED)
-            background.start_soon(self._repeat, self._heartbeat.beat, EVERY.total_seconds(), Task.HEARTBEAT)
+            background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), Task.HEARTBEAT)
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
                 background.start_soon(self._repeat, reconcile, POLL_EVERY, Task.CALL_LOG)
@@ -451,6 +455,23 @@ class Worker:
         is_full = is_full and self._watch.quiet_for < self._options.lease.total_seconds()
         is_paused = self._pause_until is not None and self._clock.now() < self._pause_until
         return self._stopping or is_full or is_paused or not self.failing.keys().isdisjoint(_EXPLAINS)
+
+    async def _beat(self) -> None:
+        """Store a heartbeat, and follow the strictest limit per person of the queue's workers."""
+        await self._heartbeat.beat()
+        beats = await Heartbeats(self._store).workers(self.queue)
+        said = {each.max_per_person for each in beats}
+        limits = {None if each is None else read_person_limit(each) for each in said}
+        limits.add(self._options.policy.max_per_person)
+        if limits == self._person_limits:
+            return
+        self._person_limits = limits
+        limit = strictest(each for each in limits if each is not None)
+        self._submitter.limit_person(limit)
+        if len(limits) > 1 and limit is not None:
+            _log.warning(
+                f"{LIMITS_DIFFER}: {limit.in_words()} counts", queue=self.queue, limits=sorted(map(str, limits))
+            )
 
     async def _look_for_progress(self) -> None:
         await self._watch.look(self._pacer.rate)

@@ -275,6 +275,8 @@ class QueueStatus:
     unreadable: UnreadableCalls = field(default_factory=UnreadableCalls)
     imports: tuple[StagedImport, ...] = ()
     """The imports that have not ended, with their staged calls."""
+    person_limits: tuple[str, ...] = ()
+    """The limits per person of the workers that run, `none` for those without one."""
     menus: tuple[str, ...] = ()
     """The menus with which the next waiting calls begin."""
 
@@ -347,6 +349,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         limits=limits,
         rate_now=round(sum(beat.rate for beat in beats), 3),
         workers=len(beats),
+        person_limits=tuple(sorted({beat.max_per_person or "none" for beat in beats})),
         holds=holds,
         imports=tuple(await counted_imports(store, [gate for gate in holds if gate.start is not None])),
         overdue_outcomes=await unsettled(now - min(OVERDUE_AFTER, summary_deadline / 2)),

@@ -10,7 +10,7 @@ from voiceflow_worker.backends.health import CLOCKS_AGREE, clock_ahead
 from voiceflow_worker.campaigns.schedules import Schedule, read_schedules
 from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.clock import SET_CLOCK, off_in_words
-from voiceflow_worker.core.heartbeats import HEARD, NO_RECEIVER, REFUSED, REGISTER, Heartbeats
+from voiceflow_worker.core.heartbeats import HEARD, LIMITS_DIFFER, NO_RECEIVER, REFUSED, REGISTER, Heartbeats
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.finding import Diagnosis, Remedy, failure, ok, warning
 from voiceflow_worker.ivr.approval import BUILT_IN
@@ -99,6 +99,11 @@ def _of_workers(found: QueueStatus) -> Iterator[Diagnosis]:
         yield warning(
             f"no worker is running, but {count_of(found.due, 'call')} {are} for {waited}",
             remedy="`voiceflow worker` sends due calls",
+        )
+    if len(found.person_limits) > 1:
+        yield warning(
+            f"{LIMITS_DIFFER} ({', '.join(found.person_limits)}): the fewest calls in the longest time count",
+            remedy="start them all with the same --max-per-person, or VOICEFLOW_MAX_PER_PERSON",
         )
 
 

@@ -101,7 +101,7 @@ class Journal:
         on_fault: Fault = lambda _part, _error: None,
     ) -> None:
         self._store = store
-        self._policy = policy
+        self.policy: CallPolicy = policy
         self._lease = lease
         self._guard = guard
         self._on_fault = on_fault
@@ -143,14 +143,14 @@ class Journal:
     def _entry(self, job: Job, slot: Slot | None, now: datetime) -> tuple[Job, Write]:
         """The journal entry of a leased job as it would be made now, or the move that ends or requeues it."""
         if job.is_expired(at=now):
-            return writes.changed(job, lifecycle.expire(job, at=now, policy=self._policy), at=now)
+            return writes.changed(job, lifecycle.expire(job, at=now, policy=self.policy), at=now)
         if not job.may_ring(at=now):
             return writes.changed(job, Requeue.outside_window(job).requeued(at=now), at=now)
         return writes.journal_entry(
             job,
             at=now,
             lease_until=now + self._lease,
-            policy=self._policy,
+            policy=self.policy,
             store_id=self._store.id,
             slot=slot,
         )
@@ -166,7 +166,7 @@ class Journal:
 
     async def end(self, jobs: Sequence[Cancellation]) -> None:
         """End leased jobs that must not be sent any more."""
-        cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self._policy)
+        cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self.policy)
         await self._move([(job, cancel(job, reason=reason, kind=kind)) for job, reason, kind in jobs])
 
     def _log_gone(self, jobs: Sequence[Job], answers: Sequence[WriteResult | Exception]) -> None:

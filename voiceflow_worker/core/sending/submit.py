@@ -36,7 +36,7 @@ from voiceflow_worker.model.flows.callflow import body_problem, body_to
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
 from voiceflow_worker.model.reports.verdict import (
     NotSentCause,
     PostProgress,
@@ -118,6 +118,10 @@ class Submitter:
         self.on_fault: Fault = on_fault
         """Called with what has not happened, and the error because of which."""
         self._on_verdict = on_verdict
+
+    def limit_person(self, limit: PersonLimit | None) -> None:
+        """Follow this limit per person from the next journal entry on."""
+        self._policy = self._journal.policy = replace(self._policy, max_per_person=limit)
 
     async def prepare(self, jobs: Sequence[Job], *, leased_at: float) -> list[Dispatch]:
         """The leased jobs that may go on to their journal entries, which check all else.

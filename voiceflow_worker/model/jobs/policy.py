@@ -173,6 +173,12 @@ class PersonLimit:
         return f"{self.attempts}/{write_duration(self.span)}"
 
 
+def strictest(limits: Iterable[PersonLimit]) -> PersonLimit | None:
+    """The limit that keeps all of these: the fewest attempts within the longest span. None without any."""
+    found = list(limits)
+    return PersonLimit(min(each.attempts for each in found), max(each.span for each in found)) if found else None
+
+
 def read_person_limit(value: object) -> PersonLimit:
     """The limit that a text such as `3/24h` names. Raises ValueError."""
     if isinstance(value, PersonLimit):
