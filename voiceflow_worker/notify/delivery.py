@@ -188,12 +188,13 @@ class Delivery:
             if before is None:
                 puts.append(self._due(event, batch, at=None))
             changed[call] = replace(before, events=[*before.events, event]) if before else WaitingOutcomes([event])
-        self._count(len(puts))
+        more = len(puts)
         puts += [self._put(self._place(batches[call], call), each) for call, each in changed.items()]
         if not await self._retry(partial(consumer.save, source.position, puts=puts)):
             consumer.rewind()
         elif events:
             self._next = _LONG_AGO
+            self._count(more)
         return bool(events) or consumer.is_behind
 
     async def _read(self, events: Iterable[Event]) -> ReadJobs:
@@ -227,9 +228,10 @@ class Delivery:
             self._next = min(self._next, each.again_at or _LONG_AGO)
         stay = {put.member for put in puts if put.namespace == DUE}
         drops += [Drop(DUE, self._line, None, each.member) for each in due if each.member not in stay]
-        self._count(len(stay) - len(due))
         self._brake(tries)
-        if not await self._retry(partial(consumer.save, 0, puts=puts, drops=drops)):
+        if await self._retry(partial(consumer.save, 0, puts=puts, drops=drops)):
+            self._count(len(stay) - len(due))
+        else:
             consumer.rewind()
         return True
 
