@@ -17,14 +17,17 @@ import pytest
 from tests.contract.samples import ManualClock, add_jobs
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import SOURCE
+from tests.support.flows import SOURCE, number
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, Worker, WorkerOptions
 from voiceflow_worker.campaigns.report_files import report_line
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import text_records
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.heartbeats import SILENCE, Heartbeats
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import BACKUP, MADE
+from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.settling.reconcile import CALM, EVERY, TIMEOUT, LogRequest, Prices, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.suppression import number_digest
@@ -33,6 +36,7 @@ from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_json import call_as_json, result_of
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls, LoggedSession
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
@@ -152,6 +156,63 @@ class Desk:
 @pytest.fixture
 def desk(store: Store, clock: ManualClock) -> Desk:
     return Desk(store, clock)
+
+
+async def held_as_put_back(store: Store) -> None:
+    now, kinds = store.clock.now(), frozenset({GateKind.MAY_LACK})
+    await order_gate(store, Gate.of("default", None, GateState.HELD, since=now, reason="put back", kinds=kinds))
+
+
+async def test_queued_calls_that_only_the_log_shows_after_a_restore_are_in_doubt_and_wait_for_a_person(
+    any_store: Store, clock: ManualClock
+) -> None:
+    """Between the copy and the hold; also those of another number of the person, leased ones and redials."""
+    desk = Desk(any_store, clock)
+    redial = RedialPolicy(on=frozenset({S.BUSY}), limit=1, after=9 * HOUR)
+    again = await desk.sent(number(5), session="known", redial=redial)
+    desk.write("known", destination=number(5), after=timedelta())
+    await desk.engine.summarise(again, status=S.BUSY, session_id="known")
+    queued = [await desk.engine.enqueue(each) for each in (ANA, BEN)]
+    two = await desk.engine.enqueue(number(1), further_numbers=[number(2)])
+    other_source = await desk.engine.enqueue(number(3))
+    made = Put(BACKUP, MADE, str(round(clock.now().timestamp() * 1e6)), None)
+    await any_store.write(BulkWrite(writes=(Write(puts=(made,)),)), now=clock.now())
+    clock.advance(HOUR)
+    for each in (ANA, number(2), number(5)):
+        desk.write(f"s-{each}", destination=each, after=-10 * MINUTE)
+    desk.write("s-3", destination=number(3), source="+6599999999", after=-10 * MINUTE)
+    desk.write(None, destination=None, after=-10 * MINUTE)
+    assert await desk.look() == NOTHING, "a store that was not put back"
+    await held_as_put_back(any_store)
+    clock.advance(SECOND)
+    later = await desk.engine.enqueue(number(4))
+    desk.write("s-4", destination=number(4), after=timedelta())
+    await any_store.lease("default", worker_id="w", limit=9, until=clock.now() + MINUTE, now=clock.now())
+    assert await desk.look() == Reconciled(looked_at=3, open=3, queued_in_log=3, queued_not_in_log=2)
+    assert await desk.states(queued[0], two, again) == ["in_doubt"] * 3
+    assert set(await desk.states(queued[1], other_source, later)) <= {"queued", "leased"}
+    post = (await desk.queue.get(two.id)).posts[-1]
+    assert (post.number, post.place, post.began_at) == (1, 1, clock.now() - SECOND - 10 * MINUTE)
+    assert post.valid_until == post.began_at + CallPolicy().submit_window
+    assert f"session s-{number(2)}" in ((await desk.queue.get(two.id)).reason or "")
+    assert len((await desk.queue.get(again.id)).posts) == 2
+    await desk.looks().due()
+    assert await desk.look(HOUR) == Reconciled(looked_at=3, open=3, queued_not_in_log=2), "a person decides"
+    await desk.queue.resolve(two.id, placed=True, note="seen")
+    assert await desk.look() == Reconciled(looked_at=2, open=2, queued_not_in_log=2)
+
+
+async def test_without_a_mark_the_last_event_of_the_copy_is_when_it_was_made(desk: Desk) -> None:
+    await desk.ended(BEN)
+    job = await desk.engine.enqueue(ANA)
+    desk.clock.advance(6 * HOUR)
+    desk.write("before the copy", after=-6 * HOUR - 3 * HOUR)
+    await held_as_put_back(desk.store)
+    assert await desk.look() == Reconciled(queued_not_in_log=1)
+    assert desk.log.asked[0][0] > desk.clock.now() - 8 * HOUR
+    desk.write("after the copy", after=-HOUR)
+    assert (await desk.look()).queued_in_log == 1
+    assert await desk.states(job) == ["in_doubt"]
 
 
 Rows = list[dict[str, Any]]

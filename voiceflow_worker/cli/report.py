@@ -129,8 +129,9 @@ async def reconcile(
 ) -> ExitCode:
     """Look for calls in doubt in the call log of 8x8.
 
-    Also for calls whose summary is overdue. A call gets the outcome of a row that certainly belongs to it. Others stay
-    in doubt, because rows may come late. Needs VOICEFLOW_API_KEY and VOICEFLOW_SUB_ACCOUNT.
+    Also for calls whose summary is overdue, and for queued calls of a store that was put back. A call gets the outcome
+    of a row that certainly belongs to it. Others stay in doubt, because rows may come late. Needs VOICEFLOW_API_KEY and
+    VOICEFLOW_SUB_ACCOUNT.
 
     Args:
         submitted: Look also for calls whose summary is not overdue yet, such as after the receiver was down.
@@ -163,7 +164,7 @@ async def reconcile(
         found = await reconciler.everything(
             submitted=submitted, on_request=lambda request: output.note(_asking(request))
         )
-        output.document(asdict(found))
+        output.document({name: n for name, n in asdict(found).items() if n or not name.startswith("queued_")})
         await _tell(output, calls, found)
     return ExitCode.UNDONE if found.open else ExitCode.DONE
 
@@ -191,14 +192,17 @@ async def _read_prices(
 
 def _asking(request: LogRequest) -> str:
     which = f" ({request.number} of {request.count})" if request.count > 1 else ""
+    calls = count_of(request.calls, "call") if request.calls else "queued calls that were sent before the hold"
     since, until = request.asked.since, request.asked.until
-    return (
-        f"asking 8x8 for its log{which}: {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC, "
-        f"for {count_of(request.calls, 'call')}"
-    )
+    return f"asking 8x8 for its log{which}: {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC, for {calls}"
 
 
 async def _tell(output: Output, calls: CallQueue, found: Reconciled) -> None:
+    if found.queued_in_log or found.queued_not_in_log:
+        output.say(
+            f"queued calls of the store that was put back: {found.queued_in_log} in the log of 8x8, in doubt now; "
+            f"{found.queued_not_in_log} not in the log, which stay queued and held"
+        )
     if not found.looked_at:
         output.say("no call is in doubt, and no summary is overdue: nothing to look for")
         return

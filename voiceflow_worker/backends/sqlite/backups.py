@@ -33,7 +33,7 @@ from voiceflow_worker.backends.sqlite.write import FileWriting
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.gates import write_of_order
-from voiceflow_worker.core.ports.controls import GATES
+from voiceflow_worker.core.ports.controls import BACKUP, GATES, MADE, PLACE
 from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
@@ -44,10 +44,6 @@ from voiceflow_worker.model.text.wording import in_words
 
 Progress = Callable[[int, int], None]
 """A function that is called with the amount of work done so far, and the total amount."""
-
-NAMESPACE, MADE, PLACE = "backup", "made", "place"
-"""The namespace of the mark of a backup. One record says when it was made, in microseconds since 1970 UTC, or null; and
-one of each path and inode under which somebody has written to it since, that its queues were held for that."""
 
 _TO_DO = (
     "outcomes and new calls since then are missing. Opt-outs and other orders that stop calls, of the last 7 days, are "
@@ -139,7 +135,7 @@ def publish(temporary: Path, target: Path) -> None:
 def _mark(db: Connection, made_at: datetime | None) -> None:
     """Mark a copy as a backup to which nobody has written yet."""
     db.run(SQL["drop_backup_mark"])
-    db.run(SQL["put"], (NAMESPACE, MADE, "", json.dumps(made_at and to_micros(made_at)), None))
+    db.run(SQL["put"], (BACKUP, MADE, "", json.dumps(made_at and to_micros(made_at)), None))
 
 
 # --- putting one back ---
@@ -161,7 +157,7 @@ def hold_if_put_back(db: Connection, path: Path) -> tuple[str, ...]:
             when = "an unknown time" if made is None else in_words(from_micros(made))
             _skip_sequences(db)
             held = _hold_queues(db, reason=f"restored from a backup of {when}; {_TO_DO}", at=now)
-            db.run(SQL["put"], (NAMESPACE, PLACE, place, str(to_micros(now)), None))
+            db.run(SQL["put"], (BACKUP, PLACE, place, str(to_micros(now)), None))
         db.run("COMMIT")
     except BaseException:
         if db.in_transaction:

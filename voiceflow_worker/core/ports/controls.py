@@ -60,6 +60,16 @@ def orders_in(record: Record | Put) -> Sequence[str]:
     return [token for token in ":".join(words).split(":") if token and token not in _KINDS]
 
 
+BACKUP, MADE, PLACE = "backup", "made", "place"
+"""The namespace of the mark of a backup. One record says when it was made, in microseconds since 1970 UTC, or null; and
+one of each path and inode under which somebody has written to it since, when its queues were held for that."""
+
+
+def marked_at(record: Record) -> datetime | None:
+    """The time in a record of the mark of a backup; None if it is not known."""
+    return _EPOCH + int(record.value) * _MICROSECOND if record.value.isdecimal() else None
+
+
 CANCELLED = "cancelled"
 """Namespace of cancelled batches, in the group of their queue; the value is that of the gate. Such a record exists when
 the gate has gone, with the last open call of the batch, and no call is stored or sent against it. So the gates that are

@@ -27,6 +27,7 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import CallLog, Store
 from voiceflow_worker.core.ports.reads import Due, Listing, OfNumber
 from voiceflow_worker.core.settling.changes import Changes, Sessions
+from voiceflow_worker.core.settling.put_back import PutBack
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.core.writes import SESSION_KEPT
 from voiceflow_worker.errors import JobError
@@ -43,6 +44,7 @@ from voiceflow_worker.model.jobs.call_log import (
 from voiceflow_worker.model.jobs.evidence import charged, failed_with, found_placed, session_of
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.rollback import SEEN
 from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.text.wording import rfc3339
 
@@ -110,12 +112,18 @@ def log_lease(store: Store, queue: str) -> LeaderLease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """Counts of the calls that were checked: each is `placed` or `not_placed`, or stays `open`."""
+    """Counts of the calls that were checked: each is `placed` or `not_placed`, or stays `open`.
+
+    In a store that was put back, `queued_in_log` are queued calls that are in doubt now, because the log shows them,
+    and `queued_not_in_log` those that stay queued.
+    """
 
     looked_at: int = 0
     placed: int = 0
     not_placed: int = 0
     open: int = 0
+    queued_in_log: int = 0
+    queued_not_in_log: int = 0
 
     def __add__(self, other: Reconciled) -> Reconciled:
         """The counts of the two results, added up."""
@@ -198,11 +206,15 @@ class Reconciler:
         the results of earlier logs, and `StoreError`.
         """
         now = self._store.clock.now()
+        put_back = PutBack(self._store, self._call_log, queue=self._queue, policy=self._policy, changes=self._changes)
+        found, left = await put_back.look(lambda *asked: on_request(LogRequest(asked[0], asked[1], 0, asked[2])))
+        total = Reconciled(queued_in_log=found, queued_not_in_log=left)
         doubts = await find_jobs(self._store, Due(queue=self._queue, state=JobState.IN_DOUBT))
+        seen = sum(job.open_post is not None and job.open_post.message == SEEN for job in doubts)
+        total += Reconciled(looked_at=seen, open=seen)
         by = None if submitted else now
         overdue = await find_jobs(self._store, Due(queue=self._queue, state=JobState.SUBMITTED, by=by))
         groups = split_by_time(self._lookups([*doubts, *await self._without_early_summary(overdue)]))
-        total = Reconciled()
         for number, group in enumerate(groups, 1):
             asked = self._range(group)
             on_request(LogRequest(number, len(groups), len(group), asked))
@@ -241,7 +253,11 @@ class Reconciler:
     def _lookups(self, jobs: Sequence[Job]) -> list[_Lookup]:
         posts = [(job, job.open_post) for job in jobs]
         skew = self._policy.clock_skew
-        return [_Lookup(job, post, window_of(post, skew=skew)) for job, post in posts if post is not None]
+        return [
+            _Lookup(job, post, window_of(post, skew=skew))
+            for job, post in posts
+            if post is not None and post.message != SEEN  # which a person decides
+        ]
 
     def _range(self, group: Sequence[_Lookup]) -> Window:
         longest = self._policy.longest_call + self._policy.export_settle

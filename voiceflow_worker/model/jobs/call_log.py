@@ -244,7 +244,7 @@ class LoggedSessions:
         self._times = [at for at, _ in known]
         self._indexes = [index for _, index in known]
         self._timeless = {index for at, index in timed if at is None}
-        self._sessions = sessions
+        self.sessions = sessions
 
     def get(self, session_id: str) -> LoggedSession | None:
         """The session with this id."""
@@ -254,7 +254,7 @@ class LoggedSessions:
         """The sessions that match, or may match, a POST in this window that called `number` from `source`."""
         first, behind = bisect_left(self._times, window.since), bisect_right(self._times, window.until)
         near = sorted({*self._indexes[first:behind], *self._timeless})
-        compared = [(self._sessions[index], self._sessions[index].likeness(source, number, window)) for index in near]
+        compared = [(self.sessions[index], self.sessions[index].likeness(source, number, window)) for index in near]
         return [(session, fit) for session, fit in compared if fit is not Likeness.OTHER]
 
 

@@ -17,6 +17,8 @@ from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
 REASON = "the store was rolled back; this POST may have been placed"
+SEEN = "seen in the log of 8x8, and in no journal"
+"""The message of a POST that the store has lost, and that only a row of the log shows (`seen_in_log`)."""
 _WEIGHT = {None: 0, VerdictKind.UNKNOWN: 1, VerdictKind.NOT_PLACED: 2, VerdictKind.PLACED: 3, VerdictKind.CREATED: 5}
 """The weight of each verdict; 4 if it is not here. An answer to the POST outweighs the log and people."""
 
@@ -57,6 +59,23 @@ def restored(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     if job.state is not JobState.SENDING:
         return job
     return into_doubt(job, at=at, reason=REASON, policy=policy)
+
+
+def seen_in_log(job: Job, *, row: str, began_at: datetime, place: int, at: datetime, policy: CallPolicy) -> Job:
+    """A waiting job with the POST that it lacks, as a row of 8x8's log shows it: in doubt, for a person to decide."""
+    number = job.post_count + 1
+    post = Post(
+        number=number,
+        client_request_id=job.request_id(number),
+        began_at=began_at,
+        valid_until=began_at + policy.submit_window,
+        redial=job.redials,
+        message=SEEN,
+        place=place,
+    )
+    known = replace(job, post_count=number, posts=(*job.posts, post), place=place)
+    reason = f"the store was put back, and the log of 8x8 shows a call: {row}. Look at it, and resolve the call"
+    return into_doubt(known, at=at, reason=reason, policy=policy)
 
 
 def _strength(post: Post) -> tuple[int, ...]:
