@@ -362,7 +362,8 @@ class JournalFileError(StoreReadOnlyError):
     """Raised when a worker cannot write its journal file, so that it sends nothing."""
 
     in_public: ClassVar[str] = (
-        "a worker sends nothing: free space on the disk of its VOICEFLOW_STATE_DIR, or name a folder on another disk"
+        "a worker sends nothing: check the disk of its VOICEFLOW_STATE_DIR and the space on it, or name a folder on "
+        "another disk"
     )
 
 

@@ -230,6 +230,12 @@ async def test_what_is_wrong_has_a_finding_and_nothing_is_stored(memory: Store, 
     assert not await CallQueue(memory).find()
 
 
+async def test_a_number_below_zero_is_no_batch(memory: Store, client: Client) -> None:
+    (found,) = findings_of(await call(client, batch=-1))
+    assert (found["pointer"], "no batch id" in str(found["detail"])) == ("/batch", True)
+    assert await CallQueue(memory).find() == []
+
+
 async def test_a_missing_field_is_no_name_in_the_data(client: Client) -> None:
     """Also if the data has the same name: a program that follows the pointer mends what is wrong."""
     for path, data, missing in (

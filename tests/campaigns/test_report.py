@@ -318,7 +318,7 @@ async def test_excel_has_the_totals_the_tables_and_the_calls(store: Store, tmp_p
     assert dict(sheet_of(path, "States")[1:]) == {"completed": 1, "unreached": 1, "failed": 1}
     assert dict(sheet_of(path, "Keys pressed")[1:]) == {"1": 1}
     assert dict(sheet_of(path, "Answers")[1:]) == {"confirmed": 1}
-    assert sheet_of(path, "By hour")[1] == ("17:00", 2, 1, 0.5)
+    assert sheet_of(path, "By hour")[1] == ("09:00", 2, 1, 0.5)
     assert sheet_of(path, "By country")[1][:2] == ("SG", 3)
     header, *calls = sheet_of(path, "Calls")
     first = dict(zip(header, calls[0], strict=True))

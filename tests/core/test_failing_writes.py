@@ -165,7 +165,7 @@ async def test_a_worker_that_cannot_write_its_journal_file_takes_no_calls(
             await clock.sleep(timedelta(minutes=10).total_seconds())
             assert store.leases == leases <= before + CALLS
             failing = await Heartbeats(store).failing("default")
-            assert "free space on the disk of its VOICEFLOW_STATE_DIR" in failing[Task.JOURNAL_FILE]
+            assert "check the disk of its VOICEFLOW_STATE_DIR" in failing[Task.JOURNAL_FILE]
             assert (await states(queue), voice.placed) == ({"queued": CALLS}, [])
         await in_state(store, JobState.ACCEPTED, CALLS)
         assert Task.JOURNAL_FILE not in worker.failing

@@ -972,7 +972,7 @@ async def test_what_a_worker_of_another_user_left_is_named_with_its_owner_and_wh
         with pytest.raises(SettingsError, match="allow this user to read and write the state directory"):
             await files.files("default")
     monkeypatch.setattr(os, "open", partial(fails, errno.EIO))
-    with pytest.raises(SettingsError, match=r"Input/output error.: allow this user"):
+    with pytest.raises(SettingsError, match=r"Input/output error.: check that disk, which does not work"):
         await files.files("default")
 
 

@@ -181,6 +181,16 @@ def found_in(*folders: Path) -> list[str]:
     return found
 
 
+async def test_a_name_of_a_batch_with_the_number_stays_and_the_receipt_counts_it(life: Life) -> None:
+    queue = CallQueue(life.store)
+    for batch in ("reminder 91239876", "order-6591239876-b", "march"):
+        await queue.enqueue(flow(PERSON), batch_id=batch, unique_key=batch)
+    done = await order(life).do()
+    receipt: Any = done.documents[0]
+    assert receipt["kept"]["batch_names"] == 2
+    assert "2 batch names with the number kept" in done.message
+
+
 async def test_no_file_has_a_person_who_was_erased_and_all_others_are_as_they_were(life: Life, tmp_path: Path) -> None:
     await life.lived(EVERYDAY)
     store = life.store
@@ -190,7 +200,8 @@ async def test_no_file_has_a_person_who_was_erased_and_all_others_are_as_they_we
     done = await order(life).do()
     receipt: Any = done.documents[0]
     assert receipt["erased"] == {"calls": 3, "records": receipt["erased"]["records"], "audit_entries": 4}
-    assert (receipt["cancelled"], receipt["kept"]) == (0, {"opt_out": True, "unique_keys": 3}), "the opt-out ended it"
+    kept = {"opt_out": True, "unique_keys": 3, "batch_names": 0}
+    assert (receipt["cancelled"], receipt["kept"]) == (0, kept), "the opt-out ended it"
     vacuumed(tmp_path / "store" / "calls.db")
     assert found_in(tmp_path) == []
     assert list(await CallQueue(store).find(limit=None)) == others

@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from errno import EBADF, EDQUOT, ENOSPC
+from errno import EBADF, EDQUOT, EIO, ENOSPC, EROFS
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -624,7 +624,7 @@ def _writing_to(folder: Path) -> Generator[None]:
         yield
     except OSError as error:
         whose, so = ("orders", "") if folder.name == ORDERS else ("this worker", ", so no calls are sent")
-        remedy = "free space on that disk"
+        remedy = _of_disk(error)
         if isinstance(error, PermissionError):
             remedy = _of_other_user(error, folder) or "run this as the user to whom the folder belongs"
         raise JournalFileError(
@@ -795,12 +795,22 @@ def _looking_at(path: Path) -> Generator[None]:
     except StoreVersionError as error:
         report_unreadable(f"the journal file {path.name}", error)
     except OSError as error:
-        is_full = error.errno in {ENOSPC, EDQUOT}
-        allow = _of_other_user(error, path.parent, path) or "allow this user to read and write the state directory"
-        remedy = "free space on that disk" if is_full else allow
+        remedy = _of_disk(error)
+        if isinstance(error, PermissionError):
+            allow = "allow this user to read and write the state directory"
+            remedy = _of_other_user(error, path.parent, path) or allow
         raise SettingsError(
             f"the journal file {path} cannot be read or written ({error.strerror or error}): {remedy}"
         ) from error
+
+
+def _of_disk(error: OSError) -> str:
+    """What to do about a disk that takes or gives nothing."""
+    if error.errno in {ENOSPC, EDQUOT}:
+        return "free space on that disk"
+    if error.errno == EROFS:
+        return "mount that disk for writing"
+    return "check that disk, which does not work (dmesg)" if error.errno == EIO else "remove the cause"
 
 
 def _of_other_user(error: OSError, folder: Path, *files: Path) -> str | None:

@@ -415,8 +415,8 @@ def language(value: object) -> str:
 
 def batch(value: object) -> str:
     """The id of a batch."""
-    text = text_of(value) if not isinstance(value, float) else ""
-    if not text:
+    text = text_of(value)
+    if isinstance(value, float) or (isinstance(value, int) and value < 0):
         raise ValueError(f"{quoted(value)} is no batch id: write it as a text")
     if len(text) > MAX_ID_CHARACTERS:
         raise ValueError(f"{text[:40]!r} is no batch id: it must have 1 to {MAX_ID_CHARACTERS} characters")

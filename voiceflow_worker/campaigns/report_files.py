@@ -286,7 +286,11 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
     """
     with whole_file(path) as unfinished, written_workbook(unfinished) as book:
         columns, count = spool.columns, 0
-        headings = [printable(column.heading) for column in columns]
+        zone = zone_words(spool.files.zone)
+        headings = [
+            printable(f"{column.heading} ({zone})" if column.name == "called_at" else column.heading)
+            for column in columns
+        ]
         sheet = book.sheet("Rows" if spool.files.rows else "Calls", headings, widths=[18])
         for pack in spool.packs():
             for line in pack:
@@ -297,7 +301,7 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
         if reports:
             sheet = _add_table(book, totals_table(reports), name="Totals")
             sheet.append(())
-            sheet.append([f"as of {in_words(at, spool.files.zone)}; all times are {zone_words(spool.files.zone)}"])
+            sheet.append([f"as of {in_words(at, spool.files.zone)}; all times are {zone}"])
         for table in tables_of(reports):
             _add_table(book, table, name=table.title)
 
@@ -351,6 +355,11 @@ class ReportFiles:
     def __bool__(self) -> bool:
         return any((self.csv, self.xlsx))
 
+    @property
+    def one_zone(self) -> ZoneInfo | None:
+        """The zone of all times of a workbook, also of the hours in its tables."""
+        return self.zone or (ZoneInfo("UTC") if self.xlsx is not None else None)
+
 
 async def write_report_files(
     files: ReportFiles,
@@ -389,7 +398,8 @@ async def write_report_files(
                 async for rows in parts:
                     await to_thread.run_sync(spool.add_lines, rows)
         reports = [
-            await build_full_report(store, queue, batch_id, zone=files.zone, also=also) for queue, batch_id in batches
+            await build_full_report(store, queue, batch_id, zone=files.one_zone, also=also)
+            for queue, batch_id in batches
         ]
         await _write(files, spool, reports, at=store.clock.now(), progress=progress)
     return reports

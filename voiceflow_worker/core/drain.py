@@ -87,6 +87,9 @@ SHORT_HOLD = timedelta(minutes=5)
 class DrainResult:
     """The counts of jobs left in a drained queue. `held` counts due jobs behind `holds`, the closed gates.
 
+    `submitted` counts calls that 8x8 has accepted and whose outcome is still awaited: none if no outcomes are
+    (`OUTCOMES=none`), or if all have come. What became of the calls is in `CallQueue.report`.
+
     `clock` is set if the clock is behind the newest job of the queue.
     """
 

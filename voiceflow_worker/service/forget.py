@@ -97,8 +97,8 @@ GOES = (
 )
 STAYS = (
     "an opt-out, the unique keys, the lock of an open call and the attempts of the day, as keyed digests, so that they "
-    "are not called, and the same file calls nobody again; counters; calls to others that this number was only "
-    "connected to"
+    "are not called, and the same file calls nobody again; counters; the names of batches, which the receipt counts if "
+    "they have the number; calls to others that this number was only connected to"
 )
 NOT_OURS = (
     "backups of the store, older copies of its files and its server's write-ahead log, reports and files that somebody "
@@ -127,18 +127,19 @@ class Receipt:
             "at": rfc3339(self.at),
             "erased": {name: self.counts[name] for name in ("calls", "records", "audit_entries")},
             "cancelled": self.counts["cancelled"],
-            "kept": {"opt_out": self.opt_out, "unique_keys": self.counts["unique_keys"]},
+            "kept": {"opt_out": self.opt_out, **{name: self.counts[name] for name in ("unique_keys", "batch_names")}},
             "not_ours": NOT_OURS,
         }
 
     def in_words(self) -> str:
         """The receipt in a sentence."""
-        opt_out = "an opt-out and " if self.opt_out else ""
+        opt_out, named = "an opt-out and " if self.opt_out else "", self.counts["batch_names"]
+        also = f"; {count_of(named, 'batch name')} with the number kept" if named else ""
         return (
             f"a person was erased: {count_of(self.counts['calls'], 'call')}, "
             f"{count_of(self.counts['records'], 'record')}, {count_of(self.counts['audit_entries'], 'line')} of the "
-            f"audit log; {opt_out}{count_of(self.counts['unique_keys'], 'unique key')} kept as digests; "
-            f"receipt {self.id}"
+            f"audit log; {opt_out}{count_of(self.counts['unique_keys'], 'unique key')} kept as digests"
+            f"{also}; receipt {self.id}"
         )
 
 
@@ -329,6 +330,9 @@ class Trail:
         await self.refuse_open(calls)
         # Before the calls, because nothing else tells which rows were the person's.
         self._keys = {key for job in calls for key in job.keys}
+        texts = _NumberInTexts(self.number)
+        batches = {(job.queue, job.batch_id) for job in calls if job.batch_id}
+        self._erased["batch_names"] = sum(texts.erased_in(name) != name for _, name in batches)
         await self._walk(_ROWS)
         for job in calls:
             await self._erase_call(job)
