@@ -36,7 +36,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.workers import states
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
 from voiceflow_worker.backends import local_journal, marks
-from voiceflow_worker.backends.local_journal import JournalFiles
+from voiceflow_worker.backends.local_journal import JournalFiles, journal_files
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.base.record_set import text_records
@@ -55,6 +55,7 @@ from voiceflow_worker.core.rollback import (
     Histories,
     RollbackGuard,
 )
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writer import Compared, compared
 from voiceflow_worker.core.writes import WRITERS, changed
@@ -68,6 +69,7 @@ from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.jobs.rollback import REASON
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.service.doctor.store import check_journals
+from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -1067,3 +1069,56 @@ async def test_no_damaged_or_foreign_line_stops_anything(tmp_path: Path, clock: 
         await files.erase(["default.nobody"])
         for path in texts:
             path.unlink(missing_ok=True)
+
+
+def spoil_second_entry(folder: Path, name: str, spoils: tuple[str, str]) -> None:
+    for path in folder.glob(f"calls.db.journals/*/*/{name}/*.journal"):
+        begin, *lines = path.read_text().splitlines()
+        entries = [line for line in lines if '"n":' in line]
+        spoilt = [re.sub(*spoils, line, count=1) if line in entries[1:2] else line for line in lines]
+        path.write_text("\n".join([begin.replace("{", '{"weather":"fair",', 1), *spoilt, ""]))
+
+
+@pytest.mark.parametrize("name", ["default", ORDERS])
+@pytest.mark.parametrize(
+    "spoils",
+    [
+        (r"^{", r'{"mood":1,'),
+        (r'"(head|ordered)"', r'"mood"'),
+        (r'("order":{|"record":"{)(\\?")', r"\1\2mood\2:1,\2"),
+        (r"^{", "x"),
+    ],
+)
+async def test_lines_that_nobody_can_read_are_logged_and_hold_the_queue_if_the_store_was_rolled_back(
+    tmp_path: Path, clock: ManualClock, name: str, spoils: tuple[str, str]
+) -> None:
+    """An entry with a field that is not known, too; the lines that say where and when are read without it."""
+    lab = Lab("sqlite", tmp_path, clock)
+    settings = load_settings(store=f"sqlite:///{tmp_path / 'calls.db'}")
+
+    async def held() -> list[str]:
+        async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as store:
+            files = journal_files(settings, store)
+            async with Engine(store, lab.voice, policy=POLICY, local_journal=files).at_work() as engine:
+                found = [gate for gate in await gates_of(store, "default") if GateKind.UNREAD_FILES in gate.kinds]
+                if found:
+                    with pytest.raises(UnreadFilesError):
+                        await engine.queue.resume()
+                return [gate.reason for gate in found]
+
+    assert await held() == []
+    lab.back_up()
+    async with (
+        open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as store,
+        Engine(store, lab.voice, policy=POLICY, local_journal=journal_files(settings, store)).at_work() as one,
+    ):
+        for place in range(3):
+            await one.enqueue(number(place))
+            await one.send()
+            await SuppressionList(store).add(f"+6591{place:06}")
+    spoil_second_entry(tmp_path, name, spoils)
+    assert await held() == []
+    lab.rolled_back()
+    (reason,) = await held()
+    assert f"1 line of the journal file {tmp_path}" in reason
+    assert ("the orders in them" if name == ORDERS else "the calls in them") in reason

@@ -38,7 +38,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Cancelling, Mode, Order
 from voiceflow_worker.core.set_rate import NAMESPACE as SET_RATE
 from voiceflow_worker.core.set_rate import SetRate
 from voiceflow_worker.core.suppression import erased_group
-from voiceflow_worker.core.writer import Compared, Writer, compared, history_of
+from voiceflow_worker.core.writer import UNREAD_LINES, Compared, Writer, compared, history_of
 from voiceflow_worker.core.writes import ERASED_CALLS, changed
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -247,7 +247,14 @@ class OrderedStore:
         found = [each for each in await compared(self.inner, await self._files()) if each.is_lost]
         if found:
             await self._read_erased()
-        return [(each, self._lost_in(each, (await self.journal.entries(each.file.name)).orders)) for each in found]
+        read = [(each, await self.journal.entries(each.file.name)) for each in found]
+        for unread in filter(None, (each.unread(entries) for each, entries in read)):
+            kinds = frozenset({GateKind.MAY_LACK, GateKind.UNREAD_FILES})
+            for name in await QueueNames(self.inner).known():
+                now, reason = self.inner.clock.now(), UNREAD_LINES.format(lines=unread, what="orders")
+                _log.error("lost orders cannot be read: the queue is held", queue=name, unread=unread)
+                await order_gate(self.inner, Gate.of(name, None, GateState.HELD, since=now, reason=reason, kinds=kinds))
+        return [(each, self._lost_in(each, entries.orders)) for each, entries in read]
 
     async def _files(self) -> Sequence[LocalJournalState]:
         return await self.journal.files(ORDERS, since=self.inner.clock.now() - GIVEN_FOR)

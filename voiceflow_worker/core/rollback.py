@@ -32,7 +32,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Result,
 from voiceflow_worker.core.senders import Senders, host_of
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler
-from voiceflow_worker.core.writer import Compared, Writer, compared, history_of
+from voiceflow_worker.core.writer import UNREAD_LINES, Compared, Writer, compared, history_of
 from voiceflow_worker.core.writes import writer_put
 from voiceflow_worker.errors import (
     ChangedSinceError,
@@ -49,7 +49,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import is_forgotten, restored, with_lost_posts
 from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
-from voiceflow_worker.model.text.wording import count_of, in_words
+from voiceflow_worker.model.text.wording import in_words
 
 _log = structlog.get_logger("voiceflow.rollback")
 
@@ -63,10 +63,6 @@ HELD_AS_LACKING = f"the store was rolled back to an older state: it lacks what a
 OTHER_LACKS = (
     "the store was rolled back to an older state, and had lost calls that {host} had sent. First start a worker there "
     "with its state directory, which puts them in doubt; if that is not possible, look for them in the log of 8x8"
-)
-UNREAD_LINES = (
-    "the store was rolled back to an older state, and {count} of the journal file {file} cannot be read: nobody knows "
-    "the calls in them. Look for them in the log of 8x8, or use the version that wrote them"
 )
 NO_FILES = (
     "The journal files of this host name no call of this store: if calls were sent from here, start the workers with "
@@ -468,9 +464,8 @@ class RollbackGuard:
             found = await self._entries(each)
             if found.cut_at is not None:
                 reasons.append(CUT.format(host=gethostname(), at=in_words(found.cut_at), file=each.file.name))
-            if unread := [number for number in found.unread if not number or number > each.number] * each.is_lost:
-                count = count_of(len(unread), "line")
-                unreadable.append(UNREAD_LINES.format(count=count, file=each.file.name))
+            if (unread := each.unread(found)) is not None:
+                unreadable.append(UNREAD_LINES.format(lines=unread, what="calls"))
             has_calls = has_calls or bool(found.jobs)
             if each.is_lost and each.file.other_store is not None and each.lost(found.jobs):
                 elsewhere.add(each.file.other_store)

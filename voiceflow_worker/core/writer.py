@@ -15,15 +15,28 @@ from typing import TypeVar
 
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import JournalLine, LocalJournal, LocalJournalFile, LocalJournalState
+from voiceflow_worker.core.ports.outside import (
+    JournalEntries,
+    JournalLine,
+    LocalJournal,
+    LocalJournalFile,
+    LocalJournalState,
+)
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Guard, Result, Same, Write, WriteResult
 from voiceflow_worker.core.senders import SENDERS, sender_put
 from voiceflow_worker.core.writes import WRITERS, writer_put
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.text.wording import count_of
 
 Line = TypeVar("Line")
 Lines = Sequence[tuple[int, JournalLine]]
 """Lines with their numbers."""
+
+
+UNREAD_LINES = (
+    "the store was rolled back to an older state, and {lines} cannot be read: nobody knows the {what} in them. Use the "
+    "version that wrote them, or look for calls in the log of 8x8, and for opt-outs where people said so"
+)
 
 
 @dataclass(slots=True)
@@ -42,6 +55,11 @@ class Compared:
     def lost(self, lines: Sequence[tuple[int, Line]]) -> list[Line]:
         """Those of these lines of the file that the store lacks."""
         return [line for number, line in lines if number > self.number]
+
+    def unread(self, entries: JournalEntries) -> str | None:
+        """How many lines of the file nobody can read that the store lacks, or may lack; None for none."""
+        count = sum(not number or number > self.number for number in entries.unread) if self.is_lost else 0
+        return f"{count_of(count, 'line')} of the journal file {self.file.name}" if count else None
 
     async def raise_to(self, store: Store, number: int, write: Write | None = None) -> WriteResult:
         """Store the number of what was restored, in this write; NOT_FREE if another process was faster."""
