@@ -331,19 +331,6 @@ async def test_a_later_call_that_reaches_nobody_is_redialled_as_the_policy_says(
     assert desk.rang == [ANA] * 3, "the call that was asked for counts"
 
 
-async def test_what_an_earlier_version_has_enqueued_is_not_doubled(desk: Desk) -> None:
-    job = await desk.call()
-    body = desk.menu.call(ANA, source="+6531234567")
-    later = await desk.queue.enqueue(
-        body, menu="visit", unique_key=f"{job.id}-later", not_before=desk.clock.now() + 2 * HOUR
-    )
-    assert (await desk.press(job, "3")).text == PROMISED, "the later call is there"
-    assert (await desk.ends(job)).state is JobState.COMPLETED
-    await desk.due(later)
-    assert (await desk.press(later, "3")).text == SORRY, "that was the call that the person asked for"
-    assert ((await desk.ends(later)).state, len(desk.rang)) == (JobState.COMPLETED, 2)
-
-
 async def test_where_the_menu_would_go_on_it_goes_on_after_saying_that_it_cannot() -> None:
     other = Menu("other", prompt="Morning 1.")
     other.on("1", goto=End("Fine."))

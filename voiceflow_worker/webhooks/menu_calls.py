@@ -9,9 +9,8 @@ from functools import partial
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.identity import job_of
-from voiceflow_worker.core.base.reading import find_jobs, get_jobs
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reads import ByKey
 from voiceflow_worker.core.ports.store import AtMost, BulkWrite, Result, Write, WriteResult
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
@@ -22,7 +21,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_log import Likeness, likeness
 from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, found_placed, has_press, with_press
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
-from voiceflow_worker.model.jobs.lifecycle import later_key, with_post
+from voiceflow_worker.model.jobs.lifecycle import with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings, usual_form
 from voiceflow_worker.model.reports.events import CallAction, Direction
@@ -155,10 +154,6 @@ class MenuCalls:
             return  # it has been pruned
         except IllegalMoveError:  # it has ended, and its batch was cancelled
             await self._changes.change(call.job.id, partial(joined, goes_on=False))
-
-    async def is_called_back(self, job: Job) -> bool:
-        """Whether an earlier version has enqueued a later call for a person who asked for it in this one."""
-        return bool(await find_jobs(self._store, ByKey(job.queue, (later_key(job.id),))))
 
     async def _by_numbers(self, event: CallAction) -> MenuCall | None:
         """The call whose POST holds the lock on the called number, if the event fits this POST; else None."""

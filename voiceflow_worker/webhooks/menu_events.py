@@ -24,7 +24,6 @@ from voiceflow_worker.ivr.check import reachable
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import written_menus
 from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, MenuResult, Menus
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
@@ -172,9 +171,6 @@ class MenuEvents:
         call, given = await gather(partial(self._menu_calls.find, event), partial(recall, key))
         menus = await self._menus_of(event, call)
         plan = menus.plan(event, self._caller(event, call, key))
-        asks = plan.press if plan.press is not None and plan.press.call_back_at is not None else None
-        if asks is not None and call.job is not None and await self._menu_calls.is_called_back(call.job):
-            plan = replace(plan, press=replace(asks, call_back_at=None))
         if given is None and plan.runs_code and not leases:
             given = await self._once.turn(key)
         waited = timedelta(seconds=self._store.clock.monotonic() - began)

@@ -207,7 +207,11 @@ class Reconciler:
         """
         now = self._store.clock.now()
         put_back = PutBack(self._store, self._call_log, queue=self._queue, policy=self._policy, changes=self._changes)
-        found, left = await put_back.look(lambda *asked: on_request(LogRequest(asked[0], asked[1], 0, asked[2])))
+
+        def asks(number: int, count: int, asked: Window) -> None:
+            on_request(LogRequest(number, count, 0, asked))
+
+        found, left = await put_back.look(asks)
         total = Reconciled(queued_in_log=found, queued_not_in_log=left)
         doubts = await find_jobs(self._store, Due(queue=self._queue, state=JobState.IN_DOUBT))
         seen = sum(job.open_post is not None and job.open_post.message == SEEN for job in doubts)

@@ -570,21 +570,12 @@ def by_press(old: Job, job: Job, number: int, *, at: datetime, policy: CallPolic
 def call_back_time(job: Job, *, at: datetime, after: timedelta, session_id: str | None) -> datetime | None:
     """When a person in this session, who asks for it `at` this time, is called back; None if that is not possible.
 
-    A call is called back once, also if an earlier version has enqueued the later call as another one.
+    A call is called back once.
     """
     asked = job.call_back_post
     if asked is not None and session_id not in {asked.session_id, asked.outcome and asked.outcome.session_id}:
         return None
-    key = job.unique_key or ""
-    is_later = key.startswith(f"{job.queue}.") and key.endswith(later_key(""))
-    if job.successor is not None or is_later:
-        return None
-    return None if job.rings_from(at=at + after) is None else at + after
-
-
-def later_key(job_id: str) -> str:
-    """The unique key of the call that an earlier version enqueued for a person who asked to be called back."""
-    return f"{job_id}-later"
+    return None if job.successor is not None or job.rings_from(at=at + after) is None else at + after
 
 
 def was_cancelled(job: Job) -> bool:
