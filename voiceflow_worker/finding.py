@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -160,9 +161,9 @@ class Message(str):
 
     @property
     def cause(self) -> object:
-        """What rows have in common of which this is true: all but what is of a single row, such as its number."""
-        shared = sorted((name, repr(value)) for name, value in self.values.items() if name not in _OF_ONE_ROW)
-        return (self.kind, *shared) if self.kind else str(self)
+        """What rows have in common of which this is true: all but what it quotes of a single row, such as a number."""
+        shared = [f"{name}: {value}" for name, value in self.values.items() if name not in _OF_ONE_ROW]
+        return self.kind, *(_QUOTED.sub("", each) for each in (shared if self.kind else [self]))
 
     def named(self, called: Callable[[Remedy, str], str]) -> Message:
         """The message as it is, followed by what an interface calls its remedies, each with its value or nothing."""
@@ -185,6 +186,7 @@ class Message(str):
         return {name: each for name, each in told.items() if each or name not in {"remedy", "remedies"}}
 
 
+_QUOTED: Final = re.compile(r"'[^']*'")
 _OF_ONE_ROW: Final = frozenset({"number", "value", "row", "earlier", "first", "given", "time", "key", "call", "person"})
 
 

@@ -328,3 +328,12 @@ async def test_a_wait_for_a_batch_ends_with_its_last_call(memory: Store, client:
         group.start_soon(wait)
         await CallQueue(memory).cancel_batch("march", reason="it rains")
     assert shown[0]["ended"] is True
+
+
+async def test_a_list_without_rows_makes_no_batch_and_names_none(memory: Store) -> None:
+    async with program(memory) as client:
+        answer = await start(client, {**CAMPAIGN, "rows": []})
+        assert (answer.status_code, answer.headers.get("location"), answer.json()["rows"]) == (200, None, 0)
+        answer = await start(client, key="april")
+        assert answer.status_code == 201
+        assert (await client.get(answer.headers["location"])).status_code == 200

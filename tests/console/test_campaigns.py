@@ -757,6 +757,12 @@ async def test_findings_stand_by_cause_with_their_rows_and_errors_first(memory: 
         await one.send("preview", **{**WORDS, "say": "Hello {{name}}.", "columns": "destination=Mobile"})
     assert '<td class="name">Bo N0, Bo N1, Bo N2, Bo N3, Bo N4, …</td>' in one.shown.text
     assert one.shown.text.count("has letters") == 1
+    async with clerk(memory) as one:
+        await one.send("look", people("Mobile\n9123 4567 / 6222 3333\nn.a.\n9123 4567 / 6222 3334\n"))
+        assert one.shown.text.count('<small class="fault"') == 2, "of each kind the first, in words"
+        await one.send("preview", **{**WORDS, "say": "Hello."})
+    causes = re.findall(r'data-label="rows">([^<]*)</td>.*?(holds several numbers|n\.a\.)', one.shown.text)
+    assert causes[:2] == [("2, 4", "holds several numbers"), ("3", "n.a.")], "each sentence is true of its rows"
 
 
 async def test_a_tick_that_cannot_be_read_is_an_error(memory: Store) -> None:

@@ -469,6 +469,23 @@ async def test_a_run_with_a_bad_file_is_held_and_tried_again_and_at_last_missed_
     assert list(await host.calls()) == ["daily-2026-03-02-0900", "daily-2026-03-03-0900"]
 
 
+async def test_a_run_says_whom_columns_call_and_with_a_filter_of_two_readings_calls_nobody(
+    host: Host, daily: Path
+) -> None:
+    lines = [f"{number},{'yes' if at else ''}" for at, number in enumerate(PEOPLE)]
+    people(daily.parent, lines, column="destination,Attending!")
+    assert await host.look(NINE) == [RunState.STARTED]
+    assert "; Attending!: yes 4, empty 1; partly filled: Attending! 4 of 5" in host.told[0].message
+    written(daily, f'{DAILY}leave-out = "attending!=yes"\n')
+    assert await host.look(NINE + DAY) == [RunState.HELD]
+    assert "leave_out: 'attending!=yes' has two readings" in host.told[1].message
+    written(daily, f'{DAILY}leave-out = [{{ column = "Attending!", value = "yes" }}]\n')
+    assert await host.look(NINE + DAY + MINUTE) == [RunState.STARTED]
+    assert {batch: len(jobs) for batch, jobs in (await host.calls()).items()} == {
+        "daily-2026-03-02-0900": 5, "daily-2026-03-03-0900": 1
+    }  # fmt: skip
+
+
 async def test_a_cut_run_that_is_too_late_tells_that_its_calls_are_held(hosts: tuple[Host, Host]) -> None:
     one, other = hosts
     dies = Dies(7)
