@@ -246,8 +246,8 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
     try:
         day = date.fromisoformat(match[1] if match else "")
     except ValueError:
-        if (day := day_of_other_weekday(text)) is not None:
-            told = f"has another weekday than that day, which is a {day:%A}: correct the one that is wrong"
+        if (meant := day_of_other_weekday(text)) is not None:
+            told = f"has another weekday than that day, which is a {meant:%A}: correct the one that is wrong"
             raise ValueError(f"{text[:40]!r} {told}") from None
         raise ValueError(f"{text[:40]!r} is not a date; {write_as(text, '2030-01-31')}") from None
     if locale.language in _OF_THE_MOON or _NO_MONTH.fullmatch(str(locale.months["format"]["wide"][day.month])):
