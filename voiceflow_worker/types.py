@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.campaigns.enqueue import EnqueueOptions, EnqueueReport, RowsRefusedError, StartOptions
+from voiceflow_worker.campaigns.enqueue import EnqueueOptions, StartOptions
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
 from voiceflow_worker.core.admission import CallOptions, Enqueued
 from voiceflow_worker.core.audit import Actor

@@ -26,7 +26,7 @@ from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import RowsRefusedError
+from voiceflow_worker.campaigns.enqueue_report import RowsRefusedError
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.reading import count_states, limits_of, starts_of
 from voiceflow_worker.core.gates import standing_gate

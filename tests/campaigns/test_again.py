@@ -14,7 +14,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.started import report_of
 from voiceflow_worker import CallQueue, Campaign, SuppressionList, Sweeper
 from voiceflow_worker.campaigns.calls.options import read_again
-from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.core.admission import Admitter
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.ports import Store

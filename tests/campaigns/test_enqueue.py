@@ -27,7 +27,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.plan import End
 from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
 from voiceflow_worker.campaigns.row_list import ListedRow

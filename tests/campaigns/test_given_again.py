@@ -29,7 +29,8 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.campaigns.called_before import TRIAL
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import CHUNK, EnqueueOptions, EnqueueReport
+from voiceflow_worker.campaigns.enqueue import CHUNK, EnqueueOptions
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.plan import LOCK_LENGTH
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
 from voiceflow_worker.core.ports.store import Before

@@ -12,7 +12,7 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.files.rows import REPORTED
 from voiceflow_worker.campaigns.options_file import schedule_in
 from voiceflow_worker.campaigns.plan import END_WORDS, End
@@ -78,7 +78,7 @@ async def nothing(_: Desk) -> None:
 
 
 REDIAL = {"redial_on": "busy", "redial_max": 2, "redial_after": "0s"}
-THIS_COUNTS = {"replace": True, "remove_missing": True}
+THIS_COUNTS: dict[str, Any] = {"replace": True, "remove_missing": True}
 FIRST = (row("Ana"), row("Bob"), row("Cat"))
 GONE = {"leave_out": "status=Gone"}
 BAD_DAN = {"destination": "none", "name": "Dan", "hour": "9:30", "status": "Booked"}

@@ -22,7 +22,8 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Campaign, SuppressionList
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.enqueue import enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
 from voiceflow_worker.campaigns.row_list import KeptFile, RowList
 from voiceflow_worker.core.ports import Store

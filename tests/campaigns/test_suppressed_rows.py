@@ -21,7 +21,7 @@ from tests.campaigns.reading import NOW, OPTIONS, file_of
 from tests.campaigns.workbooks import workbook
 from tests.support.started import enqueue_file
 from voiceflow_worker import CallQueue
-from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.files.no_call import sense_of, told_beside, told_not_to_call
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.intake import RowEnqueuer

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import ParamSpec
 
 from voiceflow_worker.campaigns import enqueue
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 
 _P = ParamSpec("_P")
 

@@ -19,7 +19,7 @@ from voiceflow_worker.api.answers import Answer, ProblemError, shortened, unfit
 from voiceflow_worker.api.exchange import LONGEST_FILE, MOST_CAMPAIGNS, Asked, among
 from voiceflow_worker.api.operations import Fields, FindingTold, Json, Preview, Routes, Told
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import schema_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.reading import Of

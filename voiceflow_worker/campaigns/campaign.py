@@ -17,7 +17,8 @@ from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, Cam
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.campaign_rows import batch_of
-from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, EnqueueReport, OnProgress, StartOptions
+from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, OnProgress, StartOptions
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import (

@@ -3,362 +3,59 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Protocol, Self, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import CalledBefore, RepeatedCalls
+from voiceflow_worker.campaigns.called_before import CalledBefore
 from voiceflow_worker.campaigns.calls.options import (
     BadRowLimit,
     CallAgain,
     CampaignOptions,
-    ended_finding,
     may_leave_out,
     states_of,
 )
 from voiceflow_worker.campaigns.calls.request import ReadRow, menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.column_values import MomentSpan, PartlyFilled, UnreadColumn
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowCounts, RowsRefusedError
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     FileKind,
-    Findings,
     RawRow,
-    Reject,
     SpooledRows,
     reason_of,
     rejects_file,
 )
 from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
-from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows, RowEnqueuer
-from voiceflow_worker.campaigns.plan import END_WORDS, LOOK_AGAIN, MOST_NAMED, End, Plan, Planner, enqueue_lock
+from voiceflow_worker.campaigns.intake import ClassifiedRows, OrderKeys, RowEnqueuer
+from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, enqueue_lock
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
+from voiceflow_worker.campaigns.removal import Removal
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.reading import starts_of
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Condition, Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
+from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import JobState, person_in
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.wording import count_of, in_words
+from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
-
-SHOWN_OF_COLUMNS = ("unread", "partly_filled", "moments")
-"""What a report shows of columns, and not of rows."""
-
-
-@dataclass(slots=True, kw_only=True)
-class EnqueueReport:
-    """The result of enqueuing a file.
-
-    `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
-    existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
-    list, `left_out` those that a column leaves out, `rejected` bad rows, and `rows` all rows. `valid` counts rows that
-    made new jobs; if nothing was stored, it counts rows that could have made them. Of the rows whose stored call
-    differs, `changed` counts those whose call waits: they are `replaced`, or nothing is enqueued; `on_the_way` and
-    `over` those for which nothing is done, together `in_progress`. `left_out_waiting` counts rows that are left out
-    and whose call can still ring, and `missing` the calls of the batch that can and are in no row; `removed` those of
-    both that were cancelled, and `stays` those in no row that were not because they may be those of bad rows. Some of
-    the people whose calls differ, are left out or in no row are `named`. In all, so many calls of the batch are
-    `waiting`. `again` counts rows whose number has the same call in another batch. `ended` counts the duplicates whose
-    calls have ended before they were sent, by state, `cancelled_by_person` those that a person has cancelled: nobody is
-    called for them, unless `again` names these states. `refused` is True if nothing was enqueued.
-    """
-
-    batch_id: str
-    enqueued: int = 0
-    duplicates: int = 0
-    replaced: int = 0
-    removed: int = 0
-    changed: int = 0
-    on_the_way: int = 0
-    over: int = 0
-    cancelled_by_person: int = 0
-    left_out_waiting: int = 0
-    missing: int = 0
-    stays: int = 0
-    waiting: int = 0
-    named: Sequence[str] = ()
-    suppressed: int = 0
-    left_out: int = 0
-    rejected: int = 0
-    findings: tuple[Finding, ...] = ()
-    rows: int = 0
-    valid: int = 0
-    again: int = 0
-    ended: Mapping[JobState, int] = field(default_factory=dict[JobState, int])
-    dry_run: bool
-    refused: bool = False
-    preview: Preview | None = None
-    """The preview of a dry run, if it was asked for."""
-    repeated_calls: Sequence[RepeatedCalls] = ()
-    """What was found of the rows counted in `again`."""
-    replaces: bool = False
-    """Whether the waiting calls that differ are replaced."""
-    unread: Sequence[UnreadColumn] = ()
-    """The columns that nobody reads, by whose few values rows may be left out; of filtered ones, what is called."""
-    partly_filled: Sequence[PartlyFilled] = ()
-    """The columns that nobody reads and that some rows have filled: by them too, rows may be left out."""
-    moments: Sequence[MomentSpan] = ()
-    """The columns that texts read as days or times, from the first to the last."""
-    version: str = ""
-    """All counts that a preview shows, for the `expected_version` of a start: of rows that are new, known, bad or
-    suppressed, and of people who were called before."""
-
-    @property
-    def in_progress(self) -> int:
-        """The rows whose call differs, and is on the way or over."""
-        return self.on_the_way + self.over
-
-    @property
-    def plan(self) -> dict[str, int]:
-        """What becomes of each row, and of each call in no row, by one word for each."""
-        is_stored = not (self.dry_run or self.refused)
-        new = self.enqueued if is_stored else self.valid - self.changed * self.replaces
-        # A call that left after it was compared is counted where it is now.
-        changed = self.replaced if is_stored and self.replaces else self.changed
-        counts = {
-            End.NEW: new, End.SAME: self.duplicates - self.cancelled_by_person, End.CHANGED: changed,
-            End.LEFT_OUT_WAITING: self.left_out_waiting, End.IN_NO_ROW: self.missing, End.ON_THE_WAY: self.on_the_way,
-            End.OVER: self.over, End.BY_PERSON: self.cancelled_by_person, End.BAD: self.rejected,
-        }  # fmt: skip
-        return {end.value: count for end, count in counts.items()}
-
-    @property
-    def calls_nobody(self) -> bool:
-        """Whether each call of these rows has ended before it was sent, so that nobody was called, or is now."""
-        done = self.enqueued or self.replaced or self.refused or self.dry_run
-        return not done and 0 < self.duplicates + self.in_progress + self.changed == sum(self.ended.values())
-
-    @property
-    def is_valid(self) -> bool:
-        """True if no finding is an error."""
-        return not any(found.is_error for found in self.findings)
-
-    def in_words(self) -> str:
-        """The rows by what became of them, such as `2 enqueued, 1 duplicate, 0 bad`, or could: `3 rows: 2 good, …`."""
-        ended = ", ".join(f"{count} {state}" for state, count in self.ended.items())
-        good = f"{count_of(self.rows, 'row')}: {self.valid} good"
-        return ", ".join(
-            (
-                good if self.refused or self.dry_run else f"{self.enqueued} enqueued",
-                count_of(self.duplicates, "duplicate") + (f" ({ended})" if ended else ""),
-                *([f"{self.replaced} replaced"] if self.replaced else []),
-                *([f"{self.removed} removed"] if self.removed else []),
-                f"{self.rejected} bad",
-                *([f"{self.suppressed} suppressed"] if self.suppressed else []),
-                *([f"{self.left_out} left out"] if self.left_out else []),
-                *([f"{self.again} to people who would be called again"] if self.again else []),
-            )
-        )
-
-    def plan_in_words(self) -> str:
-        """What becomes of a list that is imported again: `35 the same, 3 new, 1 changed, …`; empty if it is new."""
-        plan = self.plan
-        if not any(count for end, count in plan.items() if end not in {End.NEW, End.BAD}):
-            return ""
-        shown = ((plan[end], words) for end, words in END_WORDS.items())
-        return ", ".join(f"{count} {words}" for place, (count, words) in enumerate(shown) if count or place < 2)
-
-    def columns_in_words(self) -> str:
-        """The values that are called of columns that are not spoken, and which are partly filled; empty for none."""
-        values = [f"{each.column}: {each.in_words()}" for each in self.unread]
-        partly = [f"{each.column} {each.filled:,} of {each.filled + each.empty:,}" for each in self.partly_filled]
-        return "; ".join([*values, *([f"partly filled: {', '.join(partly)}"] if partly else [])])
-
-    def as_json(self) -> dict[str, object]:
-        """The report as a JSON object, for scripts."""
-        shown = {
-            each.name: getattr(self, each.name)
-            for each in fields(self)
-            if each.name
-            not in {
-                "refused",
-                "preview",
-                "repeated_calls",
-                "version",
-                "replaces",
-                *self.plan,
-                "stays",
-                "waiting",
-                "named",
-            }
-        }
-        shown |= {"changed": self.changed, "in_progress": self.in_progress, "plan": self.plan}
-        shown |= {name: [each.as_json() for each in getattr(self, name)] for name in SHOWN_OF_COLUMNS}
-        preview = {} if self.preview is None else {"preview": self.preview.as_json()}
-        ended = {state.value: count for state, count in self.ended.items()}
-        return {**shown, "ended": ended, "findings": [found.as_json() for found in self.findings], **preview}
-
-
-class RowsRefusedError(CampaignFileError):
-    """Raised when nothing was enqueued because of the rows. `findings` says why, and `report` has the counts."""
-
-    def __init__(self, message: str, findings: Sequence[Finding], *, report: EnqueueReport) -> None:
-        super().__init__(message, findings)
-        self.report: EnqueueReport = report
-
-    @classmethod
-    def of(cls, report: EnqueueReport) -> Self:
-        """The error of a report, whose message has its first findings."""
-        wrong = [found for found in report.findings if found.is_error]
-        more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        counts = (
-            f"{count_of(report.rejected, 'row')} of {report.rows} cannot be called" if report.rejected else "",
-            f"{count_of(report.again, 'row')} would call people who were called before" if report.again else "",
-        )
-        why = ": ".join(filter(None, (" and ".join(filter(None, counts)), "; ".join(map(str, wrong[:_NAMED])))))
-        return cls(f"nothing was enqueued: {why}{more}", report.findings, report=report)
-
-
-_NAMED = 3
-"""The findings in the message of an error."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _RowCounts(EnqueueReport):
-    """The report while rows are read and enqueued: its running counts, its findings and its preview so far."""
-
-    file: str | None
-    found: Findings = field(default_factory=Findings)
-    maker: PreviewMaker | None = None
-    reject: Reject | None = None
-    """Gets the rows that are bad or left out."""
-    called_before: int = 0
-    """Rows counted in `again`, also if they are to be called again."""
-
-    def add_repeated(self, found: Iterable[RepeatedCalls], *, column: str) -> None:
-        """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
-        severity = Severity.WARNING if self.dry_run else Severity.ERROR
-        for each in found:
-            self.again += each.count
-            self.repeated_calls = (*self.repeated_calls, each)
-            self.found.add([each.finding(file=self.file, column=column, severity=severity)])
-
-    def shown(self) -> str:
-        """What a preview shows of the rows before they are stored, whether people are to be called again or not."""
-        ended = sorted(f"{state.value}-{count}" for state, count in self.ended.items())
-        counts = (
-            self.rows, self.valid - self.changed * self.replaces, self.duplicates, self.left_out, self.rejected,
-            self.called_before, self.changed, self.on_the_way, self.over, self.cancelled_by_person,
-            self.left_out_waiting, self.missing, *ended,
-        )  # fmt: skip
-        return ".".join(map(str, counts))
-
-    def has_more_than(self, most: int | None) -> bool:
-        """Whether more rows than these are called; if so, this is an error."""
-        if most is None or (rows := self.rows - self.left_out) <= most:
-            return False
-        message = f"{count_of(rows, 'row')} would be called, and most allows {most}: check the file, or allow more"
-        self.found.add([Finding(file=self.file, message=message)])
-        return True
-
-    def unreadable(self, error: CampaignFileError) -> None:
-        """Report a file that cannot be read as findings."""
-        # The file has a field of its own in the finding, so its name is left out of the message.
-        message = str(error).removeprefix(self.file or "").lstrip(" :,")
-        self.found.add(error.findings or (Finding(file=self.file, message=message),))
-
-    def add_classified(self, classified: ClassifiedRows) -> None:
-        """Count rows that were read."""
-        self.rows += sum(row.raw.counts for row in classified.rows)
-        self.valid += len(classified.new)
-        self.duplicates += len(classified.known)
-        self.left_out += sum(row.raw.counts for row in classified.rows if row.is_left_out)
-        self.rejected += sum(row.raw.counts for row in classified.bad)
-        self.ended = Counter(self.ended) + classified.ended
-        self._add_ends(classified.ends)
-        self.named = (*self.named, *classified.named)[:MOST_NAMED]
-        for row in classified.rows:
-            self.found.add(row.findings)
-        self._reject(classified.bad)
-
-    def add_enqueued(self, rows: Sequence[ReadRow], enqueued_rows: EnqueuedRows) -> None:
-        """Count what became of `rows`, so far counted as valid."""
-        without = (*enqueued_rows.suppressed, *enqueued_rows.refused, *enqueued_rows.moved)
-        if self.maker is not None:
-            without_call = {row.raw.number for row in without}
-            self.maker.add(row for row in rows if row.raw.number not in without_call)
-        self.enqueued += enqueued_rows.enqueued
-        self.replaced += enqueued_rows.replaced
-        self.duplicates += enqueued_rows.duplicates
-        self._add_ends(enqueued_rows.ends)
-        self.suppressed += len(enqueued_rows.suppressed)
-        self.valid -= enqueued_rows.duplicates + len(without)
-        self.rejected += len(enqueued_rows.refused)
-        for row in without:
-            self.found.add(row.findings[-1:])  # the others were added when the row was read
-        self._reject((*enqueued_rows.suppressed, *enqueued_rows.refused))
-
-    def add_planned(self, plan: Plan) -> None:
-        """Count what the plan says of rows that were counted as valid."""
-        told = [row for row, *_ in plan.told.values()]
-        for row in told:
-            self.found.add(row.findings[-1:])
-        self._reject(bad := [row for row, _, end in plan.told.values() if end is End.BAD])
-        self.valid -= len(plan.same) + len(told)
-        self.duplicates += len(plan.same)
-        self.rejected += len(bad)
-        self._add_ends(Counter(end for *_, end in plan.told.values() if end is not End.CHANGED))
-        self.changed += plan.changed
-        self.cancelled_by_person += plan.by_person
-        if plan.by_person:
-            self.ended = Counter(self.ended) + Counter({JobState.CANCELLED: plan.by_person})
-        self.missing, self.left_out_waiting = plan.in_no_row, len(plan.left_out)
-        self.waiting = plan.waiting
-        self.named = (*self.named, *(person_in((row.call and row.call.data) or {}) for row in told), *plan.people)
-        self.named = tuple(dict.fromkeys(filter(None, self.named)))[:MOST_NAMED]
-
-    def _add_ends(self, ends: Counter[End]) -> None:
-        self.changed += ends[End.CHANGED]
-        self.on_the_way += ends[End.ON_THE_WAY]
-        self.over += ends[End.OVER]
-        self.cancelled_by_person += ends[End.BY_PERSON]
-
-    def is_undecided(self, *, removes: bool, keeps: bool) -> bool:
-        """Whether rows differ or are left out while their calls wait, and nobody has ordered what becomes of these."""
-        return not keeps and (bool(self.changed and not self.replaces) or bool(self.left_out_waiting and not removes))
-
-    def _reject(self, rows: Sequence[ReadRow]) -> None:
-        if self.reject is not None:
-            for row in rows:
-                for raw in (row.raw, *row.raw.others):
-                    self.reject(raw, row.findings)
-
-    def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
-        """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
-        if (found := ended_finding(self.ended, file=self.file)) is not None:
-            self.found.add([found])
-        counts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(EnqueueReport)}
-        if self.maker is not None:
-            counts["preview"] = self.maker.preview(
-                start=now,
-                duplicates=self.duplicates,
-                suppressed=self.suppressed,
-                left_out=self.left_out,
-                bad=self.rejected,
-            )
-        counts |= {"findings": self.found.all(file=self.file), "refused": refused}
-        return EnqueueReport(**counts)
-
 
 CHUNK = 1000
 """The number of rows enqueued in one trip to the store. A larger number could delay a worker on the same store."""
@@ -482,7 +179,7 @@ async def check_file(
     file that cannot be read is reported as a finding. Raises InvalidInputError for a wrong option.
     """
     chosen = options or CampaignOptions()
-    counts = _RowCounts(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
+    counts = RowCounts(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
     try:
         template = None if chosen.template is not None else await to_thread.run_sync(_template_in, path)
         if template is not None:
@@ -574,7 +271,7 @@ class Enqueueing:
         queue, campaign, now = self.queue, self.campaign, self.now or datetime.now(UTC)
         if queue is None and not self.dry_run:
             raise ValueError("a queue is needed unless this is a dry run")
-        counts = _RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run, replaces=self.replace)
+        counts = RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run, replaces=self.replace)
         if self.dry_run and self.assumptions is not None:
             counts.maker = PreviewMaker(
                 self.assumptions,
@@ -583,25 +280,9 @@ class Enqueueing:
             )
         counts.found.add(campaign.findings)
         starts = () if queue is None else await starts_of(queue.store, queue.name)
-        enqueuer = RowEnqueuer(
-            queue, campaign.file, self.options, campaign.number_column, campaign.keys, states_of(self.again),
-            self.replace, self._cut_at, frozenset(start.start for start in starts), self.only_new,
-        )  # fmt: skip
+        enqueuer = self._enqueuer(starts)
         if queue is not None:
-            options = self.options
-            before = CalledBefore(
-                queue=queue, orders=options.orders, schedule_batches=options.schedule_batches,
-                same_people_batch=options.same_people_batch,
-            )  # fmt: skip
-            self._planner = Planner(
-                queue=queue, seen=campaign.keys, orders=options.orders, before=before,
-                # Not even `again` calls those again whom this campaign itself may have called, before it was cut.
-                since=self._cut_at if self.again is True else None, has_staged=bool(starts), again=self.again is True,
-                again_cancelled=self.again is True or JobState.CANCELLED in states_of(self.again),
-                shows=self.dry_run or self.expected_version is not None,
-                replace=self.replace, keeps=self.only_new, file=campaign.file,
-                column=campaign.number_column,
-            )  # fmt: skip
+            self._planner = self._planner_of(queue, has_staged=bool(starts))
         with ExitStack() as stack:
             spooled = SpooledRows(stack.enter_context(TemporaryFile()))
             if queue is not None and not self.dry_run:
@@ -631,7 +312,7 @@ class Enqueueing:
             async with nullcontext() if queue is None or not needs_lock else enqueue_lock(queue, name) as lock:
                 wrong = await self._find_cut()
                 await self._compare(spooled, counts)
-                wrong += await self._cannot_remove(counts)
+                wrong += await self._undecided(counts)
                 counts.found.add(wrong)
                 calls_again = counts.again > 0 and not self.dry_run
                 is_wrong = (
@@ -650,10 +331,33 @@ class Enqueueing:
                 counts.version = f"{shown}.{counts.suppressed}"
         return counts.report(refused=refused, now=now)
 
+    def _enqueuer(self, starts: Iterable[Gate]) -> RowEnqueuer:
+        orders, campaign = self.options.orders, self.campaign
+        return RowEnqueuer(
+            self.queue, campaign.file, self.options, campaign.number_column,
+            None if orders is None else OrderKeys(orders, self.queue, campaign.keys), states_of(self.again),
+            self.replace, self._cut_at, frozenset(start.start for start in starts), self.only_new,
+        )  # fmt: skip
+
+    def _planner_of(self, queue: CallQueue, *, has_staged: bool) -> Planner:
+        options, campaign, again = self.options, self.campaign, self.again is True
+        before = CalledBefore(
+            queue=queue, orders=options.orders, schedule_batches=options.schedule_batches,
+            same_people_batch=options.same_people_batch,
+        )  # fmt: skip
+        return Planner(
+            queue=queue, seen=campaign.keys, orders=options.orders, before=before,
+            # Not even `again` calls those again whom this campaign itself may have called, before it was cut.
+            since=self._cut_at if again else None, has_staged=has_staged, again=again,
+            again_cancelled=again or JobState.CANCELLED in states_of(self.again),
+            shows=self.dry_run or self.expected_version is not None, replace=self.replace, keeps=self.only_new,
+            file=campaign.file, column=campaign.number_column,
+        )  # fmt: skip
+
     async def _read(
         self,
         enqueuer: RowEnqueuer,
-        counts: _RowCounts,
+        counts: RowCounts,
         spooled: SpooledRows,
     ) -> bool:
         """Read all rows, count them, and spool the new ones; returns whether one of these has no key of its own."""
@@ -695,15 +399,14 @@ class Enqueueing:
             )
         return has_made_key
 
-    def _may_leave_out(self, counts: _RowCounts) -> bool:
+    def _may_leave_out(self, counts: RowCounts) -> bool:
         return may_leave_out(counts.rejected, rows=counts.rows - counts.left_out, limit=self.skip_bad)
 
-    async def _compare(self, spooled: SpooledRows, counts: _RowCounts) -> None:
+    async def _compare(self, spooled: SpooledRows, counts: RowCounts) -> None:
         """Compare the rows with the calls that are stored, and count what comes of that."""
         if self._planner is None:
             return
-        batches = {*self._batches, self.campaign.batch_id}
-        plan = self._plan = await self._planner.find(lambda: map(_unspooled, spooled), batches)
+        plan = self._plan = await self._planner.find(lambda: map(_unspooled, spooled), self._listed)
         counts.add_planned(plan)
         if self._kept is not None:
             self._kept.stand |= {row: key for row, (_, key, _) in plan.told.items() if key} | {
@@ -716,34 +419,19 @@ class Enqueueing:
         elif self.dry_run:
             counts.again = counts.called_before
 
-    async def _cannot_remove(self, counts: _RowCounts) -> list[Finding]:
-        """Errors: rows that are left out although their calls wait, and a new batch, from which nothing is missing."""
-        plan, file = self._plan, counts.file
-        if not self.remove_missing or self._planner is None:
-            severity = Severity.WARNING if self.only_new else Severity.ERROR
-            return [
-                Finding(
-                    message=tell("left_out_waiting", at=in_words(call.created_at), call=call.id),
-                    severity=severity,
-                    file=file,
-                    row=row,
-                    person=call.name,
-                )
-                for row, call in plan.left_out.items()
-            ]
-        if not plan.is_new:
+    @property
+    def _listed(self) -> set[str]:
+        """The batches of the list."""
+        return {*self._batches, self.campaign.batch_id}
+
+    async def _undecided(self, counts: RowCounts) -> list[Finding]:
+        """What is wrong with what is left out or removed."""
+        if self._planner is None:
             return []
-        batch = self.campaign.batch_id
-        elsewhere = await self._planner.waits_elsewhere({*self._batches, batch})
-        told = f"nothing can be missing from batch {batch}, which is new"
-        if not elsewhere:
-            return [Finding(file=file, message=f"{told}: start it without remove_missing")]
-        where = (
-            f"{count} of these people wait{'s' * (count == 1)} in {name}" for name, count in elsewhere[:MOST_NAMED]
-        )
-        remedy = Remedy.NAME_BATCH
-        message = Message(f"{told}; {', '.join(where)}: {remedy}", remedy).giving({remedy: elsewhere[0][0]})
-        return [Finding(file=file, message=message)]
+        removal = Removal(self._planner, self._plan, self._listed)
+        if self.remove_missing:
+            return await removal.findings(counts.file, batch_id=self.campaign.batch_id)
+        return removal.left_out(counts.file, keeps=self.only_new)
 
     async def _require_shown(self, shown: str, spooled: SpooledRows, enqueuer: RowEnqueuer) -> None:
         """Raise ChangedSinceError if a preview has shown anything else of the rows, or of who is suppressed."""
@@ -783,7 +471,7 @@ class Enqueueing:
         lock: LeaderLease | None,
         spooled: SpooledRows,
         enqueuer: RowEnqueuer,
-        counts: _RowCounts,
+        counts: RowCounts,
     ) -> None:
         """Enqueue all rows as an import. Its calls are staged until the last one is stored."""
         by, at = self._actor, queue.store.clock.now()
@@ -794,28 +482,13 @@ class Enqueueing:
             imported = Import(queue, store.store, conditions=conditions, by=by, token=self.token)
             await self._enqueue_all(spooled, enqueuer, counts, imported)
             if self.remove_missing and self._planner is not None:
-                await self._remove(self._planner, store.store, counts, has_late=enqueuer.has_late)
+                await Removal(self._planner, self._plan, self._listed).run(store.store, counts, late=enqueuer.has_late)
             done = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
             more = {"replaced": counts.replaced, "removed": counts.removed} if action == "replace" else {}
             store.result = ", ".join([done, *(f"{count} {what}" for what, count in more.items())])
 
-    async def _remove(self, planner: Planner, store: Store, counts: _RowCounts, *, has_late: bool) -> None:
-        """Cancel the waiting calls that are left out or in no row; these not if they may be those of bad rows."""
-        all_known = not (counts.rejected or has_late)
-        batches = {*self._batches, self.campaign.batch_id}
-        counts.removed = await planner.remove(store, self._plan, batches, all_known=all_known)
-        if not all_known and counts.missing:
-            counts.stays = counts.missing
-            why = f"{count_of(counts.rejected, 'bad row')}" if counts.rejected else "rows that wait"
-            remedy = "correct them, and give the list again" if counts.rejected else "call these first"
-            told = (
-                f"{count_of(counts.stays, 'call')} in no row of the list may be those of {why}, and can still ring: "
-                f"{', '.join(self._plan.named)}{', …' if counts.stays > len(self._plan.named) else ''}; {remedy}"
-            )
-            counts.found.add([Finding(file=counts.file, severity=Severity.WARNING, message=told)])
-
     async def _enqueue_all(
-        self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: _RowCounts, imported: Import | None
+        self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: RowCounts, imported: Import | None
     ) -> None:
         """Enqueue all rows; without an import, find only who is suppressed."""
         done, kept = 0, None if imported is None else self._kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -69,6 +69,73 @@ class EnqueuedRows:
 
 
 @dataclass(slots=True)
+class OrderKeys:
+    """The keys that orders make for rows: by what a row calls, and its place among the rows that call the same."""
+
+    orders: Orders
+    queue: CallQueue | None
+    keys: SeenKeys
+    """Gets the keys."""
+    changed: list[ReadRow] = field(default_factory=list[ReadRow], init=False)
+    """The rows that no call of the orders says as they do: they wait for `rest`."""
+    _unclaimed: dict[str, dict[int, str]] = field(default_factory=dict[str, dict[int, str]], init=False)
+    """The calls that orders have made, and that no row is yet: their digests, by what they call and their place."""
+    _places: Counter[str] = field(default_factory=Counter[str], init=False)
+    """The first place without a call, by what is called."""
+
+    def rest(self, size: int) -> Iterator[list[ReadRow]]:
+        """The rows that waited, in lists of this size: each stands for the next call that is left."""
+        while self.changed:
+            rows, self.changed = self.changed[:size], self.changed[size:]
+            yield [self._keyed(row, None) for row in rows]
+
+    async def claimed(self, rows: Sequence[ReadRow]) -> list[ReadRow]:
+        """The rows that have a call of their words, or that call whom the orders have not called, with their keys.
+
+        The words of the others may have changed: they wait.
+        """
+        named = [name for row in rows if row.call is not None for name in _names(row, row.call)]
+        looked_up = [each for each in dict.fromkeys(named) if each not in self._unclaimed]
+        self._unclaimed |= {each: {} for each in looked_up}
+        while looked_up and self.queue is not None:
+            asked = {self.orders.key(each, self._places[each]): each for each in looked_up}
+            owners = await owners_of(self.queue.store, self.queue.name, asked)
+            looked_up = [asked[key] for key in owners]
+            for each, owner in zip(looked_up, owners.values(), strict=True):
+                self._unclaimed[each][self._places[each]] = owner.digest
+                self._places[each] += 1
+        claimed: list[ReadRow] = []
+        for row in rows:
+            left = self._unclaimed[self._called(row, row.call)] if row.call is not None else {}
+            same = next((place for place, digest in left.items() if digest == row.digest), None)
+            if left and same is None:
+                self.changed.append(row)
+            else:
+                claimed.append(self._keyed(row, same))
+        return claimed
+
+    def _keyed(self, row: ReadRow, place: int | None) -> ReadRow:
+        """The row with the key of this place; without one, of the first call that is left, or else of a new one."""
+        if row.call is None:
+            return row
+        called = self._called(row, row.call)
+        left = self._unclaimed[called]
+        if place is None and (place := min(left, default=None)) is None:
+            place = self._places[called]
+            self._places[called] += 1
+        left.pop(place, None)
+        key = self.orders.key(called, place)
+        self.keys.first(key, row=row.raw.number, digest=row.digest)
+        return row._replace(call=row.call._replace(unique_key=key), has_made_key=True)
+
+    def _called(self, row: ReadRow, call: CheckedCall) -> str:
+        """What is called: the key of a row, but for the call of its words that had none; else its number."""
+        name, *others = _names(row, call)
+        said = (each for each in others if not self._unclaimed[name] and row.digest in self._unclaimed[each].values())
+        return next(said, name)
+
+
+@dataclass(slots=True)
 class RowEnqueuer:
     """Enqueues rows. Without a queue, rows are only divided into new, known and bad ones."""
 
@@ -76,8 +143,8 @@ class RowEnqueuer:
     file: str | None
     options: CampaignOptions
     number_column: str
-    keys: SeenKeys
-    """Gets the unique keys that orders make."""
+    orders: OrderKeys | None
+    """The keys of orders, if these make some."""
     again: frozenset[JobState] = frozenset()
     """The states of ended calls in whose place rows with their keys are enqueued."""
     replace: bool = False
@@ -90,11 +157,6 @@ class RowEnqueuer:
     keeps: bool = False
     """Whether waiting calls that differ from their rows are to stay as they are."""
     _limited: set[str] = field(default_factory=set[str], init=False)
-    _unclaimed: dict[str, dict[int, str]] = field(default_factory=dict[str, dict[int, str]], init=False)
-    """The calls that orders have made, and that no row is yet: their digests, by what they call and their place."""
-    _places: Counter[str] = field(default_factory=Counter[str], init=False)
-    """The first place without a call, by what is called."""
-    _changed: list[ReadRow] = field(default_factory=list[ReadRow], init=False)
     _has_owners: bool = field(default=False, init=False)
     """Whether the keys of new rows belong to calls, in whose place they are."""
     has_late: bool = field(default=False, init=False)
@@ -109,71 +171,24 @@ class RowEnqueuer:
         rows behind the limit of the options are left out. Rows that may be changed ones of orders wait for
         `classify_changed`. Raises OvertakenError.
         """
-        waited, limit = len(self._changed), self.options.limit
-        if self.options.orders is not None:
-            rows = await self._claimed(self.options.orders, rows)
+        changed, limit = [] if self.orders is None else self.orders.changed, self.options.limit
+        waited = len(changed)
+        if self.orders is not None:
+            rows = await self.orders.claimed(rows)
         found = await self._classified(rows)
         if limit is None:
             return found
-        waiting = self._changed[waited:]
+        waiting = changed[waited:]
         late = await self._beyond(limit, [*found.new, *waiting], found.known)
         self.has_late = self.has_late or bool(late)
-        new, self._changed[waited:] = (
-            [row for row in some if row.raw.number not in late] for some in (found.new, waiting)
-        )
+        new, changed[waited:] = ([row for row in some if row.raw.number not in late] for some in (found.new, waiting))
         all_rows = (*found.rows, *(row for row in waiting if row.raw.number in late))
         return replace(found, rows=[late.get(row.raw.number, row) for row in all_rows], new=new)
 
     async def classify_changed(self, size: int) -> AsyncGenerator[ClassifiedRows]:
-        """Divide the rows that no call of the orders says as they do: each stands for the next call that is left."""
-        while self._changed and self.options.orders is not None:
-            rows, self._changed = self._changed[:size], self._changed[size:]
-            yield await self._classified([self._keyed(self.options.orders, row, None) for row in rows])
-
-    async def _claimed(self, orders: Orders, rows: Sequence[ReadRow]) -> list[ReadRow]:
-        """The rows that have a call of their words, or that call whom the orders have not called, with their keys.
-
-        The words of the others may have changed: they wait.
-        """
-        named = [name for row in rows if row.call is not None for name in _names(row, row.call)]
-        looked_up = [each for each in dict.fromkeys(named) if each not in self._unclaimed]
-        self._unclaimed |= {each: {} for each in looked_up}
-        while looked_up and self.queue is not None:
-            asked = {orders.key(each, self._places[each]): each for each in looked_up}
-            owners = await owners_of(self.queue.store, self.queue.name, asked)
-            looked_up = [asked[key] for key in owners]
-            for each, owner in zip(looked_up, owners.values(), strict=True):
-                self._unclaimed[each][self._places[each]] = owner.digest
-                self._places[each] += 1
-        claimed: list[ReadRow] = []
-        for row in rows:
-            left = self._unclaimed[self._called(row, row.call)] if row.call is not None else {}
-            same = next((place for place, digest in left.items() if digest == row.digest), None)
-            if left and same is None:
-                self._changed.append(row)
-            else:
-                claimed.append(self._keyed(orders, row, same))
-        return claimed
-
-    def _keyed(self, orders: Orders, row: ReadRow, place: int | None) -> ReadRow:
-        """The row with the key of this place; without one, of the first call that is left, or else of a new one."""
-        if row.call is None:
-            return row
-        called = self._called(row, row.call)
-        left = self._unclaimed[called]
-        if place is None and (place := min(left, default=None)) is None:
-            place = self._places[called]
-            self._places[called] += 1
-        left.pop(place, None)
-        key = orders.key(called, place)
-        self.keys.first(key, row=row.raw.number, digest=row.digest)
-        return row._replace(call=row.call._replace(unique_key=key), has_made_key=True)
-
-    def _called(self, row: ReadRow, call: CheckedCall) -> str:
-        """What is called: the key of a row, but for the call of its words that had none; else its number."""
-        name, *others = _names(row, call)
-        said = (each for each in others if not self._unclaimed[name] and row.digest in self._unclaimed[each].values())
-        return next(said, name)
+        """Divide the rows that no call of the orders says as they do."""
+        for rows in () if self.orders is None else self.orders.rest(size):
+            yield await self._classified(rows)
 
     async def _classified(self, rows: Sequence[ReadRow]) -> ClassifiedRows:
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]

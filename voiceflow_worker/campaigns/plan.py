@@ -29,23 +29,18 @@ from voiceflow_worker.campaigns.called_before import (
     calls_of,
     mark_of,
     may_call,
-    pages_of,
     without_key,
 )
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.keys import owners_of
-from voiceflow_worker.core.base.reading import count_states, find_jobs, get_jobs
+from voiceflow_worker.core.base.reading import count_states, get_jobs
 from voiceflow_worker.core.idempotency import Orders
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.reads import OfNumber
-from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
-from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.differences import can_still_ring, is_cancelled_for_good, is_changeable, terms_of
-from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.queue import CallQueue
@@ -257,7 +252,7 @@ class Planner:
     """The name of the file, for findings, as the `column` of its numbers is."""
     column: str
     silent: SilentRows = field(default_factory=SilentRows, init=False)
-    _people: Sample = field(default_factory=Sample, init=False)
+    people: Sample = field(default_factory=Sample, init=False)
     _batches: set[str] = field(default_factory=set[str], init=False)
 
     def add(self, rows: Sequence[ReadRow], known: Sequence[ReadRow]) -> None:
@@ -269,7 +264,7 @@ class Planner:
             self.before.sample.add(row)
         for row in (*rows, *known):
             if row.call is not None:
-                self._people.add(row)
+                self.people.add(row)
 
     async def find(self, chunks: Chunks, batches: Iterable[str]) -> Plan:
         """The plan of all new rows, in chunks, of a list with these batches. Raises StoreError."""
@@ -319,7 +314,7 @@ class Planner:
             plan.is_new, is_compared = False, batch_id in self._batches
             async with aclosing(calls_of(self.queue, batch_id, waiting=not is_compared, ended=True)) as jobs:
                 async for job in jobs:
-                    if self._is_in_list(job, plan):
+                    if self.is_in_list(job, plan):
                         continue
                     if can_still_ring(job):
                         left.append(WaitingCall.of(job))
@@ -338,53 +333,8 @@ class Planner:
                         (gone if is_gone else found).setdefault((batch_id, telephone), []).append(stored)
         return found, gone, left
 
-    async def remove(self, store: Store, plan: Plan, batches: Iterable[str], *, all_known: bool) -> int:
-        """Cancel the calls of these batches that can still ring and are left out, or, if `all_known`, are in no row.
-
-        Returns their number. One that moves meanwhile is looked at again: it is in progress then, or is cancelled.
-        Raises StoreError.
-        """
-        policy, removed = self.queue.policy, 0
-        at, changes = store.clock.now(), Changes(store, policy)
-
-        def cancel(job: Job) -> Job:
-            return lifecycle.cancel(
-                job, at=at, reason="it is no longer in the list", policy=policy, kind=ReasonKind.REMOVED
-            )
-
-        def is_gone(job: Job) -> bool:
-            if not can_still_ring(job) or self._is_in_list(job, plan):
-                return False
-            said = self.silent.of(WaitingCall.of(job))
-            return all_known if said is None else said[1]
-
-        elsewhere = await get_jobs(store, [each.id for each in plan.left_out.values()])
-        removed += await changes.change_all([job for job in elsewhere.values() if can_still_ring(job)], cancel)
-        for batch_id in sorted({*batches, *self.silent.batches}):
-            for _ in range(ROUNDS):
-                found = 0
-                async with aclosing(pages_of(self.queue, batch_id, waiting=True)) as pages:
-                    async for page in pages:
-                        gone = list(filter(is_gone, page))
-                        found += len(gone)
-                        removed += await changes.change_all(gone, cancel)
-                if not found:
-                    break
-        return removed
-
-    async def waits_elsewhere(self, batches: Collection[str]) -> list[tuple[str, int]]:
-        """The other batches in which people of the list wait, and how many of those who are looked up do in each."""
-        found: Counter[str] = Counter()
-        for row in self._people.looked_up():
-            of_row = set[str]()
-            for number in () if row.call is None else row.call.numbers:
-                last = OfNumber(queue=self.queue.name, number=number, newest=True, limit=20)
-                jobs = await find_jobs(self.queue.store, last)
-                of_row |= {job.batch_id for job in jobs if job.batch_id and can_still_ring(job) and may_call(job)}
-            found.update(of_row - {*batches})
-        return found.most_common()
-
-    def _is_in_list(self, job: Job, plan: Plan) -> bool:
+    def is_in_list(self, job: Job, plan: Plan) -> bool:
+        """Whether a call is that of a row to call."""
         return job.id in plan.stand or any(key in self.seen for key in job.keys)
 
     async def _match(self, plan: Plan, chunks: Chunks, stands: _Left, gone: _Left) -> None:

@@ -38,7 +38,7 @@ from voiceflow_worker.model.text.printable import without_secrets
 from voiceflow_worker.model.text.wording import count_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.enqueue import EnqueueReport
+    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
     from voiceflow_worker.core.drain import DrainResult
     from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.reporting.report import Report

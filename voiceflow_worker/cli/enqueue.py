@@ -36,7 +36,8 @@ from voiceflow_worker.finding import Finding, message_of
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.filters import Filter
     from voiceflow_worker.campaigns.campaign import Campaign
-    from voiceflow_worker.campaigns.enqueue import EnqueueReport, OnProgress, Phase
+    from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
+    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
     from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -77,7 +78,7 @@ async def enqueue(
         voiceflow enqueue --batch march --stored --replace --window 10:00-18:00 --days mon-fri
         voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv
     """
-    from voiceflow_worker.campaigns.enqueue import RowsRefusedError
+    from voiceflow_worker.campaigns.enqueue_report import RowsRefusedError
     from voiceflow_worker.core.audit import Actor, Interface, login_name
 
     settings = common.settings()
@@ -207,7 +208,7 @@ def _leaving_out(one: Filter) -> str:
 
 def _unreadable(error: CampaignFileError, file: Path, *, batch_id: str | None, dry_run: bool) -> EnqueueReport:
     """The report on a file that could not be read: counts of 0, and the findings."""
-    from voiceflow_worker.campaigns.enqueue import EnqueueReport
+    from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 
     return EnqueueReport(
         batch_id=batch_id or InputFile(file).stem or "",
@@ -267,7 +268,7 @@ async def check(
 
 
 def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:
-    from voiceflow_worker.campaigns.enqueue import SHOWN_OF_COLUMNS
+    from voiceflow_worker.campaigns.enqueue_report import SHOWN_OF_COLUMNS
 
     for found in report.findings:
         output.document(found.as_json())

@@ -29,7 +29,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import menu_puts
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, row_name
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options

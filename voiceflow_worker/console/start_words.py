@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import EnqueueReport
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.plan import End
 from voiceflow_worker.campaigns.preview import Preview, SampleText
 from voiceflow_worker.console.form import COUNTS, DAYS, LIST, PARTS, CampaignForm

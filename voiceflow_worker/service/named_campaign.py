@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from voiceflow_worker.campaigns.calls.options import YES
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.idempotency import NamedStart
 from voiceflow_worker.errors import RequestInProgressError

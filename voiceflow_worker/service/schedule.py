@@ -23,7 +23,7 @@ from anyio import to_thread
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, RowsRefusedError
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.options_file import ScheduleFields, schedule_in
 from voiceflow_worker.campaigns.recurrence import Recurrence
 from voiceflow_worker.campaigns.schedules import (

@@ -1,0 +1,115 @@
+"""What a list ends that is imported again: calls whose rows are left out, and those that are in no row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from voiceflow_worker.campaigns.called_before import may_call, pages_of
+from voiceflow_worker.campaigns.enqueue_report import RowCounts
+from voiceflow_worker.campaigns.plan import MOST_NAMED, Plan, Planner, WaitingCall
+from voiceflow_worker.core.base.reading import find_jobs, get_jobs
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reads import OfNumber
+from voiceflow_worker.core.settling.changes import ROUNDS, Changes
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
+from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.differences import can_still_ring
+from voiceflow_worker.model.jobs.job import Job, ReasonKind
+from voiceflow_worker.model.text.wording import count_of, in_words
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The removal of calls of these batches, by the plan of a list. Methods raise StoreError."""
+
+    planner: Planner
+    plan: Plan
+    batches: Collection[str]
+
+    def left_out(self, file: str | None, *, keeps: bool) -> list[Finding]:
+        """What is told of rows that are left out while their calls wait: errors, unless it is said that these stay."""
+        return [
+            Finding(
+                message=tell("left_out_waiting", at=in_words(call.created_at), call=call.id),
+                severity=Severity.WARNING if keeps else Severity.ERROR,
+                file=file,
+                row=row,
+                person=call.name,
+            )
+            for row, call in self.plan.left_out.items()
+        ]
+
+    async def findings(self, file: str | None, *, batch_id: str) -> list[Finding]:
+        """The error that nothing can be missing from a new batch; it names where the people of the list wait."""
+        if not self.plan.is_new:
+            return []
+        elsewhere = await self._waiting_elsewhere()
+        told = f"nothing can be missing from batch {batch_id}, which is new"
+        if not elsewhere:
+            return [Finding(file=file, message=f"{told}: start it without remove_missing")]
+        where = (
+            f"{count} of these people wait{'s' * (count == 1)} in {name}" for name, count in elsewhere[:MOST_NAMED]
+        )
+        remedy = Remedy.NAME_BATCH
+        message = Message(f"{told}; {', '.join(where)}: {remedy}", remedy).giving({remedy: elsewhere[0][0]})
+        return [Finding(file=file, message=message)]
+
+    async def run(self, store: Store, counts: RowCounts, *, late: bool) -> None:
+        """Cancel the calls that are left out, or in no row; these not if they may be those of bad or late rows.
+
+        One that moves meanwhile is looked at again: it is in progress then, or is cancelled.
+        """
+        all_known = not (counts.rejected or late)
+        changes, ids = Changes(store, self.planner.queue.policy), [each.id for each in self.plan.left_out.values()]
+        named = [job for job in (await get_jobs(store, ids)).values() if can_still_ring(job)]
+        counts.removed = await changes.change_all(named, self._cancelled)
+        for batch_id in sorted({*self.batches, *self.planner.silent.batches}):
+            for _ in range(ROUNDS):
+                found = 0
+                async with aclosing(pages_of(self.planner.queue, batch_id, waiting=True)) as pages:
+                    async for page in pages:
+                        gone = [job for job in page if self._is_gone(job, all_known=all_known)]
+                        found += len(gone)
+                        counts.removed += await changes.change_all(gone, self._cancelled)
+                if not found:
+                    break
+        if not all_known and counts.missing:
+            counts.stays = counts.missing
+            counts.found.add([self._staying(counts)])
+
+    def _is_gone(self, job: Job, *, all_known: bool) -> bool:
+        if not can_still_ring(job) or self.planner.is_in_list(job, self.plan):
+            return False
+        said = self.planner.silent.of(WaitingCall.of(job))
+        return all_known if said is None else said[1]
+
+    def _cancelled(self, job: Job) -> Job:
+        queue = self.planner.queue
+        reason, at = "it is no longer in the list", queue.store.clock.now()
+        return lifecycle.cancel(job, at=at, reason=reason, policy=queue.policy, kind=ReasonKind.REMOVED)
+
+    def _staying(self, counts: RowCounts) -> Finding:
+        """Which calls in no row stay, and why."""
+        named = [*self.plan.named, *(["…"] if counts.stays > len(self.plan.named) else [])]
+        why = count_of(counts.rejected, "bad row") if counts.rejected else "rows that wait"
+        remedy = "correct them, and give the list again" if counts.rejected else "call these first"
+        told = (
+            f"{count_of(counts.stays, 'call')} in no row of the list may be those of {why}, and can still ring: "
+            f"{', '.join(named)}; {remedy}"
+        )
+        return Finding(file=counts.file, severity=Severity.WARNING, message=told)
+
+    async def _waiting_elsewhere(self) -> list[tuple[str, int]]:
+        """The other batches in which people of the list wait, and how many of those who are looked up do in each."""
+        found, queue = Counter[str](), self.planner.queue
+        for row in self.planner.people.looked_up():
+            of_row = set[str]()
+            for number in () if row.call is None else row.call.numbers:
+                last = OfNumber(queue=queue.name, number=number, newest=True, limit=20)
+                jobs = await find_jobs(queue.store, last)
+                of_row |= {job.batch_id for job in jobs if job.batch_id and can_still_ring(job) and may_call(job)}
+            found.update(of_row - {*self.batches})
+        return found.most_common()
