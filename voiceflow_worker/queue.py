@@ -390,16 +390,17 @@ class CallQueue:
         Raises `InvalidInputError` for outcomes that cannot be redialled, and for a batch that is cancelled or has no
         calls.
         """
-        await BatchNames(self.store, self.name).require(batch_id)
         if times < 1:
             raise InvalidInputError(f"times is {times}, so nobody would be redialled: give 1 or more")
+        outcomes = read_redial_on(on)
+        await BatchNames(self.store, self.name).require(batch_id)
         ordered = partial(
-            redial_batch, queue=self.name, batch_id=batch_id, on=read_redial_on(on), at=at or self.store.clock.now(),
-            note=note, times=times, dry_run=dry_run, among=among,
+            redial_batch, queue=self.name, batch_id=batch_id, on=outcomes, at=at or self.store.clock.now(), note=note,
+            times=times, dry_run=dry_run, among=among,
         )  # fmt: skip
         if dry_run:
             return await ordered(self.store, changes=Changes(self.store, self.policy))
-        asked = (sorted(read_redial_on(on)), times, at)
+        asked = (sorted(outcomes), times, at)
         async with self._audited("redial", note=note, batch=batch_id, asked=asked) as store:
             done = await ordered(store.store, changes=Changes(store.store, self.policy))
             store.result = f"redialled: {count_of(done.redialled, 'call')} of batch {batch_id}"

@@ -239,6 +239,7 @@ def test_a_batch_is_redialled_after_a_question_that_counts_the_phones(
 def test_orders_without_a_meaning_are_refused(
     voiceflow: Program, redial: Redial, options: tuple[str, ...], message: str
 ) -> None:
+    unreached(voiceflow.folder, SessionStatus.NO_ANSWER, batch_id="march")
     ended = voiceflow(*redial, *options)
     assert (ended.code, message in ended.err) == (2, True)
 

@@ -32,6 +32,7 @@ from voiceflow_worker import (
 )
 from voiceflow_worker import Receiver as WholeReceiver
 from voiceflow_worker.asgi import serving
+from voiceflow_worker.campaigns.enqueue import RowsRefusedError
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr import Rehearsal
@@ -284,9 +285,14 @@ async def test_a_text_after_a_key_that_8x8_would_refuse_is_found_before_the_call
     store: Store, note: str, said: str | None
 ) -> None:
     menu = changed("questions.0.keys.1.say", {"de": "{{note}}", "fr": "Merci. {{note}}"})
-    report = await start(store, menu, rows=[{**each, "note": note} for each in ROWS])
-    told = [(each.column, str(said) in each.message) for each in report.findings if each.is_error]
-    assert (report.enqueued, told) == ((3, []) if said is None else (0, [("note", True)] * 3))
+    rows = [{**each, "note": note} for each in ROWS]
+    if said is None:
+        assert (await start(store, menu, rows=rows)).enqueued == 3
+        return
+    with pytest.raises(RowsRefusedError) as raised:
+        await start(store, menu, rows=rows)
+    told = [(each.column, said in each.message) for each in raised.value.findings if each.is_error]
+    assert (await CallQueue(store).find(), told) == ([], [("note", True)] * 3)
 
 
 async def test_files_whose_questions_have_the_same_names_are_served_together(store: Store, tmp_path: Path) -> None:
@@ -435,8 +441,9 @@ async def test_a_voice_that_the_account_lacks_is_refused_if_its_list_can_be_had(
     given = {"rows": rows, "batch": "b", "source": "+6531234567", "say": "Hi.", "voice_profile": "en-US-JennyNeural"}
     async with Sandbox().running() as url:
         known = load_settings(api_key="k", sub_account="demo", base_url=url)
-        report = await Campaign.of(given, settings=known, now=store.clock.now()).start(CallQueue(store))
-        (found,) = [each for each in report.findings if each.is_error]
+        with pytest.raises(RowsRefusedError) as raised:
+            await Campaign.of(given, settings=known, now=store.clock.now()).start(CallQueue(store))
+        (found,) = [each for each in raised.value.findings if each.is_error]
         assert (found.row, found.column, found.code, found.is_error) == (2, "voice_profile", -1002, True)
         assert "no voice en-US-JennyNeutral" in found.message
         assert "did you mean en-US-JennyNeural?" in found.message

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
@@ -107,11 +108,18 @@ class GroupCommit:
     """The only writer of a store in this process.
 
     A task may be cancelled while it waits. Its change may still be written, and other tasks are not affected. An
-    operation fails if other processes keep the file locked for longer than `lock_timeout`.
+    operation fails if other processes keep the file locked for longer than `lock_timeout`. Before the first one in a
+    file with the mark of a backup, `hold` holds what must be held in it, and returns the queues.
     """
 
     def __init__(
-        self, db: Connection, files: SameFiles, *, lock_timeout: timedelta, wake: Callable[[Collection[str]], None]
+        self,
+        db: Connection,
+        files: SameFiles,
+        *,
+        lock_timeout: timedelta,
+        wake: Callable[[Collection[str]], None],
+        hold: Callable[[Connection, Path], Collection[str]],
     ) -> None:
         self._db = db
         self._db.leave_log()
@@ -119,6 +127,7 @@ class GroupCommit:
         self._path = files.path
         self._lock_timeout = lock_timeout.total_seconds()
         self._wake = wake
+        self._hold = hold
         self._calls = LoopCalls.of_running_loop()
         self._thread = BlockingThread(self._calls, name="voiceflow-sqlite-commit")
         self._pending: deque[_Ticket[Any]] = deque()
@@ -234,11 +243,9 @@ class GroupCommit:
         self._go_on()
 
     def _hold_if_put_back(self) -> None:
-        from voiceflow_worker.backends.sqlite.backups import hold_if_put_back  # which few stores need
-
         try:
             self._files.require()
-            held = hold_if_put_back(self._db, self._path)
+            held = self._hold(self._db, self._path)
         except BaseException:
             self._is_placed = False
             raise

@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from voiceflow_worker.backends.record import event_from, readable, to_micros
 from voiceflow_worker.backends.running import Wakeups
+from voiceflow_worker.backends.sqlite.backups import hold_if_put_back
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, passes
 from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transaction, totals_name
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_file, open_reader, parts, pause_after
@@ -172,7 +173,7 @@ async def open_sqlite(
             wakeups.wake(queue)
         fifos.ring()
 
-    writer = GroupCommit(db, same, lock_timeout=lock_timeout, wake=wake)
+    writer = GroupCommit(db, same, lock_timeout=lock_timeout, wake=wake, hold=hold_if_put_back)
     try:
         reader = Reader(
             await to_thread.run_sync(open_reader, path, lock_timeout),
