@@ -35,7 +35,7 @@ from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import states
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
-from voiceflow_worker.backends import local_journal, marks
+from voiceflow_worker.backends import journal_lines, local_journal, marks
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_files
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import count_states, gates_of
@@ -830,7 +830,7 @@ async def test_after_a_power_cut_a_rollback_names_the_machine_and_when_its_file_
 ) -> None:
     """The store is on another machine, so entries are on the disk behind their POSTs."""
     boot = tmp_path / "boot"
-    monkeypatch.setattr(local_journal, "BOOT", boot)
+    monkeypatch.setattr(journal_lines, "BOOT", boot)
     monkeypatch.setattr(local_journal, "SYNC_AFTER", 0.01)
     lab.files = JournalFiles(lab.files.folder, is_late=True)
     boot.write_text("11111111")

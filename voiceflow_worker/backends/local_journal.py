@@ -23,28 +23,38 @@ import pwd
 import re
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from errno import EBADF, EDQUOT, EIO, ENOSPC, EROFS
 from functools import partial
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakSet
 
-import msgspec
 import structlog
 from anyio import to_thread
 
 from voiceflow_worker.backends.disk import sync, sync_path
-from voiceflow_worker.backends.marks import MarkPage, Marks, delete_page, marks_in
-from voiceflow_worker.backends.record import Head, head_of, job_from, newer, record_of
+from voiceflow_worker.backends.journal_lines import (
+    LINE,
+    TAIL,
+    Content,
+    Line,
+    boot_id,
+    is_in_use,
+    jobs_of,
+    line_of,
+    newest_at,
+    read_content,
+)
+from voiceflow_worker.backends.marks import MarkPage, delete_page
+from voiceflow_worker.backends.record import head_of, record_of
 from voiceflow_worker.backends.running import Begun, BlockingThread, LoopCalls
 from voiceflow_worker.backends.store_url import file_of, identity_of, is_elsewhere
 from voiceflow_worker.core.base.identity import new_worker_id
-from voiceflow_worker.core.base.record_set import Codec, report_unreadable
+from voiceflow_worker.core.base.record_set import report_unreadable
 from voiceflow_worker.core.orders import FORGET, journal_of
 from voiceflow_worker.core.ports.outside import (
     JOURNAL_FORMAT,
@@ -58,7 +68,6 @@ from voiceflow_worker.core.ports.outside import (
 )
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.jobs.job import Job
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports.store import Store
@@ -69,91 +78,12 @@ _log = structlog.get_logger("voiceflow.journal")
 T = TypeVar("T")
 
 SUFFIX = ".journal"
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def _boot() -> str:
-    """What tells this start of the machine from all others; empty on a system that does not say."""
-    with suppress(OSError):
-        return BOOT.read_text("ascii")[:13]
-    return ""
-
-
-class _Where(msgspec.Struct, omit_defaults=True):
-    """What a line says by itself: the beginning or the end of what a process wrote, another history, a number."""
-
-    n: int = 0
-    stored: int = 0
-    voiceflow_journal: int = 0
-    writer: str = ""
-    history: str = ""
-    boot: str = ""
-    page: str = ""
-    is_late: bool = False
-    senders: dict[str, int] = {}
-    """The numbers of other senders that the store had."""
-    ended: bool = False
-    void: tuple[int, ...] = ()
-    sent: int = 0
-    """In format 6: the number of an entry whose POST was sent."""
-    kept: int = 0
-    """In format 5: the number of an entry that the store has."""
-
-
-class _Line(_Where, omit_defaults=True, forbid_unknown_fields=True):
-    """A line with its entry, if it has one; `is_unread` if it has one that this version does not know."""
-
-    ordered: LocalOrder | None = None
-    head: Head | None = None
-    record: str = ""
-    body: str = ""
-    action: str = ""
-    """In format 5: that of an order."""
-    room: str = ""
-    """In format 5: it says nothing."""
-
-    @property
-    def is_unread(self) -> bool:
-        return self.n > 0 and self.ordered is None and not (self.head and self.record and self.body)
-
-    def job(self) -> Job:
-        """The job in an entry. Raises StoreVersionError for one of a newer version."""
-        if self.is_unread:
-            raise newer(f"entry {self.n} of a journal file", ValueError("it has another form"))
-        return job_from(tuple(cast("Any", self.head)), self.record, self.body)
-
-    @property
-    def at(self) -> datetime:
-        """When the order of an entry was given, or its POST was begun. Raises StoreVersionError."""
-        return self.job().touched_at if self.ordered is None else self.ordered.at
-
-
-_line: Codec[_Line] = Codec(_Line)
-_where: Codec[_Where] = Codec(_Where)
-
-
-def _line_of(text: bytes) -> _Line:
-    """What a line says. Raises ValueError for one that is damaged, or foreign.
-
-    A field that is not known is passed over, but not in an entry: then nobody knows the call, or the order.
-    """
-    try:
-        line = _line.value(text)
-    except ValueError:
-        line = _Line(**msgspec.structs.asdict(_where.value(text)))
-    if line == _NOTHING:
-        raise ValueError("it says nothing")
-    return line
-
-
-_NOTHING = _Line()
 FULL = 16 * 1024 * 1024
 """The size in bytes at which a file is closed and the next one is begun: about 15,000 calls."""
 MOST = 64 * FULL
 """The total size in bytes of a queue's files, above which the oldest are deleted: about a million calls."""
-_TAIL = 256 * 1024
-_READ_FORMATS = frozenset({5, 6, JOURNAL_FORMAT})
-_NEVER = datetime.min.replace(tzinfo=UTC)
 SYNC_AFTER = 0.5
 """Seconds until the entries of POSTs to a store on another machine are synced."""
 _ROOM = 64 * 1024
@@ -189,91 +119,6 @@ def journal_files(settings: Settings, store: Store) -> JournalFiles | None:
     if ours == folder:
         return cast("JournalFiles", journal_of(store))
     return JournalFiles(folder, shares=True, is_late=is_elsewhere(settings.store))
-
-
-@dataclass(slots=True)
-class _Content:
-    """The content of a journal file, or of its last part."""
-
-    writer: str = ""
-    history: str = ""
-    written_as: int = 0
-    number: int = 0
-    kept: int = 0
-    """The number of the newest entry that the store certainly had."""
-    entries: dict[int, _Line] = field(default_factory=dict[int, _Line])
-    """Of orders, and of POSTs that may have left."""
-    unknown: dict[int, _Line] = field(default_factory=dict[int, _Line])
-    """Of POSTs that may have left, or are about to, of a process that goes on and has no page."""
-    unsent: dict[int, _Line] = field(default_factory=dict[int, _Line])
-    """Of POSTs that were never sent, of processes that have ended."""
-    newest: _Line | None = None
-    cut: _Line | None = None
-    """The last entry before a power cut, after which others may be missing."""
-    damaged: int = 0
-    """How many lines nobody can read."""
-    senders: dict[str, int] = field(default_factory=dict[str, int])
-    pages: list[str] = field(default_factory=list[str])
-    """Those of processes that have ended."""
-    begun: _Line | None = None
-    """The first line of the process that wrote the last lines; None if it is not in this part, or has ended."""
-    _open: dict[int, _Line] = field(default_factory=dict[int, _Line])
-
-    @property
-    def last(self) -> int:
-        """The number of the newest entry that the store may have had, and whose POST may have left; 0 for none."""
-        return max((self.kept, *self.entries))
-
-    def add(self, line: _Line, *, boot: str) -> None:
-        """Add the next line."""
-        if line.voiceflow_journal:
-            self.end(boot=boot)
-            self.writer, self.written_as = line.writer or self.writer, line.voiceflow_journal
-            self.begun = line
-        self.kept = max(self.kept, line.stored, line.sent, line.kept)
-        if line.n:
-            self.newest = line
-            (self._open if line.ordered is None else self.entries)[line.n] = line
-            if line.ordered is not None:
-                self.kept = max(self.kept, line.n)
-        for number in (*line.void, line.sent):
-            if (entry := self._open.pop(number, None)) is not None:
-                (self.entries if line.sent else self.unsent)[number] = entry
-        self.number = max(self.number, line.n, self.kept)
-        self.history = line.history or self.history
-        self.senders |= line.senders
-        if line.ended:  # in order: nothing of it is missing
-            self.end(boot=self.begun.boot if self.begun else boot)
-
-    def goes_on(self) -> None:
-        """Note that the process that wrote the last lines goes on."""
-        marks = self._marks(seals=False)
-        for number, line in self._open.items():
-            if marks is None or line.page != marks.page_id:
-                self.unknown[number] = line
-            elif not marks.proves_unsent(number):
-                self.entries[number] = line
-
-    def _marks(self, *, seals: bool) -> Marks | None:
-        """What the page of the process says that wrote the last lines; None if it has none."""
-        page_id = self.begun.page if self.begun else next((each.page for each in self._open.values()), "")
-        if (marks := marks_in(page_id, seals=seals)) is not None:
-            self.kept = max(self.kept, marks.newest)
-            self.number = max(self.number, self.kept)
-        return marks
-
-    def end(self, *, boot: str) -> None:
-        """Note that the process that wrote the last lines has ended: its page alone says what it has not sent."""
-        marks = self._marks(seals=True)
-        page_id = "" if marks is None else marks.page_id
-        if page_id:
-            self.pages.append(page_id)
-        for number, line in self._open.items():
-            is_unsent = marks is not None and line.page == page_id and marks.proves_unsent(number)
-            (self.unsent if is_unsent else self.entries)[number] = line
-        begun, self._open, self.begun = self.begun, {}, None
-        if begun is not None and begun.is_late and begun.boot != boot:
-            self.cut = self.newest
 
 
 class JournalFiles(LocalJournal):
@@ -326,7 +171,7 @@ class JournalFiles(LocalJournal):
     def _erase(self, job_ids: Sequence[bytes]) -> None:
         for path in self._paths("*"):
             with _looking_at(path):
-                if not _is_in_use(path):
+                if not is_in_use(path):
                     _erase_from(path, job_ids)
 
     def _paths(self, queue: str) -> list[Path]:
@@ -341,9 +186,9 @@ class JournalFiles(LocalJournal):
         found: list[LocalJournalState] = []
         for path in [each for each in self._paths(queue) if each.name >= since]:
             with _looking_at(path):
-                url, content, problem, digest = path.parents[1].name, _Content(), "", ""
+                url, content, problem, digest = path.parents[1].name, Content(), "", ""
                 try:
-                    content = _read(path)
+                    content = read_content(path)
                 except StoreVersionError as error:
                     problem, digest = str(error), hashlib.sha256(bytes(path) + path.read_bytes()).hexdigest()[:32]
                 is_of_store = path.parents[2] == self.folder.parent
@@ -372,10 +217,10 @@ class JournalFiles(LocalJournal):
         ended, total = list[tuple[datetime, Path, int, list[str]]](), 0
         for path in self._paths(queue):
             with _looking_at(path):  # a file of a newer version is left alone
-                size, content = path.stat().st_size, _read(path)
+                size, content = path.stat().st_size, read_content(path)
                 total += size
-                if not _is_in_use(path):
-                    ended.append((_newest_at(content, path), path, size, content.pages))
+                if not is_in_use(path):
+                    ended.append((newest_at(content, path), path, size, content.pages))
         for began, path, size, pages in sorted(ended):
             if began >= before and total <= self._most:
                 break
@@ -404,7 +249,7 @@ class JournalFile(LocalJournalFile):
         self._full = full
         self._is_late = is_late
         self._is_synced = True
-        self._boot = _boot()
+        self._boot = boot_id()
         self._page: MarkPage | None = None
         self._senders: dict[str, int] = {}
         self._repeated_at = 0
@@ -439,10 +284,10 @@ class JournalFile(LocalJournalFile):
         if not _is_at(path, fd):
             return False
         size = os.fstat(fd).st_size
-        content = _Content()
+        content = Content()
         if size:
             try:
-                content = _read(path, is_ours=True)
+                content = read_content(path, is_ours=True)
             except StoreVersionError:
                 return False
             if size >= self._full or content.written_as != JOURNAL_FORMAT:
@@ -453,7 +298,7 @@ class JournalFile(LocalJournalFile):
         self._fd, self._path, self._size, self._history = fd, path, os.fstat(fd).st_size, history
         self._senders, self._repeated_at = content.senders, self._size
         self._page = None if self.folder.name == ORDERS else MarkPage.make()
-        begins = _Line(
+        begins = Line(
             voiceflow_journal=JOURNAL_FORMAT,
             writer=self.writer,
             history=history,
@@ -493,8 +338,8 @@ class JournalFile(LocalJournalFile):
     def append(self, lines: Sequence[tuple[int, JournalLine]], *, stored: int) -> Awaitable[None]:
         is_idle = self._begun is None or self._begun.has_ended
         entries = [self._entry(number, line, stored) for number, line in lines]
-        if self._senders and self._size - self._repeated_at > _TAIL // 4:  # in the part that is read first
-            entries.append(_Line(senders=self._senders))
+        if self._senders and self._size - self._repeated_at > TAIL // 4:  # in the part that is read first
+            entries.append(Line(senders=self._senders))
             self._repeated_at = self._size
         with self._noting_failure():
             if self._is_late:
@@ -544,13 +389,13 @@ class JournalFile(LocalJournalFile):
     def note(self, senders: Mapping[str, int]) -> None:
         self._senders |= senders
         with self._noting_failure():
-            self._write([_Line(senders=dict(senders))])
+            self._write([Line(senders=dict(senders))])
 
     async def follow(self, history: str) -> None:
         if history != self._history:
             self._history = history
             with _writing_to(self.folder):
-                self._write([_Line(history=history)])
+                self._write([Line(history=history)])
 
     def mark(self, number: int) -> None:
         with self._noting_failure():
@@ -573,7 +418,7 @@ class JournalFile(LocalJournalFile):
         try:
             # A line of its own, whatever a failed append may have left behind.
             os.write(self._fd, b"\n")
-            self._write([_Line(ended=True, void=void)])
+            self._write([Line(ended=True, void=void)])
             if not self._is_synced:
                 sync(self._fd)
             if page is not None:
@@ -584,24 +429,24 @@ class JournalFile(LocalJournalFile):
             os.close(self._fd)
             self._fd = None
 
-    def _write_durably(self, lines: Sequence[_Line]) -> None:
+    def _write_durably(self, lines: Sequence[Line]) -> None:
         self._write(lines)
         sync(self._descriptor)
 
-    def _write(self, lines: Sequence[_Line]) -> None:
-        data = "".join(f"{_line.text(line)}\n" for line in lines).encode()
+    def _write(self, lines: Sequence[Line]) -> None:
+        data = "".join(f"{LINE.text(line)}\n" for line in lines).encode()
         self._size += len(data)
         while data:
             data = data[os.write(self._descriptor, data) :]
 
-    def _entry(self, number: int, line: JournalLine, stored: int) -> _Line:
+    def _entry(self, number: int, line: JournalLine, stored: int) -> Line:
         if isinstance(line, LocalOrder):
-            return _Line(n=number, stored=stored, ordered=line)
+            return Line(n=number, stored=stored, ordered=line)
         page_id = ""
         if self._page is not None:
             page_id = self._page.id
             self._page.expect(number)
-        return _Line(n=number, stored=stored, page=page_id, head=head_of(line), record=record_of(line), body=line.body)
+        return Line(n=number, stored=stored, page=page_id, head=head_of(line), record=record_of(line), body=line.body)
 
     @property
     def _descriptor(self) -> int:
@@ -648,11 +493,11 @@ def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
     """Write a file anew without the entries of these jobs; delete it if none is left. It must not be in use."""
     if not _has_any(path, job_ids):
         return
-    pages = _read(path).pages  # refuses a file of another version
+    pages = read_content(path).pages  # refuses a file of another version
     lines, left = list[bytes](), 0
     for text in path.read_bytes().split(b"\n")[:-1]:
         with suppress(ValueError):  # a line that cannot be read is left out
-            line = _line_of(text)
+            line = line_of(text)
             if line.head[0].encode() in job_ids if line.head else _is_named(text, job_ids):
                 continue
             lines.append(text)
@@ -675,114 +520,21 @@ def _erase_from(path: Path, job_ids: Sequence[bytes]) -> None:
     sync_path(path.parent)
 
 
-def _is_in_use(path: Path) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def _newest_at(content: _Content, path: Path) -> datetime:
-    """When the newest entry was begun, or the last note was written. Raises StoreVersionError."""
-    if content.newest is not None:
-        return content.newest.at
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if content.senders else _NEVER
-
-
-def _read(path: Path, *, is_ours: bool = False, whole: bool = False) -> _Content:
-    """The content of a file, or of its last part with the newest entries, and of one that the store certainly had."""
-    boot = _boot()
-    is_in_use = not is_ours and _is_in_use(path)
-    with path.open("rb") as file:
-        head = file.readline()
-        size = file.seek(0, os.SEEK_END)
-        start = len(head) if whole else max(size - _TAIL, len(head))
-        file.seek(start)
-        if start > len(head):
-            file.readline()
-        content = _content(chain([head], file), path, boot=boot, is_part=start > len(head))
-        if start > len(head) and not content.kept:
-            file.seek(len(head))
-            content = _content(chain([head], file), path, boot=boot)
-    # Another process may have taken it since.
-    if is_in_use or (not is_ours and _is_in_use(path)):
-        content.goes_on()
-    else:
-        content.end(boot=boot)
-    return content
-
-
-def _content(lines: Iterable[bytes], path: Path, *, boot: str, is_part: bool = False) -> _Content:
-    content, is_first = _Content(), True
-    for line in lines:
-        if not line.endswith(b"\n"):  # it was cut off
-            break
-        if line == b"\n":
-            continue
-        try:
-            found = _line_of(line)
-            if is_first and not found.voiceflow_journal:
-                raise ValueError("it does not begin as a journal file")
-        except ValueError as error:
-            if is_first:
-                raise _of_other_version(path) from error
-            content.damaged += 1
-            _log.warning(
-                "a line of a journal file cannot be read, and is left out",
-                file=str(path),
-                line=line[:80].decode("ascii", "replace"),
-            )
-            continue
-        if found.voiceflow_journal not in {0, *_READ_FORMATS}:
-            raise _of_other_version(path)
-        content.add(found, boot=boot)
-        if is_first and is_part:
-            content.begun = None  # of the lines that follow, another process may have begun
-        is_first = False
-    return content
-
-
-def _of_other_version(path: Path) -> StoreVersionError:
-    return StoreVersionError(
-        f"the journal file {path} cannot be read: it is damaged, or another version of voiceflow-worker wrote it"
-    )
-
-
 _ERASES = f'"action":"{FORGET}"'.encode()
 
 
 def _entries_of(path: Path) -> JournalEntries:
-    content = _Content()
+    content = Content()
     with _looking_at(path):
-        content = _read(path, whole=True)
+        content = read_content(path, whole=True)
     content.entries |= content.unknown
     unread = [0] * content.damaged
     orders = [(number, each.ordered) for number, each in content.entries.items() if each.ordered]
     cut_at = None
     with suppress(StoreVersionError):
         cut_at = None if content.cut is None else content.cut.at
-    jobs = _jobs_of(content.entries, path, unread)
-    return JournalEntries(jobs, _jobs_of(content.unsent, path, []), orders, cut_at, unread, content.pages)
-
-
-def _jobs_of(entries: dict[int, _Line], path: Path, unread: list[int]) -> list[tuple[int, Job]]:
-    """The newest entry of each job; the numbers of those that this version does not know are added to `unread`."""
-    newest: dict[str, tuple[int, Job]] = {}
-    for number in sorted(entries):
-        entry = entries.pop(number)  # a file takes three times its size, not five
-        try:
-            if entry.ordered is None:
-                job = entry.job()
-                newest.pop(job.id, None)
-                newest[job.id] = number, job
-        except StoreVersionError as error:  # workers of that version check it
-            unread.append(number)
-            report_unreadable(f"entry {number} of the journal file {path.name}", error)
-    return list(newest.values())
+    jobs = jobs_of(content.entries, path, unread)
+    return JournalEntries(jobs, jobs_of(content.unsent, path, []), orders, cut_at, unread, content.pages)
 
 
 @contextmanager

@@ -1,0 +1,294 @@
+"""The lines of a journal file, and what the file says as a whole: read by names, judged by the pages of its processes.
+
+`backends/local_journal.py` says what the lines mean. Damage is no error: what can be read counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import structlog
+
+from voiceflow_worker.backends.marks import Marks, marks_in
+from voiceflow_worker.backends.record import Head, job_from, newer
+from voiceflow_worker.core.base.record_set import Codec, report_unreadable
+from voiceflow_worker.core.ports.outside import JOURNAL_FORMAT, LocalOrder
+from voiceflow_worker.errors import StoreVersionError
+from voiceflow_worker.model.jobs.job import Job
+
+_log = structlog.get_logger("voiceflow.journal")
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """What tells this start of the machine from all others; empty on a system that does not say."""
+    with suppress(OSError):
+        return BOOT.read_text("ascii")[:13]
+    return ""
+
+
+class _Where(msgspec.Struct, omit_defaults=True):
+    """What a line says by itself: the beginning or the end of what a process wrote, another history, a number."""
+
+    n: int = 0
+    stored: int = 0
+    voiceflow_journal: int = 0
+    writer: str = ""
+    history: str = ""
+    boot: str = ""
+    page: str = ""
+    is_late: bool = False
+    senders: dict[str, int] = {}
+    """The numbers of other senders that the store had."""
+    ended: bool = False
+    void: tuple[int, ...] = ()
+    sent: int = 0
+    """In format 6: the number of an entry whose POST was sent."""
+    kept: int = 0
+    """In format 5: the number of an entry that the store has."""
+
+
+class Line(_Where, omit_defaults=True, forbid_unknown_fields=True):
+    """A line with its entry, if it has one."""
+
+    ordered: LocalOrder | None = None
+    head: Head | None = None
+    record: str = ""
+    body: str = ""
+    action: str = ""
+    """In format 5: that of an order."""
+    room: str = ""
+    """In format 5: it says nothing."""
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it has an entry that this version does not know."""
+        return self.n > 0 and self.ordered is None and not (self.head and self.record and self.body)
+
+    def job(self) -> Job:
+        """The job in an entry. Raises StoreVersionError for one of a newer version."""
+        if self.is_unread:
+            raise newer(f"entry {self.n} of a journal file", ValueError("it has another form"))
+        return job_from(tuple(cast("Any", self.head)), self.record, self.body)
+
+    @property
+    def at(self) -> datetime:
+        """When the order of an entry was given, or its POST was begun. Raises StoreVersionError."""
+        return self.job().touched_at if self.ordered is None else self.ordered.at
+
+
+LINE: Codec[Line] = Codec(Line)
+
+_where: Codec[_Where] = Codec(_Where)
+
+
+def line_of(text: bytes) -> Line:
+    """What a line says. Raises ValueError for one that is damaged, or foreign.
+
+    A field that is not known is passed over, but not in an entry: then nobody knows the call, or the order.
+    """
+    try:
+        line = LINE.value(text)
+    except ValueError:
+        line = Line(**msgspec.structs.asdict(_where.value(text)))
+    if line == _NOTHING:
+        raise ValueError("it says nothing")
+    return line
+
+
+_NOTHING = Line()
+
+TAIL = 256 * 1024
+
+_READ_FORMATS = frozenset({5, 6, JOURNAL_FORMAT})
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Content:
+    """The content of a journal file, or of its last part."""
+
+    writer: str = ""
+    history: str = ""
+    written_as: int = 0
+    number: int = 0
+    kept: int = 0
+    """The number of the newest entry that the store certainly had."""
+    entries: dict[int, Line] = field(default_factory=dict[int, Line])
+    """Of orders, and of POSTs that may have left."""
+    unknown: dict[int, Line] = field(default_factory=dict[int, Line])
+    """Of POSTs that may have left, or are about to, of a process that goes on and has no page."""
+    unsent: dict[int, Line] = field(default_factory=dict[int, Line])
+    """Of POSTs that were never sent, of processes that have ended."""
+    newest: Line | None = None
+    cut: Line | None = None
+    """The last entry before a power cut, after which others may be missing."""
+    damaged: int = 0
+    """How many lines nobody can read."""
+    senders: dict[str, int] = field(default_factory=dict[str, int])
+    pages: list[str] = field(default_factory=list[str])
+    """Those of processes that have ended."""
+    begun: Line | None = None
+    """The first line of the process that wrote the last lines; None if it is not in this part, or has ended."""
+    _open: dict[int, Line] = field(default_factory=dict[int, Line])
+
+    @property
+    def last(self) -> int:
+        """The number of the newest entry that the store may have had, and whose POST may have left; 0 for none."""
+        return max((self.kept, *self.entries))
+
+    def add(self, line: Line, *, boot: str) -> None:
+        """Add the next line."""
+        if line.voiceflow_journal:
+            self.end(boot=boot)
+            self.writer, self.written_as = line.writer or self.writer, line.voiceflow_journal
+            self.begun = line
+        self.kept = max(self.kept, line.stored, line.sent, line.kept)
+        if line.n:
+            self.newest = line
+            (self._open if line.ordered is None else self.entries)[line.n] = line
+            if line.ordered is not None:
+                self.kept = max(self.kept, line.n)
+        for number in (*line.void, line.sent):
+            if (entry := self._open.pop(number, None)) is not None:
+                (self.entries if line.sent else self.unsent)[number] = entry
+        self.number = max(self.number, line.n, self.kept)
+        self.history = line.history or self.history
+        self.senders |= line.senders
+        if line.ended:  # in order: nothing of it is missing
+            self.end(boot=self.begun.boot if self.begun else boot)
+
+    def goes_on(self) -> None:
+        """Note that the process that wrote the last lines goes on."""
+        marks = self._marks(seals=False)
+        for number, line in self._open.items():
+            if marks is None or line.page != marks.page_id:
+                self.unknown[number] = line
+            elif not marks.proves_unsent(number):
+                self.entries[number] = line
+
+    def _marks(self, *, seals: bool) -> Marks | None:
+        """What the page of the process says that wrote the last lines; None if it has none."""
+        page_id = self.begun.page if self.begun else next((each.page for each in self._open.values()), "")
+        if (marks := marks_in(page_id, seals=seals)) is not None:
+            self.kept = max(self.kept, marks.newest)
+            self.number = max(self.number, self.kept)
+        return marks
+
+    def end(self, *, boot: str) -> None:
+        """Note that the process that wrote the last lines has ended: its page alone says what it has not sent."""
+        marks = self._marks(seals=True)
+        page_id = "" if marks is None else marks.page_id
+        if page_id:
+            self.pages.append(page_id)
+        for number, line in self._open.items():
+            is_unsent = marks is not None and line.page == page_id and marks.proves_unsent(number)
+            (self.unsent if is_unsent else self.entries)[number] = line
+        begun, self._open, self.begun = self.begun, {}, None
+        if begun is not None and begun.is_late and begun.boot != boot:
+            self.cut = self.newest
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a process has the file locked."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def newest_at(content: Content, path: Path) -> datetime:
+    """When the newest entry was begun, or the last note was written. Raises StoreVersionError."""
+    if content.newest is not None:
+        return content.newest.at
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if content.senders else _NEVER
+
+
+def read_content(path: Path, *, is_ours: bool = False, whole: bool = False) -> Content:
+    """The content of a file, or of its last part with the newest entries, and of one that the store certainly had."""
+    boot = boot_id()
+    is_live = not is_ours and is_in_use(path)
+    with path.open("rb") as file:
+        head = file.readline()
+        size = file.seek(0, os.SEEK_END)
+        start = len(head) if whole else max(size - TAIL, len(head))
+        file.seek(start)
+        if start > len(head):
+            file.readline()
+        content = _content(chain([head], file), path, boot=boot, is_part=start > len(head))
+        if start > len(head) and not content.kept:
+            file.seek(len(head))
+            content = _content(chain([head], file), path, boot=boot)
+    # Another process may have taken it since.
+    if is_live or (not is_ours and is_in_use(path)):
+        content.goes_on()
+    else:
+        content.end(boot=boot)
+    return content
+
+
+def _content(lines: Iterable[bytes], path: Path, *, boot: str, is_part: bool = False) -> Content:
+    content, is_first = Content(), True
+    for line in lines:
+        if not line.endswith(b"\n"):  # it was cut off
+            break
+        if line == b"\n":
+            continue
+        try:
+            found = line_of(line)
+            if is_first and not found.voiceflow_journal:
+                raise ValueError("it does not begin as a journal file")
+        except ValueError as error:
+            if is_first:
+                raise _of_other_version(path) from error
+            content.damaged += 1
+            _log.warning(
+                "a line of a journal file cannot be read, and is left out",
+                file=str(path),
+                line=line[:80].decode("ascii", "replace"),
+            )
+            continue
+        if found.voiceflow_journal not in {0, *_READ_FORMATS}:
+            raise _of_other_version(path)
+        content.add(found, boot=boot)
+        if is_first and is_part:
+            content.begun = None  # of the lines that follow, another process may have begun
+        is_first = False
+    return content
+
+
+def _of_other_version(path: Path) -> StoreVersionError:
+    return StoreVersionError(
+        f"the journal file {path} cannot be read: it is damaged, or another version of voiceflow-worker wrote it"
+    )
+
+
+def jobs_of(entries: dict[int, Line], path: Path, unread: list[int]) -> list[tuple[int, Job]]:
+    """The newest entry of each job; the numbers of those that this version does not know are added to `unread`."""
+    newest: dict[str, tuple[int, Job]] = {}
+    for number in sorted(entries):
+        entry = entries.pop(number)  # a file takes three times its size, not five
+        try:
+            if entry.ordered is None:
+                job = entry.job()
+                newest.pop(job.id, None)
+                newest[job.id] = number, job
+        except StoreVersionError as error:  # workers of that version check it
+            unread.append(number)
+            report_unreadable(f"entry {number} of the journal file {path.name}", error)
+    return list(newest.values())
