@@ -287,7 +287,7 @@ class AuditedStore:
             except StoreError as error:
                 if not error.may_be_written:
                     raise
-                unsettled = OrderUnsettledError(f"{error}. {UNSETTLED}")
+                unsettled = OrderUnsettledError(f"{str(error).removesuffix('.')}. {UNSETTLED}")
                 unsettled.answers = error.answers
                 raise unsettled from error
             if not any(answer.condition == before for answer in answers):
