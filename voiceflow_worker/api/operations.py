@@ -141,7 +141,7 @@ Handler: TypeAlias = Callable[..., Awaitable[Answer]]
 """A function of an `Asked`, and of the `query` and the `body` of its request, by their names."""
 H = TypeVar("H", bound=Handler)
 _HOOKS = "/v1/hooks/"
-_RINGS = ("/v1/campaigns", "/v1/escalations", _HOOKS)
+_RINGS = frozenset({"/v1/calls", "/v1/calls/{id}/redial", "/v1/campaigns", "/v1/escalations"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +180,7 @@ class Operation(openapi.Operation):
         """The right that a program needs for this."""
         if self.method == "GET":
             return Right.READ
-        rings = self.path.startswith(_RINGS) or self.path in {"/v1/calls", "/v1/calls/{id}/redial"}
-        return Right.CALL if rings else Right.STEER
+        return Right.CALL if self.is_hook or self.path in _RINGS else Right.STEER
 
     @property
     def operation_id(self) -> str:
