@@ -101,7 +101,7 @@ def test_nothing_is_said_against_what_is_well(voiceflow: Program, eight: EightBy
         assert serve.stop().code == 0
     assert {check: line["level"] for check, line in lines(ended).items() if line["level"] != "ok"} == {}
     assert (ended.code, ended.err) == (0, "")
-    assert len(ended.lines) == 16
+    assert len(ended.lines) == 17
     assert "on the disk before it returns" in lines(ended)["durability"]["message"]
     assert list(eight.sandbox.ledger) == []  # nobody was called
 
@@ -160,6 +160,8 @@ def test_slips_of_the_pen_are_reported(voiceflow: Program, monkeypatch: pytest.M
         ("SOURCE=+6599999999", "source", "warning", "is not a number of the account"),
         ("SOURCE=SG=+6531234567,*=+6599999999", "source", "warning", "+6599999999 is not a number of the account"),
         ("SOURCE=XX=+6531234567", "source", "failure", "'XX' is not a country"),
+        ("VOICE_PROFILE=en-us-JennyNeurl", "voice", "failure", "the nearest: en-US-JennyNeural"),
+        ("VOICE_PROFILE=Anna", "voice", "failure", "; the nearest: en-US-JennyNeural"),
     ],
 )
 def test_a_setting_that_does_not_work_is_reported(

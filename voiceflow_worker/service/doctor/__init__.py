@@ -27,6 +27,7 @@ CHECKS: Mapping[str, Check] = {
     "tunnel": account.tunnel,
     "clock": account.clock,
     "source": account.source,
+    "voice": account.voice,
     "webhook": account.registered,
     "webhook address": account.reachable,
     "webhook secret": account.secret,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
@@ -130,6 +131,22 @@ def judged_clock(before: datetime, after: datetime, theirs: datetime, *, allowed
             remedy=f"{SET_CLOCK}, then run `voiceflow resume` if a queue is held",
         )
     return ok(f"{off_by}, within VOICEFLOW_CLOCK_SKEW")
+
+
+async def voice(context: CheckContext) -> Diagnosis | None:
+    """Check that the voice of the settings (VOICEFLOW_VOICE_PROFILE) is one of the account."""
+    wanted = context.settings.voice_profile
+    if wanted is None:
+        return None
+    voices = {each.code.casefold(): each.code for each in await (await context.account.usable()).speech_profiles()}
+    if wanted in voices.values():
+        return ok(f"{wanted} is a voice of the account")
+    nearest = [voices[each] for each in get_close_matches(wanted.casefold(), voices, cutoff=0)]
+    return failure(
+        f"the account has no voice {wanted}, so 8x8 refuses calls with it (-1002); "
+        + (f"the nearest: {', '.join(nearest)}" if nearest else "it has none"),
+        remedy="set VOICEFLOW_VOICE_PROFILE to a voice that `voiceflow account profiles` lists",
+    )
 
 
 async def source(context: CheckContext) -> Diagnosis | None:
