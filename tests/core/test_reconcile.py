@@ -114,7 +114,7 @@ class Desk:
         self,
         session_id: str | None = "s-1",
         *,
-        destination: str = ANA,
+        destination: str | None = ANA,
         status: SessionStatus | None = S.COMPLETED,
         after: timedelta = SECOND,
         **fields: Any,

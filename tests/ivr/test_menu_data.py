@@ -32,7 +32,7 @@ from voiceflow_worker import (
 )
 from voiceflow_worker import Receiver as WholeReceiver
 from voiceflow_worker.asgi import serving
-from voiceflow_worker.campaigns.enqueue import RowsRefusedError
+from voiceflow_worker.campaigns.enqueue_report import RowsRefusedError
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr import Rehearsal
