@@ -522,9 +522,12 @@ class CallQueue:
     ) -> int:
         """Cancel the staged calls of a batch; returns their number. Calls that the batch had before go on.
 
-        With `imports`, as `staged` returned them, the calls of these alone. Raises StoreError.
+        With `imports`, as `staged` returned them, the calls of these alone. Raises InvalidInputError if one of them has
+        changed calls that the batch had before, because it can only be completed then, and StoreError.
         """
         found = await self.staged(batch_id) if imports is None else imports
+        if half := next((each.gate for each in found if each.gate.is_half_applied), None):
+            raise InvalidInputError(f"nothing was discarded: {closed_in_words(half)}")
         starts = [each.gate for each in found]
         async with self._audited("discard", note=reason, batch=batch_id) as store:
             discarded = await discard_imports(store.store, self.name, starts, reason=reason, policy=self.policy)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -221,8 +222,11 @@ async def resume(store: Store, _: Sequence[str]) -> None:
     await CallQueue(store, by="Ann").resume(batch_id="march")
 
 
-async def start(store: Store, _: Sequence[str]) -> None:
-    fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "april"}
+async def start(store: Store, _: Sequence[str], *, replaces: bool = False) -> None:
+    fields = {
+        "say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "april",
+        "replace": replaces,
+    }  # fmt: skip
     rows = [{"destination": number(4)}]
     await Campaign.of({**fields, "rows": rows}).start(CallQueue(store), by=Actor(name="Ann"))
 
@@ -235,6 +239,7 @@ STARTS: Mapping[str, tuple[Order, str]] = {
     "a rate that is withdrawn": (reset_rate, "rate of the queue by Ann"),
     "resume": (resume, "resume of march by Ann"),
     "start": (start, "start of april by Ann"),
+    "a list that changes calls": (partial(start, replaces=True), "replace of april by Ann"),
 }
 """What lets phones ring, and how it is named."""
 

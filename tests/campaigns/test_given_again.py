@@ -23,7 +23,7 @@ from tests.campaigns.reading import file_of, saying
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.started import enqueue_file, report_of
-from tests.support.voices import ScriptedVoice
+from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.campaigns.called_before import TRIAL
@@ -221,7 +221,7 @@ LEAVES, RETURNS = (JobState.QUEUED, JobState.SUBMITTED), (JobState.SENDING, JobS
 @pytest.mark.parametrize(
     ("who", "states", "counts"),
     [
-        (ANA, LEAVES, (1, 1, 1)), (ANA, RETURNS, (1, 1, 1)), (ANA, (JobState.QUEUED, *RETURNS), (2, 0, 1)),
+        (ANA, LEAVES, (1, 1, 1)), (ANA, RETURNS, (2, 0, 1)), (ANA, (JobState.QUEUED, *RETURNS), (2, 0, 1)),
         (CHO, LEAVES, (2, 0, 0)), (CHO, RETURNS, (2, 0, 1)), (CHO, (JobState.QUEUED, *RETURNS), (2, 0, 1)),
     ],
 )  # fmt: skip
@@ -364,6 +364,66 @@ async def test_a_replace_that_is_killed_at_any_write_leaves_each_row_old_or_new_
             await queue.find(limit=None, states=[JobState.CANCELLED]), lambda job: copied(job, unique_key=None)
         )
     assert 4 <= killed < 9, "every write was cut, and the last turns were whole"
+
+
+@EACH_STORE
+@pytest.mark.parametrize("newer", [False, True])
+async def test_a_list_that_is_cut_between_two_changes_can_only_be_completed_and_the_status_says_how_far_it_is(
+    queue: CallQueue, give: Give, tmp_path: Path, clock: StillClock, *, newer: bool
+) -> None:
+    rows = [f"+6587654{place:03},P" for place in range(30)]
+    await give(rows)
+    edits = 0
+
+    async def die(call: StoreCall) -> None:
+        nonlocal edits
+        edits += any("Tuesday" in job.body for job in call.stores)
+        if edits == 3:
+            raise StoreUnavailableError("killed")
+
+    with suppress(StoreUnavailableError):
+        await Give(CallQueue(FaultyStore(queue.store, before=die)), tmp_path)(
+            [*rows, f"{ANA},Ana"], CORRECTED, replace=True
+        )
+    clock.advance(LOCK_LENGTH + timedelta(seconds=1))
+    (cut,) = (await queue.status()).imports
+    assert f"list of {cut.gate.since:%H:%M} half applied: 20 of 30 changes" in cut.gate.reason
+    assert (cut.calls, [ANA in job.numbers for job in await queue.find(batch_id="visits", limit=None)].count(True)) == (
+        1,
+        1,
+    )
+    with pytest.raises(InvalidInputError, match=r"nothing was discarded: .* half applied"):
+        await queue.discard_staged("visits")
+    assert (await give(rows, CORRECTED)).refused, "it says nothing of what it changes"
+    people = rows if newer else [*rows, f"{ANA},Ana"]
+    report = await give(people, CORRECTED, replace=True)
+    assert (report.replaced, report.duplicates, report.missing) == (10, 20 + (not newer), int(newer))
+    assert (await queue.status()).imports == ()
+    calls = await queue.find(limit=None)
+    assert all("Tuesday" in job.body for job in calls)
+    assert len(calls) == len({job.destination for job in calls}) == 31
+
+
+@pytest.mark.parametrize("state", [JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT])
+async def test_calls_on_their_way_are_looked_at_again_and_follow_the_list_in_their_next_attempt(
+    queue: CallQueue, give: Give, state: JobState
+) -> None:
+    redial = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=2, after=timedelta(minutes=5))
+    first, corrected = replace(FIRST, redial=redial), replace(CORRECTED, redial=redial)
+    await give(ROWS, first)
+    engine = Engine(queue.store, ScriptedVoice(answers=[unknown()] * 2 if state is JobState.IN_DOUBT else []))
+    await (engine.journal() if state is JobState.SENDING else engine.send())
+    report = await give([f"{ANA},Ana"], corrected, replace=True, remove_missing=True)
+    assert (report.replaced, report.on_the_way, report.missing, report.removed) == (0, 1, 1, 0)
+    told = [found.message for found in report.findings]
+    assert [f"is {state.value}, and may ring with the old text" in each for each in told] == [True, False]
+    assert "1 call may still ring, and are not called again" in told[1]
+    again = await give([f"{ANA},Ana"], corrected, replace=True, remove_missing=True)
+    assert (again.on_the_way, again.missing) == (1, 0)
+    for job in await queue.find():
+        await engine.summarise(job, SessionStatus.BUSY, number=1)
+    ana, ben = await queue.find()
+    assert (ana.state, "Tuesday" in ana.body, ben.state) == (JobState.QUEUED, True, JobState.UNREACHED)
 
 
 # -- one list under two names, started at once: the search alone is no guard -------------------------------------------

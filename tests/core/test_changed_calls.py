@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,13 +13,18 @@ from msgspec import structs
 from tests.contract.samples import ManualClock
 from tests.support.engine import ScriptedEngine
 from tests.support.flows import SOURCE, flow, number
-from voiceflow_worker import CallFlow, Job, JobState
+from tests.support.voices import unknown
+from voiceflow_worker import CallFlow, CallQueue, Job, JobState
+from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.ports.reads import OfNumber
+from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.errors import CallFlowError, KeyConflictError, SuppressedNumberError
-from voiceflow_worker.model.jobs.job import NoteKind, RedialPolicy
+from voiceflow_worker.model.jobs.differences import can_still_ring
+from voiceflow_worker.model.jobs.edits import removed, with_next_attempt
+from voiceflow_worker.model.jobs.job import ON_THE_WAY, NoteKind, RedialPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.service.forget import forget
@@ -110,6 +117,8 @@ async def test_a_call_with_a_post_keeps_its_numbers_and_a_late_opt_out_finds_the
     ended = await here.queue.get(job.id)
     assert (ended.state, ended.destination, ended.successor) == (JobState.UNREACHED, ANA, other.id)
     assert (other.state, other.destination, other.unique_key) == (JobState.QUEUED, BEN, "visit-7")
+    report = await here.queue.report("march", totals_only=True)
+    assert report.as_json()["total"] == 1, "the old call is no person of the figures"
     await here.summarise(job, SessionStatus.COMPLETED_UNSUBSCRIBED, number=1)
     assert [entry.number for entry in await SuppressionList(here.store).scan()] == [ANA]
     assert (await here.queue.get(other.id)).state is JobState.QUEUED
@@ -155,3 +164,30 @@ async def test_a_change_that_leaves_no_time_is_an_error_with_both_times(
     assert await here.queue.get(job.id) == job
     clock.advance(HOUR)
     assert (await here.enqueue(ANA, **KEY, valid_for=2 * HOUR, replace=True)).valid_until == job.valid_until
+
+
+async def test_what_is_ordered_of_a_call_on_its_way_is_followed_when_that_has_ended(here: ScriptedEngine) -> None:
+    changes = Changes(here.store, here.policy)
+    for place, (end, is_removed, state) in enumerate(
+        product((BUSY, ANSWERED, SessionStatus.NO_ANSWER), (False, True), sorted(ON_THE_WAY))
+    ):
+        options: dict[str, Any] = {"unique_key": f"v-{place}", "redial": AGAIN}
+        to = number(10 + place)
+        if state is JobState.IN_DOUBT:
+            here.voice.answers.append(unknown())
+        await here.queue.enqueue(saying(to=to), **options)
+        (job,) = await here.journal() if state is JobState.SENDING else await here.send()
+        assert job.state is state
+        asked = await CallQueue(MemoryStore(clock=here.clock)).enqueue(saying("Good day.", to), **options)
+        order = partial(removed, reason="not in the list", policy=here.policy) if is_removed else partial(
+            with_next_attempt, asked=asked
+        )  # fmt: skip
+        was = (await changes.change(job.id, lambda job: order(job, at=here.clock.now()))).new  # noqa: B023
+        assert (was.state, was.body, was.posts, can_still_ring(was)) == (state, job.body, job.posts, not is_removed)
+        await here.summarise(job, end, number=1)
+        after = await here.queue.get(job.id)
+        redialled = end is BUSY and not is_removed
+        expected = JobState.COMPLETED if end is ANSWERED else JobState.QUEUED if redialled else JobState.UNREACHED
+        assert (after.state, after.next_attempt) == (expected, None)
+        assert ("Good day." in after.body) == redialled
+        assert after.due_at > here.clock.now()

@@ -11,7 +11,7 @@ from voiceflow_worker.actions.queues import BatchAction
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import by_person, count_of
-from voiceflow_worker.reporting.gates import gate_in_words
+from voiceflow_worker.reporting.gates import closed_in_words, gate_in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,11 @@ class StagedAction(BatchAction):
         found = await self.calls.staged(name)
         if not found:
             raise ActionRefusedError(f"batch {name} has no staged calls: each of its imports has ended")
+        if half := [each for each in found if each.gate.is_half_applied]:
+            raise ActionRefusedError(
+                f"nothing was changed: calls that batch {name} had say already what the new list says, and others not "
+                f"yet. {closed_in_words(half[0].gate)}"
+            )
         if state is not None and state != _state_of(found):
             raise changed_since(f"what is staged in batch {name}", now=_calls(found))
         return found

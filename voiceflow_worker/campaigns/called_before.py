@@ -157,23 +157,25 @@ def without_key(rows: Iterable[ReadRow]) -> Iterable[ReadRow]:
 
 
 async def calls_of(
-    queue: CallQueue, batch_id: str, *, waiting: bool = False, ended: bool = False
+    queue: CallQueue, batch_id: str, *, states: frozenset[JobState] | None = None, ended: bool = False
 ) -> AsyncGenerator[Job]:
-    """The calls of a batch, or those that wait, one by one: see `pages_of`."""
-    async with aclosing(pages_of(queue, batch_id, waiting=waiting, ended=ended)) as pages:
+    """The calls of a batch, or those in these `states`, one by one: see `pages_of`."""
+    async with aclosing(pages_of(queue, batch_id, states=states, ended=ended)) as pages:
         async for page in pages:
             for job in page:
                 yield job
 
 
+WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
+
+
 async def pages_of(
-    queue: CallQueue, batch_id: str, *, waiting: bool = False, ended: bool = False
+    queue: CallQueue, batch_id: str, *, states: frozenset[JobState] | None = None, ended: bool = False
 ) -> AsyncGenerator[list[Job]]:
-    """The calls of a batch, or those that wait, that ring or may have rung, or also those that have `ended` before.
+    """The calls of a batch, or those in these `states`, that ring or may have rung, or also those that have `ended`.
 
     Those of trials are left out.
     """
-    states = frozenset({JobState.QUEUED, JobState.LEASED}) if waiting else None
     every = Listing(queue=queue.name, batch=batch_id, states=states, limit=PAGE)
     async with aclosing(find_pages(queue.store, every)) as pages:
         async for page in pages:

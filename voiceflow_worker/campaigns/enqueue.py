@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
@@ -46,6 +46,8 @@ from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.reading import starts_of
+from voiceflow_worker.core.gates import until_left
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Condition, Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding
@@ -459,7 +461,9 @@ class Enqueueing:
             return []
         while True:
             self._none_begun = await none_begun(self.queue, self._batches)
-            self._cut, others, is_beginning = await cut_imports(self.queue, self._batches, self.campaign.keys)
+            self._cut, others, is_beginning = await cut_imports(
+                self.queue, self._batches, self.campaign.keys, changes=self.replace or self.remove_missing
+            )
             if self.dry_run or not is_beginning:
                 break
             await self.queue.store.clock.sleep(LOOK_AGAIN)
@@ -480,46 +484,106 @@ class Enqueueing:
         async with audited(queue.store, entry, by.claim, is_once=bool(self.conditions)) as store:
             conditions = self.conditions if lock is None else (*self.conditions, lock.condition)
             imported = Import(queue, store.store, conditions=conditions, by=by, token=self.token)
-            await self._enqueue_all(spooled, enqueuer, counts, imported)
-            if self.remove_missing and self._planner is not None:
-                await Removal(self._planner, self._plan, self._listed).run(store.store, counts, late=enqueuer.has_late)
+            await self._carry_out(spooled, enqueuer, counts, imported, store.store)
             done = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
-            more = {"replaced": counts.replaced, "removed": counts.removed} if action == "replace" else {}
-            store.result = ", ".join([done, *(f"{count} {what}" for what, count in more.items())])
+            what = ", ".join(f"{each} {count}" for each, count in sorted(counts.changes.items()))
+            more = [f"{counts.replaced} changed" + (f" ({what})" if what else ""), f"{counts.removed} removed"]
+            store.result = ", ".join([done, *(more if action == "replace" else [])])
+
+    @property
+    def _removal(self) -> Removal | None:
+        """What ends calls that are no longer in the list, if that is ordered."""
+        if self._planner is None or not self.remove_missing:
+            return None
+        return Removal(self._planner, self._plan, self._listed)
+
+    async def _carry_out(
+        self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: RowCounts, imported: Import, store: Store
+    ) -> None:
+        """Store what is new, then change and remove in the order of the list, look again, and let the calls ring.
+
+        Who is cut before a call was changed leaves staged calls; after that, the same list, or a newer one, goes on.
+        """
+        queue, plan, removal = self.queue, self._plan, self._removal
+        if queue is None:
+            return
+        later = {*enqueuer.later, *plan.later}
+        changes = {*enqueuer.changes, *plan.pairs} - later
+        gone = 0 if removal is None else plan.in_no_row + len(plan.left_out)
+        if len(spooled) or gone:
+            await imported.begin(self._none_begun, calls=len(spooled), puts=menu_puts(self.options))
+        if self._kept is not None:
+            await self._kept.keep(imported.staging.conditions)
+        if len(spooled) > len(changes) + len(later):
+            await self._enqueue_all(spooled, enqueuer, counts, imported, but=changes | later)
+        total = len(changes) + gone
+        if total and imported.has_begun:
+            await imported.note_changes(0, total)
+        if changes:
+            await self._enqueue_all(spooled, enqueuer, counts, imported, among=changes, total=total)
+        if removal is not None:
+            await removal.run(store, counts, late=enqueuer.has_late)
+        if later or gone:
+            await until_left(store, [queue.name])
+            counts.valid, counts.on_the_way = counts.valid + len(later), counts.on_the_way - len(later)
+            await self._enqueue_all(spooled, enqueuer, counts, imported, among=later)
+            if removal is not None:
+                await removal.run(store, counts, late=enqueuer.has_late, on_the_way=True)
+        if self._kept is not None and self._kept.uncalled:
+            await self._kept.keep(imported.staging.conditions)
+        if self.before_end is not None:
+            await self.before_end()
+        await imported.end(self._cut)
 
     async def _enqueue_all(
-        self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: RowCounts, imported: Import | None
+        self,
+        spooled: SpooledRows,
+        enqueuer: RowEnqueuer,
+        counts: RowCounts,
+        imported: Import | None,
+        *,
+        among: Collection[int] | None = None,
+        but: Collection[int] = (),
+        total: int = 0,
     ) -> None:
-        """Enqueue all rows; without an import, find only who is suppressed."""
+        """Enqueue rows; without an import, find only who is suppressed.
+
+        The rows are `among` these, or all `but` those. With a `total` of changes, it is noted how far they are.
+        """
         done, kept = 0, None if imported is None else self._kept
-        if imported is not None and len(spooled):
-            await imported.begin(self._none_begun, calls=len(spooled), puts=menu_puts(self.options))
-        staging = None if imported is None else imported.staging
-        if kept is not None and staging is not None:
-            await kept.keep(staging.conditions)
-        for chunk in spooled:
-            rows = list(filter(self._plan.has, _unspooled(chunk)))
-            try:
-                found = await enqueuer.enqueue(rows, staging=staging, pairs=self._plan.pairs)
-            except InvalidInputError:
-                if imported is not None and not done:
-                    await imported.end()  # no call was stored
-                raise
-            counts.add_enqueued(rows, found)
-            if kept is not None:
-                told = (("suppressed", found.suppressed), ("bad", found.refused))
-                kept.uncalled |= {
-                    row.raw.number: (what, reason_of(row.findings)) for what, some in told for row in some
-                }
-            done += len(chunk)
-            if imported is not None and self.progress is not None:
-                self.progress(Phase.ENQUEUEING, done=done, total=len(spooled), rows=counts.rows)
-        if kept is not None and staging is not None and kept.uncalled:
-            await kept.keep(staging.conditions)
-        if imported is not None:
-            if self.before_end is not None:
-                await self.before_end()
-            await imported.end(self._cut)
+        size = min(CHUNK, max(len(among or ()) // 10, 10)) if total else CHUNK
+        for chunk in spooled if among is None or among else ():
+            has_number = [each for each in chunk if _is_among(each, among, but)]
+            for start in range(0, len(has_number), size):
+                if total and done and imported is not None:
+                    await imported.note_changes(done, total)
+                some = has_number[start : start + size]
+                rows = list(filter(self._plan.has, _unspooled(some)))
+                staging = None if imported is None else imported.staging
+                try:
+                    found = await enqueuer.enqueue(rows, staging=staging, pairs=self._plan.pairs)
+                except InvalidInputError:
+                    if imported is not None and not (done or total):
+                        await imported.end()  # no call was stored
+                    raise
+                counts.add_enqueued(rows, found)
+                if kept is not None:
+                    told = (("suppressed", found.suppressed), ("bad", found.refused))
+                    kept.uncalled |= {
+                        row.raw.number: (what, reason_of(row.findings)) for what, some in told for row in some
+                    }
+                done += len(some)
+                if imported is not None and self.progress is not None:
+                    self.progress(Phase.ENQUEUEING, done=min(done, len(spooled)), total=len(spooled), rows=counts.rows)
+
+
+def _is_among(spooled: tuple[Any, ...], among: Collection[int] | None, but: Collection[int]) -> bool:
+    """Whether a spooled row has one of these numbers, and none of the others."""
+    number = spooled[0][_NUMBER]
+    return number not in but and (among is None or number in among)
+
+
+_NUMBER = RawRow._fields.index("number")
 
 
 def _spool(found: ClassifiedRows, spooled: SpooledRows, kept: RowKeeper | None) -> None:

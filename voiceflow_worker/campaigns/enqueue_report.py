@@ -204,6 +204,8 @@ class RowCounts(EnqueueReport):
     """Gets the rows that are bad or left out."""
     called_before: int = 0
     """Rows counted in `again`, also if they are to be called again."""
+    changes: Counter[str] = field(default_factory=Counter[str])
+    """How many calls were changed in what."""
 
     def add_repeated(self, found: Iterable[RepeatedCalls], *, column: str) -> None:
         """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
@@ -240,7 +242,7 @@ class RowCounts(EnqueueReport):
     def add_classified(self, classified: ClassifiedRows) -> None:
         """Count rows that were read."""
         self.rows += sum(row.raw.counts for row in classified.rows)
-        self.valid += len(classified.new)
+        self.valid += sum(row.raw.number not in classified.later for row in classified.new)
         self.duplicates += len(classified.known)
         self.left_out += sum(row.raw.counts for row in classified.rows if row.is_left_out)
         self.rejected += sum(row.raw.counts for row in classified.bad)
@@ -261,6 +263,7 @@ class RowCounts(EnqueueReport):
         self.replaced += enqueued_rows.replaced
         self.duplicates += enqueued_rows.duplicates
         self._add_ends(enqueued_rows.ends)
+        self.changes += enqueued_rows.changed
         self.suppressed += len(enqueued_rows.suppressed)
         self.valid -= enqueued_rows.duplicates + len(without)
         self.rejected += len(enqueued_rows.refused)
@@ -274,7 +277,8 @@ class RowCounts(EnqueueReport):
         for row in told:
             self.found.add(row.findings[-1:])
         self._reject(bad := [row for row, _, end in plan.told.values() if end is End.BAD])
-        self.valid -= len(plan.same) + len(told)
+        self.valid -= len(plan.same) + len(told) + len(plan.later)
+        self.on_the_way += len(plan.later)
         self.duplicates += len(plan.same)
         self.rejected += len(bad)
         self._add_ends(Counter(end for *_, end in plan.told.values() if end is not End.CHANGED))

@@ -22,7 +22,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result,
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, tell
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
@@ -40,11 +40,12 @@ async def none_begun(queue: CallQueue, batches: Iterable[str]) -> tuple[Same, ..
 
 
 async def cut_imports(
-    queue: CallQueue, batches: Collection[str], seen: SeenKeys
+    queue: CallQueue, batches: Collection[str], seen: SeenKeys, *, changes: bool = False
 ) -> tuple[list[Gate], list[Finding], bool]:
     """The imports of these batches that were cut, and that rows with the keys in `seen` complete; errors about others.
 
-    With them, whether one of them may be storing its first call. Raises StoreError.
+    One that is half applied is completed by any list that `changes` calls, too. With them, whether one of them may be
+    storing its first call. Raises StoreError.
     """
     store, completed, others, is_beginning = queue.store, list[Gate](), list[Finding](), False
     for cut in await starts_of(store, queue.name) if batches else ():
@@ -55,7 +56,7 @@ async def cut_imports(
             async for page in pages:
                 count += len(page)
                 missing += sum(job.unique_key is None or job.unique_key not in seen for job in page)
-        if missing:
+        if missing and not (changes and cut.is_half_applied):
             message = tell("import_cut", batch=cut.name, calls=count_of(count, "call"), others=missing)
             others.append(Finding(message=message))
         elif count or cut.since < store.clock.now() - LOCK_LENGTH:
@@ -86,6 +87,11 @@ class Import:
         self._is_named = token is not None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it has a record."""
+        return bool(self._starts)
+
+    @property
     def staging(self) -> Staging:
         """Under which conditions its calls are stored."""
         records = {batch_id: record_of(start) for batch_id, start in self._starts.items()}
@@ -102,6 +108,22 @@ class Import:
         until = self._store.clock.now() + _BEGUN_KEPT
         begun = (Put(BEGUN, each.group, new_revision(), until, member=each.member) for each in none)
         await self._write(Write(conditions=(*none,), puts=(*map(start_put, self._starts.values()), *begun, *puts)))
+
+    async def note_changes(self, done: int, total: int) -> None:
+        """Note that `done` of all changes of calls that the batches had are made: it can only be completed from now on.
+
+        Raises as `begin` does, and IntakeError if somebody else has continued or ended one of its imports meanwhile.
+        """
+        reason = (
+            f"list of {self._store.clock.now():%H:%M} half applied: {done} of {count_of(total, 'change')} of calls, "
+            f"ordered by {self._by.called}, {self._by.on}. If it was interrupted, start the same campaign again, or a "
+            "newer list of it with `--replace`, which completes it"
+        )
+        kinds = frozenset({GateKind.HALF_APPLIED})
+        before = tuple(self.staging.records.values())
+        noted = {batch: replace(start, reason=reason, kinds=kinds) for batch, start in self._starts.items()}
+        await self._write(Write(conditions=before, puts=tuple(map(start_put, noted.values()))))
+        self._starts = noted
 
     async def end(self, cut: Iterable[Gate] = ()) -> None:
         """Let the calls of this import ring, and those of `cut` ones that it has completed, in one write.

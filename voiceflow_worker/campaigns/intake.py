@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,7 +22,7 @@ from voiceflow_worker.finding import Finding, Severity, ranges_text, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import is_cancelled_for_good
-from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, ReasonKind, person_in
+from voiceflow_worker.model.jobs.job import ENDED_UNSENT, ON_THE_WAY, Job, JobState, ReasonKind, person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, in_words
 from voiceflow_worker.queue import CallQueue
@@ -48,6 +48,8 @@ class ClassifiedRows:
     named: Sequence[str]
     """The people of some of the calls that would change."""
     stand: Mapping[int, str]
+    later: Collection[int]
+    """The new rows whose calls are on their way."""
     ended: Counter[JobState]
     """The known calls that have ended before they were sent, by state: nobody is called for them."""
 
@@ -63,6 +65,8 @@ class EnqueuedRows:
     replaced: int = 0
     duplicates: int = 0
     ends: Counter[End] = field(default_factory=Counter[End])
+    changed: Counter[str] = field(default_factory=Counter[str])
+    """What was changed of calls that wait: how many calls got another text, window and so on."""
     moved: list[ReadRow] = field(default_factory=list[ReadRow])
     suppressed: list[ReadRow] = field(default_factory=list[ReadRow])
     refused: list[ReadRow] = field(default_factory=list[ReadRow])
@@ -159,6 +163,10 @@ class RowEnqueuer:
     _limited: set[str] = field(default_factory=set[str], init=False)
     _has_owners: bool = field(default=False, init=False)
     """Whether the keys of new rows belong to calls, in whose place they are."""
+    changes: set[int] = field(default_factory=set[int], init=False)
+    """The rows whose calls wait, and are changed by them."""
+    later: set[int] = field(default_factory=set[int], init=False)
+    """The rows whose calls differ, and are on their way: they are looked at again at the end."""
     has_late: bool = field(default=False, init=False)
     """Whether rows wait behind the limit of the options: the calls that they have may be any of the batch."""
     _good: int = field(default=0, init=False)
@@ -219,12 +227,13 @@ class RowEnqueuer:
                 if (told := self._judged(row, owner)) is not None:
                     row = told  # noqa: PLW2901 (the same row, with a finding)
                     stand[row.raw.number] = owner.unique_key or ""
-                    if self.options.orders is None and end is End.CHANGED:
+                    if self.options.orders is None and end is End.CHANGED and not self.replace:
                         undecided.add(row.raw.number)
                     elif row.is_bad:
                         end = End.BAD
                 else:
                     new.append(row)
+                    (self.changes if end is End.CHANGED else self.later).add(row.raw.number)
                 differing.append((end, owner))
             elif not (row.is_bad or row.is_left_out):
                 new.append(row)
@@ -235,7 +244,15 @@ class RowEnqueuer:
         named = [job.name or job.destination for end, job in differing if end is End.CHANGED][:MOST_NAMED]
         bad = [row for row in classified if row.is_bad and row.raw.number not in undecided]
         return ClassifiedRows(
-            rows=classified, new=new, known=known, bad=bad, ends=ends, named=named, stand=stand, ended=ended
+            rows=classified,
+            new=new,
+            known=known,
+            bad=bad,
+            ends=ends,
+            named=named,
+            stand=stand,
+            later=self.later,
+            ended=ended,
         )
 
     async def _beyond(self, limit: int, new: Sequence[ReadRow], known: Sequence[ReadRow]) -> Mapping[int, ReadRow]:
@@ -362,8 +379,16 @@ class RowEnqueuer:
                 message = message.plus(f"; rows {ranges_text(rows, most=5)} are of this person")
             found = Finding(column=self.number_column, severity=Severity.WARNING, message=message)
             done.suppressed.append(self._with(row, found))
-        elif admission.is_changed:
+        elif admission.changed is not None and admission.changed.state in ON_THE_WAY:
+            job = admission.changed
+            may_ring = (
+                f"call {job.id} is {job.state.value}, and may ring with the old text; its next attempt has the new"
+            )
+            done.moved.append(self._with(row, Finding(severity=Severity.WARNING, message=may_ring)))
+            done.ends[End.ON_THE_WAY] += 1
+        elif admission.changed is not None:
             done.replaced += 1
+            done.changed.update(admission.changed.notes[-1].text.split(" and "))
         elif admission.findings:
             # The row was valid when it was read, but its validity may have passed since.
             late = [each for each in admission.findings if _is_late(each)]

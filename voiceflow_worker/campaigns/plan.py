@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeAlias
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.campaigns.called_before import (
+    WAITING,
     CalledBefore,
     Chunks,
     RepeatedCalls,
@@ -39,7 +40,13 @@ from voiceflow_worker.core.base.reading import count_states, get_jobs
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
-from voiceflow_worker.model.jobs.differences import can_still_ring, is_cancelled_for_good, is_changeable, terms_of
+from voiceflow_worker.model.jobs.differences import (
+    can_still_ring,
+    is_cancelled_for_good,
+    is_changeable,
+    may_become,
+    terms_of,
+)
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
@@ -96,6 +103,8 @@ class _Stored(NamedTuple):
     mark: bytes
     terms: bytes
     waits: bool
+    is_limited: bool
+    """Whether its validity ends: a change may leave no time for it."""
     has_key: bool
     """Whether its key is one of a user."""
 
@@ -107,13 +116,14 @@ _Left: TypeAlias = dict[tuple[str, str], list[_Stored]]
 def differs(
     queue: CallQueue, row: ReadRow, stands: Job, *, replace: bool = False, keeps: bool = False
 ) -> tuple[Message, Severity] | None:
-    """What is told of a row whose stored call differs from it, with the names of the fields; None if it is replaced.
+    """What is told of a row whose stored call differs from it, with the names of the fields; None if it is changed.
 
-    It is an error while that call waits, unless it `keeps` that. One that is in progress or over is not touched.
+    It is an error while that call waits, unless it `keeps` that, and also if no time is left for the change.
     """
     is_changed = may_change(stands, row.call and row.call.batch_id)
-    if replace and is_changed:
-        return None
+    if replace and row.call is not None and may_become(stands, row.call):
+        problems = queue.admitter.problems_of_change(row.call, stands)
+        return (Message(problems[0].message), Severity.ERROR) if problems else None
     has_keys = is_own_key(stands.unique_key) and not row.has_made_key
     names = () if row.call is None else queue.admitter.differences(row.call, stands)
     said = {
@@ -188,12 +198,12 @@ class SilentRows:
 class Plan:
     """What becomes of the rows that no key finds, by the numbers of rows, and of the calls of the batch.
 
-    `same` rows have a stored call, whose key is here, and whose id is in `stand`; `pairs` replace the call with this
-    id, and of the `told` nothing is done: here they are with the reason, the key of their stored call, if known, and
-    how they end. `repeated` rows would say the same words to a number as a call of another batch. `left_out` rows are
-    left out, and the call with this id can still ring; `in_no_row` calls can, and no row has their number or key: the
-    first of them are `named`. `people` are the names of some whose calls change or end. If the batch `is_new`, nothing
-    can be missing from it.
+    `same` rows have a stored call, whose key is here, and whose id is in `stand`; `pairs` change the call with this id,
+    `later` ones when it is no longer on its way. Of the `told` nothing is done: here they are with the reason, the key
+    of their stored call, if known, and how they end. `repeated` rows would say the same words to a number as a call of
+    another batch. `left_out` rows are left out, and the call with this id can still ring; `in_no_row` calls can, and no
+    row has their number or key: the first of them are `named`. `people` are the names of some whose calls change or
+    end. If the batch `is_new`, nothing can be missing from it.
     """
 
     same: dict[int, str | None] = field(default_factory=dict[int, "str | None"])
@@ -205,6 +215,7 @@ class Plan:
     )
     changed: int = 0
     by_person: int = 0
+    later: set[int] = field(default_factory=set[int])
     repeated: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
     left_out: dict[int, WaitingCall] = field(default_factory=dict[int, WaitingCall])
     in_no_row: int = 0
@@ -312,7 +323,8 @@ class Planner:
                 continue
             plan.waiting += states.get(JobState.QUEUED, 0) + states.get(JobState.LEASED, 0)
             plan.is_new, is_compared = False, batch_id in self._batches
-            async with aclosing(calls_of(self.queue, batch_id, waiting=not is_compared, ended=True)) as jobs:
+            among = None if is_compared else WAITING
+            async with aclosing(calls_of(self.queue, batch_id, states=among, ended=True)) as jobs:
                 async for job in jobs:
                     if self.is_in_list(job, plan):
                         continue
@@ -328,7 +340,15 @@ class Planner:
                     terms, key = terms_of(job), job.unique_key
                     terms = kinds.setdefault(terms, terms)
                     has_key = any(map(is_own_key, job.keys))
-                    stored = _Stored(job.id, key, mark_of(job.digest), terms, is_changeable(job), has_key)
+                    stored = _Stored(
+                        job.id,
+                        key,
+                        mark_of(job.digest),
+                        terms,
+                        is_changeable(job),
+                        job.valid_until is not None,
+                        has_key,
+                    )
                     for telephone in map(telephone_of, job.numbers):
                         (gone if is_gone else found).setdefault((batch_id, telephone), []).append(stored)
         return found, gone, left
@@ -364,7 +384,7 @@ class Planner:
             cancelled.pop(number, None)
             counted |= {each.id for each in rest}
             is_pair = len(rest) == 1 and rows_of[rest[0].id] == 1
-            if is_pair and rest[0].waits and self.replace and not self.has_staged:
+            if is_pair and rest[0].waits and not rest[0].is_limited and self.replace and not self.has_staged:
                 plan.changed += 1
                 plan.pair(number, rest[0])
             else:
@@ -394,14 +414,17 @@ class Planner:
                 continue
             own = owned.get((row.call and row.call.unique_key) or "")
             if is_pair and not (own is not None and may_call(own) and is_changeable(job)):
-                plan.changed += is_changeable(job)
                 told = differs(self.queue, row, job, replace=self.replace, keeps=self.keeps)
                 key, end = stored.key, End.of_differing(job, job.batch_id)
+                if told is not None and self.replace and end is End.CHANGED:
+                    end = End.BAD
+                plan.changed += end is End.CHANGED
             else:
                 said = {"number": job.destination, "batch": job.batch_id, "call": job.id}
                 told, key, end = (tell("ambiguous", **said), Severity.ERROR), None, End.BAD
             if told is None:
                 plan.pair(row.raw.number, stored)
+                plan.later |= {row.raw.number} if end is End.ON_THE_WAY else set[int]()
                 continue
             message, severity = told
             found = Finding(file=self.file, row=row.raw.number, column=self.column, severity=severity, message=message)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
-from voiceflow_worker.campaigns.called_before import may_call, pages_of
+from voiceflow_worker.campaigns.called_before import WAITING, may_call, pages_of
 from voiceflow_worker.campaigns.enqueue_report import RowCounts
 from voiceflow_worker.campaigns.plan import MOST_NAMED, Plan, Planner, WaitingCall
 from voiceflow_worker.core.base.reading import find_jobs, get_jobs
@@ -15,9 +16,9 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
-from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.differences import can_still_ring
-from voiceflow_worker.model.jobs.job import Job, ReasonKind
+from voiceflow_worker.model.jobs.edits import removed
+from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job
 from voiceflow_worker.model.text.wording import count_of, in_words
 
 
@@ -57,39 +58,49 @@ class Removal:
         message = Message(f"{told}; {', '.join(where)}: {remedy}", remedy).giving({remedy: elsewhere[0][0]})
         return [Finding(file=file, message=message)]
 
-    async def run(self, store: Store, counts: RowCounts, *, late: bool) -> None:
+    async def run(self, store: Store, counts: RowCounts, *, late: bool, on_the_way: bool = False) -> None:
         """Cancel the calls that are left out, or in no row; these not if they may be those of bad or late rows.
 
-        One that moves meanwhile is looked at again: it is in progress then, or is cancelled.
+        With `on_the_way`, those too that are on their way get no further attempt, and are named. One that moves
+        meanwhile is looked at again.
         """
         all_known = not (counts.rejected or late)
-        changes, ids = Changes(store, self.planner.queue.policy), [each.id for each in self.plan.left_out.values()]
-        named = [job for job in (await get_jobs(store, ids)).values() if can_still_ring(job)]
-        counts.removed = await changes.change_all(named, self._cancelled)
+        ids, sent = [each.id for each in self.plan.left_out.values()], list[str]()
+        states = WAITING | ON_THE_WAY if on_the_way else WAITING
+        named = [job for job in (await get_jobs(store, ids)).values() if job.state in states and can_still_ring(job)]
+        await self._end(store, named, counts, sent)
         for batch_id in sorted({*self.batches, *self.planner.silent.batches}):
             for _ in range(ROUNDS):
                 found = 0
-                async with aclosing(pages_of(self.planner.queue, batch_id, waiting=True)) as pages:
+                async with aclosing(pages_of(self.planner.queue, batch_id, states=states)) as pages:
                     async for page in pages:
                         gone = [job for job in page if self._is_gone(job, all_known=all_known)]
                         found += len(gone)
-                        counts.removed += await changes.change_all(gone, self._cancelled)
+                        await self._end(store, gone, counts, sent)
                 if not found:
                     break
-        if not all_known and counts.missing:
+        if sent:
+            names = ", ".join([*sent[:MOST_NAMED], *(["…"] if len(sent) > MOST_NAMED else [])])
+            told = f"{count_of(len(sent), 'call')} may still ring, and are not called again: {names}"
+            counts.found.add([Finding(file=counts.file, severity=Severity.WARNING, message=told)])
+        if not (all_known or on_the_way) and counts.missing:
             counts.stays = counts.missing
             counts.found.add([self._staying(counts)])
+
+    async def _end(self, store: Store, gone: Sequence[Job], counts: RowCounts, sent: list[str]) -> None:
+        """End calls, and add the ids of those that are on their way to the `sent` ones."""
+        queue, changes = self.planner.queue, Changes(store, self.planner.queue.policy)
+        reason, at = "it is no longer in the list", queue.store.clock.now()
+        end = partial(removed, at=at, reason=reason, policy=queue.policy)
+        counts.removed += await changes.change_all([job for job in gone if job.state in WAITING], end)
+        left = [job for job in gone if job.state in ON_THE_WAY]
+        sent += [job.id for job in left] if await changes.change_all(left, end) else []
 
     def _is_gone(self, job: Job, *, all_known: bool) -> bool:
         if not can_still_ring(job) or self.planner.is_in_list(job, self.plan):
             return False
         said = self.planner.silent.of(WaitingCall.of(job))
         return all_known if said is None else said[1]
-
-    def _cancelled(self, job: Job) -> Job:
-        queue = self.planner.queue
-        reason, at = "it is no longer in the list", queue.store.clock.now()
-        return lifecycle.cancel(job, at=at, reason=reason, policy=queue.policy, kind=ReasonKind.REMOVED)
 
     def _staying(self, counts: RowCounts) -> Finding:
         """Which calls in no row stay, and why."""

@@ -46,7 +46,8 @@ from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.jobs.admission import Key, admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.differences import asked_digest, differences, is_changeable, keeps_numbers, terms_of
-from voiceflow_worker.model.jobs.job import MOST_NUMBERS, Job, JobState, RedialPolicy, usual_key
+from voiceflow_worker.model.jobs.edits import edited as changed_job
+from voiceflow_worker.model.jobs.job import MOST_NUMBERS, ON_THE_WAY, Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
@@ -201,12 +202,12 @@ class AdmissionResult:
 
     `is_new` is False for a call whose job was in the queue before. The reason is `findings`, a `suppressed` number, or
     `owner_id`, the id of a job with the same unique key and another body. In a dry run, a call that could be enqueued
-    has an empty result. With `is_changed`, it is a call that waited, and says now what was asked for. If `has_moved`,
-    what was to be changed, or to give its key up, is not as it was judged.
+    has an empty result. `changed` is a stored call that says now what was asked for, or will in its next attempt. If
+    `has_moved`, what was to be changed, or to give its key up, is not as it was judged.
     """
 
     is_new: bool | None = None
-    is_changed: bool = False
+    changed: Job | None = None
     findings: Sequence[Finding] = ()
     suppressed: SuppressedNumber | None = None
     owner_id: str | None = None
@@ -252,6 +253,19 @@ class Admitter:
         """
         made = self._made(call)
         return differences(made, stands) if made is not None else ()
+
+    def problems_of_change(self, call: CheckedCall, stands: Job) -> Sequence[Finding]:
+        """Why a call that waits cannot become what is asked for: no time is left for it. None for any other call."""
+        if stands.valid_until is None:  # no need to make it, which takes as long as all else
+            return ()
+        made = self._made(call)
+        if made is None or not _may_become(stands, made) or stands.state in ON_THE_WAY:
+            return ()
+        try:
+            changed_job(stands, made, at=self._store.clock.now())
+        except CallFlowError as error:
+            return error.findings
+        return ()
 
     def terms_of(self, call: CheckedCall) -> bytes | None:
         """What is compared of a call beside its body (`model.jobs.differences`); None if it cannot be asked for."""
@@ -364,8 +378,8 @@ class Admitter:
             results[indexes[index]] = (
                 AdmissionResult(owner_id=owner.job_id) if differs else AdmissionResult(is_new=False)
             )
-        for index in done.changed:
-            results[indexes[index]] = AdmissionResult(is_changed=True)
+        for index, job in done.changed.items():
+            results[indexes[index]] = AdmissionResult(changed=job)
         for index, number in done.suppressed.items():
             results[indexes[index]] = AdmissionResult(suppressed=number)
         for index, error in done.errors.items():
@@ -649,9 +663,8 @@ def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResul
 
 def _may_become(stands: Job, asked: Job) -> bool:
     """Whether a call may be changed to what is asked for, and stays the same call."""
-    return bool(
-        stands.body and is_changeable(stands) and stands.batch_id == asked.batch_id and keeps_numbers(stands, asked)
-    )
+    is_same = stands.batch_id == asked.batch_id and keeps_numbers(stands, asked)
+    return bool(stands.body and is_same and (is_changeable(stands) or stands.state in ON_THE_WAY))
 
 
 def _twice(jobs: Sequence[Job]) -> dict[int, Owner]:

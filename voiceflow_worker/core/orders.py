@@ -68,6 +68,8 @@ _PROTECTS = frozenset({FORGET, "suppress"})
 """Actions whose entry has a line of its own: their first write may have no order, or only opt-outs."""
 _STARTS = frozenset({"escalate", "run-now", "start", "release"})
 """Actions that are one order as a whole, of which none of its parts is given again."""
+_CHANGES = "replace"
+"""The action of a list that changes calls: what it has cancelled is given again, and the list is named."""
 _NUMBER = re.compile(r"\+[0-9]{7,15}")
 _TRIES = 5
 """How often an order is given to a server, or given again to a record, that changes meanwhile."""
@@ -132,7 +134,8 @@ class OrderedStore:
         action = "" if entry is None else entry.action
         is_whole, unnamed = action in _STARTS, partial(LocalOrder, at=now, store=self.inner.id)
         named = partial(unnamed, entry=bulk.entry, action=action)
-        of_whole = [self._naming(named(order=Order(starts=is_whole)))] if is_whole or action in _PROTECTS else []
+        starts = is_whole or action == _CHANGES
+        of_whole = [self._naming(named(order=Order(starts=starts)))] if starts or action in _PROTECTS else []
         for place, write in enumerate(bulk.writes):
             given = [each for each in write.orders if not is_whole and (entry is not None or each.alone)]
             # An opt-out goes without the entry: an erasure of others whom that names must leave it.

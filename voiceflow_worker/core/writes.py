@@ -51,8 +51,8 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups, number_digest, opt_out
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.job import Job, JobState, NoteKind, Post
+from voiceflow_worker.model.jobs import edits, lifecycle
+from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, usual_form
 from voiceflow_worker.model.reports.status import OPT_OUTS
@@ -303,13 +303,14 @@ def edited(
     old: Job, asked: Job, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Sequence[Condition] = (),
     passing: Sequence[Record] = (), over: Sequence[Job] = (),
 ) -> tuple[Job, Write]:  # fmt: skip
-    """A call that waits, changed to what is asked for (`lifecycle.edited`), and its write; the same if nothing differs.
+    """A call that waits, changed to what is asked for (`model.jobs.edits`), and its write.
 
-    The key that is asked for finds it too from then on, unless another call has that. One that gets other numbers is
-    not stored if these are on the suppression list. Other jobs give their keys up to it (`over`). Raises
-    `IllegalMoveError`, and `CallFlowError`.
+    Of one that is on its way, this is ordered for its next attempt. The key that is asked for finds the call too from
+    then on, unless another call has that. One that gets other numbers is not stored if these are on the suppression
+    list. Other jobs give their keys up to it (`over`). Raises `IllegalMoveError`, and `CallFlowError`.
     """
-    new = lifecycle.edited(old, asked, at=at)
+    change = edits.with_next_attempt if old.state in ON_THE_WAY else edits.edited
+    new = change(old, asked, at=at)
     required, puts = [*conditions, *_not_cancelled(old)], list[Put]()
     if new.parties != old.parties:
         required += _unlisted(new, passing, store_id)

@@ -477,9 +477,12 @@ Wanted = Mapping[str, Sequence[str | Key] | Page]
 
 
 def tally_change(old: Job | None, new: Job | None) -> dict[str, int]:
-    """What a change of a job adds to counters: the tally of the new job less that of the old one, states included."""
-    change: dict[str, int] = {} if new is None else {STATE + new.state: 1, **tally_of(new)}
-    if old is not None:
+    """What a change of a job adds to counters: the tally of the new job less that of the old one, states included.
+
+    A job whose row is another job now is in no counter: figures count people.
+    """
+    change: dict[str, int] = {} if new is None or new.is_moved else {STATE + new.state: 1, **tally_of(new)}
+    if old is not None and not old.is_moved:
         for name, amount in {STATE + old.state: 1, **tally_of(old)}.items():
             change[name] = change.get(name, 0) - amount
     return {name: amount for name, amount in change.items() if amount}

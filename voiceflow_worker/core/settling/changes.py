@@ -33,6 +33,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.jobs import lifecycle
+from voiceflow_worker.model.jobs.edits import followed
 from voiceflow_worker.model.jobs.evidence import session_of, with_press
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, KeyPress, NoteKind
@@ -237,7 +238,7 @@ class Changes:
         store_id = self._store.id
         for old, new in new_of.values():
             joined = partial(with_press, at=now, policy=self._policy, goes_on=not old.state.is_final)
-            after = _with_presses(new, presses, joined)
+            after = followed(_with_presses(new, presses, joined), at=now, policy=self._policy)
             fresh, write = writes.settled(
                 old, after, at=now, policy=self._policy, store_id=store_id, conditions=_open_batch(old, after)
             )

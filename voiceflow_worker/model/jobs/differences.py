@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Protocol
 
 from msgspec.json import encode
 
-from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
+from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job, JobState, ReasonKind
 
 _ADDRESSES = ("source", "destination")
 
@@ -90,8 +91,43 @@ def keeps_numbers(job: Job, asked: Job) -> bool:
 
 
 def can_still_ring(job: Job) -> bool:
-    """Whether a call may still be begun for a job: it waits, for its first call or for a redial."""
-    return is_changeable(job)
+    """Whether a call may still be begun for a job: it waits, or is on its way, and may be called again."""
+    if job.next_attempt is not None and job.next_attempt.body is None:
+        return is_changeable(job)
+    if job.state is JobState.SUBMITTED:
+        has_redial = job.redial is not None and job.rounds < job.redial.limit
+        return has_redial or job.place < len(job.further_numbers)
+    return is_changeable(job) or job.state in ON_THE_WAY
+
+
+class Asked(Protocol):
+    """What is asked of a call, as far as it says whether a stored call may become that."""
+
+    @property
+    def source(self) -> str:
+        """The number that calls."""
+        ...
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of the person."""
+        ...
+
+    @property
+    def batch_id(self) -> str | None:
+        """The batch."""
+        ...
+
+
+def may_become(stands: Job, asked: Asked) -> bool:
+    """Whether a stored call is changed if somebody orders it: at once, or for its next attempt.
+
+    In another batch it is then another call: only one that waits, and for which nobody was called, ends for that.
+    """
+    if stands.batch_id != asked.batch_id:
+        return is_changeable(stands) and not stands.attempt
+    is_same = (stands.source, stands.numbers) == (asked.source, asked.numbers)
+    return is_changeable(stands) or (stands.state in ON_THE_WAY and is_same)
 
 
 def is_cancelled_for_good(job: Job) -> bool:

@@ -40,6 +40,8 @@ class GateKind(StrEnum):
     """The store was rolled back or taken over, and may lack what it had stored."""
     UNREAD_FILES = "unread_files"
     """Nobody could read journal files, so calls and orders that are in them may be missing."""
+    HALF_APPLIED = "half_applied"
+    """An import has changed calls of its batch, and others not yet: it can only be completed."""
 
 
 _STATES = frozenset(GateState)
@@ -99,6 +101,11 @@ class Gate:
                 return True
             case GateState.HELD:
                 return self.until is None or at < self.until
+
+    @property
+    def is_half_applied(self) -> bool:
+        """Whether it is an import that has begun to change calls which its batch had before."""
+        return GateKind.HALF_APPLIED in self.kinds
 
     def keeps_back(self, batch_id: str | None, *, at: datetime) -> bool:
         """Whether the gate is closed at this time, and belongs to the queue or to all calls of this batch."""

@@ -58,6 +58,8 @@ FINAL_STATES = frozenset(
 )
 
 
+ON_THE_WAY = frozenset({JobState.SENDING, JobState.SUBMITTED, JobState.IN_DOUBT})
+"""The states of calls that may have left, and whose end is not known."""
 ENDED_UNSENT = frozenset({JobState.CANCELLED, JobState.EXPIRED, JobState.FAILED})
 """The states of calls that ended before a phone rang, unless one of their POSTs may have rung."""
 _DID_NOT_RING = NOBODY_CALLED | {VerdictKind.NOT_PLACED}
@@ -202,6 +204,28 @@ class Edits(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     keys: tuple[str, ...] = ()
 
 
+class NextAttempt(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What was ordered, `at` a time, of a job whose call was on its way: what its next attempt is.
+
+    Without a body there is none, for this `reason`; else the fields are those of the job that was asked for, with its
+    window as a text.
+    """
+
+    at: datetime
+    reason: str = ""
+    body: str | None = None
+    digest: str = ""
+    key: str | None = None
+    priority: int = 0
+    not_before: datetime | None = None
+    valid_until: datetime | None = None
+    validity: str | None = None
+    time_zone: str | None = None
+    window: str | None = None
+    menu: str | None = None
+    data: Mapping[str, Any] | None = None
+
+
 _STATUSES = frozenset(SessionStatus)
 
 
@@ -278,7 +302,8 @@ class Job(Struct, frozen=True):
     handlers and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
     time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the zone of the person.
     `validity` is what was asked for where `valid_until` was counted from it. `body_digest` is that of the body with
-    which the job was enqueued, also if it was changed since (`edits`).
+    which the job was enqueued, also if it was changed since (`edits`). While its call is on its way, the job may have
+    an order for its `next_attempt`.
     """
 
     id: str
@@ -320,6 +345,7 @@ class Job(Struct, frozen=True):
     start: str | None = None
     validity: str | None = None
     edits: Edits | None = None
+    next_attempt: NextAttempt | None = None
     window: CallWindow | None = None
 
     @property
@@ -387,6 +413,11 @@ class Job(Struct, frozen=True):
     def successor(self) -> str | None:
         """The id of the job that was enqueued in the place of this one, and has its unique key."""
         return next((note.text for note in self.notes if note.kind is NoteKind.MADE_AGAIN), None)
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether its row is another job now, such as one to another number: that is the one of its person."""
+        return self.reason_kind is ReasonKind.REMOVED and self.successor is not None
 
     @property
     def may_call(self) -> bool:

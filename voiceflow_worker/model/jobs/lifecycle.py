@@ -12,12 +12,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
-from voiceflow_worker.errors import CallFlowError, IllegalMoveError, TooEarlyError, TooLateError
-from voiceflow_worker.finding import Finding, Message, Remedy
+from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
+from voiceflow_worker.finding import Message, Remedy
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.jobs.differences import asked_digest, differences, keeps_numbers
-from voiceflow_worker.model.jobs.job import Edits, Job, JobState, Note, NoteKind, Post, ReasonKind
+from voiceflow_worker.model.jobs.job import (
+    ON_THE_WAY,
+    Job,
+    JobState,
+    Note,
+    NoteKind,
+    Post,
+    ReasonKind,
+)
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource
 from voiceflow_worker.model.reports.outcome import BODY_CODES, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
@@ -40,6 +46,7 @@ class MoveName(StrEnum):
     EXPIRE = "expire"
     CANCEL = "be cancelled"
     EDIT = "be changed"
+    ORDER_NEXT = "get an order for its next attempt"
     RESOLVE = "be resolved"
     REDIAL = "be redialled"
 
@@ -54,6 +61,7 @@ MOVES: dict[MoveName, frozenset[JobState]] = {
     MoveName.EXPIRE: frozenset({S.QUEUED, S.LEASED}),
     MoveName.CANCEL: frozenset({S.QUEUED, S.LEASED}),
     MoveName.EDIT: frozenset({S.QUEUED, S.LEASED}),
+    MoveName.ORDER_NEXT: ON_THE_WAY,
     MoveName.RESOLVE: frozenset({S.IN_DOUBT}),
     MoveName.REDIAL: frozenset({S.COMPLETED, S.UNREACHED, S.FAILED, S.EXPIRED, S.CANCELLED, S.ACCEPTED}),
 }
@@ -69,7 +77,7 @@ CHECK_AGAIN = timedelta(days=1)
 
 def lease(job: Job, *, worker_id: str, until: datetime) -> Job:
     """Give a queued job to a worker. Nothing is sent yet; after `until` the job is queued again."""
-    _require(job, MoveName.LEASE)
+    require(job, MoveName.LEASE)
     return replace(job, state=S.LEASED, worker_id=worker_id, due_at=until)
 
 
@@ -86,7 +94,7 @@ def release(
     kind: ReasonKind | None = None,
 ) -> Job:
     """Put a leased job back into the queue, with a reason and its kind; nothing was sent for it. See `returned`."""
-    _require(job, MoveName.RELEASE)
+    require(job, MoveName.RELEASE)
     return returned(job, at=at, due_at=due_at, reason=reason, kind=kind)
 
 
@@ -108,18 +116,19 @@ def returned(
     due = min(job.first_due, at) if due_at is None else due_at
     if not job.may_ring(at=at):
         due = max(due, at)
-    opens = _in_its_window(job, due)
+    opens = in_its_window(job, due)
     queued = replace(
         job, state=S.QUEUED, worker_id=job.start, due_at=opens, active_until=None, reason=reason, reason_kind=kind
     )
     if opens > due or kind is ReasonKind.MAX_PER_PERSON:
-        return _with_new_place(queued)
+        return with_new_place(queued)
     since = job.returned_at or at
     goes_first = due <= max(since + RETRIES_FIRST, held_until or since)
     return replace(queued, returned_at=since, goes_first=goes_first)
 
 
-def _with_new_place(job: Job) -> Job:
+def with_new_place(job: Job) -> Job:
+    """A job that waits, in a new place among those that are due."""
     return replace(job, first_due_at=job.due_at, returned_at=None, goes_first=False)
 
 
@@ -130,7 +139,7 @@ def begin(job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy) 
     and the end of its calling window. After that time, 8x8 drops the POST (-1015, -2007), and no phone can ring for it.
     This time is committed with the journal entry.
     """
-    _require(job, MoveName.BEGIN)
+    require(job, MoveName.BEGIN)
     number = job.post_count + 1
     ends = (at + policy.submit_window, job.valid_until, job.closes(at=at))
     valid_until = min(end for end in ends if end is not None)
@@ -158,7 +167,7 @@ def begin(job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy) 
 
 def doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
     """Put a job in doubt, to wait for evidence: its POST may have left, and the result is unknown."""
-    _require(job, MoveName.DOUBT)
+    require(job, MoveName.DOUBT)
     return into_doubt(job, at=at, reason=reason, policy=policy)
 
 
@@ -178,7 +187,7 @@ def into_doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Jo
 
 def give_up_waiting(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """End a job whose summary did not come by its deadline: the call was placed, and its end is unknown."""
-    _require(job, MoveName.GIVE_UP_WAITING)
+    require(job, MoveName.GIVE_UP_WAITING)
     return _accepted(job, at=at, reason="no summary came by its deadline", policy=policy)
 
 
@@ -188,7 +197,7 @@ def check_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | Non
     `reason`, if given, replaces the reason of the job. A doubt that is too old (`is_old_doubt`) ends as `accepted`: it
     counts as placed, so no phone rings again for it.
     """
-    _require(job, MoveName.CHECK_AGAIN)
+    require(job, MoveName.CHECK_AGAIN)
     post = job.open_post
     if is_old_doubt(job, at=at, policy=policy):
         days = policy.doubt_kept.days
@@ -212,7 +221,7 @@ def expire(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = N
 
     If an earlier call was placed, the job ends as `unreached`, or as `accepted` if that call has no summary.
     """
-    _require(job, MoveName.EXPIRE)
+    require(job, MoveName.EXPIRE)
     state = unless_placed(job, S.EXPIRED)
     again = "its next number could be called" if job.place else "the redial"
     before = "it could be sent" if state is S.EXPIRED else again
@@ -264,7 +273,7 @@ def resolve(
     8x8, or else the store's clock. `number` is the number of the POST that the person judged, if known. Raises
     IllegalMoveError if another POST is in doubt.
     """
-    _require(job, MoveName.RESOLVE)
+    require(job, MoveName.RESOLVE)
     post = job.open_post
     if post is None:  # pragma: no cover - a job in doubt has an open POST by construction
         raise IllegalMoveError(job.id, state=job.state.value, move="be resolved without a POST in doubt")
@@ -305,7 +314,7 @@ def redial(
     refused = partial(IllegalMoveError, job.id, state=job.state.value, move=MoveName.REDIAL)
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
         raise refused(remedy="wait for its outcome; while it is in doubt, a person can resolve it")
-    _require(job, MoveName.REDIAL)
+    require(job, MoveName.REDIAL)
     if job.successor is not None:
         raise refused(remedy=f"it was enqueued again as call {job.successor}; redial that one")
     if not job.source:  # only its head is known (`end_unreadable`)
@@ -345,69 +354,6 @@ def superseded(job: Job, *, successor: str, at: datetime, policy: CallPolicy) ->
     if job.state.is_final:
         return after
     return cancel(after, at=at, reason=f"its row is now call {successor}", policy=policy, kind=ReasonKind.REMOVED)
-
-
-def edited(job: Job, asked: Job, *, at: datetime) -> Job:
-    """The job as a new order asks for it, back in the queue; it stays the same call.
-
-    Its id, keys, history and, unless another one is asked for, its validity stay. When it is due follows from its own
-    times and window, if these are others, but a redial is never due earlier than before. The numbers and the source of
-    one with a POST must be the same. Raises `IllegalMoveError`, and `CallFlowError` if no time is left for the call.
-    """
-    _require(job, MoveName.EDIT)
-    if not keeps_numbers(job, asked):
-        raise IllegalMoveError(job.id, state=job.state.value, move="get other numbers after a POST")
-    if not (names := differences(asked, job)):
-        return job
-    key = asked.unique_key
-    keys = (*job.keys, key)[job.unique_key is not None :] if key is not None and key not in job.keys else job.keys[1:]
-    asks_validity = asked.valid_until is not None and (asked.validity is None or asked.validity != job.validity)
-    validity = asked if asks_validity else job
-    after = noted(
-        replace(
-            job,
-            state=S.QUEUED,
-            due_at=min(job.first_due, at) if job.state is S.LEASED else job.due_at,
-            worker_id=job.start if job.state is S.LEASED else job.worker_id,
-            destination=asked.destination,
-            further_numbers=asked.further_numbers,
-            source=asked.source,
-            body=asked.body,
-            priority=asked.priority,
-            not_before=asked.not_before,
-            time_zone=asked.time_zone,
-            window=asked.window,
-            redial=asked.redial,
-            menu=asked.menu,
-            data=asked.data,
-            valid_until=validity.valid_until,
-            validity=validity.validity,
-            edits=Edits(digest=asked.body_digest, made=asked_digest(job), keys=keys),
-        ),
-        NoteKind.CHANGED,
-        " and ".join(names),
-        at=at,
-    )
-    if not {"not_before", "window", "time_zone"}.isdisjoint(names):
-        after = _due_anew(after, at=at)
-    if after.valid_until is not None and after.due_at >= after.valid_until:
-        ends, due = in_words(after.valid_until), in_words(after.due_at)
-        message = (
-            f"its validity ends at {ends}, and it would be called at {due} at the earliest: give a later valid_until, "
-            "or an earlier hour"
-        )
-        raise CallFlowError([Finding(message=message, code=VALIDITY_EXPIRED, path="$.validUntil")])
-    return after
-
-
-def _due_anew(job: Job, *, at: datetime) -> Job:
-    """A job with other times, as they say when it is due; one that was due, and still is, keeps its place."""
-    due = max(job.due_at if job.attempt else at, job.not_before or job.created_at)
-    opens = _in_its_window(job, due)
-    if opens <= at and job.due_at <= at:
-        return job
-    reason = job.reason if job.reason_kind is None else None  # such as its window
-    return _with_new_place(replace(job, due_at=opens, reason=reason, reason_kind=None))
 
 
 def noted(job: Job, kind: NoteKind, text: str, *, at: datetime) -> Job:
@@ -650,14 +596,15 @@ def ended(
 
 def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
     """The job in the queue for another call, with a new place: due at `due_at`, or when its window opens after that."""
-    due_at = _in_its_window(job, due_at)
+    due_at = in_its_window(job, due_at)
     queued = replace(
         job, state=S.QUEUED, worker_id=job.start, due_at=due_at, active_until=None, reason=reason, reason_kind=None
     )
-    return _with_new_place(queued)
+    return with_new_place(queued)
 
 
-def _in_its_window(job: Job, due_at: datetime) -> datetime:
+def in_its_window(job: Job, due_at: datetime) -> datetime:
+    """When a job that is due at this time may ring: when its window opens."""
     return job.opens(at=due_at) or due_at + CHECK_AGAIN
 
 
@@ -672,6 +619,7 @@ def with_post(job: Job, post: Post) -> Job:
     return replace(job, posts=posts)
 
 
-def _require(job: Job, move: MoveName) -> None:
+def require(job: Job, move: MoveName) -> None:
+    """Raise `IllegalMoveError` if the job is in a state in which this move cannot start."""
     if job.state not in MOVES[move]:
         raise IllegalMoveError(job.id, state=job.state.value, move=move)
