@@ -280,3 +280,13 @@ def _nothing_leaves_this_machine() -> Iterator[None]:
     _tried_to_leave.clear()
     if tried:
         pytest.fail(f"tests stay on this machine, but this one tried: {', '.join(tried)}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def it_is_day(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At no number is it night, whenever the tests run, but for those about the night, which say at which hour."""
+    if "night" not in request.node.name:
+        from voiceflow_worker.campaigns import course  # most tests need none
+        from voiceflow_worker.model.window import CallWindow
+
+        monkeypatch.setattr(course, "_DAYTIME", CallWindow.parse("00:00-24:00"))

@@ -59,6 +59,11 @@ class Remedy(StrEnum):
         "remove_missing",
     )
     REMOVE_TITLES = "remove the lines above it, such as titles", ""
+    GIVE_HOURS = (
+        "give the hours in which phones may ring, or `any` if any hour is meant",
+        "--window 09:00-20:00, or --window any",
+        "window",
+    )
     GIVE_VALIDITY = "give a later end of validity", "--valid-for", "valid_for"
     GIVE_VOICE = "give a voice for all rows", "--voice-profile", "voice_profile"
     IGNORE_COLUMN = "ignore the column", "--columns ignore=NAME", "columns"

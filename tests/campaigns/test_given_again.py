@@ -110,7 +110,7 @@ async def test_a_row_that_differs_and_waits_is_an_error_that_names_what_differs_
     report = await give(rows, asked(what), columns=KEYED, dry_run=True, replace=True)
     assert report.plan_in_words() == "0 the same, 1 new, 2 changed"
     report = await give(rows, asked(what), columns=KEYED, replace=True)
-    assert (report.enqueued, report.replaced, report.findings) == (1, 2, ())
+    assert (report.enqueued, report.replaced, report.is_valid) == (1, 2, True)
     found = await queue.find(limit=None)
     assert {job.id for job in old} <= {job.id for job in found}, "a call that is changed stays the same call"
     assert sorted(job.destination for job in found) == [*numbers]

@@ -103,7 +103,8 @@ def test_a_column_that_is_named_must_be_there(tmp_path: Path, role: str) -> None
 
 def test_what_a_numbering_plan_doubts_is_a_warning_and_the_row_is_called(tmp_path: Path) -> None:
     judge(
-        tmp_path, {"": Case(rows_of([("+6512345678", "Ana")]), ["Hello Ana."], warned=["+6512345678 is not assigned"])}
+        tmp_path,
+        {"": Case(rows_of([("+6512345678", "Ana")]), ["Hello Ana."], warned=["'+6512345678' in 1 row, in a range"])},
     )
 
 

@@ -187,7 +187,7 @@ UNFIT = [
     ("date('big')", "2030-01-31", "'big' is not a date format; give one of full, long, medium, short (filter date)"),
     ("date('full', 1)", "2030-01-31", "the filter does not take 'full', 1"),
     ("time", "25:00", "'25:00' is not a time of day; write it as 14:05 (filter time)"),
-    ("time", "13:00 pm", NO_TIME), ("time", "25h", "'25:00' is not a time of day"), ("time", "14.05", NO_TIME),
+    ("time", "13:00 pm", NO_TIME), ("time", "25h", "'25h' is not a time of day"), ("time", "14.05", NO_TIME),
     ("money('USD')", "1,250", "'1,250' is not an amount; write it as 1250.50, or as SGD 1250.50"),
     ("money", "12", "'12' has no currency; write SGD 12, or name the currency: money('SGD')"),
     ("money('XQQ')", "12", "'XQQ' is not a currency"),

@@ -272,7 +272,7 @@ def test_what_is_not_certain_is_refused() -> None:
         "09:00": "is not a time",
         "tomorrow": "is not a time",
         "2026-03-10 25:00": "there is no such day",
-        "2026-03-10 13:30 PM": "there is no such day",
+        "2026-03-10 13:30 PM": "is not a time",
         "10.03.2026 09:00": "give the order of day, month and year",
         "2026-03-29 02:30": "does not exist in Europe/Berlin",
         "2026-10-25 02:30": "happens twice in Europe/Berlin",

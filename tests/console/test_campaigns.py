@@ -797,3 +797,21 @@ async def test_a_list_that_is_imported_again_asks_whether_it_counts(memory: Stor
         await one.send("start")
     waiting = await CallQueue(memory).find(states=[JobState.QUEUED])
     assert sorted("Good day." in job.body for job in waiting) == [False, True, True]
+
+
+async def test_calls_at_night_are_an_error_on_the_page_until_there_are_hours_or_any_is_ticked(memory: Store) -> None:
+    at_night = {**WORDS, "time_zone": "Asia/Singapore", "not_before.date": "2099-12-31", "not_before.time": "03:00"}
+    told = "2 calls begin outside 8 to 21 o'clock at the number, the first at 03:00 in Singapore"
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        shown = await one.send("preview", **at_night)
+        assert told in shown
+        assert "at any hour" in shown, "the mend is beside the fault"
+        assert told in await one.send("start")
+        assert not await CallQueue(memory).find()
+        for hours in ({"window.from": "09:00", "window.to": "20:00"}, {"window.from": "", "window.to": ""}):
+            shown = await one.send("preview", **hours)
+            assert (told in shown) is not bool(hours["window.from"])
+        assert told not in await one.send("preview", **{"window.any": "yes"})
+        await one.send("start")
+        assert len(await CallQueue(memory).find()) == 2

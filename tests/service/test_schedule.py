@@ -439,7 +439,6 @@ async def test_a_schedule_starts_first_at_its_next_time_and_is_overdue_at_once(
         (lambda folder: (folder / "people.csv").unlink(), "people.csv cannot be read"),
         (lambda folder: people(folder, column="phone"), "destination"),
         (lambda folder: people(folder, ["+6587654000", "12"]), "1 row|destination"),
-        (lambda folder: people(folder, []), "no rows|empty"),
         (lambda folder: (folder / "daily.toml").write_text(DAILY + 'template = "gone.json"'), "gone.json"),
         (lambda folder: (folder / "daily.toml").write_text(DAILY + 'days = "noday"'), "noday"),
         (lambda folder: (folder / "daily.toml").write_text("cron ="), "not TOML"),

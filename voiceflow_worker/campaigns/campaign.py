@@ -80,6 +80,8 @@ class Campaign:
     remove_missing: bool = False
     only_new: bool = False
     rejects: Path | None = None
+    needs_hours: bool = False
+    """Whether it is an error that calls would begin at night at the number, if nobody has given hours."""
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
     recurrence: Recurrence | None = None
     """When `voiceflow schedule` starts it, if its file of options says so."""
@@ -198,6 +200,7 @@ class Campaign:
         how |= {
             "skip_bad": self.skip_bad, "again": self.again, "replace": self.replace,
             "remove_missing": self.remove_missing, "only_new": self.only_new, "rejects": self.rejects,
+            "needs_hours": self.needs_hours,
         }  # fmt: skip
         options = self.options
         if self.account is not None and not self.account.missing_for_calls():

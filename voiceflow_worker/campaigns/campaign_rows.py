@@ -38,6 +38,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.campaigns.people import People
+from voiceflow_worker.campaigns.utc_days import UtcDays
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -54,7 +55,7 @@ from voiceflow_worker.model.times import (
     DATE_LIKE,
     PersonZone,
 )
-from voiceflow_worker.model.window import unknown_holidays
+from voiceflow_worker.model.window import days_of_some_parts, unknown_holidays
 from voiceflow_worker.model.zones import read_zone
 
 _LOOKED_AHEAD = timedelta(days=7)
@@ -63,6 +64,7 @@ _OF_REPORT = (
     "the file is a report of calls, taken as a list of their people: the source, key, batch and validity of a line are "
     "those of its call, and are not read for the next one"
 )
+_MOST_PARTS = 3
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
 caches. When each row passed all steps before the next row, reading took a third longer."""
@@ -154,9 +156,13 @@ class CampaignRows:
             times=self.source.counted,
             order=options.date_order,
             now=now,
+            unknown=self._maker.unknown,
             warning=self._warning_about,
         )
         self._maker.is_first = self._doubts.is_first
+        self._days = UtcDays(self.source, self._columns.reserved, but=TIMES)
+        self.is_empty: bool = True
+        """Whether no row has been read so far."""
         self._people: People | None = None
         """The people, if the rows have them in a column."""
         if options.roles.person is not None:
@@ -177,21 +183,20 @@ class CampaignRows:
     def parts(self, size: int) -> Iterator[list[RawRow]]:
         """The rows of the source in lists of 1 to `size`, for `read`.
 
-        If the rest of the file cannot be read, the rows before it come first, and then the error is raised. Raises
-        CampaignFileError for a file without rows. A program may give no rows: nobody is called then.
+        If the rest of the file cannot be read, the rows before it come first, and then the error is raised.
         """
         part: list[RawRow] = []
         failed: CampaignFileError | None = None
-        is_empty = True
         try:
-            for raw in self.source if self._people is None else self._people:
-                is_empty = False
+            rows = self._days.rows()
+            for raw in rows if self._people is None else self._people.joined(rows):
+                self.is_empty = False
                 part.append(raw)
                 if len(part) == size:
                     yield part
                     part = []
         except CampaignFileError as error:
-            failed = error
+            failed, self.is_empty = error, False
         if part:
             yield part
         if failed is not None:
@@ -199,13 +204,11 @@ class CampaignRows:
         if (wrong := self.left_out.wrong()) is not None:
             found = Finding(file=self.file, column=wrong[0], message=wrong[1])
             raise CampaignFileError(f"{self.file or 'the rows'}: {wrong[1]}", [found])
-        if self.input is not None and is_empty:
-            raise CampaignFileError(f"{self.file} has a header and no rows; there is nothing to call")
 
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
-        read_one = self._read_person if self._people or self.left_out else self._maker.read
+        read_one = self._read_person if self._people or self.left_out or self._days else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
             drafts = list(map(self._drafted_person, raws[first : first + _AT_ONCE]))
             rows += map(self._finished, list(starmap(read_one, drafts)))
@@ -223,10 +226,11 @@ class CampaignRows:
         for row, why in self.left_out.told():
             alike.append(self._warning(why, row=row, column=None if row is None else self.number_column))
         return (
+            *([self._warning("the list has no rows: nobody is called")] if self.is_empty else ()),
             *map(self._warning, self.source.notes),
             *unseen,
             *alike,
-            *self._no_holidays(),
+            *self._holidays(),
         )
 
     @property
@@ -266,12 +270,23 @@ class CampaignRows:
         """The column of the numbers to call, as the header of a table spells it."""
         return self._columns.number_column
 
-    def _no_holidays(self) -> Iterator[Finding]:
-        """Warnings about holidays that are not known."""
+    def _holidays(self) -> Iterator[Finding]:
+        """Warnings about holidays that are not known, and about those of some parts of a country, which all keep."""
         for calendar, (first, last) in self._maker.times.calendars.items():
-            years = range(first.year, (last + _LOOKED_AHEAD).year + 1)
-            if unknown := unknown_holidays([calendar], years=years):
+            ends = last + _LOOKED_AHEAD
+            if unknown := unknown_holidays([calendar], years=range(first.year, ends.year + 1)):
                 yield self._warning(tell("no_holidays", calendars=unknown, country=calendar[:2]))
+                continue
+            of_parts = days_of_some_parts(calendar, first=first.date(), last=ends.date())
+            if (day := next(iter(of_parts), None)) is not None:
+                parts = of_parts[day]
+                some = ", ".join(parts[:_MOST_PARTS]) + (
+                    f" and {len(parts) - _MOST_PARTS} more" * (len(parts) > _MOST_PARTS)
+                )
+                yield self._warning(
+                    f"nobody in {calendar} is called on {day}, a holiday of some of its parts alone ({some}): name the "
+                    f"part, such as {calendar}-{parts[0]}, to keep its days alone"
+                )
 
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
@@ -281,6 +296,9 @@ class CampaignRows:
         rows = ((raw, draft), *(() if draft is None else draft.beside))
         no = [(each, found) for each, own in rows if (found := self.left_out.why(each, own)) is not None]
         if not no:
+            for _, own in rows if self._days else ():
+                if own is not None:
+                    self._days.mark(own)
             read = self._maker.read(raw, draft)
             return self._people.agreed(read, draft) if self._people and draft is not None and raw.others else read
         (said, (column, why)), *_ = no

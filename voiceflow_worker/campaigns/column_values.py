@@ -93,12 +93,16 @@ class ValueCounts:
             counts[kept.setdefault(key, value)] += count
         return counts.most_common()
 
-    def shown(self) -> UnreadColumn | None:
+    def shown(self, *, is_asked: bool = False) -> UnreadColumn | None:
         """The column, if its values tell rows apart; None if it has but one, or nearly each row has its own.
 
-        Of one that a filter reads, what is still called is shown, if it is not all one value.
+        Of one that a filter reads, what is still called is shown, if it is not all one value. One that `is_asked` for
+        is shown whatever it has.
         """
         many = len(common := self.common())
+        if is_asked and any(value for value, _ in common):
+            first = dict(common[:MOST_VALUES])
+            return UnreadColumn(self.column, first, self.rows - sum(first.values()))
         if many < 2:
             return None
         if len(dict(common).keys() - {""}) <= MOST_VALUES:
@@ -117,9 +121,22 @@ class ValueCounts:
         )
 
 
+_LABELS = frozenset({"label", "type"})
+
+
+def is_label_of(name: str, number: str) -> bool:
+    """Whether a column says what kind of telephone a column of numbers has: `Phone 1 - Label` of `Phone 1 - Value`."""
+    words, own = {*name.split("_")}, {*number.split("_")}
+    rest = words - _LABELS
+    return bool(words & _LABELS and rest) and rest <= own and {*filter(str.isdigit, own)} <= rest
+
+
 @dataclass(slots=True)
 class MomentSpan:
-    """The days and times of day that a column holds, from the first to the last; `midnights` of its times are 00:00."""
+    """The days and times of day that a column holds, from the first to the last; `midnights` of its times are 00:00.
+
+    So many of the days are `over` before their calls can ring, and the others `ahead`.
+    """
 
     column: str
     first: date | None = None
@@ -127,6 +144,8 @@ class MomentSpan:
     earliest: time | None = None
     latest: time | None = None
     midnights: int = 0
+    over: int = 0
+    ahead: int = 0
 
     def add(self, day: date | None, at: time | None) -> None:
         """Add what a cell has of the two."""
@@ -150,7 +169,13 @@ class MomentSpan:
             parts.append(" to ".join(dict.fromkeys((f"{self.earliest:%H:%M}", f"{self.latest:%H:%M}"))))
         if self.midnights:
             parts.append(f"{self.midnights:,} at midnight")
+        if self.over:
+            parts.append(self.over_in_words())
         return ", ".join(parts)
+
+    def over_in_words(self) -> str:
+        """How many of the days are over: `1 of 3 over`, or `all 3 over`."""
+        return f"{self.over:,} of {self.over + self.ahead:,} over" if self.ahead else f"all {self.over:,} over"
 
     def as_json(self) -> dict[str, object]:
         """The span as a JSON object: days as 2030-01-31, times as 09:30."""
@@ -159,4 +184,4 @@ class MomentSpan:
             "earliest": self.earliest and f"{self.earliest:%H:%M}",
             "latest": self.latest and f"{self.latest:%H:%M}",
         }
-        return {"column": self.column, **days, **times, "midnights": self.midnights}
+        return {"column": self.column, **days, **times, "midnights": self.midnights, "over": self.over}

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
+from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.text.names_of_the_world import country_name
 from voiceflow_worker.model.times import zone_of_number
-from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.window import WHOLE_DAY, CallWindow
 from voiceflow_worker.model.zones import zone_named
 
 if TYPE_CHECKING:
@@ -19,6 +23,17 @@ if TYPE_CHECKING:
 _DAYTIME = CallWindow.parse("08:00-21:00")
 _OFFSETS = ("Etc/", "GMT", "UTC")
 _FOREVER = datetime.max.replace(tzinfo=UTC)
+_AT_ONCE = timedelta()
+_MOST_REDIALS = 9
+"""The redials of a call that are looked at."""
+
+
+class Hours(Enum):
+    """Whether somebody has said at which hours a phone may ring."""
+
+    UNDECIDED = "undecided"
+    GIVEN = "given"
+    ANY = "any"
 
 
 class CallTimes(NamedTuple):
@@ -30,15 +45,30 @@ class CallTimes(NamedTuple):
     window: CallWindow | None
     time_zone: str | None
     """The zone of the person; None if nobody knows it."""
-    number_zone: str | None = None
-    """The zone of the number, by which it is night there, if that of the person is a mere offset (`Etc/GMT+8`)."""
+    number_zones: tuple[str, ...] = ()
+    """The zones that the number may be in, by which it is night there, if that of the person is none of a place."""
+    country: str = ""
+    """The country of the number (ISO 3166)."""
+    hours: Hours = Hours.UNDECIDED
+    redials: tuple[timedelta, ...] = ()
+    """How long after the first attempt a redial may begin that no window keeps back."""
 
     @classmethod
-    def of(cls, call: CheckedCall | Job) -> CallTimes:
-        """The times of a call."""
-        own = call.time_zone
-        there = zone_of_number(call.destination).zone if own is None or own.startswith(_OFFSETS) else None
-        return cls(call.priority, call.not_before, call.valid_until, call.window, own or there, there)
+    def of(cls, call: CheckedCall | Job, windows: CountryWindows | None = None) -> CallTimes:
+        """The times of a call, of a campaign with these windows."""
+        own, window, redial = call.time_zone, call.window, call.redial
+        there = zone_of_number(call.destination) if own is None or own.startswith(_OFFSETS) else None
+        zone, among = (None, ()) if there is None else (there.zone, there.among)
+        hours = Hours.GIVEN if windows is not None and windows.hours else Hours.UNDECIDED
+        if hours is Hours.GIVEN and (window is None or _is_any(window, windows)):
+            hours = Hours.ANY
+        waits = () if redial is None or window is not None else {redial.wait(each) for each in redial.on}
+        most = 0 if redial is None else min(redial.limit, _MOST_REDIALS)
+        redials = sorted({wait * place for wait in waits for place in range(1, most + 1)})
+        return cls(
+            call.priority, call.not_before, call.valid_until, window, own or zone, (zone,) if zone else among,
+            country_of(call.destination) or "", hours, (*redials,),
+        )  # fmt: skip
 
     def opens(self, at: datetime) -> datetime | None:
         """The first time from `at` on at which the call may ring; None if there is none."""
@@ -46,19 +76,36 @@ class CallTimes(NamedTuple):
         zone = None if self.window is None else self.window.zone_for(self.time_zone)
         return at if self.window is None or zone is None else self.window.opens(at, zone)
 
-    def night(self, at: datetime) -> tuple[bool, datetime]:
-        """Whether it is night at the number at this time, outside _DAYTIME, and until when that is so."""
-        name = self.number_zone or self.time_zone
-        if name is None or (zone := zone_named(name)) is None:
-            return False, _FOREVER
-        is_day = _DAYTIME.is_open(at, zone)
-        return not is_day, (_DAYTIME.closes(at, zone) if is_day else _DAYTIME.opens(at, zone)) or _FOREVER
+    def night(self, at: datetime) -> tuple[datetime | None, datetime]:
+        """When an attempt of a call that leaves at this time begins at night, by the local clock; and until when so.
+
+        It is night outside _DAYTIME, in any of the zones that the number may be in. None if it is day, or if calls at
+        any hour are meant.
+        """
+        found: datetime | None = None
+        until = _FOREVER
+        names = self.number_zones or (() if self.time_zone is None else (self.time_zone,))
+        for zone in () if self.hours is Hours.ANY else filter(None, map(zone_named, names)):
+            for wait in (_AT_ONCE, *self.redials):
+                begins = at + wait
+                if self.valid_until is not None and begins >= self.valid_until:
+                    continue
+                is_day = _DAYTIME.is_open(begins, zone)
+                changes = (_DAYTIME.closes(begins, zone) if is_day else _DAYTIME.opens(begins, zone)) or _FOREVER
+                until = min(until, changes - wait)
+                found = found or (None if is_day else begins.astimezone(zone))
+        return found, until
 
     def closes(self, at: datetime) -> datetime:
         """The end of the window that is open at `at`, or the end of the validity if that is earlier."""
         zone = None if self.window is None else self.window.zone_for(self.time_zone)
         closes = None if self.window is None or zone is None else self.window.closes(at, zone)
         return min(closes or _FOREVER, self.valid_until or _FOREVER)
+
+
+def _is_any(window: CallWindow, windows: CountryWindows | None) -> bool:
+    """Whether this window, which has days, has any hour because that was meant."""
+    return windows is not None and window.spans == WHOLE_DAY and () in windows.hours.values()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,9 +122,23 @@ class Course:
     later: int = 0
     opens_at: datetime | None = None
     at_night: int = 0
-    """The calls that leave outside 8 to 21 o'clock at the number, with a window and without one."""
+    """The calls that begin outside 8 to 21 o'clock at the number, or are redialled then, with a window or without."""
+    undecided: int = 0
+    """Those of them for which nobody has given hours."""
+    night: tuple[datetime, str] | None = None
+    """The first of these, or else of all, by its local clock, with its country."""
     unknown_hour: int = 0
     """The calls that leave at an hour that nobody knows: the number does not tell its time zone, nor does the row."""
+
+    def night_in_words(self, calls: int) -> str:
+        """So many calls at night, with the first of them; empty if there are none."""
+        if not calls or self.night is None:
+            return ""
+        at, country = self.night
+        begin = "call begins" if calls == 1 else "calls begin"
+        first = f"the first at {at:%H:%M}" if calls > 1 else f"at {at:%H:%M}"
+        where = f" in {country_name(country)}" if country else ""
+        return f"{calls:,} {begin} outside 8 to 21 o'clock at the number, {first}{where}"
 
 
 LONGEST_COURSE = timedelta(days=2 * 365)
@@ -119,13 +180,18 @@ def simulated(calls: Mapping[CallTimes, int], start: datetime, *, rate: float | 
             else:
                 heappush(waiting, (opens, order, times, count))
             continue
-        is_night, changes = times.night(now)
+        night, changes = times.night(now)
         until = min(ends, changes, waiting[0][0] if waiting else _FOREVER, max(until_at_most, now + step))
         # The number of slots between now and `until`.
         taken = min(count, -((now - until) // step)) if step else count
         course.first, course.last = course.first or now, now + (taken - 1) * step
-        course.at_night += taken if is_night else 0
-        course.unknown_hour += taken if times.time_zone is None else 0
+        if night is not None:
+            is_undecided = times.hours is Hours.UNDECIDED
+            if course.night is None or (is_undecided and not course.undecided):
+                course.night = night, times.country
+            course.at_night += taken
+            course.undecided += taken if is_undecided else 0
+        course.unknown_hour += 0 if times.time_zone or times.number_zones else taken
         now += taken * step
         if taken < count:
             heappush(due, (priority, since, order, times, count - taken))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 from voiceflow_worker.campaigns.calls.filters import Filter, cell_of
@@ -19,6 +19,7 @@ from voiceflow_worker.campaigns.column_values import (
     PartlyFilled,
     UnreadColumn,
     ValueCounts,
+    is_label_of,
 )
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.files.damage import (
@@ -41,7 +42,7 @@ from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Finding, Remedy, Severity, columns_text, names_in, ranges_text, tell
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.scripts import unread
-from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.numbers.phone import country_of, telephone_of
 from voiceflow_worker.model.text.wording import count_of, folded, name_columns
 from voiceflow_worker.model.times import (
     DateOrder,
@@ -108,8 +109,8 @@ class _AlikeRows:
 class Doubts:
     """What is said once of all rows of a `source` that are alike: of one kind, in one column.
 
-    `texts` are those of the campaign, `times` the columns from which times are counted, and `warning` makes the warning
-    about a row and a column.
+    `texts` are those of the campaign, `times` the columns from which times are counted, `unknown` the numbers of the
+    next rows that no plan has, and `warning` makes the warning about a row and a column.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Doubts:
         times: Collection[str],
         order: DateOrder | None,
         now: datetime,
+        unknown: set[str],
         warning: Callable[[RawRow | None, str | None], Finding],
     ) -> None:
         self._source, self._columns, self._warning = source, columns, warning
@@ -132,7 +134,7 @@ class Doubts:
         bare = set(map(row_name, chain(*(each.bare for each in texts))))
         self._moments = _Moments(moments, source.clocks, now)
         self._values = _Values(columns, source)
-        self._numbers = _Numbers(columns, source)
+        self._numbers = _Numbers(columns, source, unknown)
         self._mixed = _Mixed({*TIMES, *times, *map(row_name, chain(*named))}, source, order)
         names = None if not source.kind.is_table else {*map(row_name, source.header)}
         of_all: list[tuple[Doubt, bool]] = [
@@ -207,8 +209,11 @@ class Doubts:
         return [each.finding() for each in self._alike.values()]
 
     def unread(self) -> tuple[UnreadColumn, ...]:
-        """The columns that nobody reads and that tell rows apart by a few values, and those that filters read."""
-        return tuple(found for each in self._values.counts.values() if (found := each.shown()) is not None)
+        """The columns that nobody reads and that tell rows apart by a few values, labels, and what filters read."""
+        numbers = self._columns.numbers
+        labels = {key for key in self._values.counts if any(is_label_of(key, each) for each in numbers)}
+        counts = ((each, key in labels) for key, each in self._values.counts.items())
+        return tuple(found for each, is_label in counts if (found := each.shown(is_asked=is_label)) is not None)
 
     def partly_filled(self) -> tuple[PartlyFilled, ...]:
         """The columns that nobody reads and that are partly empty: at most twelve, those without few values first."""
@@ -362,7 +367,7 @@ class _Moments:
         self._clocks = clocks
         self.spans = {name: MomentSpan(name) for name in moments}
         self._over: dict[str, list[tuple[RawRow, str]]] = {}
-        self._ahead: Counter[str] = Counter()
+        self._timed = set[str]()
 
     def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:  # noqa: ARG002 - `close` tells it
         data: Mapping[str, object] = call.data or {}
@@ -376,15 +381,20 @@ class _Moments:
             if day is None:
                 continue
             if not self._is_over(call, day, at):
-                self._ahead[name] += 1
-            elif len(over := self._over.setdefault(name, [])) < _MOST_ROWS:
+                span.ahead += 1
+                continue
+            span.over += 1
+            if at is not None and at != time():
+                self._timed.add(name)
+            if len(over := self._over.setdefault(name, [])) < _MOST_ROWS:
                 over.append((raw, str(value)))
 
     def close(self, add: Add) -> None:
-        """What is over is told where most of the column is not: a column of what has been holds the past alone."""
+        """What is over is told, however many. A column of days alone may hold what has been: there, its span tells."""
         for name, rows in self._over.items():
-            if self._ahead[name] >= len(rows):
-                for raw, value in rows:
+            span = self.spans[name]
+            if span.ahead or name in self._timed:
+                for raw, value in chain(rows, repeat(rows[-1], span.over - len(rows))):
                     add(raw, name, "over", row=raw.number, value=value)
 
     def _is_over(self, call: CheckedCall, day: date, at: time | None) -> bool:
@@ -478,8 +488,8 @@ class _SharedIds:
 class _Numbers:
     """Calls to the own number, numbers that count up by one, and one that the end of a file may have cut."""
 
-    def __init__(self, columns: CampaignColumns, source: RowSource) -> None:
-        self._columns = columns
+    def __init__(self, columns: CampaignColumns, source: RowSource, unknown: set[str]) -> None:
+        self._columns, self._unknown = columns, unknown
         self._is_last = source.kind is FileKind.CSV and source.columns[-1:] == (DESTINATION,)
         """Whether the number ends its line."""
         self._shortest = 0
@@ -489,6 +499,10 @@ class _Numbers:
     def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:
         if telephone_of(call.source) in map(telephone_of, call.numbers):
             add(raw, self._columns.number_column, "own_number", str(call.source), number=call.source)
+        for one in self._unknown.intersection(call.numbers) if self._unknown else ():
+            self._unknown.remove(one)
+            why = "in a range that the numbering plan of its country does not have: new, or a slip"
+            add(raw, self._columns.number_column, "odd", why, country_of(one), values=repr(one), why=why)
         if self._is_last:
             length = len(call.destination)
             if length < self._shortest and not raw.text.endswith("\n"):

@@ -45,13 +45,14 @@ from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.background import LeaderLease
-from voiceflow_worker.core.base.reading import starts_of
+from voiceflow_worker.core.base.reading import limits_of, starts_of
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Condition, Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.template_text import is_template
+from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState
@@ -107,7 +108,8 @@ class EnqueueOptions(StartOptions, total=False):
     differ from their rows are replaced by these; with `remove_missing`, waiting calls of the batch are cancelled that
     are not in the list, unless a row of it is bad. `rejects` gets the bad and the
     suppressed rows of a file in their original form, each with a reason. `dry_run` stores nothing, and without a queue
-    it reads no store. With `assumptions`, the report of a dry run has a preview of the calls.
+    it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. If `needs_hours`, calls
+    that would begin at night are an error, unless somebody has given hours.
     """
 
     skip_bad: bool | BadRowLimit
@@ -118,6 +120,7 @@ class EnqueueOptions(StartOptions, total=False):
     rejects: Path | None
     dry_run: bool
     assumptions: PreviewOptions | None
+    needs_hours: bool
 
 
 @checked
@@ -190,13 +193,13 @@ async def check_file(
             counts.valid = 1 - counts.rejected
             counts.found.add(template.findings)
             counts.preview = Preview(files=dict.fromkeys(template.files, 1))
-            return counts.report(refused=False, now=now)
+            return counts.report(refused=False)
         check = Enqueueing(
             None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True
         )
     except CampaignFileError as error:
         counts.unreadable(error)
-        return counts.report(refused=True, now=now)
+        return counts.report(refused=True)
     return await check.run()
 
 
@@ -234,6 +237,7 @@ class Enqueueing:
     rejects: Path | None = None
     dry_run: bool = False
     assumptions: PreviewOptions | None = None
+    needs_hours: bool = False
     checks: bool = False
     """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
     campaign: CampaignRows = field(init=False)
@@ -273,14 +277,7 @@ class Enqueueing:
         queue, campaign, now = self.queue, self.campaign, self.now or datetime.now(UTC)
         if queue is None and not self.dry_run:
             raise ValueError("a queue is needed unless this is a dry run")
-        counts = RowCounts(file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run, replaces=self.replace)
-        if self.dry_run and self.assumptions is not None:
-            counts.maker = PreviewMaker(
-                self.assumptions,
-                campaign.later_texts,
-                asks_store=queue is not None,
-            )
-        counts.found.add(campaign.findings)
+        counts, rate = self._no_counts(now), await self._rate()  # what is stored at the end is not read again
         starts = () if queue is None else await starts_of(queue.store, queue.name)
         enqueuer = self._enqueuer(starts)
         if queue is not None:
@@ -299,8 +296,11 @@ class Enqueueing:
             counts.moments = campaign.moments
             if self.warn is not None and closing:
                 self.warn(closing)
-            has_too_many = counts.has_more_than(self.options.most)
-            is_wrong = has_too_many or any(each.is_error for each in (*campaign.findings, *closing))  # as a whole
+            is_wrong = (  # as a whole
+                counts.has_more_than(self.options.most)
+                or (self.remove_missing and counts.would_empty())
+                or any(each.is_error for each in (*campaign.findings, *closing))
+            )
             refused = (
                 is_wrong
                 or counts.is_undecided(removes=self.remove_missing, keeps=self.only_new)
@@ -325,13 +325,38 @@ class Enqueueing:
                 refused = is_wrong or calls_again or not self._may_leave_out(counts)
                 shown = counts.shown()
                 if self.expected_version is not None and not refused:
-                    await self._require_shown(shown, spooled, enqueuer)
+                    await self._require_shown(shown, spooled, enqueuer, counts)
+                    refused = self.needs_hours and counts.find_night(now, rate, needs_hours=True)
+                    counts.times.clear()
                 if queue is None or self.dry_run or refused:
                     await self._enqueue_all(spooled, enqueuer, counts, None)
                 else:
                     await self._import(queue, lock, spooled, enqueuer, counts)
                 counts.version = f"{shown}.{counts.suppressed}"
-        return counts.report(refused=refused, now=now)
+            if counts.times and (self.dry_run or not refused):
+                refused = counts.find_night(now, rate, needs_hours=self.needs_hours) or refused
+        return counts.report(refused=refused)
+
+    def _no_counts(self, now: datetime) -> RowCounts:
+        """The counts before the first row is read."""
+        campaign, given = self.campaign, self.options.window
+        windows = None if given is None else CountryWindows.of(given)
+        counts = RowCounts(
+            file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run, replaces=self.replace, windows=windows
+        )
+        if self.dry_run and self.assumptions is not None:
+            counts.maker = PreviewMaker(
+                self.assumptions, campaign.later_texts, now=now, windows=windows, asks_store=self.queue is not None
+            )
+        counts.found.add(campaign.findings)
+        return counts
+
+    async def _rate(self) -> float | None:
+        """The rate at which the calls are sent, as far as it is known."""
+        if self.assumptions is not None:
+            return self.assumptions.rate
+        limits = None if self.queue is None else await limits_of(self.queue.store, self.queue.name)
+        return PreviewOptions().rate if limits is None else limits.rate
 
     def _enqueuer(self, starts: Iterable[Gate]) -> RowEnqueuer:
         orders, campaign = self.options.orders, self.campaign
@@ -435,12 +460,17 @@ class Enqueueing:
             return await removal.findings(counts.file, batch_id=self.campaign.batch_id)
         return removal.left_out(counts.file, keeps=self.only_new)
 
-    async def _require_shown(self, shown: str, spooled: SpooledRows, enqueuer: RowEnqueuer) -> None:
-        """Raise ChangedSinceError if a preview has shown anything else of the rows, or of who is suppressed."""
+    async def _require_shown(self, shown: str, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: RowCounts) -> None:
+        """Raise ChangedSinceError if a preview has shown anything else of the rows, or of who is suppressed.
+
+        The times of those that are called are counted.
+        """
         suppressed = 0
         for chunk in spooled:
             rows = list(filter(self._plan.has, _unspooled(chunk)))
-            suppressed += len((await enqueuer.enqueue(rows, staging=None)).suppressed)
+            without = {row.raw.number for row in (await enqueuer.enqueue(rows, staging=None)).suppressed}
+            suppressed += len(without)
+            counts.add_times(row for row in rows if row.raw.number not in without)
         if self.expected_version != f"{shown}.{suppressed}":
             raise ChangedSinceError(
                 "nothing was enqueued: what the preview showed has changed since, such as which calls already exist, "

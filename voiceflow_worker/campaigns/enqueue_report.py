@@ -12,17 +12,20 @@ from voiceflow_worker.campaigns.called_before import RepeatedCalls
 from voiceflow_worker.campaigns.calls.options import ended_finding
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.column_values import MomentSpan, PartlyFilled, UnreadColumn
+from voiceflow_worker.campaigns.course import CallTimes, simulated
 from voiceflow_worker.campaigns.files.rows import Findings, Reject
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows
 from voiceflow_worker.campaigns.plan import END_WORDS, MOST_NAMED, End, Plan
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Severity
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity
+from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import JobState, person_in
 from voiceflow_worker.model.text.wording import count_of
 
 SHOWN_OF_COLUMNS = ("unread", "partly_filled", "moments")
 """What a report shows of columns, and not of rows."""
+_NOT_SHOWN = ("refused", "preview", "repeated_calls", "version", "replaces", "night", "stays", "waiting", "named")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +82,8 @@ class EnqueueReport:
     """The columns that nobody reads and that some rows have filled: by them too, rows may be left out."""
     moments: Sequence[MomentSpan] = ()
     """The columns that texts read as days or times, from the first to the last."""
+    night: Finding | None = None
+    """What is told of calls that begin at night at the number, if nobody has given hours."""
     version: str = ""
     """All counts that a preview shows, for the `expected_version` of a start: of rows that are new, known, bad or
     suppressed, and of people who were called before."""
@@ -139,28 +144,16 @@ class EnqueueReport:
         return ", ".join(f"{count} {words}" for place, (count, words) in enumerate(shown) if count or place < 2)
 
     def columns_in_words(self) -> str:
-        """The values that are called of columns that are not spoken, and which are partly filled; empty for none."""
+        """The values that are called of columns that are not spoken, and of partly filled ones; what is over."""
         values = [f"{each.column}: {each.in_words()}" for each in self.unread]
         partly = [f"{each.column} {each.filled:,} of {each.filled + each.empty:,}" for each in self.partly_filled]
+        values += [f"{each.column}: {each.over_in_words()}" for each in self.moments if each.over and not each.ahead]
         return "; ".join([*values, *([f"partly filled: {', '.join(partly)}"] if partly else [])])
 
     def as_json(self) -> dict[str, object]:
         """The report as a JSON object, for scripts."""
         shown = {
-            each.name: getattr(self, each.name)
-            for each in fields(self)
-            if each.name
-            not in {
-                "refused",
-                "preview",
-                "repeated_calls",
-                "version",
-                "replaces",
-                *self.plan,
-                "stays",
-                "waiting",
-                "named",
-            }
+            each.name: getattr(self, each.name) for each in fields(self) if each.name not in {*_NOT_SHOWN, *self.plan}
         }
         shown |= {"changed": self.changed, "in_progress": self.in_progress, "plan": self.plan}
         shown |= {name: [each.as_json() for each in getattr(self, name)] for name in SHOWN_OF_COLUMNS}
@@ -202,6 +195,9 @@ class RowCounts(EnqueueReport):
     maker: PreviewMaker | None = None
     reject: Reject | None = None
     """Gets the rows that are bad or left out."""
+    windows: CountryWindows | None = None
+    times: Counter[CallTimes] = field(default_factory=Counter[CallTimes])
+    """The calls for which nobody has given hours, by their times."""
     called_before: int = 0
     """Rows counted in `again`, also if they are to be called again."""
     changes: Counter[str] = field(default_factory=Counter[str])
@@ -233,6 +229,14 @@ class RowCounts(EnqueueReport):
         self.found.add([Finding(file=self.file, message=message)])
         return True
 
+    def would_empty(self) -> bool:
+        """Whether there are no rows, though calls in no row are to be cancelled; if so, this is an error."""
+        if self.rows:
+            return False
+        told = "the list has no rows, and with remove_missing each waiting call of its batch would be cancelled: give a"
+        self.found.add([Finding(file=self.file, message=f"{told} list with rows, or cancel the batch")])
+        return True
+
     def unreadable(self, error: CampaignFileError) -> None:
         """Report a file that cannot be read as findings."""
         # The file has a field of its own in the finding, so its name is left out of the message.
@@ -256,9 +260,11 @@ class RowCounts(EnqueueReport):
     def add_enqueued(self, rows: Sequence[ReadRow], enqueued_rows: EnqueuedRows) -> None:
         """Count what became of `rows`, so far counted as valid."""
         without = (*enqueued_rows.suppressed, *enqueued_rows.refused, *enqueued_rows.moved)
+        without_call = {row.raw.number for row in without}
+        called = [row for row in rows if row.raw.number not in without_call]
         if self.maker is not None:
-            without_call = {row.raw.number for row in without}
-            self.maker.add(row for row in rows if row.raw.number not in without_call)
+            self.maker.add(called)
+        self.add_times(called)
         self.enqueued += enqueued_rows.enqueued
         self.replaced += enqueued_rows.replaced
         self.duplicates += enqueued_rows.duplicates
@@ -270,6 +276,21 @@ class RowCounts(EnqueueReport):
         for row in without:
             self.found.add(row.findings[-1:])  # the others were added when the row was read
         self._reject((*enqueued_rows.suppressed, *enqueued_rows.refused))
+
+    def add_times(self, rows: Iterable[ReadRow]) -> None:
+        """Count rows that are called, if nobody has given hours."""
+        if self.windows is None or not self.windows.hours:
+            self.times.update(CallTimes.of(row.call, self.windows) for row in rows if row.call is not None)
+
+    def find_night(self, now: datetime, rate: float | None, *, needs_hours: bool) -> bool:
+        """Add a finding if counted calls would begin at night. Returns whether it is an error."""
+        course = simulated(self.times, now, rate=rate)
+        if said := course.night_in_words(course.undecided):
+            told = Message(f"{said}: {Remedy.GIVE_HOURS}", Remedy.GIVE_HOURS)
+            severity = Severity.ERROR if needs_hours else Severity.WARNING
+            self.night = Finding(file=self.file, severity=severity, message=told)
+            self.found.add([self.night])
+        return needs_hours and self.night is not None
 
     def add_planned(self, plan: Plan) -> None:
         """Count what the plan says of rows that were counted as valid."""
@@ -307,14 +328,13 @@ class RowCounts(EnqueueReport):
                 for raw in (row.raw, *row.raw.others):
                     self.reject(raw, row.findings)
 
-    def report(self, *, refused: bool, now: datetime) -> EnqueueReport:
-        """The report of these counts. Its preview assumes that the calls are sent from `now` on."""
+    def report(self, *, refused: bool) -> EnqueueReport:
+        """The report of these counts."""
         if (found := ended_finding(self.ended, file=self.file)) is not None:
             self.found.add([found])
         counts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(EnqueueReport)}
         if self.maker is not None:
             counts["preview"] = self.maker.preview(
-                start=now,
                 duplicates=self.duplicates,
                 suppressed=self.suppressed,
                 left_out=self.left_out,

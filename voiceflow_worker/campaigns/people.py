@@ -52,10 +52,10 @@ class People:
         self._cells: dict[tuple[str, ...], list[_Cell]] = {}
         self._varied: dict[str, list[tuple[RawRow, dict[str, Any]]]] = {}
 
-    def __iter__(self) -> Iterator[RawRow]:
-        """The rows, those of one person as one row with the others."""
+    def joined(self, rows: Iterable[RawRow]) -> Iterator[RawRow]:
+        """These rows of the source, those of one person as one row with the others."""
         column, people = row_name(self._person), dict[str, list[RawRow]]()
-        for raw in self._source:
+        for raw in rows:
             names = raw.names or self._source.header
             cells = (cell for name, cell in zip(names, raw.cells, strict=False) if row_name(name) == column)
             person = _id_of(next(cells, None))

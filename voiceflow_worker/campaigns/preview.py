@@ -19,11 +19,13 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnReader
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Remedy, SheetRow
+from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
 from voiceflow_worker.model.times import zone_of_number
+from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.model.zones import require_zone
 
 if TYPE_CHECKING:
@@ -269,6 +271,10 @@ class Preview:
     has_window: bool = False
     moved_to: str | None = None
     """The zone that the window counts in, if it does not count at the number."""
+    moves: int = 0
+    """The calls that a window moves to another day than their not_before."""
+    moved: tuple[int, datetime, datetime] | None = None
+    """The row of the first of them, from when, and to when, by the clock of the window."""
     course: Course = field(default_factory=Course)
     cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     unpriced: Counter[str] = field(default_factory=Counter[str])
@@ -285,15 +291,14 @@ class Preview:
 
     def _nights(self) -> Iterator[tuple[str, str]]:
         """The calls that begin at night at the number, or at an hour that nobody knows, and what to do about them."""
-        nights, unknown = self.course.at_night, self.course.unknown_hour
+        unknown = self.course.unknown_hour
         remedy = "" if self.has_window else "; give a calling window"
         if self.moved_to is not None:
             remedy = (
                 f": the window is in the time zone {self.moved_to}, not in that of the number; remove its time zone"
             )
-        if nights:
-            begin = "call begins" if nights == 1 else "calls begin"
-            yield "at night", f"{nights:,} {begin} outside 8 to 21 o'clock at the number{remedy}"
+        if nights := self.course.night_in_words(self.course.at_night):
+            yield "at night", f"{nights}{remedy}"
         if unknown:
             whose = "call whose local hour is" if unknown == 1 else "calls whose local hours are"
             yield "unknown hour", f"{unknown:,} {whose} not known: the numbers do not tell their time zones"
@@ -333,6 +338,11 @@ class Preview:
             ends = f"{moment(self.ends_at)}, {later} later"
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
         rows += self._nights()
+        if self.moved is not None:
+            row, at, opens = self.moved
+            calls = "call waits for its" if self.moves == 1 else "calls wait for their"
+            day = f"{self.moves:,} {calls} window until another day than not_before says"
+            rows.append(("moved", f"{day}, such as row {row}: {at:{_TIME}} becomes {opens:{_TIME}}"))
         if course.expired:
             late = "it is sent" if course.expired == 1 else "they are sent"
             rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {late}"))
@@ -366,6 +376,7 @@ class Preview:
             "outside_window": course.later,
             "window_opens_at": rfc3339(course.opens_at),
             "expired_before_their_turn": course.expired,
+            "moved_by_window": self.moves,
             "at_night": course.at_night,
             "unknown_hour": course.unknown_hour,
             "texts": [each.as_json() for each in self.texts],
@@ -391,6 +402,8 @@ class PreviewMaker:
     options: PreviewOptions
     later_texts: Callable[[ReadRow], tuple[tuple[str, str], ...]]
     """The function that gives what a row's person hears after the first question of a menu."""
+    now: datetime
+    windows: CountryWindows | None = None
     asks_store: bool = True
     _shown: Preview = field(default_factory=Preview)
     _plan: Counter[CallTimes] = field(default_factory=Counter[CallTimes])
@@ -408,8 +421,9 @@ class PreviewMaker:
 
     def _add(self, row: ReadRow, call: CheckedCall) -> None:
         shown = self._shown
-        self._plan[CallTimes.of(call)] += 1
+        self._plan[times := CallTimes.of(call, self.windows)] += 1
         if call.window is not None:
+            self._note_move(row, call.window, times)
             shown.has_window, shown.moved_to = True, call.window.time_zone
         country = country_of(call.destination) or _UNKNOWN
         shown.countries[country] += 1
@@ -443,15 +457,26 @@ class PreviewMaker:
                 bill[0] += 1
                 bill[1] += speech.seconds
 
-    def preview(self, *, start: datetime, duplicates: int, suppressed: int, left_out: int, bad: int) -> Preview:
-        """The preview of the calls that were added, if they are sent from `start` on."""
+    def _note_move(self, row: ReadRow, window: CallWindow, times: CallTimes) -> None:
+        """Note that a window moves a call to another day than it was to ring on."""
+        zone = window.zone_for(times.time_zone)
+        if times.not_before is None or zone is None:
+            return
+        at = max(times.not_before, self.now)
+        if (opens := times.opens(at)) is None or opens.astimezone(zone).date() == at.astimezone(zone).date():
+            return
+        self._shown.moves += 1
+        self._shown.moved = self._shown.moved or (row.raw.number, at.astimezone(zone), opens.astimezone(zone))
+
+    def preview(self, *, duplicates: int, suppressed: int, left_out: int, bad: int) -> Preview:
+        """The preview of the calls that were added, if they are sent from now on."""
         options, shown = self.options, self._shown
         shown.duplicates, shown.left_out, shown.bad = duplicates, left_out, bad
         shown.suppressed = suppressed if self.asks_store else None
         shown.prices = options.prices.name if options.prices is not None else None
         shown.time_zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
         shown.rate = self._rate()
-        shown.course = simulated(self._plan, start, rate=shown.rate)
+        shown.course = simulated(self._plan, self.now, rate=shown.rate)
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():
             totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)

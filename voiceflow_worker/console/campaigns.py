@@ -447,7 +447,8 @@ class CampaignPage:
             raise InvalidInputError("ask questions, or name a menu that another receiver answers with, not both")
         campaign = self._read(form, kept, menu=menu)
         form.values["step"] = step
-        return replace(campaign, only_new=form.get(LIST) == ONLY_NEW).without_handlers()
+        only_new = form.get(LIST) == ONLY_NEW
+        return replace(campaign.without_handlers(), only_new=only_new, needs_hours=True)
 
     def _read(
         self,

@@ -26,7 +26,7 @@ from voiceflow_worker.console.questions import PREFIX
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Message, RowRange
-from voiceflow_worker.model.country_windows import read_weekdays
+from voiceflow_worker.model.country_windows import AT_ANY_HOUR, read_weekdays
 from voiceflow_worker.model.jobs.policy import read_redial_on
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.wording import quoted
@@ -74,8 +74,10 @@ class Parts(NamedTuple):
 
 
 def _window(text: str) -> Mapping[str, str] | None:
+    if text in {"", AT_ANY_HOUR}:
+        return {"from": "", "to": "", "any": YES if text else ""}
     found = _CLOCKS.fullmatch(text)
-    return {"from": found[1] or "", "to": found[2] or ""} if found else None if text else {"from": "", "to": ""}
+    return {"from": found[1] or "", "to": found[2] or "", "any": ""} if found else None
 
 
 def _moment(text: str) -> Mapping[str, str] | None:
@@ -111,7 +113,9 @@ def _joined_outcomes(parts: Mapping[str, str]) -> str:
 
 
 def _joined_window(parts: Mapping[str, str]) -> str:
-    return f"{parts['from']}-{parts['to']}" if any(parts.values()) else ""
+    if parts["from"] or parts["to"]:
+        return f"{parts['from']}-{parts['to']}"
+    return AT_ANY_HOUR if parts["any"] else ""
 
 
 def _joined_moment(parts: Mapping[str, str]) -> str:

@@ -148,6 +148,8 @@ def _hours_in_words(form: CampaignForm) -> str:
     is_row = len(ticked) > 2 and ticked == list(range(ticked[0], ticked[-1] + 1))
     between = f"{names[ticked[0]]} to {names[ticked[-1]]}"
     said = [] if len(ticked) == len(DAYS) else [between if is_row else ", ".join(names[each] for each in ticked)]
+    if window["any"]:
+        said.append("at any hour")
     if window["from"]:
         said.append(f"{window['from']} to {window['to']}")
     own = form.get("window_time_zone")

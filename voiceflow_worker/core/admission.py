@@ -51,7 +51,7 @@ from voiceflow_worker.model.jobs.job import MOST_NUMBERS, ON_THE_WAY, Job, JobSt
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.arguments import option_problems
+from voiceflow_worker.model.text.arguments import option_problems, time_problem
 from voiceflow_worker.model.window import CallWindow, read_window_zone
 
 
@@ -59,12 +59,13 @@ class CallOptions(TypedDict, total=False):
     """What may be said of one call beside its flow. All of it may be left out.
 
     If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
-    `clientBatchId`, `validUntil`). `valid_for` counts from the enqueuing, and replaces `valid_until`. Times are aware.
-    A larger `priority` (-1,000,000 to 1,000,000) goes first; by default it is 0. `data` is for your program: menu
-    handlers and reports have it, and 8x8 does not. `menu` names the first IVR menu of the call. The phone rings
-    only within `window`, whose hours are local time at the number. `time_zone` is the zone of the person, which a
-    `window` needs if the digits of the number do not determine it. `window_time_zone` moves the window: its hours are
-    then those of this zone, for every number. `redial` None means the policy of the queue.
+    `clientBatchId`, `validUntil`). `valid_for` counts from the enqueuing, or from `not_before` if that is later, and
+    replaces `valid_until`. Times are aware, by a clock that exists. A larger `priority` (-1,000,000 to 1,000,000) goes
+    first; by default it is 0. `data` is for your program: menu handlers and reports have it, and 8x8 does not.
+    `menu` names the first IVR menu of the call. The phone rings only within `window`, whose hours are local time at the
+    number. `time_zone` is the zone of the person, which a `window` needs if the digits of the number do not determine
+    it. `window_time_zone` moves the window: its hours are then those of this zone, for every number. `redial` None
+    means the policy of the queue.
 
     `further_numbers` are other numbers of the same person, in E.164 form. After a number that was busy or did not
     answer, the next one is called; a redial begins with the first again. The person is left out if any number is on the
@@ -151,7 +152,9 @@ class CheckedCall(NamedTuple):
         encoded = EncodedBody.of(flow)
         further = further_numbers(encoded, options.get("further_numbers", ()))
         valid_for = options.get("valid_for")
-        valid_until = options.get("valid_until") if valid_for is None else at + valid_for
+        valid_until, begin = options.get("valid_until"), options.get("not_before")
+        if valid_for is not None:
+            valid_until = max(at, begin if begin and time_problem("not_before", begin) is None else at) + valid_for
         key = options.get("unique_key") or flow.client_request_id
         own: dict[str, Any] = {
             **{name: value for name, value in options.items() if name in cls._fields},
@@ -181,7 +184,7 @@ def _window_of(options: CallOptions, numbers: Sequence[str]) -> CallWindow | Non
             raise InvalidInputError("window_time_zone is the zone of a window, and there is none: give a window")
         return None
     found = window.to(numbers) if isinstance(window, CountryWindows) else window
-    return found if zone is None else replace(found, time_zone=read_window_zone(zone))
+    return found if zone is None or found is None else replace(found, time_zone=read_window_zone(zone))
 
 
 @dataclass(frozen=True, slots=True)

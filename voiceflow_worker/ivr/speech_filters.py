@@ -184,7 +184,7 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
                 return function(text, spoken[1] if spoken else "", *arguments)
             text = _plain(text).strip()
             if name in _OF_MOMENTS:
-                text = at_the_person(usual_moment(text), context.get(ZONE))
+                text = at_the_person(text, context.get(ZONE))
             return _plain(function(text, _locale(voice), *arguments))
         except TypeError:
             raise FilterError(name, text, f"the filter does not take {', '.join(map(repr, arguments))}") from None
@@ -197,21 +197,21 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
 _OF_MOMENTS = frozenset({"date", "time"})
 
 
-def at_the_person(text: str, person: object) -> str:
-    """A time that has a zone of its own, as the clocks of the person show it; other texts as they are.
+def zoned_moment(text: str) -> datetime | None:
+    """The moment that a text with a day, a time of day and a zone has; None for other texts.
 
-    Raises ValueError, with a clause, if the zone of one of the two is not certain.
+    Raises ValueError, with a clause, if it is not certain.
     """
-    match = _CLOCK.fullmatch(text)
+    match = _CLOCK.fullmatch(usual_moment(text))
     if match is None or not match[3]:
-        return text
+        return None
     offset = _OFFSET.fullmatch(match[3])
     if offset is None:
         if _OTHER_TIME.match(match[3]):
             raise ValueError(f"{text[:40]!r} has several times; write the one that is meant, such as 10:30")
         if _ZONE_LIKE.match(match[3]):
             raise ValueError(f"{text[:40]!r} ends in {match[3][:20]!r}; write its zone as an offset, such as +08:00")
-        return text
+        return None
     if match[1] is None:
         raise ValueError(
             f"{text[:40]!r} has a time zone and no day, so nobody knows when it is; write it as '2030-01-31T{text}', "
@@ -221,9 +221,30 @@ def at_the_person(text: str, person: object) -> str:
     ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
     clock = match[2] if match[2][1] != ":" else f"0{match[2]}"
     try:
-        moment = datetime.fromisoformat(f"{match[1]}T{clock}").replace(tzinfo=timezone(ahead))
+        return datetime.fromisoformat(f"{match[1]}T{clock}").replace(tzinfo=timezone(ahead))
     except ValueError:
         raise ValueError(f"{text[:40]!r} is not a time: there is no such day, time or offset; correct it") from None
+
+
+NO_DAYS = (1899, 1900)
+"""The years of the days that spreadsheets begin to count from: a time of day of theirs has such a day."""
+
+
+def at_the_person(text: str, person: object) -> str:
+    """A time that has a zone of its own, as the clocks of the person show it; other days and times in one form.
+
+    A time of day with a day from which spreadsheets count is that of UTC, by which programs read their cells. Raises
+    ValueError, with a clause, if the zone of one of the two is not certain.
+    """
+    if (moment := zoned_moment(text)) is None:
+        return usual_moment(text)
+    if moment.year in NO_DAYS:
+        if moment.utcoffset():
+            raise ValueError(
+                f"{text[:40]!r} has a day of {moment.year}, so it is a time of day, by the clock of a program: write "
+                "the time alone, as the spreadsheet shows it"
+            )
+        return moment.replace(tzinfo=None).isoformat(" ", "minutes")
     try:
         zone = person if isinstance(person, PersonZone) else PersonZone(None, ())
         return zone.shown(moment, text).isoformat(" ", "minutes")
@@ -265,7 +286,7 @@ def time_(text: str, locale: Locale) -> str:
             raise ValueError
         at = time(int(match[1]), int(match[2]))
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is not a time of day; {write_as(text, '14:05')}") from None
+        raise ValueError(f"{text[:40]!r} is not a time of day; {write_as(text, '14:05', is_clock=True)}") from None
     if locale.language in _FROM_SIX:
         raise ValueError(
             f"{locale.english_name} counts hours from six o'clock: write the time in words in its own column"

@@ -40,6 +40,8 @@ NUMBER = "number"
 """In place of a calendar: that of the country of the number called."""
 NONE = "none"
 """In place of a calendar: holidays are days like others."""
+AT_ANY_HOUR = "any"
+"""In place of hours: calls at any hour of the day are meant."""
 
 
 @checked
@@ -48,21 +50,22 @@ class CountryWindows:
     """Calling windows for numbers of several countries: `CountryWindows.parse("DE=09:00-18:00,*=10:00-20:00")`.
 
     `hours`, `days` and `holidays` are by the country (ISO 3166) of the number called, or by the state of the person,
-    such as `US-FL`; `*` is for all others. A number for which there are no hours or no days cannot be called. A number
-    for whose country there is no calendar is called on holidays too. `to` gives the window of one person.
+    such as `US-FL`; `*` is for all others. Without `hours` at all, phones ring at any hour; with none for a country,
+    that is what was meant. A number for which there are no hours or no days cannot be called. A number for whose
+    country there is no calendar is called on holidays too. `to` gives the window of one person.
     """
 
-    hours: Mapping[str, tuple[Span, ...]] = field(default_factory=lambda: {ALL: WHOLE_DAY})
+    hours: Mapping[str, tuple[Span, ...]] = field(default_factory=dict[str, tuple[Span, ...]])
     days: Mapping[str, frozenset[Weekday]] = field(default_factory=lambda: {ALL: EVERY_DAY})
     holidays: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     time_zone: str | None = None
-    _known: dict[tuple[str | None, str | None], CallWindow] = field(
-        default_factory=dict[tuple[str | None, str | None], CallWindow], init=False, repr=False, compare=False
+    _known: dict[tuple[str | None, str | None], CallWindow | None] = field(
+        default_factory=dict[tuple[str | None, str | None], CallWindow | None], init=False, repr=False, compare=False
     )
     _differ: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        named = {*self.hours, *self.days, *self.holidays} != {ALL} or NUMBER in self.holidays.get(ALL, ())
+        named = not {*self.hours, *self.days, *self.holidays} <= {ALL} or NUMBER in self.holidays.get(ALL, ())
         object.__setattr__(self, "_differ", named)
 
     @classmethod
@@ -74,7 +77,7 @@ class CountryWindows:
         holidays: str | None = None,
         time_zone: str | None = None,
     ) -> CountryWindows:
-        """The windows in texts: `09:00-20:00` and `mon-sat` for everybody, or `DE=09:00-12:00,14:00-18:00,*=…`.
+        """The windows in texts: `09:00-20:00` and `mon-sat` for everybody, or `DE=09:00-12:00,14:00-18:00,*=any`.
 
         Holidays are a list, such as `DE-BE,FR,SG`: each calendar is for the numbers of its country. Or they are
         `number`, the calendar of the country of each number; or a table, such as `AT=DE-BY,CH=none,*=number`. Days that
@@ -82,7 +85,7 @@ class CountryWindows:
         `CallWindow.parse`. Raises InvalidInputError.
         """
         return cls(
-            hours={ALL: WHOLE_DAY} if hours is None else read_hours(hours),
+            hours={} if hours is None else read_hours(hours),
             days={ALL: EVERY_DAY} if days is None else read_weekdays(days),
             holidays={} if holidays is None else read_holidays(holidays),
             time_zone=None if time_zone is None else read_window_zone(time_zone),
@@ -100,8 +103,8 @@ class CountryWindows:
             time_zone=window.time_zone,
         )
 
-    def to(self, numbers: Sequence[str], state: str | None = None) -> CallWindow:
-        """The window of a person with these numbers, and in this state, who has the same for each.
+    def to(self, numbers: Sequence[str], state: str | None = None) -> CallWindow | None:
+        """The window of a person with these numbers, and in this state, who has the same for each; None for any time.
 
         Raises InvalidInputError, also if a table has states of a number's country, and that of the person is unknown.
         """
@@ -117,27 +120,26 @@ class CountryWindows:
     def fields(self) -> dict[str, str]:
         """The texts that `parse` reads as these windows, by the names of the fields of a campaign."""
         found = {
-            "window": _text({name: [",".join(map(str, spans))] for name, spans in self.hours.items()}),
+            "window": _text({name: [",".join(map(str, spans)) or AT_ANY_HOUR] for name, spans in self.hours.items()}),
             "days": _text({name: [days_in_words(days)] for name, days in self.days.items()}),
             "holidays": _text({name: calendars or (NONE,) for name, calendars in self.holidays.items()}),
             "window_time_zone": self.time_zone or "",
         }
         return {name: text for name, text in found.items() if text}
 
-    def _to(self, number: str, state: str | None) -> CallWindow:
+    def _to(self, number: str, state: str | None) -> CallWindow | None:
         country = country_of(number) if self._differ else None  # the lookup takes 30 µs
         country = country if state is None else state[:2]
-        window = self._known.get((country, state))
-        if window is None:
+        if (country, state) not in self._known:
             self._refuse_unknown_state(country, state, number)
-            window = CallWindow(
-                spans=_there(self.hours, state or country, number, "hours", "calling window"),
-                days=_there(self.days, state or country, number, "days", "days"),
-                holidays=self._calendars(country, state, number),
-                time_zone=self.time_zone,
-            )
-            self._known[(country, state)] = window
-        return window
+            place = state or country
+            hours = _there(self.hours, place, number, "hours", "calling window") if self.hours else WHOLE_DAY
+            days = _there(self.days, place, number, "days", "days")
+            holidays = self._calendars(country, state, number)
+            is_any = not hours and days == EVERY_DAY and not holidays
+            window = CallWindow(spans=hours or WHOLE_DAY, days=days, holidays=holidays, time_zone=self.time_zone)
+            self._known[(country, state)] = None if is_any else window
+        return self._known[(country, state)]
 
     def _refuse_unknown_state(self, country: str | None, state: str | None, number: str) -> None:
         tables = (*self.hours, *self.days, *self.holidays)
@@ -173,7 +175,7 @@ def _text(table: Mapping[str, Sequence[str]]) -> str:
 
 def _there(table: Mapping[str, T], place: str | None, number: str, what: str, name: str) -> T:
     country = place and place[:2]
-    found = table.get(place or "") or in_table(table, country)
+    found = table[place] if place is not None and place in table else in_table(table, country)
     if found is None:
         given, own = ", ".join(table), f"{country}=… or " if country else ""
         raise InvalidInputError(
@@ -184,8 +186,8 @@ def _there(table: Mapping[str, T], place: str | None, number: str, what: str, na
 
 
 def read_hours(text: str) -> Mapping[str, tuple[Span, ...]]:
-    """The hours of a day by country. Raises InvalidInputError."""
-    return _table(text, "hours", read_spans)
+    """The hours of a day by country; none where calls at any hour are meant. Raises InvalidInputError."""
+    return _table(text, "hours", lambda hours: () if hours.strip().casefold() == AT_ANY_HOUR else read_spans(hours))
 
 
 def read_weekdays(text: str) -> Mapping[str, frozenset[Weekday]]:

@@ -17,6 +17,7 @@ from voiceflow_worker.finding import tell
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.plans import planned
 from voiceflow_worker.model.numbers.zones import listed_zones
+from voiceflow_worker.model.text.arguments import offset_problem
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.model.zones import EXAMPLE, zone_file, zone_named
 
@@ -39,6 +40,8 @@ _AT = re.compile(
 day alone."""
 _FOUR_DIGITS = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d", re.ASCII)
 _FOUR_DIGIT_YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)", re.ASCII)
+_SHOWN = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d", re.ASCII)
+"""A time of day that clocks show."""
 _WORDS = re.compile(r"[^\W\d_]+")
 _DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
@@ -93,12 +96,12 @@ def usual_moment(text: str) -> str:
         return text
     at, read = _AT.search(text), [(text, "")]
     if at is not None and (at.start() or not at["digits"]):
-        read.append((text[: at.start()], _clock(at)))
+        read.insert(0 if at["offset"] else 1, (text[: at.start()], _clock(at)))  # midnight in a zone is no mere day
     for written, behind in read:
         day = written.strip().rstrip(" ,")
         if day and not _ISO_DAY.fullmatch(day) and (day := str(_day_in(day) or "")) == "":
             continue
-        return " ".join(filter(None, (day, behind)))
+        return " ".join(filter(None, (day, behind))) if not behind or _SHOWN.match(behind) else text
     return text
 
 
@@ -108,7 +111,7 @@ def usual_clock(text: str) -> str:
 
 
 def _clock(at: re.Match[str]) -> str:
-    """A time of day as 09:30, with its seconds and its offset. An hour that no clock shows stays one, such as 25:00."""
+    """A time of day as 09:30, with its seconds and its offset. An hour that no clock shows is 24 or more."""
     if at["half"] is not None:
         hour, rest = int(at["hour"]), f"{at['minute'] or '00'}{at['seconds'] or ''}"
         hour = hour % 12 + 12 * (at["half"] in "pP") if 1 <= hour <= 12 else 24
@@ -234,11 +237,16 @@ def counted_moment(text: str) -> tuple[str, str] | None:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}", f"{name} since 1970"
 
 
-def write_as(text: str, examples: str) -> str:
-    """How to write a time that is not one: `write it as` these examples, or what a number stands for."""
+def write_as(text: str, examples: str, *, is_clock: bool = False) -> str:
+    """How to write a time that is not one: `write it as` these examples, or what a number stands for.
+
+    If a time of day is wanted (`is_clock`), a number of whole days is none.
+    """
     if _SHORT_YEAR.match(text.strip()):
         return f"write its year with four digits, or as {examples.partition(',')[0]}"
     counted = counted_moment(text)
+    if is_clock and counted is not None and ":" not in counted[0]:
+        counted = None
     return f"it counts {counted[1]}: write {counted[0]}" if counted is not None else f"write it as {examples}"
 
 
@@ -270,7 +278,9 @@ def read_time(
         raise ValueError(
             f"{text[:40]!r} is not a time: there is no such day, time of day or offset; correct it"
         ) from None
-    if moment.tzinfo is not None:
+    if (ahead := moment.utcoffset()) is not None:
+        if (problem := offset_problem(ahead)) is not None:
+            raise ValueError(f"{text[:40]!r} is a time {problem}; write it as {EXAMPLE}")
         return _in_utc(moment, text)
     if zone is None:
         raise ValueError(f"{text[:40]!r} has no time zone; write it as {EXAMPLE}{or_zone}")

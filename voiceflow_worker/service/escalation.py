@@ -197,7 +197,7 @@ class Escalation:
                 self.call(known).validated()
                 if self.window is not None:
                     window = CountryWindows.of(self.window).to([known])
-                    _ = window.time_zone or certain_zone([known])
+                    _ = window is None or window.time_zone or certain_zone([known])
             except InvalidInputError as error:
                 yield place, "; ".join(found.message for found in error.findings) or str(error)
 

@@ -355,9 +355,9 @@ class EscalationStore:
 
 def opening_of(escalation: Escalation, number: str, *, at: datetime) -> str | None:
     """When the window of a number opens, as the end of a sentence about it; None if it is open."""
-    if escalation.window is None:
+    window = None if escalation.window is None else CountryWindows.of(escalation.window).to([number])
+    if window is None:
         return None
-    window = CountryWindows.of(escalation.window).to([number])
     opening = first_opening(window, numbers=[number], time_zone=None, at=at, valid_until=None)
     return f"({window}) opens at {in_words(opening.at)}" if opening.problem is None and opening.at > at else None
 

@@ -23,6 +23,7 @@ from anyio import to_thread
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit
 from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.options_file import ScheduleFields, schedule_in
 from voiceflow_worker.campaigns.recurrence import Recurrence
@@ -66,8 +67,10 @@ _LONGEST_NAME = MAX_ID_CHARACTERS - len("-2026-11-20-0900-2")
 _MISSED_AT_ONCE = 10
 _FINDINGS_TOLD = 3
 _LEFT_OUT_KEPT = 50
+_FIRST_ROWS = 100
 _RUNS_AT_ONCE = 100
 _LONGEST_SAID = 600
+_ANY_BATCH = "run"
 _NOBODY = "no `voiceflow schedule` with this file could start it in time"
 _NEXT_IS_DUE = "the next run was due"
 _WAITING = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -190,7 +193,8 @@ class Scheduler:
             recurrence, known = await self._read(one)
             if one.problem is None:
                 try:
-                    await self._campaign(one, now)
+                    campaign = await self._campaign(one, now)
+                    await to_thread.run_sync(_refuse_lacking, campaign, now)
                 except (InvalidInputError, CampaignFileError) as error:
                     one.problem = str(error)
             skipped = () if known is None else known.skipped
@@ -476,6 +480,33 @@ class Scheduler:
         write = Write(conditions=(lease.condition,), puts=(run.put(self._store),))
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._clock.now())
         return answer.result is Result.DONE
+
+
+def _refuse_lacking(campaign: Campaign, now: datetime) -> None:
+    """Raise CampaignFileError if the people's file is here, and lacks a column that the campaign needs."""
+    path = campaign.file
+    if not isinstance(path, Path) or not path.is_file():
+        return
+    rows = CampaignRows(path, replace(campaign.options, batch_id=campaign.options.batch_id or _ANY_BATCH), now=now)
+    if not rows.source.kind.is_table:
+        first = [row for part in islice(rows.parts(_FIRST_ROWS), 1) for row in rows.read(part)]
+        lacking = [{each.column for each in row.findings if each.told.kind == "value_missing"} for row in first]
+        if lacking and (names := set[str | None].intersection(*lacking)):
+            raise CampaignFileError(f"{path}: {min(map(str, names))} is needed by the call, and no row has it")
+
+
+async def file_problem(schedule: ScheduledRun, settings: Settings, now: datetime) -> str | None:
+    """What keeps the file of a schedule from being started, if it is on this machine; None if nothing is known."""
+    path = Path(schedule.file)
+    if not schedule.file or not await anyio.Path(path).is_file():
+        return None
+    try:
+        given = {"campaign": path}
+        campaign = await to_thread.run_sync(lambda: Campaign.of(given, settings=settings, now=now))
+        await to_thread.run_sync(_refuse_lacking, campaign, now)
+    except (InvalidInputError, CampaignFileError, OSError) as error:
+        return str(error)
+    return None
 
 
 def _twin(one: _File, file: str) -> str | None:

@@ -27,13 +27,14 @@ from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, prior
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
 from voiceflow_worker.model.numbers.parts import CodeError, calling_code_of, joined_number
-from voiceflow_worker.model.numbers.phone import with_plus
+from voiceflow_worker.model.numbers.phone import INVALID_NUMBER, UNKNOWN, kind_of, length_problem, with_plus
 from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
 from voiceflow_worker.model.numbers.regions import Region, region_in
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import did_you_mean, name_among
 from voiceflow_worker.model.times import (
     PersonZone,
+    UnknownZoneError,
     begins_with_ordered_date,
     doubtful_year,
     one_of_zones,
@@ -116,6 +117,7 @@ class RequestMaker:
         self.menu_texts: MenuTexts | None = texts_of(options)
         self._bodies = Bodies()
         self.times: Times = Times(options, now=now, allows_past=allows_past)
+        self._counted = set(map(row_name, options.counted))
         source = None if options.source is None else read_sources(options.source, options.country)
         self._only_source = None if source is None else source.only
         table = options.roles.as_table()
@@ -132,6 +134,8 @@ class RequestMaker:
         }
         """Of each number, the columns that by their names say its country, each with the role that it has not been
         given: it must not contradict what is read of the number."""
+        self.unknown = set[str]()
+        """The numbers that no plan has, of rows about which that is still to be told."""
         self._fit = set[tuple[str, str | None]]()
         """The voices about which there is nothing to say, each with the language of its row."""
         self.is_first: Callable[[str, str | None], bool] = lambda _about, _column: True
@@ -150,6 +154,8 @@ class RequestMaker:
         destination, further = self._numbers(draft)
         if self._menu is not None or not (template is None or template.is_joined):
             draft.person = self._zone_of(draft, [destination, *further])
+        if draft.midnights:
+            self._judge_midnights(draft, draft.person or self._zone_of(draft, [destination, *further]))
         source = self._source(draft, list(filter(None, (destination, *further))))
         made = self._body(draft, template, destination, source)
         first = destination if made.is_form else next(iter(destinations(made.fields)), None)
@@ -330,6 +336,12 @@ class RequestMaker:
             return None
         if not (joined or written.startswith(("+", "00"))):
             self._refuse_other_country(draft, name, number)
+        if self._options.template is not None and kind_of(number) == UNKNOWN:
+            if (problem := length_problem(number)) is not None:
+                draft.error(f"{number} {problem}", column=name, code=INVALID_NUMBER)
+                return None
+            self.unknown.add(number)
+            warnings = ()  # which is told once of all rows
         for warning in warnings:
             draft.findings.append(Finding(column=name, severity=Severity.WARNING, message=f"{number} {warning}"))
         return number
@@ -520,6 +532,35 @@ class RequestMaker:
                 self._warn_once(draft, "year", name, f"{found.why}. Such dates in later rows are not reported")
             else:
                 draft.error(found.why, column=name)
+
+    def _judge_midnights(self, draft: Draft, person: PersonZone) -> None:
+        """Add what is to be said of values that are midnight in UTC, and may be days that a program has written."""
+        for name, (written, moment, is_day, asks_clock) in draft.midnights.items():
+            if draft.is_reported(name):
+                continue
+            day, counts = moment.date(), name in self._counted
+            try:
+                local = moment.astimezone(person.zone()).replace(tzinfo=None)
+            except UnknownZoneError:
+                local = None
+            there = "a time that nobody knows" if local is None else f"{local:%Y-%m-%d %H:%M}"
+            if is_day and asks_clock and (counts or local is None or local.time() != moment.time()):
+                draft.error(
+                    f"{written!r} is midnight in UTC, as the whole column, so it is a day without a time of day: write "
+                    f"the local time in its place, such as {day} 09:00",
+                    column=name,
+                )
+            elif local is not None and local.date() == day:
+                continue
+            elif is_day:
+                told = f"is midnight in UTC in each row, so it is a column of days: {written!r} is read as {day}, not"
+                self._warn_once(draft, "midnight", name, f"{told} as {there}, which it is where the phone is")
+            elif local is not None:
+                draft.error(
+                    f"{written!r} is midnight in UTC, which may be the day {day} of a program, or the time {there} "
+                    "where the phone is: write the one that is meant, without an offset",
+                    column=name,
+                )
 
     def _doubt_voices(self, draft: Draft, voices: Iterable[str]) -> None:
         """Add an error for each voice that the account has not, and a warning for one of another language."""

@@ -227,6 +227,8 @@ class Times:
         except InvalidInputError as error:
             times.wrong(DESTINATION, message_of(error))
             return
+        if window is None:
+            return
         at = max(self._now, times.not_before or self._now)
         if region is not None and times.time_zone is None:
             times.time_zone = one_of_zones(region.zones, at=at)

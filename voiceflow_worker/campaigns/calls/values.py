@@ -8,7 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from voiceflow_worker.campaigns.files.damage import error_in, shown
 from voiceflow_worker.campaigns.files.rows import (
@@ -130,6 +131,18 @@ _TIMES = frozenset({"not_before", "valid_until"})
 _OWN = frozenset({DESTINATION, *RESERVED})
 
 
+class UtcMidnight(NamedTuple):
+    """A value that is midnight in UTC, as it is `written`. If its whole column is so, it `is_day`.
+
+    It `asks_clock` if it is read as a time of day.
+    """
+
+    written: str
+    moment: datetime
+    is_day: bool
+    asks_clock: bool
+
+
 @dataclass(slots=True)
 class Draft:
     """What has become of a row so far: its values, what is wrong with them, and then the parts of its call.
@@ -153,6 +166,8 @@ class Draft:
     unread: list[str] = field(default_factory=list[str])
     """Why numbers in other rows of the person cannot be read."""
     may_have_dates: bool = True
+    midnights: dict[str, UtcMidnight] = field(default_factory=dict[str, UtcMidnight])
+    """The values that are midnight in UTC, by the keys of their columns, where that may mean a day."""
     country: str | None = None
     """The country of the row's national numbers."""
     source: str | None = None

@@ -270,6 +270,8 @@ def as_programs_write(text: str) -> str | None:
     """Why a text is odd that a program seems to have written for other programs; None if it is not."""
     if "\\" in text and _ESCAPED.search(text) is not None and _PATH.search(text) is None:
         return "with the signs of a program for line breaks and letters, which are spoken as they stand"
+    if "^" in text:
+        return "with the sign that HL7 has between the parts of a name, and it is spoken as it stands"
     if text[-1:] in {"]", "}", ")", ">", "'", '"'} and _OF_PROGRAM.fullmatch(text):
         return "as a program writes it for others, and it is spoken as it stands"
     return None

@@ -53,11 +53,10 @@ class JsonLines(RowSource):
         self._file = file
 
     def __iter__(self) -> Iterator[RawRow]:
-        empty, left_out = True, list[int]()
+        left_out = list[int]()
         for line in self._lines:
             stripped = line[1].strip()
             if stripped and not stripped.startswith(("//", "#")):
-                empty = False
                 yield _row(line)
             elif "{" in stripped:
                 left_out.append(line[0])
@@ -65,8 +64,6 @@ class JsonLines(RowSource):
             are = "is skipped, because it is a comment" if len(left_out) == 1 else "are skipped, as comments"
             first = f": line {left_out[0]}" if len(left_out) == 1 else f", the first of them line {left_out[0]}"
             self.notes: tuple[str, ...] = (f"{count_of(len(left_out), 'line')} with an object {are}{first}",)
-        if empty:
-            raise CampaignFileError(f"{self._file} is empty; write one JSON object on each line")
 
 
 def _row(line: Line, what: str = "the line ") -> RawRow:

@@ -125,9 +125,13 @@ _OF_NO_COUNTRY = {
 """Whose codes those are that belong to no country."""
 
 
+UNKNOWN = "unknown"
+"""The kind of a number that no plan has."""
+
+
 def kind_of(e164: str) -> str:
-    """The kind of a number in E.164 form by its numbering plan, such as mobile; `unknown` if no plan has it."""
-    return planned(e164).kind or "unknown"
+    """The kind of a number in E.164 form by its numbering plan, such as mobile; UNKNOWN if no plan has it."""
+    return planned(e164).kind or UNKNOWN
 
 
 def _today(e164: str) -> str:
@@ -148,10 +152,31 @@ def code_twice(e164: str) -> str | None:
 
 
 def _invalid_reason(known: PlannedNumber) -> str:
+    return "is not assigned in" if (reason := _wrong_length(known)) not in {_SHORT, _LONG} else reason
+
+
+_SHORT, _LONG, _LOCAL = "is too short for", "is too long for", "has a length that is not in"
+
+
+def _wrong_length(known: PlannedNumber) -> str | None:
     from phonenumbers import ValidationResult, is_possible_number_with_reason
 
-    reasons = {ValidationResult.TOO_SHORT: "is too short for", ValidationResult.TOO_LONG: "is too long for"}
-    return reasons.get(is_possible_number_with_reason(known.parsed), "is not assigned in")
+    reasons = {
+        ValidationResult.TOO_SHORT: _SHORT, ValidationResult.TOO_LONG: _LONG,
+        ValidationResult.INVALID_LENGTH: _LOCAL, ValidationResult.IS_POSSIBLE_LOCAL_ONLY: _LOCAL,
+    }  # fmt: skip
+    return reasons.get(is_possible_number_with_reason(known.parsed))
+
+
+def length_problem(e164: str) -> str | None:
+    """Why a number in E.164 form can be none, as the rest of a sentence: no number of its country has its length.
+
+    None for others: the ranges of a plan change, and those that are new are unknown.
+    """
+    known = planned(e164)
+    if known.kind or not known.code or (reason := _wrong_length(known)) is None:
+        return None
+    return f"{reason} the numbering plan of {known.region or f'+{known.code}'}; correct it, or leave it out"
 
 
 # A digit between the country code and the number marks a mobile phone for callers from abroad. It is not a part of the

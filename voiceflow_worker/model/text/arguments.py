@@ -8,7 +8,7 @@ import sys
 from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 from functools import cache, partial, wraps
 from itertools import chain, zip_longest
@@ -76,6 +76,15 @@ def time_problem(name: str, time: object) -> str | None:
     """The error message for an invalid time; None if the time is valid or not given."""
     problem = None if time is None else _time(time)
     return f"{name} {problem or _is_not(time, 'a datetime')}" if problem is not None else None
+
+
+_STEP, _HOUR = timedelta(minutes=15), timedelta(hours=1)
+"""The offsets of all clocks of today are multiples of this one. Those of local mean times, such as +06:55, are not."""
+
+
+def offset_problem(offset: timedelta) -> str | None:
+    """The error message for an offset from UTC that no clock has, as a clause; None for others."""
+    return "whose offset no clock has" if offset % _STEP or not -12 <= offset / _HOUR <= 14 else None
 
 
 def shown(value: object) -> str:
@@ -155,8 +164,14 @@ class _Names(dict[str, Any]):
 def _time(value: Any) -> str | None:
     if not isinstance(value, datetime):
         return ""
-    if value.utcoffset() is None:
+    if (offset := value.utcoffset()) is None:
         return f"is {value.isoformat()}, without a time zone; set its tzinfo, such as UTC"
+    if (problem := offset_problem(offset)) is not None:
+        return f"is {value.isoformat()}, {problem}; set its tzinfo to a ZoneInfo (with pytz, use localize)"
+    if not isinstance(value.tzinfo, timezone) and 1 < value.year < LATEST.year:
+        exists = value.astimezone(UTC).astimezone(value.tzinfo).replace(tzinfo=None) == value.replace(tzinfo=None)
+        if not exists:
+            return f"is {value.isoformat()}, which does not exist: the clocks skip it; give another time"
     return f"is {value.isoformat()}; give a time before the year {LATEST.year}" if value >= LATEST else None
 
 

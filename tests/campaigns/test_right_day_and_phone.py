@@ -1,0 +1,266 @@
+"""The right day, hour and phone: midnights in UTC, times of 1899, what is over or moves, what is no phone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.campaigns.forms import FORMS, written
+from tests.campaigns.reading import NOW, OPTIONS, Row, file_of, peak, read_all, saying
+from voiceflow_worker import Campaign
+from voiceflow_worker.campaigns.calls.template import FlowTemplate
+from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_rows
+from voiceflow_worker.campaigns.preview import PreviewOptions
+from voiceflow_worker.model.column_time import ColumnTime
+from voiceflow_worker.model.window import CallWindow
+
+NEW_YORK, SINGAPORE = "+1212555012", "+658123450"
+Z = "T00:00:00.000Z"
+
+
+def people(values: Sequence[object], number: str = NEW_YORK, column: str = "day") -> list[Row]:
+    return [{"destination": f"{number}{place}", column: value} for place, value in enumerate(values)]
+
+
+DAY = "{{day|date('full')}}"
+WEDNESDAY = "Wednesday, April 3, 2030"
+IN_NEW_YORK = ["2030-04-02T20:00:00-04:00", "2030-12-02T19:00:00-05:00", "2030-04-04T20:00:00-04:00"]
+
+
+def us(say: str, **more: Any) -> Any:
+    return saying(say, voice_profile="en-US-JennyNeural", **more)
+
+
+class Midnights(NamedTuple):
+    """Values of a column, what each person hears, and a part of what is told; None if both are open."""
+
+    values: Sequence[object]
+    number: str
+    say: str
+    heard: str | None
+    told: str | None
+
+
+MIDNIGHTS = [
+    # Three values or more, all of them midnight in UTC: a column of days, whatever wrote them.
+    Midnights([f"2030-04-0{n}{Z}" for n in (3, 4, 5)], NEW_YORK, DAY, WEDNESDAY, "2030-04-03, not as 2030-04-02 20:00"),
+    Midnights(["2030-04-03 00:00:00+00:00"] * 3, NEW_YORK, DAY, WEDNESDAY, "column of days"),
+    Midnights(["Wed, 03 Apr 2030 00:00:00 GMT"] * 3, NEW_YORK, DAY, WEDNESDAY, "column of days"),
+    Midnights(IN_NEW_YORK, NEW_YORK, DAY, WEDNESDAY, "not as 2030-04-02 20:00"),
+    Midnights(IN_NEW_YORK, "+1650253000", DAY, WEDNESDAY, "not as 2030-04-02 17:00"),
+    Midnights([f"2030-04-03{Z}", "", None, f"2030-04-04{Z}", f"2030-04-05{Z}"], NEW_YORK, DAY, None, "is empty"),
+    Midnights([f"2030-04-03{Z}"] * 3, SINGAPORE, DAY, WEDNESDAY, ""),
+    # Such a day has no time of day.
+    Midnights([f"2030-04-03{Z}"] * 3, SINGAPORE, "{{day|time}}", None, "a day without a time of day"),
+    Midnights([f"2030-04-03{Z}"] * 3, NEW_YORK, "{{day|time}}", None, "a day without a time of day"),
+    # Fewer, or where one value differs: both are named.
+    Midnights([f"2030-04-03{Z}"] * 2, NEW_YORK, DAY, None, "of a program, or the time 2030-04-02 20:00"),
+    Midnights([f"2030-04-03{Z}"] * 4 + ["2030-04-03T14:30:00Z"], NEW_YORK, DAY, None, "day 2030-04-03 of a program"),
+    Midnights([*["2030-04-05"] * 4, f"2030-04-03{Z}"], NEW_YORK, DAY, None, "day 2030-04-03 of a program"),
+    # Times of day, one of which is five in the afternoon in California.
+    Midnights(["2030-04-03T16:00:00Z", "2030-04-03T18:30:00Z", f"2030-04-04{Z}"], "+1650253000", DAY, WEDNESDAY, ""),
+    Midnights([f"2030-04-03{Z}"] * 2, SINGAPORE, "{{day|time}}", "8:00 AM", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("case", MIDNIGHTS)
+def test_a_column_of_midnights_in_utc_is_one_of_days(tmp_path: Path, form: str, case: Midnights) -> None:
+    found = read_all(written(tmp_path, people(case.values, case.number), form), us(case.say))
+    said = [*found.errors, *[each for each in found.warnings if "UTC" in each]]
+    if case.told is not None:
+        assert bool(case.told) is bool(said)
+        assert case.told in "".join(said)
+        assert (case.heard is None) is bool(found.errors)
+    if case.heard is not None:
+        assert found.heard[0] == case.heard
+        assert len(said) <= 1, "reported once"
+
+
+def test_the_day_of_such_a_column_is_what_is_stored_counted_and_spoken_later() -> None:
+    values = [f"2030-04-0{n}{Z}" for n in (3, 4, 5)]
+    found = read_all(people(values), us(DAY))
+    assert [(call.data or {})["day"] for call in found.calls] == ["2030-04-03", "2030-04-04", "2030-04-05"]
+    counted = us("Hello.", not_before=ColumnTime.read("day - 1d"), time_zone="Asia/Singapore")
+    assert "a day without a time of day" in read_all(people(values), counted).errors[0]
+    left_out = read_all(people(values), us(DAY, leave_out=f"day={values[0]}"))
+    assert len(left_out.calls) == 2, "a filter means what the cell says"
+    typed = [datetime(2030, 4, n, tzinfo=timezone(timedelta())) for n in (3, 4, 5)]
+    assert read_all(people(typed), us(DAY)).heard[0] == WEDNESDAY
+
+
+def test_a_long_column_of_days_is_read_ahead_in_little_memory() -> None:
+    def rows(count: int) -> Any:
+        return ({"destination": "+12125550123", "day": f"2030-04-03{Z}", "n": n, "x": "y" * 200} for n in range(count))
+
+    def read(count: int) -> None:
+        for _ in CampaignRows(rows(count), us(DAY), now=NOW):
+            pass
+
+    read(10)
+    assert peak(lambda: read(12_000)) < 12_000 * 900
+
+
+@pytest.mark.parametrize(
+    ("value", "say", "heard", "told"),
+    [
+        ("1899-12-30T10:30:00.000Z", "{{at|time}}", "10:30 AM", ""),
+        ("1900-01-01T10:30:00Z", "{{at|time}}", "10:30 AM", ""),
+        ("1899-12-31 10:30:00", "{{at|time}}", "10:30 AM", ""),
+        ("1899-12-30T05:30:00-05:00", "{{at|time}}", None, "so it is a time of day, by the clock of a program"),
+        ("1899-12-30T17:25:00+06:55", "{{at|time}}", None, "so it is a time of day, by the clock of a program"),
+        ("37800", "{{at|time}}", None, "'37800' is not a time of day; write it as 14:05"),
+        ("2030-04-03 21:30 PM", "{{at|time}}", None, "'2030-04-03 21:30 PM' is not a time of day"),
+        ("9:75 pm", "{{at|time}}", None, "'9:75 pm' is not a time of day"),
+        ("TAN^ANA^LI", "{{at}}", "TAN^ANA^LI", "the sign that HL7 has between the parts of a name"),
+    ],
+)
+def test_a_time_of_day_is_one_or_is_refused_as_it_is_written(
+    tmp_path: Path, value: str, say: str, heard: str | None, told: str
+) -> None:
+    for number in (NEW_YORK, SINGAPORE):
+        for form in FORMS:
+            found = read_all(written(tmp_path, people([value], number, "at"), form), us(say))
+            assert found.heard == ([] if heard is None else [heard])
+            assert told in "".join([*found.errors, *found.warnings])
+            assert bool(found.errors) is (heard is None)
+
+
+@pytest.mark.parametrize("over", [1, 2, 3])
+def test_what_is_over_is_reported_whatever_the_share(over: int) -> None:
+    visits = ["2026-03-01 10:30"] * over + ["2026-03-09 10:30"] * (3 - over)
+    campaign = CampaignRows(people(visits, column="visit"), us("On {{visit|date}} at {{visit|time}}."), now=NOW)
+    list(campaign)
+    (told,) = [each.message for each in campaign.closing_findings()]
+    assert f"is over before the call can ring in {over} row" in told
+    (span,) = campaign.moments
+    assert span.in_words(NOW).endswith("all 3 over" if over == 3 else f"{over} of 3 over")
+    paid = CampaignRows(people(["2026-01-09", "2026-02-09"], column="paid"), us("Paid on {{paid|date}}."), now=NOW)
+    list(paid)
+    assert paid.closing_findings() == (), "a column of what has been is shown by its span"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "errors", "told"),
+    [
+        (["+266696687", "+10000000000", "+8656696", "+186282452253"], 4, "the numbering plan of"),
+        (["+6599000001", "+6599000002", "+6599000003"], 0, "in 3 rows, in a range that the numbering plan"),
+        (["+6587654321"], 0, ""),
+    ],
+)
+def test_an_impossible_length_is_refused_and_an_unknown_range_counted(
+    numbers: Sequence[str], errors: int, told: str
+) -> None:
+    found = read_all([{"destination": each} for each in numbers], us("Hello."))
+    assert len(found.errors) == errors
+    assert told in "".join([*found.errors, *found.warnings])
+    assert len(found.warnings) == (not errors and bool(told))
+
+
+def test_the_labels_of_numbers_are_shown_with_counts(tmp_path: Path) -> None:
+    table = "Name,Phone 1 - Label,Phone 1 - Value,Phone 2 - Type,Phone 2 - Value,Mail 1 - Label\n" + "".join(
+        f"P{n},{label},+658123405{n},{other},,{n}\n"
+        for n, (label, other) in enumerate(
+            [("Mobile", ""), ("Work Fax", "Pager"), ("Pager", ""), ("Home Fax", "Mobile")]
+        )
+    )
+    columns = {"destination": ["Phone 1 - Value", "Phone 2 - Value"]}
+    campaign = CampaignRows(file_of(tmp_path, table), us("Hello {{name}}.", columns=columns), now=NOW)
+    list(campaign)
+    assert [(each.column, each.in_words()) for each in campaign.unread] == [
+        ("Phone 1 - Label", "Mobile 1, Work Fax 1, Pager 1, Home Fax 1"),
+        ("Phone 2 - Type", "empty 2, Pager 1, Mobile 1"),
+    ]
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def preview(
+    rows: Sequence[Row], *, now: datetime = NOW, needs_hours: bool = False, **fields: Any
+) -> EnqueueReport:
+    given = {"rows": rows, "say": "Hello.", "batch": "b", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+    campaign = replace(Campaign.of({**given, **fields}, now=now), needs_hours=needs_hours)
+    how: Any = {"dry_run": True, "now": now, "assumptions": PreviewOptions(), "needs_hours": needs_hours}
+    return await enqueue_rows(None, rows, campaign.options, **how)
+
+
+GERMANY = [{"destination": f"+4930123456{n}"} for n in range(10)]
+TEN_AT_NIGHT = "10 calls begin outside 8 to 21 o'clock at the number, the first at 05:40 in Germany"
+IN_SEVERAL = [{"destination": "+61412345678"}]
+
+
+@pytest.mark.parametrize(
+    ("hour", "rows", "fields", "told"),
+    [
+        (4, GERMANY, {}, TEN_AT_NIGHT),
+        (4, GERMANY, {"days": "mon-fri"}, TEN_AT_NIGHT),
+        (4, GERMANY, {"window": "FR=any,*=00:00-24:00"}, ""),
+        *((4, GERMANY, {"window": hours}, "") for hours in ("any", "DE=any,*=09:00-18:00", "09:00-18:00")),
+        (4, GERMANY, {"window": "any", "days": "mon-sun"}, ""),
+        (11, GERMANY, {}, ""),
+        (11, GERMANY, {"redial_on": "busy", "redial_max": "2", "redial_after": "6h"}, "the first at 00:40 in Germany"),
+        (11, GERMANY, {"redial_on": "busy", "redial_after": "6h", "valid_for": "5h"}, ""),
+        (11, IN_SEVERAL, {}, "1 call begins outside 8 to 21 o'clock at the number, at "),
+        (2, IN_SEVERAL, {}, ""),
+    ],
+)
+async def test_calls_at_night_are_told_until_hours_are_given(
+    hour: int, rows: Sequence[Row], fields: Any, told: str
+) -> None:
+    now = NOW.replace(hour=hour, minute=40)
+    for needs_hours in (False, True):
+        found = await preview(rows, now=now, needs_hours=needs_hours, **fields)
+        night = [each for each in found.findings if "o'clock" in each.message]
+        assert bool(night) is bool(told)
+        assert [each.is_error for each in night] == [needs_hours] * bool(told)
+        assert found.refused is (needs_hours and bool(told))
+        if told:
+            assert told in night[0].message
+            assert night[0] == found.findings[-1], "the last line"
+            assert night[0].told.as_json()["fields"] == ["window"]
+
+
+async def test_the_preview_counts_what_a_window_moves_to_another_day() -> None:
+    visits = ["2026-03-16 09:30", "2026-03-16 15:00", "2026-03-17 10:00"]
+    found = await preview(
+        people(visits, SINGAPORE, "visit"), not_before="visit - 1d", time_zone="Asia/Singapore", window="09:00-18:00",
+        days="mon-fri",
+    )  # fmt: skip
+    assert found.preview is not None
+    assert dict(found.preview.in_words())["moved"] == (
+        "2 calls wait for their window until another day than not_before says, such as row 1: "
+        "Sun 15 Mar 2026 09:30 becomes Mon 16 Mar 2026 09:00"
+    )
+    assert found.preview.as_json()["moved_by_window"] == 2
+
+
+async def test_the_holidays_of_parts_are_kept_by_a_whole_country_and_reported() -> None:
+    before_easter = datetime(2027, 3, 25, 9, tzinfo=timezone(timedelta()))
+    for calendar, told in (("GB", "name the part, such as GB-ENG"), ("GB-ENG", ""), ("SG", ""), ("number", "GB-ENG")):
+        rows = [{"destination": "+441212345678"}]
+        found = await preview(rows, now=before_easter, window="09:00-20:00", holidays=calendar)
+        said = [each.message for each in found.findings if "some of its parts" in each.message]
+        assert bool(said) is bool(told)
+        assert told in "".join(said)
+    monday, zone = datetime(2027, 3, 29, 9, tzinfo=timezone(timedelta())), ZoneInfo("Europe/London")
+    for calendar, is_open in (("GB", False), ("GB-ENG", False), ("GB-SCT", True)):
+        window = CallWindow.parse("09:00-20:00", holidays=calendar)
+        assert window.is_open(monday, zone) is is_open
+
+
+async def test_a_list_without_rows_calls_nobody_and_ends_no_batch(tmp_path: Path) -> None:
+    template = FlowTemplate.speaking("Hello.")
+    lists: list[Path | list[Row]] = [[], file_of(tmp_path, "destination,name\n"), file_of(tmp_path, "", "none.jsonl")]
+    for given in lists:
+        options = replace(OPTIONS, template=template, batch_id="b")
+        campaign = CampaignRows(given, options, now=NOW)
+        assert list(campaign) == []
+        assert [str(each.message) for each in campaign.closing_findings()] == ["the list has no rows: nobody is called"]

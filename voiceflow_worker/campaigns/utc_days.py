@@ -1,0 +1,147 @@
+"""Columns of days that a program has written as midnight in UTC: read as days where the whole column is so.
+
+`2030-04-03T00:00:00.000Z`, or `2030-04-02T20:00:00-04:00` of a program in New York, may be the third of April, or eight
+in the evening of the second. Only the column tells: each of its values, three or more, is midnight in UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from tempfile import TemporaryFile
+
+from voiceflow_worker.campaigns.calls.values import Draft, UtcMidnight
+from voiceflow_worker.campaigns.files.rows import RawRow, RowSource, SpooledRows, row_name
+from voiceflow_worker.ivr.speech_filters import NO_DAYS, zoned_moment
+from voiceflow_worker.model.flows.values import is_missing
+from voiceflow_worker.model.times import usual_moment
+
+_FEWEST = 3
+"""How many values make a column of days. The one day of a program's row may be a time in the evening."""
+_TIMES_FOR_GOOD = 10
+"""How many other times of day a column has at least that is no column of days, if most of its values are other ones."""
+_AT_ONCE = 1000
+_WITH_ZONE = re.compile(r":\d\d\S*\s*(?:Z|UTC|GMT|[+\u2212-]\d)", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class _Column:
+    """The values of a column so far: those that are midnight in UTC, other times, and all others."""
+
+    midnights: int = 0
+    times: int = 0
+    others: int = 0
+
+    @property
+    def is_of_days(self) -> bool:
+        """Whether all are midnights, and enough, if these are all values."""
+        return self.midnights >= _FEWEST and not (self.times or self.others)
+
+    @property
+    def is_of_times(self) -> bool:
+        """Whether most are times of day, one of which may be midnight in UTC."""
+        return 2 * self.midnights < self.midnights + self.times
+
+    @property
+    def may_be_of_days(self) -> bool:
+        """Whether more rows matter."""
+        return bool(self.midnights) and not (self.is_of_times and self.times >= _TIMES_FOR_GOOD)
+
+    def add(self, cell: object) -> None:
+        """Count a cell."""
+        if is_missing(cell) or not str(cell).strip():
+            return
+        text = str(cell).strip()
+        if utc_midnight(text) is not None:
+            self.midnights += 1
+        elif ":" in usual_moment(text):
+            self.times += 1
+        else:
+            self.others += 1
+
+
+class UtcDays:
+    """Finds the columns of days among those that texts and options of a `source` read as days or times.
+
+    `key_of` gives the name of a column in rows. It is true once a value may be such a day.
+    """
+
+    def __init__(self, source: RowSource, key_of: Callable[[str], str], *, but: Collection[str]) -> None:
+        self._source, self._key_of = source, key_of
+        self._columns = {name: _Column() for name in source.moments if name not in but}
+        self._places: dict[tuple[str, ...], list[tuple[int, _Column]]] = {}
+
+    def __bool__(self) -> bool:
+        return any(each.midnights for each in self._columns.values())
+
+    def rows(self) -> Iterator[RawRow]:
+        """The rows of the source. From the first value on that may be such a day, they are read ahead into a file."""
+        rows = iter(self._source)
+        if not self._columns:
+            yield from rows
+            return
+        for raw in rows:
+            self._count(raw)
+            if not self._is_open:
+                yield raw
+                continue
+            with TemporaryFile() as file:
+                for chunk in self._ahead(raw, rows, SpooledRows(file)):
+                    yield from map(RawRow._make, chunk)
+
+    @property
+    def _is_open(self) -> bool:
+        return any(each.may_be_of_days for each in self._columns.values())
+
+    def _ahead(self, first: RawRow, rows: Iterable[RawRow], spooled: SpooledRows) -> Iterable[list[tuple[object, ...]]]:
+        """The rows from the first one on, as far as they must be known before the first one is read."""
+        part = [tuple(first)]
+        for raw in rows:
+            self._count(raw)
+            part.append(tuple(raw))
+            if len(part) == _AT_ONCE:
+                spooled.put(part)
+                part = []
+            if not self._is_open:
+                break
+        spooled.put(part)
+        return spooled
+
+    def _count(self, raw: RawRow) -> None:
+        if (places := self._places.get(raw.names)) is None:
+            keys = map(self._key_of, raw.names or self._source.columns)
+            named = ((place, self._columns.get(row_name(key))) for place, key in enumerate(keys))
+            places = self._places[raw.names] = [(place, each) for place, each in named if each is not None]
+        for place, column in places:
+            if place < len(raw.cells):
+                column.add(raw.cells[place])
+
+    def mark(self, draft: Draft) -> None:
+        """Write the days of a row out, and note which of its values are midnight in UTC: `RequestMaker` judges them."""
+        for key, column in self._columns.items():
+            value = draft.variables.get(key)
+            if not column.midnights or column.is_of_times or not isinstance(value, str):
+                continue
+            if (moment := utc_midnight(value.strip())) is None:
+                continue
+            asks_clock = key in self._source.clocks
+            draft.midnights[key] = UtcMidnight(value, moment, column.is_of_days, asks_clock)
+            if column.is_of_days:
+                for texts in (draft.variables, draft.data):
+                    if key in texts:
+                        texts[key] = str(moment.date())
+
+
+def utc_midnight(text: str) -> datetime | None:
+    """The moment of a text with a zone of its own, if it is midnight in UTC; else None."""
+    if _WITH_ZONE.search(text) is None:
+        return None
+    try:
+        moment = zoned_moment(text)
+        moment = None if moment is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    is_midnight = moment is not None and moment.time() == datetime.min.time() and moment.year not in NO_DAYS
+    return moment if is_midnight else None
