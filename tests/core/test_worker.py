@@ -229,9 +229,13 @@ class TestAnswersThatHold:
         queue = await enqueued(store, 60)
         wrong_key = turned_away(401, "8x8 answered 401: check VOICEFLOW_API_KEY", until_opened=True)
         voice = ScriptedVoice(answer=lambda _: wrong_key)
-        result = await worker_for(store, voice, concurrency=5).drain()
+        with capture_logs() as logs:
+            result = await worker_for(store, voice, concurrency=5).drain()
         assert len(voice.placed) <= 5
         assert result.stopped_by_hold
+        (error,) = (line for line in logs if line["log_level"] == "error")
+        assert "VOICEFLOW_API_KEY" in error["reason"]
+        assert "`voiceflow resume --queue default`" in error["remedy"]
         assert await states(queue) == {"queued": 60}
 
         voice.answer, voice.placed = None, []

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
 
+import structlog
+
 from voiceflow_worker.core.base.identity import new_revision, queue_put
 from voiceflow_worker.core.base.reading import find_jobs, gates_at, read_each
+from voiceflow_worker.core.base.round_trips import RateLimitedLog
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import (
     CANCELLED,
@@ -31,6 +34,8 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState, merged
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.verdict import QueueHold
+
+_log = structlog.get_logger("voiceflow.holds")
 
 
 def write_of_order(
@@ -178,6 +183,7 @@ class Holds:
         self._pause = FIRST_PAUSE
         self._paused_until: datetime | None = None
         self._closed_at = float("-inf")
+        self._log_limit = RateLimitedLog(monotonic=self._clock.monotonic)
         self.reason: str = ""
 
     def close(self, hold: QueueHold) -> Gate:
@@ -189,6 +195,9 @@ class Holds:
         # Before the trip to the store: calls that have not left yet must not leave.
         self._closed_at = self._clock.monotonic()
         self.reason = hold.reason
+        if hold.until_opened and self._log_limit.admit(hold.reason) is not None:  # each call in flight meets the cause
+            remedy = f"correct the cause, then run `voiceflow resume --queue {self._queue}`"
+            _log.error("the queue is held until somebody resumes it", reason=hold.reason, remedy=remedy)
         until = None if hold.until_opened else self._until(hold, now)
         gate = Gate.of(self._queue, None, GateState.HELD, since=now, until=until, reason=hold.reason)
         return replace(gate, token=new_revision())
