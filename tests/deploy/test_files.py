@@ -160,7 +160,7 @@ TOGETHER = (
     ("StoreAway NoReceiver TaskFails QueueHeld:default", "NoReceiver TaskFails QueueHeld:default"),
     ("QueueHeld:default Late:default EscalationsBlocked:default", "Late:default EscalationsBlocked:default"),
     ("QueueHeld:default BatchHeld:default BatchHeld:night Late:night EscalationsBlocked:night", "BatchHeld:default"),
-    ("QueueHeld:default Throttled", "Throttled"),
+    ("QueueHeld:default Throttled", ""),
     ("Throttled Late:default SlotsMissed", "Late:default SlotsMissed"),
     ("NoWorker FewerProcesses CrashLoop Doubts:default", "FewerProcesses CrashLoop"),
     ("NoReceiver FewerProcesses NotReached", "FewerProcesses NotReached"),

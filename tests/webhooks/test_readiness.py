@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ async def test_a_receiver_tells_the_figures_of_every_queue_of_the_store(
     monkeypatch.setattr("voiceflow_worker.service.metrics.SHARED_FOR", 60.0)
     await enqueued(store, 2)
     await CallQueue(store, "reminders").hold(reason="lunch")
+    await CallQueue(store, "paused").hold(until=datetime.now(UTC) + timedelta(minutes=5))
     faulty = FaultyStore(store)
     async with posting(receiver_of(faulty).app) as sender:
         lines = (await sender.client.get("/metrics")).text.splitlines()
@@ -74,6 +75,9 @@ async def test_a_receiver_tells_the_figures_of_every_queue_of_the_store(
         'voiceflow_queue_jobs{queue="default",state="queued"} 2.0',
         'voiceflow_queue_held{queue="default"} 0.0',
         'voiceflow_queue_held{queue="reminders"} 1.0',
+        'voiceflow_queue_stopped{queue="reminders"} 1.0',
+        'voiceflow_queue_held{queue="paused"} 1.0',
+        'voiceflow_queue_stopped{queue="paused"} 0.0',
         'voiceflow_queue_conditions{condition="holds",level="warning",queue="reminders"} 1.0',
     } <= set(lines)
 

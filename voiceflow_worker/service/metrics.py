@@ -111,6 +111,9 @@ QUEUE_HOLDS = GaugeOf(
 QUEUE_HELD = GaugeOf(
     "voiceflow_queue_held", "1 while the queue itself is held, and not only batches of it.", ("queue",)
 )
+QUEUE_STOPPED = GaugeOf(
+    "voiceflow_queue_stopped", "1 while the queue is held until somebody resumes it, and not for a time.", ("queue",)
+)
 QUEUE_CONDITIONS = GaugeOf(
     "voiceflow_queue_conditions",
     "What stands in the way of the queue's calls, by its name and level, as `voiceflow status` tells it.",
@@ -384,6 +387,7 @@ def _of_queue(queue: WholeQueue) -> Iterator[tuple[GaugeOf, tuple[str, ...], flo
         QUEUE_OLDEST_DUE: status.oldest_due_seconds or 0.0,
         QUEUE_HOLDS: len(holds),
         QUEUE_HELD: any(gate.scope is GateScope.QUEUE for gate in holds),
+        QUEUE_STOPPED: any(gate.scope is GateScope.QUEUE and gate.until is None for gate in holds),
         QUEUE_OVERDUE: status.overdue_outcomes,
         QUEUE_WORKERS: status.workers,
         QUEUE_RATE: status.rate_now,
