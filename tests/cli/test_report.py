@@ -154,7 +154,7 @@ def test_what_has_no_row_stays_in_doubt_and_is_reported(voiceflow: Program, eigh
     rows[:] = [(call, row) for call, row in rows if row["DestinationEndpoint"] != job.destination.lstrip("+")]
     ended = voiceflow(*reconcile(voiceflow))
     assert ended.code == 1
-    assert "looked for 2 calls: placed 1, not placed 0, still in doubt 1" in ended.out
+    assert "looked for 2 calls: placed 1, not placed 0, still open 1" in ended.out
     assert "no row found in the log of 8x8; one may come late" in ended.out
     assert job.id in ended.out
     assert other.id not in ended.out

@@ -42,7 +42,7 @@ def kind_of(write: Write) -> Kind:
     told = [job.post(event.post) for event in write.events if event.kind in {EventKind.ATTEMPTED, EventKind.ENDED}]
     if any(post is not None and post.outcome is not None for post in told):
         return Kind.SUMMARY
-    if was_sending and not (job.reason or "").startswith(("its worker stopped while", NEVER_LEFT)):
+    if was_sending and not (job.reason or "").startswith(("its lease ended while", NEVER_LEFT)):
         return Kind.VERDICT
     if was_sending or (change.tally.get("state:leased", 0) < 0 and job.state is JobState.QUEUED):
         return Kind.SWEEP

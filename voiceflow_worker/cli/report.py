@@ -208,18 +208,18 @@ async def _tell(output: Output, calls: CallQueue, found: Reconciled) -> None:
         return
     output.say(
         f"looked for {count_of(found.looked_at, 'call')}: placed {found.placed}, not placed {found.not_placed}, "
-        f"still in doubt {found.open}"
+        f"still open {found.open}"
     )
     if found.not_placed:
         output.say("calls that were not placed are queued again, or have ended; see `voiceflow calls list`")
     if not found.open or output.as_json:
         return
-    doubts = await calls.find(states=[JobState.IN_DOUBT], limit=SHOWN)
-    output.table(("id", "destination", "reason"), [(job.id, job.number, job.reason) for job in doubts])
-    if found.open > len(doubts):
+    output.say("Run this command again later: a call may appear late in the log of 8x8.")
+    doubts = await calls.find(states=[JobState.IN_DOUBT], limit=SHOWN + 1)
+    if not doubts:
+        return
+    output.table(("id", "destination", "reason"), [(job.id, job.number, job.reason) for job in doubts[:SHOWN]])
+    if len(doubts) > SHOWN:
         output.say("more calls are in doubt: see `voiceflow calls list --state in_doubt`")
-    output.say(
-        "Run this command again later: a call may appear late in the log of 8x8. Even if a call is missing there, "
-        "somebody may have been called."
-    )
+    output.say("Even if a call in doubt is missing in the log, somebody may have been called.")
     output.say("To resolve a call by hand: `voiceflow calls resolve ID --placed|--not-placed --note TEXT`")

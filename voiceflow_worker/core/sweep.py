@@ -32,6 +32,7 @@ UNREADABLE = 5000
 """The most jobs in a state that a sweep passes over because their records cannot be read."""
 PRUNED = 1000
 """The most records and events deleted in one bulk write."""
+_UNANSWERED = "its lease ended while it was sent, and no answer was stored"
 
 
 @dataclass(slots=True)
@@ -204,7 +205,7 @@ class Sweeper:
             sending = await self._overdue(JobState.SENDING, now)
             if sending and self._without_unsent is not None:
                 sending = await self._without_unsent(sending)
-            doubt = partial(lifecycle.doubt, at=now, reason="its worker stopped while sending it", policy=policy)
+            doubt = partial(lifecycle.doubt, at=now, reason=_UNANSWERED, policy=policy)
             doubted = await self._move(one, sending, doubt)
         async with self._duty(Task.OVERDUE_SUMMARIES):
             silent = await self._overdue(JobState.SUBMITTED, now - (timeout or timedelta(0)))

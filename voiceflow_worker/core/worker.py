@@ -639,7 +639,9 @@ class Worker:
     async def _sweep(self) -> None:
         await self._follow_limits()
         if doubted := await self._sweeper.sweep():
-            _log.warning("calls are in doubt, because a worker stopped while sending them", calls=doubted)
+            _log.warning(
+                "calls are in doubt: their leases ended while they were sent, and no answer was stored", calls=doubted
+            )
         # The leases of others, of whom some may be dead. New ones end later than the next sweep.
         self._lease_ends = None
         for state in () if self.in_flight else (JobState.LEASED, JobState.SENDING):
