@@ -16,7 +16,8 @@ from tests.campaigns.reading import NOW, OPTIONS, Row, file_of, peak, read_all, 
 from voiceflow_worker import Campaign
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.enqueue import EnqueueReport, enqueue_rows
+from voiceflow_worker.campaigns.enqueue import enqueue_rows
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.window import CallWindow
