@@ -339,10 +339,10 @@ class Preview:
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
         rows += self._nights()
         if self.moved is not None:
-            row, wanted, opens = self.moved
+            row, wanted, moved = self.moved
             calls = "call waits for its" if self.moves == 1 else "calls wait for their"
             day = f"{self.moves:,} {calls} window until another day than not_before says"
-            rows.append(("moved", f"{day}, such as row {row}: {wanted:{_TIME}} becomes {opens:{_TIME}}"))
+            rows.append(("moved", f"{day}, such as row {row}: {wanted:{_TIME}} becomes {moved:{_TIME}}"))
         if course.expired:
             late = "it is sent" if course.expired == 1 else "they are sent"
             rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {late}"))
