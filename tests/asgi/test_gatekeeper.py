@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, OVER_AFTER, Gatekeeper, RefusalReason, RefusedSenders
-from voiceflow_worker.core.heartbeats import REFUSED
+from voiceflow_worker.core.heartbeats import FEW_REFUSED, REFUSED
 
 SECRET = "Basic c2VjcmV0"
 EIGHT = "18.140.80.2"
@@ -120,6 +120,11 @@ def test_a_refused_sender_has_a_log_line_each_ten_minutes_and_is_shown_for_so_lo
     assert senders.told()
     senders.taken()
     assert senders.told() == {}, "so 8x8 has the right secret"
+    for wait, task in ((61, FEW_REFUSED), (29, FEW_REFUSED), (40, FEW_REFUSED), (19, REFUSED), (500, REFUSED)):
+        now += wait
+        with capture_logs():
+            senders.note(ip_address(STRANGER), "secret")
+        assert list(senders.told()) == [task], "three within a minute are a failure"
 
 
 def test_a_sender_without_an_address_is_told_as_such() -> None:
@@ -127,7 +132,7 @@ def test_a_sender_without_an_address_is_told_as_such() -> None:
     with capture_logs() as logs:
         senders.note(ip_address(STRANGER), "network")
         senders.note(None, "network")
-    for told in (senders.told()[REFUSED], logs[1]["remedy"]):
+    for told in (senders.told()[FEW_REFUSED], logs[1]["remedy"]):
         assert "Unix socket" in told
         assert "VOICEFLOW_TRUSTED_PROXIES" in told
     assert "remedy" not in logs[0]

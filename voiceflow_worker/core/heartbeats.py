@@ -38,6 +38,8 @@ WORKERS = "worker"
 RECEIVERS = "receiver"
 REFUSED = "events are refused"
 """What fails while a receiver refuses events, such as by their secret."""
+FEW_REFUSED = "an event was refused"
+"""What is told instead of fewer than three in a minute: they may be of anybody."""
 GENERATION = 3
 """Counts the schemas of stores: it is raised with the schema number of any of them."""
 LIMITS_DIFFER = "workers of the queue have different limits per person"

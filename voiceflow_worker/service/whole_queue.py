@@ -10,7 +10,15 @@ from voiceflow_worker.backends.health import CLOCKS_AGREE, clock_ahead
 from voiceflow_worker.campaigns.schedules import Schedule, read_schedules
 from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.clock import SET_CLOCK, off_in_words
-from voiceflow_worker.core.heartbeats import HEARD, LIMITS_DIFFER, NO_RECEIVER, REFUSED, REGISTER, Heartbeats
+from voiceflow_worker.core.heartbeats import (
+    FEW_REFUSED,
+    HEARD,
+    LIMITS_DIFFER,
+    NO_RECEIVER,
+    REFUSED,
+    REGISTER,
+    Heartbeats,
+)
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.finding import Diagnosis, Remedy, failure, ok, warning
 from voiceflow_worker.ivr.approval import BUILT_IN
@@ -107,7 +115,7 @@ def _of_workers(found: QueueStatus) -> Iterator[Diagnosis]:
         )
 
 
-_REMEDIES = {REFUSED: REGISTER, Task.CLOCK_OFF: SET_CLOCK}
+_REMEDIES = {REFUSED: REGISTER, FEW_REFUSED: REGISTER, Task.CLOCK_OFF: SET_CLOCK}
 
 
 def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
@@ -118,7 +126,8 @@ def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
     for tasks in causes.values():
         first = min(tasks, key=lambda task: failing[task])  # which begins with the time
         if first in _REMEDIES:
-            yield failure(f"{first}: {failing[first]}", remedy=_REMEDIES[first])
+            told = warning if first == FEW_REFUSED else failure
+            yield told(f"{first}: {failing[first]}", remedy=_REMEDIES[first])
         else:
             more = f", and {len(tasks) - 1} more" if tasks[1:] else ""
             remedy = "it is tried again; if it lasts, the logs of workers and receivers have more"
