@@ -71,6 +71,45 @@ def test_too_many_failures_fail_the_task_and_a_call_that_fail_on_names_twice_cou
             assert task.execute(context("failing"))["total"] == 10
 
 
+def test_a_list_that_is_refused_says_why_and_a_remedy_that_is_given_as_it_is_named_calls_whom_it_should(
+    on: Stage,
+) -> None:
+    def stored(people: list[dict[str, Any]], **given: Any) -> list[int]:
+        run = given.pop("run", "one")
+        campaign(people, **{**STORED, "say": "Hello.", **given}).execute(context("told", run=run))
+        return [len(scene.jobs_to(on, each["destination"])) for each in people]
+
+    def said_of(people: list[dict[str, Any]], **given: Any) -> str:
+        with pytest.raises(AirflowFailException) as caught:
+            stored(people, **given)
+        said = str(caught.value)
+        assert re.search(r"object at 0x|\b[A-Z]\w+\(\w+=|voiceProfile", said) is None, "no object of ours, and no body"
+        return said
+
+    many = rows(80, 81, 82)
+    assert "3 rows would be called, and most allows 1" in said_of(many, most=1)
+    assert stored(many, most=3) == [1, 1, 1]
+
+    marked = [{**each, "Do not call": "x" if at else ""} for at, each in enumerate(rows(83, 84, 85))]
+    said = said_of(marked, most=1)
+    assert "Do not call says by its name" in said
+    assert "most allows 1" in said
+    remedies = re.findall(r"(leave_out\w*|columns): ([^;)]+)", said)
+    assert [name for name, _ in remedies] == ["leave_out", "leave_out_rows", "columns"]
+    for (name, value), expected in zip(remedies, ([1, 0, 0], [2, 0, 0], [3, 1, 1]), strict=True):
+        assert stored(marked, **{name: value}, say=f"Hello by {name}.", run=name) == expected
+
+    twice = rows(86, 87)
+    assert stored(twice, say="Come.") == [1, 1]
+    said = said_of(twice, say="Come.", run="two")
+    assert "2 rows would say the same text to a number as another batch, such as +6587663086" in said
+    assert "No new call was made" in said
+    assert "set again=True" in said
+    assert "once_per='dag'" in said
+    assert stored(twice, say="Come.", run="three", again=True) == [2, 2]
+    assert stored(twice, say="Come on Friday.", run="four") == [3, 3]
+
+
 def test_a_deferred_campaign_waits_for_its_batch_and_ends_with_what_the_event_alone_brings(
     on: Stage, hasty: None
 ) -> None:
