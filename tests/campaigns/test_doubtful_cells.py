@@ -15,11 +15,13 @@ import pytest
 
 from tests.campaigns.forms import FORMS, written
 from tests.campaigns.reading import NOW, Reading, Row, file_of, read_all, saying
-from voiceflow_worker import CallWindow
+from voiceflow_worker import CallWindow, Menu
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.key_words import keys_in
+from voiceflow_worker.ivr.scripts import markup_in
 from voiceflow_worker.model.text.wording import folded
 from voiceflow_worker.model.times import DateOrder
 
@@ -198,6 +200,22 @@ def test_a_key_that_a_text_names_and_nothing_hears_is_told(tmp_path: Path) -> No
         assert keys_in(say) == []
     (message,) = notes(tmp_path, "Hi {{name}}, press 3 to confirm.", "name", ["Ana"])
     assert message.startswith("says to press 3, and the call asks no question")
+
+
+def test_markup_in_a_text_or_a_cell_goes_to_8x8_as_it_stands_and_is_told(tmp_path: Path) -> None:
+    pause = '<break time="500ms"/>'
+    for text, without in ((f"Hello {pause} {{{{x}}}}", "Hello {{x}}"), ("<speak>Hi {{x}}</speak>", "Hi {{x}}")):
+        (message,) = notes(tmp_path, text, "x", ["Ana"])
+        assert f"which goes to 8x8 as it stands: without it, the text is {without!r}" in message
+        assert read_as(tmp_path, [{"destination": ANA, "x": "Ana"}], text).heard == [text.replace("{{x}}", "Ana")]
+    (message,) = notes(tmp_path, "Hi {{x}}", "x", [f"Ana {pause} Li"])
+    assert f"holds 'Ana {pause} Li' in 1 row, with the markup {pause}" in message
+    assert message.split(": ")[1].startswith("without it, the text is 'Ana Li'")
+    for plain in ("2 < 3 and 5 > 4", "<3", "a<b>c"):
+        assert markup_in(plain) is None
+    menu = Menu("visit", prompt="Press 1.", voice_profile="en-US-JennyNeural")
+    menu.on("1", goto=f"Bye {pause} now")
+    assert [found.message for found in check_menus([menu]) if "without it, the text is 'Bye now'" in found.message]
 
 
 def test_what_a_program_has_not_decoded_is_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta, timezone
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from babel.numbers import get_currency_name
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.forms import READERS, Reader, from_csv, from_json, from_mappings
+from tests.campaigns.forms import READERS, TYPED, Reader, from_csv, from_json, from_mappings
 from tests.campaigns.forms import spoken as spoken_texts
 from tests.campaigns.reading import NOW, Row, filled, read_all, saying, told
+from tests.campaigns.workbooks import changed, workbook
 from voiceflow_worker import CallQueue, Menu, load_settings
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -152,6 +154,55 @@ def test_an_amount_below_0_is_refused_and_another_number_spoken_as_it_stands() -
     assert reading.heard == ["It is -5 °C.", "It is \u22125.25.", "It is 5.", "It is 5-3."]
     (found,) = reading.closing
     assert (found.column, "'-5 °C' in 2 rows, below 0, and half of the voices" in found.message) == ("x", True)
+
+
+def test_a_typed_number_is_spoken_with_the_decimal_sign_of_the_voice(tmp_path: Path) -> None:
+    for voice, text, said in (
+        ("de-DE-KatjaNeural", "{{x}} Liter", "1,25 Liter"), ("en-ZA-LeahNeural", "{{x}} litres", "1.25 litres"),
+        ("fr", "{{x}}", "1,25"), ("es-MX-DaliaNeural", "{{ x|trim }}", "1.25"),
+        ("id-ID-GadisNeural", "{{ y or x }}", "1,25"),
+        ("pt-BR-FranciscaNeural", "{% if x == 1.25 %}{{ x|number }}{% endif %}", "1,25"),
+    ):  # fmt: skip
+        for reader, value in product(TYPED, (1.25, Decimal("1.25"))):
+            if reader is not from_json or isinstance(value, float):
+                row: Row = {"destination": "+6587654321", "x": value, "y": None}
+                assert spoken_texts(reader(tmp_path, row, saying(text, voice_profile=voice))) == [said]
+    path = workbook(tmp_path, [["destination", "x"], ["+6587654321", 1.25], ["+6587654322", 12.5]])
+
+    def in_thousandths(sheet: Any) -> None:
+        for row in (2, 3):
+            sheet.cell(row, 2).number_format = "0.000"
+
+    changed(path, in_thousandths)
+    german = saying("{{x}} Liter", voice_profile="de-DE-KatjaNeural")
+    assert (read_all(path, german).heard, read_all(path, german).closing) == (["1,250 Liter", "12,500 Liter"], ())
+    menu = Menu("litres", prompt="{{x}} Liter?", voice_profile="de-DE-KatjaNeural")
+    body = menu.call("+6587654321", source="+6531234567", data={"x": 1.25}).to_body()
+    assert body["callflow"][1]["params"]["promptMessage"] == "1,25 Liter?"
+    caller = Caller(number="+6587654321", data={"x": 1.25}, now=NOW)
+    assert spoken_by("{{x}} Liter", caller, lambda _: "de-DE-KatjaNeural") == "1,25 Liter"
+
+
+def test_a_text_with_three_digits_behind_its_sign_has_two_readings_until_number_decides() -> None:
+    german = "de-DE-KatjaNeural"
+    rows = [{"destination": f"+658765432{n}", "x": x} for n, x in enumerate(("1.250", "12,500", "0.125", "1.25", "7"))]
+    (found,) = read_all(rows, saying("{{x}} Liter", voice_profile=german)).closing
+    assert "'1.250' in 2 rows, which is 1250, or 1 and 250 thousandths" in found.message
+    assert "{{ x|number('.') }} or {{ x|number(',') }}" in found.message
+    for text in ("{{ x|number(',') }}", "{{ x|digits }}", "Hello."):
+        assert read_all(rows[:1], saying(text, voice_profile=german)).closing == ()
+    for value, given_, meant in (
+        ("1.250", "'.'", "1,250"), ("1.250", "','", "1250"), ("1,250", "','", "1,250"), ("1.250,5", "", "1250,5"),
+        ("1,25,000.5", "'.'", "125000,5"), ("0.125", "", "0,125"), ("12", "", "12"), ("1,5", "", "1,5"),
+        (1.25, "','", "1,25"), ("3.14159", "", "3,14159"),
+    ):  # fmt: skip
+        assert speak(f"{{{{x|number({given_})}}}}", value, german) == meant
+    for value, given_, said in (
+        ("1.250", "", "'1.250' is 1250, or 1 and 250 thousandths: write number('.') or number(',')"),
+        ("1.2.3", "'.'", "is not a number"), ("x", "", "is not a number"), ("-1,5", "", "is below 0"),
+        ("1", "';'", "';' is not a decimal sign"), ("1,5,", "','", "is not a number"),
+    ):  # fmt: skip
+        assert said in problem(f"{{{{x|number({given_})}}}}", value, german)[1]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,9 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Finding, Remedy, Severity, columns_text, names_in, ranges_text, tell
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
-from voiceflow_worker.ivr.scripts import unread
+from voiceflow_worker.ivr.scripts import markup_in, unread
+from voiceflow_worker.ivr.speech_filters import two_readings
+from voiceflow_worker.model.flows.values import Decimals
 from voiceflow_worker.model.numbers.phone import country_of, telephone_of
 from voiceflow_worker.model.text.wording import count_of, folded, name_columns
 from voiceflow_worker.model.times import (
@@ -68,6 +70,8 @@ _MANY_IN_A_ROW = 10
 _MOST_EXAMPLES, _MOST_ROWS, _MOST_CHOICES = 3, 60, 6
 _FEWEST = 10
 """From how many rows on a shape that a few cells have is odd."""
+_NUMBER_FILTERS = ("digits", "money", "number", "spell")
+"""The filters that decide what a number is."""
 TIMES = ("not_before", "valid_until")
 """The reserved columns of times."""
 Add = Callable[..., None]
@@ -132,13 +136,14 @@ class Doubts:
         named = (each.variables if isinstance(each, FlowTemplate) else each.names for each in texts)
         spoken = {*times, *map(row_name, chain(*(each.spoken for each in texts)))}
         bare = set(map(row_name, chain(*(each.bare for each in texts))))
+        decided = set(map(row_name, chain(*(each.read_by(*_NUMBER_FILTERS) for each in texts))))
         self._moments = _Moments(moments, source.clocks, now)
         self._values = _Values(columns, source)
         self._numbers = _Numbers(columns, source, unknown)
         self._mixed = _Mixed({*TIMES, *times, *map(row_name, chain(*named))}, source, order)
         names = None if not source.kind.is_table else {*map(row_name, source.header)}
         of_all: list[tuple[Doubt, bool]] = [
-            (_Spoken(spoken, bare, source.header), True),
+            (_Spoken(spoken, bare, decided, source.header), True),
             (_NotToCall(columns, source), True),
             (self._moments, bool(moments)),
             (self._values, names is None or any(columns.is_unread(n) or columns.is_filter(n) for n in source.header)),
@@ -233,8 +238,10 @@ class Doubts:
 class _Spoken:
     """Words that are spoken as they stand: in another script, for nothing, or odd among the others of their column."""
 
-    def __init__(self, spoken: Collection[str], bare: Collection[str], header: Sequence[str]) -> None:
-        self._header, self._bare = header, bare
+    def __init__(
+        self, spoken: Collection[str], bare: Collection[str], decided: Collection[str], header: Sequence[str]
+    ) -> None:
+        self._header, self._bare, self._decided = header, bare, decided
         self._has_words = dict.fromkeys(spoken, False)
         """The columns that are spoken; True for those that hold texts, and not only yes, no and numbers."""
         self._false: list[tuple[RawRow, str, str]] = []
@@ -256,6 +263,8 @@ class _Spoken:
                 if why is not None and not self._is_nested(raw, name, value):
                     add(raw, name, "odd", why, values=repr(value[:40]), why=why)
                     shape = _WORDS
+                elif isinstance(cell, str) and (told := self._differently_heard(name, cell)) is not None:
+                    add(raw, name, "odd", told[0], values=repr(value[:60]), why=told[1])
             self._shapes[name, shape] += 1
             if shape != _WORDS and len(few := self._few.setdefault((name, shape), [])) < _MOST_ROWS:
                 few.append((raw, value))
@@ -264,6 +273,18 @@ class _Spoken:
                     self._has_words[name] = True
             elif name in self._bare:
                 self._nothing(raw, name, value, add)
+
+    def _differently_heard(self, name: str, text: str) -> tuple[object, str] | None:
+        """Why voices may differ about a text, behind what tells such texts apart: markup, or a number such as 1.250.
+
+        A typed number has one reading, and a filter decides that of a text.
+        """
+        if (markup := markup_in(text)) is not None:
+            return markup_in, markup
+        if name in self._decided or isinstance(text, Decimals) or (readings := two_readings(text)) is None:
+            return None
+        filters = " or ".join(f"{{{{ {name}|number('{sign}') }}}}" for sign in ".,")
+        return two_readings, f"which is {readings}, and voices differ; {filters} names its decimal sign"
 
     def _nothing(self, raw: RawRow, name: str, value: str, add: Add) -> None:
         if meaning_of(value):

@@ -22,6 +22,7 @@ from voiceflow_worker.ivr.template_text import (
     is_template,
     require_filled_in,
 )
+from voiceflow_worker.model.flows.actions import PARAMS, Action
 from voiceflow_worker.model.jobs.job import Job, KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import CallAction
@@ -220,7 +221,9 @@ def filled(template: str, data: Mapping[str, object], voice: Callable[[], str] |
     text = template_of(template)
     if isinstance(text, str):
         return text
-    needs_voice = text.filtered or any(isinstance(each, str) and each[:1] in {"-", "\u2212"} for each in data.values())
+    needs_voice = text.filtered or any(
+        isinstance(each, float) or (isinstance(each, str) and each[:1] in {"-", "\u2212"}) for each in data.values()
+    )
     given = {**data, "voice_profile": voice()} if voice is not None and needs_voice else data
     try:
         return str(text.filled(given, leaves_out_empty=True))
@@ -238,7 +241,7 @@ def template_of(text: str) -> TemplateText | str:
     """The template in a text; the text itself if it has no names. Raises InvalidInputError for a malformed template."""
     try:
         require_filled_in(text)
-        return TemplateText(text, path="", param=None) if is_template(text) else text
+        return TemplateText(text, path="", param=PARAMS[Action.SAY]["text"]) if is_template(text) else text
     except TemplateSyntaxProblemError as error:
         raise InvalidInputError(f"{text[:60]!r} {error}") from None
 

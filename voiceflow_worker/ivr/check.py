@@ -31,6 +31,7 @@ from voiceflow_worker.ivr.caller import (
 )
 from voiceflow_worker.ivr.key_words import keys_in
 from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
+from voiceflow_worker.ivr.scripts import markup_in
 from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitValueError, foreign_names
 from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -202,7 +203,7 @@ def check_menus(
         errors = [found for found in other.menus() if found.is_error] if other.is_whole() else []
         findings += [replace(each, path=f"{each.path} in {language}") for each in errors if each not in findings]
     findings += walk.silence()
-    findings += walk.odd_names()
+    findings += walk.odd_texts()
     known = {id(menu) for menu in menus}
     findings += [
         _warning(f"this menu cannot be reached from {', '.join(root.name for root in roots)}", path=name)
@@ -465,9 +466,11 @@ class _Walk:
                 elif isinstance(text, str):
                     yield f"{menu.title} {name}", text, manner
 
-    def odd_names(self) -> Iterator[Finding]:
-        """Warnings about names that nothing fills in."""
+    def odd_texts(self) -> Iterator[Finding]:
+        """Warnings about names that nothing fills in, and about markup."""
         for place, text, _ in self.texts():
+            if (markup := markup_in(text)) is not None:
+                yield _warning(f"is {markup}; if it is not meant for the voice, leave it out", path=place)
             likely = (each for each in foreign_names(text, path=place) if each.is_likely)
             yield from (_warning(each.problem(each.name).message, path=place) for each in likely)
 

@@ -1,4 +1,4 @@
-"""The scripts that a voice reads: those of its language, and Latin letters."""
+"""What a voice reads: the scripts of its language, Latin letters, and markup such as `<break time="500ms"/>`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ _BESIDE = {"CJK": {"BOPOMOFO"}, "HANGUL": {"CJK"}, "HIRAGANA": {"KATAKANA", "CJK
 _FIRST_BEYOND_LATIN = "\u0370"
 _WORDS = frozenset({"CJK", "HANGUL"})
 """The scripts of which one character may be a word. A single letter of others may be a sign, such as µ or Ω."""
+
+
+_MARKUP = re.compile(r"</[a-z][\w:-]{0,40}\s?>|<[a-z][\w:-]{0,40}(?:\s[^<>=]{0,60}=[^<>]{0,200}|\s?/)>", re.ASCII)
+"""A tag of SSML or HTML: one that closes, or has no content or an attribute. `<name>` may be a placeholder."""
+_ANY_TAG = re.compile(r"</?[a-z][\w:-]{0,40}(?:\s[^<>]{0,260})?/?>", re.ASCII)
+
+
+def markup_in(text: str) -> str | None:
+    """Why markup in a text is odd, with the text as it is without it; None for a text that has none."""
+    found = _MARKUP.search(text) if "<" in text else None
+    if found is None:
+        return None
+    without = " ".join(_ANY_TAG.sub(" ", text).split())
+    return f"with the markup {found[0]}, which goes to 8x8 as it stands: without it, the text is {without[:60]!r}"
 
 
 def unread(text: str, body: str) -> tuple[str, str] | None:

@@ -1,8 +1,8 @@
 """Template filters that write values as a voice should speak them, in the language of the voice.
 
-`{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ place|ordinal }}`, `{{ code|digits }}`,
-`{{ code|spell }}`, `{{ name|title }}`. Words and their order come from the CLDR, through Babel. Voices read digits in
-their own language.
+`{{ day|date }}`, `{{ at|time }}`, `{{ amount|money("SGD") }}`, `{{ litres|number(",") }}`, `{{ place|ordinal }}`,
+`{{ code|digits }}`, `{{ code|spell }}`, `{{ name|title }}`. Words and their order come from the CLDR, through Babel.
+Voices read digits in their own language.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from voiceflow_worker.finding import message_of, tell
-from voiceflow_worker.model.flows.values import value_text
+from voiceflow_worker.ivr.meanings import DECIMAL
+from voiceflow_worker.model.flows.values import Decimals, value_text
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import (
     PersonZone,
@@ -139,7 +140,7 @@ class FilterError(ValueError):
 
 def speech_filters() -> dict[str, Callable[..., object]]:
     """The filters for speech, by name."""
-    filters = (date_, digits, money, ordinal, spell, time_, title)
+    filters = (date_, digits, money, number, ordinal, spell, time_, title)
     return {each.__name__.strip("_"): _for_speech(each) for each in filters}
 
 
@@ -183,6 +184,8 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
                 spoken = _VOICE_LANGUAGE.match(voice)
                 return function(text, spoken[1] if spoken else "", *arguments)
             text = _plain(text).strip()
+            if name == "number" and isinstance(value, float | Decimals):
+                arguments = (".",)
             if name in _OF_MOMENTS:
                 text = at_the_person(text, context.get(ZONE))
             return _plain(function(text, _locale(voice), *arguments))
@@ -326,11 +329,60 @@ def money(text: str, locale: Locale, currency: str | None = None) -> str:
         )
     spoken = format_currency(amount, code, locale=locale, format_type="name", group_separator=False, **shown)
     if amount and not {before, sign} <= {"", "+"}:
-        raise ValueError(
-            f"{text[:40]!r} is below 0, and half of the voices leave a minus out: write the word in the text, and the "
-            "amount with |abs"
-        )
+        raise ValueError(_BELOW_0.format(text[:40]))
     return spoken
+
+
+_BELOW_0 = (
+    "{!r} is below 0, and half of the voices leave a minus out: write the word in the text, and the amount with |abs"
+)
+
+
+def number(text: str, locale: Locale, decimal: str | None = None) -> str:
+    """A number with the decimal sign of the language: 1,25 in German. `decimal` is the sign that the cell has, . or ,.
+
+    Without it, a number with two readings is refused.
+    """
+    sign, written = text[:1].strip("0123456789"), text.lstrip("+-\u2212").strip()
+    if decimal not in {None, ".", ","}:
+        raise ValueError(f"{decimal!r} is not a decimal sign; give '.' or ','")
+    if decimal is None:
+        if (readings := two_readings(written)) is not None:
+            raise ValueError(f"{text[:40]!r} is {readings}: write number('.') or number(','), by its decimal sign")
+        found = written if DECIMAL.fullmatch(written) else _amount(written)
+    else:
+        whole, point, decimals = written.partition(decimal)
+        groups = _WITH_THOUSANDS.fullmatch(whole)
+        is_whole = whole.isdecimal() or (groups is not None and groups[3] is None)
+        is_number = is_whole and (decimals.isdecimal() or not point)
+        found = re.sub(r"\D", "", whole) + (f".{decimals}" if point else "") if is_number else None
+    if found is None or sign not in {"", "+", "-", "\u2212"}:
+        raise ValueError(f"{text[:40]!r} is not a number; write it as 1250.5")
+    if sign in {"-", "\u2212"} and float(found):
+        raise ValueError(_BELOW_0.format(text[:40]))
+    return found.replace(".", _decimal_sign(locale))
+
+
+_TWO_READINGS = re.compile(r"[+-]?([1-9]\d{0,2})[.,](\d{3})", re.ASCII)
+
+
+def two_readings(text: str) -> str | None:
+    """The readings of a number such as 1.250, whose sign may stand before decimals or not; None if it has one."""
+    found = _TWO_READINGS.fullmatch(text)
+    return f"{found[1]}{found[2]}, or {found[1]} and {found[2]} thousandths" if found else None
+
+
+def with_decimal_sign(text: str, voice: str) -> str:
+    """A number with a point, as this voice has it: with the decimal sign of its language, as far as that is known."""
+    try:
+        return text.replace(".", _decimal_sign(_locale(voice)))
+    except ValueError:
+        return text
+
+
+def _decimal_sign(locale: Locale) -> str:
+    """The sign before decimals. English voices read a point everywhere, in South Africa too."""
+    return "." if locale.language == "en" else str(locale.number_symbols["latn"]["decimal"])
 
 
 def _with_code(text: str, currency: str | None) -> str:

@@ -23,9 +23,11 @@ from voiceflow_worker.ivr.speech_filters import (
     guarded,
     speech_filters,
     unknown_filter,
+    with_decimal_sign,
 )
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 from voiceflow_worker.model.flows.values import (
+    Decimals,
     UnspeakableError,
     is_list,
     is_missing,
@@ -222,7 +224,7 @@ class TemplateText:
         if self.is_optional and is_missing(alone):
             return LEFT_OUT
         # A text that is one variable and spaces becomes the value of the variable.
-        is_whole = isinstance(alone, str) and not is_missing(alone)
+        is_whole = isinstance(alone, str) and not isinstance(alone, Decimals) and not is_missing(alone)
         text = alone if isinstance(alone, str) and is_whole else self._joined(values)
         text = text or self._rendered(values, leaves_out_empty)
         if len(text) > LONGEST:
@@ -235,14 +237,18 @@ class TemplateText:
         parts: list[str] = []
         for is_name, part in self._parts:
             value = values.get(part if part in values else name_among(values, part)) if is_name else part
-            if not isinstance(value, str) or (is_name and (is_missing(value) or len(value) > LONGEST)):
+            if (
+                not isinstance(value, str)
+                or isinstance(value, Decimals)
+                or (is_name and (is_missing(value) or len(value) > LONGEST))
+            ):
                 return ""
             parts.append(value)
         return "".join(parts)
 
     def _rendered(self, values: Mapping[str, object], leaves_out_empty: bool) -> str:  # noqa: FBT001
         found: dict[str, TemplateProblem] = {}
-        context = self._context(values, found) | {_LEAVES_OUT_EMPTY: leaves_out_empty}
+        context = self._context(values, found) | {_LEAVES_OUT_EMPTY: leaves_out_empty, _IS_SPOKEN: self.is_spoken}
         # To find all values at fault at once, each is replaced by a stand-in.
         for _ in range(len(self.variables) + 1):
             try:
@@ -562,11 +568,15 @@ def _shown(value: object, name: str) -> object:
         return [_shown(item, name) for item in value]
     if len(text := value if isinstance(value, SpecimenText) else value_text(value)) > LONGEST:
         raise UnspeakableError(f"has {len(text)} characters, and at most {LONGEST} are spoken; shorten it")
+    if isinstance(value, float) and "." in text:
+        return Decimals(text)
     return Nothing(text) if stands_for_nothing(text) and not isinstance(value, SpecimenText) else text
 
 
 _LEAVES_OUT_EMPTY = "leaves out empty"
 """The variable that says whether an empty value is printed as nothing. No template can use it."""
+_IS_SPOKEN = "is spoken"
+"""The variable that says whether a voice speaks the text, so that numbers have the decimal sign of its language."""
 
 
 @lru_cache(maxsize=1)
@@ -588,7 +598,9 @@ def _finalizer() -> Callable[..., str]:
 
     @pass_context
     def finalize(context: Context, value: object) -> str:
-        return "" if isinstance(value, blank) and context.get(_LEAVES_OUT_EMPTY) else value_text(value)
+        text = "" if isinstance(value, blank) and context.get(_LEAVES_OUT_EMPTY) else value_text(value)
+        is_number = isinstance(value, float | Decimals) and context.get(_IS_SPOKEN)
+        return with_decimal_sign(text, str(context.get(VOICE) or "")) if is_number else text
 
     return finalize
 

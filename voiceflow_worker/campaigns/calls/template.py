@@ -19,6 +19,7 @@ from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_js
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of
 from voiceflow_worker.ivr.key_words import keys_in
+from voiceflow_worker.ivr.scripts import markup_in
 from voiceflow_worker.ivr.template_text import (
     LEFT_OUT,
     ForeignName,
@@ -201,12 +202,19 @@ class FlowTemplate:
         return [replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in] + [
             *self._foreign_names(),
             *self._idle_keys(body),
+            *self._markup(body),
         ]
 
     def _foreign_names(self) -> list[Finding]:
         named = partial(Finding, severity=Severity.WARNING, file=self.name)
         found = (each.problem(each.name) for each in self.foreign if each.is_likely)
         return [named(message=each.message, path=each.path) for each in found]
+
+    def _markup(self, body: Mapping[str, object]) -> Iterator[Finding]:
+        """A warning about markup in a text, which may be meant for the voice: it is never left out."""
+        for message in dict.fromkeys(filter(None, (markup_in(heard.text) for heard in heard_in(body)))):
+            said = f"has a text {message}; if it is not meant for the voice, leave it out"
+            yield Finding(message=said, severity=Severity.WARNING, file=self.name)
 
     def _idle_keys(self, body: Mapping[str, object]) -> Iterator[Finding]:
         """A warning about keys that a text names and that nothing listens to."""

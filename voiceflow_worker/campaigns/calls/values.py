@@ -24,7 +24,15 @@ from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.finding import Finding, message_of, tell
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
 from voiceflow_worker.model.flows.actions import Action
-from voiceflow_worker.model.flows.values import UnspeakableError, describe, exact_number, is_list, is_missing, is_object
+from voiceflow_worker.model.flows.values import (
+    Decimals,
+    UnspeakableError,
+    describe,
+    exact_number,
+    is_list,
+    is_missing,
+    is_object,
+)
 from voiceflow_worker.model.jobs.job import usual_key
 from voiceflow_worker.model.numbers.phone import is_e164
 from voiceflow_worker.model.numbers.reading import read_number
@@ -203,7 +211,8 @@ class Draft:
             self.body[column.written] = given
             return
         if isinstance(given, str):
-            value: object = given.strip() if is_plain else shown(given)
+            is_typed = isinstance(given, Decimals)
+            value: object = given if is_typed else given.strip() if is_plain else shown(given)
         else:
             try:
                 value = _exact(given)

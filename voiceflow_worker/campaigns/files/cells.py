@@ -24,7 +24,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import message_of
-from voiceflow_worker.model.flows.values import describe, exact_number, is_list, is_object, value_text
+from voiceflow_worker.model.flows.values import Decimals, describe, exact_number, is_list, is_object, value_text
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import quoted
 
@@ -100,6 +100,8 @@ def table_row(
             if name in numbers:
                 _refuse_quantity(value)
             text = text_of(value)
+            if isinstance(given.value if isinstance(given, Shown) else given, float | Decimal) and "." in text:
+                text = Decimals(text)
             if isinstance(value, datetime) and row_name(name) in source.clocks:
                 text = _with_midnight(text)
             if name in numbers and _may_be_cut_off(value):
@@ -228,7 +230,9 @@ def _plain(value: Any) -> object:
         return None
     if isinstance(value, float):
         return exact_number(value)
-    if isinstance(value, date | time | timedelta | Decimal | bytes):
+    if isinstance(value, Decimal):
+        return Decimals(cell_text(value))
+    if isinstance(value, date | time | timedelta | bytes):
         return cell_text(value)
     return str(value)
 
