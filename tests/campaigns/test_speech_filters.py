@@ -179,7 +179,10 @@ def test_a_typed_number_is_spoken_with_the_decimal_sign_of_the_voice(tmp_path: P
     menu = Menu("litres", prompt="{{x}} Liter?", voice_profile="de-DE-KatjaNeural")
     body = menu.call("+6587654321", source="+6531234567", data={"x": 1.25}).to_body()
     assert body["callflow"][1]["params"]["promptMessage"] == "1,25 Liter?"
-    caller = Caller(number="+6587654321", data={"x": 1.25}, now=NOW)
+    menu.on("1", goto="{{x}} Liter")
+    (first, _) = open_campaign(path, CampaignOptions(menu=menu, source="+6531234567", batch_id="b"), now=NOW)
+    assert first.call is not None
+    caller = Caller(number="+6587654321", data=first.call.data or {}, now=NOW)
     assert spoken_by("{{x}} Liter", caller, lambda _: "de-DE-KatjaNeural") == "1,25 Liter"
 
 

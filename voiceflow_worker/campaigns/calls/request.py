@@ -17,12 +17,13 @@ from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, columns_text, message_of, tell
+from voiceflow_worker.ivr.meanings import DECIMAL
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import destinations
-from voiceflow_worker.model.flows.values import is_missing, language_in, unspeakable
+from voiceflow_worker.model.flows.values import Decimals, is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
@@ -594,6 +595,8 @@ class RequestMaker:
         given = self._given(draft, destination, source) if reserved else dict[str, object]()
         spoken = {name: given[name] for name in reserved if given.get(name) is not None}
         data = {**draft.data, **spoken, **(self._options.data or {})}
+        if self._menu is not None:  # its later texts are filled in from what is stored, where a text is no number
+            data = {name: _stored(value) for name, value in data.items()}
         try:
             return checked_data(data)
         except InvalidInputError:
@@ -625,6 +628,10 @@ class RequestMaker:
             if found.is_error and self._options.date_order is None and begins_with_ordered_date(str(value or "")):
                 offer = found.told.plus(f"; or {Remedy.NAME_DATE_ORDER}", Remedy.NAME_DATE_ORDER)
                 draft.findings[place] = replace(found, message=offer)
+
+
+def _stored(value: object) -> object:
+    return float(value) if isinstance(value, Decimals) and DECIMAL.fullmatch(value) else value
 
 
 def _lacking(draft: Draft, message: str, *, is_source: bool) -> str:
