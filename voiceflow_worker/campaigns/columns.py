@@ -353,7 +353,7 @@ class CampaignColumns:
 
     def _why_lacking(self, name: str, present: Collection[str]) -> Message:
         renamed = self._options.roles.names.items()
-        if now := next((each for each, column in renamed if row_name(column) == name), None):
+        if now := next((each for each, column in renamed if row_name(column) == row_name(name)), None):
             return tell("name_read_as", name=now)
         option, hint = {"source": Remedy.GIVE_SOURCE, "voice_profile": Remedy.GIVE_VOICE}.get(name), ""
         if close := get_close_matches(name, present, n=1):

@@ -32,6 +32,7 @@ from voiceflow_worker.campaigns.files.damage import (
 from voiceflow_worker.campaigns.files.no_call import sense_of, told_beside, told_not_to_call
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
+    IGNORE,
     MEANINGS,
     FileKind,
     RawRow,
@@ -105,6 +106,9 @@ class _AlikeRows:
         message, others = tell(self.kind, rows=count_of(self.count, "row"), **self.values), self.count - 1
         if "LEAVE_OUT_ROWS" in names_in(self.kind) and self.count == len(self.rows):
             message = message.giving({Remedy.LEAVE_OUT_ROWS: ranges_text(self.rows)})
+        roles = {Remedy.END_BY_COLUMN: "valid_until", Remedy.NAME_PERSON: "person", Remedy.IGNORE_COLUMN: IGNORE}
+        named = {each: columns_text([f"{role}={self.first.column}"]) for each, role in roles.items()}
+        message = message.giving({each: named[each] for each in message.needs if each in named})
         if others and "rows" not in names_in(self.kind):
             message = message.plus(f". {count_of(others, 'more row')} like it.")
         return replace(self.first, message=message)

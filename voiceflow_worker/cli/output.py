@@ -349,7 +349,7 @@ def with_remedies(said: str | BaseException) -> str:
 
 def _with_value(remedy: Remedy, value: str) -> str:
     """What to type for a remedy: its option, with the value that it has here."""
-    return remedy.typed if not value else f"{remedy.typed.partition(' ')[0]} {shlex.quote(value)}"
+    return remedy.typed if not (value and remedy.fields) else f"{remedy.typed.partition(' ')[0]} {shlex.quote(value)}"
 
 
 def tell_error(message: str) -> None:

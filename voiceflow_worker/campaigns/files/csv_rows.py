@@ -73,7 +73,8 @@ class CsvRows(RowSource):
             self.columns: tuple[str, ...] = columns.names(self.header, place=file)
         except CampaignFileError as error:
             if hint := self._title_hint(numbers, columns.above):
-                raise CampaignFileError(message_of(error).plus(hint, hint), columns=error.columns) from None
+                told = message_of(error).plus(hint, hint).giving(message_of(hint).given)
+                raise CampaignFileError(told, columns=error.columns) from None
             raise
 
     def _read_header(self, numbers: str, begins: int) -> tuple[str, ...]:
@@ -119,7 +120,7 @@ class CsvRows(RowSource):
             cells = _cells(text, _delimiter_of(text, numbers))
             names = [] if isinstance(cells, str) else [row_name(cell) for cell in cells if cell.strip()]
             if numbers in names or any(map(is_number_column, names)):
-                return tell("header_below", remedy=remedy, row=number)
+                return tell("header_below", remedy=remedy, row=number).giving({remedy: str(number)})
         following = next((text for _, text, _ in taken if text.strip()), "")
         if filled == 1 and any(mark in following for mark in _DELIMITERS):
             return tell("title_above", remedy=remedy, line=f"line {self.header_row}")

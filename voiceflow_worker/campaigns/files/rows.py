@@ -312,9 +312,9 @@ class ColumnReader:
         if DESTINATION not in present:
             near = near_destination(present)
             rename = f"rename {near!r} to destination" if near else "rename the column of phone numbers to destination"
-            raise CampaignFileError(
-                tell("no_destination", file=str(place), rename=rename, columns=shown), columns=present
-            )
+            told = tell("no_destination", file=str(place), rename=rename, columns=shown)
+            given = {Remedy.NAME_COLUMN: columns_text([f"{DESTINATION}={near}"])} if near else {}
+            raise CampaignFileError(told.giving(given), columns=present)
         return names
 
 
