@@ -334,6 +334,12 @@ async def test_a_list_without_rows_makes_no_batch_and_names_none(memory: Store) 
     async with program(memory) as client:
         answer = await start(client, {**CAMPAIGN, "rows": []})
         assert (answer.status_code, answer.headers.get("location"), answer.json()["rows"]) == (200, None, 0)
+        for people in ({}, {"rows": None}, {"file": None}):
+            without = {name: value for name, value in CAMPAIGN.items() if name != "rows"}
+            answer = await start(client, {**without, **people}, key=f"none{people}")
+            assert (answer.status_code, answer.headers.get("location")) == (422, None)
+            assert "has no people: give a file or rows" in answer.json()["detail"]
+        assert await CallQueue(memory).find(limit=None) == []
         answer = await start(client, key="april")
         assert answer.status_code == 201
         assert (await client.get(answer.headers["location"])).status_code == 200
