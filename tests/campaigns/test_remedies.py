@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.campaigns.reading import file_of, read_all
+from tests.campaigns.reading import NOW, file_of, read_all
 from voiceflow_worker import CallQueue, Campaign, Store
 from voiceflow_worker.campaigns.calls.filters import parts_of
+from voiceflow_worker.campaigns.enqueue import check_file
 from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Message, Remedy, message_of
@@ -158,6 +159,14 @@ def wrong_in(path: Path, given: Mapping[str, Any]) -> Sequence[Message]:
     except (CampaignFileError, InvalidInputError) as error:
         return [message_of(error)]
     return [each.told for each in reading.findings if each.is_error or each.told.needs]
+
+
+@pytest.mark.anyio
+async def test_a_check_of_a_file_that_cannot_be_read_keeps_what_to_type(tmp_path: Path) -> None:
+    path = file_of(tmp_path, FAULTS["another name of the numbers"].table)
+    report = await check_file(path, Campaign.of({**SAID, "rows": []}).options, now=NOW)
+    (found,) = report.findings
+    assert with_remedies(found.told).endswith("columns found: Ref, Mobile (--columns destination=Mobile)")
 
 
 @pytest.mark.anyio

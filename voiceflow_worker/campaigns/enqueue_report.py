@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows
 from voiceflow_worker.campaigns.plan import END_WORDS, MOST_NAMED, End, Plan
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import JobState, person_in
 from voiceflow_worker.model.text.wording import count_of
@@ -240,7 +240,9 @@ class RowCounts(EnqueueReport):
     def unreadable(self, error: CampaignFileError) -> None:
         """Report a file that cannot be read as findings."""
         # The file has a field of its own in the finding, so its name is left out of the message.
-        message = str(error).removeprefix(self.file or "").lstrip(" :,")
+        told = message_of(error)
+        short = told.removeprefix(self.file or "").lstrip(" :,")
+        message = Message(short, told, kind=told.kind, values=told.values)
         self.found.add(error.findings or (Finding(file=self.file, message=message),))
 
     def add_classified(self, classified: ClassifiedRows) -> None:
