@@ -52,6 +52,7 @@ class Desk:
         except RowsRefusedError as error:
             done = error.report
         assert shown.plan == done.plan, "shown before, and obeyed after"
+        assert shown.stays == done.stays, "and so are the calls that stay because rows are bad"
         return done
 
     async def heard(self) -> dict[str, str]:
@@ -212,9 +213,8 @@ async def test_nothing_is_missing_from_a_new_batch_and_a_list_without_a_row_remo
     assert (report.refused, found.told.given) == (True, {Remedy.NAME_BATCH: "visits-mon"})
     report = await desk.give([row("Dan")], batch="visits-wed", **THIS_COUNTS)
     assert (report.refused, "which is new" in report.findings[0].message) == (True, True)
-    for ask in (desk.campaign([], batch="visits-mon", **THIS_COUNTS).preview, desk.campaign([], **THIS_COUNTS).start):
-        with pytest.raises(InvalidInputError, match="the list has no row"):
-            await ask(desk.queue)
+    report = await desk.give([], batch="visits-mon", **THIS_COUNTS)
+    assert (report.refused, "each waiting call of its batch" in report.findings[-1].message) == (True, True)
     assert (await desk.give(monday[:1], batch="visits-mon", **THIS_COUNTS)).removed == 1
     assert await desk.heard() == {"Ana": "9:30"}
 

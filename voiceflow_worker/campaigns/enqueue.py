@@ -330,6 +330,8 @@ class Enqueueing:
                     counts.times.clear()
                 if queue is None or self.dry_run or refused:
                     await self._enqueue_all(spooled, enqueuer, counts, None)
+                    if not refused and (removal := self._removal) is not None:
+                        removal.tell_staying(counts, late=enqueuer.has_late)
                 else:
                     await self._import(queue, lock, spooled, enqueuer, counts)
                 counts.version = f"{shown}.{counts.suppressed}"
@@ -419,11 +421,6 @@ class Enqueueing:
             counts.unreadable(error)
         async for classified in enqueuer.classify_changed(CHUNK):
             take_in(classified)
-        if self.remove_missing and not counts.rows:
-            raise InvalidInputError(
-                "the list has no row, so remove_missing would cancel each call of the batch: give the whole list, or "
-                "cancel the batch"
-            )
         return has_made_key
 
     def _may_leave_out(self, counts: RowCounts) -> bool:

@@ -83,7 +83,12 @@ class Removal:
             names = ", ".join([*sent[:MOST_NAMED], *(["…"] if len(sent) > MOST_NAMED else [])])
             told = f"{count_of(len(sent), 'call')} may still ring, and are not called again: {names}"
             counts.found.add([Finding(file=counts.file, severity=Severity.WARNING, message=told)])
-        if not (all_known or on_the_way) and counts.missing:
+        if not on_the_way:
+            self.tell_staying(counts, late=late)
+
+    def tell_staying(self, counts: RowCounts, *, late: bool) -> None:
+        """Count and name the calls in no row that stay, because they may be those of bad or late rows."""
+        if (counts.rejected or late) and counts.missing:
             counts.stays = counts.missing
             counts.found.add([self._staying(counts)])
 

@@ -119,7 +119,7 @@ async def enqueue(
     output.document(report.as_json())
     _tell_found(output, report, told)
     _tell(output, report, name, campaign)
-    if report.calls_nobody or report.stays:
+    if report.calls_nobody or (report.stays and not report.dry_run):
         return ExitCode.UNDONE
     return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
 
@@ -170,7 +170,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, campaign: Campaign)
         output.say(f"batch {report.batch_id}: {planned}")
     if report.again:
         output.say("Check the calls of the batch that is named, or enqueue with --again.")
-    if report.refused and report.rejected:
+    if report.refused and report.rejected and campaign.skip_bad is not True:
         rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
         output.say(f"Correct the bad rows{rest}.")
     if (rejects := campaign.rejects) is not None and report.rejected + report.suppressed:
