@@ -117,7 +117,6 @@ TIMES = st.builds(
     valid_until=st.none() | st.integers(1, 3000).map(lambda minutes: NOW + timedelta(minutes=minutes)),
     window=st.sampled_from([None, CallWindow.parse("09:00-09:05"), CallWindow.parse("10:00-12:00,17:00-17:03")]),
     time_zone=st.sampled_from(["Asia/Singapore", "Europe/London"]),
-    number_zone=st.none(),
 )
 
 
