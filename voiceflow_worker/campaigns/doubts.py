@@ -239,6 +239,10 @@ class Doubts:
         )
 
 
+_APART = frozenset("<.,")
+"""The signs of texts that voices may hear differently: markup, and numbers such as 1.250."""
+
+
 class _Spoken:
     """Words that are spoken as they stand: in another script, for nothing, or odd among the others of their column."""
 
@@ -267,7 +271,11 @@ class _Spoken:
                 if why is not None and not self._is_nested(raw, name, value):
                     add(raw, name, "odd", why, values=repr(value[:40]), why=why)
                     shape = _WORDS
-                elif isinstance(cell, str) and (told := self._differently_heard(name, cell)) is not None:
+                elif (
+                    isinstance(cell, str)
+                    and not _APART.isdisjoint(value)
+                    and (told := self._differently_heard(name, cell)) is not None
+                ):
                     add(raw, name, "odd", told[0], values=repr(value[:60]), why=told[1])
             self._shapes[name, shape] += 1
             if shape != _WORDS and len(few := self._few.setdefault((name, shape), [])) < _MOST_ROWS:
