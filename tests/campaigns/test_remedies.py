@@ -101,6 +101,21 @@ FAULTS: Mapping[str, Fault] = {
     "redials after nothing": Fault(
         LONE, "--redial-on busy,no_answer", given={"redial_max": 2},
     ),
+    "a key of two rows": Fault(
+        "unique_key,destination\n7,81234567\n7,81234568\n", "--columns person=NAME", typed="--columns person=unique_key"
+    ),
+    "a window by states": Fault(
+        "destination,State\n+18005550123,FL\n", "--columns region=NAME", typed="--columns region=State",
+        given={"window": "US-CA=08:00-20:00,US-TX=08:00-20:00,US=09:00-21:00", "window_time_zone": "America/Chicago"},
+    ),
+    "a number in several zones": Fault(
+        "destination\n+61412345678\n", "--window-time-zone", given={"window": "09:00-18:00"},
+        typed="--window-time-zone Australia/Sydney",
+    ),
+    "a time of a person whose clock is not known": Fault(
+        "destination,at\n+61412345678,2031-03-20T10:00:00Z\n", "--time-zone", say="At {{at|time}}.",
+        typed="--time-zone Australia/Sydney",
+    ),
     "redials that are not meant": Fault(LONE, "--redial-max 0", given={"redial_max": 2}),
 }  # fmt: skip
 
@@ -117,9 +132,8 @@ ELSEWHERE: Mapping[str, Sequence[Remedy]] = {
     ),
     "of workbooks, and of tables of prices": (Remedy.CALL_STRUCK, Remedy.NAME_SHEET, Remedy.REMOVE_TITLES),
     "of menus and bodies": (Remedy.GIVE_TEMPLATE, Remedy.NAME_LANGUAGES),
-    "of numbers, persons and states": (
-        Remedy.NAME_BATCH, Remedy.NAME_COLUMNS, Remedy.NAME_COUNTRY, Remedy.NAME_PERSON, Remedy.NAME_REGION,
-        Remedy.NAME_TIME_ZONE, Remedy.NAME_WINDOW_ZONE,
+    "of lists of numbers, of single numbers and of rows without a file": (
+        Remedy.NAME_BATCH, Remedy.NAME_COLUMNS, Remedy.NAME_COUNTRY,
     ),
 }  # fmt: skip
 """The remedies that none of these lists needs."""
