@@ -159,7 +159,7 @@ SCENES: Sequence[tuple[str, Mapping[str, object]]] = (
 
 
 @pytest.mark.parametrize(("hours", "fields"), SCENES, ids=[name for name, _ in SCENES])
-async def test_nobody_rings_outside_the_window_and_the_preview_says_the_same(
+async def test_nobody_rings_outside_the_window_and_the_preview_counts_the_nights(
     hours: str, fields: Mapping[str, object]
 ) -> None:
     assert len({person.zone for person in people()}) >= ZONES

@@ -190,6 +190,27 @@ _NAMED = 3
 class RowCounts(EnqueueReport):
     """The report while rows are read and enqueued: its running counts, its findings and its preview so far."""
 
+    # What is counted is declared once more, so that every type checker reads its types alike.
+    enqueued: int = 0
+    duplicates: int = 0
+    replaced: int = 0
+    changed: int = 0
+    on_the_way: int = 0
+    over: int = 0
+    cancelled_by_person: int = 0
+    left_out_waiting: int = 0
+    missing: int = 0
+    waiting: int = 0
+    named: Sequence[str] = ()
+    suppressed: int = 0
+    left_out: int = 0
+    rejected: int = 0
+    rows: int = 0
+    valid: int = 0
+    again: int = 0
+    ended: Mapping[JobState, int] = field(default_factory=dict[JobState, int])
+    repeated_calls: Sequence[RepeatedCalls] = ()
+    night: Finding | None = None
     file: str | None
     found: Findings = field(default_factory=Findings)
     maker: PreviewMaker | None = None

@@ -135,7 +135,7 @@ class RequestMaker:
         }
         """Of each number, the columns that by their names say its country, each with the role that it has not been
         given: it must not contradict what is read of the number."""
-        self.unknown = set[str]()
+        self.unknown: set[str] = set()
         """The numbers that no plan has, of rows about which that is still to be told."""
         self._fit = set[tuple[str, str | None]]()
         """The voices about which there is nothing to say, each with the language of its row."""
