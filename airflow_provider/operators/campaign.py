@@ -304,7 +304,8 @@ class VoiceCampaignOperator(WaitingTask):
         async with self.hook.opened_queue() as queue:
             report = await queue.report(batch_id)
             async for job in calls_of_batch(queue, batch_id, {JobState.CANCELLED}):
-                by_tasks += was_cancelled_by_task(job) or job.successor is not None
+                is_of_nobody = was_cancelled_by_task(job) or job.successor is not None
+                by_tasks += is_of_nobody and not job.is_moved  # which the report does not count
                 if began is not None and job.touched_at > began and job.successor is None:
                     lost.append(job)
             return report, by_tasks, lost, await _count(queue, report, self.fail_on)

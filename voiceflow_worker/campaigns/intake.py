@@ -274,7 +274,9 @@ class RowEnqueuer:
         return late
 
     def _match(self, owner: Job, row: ReadRow) -> KeyMatch:
-        if owner.state in self.again or owner.reason_kind is ReasonKind.REMOVED:
+        # A redial that orders of a program have stopped goes on as the same call.
+        is_removed = owner.reason_kind is ReasonKind.REMOVED and (self.options.orders is None or not owner.posts)
+        if owner.state in self.again or is_removed:
             return KeyMatch.AGAIN
         if self.options.orders is None and owner.state in ENDED_UNSENT:
             return KeyMatch.SAME  # nobody is called for it, whatever the row says now
