@@ -42,6 +42,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
 ANA, BEN, CHO = "+6587654321", "+6587654322", "+6587654323"
@@ -392,6 +393,8 @@ async def test_a_list_that_is_cut_between_two_changes_can_only_be_completed_and_
         1,
         1,
     )
+    (told,) = [each for each in (await read_queue(queue)).conditions if "half applied" in each.message]
+    assert told.remedy == "start the same list again, or a newer one with `--replace`, which completes it"
     with pytest.raises(InvalidInputError, match=r"nothing was discarded: .* half applied"):
         await queue.discard_staged("visits")
     assert (await give(rows, CORRECTED)).refused, "it says nothing of what it changes"

@@ -201,6 +201,8 @@ def _of_hold(gate: Gate) -> Diagnosis:
 def _of_import(found: StagedImport) -> Diagnosis:
     said = f"{count_of(found.calls, 'staged call')}: {closed_in_words(found.gate)}"
     remedy = Remedy.DECIDE_STAGED.typed.replace("ID", found.gate.name)
+    if found.gate.is_half_applied:  # it is neither released nor discarded
+        remedy = "start the same list again, or a newer one with `--replace`, which completes it"
     return replace(warning(said, remedy=remedy), about=found.gate)
 
 
