@@ -132,9 +132,11 @@ async def test_a_cut_start_is_continued_as_it_was_meant_at_first_and_rings_nobod
             raise StoreUnavailableError("cut")
 
     for step in range(2, 20):  # the first write is that of the turn
-        memory, writes = MemoryStore(), 0
+        clock, writes = ManualClock(), 0
+        memory = MemoryStore(clock=clock)
         async with program(FaultyStore(memory, after=cut), menus=[ASK]) as client:
             first = await start(client, definition)
+        clock.advance(timedelta(minutes=1))  # the turn of a server that does not answer ends
         async with program(memory, menus=[other], **settings[changed]) as client:
             found = await start(client, definition)
         numbers = await called(memory)

@@ -464,7 +464,9 @@ def test_what_is_proposed_leaves_out_exactly_those_whom_it_counts(voiceflow: Pro
         assert anyio.run(ring) == ["0", "2", "3", "5"], (column, told)
 
 
-@pytest.mark.parametrize("rings_first", [False, True], ids=["waiting", "called"])
+@pytest.mark.parametrize(
+    "rings_first", [pytest.param(False, id="waiting"), pytest.param(True, id="called", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("entry", ["command", "page", "http", "python"])
 def test_a_list_given_again_does_the_same_wherever_it_is_given(
     voiceflow: Program, entry: str, *, rings_first: bool

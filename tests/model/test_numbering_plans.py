@@ -217,6 +217,7 @@ def code_of(country: str, admin: str) -> str:
     return f"{country}-{admin if country == 'US' else CODES[country].split()[int(admin) - 1]}"
 
 
+@pytest.mark.slow
 def test_the_towns_of_a_state_keep_its_clocks() -> None:
     """Single towns beside a border may keep that of their neighbours; all towns of a state know no clock more."""
     towns: dict[str, list[str]] = defaultdict(list)
