@@ -358,6 +358,12 @@ class StoreReadOnlyError(StoreError):
     passes = True
 
 
+class StoreFullError(StoreReadOnlyError):
+    """Raised when the disk of the store is full. Nothing was changed."""
+
+    in_public: ClassVar[str] = "the disk of the store is full: free space on it"
+
+
 class JournalFileError(StoreReadOnlyError):
     """Raised when a worker cannot write its journal file, so that it sends nothing."""
 

@@ -24,19 +24,13 @@ from voiceflow_worker import Worker, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.background import LEASE_LENGTH, BackgroundTasks, LeaderLease, Task, failing_here
-from voiceflow_worker.core.heartbeats import (
-    CALM,
-    FORGOTTEN,
-    SLOW,
-    Heartbeat,
-    Heartbeats,
-    ServiceHealth,
-)
+from voiceflow_worker.core.heartbeats import Heartbeat, Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Result, Write
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.pacer import Pacer
+from voiceflow_worker.core.sending.service_health import CALM, FORGOTTEN, SLOW, ServiceHealth
 from voiceflow_worker.core.settling import verdicts
 from voiceflow_worker.core.settling.reconcile import Reconciler
 from voiceflow_worker.core.sweep import Sweeper
@@ -47,7 +41,7 @@ from voiceflow_worker.errors import (
     StoreUnavailableError,
     VoiceflowError,
 )
-from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
 from voiceflow_worker.service.metrics import metrics_app
 from voiceflow_worker.service.whole_queue import read_queue
 
@@ -138,9 +132,10 @@ async def test_a_part_that_fails_is_told_and_begins_again_and_no_post_is_cut(
             group.start_soon(worker.run)
             await until(lambda: failures >= 2)  # it began again
             await until(told)
-            (failing,) = (await health())["failing"]
-            assert (failing["task"], str(error).split(" (")[0] in failing["error"]) == (part, True)
-            assert failing["error"].startswith("since 20")
+            failing = {each["task"]: each["error"] for each in (await health())["failing"]}
+            assert failing.keys() <= {part, Task.SILENT}, "the calls in flight wait at the gate"
+            assert str(error).split(" (")[0] in failing[part]
+            assert failing[part].startswith("since 20")
             if owner is not Heartbeat:  # without a heartbeat, nobody but the process knows
 
                 async def shown() -> bool:
@@ -366,7 +361,12 @@ def test_a_clock_that_is_off_is_told_until_an_answer_has_the_same_time() -> None
         good = {"kind": VerdictKind.CREATED, "http_status": 200, **of}
         health.note(Verdict(message="", server_date=clock.now() - timedelta(seconds=off), **good), sent_at)
 
-    for off, told in ((13, None), (-9, None), (304, "it is 5 min ahead of the clock of 8x8"), (-300, "5 min behind")):
+    for off, told in (
+        (13, None),
+        (-9, None),
+        (304, "the clock of a worker is 5 min ahead of the clock of 8x8"),
+        (-300, "5 min behind"),
+    ):
         answer(off)
         assert (told or "") in health.failing.get(Task.CLOCK_OFF, ""), off
         assert (Task.CLOCK_OFF in health.failing) == (told is not None), off
@@ -374,6 +374,60 @@ def test_a_clock_that_is_off_is_told_until_an_answer_has_the_same_time() -> None
     assert Task.CLOCK_OFF in health.failing, "a proxy has answered"
     answer(0)
     assert Task.CLOCK_OFF not in health.failing
+
+
+def test_what_8x8_asks_for_and_refuses_is_told_as_long_as_it_counts() -> None:
+    turned_away: dict[str, Any] = {"kind": VerdictKind.TURNED_AWAY, "message": "no"}
+    lower = Verdict(http_status=429, hold=QueueHold(reason="8x8 asks for a lower rate (429)"), **turned_away)
+    wait = QueueHold(reason="8x8 asks for a wait of 600 s (429)", retry_after=timedelta(minutes=10))
+    key = QueueHold(reason="8x8 does not accept the API key (401)", until_opened=True)
+    for verdict, trouble, lasts, ends_by_good in (
+        (lower, Task.THROTTLED, FORGOTTEN, False),
+        (Verdict(http_status=429, hold=wait, **turned_away), Task.THROTTLED, 600, False),
+        (Verdict(http_status=401, hold=key, **turned_away), Task.REFUSED, 86400, True),
+    ):
+        clock = ManualClock()
+        health = ServiceHealth(clock)
+        assert verdict.hold is not None
+        health.note(verdict, clock.monotonic())
+        clock.advance(timedelta(seconds=CALM + 1))
+        health.note(GOOD, clock.monotonic())
+        assert (trouble in health.failing) != ends_by_good, verdict
+        health.note(verdict, clock.monotonic())
+        clock.advance(timedelta(seconds=lasts - 1))
+        assert list(health.failing) == [trouble], verdict
+        assert health.failing[trouble].endswith(f": {verdict.hold.reason}")
+        clock.advance(timedelta(seconds=2))
+        assert (trouble in health.failing) == ends_by_good, verdict
+
+
+def test_requests_without_an_answer_are_counted_before_they_time_out() -> None:
+    clock, sent = ManualClock(), list[float]()
+    health = ServiceHealth(clock, unanswered=lambda: sent)
+    began = clock.now()
+    sent += [clock.monotonic()] * 3
+    clock.advance(timedelta(seconds=SLOW))
+    assert not health.failing
+    clock.advance(timedelta(seconds=1))
+    assert health.failing == {
+        Task.SILENT: f"3 requests without an answer since {began:%Y-%m-%d %H:%M:%S} UTC",
+    }
+    health.note(BAD[Task.SILENT], sent.pop())
+    assert health.failing[Task.SILENT].startswith("3 requests without an answer since "), "one of them has timed out"
+    slow = ServiceHealth(clock, unanswered=lambda: sent)
+    slow.note(GOOD, sent[0])  # it takes six seconds, but it comes
+    assert list(slow.failing) == [Task.SLOW]
+
+
+def test_a_clock_that_somebody_has_set_is_not_told_any_more() -> None:
+    clock = ManualClock()
+    health = ServiceHealth(clock)
+    date = clock.now() - timedelta(minutes=5)
+    health.note(Verdict(kind=VerdictKind.CREATED, message="", http_status=200, server_date=date), clock.monotonic())
+    clock.advance(timedelta(hours=1))
+    assert list(health.failing) == [Task.CLOCK_OFF]
+    clock.jump(timedelta(minutes=-5))
+    assert not health.failing
 
 
 @pytest.mark.parametrize(("trouble", "lasts"), [(Task.UNREACHABLE, FORGOTTEN), (Task.SILENT, 330), (Task.ERRORS, 330)])
@@ -407,7 +461,7 @@ async def test_the_heartbeat_says_it_to_status_and_a_doubt_has_its_reason_in_the
     found: dict[str, str] = {}
     with capture_logs() as logs:
         await passing_beside(clock, [worker], watch)
-    assert found[trouble].startswith("since ")
+    assert (" without an answer since " if trouble is Task.SILENT else "since ") in found[trouble]
     assert answer.message in found[trouble]
     assert found["counted"] == "1"
     said = [line for line in logs if line["log_level"] == "warning" and answer.message in str(line.get("error"))]

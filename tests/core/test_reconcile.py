@@ -24,12 +24,13 @@ from voiceflow_worker.campaigns.report_files import report_line
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.heartbeats import SILENCE, Heartbeats
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import BACKUP, MADE
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.settling.reconcile import CALM, EVERY, TIMEOUT, LogRequest, Prices, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
+from voiceflow_worker.core.silence import SILENCE
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError

@@ -24,9 +24,10 @@ from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList
 from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.core.base.background import Task, fault_in_words
 from voiceflow_worker.core.gates import hold_until_left
-from voiceflow_worker.core.heartbeats import EVERY, HEARD, Heartbeats, WorkCounts, WorkerBeat
+from voiceflow_worker.core.heartbeats import EVERY, HEARD, Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending.pacer import Pacer
+from voiceflow_worker.core.settling.verdicts import WorkCounts
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
@@ -181,9 +182,13 @@ async def test_all_who_fell_silent_together_are_told_and_not_that_nobody_runs_un
     assert await told() == []
     clock.advance(timedelta(minutes=5))
     (silent,) = await told()
-    assert silent.startswith("not every worker and receiver is heard: one fell silent at ")
+    assert silent.startswith("not every worker and receiver is heard: they were killed, or the store was away")
+    assert "; receiver r until 2026-" in silent
+    assert "; worker w until 2026-" in silent
     await beats.receiver("r")
-    assert await told() == [silent], "the worker could not be heard yet"
+    assert await told() == [silent.replace("receiver r until 2026-01-05 12:00:00 UTC; ", "")], (
+        "nor could the worker yet"
+    )
     for _ in range(3):
         clock.advance(EVERY)
         await beats.receiver("r")

@@ -14,7 +14,6 @@ from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState
 from voiceflow_worker.core.gates import Holds
-from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
@@ -24,7 +23,7 @@ from voiceflow_worker.core.sending.submit import Dispatch, Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler, SummaryResult
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.settling.verdicts import Verdicts
+from voiceflow_worker.core.settling.verdicts import Verdicts, WorkCounts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
-from voiceflow_worker.core.ports import Clock, Store
+from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.errors import StoreForgetsError
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
@@ -137,11 +136,3 @@ async def durability_diagnosis(found: Durability) -> Diagnosis:
             remedy="correct the settings of the server, and remove durability=best-effort from the store URL",
         )
     return ok(found.promise)
-
-
-CLOCKS_AGREE = timedelta(seconds=2)
-
-
-def clock_ahead(clock: Clock) -> timedelta:
-    """How far the clock of a store's server is ahead of the clock of this machine."""
-    return clock.now() - datetime.now(UTC)

@@ -29,7 +29,6 @@ from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_
 if TYPE_CHECKING:
     from voiceflow_worker.actions.many import Many
     from voiceflow_worker.reporting.batches import BatchProgress
-    from voiceflow_worker.reporting.status import QueueStatus
     from voiceflow_worker.service.escalation_actions import EscalationAction
     from voiceflow_worker.service.whole_queue import WholeQueue
 
@@ -67,7 +66,7 @@ async def _one_queue(common: QueueOptions) -> None:
     output.say(f"queue {found.queue} in {url}: {count_of(found.total, 'call')}")
     if found.total:
         output.table(("state", "#calls"), [(state.value, count) for state, count in found.states.items() if count])
-    output.say(_rate_of(found))
+    output.say(_rate_of(whole))
     if found.due:
         oldest = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))
         output.say(f"due: {found.due}; the oldest has waited {oldest}")
@@ -89,10 +88,13 @@ def _going_on(whole: WholeQueue) -> Iterator[str]:
     yield from (f"ordered: {each.in_words()}" for each in whole.status.ordered[:3])
 
 
-def _rate_of(found: QueueStatus) -> str:
+def _rate_of(whole: WholeQueue) -> str:
     from voiceflow_worker.core.set_rate import UNREADABLE
 
+    found = whole.status
     now = f"now {found.rate_now:g} calls/s, by {count_of(found.workers, 'worker')}"
+    if whole.unheard is not None and not found.workers:
+        now = "now unknown, because workers cannot be heard"
     if found.limits is None:
         return f"rate: not set yet; {now}"
     if found.limits.are_unreadable:

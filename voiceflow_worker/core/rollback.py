@@ -54,18 +54,15 @@ from voiceflow_worker.model.text.wording import in_words
 _log = structlog.get_logger("voiceflow.rollback")
 
 PAGE = 200
-HAD_LOST = "the store was rolled back to an older state, and had lost calls that were sent"
-_MISSING = "Outcomes and new calls may be missing; opt-outs and other orders are given again by their hosts. First look"
-HELD = f"{HAD_LOST}. {_MISSING} for the calls in the log of 8x8, and resolve what stays in doubt"
-_ELSE = f"{_MISSING} for what else is missing, and resolve what is in doubt"
-HELD_AS_TAKEN_OVER = f"another server has taken over the store, and may lack what was stored last. {_ELSE}"
-HELD_AS_LACKING = f"the store was rolled back to an older state: it lacks what a worker had stored. {_ELSE}"
+HELD = "the store was rolled back to an older state, and had lost calls that were sent"
+HELD_AS_TAKEN_OVER = "another server has taken over the store, and may lack what was stored last"
+HELD_AS_LACKING = "the store was rolled back to an older state: it lacks what a worker had stored"
 OTHER_LACKS = (
-    "the store was rolled back to an older state, and had lost calls that {host} had sent. First start a worker there "
-    "with its state directory, which puts them in doubt; if that is not possible, look for them in the log of 8x8"
+    "the store had lost calls that {host} had sent: start a worker there with its state directory, which puts them in "
+    "doubt; if that is not possible, look for them in the log of 8x8"
 )
 NO_FILES = (
-    "The journal files of this host name no call of this store: if calls were sent from here, start the workers with "
+    "the journal files of this host name no call of this store: if calls were sent from here, start the workers with "
     "the state directory that they had then (VOICEFLOW_STATE_DIR) before you resume, else calls may be made twice"
 )
 ELSEWHERE = (
@@ -301,7 +298,7 @@ class RollbackGuard:
             self._verified = -1
 
     def look_again(self) -> None:
-        """Let the next `verify` poll: it is not known whether the newest journal entries were stored."""
+        """Let the next `verify` poll: the newest journal entries were refused, or perhaps not stored."""
         self._polled_at = float("-inf")
 
     async def verify(self) -> bool:

@@ -21,7 +21,7 @@ from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_w
 from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import Holds
-from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats, ServiceHealth, WorkCounts
+from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.ports.reads import Due
@@ -29,6 +29,7 @@ from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
 from voiceflow_worker.core.sending.pacer import Pacer
+from voiceflow_worker.core.sending.service_health import ServiceHealth
 from voiceflow_worker.core.sending.submit import Dispatch, SenderPool, Submitter
 from voiceflow_worker.core.sending.watch import EVERY as EVERY_WATCH
 from voiceflow_worker.core.sending.watch import Watch
@@ -36,7 +37,7 @@ from voiceflow_worker.core.set_rate import UNREADABLE, SetRate
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import TIMEOUT, Reconciler
 from voiceflow_worker.core.settling.settle import Settler
-from voiceflow_worker.core.settling.verdicts import Verdicts
+from voiceflow_worker.core.settling.verdicts import Verdicts, WorkCounts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
     InvalidInputError,
@@ -204,7 +205,9 @@ class Worker:
             max_per_person=None if policy.max_per_person is None else str(policy.max_per_person),
         )
         self._person_limits = {policy.max_per_person}
-        self._service = ServiceHealth(store.clock, clock_skew=policy.clock_skew)
+        self._service = ServiceHealth(
+            store.clock, clock_skew=policy.clock_skew, unanswered=lambda: self._submitter.unanswered
+        )
         self._watch = Watch(store, queue=self.queue, batch_id=self._options.batch_id, is_busy=self._is_busy)
         self._unreachable = 0
         self._doubts = 0

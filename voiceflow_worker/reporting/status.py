@@ -21,10 +21,11 @@ from voiceflow_worker.core.base.reading import (
 )
 from voiceflow_worker.core.base.record_set import noting_unreadable
 from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, held_count
-from voiceflow_worker.core.heartbeats import HEARD, Heartbeats, Silence
+from voiceflow_worker.core.heartbeats import HEARD, RATE_WINDOW, Heartbeats
 from voiceflow_worker.core.imports import StagedImport, counted_imports
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import Due, Waiting
+from voiceflow_worker.core.silence import Silence
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.gate import Gate, GateScope
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
@@ -320,6 +321,11 @@ class QueueStatus:
         }
 
 
+def _most_sent(limits: Limits | None) -> float:
+    """The most calls per second that can have left: heartbeats of workers that send in turn are of different times."""
+    return float("inf") if limits is None or limits.rate is None else limits.rate + (limits.burst - 1) / RATE_WINDOW
+
+
 OVERDUE_AFTER = timedelta(minutes=15)
 """How long after 8x8 accepted a call its summary is overdue; half of the summary deadline if that is shorter. A call
 that has been answered may take longer: then it counts as overdue until it has ended."""
@@ -347,7 +353,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         due=due,
         oldest_due_seconds=round((now - first_due).total_seconds(), 3) if is_due else None,
         limits=limits,
-        rate_now=round(sum(beat.rate for beat in beats), 3),
+        rate_now=round(min(sum(beat.rate for beat in beats), _most_sent(limits)), 3),
         workers=len(beats),
         person_limits=tuple(sorted({beat.max_per_person or "none" for beat in beats})),
         holds=holds,

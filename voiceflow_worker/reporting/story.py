@@ -114,7 +114,7 @@ _DUE = {
 
 _OVERDUE = {
     JobState.LEASED: "its worker has sent nothing, and another worker will take over the call: the lease ended at",
-    JobState.SENDING: "its worker is gone, and another worker will put the call in doubt: the lease ended at",
+    JobState.SENDING: "no answer was stored before its lease ended, so a worker puts it in doubt: the lease ended at",
 }
 
 

@@ -35,8 +35,9 @@ from voiceflow_worker.backends.running import unanswered
 from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import unreadable_here
-from voiceflow_worker.core.heartbeats import BOUNDS, Heartbeats, WorkCounts
+from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.settling.verdicts import BOUNDS, WorkCounts
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Level
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
@@ -44,7 +45,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.notify.delivery import Notifications
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.escalations import blocked_here, ended_here
-from voiceflow_worker.service.whole_queue import WholeQueue, health, read_queue
+from voiceflow_worker.service.whole_queue import WholeQueue, health, met_by, read_queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,9 @@ QUEUE_HELD = GaugeOf(
     "voiceflow_queue_held", "1 while the queue itself is held, and not only batches of it.", ("queue",)
 )
 QUEUE_STOPPED = GaugeOf(
-    "voiceflow_queue_stopped", "1 while the queue is held until somebody resumes it, and not for a time.", ("queue",)
+    "voiceflow_queue_stopped",
+    "1 while the queue is held until somebody resumes it, not for a time, nor for a clock that is off now.",
+    ("queue",),
 )
 QUEUE_CONDITIONS = GaugeOf(
     "voiceflow_queue_conditions",
@@ -387,7 +390,10 @@ def _of_queue(queue: WholeQueue) -> Iterator[tuple[GaugeOf, tuple[str, ...], flo
         QUEUE_OLDEST_DUE: status.oldest_due_seconds or 0.0,
         QUEUE_HOLDS: len(holds),
         QUEUE_HELD: any(gate.scope is GateScope.QUEUE for gate in holds),
-        QUEUE_STOPPED: any(gate.scope is GateScope.QUEUE and gate.until is None for gate in holds),
+        QUEUE_STOPPED: any(
+            gate.scope is GateScope.QUEUE and gate.until is None and Task.CLOCK_OFF not in met_by(gate, status.failing)
+            for gate in holds
+        ),
         QUEUE_OVERDUE: status.overdue_outcomes,
         QUEUE_WORKERS: status.workers,
         QUEUE_RATE: status.rate_now,

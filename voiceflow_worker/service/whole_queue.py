@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from voiceflow_worker.backends.health import CLOCKS_AGREE, clock_ahead
+import anyio
+
 from voiceflow_worker.campaigns.schedules import Schedule, read_schedules
 from voiceflow_worker.core.base.background import Task, failing_here
-from voiceflow_worker.core.base.clock import SET_CLOCK, off_in_words
+from voiceflow_worker.core.base.clock import CLOCKS_AGREE, SET_CLOCK, clock_ahead, off_in_words
+from voiceflow_worker.core.base.identity import runs_here
+from voiceflow_worker.core.base.probe import store_probe
 from voiceflow_worker.core.heartbeats import (
     FEW_REFUSED,
     HEARD,
@@ -20,10 +23,12 @@ from voiceflow_worker.core.heartbeats import (
     Heartbeats,
 )
 from voiceflow_worker.core.imports import StagedImport
-from voiceflow_worker.finding import Diagnosis, Remedy, failure, ok, warning
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import StoreError
+from voiceflow_worker.finding import Diagnosis, Level, Remedy, failure, ok, warning
 from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.ivr.menu_data import unserved_in_words, unserved_menus
-from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
+from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words
 from voiceflow_worker.queue import CallQueue
@@ -32,6 +37,8 @@ from voiceflow_worker.reporting.status import QueueStatus
 from voiceflow_worker.service.escalation_state import EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
 
+PROBED_FOR = 1.0
+"""Seconds for which a write is tried of a store in which those that were heard are silent."""
 OF_STORE = frozenset({"store", "clock", "faults"})
 """The conditions that are about no single queue."""
 
@@ -41,7 +48,8 @@ class WholeQueue:
     """The status of a queue, its open escalations, its schedules, and its menus that no running receiver serves.
 
     `clock_ahead` is how far the clock of the store is ahead of that of this machine. `unheard` says why workers and
-    receivers cannot say that they run, as far as that is known; None if they can, or are seen.
+    receivers cannot say that they run, as far as that is known; None if they can, or are seen. `silent` are those that
+    were heard before, and until when.
     """
 
     status: QueueStatus
@@ -50,6 +58,7 @@ class WholeQueue:
     unserved: list[str]
     clock_ahead: timedelta = timedelta()
     unheard: str | None = None
+    silent: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
 
     def as_json(self) -> dict[str, object]:
         """The queue as JSON, for scripts."""
@@ -64,13 +73,16 @@ class WholeQueue:
     def conditions(self) -> list[Diagnosis]:
         """What stands in the way of its calls, each with its name and what to do, as every interface tells it."""
         found, sees_all = self.status, self.unheard is None
+        holds = {gate: met_by(gate, found.failing) for gate in found.holds if gate.start is None}
+        told = {Task.CLOCKS_DIFFER, *(task for met in holds.values() for task in met)}
+        faults = {task: fault for task, fault in found.failing.items() if task not in told}
         named = {
             "store": self._of_store(),
             "clock": self._of_clocks(),
             "workers": _of_workers(found) if sees_all else (),
-            "holds": (replace(_of_hold(gate), about=gate) for gate in found.holds if gate.start is None),
+            "holds": (each for gate, met in holds.items() for each in _of_hold(gate, met)),
             "imports": map(_of_import, found.imports),
-            "faults": of_faults(found.failing),
+            "faults": of_faults(faults),
             "outcomes": _of_outcomes(found, sees_all=sees_all),
             "unreported": _of_unreported(found),
             "menus": _of_menus(self.unserved) if sees_all else (),
@@ -86,8 +98,9 @@ class WholeQueue:
 
     def _of_store(self) -> Iterator[Diagnosis]:
         if self.unheard is not None:
+            heard = [f"{name} until {in_words(at)}{_RUNS[_is_running(name)]}" for name, at in self.silent.items()]
             yield failure(
-                f"not every worker and receiver is heard: {self.unheard}",
+                f"not every worker and receiver is heard: {'; '.join([self.unheard, *sorted(heard)])}",
                 remedy="once the store takes writes (see the check `store` of `voiceflow doctor`), those that run are "
                 f"heard within {HEARD.seconds} s: then start what is missing",
             )
@@ -95,9 +108,14 @@ class WholeQueue:
     def _of_clocks(self) -> Iterator[Diagnosis]:
         if self.status.clock is not None:
             yield failure(self.status.clock.in_words(), remedy=SET_CLOCK)
-        if abs(self.clock_ahead) > CLOCKS_AGREE:
+        if (differs := self.status.failing.get(Task.CLOCKS_DIFFER)) is not None:
+            yield warning(f"{Task.CLOCKS_DIFFER} ({differs}); calls are due by the store's", remedy=SET_CLOCK)
+        elif abs(self.clock_ahead) > CLOCKS_AGREE:
             off = off_in_words(self.clock_ahead, of="this machine")
             yield warning(f"the clock of the store is {off}; calls are due by the store's", remedy=SET_CLOCK)
+
+
+_RUNS = {None: "", True: ", and its process runs", False: ", and its process has ended"}
 
 
 def _of_workers(found: QueueStatus) -> Iterator[Diagnosis]:
@@ -183,19 +201,37 @@ def _of_menus(unserved: Sequence[str]) -> Iterator[Diagnosis]:
         yield failure(unserved_in_words(unserved), remedy=f"run {how}, with this store")
 
 
-def _of_hold(gate: Gate) -> Diagnosis:
-    said = closed_in_words(gate)
+def met_by(gate: Gate, failing: Mapping[str, str]) -> Mapping[str, str]:
+    """The faults for which a queue is held: since when, and who has met each, as its reason has the error."""
+    found = dict[str, str]()
+    for task, fault in failing.items() if gate.scope is GateScope.QUEUE else ():
+        since, _, rest = fault.partition(": ")
+        error, _, who = rest.partition("; seen by ")
+        if error and error in gate.reason:
+            found[task] = f"{since}, seen by {who}"
+    return found
+
+
+MAY_LACK = (
+    "do not resume yet: {before}add opt-outs that are missing (`voiceflow suppress add`), run `voiceflow reconcile`, "
+    "resolve the calls that stay in doubt (`voiceflow calls resolve`), enqueue calls that are missing, then {resume}"
+)
+
+
+def _of_hold(gate: Gate, met: Mapping[str, str]) -> Iterator[Diagnosis]:
+    """A line for each cause of a hold; the first has what to do, and is about the hold with its cause."""
+    first, *others = gate.reason.split(THEN)
+    gate = replace(gate, reason="; ".join((first, *met.values())))
+    before = "what the lines after this one say, then " if others else ""
+    level, remedy = Level.WARNING, f"correct the cause{'s' if others else ''}, then {resume_of(gate)}"
     if gate.state is GateState.CANCELLED:
-        return ok(said)
-    if GateKind.MAY_LACK in gate.kinds:
-        return failure(
-            said,
-            remedy="do not resume yet: add opt-outs that are missing (`voiceflow suppress add`), run `voiceflow "
-            f"reconcile`, resolve the calls that stay in doubt (`voiceflow calls resolve`), then {resume_of(gate)}",
-        )
-    if gate.until is not None:
-        return warning(said, remedy="wait: a hold with a time ends by itself")
-    return warning(said, remedy=f"correct the cause, then {resume_of(gate)}")
+        level, remedy = Level.OK, ""
+    elif GateKind.MAY_LACK in gate.kinds:
+        level, remedy = Level.FAILURE, MAY_LACK.format(before=before, resume=resume_of(gate))
+    elif gate.until is not None:
+        remedy = "wait: a hold with a time ends by itself"
+    yield Diagnosis(level, closed_in_words(gate), remedy or None, about=gate)
+    yield from (warning(f"{gate.scope.value} {gate.name} is also held: {each}") for each in others)
 
 
 def _of_import(found: StagedImport) -> Diagnosis:
@@ -246,11 +282,12 @@ def _of_schedule(schedule: Schedule) -> Diagnosis:
 
 async def read_queue(calls: CallQueue) -> WholeQueue:
     """Read all of a queue. Raises StoreError."""
-    status, unheard = await calls.status(), None
+    status, silent, unheard = await calls.status(), dict[str, datetime](), None
     if not (status.workers and status.has_receiver):
-        unheard = failing_here().get(Task.HEARTBEAT)
-        if unheard is None and (last := await Heartbeats(calls.store).silent_since()) is not None:
-            unheard = f"one fell silent at {in_words(last)}: it was killed, or the store was away or took no write"
+        silent, unheard = dict(await Heartbeats(calls.store).silent()), failing_here().get(Task.HEARTBEAT)
+    if silent and unheard is None:
+        have_ended = all(_is_running(name) is False for name in silent)
+        unheard = await _takes_no_write(calls.store) or ("they were killed" if have_ended else _SILENT)
     return WholeQueue(
         status=status,
         escalations=await Escalations(calls).recent(),
@@ -258,4 +295,24 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
         unserved=await unserved_menus(calls.store, status.menus),
         clock_ahead=clock_ahead(calls.store.clock),
         unheard=unheard,
+        silent=silent,
     )
+
+
+def _is_running(silent: str) -> bool | None:
+    """Whether one that fell silent, such as `worker NAME`, is a process that runs; None on another machine."""
+    return runs_here(silent.partition(" ")[2])
+
+
+_SILENT = "they were killed, or the store was away or took no write"
+
+
+async def _takes_no_write(store: Store) -> str | None:
+    """Why the store takes no write now; None if it does."""
+    with anyio.move_on_after(PROBED_FOR):
+        try:
+            await store_probe(store)()
+        except StoreError as error:
+            return error.in_public
+        return None
+    return f"the store took no write within {PROBED_FOR:g} s"

@@ -13,6 +13,7 @@ from voiceflow_worker.backends.record import unstorable
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
+    StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
     VoiceflowError,
@@ -60,7 +61,7 @@ _KINDS_BY_STATE = (
         "where the pooler leads to",
     ),
     # Without room, nothing can be deleted either.
-    _Kind("53100", "has no room on its disk; free space on that disk, or give it a larger one", StoreReadOnlyError),
+    _Kind("53100", "has no room on its disk; free space on that disk, or give it a larger one", StoreFullError),
     _Kind("53200", "is out of memory for this; raise its max_locks_per_transaction, or its memory"),
     _Kind("53300|53400", "has no connection left; raise its max_connections, or put pgbouncer before it"),
     _Kind("40P01|40001", "could not order this change among others in several tries; try again in a moment"),

@@ -17,6 +17,7 @@ from voiceflow_worker.backends.store_url import statements
 from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
+    StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
 )
@@ -98,7 +99,7 @@ def translated(error: Exception, path: Path) -> Exception:
                 "store stays locked, find the process that locks it (lsof)."
             )
         case apsw.FullError():
-            return StoreReadOnlyError(
+            return StoreFullError(
                 f"the disk of the store {path} is full. Nothing was changed. Free space on the disk, and try again."
             )
         case apsw.ReadOnlyError() | apsw.PermissionsError():

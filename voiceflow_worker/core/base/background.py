@@ -37,7 +37,7 @@ SHOWN = 60.0
 class Task(StrEnum):
     """What a worker does: its value is what has not happened when it fails, its name the label of metrics.
 
-    The last five are what 8x8 does, and what its answers show.
+    The last eight are what 8x8 does, and what its answers and the store show of a clock.
     """
 
     CALL_LOG = "the log of 8x8 was not read"
@@ -66,7 +66,10 @@ class Task(StrEnum):
     SILENT = "8x8 does not answer"
     ERRORS = "8x8 answers with errors"
     SLOW = "8x8 is slow"
+    THROTTLED = "8x8 asks for fewer calls"
+    REFUSED = "8x8 accepts no call of this worker"
     CLOCK_OFF = "the clock is not that of 8x8"
+    CLOCKS_DIFFER = "the clock of a machine is not that of the store"
 
 
 def fault_in_words(since: datetime, error: str) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 
 import anyio
 
+from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.model.text.wording import duration_in_words
 
 _BOOT_TIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux has it
@@ -47,6 +48,21 @@ def ahead_of_8x8(theirs: datetime, *, before: datetime, after: datetime) -> time
     return max(before - theirs - DATE_GRAIN, timedelta()) + min(after - theirs, timedelta())
 
 
+def clock_of_worker(ahead: timedelta) -> str:
+    """That a worker's clock is off by so much, in minutes if it is some: each call in flight measures it anew."""
+    minutes = timedelta(minutes=round(ahead / timedelta(minutes=1)))
+    off = off_in_words(minutes if abs(minutes) > timedelta(minutes=1) else ahead, of="8x8")
+    return f"the clock of a worker is {off}"
+
+
 def off_in_words(ahead: timedelta, *, of: str) -> str:
     """Such a difference as a clause: `4 min ahead of the clock of 8x8`."""
     return f"{duration_in_words(abs(ahead))} {'ahead of' if ahead > timedelta() else 'behind'} the clock of {of}"
+
+
+CLOCKS_AGREE = timedelta(seconds=2)
+
+
+def clock_ahead(clock: Clock) -> timedelta:
+    """How far the clock of a store's server is ahead of the clock of this machine."""
+    return clock.now() - datetime.now(UTC) if isinstance(clock, SystemClock) else timedelta()

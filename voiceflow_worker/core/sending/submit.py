@@ -118,6 +118,8 @@ class Submitter:
         self.on_fault: Fault = on_fault
         """Called with what has not happened, and the error because of which."""
         self._on_verdict = on_verdict
+        self.unanswered: list[float] = []
+        """When each POST was sent that has no answer yet, in monotonic seconds."""
 
     def limit_person(self, limit: PersonLimit | None) -> None:
         """Follow this limit per person from the next journal entry on."""
@@ -191,11 +193,10 @@ class Submitter:
         begun, refused = await self._journal.begin([each.job for each in waiting.values()], slot=self._pacer.slot())
         is_whole = all(each.unsent is None for each in begun)
         self._pacer.entries_answered(is_whole=is_whole)
-        if self._guard is not None and not is_whole:
+        verified = [why.result is not Result.NOT_VERIFIED for _, why in refused]
+        if self._guard is not None and not (is_whole and all(verified)):
             self._guard.look_again()
-        if any(each.unsent is None for each in begun) or any(
-            why.result is not Result.NOT_VERIFIED for _, why in refused
-        ):
+        if any(each.unsent is None for each in begun) or any(verified):
             self.on_progress()
         slots = (*(each.slot for each in begun), *(why.slot for _, why in refused))
         self._pacer.allotted((slot for slot in slots if slot is not None), is_begun=bool(begun))
@@ -217,8 +218,6 @@ class Submitter:
         )
         await self._journal.end(ended)
         await self._journal.requeue(back)
-        if self._guard is not None and any(why.result is Result.NOT_VERIFIED for _, why in refused):
-            await self._guard.poll()
 
     async def send(self, dispatch: Dispatch) -> None:
         """POST one journalled call, and pass its verdict on (`Verdicts`).
@@ -293,6 +292,7 @@ class Submitter:
         progress.may_have_been_sent = True
         if self._connect is None and (late := self._leave(dispatch)) is not None:
             return PendingVerdict(late, clock.now())
+        self.unanswered.append(sent_at)
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
         except Exception as error:  # noqa: BLE001 - the call may have been placed, whatever the gateway raises
@@ -301,6 +301,8 @@ class Submitter:
             verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message)
             if not progress.may_have_been_sent:
                 verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
+        finally:
+            self.unanswered.remove(sent_at)
         logs.answered(job, verdict)
         self._on_verdict(verdict, sent_at, job.batch_id)
         at = self._store.clock.now()

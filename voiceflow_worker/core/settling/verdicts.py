@@ -1,8 +1,11 @@
-"""Verdicts of POSTs that are not stored yet, and the holds that answers cause."""
+"""Verdicts of POSTs that are not stored yet, the holds that answers cause, and the counts of a worker's work."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import anyio
@@ -11,9 +14,8 @@ from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from voiceflow_worker.core.base.background import Fault, Task
-from voiceflow_worker.core.base.clock import ahead_of_8x8, off_in_words
+from voiceflow_worker.core.base.clock import ahead_of_8x8, clock_of_worker
 from voiceflow_worker.core.gates import Holds
-from voiceflow_worker.core.heartbeats import WorkCounts
 from voiceflow_worker.core.ports import Clock
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler
 from voiceflow_worker.errors import (
@@ -25,7 +27,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
-from voiceflow_worker.model.reports.verdict import QueueHold, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
 
 _log = structlog.get_logger("voiceflow.verdicts")
 
@@ -71,10 +73,42 @@ def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock
     ahead = ahead_of_8x8(date, before=sent_at, after=answered_at)
     if abs(ahead) <= clock_skew:
         return None
-    # Each call in flight measures it, and adds a reason that differs.
-    minutes = timedelta(minutes=round(ahead / timedelta(minutes=1)))
-    off = off_in_words(minutes if abs(minutes) > timedelta(minutes=1) else ahead, of="8x8")
-    return QueueHold(reason=f"the clock of a worker is {off}; set the clock (NTP)", until_opened=True)
+    return QueueHold(reason=f"{clock_of_worker(ahead)}; set the clock (NTP)", until_opened=True)
+
+
+BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""The bounds, in seconds, by which the durations of POSTs are counted."""
+
+
+@dataclass(slots=True)
+class WorkCounts:
+    """What a worker has done since it began, for its metrics.
+
+    `verdicts` counts calls with a journal entry, by the kind of the verdict, a blank and a detail: the HTTP status of
+    the answer, or why nothing was sent. `posts` counts the POSTs that left by their duration, up to each of `BOUNDS`
+    and above; `post_seconds` is the sum. `in_flight` and `verdicts_waiting` are numbers of now; `failing` counts the
+    workers for which each background task, or 8x8, fails now.
+    """
+
+    verdicts: Counter[str] = field(default_factory=Counter[str])
+    posts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    post_seconds: float = 0.0
+    slots_missed: int = 0
+    in_flight: int = 0
+    verdicts_waiting: int = 0
+    task_failures: Counter[str] = field(default_factory=Counter[str])
+    failing: Counter[str] = field(default_factory=Counter[str])
+
+    def count_verdict(self, verdict: Verdict) -> None:
+        """Count a verdict that has just come."""
+        detail = verdict.http_status or verdict.cause or (NotSentCause.UNREACHABLE if verdict.is_outage else "")
+        self.verdicts[f"{verdict.kind} {detail}"] += 1
+
+    def took(self, verdict: Verdict, seconds: float) -> None:
+        """Count the duration of a POST, if it left."""
+        if verdict.kind is not VerdictKind.NOT_SENT:
+            self.posts[bisect_left(BOUNDS, seconds)] += 1
+            self.post_seconds += seconds
 
 
 class Verdicts:

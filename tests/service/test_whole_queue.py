@@ -1,0 +1,127 @@
+"""What stands in the way of a queue's calls: a line for each cause, with who has met it and what to do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.contract.samples import ManualClock
+from tests.support.faulty_store import FaultyStore, StoreCall
+from tests.support.workers import enqueued
+from voiceflow_worker import CallQueue, Heartbeats
+from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.core.base.background import Task, fault_in_words
+from voiceflow_worker.core.base.clock import SystemClock
+from voiceflow_worker.core.base.identity import new_worker_id
+from voiceflow_worker.core.gates import order_gate
+from voiceflow_worker.core.heartbeats import EVERY, HEARD, WorkerBeat
+from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports.controls import limits_put
+from voiceflow_worker.core.ports.store import BulkWrite, Write
+from voiceflow_worker.errors import StoreFullError
+from voiceflow_worker.finding import Level
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
+from voiceflow_worker.service.metrics import StoreFigures, metrics_text
+from voiceflow_worker.service.whole_queue import read_queue
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> Store:
+    return MemoryStore(clock=clock)
+
+
+def beat(name: str, failing: dict[str, str] | None = None, *, rate: float = 0.0) -> WorkerBeat:
+    return WorkerBeat(worker_id=name, queue="default", rate=rate, in_flight=0, failing=failing or {})
+
+
+async def told(store: Store, check: str) -> list[tuple[str, str]]:
+    found = await read_queue(CallQueue(store))
+    return [(each.message, each.remedy or "") for each in found.conditions if each.check == check]
+
+
+async def test_a_hold_has_a_line_for_each_cause_and_names_who_has_met_it(store: Store, clock: ManualClock) -> None:
+    key, now = "8x8 does not accept the API key (401): check it", clock.now()
+    met = fault_in_words(now, key)
+    await Heartbeats(store).worker(beat("w1", {Task.REFUSED: met}))
+    await Heartbeats(store).worker(beat("w2", {Task.SILENT: fault_in_words(now, "no answer")}))
+
+    async def held(reason: str, *kinds: GateKind) -> list[tuple[str, str]]:
+        ordered = Gate.of("default", None, GateState.HELD, since=now, reason=reason, kinds=frozenset(kinds))
+        await order_gate(store, ordered)
+        return await told(store, "holds")
+
+    since = f"since {now:%Y-%m-%d %H:%M:%S} UTC, seen by w1"
+    alone = f"queue default is held until somebody resumes it: {key}; {since}"
+    assert await held(key) == [(alone, "correct the cause, then `voiceflow resume`")]
+    assert [message.partition(" (")[0] for message, _ in await told(store, "faults")] == [f"failing: {Task.SILENT}"]
+    assert await held("lunch") == [
+        (alone, "correct the causes, then `voiceflow resume`"),
+        ("queue default is also held: lunch", ""),
+    ]
+    first, *others = await held("another server has taken over", GateKind.MAY_LACK)
+    assert first[0] == alone
+    assert first[1].startswith("do not resume yet: what the lines after this one say, then add opt-outs")
+    assert [message for message, _ in others] == [
+        "queue default is also held: lunch",
+        "queue default is also held: another server has taken over",
+    ]
+
+
+async def test_a_store_that_takes_no_write_is_named_with_those_who_run(store: Store, clock: ManualClock) -> None:
+    here = new_worker_id()
+    await enqueued(store, 2)
+    await Heartbeats(store).worker(beat(here))
+    await Heartbeats(store).receiver("elsewhere-77-abc")
+    at = f"until {clock.now():%Y-%m-%d %H:%M:%S} UTC"
+    clock.advance(HEARD + timedelta(seconds=1))
+
+    async def full(call: StoreCall) -> None:
+        if call.name == "write":
+            raise StoreFullError("the disk of the store /data/calls.db is full")
+
+    ((message, _),) = await told(FaultyStore(store, before=full), "store")
+    assert message == (
+        "not every worker and receiver is heard: the disk of the store is full: free space on it; receiver "
+        f"elsewhere-77-abc {at}; worker {here} {at}, and its process runs"
+    )
+    ((message, _),) = await told(store, "store")
+    assert "they were killed, or the store was away" in message, "it takes writes again"
+
+
+async def test_the_rate_beside_a_killed_worker_is_what_was_sent(store: Store, clock: ManualClock) -> None:
+    beats, queue = Heartbeats(store), CallQueue(store)
+    limits = limits_put("default", Limits(rate=30, burst=6))
+    await store.write(BulkWrite(writes=(Write(puts=(limits,)),)), now=clock.now())
+    await beats.worker(beat("killed", rate=19.4))
+    clock.advance(EVERY)
+    await beats.worker(beat("alive", rate=19.4))
+    assert (await queue.status()).rate_now == 31.0, "the rate, and the burst in five seconds"
+    clock.advance(timedelta(seconds=2))
+    assert (await queue.status()).rate_now == 19.4
+
+
+async def test_a_clock_that_differs_is_told_on_every_machine_and_a_hold_for_it_is_no_second_page(
+    clock: ManualClock,
+) -> None:
+    class Ahead(SystemClock):
+        def now(self) -> datetime:
+            return datetime.now(UTC) + timedelta(minutes=5)
+
+    store = MemoryStore(clock=Ahead())
+    await Heartbeats(store).worker(beat("w"))
+    ((message, _),) = await told(store, "clock")
+    assert message.startswith(f"{Task.CLOCKS_DIFFER} (since ")
+    assert "is 5 min behind the clock of the store; seen by w); calls are due by the store's" in message
+    store = MemoryStore(clock=clock)
+    off = "the clock of a worker is 5 min behind the clock of 8x8"
+    await order_gate(store, Gate.of("default", None, GateState.HELD, since=clock.now(), reason=f"{off}; set the clock"))
+    stopped, faults = list[bool](), {str(Task.CLOCK_OFF): fault_in_words(clock.now(), off)}
+    for failing in (faults, {}):
+        await Heartbeats(store).worker(beat("w", failing))
+        text = metrics_text(StoreFigures(queues=[await read_queue(CallQueue(store))])).decode()
+        stopped.append('voiceflow_queue_stopped{queue="default"} 1.0' in text)
+    assert stopped == [False, True]
+    assert Level.WARNING in {each.level for each in (await read_queue(CallQueue(store))).conditions}
