@@ -19,7 +19,7 @@ from tests.console.test_actions import scheduled
 from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
-from tests.support.faulty_store import FaultyStore, Loss, StoreCall
+from tests.support.faulty_store import Dies, FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice
@@ -39,6 +39,7 @@ from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.queues import CancelBatch, Hold, Rate, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.number_file import read_number_file
+from voiceflow_worker.core import suppression
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, entries_on
 from voiceflow_worker.core.base.reading import gates_of, limits_of, starts_of
 from voiceflow_worker.core.gates import standing_gate
@@ -410,3 +411,28 @@ async def test_every_act_between_two_trips_of_any(name: str, other: str) -> None
 @pytest.mark.parametrize("other", ["a hold of the batch", "a cancelled batch", "a number off the list"])
 async def test_on_every_store(fresh_url: Callable[[str], str], backend: str, name: str, other: str) -> None:
     assert await explore(lambda: fresh_url(backend), name, OTHERS[other]) > 1
+
+
+@pytest.mark.parametrize("backend", EVERY)
+async def test_an_import_of_opt_outs_that_was_cut_is_completed_by_the_same_order(
+    backend: str, fresh_url: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recognised is not done: two of five numbers stand, and the same order adds the others."""
+    monkeypatch.setattr(suppression, "CHUNK", 2)
+    numbers = [number(place) for place in range(5)]
+    file = tmp_path / "numbers.csv"
+    file.write_text("number\n" + "".join(f"{each}\n" for each in numbers))
+
+    async def imports(store: Store) -> str:
+        who = Operator(store, CallPolicy(), on=Interface.COMMAND, login="lwei")
+        return (await ImportNumbers(operator=who, found=read_number_file(file)).do()).message
+
+    async with open_store(fresh_url(backend), clock=ManualClock()) as store:
+        with pytest.raises(StoreError):
+            await imports(Dies(2).over(store))
+        assert sorted(await SuppressionList(store).find(*numbers)) == numbers[:2]
+        assert await imports(store) == "3 numbers added, 2 already on the list, 0 bad"
+        assert sorted(await SuppressionList(store).find(*numbers)) == numbers
+        (entry,) = await entries_on(store)
+        assert entry.result is not None
+        assert entry.result.startswith("3 numbers added")

@@ -12,7 +12,9 @@ from tests.api.test_http_api import findings_of
 from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.core.base.reading import limits_of
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.settling.suppressing import SuppressionList
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +37,20 @@ async def test_a_queue_is_shown_held_resumed_and_paced(memory: Store, client: Cl
     entries = (await client.get("/v1/audit")).json()["entries"]
     told = [(each["action"], each["on"], each["by"], each["note"]) for each in entries]
     assert told[-2:] == [("resume", "api", "api", None), ("hold", "api", "api", "lunch")]
+
+
+async def test_a_queue_that_is_held_for_unread_files_is_resumed_by_who_says_so(memory: Store, client: Client) -> None:
+    kinds, way = frozenset({GateKind.UNREAD_FILES}), "/v1/queues/default/resume"
+    held = Gate.of("default", None, GateState.HELD, since=memory.clock.now(), reason="2 files", kinds=kinds)
+    await order_gate(memory, held)
+    for body in (None, {}, {"unread_files": False}, {"note": "sure"}):
+        refused = await client.post(way, json=body, headers={"Idempotency-Key": "a"} if body is None else {})
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict"), refused.text
+        assert "in /v1: unread_files" in refused.json()["detail"]
+        assert (await client.get("/v1/queues/default")).json()["holds"]
+    resumed = await client.post(way, json={"unread_files": True}, headers={"Idempotency-Key": "a"})
+    assert (resumed.status_code, resumed.json().get("state")) == (200, "open"), resumed.text
+    assert not (await client.get("/v1/queues/default")).json()["holds"]
 
 
 async def test_numbers_are_put_on_the_list_and_taken_off(memory: Store, client: Client) -> None:

@@ -23,9 +23,10 @@ from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.reading import find_jobs, gates_of
+from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.gate import GateScope
+from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
@@ -352,6 +353,25 @@ async def test_the_first_page_has_the_button_that_ends_each_hold(memory: Store) 
             (link, *_) = [each for each in Page((await client.get("/ui")).text).links("/act/") if each == href]
             assert (await confirmed(client, urljoin("/ui", link))).status_code == 303
         assert not [gate for gate in await gates_of(memory, "default") if gate.is_closed(at=memory.clock.now())]
+
+
+async def test_a_queue_that_is_held_for_unread_files_is_resumed_where_that_is_ticked(memory: Store) -> None:
+    await enqueued(memory)
+    async with signed_in(receiver(memory)) as client:
+        for kinds in (frozenset[GateKind](), frozenset({GateKind.UNREAD_FILES})):
+            since = memory.clock.now()
+            held = Gate.of("default", None, GateState.HELD, since=since, reason="2 files", kinds=kinds)
+            await order_gate(memory, held)
+            form = Form((await client.get("/ui/act/resume?queue=default")).text)
+            assert ("unread_files" in form.fields) is bool(kinds), "it is offered where it is needed"
+            if not kinds:
+                continue
+            refused = await client.post("/ui/act/resume", data=form.values())
+            assert (refused.status_code, "journal files could not be read" in refused.text) == (409, True)
+            assert await gates_of(memory, "default")
+            resumed = await client.post("/ui/act/resume", data=form.values(unread_files="yes"))
+            assert "queue default is open" in await told_after(client, resumed)
+    assert not [gate for gate in await gates_of(memory, "default") if gate.is_closed(at=memory.clock.now())]
 
 
 async def test_batches_that_are_ticked_are_held_resumed_and_cancelled_in_one_act(memory: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +60,27 @@ class OlderAof(Rollback):
 
     def strike(self, _does: Does, /) -> None:
         restore(self._server, self._copy)
+
+
+class OlderCluster(Rollback):
+    """A PostgreSQL is stopped, and comes back with an older copy of its files, under running workers."""
+
+    name = "older cluster"
+
+    def __init__(self, server: PostgresServer, folder: Path) -> None:
+        self._server = server
+        self._copy = folder / "older-cluster"
+
+    def copy(self, _does: Does, /) -> None:
+        self._server.stop()
+        _copied(self._server.data, self._copy)
+        self._server.start()
+
+    def strike(self, _does: Does, /) -> None:
+        self._server.stop()
+        shutil.rmtree(self._server.data)
+        _copied(self._copy, self._server.data)
+        self._server.start()
 
 
 class FailedOver(Rollback):
@@ -172,6 +194,10 @@ def opened(store: str | None, folder: Path) -> Iterator[Opened]:
                 pair.close()
         case url:
             yield Opened(url)
+
+
+def _copied(folder: Path, to: Path) -> None:
+    subprocess.run(["cp", "-a", str(folder), str(to)], check=True)
 
 
 def _done(process: Process) -> None:

@@ -44,7 +44,6 @@ POLICY = CallPolicy(
     summary_deadline=timedelta(seconds=8),
     longest_call=timedelta(seconds=10),
 )
-WORKERS = 2
 LIFE = 0.25
 """Seconds that a worker lives on average, to begin with."""
 SHORTEST, NOTICES = 0.03, 0.5
@@ -80,6 +79,7 @@ class Plan:
     seed: int
     kills: int
     calls: int
+    workers: int = 2
     minutes: float | None = None
     rollbacks: int | None = None
     """How often the store is rolled back, where it can be; None: by the number of kills."""
@@ -120,7 +120,7 @@ class Soak:
         self._hands.begin()
         tasks: list[Callable[[], None]] = [self._hands.feed_on, self._hands.run_tasks, self._hands.hand_in_again_on]
         tasks += [self._weather, self._slow_commits, self._kill_receivers, self._reconcile]
-        tasks += [partial(self._kill_workers, place) for place in range(WORKERS)]
+        tasks += [partial(self._kill_workers, place) for place in range(self._plan.workers)]
         if self._rollbacks:
             tasks.append(self._rollback_on)
         if self._crash is not None:
@@ -375,6 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="how long to go on killing, instead of --kills and --calls")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--calls", type=int, default=4000)
+    parser.add_argument("--workers", type=int, default=2, help="how many call at once")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--store", help="sqlite, redis or postgres (a server of its own), or the URL of an empty store")
     parser.add_argument(
@@ -387,6 +388,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=given.seed,
         kills=given.kills,
         calls=given.calls,
+        workers=given.workers,
         minutes=given.minutes,
         seeded_defect=given.seeded_defect,
     )

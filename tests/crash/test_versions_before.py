@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.rollbacks import OlderCluster
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ROOT, Process, running, voiceflow
 from tests.support.stage import Stage, stage
@@ -61,26 +61,17 @@ class _Sqlite:
         pass
 
 
-def _copy(folder: Path, to: Path) -> None:
-    subprocess.run(["cp", "-a", str(folder), str(to)], check=True)
-
-
 class _Postgres:
     def __init__(self, folder: Path) -> None:
         self._server = PostgresServer().start()
-        self._backup = folder / "backup"
+        self._cluster = OlderCluster(self._server, folder)
         self.url = self._server.url()
 
     def back_up(self, env: dict[str, str], *, by: Path) -> None:  # noqa: ARG002 - PostgreSQL has its own tools
-        self._server.stop()
-        _copy(self._server.data, self._backup)
-        self._server.start()
+        self._cluster.copy(voiceflow)
 
     def put_back(self, env: dict[str, str]) -> None:  # noqa: ARG002
-        self._server.stop()
-        shutil.rmtree(self._server.data)
-        _copy(self._backup, self._server.data)
-        self._server.start()
+        self._cluster.strike(voiceflow)
 
     def end(self) -> None:
         self._server.kill()

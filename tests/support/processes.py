@@ -28,15 +28,18 @@ class Process:
         folder: Path = ROOT,
         in_session: bool = False,
         descriptors: int | None = None,
+        host: str | None = None,
     ) -> None:
         """The module is that of the working directory `folder`, if there is one. It may lead a session of its own.
 
-        `descriptors` is the number of files that it may have open.
+        `descriptors` is the number of files that it may have open, and `host` the name that its machine has for it.
         """
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
         # Our own commands tell things in time by themselves.
         clean["PYTHONUNBUFFERED"] = "" if module == "voiceflow_worker" else "1"
         limited = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}"]
+        if host is not None:
+            limited = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host, *limited]
         self._process = subprocess.Popen(
             [*limited, sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
@@ -129,9 +132,10 @@ def running(
     env: Mapping[str, str] | None = None,
     folder: Path = ROOT,
     descriptors: int | None = None,
+    host: str | None = None,
 ) -> Iterator[Process]:
     """A process that is ended with the block, whatever happens in it."""
-    process = Process(*arguments, module=module, env=env, folder=folder, descriptors=descriptors)
+    process = Process(*arguments, module=module, env=env, folder=folder, descriptors=descriptors, host=host)
     try:
         yield process
     finally:

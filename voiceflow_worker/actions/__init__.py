@@ -31,6 +31,7 @@ from voiceflow_worker.reporting.gates import gate_in_words
 if TYPE_CHECKING:
     from voiceflow_worker.queue import CallQueue
 
+CARRIED_OUT = "carried out"
 LONGEST_NAMED = 100
 """The most characters of a text that a refusal repeats."""
 
@@ -67,6 +68,12 @@ class Operator:
     def actor(self) -> Actor:
         """Who acts, for the audit log."""
         return Actor(on=self.on, login=self.login, name=self.name, key=self.key, claim=self.claim)
+
+    @property
+    def ordered_at(self) -> datetime:
+        """When the action was first ordered: now, unless it was cut and goes on."""
+        since = None if self.claim is None else self.claim.since
+        return since or self.store.clock.now()
 
     def queue(self, name: str) -> CallQueue:
         """The queue with this name. Raises UnknownSubjectError for a text that cannot be the name of a queue."""
@@ -244,9 +251,20 @@ class OperatorAction(ABC):
             store.result = None if done.not_done else done.message
         return done.lasting(store.may_be_lost)
 
+    async def resumed(self) -> Mapping[str, Any]:
+        """Carry out to its end what was cut after its first write, and return its document.
+
+        What stands of it is passed over. The entry of the audit log gets the result that it lacks.
+        """
+        who = self.operator
+        async with audited(who.store, self.entry(), who.claim) as store:
+            document = await self.within(store.store).answer_again(None)
+            store.result = store.result or CARRIED_OUT
+        return document
+
     def entry(self) -> AuditEntry:
         """The entry of the audit log, without a result."""
-        about, at = self.about(), self.operator.store.clock.now()
+        about, at = self.about(), self.operator.ordered_at
         return AuditEntry.of(
             self.actor(), self.name_of_action, at=at, note=self.stored_note(), queue=about.get("queue"),
             batch=about.get("batch"), call=about.get("call"), numbers=self.about_numbers(), asked=self._asked(),

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from voiceflow_worker.actions import (
@@ -174,7 +175,7 @@ class Hold(QueueAction):
             raise InvalidInputError("a hold of 0 holds nothing: give a duration such as 10m, or none")
         await self.counted()
         queue, store = self.queue, self.operator.store
-        until = None if self.lasts is None else store.clock.now() + self.lasts
+        until = None if self.lasts is None else self.operator.ordered_at + self.lasts
         before = (await gates_at(store, queue, [self.batch])).values()
         gate = await hold_until_left(
             store,
@@ -530,9 +531,10 @@ class RedialBatch(CountedAction):
         if self.new:
             return None
         entries = await entries_on(self.operator.store, self.queue, batch=self.batch)
-        last = next((each for each in entries if (each.action, each.asked) == ("redial", self._asked())), None)
-        was_cut = last is not None and last.is_unknown and at - TAKEN_UP_FOR < last.at < at
-        return last.at if last is not None and was_cut else None
+        same = [each for each in entries if (each.action, each.asked) == ("redial", self._asked()) and each.at < at]
+        # Of several that were cut, each took up the one before it.
+        cut = list(takewhile(lambda each: each.is_unknown and at - TAKEN_UP_FOR < each.at, same))
+        return cut[-1].at if cut else None
 
     async def _taken_up(self, left: int | None) -> tuple[str, ...]:
         """A sentence about the redial that was cut, of which so many calls are `left`."""

@@ -75,8 +75,8 @@ class ListAction(OperatorAction):
         """Put numbers on the list, with the note, the name of the operator, if it is known, and that of their file."""
         if self.until is not None and self.lasts is not None:
             raise InvalidInputError("a time and a duration exclude each other: give one of them")
-        who, now = self.operator.name, self.operator.store.clock.now()
-        until = self.until if self.lasts is None else now + self.lasts
+        who = self.operator.name
+        until = self.until if self.lasts is None else self.operator.ordered_at + self.lasts
         reason = self.note or "" if who is None else by_person(who, self.note, "put on the list")
         if file is not None:
             reason = f"{reason}, from {file.name}" if reason else f"from {file.name}"

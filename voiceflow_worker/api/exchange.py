@@ -322,13 +322,11 @@ class Asked:
         query = {} if self._query is None else self._query.model_dump(mode="json")
         asked = self.operation.name, dict(self.parts), query, dict(self._document)
         with self.alone():
-            start, again = await NamedStart.of_request(store, self.key, *asked), act.by(actor)
+            start = await NamedStart.of_request(store, self.key, *asked)
             if start.begun.result is not None:
-                return Answer(await again.answer_again(start.begun.result))
-            if start.is_new:
-                answer = (await act.by(replace(actor, claim=start.claim)).do()).documents[0]
-            else:
-                answer = await again.answer_again(None)
+                return Answer(await act.by(actor).answer_again(start.begun.result))
+            act = act.by(replace(actor, claim=start.claim))
+            answer = (await act.do()).documents[0] if start.is_new else await act.resumed()
             try:
                 await start.finish(store, act.kept_answer(answer))
             except (StoreError, RequestInProgressError) as error:  # the action itself is done

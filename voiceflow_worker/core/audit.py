@@ -18,6 +18,7 @@ from enum import StrEnum
 from getpass import getuser
 from typing import Any, cast
 
+import anyio
 import structlog
 
 from voiceflow_worker.core.base.identity import new_revision
@@ -52,7 +53,7 @@ AUDIT, CALL = "audit", "call"
 """The namespace of entries; and the action by which somebody orders a single call."""
 KEPT = timedelta(days=400)
 AGAIN_WITHIN = timedelta(hours=1)
-"""How long an order is the same one if it is given again, because nobody knows what became of it."""
+"""How long an order without a key is the same one if it is given again, because nobody knows what became of it."""
 LATEST = 10
 PAGE = 500
 MOST_NAMED = 20
@@ -163,11 +164,16 @@ class AuditEntry:
         result: str | None = None,
         asked: str | None = None,
     ) -> AuditEntry:
-        """A new entry, with an id. `result` is for an action that has one alone, if it is stored at all."""
+        """The entry of an order, whose id is by its key, or new. One that was cut keeps the time at which it began.
+
+        `result` is for an action that has one alone, if it is stored at all.
+        """
+        claim = actor.claim
+        at, token = (at, new_revision()) if claim is None else (claim.since or at, claim.id)
         return cls(
             at=at, action=action, on=actor.on, by=actor.login, name=actor.name, note=note or None, queue=queue,
             batch=batch, call=call, numbers=tuple(numbers[:MOST_NAMED]), result=result, key=actor.key,
-            asked=asked, id=f"{newest_first(at)}.{new_revision()}",
+            asked=asked, id=f"{newest_first(at)}.{token}",
         )  # fmt: skip
 
     @property
@@ -210,10 +216,10 @@ class AuditEntry:
         return self.result is None or self.result.startswith((_FAILED, GIVEN_AGAIN))
 
     def is_again(self, order: AuditEntry) -> bool:
-        """Whether `order` is this one, given again by the same person: with its key, or because it is not known."""
+        """Whether `order` is this one, given again by the same person without a key, because it is not known."""
         numbers = self.numbers if order.queue else order.numbers  # those of an escalation are known later
         same = replace(order, at=self.at, numbers=numbers, result=self.result, id=self.id)
-        return same == self and (order.key is not None or (self.is_unknown and order.at - self.at < AGAIN_WITHIN))
+        return same == self and self.is_unknown and order.at - self.at < AGAIN_WITHIN
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -234,16 +240,19 @@ def _group_of(queue: str | None, batch: str | None) -> str | None:
 class AuditedStore:
     """A store for one action: its first write that changes anything keeps the entry of the action too.
 
-    In all else it is the store itself. The entry is written with each part of a bulk write until one of them is stored,
-    because each may be refused alone. So is the `claim` to its key: if another request has made that, this raises
-    RequestInProgressError.
+    In all else it is the store itself. The parts of a bulk write are written one by one until one of them is stored,
+    because each may be refused alone: that one has the entry, under the condition that it is not there, and the `claim`
+    to the key. So a repeat of it, however late, finds that it was written before. If another request has made the
+    claim, this raises RequestInProgressError.
     """
 
-    def __init__(self, store: Store, entry: AuditEntry, claim: Claim | None = None) -> None:
+    def __init__(self, store: Store, entry: AuditEntry, claim: Claim | None = None, *, is_kept: bool = False) -> None:
         self._store = store
         self._claim = claim
+        self._first_one = anyio.Lock()
+        self._unsettled: OrderUnsettledError | None = None
         self.entry: AuditEntry = entry
-        self.is_kept: bool = False
+        self.is_kept: bool = is_kept
         """Whether the entry is stored."""
         self.result: str | None = None
         """The result of the action, to be stored when it has ended (`audited`)."""
@@ -260,22 +269,31 @@ class AuditedStore:
         answers = list[WriteResult]()
         bulk = replace(bulk, entry=self.entry.puts()[0], stops=self.entry.action in STOPS)
         try:
-            # Each part may be refused alone: the claim goes with the first one that is not.
-            while self._claim is not None and not self.is_kept and len(answers) < len(bulk.writes):
-                answers += await self._write(replace(bulk, writes=(bulk.writes[len(answers)],)), now)
-            if not answers or len(answers) < len(bulk.writes):
-                answers += await self._write(replace(bulk, writes=bulk.writes[len(answers) :]), now)
+            # Each part may be refused alone: what is stored once goes with the first one that is not.
+            while self._is_first and len(answers) < len(bulk.writes):
+                async with self._first_one:
+                    if self._is_first:
+                        answers.append(await self._first(replace(bulk, writes=(bulk.writes[len(answers)],)), now))
+            if len(answers) < len(bulk.writes):
+                answers += await self._in_time(replace(bulk, writes=bulk.writes[len(answers) :]), now)
         except StoreError as error:
             given = [*answers, *error.answers]
             error.answers = [*given, *[None] * (len(bulk.writes) - len(given))] if given else ()
             raise
         return answers
 
+    @property
+    def _is_first(self) -> bool:
+        return self._claim is not None or not self.is_kept
+
     async def _in_time(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
         """Write what nobody may commit once this has failed.
 
-        Raises OrderUnsettledError if the store does not say whether it has done so, or will.
+        Raises OrderUnsettledError if the store does not say whether it has done so, or will; nothing more of the order
+        is written then.
         """
+        if self._unsettled is not None:
+            raise self._unsettled
         for _ in range(_TRIES):
             before = Before(self._store.clock.now() + GIVEN_UP_AFTER)
             writes = tuple(
@@ -289,6 +307,7 @@ class AuditedStore:
                     raise
                 unsettled = OrderUnsettledError(f"{str(error).removesuffix('.')}. {UNSETTLED}")
                 unsettled.answers = error.answers
+                self._unsettled = unsettled
                 raise unsettled from error
             if not any(answer.condition == before for answer in answers):
                 self.may_be_lost = next((each.may_be_lost for each in answers if each.may_be_lost), self.may_be_lost)
@@ -297,24 +316,26 @@ class AuditedStore:
             "the store takes too long for this order, which was not carried out: order it again"
         )
 
-    async def _write(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
-        if self.is_kept:
-            return await self._in_time(bulk, now)
-        kept = [place for place, write in enumerate(bulk.writes) if _changes(write)]
-        made = [each.job for write in bulk.writes for each in write.changes if isinstance(each, Insert)]
+    async def _first(self, bulk: BulkWrite, now: datetime) -> WriteResult:
+        """Write one part, with the entry and the claim if it changes anything."""
+        (write,) = bulk.writes
+        if not _changes(write):
+            return (await self._in_time(bulk, now))[0]
+        made = [each.job for each in write.changes if isinstance(each, Insert)]
         if self.entry.action == CALL and len(made) == 1:
             self.entry = replace(self.entry, batch=made[0].batch_id, call=made[0].id, numbers=made[0].numbers)
-        writes, claim = list(bulk.writes), self._claim
-        for place in kept:
-            write = writes[place] = replace(writes[place], puts=(*writes[place].puts, *self.entry.puts(mode=Mode.KEEP)))
-            if claim is not None and place == kept[0]:
-                conditions, puts = (*write.conditions, claim.condition), (*write.puts, claim.put)
-                writes[place] = replace(write, conditions=conditions, puts=puts)
-        answers = await self._in_time(replace(bulk, writes=tuple(writes), durable=True), now)
-        if claim is not None and kept and answers[kept[0]].condition == claim.condition:
+        once, puts = [], list(write.puts)
+        if self._claim is not None:
+            once, puts = [self._claim.condition], [*puts, self._claim.put]
+        if not self.is_kept:
+            once, puts = [*once, Same(AUDIT, WHOLE, None, self.entry.id)], [*puts, *self.entry.puts()]
+        write = replace(write, conditions=(*once, *write.conditions), puts=tuple(puts))
+        (answer,) = await self._in_time(replace(bulk, writes=(write,), durable=True), now)
+        if answer.condition in once:
             raise RequestInProgressError
-        self.is_kept = any(answers[place].result is Result.DONE for place in kept)
-        return answers
+        if answer.result is Result.DONE:
+            self.is_kept, self._claim = True, None
+        return answer
 
     async def finish(self, result: str) -> None:
         """Keep the result of the action with its entry. If the store fails, this is logged: the action itself is done.
@@ -344,31 +365,35 @@ async def audited(
     """A store for one action: its first write keeps the entry and the `claim`, and the `result` of the block follows.
 
     An action within another one belongs to that: it gets the same store. An error is the result, if anything was
-    stored before it. An order that is given again, after its answer was lost, goes on with the entry that it has,
-    unless it `is_once`: a run of a schedule, which is never started again.
+    stored before it. An order that was cut, and is given again, has the entry that it had (`_begun`), unless it
+    `is_once`: a run of a schedule, which is never started again. It is carried out from its beginning, passes over what
+    stands, and gets its result once it is whole.
     """
     if isinstance(store, AuditedStore):
         yield store
         return
-    begun = None if is_once else await _begun(store, entry)
-    is_open = begun is None or begun.is_unknown
-    within = AuditedStore(store, begun or entry, claim)
+    cut = None if is_once else await _begun(store, entry, claim)
+    is_open = cut is None or cut.is_unknown
+    within = AuditedStore(store, cut or entry, claim, is_kept=cut is not None)
     try:
         yield within
     except VoiceflowError as error:
-        if within.is_kept and is_open:
+        if within.is_kept and is_open and not isinstance(error, RequestInProgressError):
             await within.finish(f"{_FAILED}{error}")
         raise
     if within.may_be_lost is not None and entry.on == Interface.PYTHON:
         _log.warning("an order is in force, and may be lost", action=entry.action, why=within.may_be_lost)
-    if not within.is_kept:
+    if cut is not None or not within.is_kept:
         await confirm(within.store)  # it has found what it would have written
-    if within.result is not None and is_open and (begun is not None or within.is_kept):
-        await within.finish(within.result if begun is None else f"{within.result} ({_AGAIN})")
+    if within.result is not None and is_open and within.is_kept:
+        await within.finish(within.result if cut is None else f"{within.result} ({_AGAIN})")
 
 
-async def _begun(store: Store, order: AuditEntry) -> AuditEntry | None:
-    """The entry of an order that is given again; None for another one."""
+async def _begun(store: Store, order: AuditEntry, claim: Claim | None) -> AuditEntry | None:
+    """The entry of an order that is given again, by its id where it has a key; None for another one."""
+    if claim is not None:
+        found = await store.records({AUDIT: [(WHOLE, order.id)]}, now=store.clock.now()) if claim.since else {AUDIT: ()}
+        return next(iter(entries_of(found[AUDIT])), None)
     newest = await read_page(store, group=order.groups[-1], limit=LATEST)
     # Of entries of one moment, any may be the newest.
     return next((each for each in newest if each.at == newest[0].at and each.is_again(order)), None)

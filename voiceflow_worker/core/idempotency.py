@@ -68,6 +68,8 @@ class NamedStart:
     standing: str | None
     """The record in the store, as text."""
     begun: Begun
+    digest: str
+    """What stands for the name where that is not shown."""
 
     @classmethod
     async def of(cls, store: Store, name: str, *, group: str, digest: str, keep_for: timedelta, **taken: Any) -> Self:
@@ -94,7 +96,8 @@ class NamedStart:
             await confirm(store)
         own = replace(begun, token=new_revision()) if begun else Begun(digest=digest, at=now, taken=taken)
         standing = records[0].value if records else None
-        return cls(group=group, name=name, keep_for=keep_for, standing=standing, begun=own)
+        stands_for = keyed_digest(store.id, f"{group} {name}")
+        return cls(group=group, name=name, keep_for=keep_for, standing=standing, begun=own, digest=stands_for)
 
     @classmethod
     async def of_request(cls, store: Store, key: str, *parts: object) -> Self:
@@ -111,7 +114,7 @@ class NamedStart:
     def claim(self) -> Claim:
         """The condition of the first thing that it stores, and the record that is stored with that."""
         since = None if self.is_new else self.begun.at
-        return Claim(condition=self._is(self.standing), put=self._put(self.begun), since=since)
+        return Claim(condition=self._is(self.standing), put=self._put(self.begun), id=self.digest, since=since)
 
     async def finish(self, store: Store, result: Mapping[str, Any]) -> None:
         """Store that it is whole, whether there was anything to store or not.

@@ -159,11 +159,12 @@ class Same(Struct, frozen=True, forbid_unknown_fields=True):
 class Claim(Struct, frozen=True, kw_only=True):
     """What must stand in the store for something to begin, and what is stored in the same write.
 
-    What goes on with a cut start has the time of that one in `since`.
+    What goes on with a cut start has the time of that one in `since`. Both have one `id`, which is that of no other.
     """
 
     condition: Same
     put: Put
+    id: str
     since: datetime | None = None
 
 
