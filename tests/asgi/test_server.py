@@ -6,22 +6,19 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import cast
 
 import anyio
 import anyio.to_thread
 import httpx
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import SocketStream
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from voiceflow_worker.asgi import limits, server
-from voiceflow_worker.asgi.connections import Connection
 from voiceflow_worker.asgi.server import Address, connections_that_fit, serving
 
 pytestmark = pytest.mark.anyio
@@ -236,81 +233,6 @@ async def test_a_connection_that_was_idle_for_a_minute_is_answered() -> None:
         async with anyio.create_task_group() as group:
             for seconds in (6, 20, 62, 74):
                 group.start_soon(after, seconds)
-
-
-HEAD = b"GET /slow HTTP/1.1\r\nHost: x\r\n"
-BODY = b"POST /stored HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    "begun",
-    [b"", HEAD[:9], HEAD, b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n", HEAD + b"\r\n" + HEAD],
-    ids=["nothing", "line", "headers", "a body after its answer", "the next request"],
-)
-async def test_a_request_that_does_not_end_ends_its_connection(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes a byte at a time, without an end; the app has its own limit for bodies that it reads."""
-    monkeypatch.setattr(limits, "HEAD", timedelta(seconds=0.4))
-    async with (
-        serving(app_of(Route("/slow", hello))) as address,
-        await anyio.connect_tcp(address.host, address.port) as slow,
-    ):
-
-        async def trickled() -> None:
-            await slow.send(begun)
-            while True:
-                if begun:
-                    await slow.send(b"x")
-                with anyio.move_on_after(0.05):
-                    await slow.receive()
-
-        with anyio.fail_after(20), pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
-            await trickled()
-
-
-async def test_the_oldest_connection_without_a_whole_request_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First those whose request does not end, then those that are idle; never one that waits for its answer."""
-    monkeypatch.setattr(server, "connections_that_fit", lambda: 6)
-    monkeypatch.setattr("voiceflow_worker.asgi.connections.JUST_NOW", 0.0)
-    go_on = anyio.Event()
-
-    async def slow(_request: Request) -> Response:
-        await go_on.wait()
-        return PlainTextResponse("stored")
-
-    async def stored(request: Request) -> Response:
-        await request.body()
-        return PlainTextResponse("stored")
-
-    app = app_of(Route("/slow", slow), Route("/{name}", stored, methods=["POST"]))
-    async with serving(app) as address, AsyncExitStack() as stack:
-        running = address._server  # pyright: ignore[reportPrivateUsage]
-        assert running is not None
-        connections = cast("set[Connection]", running.server_state.connections)
-
-        async def connected(sent: bytes = b"") -> SocketStream:
-            found = await stack.enter_async_context(await anyio.connect_tcp(address.host, address.port))
-            await found.send(sent)
-            client = found.extra(SocketAttribute.local_address)
-            while not any(each.client == client and (each.scope or not sent) for each in connections):  # noqa: ASYNC110
-                await anyio.sleep(0.001)
-            return found
-
-        busy = await connected(HEAD + b"\r\n")
-        idle = await connected()
-        assert b"200 OK" in await posted(idle, "/idle")
-        half = [await connected(sent) for sent in (HEAD, BODY + b"half", b"")]
-        for ended in (*half, idle):
-            newest = await connected()
-            with anyio.fail_after(20), pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
-                await ended.receive()
-            assert b"200 OK" in await posted(newest, "/new")
-        all_busy = [await connected(HEAD + b"\r\n") for _ in range(4)]
-        async with await anyio.connect_tcp(address.host, address.port) as refused:
-            await refused.send(HEAD + b"\r\n")
-            assert b"503 " in await refused.receive()
-        go_on.set()
-        for each in (busy, *all_busy):
-            assert b"200 OK" in await each.receive()
 
 
 def test_connections_fit_below_the_limit() -> None:

@@ -1,62 +1,44 @@
-"""The OpenAPI document describes the requests that the sandbox takes, and each answer by its status."""
+"""The OpenAPI document has what the sandbox serves; the bodies that the guides print are right by the rules."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.sandbox.calling import KEY, SOURCE
 from voiceflow_worker import CallFlow
 from voiceflow_worker.model.flows.callflow import find_problems
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.sandbox.control import description
 
 pytestmark = pytest.mark.anyio
-DOCUMENT: Any = json.loads(description())
-
-
-def test_the_document_is_valid_openapi_3_1() -> None:
-    from openapi_spec_validator import OpenAPIV31SpecValidator  # takes half a second
-
-    assert DOCUMENT["openapi"].startswith("3.1.")
-    assert not list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors())
 
 
 async def test_every_operation_of_the_served_document_answers_as_it_says() -> None:
     parts = {"sub_account": "acme", "number": SOURCE, "hook_type": "VSS", "job_id": "none"}
     async with Sandbox().running() as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        answer = await client.get("/openapi.json")
-        assert (answer.headers["content-type"], answer.json()) == ("application/json", DOCUMENT)
-        for path, methods in DOCUMENT["paths"].items():
+        document = (await client.get("/openapi.json")).json()
+        assert not list(OpenAPIV31SpecValidator(document).iter_errors())
+        assert {"Fault", "Script"} <= document["components"]["schemas"].keys()
+        for path, methods in document["paths"].items():
             at = re.sub(r"{(\w+)}", lambda part: parts[part[1]], path)
             for method, operation in methods.items():
                 answer = await client.request(method, at, headers=KEY, content=b"{}")
                 known = {str(answer.status_code), f"{answer.status_code // 100}XX"} & operation["responses"].keys()
                 assert known, (method, path, answer.status_code)
-                assert isinstance(answer.json(), dict | list), (method, path)
+                assert operation["summary"], (method, path)
+                assert path.startswith("/_sandbox/") == (operation.get("security") == []), path
 
 
-def problems(schema: str, given: object) -> Iterator[object]:
-    components = {"$ref": f"#/components/schemas/{schema}", "components": DOCUMENT["components"]}
-    return Draft202012Validator(components).iter_errors(given)
-
-
-def test_what_the_guides_print_is_as_the_document_and_the_rules_say() -> None:
+def test_what_the_guides_print_is_as_the_rules_say() -> None:
     for given in REQUESTS.values():
-        assert not [*problems("CallflowRequest", given)]
         assert not [found for found in find_problems(given) if found.is_error]
         assert CallFlow.parse(given).to_body() == given
     for reply in ANSWERS.values():
-        assert not [*problems("CallActionReply", reply)]
         assert not [found for found in find_problems(reply, reply=True) if found.is_error]
-    for odd in ({"callflow": [SAY]}, {"callflow": [CALL, {"action": "say", "params": {"text": "Hello."}}]}):
-        assert [*problems("CallflowRequest", odd)]
 
 
 Body = dict[str, Any]

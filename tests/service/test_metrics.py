@@ -11,7 +11,6 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
 from tests.contract.suite import ManualClock
 from tests.support.faulty_store import FaultyStore
@@ -32,14 +31,7 @@ from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.service import metrics
-from voiceflow_worker.service.metrics import (
-    EscalationMetrics,
-    ProcessMetrics,
-    StoreFigures,
-    WorkMetrics,
-    metrics_app,
-    metrics_text,
-)
+from voiceflow_worker.service.metrics import Figures, metrics_app, metrics_text, of_process, of_queue, of_work
 from voiceflow_worker.service.whole_queue import of_faults, read_queue
 
 pytestmark = pytest.mark.anyio
@@ -49,9 +41,7 @@ store = clocked("memory")
 
 
 def told(counts: WorkCounts) -> list[str]:
-    registry = CollectorRegistry()
-    registry.register(WorkMetrics(lambda: counts))
-    return generate_latest(registry).decode().splitlines()
+    return metrics_text(Figures(lambda: of_work(counts))).decode().splitlines()
 
 
 async def test_each_post_is_counted_by_its_verdict_and_by_its_duration(store: Store, clock: ManualClock) -> None:
@@ -105,12 +95,12 @@ def test_what_fails_has_one_word_as_its_label() -> None:
 
 
 def test_a_process_tells_its_start_its_version_and_the_room_on_its_disk(tmp_path: Path) -> None:
-    lines = metrics_text(None, more=[ProcessMetrics(tmp_path)]).decode().splitlines()
+    lines = metrics_text(Figures(lambda: of_process(tmp_path))).decode().splitlines()
     values = {line.split("{")[0].split(" ")[0]: float(line.split(" ")[-1]) for line in lines if line[0] != "#"}
     assert time.time() - 3600 * 24 < values["process_start_time_seconds"] < time.time()
     assert values["voiceflow_build_info"] == 1
     assert 0 < values["voiceflow_state_disk_free_ratio"] < 1
-    assert metrics_text(None, more=[ProcessMetrics(tmp_path / "missing")])
+    assert metrics_text(Figures(lambda: of_process(tmp_path / "missing")))
 
 
 @pytest.mark.parametrize("fault", ["raises", "is silent"])
@@ -126,7 +116,7 @@ async def test_the_metrics_of_the_process_are_served_within_a_second_while_the_s
 
     faulty = FaultyStore(store)
     counts = WorkCounts(in_flight=3, verdicts_waiting=2)
-    app = metrics_app(CallQueue(faulty), WorkMetrics(lambda: counts), EscalationMetrics())
+    app = metrics_app(CallQueue(faulty), Figures(lambda: of_work(counts)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as prometheus:
         there = (await prometheus.get("/metrics")).text
         assert "voiceflow_store_up 1.0" in there
@@ -243,7 +233,8 @@ async def test_a_call_without_an_outcome_is_overdue_long_before_its_deadline(sto
         clock.advance(timedelta(minutes=minutes))
         overdue.append((await queue.status()).overdue_outcomes)
     assert overdue == [0, 0, 3]
-    text = metrics_text(StoreFigures(queues=[await read_queue(queue)])).decode()
+    found = await read_queue(queue)
+    text = metrics_text(Figures(lambda: of_queue(found))).decode()
     assert 'voiceflow_queue_overdue_outcomes{queue="default"} 3.0' in text
     assert (await queue.status()).as_json()["overdue_outcomes"] == 3
 
@@ -252,7 +243,8 @@ async def test_a_hold_of_the_queue_is_told_apart_from_those_of_batches(store: St
     queue = await enqueued(store, 1)
 
     async def told() -> tuple[bool, bool, bool]:
-        text = metrics_text(StoreFigures(queues=[await read_queue(queue)])).decode()
+        found = await read_queue(queue)
+        text = metrics_text(Figures(lambda: of_queue(found))).decode()
         lines = ("holds{", "held{", 'conditions{condition="holds",level="warning",')
         return tuple(f'voiceflow_queue_{each}queue="default"}} 1.0' in text for each in lines)  # type: ignore[return-value]
 
@@ -266,7 +258,7 @@ async def test_a_hold_of_the_queue_is_told_apart_from_those_of_batches(store: St
 
 async def scraped(queue: CallQueue) -> dict[str, float]:
     """The values that a worker of the queue tells of escalations and schedules."""
-    transport = httpx.ASGITransport(metrics_app(queue, EscalationMetrics()))
+    transport = httpx.ASGITransport(metrics_app(queue, Figures(lambda: of_process(None))))
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as prometheus:
         lines = (await prometheus.get("/metrics")).text.splitlines()
     parts = [line.removeprefix("voiceflow_").rpartition(" ") for line in lines]

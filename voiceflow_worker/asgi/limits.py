@@ -22,8 +22,6 @@ T = TypeVar("T")
 CONNECTION: Final = timedelta(seconds=75)
 """How long a connection without a request is kept after an answer: longer than proxies and senders keep theirs (60 s,
 as a rule). Whoever sends an event on a connection that is closed in this moment has lost it."""
-HEAD: Final = timedelta(seconds=10)
-"""The headers of a request end within it, or their connection is ended."""
 BODY: Final = timedelta(seconds=10)
 """The body of an event, or of a request to /v1, arrives within it."""
 UPLOAD: Final = timedelta(seconds=60)

@@ -15,7 +15,6 @@ import anyio
 import uvicorn
 
 from voiceflow_worker.asgi import limits
-from voiceflow_worker.asgi.connections import Connection, Connections
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 BACKLOG = 65_535
 """The number of connections that may wait to be accepted. The system may lower it to its own limit (net.core.somaxconn
 on Linux)."""
-ACCEPTED_AT_ONCE = 8
-"""The number of connections that are accepted before one of them can make room for the next."""
 FAREWELL = 1.0
 """Seconds for which a client may take to see that its idle connection has ended."""
 LOOK_EVERY = 0.01
@@ -77,17 +74,16 @@ async def serving(
     fails, no new connections are accepted, requests in progress have `grace` to finish, and the app's lifespan is shut
     down. Before that, for at most `linger`, each answer tells its client that the connection ends; a request that was
     on its way on an idle connection when that ended still reaches the app, though nobody hears its answer. Signals and
-    logging are left to the caller. A connection without a request is `kept` for so long. If file descriptors allow no
-    more connections, the oldest one without a whole request is ended; if each has one, a new one gets a 503.
+    logging are left to the caller. A connection without a request is `kept` for so long after an answer. If file
+    descriptors allow no more connections, a new one gets a 503. A proxy in front ends those that send no whole request.
 
     Raises OSError if the port cannot be bound, RuntimeError if the app's lifespan fails to start.
     """
     # `proxy_headers` is off, so the app sees the address of the peer and judges X-Forwarded-For itself.
     closing = _Closing(app)
-    most = connections_that_fit()
     config = uvicorn.Config(
         closing,
-        http=Connection,
+        http="httptools",
         interface="asgi3",  # "auto" takes a bound method for an ASGI 2 app
         ws="none",
         lifespan="auto",
@@ -96,12 +92,12 @@ async def serving(
         proxy_headers=False,
         server_header=False,
         date_header=date_header,
-        limit_concurrency=most,
-        backlog=ACCEPTED_AT_ONCE,
+        limit_concurrency=connections_that_fit(),
+        backlog=BACKLOG,
         timeout_keep_alive=max(1, round(kept.total_seconds())),
         timeout_graceful_shutdown=max(0, round(grace.total_seconds())),
     )
-    server = _Server(config, Connections(most), closing=closing, linger=min(linger, grace))
+    server = _Server(config, closing=closing, linger=min(linger, grace))
     with _bound(host, port) as listening:
         bound = listening.getsockname()
         task = asyncio.create_task(server.run_until_exit(listening), name=f"serving {host}:{bound[1]}")
@@ -186,11 +182,8 @@ def _client(scope: Scope) -> tuple[str, int]:
 class _Server(uvicorn.Server):
     """A server without signal handlers. `begun` is set when the server has started or failed."""
 
-    def __init__(
-        self, config: uvicorn.Config, connections: Connections, *, closing: _Closing, linger: timedelta
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, *, closing: _Closing, linger: timedelta) -> None:
         super().__init__(config)
-        self.server_state = connections
         self._closing = closing
         self._linger = linger.total_seconds()
         self.begun = asyncio.Event()
@@ -209,8 +202,6 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        for listening in sockets or ():
-            listening.listen(BACKLOG)  # asyncio has given it the number that it accepts at once
         self.begun.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -232,21 +232,10 @@ async def _metrics(
         yield
         return
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.service.metrics import (
-        EscalationMetrics,
-        HookMetrics,
-        ProcessMetrics,
-        WorkMetrics,
-        metrics_app,
-    )
+    from voiceflow_worker.service.metrics import Figures, metrics_app, of_hooks, of_process, of_work
 
-    app = metrics_app(
-        calls,
-        WorkMetrics(lambda: sender.counts),
-        ProcessMetrics(settings.state_dir),
-        EscalationMetrics(),
-        *([] if hooks is None else [HookMetrics(hooks)]),
-    )
+    of_all = [lambda: of_work(sender.counts), lambda: of_process(settings.state_dir)]
+    app = metrics_app(calls, *map(Figures, of_all), *([] if hooks is None else [Figures(lambda: of_hooks(hooks))]))
     async with serving(app, host=host, port=port) as address:
         Output().note(f"metrics are on {address.url}/metrics")
         yield

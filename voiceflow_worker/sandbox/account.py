@@ -7,21 +7,21 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from enum import StrEnum
+from functools import wraps
+from typing import Annotated, Any, NotRequired, TypeAlias
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from typing_extensions import TypedDict
 
-from voiceflow_worker.asgi.openapi import Answers, Operation
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.text.names_of_the_world import VOICES
 from voiceflow_worker.model.text.wording import SUB_ACCOUNT_ID
 from voiceflow_worker.sandbox.call import moment
 from voiceflow_worker.sandbox.orders import same_number
-from voiceflow_worker.sandbox.wire import HookType, WebhookRequest
 
 NO_KEY = "Authentication header not found or token invalid"
 
@@ -40,6 +40,16 @@ class WebhookTarget:
     url: str
     authorization: str | None = None
     enabled: bool = True
+
+
+class HookType(StrEnum):
+    """VSS: session summaries. VCA: call actions. VCS: call statuses. VRU: recordings. VNU: numbers."""
+
+    VSS = "VSS"
+    VCA = "VCA"
+    VCS = "VCS"
+    VRU = "VRU"
+    VNU = "VNU"
 
 
 class SandboxAccount:
@@ -121,41 +131,7 @@ class SandboxAccount:
 
 _SINCE = "2026-01-05T08:00:00.000Z"
 ROOT = "/api/v1/subaccounts/{sub_account}"
-_REFUSED: Answers = {
-    401: ("The key is missing or unknown.", []),
-    404: ("The sub-account, or what is asked for, does not exist.", []),
-}
-H = TypeVar("H", bound=Callable[..., Any])
-
-
-class Operations(list[Operation]):
-    """Operations whose handlers are methods that are given the request.
-
-    Each of their paths begins with `root`, each may be answered as `always` says, and if `is_open`, none needs a key.
-    """
-
-    def __init__(self, *, root: str = "", always: Answers | None = None, is_open: bool = False) -> None:
-        super().__init__()
-        self._root, self._always, self._is_open = root, always or {}, is_open
-
-    def on(self, method: str, path: str, answers: Answers, *, body: Any = None) -> Callable[[H], H]:
-        """Make an operation of a handler, whose docstring is its summary in the document."""
-
-        def add(handle: H) -> H:
-            told = {**answers, **self._always}
-            made = Operation(
-                method=method, path=self._root + path, handle=handle, answers=told, body=body, is_open=self._is_open
-            )
-            self.append(made)
-            return handle
-
-        return add
-
-    def routes(self, of: object, guard: Callable[[Answering], Answering] = lambda answer: answer) -> list[Route]:
-        """The routes to the methods of an object, each behind a guard."""
-        return [Route(each.path, guard(partial(each.handle, of)), methods=[each.method]) for each in self]
-
-
+"""The path of a sub-account, under which all of its endpoints are."""
 Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
 """A function that answers a request."""
 
@@ -163,6 +139,7 @@ Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
 def guarded(account: SandboxAccount, answer: Answering) -> Answering:
     """A function that answers only requests whose API key has access to the sub-account."""
 
+    @wraps(answer)
     async def endpoint(request: Request) -> Response:
         authorization = request.headers.get("authorization")
         refusal = account.refusal(
@@ -173,8 +150,16 @@ def guarded(account: SandboxAccount, answer: Answering) -> Answering:
     return endpoint
 
 
-OF_ACCOUNTS = partial(Operations, root=ROOT, always=_REFUSED)
-"""Operations under the path of a sub-account."""
+class WebhookRequest(TypedDict):
+    """A webhook for events of a type. Some guides call `enabled` `active`."""
+
+    type: HookType
+    url: Annotated[str, Field(pattern="^https?://")]
+    httpAuthHeader: NotRequired[str | None]
+    enabled: NotRequired[bool | None]
+    active: NotRequired[bool | None]
+
+
 _WEBHOOK_REQUEST = TypeAdapter(WebhookRequest)
 
 
@@ -189,24 +174,30 @@ class AccountRoutes:
     """The endpoints of one account, apart from callflows and exports."""
 
     account: SandboxAccount
-    operations: ClassVar[Operations] = OF_ACCOUNTS()
 
     def routes(self) -> list[Route]:
         """Return all routes."""
-        return self.operations.routes(self, partial(guarded, self.account))
+        endpoints: Sequence[tuple[str, str, Answering]] = (
+            ("GET", "/speech-profiles", self.list_speech_profiles),
+            ("GET", "/numbers", self.list_numbers),
+            ("GET", "/numbers/{number}", self.get_number),
+            ("GET", "/webhooks", self.list_webhooks),
+            ("POST", "/webhooks", self.register_webhook),
+            ("DELETE", "/webhooks/{hook_type}", self.remove_webhook),
+        )
+        return [
+            Route(ROOT + path, guarded(self.account, answer), methods=[method]) for method, path, answer in endpoints
+        ]
 
-    @operations.on("GET", "/speech-profiles", {200: ("All voices.", [])})
     async def list_speech_profiles(self, _request: Request) -> Response:
         """List the voices of the account."""
         return JSONResponse({"speechProfiles": list(self.account.profiles)})
 
-    @operations.on("GET", "/numbers", {200: ("All numbers.", [])})
     async def list_numbers(self, _request: Request) -> Response:
         """List the numbers of the account."""
         numbers = [_number(number) for number in self.account.numbers]
         return JSONResponse({"totalNumbers": len(numbers), "lastUpdatedAt": _now(), "numbers": numbers, **_OK})
 
-    @operations.on("GET", "/numbers/{number}", {200: ("The account has the number.", [])})
     async def get_number(self, request: Request) -> Response:
         """Show one number of the account."""
         number = request.path_params["number"]
@@ -219,19 +210,12 @@ class AccountRoutes:
     def _hooks(self, request: Request) -> dict[str, WebhookTarget]:
         return self.account.hooks(request.path_params["sub_account"])
 
-    @operations.on("GET", "/webhooks", {200: ("All webhooks.", [])})
     async def list_webhooks(self, request: Request) -> Response:
         """List the webhooks."""
         hooks = [_webhook(hook_type, hook) for hook_type, hook in self._hooks(request).items()]
         sub_account = request.path_params["sub_account"]
         return JSONResponse({"subAccountId": sub_account, "count": len(hooks), "webhooks": hooks, **_OK})
 
-    @operations.on(
-        "POST",
-        "/webhooks",
-        {200: ("All webhooks.", []), 422: ("A field is wrong.", [])},
-        body=WebhookRequest,
-    )
     async def register_webhook(self, request: Request) -> Response:
         """Register a webhook for events of a type."""
         try:
@@ -244,7 +228,6 @@ class AccountRoutes:
         )
         return await self.list_webhooks(request)
 
-    @operations.on("DELETE", "/webhooks/{hook_type}", {200: ("The webhook that was removed.", [])})
     async def remove_webhook(self, request: Request) -> Response:
         """Remove the webhook for events of a type."""
         hook_type = request.path_params["hook_type"]

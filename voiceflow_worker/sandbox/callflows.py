@@ -16,14 +16,12 @@ from typing import NamedTuple, TypeAlias
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from voiceflow_worker.asgi.openapi import Operation
-from voiceflow_worker.sandbox.account import NO_KEY, ROOT, SandboxAccount
+from voiceflow_worker.sandbox.account import NO_KEY, SandboxAccount
 from voiceflow_worker.sandbox.answers import HttpAnswer, created, judged, not_created, unreadable
 from voiceflow_worker.sandbox.call import Call, FlowRequest, Ledger, LedgerEntry, read_request
 from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.orders import Fault, FaultKind, OrderBook, Script
 from voiceflow_worker.sandbox.outcomes import Outcomes
-from voiceflow_worker.sandbox.wire import CallflowRequest
 
 _LONGEST_BODY = 1_000_000
 
@@ -121,19 +119,6 @@ class Callflows:
         return call
 
 
-OPERATION = Operation(
-    method="POST",
-    path=f"{ROOT}/callflows",
-    handle=Callflows.place_call,
-    body=CallflowRequest,
-    answers={
-        200: ("The call was accepted (CREATED) or refused (NOT_CREATED).", []),
-        "4XX": ("The call was refused.", []),
-        429: ("Too many requests.", []),
-        "5XX": ("A server error. It may be an HTML page of a gateway.", []),
-    },
-)
-"""The endpoint in the document."""
 _UNREADABLE = object()
 
 

@@ -1,12 +1,11 @@
-"""The control of the sandbox, `/_sandbox/…`: its ledger and its orders; and the OpenAPI document of all of it."""
+"""The control of the sandbox, `/_sandbox/…`: its ledger and its orders; and the OpenAPI document of what it serves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -15,30 +14,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from voiceflow_worker.asgi import openapi
-from voiceflow_worker.asgi.openapi import Answers, Schemas, types_of
+from voiceflow_worker.asgi.openapi import Answers, Operation, Schemas, types_of
 from voiceflow_worker.model.flows.values import is_list
-from voiceflow_worker.sandbox import callflows
-from voiceflow_worker.sandbox.account import AccountRoutes, Operations
+from voiceflow_worker.sandbox.account import ROOT
 from voiceflow_worker.sandbox.call import Ledger
-from voiceflow_worker.sandbox.exports import COLUMNS, ExportRoutes
 from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
-from voiceflow_worker.sandbox.wire import CallActionReply, HookType
 
 Given = TypeVar("Given", bound=BaseModel)
-Entries: TypeAlias = list[dict[str, Any]]
-
-
-_ORDERED: Answers = {
-    200: ("The orders were taken.", []),
-    400: ("The body is not JSON.", []),
-    422: ("An order is invalid, and none was taken.", []),
-}
-_LISTED: Answers = {200: ("All of them, the oldest first.", [Entries])}
-
-
-def _one_or_more(order: type[BaseModel]) -> Any:
-    kind: Any = order
-    return kind | list[kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,30 +34,38 @@ class ControlRoutes:
     faults: OrderBook[Fault]
     scripts: OrderBook[Script]
     reset: Callable[[], None]
-    operations: ClassVar[Operations] = Operations(root="/_sandbox", is_open=True)
+    others: Sequence[Route]
+    """The routes of what 8x8 has, of which the document tells the paths alone."""
 
     def routes(self) -> list[Route]:
         """Return all routes."""
-        return [*self.operations.routes(self), Route("/openapi.json", _describe, methods=["GET"])]
+        own = [
+            Route("/_sandbox/calls", self.list_calls, methods=["GET"]),
+            Route("/_sandbox/faults", self.order_faults, methods=["POST"]),
+            Route("/_sandbox/script", self.order_scripts, methods=["POST"]),
+            Route("/_sandbox/reset", self.reset_all, methods=["POST"]),
+        ]
+        document = description([*own, *self.others])
 
-    @operations.on("GET", "/calls", _LISTED)
+        async def describe(_request: Request) -> Response:
+            return Response(document, media_type="application/json")
+
+        return [*own, Route("/openapi.json", describe, methods=["GET"])]
+
     async def list_calls(self, request: Request) -> Response:
         """List the POSTs to the callflows endpoint. `?after=100` leaves out the first 100."""
         after = request.query_params.get("after", "0")
         entries = islice(self.ledger, int(after) if after.isdecimal() else 0, None)
         return Response(orjson.dumps([entry.as_json() for entry in entries]), media_type="application/json")
 
-    @operations.on("POST", "/faults", _ORDERED, body=_one_or_more(Fault))
     async def order_faults(self, request: Request) -> Response:
         """Order faults of the callflows endpoint."""
         return await _take(request, Fault, self.faults.add)
 
-    @operations.on("POST", "/script", _ORDERED, body=_one_or_more(Script))
     async def order_scripts(self, request: Request) -> Response:
         """Choose how calls end."""
         return await _take(request, Script, self.scripts.add)
 
-    @operations.on("POST", "/reset", {200: ("All is deleted.", [])})
     async def reset_all(self, _request: Request) -> Response:
         """Delete the open calls, all orders, and the records of calls."""
         self.reset()
@@ -101,47 +91,33 @@ async def _take(request: Request, model: type[Given], add: Callable[[Given], obj
 
 
 _ABOUT = (
-    "The parts of the 8x8 Voice API that voiceflow-worker uses, with the events that 8x8 sends, and the control of the "
-    "sandbox. The project wrote this description; it is not a document of 8x8. Requests and answers of real accounts "
-    f"may have more fields. The CSV files of an export have the columns {', '.join(COLUMNS)}."
+    "The control of the sandbox, and the paths of the 8x8 Voice API that it serves. Their requests and answers are as "
+    "in the guides of 8x8."
 )
+_BODIES: Mapping[str, Any] = {"order_faults": Fault | list[Fault], "order_scripts": Script | list[Script]}
+_ANSWERED: Answers = {"2XX": ("It is done.", []), "4XX": ("It is refused, and nothing was done.", [])}
 
 
-@cache
-def description() -> bytes:
-    """Return the OpenAPI document as JSON."""
-    operations = (
-        callflows.OPERATION,
-        *AccountRoutes.operations,
-        *ExportRoutes.operations,
-        *ControlRoutes.operations,
-    )
-    schemas = Schemas([*types_of(operations), CallActionReply])
+def description(routes: Sequence[Route]) -> bytes:
+    """Return the OpenAPI document of these routes as JSON. Those under the path of a sub-account need a key."""
+    operations = [
+        Operation(
+            method=method,
+            path=route.path,
+            handle=route.endpoint,
+            answers=_ANSWERED,
+            body=_BODIES.get(route.endpoint.__name__),
+            is_open=not route.path.startswith(ROOT),
+        )
+        for route in routes
+        for method in sorted((route.methods or set()) - {"HEAD"})
+    ]
     made = openapi.document(
         operations,
-        schemas,
+        Schemas(types_of(operations)),
         security="apiKey",
         title="8x8 Voice API, as the voiceflow sandbox plays it",
         version="1",
         description=_ABOUT,
     )
-    made["servers"] = [{"url": "/"}]
-    made["webhooks"] = {
-        "VSS": _event(HookType.VSS, "A session has ended.", "The event was received.", {}),
-        "VCA": _event(HookType.VCA, "A call asks for its next actions.", "These.", schemas.content([CallActionReply])),
-    }
-    return orjson.dumps(made)
-
-
-def _event(kind: HookType, said: str, answer: str, content: dict[str, Any]) -> dict[str, Any]:
-    operation = {
-        "operationId": f"on{kind}",
-        "summary": said,
-        "requestBody": {"required": True, "content": {openapi.JSON: {"schema": {"type": "object"}}}},
-        "responses": {"200": openapi.response(200, answer, content)},
-    }
-    return {"post": operation}
-
-
-async def _describe(_request: Request) -> Response:
-    return Response(description(), media_type="application/json")
+    return orjson.dumps({**made, "servers": [{"url": "/"}]})

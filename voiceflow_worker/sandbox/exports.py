@@ -10,22 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from typing_extensions import TypedDict
 
 from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.reports.events import Direction
-from voiceflow_worker.sandbox.account import OF_ACCOUNTS, Operations, SandboxAccount, guarded, wrong_field
+from voiceflow_worker.sandbox.account import ROOT, SandboxAccount, guarded, wrong_field
 from voiceflow_worker.sandbox.call import Call, SessionLeg
 from voiceflow_worker.sandbox.call_events import MOS, sip_code_of, wire_time
 from voiceflow_worker.sandbox.outcomes import text
-from voiceflow_worker.sandbox.wire import ExportRequest
 
 COLUMNS: tuple[str, ...] = (
     "SessionId", "CallId", "AccountId", "SubAccountId", "Direction", "SourceCountryCode", "SourceCountry",
@@ -174,6 +173,15 @@ class Exports:
 
 _EXPORTS = "/messages/exports"
 _FILES = "/_sandbox/files"
+ExportRequest = TypedDict(
+    "ExportRequest",
+    {
+        "from": NotRequired[str | None],
+        "to": NotRequired[str | None],
+        "limit": NotRequired[Annotated[int | None, Field(ge=0)]],
+    },
+)
+"""The calls of an export: between two times or days, and at most so many rows (0: all)."""
 _EXPORT_REQUEST = TypeAdapter(ExportRequest)
 
 
@@ -183,23 +191,15 @@ class ExportRoutes:
 
     account: SandboxAccount
     exports: Exports
-    operations: ClassVar[Operations] = OF_ACCOUNTS()
 
     def routes(self) -> list[Route]:
         """Return all routes."""
-        file = Route(_FILES + "/{job_id}", self._file, methods=["GET"])
-        return [*self.operations.routes(self, partial(guarded, self.account)), file]
+        return [
+            Route(ROOT + _EXPORTS, guarded(self.account, self.start_export), methods=["POST"]),
+            Route(ROOT + _EXPORTS + "/{job_id}", guarded(self.account, self.get_export), methods=["GET"]),
+            Route(_FILES + "/{job_id}", self.get_file, methods=["GET"]),
+        ]
 
-    @operations.on(
-        "POST",
-        _EXPORTS,
-        {
-            202: ("The export has begun.", []),
-            "4XX": ("A field is wrong, or the platform refuses.", []),
-            "5XX": ("The platform refuses.", []),
-        },
-        body=ExportRequest,
-    )
     async def start_export(self, request: Request) -> Response:
         """Begin an export of the log of calls."""
         try:
@@ -216,7 +216,6 @@ class ExportRoutes:
             return _error(400, 1002, str(error))
         return JSONResponse({"jobId": made.job_id}, status_code=202)
 
-    @operations.on("GET", _EXPORTS + "/{job_id}", {200: ("Its state.", [])})
     async def get_export(self, request: Request) -> Response:
         """Show the state of an export."""
         export = self.exports.find(request.path_params["sub_account"], request.path_params["job_id"])
@@ -230,7 +229,8 @@ class ExportRoutes:
             shown["expires"] = export.expires.isoformat()
         return JSONResponse(shown)
 
-    async def _file(self, request: Request) -> Response:
+    async def get_file(self, request: Request) -> Response:
+        """Return the CSV file of an export, by the link in its state."""
         if "authorization" in request.headers:
             # Object stores refuse a signed link if the request also has a key. Clients must not send the key here.
             return Response("Only one auth mechanism allowed", status_code=400)

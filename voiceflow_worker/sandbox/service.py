@@ -11,11 +11,12 @@ from ssl import SSLContext
 
 import anyio
 from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.sandbox.account import AccountRoutes, SandboxAccount, WebhookTarget
+from voiceflow_worker.sandbox.account import ROOT, AccountRoutes, SandboxAccount, WebhookTarget
 from voiceflow_worker.sandbox.answers import date_header
 from voiceflow_worker.sandbox.call import Ledger
 from voiceflow_worker.sandbox.call_events import Activity
@@ -102,11 +103,14 @@ class Sandbox:
             exchange=exchange,
             now=self._now,
         )
-        control = ControlRoutes(ledger=self.ledger, faults=self.faults, scripts=self.scripts, reset=self.reset)
         account = [
             *AccountRoutes(self._account).routes(),
             *ExportRoutes(self._account, self.exports).routes(),
         ]
+        calls = Route(f"{ROOT}/callflows", self._callflows.place_call, methods=["POST"])  # for the document alone
+        control = ControlRoutes(
+            ledger=self.ledger, faults=self.faults, scripts=self.scripts, reset=self.reset, others=[calls, *account]
+        )
         self._others = Starlette(routes=[*control.routes(), *account])
 
     @contextlib.asynccontextmanager

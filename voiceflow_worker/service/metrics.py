@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -57,26 +57,12 @@ class Named:
     labels: Sequence[str] = ()
 
 
-Values: TypeAlias = Mapping[tuple[str, ...], float]
-"""The values of a metric, by its labels."""
-
-
-def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: Values) -> Metric:
-    for labels, value in values.items():
-        family.add_metric(labels, value)
-    return family
-
-
 class CounterOf(Named):
     """A count that only grows."""
 
     def on(self, registry: CollectorRegistry) -> Counter:
         """The counter, registered."""
         return Counter(self.name, self.meaning, self.labels, registry=registry)
-
-    def of(self, values: Values) -> Metric:
-        """The counter with values that are kept elsewhere."""
-        return _filled(CounterMetricFamily(self.name, self.meaning, labels=self.labels), values)
 
 
 class GaugeOf(Named):
@@ -85,10 +71,6 @@ class GaugeOf(Named):
     def on(self, registry: CollectorRegistry) -> Gauge:
         """The gauge, registered."""
         return Gauge(self.name, self.meaning, self.labels, registry=registry)
-
-    def of(self, values: Values) -> Metric:
-        """The gauge with values that are kept elsewhere."""
-        return _filled(GaugeMetricFamily(self.name, self.meaning, labels=self.labels), values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +82,32 @@ class HistogramOf(Named):
     def on(self, registry: CollectorRegistry) -> Histogram:
         """The histogram, registered."""
         return Histogram(self.name, self.meaning, self.labels, buckets=self.bounds, registry=registry)
+
+
+Figure: TypeAlias = tuple[CounterOf | GaugeOf, tuple[str, ...], float]
+"""A metric, the values of its labels, and its value."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Figures:
+    """The collector of figures that are kept elsewhere: `read` returns them, or whole metrics, at each scrape."""
+
+    read: Callable[[], Iterable[Figure | Metric]]
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics with their current values."""
+        found: dict[CounterOf | GaugeOf, dict[tuple[str, ...], float]] = {}
+        for each in self.read():
+            if isinstance(each, Metric):
+                yield each
+            else:
+                found.setdefault(each[0], {})[each[1]] = each[2]
+        for named, values in found.items():
+            family = CounterMetricFamily if isinstance(named, CounterOf) else GaugeMetricFamily
+            made = family(named.name, named.meaning, labels=named.labels)
+            for labels, value in values.items():
+                made.add_metric(labels, value)
+            yield made
 
 
 QUEUE_JOBS = GaugeOf("voiceflow_queue_jobs", "Calls in each state.", ("queue", "state"))
@@ -226,67 +234,43 @@ RECORDS_UNREADABLE = CounterOf(
 )
 
 
-class HookMetrics:
-    """The metrics of the notifications of this process."""
-
-    def __init__(self, hooks: Notifications) -> None:
-        self._hooks = hooks
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics with their current values."""
-        each = self._hooks.counts.items()
-        yield HOOK_DELIVERED.of({(hook,): counts.delivered for hook, counts in each})
-        yield HOOK_FAILURES.of({(hook,): counts.failures for hook, counts in each})
-        yield HOOK_WAITING.of({(hook,): counts.waiting for hook, counts in each})
-        yield HOOK_STOPPED.of({(hook,): int(counts.is_stopped) for hook, counts in each})
+def of_hooks(hooks: Notifications) -> Iterator[Figure]:
+    """The figures of the notifications of this process."""
+    for hook, counts in hooks.counts.items():
+        yield HOOK_DELIVERED, (hook,), counts.delivered
+        yield HOOK_FAILURES, (hook,), counts.failures
+        yield HOOK_WAITING, (hook,), counts.waiting
+        yield HOOK_STOPPED, (hook,), counts.is_stopped
 
 
-class ProcessMetrics:
-    """The metrics of this process itself, of the disk of `folder` (None: the working directory), and of its stores."""
+def of_process(folder: Path | None) -> Iterator[Figure | Metric]:
+    """The figures of this process and of its stores and escalations, and of the disk of `folder` (None: where it runs).
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder or Path()
-        self._version = version("voiceflow-worker")
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics with their current values."""
-        yield STATEMENTS_UNANSWERED.of({(): len(unanswered)})
-        yield RECORDS_UNREADABLE.of({(): unreadable_here()})
-        yield BUILD.of({(self._version,): 1})
-        with suppress(OSError):  # the folder is made when it is first needed
-            disk = disk_usage(self._folder)
-            yield DISK_FREE.of({(): disk.free / disk.total})
-        yield from PROCESS_COLLECTOR.collect()
-        yield from PLATFORM_COLLECTOR.collect()
+    Of escalations, these are those that it has ended, and those that it has seen blocked.
+    """
+    yield STATEMENTS_UNANSWERED, (), len(unanswered)
+    yield RECORDS_UNREADABLE, (), unreadable_here()
+    yield BUILD, (version("voiceflow-worker"),), 1
+    with suppress(OSError):  # the folder is made when it is first needed
+        disk = disk_usage(folder or Path())
+        yield DISK_FREE, (), disk.free / disk.total
+    yield from ((ESCALATIONS_ENDED, (state,), count) for state, count in ended_here().items())
+    yield from ((ESCALATIONS_BLOCKED, labels, count) for labels, count in sorted(blocked_here().items()))
+    yield from PROCESS_COLLECTOR.collect()
+    yield from PLATFORM_COLLECTOR.collect()
 
 
-class EscalationMetrics:
-    """The metrics of the escalations that this process has ended, and of those that it has seen blocked."""
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics with their current values."""
-        yield ESCALATIONS_ENDED.of({(state,): count for state, count in ended_here().items()})
-        yield ESCALATIONS_BLOCKED.of(dict(sorted(blocked_here().items())))
-
-
-class WorkMetrics:
-    """The metrics of the work of this process's worker, of which `read` returns the counts."""
-
-    def __init__(self, read: Callable[[], WorkCounts]) -> None:
-        self._read = read
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics with their current values."""
-        counts = self._read()
-        up_to = zip((*map(str, BOUNDS), "+Inf"), accumulate(counts.posts), strict=True)
-        yield VERDICTS.of({tuple(key.split(" ")): count for key, count in sorted(counts.verdicts.items())})
-        yield HistogramMetricFamily(
-            POST_SECONDS.name, POST_SECONDS.meaning, buckets=list(up_to), sum_value=counts.post_seconds
-        )
-        yield SLOTS_MISSED.of({(): counts.slots_missed})
-        yield IN_FLIGHT.of({(): counts.in_flight})
-        yield VERDICTS_WAITING.of({(): counts.verdicts_waiting})
-        yield TASK_FAILING.of({(Task(task).name.lower(),): count for task, count in sorted(counts.failing.items())})
+def of_work(counts: WorkCounts) -> Iterator[Figure | Metric]:
+    """The figures of the work of this process's worker."""
+    up_to = zip((*map(str, BOUNDS), "+Inf"), accumulate(counts.posts), strict=True)
+    yield from ((VERDICTS, tuple(key.split(" ")), count) for key, count in sorted(counts.verdicts.items()))
+    yield HistogramMetricFamily(
+        POST_SECONDS.name, POST_SECONDS.meaning, buckets=list(up_to), sum_value=counts.post_seconds
+    )
+    yield SLOTS_MISSED, (), counts.slots_missed
+    yield IN_FLIGHT, (), counts.in_flight
+    yield VERDICTS_WAITING, (), counts.verdicts_waiting
+    yield from ((TASK_FAILING, (Task(task).name.lower(),), count) for task, count in sorted(counts.failing.items()))
 
 
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:
@@ -329,7 +313,7 @@ class Scraped:
         self._policy = policy
         self._queue = queue
         self._reading, self._until = anyio.Lock(), float("-inf")
-        self._figures: StoreFigures | None = None
+        self._figures: Sequence[Figure] = ()
         self._answers = False
 
     async def answer(self, *more: Collector) -> Response:
@@ -339,10 +323,11 @@ class Scraped:
                 await self._read()
                 self._until = anyio.current_time() + SHARED_FOR
         is_up = self._answers and Task.HEARTBEAT not in failing_here()
-        return Response(metrics_text(self._figures, more=more, is_up=is_up), media_type=CONTENT_TYPE_LATEST)
+        found = [Figures(lambda: self._figures)]
+        return Response(metrics_text(*more, *found, is_up=is_up), media_type=CONTENT_TYPE_LATEST)
 
     async def _read(self) -> None:
-        self._figures, self._answers, began = None, False, anyio.current_time()
+        self._figures, self._answers, began = (), False, anyio.current_time()
         with anyio.move_on_after(STORE_WITHIN) as limit, suppress(StoreError):
             receivers = await Heartbeats(self._store).receivers()
             self._answers = True
@@ -350,57 +335,36 @@ class Scraped:
             names = await QueueNames(self._store).known() if self._queue is None else [self._queue]
             queues = [await read_queue(CallQueue(self._store, name, policy=self._policy)) for name in names]
             seconds = anyio.current_time() - began
-            self._figures = StoreFigures(queues=queues, receivers=receivers, seconds=seconds)
+            own = (STORE_FIGURES, (), seconds), (STORE_RECEIVERS, (), receivers)
+            self._figures = [*(figure for queue in queues for figure in of_queue(queue)), *own]
 
 
-def metrics_text(found: StoreFigures | None, *, more: Iterable[Collector] = (), is_up: bool = True) -> bytes:
-    """The figures of the store, if they are known, and the metrics of `more`, in the text format of Prometheus."""
+def metrics_text(*collectors: Collector, is_up: bool = True) -> bytes:
+    """The metrics of these collectors, and whether the store is up, in the text format of Prometheus."""
     registry = CollectorRegistry()
-    for each in (*more, *([] if found is None else [found])):
+    for each in collectors:
         registry.register(each)
     STORE_UP.on(registry).set(is_up)
     return generate_latest(registry)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StoreFigures:
-    """What the store tells of queues and of the receivers; read in so many `seconds`."""
-
-    queues: Sequence[WholeQueue]
-    receivers: int = 0
-    seconds: float = 0.0
-
-    def collect(self) -> Iterator[Metric]:
-        """The metrics with their values."""
-        values: dict[GaugeOf, dict[tuple[str, ...], float]] = {}
-        for queue in self.queues:
-            for metric, labels, value in _of_queue(queue):
-                values.setdefault(metric, {})[labels] = value
-        values[STORE_FIGURES] = {(): self.seconds}
-        values[STORE_RECEIVERS] = {(): self.receivers}
-        yield from (metric.of(found) for metric, found in values.items())
-
-
-def _of_queue(queue: WholeQueue) -> Iterator[tuple[GaugeOf, tuple[str, ...], float]]:
+def of_queue(queue: WholeQueue) -> Iterator[Figure]:
+    """The figures of a queue."""
     status, name = queue.status, queue.status.queue
     for state, count in status.states.items():
         yield QUEUE_JOBS, (name, state.value), count
     holds = [gate for gate in status.holds if gate.state is not GateState.CANCELLED]
-    values = {
-        QUEUE_OLDEST_DUE: status.oldest_due_seconds or 0.0,
-        QUEUE_HOLDS: len(holds),
-        QUEUE_HELD: any(gate.scope is GateScope.QUEUE for gate in holds),
-        QUEUE_STOPPED: any(
-            gate.scope is GateScope.QUEUE and gate.until is None and Task.CLOCK_OFF not in met_by(gate, status.failing)
-            for gate in holds
-        ),
-        QUEUE_OVERDUE: status.overdue_outcomes,
-        QUEUE_WORKERS: status.workers,
-        QUEUE_RATE: status.rate_now,
-    }
+    stopped = [gate for gate in holds if gate.scope is GateScope.QUEUE]
+    yield QUEUE_OLDEST_DUE, (name,), status.oldest_due_seconds or 0.0
+    yield QUEUE_HOLDS, (name,), len(holds)
+    yield QUEUE_HELD, (name,), bool(stopped)
+    lasting = [gate for gate in stopped if gate.until is None and Task.CLOCK_OFF not in met_by(gate, status.failing)]
+    yield QUEUE_STOPPED, (name,), bool(lasting)
+    yield QUEUE_OVERDUE, (name,), status.overdue_outcomes
+    yield QUEUE_WORKERS, (name,), status.workers
+    yield QUEUE_RATE, (name,), status.rate_now
     if status.limits is not None and status.limits.rate is not None:
-        values[QUEUE_LIMIT] = status.limits.rate
-    yield from ((metric, (name,), value) for metric, value in values.items())
+        yield QUEUE_LIMIT, (name,), status.limits.rate
     told = Counts((each.check, each.level.value) for each in queue.conditions if each.level is not Level.OK)
     for (condition, level), count in told.items():
         yield QUEUE_CONDITIONS, (name, condition, level), count

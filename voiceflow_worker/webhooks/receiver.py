@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,7 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
 from voiceflow_worker.service.forget import erasing_again
-from voiceflow_worker.service.metrics import (
-    EscalationMetrics,
-    HookMetrics,
-    ProcessMetrics,
-    Scraped,
-)
+from voiceflow_worker.service.metrics import Figures, Scraped, of_hooks, of_process
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.service.whole_queue import health
 from voiceflow_worker.settings import Settings
@@ -125,8 +121,7 @@ class Receiver:
             from voiceflow_worker.console.site import Pages
 
             self._pages = Pages(store, settings, menus=menus)
-        self.registry.register(EscalationMetrics())
-        self.registry.register(ProcessMetrics(settings.state_dir))
+        self.registry.register(Figures(partial(of_process, settings.state_dir)))
         gatekeeper = Gatekeeper(
             secret=settings.live_secret("webhook_secret"),
             allow=settings.webhook_allow,
@@ -202,7 +197,7 @@ class Receiver:
                 notifying(notifier_of(settings), settings, store, queue=None, tell=self._tell)
             )
             if hooks is not None:
-                self.registry.register(HookMetrics(hooks))
+                self.registry.register(Figures(partial(of_hooks, hooks)))
             await stack.enter_async_context(advancing(store, policy=policy))
             await stack.enter_async_context(erasing_again(store, policy))
             if self.http_api is not None:

@@ -8,13 +8,10 @@ and half a surrogate pair can be kept by no store. Joiners and marks of ordinary
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, MutableMapping
 from datetime import date, timedelta
 from decimal import Decimal
-from itertools import chain
 from typing import Any, cast
-from unicodedata import normalize
 
 from voiceflow_worker.errors import InvalidInputError
 
@@ -140,89 +137,41 @@ _LEAST_DIGITS = 7
 _SHOWN_DIGITS = 2
 """The digits that are shown of a masked number: of its end, and of its begin if it is in international form."""
 
-_LIKE_DIGITS = re.compile(r"(?<=\d)[OoIl](?=[OoIl]*\d)|(?<=\d[OoIl])[OoIl](?=\d)")
-_LONG_MARKS = "ーｰ"
-"""Letters by their kind, which people write for a dash."""
-_BYTE = re.compile(r"(?:%|\\+x)([\da-f]{2})", re.IGNORECASE)
-_ESCAPE = re.compile(rf"(?:{_BYTE.pattern})+|\\+(?:[bfnrtv]|u([\da-f]{{4}}))", re.IGNORECASE)
-
 _HOUR = r"(?:[01]?\d|2[0-4]):[0-5]\d"
 _MOMENT = (
-    rf"(?P<day>(?:19|20|21)\d\d-\d\d-\d\d)(?:[T ]{_HOUR}(?::[0-5]\d(?:\.\d{{1,9}})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
-    rf"|(?P<local>{DATES})(?: {_HOUR}(?::[0-5]\d)?)?"
+    rf"(?:19|20|21)\d\d-{_MONTH}-{_DAY}(?:[T ]{_HOUR}(?::[0-5]\d(?:\.\d{{1,9}})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+    rf"|(?:{DATES})(?: {_HOUR}(?::[0-5]\d)?)?"
     rf"|{_HOUR}(?::[0-5]\d(?:\.\d{{1,9}})?)?|{_HOUR}[-\u2013]{_HOUR}(?:, ?{_HOUR}[-\u2013]{_HOUR})*"
 )
-_KEPT = re.compile(
+_KEPT = (
     rf"(?<!\S)(?:{_MOMENT})(?!\S)"
     r"|(?<![^\W_])(?:(?=[\d-]*[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|escalation-[\da-f]{20}"
     r"|0[\dA-HJKMNP-TV-Z]{25}(?:\.\d{1,6})?)(?![^\W_])"
 )
-"""A date or a time that stands whole (also the hours of a window), or an id of 8x8 or of ours."""
+"""The pattern of a date or a time that stands whole (also the hours of a window), or an id of 8x8 or of ours."""
+_BETWEEN = r"(?:\\+u[\da-fA-F]{4}|%[\da-fA-F]{2}|[\W_\u30fc\uff70])*"
+"""The pattern of what may stand between two digits: no letter but the long marks that people write for a dash."""
+_NUMBER_OR_KEPT = re.compile(
+    rf"{_KEPT}|(?P<plus>\+[ (\[]*)?(?P<number>\d(?:{_BETWEEN}(?!{_KEPT})\d){{{_LEAST_DIGITS - 1},}})"
+)
 
 
 def without_numbers(text: str) -> str:
     """The text with its telephone numbers masked, such as `+65******67`: the same digits are shown of each spelling.
 
-    A number is what is shown as one: seven digits or more in a row, once the text is normalised (NFKC), and its signs
-    and blanks are taken out. Only ids, and valid dates and times with a blank or nothing on both sides, are none. What
-    is escaped, as in a URL or in JSON, is read both as it stands and as it is meant. A letter that looks like a digit
-    counts as one among them.
+    A number is seven digits or more, with anything but letters between them. Only ids, and dates and times with a blank
+    or nothing on both sides, are none.
     """
-    seen = _LIKE_DIGITS.sub("0", text)
-    if sum(map(str.isdecimal, normalize("NFKC", seen))) < _LEAST_DIGITS:
-        return text
-    kept = {place for found in _KEPT.finditer(text) if _is_kept(found) for place in range(*found.span())}
-    hidden = {
-        each for escapes in {(), tuple(_ESCAPE.finditer(text))} for each in _hidden(_unescaped(seen, escapes), kept)
-    }
-    shown = list(text)
-    for start, end in sorted(hidden, reverse=True):
-        shown[start:end] = ["*", *[""] * (end - start - 1)]
-    return without_numbers("".join(shown)) if hidden else text  # what is masked may have parted what is left
+    return _NUMBER_OR_KEPT.sub(_masked, text)
 
 
-def _is_kept(found: re.Match[str]) -> bool:
-    """Whether what looks like a date is the date of a day."""
-    first, second, third = map(int, re.findall(r"\d+", found["day"] or found["local"] or "2000-01-01"))
-    for order in ((first, second, third), (third, first, second), (third, second, first)):
-        with suppress(ValueError):
-            return bool(date(*order))
-    return False
-
-
-def _unescaped(text: str, escapes: Iterable[re.Match[str]]) -> Iterator[tuple[int, int, str]]:
-    """The characters of a text, each with its place, and these escapes as what they stand for."""
-    place = 0
-    for found in escapes:
-        yield from ((at, at + 1, text[at]) for at in range(place, found.start()))
-        place = found.end()
-        if found[1] is None:
-            yield found.start(), place, chr(int(found[2] or "20", 16))
-            continue
-        units = list(_BYTE.finditer(found[0]))
-        for each in bytes(int(unit[1], 16) for unit in units).decode(errors="surrogateescape"):
-            ours = [units.pop(0) for _ in each.encode(errors="surrogateescape")]
-            yield found.start() + ours[0].start(), found.start() + ours[-1].end(), each
-    yield from ((at, at + 1, text[at]) for at in range(place, len(text)))
-
-
-def _hidden(characters: Iterable[tuple[int, int, str]], kept: Container[int]) -> set[tuple[int, int]]:
-    """The places of the digits of numbers that are not shown."""
-    hidden: set[tuple[int, int]] = set()
-    row: list[tuple[int, int]] = []
-    has_plus = False
-    for start, end, written in chain(characters, [(-1, -1, "x")]):
-        for each in () if start in kept else written if written.isascii() else normalize("NFKC", written):
-            if each.isdecimal():
-                row.append((start, end))
-            elif each.isalnum() and each not in _LONG_MARKS:
-                if len(row) >= _LEAST_DIGITS:
-                    shown = {*row[-_SHOWN_DIGITS:], *(row[:_SHOWN_DIGITS] if has_plus else ())}
-                    hidden |= set(row) - shown
-                row, has_plus = [], False
-            elif not row:
-                has_plus = each == "+" or (has_plus and each in " ([")
-    return hidden
+def _masked(found: re.Match[str]) -> str:
+    number: str | None = found["number"]
+    if number is None:
+        return found[0]
+    places = [place for place, each in enumerate(number) if each.isdecimal()]
+    hidden = {*places[_SHOWN_DIGITS if found["plus"] else 0 : -_SHOWN_DIGITS]}
+    return (found["plus"] or "") + "".join("*" if place in hidden else each for place, each in enumerate(number))
 
 
 _SMALLEST_NUMBER = 10 ** (_LEAST_DIGITS - 1)
