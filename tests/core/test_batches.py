@@ -25,8 +25,7 @@ from voiceflow_worker.reporting import breakdown
 from voiceflow_worker.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
 from voiceflow_worker.reporting.breakdown import (
     Breakdown,
-    CountryFigures,
-    HourFigures,
+    Figures,
 )
 from voiceflow_worker.reporting.report import build_full_report
 
@@ -177,12 +176,12 @@ async def test_each_call_counts_once_in_each_figure_whatever_the_pages(
     assert found == Breakdown(
         time_zone="Asia/Singapore",
         failures={"cancelled: a wrong date | and more": 1, "cancelled: no reason": 1},
-        by_hour=(HourFigures(hour=20, attempts=2, answered=1), HourFigures(hour=21, attempts=1, answered=1)),
-        by_country=(
-            CountryFigures(country="SG", total=5, ended=1, answered=1, cost={"SGD": Decimal("0.02")}),
-            CountryFigures(country="GB", total=1, ended=1, answered=1, cost={"USD": Decimal("0.0125")}),
-            CountryFigures(country=None, total=1, ended=0, answered=0, cost={}),
-        ),
+        by_hour={20: Figures(2, 2, 1), 21: Figures(1, 1, 1)},
+        by_country={
+            "SG": Figures(5, 1, 1, {"SGD": Decimal("0.02")}),
+            "GB": Figures(1, 1, 1, {"USD": Decimal("0.0125")}),
+            None: Figures(1),
+        },
         attempts={0: 4, 1: 2, 2: 1},
         digits={},
         dead_numbers=0,
@@ -247,4 +246,4 @@ def test_a_time_at_the_beginning_of_1970_counts() -> None:
     count.add([sample_job(1, time_zone="UTC", posts=(post(ended(SessionStatus.COMPLETED, at=began), at=began),))])
     found = count.result()
     assert (found.began_at, found.ended_at) == (began, began + 10 * SECOND)
-    assert found.by_hour == (HourFigures(hour=0, attempts=1, answered=1),)
+    assert found.by_hour == {0: Figures(1, 1, 1)}

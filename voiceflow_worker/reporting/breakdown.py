@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -50,33 +50,29 @@ def rate_of(answered: int, ended: int) -> float | None:
     return round(answered / ended, 4) if ended else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HourFigures:
-    """Counts of all attempts and of answered attempts in one hour of the day, redials included."""
+@dataclass(slots=True)
+class Figures:
+    """The figures of the attempts in one hour of the day, or of the calls to one country.
 
-    hour: int
-    attempts: int
-    answered: int
+    `ended` counts those with an outcome, and `cost` is their known price, by currency.
+    """
 
-    @property
-    def answer_rate(self) -> float | None:
-        """The share of answered attempts."""
-        return rate_of(self.answered, self.attempts)
+    total: int = 0
+    ended: int = 0
+    answered: int = 0
+    cost: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountryFigures:
-    """Counts and cost of the calls to one country (ISO 3166; None if unknown). `ended` counts calls with an outcome."""
-
-    country: str | None
-    total: int
-    ended: int
-    answered: int
-    cost: Mapping[str, Decimal]
+    def add(self, other: Figures) -> None:
+        """Add other figures to these."""
+        self.total += other.total
+        self.ended += other.ended
+        self.answered += other.answered
+        for currency, price in other.cost.items():
+            self.cost[currency] = self.cost.get(currency, Decimal(0)) + price
 
     @property
     def answer_rate(self) -> float | None:
-        """The share of answered calls among those that ended with an outcome."""
+        """The share of the answered ones among those that ended with an outcome."""
         return rate_of(self.answered, self.ended)
 
 
@@ -84,8 +80,9 @@ class CountryFigures:
 class Breakdown:
     """The figures of a report that need each call to be read. Deleted calls do not count.
 
-    `by_hour` has the hours of the day in `time_zone`: the most frequent time zone of the calls, else UTC. A call
-    without a time zone counts with that of its number. `attempts` counts calls by the number of their attempts, and
+    `by_hour` has the attempts, redials included, by the hour of the day in `time_zone`: the most frequent time zone of
+    the calls, else UTC. A call without a time zone counts with that of its number. `by_country` has the calls by the
+    country of their number (ISO 3166; None if unknown). `attempts` counts calls by the number of their attempts, and
     `digits` by the pressed keys: of more than 1,000 different ones, the 100 most frequent, and the sum of the others.
     `failures` are the calls that reached nobody, by the reason in words, the most frequent first.
     `dead_numbers` counts calls that failed because their number does not exist, and `bad_sound` those of the answered
@@ -95,9 +92,9 @@ class Breakdown:
     """
 
     time_zone: str
-    by_hour: tuple[HourFigures, ...]
+    by_hour: Mapping[int, Figures]
     failures: Mapping[str, int]
-    by_country: tuple[CountryFigures, ...]
+    by_country: Mapping[str | None, Figures]
     attempts: Mapping[int, int]
     digits: Mapping[str, int]
     dead_numbers: int
@@ -111,19 +108,19 @@ class Breakdown:
         return {
             "time_zone": self.time_zone,
             "by_hour": [
-                {"hour": at.hour, "attempts": at.attempts, "answered": at.answered, "answer_rate": at.answer_rate}
-                for at in self.by_hour
+                {"hour": hour, "attempts": each.total, "answered": each.answered, "answer_rate": each.answer_rate}
+                for hour, each in self.by_hour.items()
             ],
             "by_country": [
                 {
-                    "country": each.country,
+                    "country": country,
                     "total": each.total,
                     "ended": each.ended,
                     "answered": each.answered,
                     "answer_rate": each.answer_rate,
                     "cost": {currency: float(price) for currency, price in sorted(each.cost.items())},
                 }
-                for each in self.by_country
+                for country, each in self.by_country.items()
             ],
             "attempts": {str(attempts): calls for attempts, calls in self.attempts.items()},
             "digits": dict(self.digits),
@@ -163,9 +160,8 @@ class BreakdownCount:
     def __init__(self) -> None:
         self._zones = Counter[str]()
         self._zones_looked_up = 0
-        self._sessions = Counter[tuple[int, bool]]()
-        self._calls = Counter[tuple[str | None, bool, bool]]()
-        self._costs: dict[str | None, dict[str, Decimal]] = {}
+        self._slots = defaultdict[int, Figures](Figures)
+        self._countries = defaultdict[str | None, Figures](Figures)
         self._attempts = Counter[int]()
         self._digits = _TextCounts("others")
         self._failures = _TextCounts("other reasons")
@@ -180,10 +176,8 @@ class BreakdownCount:
             self._add(job)
 
     def _add(self, job: Job) -> None:
-        posts = job.posts
-        country = country_of(job.number)
-        attempts, outcome, is_answered = 0, None, False
-        for post in posts:
+        figures, attempts, outcome, is_answered = Figures(total=1), 0, None, False
+        for post in job.posts:
             is_attempt = post.may_have_rung
             if is_attempt:
                 attempts += 1
@@ -191,8 +185,7 @@ class BreakdownCount:
                     self._began = post.began_at
             charge = post.charge
             if charge is not None and charge.currency is not None:
-                costs = self._costs.setdefault(country, {})
-                costs[charge.currency] = costs.get(charge.currency, Decimal(0)) + charge.price
+                figures.cost[charge.currency] = figures.cost.get(charge.currency, Decimal(0)) + charge.price
             if post.outcome is not None:
                 outcome = post.outcome
                 is_answered = job.status_of(post) in REACHED
@@ -200,7 +193,8 @@ class BreakdownCount:
                     self._answered_seconds += outcome.seconds or 0.0
                 if is_attempt:
                     self._add_session(outcome, post.began_at, is_answered=is_answered)
-        self._calls[country, outcome is not None, is_answered] += 1
+        figures.ended, figures.answered = int(outcome is not None), int(is_answered)
+        self._countries[country_of(job.number)].add(figures)
         self._bad_sound += bool(is_answered and outcome is not None and outcome.bad_sound)
         self._dead += job.state is JobState.FAILED and result_of(job) == CallResult.DEAD_NUMBER
         self._attempts[attempts] += 1
@@ -215,7 +209,8 @@ class BreakdownCount:
     def _add_session(self, outcome: Outcome, began_at: datetime, *, is_answered: bool) -> None:
         if outcome.ended_at is not None and (self._ended is None or outcome.ended_at > self._ended):
             self._ended = outcome.ended_at
-        self._sessions[((outcome.started_at or began_at) - _EPOCH) // _SLOT, is_answered] += 1
+        slot = ((outcome.started_at or began_at) - _EPOCH) // _SLOT
+        self._slots[slot].add(Figures(total=1, ended=1, answered=int(is_answered)))
 
     def result(self, zone: ZoneInfo | None = None) -> Breakdown:
         """The figures of all calls counted so far, with times in `zone`; by default in UTC, and the hours as said."""
@@ -223,30 +218,14 @@ class BreakdownCount:
         usual = min(zones, key=lambda name: (-zones[name], name == "UTC", name), default="UTC")
         digits = self._digits.counts if len(self._digits.counts) <= _MOST_KEYS else self._digits.frequent()
         of_hours = zone or zone_named(usual) or ZoneInfo("UTC")
-        hours: dict[int, list[int]] = {}
-        for (slot, answered), count in self._sessions.items():
-            time = (_EPOCH + slot * _SLOT).astimezone(of_hours)
-            hour = hours.setdefault(time.hour, [0, 0])
-            hour[0] += count
-            hour[1] += count * answered
-        countries: dict[str | None, list[int]] = {}
-        for (country, has_outcome, is_answered), count in self._calls.items():
-            figures = countries.setdefault(country, [0, 0, 0])
-            figures[0] += count
-            figures[1] += count * has_outcome
-            figures[2] += count * is_answered
+        hours = defaultdict[int, Figures](Figures)
+        for slot, each in self._slots.items():
+            hours[(_EPOCH + slot * _SLOT).astimezone(of_hours).hour].add(each)
         return Breakdown(
             time_zone=zone.key if zone else usual,
-            by_hour=tuple(
-                HourFigures(hour=at, attempts=each[0], answered=each[1]) for at, each in sorted(hours.items())
-            ),
+            by_hour=dict(sorted(hours.items())),
             failures=dict(self._failures.counts.most_common()),
-            by_country=tuple(
-                CountryFigures(
-                    country=country, total=each[0], ended=each[1], answered=each[2], cost=self._costs.get(country, {})
-                )
-                for country, each in sorted(countries.items(), key=lambda found: (-found[1][0], found[0] or "~"))
-            ),
+            by_country=dict(sorted(self._countries.items(), key=lambda found: (-found[1].total, found[0] or "~"))),
             attempts=dict(sorted(self._attempts.items())),
             digits=dict(sorted(digits.items())),
             dead_numbers=self._dead,

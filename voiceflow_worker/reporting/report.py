@@ -253,7 +253,7 @@ def figures_of(report: Report) -> dict[str, object]:
     """The single-valued figures of a report, by name. Unknown figures are None, and durations are timedeltas."""
     details, rate = report.breakdown, report.answer_rate
     talked = details.answered_seconds if details is not None else None
-    answered = sum(each.answered for each in details.by_country) if details is not None else 0
+    answered = sum(each.answered for each in details.by_country.values()) if details is not None else 0
     return {
         "calls": report.total,
         "with an outcome": report.ended,
@@ -367,15 +367,15 @@ def _attempts(report: Report) -> dict[int, tuple[object, ...]]:
 
 
 def _hours(report: Report) -> dict[str, tuple[object, ...]]:
-    hours = report.breakdown.by_hour if report.breakdown is not None else ()
-    return {f"{at.hour:02}:00": (at.attempts, at.answered, _share(at.answer_rate)) for at in hours}
+    hours = report.breakdown.by_hour if report.breakdown is not None else {}
+    return {f"{hour:02}:00": (each.total, each.answered, _share(each.answer_rate)) for hour, each in hours.items()}
 
 
 def _countries(report: Report) -> dict[str, tuple[object, ...]]:
-    countries = report.breakdown.by_country if report.breakdown is not None else ()
+    countries = report.breakdown.by_country if report.breakdown is not None else {}
     return {
-        each.country or "unknown": (each.total, each.ended, each.answered, _share(each.answer_rate))
-        for each in countries
+        country or "unknown": (each.total, each.ended, each.answered, _share(each.answer_rate))
+        for country, each in countries.items()
     }
 
 
