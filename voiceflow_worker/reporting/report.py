@@ -367,15 +367,15 @@ def _attempts(report: Report) -> dict[int, tuple[object, ...]]:
 
 
 def _hours(report: Report) -> dict[str, tuple[object, ...]]:
-    hours = report.breakdown.by_hour if report.breakdown is not None else {}
-    return {f"{hour:02}:00": (each.total, each.answered, _share(each.answer_rate)) for hour, each in hours.items()}
+    hours = () if report.breakdown is None else report.breakdown.by_hour.items()
+    return {f"{hour:02}:00": (each.total, each.answered, _share(each.answer_rate)) for hour, each in hours}
 
 
 def _countries(report: Report) -> dict[str, tuple[object, ...]]:
-    countries = report.breakdown.by_country if report.breakdown is not None else {}
+    countries = () if report.breakdown is None else report.breakdown.by_country.items()
     return {
         country or "unknown": (each.total, each.ended, each.answered, _share(each.answer_rate))
-        for country, each in countries.items()
+        for country, each in countries
     }
 
 
