@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-_DEAREST = Decimal(10) ** 12
 Fields = Mapping[str, object]
 
 PATH = "/webhooks/8x8"
@@ -83,17 +82,6 @@ def _is_enabled(payload: Payload, name: str) -> bool:
     return (payload.raw("active") if enabled is None else enabled) is not False
 
 
-def _price(payload: Payload, name: str) -> Decimal | None:
-    value = payload.raw(name)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    try:
-        price = Decimal(str(value).strip())
-    except (InvalidOperation, ValueError):  # ValueError: an integer of thousands of digits
-        return None
-    return price if price.is_finite() and abs(price) < _DEAREST else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechProfile:
     """A voice. A call flow names its `code` as the voiceProfile."""
@@ -122,8 +110,8 @@ class OwnedNumber:
     is_healthy: bool | None = read_field(_flag, "isHealthy", within="numberHealth")
     health: str | None = read_field(_TEXT, "status", within="numberHealth")
     health_checked_at: datetime | None = read_field(_TIME, "lastCheckedTime", within="numberHealth")
-    rental_price: Decimal | None = read_field(_price, "rentalPrice")
-    incoming_rate: Decimal | None = read_field(_price, "incomingRate")
+    rental_price: Decimal | None = read_field(Payload.price, "rentalPrice")
+    incoming_rate: Decimal | None = read_field(Payload.price, "incomingRate")
     billing_unit: str | None = read_field(_TEXT, "billingUnit")
     currency: str | None = read_field(_TEXT, "billingCurrency")
     created_at: datetime | None = read_field(_TIME, "dateCreated")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import csv
-import math
-import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Any, NamedTuple, get_args, get_type_hints
 
 import anyio
 import httpx
@@ -21,22 +17,9 @@ from voiceflow_worker.errors import CallLogError, CallLogUnavailableError, Reque
 from voiceflow_worker.gateway.rest import RestClient, Sleep
 from voiceflow_worker.model.flows.values import is_list
 from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
-from voiceflow_worker.model.reports.events import Direction, fold_name
-from voiceflow_worker.model.reports.status import fold_session_status
+from voiceflow_worker.model.reports.events import Payload, fold_name, read_fields
 
 _NEEDED = ("SessionId", "SourceEndpoint", "DestinationEndpoint", "InitiatedAt")
-_DEAREST = Decimal(10) ** 12
-_NOTHING = frozenset({"", "null", "none"})
-# Spreadsheets need these marks to read a number as a text: ="6587654321" or '6587654321.
-_FOR_SPREADSHEETS = re.compile(r"=\"(.*)\"|'(.*)", re.DOTALL)
-
-
-class Column(NamedTuple):
-    """A column of the log: its name, the field of `ExportRow` that it fills, and the function that reads its text."""
-
-    name: str
-    field: str
-    read: Callable[[str], object]
 
 
 def read_rows(content: bytes) -> list[ExportRow]:
@@ -45,13 +28,18 @@ def read_rows(content: bytes) -> list[ExportRow]:
     first = text.partition("\n")[0]
     lines = _lines(text, delimiter=max(",;\t", key=first.count))
     names = next(lines, None) or []
-    places = {fold_name(name): place for place, name in reversed(list(enumerate(names)))}
-    missing = [name for name in _NEEDED if fold_name(name) not in places]
+    known = set(map(fold_name, names))
+    missing = [name for name in _NEEDED if fold_name(name) not in known]
     if missing:
         raise CallLogError(f"a file of the log export cannot be read: columns are missing ({', '.join(missing)})")
-    found = [(column, places.get(fold_name(column.name))) for column in _COLUMNS]
-    known = [(column, place) for column, place in found if place is not None]
-    return [_row(cells, known, width=len(names)) for cells in lines if cells != []]
+    return [_row(names, cells) for cells in lines if cells != []]
+
+
+def _row(names: Sequence[str], cells: Sequence[str] | None) -> ExportRow:
+    """The row with these cells; one that may be of any call if they are not those of the columns."""
+    if cells is None or len(cells) != len(names):
+        return ExportRow()
+    return ExportRow(**read_fields(ExportRow, Payload(dict(zip(names, cells, strict=True)))))
 
 
 def _lines(text: str, *, delimiter: str) -> Iterator[list[str] | None]:
@@ -64,92 +52,6 @@ def _lines(text: str, *, delimiter: str) -> Iterator[list[str] | None]:
             return
         except csv.Error:
             yield None
-
-
-def _row(cells: Sequence[str] | None, columns: Sequence[tuple[Column, int]], *, width: int) -> ExportRow:
-    if cells is None or len(cells) != width:
-        return ExportRow()
-    values: dict[str, Any] = {}
-    for column, place in columns:
-        text = _text(cells[place])
-        value = None if text is None else column.read(text)
-        if isinstance(value, datetime) and value.tzinfo is None:
-            value = value.replace(tzinfo=UTC)
-        values[column.field] = value
-    values["status"] = fold_session_status(values.get("status_text"))
-    return ExportRow(**values)
-
-
-def _text(cell: str) -> str | None:
-    text = cell.strip()
-    wrapped = _FOR_SPREADSHEETS.fullmatch(text)
-    if wrapped is not None:
-        text = (wrapped[1] or wrapped[2] or "").strip()
-    return None if text.casefold() in _NOTHING else text
-
-
-def _direction(text: str) -> Direction | None:
-    try:
-        return Direction(text.upper())
-    except ValueError:
-        return None
-
-
-def _decimal(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-def _sip_code(text: str) -> int | None:
-    found = re.match(r"\d{3}\b", text, re.ASCII)  # also `404 Not Found`
-    return None if found is None else int(found[0])
-
-
-def _price(text: str) -> Decimal | None:
-    try:
-        price = Decimal(text)
-    except InvalidOperation:
-        return None
-    return price if price.is_finite() and 0 <= price < _DEAREST else None
-
-
-def _moment(text: str) -> datetime | None:
-    """A time in ISO 8601: in UTC if the text has a zone, else without a zone."""
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-_NAMES = {
-    "source": "SourceEndpoint",
-    "destination": "DestinationEndpoint",
-    "seconds": "DurationInSec",
-    "billed_seconds": "BillableDurationInSec",
-    "currency": "UnitPriceCurrency",
-    "price": "TotalPriceOfCall",
-    "status_text": "SessionStatus",
-    "sip_code": "SipStatus",
-}
-"""The names of columns that are named differently from their fields."""
-_READERS: Mapping[type, Callable[[str], object]] = {
-    str: str,
-    Direction: _direction,
-    datetime: _moment,
-    float: _decimal,
-    int: _sip_code,
-    Decimal: _price,
-}
-_COLUMNS = tuple(
-    Column(_NAMES.get(name, name), name, _READERS[kind])
-    for name, hint in get_type_hints(ExportRow).items()
-    for kind in get_args(hint)
-    if kind in _READERS
-)
 
 
 TIMEOUT = timedelta(minutes=5)

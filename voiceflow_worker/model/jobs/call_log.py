@@ -16,11 +16,34 @@ from enum import IntEnum
 
 from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.numbers.phone import spellings, usual_form
-from voiceflow_worker.model.reports.events import Direction
+from voiceflow_worker.model.reports.events import Direction, Payload, read_direction, read_field, read_status
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED
 from voiceflow_worker.model.text.wording import count_of
+
+# ruff: noqa: RUF009 (`read_field` makes the field of a dataclass)
+
+
+def _text(payload: Payload, name: str) -> str | None:
+    """A text, without the marks by which spreadsheets read a number as a text: ="6587654321" or '6587654321."""
+    text = payload.text(name)
+    wrapped = _FOR_SPREADSHEETS.fullmatch(text or "")
+    return text if wrapped is None else wrapped[1] or wrapped[2] or None
+
+
+def _seconds(payload: Payload, name: str) -> float | None:
+    found = payload.duration(name, unit=timedelta(seconds=1))
+    return None if found is None else found.total_seconds()
+
+
+def _sip_code(payload: Payload, name: str) -> int | None:
+    found = re.match(r"\d{3}\b", payload.text(name) or "", re.ASCII)  # also `404 Not Found`
+    return None if found is None else int(found[0])
+
+
+_FOR_SPREADSHEETS = re.compile(r"=\"\s*(.*?)\s*\"|'\s*(.*)", re.DOTALL)
+_TIME = Payload.moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,23 +56,23 @@ class ExportRow:
     left out.
     """
 
-    session_id: str | None = None
-    call_id: str | None = None
-    direction: Direction | None = None
-    source: str | None = None
-    destination: str | None = None
-    initiated_at: datetime | None = None
-    connected_at: datetime | None = None
-    disconnected_at: datetime | None = None
-    seconds: float | None = None
-    billed_seconds: float | None = None
-    currency: str | None = None
-    price: Decimal | None = None
-    status: SessionStatus | None = None
-    status_text: str | None = None
-    call_status: str | None = None
-    mos: float | None = None
-    sip_code: int | None = None
+    session_id: str | None = read_field(_text, "SessionId")
+    call_id: str | None = read_field(_text, "CallId")
+    direction: Direction | None = read_field(read_direction, "Direction")
+    source: str | None = read_field(_text, "SourceEndpoint")
+    destination: str | None = read_field(_text, "DestinationEndpoint")
+    initiated_at: datetime | None = read_field(_TIME, "InitiatedAt")
+    connected_at: datetime | None = read_field(_TIME, "ConnectedAt")
+    disconnected_at: datetime | None = read_field(_TIME, "DisconnectedAt")
+    seconds: float | None = read_field(_seconds, "DurationInSec")
+    billed_seconds: float | None = read_field(_seconds, "BillableDurationInSec")
+    currency: str | None = read_field(_text, "UnitPriceCurrency")
+    price: Decimal | None = read_field(Payload.price, "TotalPriceOfCall")
+    status: SessionStatus | None = read_field(read_status, "SessionStatus")
+    status_text: str | None = read_field(_text, "SessionStatus")
+    call_status: str | None = read_field(_text, "CallStatus")
+    mos: float | None = read_field(Payload.decimal, "MOS")
+    sip_code: int | None = read_field(_sip_code, "SipStatus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

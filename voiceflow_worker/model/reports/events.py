@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
@@ -26,7 +27,7 @@ _NOTHING = frozenset({"", "null", "none"})
 _WHOLE_TEXT = re.compile(r"[+-]?\d{1,18}(?:\.0+)?", re.ASCII)
 _NUMBER_TEXT = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
 _KEYS = re.compile(r"[0-9*#]+")
-_LARGEST = 10**18
+_LARGEST, _LARGEST_PRICE = 10**18, 10**12
 # A time above this is in milliseconds since 1970: in seconds, it would be in the year 5138.
 _SECONDS_END = 10**11
 
@@ -94,6 +95,15 @@ class Payload:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
             return None
         return float(value)
+
+    def price(self, name: str) -> Decimal | None:
+        """A price, which the field may have as a string; None for any other value."""
+        value = self.raw(name)
+        try:
+            price = Decimal("nan" if isinstance(value, bool) else str(value).strip())
+        except (InvalidOperation, ValueError):  # ValueError: an integer of thousands of digits
+            return None
+        return price if price.is_finite() and 0 <= price < _LARGEST_PRICE else None
 
     def duration(self, name: str, *, unit: timedelta) -> timedelta | None:
         """A number of units (`unit`), as a duration; None for a negative number and for a century or more."""
@@ -229,7 +239,8 @@ _SECOND, _MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 _SECONDS = partial(Payload.duration, unit=_SECOND)
 
 
-def _status(payload: Payload, name: str) -> SessionStatus | None:
+def read_status(payload: Payload, name: str) -> SessionStatus | None:
+    """The status of a session."""
     return fold_session_status(payload.text(name))
 
 
@@ -237,7 +248,8 @@ def _action_status(payload: Payload, name: str) -> ActionStatus | None:
     return _ACTION_STATUSES.get(fold_name(payload.text(name) or ""))
 
 
-def _direction(payload: Payload, name: str) -> Direction | None:
+def read_direction(payload: Payload, name: str) -> Direction | None:
+    """The direction of a call."""
     return _DIRECTIONS.get((payload.text(name) or "").upper())
 
 
@@ -279,7 +291,7 @@ class SessionSummary:
     """The summary of a session (VSS). `status` is None if `status_text`, the spelling of 8x8, is not known."""
 
     session_id: str | None = read_field(_IDENTIFIER, "sessionId")
-    status: SessionStatus | None = read_field(_status, "sessionStatus")
+    status: SessionStatus | None = read_field(read_status, "sessionStatus")
     status_text: str | None = read_field(_TEXT, "sessionStatus")
     started_at: datetime | None = read_field(_TIME, "startTime")
     ended_at: datetime | None = read_field(_TIME, "endTime")
@@ -305,7 +317,7 @@ class _CallEvent:
     event_id: str | None = read_field(_IDENTIFIER, "eventId")
     call_id: str | None = read_field(_IDENTIFIER, "callId")
     session_id: str | None = read_field(_IDENTIFIER, "sessionId")
-    direction: Direction | None = read_field(_direction, "callDirection")
+    direction: Direction | None = read_field(read_direction, "callDirection")
     source: str | None = read_field(_NUMBER, "source")
     destination: str | None = read_field(_NUMBER, "destination")
     duration: timedelta | None = read_field(_SECONDS, "callDuration")
