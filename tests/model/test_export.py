@@ -16,10 +16,8 @@ from voiceflow_worker import CallPolicy, Job, JobState
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.call_log import (
     ExportRow,
-    Likeness,
     LoggedSession,
     LoggedSessions,
-    likeness,
     may_own,
     window_of,
 )
@@ -27,6 +25,7 @@ from voiceflow_worker.model.jobs.evidence import answered, found_placed, summari
 from voiceflow_worker.model.jobs.job import Post
 from voiceflow_worker.model.jobs.lifecycle import resolve
 from voiceflow_worker.model.jobs.policy import OutcomeSource
+from voiceflow_worker.model.numbers.phone import Likeness, likeness
 from voiceflow_worker.model.reports.events import Direction
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus

@@ -18,12 +18,11 @@ from voiceflow_worker.core.suppression import entry_of, listed_groups
 from voiceflow_worker.core.writes import NUMBER
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StaleJobError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.call_log import Likeness, likeness
 from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, found_placed, has_press, with_press
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.jobs.lifecycle import with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import spellings, usual_form
+from voiceflow_worker.model.numbers.phone import Likeness, likeness, spellings, usual_form
 from voiceflow_worker.model.reports.events import CallAction, Direction
 
 ROUNDS = 20

@@ -22,11 +22,12 @@ from voiceflow_worker.core.ports.controls import BACKUP, MADE, PLACE, marked_at
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.settling.changes import Changes, Sessions
-from voiceflow_worker.model.jobs.call_log import ExportRow, Likeness, LoggedSession, LoggedSessions, Window
+from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedSession, LoggedSessions, Window
 from voiceflow_worker.model.jobs.gate import GateKind
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import seen_in_log
+from voiceflow_worker.model.numbers.phone import Likeness
 from voiceflow_worker.model.text.wording import in_words
 
 SPAN = timedelta(hours=2)

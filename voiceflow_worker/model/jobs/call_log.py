@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import IntEnum
 
 from voiceflow_worker.model.jobs.job import Job, Post
-from voiceflow_worker.model.numbers.phone import spellings, usual_form
+from voiceflow_worker.model.numbers.phone import Likeness, likeness
 from voiceflow_worker.model.reports.events import Direction, Payload, read_direction, read_field, read_status
 from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -103,49 +102,6 @@ class Window:
 def window_of(post: Post, *, skew: timedelta) -> Window:
     """The window in which the call of a POST can have been dialled; `skew` is the largest difference of the clocks."""
     return Window(post.began_at - skew, post.valid_until + skew)
-
-
-class Likeness(IntEnum):
-    """The degree to which a row matches a call."""
-
-    OTHER = 0
-    MAYBE = 1
-    SAME = 2
-
-
-_MARKS = re.compile(r"[\s\-()./]")
-_MASK = "*xX#\u2022?"
-_MASKED = re.compile(rf"\+?(\d*)[{_MASK}](?:[\d{_MASK}]*[{_MASK}])?(\d*)", re.ASCII)
-_LONGEST_COUNTRY_CODE = 3
-
-
-def likeness(written: str | None, number: str) -> Likeness:
-    """The degree to which a number in a log matches `number`, which is in E.164 form.
-
-    A number with other digits is OTHER. A number that shows only some of the digits, because it is masked or shortened
-    or lacks its country code, is MAYBE if these digits fit, and otherwise OTHER. A missing or unreadable number is
-    MAYBE.
-    """
-    digits = number.removeprefix("+")
-    plain = "" if written is None else _MARKS.sub("", written)
-    if re.fullmatch(r"\+?\d+", plain, re.ASCII):
-        shown = plain.removeprefix("+")
-        # The last digits are compared first: reading numbering plans takes 20 µs, and a log has many rows.
-        if shown == digits or (shown[-6:] == digits[-6:] and _is_same(f"+{shown}", number)):
-            return Likeness.SAME
-        bare = shown.lstrip("0")  # a trunk or an international prefix
-        return Likeness.MAYBE if digits.endswith(bare) or bare.endswith(digits) else Likeness.OTHER
-    masked = _MASKED.fullmatch(plain)
-    if masked is None:
-        return Likeness.MAYBE
-    head, tail = masked.groups()
-    begins = any(digits.startswith(head, place) for place in range(_LONGEST_COUNTRY_CODE + 1))
-    return Likeness.MAYBE if begins and digits.endswith(tail) else Likeness.OTHER
-
-
-def _is_same(shown: str, number: str) -> bool:
-    written = usual_form(shown)
-    return any(written == usual_form(each) for each in spellings(number))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.numbers.phone import spellings, usual_form
+from voiceflow_worker.model.numbers.phone import Likeness, likeness
 from voiceflow_worker.model.reports.status import (
     FILE_NOT_FETCHED,
     FLOW_INVALID,
@@ -68,6 +68,10 @@ class CallLeg(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
     packet_loss_rate: float | None = None
     jitter_ms: float | None = None
     sip_code: int | None = None
+
+    def likeness(self, number: str) -> Likeness:
+        """The degree to which this leg goes to a number. A masked or national number may be the same number."""
+        return likeness(self.destination, number)
 
     @property
     def lost(self) -> float | None:
@@ -140,9 +144,9 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
 
     def leg_to(self, destination: str) -> CallLeg | None:
         """The leg to `destination`: the one with its number, else the first. None if the only leg is to another."""
-        if not self.legs or (len(self.legs) == 1 and _is_to_another(self.legs[0], destination)):
+        if not self.legs or (len(self.legs) == 1 and self.legs[0].likeness(destination) is Likeness.OTHER):
             return None
-        return next((leg for leg in self.legs if _is_to(leg, destination)), self.legs[0])
+        return next((leg for leg in self.legs if leg.likeness(destination) is Likeness.SAME), self.legs[0])
 
     def sip_code_of(self, destination: str) -> int | None:
         """The SIP code with which the call to `destination` failed; None for any other end, or if it is not known."""
@@ -163,7 +167,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
 
     def _shows_an_answer(self, leg: CallLeg, destination: str) -> bool:
         """Whether `leg`, the only leg, shows that the person answered, although the status of the session does not."""
-        if _is_to_another(leg, destination):
+        if leg.likeness(destination) is Likeness.OTHER:
             return self.status in _OF_THE_SECOND
         return self.status in _NOT_ANSWERED and fold_session_status(leg.status) in REACHED
 
@@ -195,18 +199,6 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
 def _code_of(leg: CallLeg, known: Sequence[CallLeg]) -> int | None:
     """The SIP code that is known of a leg: by its id, else by its number."""
     same = [each for each in known if each.call_id is not None and each.call_id == leg.call_id]
-    alike = [each for each in known if None in {each.call_id, leg.call_id} and _is_to(each, leg.destination or "+")]
+    shown = leg.destination or ""
+    alike = [each for each in known if None in {each.call_id, leg.call_id} and each.likeness(shown) is Likeness.SAME]
     return next((each.sip_code for each in (*same, *alike)), None)
-
-
-def _is_to(leg: CallLeg, destination: str) -> bool:
-    number = "+" + (leg.destination or "").removeprefix("+")
-    return number == destination or any(usual_form(number) == usual_form(each) for each in spellings(destination))
-
-
-def _is_to_another(leg: CallLeg, destination: str) -> bool:
-    """Whether a leg is certainly not to `destination`. A masked or national number may be the same number."""
-    shown, own = (leg.destination or "").removeprefix("+").lstrip("0"), destination.removeprefix("+")
-    if not (shown.isascii() and shown.isdigit()) or _is_to(leg, destination):
-        return False
-    return not own.endswith(shown) and not shown.endswith(own)
