@@ -15,7 +15,7 @@ import structlog
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Program, Spawned
-from tests.cli.stored import url_of, within
+from tests.cli.stored import LOCAL_DISK, url_of, within
 from tests.support.commands import assembled_once
 from tests.support.flows import SOURCE
 from voiceflow_worker.core.heartbeats import Heartbeats
@@ -72,7 +72,7 @@ def eight(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[EightByEigh
             WEBHOOK_SECRET=SECRET,
             STATE_DIR=str(folder / "state"),
         )
-        monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.read_mounts", lambda: "/dev/vda1 / ext4 rw 0 0\n")
+        monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.mounts", lambda: [LOCAL_DISK])
         monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.LITTLE", 0)
         monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.TOO_LITTLE", 0)
         # A call that misses its send slot, as on a busy machine, waits for the next one, and tells so.

@@ -13,12 +13,13 @@ import pytest
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Program, Spawned
-from tests.cli.stored import empty, enqueued, in_doubt, url_of, within
+from tests.cli.stored import LOCAL_DISK, empty, enqueued, in_doubt, url_of, within
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.postgres import PostgresServer
 from tests.support.stores import SERVERS
 from voiceflow_worker.backends.health import Health
+from voiceflow_worker.backends.mounts import Mount
 from voiceflow_worker.core.gates import hold_until_left, order_gate
 from voiceflow_worker.core.heartbeats import REFUSED, Heartbeats
 from voiceflow_worker.core.rollback import HELD
@@ -38,14 +39,13 @@ MENU = """from voiceflow_worker import Menu
 main = Menu("shop", prompt="Press one.", voice_profile="en-US-JennyNeural")
 main.on("1", goto="Thank you.")
 """
-LOCAL_DISK = "/dev/vda1 / ext4 rw 0 0\n"
 
 
 @pytest.fixture(autouse=True)
 def _on_a_local_disk_with_room(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Wherever these tests run."""
     monkeypatch.setenv("VOICEFLOW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-    monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.read_mounts", lambda: LOCAL_DISK)
+    monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.mounts", lambda: [LOCAL_DISK])
     monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.LITTLE", 0)
     monkeypatch.setattr("voiceflow_worker.backends.sqlite.health.TOO_LITTLE", 0)
 
@@ -227,7 +227,7 @@ def test_a_store_that_is_read_and_takes_no_write_is_a_failure(
 @pytest.mark.parametrize(
     ("of", "value", "check", "level"),
     [
-        ("read_mounts", lambda: "files:/x / nfs4 rw 0 0\n", "file system", "failure"),
+        ("mounts", lambda: [Mount("0:7", Path("/"), "nfs4")], "file system", "failure"),
         ("LITTLE", 2**60, "disk space", "warning"),
         ("TOO_LITTLE", 2**60, "disk space", "failure"),
     ],

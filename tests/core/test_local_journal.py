@@ -35,7 +35,7 @@ from tests.support.stores import BACKENDS
 from tests.support.voices import ScriptedVoice
 from tests.support.workers import states
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
-from voiceflow_worker.backends import journal_lines, local_journal, marks
+from voiceflow_worker.backends import journal_lines, local_journal, marks, mounts
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_files
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import count_states, gates_of
@@ -737,9 +737,9 @@ def renamed(_file: Path, page: Path) -> None:
 
 
 def on_a_disk(monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
-    mounts = page.with_suffix(".mounts")
-    mounts.write_text(marks._MOUNTS.read_text().replace(" - tmpfs ", " - ext4 "))
-    monkeypatch.setattr(marks, "_MOUNTS", mounts)
+    shown = page.with_suffix(".mounts")
+    shown.write_text(mounts.FILE.read_text().replace(" - tmpfs ", " - ext4 "))
+    monkeypatch.setattr(mounts, "FILE", shown)
 
 
 OTHERS = array("Q", range(1, marks.SLOTS + 1)).tobytes()

@@ -26,13 +26,14 @@ from typing import Self
 
 import structlog
 
+from voiceflow_worker.backends.mounts import mounts
+
 _log = structlog.get_logger("voiceflow.journal")
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - only the owner can open a page, and nobody can guess its name
 """Where pages are: memory that goes with the machine, or with the container."""
 SLOTS = 16_384
 """The numbers that a page has slots for: about as many entries as a journal file has when it is full."""
-_MOUNTS = Path("/proc/self/mountinfo")
 _KIND = int.from_bytes(b"vf-mark1", "little")
 """The first word of a page: what its other words mean."""
 _SEAL, _FIRST = 1, 8
@@ -52,9 +53,7 @@ def _is_in_memory(fd: int) -> bool:
     """Whether an open file is in a `tmpfs`. Raises OSError on a system that does not say."""
     device = os.fstat(fd).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    mounts = [line.partition(" - ") for line in _MOUNTS.read_text("utf-8", "replace").splitlines()]
-    kinds = {kind.split(" ")[0] for mount, _, kind in mounts if mount.split(" ")[2] == wanted}
-    return kinds == {"tmpfs"}
+    return {mount.kind for mount in mounts() if mount.device == wanted} == {"tmpfs"}
 
 
 class MarkPage:

@@ -31,7 +31,7 @@ def resume_of(gate: Gate) -> str:
 
 
 def gate_as_json(gate: Gate) -> dict[str, object]:
-    """A gate as JSON, for scripts: the fields that `status` shows, and the gate's state."""
+    """A gate as JSON, for scripts."""
     return {
         "scope": gate.scope.value,
         "name": gate.name,

@@ -32,7 +32,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.totals import STATE
 from voiceflow_worker.model.text.wording import count_of, in_words, rfc3339
 from voiceflow_worker.model.zones import zone_named
-from voiceflow_worker.reporting.gates import closed_in_words
+from voiceflow_worker.reporting.gates import closed_in_words, gate_as_json
 
 _STATE_NAMES = frozenset(state.value for state in JobState)
 _WHY = {
@@ -303,10 +303,7 @@ class QueueStatus:
             "next_at": rfc3339(None if self.next_call is None else self.next_call.at),
             "rate": {"limit": self.limits.rate if self.limits else None, "now": self.rate_now},
             "workers": self.workers,
-            "holds": [
-                {"scope": gate.scope.value, "name": gate.name, "until": rfc3339(gate.until), "reason": gate.reason}
-                for gate in self.holds
-            ],
+            "holds": [gate_as_json(gate) for gate in self.holds],
             "staged": [each.as_json() for each in self.imports],
             "ordered": [each.as_json() for each in self.ordered],
             "waiting": self.waiting.as_json(),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from anyio import to_thread
 
 from voiceflow_worker.backends.health import Health, HealthCheck, Schema
+from voiceflow_worker.backends.mounts import mounts
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
 from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.store_url import path_of
@@ -68,14 +67,11 @@ def _raise_version(transaction: Transaction) -> Generator[None]:
 
 def file_system(path: Path) -> Diagnosis:
     """Check that the store's file is on a disk of this machine."""
-    return mount_diagnosis(path.resolve(), read_mounts())
-
-
-def mount_diagnosis(path: Path, mounts: str | None) -> Diagnosis:
-    """The diagnosis for the file system of a resolved path. `mounts` is the text of /proc/mounts, if there is one."""
-    mount = None if mounts is None else mount_of(path, mounts)
-    if mount is None:
-        return ok("not checked, because this system has no /proc/mounts; the store must be on a local disk")
+    try:
+        holding = [mount for mount in reversed(mounts()) if path.resolve().is_relative_to(mount.point)]
+    except OSError:
+        return ok("not checked, because this system does not say what is mounted; the store must be on a local disk")
+    mount = max(holding, key=lambda each: len(each.point.parts))  # of two at one point, the later one
     where = f"{mount.kind}, mounted at {mount.point}"
     if mount.kind in NETWORK:
         return failure(
@@ -119,8 +115,6 @@ def permissions(path: Path) -> Diagnosis | None:
     return ok(f"mode {mode:04o}")
 
 
-MOUNTS = Path("/proc/mounts")
-
 NETWORK = frozenset(
     {
         "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "glusterfs",
@@ -130,35 +124,3 @@ NETWORK = frozenset(
 """File systems whose locks and shared memory are not reliable."""
 IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 OF_CONTAINERS = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
-
-_OCTAL = re.compile(r"\\([0-7]{3})")
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of /proc/mounts."""
-
-    point: Path
-    kind: str
-
-
-def mount_of(path: Path, mounts: str) -> Mount | None:
-    """The mount that holds `path`, an absolute and resolved path; None if `mounts` (/proc/mounts) has none."""
-    found: Mount | None = None
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[1]))
-        # The longest mount point counts; of two mounts at one point, the later one.
-        if path.is_relative_to(point) and (found is None or len(point.parts) >= len(found.point.parts)):
-            found = Mount(point, fields[2])
-    return found
-
-
-def read_mounts() -> str | None:
-    """The contents of /proc/mounts; None on systems without it."""
-    try:
-        return MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return None

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import apsw
 
+from voiceflow_worker.backends.mounts import mounts
 from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.backends.sqlite.connection import (
     BUSY,
@@ -144,8 +145,6 @@ _SMALL = 4 * 1024 * 1024
 """The size, in bytes, up to which a file is checked completely each time it is opened. The check takes 20 ms."""
 _TRIES = 3
 
-_MOUNTS = Path("/proc/self/mountinfo")
-
 T = TypeVar("T")
 
 
@@ -230,12 +229,10 @@ def _require_sound_sqlite() -> None:
 def _require_shared_mount(path: Path) -> None:
     """Refuse a file that is mounted alone, as by `docker run -v ./calls.db:/data/calls.db`: its -wal file is not."""
     try:
-        shown = _MOUNTS.read_bytes().splitlines()
+        points = {mount.point for mount in mounts()}
     except OSError:  # not Linux
         return
-    # Blanks and such are written as \040 (proc(5)).
-    points = [re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), line.split(b" ")[4]) for line in shown]
-    if os.fsencode(path.resolve()) in points:
+    if path.resolve() in points:
         raise StoreUnavailableError(
             f"the file of the store {path} is a mount point: it is mounted alone, as by `docker run -v`, so the -wal "
             "file beside it, which has what was stored last, is lost with the container, and calls would be made "

@@ -37,9 +37,6 @@ millisecond."""
 _SHORT = 500
 """The most row numbers that are looked for on the event loop's thread."""
 
-"""Namespace of what is kept of deleted jobs with a unique key: in the group of their queue, by the key."""
-
-
 # --- rows ---
 
 
