@@ -17,11 +17,11 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from voiceflow_worker.sandbox.account import NO_KEY, SandboxAccount
-from voiceflow_worker.sandbox.answers import HttpAnswer, created, judged, not_created, unreadable
 from voiceflow_worker.sandbox.call import Call, FlowRequest, Ledger, LedgerEntry, read_request
 from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.orders import Fault, FaultKind, OrderBook, Script
 from voiceflow_worker.sandbox.outcomes import Outcomes
+from voiceflow_worker.sandbox.wire import HttpAnswer, created, judged, not_created, unreadable
 
 _LONGEST_BODY = 1_000_000
 

@@ -17,9 +17,9 @@ import structlog
 from voiceflow_worker.model.flows.callflow import find_problems
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.sandbox.account import HookType, SandboxAccount, WebhookTarget
-from voiceflow_worker.sandbox.answers import against_account
 from voiceflow_worker.sandbox.call import Call
 from voiceflow_worker.sandbox.call_events import Activity, Event, action_event, session_summary
+from voiceflow_worker.sandbox.wire import against_account
 
 # The receiver is on the same machine, and more connections would only wait in its backlog.
 _AT_ONCE = 64

@@ -17,7 +17,6 @@ from starlette.types import Message, Receive, Scope, Send
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.sandbox.account import ROOT, AccountRoutes, SandboxAccount, WebhookTarget
-from voiceflow_worker.sandbox.answers import date_header
 from voiceflow_worker.sandbox.call import Ledger
 from voiceflow_worker.sandbox.call_events import Activity
 from voiceflow_worker.sandbox.callflows import Callflows, Misbehaviour
@@ -27,6 +26,7 @@ from voiceflow_worker.sandbox.exchange import Exchange
 from voiceflow_worker.sandbox.exports import ExportRoutes, Exports
 from voiceflow_worker.sandbox.orders import Fault, OrderBook, Script
 from voiceflow_worker.sandbox.outcomes import Outcomes
+from voiceflow_worker.sandbox.wire import date_header
 
 _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 

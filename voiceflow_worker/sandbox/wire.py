@@ -1,4 +1,4 @@
-"""The answers of the callflows endpoint, with the service's texts (8x8 voice status codes guide)."""
+"""What 8x8 takes and says at its callflows endpoint, with its texts (8x8 voice status codes guide)."""
 
 from __future__ import annotations
 
