@@ -11,6 +11,7 @@ from typing import NamedTuple
 from voiceflow_worker import Job
 
 ONE, TWO, THREE, FOUR = (f"+658765432{place}" for place in range(1, 5))
+US, UTC = "+1212555012", "T00:00:00.000Z"
 HELLO = {"say": "Hello {{name}}."}
 
 
@@ -72,6 +73,56 @@ FIELD_CASES: Mapping[str, Case] = {
     "the footer of an export": Case(
         f"destination,name\n{ONE},Ana\nTotal: 1,\n", HELLO, told="looks like the footer",
     ),
+    "a column of days, as midnight in UTC": Case(
+        f"destination,day\n{US}1,2030-04-03{UTC}\n{US}2,2030-04-04{UTC}\n{US}3,2030-04-05{UTC}\n",
+        {"say": "On {{day|date}}, or {{day}}."},
+        [f"On April {day}, 2030, or 2030-04-0{day}." for day in (3, 4, 5)], "so it is a column of days",
+    ),
+    "a day in UTC, or an evening": Case(
+        f"destination,day\n{US}1,2030-04-03{UTC}\n{US}2,2030-04-04{UTC}\n", {"say": "On {{day|date}}."},
+        told="may be the day 2030-04-03 of a program, or the time 2030-04-02 20:00",
+    ),
+    "a time of day with a day of 1899": Case(
+        f"destination,at\n{ONE},1899-12-30T10:30:00.000Z\n", {"say": "At {{at|time}}."}, ["At 10:30 AM."],
+    ),
+    "a time of 1899 by a program's clock": Case(
+        f"destination,at\n{ONE},1899-12-30T05:30:00-05:00\n", {"say": "At {{at|time}}."},
+        told="so it is a time of day, by the clock of a program",
+    ),
+    "seconds of a day": Case(
+        f"destination,at\n{ONE},37800\n", {"say": "At {{at|time}}."}, told="'37800' is not a time of day",
+    ),
+    "a name of HL7": Case(
+        f"destination,name\n{ONE},TAN^ANA^LI\n", HELLO, ["Hello TAN^ANA^LI."], "the sign that HL7 has",
+    ),
+    "a visit that is over": Case(
+        f"destination,visit\n{ONE},2020-03-01 10:30\n{TWO},2020-03-01 11:30\n", {"say": "At {{visit|time}}."},
+        ["At 10:30 AM.", "At 11:30 AM."], "is over before the call can ring in 2 rows",
+    ),
+    "a holiday of a part of a country": Case(
+        "destination,name\n+441212345678,Ana\n",
+        {**HELLO, "window": "09:00-20:00", "holidays": "GB", "not_before": "2030-04-18T09:00:00Z", "valid_for": "8d"},
+        ["Hello Ana."], "a holiday of some of its parts alone",
+    ),
+    "a number of no length, and one of a new range": Case(
+        f"destination,name\n+266696687,Ana\n{ONE},Ben\n", HELLO, told="the numbering plan of LS",
+    ),
+    "a number of a new range": Case(
+        "destination,name\n+6599000001,Ana\n", HELLO, ["Hello Ana."], "does not have: new, or a slip",
+    ),
+    "the labels of numbers": Case(
+        f"name,Phone 1 - Label,Phone 1 - Value\nAna,Work Fax,{ONE}\nBen,Mobile,{TWO}\nCik,Mobile,{THREE}\n",
+        {**HELLO, "columns": "destination=Phone 1 - Value", "leave_out": "Phone 1 - Label=Work Fax"},
+        ["Hello Ben.", "Hello Cik."], "Work Fax",
+    ),
+    "an offset that no clock has": Case(
+        f"destination,not_before\n{ONE},2099-01-31T09:00:00+06:55\n", {"say": "Hello."}, told="+06:55",
+    ),
+    "an hour that is skipped": Case(
+        f"destination,not_before\n{US}1,2030-03-10 02:30\n", {"say": "Hello.", "time_zone": "America/New_York"},
+        told="02:30",
+    ),
+    "no rows": Case("destination,name\n", HELLO, told="the list has no rows: nobody is called"),
     "whole lines in quotes": Case(
         f'destination,name\n{ONE},Ana\n"{TWO},Ben"\n', HELLO, told="the whole line stands in quotes", is_of_files=True,
     ),

@@ -239,20 +239,14 @@ def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
 
 
 class Speakers(NamedTuple):
-    """Who speaks a language: where, a voice, names, and the words for the columns of a list."""
+    """Who speaks a language: where, a voice, names, the words for the columns of a list, and the order of dates."""
 
     country: str
     zone: str
     voice: str
     names: str
     columns: str
-
-    @property
-    def say(self) -> str:
-        """A text that speaks every column."""
-        name, visit, at, amount, room = (folded(each) for each in self.columns.split())
-        shown = ", ".join((name, f"{visit}|date", f"{at}|time", f"{amount}|money('EUR')", room))
-        return "{{" + shown.replace(", ", "}}, {{") + "}}."
+    order: DateOrder = DateOrder.DMY
 
 
 WORLD = [
@@ -264,32 +258,62 @@ WORLD = [
     Speakers("TR", "Europe/Istanbul", "tr-TR-EmelNeural", "Işık İpek Çağla", "Ad Randevu Saat Tutar Oda"),  # noqa: RUF001
     Speakers("ID", "Asia/Jakarta", "id-ID-GadisNeural", "Budi Siti Ayu", "Nama Kunjungan Jam Jumlah Ruang"),
     Speakers("TH", "Asia/Bangkok", "th-TH-PremwadeeNeural", "สมชาย มาลี นภา", "ชื่อ วันนัด เวลา จำนวน ห้อง"),
-    Speakers("JP", "Asia/Tokyo", "ja-JP-NanamiNeural", "田中 さくら ケン", "氏名 予約 時刻 金額 部屋"),
+    Speakers("JP", "Asia/Tokyo", "ja-JP-NanamiNeural", "田中 さくら ケン", "氏名 予約 時刻 金額 部屋", DateOrder.YMD),
+    Speakers("US", "America/New_York", "en-US-JennyNeural", "Emma Noah Ava", "Name Visit Time Due Room", DateOrder.MDY),
     Speakers("GR", "Europe/Athens", "el-GR-AthinaNeural", "Νίκος Ελένη Άννα", "Όνομα Ραντεβού Ώρα Ποσό Αίθουσα"),
 ]
 
 
-@pytest.mark.parametrize("lists", [2, pytest.param(20, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("speakers", WORLD, ids=[each.country for each in WORLD])
-def test_of_ordinary_lists_nothing_is_told(tmp_path: Path, speakers: Speakers, lists: int) -> None:
-    drawn = random.Random(f"{speakers.country} {lists}")
+LISTS: Mapping[str, str] = {
+    # The text of each kind of list; columns are name, visit, at, amount and room, in the words of the country.
+    "clinic": "{{%name}}, {{%visit|date}}, {{%at|time}}, {{%amount|money('EUR')}}, {{%room}}.",
+    "school": "{{%name or 'A child'}}, {{%room}}: {{%visit|date('full')}}.{% if note %} {{note}}{% endif %}",
+    "hotel": "{{%name|title}}, {{%visit|date}}, {{nights}}, {{%amount|number('.')}}.",
+    "courier": "{{code|spell}}: {{%visit}}, {{slot}}, {{%amount|money('EUR')}}.",
+}
+
+
+def ordinary(drawn: random.Random, kind: str, speakers: Speakers) -> list[Row]:
+    """A list of this kind, as programs in this country write it."""
     example = phonenumbers.example_number_for_type(speakers.country, phonenumbers.PhoneNumberType.MOBILE)
     assert example is not None
-    number = str(phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164))
-    for place in range(lists):
-        days = drawn.sample(range(1, 60), 12)
-        rows: list[Mapping[str, object]] = []
-        for tail in drawn.sample(range(10, 100), 12):
-            called, visit, at, amount, room = speakers.columns.split()
-            day = (NOW + timedelta(days=days[len(rows)])).date()
-            clock = time(drawn.randrange(8, 18), drawn.choice([0, 15, 30, 45]))
-            rows.append({
-                "destination": number[:-2] + str(tail), called: drawn.choice(speakers.names.split()), visit: day,
-                at: clock if rows else time(14, 30), amount: round(drawn.uniform(1, 90_000), 2),
-                room: drawn.choice([12, "A3", "7b", 101]),
-            })  # fmt: skip
-        options = replace(
-            saying(speakers.say), voice_profile=speakers.voice, time_zone=speakers.zone, country=speakers.country
-        )
-        form = FORMS[place % len(FORMS)]
-        assert warnings_of(read_all(written(tmp_path, rows, form), options)) == [], form
+    form = drawn.choice([phonenumbers.PhoneNumberFormat.E164, phonenumbers.PhoneNumberFormat.NATIONAL])
+    number = str(phonenumbers.format_number(example, form))
+    called, visit, at, amount, room = speakers.columns.split()
+    days, written_day = drawn.sample(range(1, 60), 12), drawn.choice(["%Y-%m-%d", "%d %b %Y", speakers.order.name])
+    if written_day == speakers.order.name:
+        written_day = {"DMY": "%d/%m/%Y", "MDY": "%m/%d/%Y", "YMD": "%Y/%m/%d"}[written_day]
+    rows: list[Row] = []
+    for tail in drawn.sample(range(10, 100), 12):
+        day = (NOW + timedelta(days=days[len(rows)])).date()
+        clock = time(drawn.randrange(8, 18), drawn.choice([0, 15, 30, 45])) if rows else time(14, 30)
+        row: dict[str, object] = {"destination": number[:-2] + str(tail), called: drawn.choice(speakers.names.split())}
+        paid, place = round(drawn.uniform(1, 90_000), 2), drawn.choice([12, "A3", "7b", 101])
+        match kind:
+            case "clinic":
+                row |= {visit: day, at: clock, amount: paid, room: place}
+            case "school":
+                row |= {room: place, visit: f"{day}T12:00:00.000Z", "note": drawn.choice(["", "Please call back."])}
+            case "hotel":
+                row |= {visit: day.strftime(written_day), "nights": drawn.randrange(1, 9), amount: f"{paid:.2f}"}
+            case _:
+                row |= {"code": f"JD{drawn.randrange(10**8):08}", visit: f"{day:%d %B}", amount: paid}
+                row["slot"] = f"{clock.hour}:00 - {clock.hour + 2}:00"
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("lists", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("speakers", WORLD, ids=[each.country for each in WORLD])
+def test_of_ordinary_lists_nothing_is_told(tmp_path: Path, speakers: Speakers, lists: int) -> None:
+    drawn, names = random.Random(f"{speakers.country} {lists}"), ("name", "visit", "at", "amount", "room")
+    columns = dict(zip(names, map(folded, speakers.columns.split()), strict=True))
+    for place, kind in zip(range(lists), cycle(LISTS), strict=False):
+        say, form = LISTS[kind], FORMS[place * 7 // 5 % len(FORMS)]
+        for name, column in columns.items():
+            say = say.replace(f"%{name}", column)
+        rows, options = ordinary(drawn, kind, speakers), replace(
+            saying(say), voice_profile=speakers.voice, time_zone=speakers.zone, country=speakers.country,
+            date_order=speakers.order,
+        )  # fmt: skip
+        assert warnings_of(read_all(written(tmp_path, rows, form), options)) == [], (form, rows[:2])

@@ -68,6 +68,13 @@ MIDNIGHTS = [
     # Times of day, one of which is five in the afternoon in California.
     Midnights(["2030-04-03T16:00:00Z", "2030-04-03T18:30:00Z", f"2030-04-04{Z}"], "+1650253000", DAY, WEDNESDAY, ""),
     Midnights([f"2030-04-03{Z}"] * 2, SINGAPORE, "{{day|time}}", "8:00 AM", ""),
+    # A text that speaks the cell as it is: nobody says `T00:00:00.000Z`.
+    Midnights([f"2030-04-03{Z}"] * 3, NEW_YORK, "On {{day}}.", "On 2030-04-03.", "not as 2030-04-02 20:00"),
+    Midnights([f"2030-04-03{Z}"] * 3, SINGAPORE, "{{day}}", "2030-04-03", ""),
+    Midnights([f"2030-04-03{Z}"] * 2, NEW_YORK, "{{day or 'soon'}}", None, "the time 2030-04-02 20:00"),
+    Midnights([f"2030-04-03{Z}"] * 2, SINGAPORE, "On {{day}}.", None, "the time 2030-04-03 08:00"),
+    Midnights([*["at 9: the gate"] * 2, f"2030-04-03{Z}"], SINGAPORE, "{{day}}", None, "day 2030-04-03 of a program"),
+    Midnights([f"2030-04-03{Z}"] * 2, SINGAPORE, "{% if day == 'x' %}A{% else %}B{% endif %}", "B", ""),
 ]  # fmt: skip
 
 

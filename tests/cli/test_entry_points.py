@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -25,13 +26,16 @@ from tests.cli.running import Program
 from tests.console.signing_in import Form, receiver, signed_in
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
+from tests.support.manual_time import time_passing
 from tests.support.other_process import work_here
 from tests.support.started import report_of
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Job, Store, load_settings, open_store
+from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import RowList
+from voiceflow_worker.campaigns.schedules import ScheduledRun
 from voiceflow_worker.console.form import STEPS, TICKS, tick_name
 from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.errors import CampaignFileError
@@ -39,6 +43,7 @@ from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.policy import write_redial_after
 from voiceflow_worker.model.text.json_text import toml_text
+from voiceflow_worker.service.schedule import Scheduler
 
 __all__ = ["work_here"]
 pytestmark = pytest.mark.usefixtures("work_here")
@@ -122,6 +127,23 @@ async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
 
 
 BY = {"http": by_http, "page": by_page, "python": by_python}
+
+
+async def of_run(folder: Path, fields: Fields, people: str) -> tuple[list[str], str]:
+    """The texts of the calls of a scheduled run, whose batch is its own, and what is told of it."""
+    (folder / "people.csv").write_text(people, encoding="utf-8")
+    os.utime(folder / "people.csv", times=(0, 0))
+    options = {"time_zone": "UTC", **fields, "file": "people.csv", "cron": "* * * * *"}
+    lines = (f"{name.replace('_', '-')} = {toml_text(value)}\n" for name, value in options.items() if name != "batch")
+    (folder / "daily.toml").write_text("".join(lines), encoding="utf-8")
+    clock, told = ManualClock(), list[ScheduledRun]()
+    store = MemoryStore(clock=clock)
+    scheduler = Scheduler(CallQueue(store), (folder / "daily.toml",), tell=told.append)
+    for _ in range(2):
+        async with time_passing(clock):
+            await scheduler.once()
+        clock.advance(timedelta(minutes=1))
+    return texts_of(await CallQueue(store).find()), "\n".join(each.in_words() for each in told)
 
 
 def begun(
@@ -383,10 +405,13 @@ def test_a_wrong_field_is_named_as_it_is_where_it_was_given(voiceflow: Program, 
     assert f"{name}&#39;7200&#39; is not a duration" in told or f"{name}'7200' is not a duration" in told
 
 
-EVERYDAY = ("a yes and a no", "a placeholder of another program", "words for nothing", "a column that is ignored")
+EVERYDAY = (
+    "a yes and a no", "a placeholder of another program", "words for nothing", "a column that is ignored",
+    "a column of days, as midnight in UTC", "a day in UTC, or an evening", "no rows",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows"])
+@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows", "schedule"])
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
     voiceflow: Program, entry: str, *, every: bool
@@ -397,7 +422,9 @@ def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
         for file in voiceflow.folder.glob("*.db*"):
             shutil.rmtree(file) if file.is_dir() else file.unlink()
         fields = {"batch": "people", **SOURCE, **case.fields}
-        if "rows" in entry:
+        if entry == "schedule":
+            jobs, told = anyio.run(of_run, voiceflow.folder, fields, case.table)
+        elif "rows" in entry:
             jobs, told = anyio.run(of_rows, voiceflow.folder, entry, fields, case.people)
         else:
             stored, told = begun(voiceflow, entry, fields, people=case.table)

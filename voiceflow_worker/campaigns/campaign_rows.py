@@ -16,6 +16,7 @@ from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, SharedNumbers, key_in, write_dates_out
 from voiceflow_worker.campaigns.column_values import MomentSpan, PartlyFilled, UnreadColumn
 from voiceflow_worker.campaigns.columns import CampaignColumns
+from voiceflow_worker.campaigns.course import TimesOfCalls
 from voiceflow_worker.campaigns.doubts import TIMES, Doubts
 from voiceflow_worker.campaigns.files.cells import GivenRows
 from voiceflow_worker.campaigns.files.damage import (
@@ -125,6 +126,8 @@ class CampaignRows:
         self._maker = RequestMaker(
             options, file=self.file, default_batch=self.batch_id, now=now, allows_past=allows_past
         )
+        self.times: TimesOfCalls = TimesOfCalls(options.window)
+        """When the calls may ring."""
         self._is_table = self.source.kind.is_table
         self._fewest_cells = reader.fewest_cells
         self.left_out: LeftOut = LeftOut(
@@ -147,8 +150,7 @@ class CampaignRows:
         self.source.clocks = frozenset({*TIMES, *self.source.counted, *clocks})
         self.source.moments = self.source.clocks | days
         self.source.voice = options.voice_profile or ""
-        spare = filter(self._columns.is_spare, self.source.columns)
-        self.source.spare = frozenset({"", "language", *spare})
+        self.source.spare = frozenset({"", "language", *filter(self._columns.is_spare, self.source.columns)})
         self._doubts = Doubts(
             self.source,
             self._columns,
@@ -159,8 +161,13 @@ class CampaignRows:
             unknown=self._maker.unknown,
             warning=self._warning_about,
         )
-        self._maker.is_first = self._doubts.is_first
-        self._days = UtcDays(self.source, self._columns.reserved, but=TIMES)
+        self._maker.is_first, self._maker.place = self._doubts.is_first, self.times.place
+        self._days = UtcDays(
+            self.source,
+            self._columns.reserved,
+            spoken=(row_name(name) for each in texts for name in each.spoken),
+            but=TIMES,
+        )
         self.is_empty: bool = True
         """Whether no row has been read so far."""
         self._people: People | None = None

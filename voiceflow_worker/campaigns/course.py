@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.numbers.plans import planned
 from voiceflow_worker.model.text.names_of_the_world import country_name
-from voiceflow_worker.model.times import zone_of_number
+from voiceflow_worker.model.times import tells_more, zone_of_number
 from voiceflow_worker.model.window import WHOLE_DAY, CallWindow
 from voiceflow_worker.model.zones import zone_named
 
@@ -106,6 +108,48 @@ class CallTimes(NamedTuple):
 def _is_any(window: CallWindow, windows: CountryWindows | None) -> bool:
     """Whether this window, which has days, has any hour because that was meant."""
     return windows is not None and window.spans == WHOLE_DAY and () in windows.hours.values()
+
+
+class TimesOfCalls:
+    """The different times of the calls of a campaign with this window. A row keeps the place of its own.
+
+    It is found when the row is read: its number is looked up then, and would be forgotten until the row is stored.
+    """
+
+    def __init__(self, window: CallWindow | CountryWindows | None = None) -> None:
+        self.windows: CountryWindows | None = None if window is None else CountryWindows.of(window)
+        self.are_asked: bool = True
+        """Whether anybody asks for them."""
+        self._places: dict[object, int] = {}
+        self._all: list[CallTimes] = []
+
+    def place(self, call: CheckedCall) -> int:
+        """The place of the times of a call; 0 if nobody asks."""
+        if not self.are_asked:
+            return 0
+        code, key = planned(call.destination).parsed.country_code, None
+        if code is not None and not tells_more(code):  # so that the number need not be looked up
+            key = code, call.priority, call.not_before, call.valid_until, call.window, call.time_zone, call.redial
+        times = CallTimes.of(call, self.windows) if key not in self._places else None
+        place = self._places.setdefault(key or times, len(self._all))
+        if times is not None and place == len(self._all):
+            self._all.append(times)
+        return place
+
+    def __getitem__(self, place: int) -> CallTimes:
+        return self._all[place]
+
+    def counted(self, places: Mapping[int, int]) -> dict[CallTimes, int]:
+        """How many calls have the times of each of these places."""
+        found = Counter[CallTimes]()
+        for place, count in places.items():
+            found[self._all[place]] += count
+        return found
+
+    @property
+    def has_hours(self) -> bool:
+        """Whether somebody has given hours."""
+        return self.windows is not None and bool(self.windows.hours)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -52,7 +52,6 @@ from voiceflow_worker.core.ports.store import Condition, Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.template_text import is_template
-from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import JobState
@@ -341,15 +340,16 @@ class Enqueueing:
 
     def _no_counts(self, now: datetime) -> RowCounts:
         """The counts before the first row is read."""
-        campaign, given = self.campaign, self.options.window
-        windows = None if given is None else CountryWindows.of(given)
+        campaign = self.campaign
         counts = RowCounts(
-            file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run, replaces=self.replace, windows=windows
-        )
+            file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run, replaces=self.replace,
+            call_times=campaign.times,
+        )  # fmt: skip
         if self.dry_run and self.assumptions is not None:
             counts.maker = PreviewMaker(
-                self.assumptions, campaign.later_texts, now=now, windows=windows, asks_store=self.queue is not None
+                self.assumptions, campaign.later_texts, campaign.times, now=now, asks_store=self.queue is not None
             )
+        campaign.times.are_asked = counts.maker is not None or not campaign.times.has_hours
         counts.found.add(campaign.findings)
         return counts
 
@@ -616,7 +616,7 @@ _NUMBER = RawRow._fields.index("number")
 def _spool(found: ClassifiedRows, spooled: SpooledRows, kept: RowKeeper | None) -> None:
     """Store each row, and those that make new calls with these, until the whole file has been read."""
     try:
-        new = [(tuple(row.raw), tuple(row.call), row.has_made_key) for row in found.new if row.call is not None]
+        new = [(tuple(row.raw), tuple(row.call), row.has_made_key, row.times) for row in found.new if row.call]
         spooled.put(new)  # without their findings
         if kept is not None:
             kept.add(found)
@@ -627,6 +627,6 @@ def _spool(found: ClassifiedRows, spooled: SpooledRows, kept: RowKeeper | None) 
 
 def _unspooled(chunk: Sequence[tuple[Any, ...]]) -> list[ReadRow]:
     return [
-        ReadRow(RawRow._make(raw), made := CheckedCall._make(call), made.digest, has_made_key=has_made_key)
-        for raw, call, has_made_key in chunk
+        ReadRow(RawRow._make(raw), made := CheckedCall._make(call), made.digest, has_made_key=made_key, times=times)
+        for raw, call, made_key, times in chunk
     ]

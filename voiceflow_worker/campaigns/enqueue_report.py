@@ -12,14 +12,13 @@ from voiceflow_worker.campaigns.called_before import RepeatedCalls
 from voiceflow_worker.campaigns.calls.options import ended_finding
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.column_values import MomentSpan, PartlyFilled, UnreadColumn
-from voiceflow_worker.campaigns.course import CallTimes, simulated
+from voiceflow_worker.campaigns.course import TimesOfCalls, simulated
 from voiceflow_worker.campaigns.files.rows import Findings, Reject
 from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows
 from voiceflow_worker.campaigns.plan import END_WORDS, MOST_NAMED, End, Plan
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of
-from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import JobState, person_in
 from voiceflow_worker.model.text.wording import count_of
 
@@ -216,9 +215,9 @@ class RowCounts(EnqueueReport):
     maker: PreviewMaker | None = None
     reject: Reject | None = None
     """Gets the rows that are bad or left out."""
-    windows: CountryWindows | None = None
-    times: Counter[CallTimes] = field(default_factory=Counter[CallTimes])
-    """The calls for which nobody has given hours, by their times."""
+    call_times: TimesOfCalls = field(default_factory=TimesOfCalls)
+    times: Counter[int] = field(default_factory=Counter[int])
+    """The calls for which nobody has given hours, by the places of their times."""
     called_before: int = 0
     """Rows counted in `again`, also if they are to be called again."""
     changes: Counter[str] = field(default_factory=Counter[str])
@@ -302,12 +301,12 @@ class RowCounts(EnqueueReport):
 
     def add_times(self, rows: Iterable[ReadRow]) -> None:
         """Count rows that are called, if nobody has given hours."""
-        if self.windows is None or not self.windows.hours:
-            self.times.update(CallTimes.of(row.call, self.windows) for row in rows if row.call is not None)
+        if not self.call_times.has_hours:
+            self.times.update(row.times for row in rows if row.call is not None)
 
     def find_night(self, now: datetime, rate: float | None, *, needs_hours: bool) -> bool:
         """Add a finding if counted calls would begin at night. Returns whether it is an error."""
-        course = simulated(self.times, now, rate=rate)
+        course = simulated(self.call_times.counted(self.times), now, rate=rate)
         if said := course.night_in_words(course.undecided):
             told = Message(f"{said}: {Remedy.GIVE_HOURS}", Remedy.GIVE_HOURS)
             severity = Severity.ERROR if needs_hours else Severity.WARNING

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from voiceflow_worker.campaigns.course import CallTimes, Course, simulated
+from voiceflow_worker.campaigns.course import CallTimes, Course, TimesOfCalls, simulated
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnReader
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Remedy, SheetRow
-from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
@@ -402,11 +401,11 @@ class PreviewMaker:
     options: PreviewOptions
     later_texts: Callable[[ReadRow], tuple[tuple[str, str], ...]]
     """The function that gives what a row's person hears after the first question of a menu."""
+    call_times: TimesOfCalls
     now: datetime
-    windows: CountryWindows | None = None
     asks_store: bool = True
     _shown: Preview = field(default_factory=Preview)
-    _plan: Counter[CallTimes] = field(default_factory=Counter[CallTimes])
+    _plan: Counter[int] = field(default_factory=Counter[int])
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
     _odd: int = 0
     _zones: set[str | None] = field(default_factory=set[str | None])
@@ -421,9 +420,9 @@ class PreviewMaker:
 
     def _add(self, row: ReadRow, call: CheckedCall) -> None:
         shown = self._shown
-        self._plan[times := CallTimes.of(call, self.windows)] += 1
+        self._plan[row.times] += 1
         if call.window is not None:
-            self._note_move(row, call.window, times)
+            self._note_move(row, call.window, self.call_times[row.times])
             shown.has_window, shown.moved_to = True, call.window.time_zone
         country = country_of(call.destination) or _UNKNOWN
         shown.countries[country] += 1
@@ -476,7 +475,7 @@ class PreviewMaker:
         shown.prices = options.prices.name if options.prices is not None else None
         shown.time_zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
         shown.rate = self._rate()
-        shown.course = simulated(self._plan, self.now, rate=shown.rate)
+        shown.course = simulated(self.call_times.counted(self._plan), self.now, rate=shown.rate)
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():
             totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)

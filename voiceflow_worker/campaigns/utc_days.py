@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from tempfile import TemporaryFile
 
 from voiceflow_worker.campaigns.calls.values import Draft, UtcMidnight
@@ -23,6 +25,7 @@ _FEWEST = 3
 _TIMES_FOR_GOOD = 10
 """How many other times of day a column has at least that is no column of days, if most of its values are other ones."""
 _AT_ONCE = 1000
+_CLOCK = re.compile(r"\d:\d\d", re.ASCII)
 _WITH_ZONE = re.compile(r":\d\d\S*\s*(?:Z|UTC|GMT|[+\u2212-]\d)", re.ASCII | re.IGNORECASE)
 
 
@@ -30,6 +33,8 @@ _WITH_ZONE = re.compile(r":\d\d\S*\s*(?:Z|UTC|GMT|[+\u2212-]\d)", re.ASCII | re.
 class _Column:
     """The values of a column so far: those that are midnight in UTC, other times, and all others."""
 
+    is_bare: bool
+    """Whether its values are spoken as they are. Only a value that may be such a midnight is looked at then."""
     midnights: int = 0
     times: int = 0
     others: int = 0
@@ -53,24 +58,28 @@ class _Column:
         """Count a cell."""
         if is_missing(cell) or not str(cell).strip():
             return
-        text = str(cell).strip()
-        if utc_midnight(text) is not None:
+        midnight, is_time = _read(str(cell).strip())
+        if midnight is not None:
             self.midnights += 1
-        elif ":" in usual_moment(text):
+        elif is_time:
             self.times += 1
         else:
             self.others += 1
 
 
 class UtcDays:
-    """Finds the columns of days among those that texts and options of a `source` read as days or times.
+    """Finds the columns of days among those that texts and options of a `source` read as days or times, or speak.
 
-    `key_of` gives the name of a column in rows. It is true once a value may be such a day.
+    `key_of` gives the name of a column in rows; `spoken` are those whose values are spoken as they are. It is true once
+    a value may be such a day.
     """
 
-    def __init__(self, source: RowSource, key_of: Callable[[str], str], *, but: Collection[str]) -> None:
+    def __init__(
+        self, source: RowSource, key_of: Callable[[str], str], *, spoken: Iterable[str], but: Collection[str]
+    ) -> None:
         self._source, self._key_of = source, key_of
-        self._columns = {name: _Column() for name in source.moments if name not in but}
+        names = source.moments.union(spoken).difference(but)
+        self._columns = {name: _Column(is_bare=name not in source.moments) for name in names}
         self._places: dict[tuple[str, ...], list[tuple[int, _Column]]] = {}
 
     def __bool__(self) -> bool:
@@ -83,40 +92,42 @@ class UtcDays:
             yield from rows
             return
         for raw in rows:
-            self._count(raw)
-            if not self._is_open:
+            if not self._count(raw):
                 yield raw
                 continue
             with TemporaryFile() as file:
                 for chunk in self._ahead(raw, rows, SpooledRows(file)):
                     yield from map(RawRow._make, chunk)
 
-    @property
-    def _is_open(self) -> bool:
-        return any(each.may_be_of_days for each in self._columns.values())
-
     def _ahead(self, first: RawRow, rows: Iterable[RawRow], spooled: SpooledRows) -> Iterable[list[tuple[object, ...]]]:
         """The rows from the first one on, as far as they must be known before the first one is read."""
         part = [tuple(first)]
         for raw in rows:
-            self._count(raw)
+            is_open = self._count(raw)
             part.append(tuple(raw))
             if len(part) == _AT_ONCE:
                 spooled.put(part)
                 part = []
-            if not self._is_open:
+            if not is_open:
                 break
         spooled.put(part)
         return spooled
 
-    def _count(self, raw: RawRow) -> None:
+    def _count(self, raw: RawRow) -> bool:
+        """Count the cells of a row. Returns whether more rows must be known before it is read."""
         if (places := self._places.get(raw.names)) is None:
             keys = map(self._key_of, raw.names or self._source.columns)
             named = ((place, self._columns.get(row_name(key))) for place, key in enumerate(keys))
             places = self._places[raw.names] = [(place, each) for place, each in named if each is not None]
+        has_any = False
         for place, column in places:
-            if place < len(raw.cells):
-                column.add(raw.cells[place])
+            cell = raw.cells[place] if place < len(raw.cells) else ""
+            if not column.is_bare or (isinstance(cell, str) and _WITH_ZONE.search(cell) is not None):
+                column.add(cell)
+            elif cell:
+                column.others += 1
+            has_any |= column.midnights > 0
+        return has_any and any(each.may_be_of_days for each in self._columns.values())
 
     def mark(self, draft: Draft) -> None:
         """Write the days of a row out, and note which of its values are midnight in UTC: `RequestMaker` judges them."""
@@ -124,24 +135,24 @@ class UtcDays:
             value = draft.variables.get(key)
             if not column.midnights or column.is_of_times or not isinstance(value, str):
                 continue
-            if (moment := utc_midnight(value.strip())) is None:
+            if (moment := _read(value.strip())[0]) is None:
                 continue
             asks_clock = key in self._source.clocks
-            draft.midnights[key] = UtcMidnight(value, moment, column.is_of_days, asks_clock)
+            draft.midnights[key] = UtcMidnight(value, moment, column.is_of_days, asks_clock, column.is_bare)
             if column.is_of_days:
                 for texts in (draft.variables, draft.data):
                     if key in texts:
                         texts[key] = str(moment.date())
 
 
-def utc_midnight(text: str) -> datetime | None:
-    """The moment of a text with a zone of its own, if it is midnight in UTC; else None."""
-    if _WITH_ZONE.search(text) is None:
-        return None
-    try:
-        moment = zoned_moment(text)
-        moment = None if moment is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    is_midnight = moment is not None and moment.time() == datetime.min.time() and moment.year not in NO_DAYS
-    return moment if is_midnight else None
+# A column of days has few values, and each is asked for twice.
+@lru_cache(maxsize=1024)
+def _read(text: str) -> tuple[datetime | None, bool]:
+    """The moment of a text with a zone of its own, if it is midnight in UTC; and whether it is a time of day."""
+    moment = None
+    if ":" in text and _WITH_ZONE.search(text) is not None:
+        with suppress(ValueError, OverflowError):
+            moment = (found := zoned_moment(text)) and found.astimezone(UTC)
+    if moment is not None and moment.time() == datetime.min.time() and moment.year not in NO_DAYS:
+        return moment, True
+    return None, _CLOCK.search(usual_moment(text)) is not None

@@ -74,7 +74,8 @@ class ReadRow(NamedTuple):
     `digest` is the digest of the canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
     if the row has no key of its user, but one that was made for it, so that it is compared with earlier calls.
     `duplicate_of` is the line of an equal row earlier in the file. `is_left_out` is True if a column says not to call.
-    `numbers` are those of a row without a call, as far as they can be read.
+    `numbers` are those of a row without a call, as far as they can be read. `times` is the place of its call's times
+    among those of the campaign.
     """
 
     raw: RawRow
@@ -86,6 +87,7 @@ class ReadRow(NamedTuple):
     duplicate_of: int | None = None
     is_left_out: bool = False
     numbers: tuple[str, ...] = ()
+    times: int = 0
 
     @property
     def is_bad(self) -> bool:
@@ -142,6 +144,8 @@ class RequestMaker:
         self.is_first: Callable[[str, str | None], bool] = lambda _about, _column: True
         """Whether no earlier row has had this warning: what it is about, and its column or, of source numbers, the
         message."""
+        self.place: Callable[[CheckedCall], int] = lambda _call: 0
+        """The place of the times of a call among those of the campaign."""
 
     def read(self, raw: RawRow, draft: Draft | None) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
@@ -207,8 +211,9 @@ class RequestMaker:
             others,
             times.validity,
         )
-        self.times.count(call)
-        return ReadRow(raw, call, digest, own_key, not own_key, findings)
+        if call.window is not None:
+            self.times.count(call)
+        return ReadRow(raw, call, digest, own_key, not own_key, findings, times=self.place(call))
 
     def _findings(self, raw: RawRow, draft: Draft) -> Iterator[Finding]:
         """What is told of a row."""
@@ -536,7 +541,7 @@ class RequestMaker:
 
     def _judge_midnights(self, draft: Draft, person: PersonZone) -> None:
         """Add what is to be said of values that are midnight in UTC, and may be days that a program has written."""
-        for name, (written, moment, is_day, asks_clock) in draft.midnights.items():
+        for name, (written, moment, is_day, asks_clock, is_bare) in draft.midnights.items():
             if draft.is_reported(name):
                 continue
             day, counts = moment.date(), name in self._counted
@@ -544,22 +549,23 @@ class RequestMaker:
                 local = moment.astimezone(person.zone()).replace(tzinfo=None)
             except UnknownZoneError:
                 local = None
-            there = "a time that nobody knows" if local is None else f"{local:%Y-%m-%d %H:%M}"
+            there = None if local is None else f"{local:%Y-%m-%d %H:%M}"
             if is_day and asks_clock and (counts or local is None or local.time() != moment.time()):
                 draft.error(
                     f"{written!r} is midnight in UTC, as the whole column, so it is a day without a time of day: write "
                     f"the local time in its place, such as {day} 09:00",
                     column=name,
                 )
-            elif local is not None and local.date() == day:
+            elif local is not None and local.date() == day and (is_day or not is_bare):
                 continue
             elif is_day:
-                told = f"is midnight in UTC in each row, so it is a column of days: {written!r} is read as {day}, not"
-                self._warn_once(draft, "midnight", name, f"{told} as {there}, which it is where the phone is")
-            elif local is not None:
+                told = f"is midnight in UTC in each row, so it is a column of days: {written!r} is read as {day}, not "
+                told += f"as {there or 'a time'}, which it is where the phone is"
+                self._warn_once(draft, "midnight", name, told)
+            elif local is not None or is_bare:
                 draft.error(
-                    f"{written!r} is midnight in UTC, which may be the day {day} of a program, or the time {there} "
-                    "where the phone is: write the one that is meant, without an offset",
+                    f"{written!r} is midnight in UTC, which may be the day {day} of a program, or the time "
+                    f"{there or 'that it is'} where the phone is: write the one that is meant, without an offset",
                     column=name,
                 )
 

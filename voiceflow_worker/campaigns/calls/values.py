@@ -142,13 +142,14 @@ _OWN = frozenset({DESTINATION, *RESERVED})
 class UtcMidnight(NamedTuple):
     """A value that is midnight in UTC, as it is `written`. If its whole column is so, it `is_day`.
 
-    It `asks_clock` if it is read as a time of day.
+    It `asks_clock` if it is read as a time of day, and `is_bare` if it is spoken as it is.
     """
 
     written: str
     moment: datetime
     is_day: bool
     asks_clock: bool
+    is_bare: bool
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 
 from voiceflow_worker.model.tables import rows_of
@@ -15,6 +15,11 @@ def listed_zones(digits: str) -> tuple[str, ...]:
     """
     table = _table()
     return next((table[digits[:size]] for size in range(len(digits), 1, -1) if digits[:size] in table), ())
+
+
+def listed_prefixes() -> Collection[str]:
+    """The beginnings of numbers that the table has."""
+    return _table().keys()
 
 
 @cache
