@@ -16,6 +16,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,6 +85,36 @@ class Arq(Peer):
     async def state(self, task: str) -> object:
         arq = import_module("arq")
         return (await import_module("arq.jobs").Job(task, await arq.create_pool(self._settings())).status()).value
+
+
+class Awa(Peer):
+    """On PostgreSQL."""
+
+    def _client(self) -> tuple[Any, Any]:
+        @dataclass
+        class Call:
+            task: str
+
+        return import_module("awa").AsyncClient(self.store), Call
+
+    async def enqueue(self, task: str) -> None:
+        client, call = self._client()
+        await client.migrate()
+        await client.insert(call(task), queue="calls")
+
+    async def work(self) -> None:
+        client, call = self._client()
+
+        @client.task(call, queue="calls")  # type: ignore[untyped-decorator]
+        async def posted(job: Any) -> None:
+            await self.post_async(job.args.task)
+
+        await client.start([("calls", 4)])
+        await asyncio.Event().wait()
+
+    async def state(self, task: str) -> object:
+        jobs = await self._client()[0].list_jobs()
+        return ", ".join(str(each.state) for each in jobs if task in str(each.args))
 
 
 class Streaq(Peer):
@@ -395,6 +426,7 @@ def named() -> Any:
 
 PEERS: dict[str, type[Peer]] = {
     "arq": Arq,
+    "awa-pg": Awa,
     "celery": Celery,
     "celery, acks_late": CeleryLate,
     "chancy": Chancy,

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = "voiceflow-worker"
 PINS = {
     "arq": ("redis", "arq==0.28.0"),
+    "awa-pg": ("postgres", "awa-pg==0.6.9"),
     "celery": ("redis", "celery[redis]==5.7.0"),
     "celery, acks_late": ("redis", "celery[redis]==5.7.0"),
     "chancy": ("postgres", "chancy==0.26.0", "psycopg[binary]==3.3.9"),
