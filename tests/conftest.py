@@ -25,6 +25,7 @@ sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPR
 
 import pytest
 import structlog.dev
+from _pytest.mark.expression import Expression
 from hypothesis import HealthCheck, settings
 
 from tests.contract.samples import ManualClock
@@ -90,15 +91,23 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(partial(shutil.rmtree, root, ignore_errors=True))
 
 
-LEFT_OUT = {"tests/console/browser": "not slow", "tests/crash": "not crash"}
-"""Folders all of whose tests have a marker, by what leaves that out."""
+MARKED = {"tests/console/browser": "slow", "tests/crash": "crash"}
+"""Folders all of whose tests have a marker."""
+OTHERS = (frozenset[str](), frozenset({"slow"}), frozenset({"alone"}), frozenset({"slow", "alone"}))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out folders that have none of the chosen tests: what drives a browser takes long to load."""
-    chosen = config.getoption("markexpr") or ""
-    left_out = [folder for folder, sign in LEFT_OUT.items() if sign in chosen]
-    return True if any(collection_path.match(folder) for folder in left_out) else None
+    chosen = config.getoption("markexpr")
+    for mark in [mark for folder, mark in MARKED.items() if chosen and collection_path.match(folder)]:
+        expression = Expression.compile(chosen)
+        if not any(expression.evaluate(partial(_is_in, {mark, *others})) for others in OTHERS):
+            return True
+    return None
+
+
+def _is_in(marks: set[str], name: str, **_: object) -> bool:
+    return name in marks
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
