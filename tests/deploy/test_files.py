@@ -168,6 +168,11 @@ TOGETHER = (
     ("DiskFull JournalNotWritten Late:default", "JournalNotWritten Late:default"),
     ("JournalNotWritten TaskFails", "TaskFails"),
     ("NoAnswers SlowAnswers Doubts:default QueueHeld:default", "SlowAnswers Doubts:default"),
+    ("StoreAway FewerProcesses NoReceiver VerdictsWait", "FewerProcesses NoReceiver VerdictsWait"),  # a full disk
+    (
+        "StoreAway NoAnswers Throttled QueueHeld:default Doubts:default Late:default",
+        "Throttled QueueHeld:default Doubts:default Late:default",
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -22,7 +23,7 @@ from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import StoreFullError
 from voiceflow_worker.finding import Level
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
-from voiceflow_worker.service.metrics import StoreFigures, metrics_text
+from voiceflow_worker.service.metrics import Figures, metrics_text, of_queue
 from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +92,20 @@ async def test_a_store_that_takes_no_write_is_named_with_those_who_run(store: St
     assert "they were killed, or the store was away" in message, "it takes writes again"
 
 
+async def test_a_worker_that_has_ended_on_this_machine_is_named_and_nobody_else_is_missed(
+    store: Store, clock: ManualClock
+) -> None:
+    killed = f"{new_worker_id().rpartition('-')[0].rpartition('-')[0]}-999999999-abcdef"
+    await enqueued(store, 2)
+    await Heartbeats(store).worker(beat(killed))
+    at = f"{clock.now():%Y-%m-%d %H:%M:%S} UTC"
+    clock.advance(HEARD + timedelta(seconds=1))
+    assert await told(store, "store") == []
+    ((message, _),) = await told(store, "workers")
+    assert message.startswith("no worker is running, but 2 calls are due, the oldest for 11 s")
+    assert message.endswith(f"; worker {killed} until {at}, and its process has ended")
+
+
 async def test_the_rate_beside_a_killed_worker_is_what_was_sent(store: Store, clock: ManualClock) -> None:
     beats, queue = Heartbeats(store), CallQueue(store)
     limits = limits_put("default", Limits(rate=30, burst=6))
@@ -121,7 +136,8 @@ async def test_a_clock_that_differs_is_told_on_every_machine_and_a_hold_for_it_i
     stopped, faults = list[bool](), {str(Task.CLOCK_OFF): fault_in_words(clock.now(), off)}
     for failing in (faults, {}):
         await Heartbeats(store).worker(beat("w", failing))
-        text = metrics_text(StoreFigures(queues=[await read_queue(CallQueue(store))])).decode()
+        whole = await read_queue(CallQueue(store))
+        text = metrics_text(Figures(partial(of_queue, whole))).decode()
         stopped.append('voiceflow_queue_stopped{queue="default"} 1.0' in text)
     assert stopped == [False, True]
     assert Level.WARNING in {each.level for each in (await read_queue(CallQueue(store))).conditions}

@@ -90,9 +90,13 @@ def stage(
     speed: float = 100,
     ivr: str | None = None,
     webhook: str | None = None,
+    api_key: str | None = None,
     **settings: str,
 ) -> Iterator[Stage]:
-    """Set a stage; everything on it is ended with the block. With `webhook`, the sandbox tells that URL its events."""
+    """Set a stage; everything on it is ended with the block. With `webhook`, the sandbox tells that URL its events.
+
+    With `api_key`, it accepts no other one.
+    """
     url = store or f"sqlite:///{folder / 'calls.db'}"
     env = {
         "VOICEFLOW_STORE": url,
@@ -110,9 +114,10 @@ def stage(
         serve = ("serve", "--port", "0", *menus, *api)
         receiver = stack.enter_context(running(*serve, env=env))
         address = receiver.wait_for(r"(http://127\.0\.0\.1:\d+)/webhooks/8x8")[1]
+        key = () if api_key is None else ("--api-key", api_key)
         told = webhook or f"{address}/webhooks/8x8"
         callers = stack.enter_context(
-            running("sandbox", "--port", str(port), "--webhook", told, "--speed", str(speed), env=env)
+            running("sandbox", "--port", str(port), "--webhook", told, "--speed", str(speed), *key, env=env)
         )
         url = callers.wait_for(r"ready on (http://127\.0\.0\.1:\d+)")[1]
         pids = [receiver.pid, callers.pid]

@@ -79,7 +79,7 @@ class WholeQueue:
         named = {
             "store": self._of_store(),
             "clock": self._of_clocks(),
-            "workers": _of_workers(found) if sees_all else (),
+            "workers": _of_workers(found, self._heard("worker")) if sees_all else (),
             "holds": (each for gate, met in holds.items() for each in _of_hold(gate, met)),
             "imports": map(_of_import, found.imports),
             "faults": of_faults(faults),
@@ -96,11 +96,15 @@ class WholeQueue:
             for each in some
         ]
 
+    def _heard(self, kind: str = "") -> list[str]:
+        """Those who fell silent, of this kind, each with the time, and whether its process runs."""
+        silent = [(name, at) for name, at in sorted(self.silent.items()) if name.startswith(kind)]
+        return [f"{name} until {in_words(at)}{_RUNS[_is_running(name)]}" for name, at in silent]
+
     def _of_store(self) -> Iterator[Diagnosis]:
         if self.unheard is not None:
-            heard = [f"{name} until {in_words(at)}{_RUNS[_is_running(name)]}" for name, at in self.silent.items()]
             yield failure(
-                f"not every worker and receiver is heard: {'; '.join([self.unheard, *sorted(heard)])}",
+                f"not every worker and receiver is heard: {'; '.join([self.unheard, *self._heard()])}",
                 remedy="once the store takes writes (see the check `store` of `voiceflow doctor`), those that run are "
                 f"heard within {HEARD.seconds} s: then start what is missing",
             )
@@ -118,12 +122,12 @@ class WholeQueue:
 _RUNS = {None: "", True: ", and its process runs", False: ", and its process has ended"}
 
 
-def _of_workers(found: QueueStatus) -> Iterator[Diagnosis]:
+def _of_workers(found: QueueStatus, heard: Sequence[str]) -> Iterator[Diagnosis]:
     if found.due and not found.workers:
         waited = duration_in_words(timedelta(seconds=found.oldest_due_seconds or 0))
         are = "is due," if found.due == 1 else "are due, the oldest"
         yield warning(
-            f"no worker is running, but {count_of(found.due, 'call')} {are} for {waited}",
+            "; ".join((f"no worker is running, but {count_of(found.due, 'call')} {are} for {waited}", *heard)),
             remedy="`voiceflow worker` sends due calls",
         )
     if len(found.person_limits) > 1:
@@ -286,8 +290,8 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
     if not (status.workers and status.has_receiver):
         silent, unheard = dict(await Heartbeats(calls.store).silent()), failing_here().get(Task.HEARTBEAT)
     if silent and unheard is None:
-        have_ended = all(_is_running(name) is False for name in silent)
-        unheard = await _takes_no_write(calls.store) or ("they were killed" if have_ended else _SILENT)
+        are_known = all(_is_running(name) is False for name in silent)
+        unheard = await _takes_no_write(calls.store) or (None if are_known else _SILENT)
     return WholeQueue(
         status=status,
         escalations=await Escalations(calls).recent(),

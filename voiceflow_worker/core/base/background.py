@@ -59,7 +59,7 @@ class Task(StrEnum):
     ROLLBACK = "the store was not checked for lost calls"
     SEND = "a call was not sent, or its answer not read"
     STALLED = "nothing is sent and no reason is known"
-    STOPPED_WORKERS = "calls whose worker stopped while sending them were not put in doubt"
+    STOPPED_WORKERS = "calls whose lease has ended while they were sent were not put in doubt"
     SWEEP = "overdue calls were not settled"
     VERDICT = "the verdict of a POST was not stored"
     UNREACHABLE = "8x8 is out of reach"

@@ -73,9 +73,9 @@ async def _of_queue(context: CheckContext, tell: Tell) -> Diagnosis | None:
 
     queue = CallQueue(context.store, context.settings.queue, policy=context.settings.policy())
     whole = await read_queue(queue)
+    if whole.unheard is not None and context.opening.level is Level.FAILURE:  # one cause is told once
+        whole = replace(whole, unheard="the store takes no write, see the check `store`")
     found = whole.conditions
-    if context.opening.level is Level.FAILURE:  # one cause: nobody is heard by a store that takes no write
-        found = [each for each in found if each.check != "store"]
     for schedule in whole.schedules:
         if problem := await file_problem(schedule.times, context.settings, context.store.clock.now()):
             said = f"schedule {schedule.times.schedule} cannot call the people of its file: {problem}"

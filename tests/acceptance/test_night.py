@@ -1,0 +1,237 @@
+"""Faults of a night, each under ten calls a second: what is told while it lasts and after it, at every interface.
+
+`NIGHT=/tmp/night pytest tests/acceptance/test_night.py` writes all that was told into that folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.alerts import pages, prometheus
+from tests.support.processes import Process, voiceflow
+from tests.support.stage import Stage, stage
+
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
+
+RATE = "10"
+
+
+@dataclass
+class Night:
+    """A stage with two workers at work."""
+
+    on: Stage
+    room: Path
+    workers: list[Process]
+
+
+@contextmanager
+def all_posts(night: Night, **fault: object) -> Generator[None]:
+    night.on.order("faults", {"times": None, **fault})
+    try:
+        yield
+    finally:
+        night.on.order("reset", {})
+
+
+@contextmanager
+def throttled(night: Night) -> Generator[None]:
+    with all_posts(night, fault="status", status=429):
+        yield
+
+
+@contextmanager
+def bad_gateway(night: Night) -> Generator[None]:
+    with all_posts(night, fault="status", status=502):
+        yield
+
+
+@contextmanager
+def black_hole(night: Night) -> Generator[None]:
+    with all_posts(night, fault="delay", seconds=3600, place="before"):
+        yield
+
+
+@contextmanager
+def full_disk(night: Night) -> Generator[None]:
+    with suppress(OSError), (night.room / "full").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    try:
+        yield
+    finally:
+        (night.room / "full").unlink()
+
+
+@contextmanager
+def wrong_key(night: Night) -> Generator[None]:
+    with ExitStack() as stack:
+        env = dict(night.on.env)
+        night.on.env["VOICEFLOW_API_KEY"] = "another-key"
+        worker = stack.enter_context(night.on.worker("--rate", RATE))
+        night.on.env.update(env)
+        night.workers.append(worker)
+        worker.wait_for("the queue is held until somebody resumes it")
+        yield
+        assert worker.end() == 0
+    night.on.run("resume")
+
+
+@contextmanager
+def killed(night: Night) -> Generator[None]:
+    night.workers[0].end(signal.SIGKILL)
+    yield
+
+
+@dataclass
+class Row:
+    """A fault, for how long, and the texts that `status`, `doctor` and the console have ten seconds and a minute later.
+
+    None is there of `never`. `paged` are the pages while it lasts and in the minute after; others are none.
+    """
+
+    fault: Callable[[Night], AbstractContextManager[None]]
+    seconds: float
+    early: Sequence[str]
+    late: Sequence[str] = ()
+    never: Sequence[str] = ("no worker is running", "a worker stopped")
+    paged: frozenset[str] = frozenset()
+    logged: str = ""
+    own_disk: bool = False
+    redis: bool = False
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+ROWS = {
+    "79 s of 429": Row(
+        throttled, 79, [r"8x8 asks for a lower rate \(429\)"], [r"8x8 asks for a lower rate \(429\)"],
+        paged=frozenset({"VoiceflowThrottled"}),
+    ),
+    "30 s of 502": Row(
+        bad_gateway, 30, ["8x8 answered 502"], ["8x8 answered 502"], paged=frozenset({"VoiceflowNoAnswers"}),
+    ),
+    "a black hole at 8x8": Row(
+        black_hole, 75, [r"\d+ requests without an answer since "], [r"\d+ requests? without an answer since "],
+        paged=frozenset({"VoiceflowNoAnswers"}), settings={"read_timeout": "30s"},
+    ),
+    "one worker with a wrong key": Row(
+        wrong_key, 75, [r"8x8 does not accept the API key \(401\).*, seen by [\w-]+-{pid}-"],
+        [r"8x8 does not accept the API key \(401\).*, seen by [\w-]+-{pid}-"],
+        paged=frozenset({"VoiceflowQueueHeld"}), logged="the queue is held until somebody resumes it",
+    ),
+    "a full disk under SQLite": Row(
+        full_disk, 75, ["the disk of the store is full", r"worker [\w-]+-{pid}-\w+ until [^;]+, and its process runs"],
+        ["the disk of the store is full"], paged=frozenset({"VoiceflowStoreAway"}), own_disk=True,
+    ),
+    "a killed worker": Row(killed, 30, [], paged=frozenset({"VoiceflowFewerProcesses"})),
+}  # fmt: skip
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Generator[Path]:
+    """A folder with a disk of its own."""
+    folder = tmp_path / "room"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", folder], check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_fault_is_named_while_it_lasts_and_is_one_page(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if shutil.which("prometheus") is None:
+        pytest.skip("there is no Prometheus")
+    row = ROWS[name]
+    folder = request.getfixturevalue("room") if row.own_disk else tmp_path
+    notes = Path(os.environ["NIGHT"]) / re.sub(r"\W+", "-", name) if "NIGHT" in os.environ else tmp_path / "told"
+    notes.mkdir(parents=True, exist_ok=True)
+    settings = {"state_dir": str(tmp_path / "state"), "rate": RATE, "lease": "60s", "ui_secret": "console-secret-0123"}
+    with ExitStack() as stack:
+        on = stack.enter_context(
+            stage(
+                tmp_path,
+                store=f"sqlite:///{folder / 'calls.db'}",
+                speed=20,
+                api_key="test-key",
+                **settings,
+                **row.settings,
+            )
+        )
+        on.campaign(int(RATE) * round(row.seconds + 120))
+        workers = [stack.enter_context(on.worker("--metrics-port", "0")) for _ in range(2)]
+        addresses = [each.wait_for(r"metrics are on http://(\S+)/metrics")[1] for each in workers]
+        watch = stack.enter_context(
+            prometheus(tmp_path, workers=addresses, receivers=[on.receiver.removeprefix("http://")])
+        )
+        night = Night(on, folder, list(workers))
+
+        def told(when: str) -> dict[str, str]:
+            found = {
+                "status": voiceflow("status", env=on.env).told,
+                "doctor": voiceflow("doctor", env=on.env, seconds=60).told,
+                "console": console(on),
+                "metrics": "".join(
+                    httpx.get(f"http://{each}/metrics", trust_env=False).text for each in addresses if alive(each)
+                ),
+                "firing": "\n".join(map(str, watch.firing())),
+                "log": "".join(each.told for each in night.workers),
+            }
+            for part, text in found.items():
+                (notes / f"{when} {part}.txt").write_text(text, "utf-8")
+            return {part: " ".join(text.split()) for part, text in found.items()}
+
+        time.sleep(10)  # at work
+        paged, began = set[str](), 0.0
+
+        def wait_and_watch(seconds: float) -> None:
+            while time.monotonic() < began + seconds:
+                time.sleep(1)  # the fault lasts, and Prometheus looks
+                paged.update(pages(watch.firing()))
+
+        with row.fault(night):
+            began, pid = time.monotonic(), str(night.workers[-1].pid)
+            wait_and_watch(10)
+            early = told("at 10 s")
+            wait_and_watch(min(row.seconds, 60))
+            late = told("at 60 s")
+            wait_and_watch(row.seconds)
+        wait_and_watch(row.seconds + 65)
+        after = told("a minute after")
+        for interface in ("status", "doctor", "console"):
+            for wanted, found in [*((each, early) for each in row.early), *((each, late) for each in row.late)]:
+                pattern = wanted.replace("{pid}", pid)
+                assert re.search(pattern, found[interface]), (interface, wanted)
+            for text in row.never:
+                assert text not in early[interface] + late[interface], (interface, text)
+        assert row.logged in late["log"]
+        assert paged == row.paged, after["firing"]
+
+
+def alive(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/healthz", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def console(on: Stage) -> str:
+    """The words of the console's first page."""
+    here = {"Sec-Fetch-Site": "same-origin", "Origin": on.receiver}
+    with httpx.Client(base_url=on.receiver, headers=here, trust_env=False, follow_redirects=True) as person:
+        person.post("/ui/sign-in", data={"name": "Night", "secret": "console-secret-0123", "way": ""})
+        return re.sub(r"<[^>]+>", " ", person.get("/ui").text)
