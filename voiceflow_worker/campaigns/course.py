@@ -129,7 +129,7 @@ class TimesOfCalls:
             return 0
         code, key = planned(call.destination).parsed.country_code, None
         if code is not None and not tells_more(code):  # so that the number need not be looked up
-            key = code, call.priority, call.not_before, call.valid_until, call.window, call.time_zone, call.redial
+            key = code, call.priority, call.not_before, call.valid_until, call.window, call.time_zone
         times = CallTimes.of(call, self.windows) if key not in self._places else None
         place = self._places.setdefault(key or times, len(self._all))
         if times is not None and place == len(self._all):
