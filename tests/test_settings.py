@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from tests.deploy.proxies import DEPLOY
 from tests.support.company_proxy import AUTHORITY
 from tests.support.company_proxy import CERTIFICATE as COMPANY
+from tests.support.wrong_settings import WRONG
 from voiceflow_worker.core.worker import WorkerOptions
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, PersonLimit
@@ -237,14 +238,6 @@ def test_a_line_that_gives_no_value_is_refused_with_its_number() -> None:
         Path(".env").write_text(f"# ours\nVOICEFLOW_STORE={URL}\n\n{line}\nVOICEFLOW_BURST=2\n")
         assert "has no NAME=value in line 4: write it so" in told(), line
         assert "line 4" in told(rate=5), "whatever else is given"
-
-
-WRONG = {
-    "RATE": "many", "PROXY": "no address", "API_KEY_FILE": "/nowhere/key", "WEBHOOK_SECRET": "a", "SUB_ACCOUNT": "!",
-    "WEBHOOK_SECRET_FILE": "/nowhere/else", "RESERVE": "3", "RETENTION": "long", "LOG_LEVEL": "loud",
-    "REDIAL_ON": "busy,no_answer", "REDIAL_AFTER": "busy=5m", "CA_FILE": "/nowhere/ca.pem",
-    "STATE_DIR": "~nobody-has-this-name/x",
-}  # fmt: skip
 
 
 def test_who_needs_the_store_alone_does_without_what_is_wrong_beside(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ Time passes from one opening to the next, in the store and in the sandbox alike.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,16 +12,15 @@ from functools import cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-import anyio
 import holidays
 import phonenumbers
 import pytest
 
+from tests.acceptance.then import LeapingClock, SandboxOfThen
 from voiceflow_worker import (
     CallQueue,
     Campaign,
     JobState,
-    Sandbox,
     VoiceClient,
     Worker,
     WorkerOptions,
@@ -49,34 +47,6 @@ IN_TOWNS = (
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
-
-
-class LeapingClock:
-    """The clock of this machine, ahead of it. It leaps."""
-
-    def __init__(self, begin: datetime) -> None:
-        self.ahead = begin - datetime.now(UTC)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.ahead.total_seconds()
-
-    async def sleep(self, seconds: float) -> None:
-        await anyio.sleep(max(seconds, 0.0))
-
-    def leap(self, to: datetime) -> None:
-        self.ahead += max(to - self.now(), timedelta())
-
-
-class SandboxOfThen(Sandbox):
-    """A sandbox with this clock."""
-
-    clock: LeapingClock
-
-    def _now(self) -> datetime:
-        return self.clock.now()
 
 
 AUSTRALIA = ("Australia/Perth", "Australia/Adelaide", "Australia/Sydney")

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.actions.test_confirmations import ACTIONS, ANA, VOICE, busy, listed, waiting
-from tests.api.test_action_keys import doubtful, escalated, held
+from tests.actions.work import ACTIONS, ANA, VOICE, busy, listed, waiting
+from tests.api.steered import doubtful, escalated, held
 from tests.console.signing_in import Form, receiver, signed_in
-from tests.console.test_actions import scheduled
 from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.faulty_store import Dies, FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
+from tests.support.schedules import scheduled
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import (

@@ -16,7 +16,7 @@ from airflow.sdk import BaseHook
 from airflow_provider.notifications.voice import VoiceCallNotifier
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
 from tests.airflow.scene import STORED, context, refused
-from tests.cli.test_entry_points import CASES, MENUS, of, people_of
+from tests.cli.entry_points import CASES, MENUS, of, people_of
 from tests.support.postgres import ADMINISTRATOR, DATABASE, PostgresServer
 from voiceflow_worker import CallQueue, Campaign, Job, load_settings, open_store
 from voiceflow_worker.campaigns.fields import fields_of

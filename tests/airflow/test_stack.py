@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -31,6 +32,18 @@ def test_enqueue_defer_outcome_branch(airflow: Airflow) -> None:
     tasks = airflow.tasks("whole_way")
     assert (tasks["answered"], tasks["not_answered"]) == ("success", "skipped")
     assert [airflow.posts_to(f"+658765000{place}") for place in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_a_run_that_is_ordered_for_later_is_of_its_own_time(airflow: Airflow) -> None:
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
+    airflow.cli("dags", "trigger", "ordered", "--run-id", "one", "--logical-date", later.isoformat())
+    assert airflow.wait_for_run("ordered") == "success", airflow.log_tails()
+    (call,) = airflow.stage.calls("--number", "+6587650421")
+    assert datetime.fromisoformat(call["valid_until"]) == later + timedelta(hours=10)
+    times = airflow.rows("SELECT run_after < logical_date FROM dag_run WHERE dag_id = 'ordered'")
+    assert [bool(*each) for each in times] == [True], "run_after is the time of the order"
+    (entry,) = [each for each in airflow.stage.ledger() if each["destination"] == call["destination"]]
+    assert later.isoformat() in " ".join(entry["heard"])
 
 
 def test_the_xcoms_and_logs_of_a_task_are_small_and_have_no_key(airflow: Airflow) -> None:

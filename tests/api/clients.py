@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from tests.support.flows import SOURCE
 from voiceflow_worker import Store, load_settings
+from voiceflow_worker.api.http_api import HttpApi
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.webhooks.receiver import Receiver
+from voiceflow_worker.webhooks import Receiver
 
 Client: TypeAlias = httpx.AsyncClient
 """A program that uses the API."""
@@ -50,3 +51,24 @@ async def program(
 
 async def call(client: Client, key: str = "order-42", **fields: object) -> httpx.Response:
     return await client.post("/v1/calls", json={**CALL, **fields}, headers={"Idempotency-Key": key})
+
+
+def api_of(client: Client) -> HttpApi:
+    """The API behind a client."""
+    app = client._transport.app  # type: ignore[attr-defined]
+    (found,) = {route.app for route in app.routes if isinstance(route.app, HttpApi)}
+    return found
+
+
+def findings_of(answer: httpx.Response) -> list[dict[str, object]]:
+    """The findings of a problem, which is one in every respect."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    assert problem["type"] == f"urn:voiceflow:problem:{problem['code']}"
+    assert problem["title"]
+    assert problem["detail"]
+    found: list[dict[str, object]] = problem["findings"]
+    assert found or problem["status"] >= 500
+    assert all(each["code"] and each["detail"] and {"pointer", "severity"} <= each.keys() for each in found)
+    return found

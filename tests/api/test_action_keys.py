@@ -12,20 +12,17 @@ import anyio
 import httpx
 import pytest
 
-from tests.actions.test_confirmations import ACTIONS as CONFIRMED
-from tests.actions.test_confirmations import ANA, CALL, busy, waiting
+from tests.actions.work import ACTIONS as CONFIRMED
+from tests.actions.work import ANA, CALL, busy, waiting
 from tests.api.clients import Client, program
+from tests.api.steered import doubtful, escalated, held
 from tests.contract.samples import ManualClock
-from tests.support.engine import Engine
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.stores import EVERY
-from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
 from voiceflow_worker.core.audit import AUDIT, entries_on, read_page
 from voiceflow_worker.core.idempotency import NAMED_STARTS
 from voiceflow_worker.core.ports.store import Page
-from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalations import Escalations
 
 pytestmark = pytest.mark.anyio
 
@@ -34,23 +31,6 @@ pytestmark = pytest.mark.anyio
 async def store() -> AsyncGenerator[Store]:
     async with open_store("memory://", clock=ManualClock()) as opened:
         yield opened
-
-
-async def doubtful(store: Store) -> str:
-    engine = Engine(store, ScriptedVoice(answers=[unknown()]))
-    job = await engine.enqueue(ANA)
-    await engine.send()
-    return job.id
-
-
-async def escalated(store: Store, key: str = "disk") -> str:
-    escalation = Escalation.of({"numbers": [ANA], "say": "x", "source": "+6531234567", "voice_profile": "v"})
-    return (await Escalations(CallQueue(store)).start(escalation, key=key)).status.id
-
-
-async def held(store: Store) -> str:
-    await CallQueue(store).hold(reason="lunch")
-    return await waiting(store)
 
 
 ESCALATION = "/v1/escalations/{call}"

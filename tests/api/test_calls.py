@@ -10,8 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.api.clients import CALL, Client, call, program
-from tests.api.test_http_api import api_of, findings_of
+from tests.api.clients import CALL, Client, api_of, call, findings_of, program
 from tests.contract.samples import ManualClock, delete
 from tests.support.calls import Calls
 from tests.support.engine import Engine

@@ -12,8 +12,7 @@ import anyio
 import httpx
 import pytest
 
-from tests.api.clients import Client, program
-from tests.api.test_http_api import findings_of
+from tests.api.clients import Client, findings_of, program
 from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall

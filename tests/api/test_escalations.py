@@ -15,8 +15,7 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from tests.api.clients import Client, program
-from tests.api.test_http_api import findings_of
+from tests.api.clients import Client, findings_of, program
 from tests.docs.pages import DOCS, blocks
 from tests.support.faulty_store import FaultyStore, StoreCall
 from voiceflow_worker import CallQueue, Store

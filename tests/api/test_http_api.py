@@ -18,14 +18,13 @@ from openapi_spec_validator import validate
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from tests.api.clients import SECRET, Client, call, program
+from tests.api.clients import SECRET, Client, api_of, call, findings_of, program
 from tests.support.flows import SOURCE
 from tests.support.waiting import until
 from tests.support.workers import enqueued
 from tests.webhooks.receiving import other
 from voiceflow_worker import CallQueue, Store, load_settings, open_store
 from voiceflow_worker.api import exchange
-from voiceflow_worker.api.http_api import HttpApi
 from voiceflow_worker.api.secrets import ApiSecrets
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.webhooks import PATH, Receiver
@@ -34,27 +33,6 @@ from voiceflow_worker.webhooks.reading import OtherEvent
 
 pytestmark = pytest.mark.anyio
 PATHS = ["/v1/calls", "/v1/calls/default.1", "/v1/openapi.json", "/v1/nothing", "/v1/"]
-
-
-def api_of(client: Client) -> HttpApi:
-    """The API behind a client."""
-    app = client._transport.app  # type: ignore[attr-defined]
-    (found,) = {route.app for route in app.routes if isinstance(route.app, HttpApi)}
-    return found
-
-
-def findings_of(answer: httpx.Response) -> list[dict[str, object]]:
-    """The findings of a problem, which is one in every respect."""
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == answer.status_code
-    assert problem["type"] == f"urn:voiceflow:problem:{problem['code']}"
-    assert problem["title"]
-    assert problem["detail"]
-    found: list[dict[str, object]] = problem["findings"]
-    assert found or problem["status"] >= 500
-    assert all(each["code"] and each["detail"] and {"pointer", "severity"} <= each.keys() for each in found)
-    return found
 
 
 @pytest.mark.parametrize("path", PATHS)

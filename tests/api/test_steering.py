@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.clients import Client, call
-from tests.api.test_http_api import findings_of
+from tests.api.clients import Client, call, findings_of
 from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Store
 from voiceflow_worker.core.base.reading import limits_of

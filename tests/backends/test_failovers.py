@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,17 +14,16 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from tests.backends.failovers import Begin, ended_servers, redis_in, sends
 from tests.contract.suite import sample_job
 from tests.contract.writing import new
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.flows import flow, number
 from tests.support.postgres import Pooler, PostgresServer
 from tests.support.redis_server import (
-    DURABLE,
     RedisServer,
     ReplicatedCluster,
     WatchedPair,
-    as_file,
     standalone,
     wait_for,
 )
@@ -49,15 +48,6 @@ from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.forget import forget
 
 pytestmark = pytest.mark.anyio
-
-
-async def sends(store: Store, voice: ScriptedVoice, folder: Path, placed: int) -> None:
-    """A worker of another machine begins, sends all that waits, and ends; its files are gone."""
-    async with anyio.create_task_group() as group:
-        worker = worker_with_files(store, voice, folder)
-        group.start_soon(worker.run)
-        await in_state(store, JobState.ACCEPTED, placed)
-        worker.stop()
 
 
 async def goes_on(store: Store, voice: ScriptedVoice, folder: Path, *, held: bool) -> None:
@@ -95,10 +85,6 @@ def each_once_and_often(*kinds: str, everyday: bool) -> pytest.MarkDecorator:
 
 
 # -- Redis -------------------------------------------------------------------------------------------------------------
-
-
-def redis_in(folder: Path) -> RedisServer:
-    return RedisServer(folder, *as_file(folder), *DURABLE)
 
 
 async def follows(replica: RedisServer, primary: RedisServer) -> None:
@@ -181,22 +167,6 @@ async def test_failovers_of_postgresql(tmp_path: Path, kind: str, times: int, *,
     for each in range(times):
         async with ended_servers() as begin:
             await postgres_fails_over(begin, tmp_path / f"{each}", kind=kind, trusted=trusted)
-
-
-Begin = Callable[[Callable[[], PostgresServer]], Awaitable[PostgresServer]]
-
-
-@asynccontextmanager
-async def ended_servers() -> AsyncGenerator[Begin]:
-    """Starts servers, which end with this block."""
-    with ExitStack() as ends:
-
-        async def begin(start: Callable[[], PostgresServer]) -> PostgresServer:
-            server = await to_thread.run_sync(start)
-            ends.callback(server.close)
-            return server
-
-        yield begin
 
 
 def waits_for(server: PostgresServer, names: str) -> None:

@@ -21,7 +21,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from tests.backends.test_failovers import Begin, ended_servers, redis_in, sends
+from tests.backends.failovers import Begin, ended_servers, redis_in, sends
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.flows import number
 from tests.support.postgres import PostgresServer

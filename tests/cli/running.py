@@ -94,3 +94,9 @@ class Spawned:
         """Tell it to stop, and wait."""
         self.tell(number)
         return self.end()
+
+
+def written(folder: Path, name: str, text: object) -> Path:
+    path = folder / name
+    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
+    return path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Program
+from tests.cli.running import Program, written
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CAMPAIGN, FLOW = EXAMPLES / "reminder-campaign.csv", EXAMPLES / "reminder-flow.json"
@@ -21,12 +21,6 @@ BODY = {
     ]
 }
 FIELDS = {"file", "row", "column", "path", "code", "severity", "message", "kind", "values", "fields"}
-
-
-def written(folder: Path, name: str, text: object) -> Path:
-    path = folder / name
-    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
-    return path
 
 
 def test_files_without_errors_exit_0(voiceflow: Program) -> None:

@@ -18,7 +18,7 @@ from cyclopts import App
 
 from tests.cli.running import Program, Spawned
 from tests.cli.stored import completed, empty, enqueued, url_of
-from tests.test_settings import WRONG
+from tests.support.wrong_settings import WRONG
 from voiceflow_worker.cli.opening import ending_in_time
 from voiceflow_worker.cli.output import ExitCode, explained
 from voiceflow_worker.cli.program import program

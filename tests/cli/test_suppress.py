@@ -10,9 +10,8 @@ from functools import partial
 import pytest
 
 from tests.campaigns.workbooks import workbook
-from tests.cli.running import Program
+from tests.cli.running import Program, written
 from tests.cli.stored import enqueued, url_of, within
-from tests.cli.test_enqueue import written
 from tests.docs.pages import DOCS, blocks
 from tests.support.engine import Engine
 from tests.support.flows import number

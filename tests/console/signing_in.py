@@ -13,9 +13,18 @@ from itsdangerous import URLSafeSerializer
 from starlette.applications import Starlette
 
 from tests.support.engine import Engine
-from tests.support.flows import number
+from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, unknown
-from voiceflow_worker import CallPolicy, Job, Menu, Receiver, Store, load_settings
+from voiceflow_worker import (
+    CallPolicy,
+    CallQueue,
+    CallRequest,
+    Job,
+    Menu,
+    Receiver,
+    Store,
+    load_settings,
+)
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 
@@ -146,3 +155,49 @@ async def ended(store: Store, status: SessionStatus = SessionStatus.BUSY, *, to:
     (job,) = await engine.send()
     await engine.summarise(job, status)
     return await engine.queue.get(job.id)
+
+
+STRICT = {
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: its elements, their attributes, and its texts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def links(self, holding: str = "") -> list[str]:
+        """The addresses that the page leads to, beside its own files and the signs in it."""
+        hrefs = [value for name, value in self.attributes if name == "href"]
+        return [each for each in hrefs if holding in each and not each.startswith("#") and "/static/" not in each]
+
+
+async def enqueued(store: Store, count: int = 1, *, queue: str = "default", **more: Any) -> list[Job]:
+    requests = [CallRequest(flow=flow(number(place)), **more) for place in range(count)]
+    return [made.job for made in await CallQueue(store, queue).enqueue_many(requests)]
+
+
+def hostile(field: str) -> str:
+    return f"\"'></title></style><script>alert('{field}')</script><img src=x onerror=y>{{{{7*7}}}}&amp;{field}"

@@ -14,14 +14,16 @@ from tests.console.signing_in import (
     OPERATORS,
     READERS,
     Form,
+    Page,
     browser,
     confirmed,
     ended,
+    enqueued,
+    hostile,
     in_doubt,
     receiver,
     signed_in,
 )
-from tests.console.test_pages import Page, enqueued, hostile
 from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
 from tests.support.faulty_store import FaultyStore, StoreCall

@@ -11,14 +11,25 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.cli.eight_by_eight import running
-from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, ended, in_doubt, receiver, signed_in
-from tests.console.test_pages import Page, enqueued
+from tests.console.signing_in import (
+    HOST,
+    OPERATORS,
+    READERS,
+    Form,
+    Page,
+    confirmed,
+    ended,
+    enqueued,
+    in_doubt,
+    receiver,
+    signed_in,
+)
 from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
 from tests.support.flows import number
-from tests.support.schedules import keep_runs
+from tests.support.schedules import scheduled
 from voiceflow_worker import CallQueue, Escalation, Escalations, Store, SuppressionList, open_store
-from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun, read_schedules
+from voiceflow_worker.campaigns.schedules import read_schedules
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.identity import QueueNames
@@ -40,16 +51,6 @@ async def told_after(client: httpx.AsyncClient, done: httpx.Response) -> str:
     """The page that an act leads to."""
     assert done.status_code == 303, done.text
     return Page((await client.get(urljoin(str(done.url), done.headers["location"]))).text).text
-
-
-async def scheduled(store: Store) -> ScheduledRun:
-    """A schedule that a process has at hand, with a run of an hour ago."""
-    run = ScheduledRun(
-        schedule="daily", queue="default", at=store.clock.now() - timedelta(hours=1), cron="0 9 1 1 *",
-        time_zone="UTC", batch_id="", state=RunState.STARTED, message="3 enqueued, 0 duplicates, 0 bad",
-    )  # fmt: skip
-    await keep_runs(store, run)
-    return run
 
 
 @pytest.mark.parametrize("store_url", ["sqlite", "postgres"], indirect=True)

@@ -6,9 +6,7 @@ import csv
 import html
 import re
 import tomllib
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from html import unescape
 from io import StringIO
@@ -16,7 +14,6 @@ from pathlib import Path
 from urllib.parse import urljoin
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,15 +21,15 @@ from openpyxl import load_workbook
 from openpyxl.styles import Font
 
 from tests.campaigns.workbooks import workbook
-from tests.console.signing_in import READERS, Form, held, receiver, signed_in
-from tests.console.test_pages import Page
+from tests.console.clerk import PEOPLE, WORDS, Clerk, clerk, people
+from tests.console.signing_in import READERS, Form, Page, held, receiver, signed_in
 from tests.contract.samples import ManualClock
 from tests.ivr.asking import Line
 from tests.ivr.asking import Receiver as Answering
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, CallRequest, Campaign, Menu, Store
+from voiceflow_worker import CallQueue, CallRequest, Campaign, Store
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
@@ -44,55 +41,15 @@ from voiceflow_worker.service.uploads import Uploads
 
 pytestmark = pytest.mark.anyio
 
-PEOPLE = "Guest,Mobile,Day,Room\nAna <3,8765 4321,31/12/2099,7\nBob,8765 4322,1/2/2099,8\n"
-WORDS = {"say": "Hello {{guest}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567", "country": "SG"}
-
 
 def body_voice(body: str) -> str:
     (voice,) = re.findall(r'"voiceProfile":"([^"]*)"', body)
     return str(voice)
 
 
-@dataclass
-class Clerk:
-    """Somebody who fills in the form of a campaign, and sends all that it has in it, as a browser does."""
-
-    client: httpx.AsyncClient
-    shown: httpx.Response
-
-    async def send(self, do: str, files: Mapping[str, tuple[str, str]] | None = None, /, **typed: str) -> str:
-        """Press a button, with what the form shows, and what is typed now. Returns what the page then says."""
-        sent = {name: (file, content.encode()) for name, (file, content) in (files or {}).items()}
-        data: dict[str, list[str]] = {}
-        form = Form(self.shown.text)
-        for name, value in form.sent:
-            data.setdefault(name, []).append(value)
-        for name in filter(re.compile("column ").match, typed):
-            assert typed[name] in form.offered.get(name, typed[name]), "it can be picked"
-        data |= {name: [value] for name, value in typed.items()} | {"do": [do]}
-        sent = sent or {"file": ("", b"")}  # as browsers send a field for files that is empty
-        answer = await self.client.post("/ui/campaign", data=data, files=sent)
-        if answer.headers["content-type"].startswith("text/html"):
-            self.shown = answer
-            return Page(answer.text).text
-        return answer.text
-
-
-@asynccontextmanager
-async def clerk(store: Store) -> AsyncGenerator[Clerk]:
-    menu = Menu("ask", prompt="Hello {{guest}}. Press 1.", voice_profile="de-DE-KatjaNeural")
-    menu.on("1", goto="Thank you.")
-    async with signed_in(receiver(store, menus=[menu])) as client:
-        yield Clerk(client, await client.get("/ui/campaign"))
-
-
 def step_of(one: Clerk) -> str:
     (step,) = re.findall(r'value="([a-z]+)" aria-current="step"', one.shown.text)
     return str(step)
-
-
-def people(content: str = PEOPLE, name: str = "may.csv") -> dict[str, tuple[str, str]]:
-    return {"file": (name, content)}
 
 
 async def test_the_columns_of_a_file_are_told_before_anything_is_typed(memory: Store) -> None:

@@ -17,8 +17,7 @@ import pytest
 from openpyxl import load_workbook
 from structlog.testing import capture_logs
 
-from tests.console.signing_in import READERS, browser, receiver, signed_in
-from tests.console.test_pages import STRICT, Page, enqueued
+from tests.console.signing_in import READERS, STRICT, Page, browser, enqueued, receiver, signed_in
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number

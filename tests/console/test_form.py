@@ -17,8 +17,8 @@ import pytest
 from tests.api.clients import program
 from tests.campaigns.forms import written
 from tests.campaigns.workbooks import workbook
+from tests.console.clerk import WORDS, Clerk, clerk, people
 from tests.console.signing_in import Form, held
-from tests.console.test_campaigns import WORDS, Clerk, clerk, people
 from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Campaign, Job, Store, open_store
 from voiceflow_worker.campaigns.fields import fields_of

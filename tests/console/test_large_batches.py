@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.console.signing_in import receiver, signed_in
-from tests.console.test_pages import Page
+from tests.console.signing_in import Page, receiver, signed_in
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore
 from tests.support.flows import flow, number

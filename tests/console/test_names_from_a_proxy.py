@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, sign_in
-from tests.console.test_pages import enqueued
+from tests.console.signing_in import HOST, OPERATORS, READERS, Form, confirmed, enqueued, sign_in
 from voiceflow_worker import Receiver, Store, load_settings
 from voiceflow_worker.asgi.gatekeeper import NamingProxy
 from voiceflow_worker.core.audit import entries_on

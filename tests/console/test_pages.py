@@ -8,9 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote, urljoin
 from zoneinfo import ZoneInfo
 
@@ -22,17 +20,16 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from tests.console.signing_in import in_doubt, receiver, signed_in
+from tests.console.signing_in import STRICT, Page, enqueued, hostile, in_doubt, receiver, signed_in
 from tests.contract.samples import add_jobs, commit, delete
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.flows import flow, number
+from tests.support.flows import number
 from tests.support.schedules import keep_runs
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import (
     CallPolicy,
     CallQueue,
-    CallRequest,
     CampaignOptions,
     FlowTemplate,
     Job,
@@ -65,41 +62,6 @@ pytestmark = pytest.mark.anyio
 S = SessionStatus
 SECRET = "correct-horse:battery"
 WEBHOOK_SECRET = "Bearer only-8x8-knows-this"
-STRICT = {
-    "x-frame-options": "DENY",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",
-    "cache-control": "no-store",
-}
-
-
-class Page(HTMLParser):
-    """What a browser makes of a page: its elements, their attributes, and its texts."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.html = html
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.texts: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-    def links(self, holding: str = "") -> list[str]:
-        """The addresses that the page leads to, beside its own files and the signs in it."""
-        hrefs = [value for name, value in self.attributes if name == "href"]
-        return [each for each in hrefs if holding in each and not each.startswith("#") and "/static/" not in each]
 
 
 @asynccontextmanager
@@ -132,11 +94,6 @@ async def page(app: ASGIApp, path: str) -> Page:
         answer = await client.get(path)
     assert answer.status_code == 200, answer.text
     return Page(answer.text)
-
-
-async def enqueued(store: Store, count: int = 1, *, queue: str = "default", **more: Any) -> list[Job]:
-    requests = [CallRequest(flow=flow(number(place)), **more) for place in range(count)]
-    return [made.job for made in await CallQueue(store, queue).enqueue_many(requests)]
 
 
 # -- who may look ------------------------------------------------------------------------------------------------------
@@ -664,10 +621,6 @@ async def test_the_page_of_a_batch_says_why_people_were_not_reached_and_shows_no
 
 
 # -- what hostile texts do ---------------------------------------------------------------------------------------------
-
-
-def hostile(field: str) -> str:
-    return f"\"'></title></style><script>alert('{field}')</script><img src=x onerror=y>{{{{7*7}}}}&amp;{field}"
 
 
 def hostile_job(at: datetime, plain: Job) -> Job:

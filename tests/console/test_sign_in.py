@@ -19,11 +19,11 @@ from tests.console.signing_in import (
     Form,
     browser,
     confirmed,
+    enqueued,
     receiver,
     sign_in,
     signed_in,
 )
-from tests.console.test_pages import enqueued
 from tests.contract.samples import ManualClock
 from voiceflow_worker import Receiver, Store, load_settings
 from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, WrongSecrets

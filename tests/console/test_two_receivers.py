@@ -20,13 +20,13 @@ from tests.console.signing_in import (
     OPERATORS,
     Form,
     ended,
+    enqueued,
     held,
     in_doubt,
     receiver,
     sign_in,
     signed_in,
 )
-from tests.console.test_pages import enqueued
 from tests.contract.samples import delete
 from tests.contract.suite import ManualClock
 from tests.support.flows import number

@@ -13,11 +13,10 @@ import anyio
 import pytest
 
 from tests.contract.samples import ManualClock
-from tests.service.test_escalation import on_every_store, store
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.manual_time import time_passing
-from tests.support.stores import EVERY
+from tests.support.stores import EVERY, clocked, on_every_store
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, JobState, SessionStatus, open_store
 from voiceflow_worker.backends.local_journal import JournalFiles
@@ -45,6 +44,7 @@ from voiceflow_worker.service.escalations import (
 __all__ = ["store"]
 pytestmark = pytest.mark.anyio
 
+store = clocked("memory")
 ANA, BEN, CHEN = "+6587654321", "+6587654322", "+6587654323"
 NAMED = {"A": ANA, "B": BEN, "C": CHEN}
 MINUTE = timedelta(minutes=1)

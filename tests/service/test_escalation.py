@@ -15,7 +15,7 @@ from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import passing
-from tests.support.stores import EVERY, clocked
+from tests.support.stores import BY_MEMORY, clocked, on_every_store
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
 from voiceflow_worker.core import audit
@@ -50,10 +50,6 @@ def escalation(*numbers: str | Sequence[str], **more: Any) -> Escalation:
 
 
 store = clocked("memory")
-
-
-LATER = [name if name == "memory" else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
-on_every_store = pytest.mark.parametrize("store", LATER, indirect=True)
 
 
 class Alarm:
@@ -479,7 +475,7 @@ class DiedError(BaseException):
 
 
 @pytest.mark.parametrize("loss", [Loss.BEFORE, Loss.AFTER])
-@pytest.mark.parametrize("backend", LATER)
+@pytest.mark.parametrize("backend", BY_MEMORY)
 async def test_whoever_dies_at_any_step_no_place_rings_twice_and_none_is_left_out(
     fresh_url: Callable[[str], str], backend: str, loss: Loss
 ) -> None:

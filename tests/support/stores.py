@@ -28,6 +28,11 @@ DURABLE = ("sqlite", *SERVERS)
 EVERY = (*BACKENDS, *SERVERS)
 
 
+BY_MEMORY = [name if name == "memory" else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
+"""Every day the one in memory, all others in the whole set."""
+on_every_store = pytest.mark.parametrize("store", BY_MEMORY, indirect=True)
+
+
 def url_for(backend: str, folder: Path) -> str:
     """The URL of a store without a server; of the others, and of several: the fixture `fresh_url`."""
     match backend:

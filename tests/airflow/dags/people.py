@@ -94,6 +94,16 @@ with DAG("moved", schedule=None, start_date=START, default_args=PATIENT):
         destination=listed()
     )
 
+with DAG("ordered", schedule=None, start_date=START):  # as the recipes of docs/airflow.md say when it is
+    VoiceCallOperator(
+        task_id="call",
+        destination="+6587650421",
+        say="It is {{ (dag_run.logical_date or dag_run.run_after) | ts }}.",
+        valid_until="{{ (dag_run.logical_date or dag_run.run_after) + macros.timedelta(hours=10) }}",
+        deferrable=True,
+        poll_interval=1,
+    )
+
 with DAG("daily", schedule="@daily", start_date=START, end_date=START + timedelta(days=9), catchup=False):
     VoiceCallOperator(
         task_id="call",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 from selenium import webdriver
@@ -146,3 +147,21 @@ class Reader:
     def width(self) -> int:
         """How wide the page is, in pixels: more than the window makes people scroll sideways."""
         return int(self.script("return document.documentElement.scrollWidth"))
+
+
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+
+
+def violations(reader: Reader) -> dict[str, list[str]]:
+    """What axe-core finds on the page that is open, by its rule: the elements."""
+    reader.script("window.fetch = () => new Promise(() => {})")  # the page stands still while it is looked at
+    reader.driver.set_script_timeout(300)
+    reader.script(AXE)
+    found: dict[str, Any] = reader.driver.execute_async_script(
+        "axe.run(document).then(arguments[arguments.length - 1])"
+    )
+    assert {"html-has-lang", "color-contrast"} <= {each["id"] for each in found["passes"] + found["violations"]}
+    return {
+        f"{each['id']} ({each['impact']})": [node["html"][:160] for node in each["nodes"]]
+        for each in found["violations"]
+    }

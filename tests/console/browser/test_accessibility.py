@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import resources
-from typing import Any
 
 import pytest
 
 from tests.console.browser.conftest import chromium_in
-from tests.console.browser.reader import PHONE, Reader
+from tests.console.browser.reader import PHONE, Reader, violations
 from tests.console.signing_in import OPERATORS, READERS
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
-AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 BATCH = "batch=campaign&queue=default"
 BUSY, DOUBTFUL, DONE, ABSENT = "+6580000000", "+6580000001", "+6580000002", "+6580000009"
 PAGES = (
@@ -62,21 +59,6 @@ def enter(reader: Reader, on: Stage) -> None:
     reader.open(f"{on.receiver}/ui/sign-in")
     reader.driver.delete_all_cookies()
     reader.open(f"{on.receiver}/ui/sign-in")
-
-
-def violations(reader: Reader) -> dict[str, list[str]]:
-    """What axe-core finds on the page that is open, by its rule: the elements."""
-    reader.script("window.fetch = () => new Promise(() => {})")  # the page stands still while it is looked at
-    reader.driver.set_script_timeout(300)
-    reader.script(AXE)
-    found: dict[str, Any] = reader.driver.execute_async_script(
-        "axe.run(document).then(arguments[arguments.length - 1])"
-    )
-    assert {"html-has-lang", "color-contrast"} <= {each["id"] for each in found["passes"] + found["violations"]}
-    return {
-        f"{each['id']} ({each['impact']})": [node["html"][:160] for node in each["nodes"]]
-        for each in found["violations"]
-    }
 
 
 @pytest.mark.timeout(600)

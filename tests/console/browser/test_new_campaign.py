@@ -14,8 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-from tests.console.browser.reader import PHONE, Reader
-from tests.console.browser.test_accessibility import violations
+from tests.console.browser.reader import PHONE, Reader, violations
 from tests.console.signing_in import OPERATORS, READERS
 from tests.support.stage import Stage, stage
 from tests.support.waiting import wait_until

@@ -9,9 +9,8 @@ from openpyxl import Workbook
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.console.browser.reader import Reader
-from tests.console.browser.test_a_day import Practice, desk, upload, write
-from tests.console.browser.test_accessibility import violations
+from tests.console.browser.practice import Practice, desk, upload, write
+from tests.console.browser.reader import Reader, violations
 from voiceflow_worker import SessionStatus
 from voiceflow_worker.sandbox import Script
 
