@@ -110,7 +110,6 @@ class Row:
     paged: frozenset[str] = frozenset()
     logged: str = ""
     own_disk: bool = False
-    redis: bool = False
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -132,8 +131,9 @@ ROWS = {
         paged=frozenset({"VoiceflowQueueHeld"}), logged="the queue is held until somebody resumes it",
     ),
     "a full disk under SQLite": Row(
-        full_disk, 75, ["the disk of the store is full", r"worker [\w-]+-{pid}-\w+ until [^;]+, and its process runs"],
-        ["the disk of the store is full"], paged=frozenset({"VoiceflowStoreAway"}), own_disk=True,
+        full_disk, 75,
+        [r"the disk of the store .{0,300}is full", r"worker [\w-]+-{pid}-\w+ until [^;]+, and its process runs"],
+        [r"the disk of the store .{0,300}is full"], paged=frozenset({"VoiceflowStoreAway"}), own_disk=True,
     ),
     "a killed worker": Row(killed, 30, [], paged=frozenset({"VoiceflowFewerProcesses"})),
 }  # fmt: skip

@@ -19,7 +19,7 @@ from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.manual_time import time_passing
 from tests.support.schedules import keep_runs
 from tests.support.stores import DURABLE
-from voiceflow_worker import CallQueue, open_store
+from voiceflow_worker import CallQueue, SuppressionList, open_store
 from voiceflow_worker.actions import ActionRefusedError, Operator, UnknownSubjectError
 from voiceflow_worker.actions.queues import CancelBatch
 from voiceflow_worker.backends.memory.store import MemoryStore
@@ -169,6 +169,14 @@ class Host:
     async def _skip(self, _: str) -> None:
         batch = (await named(self)).next_batch
         await CancelBatch(operator=ana(self), queue="default", batch=batch, note="a holiday").do()
+
+    async def _suppress(self, number: str) -> None:
+        await SuppressionList(self.queue.store).add(number, reason="asked for it")
+
+    async def _allow(self, number: str) -> None:
+        """The number may be called again, and the process starts anew."""
+        await SuppressionList(self.queue.store).remove(number)
+        self.__post_init__()
 
     async def _order(self, refused: str) -> None:
         """Ana orders a run; or is refused with these words."""
@@ -359,6 +367,10 @@ PLAYS: dict[str, str] = {
     "a run that calls nobody says so": (
         "people destination,unique_key +6587654000,order-1 | at 0 st | told 1 enqueued, 0 duplicates, 0 bad | at 1d st "
         "| told nobody is called: 0 enqueued, 1 duplicate, 0 bad"
+    ),
+    "a run whose people are all suppressed is begun once, also if its process starts anew within misfire": (
+        "people destination +6587654000 | suppress +6587654000 | at 0 st | told nobody is called | allow +6587654000 "
+        "| at 3 | called  | runs st | at 1d st | called 1"
     ),
     "a clock that was ahead stops no later run": "at 0 st | clock -1d-1 | at - | at -1d st | at 0 | at 1d st",
     "a run that moves before a skipped one is told before it starts": (
