@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]
 ROOT = Path(__file__).parents[2]
 SAID = {
     "say": "Hello.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "b",
-    "window": "09:00-18:00",
+    "window": "09:00-18:00", "days": "mon,tue,wed,thu,fri",
 }  # fmt: skip
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import chain, islice
+from typing import Any
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -33,10 +36,10 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Message, RowRange, message_of, ranges_text
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
-from voiceflow_worker.model.numbers.reading import read_country
+from voiceflow_worker.model.numbers.reading import read_country, read_number
 from voiceflow_worker.model.text.wording import name_columns
 from voiceflow_worker.model.times import DateOrder
 
@@ -79,7 +82,26 @@ class FoundRow:
     name: str
     cells: tuple[str, ...]
     is_struck: bool = False
+    is_left_out: bool = False
     faults: Mapping[str, Message] = field(default_factory=dict[str, Message])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeopleCounts:
+    """The people of a list: how many there are, can be called, are to be looked at, are left out, or are there twice.
+
+    Of so many, `lacking`, in the `lacking_rows`, the number does not say its country. All are counted as if it was
+    `country`, if that is one of which most of these are numbers.
+    """
+
+    people: int
+    good: int
+    bad: int
+    left_out: int
+    twice: int
+    lacking: int = 0
+    lacking_rows: str = ""
+    country: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +109,10 @@ class FoundColumns:
     """The columns of a file, and what they are taken for. It has none if it has several sheets, and none was chosen.
 
     `struck` are the rows of a workbook, if it is not large, that are struck through.
-    `unread` and `partly_filled` are those that nobody reads, of all rows of a file that is not large. `rows` are those
-    to look at, behind the first `skipped` ones, and `has_more` if others follow. `headers` are the rows that may be the
-    header, and `sheets` the sheets that have rows.
+    `unread` and `partly_filled` are those that nobody reads and whose few values tell people apart, of all rows of a
+    file that is not large; of such a one there are `counts` too. `rows` are those to look at, those with faults first,
+    behind the first `skipped` ones, and `has_more` if others follow. `headers` are the rows that may be the header, and
+    `sheets` the sheets that have rows.
     `found` is the column of the numbers to call, and those of their countries and calling codes, by their roles.
     `header_row` is the row of the header, if titles stand above it.
     `date_orders` are the orders in which all dates of the first rows can be read; None if there are no such dates.
@@ -106,6 +129,7 @@ class FoundColumns:
     struck: str = ""
     unread: tuple[UnreadColumn, ...] = ()
     partly_filled: tuple[PartlyFilled, ...] = ()
+    counts: PeopleCounts | None = None
     sheets: tuple[str, ...] = ()
 
 
@@ -117,10 +141,11 @@ async def look(
     *,
     skipped: int = 0,
     options: CampaignOptions | None = None,
+    usual: Sequence[str] = (),
 ) -> FoundColumns:
     """Look at the first rows of a file, and show those behind so many; with `options`, with what is wrong with them.
 
-    Raises CampaignFileError.
+    Numbers that say no country are tried with the `usual` ones. Raises CampaignFileError.
     """
     try:
         source, numbers = _opened(file, sheet, header_row)
@@ -130,9 +155,9 @@ async def look(
         return FoundColumns(sheets=error.sheets)
     left = iter(source)
     rows = list(islice(left, LOOKED_AT))
-    others = list(left) if source.kind is FileKind.EXCEL and file.size <= MOST_COUNTED else []
-    every = chain(rows, others, left)
-    shown = list(islice(every, skipped, skipped + ROWS_A_PAGE))
+    is_short = file.size <= MOST_COUNTED
+    others = list(left) if is_short else []
+    every: Iterator[RawRow] = chain(rows, others, left)
     names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.names))
     values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
     if numbers is None and not source.kind.is_table:
@@ -146,7 +171,7 @@ async def look(
         DESTINATION: numbers,
     }
     found = {role: name for role, name in of_roles.items() if name is not None}
-    dates = {name: read for name, given in values.items() if (read := _orders(given)) is not None}
+    dates = {name: fit for name, given in values.items() if (fit := _orders(given)) is not None}
     orders = [order for order in DateOrder if all(order in each for each in dates.values())] if dates else None
     spoken = {*dates, *(name for name, given in values.items() if _are_iso_dates(given))}
     taken = {**dict.fromkeys(name_columns(values), ROLE_WORDS["name"]), **dict.fromkeys(spoken, _DATES)}
@@ -164,53 +189,107 @@ async def look(
         )
         for name, given in values.items()
     )
-    if options is not None and not source.kind.is_table:
-        options = replace(options, template=FlowTemplate.without_text(), source=PLACEHOLDER)
-    checked: dict[int, ReadRow] = {}
-    unread, partly = tuple[UnreadColumn, ...](), tuple[PartlyFilled, ...]()
-    if shown and options is not None:
+    read = _Read()
+    if options is not None:
+        if not source.kind.is_table:
+            options = replace(options, template=FlowTemplate.without_text(), source=PLACEHOLDER)
         with suppress(CampaignFileError, InvalidInputError):  # which the check of the campaign tells
-            campaign = open_campaign(file, options, now=store.clock.now(), checks=True)
-            is_short = file.size <= MOST_COUNTED
-            for each in campaign:
-                checked |= {each.raw.number: each} if each.raw.number <= shown[-1].number else {}
-                if each.raw.number > shown[-1].number and not is_short:
-                    break
-            unread, partly = (campaign.unread, campaign.partly_filled) if is_short else ((), ())
+            most = None if is_short else skipped + ROWS_A_PAGE
+            read = _read(file, options, store.clock.now(), most=most, usual=usual)
+    if is_short:
+        every = iter(sorted((*rows, *others), key=lambda row: row.number not in read.bad))
+    shown = list(islice(every, skipped, skipped + ROWS_A_PAGE))
     return FoundColumns(
         columns=columns,
         found=found,
         date_orders=None if orders is None else tuple(orders),
         header_row=source.header_row if source.header_row not in {None, 1} else None,
-        rows=tuple(_found_rows(shown, source, tuple(values), checked)),
+        rows=tuple(_found_rows(shown, source, tuple(values), read)),
         skipped=skipped,
         has_more=next(every, None) is not None,
         headers=tuple(_headers(source, rows)),
         sheets=source.sheets,
-        unread=unread,
-        partly_filled=partly,
-        struck=ranges_text(row.number for row in chain(rows, others) if _is_struck(row)),
+        unread=tuple(each for each in read.unread if not each.others and not _are_phones([*each.values])),
+        partly_filled=read.partly_filled,
+        counts=read.counts if is_short else None,
+        struck=ranges_text(row.number for row in (*rows, *others) if _is_struck(row)),
     )
 
 
-def _found_rows(
-    rows: Iterable[RawRow], source: RowSource, names: Sequence[str], checked: Mapping[int, ReadRow]
-) -> Iterator[FoundRow]:
-    """The rows as they are shown. Of faults of one kind in a column, only the first is told in words."""
-    told = set[tuple[str, object]]()
+@dataclass(slots=True)
+class _Read:
+    """The rows of a list as the campaign reads them: those that are `bad`, by number, and those that are `left_out`."""
+
+    bad: dict[int, ReadRow] = field(default_factory=dict[int, ReadRow])
+    left_out: set[int] = field(default_factory=set[int])
+    counts: PeopleCounts | None = None
+    unread: tuple[UnreadColumn, ...] = ()
+    partly_filled: tuple[PartlyFilled, ...] = ()
+
+
+def _read(file: InputFile, options: CampaignOptions, now: datetime, *, most: int | None, usual: Sequence[str]) -> _Read:
+    """Read the rows, or the first ones. Raises CampaignFileError and InvalidInputError."""
+    lacking: list[tuple[int, str]] = []
+    found, people, good, twice = _Read(), 0, 0, 0
+    campaign = open_campaign(file, options, now=now, checks=True)
+    for each in islice(campaign, most):
+        people += 1
+        good += each.call is not None
+        twice += each.duplicate_of is not None
+        if each.is_left_out:
+            found.left_out.add(each.raw.number)
+        elif (cell := _lacking(each, campaign.source)) is not None:
+            lacking.append((each.raw.number, cell))
+        elif each.is_bad:
+            found.bad[each.raw.number] = each
+    numbers: dict[str, Any] = {"lacking": len(lacking), "lacking_rows": ranges_text(number for number, _ in lacking)}
+    country = country_among([cell for _, cell in lacking[:LOOKED_AT]], usual)
+    if country is not None:
+        found = _read(file, replace(options, country=country), now, most=most, usual=())
+        found.counts = found.counts and replace(found.counts, **numbers, country=country)
+        return found
+    left, bad = len(found.left_out), len(found.bad)
+    found.counts = PeopleCounts(people=people, good=good, bad=bad, left_out=left, twice=twice, **numbers)
+    if most is None and (options.leave_out or options.only):  # whose values are to be counted too
+        campaign = open_campaign(file, replace(options, leave_out=None, only=None), now=now, checks=True)
+        deque(campaign, maxlen=0)
+    found.unread, found.partly_filled = (campaign.unread, campaign.partly_filled) if most is None else ((), ())
+    return found
+
+
+def _lacking(read: ReadRow, source: RowSource) -> str | None:
+    """The number of a row that only lacks its country; None for another row."""
+    wrong = [each for each in read.findings if each.is_error]
+    if not wrong or any(each.told.kind != "no_country" for each in wrong):
+        return None
+    return str(source.cells_of(read.raw).get(wrong[0].column or "") or "")
+
+
+def country_among(numbers: Sequence[str], usual: Sequence[str]) -> str | None:
+    """The one of the usual countries of which most of these are numbers; None if it is none."""
+    counts = Counter[str]()
+    for country in dict.fromkeys(usual):
+        for each in numbers:
+            with suppress(PhoneNumberError):
+                counts[country] += bool(read_number(each, country))
+    found, count = next(iter(counts.most_common(1)), (None, 0))
+    return found if count and 2 * count >= len(numbers) else None
+
+
+def _found_rows(rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read: _Read) -> Iterator[FoundRow]:
+    """The rows as they are shown."""
     for row in rows:
-        given, read = source.cells_of(row), checked.get(row.number)
+        given, bad = source.cells_of(row), read.bad.get(row.number)
         cells = ("" if (cell := given.get(name)) is None else str(cell).strip()[:_LONGEST] for name in names)
         faults: dict[str, Message] = {}
-        for found in () if read is None else read.findings:
-            column, cause = found.column if found.column in names else "", found.told.cause
+        for found in () if bad is None else bad.findings:
             if found.is_error:
-                faults[column or ""] = Message("") if (column or "", cause) in told else found.told
-                told.add((column or "", cause))
+                faults.setdefault(column if (column := found.column or "") in names else "", found.told)
         yield FoundRow(
             name=str(RowRange.of(row.number)),
             cells=tuple(cells),
             is_struck=_is_struck(row),
+            is_left_out=row.number in read.left_out,
             faults=faults,
         )
 

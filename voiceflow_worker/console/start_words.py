@@ -6,13 +6,16 @@ import calendar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.plan import End
 from voiceflow_worker.campaigns.preview import Preview, SampleText
 from voiceflow_worker.console.form import COUNTS, DAYS, LIST, PARTS, CampaignForm
-from voiceflow_worker.console.formats import label_of, moment, number, span
+from voiceflow_worker.console.formats import ZONE, label_of, number, span
+from voiceflow_worker.model.jobs.job import RedialPolicy
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.wording import count_of
 
 
@@ -72,29 +75,25 @@ class Choice:
         return f"Only add who is new; {these}: {names}"
 
 
-def _orders(report: EnqueueReport, form: CampaignForm) -> list[str]:
-    """What a start orders, each with its count."""
+def _orders(report: EnqueueReport, form: CampaignForm) -> list[tuple[str, str]]:
+    """What a start orders: the words of each order, and how many of what."""
     choice, is_new = Choice.of(report), report.plan[End.NEW]
-    counts = form.get(LIST) == COUNTS
     done = (
-        f"call {count_of(is_new, 'person').replace('persons', 'people')}" if is_new else "",
-        f"change {count_of(choice.changed, 'call')}" if choice.changed and report.replaces else "",
-        f"cancel {count_of(choice.cancelled, 'call')}" if choice.cancelled and counts else "",
+        ("call", count_of(is_new, "person").replace("persons", "people") if is_new else ""),
+        ("change", count_of(choice.changed, "call") if choice.changed and report.replaces else ""),
+        ("cancel", count_of(choice.cancelled, "call") if choice.cancelled and form.get(LIST) == COUNTS else ""),
     )
-    return list(filter(None, done))
+    return [(what, whom) for what, whom in done if whom]
 
 
 def button_of(report: EnqueueReport, form: CampaignForm) -> tuple[str, str] | None:
     """The words of the button that starts, and what it sends; None if there is nothing to do."""
     if not (orders := _orders(report, form)) or (Choice.of(report).asks and not (form.get(LIST) or report.replaces)):
         return None
-    calls_alone = len(orders) == 1 and orders[0].startswith("call ")
-    if report.rejected and not form.get("skip_bad"):
-        bad = "the bad row" if report.rejected == 1 else f"the {number(report.rejected)} bad rows"
-        others = " and call the others" if calls_alone else f": {', '.join(orders)}"
-        return f"Leave out {bad}{others}", "start skip_bad"
-    words = ", ".join(orders)
-    return "Start the campaign" if calls_alone else words[0].upper() + words[1:], "start"
+    leaves_out = bool(report.rejected and not form.get("skip_bad"))
+    bad = [f"leave out {count_of(report.rejected, 'bad row')}"] if leaves_out else []
+    words = ", ".join([*bad, *(f"{what} {whom}" for what, whom in orders)])
+    return words[0].upper() + words[1:], "start skip_bad" if leaves_out else "start"
 
 
 def heard_in(preview: Preview) -> list[tuple[str, SampleText]]:
@@ -109,23 +108,58 @@ def heard_in(preview: Preview) -> list[tuple[str, SampleText]]:
 
 
 def in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, now: datetime) -> str:
-    """What a start does, in a sentence: how many people, at which hours, from when, how long, and who is not called."""
+    """What a start does, in a sentence: whom it calls, from when and how long, again when, and who is not called."""
     preview, options = report.preview, campaign.options
-    done = [each for each in _orders(report, form) if not each.startswith("call ")]
-    left = "; ".join(filter(None, [", ".join(done), _left_in_words(report)]))
+    orders = [f"{what} {whom}" for what, whom in _orders(report, form)]
+    calls = next((each for each in orders if each.startswith("call ")), "")
+    others = [each for each in orders if each != calls]
     is_wrong = report.refused and not report.rejected  # as a whole
-    if is_wrong or preview is None or preview.course.first is None or preview.ends_at is None:
-        return "" if is_wrong or not done else f"nobody is called; {left}"
-    count, first = preview.calls, preview.course.first
-    parts = [f"{number(count)} {'person' if count == 1 else 'people'}"]
-    parts += filter(None, [_hours_in_words(form)])
-    parts.append("now" if first - now < timedelta(minutes=1) else f"from {moment(first, 'said')}")
-    until = options.valid_until if isinstance(options.valid_until, datetime) else None
-    until = now + options.valid_for if options.valid_for is not None else until
-    if until is not None:
-        parts.append(f"until {moment(until, 'said')}")
-    parts.append(f"about {span(preview.ends_at - first)}")
-    return ", ".join(parts) + (f"; {left}" if left else "")
+    if is_wrong or not orders:
+        return ""
+    parts = [calls] if calls else []
+    if preview is not None and preview.course.first is not None and preview.ends_at is not None and calls:
+        first = preview.course.first
+        begins = "now" if first - now < timedelta(minutes=1) else f"from {_moment_in_words(first, now)}"
+        parts = [f"{calls} {begins} ({_place(ZONE.get())})", span(preview.ends_at - first)]
+        until = options.valid_until if isinstance(options.valid_until, datetime) else None
+        until = now + options.valid_for if options.valid_for is not None else until
+        parts += [f"until {_moment_in_words(until, now)} at the latest"] if until is not None else []
+        parts += filter(None, [_hours_in_words(form)])
+    said = [", ".join(parts), _again_in_words(options.redial), ", ".join(others)]
+    if preview is not None and calls:
+        said.append(preview.course.night_in_words(preview.course.at_night))
+    stay = Choice.of(report).stay
+    said += [f"{number(stay)} {'stays as it was' if stay == 1 else 'stay as they were'}" if others and stay else ""]
+    words = "; ".join(filter(None, [*said, _left_in_words(report)]))
+    return f"{words[0].upper()}{words[1:]}"
+
+
+def _moment_in_words(at: datetime, now: datetime) -> str:
+    """A time in the zone of the page: its day only if it is another one."""
+    local, today = at.astimezone(ZONE.get()), now.astimezone(ZONE.get()).date()
+    days = {today: "", today + timedelta(days=1): "tomorrow "}
+    day = days.get(local.date(), f"{local:%A} {local.day} {local:%B} ")
+    return f"{day}{local.hour}:{local:%M}"
+
+
+def _place(zone: ZoneInfo) -> str:
+    """The place of a zone, for people: Singapore for Asia/Singapore."""
+    return zone.key.rpartition("/")[2].replace("_", " ")
+
+
+_ENDS = {SessionStatus.BUSY: "busy", SessionStatus.NO_ANSWER: "not answered", SessionStatus.CANCELED: "rejected"}
+
+
+def _again_in_words(policy: RedialPolicy | None) -> str:
+    """When people are called again."""
+    if policy is None or not policy.limit:
+        return ""
+    waits = dict[timedelta, list[str]]()
+    for status in sorted(policy.on):
+        waits.setdefault(policy.wait(status), []).append(_ENDS.get(status, status.value.lower()))
+    said = (f"after {span(wait)} if {' or '.join(each)}" for wait, each in waits.items())
+    often = "" if policy.limit == 1 else f", {policy.limit} times at most"
+    return f"again {', '.join(said)}{often}"
 
 
 def _left_in_words(report: EnqueueReport) -> str:

@@ -21,6 +21,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a browser on a busy machine
 
+ANY_HOUR = {"window": "any", "days": ""}
 OWN, CONFIRMS, CANCELS, DOUBTFUL = "+6587654321", "+6581000000", "+6581000001", "+6581000002"
 PEOPLE = """Name,Mobile,Time,Other Time
 Ana <3,81000000,at ten,at six
@@ -61,8 +62,9 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
         assert len(Select(reader.field(offered)).options) > 1, offered
     reader.fill(ivr="appointment")
     reader.press("Next: when")
+    reader.fill(**ANY_HOUR)
     reader.press("Next: check")
-    reader.sees("4: 3 to be called", "1 bad", "Hello Ana <3. Your appointment is at ten.", "'nobody'")
+    reader.sees("3 to be called", "Hello Ana <3. Your appointment is at ten.", "'nobody'")
     assert reader.width <= width
     assert violations(reader) == {}
     reader.click(reader.field("skip_bad"))
@@ -76,7 +78,7 @@ def test_a_campaign_is_run_without_a_shell(on: Stage, reader: Reader, width: int
         reader.sees(f"{OWN} is called with the text of the first row")
         wait_until(lambda: on.rang() == [OWN], "the trial")
         wait_until(lambda: on.states() == {"completed": 1}, lambda: f"its end, not {on.states()}")
-    reader.press("Start the campaign")
+    reader.send("start")
     reader.sees("3 calls enqueued", "people")
     reader.click(reader.link("Hold"))
     reader.press("Hold")
@@ -137,7 +139,7 @@ def test_a_campaign_is_begun_with_the_keyboard_alone(on: Stage, reader: Reader) 
     assert on.states() == {}, "the Enter key in a field shows the preview, and starts nothing"
     reader.tab_to("Next: start")
     reader.keys(Keys.ENTER)
-    reader.tab_to("Start the campaign")
+    reader.tab_to("Call 4 people")
     reader.keys(Keys.ENTER)
     reader.sees("4 calls enqueued")
 
@@ -164,6 +166,7 @@ def test_questions_are_asked_in_two_languages_on_a_phone(on: Stage, reader: Read
     reader.fill(**{"menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural"})
     Select(reader.driver.find_element(By.NAME, f"{first}.keys.1.next")).select_by_value("do_not_call_again")
     reader.press("Next: when")
+    reader.fill(**ANY_HOUR)
     reader.press("Next: check")
     reader.sees("2: 2 to be called", "Hallo Ana. Ja 1, nie mehr 9.")
     for _ in range(2):
@@ -173,7 +176,7 @@ def test_questions_are_asked_in_two_languages_on_a_phone(on: Stage, reader: Read
         reader.driver.forward()
     assert reader.width <= PHONE
     reader.press("Next: start")
-    reader.press("Start the campaign")
+    reader.send("start")
     reader.sees("2 calls enqueued")
     with on.worker():
         wait_until(lambda: on.states() == {"completed": 2}, lambda: f"{on.states()}")
@@ -232,6 +235,7 @@ def test_a_campaign_of_forty_is_made_with_nothing_typed_but_the_text_and_a_name(
     if width == 1280:
         assert reader.script(HEIGHT) <= 900, "that of the window"
         assert reader.script("return document.forms[document.forms.length - 1].getBoundingClientRect().bottom") <= 736
+    reader.fill(**ANY_HOUR)
     for name, picked in (("window.from", "00:00"), ("window.to", "23:59")):
         reader.script("arguments[0].value = arguments[1]", reader.field(name), picked)  # as the browser's picker does
     away = (datetime.now(UTC) + timedelta(days=3)).strftime("%a").lower()

@@ -44,14 +44,26 @@ function selectAll() {
 }
 
 // A double click sends a form once: the page that follows shows what was done, and no refusal of the second click. After
-// a button that leaves the page as it is, such as that of a download, another one counts at once.
+// a button that leaves the page as it is, such as that of a download, another one counts at once. A button that starts
+// something says so from the first click on, until the page is left or shown again.
 function sendOnce() {
-  let sentAt = -Infinity, by = null;
+  let sentAt = -Infinity, by = null, words = "";
   addEventListener("submit", (event) => {
-    if (event.submitter === by && event.timeStamp - sentAt < 1000) event.preventDefault();
-    else [sentAt, by] = [event.timeStamp, event.submitter];
+    const { submitter, timeStamp } = event, isBusy = by?.dataset.busy && submitter?.name === "do";
+    if (isBusy || (submitter === by && timeStamp - sentAt < 1000)) return event.preventDefault();
+    [sentAt, by] = [timeStamp, submitter];
+    if (!by?.dataset.busy) return;
+    words = by.textContent;
+    by.textContent = by.dataset.busy;
+    by.setAttribute("aria-disabled", "true");
   });
-  addEventListener("pageshow", () => { by = null; }); // to whoever comes back, the click was long ago
+  addEventListener("pageshow", () => { // to whoever comes back, the click was long ago
+    if (by?.dataset.busy) {
+      by.textContent = words;
+      by.removeAttribute("aria-disabled");
+    }
+    by = null;
+  });
 }
 
 // A column is put where the cursor is in the text that had the focus last: the text to say, or one of a question.

@@ -1,0 +1,424 @@
+"""The steps of the form of a campaign: what each shows, by the names of its own template, and what is wrong in it.
+
+A fault stands beside the field that it is about, as soon as a person wants to go on from the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import anyio
+import structlog
+from babel.core import get_global
+from phonenumbers import SUPPORTED_REGIONS
+
+from voiceflow_worker.actions import Operator
+from voiceflow_worker.campaigns.calls.filters import Filter, text_of_parts
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
+from voiceflow_worker.campaigns.reading import Group, row
+from voiceflow_worker.console.columns import ROLE_WORDS, ROWS_A_PAGE, FoundColumns, country_among, look, role_in_words
+from voiceflow_worker.console.form import (
+    COUNTS,
+    DAYS,
+    FIELDS,
+    FILTERS,
+    LIST,
+    ONLY_NEW,
+    STEP_OF,
+    STEPS,
+    TEXTS,
+    TICKS,
+    UPLOADS,
+    YES,
+    CampaignForm,
+    tick_name,
+)
+from voiceflow_worker.console.formats import ZONE, countries, label_of, span
+from voiceflow_worker.console.questions import PREFIX, menu_in, shown_questions
+from voiceflow_worker.console.start_words import Choice, button_of, heard_in, in_short
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError, VoiceflowError
+from voiceflow_worker.finding import Finding, Remedy, message_of, ranges_text
+from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
+from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.model.numbers.phone import country_of
+from voiceflow_worker.model.numbers.reading import INTERNATIONAL
+from voiceflow_worker.model.text.names_of_the_world import VOICES, at_odds
+from voiceflow_worker.model.text.wording import read_duration
+from voiceflow_worker.service.other_process import OtherProcess
+
+if TYPE_CHECKING:
+    from voiceflow_worker.settings import Settings
+
+ACCOUNT_FOR = timedelta(minutes=10)
+"""How long the voices and numbers of the account are kept, before 8x8 is asked again."""
+LEAVING_OUT = {"leave_out": Remedy.LEAVE_OUT, "leave_out_rows": Remedy.LEAVE_OUT_ROWS}
+_MOST_FINDINGS, _MOST_RANGES = 30, 12
+_DIGITS = 9
+"""The digits that the number of a row is shorter than."""
+_WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
+_DRAWN = frozenset(
+    {
+        "batch",
+        "columns",
+        "country",
+        "date_order",
+        "file",
+        "header_row",
+        "ivr",
+        "menu",
+        "redial_max",
+        "say",
+        "sheet",
+        *TICKS,
+    }
+)
+"""The fields of which the templates draw all that they can say."""
+_FURTHER = {
+    step: [each for name, each in FIELDS.items() if STEP_OF[name] == step and name not in _DRAWN] for step in STEPS
+}
+"""The other fields of each step, which stand as texts under More."""
+_GROUPS = {"people": {Group.WHO}, "hours": {Group.WHEN, Group.REDIAL, Group.GUARDS}}
+"""The groups of fields that a step has; that of the words has all, because its texts are tried on the people."""
+_PLACES = {".text": "say", ".voiceProfile": "voice_profile", ".source": "source"}
+"""The fields by which the parts of a request are filled in."""
+_DOCUMENTED = {"voices": [(code, f"{code}, {language}, {gender}") for code, _, language, gender in VOICES]}
+_log = structlog.get_logger("voiceflow.console")
+
+Names = dict[str, object]
+Pairs = Sequence[tuple[str, str]]
+
+
+class _Account:
+    """The voices and the numbers of the account, as pairs of a value and its words, of which people may type others.
+
+    Without an answer there are no numbers, and the voices that 8x8 documents.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._asked_at: float | None = None
+        self._lists: dict[str, list[tuple[str, str]]] = {}
+
+    async def lists(self) -> Mapping[str, Pairs]:
+        """The lists `voices` and `numbers`."""
+        now = anyio.current_time()
+        if self._asked_at is None or now - self._asked_at > ACCOUNT_FOR.total_seconds():
+            self._asked_at = now
+            self._lists = await self._read()
+        return {"numbers": (), **self._lists}
+
+    async def _read(self) -> dict[str, list[tuple[str, str]]]:
+        if self._settings.missing_for_calls():
+            return _DOCUMENTED
+        try:
+            async with VoiceClient.from_settings(self._settings, timeout=TIMEOUT) as voice:
+                voices, numbers = await voice.speech_profiles(), await voice.numbers()
+        except VoiceflowError as error:
+            _log.warning("the voices of the account could not be listed", error=str(error))
+            return _DOCUMENTED
+        return {
+            "voices": [(v.code, ", ".join(filter(None, [v.code, v.language or v.locale, v.gender]))) for v in voices],
+            "numbers": [
+                (e164, ", ".join(filter(None, [e164, n.country, n.status])))
+                for n in numbers
+                if (e164 := f"+{n.msisdn.lstrip('+')}")
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInput:
+    """A form with its file, as it is shown: the `faults` of its fields by their names, and what a button asked `more`.
+
+    With the preview of the campaign, if it was made.
+    """
+
+    form: CampaignForm
+    kept: InputFile
+    more: str = ""
+    faults: dict[str, str] = field(default_factory=dict[str, str])
+    report: EnqueueReport | None = None
+    campaign: Campaign | None = None
+
+
+def texts_of(form: CampaignForm) -> dict[str, str]:
+    """The texts of a form, as its fields show them."""
+    return {name: (form.shown if name in FILTERS else form.get)(name) for name in TEXTS}
+
+
+class CampaignSteps:
+    """What the steps of a form show. Files are read in another `process`. Methods raise StoreError."""
+
+    def __init__(
+        self, operator: Operator, process: OtherProcess, *, menus: Mapping[str, Menu], settings: Settings
+    ) -> None:
+        self._operator, self._process, self._menus, self._settings = operator, process, menus, settings
+        self._account = _Account(settings)
+
+    async def shown(self, step: str, given: StepInput) -> Names:
+        """The names of the template of a step."""
+        show = {"people": self._people, "words": self._words, "check": self._check, "ready": self._ready}
+        return await show.get(step, self._hours)(given)
+
+    async def faults(self, step: str, given: StepInput) -> dict[str, str]:
+        """What is wrong in a step that keeps people from going on, by the names of its fields."""
+        form, kept = given.form, given.kept
+        try:
+            if step == "words":
+                report = await self.preview(self.campaign(form, kept))
+                return {} if report.valid or not report.rejected else _faults_in(report.findings)
+            self.read(form, kept, groups=_GROUPS.get(step, set()))
+            counts = (await self.found(form, kept, checks=True)).counts if step == "people" else None
+            if counts is not None and counts.lacking:
+                return {"country": "say whose numbers these are, or leave them out"}
+        except InvalidInputError as error:
+            found, places = faults_of(error), list(STEPS)
+            so_far = places[: places.index(step) + 1]  # what is wrong later is told later
+            return {name: why for name, why in found.items() if STEP_OF.get(name, step) in so_far}
+        return {}
+
+    async def preview(self, campaign: Campaign, queue: str | None = None) -> EnqueueReport:
+        """The preview of a campaign."""
+        return await self._process.run_on(campaign.preview, queue or self._settings.queue, policy=self._operator.policy)
+
+    def campaign(self, form: CampaignForm, kept: InputFile) -> Campaign:
+        """The campaign in a form. Raises InvalidInputError, with the labels of the form."""
+        try:
+            menu = menu_in(form.values)
+        except InvalidInputError as error:
+            raise _wrong("menu", message_of(error)) from None
+        if not form.get("ivr") and not form.get("say") and menu is None:
+            raise _wrong("say", "write the text to say, ask a question, or choose a menu")
+        if menu is not None and form.get("menu"):
+            raise _wrong("menu", "ask questions, or name a menu that another receiver answers with, not both")
+        campaign = self.read(form, kept, menu=menu)
+        return replace(campaign.without_handlers(), only_new=form.get(LIST) == ONLY_NEW, needs_hours=True)
+
+    def read(
+        self,
+        form: CampaignForm,
+        kept: InputFile,
+        *,
+        menu: Mapping[str, object] | None = None,
+        groups: Collection[Group] = frozenset(Group),
+    ) -> Campaign:
+        """The campaign with the fields of a form, or with those of some groups. Raises InvalidInputError."""
+        names = [name for name, each in FIELDS.items() if each.group in groups and name not in UPLOADS]
+        fields: dict[str, object] = {name: form.get(name) or None for name in names}
+        if form.get(LIST) == COUNTS:
+            fields |= {"replace": YES, "remove_missing": YES}
+        fields |= {"file": kept, **({"menu": menu} if menu else {})}
+        return Campaign.of(
+            fields,
+            settings=self._settings,
+            menus=self._menus,
+            now=self._operator.store.clock.now(),
+            named=label_of,
+            foreign=True,
+            zone=ZONE.get(),
+        )
+
+    async def found(self, form: CampaignForm, kept: InputFile, *, checks: bool = False) -> FoundColumns:
+        """The columns of the file; with `checks`, with what is wrong with the rows that are shown."""
+        try:
+            header_row = row(form.get("header_row")) if form.get("header_row") else None
+        except ValueError as error:
+            raise _wrong("header_row", str(error)) from None
+        place = form.get("rows_from")
+        skipped = int(place) if place.isdecimal() and len(place) < _DIGITS else 0
+        options: CampaignOptions | None = None
+        with suppress(InvalidInputError):  # which the check tells
+            options = self.read(form, kept, groups={Group.WHO}).options if checks else None
+        look_at = (kept, form.get("sheet") or None, header_row)
+        return await self._process.run(look, *look_at, skipped=skipped, options=options, usual=self._usual(form))
+
+    def _usual(self, form: CampaignForm) -> Sequence[str]:
+        """The countries whose numbers a list probably has: that of the source, and of the page's zone."""
+        places: Mapping[str, str] = get_global("zone_territories")
+        source = country_of(form.get("source") or self._settings.source or "")
+        return [*filter(None, (source, places.get(ZONE.get().key)))]
+
+    async def _found(self, given: StepInput, *, checks: bool = False) -> FoundColumns:
+        """The columns of the file; what is wrong with it is a fault."""
+        try:
+            return await self.found(given.form, given.kept, checks=checks)
+        except InvalidInputError as error:
+            given.faults.setdefault("", message_of(error))
+        with suppress(InvalidInputError):  # to choose another sheet
+            return FoundColumns(sheets=(await self._process.run(look, given.kept, None)).sheets)
+        return FoundColumns()
+
+    async def _people(self, given: StepInput) -> Names:
+        found, form = await self._found(given, checks=True), given.form
+        names = [each.name for each in found.columns]
+        own = next(iter(form.roles.numbers), None) or found.found.get(DESTINATION)
+        numbers = [each for each in names if row_name(each) == row_name(own or DESTINATION)]
+        people = [each.name for each in found.columns if each.taken_for == ROLE_WORDS["name"]]
+        people = people if (chosen := form.roles.names.get("name")) is None else [chosen]
+        places = {name: place for place, name in enumerate(names)}
+        first = [places[each] for each in people if each in places]
+
+        def name_in(cells: Sequence[str]) -> str:
+            return " ".join(filter(None, (cells[each] for each in first)))
+
+        return {
+            "found": found,
+            "name_column": " ".join(names[each] for each in first),
+            "name_in": name_in,
+            "number_places": [places[each] for each in numbers],
+            "number_names": numbers,
+            "others": [place for place, name in enumerate(names) if place not in first and name not in numbers],
+            "names_of_countries": countries(),
+            "countries": _countries(),
+            "left_out": partial(form.why_left_out, names),
+            "rows_a_page": ROWS_A_PAGE,
+            "roles": {role: role_in_words(role) for role in ROLE_WORDS},
+            "tick_of": tick_name,
+            "further": _FURTHER["people"],
+        }
+
+    async def _words(self, given: StepInput) -> Names:
+        form = given.form
+        wrong, heard = "", []
+        if form.get("say") + form.get("ivr"):
+            try:
+                report = await self.preview(self.campaign(form, given.kept))
+                heard = heard_in(report.preview) if report.preview else []
+            except InvalidInputError as error:
+                wrong = message_of(error)
+        asked = {name: value for name, value in form.values.items() if name.startswith(PREFIX)}
+        menu_form = shown_questions(asked, given.more)
+        asked[f"{PREFIX}languages"] = ", ".join(filter(None, menu_form.languages))
+        return {
+            "form": texts_of(form) | asked,
+            "columns": () if given.more == "hear" else (await self._found(given)).columns,
+            "menu_form": menu_form,
+            "menus": [(name, name) for name in self._menus],
+            "heard": heard,
+            "wrong": wrong,
+            "further": _FURTHER["words"],
+            **await self._account.lists(),
+        }
+
+    async def _hours(self, given: StepInput) -> Names:
+        return {
+            "countries": _countries()[:-1],
+            "waits": [(each, span(read_duration(each))) for each in _WAITS],
+            "zone_of_times": given.form.get("time_zone") or ZONE.get().key,
+            "days": [(name, name.title()) for name in DAYS],
+            "queue": self._settings.queue,
+            "further": _FURTHER["hours"],
+        }
+
+    async def _check(self, given: StepInput) -> Names:
+        form, report = given.form, given.report
+        findings = _by_cause(report.findings) if report is not None else []
+        voices = (await self._account.lists())["voices"]
+        return {
+            "now": self._operator.store.clock.now(),
+            "report": report,
+            "findings": findings[:_MOST_FINDINGS],
+            "more": sum(len(each) for each, _ in findings[_MOST_FINDINGS:]),
+            "repairs": self._repairs(form, await self._found(given), report, voices) if report else [],
+            "choice": Choice.of(report) if report and not form.get("replace") else None,
+            "tick_of": tick_name,
+        }
+
+    async def _ready(self, given: StepInput) -> Names:
+        form, report, now = given.form, given.report, self._operator.store.clock.now()
+        choice = Choice.of(report) if report and not form.get("replace") else None
+        return {
+            "report": report,
+            "choice": choice,
+            "button": button_of(report, form) if report else None,
+            "in_short": in_short(report, form, given.campaign, now=now) if report and given.campaign else "",
+        }
+
+    def _repairs(
+        self, form: CampaignForm, found: FoundColumns, report: EnqueueReport, voices: Pairs
+    ) -> list[tuple[str, str]]:
+        """What one button repairs: a field with its value, and the words of the button."""
+        first = {each.name: each.first for each in found.columns}
+        lacking = [each.column for each in report.findings if each.is_error and each.told.kind == "no_country"]
+        numbers = [number for column in dict.fromkeys(lacking) for number in first.get(column or "", ())]
+        repairs: list[tuple[str, str]] = []
+        if numbers and (country := country_among(numbers, self._usual(form))):
+            words = f"They are numbers of {countries().get(country, country)}"
+            repairs.append((f"country {country}", words))
+        named = form.roles.language
+        spoken = {
+            value for each in found.columns if each.name == named or each.variable == "language" for value in each.first
+        }
+        voice = form.get("voice_profile") or self._settings.voice_profile or ""
+        if (
+            menu_in(form.values) is None
+            and not form.get("ivr")
+            and spoken
+            and all(at_odds(voice, each) for each in spoken)
+        ):
+            fitting = (code for code, _ in voices if not any(at_odds(code, each) for each in spoken))
+            if (code := next(fitting, None)) is not None:
+                repairs.append((f"voice_profile {code}", f"Speak with {code}"))
+        for name, remedy in LEAVING_OUT.items():
+            for left in dict.fromkeys(each.told.given.get(remedy) for each in report.findings):
+                if not left:
+                    continue
+                parts = [each for each in left if isinstance(each, Filter)]
+                value = text_of_parts(parts) if parts else left
+                repairs.append((f"{name} {value}", f"{label_of(name)}: {text_of_parts(parts, typed=True) or left}"))
+        return repairs
+
+
+_FIELD_OF = {label_of(name): name for name in FIELDS}
+
+
+def _wrong(name: str, why: str) -> InvalidInputError:
+    """The error of one field."""
+    label = label_of(name)
+    return InvalidInputError(f"{label}: {why}").found(Finding(column=label, message=why))
+
+
+def faults_of(error: InvalidInputError) -> dict[str, str]:
+    """What is wrong, by the names of the fields that are at fault; that of no field is without a name."""
+    if isinstance(error, CampaignFileError) and {each.column for each in error.findings} - {None, *_FIELD_OF}:
+        return {"say": message_of(error)}  # of the columns that it names, a text speaks those that the file lacks
+    named = [(_FIELD_OF.get(each.column or ""), each.message) for each in error.findings]
+    return {name: why for name, why in named if name} or {"": message_of(error)}
+
+
+def _faults_in(findings: Sequence[Finding]) -> dict[str, str]:
+    """The faults of the fields by which parts of every call are filled in."""
+    found = ((_PLACES.get(f".{(each.path or '').rpartition('.')[2]}"), each) for each in findings if each.is_error)
+    return {name: each.message for name, each in found if name}
+
+
+def step_of(faults: Mapping[str, str], error: Exception) -> str | None:
+    """The step of the form that has the first fault; None if no field has one."""
+    named = next((STEP_OF[name] for name in FIELDS if name in faults), None)
+    return named or ("people" if isinstance(error, CampaignFileError) else None)
+
+
+def _countries() -> Pairs:
+    """The countries that people may take: pairs of a value and its words."""
+    names = countries()
+    known = sorted(((code, names[code]) for code in SUPPORTED_REGIONS if code in names), key=itemgetter(1))
+    return [*known, (INTERNATIONAL, "their digits begin with the country code")]
+
+
+def _by_cause(findings: Sequence[Finding]) -> list[tuple[list[Finding], str]]:
+    """Findings by their causes, errors first; and the rows of each cause."""
+    found: dict[object, list[Finding]] = {}
+    for each in sorted(findings, key=lambda each: not each.is_error):
+        found.setdefault((each.severity, each.column, each.told.cause), []).append(each)
+    rows: Iterator[list[int]] = ([each.row for each in alike if each.row is not None] for alike in found.values())
+    return list(zip(found.values(), (ranges_text(sorted(set(each)), most=_MOST_RANGES) for each in rows), strict=True))
