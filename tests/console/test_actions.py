@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -26,8 +27,10 @@ from tests.console.signing_in import (
 )
 from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
+from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.schedules import scheduled
+from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Escalation, Escalations, Store, SuppressionList, open_store
 from voiceflow_worker.campaigns.schedules import read_schedules
 from voiceflow_worker.console.acting import ACTS
@@ -41,7 +44,7 @@ from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateStat
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.service.escalation_state import EscalationState
+from voiceflow_worker.service.escalation_state import RING, EscalationState
 from voiceflow_worker.webhooks import app as from_settings
 
 pytestmark = pytest.mark.anyio
@@ -86,6 +89,7 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
             "1 number",
         ),
         ("unsuppress?number=%2B6587654321", {"note": "why"}, "Take +6587654321 off", "is off the list"),
+        (f"forget?call={first.id}", {"note": "why"}, "Erase +6580000000 for good?", "a person was erased: 2 calls"),
         ("run-schedule?queue=default&schedule=daily", {"note": "why"}, "All people in its file", ": starting"),
         ("stop-escalation?queue=default&escalation=disk", {"note": "why"}, "It says: Fire.", "ended before anybody"),
     ]
@@ -102,7 +106,8 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
                 done = await confirmed(client, f"/ui/act/{address}", **typed)
                 assert result in await told_after(client, done), address
     kept = [each for each in await entries_on(store, limit=100) if each.action != "start"]
-    assert {(each.name, each.on, each.note) for each in kept} == {("Mary Tan", "pages", "why")}
+    assert {(each.name, each.on) for each in kept} == {("Mary Tan", "pages")}
+    assert {each.note for each in kept} == {"why", "erased"}, "of the person who was erased"
     event = "somebody carried out an action in the console"
     said = [(each["action"], each["name"]) for each in logs if each["event"] == event]
     assert said == [(address.partition("?")[0], "Mary Tan") for address, *_ in table]
@@ -124,6 +129,75 @@ async def test_whoever_opens_the_pages_sees_an_open_escalation_and_acknowledges_
     assert (await escalations.get(started.status.id)).state is EscalationState.ACKNOWLEDGED
 
 
+async def test_the_page_of_an_escalation_says_who_is_called_next_and_has_its_two_acts(memory: Store) -> None:
+    alarm = Escalation(
+        numbers=[number(7), [number(8), number(9)]], say="Fire.", source=number(1), rounds=2,
+        voice_profile="en-IE-EmilyNeural", answer_within=timedelta(minutes=5),
+    )  # fmt: skip
+    status = (await Escalations(CallQueue(memory)).start(alarm, key="disk/1")).status
+    address = f"/ui/batches/{status.batch_id}?queue=default"
+    engine = Engine(memory, ScriptedVoice())
+    async with signed_in(receiver(memory)) as client:
+        for path in (address, "/ui/escalations"):
+            assert "nobody after this call" in Page((await client.get(path)).text).text, "its first call waits"
+        (job,) = await engine.send()
+        for path in (address, "/ui/escalations"):
+            html = (await client.get(path)).text
+            assert f"{number(8)}, {number(9)} by " in Page(html).text, path
+            assert [len(Page(html).links(f"{act}-escalation")) for act in ("acknowledge", "stop")] == [1, 1], path
+            assert Page(html).links("redial-batch") == []
+            (at,) = re.findall(r'by <time datetime="([^"]*)"', html)
+            latest = (await CallQueue(memory).get(job.id)).posts[0].began_at + timedelta(minutes=5) + RING
+            assert datetime.fromisoformat(at) == latest, path
+        await engine.summarise(job, SessionStatus.NO_ANSWER)
+        assert f"{number(8)}, {number(9)} by " in Page((await client.get(address)).text).text
+        await confirmed(client, f"/ui/act/stop-escalation?queue=default&escalation={status.id}")
+        html = (await client.get(address)).text
+        assert "It was ended before anybody acknowledged" in Page(html).text
+        assert Page(html).links("/act/") == [], "neither Redial nor its acts"
+
+
+async def test_a_person_is_erased_on_the_page_of_a_call_by_an_operator_alone(memory: Store) -> None:
+    job = await ended(memory, to=number(5))
+    other = await ended(memory, to=number(6))
+    app, address = receiver(memory), f"/ui/act/forget?call={job.id}"
+    async with signed_in(app, READERS) as client:
+        assert "forget" not in (await client.get(f"/ui/calls/{job.id}")).text
+        assert (await client.get(address)).status_code == 403
+        assert (await client.post("/ui/act/forget", data={"call": job.id})).status_code == 403
+    async with signed_in(app) as client:
+        assert Page((await client.get(f"/ui/calls/{job.id}")).text).links("act/forget?call=")
+        asked = await client.get(address)
+        for told in (
+            f"Erase {number(5)} for good?",
+            "Calls of this person: 1",
+            "Kept: an opt-out",
+            "Not erased by this",
+        ):
+            assert told in Page(asked.text).text, told
+        assert await CallQueue(memory).find(destination=number(5)), "it only asks"
+        again = await ended(memory, to=number(5))
+        await SuppressionList(memory).add(number(5))
+        changed = await client.post("/ui/act/forget", data=Form(asked.text).values())
+        assert (changed.status_code, "has changed since it was shown" in changed.text) == (409, True)
+        with capture_logs() as logs:
+            done = await confirmed(client, address, note=f"asked by mail, {number(5)}")
+            told = await told_after(client, done)
+        assert "a person was erased: 2 calls" in told
+        assert "an opt-out and" in told
+        for text in (done.headers["location"], told, *map(str, logs)):
+            assert number(5)[3:] not in text, "no number in the receipt, an address or the log"
+        assert await CallQueue(memory).find(destination=number(5)) == []
+        assert (await CallQueue(memory).get(other.id)).destination == number(6)
+        for gone in (job.id, again.id):
+            assert (await client.get(f"/ui/act/forget?call={gone}")).status_code == 404
+        (entry,) = [each for each in await entries_on(memory, limit=20) if each.action == "forget"]
+        assert (entry.name, entry.on) == ("Mary Tan", "pages")
+        assert number(5)[3:] not in str(entry)
+        _, (doubt,) = await in_doubt(memory)
+        assert (await client.get(f"/ui/act/forget?call={doubt.id}")).status_code == 409, "it may still ring"
+
+
 async def test_schedules_are_on_the_first_page_and_skipped_on_their_own(memory: Store) -> None:
     run = await scheduled(memory)
     year = memory.clock.now().year
@@ -132,11 +206,15 @@ async def test_schedules_are_on_the_first_page_and_skipped_on_their_own(memory: 
             text = (await client.get(path)).text
             assert "3 enqueued, 0 duplicates, 0 bad" in text
             assert f'datetime="{year + 1}-01-01T09:00:00+00:00"' in text
-            assert "Skip the next" not in text
+            assert "Skip " not in text.replace("Skip to the content", "")
     async with signed_in(receiver(memory)) as client:
         (way,) = Page((await client.get("/ui/schedules")).text).links("batch=daily-")
-        told = await told_after(client, await confirmed(client, urljoin(f"{HOST}/ui/schedules", way)))
-        assert f"batch daily-{year + 1}-01-01-0900 is cancelled for good" in told
+        address = urljoin(f"{HOST}/ui/schedules", way)
+        asked = Page((await client.get(address)).text).text
+        assert f"Skip the run of daily at Jan 1, {year + 1}, 09:00?" in asked
+        assert ("for good" in asked, "Skip the run" in asked) == (False, True)
+        told = await told_after(client, await confirmed(client, address))
+        assert f"the run of daily at Jan 1, {year + 1}, 09:00 is skipped" in told
         text = (await client.get("/ui/schedules")).text
         assert f'datetime="{year + 2}-01-01T09:00:00+00:00"' in text
         assert "the batch was cancelled by Mary Tan" in text

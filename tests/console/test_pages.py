@@ -34,6 +34,8 @@ from voiceflow_worker import (
     FlowTemplate,
     Job,
     Receiver,
+    RedialPolicy,
+    SuppressionList,
     enqueue_file,
     load_settings,
     open_store,
@@ -267,10 +269,11 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
         "3 calls are in doubt",
         "Queue reminders is on hold. The text has a wrong date. Nothing of it is sent until somebody resumes it.",
         "Queue reminders has calls to send, but no worker", "default 0 of 3", "reminders 0 of 2", "on hold",
-        "To send 3", "In progress 0", "of 6 in the store", "unworked 0 of 1",
+        "Due today 3", "Now 0 being called", "reminders : On hold : Nobody is being called; 2 wait behind the hold.",
+        "unworked : Nobody is being called; 1 waits: no worker of queue unworked runs.", "unworked 0 of 1",
     ):  # fmt: skip
         assert told in found.text, told
-    assert [found.text.count(once) for once in ("are in doubt", "wrong date", "reminders 0 of 2")] == [1, 1, 1]
+    assert [found.text.count(once) for once in ("calls are in doubt", "wrong date", "reminders 0 of 2")] == [1, 1, 1]
     assert "unworked 0 of 1" in (await page(app, "/ui?queue=unworked")).text
     assert "default" in (await page(app, "/ui?queue=NO%20queue!")).text
     (doubts,) = {link for link in found.links("state=in_doubt") if "queue=default" in link}
@@ -364,8 +367,8 @@ async def test_the_page_of_a_call_is_one_timeline_in_one_time_zone_with_the_ids_
     await engine.settler.summary(told)
     found = await page(shown_by(store), f"/ui/calls/{job.id}")
     happened, technical = found.text.partition("What happened")[2].split(" Technical ")
-    assert "completed Ana Tan" in found.text
-    for told_here in ("to +6587654321 from +6531234567", "batch march/2", "Says en-IE-EmilyNeural"):
+    assert "answered Ana Tan" in found.text
+    for told_here in ("To +6587654321 From +6531234567", "Batch march/2", "Says en-IE-EmilyNeural"):
         assert told_here in happened
     timeline = "Jul 2, 2026, 05:02:02 answered Jul 2, 2026, 05:02:08 pressed 1, confirmed menu m asked "
     assert timeline + "Jul 2, 2026, 05:02:13 hung up" in happened, "in Singapore"
@@ -422,14 +425,14 @@ async def test_calls_are_listed_a_page_at_a_time_the_newest_first(store: Store) 
     await CallQueue(store).cancel(jobs[0].id)
     async with reading(shown_by(store)) as client:
         newest_of = "/ui/calls?batch=a%2Fb%20%3F"
-        assert "all 145 queued 144 ended 1 cancelled 1" in Page((await client.get(newest_of)).text).text
+        assert "all 145 waiting 144 ended 1 cancelled 1" in Page((await client.get(newest_of)).text).text
         down = await followed(client, newest_of, "after")
         assert [len(each) for each in down] == [50, 50, 45]
         assert [each for page in down for each in page] == newest
         in_far = await followed(client, "/ui/calls?queue=far", "after")
         assert in_far == [[job.id for job in reversed(far)]]
         batch = Page((await client.get("/ui/batches/a%2Fb%20%3F")).text)
-        (all_calls, *_) = batch.links("calls?")
+        (all_calls,) = [each for each in batch.links("calls?") if "state=" not in each]
         answer = await client.get(urljoin("http://calls/ui/batches/x", all_calls))
         assert len(Page(answer.text).links("calls/")) == 50
 
@@ -530,15 +533,15 @@ async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers
     await add_jobs(store, [other], now=store.clock.now())
     found = await page(shown_by(store), "/ui/batches/march")
     for told in (
-        "Batch march: 4 calls in queue default", "queued 1 25.0 %", "completed 3 75.0 %", "completed 3 100.0 %",
-        "enqueued 4 100.0 % called 3 75.0 % answered 3 75.0 % confirmed 1 25.0 % no key 2 50.0 %",
-        "Answered 3 100.0 % of 3", "Done 3 of 4",
+        "Batch march: 4 calls in queue default", "Nobody is being called; 1 waits behind the hold.",
+        "all 4 confirmed 1 no key waiting 1", "queued 1", "COMPLETED 3",
+        "3, 100.0 % of 3 with an outcome",
         "march is on hold. Wait for legal. Nothing of it is sent until somebody resumes it.",
     ):  # fmt: skip
         assert told in found.text
     assert await delete(store, [other], keep_keys_until=store.clock.now()) == [True]
     after = (await page(shown_by(store), "/ui/batches/march")).text
-    assert "completed 3 100.0 %" in after
+    assert "COMPLETED 3" in after
     assert "include 1 deleted call." in after
 
 
@@ -561,7 +564,7 @@ async def test_each_count_above_the_rows_of_a_batch_is_that_of_its_list(
         press = KeyPress(at=store.clock.now(), menu="main", digits="7", answer=answer)
         keyed = replace(job, posts=(replace(job.posts[0], presses=(press,)),))
         assert all(await commit(store, [changed(job, keyed, at=store.clock.now())[1]]))
-    counts = {"confirmed": 2, "call back": 1, "other keys": 1, "not reached": 2, "in progress": 2, "no key": None}
+    counts = {"confirmed": 2, "call back": 1, "other keys": 1, "not reached": 2, "calling": 2, "no key": None}
     counts["not called"] = 2
     for page_size in (1, 50):
         monkeypatch.setattr(batches, "ROWS_A_PAGE", page_size)
@@ -569,7 +572,8 @@ async def test_each_count_above_the_rows_of_a_batch_is_that_of_its_list(
         async with reading(shown_by(store)) as client:
             shown = await client.get("/ui/batches/may")
             above = shown.text.partition('class="tabs"')[2].partition("</nav>")[0]
-            tabs = re.findall(r'<a href="([^"]*)"[^>]*>([\w ]+)(?: <span class="muted">(\d+)</span>)?</a>', above)
+            counted = r'(?:<i [^>]*></i>)?([\w ]+)(?: <span class="muted">(\d+)</span>)?'
+            tabs = re.findall(rf'<a href="([^"]*)"[^>]*>{counted}</a>', above)
             links = {words: (urljoin(str(shown.url), unescape(href)), count) for href, words, count in tabs}
             assert links["all"][1] == "11"
             assert {words: int(links[words][1]) if links[words][1] else None for words in counts} == counts
@@ -595,10 +599,96 @@ async def test_the_rows_of_a_batch_begin_with_the_person_and_the_result(memory: 
     options = CampaignOptions(template=said, source="+6531234567", voice_profile="de-DE-KatjaNeural")
     await enqueue_file(CallQueue(memory), people, options)
     html = (await page(shown_by(memory), "/ui/batches/mai")).html
-    headings = re.findall(r"<th>(.*?)</th>", html.partition("Rows of the file")[2])
-    assert headings[:3] == ["Nachname Vorname", "result", "answer"]
+    headings = re.findall(r"<th>(.*?)</th>", html.partition("<h2>People</h2>")[2])
+    assert headings[:3] == ["Nachname Vorname", "Result", "Answer"]
     details = re.findall(r"<dt>(.*?)</dt>", html)
-    assert ({*details} >= {"Nr", "destination", "Ort", "Arzt"}, "called number" in details) == (True, False)
+    assert ({*details} >= {"Nr", "destination", "Ort", "Arzt"}, "Called number" in details) == (True, False)
+
+
+async def test_a_search_finds_people_whom_no_call_was_made_for_and_says_why(store: Store, tmp_path: Path) -> None:
+    people = tmp_path / "june.csv"
+    people.write_text(
+        "Vorname,Nachname,destination,Nicht anrufen\nLi Ting,Köh,8123 4500,ja\nOtto,Falsch,12,\n"
+        "Ana,Tan,8123 4501,\nBea,Tan,8123 4501,\nMia,Lee,8123 4502,\n"
+    )
+    await SuppressionList(store).add("+6581234502")
+    said = FlowTemplate.speaking("Hallo {{Vorname}}.")
+    options = CampaignOptions(
+        template=said, source="+6531234567", voice_profile="de-DE-KatjaNeural", country="SG",
+        leave_out=["Nicht anrufen=ja"],
+    )  # fmt: skip
+    await enqueue_file(CallQueue(store, "far"), people, options, skip_bad=True)
+    async with reading(shown_by(store)) as client:
+        for find, name, told in (
+            ("koh li", "", ""), ("Li Ting Koh", "Li Ting Köh left out", "june"), ("köh", "Li Ting Köh left out", "ja"),
+            ("8123 4500", "Li Ting Köh left out", "june"), ("+6581234500", "Li Ting Köh left out", "june"),
+            ("falsch", "Otto Falsch bad", "too few"), ("left out", "Li Ting Köh left out", "june"),
+            ("Mia", "Mia Lee suppressed", ""), ("nobody at all", "", ""),
+        ):  # fmt: skip
+            listed = await client.get("/ui", params={"find": find}, follow_redirects=True)
+            shown = Page(listed.text).text
+            assert ("Not called" in shown, name in shown, told in shown) == (bool(name), True, True), (find, shown)
+            assert len(Page(listed.text).links("rows=uncalled")) == bool(name), find
+        for query in ("state=ended&who=falsch", "since=7d&who=falsch", "who=falsch&queue=default"):
+            assert "Otto" not in (await client.get(f"/ui/calls?{query}")).text, query
+
+
+async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: Store) -> None:
+    queue = CallQueue(memory)
+    engine = Engine(memory, ScriptedVoice())
+    async with signed_in(receiver(memory)) as client:
+
+        async def told(path: str) -> str:
+            html = (await client.get(path)).text
+            bar = html.partition('aria-label="What happens now')[2].partition("</section>")[0]
+            return Page(bar.partition(">")[2]).text
+
+        assert "Nobody is being called, and nobody waits. Hold" in await told("/ui")
+        policy = RedialPolicy(on=frozenset({S.BUSY}), limit=2, after=timedelta(minutes=30))
+        for place in range(3):
+            await engine.enqueue(number(place), batch_id="march", redial=policy)
+        waits = "Nobody is being called; 3 wait: no worker of queue default runs."
+        for path in ("/ui", "/ui/batches", "/ui/calls", "/ui/doubts", "/ui/escalations", "/ui/schedules",
+                     "/ui/suppression", "/ui/batches/march", f"/ui/calls/{(await queue.find())[0].id}"):  # fmt: skip
+            assert waits in await told(path), path
+            assert "Hold" in await told(path), path
+        sent = await engine.send()
+        assert "3 people are being called. Hold" in await told("/ui/batches/march")
+        await engine.summarise(sent[0], S.BUSY)
+        await engine.summarise(sent[1], S.BUSY)
+        at = (await queue.get(sent[0].id)).due_at.astimezone(ZoneInfo("Asia/Singapore"))
+        again = "2 are called again by themselves at "
+        assert f"1 person is being called; {again}" in await told("/ui/batches/march")
+        assert f"{at:%H:%M}" in await told("/ui/batches/march")
+        await engine.summarise(sent[2])
+        html = (await client.get("/ui/batches/march")).text
+        assert Page(html).links("redial-batch") == [], "what waits for its redial cannot be redialled"
+        assert html.index("More</summary>") < html.index("Cancel the batch"), "under More"
+        assert "Hold" in await told("/ui/batches/march")
+        await queue.hold(batch_id="march", reason="a wrong date")
+        held = await told("/ui/batches/march")
+        assert again in held
+        assert "A wrong date" in held
+        assert "Resume" in held
+        await queue.cancel_batch("march", reason="over")
+        assert "All 3 calls have ended." in await told("/ui/batches/march")
+
+
+async def test_the_overview_has_what_is_due_today_before_what_waits_for_later(memory: Store) -> None:
+    engine, now = Engine(memory, ScriptedVoice()), memory.clock.now()
+    await enqueued(memory, 2, batch_id="evening", not_before=now + timedelta(seconds=1))
+    await engine.enqueue(number(7), batch_id="morning")
+    await engine.summarise((await engine.send())[0])
+    for place in range(12):
+        await enqueued(memory, 3, batch_id=f"wednesday-{place}", not_before=now + timedelta(days=3))
+    async with reading(shown_by(memory)) as client:
+        client.cookies.set("voiceflow-zone", "UTC")
+        html = (await client.get("/ui")).text
+    today, rest = html.partition("<h2>Today</h2>")[2].split("<h2>Other batches</h2>")
+    assert re.findall(r"batches/([\w-]+)\?queue=default\"", today) == ["evening", "morning"]
+    assert len(re.findall(r"batches/(wednesday-\d+)\?queue=default\"", rest)) == 9
+    assert f"until {now + timedelta(days=3):%b %-d, %H:%M}" in Page(rest).text
+    assert "Due today 2" in Page(html).text
 
 
 async def test_the_page_of_a_batch_says_why_people_were_not_reached_and_shows_no_dead_figures(store: Store) -> None:
@@ -606,8 +696,9 @@ async def test_the_page_of_a_batch_says_why_people_were_not_reached_and_shows_no
     for place in range(4):
         await engine.enqueue(number(place), batch_id="march")
     before = (await page(shown_by(store), "/ui/batches/march")).text
-    assert "nothing is being sent now" in before
-    assert not [dead for dead in ("Cost", "Duration", "Answered", "Calls a second", "Not reached") if dead in before]
+    assert "Nobody is being called; 4 wait: no worker of queue default runs." in before
+    dead = ("Cost, ", "Duration", "with an outcome", "Calls a second", "Not reached")
+    assert not [each for each in dead if each in before]
     ends = [(S.BUSY, None), (S.NO_ANSWER, None), (S.FAILED, -2004), (S.COMPLETED, None)]
     for job, (status, code) in zip(await engine.send(), ends, strict=True):
         await engine.summarise(job, status, code=code)

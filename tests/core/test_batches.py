@@ -108,8 +108,13 @@ async def test_what_is_in_progress_comes_first_and_ended_batches_of_programs_com
     ):  # fmt: skip
         await made(store, name, state=state, is_campaign=is_campaign)
         clock.advance(timedelta(seconds=1))
-    found = await read_newest(store, ["default"], limit=4)
+    found = await read_newest(store, ["default"], limit=3)
     assert [each.batch_id for each in found] == ["waiting", "new campaign", "old campaign", "another alarm"]
+    for place in range(5):
+        await made(store, f"for later {place}", state=JobState.QUEUED, is_campaign=True)
+    due = {("default", "waiting"): clock.now()}
+    found = await read_newest(store, ["default"], limit=2, due=due)
+    assert [each.batch_id for each in found] == ["waiting", "for later 0", "new campaign", "old campaign"], "due first"
 
 
 SINGAPORE, LONDON, NOWHERE = "+6587654321", "+447700900123", "+80012345678"

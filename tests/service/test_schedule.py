@@ -769,6 +769,7 @@ async def test_a_run_that_a_person_skips_calls_nobody_and_the_next_one_starts(ho
     one, other = hosts
     assert await one.look(NINE) == [RunState.STARTED]
     asked = await (await skip(other)).question()
+    assert asked.title == f"Skip the run of daily at {in_words(NINE + DAY)}?"
     assert f"The people of the run of daily at {in_words(NINE + DAY)}." in asked.will_not_be_called
     await (await skip(other)).do(asked.version)
     known = await named(one)

@@ -440,6 +440,17 @@ class CancelBatch(BatchAction):
     async def question(self) -> Question:
         _, state, states = self.name, await self.gate_state(), await self.counted()
         run = await self._coming_run()
+        if run is not None and not sum(states.values()):
+            at = in_words(run.at, run.zone)
+            return Question(
+                title=f"Skip the run of {run.schedule} at {at}?",
+                will_be_called=("Nobody by this run. The runs after it start at their times.",),
+                will_not_be_called=(f"The people of the run of {run.schedule} at {at}.",),
+                button="Skip the run",
+                version=self.version_of(state, await self.ordered(), most=(0,)),
+                state=state,
+                subject=self.subject,
+            )
         return Question(
             title=f"Cancel {self.label} for good?",
             will_be_called=(_under_way(states),),
@@ -455,7 +466,7 @@ class CancelBatch(BatchAction):
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
-        name, _ = self.name, await self.counted()
+        name, states, run = self.name, await self.counted(), await self._coming_run()
         before = await standing_gate(self.operator.store, self.queue, name)
         ended = await self.calls.cancel_batch(
             name,
@@ -464,6 +475,8 @@ class CancelBatch(BatchAction):
             check=self.check_gate(state),
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
+        if run is not None and not sum(states.values()):
+            said = f"the run of {run.schedule} at {in_words(run.at, run.zone)} is skipped: nobody is called by it"
         if before is not None and before.state is GateState.CANCELLED and not ended:
             said = f"batch {name} was cancelled already, at {in_words(before.since)}: {before.reason}"
         notes = await self.still_sending("the cancellation")

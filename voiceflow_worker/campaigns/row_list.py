@@ -30,9 +30,10 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, reason_of
 from voiceflow_worker.campaigns.intake import ClassifiedRows
-from voiceflow_worker.core.base.identity import new_revision
+from voiceflow_worker.core.base.identity import CAMPAIGNS, BatchNames, new_revision
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
+from voiceflow_worker.core.call_filter import is_number_in, part_judge, person_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Write
 from voiceflow_worker.errors import InvalidInputError
@@ -40,7 +41,7 @@ from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.text.printable import as_stored, printable
-from voiceflow_worker.model.text.wording import in_words, rfc3339, with_moments
+from voiceflow_worker.model.text.wording import in_words, name_columns, rfc3339, whole_name, with_moments
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.breakdown import why_nobody_was_reached
 from voiceflow_worker.reporting.status import waits_in_words
@@ -84,7 +85,7 @@ class ListedRow(NamedTuple):
         """What became of a call, or why it `waits`, by its id. Times are in `zone`, by default in UTC."""
         result, post = result_of(job), job.last_post
         if result is CallResult.OPEN:
-            result = "waiting" if job.state in {JobState.QUEUED, JobState.LEASED} else "in progress"
+            result = "waiting" if job.state in {JobState.QUEUED, JobState.LEASED} else "calling"
         words = result.replace("_", " ") if isinstance(result, CallResult) else result
         is_named = job.answer is not None and result == job.answer and not isinstance(result, CallResult)
         is_told = result in {CallResult.BUSY, CallResult.NO_ANSWER}  # the reason would be the same words
@@ -476,3 +477,59 @@ class RowList:
         if job.batch_id != self._batch_id:
             return ListedRow(result="duplicate", why=printable(f"its call is one of batch {job.batch_id}"))
         return ListedRow.of(job, zone, waits)
+
+
+LISTS_SEARCHED = 100
+"""The most lists of a queue that are searched for a person, the newest first."""
+ROWS_SEARCHED = 4000
+
+
+class UncalledRows(NamedTuple):
+    """Rows that make no call, each with its queue and the name of its person. Without `is_whole`, there may be more."""
+
+    rows: Sequence[tuple[str, str, ListedRow]]
+    is_whole: bool
+
+
+async def find_uncalled(
+    store: Store, queues: Sequence[str], text: str, *, batch: str | None, zone: ZoneInfo | None, limit: int
+) -> UncalledRows:
+    """The rows without calls in which a person searches for a text or a number: of the newest lists of these queues.
+
+    At most `LISTS_SEARCHED` lists of a queue are looked at, about `ROWS_SEARCHED` rows of them. Raises StoreError.
+    """
+    number, has, now = person_of(text).get("number"), part_judge(text), store.clock.now()
+    found, looked_at, is_whole = list[tuple[str, str, ListedRow]](), 0, True
+    for queue in queues:
+        names = [each.name for each in await BatchNames(store, queue).page(limit=LISTS_SEARCHED, of=[CAMPAIGNS])]
+        is_whole &= len(names) < LISTS_SEARCHED
+        groups = {_group(queue, name): name for name in ([batch] if batch else names)}
+        records = (await store.records({ROW_FILES: [*groups]}, now=now))[ROW_FILES] if groups else ()
+        kept = [(each.group, _files(store).read({each.member: each.value})[each.member]) for each in records]
+        packs = [
+            (group, file, member)
+            for group, file in kept
+            if file is not None
+            for member, uncalled in zip(file.members, file.uncalled, strict=False)
+            if uncalled
+        ]
+        for group, file, member in packs:
+            if looked_at >= ROWS_SEARCHED or len(found) >= limit:
+                return UncalledRows(found[:limit], is_whole=False)
+            for pack in (await store.records({ROWS: [(group, member)]}, now=now))[ROWS]:
+                rows = [row for row in unpacked(pack.value) if _is_uncalled(row)]
+                looked_at += len(rows)
+                owners = await owners_of(store, queue, [row[2] for row in rows if row[2]])  # called since
+                for row, cells, _, result, why, *_ in (row for row in rows if row[2] not in owners):
+                    data = dict(zip(file.columns, cells, strict=False))
+                    name = whole_name(data.get(each, "") for each in name_columns(file.columns))
+                    is_it = number is not None and any(is_number_in(number, cell) for cell in cells)
+                    if is_it or has(map(_digits, cells), (name, *cells, result)):
+                        told = printable(with_moments(why, partial(in_words, zone=zone)))
+                        listed = ListedRow(str(row), result, why=told, file=file.name, batch=groups[group], data=data)
+                        found.append((queue, name, listed))
+    return UncalledRows(found[:limit], is_whole and len(found) <= limit)
+
+
+def _digits(cell: str) -> str:
+    return "".join(filter(str.isdigit, cell))

@@ -43,6 +43,7 @@ from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.reading import gates_at, get_jobs
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.errors import (
     CampaignFileError,
     ChangedSinceError,
@@ -56,6 +57,7 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
+from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.schedule_actions import RunNow
 from voiceflow_worker.service.uploads import plain_name, uploading
@@ -191,7 +193,7 @@ class PageAction:
     async def asked(self, form: PageForm, operator: Operator, session: PageSession, *, said: str = "") -> Page:
         """The question before the action, with its form, and what was `said` to it before. This changes nothing."""
         subject = self.subject(form)
-        act: OperatorAction | Many = self.made(PageForm(subject), operator)
+        act: OperatorAction | Many = self.made(PageForm(subject), operator, **await self.more(form, operator))
         question = await act.question()
         typed = PageForm([*form.but(*(name for name, _ in subject)), *subject])
         shown = {
@@ -208,7 +210,12 @@ class PageAction:
 
     async def act(self, form: PageForm, operator: Operator, process: OtherProcess) -> ActionDone:  # noqa: ARG002 - for long work
         """Carry out the action in the name of the operator."""
-        return self.done(await self.made(form, operator).do(form.one("seen")), form)
+        act = self.made(form, operator, **await self.more(form, operator))
+        return self.done(await act.do(form.one("seen")), form)
+
+    async def more(self, form: PageForm, operator: Operator) -> Mapping[str, object]:  # noqa: ARG002 - for those that read calls
+        """Fields of the action that the form does not have itself."""
+        return {}
 
     def done(self, result: ActionResult, form: PageForm) -> ActionDone:
         """The result in a sentence. Raises ActionRefusedError if it was left undone."""
@@ -290,6 +297,21 @@ class _Resolve(_OfCalls):
         return self.done(await acts.do(form.one("seen")), form)
 
 
+@dataclass(frozen=True, slots=True)
+class _Forget(PageAction):
+    """The erasure of the person of a call, whose number no address of a page has."""
+
+    files: Callable[[], LocalJournal | None] = lambda: None
+
+    async def more(self, form: PageForm, operator: Operator) -> Mapping[str, object]:
+        """The number, and the journal files of this host."""
+        _, job = await operator.call(form.one("call"))
+        return {"number": job.destination, "files": self.files()}
+
+    def back_of(self, form: PageForm) -> str:  # noqa: ARG002 - the call is gone
+        return self.back_page
+
+
 class _Suppress(PageAction):
     """The addition of typed numbers to the list."""
 
@@ -364,6 +386,7 @@ ACTS = (
     _OfBatches("cancel-batch", CancelBatch, _NOTED, back_page=BATCHES),
     _OfCalls("cancel-call", CancelCall, _NOTED),
     _OfCalls("redial", Redial, _NOTED),
+    _Forget("forget", Forget, _NOTED, hidden=("call",), back_page="calls"),
     PageAction("redial-batch", RedialBatch, _NOTED, hidden=("queue", "batch", "outcome")),
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
     PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),
@@ -381,13 +404,15 @@ ACTS = (
 class PageActing:
     """The actions of operators, each with its question.
 
-    Work that takes long is done in another `process`.
+    Work that takes long is done in another `process`. `files` finds the journal files of this host.
     """
 
-    def __init__(self, operator: Operator, process: OtherProcess) -> None:
+    def __init__(
+        self, operator: Operator, process: OtherProcess, *, files: Callable[[], LocalJournal | None] = lambda: None
+    ) -> None:
         self._operator = operator
         self._process = process
-        self._acts = {each.name: each for each in ACTS}
+        self._acts = {each.name: replace(each, files=files) if isinstance(each, _Forget) else each for each in ACTS}
         self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
     async def answer(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:

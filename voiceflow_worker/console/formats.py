@@ -17,13 +17,17 @@ from voiceflow_worker.model.text.wording import duration_in_words, with_moments
 
 ZONE: ContextVar[ZoneInfo] = ContextVar("zone", default=ZoneInfo("UTC"))  # noqa: B039 - a zone does not change
 """The zone of all times on the page that is shown, and of those that are typed into it."""
+NOW: ContextVar[datetime | None] = ContextVar("now", default=None)
+"""The time at which the page is shown."""
 _DAY, _TIME = "%b {day}", "%H:%M"
 _FORMS = {
     "full": f"{_DAY}, %Y, {_TIME}:%S",
-    "said": f"{_DAY}, %Y, {_TIME}",
+    **dict.fromkeys(("said", "near"), f"{_DAY}, %Y, {_TIME}"),
     "short": f"{_DAY}, {_TIME}",
     "time": f"{_TIME}:%S",
 }
+
+_DAYS = {-1: " yesterday", 0: "", 1: " tomorrow"}
 
 
 def answer_in_words(answer: str) -> str:
@@ -43,14 +47,20 @@ def number(value: float, digits: int = 0) -> str:
 
 
 def moment(at: datetime, form: str = "full") -> str:
-    """A time in the zone of the page: `full`, `short` (no year, no seconds), `said` in a sentence, or the `time`."""
-    local = at.astimezone(ZONE.get())
+    """A time in the zone of the page: `full`, `short` (no year, no seconds), `said` in a sentence, or the `time`.
+
+    If it is `near`, it is said as people do: one of today has no day, and one of tomorrow has that word.
+    """
+    local, now = at.astimezone(ZONE.get()), NOW.get()
+    days = None if now is None else (local.date() - now.astimezone(ZONE.get()).date()).days
+    if form == "near" and days is not None and days in _DAYS:
+        return f"{local:{_TIME}}{_DAYS[days]}"
     return f"{local:{_FORMS[form].format(day=local.day)}}"
 
 
 def told(text: str) -> str:
     """A sentence of ours with its times as the page shows all others."""
-    return with_moments(text, lambda at: moment(at, "said"))
+    return with_moments(text, lambda at: moment(at, "near"))
 
 
 def with_labels(text: str) -> str:

@@ -27,7 +27,7 @@ def draw(page: Page, asked: PageRequest, *, live_only: bool = False, **more: obj
     """
     frame = "live.html" if live_only else "layout.html"
     template = templates().get_template(page.template)
-    text = template.render(**page.shown, **more, frame=frame, page=page, asked=asked, home=asked.home)
+    text = template.render(**{"bars": (), **page.shown}, **more, frame=frame, page=page, asked=asked, home=asked.home)
     return text.encode("utf-8", errors="replace")
 
 

@@ -21,9 +21,10 @@ from starlette.types import Receive, Scope, Send
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
+from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
-from voiceflow_worker.console.formats import ZONE
+from voiceflow_worker.console.formats import NOW, ZONE
 from voiceflow_worker.console.rendering import draw, templates
 from voiceflow_worker.console.routes.batches import (
     show_batch,
@@ -55,6 +56,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, StoreError
 from voiceflow_worker.gateway.client import time_at_8x8
 from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.reporting.now import now_in_queues
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
@@ -118,7 +120,8 @@ class Pages:
         self._headers = {**_HEADERS, "Content-Security-Policy": _policy(sign_out)}
         operator = Operator(store, policy, on=Interface.PAGES, time_at_8x8=partial(time_at_8x8, settings))
         process = OtherProcess(store, settings=settings)
-        self.acting: PageActing = PageActing(operator, process)
+        files = partial(journal_files, settings, store)
+        self.acting: PageActing = PageActing(operator, process, files=files)
         self._campaigns = campaigns.CampaignPage(operator, process, menus=menus, settings=settings)
         self._exports = exports.ReportExports(store, process)
         self._routes: Mapping[str, PageRoute] = {
@@ -208,6 +211,7 @@ class Pages:
         usual = chosen if chosen and is_live else (await zone_of(self._store, asked.queue or self._queue)).key
         asked = replace(asked, zone=chosen or usual, usual_zone=usual)
         ZONE.set(asked.time_zone)
+        NOW.set(self._store.clock.now())
         return asked
 
     async def _campaign(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
@@ -225,15 +229,21 @@ class Pages:
             return self._drawn(problem(404, "No such page", what), asked, session)
         if tag is None:
             said = await self.acting.told(asked, session)
-            return self._drawn(await route(self._store, asked), asked, session, said=said)
+            return self._drawn(await self._with_now(await route(self._store, asked)), asked, session, said=said)
 
-        page = await route(self._store, replace(asked, is_poll=True))
+        page = await self._with_now(await route(self._store, replace(asked, is_poll=True)))
         if isinstance(page, Response) or not page.is_live:  # it does not exist any more
             return Response(status_code=204)
         html = draw(page, asked, live_only=True, may_act=session.may_act)
         current = f'"{sha256(html).hexdigest()[:16]}"'
         is_known = current.encode() == tag
         return Response(b"" if is_known else html, 304 if is_known else 200, {"ETag": current})
+
+    async def _with_now(self, page: Answer) -> Answer:
+        """The page with what happens now in the queues, unless it says so itself. Raises StoreError."""
+        if isinstance(page, Response) or "bars" in page.shown:
+            return page
+        return replace(page, shown={**page.shown, "bars": await now_in_queues(self._store)})
 
     def _drawn(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +30,7 @@ STATES = {
     **{state.value: frozenset({state}) for state in JobState},
 }
 """The states by their names, and groups of them."""
+_LEAST_DIGITS = 7
 _WHOLE_NUMBER = 10
 """A number with this many digits, or with a +, is looked up; a shorter one may be a part of a number."""
 
@@ -123,14 +124,27 @@ def _digits_of(text: str) -> str:
 
 
 def _part_judge(part: str) -> Callable[[Job], bool]:
+    has_part = part_judge(part)
+
+    def has(job: Job) -> bool:
+        cells = (str(cell) for cell in (job.data or {}).values() if cell is not None)
+        return has_part(job.numbers, (job.name, *cells, job.answer or "", result_of(job).replace("_", " ")))
+
+    return has
+
+
+def part_judge(part: str) -> Callable[[Iterable[str], Iterable[str]], bool]:
+    """The check of whether a text, or a part of a number, is in numbers or in texts."""
     digits, part = _digits_of(part), searched(part)
     digits = digits.lstrip("0") or digits
 
-    def has(job: Job) -> bool:
-        if digits and any(digits in number for number in job.numbers):
-            return True
-        cells = (str(cell) for cell in (job.data or {}).values() if cell is not None)
-        texts = (job.name, *cells, job.answer or "", result_of(job).replace("_", " "))
-        return any(part in searched(text) for text in texts)
+    def has(numbers: Iterable[str], texts: Iterable[str]) -> bool:
+        return bool(digits and any(digits in each for each in numbers)) or any(part in searched(text) for text in texts)
 
     return has
+
+
+def is_number_in(number: str, cell: str) -> bool:
+    """Whether a cell has a number, in E.164 form, as it is dialled in its country or abroad, or a part of it."""
+    digits = _digits_of(cell).lstrip("0")
+    return len(digits) >= _LEAST_DIGITS and number.endswith(digits)

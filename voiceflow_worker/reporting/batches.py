@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 
 from voiceflow_worker.core.audit import LATEST, PAGE, AuditEntry, entries_on
 from voiceflow_worker.core.base.identity import (
@@ -35,6 +36,8 @@ AT_ONCE = 8
 BATCHES_A_PAGE = 50
 LOOKED_AT = 100
 """The most batches of each kind that are looked at for those that matter most."""
+_UNDER_WAY = (JobState.SENDING, JobState.SUBMITTED)
+_FAR = datetime.max.replace(tzinfo=UTC)
 _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
 
 
@@ -90,7 +93,7 @@ class BatchProgress:
     @property
     def under_way(self) -> int:
         """The number of calls that are being sent, ringing or in conversation."""
-        return sum(self.states[state] for state in (JobState.SENDING, JobState.SUBMITTED))
+        return sum(self.states[state] for state in _UNDER_WAY)
 
     def as_json(self) -> dict[str, object]:
         """The progress as JSON, for scripts."""
@@ -160,18 +163,22 @@ async def read_batches(
     return BatchPage(batches=await _progress(store, page, with_next=with_next), after=None if at_end else after)
 
 
-async def read_newest(store: Store, queues: Sequence[str], *, limit: int) -> Sequence[BatchProgress]:
-    """The batches of these queues that matter most now: first those that are being sent, then waiting ones.
+async def read_newest(
+    store: Store, queues: Sequence[str], *, limit: int, due: Mapping[tuple[str, str], datetime] = MappingProxyType({})
+) -> Sequence[BatchProgress]:
+    """The batches of these queues that matter most now: at most `limit` that go on, and as many that have ended.
 
-    Then come ended campaigns, and ended batches of programs only if there is room. Of each kind, the newest `LOOKED_AT`
-    of a queue are looked at, and those that are being sent. Their `next_call` is not read. Raises StoreError.
+    First come those that are being sent, then waiting ones, by the times at which they are `due`, if these are known;
+    of those that have ended, campaigns. Of each kind, the newest `LOOKED_AT` of a queue are looked at, beside those
+    that are being sent or due. Raises StoreError.
     """
     found: list[tuple[NamedBatch, str]] = []
     for queue in queues:
         names = BatchNames(store, queue)
         kinds = [await names.page(limit=LOOKED_AT, of=[kind]) for kind in (CAMPAIGNS, PROGRAMS)]
         known = {each.name for kind in kinds for each in kind}
-        sent = [name for name in await Heartbeats(store).batches(queue) if name not in known]
+        named = [*await Heartbeats(store).batches(queue), *(name for of, name in due if of == queue)]
+        sent = [name for name in dict.fromkeys(named) if name not in known]
         kinds.append([NamedBatch("", name, is_campaign=True) for name in sent])
         found += [(each, queue) for kind in kinds for each in kind]
     with_calls = await _with_calls(store, found)
@@ -179,10 +186,14 @@ async def read_newest(store: Store, queues: Sequence[str], *, limit: int) -> Seq
 
     def rank(each: tuple[NamedBatch, str, Totals]) -> tuple[object, ...]:
         named, queue, totals = each
-        is_over = not totals.has_open_calls
-        return is_over, is_over and not named.is_campaign, named.name not in rates[queue], named.sort_key, queue
+        is_over, calling = not totals.has_open_calls, any(totals.states[state] for state in _UNDER_WAY)
+        at = due.get((queue, named.name), _FAR)
+        is_sent = calling or named.name in rates[queue]
+        return is_over and not named.is_campaign, not is_sent, at, named.sort_key, queue
 
-    return await _progress(store, sorted(with_calls, key=rank)[:limit], with_next=False)
+    ranked = sorted(with_calls, key=rank)
+    parts = ([each for each in ranked if each[2].has_open_calls is goes_on][:limit] for goes_on in (True, False))
+    return await _progress(store, [each for part in parts for each in part], with_next=True)
 
 
 async def _with_calls(store: Store, named: Sequence[tuple[NamedBatch, str]]) -> list[tuple[NamedBatch, str, Totals]]:

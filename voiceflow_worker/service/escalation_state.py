@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -30,6 +30,7 @@ RING = timedelta(seconds=90)
 """The time after `answer_within` in which a call that was placed at the last moment can still ring and be answered."""
 RESOLVED = "the alert is resolved"
 _LONGEST_OF_MANY = 120
+_NEVER_LATER = datetime.max.replace(tzinfo=UTC)
 _AND_MORE = 20
 _MOST_TEXTS = 20
 
@@ -363,6 +364,18 @@ class EscalationStatus:
             return steps[made]
         following = [*steps[0 if made is None else made + 1 :], *self.round(self.record.round + 1)]
         return following[0] if following else []
+
+    def following(self) -> tuple[list[Turn], datetime] | None:
+        """Who is called next if nobody acknowledges, and by when; None if nobody is, or if a call waits before them."""
+        if not self.is_open:
+            return None
+        now, after = self.turn(self.at), self.turn(_NEVER_LATER)
+        if not after or any(self.job(turn) is not None for turn in after):
+            return None
+        jobs = [job for turn in now if (job := self.job(turn)) is not None]
+        began = [job.created_at if job.last_post is None else job.last_post.began_at for job in jobs]
+        ends = [each + self.ordered.answer_within + RING for each in began]
+        return after, max([*ends, self.begins_at(after[0]), self.at])
 
     def begins_at(self, turn: Turn) -> datetime:
         """The time before which nobody is called at this turn."""

@@ -32,7 +32,7 @@ def main() -> None:
             reader.sign_in(on.receiver)
             wait_until(lambda: len(on.rang()) > SHOWN_AT, "a campaign under way")
             reader.open(f"{on.receiver}/ui/batches/spring-reminders?queue=default")
-            reader.sees("sending")
+            reader.sees("being called")
             clip = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT, "scale": 1}
             taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "webp", "quality": 80, "clip": clip})
     PICTURE.write_bytes(base64.b64decode(taken["data"]))

@@ -70,6 +70,10 @@ class Reader:
     def link(self, text: str) -> WebElement:
         return self.driver.find_element(By.XPATH, f"//main//a[normalize-space()='{text}']")
 
+    def more(self) -> None:
+        """Open what is rare among the actions of a page."""
+        self.click(self.driver.find_element(By.CSS_SELECTOR, "details.rare > summary"))
+
     def click(self, element: WebElement) -> None:
         """Click what may lie below the window, or behind the bar of a phone."""
         self.script("arguments[0].scrollIntoView({block: 'center'})", element)

@@ -51,6 +51,7 @@ def test_a_campaign_is_held_resumed_and_cancelled_while_it_runs(on: Stage, reade
 
         # The page follows the store by itself, up to the end of what waits.
         reader.open(on.receiver + BATCH)
+        reader.more()
         reader.link("Cancel the batch").click()
         reader.sees("Cancel batch campaign of queue default for good?")
         reader.fill(note="moved")
@@ -101,6 +102,12 @@ def test_the_keyboard_is_enough(on: Stage, reader: Reader) -> None:
     reader.sees("Mary Tan, operator")
     reader.console()
     reader.tab_to("Skip to the content")
+    reader.tab_to("More")
+    reader.keys(Keys.ENTER)
+    reader.tab_to("Cancel the batch")
+    reader.keys(Keys.ENTER)
+    reader.sees("Cancel batch campaign of queue default for good?")
+    reader.driver.back()
     reader.tab_to("Hold")
     reader.keys(Keys.ENTER)
     reader.sees("Hold batch campaign of queue default?")

@@ -44,15 +44,15 @@ def test_what_a_reader_has_marked_stays_while_the_page_follows_the_store(on: Sta
     on.campaign(400)
     reader.sign_in(on.receiver)
     reader.open(f"{on.receiver}/ui/batches/campaign?queue=default")
-    reader.sees("Done 0")
-    link = reader.driver.find_element(By.PARTIAL_LINK_TEXT, "queued")
+    reader.sees("400 wait: no worker of queue default runs")
+    link = reader.driver.find_element(By.PARTIAL_LINK_TEXT, "waiting")
     reader.script("arguments[0].focus(); window.before = arguments[0]; window.opened = performance.timeOrigin", link)
     with on.worker("--rate", "20"):
-        reader.sees("sending")
-        reader.sees("completed")
+        reader.sees("being called")
+        reader.sees("answered")
         assert reader.script("return performance.timeOrigin === window.opened"), "the page was not loaded again"
         assert reader.script("return document.activeElement === window.before"), "the focus stays where it was"
-        assert "queued" in link.text, "and on the same thing, beside new ones"
+        assert "waiting" in link.text, "and on the same thing, beside new ones"
     reader.driver.find_element(By.XPATH, "//button[normalize-space()='Stop updates']").click()
     reader.sees("Not updated", "Update again")
 

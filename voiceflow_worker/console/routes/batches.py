@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
-from urllib.parse import quote
 
 from voiceflow_worker.campaigns.files.rows import row_name
 from voiceflow_worker.campaigns.report_files import ReportColumn, listed_columns
@@ -20,8 +19,9 @@ from voiceflow_worker.console.routes.calls import (
     page_of_calls,
     read_filter,
     show_found,
+    states_named,
 )
-from voiceflow_worker.console.routes.charts import ChartBar, bar_of_states, bars, tone_of
+from voiceflow_worker.console.routes.charts import DESK, bar_of_states, bars, tone_of
 from voiceflow_worker.console.routes.page import (
     LONGEST_NAME,
     Answer,
@@ -30,18 +30,20 @@ from voiceflow_worker.console.routes.page import (
     no_such_batch,
     queue_names,
 )
-from voiceflow_worker.core.base.reading import find_jobs, totals_of
-from voiceflow_worker.core.call_filter import NO_KEYS, OTHER_KEYS, STATES, CallFilter
+from voiceflow_worker.core.base.reading import due_count, find_jobs, totals_of
+from voiceflow_worker.core.call_filter import NO_KEYS, OTHER_KEYS, CallFilter
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.progress import last_failures
-from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.core.writes import escalation_of
+from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError
 from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.totals import Totals
+from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME, name_columns
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.batches import (
@@ -52,13 +54,15 @@ from voiceflow_worker.reporting.batches import (
     read_queue,
 )
 from voiceflow_worker.reporting.breakdown import read_breakdown
-from voiceflow_worker.reporting.status import waits_in_words
+from voiceflow_worker.reporting.now import now_in_queues, now_of
+from voiceflow_worker.reporting.status import waiting_redials, waits_in_words
 from voiceflow_worker.service import whole_queue
 from voiceflow_worker.service.escalation_state import EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
+from voiceflow_worker.service.whole_queue import WholeQueue
 
 MOST_BATCHES = 10
-"""The largest number of batches on this page. Batches in progress come first."""
+"""The largest number of batches that go on, and of those that have ended, on this page."""
 
 
 async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy) -> Answer:
@@ -67,29 +71,39 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
         return await show_found(store, asked)
     names = await queue_names(store, also=asked.asked("queue"))
     queues = [await read_queue(store, name) for name in names]
+    happens = await now_in_queues(store, queues)
     # The default queue is left out while it is empty, so that the page of a new store says how to begin.
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
     heartbeats, schedules = Heartbeats(store), await read_schedules(store)
     rates = await heartbeats.rates()
     named = [queue.queue for queue in queues]
-    batches = await read_newest(store, named, limit=MOST_BATCHES)
+    wholes = {
+        name: await whole_queue.read_queue(CallQueue(store, name, policy=policy))
+        for name in sorted({*named, *(each.last.queue for each in schedules)})
+    }
+    due = {(name, batch): at for name, of in wholes.items() for batch, at in of.status.first_due.items()}
+    batches = await read_newest(store, named, limit=MOST_BATCHES, due=due)
     totals = {(each.queue, each.batch_id): await totals_of(store, each.queue, each.batch_id) for each in batches}
+    today = [each for each in batches if await _is_of_today(store, each, asked)]
+    rest = [each for each in batches if each not in today][:MOST_BATCHES]
     by_hand = CallResult.CALL_BACK_NOT_POSSIBLE.value
     shown = {
+        "bars": happens,
         "queues": queues,
-        "batches": batches,
+        "today": today,
+        "rest": rest,
+        "due": sum([await due_count(store, name, by=_day(store, asked) + _DAY) for name in named]),
         "results": {place: results(found) for place, found in totals.items()},
         "by_hand": [
             (each, count) for each in batches if (count := totals[each.queue, each.batch_id].answers.get(by_hand))
         ],
         "failures": [each for _, each in await last_failures(store).page(limit=MOST_BATCHES) if each is not None],
         "escalations": await open_escalations(store, names),
-        "conditions": await _conditions(store, {*named, *(each.last.queue for each in schedules)}, policy),
+        "conditions": _conditions(wholes.values()),
         "schedules": schedules,
         "workers": len(await heartbeats.everywhere()),
         "receivers": await heartbeats.receivers(),
         "rate": sum(rates.values()),
-        "ends_at": _end(queues),
     }
     return Page(template="overview.html", shown=shown, is_live=True)
 
@@ -100,20 +114,32 @@ async def show_schedules(store: Store, asked: PageRequest) -> Answer:
     return Page(template="schedules.html", shown=shown, is_live=True)
 
 
-async def _conditions(store: Store, queues: Iterable[str], policy: CallPolicy) -> list[Diagnosis]:
+def _conditions(queues: Iterable[WholeQueue]) -> list[Diagnosis]:
     """What stands in the way of the calls of these queues; once what several of them tell."""
     found: list[Diagnosis] = []
-    for name in sorted(queues):
-        whole = await whole_queue.read_queue(CallQueue(store, name, policy=policy))
+    for whole in queues:
         found += [each for each in whole.conditions if each.level is not Level.OK and each not in found]
     return found
 
 
-def _end(queues: Sequence[BatchProgress]) -> datetime | None:
-    """The time at which the last waiting call leaves; None if no calls wait, or if one queue's time is unknown."""
-    ends = [queue.ends_at for queue in queues if queue.to_send]
-    known = [end for end in ends if end is not None]
-    return max(known) if known and len(known) == len(ends) else None
+_DAY = timedelta(days=1)
+
+
+def _day(store: Store, asked: PageRequest) -> datetime:
+    """The beginning of this day, in the zone of the page."""
+    now = store.clock.now().astimezone(asked.time_zone)
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+async def _is_of_today(store: Store, batch: BatchProgress, asked: PageRequest) -> bool:
+    """Whether calls of a batch are in progress or due today; or if it has ended, whether its newest one has today."""
+    begins = _day(store, asked)
+    if batch.done < batch.total:
+        following = batch.next_call
+        waits = batch.states[JobState.QUEUED] + batch.states[JobState.LEASED]
+        return bool(batch.under_way) or bool(waits and (following is None or following.at < begins + _DAY))
+    newest = Listing(queue=batch.queue, batch=batch.batch_id, newest=True, limit=1)
+    return any(job.touched_at >= begins for job in await find_jobs(store, newest))
 
 
 async def show_batches(store: Store, asked: PageRequest) -> Answer:
@@ -138,28 +164,6 @@ MOST_BROKEN_DOWN = 5000
 """The largest batch, in calls, whose calls are read while somebody waits for the page."""
 
 
-_ALWAYS = 3
-"""How many steps of the funnel are shown even if they have no calls."""
-
-
-def funnel(totals: Totals) -> list[tuple[ChartBar, str]]:
-    """From the enqueued calls to the answers of people: each step with the filter of its calls, if any."""
-    asked = sum(totals.states.values()) + sum(totals.pruned_states.values())
-    answers, other = totals.answers, totals.other_keys
-    steps = [("enqueued", asked, "idle", ""), ("called", totals.placed, "idle", "")]
-    steps.append(("answered", totals.answered, "busy", "&outcome=reached"))
-    steps += [(answer_in_words(name), count, "good", f"&answer={quote(name)}") for name, count in answers.items()]
-    if answers or other:
-        silent = max(totals.answered - sum(answers.values()) - other, 0)
-        steps.append(("other keys", other, "warn", f"&answer={OTHER_KEYS}"))
-        steps.append(("no key", silent, "idle", ""))
-    return [
-        (ChartBar(name, count, colour, width=round(min(100 * count / asked, 100), 3), of=asked), query)
-        for place, (name, count, colour, query) in enumerate(steps)
-        if asked and (count or place < _ALWAYS)
-    ]
-
-
 _ANSWER = ("result", "answer", "why", "called_at")
 """The columns that say what became of a row, and stand in its line."""
 
@@ -179,20 +183,19 @@ def _who_in(people: Sequence[ReportColumn], row: ListedRow) -> str:
 
 
 class ResultFilter(NamedTuple):
-    """What became of calls, in `words`; the `query` of these `calls`, and their number, if the totals say it."""
+    """What became of calls, in `words`; the `query` of their list, their number (`calls`) if the totals say it."""
 
     words: str
     query: Mapping[str, str]
     calls: int | None
+    colour: str
 
 
-_ENDS = {
-    "unreached": "not reached", "failed": "failed", "expired": "expired", "cancelled": "cancelled",
-    "accepted": "accepted", "in_doubt": "in doubt", "under_way": "in progress", "queued": "waiting",
-}  # fmt: skip
-"""The states of calls without an answer, in the words of people."""
-
-
+_ENDS = (
+    *("unreached", "failed", "expired", "cancelled", "accepted", "in_doubt"),
+    *DESK,
+)
+"""How calls without an answer stand: states, and those that people have one word for."""
 UNCALLED = {"rows": "uncalled"}
 """The query of the rows of a file that make no call."""
 
@@ -201,19 +204,31 @@ def results(totals: Totals) -> list[ResultFilter]:
     """What became of the calls in the store, each with the filter of its list: the answers, then how others stand."""
     found = Totals(live=totals.live)
     keyed = found.other_keys + sum(found.answers.values())
-    shown = [ResultFilter(answer_in_words(name), {"answer": name}, count) for name, count in found.answers.items()]
-    shown.append(ResultFilter("other keys", {"answer": OTHER_KEYS}, found.other_keys))
+    shown = [
+        ResultFilter(answer_in_words(name), {"answer": name}, count, "good") for name, count in found.answers.items()
+    ]
+    shown.append(ResultFilter("other keys", {"answer": OTHER_KEYS}, found.other_keys, "warn"))
     if (silent := found.states[JobState.COMPLETED] - keyed) > 0:
         is_certain = not keyed or not found.has_open_calls  # one that goes on may have an answer too
-        words, query = (
-            "no key" if keyed else "answered",
-            {"state": "completed", "answer": NO_KEYS},
-        )
-        shown.append(ResultFilter(words, query, silent if is_certain else None))
-    for name, said in _ENDS.items():
-        count = sum(found.states[state] for state in STATES[name])
-        shown.append(ResultFilter(said, {"state": name}, count))
+        query = {"state": "completed", "answer": NO_KEYS}
+        words, colour = ("no key", "idle") if keyed else ("answered", "good")
+        shown.append(ResultFilter(words, query, silent if is_certain else None, colour))
+    for name in _ENDS:
+        count, tone = sum(found.states[state] for state in states_named(name) or ()), tone_of(name)
+        shown.append(ResultFilter(tone.label, {"state": name}, count, "rest" if name == "waiting" else tone.colour))
     return [each for each in shown if each.calls != 0]
+
+
+def may_be_redialled(totals: Totals) -> dict[str, int]:
+    """How many calls ended as `unreached`, and as `failed`, and wait for no redial: people may call them again."""
+    ended = Totals(live=totals.live)
+    outcomes = ended.outcomes
+    opted_out = sum(outcomes.get(status, 0) for status in OPT_OUTS - REACHED)
+    tried = any(outcomes.get(status) for status in (SessionStatus.FAILED, SessionStatus.ERROR))
+    return {
+        "unreached": max(ended.states[JobState.UNREACHED] - opted_out, 0),
+        "failed": ended.states[JobState.FAILED] if tried else 0,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,11 +292,12 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
     if progress is None or not (progress.total or progress.hold or files):
         return await no_such_batch(store, queue, batch_id)
     totals = await totals_of(store, queue, batch_id)
+    found, redials = results(totals), await waiting_redials(store, queue, batch_id)
     given = {name: asked.asked(name) for name in FILTERS if name not in {"queue", "batch"}}
     of_batch = replace(asked, query={**asked.query, "batch": batch_id})
     wanted, problems = read_filter(of_batch, now=store.clock.now())
     is_filtered = any(given.values()) and not problems
-    uncalled = ResultFilter("not called", UNCALLED, sum(sum(file.uncalled) for file in files))
+    uncalled = ResultFilter("not called", UNCALLED, sum(sum(file.uncalled) for file in files), "idle")
     if is_filtered or not files:
         listed = await _rows_of_calls(store, asked, wanted, files, queue=queue)
     else:
@@ -296,11 +312,15 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "totals": totals,
         "ended": ended,
         "answer_rate": 100 * totals.answered / ended if ended else None,
-        "states": bar_of_states(totals.states),  # as they are counted above the rows
-        "outcomes": bars(totals.outcomes, {name: tone_of(name).colour for name in totals.outcomes}),
-        "funnel": funnel(totals),
+        "bars": (),  # but of the batch
+        "escalation": None if files else await _escalation_in(store, queue, batch_id),
+        "bar": now_of(progress, is_worked=queue in await Heartbeats(store).rates(), redials=redials),
+        **may_be_redialled(totals),
+        "states": bar_of_states(totals.states),
+        "pieces": bars({each.words: each.calls or 0 for each in found}, {each.words: each.colour for each in found}),
+        "outcomes": totals.outcomes,
         "deleted": sum(totals.pruned_states.values()),
-        "results": [*results(totals), *([uncalled] if uncalled.calls else [])],
+        "results": [*found, *([uncalled] if uncalled.calls else [])],
         "given": {name: value for name, value in given.items() if value},
         "problems": problems,
         "listed": listed,
@@ -318,7 +338,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
             if each.is_own or each.name not in {"batch", "file"} or (each.name == "file" and len(files) > 1)
         ],
         "all_rows": sum(sum(file.sizes) for file in files) or progress.total,
-        "redials": any(job.redial for job in await find_jobs(store, Listing(queue=queue, batch=batch_id, limit=1))),
         "most": MOST_BROKEN_DOWN,
         "counted": await read_breakdown(store, queue, batch_id, zone=asked.time_zone) if is_counted else None,
     }
@@ -326,6 +345,15 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
 
 
 PAGE = 50
+
+
+async def _escalation_in(store: Store, queue: str, batch_id: str) -> EscalationStatus | None:
+    """The escalation whose calls are those of a batch; None for another batch."""
+    for job in await find_jobs(store, Listing(queue=queue, batch=batch_id, newest=True, limit=1)):
+        if (escalation := escalation_of(job)) is not None:
+            with suppress(EscalationNotFoundError):  # erased
+                return await Escalations(CallQueue(store, queue)).get(escalation)
+    return None
 
 
 async def open_escalations(store: Store, queues: list[str]) -> list[EscalationStatus]:

@@ -12,7 +12,8 @@ from markupsafe import escape
 from starlette.responses import Response
 
 from voiceflow_worker.actions.calls import decidable_from
-from voiceflow_worker.console.routes.charts import texts_of, tone_of
+from voiceflow_worker.campaigns.row_list import UncalledRows, find_uncalled
+from voiceflow_worker.console.routes.charts import DESK, texts_of, tone_of
 from voiceflow_worker.console.routes.page import (
     LONGEST_NAME,
     Answer,
@@ -33,7 +34,7 @@ from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_outcomes
 from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -44,11 +45,11 @@ from voiceflow_worker.reporting.story import Story, story
 
 MOST_RELATED = 10
 _DUE = {
-    JobState.QUEUED: "due at",
-    JobState.LEASED: "sent by",
-    JobState.SENDING: "answer of 8x8 by",
-    JobState.SUBMITTED: "outcome by",
-    JobState.IN_DOUBT: "next search for evidence at",
+    JobState.QUEUED: "Due at",
+    JobState.LEASED: "Sent by",
+    JobState.SENDING: "Answer of 8x8 by",
+    JobState.SUBMITTED: "Outcome by",
+    JobState.IN_DOUBT: "Next search for evidence at",
 }
 
 
@@ -118,6 +119,7 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
 
     shown = {
         "found": found,
+        "uncalled": await _uncalled(store, asked, wanted, names),
         "waits": await waits_in_words(store, found.calls, zone=asked.time_zone),
         "given": given,
         "is_filtered": any(given.values()),
@@ -133,19 +135,40 @@ async def show_calls(store: Store, asked: PageRequest) -> Answer:
     return Page(template="calls.html", shown=shown, is_live=True)
 
 
+async def _uncalled(store: Store, asked: PageRequest, wanted: CallFilter, queues: Sequence[str]) -> UncalledRows:
+    """The people of lists that a search finds, and that nobody was called for; none where calls alone are meant."""
+    who, of_calls = _who(asked), ("state", "outcome", "answer", "since", "after")
+    if who is None or asked.is_poll or any(asked.asked(name) for name in of_calls):
+        return UncalledRows((), is_whole=True)
+    return await find_uncalled(store, queues, who, batch=wanted.batch, zone=asked.time_zone, limit=CALLS_A_PAGE)
+
+
 def _tabs(
     given: Mapping[str, str | None], totals: Mapping[str, Totals], address: Callable[..., str]
 ) -> list[tuple[str, str, int | None, bool]]:
     """The tabs: label, address, count, and whether the tab is open. With more filters, the counts are not known."""
     states = {state: sum(each.states[state] for each in totals.values()) for state in JobState}
     is_counted = not any(value for name, value in given.items() if name not in {"state", "queue", "batch"})
+    wanted, of_wanted = (given["state"] or "").lower(), states_named(given["state"] or "") or frozenset()
+    if wanted not in _TABS:  # a state as programs name it
+        wanted = next((name for name in ("calling", "waiting") if of_wanted & DESK[name]), wanted)
     tabs: list[tuple[str, str, int | None, bool]] = []
-    for name, of in {"": frozenset(JobState), **STATES}.items():
-        count, is_open = sum(states[state] for state in of), name == (given["state"] or "").lower()
-        if is_open or not name or (count and not of < STATES["under_way"]):
-            label = tone_of(name).label.replace("_", " ") or "all"
-            tabs.append((label, address(state=name), count if is_counted else None, is_open))
+    for name, of in _TABS.items():
+        count, is_open = sum(states[state] for state in of), name == wanted
+        if is_open or not name or count:
+            tabs.append((tone_of(name).label or "all", address(state=name), count if is_counted else None, is_open))
     return tabs
+
+
+_TABS = {"": frozenset(JobState), **DESK} | {
+    name: of for name, of in STATES.items() if of <= FINAL_STATES | {JobState.IN_DOUBT}
+}
+"""The tabs above a list of calls."""
+
+
+def states_named(name: str) -> frozenset[JobState] | None:
+    """The states with this name, of people or of programs; None for another text."""
+    return DESK.get(name.lower()) or STATES.get(name.lower())
 
 
 def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple[str, ...]]:
@@ -154,7 +177,7 @@ def read_filter(asked: PageRequest, *, now: datetime) -> tuple[CallFilter, tuple
     more: dict[str, Any] = {"batch": asked.asked("batch"), "answer": asked.asked("answer")}
     who, (state, outcome, since) = _who(asked), (asked.asked(name) for name in ("state", "outcome", "since"))
     if state is not None:
-        more["states"] = STATES.get(state.lower())
+        more["states"] = states_named(state)
         if more["states"] is None:
             problems.append(f"{state[:40]} is not a state of a call.")
     if outcome is not None:

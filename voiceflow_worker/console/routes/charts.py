@@ -34,6 +34,8 @@ _TONES: Mapping[str, tuple[str, str]] = {
     JobState.FAILED: (_BAD, "cross"),
     JobState.EXPIRED: (_IDLE, "hourglass"),
     JobState.CANCELLED: (_IDLE, "ban"),
+    "waiting": (_IDLE, "clock"),
+    "calling": (_BUSY, "phone"),
     SessionStatus.COMPLETED: (_GOOD, "check"),
     SessionStatus.NO_ANSWER: (_IDLE, "minus"),
     SessionStatus.BUSY: (_IDLE, "phone"),
@@ -44,10 +46,25 @@ _TONES: Mapping[str, tuple[str, str]] = {
 }
 
 
+DESK = {
+    "waiting": frozenset({JobState.QUEUED, JobState.LEASED}),
+    "calling": frozenset({JobState.SENDING, JobState.SUBMITTED}),
+}
+"""The states of calls that have not ended, by the words that people use for them."""
+_LABELS: Mapping[str, str] = {
+    **{state: words for words, states in DESK.items() for state in states},
+    JobState.COMPLETED: "answered",
+    JobState.ACCEPTED: "end unknown",
+    JobState.UNREACHED: "not reached",
+    SessionStatus.COMPLETED: "answered",
+}
+"""The words for states and outcomes whose names at the engine and at 8x8 say less to people."""
+
+
 def tone_of(name: str) -> Tone:
-    """The tone of a state or an outcome; a neutral tone for an unknown name. The label of `in_doubt` is "in doubt"."""
+    """The tone of a state or an outcome, in the words of people; a neutral tone for an unknown name."""
     colour, sign = _TONES.get(name, (_IDLE, "dot"))
-    return Tone(colour, sign, name.replace("_", " ").lower() if name in _TONES else name)
+    return Tone(colour, sign, _LABELS.get(name) or (name.replace("_", " ").lower() if name in _TONES else name))
 
 
 _KINDS = {
@@ -106,22 +123,18 @@ class ChartBar:
 
 def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
     """The pieces of a bar that shows the states of these calls."""
-    total, start = sum(states.values()), 0.0
-    pieces: list[ChartBar] = []
-    for state in _ORDER:
-        if count := states.get(state, 0):
-            colour = "rest" if state is JobState.QUEUED else tone_of(state).colour
-            width = 100 * count / total
-            pieces.append(ChartBar(state.value, count, colour, start=round(start, 3), width=round(width, 3), of=total))
-            start += width
-    return pieces
+    colours = {state.value: "rest" if state in DESK["waiting"] else tone_of(state).colour for state in _ORDER}
+    return bars({state.value: states.get(state, 0) for state in _ORDER}, colours)
 
 
 def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) -> list[ChartBar]:
-    """A bar for each name, as wide as its share of all counts, which stands beside it."""
-    total = sum(counts.values())
-    return [
-        ChartBar(name, count, (colours or {}).get(name, "busy"), width=round(100 * count / total, 3), of=total)
-        for name, count in counts.items()
-        if count
-    ]
+    """A bar for each name, as wide as its share of all counts; they begin where the one before ends."""
+    total, start = sum(counts.values()), 0.0
+    found: list[ChartBar] = []
+    for name, count in counts.items():
+        if count:
+            width = 100 * count / total
+            colour = (colours or {}).get(name, "busy")
+            found.append(ChartBar(name, count, colour, start=round(start, 3), width=round(width, 3), of=total))
+            start += width
+    return found

@@ -177,6 +177,9 @@ function follow(live) {
       if (answer.status === 200) {
         const part = document.createElement("template");
         part.innerHTML = await answer.text();
+        const bar = part.content.querySelector("#now");
+        bar.remove();
+        renew(document.querySelector("#now"), bar);
         const now = live.cloneNode(false);
         now.append(part.content);
         renew(live, now);
