@@ -16,7 +16,7 @@ from voiceflow_worker.core.base.background import Task, failing_here, fault_in_w
 from voiceflow_worker.core.base.clock import CLOCKS_AGREE, clock_ahead, off_in_words
 from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.silence import Listening, Silence, arrived, last_silence
+from voiceflow_worker.core.silence import Silence, arrived, last_silence
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.text.arguments import checked
 
@@ -75,7 +75,11 @@ class _ReceiverBeat(_Beat):
     menus: tuple[str, ...] = ()
     missed_until: datetime | None = None
     """Until when summaries, which 8x8 sends once, may not have been stored: it refused them, or nobody listened."""
-    listening: Listening = field(default_factory=Listening)
+    event_at: datetime | None = None
+    """When the last event arrived."""
+    silent_since: datetime | None = None
+    silent_until: datetime | None = None
+    """The last time in which none arrived, of those in which some could be missed."""
 
 
 _Kind = TypeVar("_Kind", bound=_Beat)
@@ -177,8 +181,7 @@ class Heartbeats:
 
     def event_arrived(self) -> None:
         """Note that an event of 8x8 has arrived. The next heartbeat says so."""
-        known = arrived(self._beat.listening, began=self._began, at=self._clock.now())
-        self._beat = replace(self._beat, listening=known)
+        self._beat = replace(self._beat, **arrived(self._beat.event_at or self._began, self._clock.now()))
 
     async def silence(self, placed: Callable[[datetime], Awaitable[int]], *, ended: bool = False) -> Silence | None:
         """The last silence of 8x8 in which it should have sent events, of lately; if asked for, only one that `ended`.
@@ -187,8 +190,9 @@ class Heartbeats:
         """
         now, beats = self._clock.now(), await self._receivers.values()
         alive = [beat for beat in beats if beat.at is not None and beat.at >= now - HEARD and not ended]
-        heard = max((at for beat in alive if (at := beat.listening.event_at or beat.since) is not None), default=None)
-        return await last_silence([beat.listening for beat in beats], placed, heard=heard, now=now)
+        heard = [at for beat in alive if (at := beat.event_at or beat.since) is not None]
+        known = [(each.silent_since, each.silent_until) for each in beats if each.silent_since and each.silent_until]
+        return await last_silence([*known, *([(max(heard), now)] if heard else [])], placed, now=now)
 
     def summary_refused(self) -> None:
         """Note that a summary cannot be stored now, or could not until now. The next heartbeat says so."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SILENCE = ((timedelta(seconds=45), 50), (timedelta(seconds=90), 5))
 """After how long, and of how many calls, 8x8 should have sent some event: of many, somebody is busy or answers at once;
@@ -24,40 +23,20 @@ class Silence(NamedTuple):
     goes_on: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
-    """When the last event arrived at a receiver, and the last long time in which none did."""
-
-    event_at: datetime | None = None
-    silent_since: datetime | None = None
-    silent_until: datetime | None = None
-
-
-def arrived(before: Listening, *, began: datetime, at: datetime) -> Listening:
-    """What a receiver that began to listen then knows once an event has arrived."""
-    last = before.event_at or began
-    is_long = at - last > SILENCE[0][0]
-    return Listening(
-        event_at=at,
-        silent_since=last if is_long else before.silent_since,
-        silent_until=at if is_long else before.silent_until,
-    )
+def arrived(last: datetime, at: datetime) -> dict[str, Any]:
+    """What a receiver notes of an event that arrives after the `last` one, or after it began to listen."""
+    silent = {"silent_since": last, "silent_until": at} if at - last > SILENCE[0][0] else {}
+    return {"event_at": at, **silent}
 
 
 async def last_silence(
-    known: Sequence[Listening],
-    placed: Callable[[datetime], Awaitable[int]],
-    *,
-    heard: datetime | None,
-    now: datetime,
+    known: Sequence[tuple[datetime, datetime]], placed: Callable[[datetime], Awaitable[int]], *, now: datetime
 ) -> Silence | None:
-    """The last silence, of lately, in which 8x8 should have sent events; the one that goes on since `heard`, if given.
+    """The last one of lately, of these long times without an event, in which 8x8 should have sent some.
 
-    `placed` counts the calls that were placed by a time, and have no outcome.
+    One that lasts until `now` goes on. `placed` counts the calls that were placed by a time, and have no outcome.
     """
-    found = [] if heard is None else [(heard, now)]
-    found += [(each.silent_since, each.silent_until) for each in known if each.silent_since and each.silent_until]
-    for since, until in sorted(found, key=itemgetter(1), reverse=True):
+    for since, until in sorted(known, key=itemgetter(1), reverse=True):
         for within, fewest in SILENCE if until > now - LATELY else ():
             calls = await placed(until - within) - await placed(since) if until - since > within else 0
             if calls >= fewest:

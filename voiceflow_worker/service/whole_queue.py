@@ -137,7 +137,12 @@ def _of_workers(found: QueueStatus, heard: Sequence[str]) -> Iterator[Diagnosis]
         )
 
 
-_REMEDIES = {REFUSED: REGISTER, FEW_REFUSED: REGISTER, Task.CLOCK_OFF: SET_CLOCK}
+_REMEDIES: Mapping[str, tuple[Level, str]] = {
+    REFUSED: (Level.FAILURE, REGISTER),
+    FEW_REFUSED: (Level.WARNING, REGISTER),
+    Task.CLOCK_OFF: (Level.FAILURE, SET_CLOCK),
+    Task.THROTTLED: (Level.WARNING, "wait; if it comes again and again, lower the rate (`voiceflow rate`)"),
+}
 
 
 def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
@@ -148,8 +153,8 @@ def of_faults(failing: Mapping[str, str]) -> Iterator[Diagnosis]:
     for tasks in causes.values():
         first = min(tasks, key=lambda task: failing[task])  # which begins with the time
         if first in _REMEDIES:
-            told = warning if first == FEW_REFUSED else failure
-            yield told(f"{first}: {failing[first]}", remedy=_REMEDIES[first])
+            level, remedy = _REMEDIES[first]
+            yield Diagnosis(level, f"{first}: {failing[first]}", remedy)
         else:
             more = f", and {len(tasks) - 1} more" if tasks[1:] else ""
             remedy = "it is tried again; if it lasts, the logs of workers and receivers have more"
