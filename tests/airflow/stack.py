@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +101,20 @@ class Airflow:
         more = ["--conf", json.dumps(conf)] if conf else []
         self.cli("dags", "trigger", dag_id, "--run-id", run_id, *more)
 
+    def order(self, dag_id: str, run_id: str, logical_date: datetime) -> None:
+        """Order a run for a date, as the page does: by the command, `run_after` would be that date."""
+        self._ask("POST", f"{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": logical_date.isoformat()})
+
     def mark(self, dag_id: str, task_id: str, state: str, run_id: str = "one") -> None:
         """Mark a task as its page does."""
+        self._ask("PATCH", f"{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": state})
+
+    def _ask(self, method: str, path: str, body: Mapping[str, object]) -> None:
         base = self.env["AIRFLOW__API__BASE_URL"]
         token = httpx.get(f"{base}/auth/token", **PLAIN).json()["access_token"]
-        httpx.patch(
-            f"{base}/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}",
-            json={"new_state": state},
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=60,
-            **PLAIN,
-        ).raise_for_status()
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"{base}/api/v2/dags/{path}"
+        httpx.request(method, url, json=dict(body), headers=headers, timeout=60, **PLAIN).raise_for_status()
 
     # -- the database ------------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ FIELD_CASES: Mapping[str, Case] = {
     ),
     "a column of days, as midnight in UTC": Case(
         f"destination,day\n{US}1,2030-04-03{UTC}\n{US}2,2030-04-04{UTC}\n{US}3,2030-04-05{UTC}\n",
-        {"say": "On {{day|date}}, or {{day}}."},
+        {"say": "On {{day|date(language='en')}}, or {{day}}."},
         [f"On April {day}, 2030, or 2030-04-0{day}." for day in (3, 4, 5)], "so it is a column of days",
     ),
     "a day in UTC, or an evening": Case(
@@ -83,7 +83,8 @@ FIELD_CASES: Mapping[str, Case] = {
         told="may be the day 2030-04-03 of a program, or the time 2030-04-02 20:00",
     ),
     "a time of day with a day of 1899": Case(
-        f"destination,at\n{ONE},1899-12-30T10:30:00.000Z\n", {"say": "At {{at|time}}."}, ["At 10:30 AM."],
+        f"destination,at\n{ONE},1899-12-30T10:30:00.000Z\n", {"say": "At {{at|time(language='en')}}."},
+        ["At 10:30 AM."],
     ),
     "a time of 1899 by a program's clock": Case(
         f"destination,at\n{ONE},1899-12-30T05:30:00-05:00\n", {"say": "At {{at|time}}."},
@@ -96,7 +97,8 @@ FIELD_CASES: Mapping[str, Case] = {
         f"destination,name\n{ONE},TAN^ANA^LI\n", HELLO, ["Hello TAN^ANA^LI."], "the sign that HL7 has",
     ),
     "a visit that is over": Case(
-        f"destination,visit\n{ONE},2020-03-01 10:30\n{TWO},2020-03-01 11:30\n", {"say": "At {{visit|time}}."},
+        f"destination,visit\n{ONE},2020-03-01 10:30\n{TWO},2020-03-01 11:30\n",
+        {"say": "At {{visit|time(language='en')}}."},
         ["At 10:30 AM.", "At 11:30 AM."], "is over before the call can ring in 2 rows",
     ),
     "a holiday of a part of a country": Case(

@@ -240,6 +240,12 @@ def test_a_wrong_field_is_named_as_it_is_where_it_was_given(voiceflow: Program, 
     assert f"{name}&#39;7200&#39; is not a duration" in told or f"{name}'7200' is not a duration" in told
 
 
+def emptied(folder: Path) -> None:
+    """Leave no store in a folder."""
+    for file in folder.glob("*.db*"):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
 EVERYDAY = (
     "a yes and a no", "a placeholder of another program", "words for nothing", "a column that is ignored",
     "a column of days, as midnight in UTC", "a day in UTC, or an evening", "no rows",
@@ -254,8 +260,7 @@ def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
     for name, case in FIELD_CASES.items():
         if (name in EVERYDAY) is every or (case.is_of_files and "rows" in entry):
             continue
-        for file in voiceflow.folder.glob("*.db*"):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        emptied(voiceflow.folder)
         fields = {"batch": "people", **SOURCE, **case.fields}
         if entry == "schedule":
             jobs, told = anyio.run(of_run, voiceflow.folder, fields, case.table)
@@ -266,6 +271,29 @@ def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
             jobs = [each["body"]["callflow"][1]["params"]["text"] for each in stored]
         assert sorted(jobs) == [*case.heard], (name, told)
         assert case.told.casefold() in html.unescape(told).casefold(), name
+
+
+SOMEWHERE = {"+6587654321": 8, "+442079460123": 0, "+14155550123": -8}
+"""Numbers, and how many hours their clocks are ahead of UTC in winter: it is always night at one of them."""
+
+
+@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows", "schedule"])
+def test_calls_at_night_are_told_and_refused_on_the_page_until_hours_are_given(voiceflow: Program, entry: str) -> None:
+    now = ManualClock().now() if entry == "schedule" else datetime.now(UTC)
+    number = next(each for each, ahead in SOMEWHERE.items() if (now.hour + ahead) % 24 in {22, 23, *range(6)})
+    for hours, is_told in (({}, True), ({"window": "any"}, False)):
+        emptied(voiceflow.folder)
+        fields, people = {**SOURCE, "say": "Hello.", "batch": "night", **hours}, f"destination,name\n{number},Ana\n"
+        if entry == "schedule":
+            texts, told = anyio.run(of_run, voiceflow.folder, fields, people)
+        elif "rows" in entry:
+            rows = [{"destination": number, "name": "Ana"}]
+            texts, told = anyio.run(of_rows, voiceflow.folder, entry, fields, rows)
+        else:
+            stored, told = begun(voiceflow, entry, fields, people=people)
+            texts = [each["batch"] for each in stored]
+        assert ("outside 8 to 21 o'clock at the number, at " in html.unescape(told)) is is_told, told
+        assert len(texts) == (0 if is_told and entry == "page" else 1), told
 
 
 async def of_rows(
@@ -304,8 +332,7 @@ def test_what_is_proposed_leaves_out_exactly_those_whom_it_counts(voiceflow: Pro
             return sorted(each[-1] for each in voice.rang)
 
     for column, value in REFUSED.items():
-        for file in voiceflow.folder.glob("*.db*"):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        emptied(voiceflow.folder)
         cells = [value if place in {1, 4} else "" for place in range(6)]
         lines = [["destination", column], *([f"+658765432{place}", cell] for place, cell in enumerate(cells))]
         table = io.StringIO()
@@ -350,8 +377,7 @@ def test_a_list_given_again_does_the_same_wherever_it_is_given(
             rang.update(voice.rang)
 
     for name, (first, second, ordered, results, said) in GIVEN_AGAIN.items():
-        for file in voiceflow.folder.glob("*.db*"):
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        emptied(voiceflow.folder)
         rang.clear()
         fields = {**READ, **SOURCE, "time_zone": "Asia/Singapore", "batch": "march", "say": "Hello."}
         begun(voiceflow, entry, {**fields, **(MENDED if ordered is MENDED else {})}, people=first)
