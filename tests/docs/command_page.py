@@ -120,11 +120,6 @@ def _summary(app: App) -> str:
     return "" if app.default_command is None else description(app.default_command).partition("\n\n")[0]
 
 
-def options_of(command: str) -> dict[str, str]:
-    """The lines of the options of a command, by their names."""
-    return options(dict(commands(program()))[command])
-
-
 FIELDS_PAGE = DOCS / "fields.md"
 _ABOUT_FIELDS = """# Fields
 
