@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -56,10 +56,6 @@ class Metrics:
 
 
 LONGEST_BODY = 1_000_000
-DISCARDS_FOR = 2.0
-"""Seconds for which the body of a refused request is read and discarded."""
-MOST_DISCARDED = 4_000_000
-"""The largest number of bytes of a refused request's body that are read and discarded."""
 _REFUSALS = {
     RefusalReason.NETWORK: (403, "events from this network are not accepted"),
     RefusalReason.SECRET: (401, "the Authorization header is missing or wrong"),
@@ -118,49 +114,32 @@ class RequestReader:
         return None if address is None else str(address)
 
     async def content(self, scope: Scope, receive: Receive) -> bytes | WebhookAnswer:
-        """The body, or the answer that refuses the request. Raises ClientDisconnect if the sender disconnects."""
+        """The body, or the answer that refuses the request. Raises ClientDisconnect if the sender disconnects.
+
+        What is left of the body of a refused request, the server reads and drops.
+        """
         client = scope.get("client")
-        chunks = Request(scope, receive).stream()
         refusal = self._gatekeeper.refusal(scope["headers"], client[0] if client else None)
         if refusal is not None:
             status, sentence = _REFUSALS[refusal]
             self.refused.note(self._gatekeeper.sender_of(scope), refusal.value)
-            return await _turned_away(WebhookAnswer.refused(status, refusal.value, sentence), chunks)
+            return WebhookAnswer.refused(status, refusal.value, sentence)
         self.refused.taken()
         too_large = WebhookAnswer.refused(413, "too_large", f"the body is longer than {LONGEST_BODY} bytes")
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if length.isdigit() and int(length[:18]) > LONGEST_BODY:
-            return await _turned_away(too_large, chunks)
+            return too_large
         content = bytearray()
         try:
             async with asyncio.timeout(self._read_limit):
-                async for chunk in chunks:
+                async for chunk in Request(scope, receive).stream():
                     content += chunk
                     if len(content) > LONGEST_BODY:
-                        return await _turned_away(too_large, chunks)
+                        return too_large
         except TimeoutError:
             return replace(WebhookAnswer.refused(408, "too_slow", "the body did not arrive in time"), closes=True)
         whole = decompressed(bytes(content), longest=LONGEST_BODY)
         return whole if len(whole) <= LONGEST_BODY else too_large
-
-
-async def _turned_away(given: WebhookAnswer, chunks: AsyncIterator[bytes]) -> WebhookAnswer:
-    """Read and discard the rest of the body, within limits, and return the answer.
-
-    A connection that is closed with unread data is reset, and the sender may not see the answer (RFC 9112 §9.6).
-    """
-    left = MOST_DISCARDED
-    try:
-        async with asyncio.timeout(DISCARDS_FOR):
-            async for chunk in chunks:
-                left -= len(chunk)
-                if left <= 0:
-                    break
-            else:
-                return given
-    except TimeoutError:
-        pass
-    return replace(given, closes=True)
 
 
 def understood(content: bytes, scope: Scope) -> WebhookEvent | WebhookAnswer:
