@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Scope
 from structlog.testing import capture_logs
 
 from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, OVER_AFTER, Gatekeeper, RefusalReason, RefusedSenders
@@ -25,6 +27,10 @@ def forwarded(value: str) -> tuple[bytes, bytes]:
     return b"x-forwarded-for", value.encode()
 
 
+def asking(peer: str | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> Scope:
+    return {"type": "http", "client": None if peer is None else (peer, 4711), "headers": list(headers)}
+
+
 def test_only_the_registered_header_lets_in() -> None:
     for shown, refusal in [
         ([authorization(SECRET)], None),
@@ -39,13 +45,13 @@ def test_only_the_registered_header_lets_in() -> None:
         ([authorization("wrong"), authorization(SECRET)], RefusalReason.SECRET),
         ([authorization(SECRET), authorization(SECRET)], RefusalReason.SECRET),
     ]:
-        assert Gatekeeper(secret=lambda: [SECRET]).refusal(shown, EIGHT) is refusal
+        assert Gatekeeper(secret=lambda: [SECRET]).refusal(asking(EIGHT, shown)) is refusal
 
 
 def test_a_secret_may_have_letters_beyond_ascii() -> None:
     keeper = Gatekeeper(secret=lambda: ["cl\u00e9"])
-    assert keeper.refusal([authorization("cl\u00e9")], None) is None
-    assert keeper.refusal([authorization("cle")], None) is RefusalReason.SECRET
+    assert keeper.refusal(asking(None, [authorization("cl\u00e9")])) is None
+    assert keeper.refusal(asking(None, [authorization("cle")])) is RefusalReason.SECRET
 
 
 def test_only_allowed_networks_are_let_in() -> None:
@@ -60,7 +66,7 @@ def test_only_allowed_networks_are_let_in() -> None:
         ("unix:/run/x", RefusalReason.NETWORK),
     ]:
         keeper = Gatekeeper(secret=None, allow=[ip_network("18.140.80.2/32"), ip_network("2001:db8::/32")])
-        assert keeper.refusal([], peer) is refusal
+        assert keeper.refusal(asking(peer)) is refusal
 
 
 def test_only_trusted_proxies_may_say_where_a_request_came_from() -> None:
@@ -85,7 +91,7 @@ def test_only_trusted_proxies_may_say_where_a_request_came_from() -> None:
         ("nobody", [forwarded(EIGHT)], None),
     ]:
         keeper = Gatekeeper(secret=None, trusted_proxies=[ip_network("10.0.0.0/8")])
-        assert keeper.sender(headers, peer) == (None if sender is None else ip_address(sender))
+        assert keeper.sender(asking(peer, headers)) == (None if sender is None else ip_address(sender))
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"x-forwarded-for", b"authorization"]), st.binary(max_size=60)), max_size=6))
@@ -95,8 +101,8 @@ def test_headers_of_any_bytes_are_judged_and_never_let_a_stranger_in(headers: li
         allow=[ip_network(f"{EIGHT}/32")],
         trusted_proxies=[ip_network("10.0.0.0/8")],
     )
-    assert keeper.refusal(headers, PROXY) is not None
-    assert keeper.refusal(headers, STRANGER) is RefusalReason.NETWORK
+    assert keeper.refusal(asking(PROXY, headers)) is not None
+    assert keeper.refusal(asking(STRANGER, headers)) is RefusalReason.NETWORK
 
 
 def test_a_refused_sender_has_a_log_line_each_ten_minutes_and_is_shown_for_so_long() -> None:

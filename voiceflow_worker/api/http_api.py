@@ -144,9 +144,7 @@ class HttpApi:
 
     def _admit(self, scope: Scope) -> Program:
         """The program that asks. Raises ProblemError for a wrong network, and for a secret that is missing or wrong."""
-        client = scope.get("client")
-        refusal = self._gatekeeper.refusal(scope["headers"], client[0] if client else None)
-        if refusal is RefusalReason.NETWORK:
+        if self._gatekeeper.refusal(scope) is RefusalReason.NETWORK:
             raise ProblemError(403, "this network may not use the API: see VOICEFLOW_API_ALLOW")
         shown = [value for name, value in scope["headers"] if name == b"authorization"]
         if not shown:
@@ -157,7 +155,7 @@ class HttpApi:
         if secret is not None and (program := self._secrets.whose(secret)) is not None:
             return program
         # The right secret is always taken: alarms must not wait for somebody who guesses behind the same address.
-        address, now = self._gatekeeper.sender_of(scope), self.context.store.clock.now()
+        address, now = self._gatekeeper.sender(scope), self.context.store.clock.now()
         if (wait := self._wrong.wait(address, at=now)) is not None:
             seconds = f"{wait.total_seconds():.0f}"
             raise ProblemError(429, f"too many failed attempts; retry in {seconds} s", headers={"Retry-After": seconds})

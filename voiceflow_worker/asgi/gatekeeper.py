@@ -41,7 +41,6 @@ _LOG = structlog.get_logger("voiceflow.webhooks")
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
-Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
 class RefusalReason(StrEnum):
@@ -65,43 +64,40 @@ class Gatekeeper:
         self._allow = tuple(allow)
         self._trusted = tuple(trusted_proxies)
 
-    def refusal(self, headers: Headers, peer: str | None) -> RefusalReason | None:
-        """The reason for refusing a request from the address `peer`, or None. Header names are in lower case."""
-        shown = list(headers)
+    def refusal(self, scope: Scope) -> RefusalReason | None:
+        """The reason for refusing an ASGI request, or None."""
         if self._allow:
-            sender = self.sender(shown, peer)
+            sender = self.sender(scope)
             if sender is None or not is_within(sender, self._allow):
                 return RefusalReason.NETWORK
         if self._secret is not None:
-            values = [value for name, value in shown if name == b"authorization"]
+            values = [value for name, value in scope["headers"] if name == b"authorization"]
             if len(values) != 1 or not is_one_of(values[0], self._secret()):
                 return RefusalReason.SECRET
         return None
 
-    def sender_of(self, scope: Scope) -> Address | None:
-        """The sender of an ASGI request: the peer, or the nearest hop that is not a trusted proxy."""
-        client = scope.get("client")
-        return self.sender(scope["headers"], client[0] if client else None)
-
     def is_proxied(self, scope: Scope) -> bool:
         """Whether an ASGI request comes from a trusted proxy."""
-        client = scope.get("client")
-        peer = read_address(client[0]) if client else None
+        peer = _peer(scope)
         return peer is not None and is_within(peer, self._trusted)
 
-    def sender(self, headers: Headers, peer: str | None) -> Address | None:
-        """The sender of a request: the peer, or the nearest hop that is not a trusted proxy.
+    def sender(self, scope: Scope) -> Address | None:
+        """The sender of an ASGI request: the peer, or the nearest hop that is not a trusted proxy.
 
         X-Forwarded-For is read from its right end, which the nearest proxy wrote. Hops further left than the first
         untrusted hop may be forged. None if the address of the sender cannot be read.
         """
-        sender = read_address(peer or "")
-        hops = [
-            hop for name, value in headers if name == b"x-forwarded-for" for hop in value.decode("latin-1").split(",")
-        ]
+        sender = _peer(scope)
+        shown = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        hops = [hop for value in shown for hop in value.split(",")]
         while sender is not None and hops and is_within(sender, self._trusted):
             sender = read_address(hops.pop())
         return sender
+
+
+def _peer(scope: Scope) -> Address | None:
+    client = scope.get("client")
+    return read_address(client[0]) if client else None
 
 
 WIDEST = 7

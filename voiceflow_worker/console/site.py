@@ -114,7 +114,7 @@ class Pages:
             operator_secret=settings.live_secret("ui_operator_secret"),
             monotonic=clock,
         )
-        sender = Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender_of
+        sender = Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender
         sign_out, proxy = settings.auth_sign_out, NamingProxy.of(settings)
         self._access = PageAccess(sessions, sender=sender, clock=store.clock, proxy=proxy, sign_out=sign_out)
         self._headers = {**_HEADERS, "Content-Security-Policy": _policy(sign_out)}

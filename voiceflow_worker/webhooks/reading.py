@@ -110,7 +110,7 @@ class RequestReader:
 
     def sender(self, scope: Scope) -> str | None:
         """The address of the sender, as the gatekeeper sees it."""
-        address = self._gatekeeper.sender_of(scope)
+        address = self._gatekeeper.sender(scope)
         return None if address is None else str(address)
 
     async def content(self, scope: Scope, receive: Receive) -> bytes | WebhookAnswer:
@@ -118,11 +118,10 @@ class RequestReader:
 
         What is left of the body of a refused request, the server reads and drops.
         """
-        client = scope.get("client")
-        refusal = self._gatekeeper.refusal(scope["headers"], client[0] if client else None)
+        refusal = self._gatekeeper.refusal(scope)
         if refusal is not None:
             status, sentence = _REFUSALS[refusal]
-            self.refused.note(self._gatekeeper.sender_of(scope), refusal.value)
+            self.refused.note(self._gatekeeper.sender(scope), refusal.value)
             return WebhookAnswer.refused(status, refusal.value, sentence)
         self.refused.taken()
         too_large = WebhookAnswer.refused(413, "too_large", f"the body is longer than {LONGEST_BODY} bytes")
