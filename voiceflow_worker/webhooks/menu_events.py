@@ -88,19 +88,6 @@ class AnswersOnce:
         return answer if stored is None else stored.encode()
 
 
-class MenuMetrics:
-    """Metrics of the answers to call action events."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._answers = IVR_ANSWERS.on(registry)
-        for result in MenuResult:
-            self._answers.labels(result.value)
-
-    def answered(self, result: MenuResult) -> None:
-        """Count an answer."""
-        self._answers.labels(result.value).inc()
-
-
 _log = structlog.get_logger("voiceflow.ivr")
 
 STORING = timedelta(seconds=1)
@@ -152,7 +139,9 @@ class MenuEvents:
         self._bridges = Bridges(store, policy)
         self._progress = CallProgress(store)
         self._once = AnswersOnce(store, lease_for=handler_limit + STORING)
-        self._metrics = MenuMetrics(CollectorRegistry() if registry is None else registry)
+        self._answers = IVR_ANSWERS.on(CollectorRegistry() if registry is None else registry)
+        for result in MenuResult:
+            self._answers.labels(result.value)
         self._limit = handler_limit
         self._definitions = written_menus(store)
         self._written = {each.name: Menus(each, handler_limit=handler_limit) for each in menus[1:] if each.definition}
@@ -176,7 +165,7 @@ class MenuEvents:
         waited = timedelta(seconds=self._store.clock.monotonic() - began)
         limit = min(self._limit, max(IN_ALL - waited, AT_LEAST))
         if given is not None:
-            self._metrics.answered(MenuResult.REPEATED)
+            self._answers.labels(MenuResult.REPEATED.value).inc()
             if plan.press is not None:
                 # The receiver that answered first may have crashed before it stored the key press.
                 await self._menu_calls.pressed(call, plan.press, session_id=event.session_id)
@@ -190,7 +179,7 @@ class MenuEvents:
         if answer.press is not None:  # nobody hears of a call-back that is not stored
             await self._menu_calls.pressed(call, answer.press, session_id=event.session_id)
         given = await self._once.keep(key, answer.body)
-        self._metrics.answered(answer.result)
+        self._answers.labels(answer.result.value).inc()
         return given
 
     async def _menus_of(self, event: CallAction, call: MenuCall) -> Menus:
