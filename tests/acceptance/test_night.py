@@ -21,6 +21,7 @@ import pytest
 
 from tests.support.alerts import pages, prometheus
 from tests.support.processes import Process, voiceflow
+from tests.support.redis_server import RedisServer, standalone
 from tests.support.stage import Stage, stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
@@ -35,6 +36,7 @@ class Night:
     on: Stage
     room: Path
     workers: list[Process]
+    server: RedisServer | None = None
 
 
 @contextmanager
@@ -90,6 +92,16 @@ def wrong_key(night: Night) -> Generator[None]:
 
 
 @contextmanager
+def store_away(night: Night) -> Generator[None]:
+    assert night.server is not None
+    night.server.kill()
+    try:
+        yield
+    finally:
+        night.server.start()
+
+
+@contextmanager
 def killed(night: Night) -> Generator[None]:
     night.workers[0].end(signal.SIGKILL)
     yield
@@ -110,6 +122,7 @@ class Row:
     paged: frozenset[str] = frozenset()
     logged: str = ""
     own_disk: bool = False
+    own_server: bool = False
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -135,6 +148,9 @@ ROWS = {
         [r"the disk of the store .{0,300}is full", r"worker [\w-]+-{pid}-\w+ until [^;]+, and its process runs"],
         [r"the disk of the store .{0,300}is full"], paged=frozenset({"VoiceflowStoreAway"}), own_disk=True,
     ),
+    "a Redis that is away for a minute": Row(
+        store_away, 60, ["cannot be reached"], paged=frozenset({"VoiceflowStoreAway"}), own_server=True,
+    ),
     "a killed worker": Row(killed, 30, [], paged=frozenset({"VoiceflowFewerProcesses"})),
 }  # fmt: skip
 
@@ -150,6 +166,13 @@ def room(tmp_path: Path) -> Generator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.fixture
+def own_server(tmp_path: Path) -> Generator[RedisServer]:
+    server = standalone(tmp_path / "redis").start()
+    yield server
+    server.kill()
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_fault_is_named_while_it_lasts_and_is_one_page(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -161,11 +184,12 @@ def test_a_fault_is_named_while_it_lasts_and_is_one_page(
     notes = Path(os.environ["NIGHT"]) / re.sub(r"\W+", "-", name) if "NIGHT" in os.environ else tmp_path / "told"
     notes.mkdir(parents=True, exist_ok=True)
     settings = {"state_dir": str(tmp_path / "state"), "rate": RATE, "lease": "60s", "ui_secret": "console-secret-0123"}
+    server = request.getfixturevalue("own_server") if row.own_server else None
     with ExitStack() as stack:
         on = stack.enter_context(
             stage(
                 tmp_path,
-                store=f"sqlite:///{folder / 'calls.db'}",
+                store=f"sqlite:///{folder / 'calls.db'}" if server is None else server.url,
                 speed=20,
                 api_key="test-key",
                 **settings,
@@ -178,11 +202,11 @@ def test_a_fault_is_named_while_it_lasts_and_is_one_page(
         watch = stack.enter_context(
             prometheus(tmp_path, workers=addresses, receivers=[on.receiver.removeprefix("http://")])
         )
-        night = Night(on, folder, list(workers))
+        night = Night(on, folder, list(workers), server)
 
         def told(when: str) -> dict[str, str]:
             found = {
-                "status": voiceflow("status", env=on.env).told,
+                "status": voiceflow("status", "--wait-for-store", "2s", env=on.env).told,
                 "doctor": voiceflow("doctor", env=on.env, seconds=60).told,
                 "console": console(on),
                 "metrics": "".join(
@@ -217,7 +241,7 @@ def test_a_fault_is_named_while_it_lasts_and_is_one_page(
                 pattern = wanted.replace("{pid}", pid)
                 assert re.search(pattern, found[interface]), (interface, wanted)
             for text in row.never:
-                assert text not in early[interface] + late[interface], (interface, text)
+                assert text not in early[interface] + late[interface] + after[interface], (interface, text)
         assert row.logged in late["log"]
         assert paged == row.paged, after["firing"]
 
