@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -34,6 +35,13 @@ def test_only_the_settings_read_the_environment() -> None:
         or (isinstance(node, ast.ImportFrom) and node.module == "os" and any("env" in name.name for name in node.names))
     ]
     assert not readers, "settings are read in voiceflow_worker/settings.py alone"
+
+
+def test_no_test_imports_from_another_test() -> None:
+    """What several share is a scene, in a module of its own: who reads it need not know a test, nor collect it."""
+    other = re.compile(r"^from tests\.(?:\w+\.)*test_\w+ import", re.MULTILINE)
+    paths = [path for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py")]
+    assert [place(path) for path in paths if other.search(path.read_text(encoding="utf-8"))] == []
 
 
 @pytest.fixture(scope="module")
