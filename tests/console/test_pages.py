@@ -687,7 +687,7 @@ async def test_the_overview_has_what_is_due_today_before_what_waits_for_later(me
     today, rest = html.partition("<h2>Today</h2>")[2].split("<h2>Other batches</h2>")
     assert re.findall(r"batches/([\w-]+)\?queue=default\"", today) == ["evening", "morning"]
     assert len(re.findall(r"batches/(wednesday-\d+)\?queue=default\"", rest)) == 9
-    assert f"until {now + timedelta(days=3):%b %-d, %H:%M}" in Page(rest).text
+    assert f"until {now + timedelta(days=3):%b %-d, %Y, %H:%M}" in Page(rest).text
     assert "Due today 2" in Page(html).text
 
 

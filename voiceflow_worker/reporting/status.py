@@ -305,8 +305,8 @@ class QueueStatus:
     """The limits per person of the workers that run, `none` for those without one."""
     menus: tuple[str, ...] = ()
     """The menus with which the next waiting calls begin."""
-    first_due: Mapping[str, datetime] = field(default_factory=dict[str, datetime])
-    """The batches of the next waiting calls, each with the time at which the first of these is due."""
+    next_due: Sequence[tuple[str | None, datetime]] = ()
+    """The batches of the next `MOST_READ` waiting calls, and when these are due, in that order."""
 
     @property
     def doubts(self) -> int:
@@ -401,5 +401,5 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         clock=await clock_behind(store, queue, allowed=clock_skew),
         unreadable=await unreadable_calls(store, queue),
         menus=tuple(sorted({job.menu for job in queued if job.menu is not None})),
-        first_due={job.batch_id: job.due_at for job in reversed(queued) if job.batch_id is not None},
+        next_due=[(job.batch_id, job.due_at) for job in queued],
     )

@@ -42,6 +42,7 @@ def test_a_campaign_is_held_resumed_and_cancelled_while_it_runs(on: Stage, reade
         assert 20 < len(rang) < CALLS
         assert max(rang) <= held_at + 1 + starved, "nothing rings later than one second after the hold"
         assert sum(at > held_at for at in rang) <= 20, "a call leaves only if it was leased before the hold"
+        reader.sees(f"Nobody is being called; {CALLS - len(rang):,} wait behind the hold.")
 
         reader.link("Resume").click()
         reader.sees("Resume batch campaign of queue default?")

@@ -100,7 +100,7 @@ def test_from_her_workbook_to_the_list_each_count_is_that_of_the_ledger(
 
     reader.open(f"{desk.address}/ui/batches/dienstag?queue=default")
     shown = counts(all=30, confirmed=15, call_back=4, no_key=4, not_reached=6, not_called=1)
-    reader.sees(*shown)
+    reader.sees(*shown, f"All {len(EVERYBODY)} calls have ended.")
     assert list(tabs(reader)) == shown
     assert reader.script(IN_SIGHT, 5), "name, first name, result, answer and why"
     assert people(reader)[0].startswith("Kern00 Eva ")
@@ -114,7 +114,7 @@ def test_from_her_workbook_to_the_list_each_count_is_that_of_the_ledger(
     button = reader.link("Redial")
     reader.go(button)
     reader.click(reader.driver.find_element(By.CSS_SELECTOR, "main form button.primary, main form button.danger"))
-    reader.sees("6 calls")
+    reader.sees("6 calls", f"{len(ABSENT)} wait: no worker of queue default runs.")
     assert desk.work().keys() == {phone(place) for place in ABSENT}
     shown = counts(all=30, confirmed=21, call_back=4, no_key=4, not_called=1)
     reader.open(f"{desk.address}/ui/batches/dienstag?queue=default")

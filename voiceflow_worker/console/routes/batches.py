@@ -30,7 +30,7 @@ from voiceflow_worker.console.routes.page import (
     no_such_batch,
     queue_names,
 )
-from voiceflow_worker.core.base.reading import due_count, find_jobs, totals_of
+from voiceflow_worker.core.base.reading import find_jobs, totals_of
 from voiceflow_worker.core.call_filter import NO_KEYS, OTHER_KEYS, CallFilter
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
@@ -55,7 +55,7 @@ from voiceflow_worker.reporting.batches import (
 )
 from voiceflow_worker.reporting.breakdown import read_breakdown
 from voiceflow_worker.reporting.now import now_in_queues, now_of
-from voiceflow_worker.reporting.status import waiting_redials, waits_in_words
+from voiceflow_worker.reporting.status import MOST_READ, waiting_redials, waits_in_words
 from voiceflow_worker.service import whole_queue
 from voiceflow_worker.service.escalation_state import EscalationStatus
 from voiceflow_worker.service.escalations import Escalations
@@ -81,7 +81,8 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
         name: await whole_queue.read_queue(CallQueue(store, name, policy=policy))
         for name in sorted({*named, *(each.last.queue for each in schedules)})
     }
-    due = {(name, batch): at for name, of in wholes.items() for batch, at in of.status.first_due.items()}
+    waits = [(name, batch, at) for name, of in wholes.items() for batch, at in of.status.next_due]
+    due = {(name, batch): at for name, batch, at in reversed(waits) if batch is not None}
     batches = await read_newest(store, named, limit=MOST_BATCHES, due=due)
     totals = {(each.queue, each.batch_id): await totals_of(store, each.queue, each.batch_id) for each in batches}
     today = [each for each in batches if await _is_of_today(store, each, asked)]
@@ -92,7 +93,8 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
         "queues": queues,
         "today": today,
         "rest": rest,
-        "due": sum([await due_count(store, name, by=_day(store, asked) + _DAY) for name in named]),
+        "due": sum(at < _day(store, asked) + _DAY for _, _, at in waits),
+        "may_be_more": any(len(of.status.next_due) == MOST_READ for of in wholes.values()),
         "results": {place: results(found) for place, found in totals.items()},
         "by_hand": [
             (each, count) for each in batches if (count := totals[each.queue, each.batch_id].answers.get(by_hand))
