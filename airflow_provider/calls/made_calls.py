@@ -109,6 +109,10 @@ class TaskOrders:
         """Return whether the keys of this task find this call."""
         return self._identity.finds(job.data)
 
+    def goes_on(self, owner: Job) -> bool:
+        """Return whether a task cancelled the redial of this call, and not a list without its row."""
+        return lost_redial(owner)
+
     def problems(self, row: Mapping[str, object]) -> Iterable[tuple[str, str]]:
         """Return the columns whose text has the word None."""
         return [

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.campaigns.conftest import EACH_STORE
+from tests.campaigns.desk import Desk, row
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.started import report_of
-from voiceflow_worker import CallQueue, Campaign, SuppressionList, Sweeper
+from voiceflow_worker import CallQueue, Campaign, SuppressionList, Sweeper, open_store
 from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.core.admission import Admitter
@@ -195,6 +196,9 @@ class Ordered:
     def is_own(self, job: Job) -> bool:
         return (job.unique_key or "").startswith("task/")
 
+    def goes_on(self, owner: Job) -> bool:
+        return owner.reason == "stopped"
+
     def problems(self, row: Mapping[str, object]) -> Iterable[tuple[str, str]]:
         return [(name, "is wrong") for name, value in row.items() if value == "wrong"]
 
@@ -268,3 +272,27 @@ async def test_rows_that_the_orders_refuse_are_bad_and_name_no_batch_of_their_ow
     assert [(found.row, found.column) for found in report.findings if found.is_error] == [(2, "name")]
     assert "names another batch in 2 rows, such as 'own', which is not read" in report.findings[-1].message
     assert [job.batch_id for job in await queue.find()] == [report.batch_id]
+
+
+async def test_orders_call_again_whom_a_list_has_removed_and_not_whose_redial_they_have_stopped() -> None:
+    for by_task in (True, False):
+        async with open_store("memory://") as store:
+            desk = Desk(store)
+
+            async def order(name: str, desk: Desk = desk, **how: Any) -> EnqueueReport:
+                redial: dict[str, Any] = {"redial_on": "busy", "redial_max": 2, "redial_after": "0s"}
+                campaign = desk.campaign([row(name)], **redial, **how)
+                task = replace(campaign, options=replace(campaign.options, orders=Ordered()))
+                return await report_of(task.start(desk.queue))
+
+            await order("Ana")
+            await desk.busy("Ana")
+            if by_task:
+                ids = [job.id for job in await desk.queue.find()]
+                await desk.queue.cancel_many(ids, reason="stopped", for_good=False)
+            else:
+                assert (await order("Bob", remove_missing=True)).removed == 1
+                await desk.heard()
+            report = await order("Ana")
+            assert (report.enqueued, report.duplicates) == ((0, 1) if by_task else (1, 0))
+            assert ("Ana" in await desk.heard()) is not by_task, "the task goes on with the redial itself"

@@ -103,7 +103,7 @@ def test_what_a_text_reads_as_a_time_is_shown_from_the_first_to_the_last() -> No
         rows = [{"destination": number, "visit": each} for number, each in zip([ANA, BEN, CY], values, strict=False)]
         campaign = CampaignRows(rows, replace(OPTIONS, template=saying(say).template), now=NOW)
         assert [row.findings for row in campaign] == [()] * len(rows)
-        assert [(each.column, each.in_words(NOW)) for each in campaign.moments] == [("visit", shown)]
+        assert [(each.column, each.in_words(NOW)) for each in campaign.doubts.moments()] == [("visit", shown)]
 
 
 def test_a_number_that_counts_a_moment_is_told_what_it_stands_for(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_what_a_list_says_beside_its_numbers_is_shown_with_counts(tmp_path: Path
         path = file_of(tmp_path, "\n".join(lines) + "\n")
         campaign = CampaignRows(path, saying("Hello {{name}}.", **more), now=NOW)
         list(campaign)
-        return [f"{each.column}: {each.in_words()}" for each in campaign.unread]
+        return [f"{each.column}: {each.in_words()}" for each in campaign.doubts.unread()]
 
     rows = [f"+65876{place:05},N{place},{'Yes' if place % 20 else 'No'},{place % 9},SG,{place}" for place in range(400)]
     header = "destination,name,Call?,Team,Land,Id"
@@ -143,7 +143,7 @@ def test_what_a_list_says_beside_its_numbers_is_shown_with_counts(tmp_path: Path
         told = [{"destination": f"+65876{at:05}", "Flag": cell} for at, cell in enumerate(marks * 5)]
         counted = CampaignRows(told, OPTIONS, now=NOW)
         list(counted)
-        for value, count in counted.unread[0].values.items():
+        for value, count in counted.doubts.unread()[0].values.items():
             left = CampaignRows(told, replace(OPTIONS, leave_out=f"Flag={value}"), now=NOW) if value else ()
             assert sum(each.is_left_out for each in left) == (count if value else 0), value
 

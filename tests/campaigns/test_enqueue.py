@@ -27,8 +27,7 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Store, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.campaigns.plan import End
+from voiceflow_worker.campaigns.enqueue_report import END_WORDS, EnqueueReport
 from voiceflow_worker.campaigns.report_files import LineSpool, ReportFiles, ReportLine, write_report_files
 from voiceflow_worker.campaigns.row_list import ListedRow
 from voiceflow_worker.core.base.keys import owners_of
@@ -64,7 +63,7 @@ async def test_every_row_of_a_good_file_becomes_a_job(queue: CallQueue, tmp_path
     assert report.as_json() == {
         **none, "batch_id": "visits", "enqueued": 2, "rows": 2, "valid": 2, "findings": [], "moments": [],
         "unread": [], "partly_filled": [], "ended": {}, "dry_run": False,
-        "plan": dict.fromkeys(map(str, End), 0) | {"new": 2},
+        "plan": dict.fromkeys(map(str, END_WORDS), 0) | {"new": 2},
     }  # fmt: skip
     assert [(job.destination, job.batch_id) for job in await jobs(queue)] == [
         ("+6587654321", "visits"), ("+6587654322", "visits"),

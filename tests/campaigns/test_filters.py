@@ -69,7 +69,7 @@ def test_what_is_proposed_leaves_out_the_rows_that_were_counted(tmp_path: Path, 
             given = written(tmp_path, rows, form)
             campaign = open_campaign(given, Campaign.of({**SAID, "rows": []}).options, now=NOW)
             assert list(campaign)
-            (shown,) = campaign.unread
+            (shown,) = campaign.doubts.unread()
             assert (shown.column, sum(shown.values.values())) == (header.strip(), len(rows)), held
             for value, count in shown.values.items():
                 found = Filter(shown.column, value)
@@ -211,10 +211,10 @@ def test_of_a_column_that_a_filter_reads_the_values_that_are_called_are_shown(tm
         ({"say": "It is {{status}}.", "leave_out": "Status=cancelled"}, REST),
         ({"only": [Filter("Status", "Booked"), Filter("Status", "Re-booked")]}, {"Booked": 3, "Re-booked": 1}),
     ):  # fmt: skip
-        (found,) = shown_of(path, **fields).unread
+        (found,) = shown_of(path, **fields).doubts.unread()
         assert found.as_json() == {"column": "Status", "values": values}, fields
     many = file_of(tmp_path, "destination,Status\n" + "".join(f"+65876543{at},S{at}\n" for at in range(10, 30)))
-    (found,) = shown_of(many, leave_out="Status=S10").unread
+    (found,) = shown_of(many, leave_out="Status=S10").doubts.unread()
     assert (len(found.values), found.others) == (6, 13), "capped as others are"
 
 
@@ -227,7 +227,7 @@ def test_columns_that_are_partly_filled_are_shown_with_what_leaves_them_out(tmp_
     ]  # fmt: skip
     path = written(tmp_path, rows, "csv")
     assert isinstance(path, Path)
-    found = shown_of(path).partly_filled
+    found = shown_of(path).doubts.partly_filled()
     assert len(found) == 12, "at most"
     assert found[0].as_json() == {"column": "DNC date", "filled": 4, "empty": 4}
     assert {"full", "none"}.isdisjoint(each.column for each in found)
@@ -237,6 +237,6 @@ def test_columns_that_are_partly_filled_are_shown_with_what_leaves_them_out(tmp_
                 reading = read_all(path, Campaign.of(asked_of(kept)).options)
                 assert sum(row.is_left_out for row in reading.rows) == left, kept
     campaign = shown_of(path, leave_out=str(found[0].leave_out[0]))
-    assert campaign.partly_filled[0].column != "DNC date", "it is read"
+    assert campaign.doubts.partly_filled()[0].column != "DNC date", "it is read"
     (undecided,) = (each for each in shown_of(path).closing_findings() if each.is_error)
     assert undecided.as_json()["remedy"] == {"leave_out": [found[0].leave_out[0].as_json()]}, "and right tomorrow too"

@@ -185,6 +185,11 @@ async def test_a_visit_that_has_moved_is_replaced_in_the_batch_of_last_week(queu
     report = await give(row, asked("not_before"), name="tuesday.csv", columns=KEYED, replace=True)
     (job,) = await queue.find(states=[JobState.QUEUED])
     assert (report.replaced, job.batch_id, job.unique_key) == (1, "tuesday", "v-77")
+    (moved,) = report.findings
+    assert "of batch monday is the one of this row: it ends there, and is made anew in batch tuesday" in moved.message
+    same = await give([*row, "+6587654322,Ben,v-78"], asked("not_before"), name="wednesday.csv", columns=KEYED)
+    assert (same.enqueued, same.duplicates) == (1, 1)
+    assert "of batch tuesday is the one of this row: it stays there" in same.findings[0].message
 
 
 @pytest.mark.parametrize("keyed", [False, True])

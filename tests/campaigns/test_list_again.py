@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.engine import Engine
-from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, Campaign, InvalidInputError
-from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
+from tests.campaigns.desk import FIELDS, NUMBERS, Deed, Desk, Row, nothing, row
+from voiceflow_worker import Campaign, InvalidInputError
+from voiceflow_worker.campaigns.enqueue_report import END_WORDS, End
 from voiceflow_worker.campaigns.files.rows import REPORTED
 from voiceflow_worker.campaigns.options_file import schedule_in
-from voiceflow_worker.campaigns.plan import END_WORDS, End
 from voiceflow_worker.campaigns.report_files import COLUMNS, ReportFiles, write_report_files
+from voiceflow_worker.campaigns.stored_fields import stored_fields
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
-NUMBERS = {name: f"+658123900{place}" for place, name in enumerate(("Ana", "Bob", "Cat", "Dan"), 1)}
-FIELDS = {"say": "Hello {{name}}, at {{hour}}.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
-Row = Mapping[str, object]
-Deed = Callable[["Desk"], Awaitable[object]]
-
-
-def row(name: str, hour: str = "9:30", **more: object) -> dict[str, object]:
-    return {"destination": NUMBERS.get(name, ""), "name": name, "hour": hour, "status": "Booked", **more}
-
-
-class Desk:
-    """Somebody who gives lists, and hears what rings."""
-
-    def __init__(self, store: Store) -> None:
-        self.voice = ScriptedVoice()
-        self.engine = Engine(store, self.voice)
-        self.queue: CallQueue = self.engine.queue
-
-    def campaign(self, rows: Sequence[Row], *, batch: str = "b1", **more: Any) -> Campaign:
-        return Campaign.of({**FIELDS, "batch": batch, "rows": list(rows), **more})
-
-    async def give(self, rows: Sequence[Row], **more: Any) -> EnqueueReport:
-        """Give a list; its preview says the same."""
-        campaign = self.campaign(rows, **more)
-        shown = await campaign.preview(self.queue)
-        try:
-            done = await campaign.start(self.queue)
-        except RowsRefusedError as error:
-            done = error.report
-        assert shown.plan == done.plan, "shown before, and obeyed after"
-        assert shown.stays == done.stays, "and so are the calls that stay because rows are bad"
-        return done
-
-    async def heard(self) -> dict[str, str]:
-        """Who rings from now on, and the hour that each hears."""
-        before = len(self.voice.placed)
-        while await self.engine.send():
-            pass
-        bodies = [placement.body for _, placement in self.voice.placed[before:]]
-        return {each.split("Hello ")[1].split(",")[0]: each.split(" at ")[1].split(".")[0] for each in bodies}
-
-    async def cancel(self, name: str) -> None:
-        for job in await self.queue.find(destination=NUMBERS[name]):
-            await self.queue.cancel(job.id)
-
-    async def busy(self, name: str) -> None:
-        """The call of somebody is answered as busy; it waits for its redial."""
-        for job in await self.engine.send(limit=1):
-            assert job.destination == NUMBERS[name]
-            await self.engine.summarise(job, SessionStatus.BUSY)
-
-
-async def nothing(_: Desk) -> None:
-    return
 
 
 REDIAL = {"redial_on": "busy", "redial_max": 2, "redial_after": "0s"}
@@ -243,3 +187,20 @@ async def test_the_definition_of_a_schedule_removes_nobody(tmp_path: Path) -> No
     path.write_text('cron = "0 9 * * *"\ntime_zone = "Asia/Singapore"\nremove_missing = true\n', encoding="utf-8")
     with pytest.raises(InvalidInputError, match="each run of a schedule is a batch of its own"):
         schedule_in(path)
+
+
+async def test_the_fields_of_what_waits_are_those_of_the_calls_and_none_where_they_differ(store: Store) -> None:
+    desk = Desk(store)
+    hours = {"window": "09:00-12:00", "days": "mon-fri", "not_before": "2099-12-01T09:00:00.000Z"}
+    redial = {"redial_on": "busy,no_answer", "redial_max": "2", "redial_after": "busy=5m,no_answer=2h"}
+    assert await stored_fields(desk.queue, "b1") == {}
+    await desk.campaign([row("Ana"), row("Bob")], say="Hello.", **hours, **redial).start(desk.queue)
+    found = await stored_fields(desk.queue, "b1")
+    assert found == {
+        "say": "Hello.", **hours, "holidays": "", "window_time_zone": "", "valid_until": "", **redial,
+    }  # fmt: skip
+    again = desk.campaign([row("Ana"), row("Bob")], **{name: value for name, value in found.items() if value})
+    assert (await again.start(desk.queue)).duplicates == 2, "they can be given again as they are"
+    await desk.campaign([row("Cat")], **{**hours, "window": "09:00-13:00"}).start(desk.queue)
+    found = await stored_fields(desk.queue, "b1")
+    assert (found["say"], found["window"], found["days"], found["redial_max"]) == (None, None, "mon-fri", None)

@@ -148,7 +148,7 @@ def test_what_is_over_is_reported_whatever_the_share(over: int) -> None:
     list(campaign)
     (told,) = [each.message for each in campaign.closing_findings()]
     assert f"is over before the call can ring in {over} row" in told
-    (span,) = campaign.moments
+    (span,) = campaign.doubts.moments()
     assert span.in_words(NOW).endswith("all 3 over" if over == 3 else f"{over} of 3 over")
     paid = CampaignRows(people(["2026-01-09", "2026-02-09"], column="paid"), us("Paid on {{paid|date}}."), now=NOW)
     list(paid)
@@ -182,7 +182,7 @@ def test_the_labels_of_numbers_are_shown_with_counts(tmp_path: Path) -> None:
     columns = {"destination": ["Phone 1 - Value", "Phone 2 - Value"]}
     campaign = CampaignRows(file_of(tmp_path, table), us("Hello {{name}}.", columns=columns), now=NOW)
     list(campaign)
-    assert [(each.column, each.in_words()) for each in campaign.unread] == [
+    assert [(each.column, each.in_words()) for each in campaign.doubts.unread()] == [
         ("Phone 1 - Label", "Mobile 1, Work Fax 1, Pager 1, Home Fax 1"),
         ("Phone 2 - Type", "empty 2, Pager 1, Mobile 1"),
     ]

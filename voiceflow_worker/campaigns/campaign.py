@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
 
+_OF_START = ("skip_bad", "again", "replace", "remove_missing", "only_new", "rejects", "needs_hours")
+"""The attributes of a campaign that are options of its start."""
 _NOT_SCHEDULED = Finding(
     severity=Severity.WARNING,
     message=(
@@ -64,11 +66,8 @@ class Campaign:
     """A campaign: who is called, with which words, and when. `Campaign.of` makes one.
 
     The people are in a `file` or in `rows`. `options` are the defaults of their rows; its `batch_id` is the name of the
-    campaign, by default the file's name. With `skip_bad`, bad rows do not keep the others from being called, up to a
-    limit if it is one; `rejects` gets them. With `again`, people who have this call already are called again, or, if it
-    names states, the calls of its rows that ended in one of them are made again. With `replace`, waiting calls
-    that differ from their rows are replaced; with `remove_missing`, those that are not in the list are cancelled. A
-    preview assumes `assumptions`, but the queue's own limits go before those of the settings.
+    campaign, by default the file's name. From `skip_bad` to `needs_hours`, it has the options of its start
+    (`EnqueueOptions`). A preview assumes `assumptions`, but the queue's own limits go before those of the settings.
     """
 
     options: CampaignOptions
@@ -81,7 +80,6 @@ class Campaign:
     only_new: bool = False
     rejects: Path | None = None
     needs_hours: bool = False
-    """Whether it is an error that calls would begin at night at the number, if nobody has given hours."""
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
     recurrence: Recurrence | None = None
     """When `voiceflow schedule` starts it, if its file of options says so."""
@@ -121,11 +119,7 @@ class Campaign:
             options=options,
             file=reading.value("file"),
             rows=reading.value("rows"),
-            skip_bad=reading.value("skip_bad") or False,
-            again=reading.value("again") or False,
-            replace=reading.value("replace") or False,
-            remove_missing=reading.value("remove_missing") or False,
-            rejects=reading.value("rejects"),
+            **{name: value for name in _OF_START if (value := reading.value(name))},
             assumptions=_assumptions(reading, options),
             recurrence=recurrence_of(reading),
             account=settings,
@@ -197,11 +191,7 @@ class Campaign:
         people = self.file if self.rows is None else self.rows
         if people is None:
             raise InvalidInputError("the campaign has no people: give a file or rows")
-        how |= {
-            "skip_bad": self.skip_bad, "again": self.again, "replace": self.replace,
-            "remove_missing": self.remove_missing, "only_new": self.only_new, "rejects": self.rejects,
-            "needs_hours": self.needs_hours,
-        }  # fmt: skip
+        how |= cast("EnqueueOptions", {name: getattr(self, name) for name in _OF_START})
         options = self.options
         if self.account is not None and not self.account.missing_for_calls():
             from voiceflow_worker.gateway.client import voices_of  # loaded where there is a key

@@ -13,8 +13,7 @@ from voiceflow_worker.campaigns.calls.filters import LeftOut, filters_value
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
-from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, SharedNumbers, key_in, write_dates_out
-from voiceflow_worker.campaigns.column_values import MomentSpan, PartlyFilled, UnreadColumn
+from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, key_in, write_dates_out
 from voiceflow_worker.campaigns.columns import CampaignColumns
 from voiceflow_worker.campaigns.course import TimesOfCalls
 from voiceflow_worker.campaigns.doubts import TIMES, Doubts
@@ -39,6 +38,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.campaigns.people import People
+from voiceflow_worker.campaigns.person_index import PersonIndex
 from voiceflow_worker.campaigns.utc_days import UtcDays
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
@@ -48,7 +48,6 @@ from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
-from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.json_text import toml_text
 from voiceflow_worker.model.text.wording import in_words
@@ -141,7 +140,7 @@ class CampaignRows:
         self._rows: SeenKeys = SeenKeys()
         self.keys: SeenKeys = self._rows if options.orders is None else SeenKeys()
         """The unique keys of the rows that were read. Those that orders make are added when the rows are classified."""
-        self._telephones = SharedNumbers()
+        self.persons: PersonIndex = PersonIndex()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
         texts = [each for each in (options.template, menu_texts) if each is not None]
@@ -151,7 +150,7 @@ class CampaignRows:
         self.source.moments = self.source.clocks | days
         self.source.voice = options.voice_profile or ""
         self.source.spare = frozenset({"", "language", *filter(self._columns.is_spare, self.source.columns)})
-        self._doubts = Doubts(
+        self.doubts: Doubts = Doubts(
             self.source,
             self._columns,
             texts,
@@ -161,7 +160,7 @@ class CampaignRows:
             unknown=self._maker.unknown,
             warning=self._warning_about,
         )
-        self._maker.is_first, self._maker.place = self._doubts.is_first, self.times.place
+        self._maker.is_first, self._maker.place = self.doubts.is_first, self.times.place
         self._days = UtcDays(
             self.source,
             self._columns.reserved,
@@ -173,7 +172,7 @@ class CampaignRows:
         self._people: People | None = None
         """The people, if the rows have them in a column."""
         if options.roles.person is not None:
-            self._people = People(self.source, options, self._columns, self.left_out, self._doubts, file=self.file)
+            self._people = People(self.source, options, self._columns, self.left_out, self.doubts, file=self.file)
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
@@ -218,7 +217,10 @@ class CampaignRows:
         read_one = self._read_person if self._people or self.left_out or self._days else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
             drafts = list(map(self._drafted_person, raws[first : first + _AT_ONCE]))
-            rows += map(self._finished, list(starmap(read_one, drafts)))
+            for read in map(self._finished, list(starmap(read_one, drafts))):
+                if read.call is None and read.duplicate_of is None:
+                    self.persons.silence(read, self.batch_in(read.raw), is_left_out=read.is_left_out)
+                rows.append(read)
         return rows
 
     def closing_findings(self) -> tuple[Finding, ...]:
@@ -227,11 +229,10 @@ class CampaignRows:
         if self._people is not None:
             self._people.close()
         alike = [] if not self._is_report else [self._warning(_OF_REPORT)]
-        alike += self._doubts.findings()
-        if (many := self._telephones.many()) is not None:
-            alike.append(self._warning(many[1], row=many[0], column=self.number_column))
-        for row, why in self.left_out.told():
-            alike.append(self._warning(why, row=row, column=None if row is None else self.number_column))
+        alike += self.doubts.findings()
+        for found in filter(None, (self.persons.many(), self.persons.left_out_and_called())):
+            alike.append(self._warning(found[1], row=found[0], column=self.number_column))
+        alike += map(self._warning, self.left_out.told())
         return (
             *([self._warning("the list has no rows: nobody is called")] if self.is_empty else ()),
             *map(self._warning, self.source.notes),
@@ -246,21 +247,6 @@ class CampaignRows:
         filters = {"leave-out": self.left_out.parts(only=False), "only": self.left_out.parts(only=True)}
         lines = (f"{name} = {toml_text(filters_value(parts))}\n" for name, parts in filters.items() if parts)
         return "".join(lines) + self._options.definition
-
-    @property
-    def unread(self) -> tuple[UnreadColumn, ...]:
-        """The columns whose few values tell rows apart: see `Doubts.unread`. Call this when all rows have been read."""
-        return self._doubts.unread()
-
-    @property
-    def partly_filled(self) -> tuple[PartlyFilled, ...]:
-        """The columns that nobody reads and that are partly empty, when all rows have been read."""
-        return self._doubts.partly_filled()
-
-    @property
-    def moments(self) -> tuple[MomentSpan, ...]:
-        """The days and times of the columns that texts read so, when all rows have been read."""
-        return self._doubts.moments()
 
     def batch_in(self, raw: RawRow) -> str:
         """The batch of a row without a call."""
@@ -310,9 +296,9 @@ class CampaignRows:
             return self._people.agreed(read, draft) if self._people and draft is not None and raw.others else read
         (said, (column, why)), *_ = no
         numbers = list[str]()
-        for each, own in rows:
-            numbers += (known := () if own is None else self._maker.numbers(own))
-            self.left_out.add(each.number, known)
+        for _, own in rows:
+            numbers += () if own is None else self._maker.numbers(own)
+        self.persons.refused.add(raw.number)
         others = ranges_text(sorted(each.number for each, _ in rows if each is not said), most=5)
         whom = f"it, nor for {'row' if others.isdigit() else 'rows'} {others} of the same person" if others else "it"
         warning = self._warning(f"{why}: nobody is called for {whom}", row=said.number, column=column)
@@ -326,11 +312,11 @@ class CampaignRows:
         if read.is_left_out or (raw.problems and any(column is None for column, _ in raw.problems)):
             return read._replace(findings=self._columns.in_file(raw, read.findings))
         if read.call is not None:
-            self._doubts.row(raw, read.call, has_numbers_only=self.has_numbers_only)
+            self.doubts.row(raw, read.call, has_numbers_only=self.has_numbers_only)
         if self._options.orders is not None:
             read = self._checked(read, self._options.orders)
         if read.is_bad:
-            self._doubts.bad(read, self._columns.names_in(raw))
+            self.doubts.bad(read, self._columns.names_in(raw))
         if read.findings or not self._is_table:
             findings = self._columns.in_file(raw, read.findings)
             read = read._replace(findings=(*self._columns.new_keys(raw), *findings))
@@ -342,8 +328,6 @@ class CampaignRows:
                 read = self._as_known(read, call.unique_key, *earlier)
             else:
                 read = self._among_people(read, call)
-        if read.call is not None and self.left_out:
-            self.left_out.add(raw.number, read.call.numbers, is_called=True)
         return read
 
     def _checked(self, read: ReadRow, orders: Orders) -> ReadRow:
@@ -370,15 +354,13 @@ class CampaignRows:
         """The row, bad if an earlier row has its person with other further numbers. A repeated number is noted."""
         number = read.raw.number
         if self._columns.further and read.has_made_key:
-            before = self._telephones.first(f"{call.batch_id}\0{call.body}", row=number, digest=read.digest)
+            before = self.persons.bodies.first(f"{call.batch_id}\0{call.body}", row=number, digest=read.digest)
             if before is not None:
                 message = tell("person_in_two_rows", earlier=before[0])
                 finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
                 return read.without_call(finding)
-        numbers = map(telephone_of, call.numbers)
-        seen = [self._telephones.add(each, batch=call.batch_id, row=number) for each in numbers]
-        if (repeated := [first for first in seen if first is not None]) and read.has_made_key:
-            self._doubts.add(read.raw, self.number_column, "repeated_number", row=number, earlier=min(repeated))
+        if (repeated := self.persons.call(number, call)) and read.has_made_key:
+            self.doubts.add(read.raw, self.number_column, "repeated_number", row=number, earlier=min(repeated))
         return read
 
     def _warning_about(self, raw: RawRow | None, column: str | None) -> Finding:
@@ -460,11 +442,11 @@ class CampaignRows:
         if self._options.batch_id is not None:
             self._note_batch(raw, draft)
         if are_bodies:
-            self._doubts.cells(raw, [("", raw.text)])  # its line counts as one text
+            self.doubts.cells(raw, [("", raw.text)])  # its line counts as one text
         elif not is_plain:
-            self._doubts.cells(raw, zip(names, texts, strict=False))
+            self.doubts.cells(raw, zip(names, texts, strict=False))
         if draft.may_have_dates:
-            self._doubts.dates(raw)
+            self.doubts.dates(raw)
         if self._options.date_order is not None:
             write_dates_out(draft, self._options.date_order)
         return raw, draft
@@ -474,7 +456,7 @@ class CampaignRows:
         given = self._options.batch_id
         if (own := draft.reserved.get("batch_id")) not in {None, given}:
             column = self._columns.names.get("batch_id", "batch_id")
-            self._doubts.add(raw, column, "other_batch", value=own, batch=given)
+            self.doubts.add(raw, column, "other_batch", value=own, batch=given)
 
     def _file_findings(self) -> tuple[Finding, ...]:
         if not self._is_table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -15,32 +15,31 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.called_before import CalledBefore
 from voiceflow_worker.campaigns.calls.options import (
     BadRowLimit,
     CallAgain,
     CampaignOptions,
     may_leave_out,
-    states_of,
 )
 from voiceflow_worker.campaigns.calls.request import ReadRow, menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowCounts, RowsRefusedError
+from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     FileKind,
     RawRow,
     SpooledRows,
-    reason_of,
     rejects_file,
 )
 from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
-from voiceflow_worker.campaigns.intake import ClassifiedRows, OrderKeys, RowEnqueuer
+from voiceflow_worker.campaigns.intake import OrderKeys, RowEnqueuer
+from voiceflow_worker.campaigns.list_order import ListOrder
 from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, enqueue_lock
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.removal import Removal
+from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
@@ -54,7 +53,6 @@ from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
@@ -107,7 +105,8 @@ class EnqueueOptions(StartOptions, total=False):
     differ from their rows are replaced by these; with `remove_missing`, waiting calls of the batch are cancelled that
     are not in the list, unless a row of it is bad. `rejects` gets the bad and the
     suppressed rows of a file in their original form, each with a reason. `dry_run` stores nothing, and without a queue
-    it reads no store. With `assumptions`, the report of a dry run has a preview of the calls. If `needs_hours`, calls
+    it reads no store. If `only_new`, calls that differ from their rows, or whose rows are left out, stay as they are.
+    With `assumptions`, the report of a dry run has a preview of the calls. If `needs_hours`, calls
     that would begin at night are an error, unless somebody has given hours.
     """
 
@@ -183,22 +182,20 @@ async def check_file(
     file that cannot be read is reported as a finding. Raises InvalidInputError for a wrong option.
     """
     chosen = options or CampaignOptions()
-    counts = RowCounts(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
+    ends = RowEnds(file=str(path), batch_id=chosen.batch_id or "", dry_run=True)
     try:
         template = None if chosen.template is not None else await to_thread.run_sync(_template_in, path)
         if template is not None:
-            counts.rows = 1
-            counts.rejected = int(any(found.is_error for found in template.findings))
-            counts.valid = 1 - counts.rejected
-            counts.found.add(template.findings)
-            counts.preview = Preview(files=dict.fromkeys(template.files, 1))
-            return counts.report(refused=False)
+            is_bad = any(found.is_error for found in template.findings)
+            ends.rows = ends.counts[End.BAD if is_bad else End.NEW] = 1
+            ends.found.add(template.findings)
+            return ends.report(refused=False, preview=Preview(files=dict.fromkeys(template.files, 1)))
         check = Enqueueing(
             None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True
         )
     except CampaignFileError as error:
-        counts.unreadable(error)
-        return counts.report(refused=True)
+        ends.unreadable(error)
+        return ends.report(refused=True)
     return await check.run()
 
 
@@ -211,273 +208,199 @@ def _template_in(path: Path | InputFile) -> FlowTemplate | None:
     return FlowTemplate.parse(found, name=str(path)) if is_template(json.dumps(found)) else None
 
 
-@dataclass(slots=True)
 class Enqueueing:
-    """The enqueuing of the rows of one campaign, which are `given` as a file or as mappings. It is `run` once."""
+    """The enqueuing of the rows of one campaign, which are `given` as a file or as mappings. It is `run` once.
 
-    queue: CallQueue | None
-    given: Path | InputFile | Iterable[Mapping[str, object]]
-    options: CampaignOptions
-    _: KW_ONLY
-    by: str | Actor | None = None
-    now: datetime | None = None
-    conditions: tuple[Condition, ...] = ()
-    expected_version: str | None = None
-    progress: OnProgress | None = None
-    warn: Callable[[Sequence[Finding]], None] | None = None
-    before_end: Callable[[], Awaitable[object]] | None = None
-    token: str | None = None
-    skip_bad: bool | BadRowLimit = False
-    again: CallAgain = False
-    replace: bool = False
-    remove_missing: bool = False
-    only_new: bool = False
-    """Whether calls that differ from their rows, or whose rows are left out, are to stay as they are."""
-    rejects: Path | None = None
-    dry_run: bool = False
-    assumptions: PreviewOptions | None = None
-    needs_hours: bool = False
-    checks: bool = False
-    """Whether a file that cannot be read to its end is reported as a finding, beside the rows that were read."""
-    campaign: CampaignRows = field(init=False)
-    _actor: Actor = field(init=False)
-    _batches: set[str] = field(default_factory=set[str], init=False)
-    """The batches of all good rows."""
-    _cut: Sequence[Gate] = field(default=(), init=False)
-    """The imports that were cut, and that these rows complete."""
-    _none_begun: tuple[Same, ...] = field(default=(), init=False)
-    """The conditions that no other import has begun in these batches since the rows were compared with their calls."""
-    _kept: RowKeeper | None = field(default=None, init=False)
-    """The rows that are kept for the list of them; None if nothing is to be stored."""
-    _planner: Planner | None = field(default=None, init=False)
-    """The comparison with stored calls; None without a store."""
-    _plan: Plan = field(default_factory=Plan, init=False)
+    If it `checks`, a file that cannot be read to its end is reported as a finding, beside the rows that were read.
+    """
 
-    def __post_init__(self) -> None:
-        self._actor = Actor.of(self.by)
-        self.now = self.now or (datetime.now(UTC) if self.queue is None else self.queue.store.clock.now())
-        self.campaign = CampaignRows(
-            self.given,
-            self.options,
-            now=self.now,
-            checks=self.checks,
-        )
-        if self.checks and (self.campaign.has_numbers_only or self.campaign.source.kind is FileKind.JSON):
-            self.assumptions = None  # there is nothing to preview
+    def __init__(
+        self,
+        queue: CallQueue | None,
+        given: Path | InputFile | Iterable[Mapping[str, object]],
+        options: CampaignOptions,
+        *,
+        checks: bool = False,
+        **how: Unpack[EnqueueOptions],
+    ) -> None:
+        self.queue, self.options, self.how = queue, options, how
+        self.now: datetime = how.get("now") or (datetime.now(UTC) if queue is None else queue.store.clock.now())
+        self.campaign: CampaignRows = CampaignRows(given, options, now=self.now, checks=checks)
+        self._checks = checks
+        self._actor = Actor.of(how.get("by"))
+        self._dry_run, self._version = how.get("dry_run", False), how.get("expected_version")
+        self._order = ListOrder(
+            queue=queue, options=options, file=self.campaign.file, column=self.campaign.number_column,
+            again=how.get("again", False), replace=how.get("replace", False), keeps=how.get("only_new", False),
+            remove_missing=how.get("remove_missing", False), shows=self._dry_run or self._version is not None,
+            since=None if self._actor.claim is None else self._actor.claim.since,
+            is_stored=self.campaign.input is not None and self.campaign.input.is_stored,
+        )  # fmt: skip
+        self._batches = set[str]()
+        """The batches of all good rows."""
+        self._cut: Sequence[Gate] = ()
+        """The imports that were cut, and that these rows complete."""
+        self._none_begun: tuple[Same, ...] = ()
+        """The conditions that no other import has begun in these batches since the rows were compared."""
+        self._ends = RowEnds(
+            file=self.campaign.file, batch_id=self.campaign.batch_id, dry_run=self._dry_run,
+            replaces=self._order.replace, call_times=self.campaign.times,
+        )  # fmt: skip
+        has_texts = not checks or not (self.campaign.has_numbers_only or self.campaign.source.kind is FileKind.JSON)
+        if self._dry_run and has_texts and (assumed := how.get("assumptions")) is not None:
+            self._ends.maker = PreviewMaker(
+                assumed, self.campaign.later_texts, self.campaign.times, now=self.now, asks_store=queue is not None
+            )
+        self.campaign.times.are_asked = self._ends.maker is not None or not self.campaign.times.has_hours
+        self._ends.found.add(self.campaign.findings)
 
     async def run(self) -> EnqueueReport:
         """Enqueue the rows: see `enqueue_file`."""
         report = await self._report()
-        if report.refused and not self.dry_run:
+        if report.refused and not self._dry_run:
             raise RowsRefusedError.of(report)
         return report
 
     async def _report(self) -> EnqueueReport:
-        queue, campaign, now = self.queue, self.campaign, self.now or datetime.now(UTC)
-        if queue is None and not self.dry_run:
+        queue, campaign, ends, now = self.queue, self.campaign, self._ends, self.now
+        if queue is None and not self._dry_run:
             raise ValueError("a queue is needed unless this is a dry run")
-        counts, rate = self._no_counts(now), await self._rate()  # what is stored at the end is not read again
+        rate, shown = await self._rate(), ""  # what is stored at the end is not read again
         starts = () if queue is None else await starts_of(queue.store, queue.name)
-        enqueuer = self._enqueuer(starts)
-        if queue is not None:
-            self._planner = self._planner_of(queue, has_staged=bool(starts))
+        orders = self.options.orders
+        keys = None if orders is None else OrderKeys(orders, queue, campaign.keys)
+        enqueuer = RowEnqueuer(self._order, keys, frozenset(start.start for start in starts))
+        planner = None if queue is None else Planner(
+            order=self._order, queue=queue, seen=campaign.keys, index=campaign.persons, has_staged=bool(starts)
+        )  # fmt: skip
         with ExitStack() as stack:
-            spooled = SpooledRows(stack.enter_context(TemporaryFile()))
-            if queue is not None and not self.dry_run:
-                temporary = stack.enter_context(TemporaryFile())
-                self._kept = RowKeeper(queue, campaign, temporary, self.options)
-            if self.rejects is not None and campaign.input is not None:
-                counts.reject = stack.enter_context(rejects_file(self.rejects, campaign.source, read=campaign.input))
-            needs_lock = await self._read(enqueuer, counts, spooled) or self.replace or self.remove_missing
-            closing = campaign.closing_findings()
-            counts.found.add(closing)
-            counts.unread, counts.partly_filled = campaign.unread, campaign.partly_filled
-            counts.moments = campaign.moments
-            if self.warn is not None and closing:
-                self.warn(closing)
-            is_wrong = (  # as a whole
-                counts.has_more_than(self.options.most)
-                or (self.remove_missing and counts.would_empty())
-                or any(each.is_error for each in (*campaign.findings, *closing))
-            )
-            refused = (
-                is_wrong
-                or counts.is_undecided(removes=self.remove_missing, keeps=self.only_new)
-                or not self._may_leave_out(counts)
-            )
-            if queue is not None and not (self.dry_run or refused or needs_lock):
+            spooled, kept = SpooledRows(stack.enter_context(TemporaryFile())), None
+            if queue is not None and not self._dry_run:
+                kept = RowKeeper(queue, campaign, stack.enter_context(TemporaryFile()), self.options)
+            if (rejects := self.how.get("rejects")) is not None and campaign.input is not None:
+                ends.reject = stack.enter_context(rejects_file(rejects, campaign.source, read=campaign.input))
+            has_made_key = await self._read(enqueuer, planner, spooled, kept)
+            ends.found.add(closing := campaign.closing_findings())
+            if closing and (warn := self.how.get("warn")) is not None:
+                warn(closing)
+            is_wrong = ends.problem_of_size(self.options.most, removes=self._order.remove_missing)
+            is_wrong = is_wrong or any(each.is_error for each in (*campaign.findings, *closing))
+            stores = not (self._dry_run or self._is_refused(is_wrong=is_wrong))
+            needs_lock = has_made_key or self._order.replace or self._order.remove_missing or self._version is not None
+            if queue is not None and stores and not needs_lock:
                 # Whoever ends another start must know that nobody goes on with it.
                 needs_lock = any(start.name in self._batches for start in await starts_of(queue.store, queue.name))
-            needs_lock = (needs_lock or self.expected_version is not None) and not (self.dry_run or refused)
+            is_locked = needs_lock and stores
             name = f"batch {campaign.batch_id}"
-            async with nullcontext() if queue is None or not needs_lock else enqueue_lock(queue, name) as lock:
+            async with nullcontext() if queue is None or not is_locked else enqueue_lock(queue, name) as lock:
                 wrong = await self._find_cut()
-                await self._compare(spooled, counts)
-                wrong += await self._undecided(counts)
-                counts.found.add(wrong)
-                calls_again = counts.again > 0 and not self.dry_run
-                is_wrong = (
-                    is_wrong
-                    or any(each.is_error for each in wrong)
-                    or counts.is_undecided(removes=self.remove_missing, keeps=self.only_new)
-                )
-                refused = is_wrong or calls_again or not self._may_leave_out(counts)
-                shown = counts.shown()
-                if self.expected_version is not None and not refused:
-                    await self._require_shown(shown, spooled, enqueuer, counts)
-                    refused = self.needs_hours and counts.find_night(now, rate, needs_hours=True)
-                    counts.times.clear()
-                if queue is None or self.dry_run or refused:
-                    await self._enqueue_all(spooled, enqueuer, counts, None)
-                    if not refused and (removal := self._removal) is not None:
-                        removal.tell_staying(counts, late=enqueuer.has_late)
+                plan = None if planner is None else await self._compare(planner, spooled)
+                removal = None if planner is None or plan is None else Removal(planner, plan, self._listed)
+                wrong += [] if removal is None else await removal.problems(batch_id=campaign.batch_id)
+                ends.found.add(wrong)
+                is_wrong = is_wrong or any(each.is_error for each in wrong) or (ends.again > 0 and not self._dry_run)
+                refused, shown = self._is_refused(is_wrong=is_wrong), ends.shown()
+                carried = _Carried(
+                    order=self._order, how=self.how, ends=ends, enqueuer=enqueuer, spooled=spooled, kept=kept,
+                    removal=removal if self._order.remove_missing else None,
+                )  # fmt: skip
+                if self._version is not None and not refused:
+                    if self._version != f"{shown}.{await carried.suppressed()}":
+                        raise ChangedSinceError(_CHANGED_SINCE)
+                    refused = self._needs_hours and ends.find_night(now, rate, needs_hours=True)
+                    ends.times.clear()
+                if queue is None or self._dry_run or refused:
+                    await carried.enqueue(None)
+                    if not refused and carried.removal is not None:
+                        carried.removal.tell_staying(ends)
                 else:
-                    await self._import(queue, lock, spooled, enqueuer, counts)
-                counts.version = f"{shown}.{counts.suppressed}"
-            if counts.times and (self.dry_run or not refused):
-                refused = counts.find_night(now, rate, needs_hours=self.needs_hours) or refused
-        return counts.report(refused=refused)
-
-    def _no_counts(self, now: datetime) -> RowCounts:
-        """The counts before the first row is read."""
-        campaign = self.campaign
-        counts = RowCounts(
-            file=campaign.file, batch_id=campaign.batch_id, dry_run=self.dry_run, replaces=self.replace,
-            call_times=campaign.times,
+                    await carried.run(queue, lock, self._actor, self._none_begun, self._cut)
+            if ends.times and (self._dry_run or not refused):
+                refused = ends.find_night(now, rate, needs_hours=self._needs_hours) or refused
+        doubts = campaign.doubts
+        return ends.report(
+            refused=refused, unread=doubts.unread(), partly_filled=doubts.partly_filled(), moments=doubts.moments(),
+            version=f"{shown}.{ends.counts[End.SUPPRESSED]}",
         )  # fmt: skip
-        if self.dry_run and self.assumptions is not None:
-            counts.maker = PreviewMaker(
-                self.assumptions, campaign.later_texts, campaign.times, now=now, asks_store=self.queue is not None
-            )
-        campaign.times.are_asked = counts.maker is not None or not campaign.times.has_hours
-        counts.found.add(campaign.findings)
-        return counts
+
+    def _is_refused(self, *, is_wrong: bool) -> bool:
+        """Whether nothing may be enqueued, because the list is wrong, or something of it is undecided."""
+        bad, rows = self._ends.counts[End.BAD], self._ends.rows - self._ends.left_out
+        may_leave = may_leave_out(bad, rows=rows, limit=self.how.get("skip_bad", False))
+        return is_wrong or not may_leave or self._ends.is_undecided(self._order)
+
+    @property
+    def _needs_hours(self) -> bool:
+        return self.how.get("needs_hours", False)
 
     async def _rate(self) -> float | None:
         """The rate at which the calls are sent, as far as it is known."""
-        if self.assumptions is not None:
-            return self.assumptions.rate
+        if self._ends.maker is not None:
+            return self._ends.maker.options.rate
         limits = None if self.queue is None else await limits_of(self.queue.store, self.queue.name)
         return PreviewOptions().rate if limits is None else limits.rate
 
-    def _enqueuer(self, starts: Iterable[Gate]) -> RowEnqueuer:
-        orders, campaign = self.options.orders, self.campaign
-        return RowEnqueuer(
-            self.queue, campaign.file, self.options, campaign.number_column,
-            None if orders is None else OrderKeys(orders, self.queue, campaign.keys), states_of(self.again),
-            self.replace, self._cut_at, frozenset(start.start for start in starts), self.only_new,
-        )  # fmt: skip
-
-    def _planner_of(self, queue: CallQueue, *, has_staged: bool) -> Planner:
-        options, campaign, again = self.options, self.campaign, self.again is True
-        before = CalledBefore(
-            queue=queue, orders=options.orders, schedule_batches=options.schedule_batches,
-            same_people_batch=options.same_people_batch,
-        )  # fmt: skip
-        return Planner(
-            queue=queue, seen=campaign.keys, orders=options.orders, before=before,
-            # Not even `again` calls those again whom this campaign itself may have called, before it was cut.
-            since=self._cut_at if again else None, has_staged=has_staged, again=again,
-            again_cancelled=again or JobState.CANCELLED in states_of(self.again),
-            shows=self.dry_run or self.expected_version is not None, replace=self.replace, keeps=self.only_new,
-            file=campaign.file, column=campaign.number_column,
-        )  # fmt: skip
-
     async def _read(
-        self,
-        enqueuer: RowEnqueuer,
-        counts: RowCounts,
-        spooled: SpooledRows,
+        self, enqueuer: RowEnqueuer, planner: Planner | None, spooled: SpooledRows, kept: RowKeeper | None
     ) -> bool:
-        """Read all rows, count them, and spool the new ones; returns whether one of these has no key of its own."""
+        """Read all rows, and spool those that make calls; returns whether one of these has no key of its own."""
         campaign, has_made_key = self.campaign, False
-
-        def take_in(classified: ClassifiedRows) -> None:
-            nonlocal has_made_key
-            self._batches |= {row.call.batch_id for row in classified.rows if row.call and row.call.batch_id}
-            counts.add_classified(classified)
-            if self._planner is not None:
-                self._planner.add(classified.new, classified.known)
-                for row in classified.rows:
-                    if row.call is None and row.duplicate_of is None:
-                        self._planner.silent.add(row, campaign.batch_in(row.raw))
-            has_made_key = has_made_key or any(row.has_made_key for row in classified.new)
-            _spool(classified, spooled, self._kept)
-
         # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
         take_part, in_thread = partial(next, campaign.parts(CHUNK), None), campaign.input is not None
         try:
             # Only the end of the rows is None: a failure is raised, and ends the loop too.
             while (part := await to_thread.run_sync(take_part) if in_thread else take_part()) is not None:
                 # In a thread, because a worker may share this event loop.
-                classified = await enqueuer.classify(await to_thread.run_sync(campaign.read, part))
-                take_in(classified)
-                if self.progress is not None:
+                ends = await enqueuer.classify(await to_thread.run_sync(campaign.read, part))
+                has_made_key = self._take_in(ends, planner, spooled, kept) or has_made_key
+                if (progress := self.how.get("progress")) is not None:
                     done, size = (0, 0) if (file := campaign.input) is None else (file.position, file.size)
-                    self.progress(Phase.READING, done=done, total=max(size, done), rows=counts.rows)
+                    progress(Phase.READING, done=done, total=max(size, done), rows=self._ends.rows)
         except CampaignFileError as error:
-            if not self.checks:
+            if not self._checks:
                 raise
-            counts.unreadable(error)
-        async for classified in enqueuer.classify_changed(CHUNK):
-            take_in(classified)
+            self._ends.unreadable(error)
+        async for ends in enqueuer.classify_changed(CHUNK):
+            has_made_key = self._take_in(ends, planner, spooled, kept) or has_made_key
+        self._ends.name(*enqueuer.names)
         return has_made_key
 
-    def _may_leave_out(self, counts: RowCounts) -> bool:
-        return may_leave_out(counts.rejected, rows=counts.rows - counts.left_out, limit=self.skip_bad)
+    def _take_in(
+        self, ends: Sequence[RowEnd], planner: Planner | None, spooled: SpooledRows, kept: RowKeeper | None
+    ) -> bool:
+        """Count the ends of rows, and spool these; returns whether one that makes a call has no key of its own."""
+        new: list[ReadRow] = []
+        for end in ends:
+            self._ends.add(end)
+            if (row := end.row) is None:
+                continue
+            if end.makes_call:
+                new.append(row)
+            elif end.kind is End.LATE:
+                self.campaign.persons.silence(row, self.campaign.batch_in(row.raw), is_left_out=False)
+            if row.call is not None and row.call.batch_id:
+                self._batches.add(row.call.batch_id)
+        if planner is not None:
+            planner.add(ends)
+        try:
+            spooled.put([(tuple(row.raw), tuple(row.call), row.has_made_key, row.times) for row in new if row.call])
+            if kept is not None:
+                kept.add(ends)
+        except OSError as error:
+            where = f"in {error.filename} while the file is read"
+            raise CampaignFileError(f"the rows cannot be stored {where}: {error.strerror}") from error
+        return any(row.has_made_key for row in new)
 
-    async def _compare(self, spooled: SpooledRows, counts: RowCounts) -> None:
+    async def _compare(self, planner: Planner, spooled: SpooledRows) -> Plan:
         """Compare the rows with the calls that are stored, and count what comes of that."""
-        if self._planner is None:
-            return
-        plan = self._plan = await self._planner.find(lambda: map(_unspooled, spooled), self._listed)
-        counts.add_planned(plan)
-        if self._kept is not None:
-            self._kept.stand |= {row: key for row, (_, key, _) in plan.told.items() if key} | {
-                row: key for row, key in plan.same.items() if key
-            }
-            self._kept.replaced |= {*plan.replaced, *self._kept.stand.values()}
-        counts.called_before = sum(each.count for each in plan.repeated)
-        if self.again is not True:
-            counts.add_repeated(plan.repeated, column=self.campaign.number_column)
-        elif self.dry_run:
-            counts.again = counts.called_before
+        plan = await planner.find(lambda: map(_unspooled, spooled), self._listed, self._ends)
+        self._ends.add_repeated(plan.repeated, column=self.campaign.number_column, again=self._order.again is True)
+        return plan
 
     @property
     def _listed(self) -> set[str]:
         """The batches of the list."""
         return {*self._batches, self.campaign.batch_id}
-
-    async def _undecided(self, counts: RowCounts) -> list[Finding]:
-        """What is wrong with what is left out or removed."""
-        if self._planner is None:
-            return []
-        removal = Removal(self._planner, self._plan, self._listed)
-        if self.remove_missing:
-            return await removal.findings(counts.file, batch_id=self.campaign.batch_id)
-        return removal.left_out(counts.file, keeps=self.only_new)
-
-    async def _require_shown(self, shown: str, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: RowCounts) -> None:
-        """Raise ChangedSinceError if a preview has shown anything else of the rows, or of who is suppressed.
-
-        The times of those that are called are counted.
-        """
-        suppressed = 0
-        for chunk in spooled:
-            rows = list(filter(self._plan.has, _unspooled(chunk)))
-            without = {row.raw.number for row in (await enqueuer.enqueue(rows, staging=None)).suppressed}
-            suppressed += len(without)
-            counts.add_times(row for row in rows if row.raw.number not in without)
-        if self.expected_version != f"{shown}.{suppressed}":
-            raise ChangedSinceError(
-                "nothing was enqueued: what the preview showed has changed since, such as which calls already exist, "
-                "or who was called before. Make a new preview, and start from it"
-            )
-
-    @property
-    def _cut_at(self) -> datetime | None:
-        """When the start of this campaign began that was cut, and goes on now."""
-        return None if self._actor.claim is None else self._actor.claim.since
 
     async def _find_cut(self) -> list[Finding]:
         """Find the imports that these rows complete. Returns errors about those that other rows have to complete.
@@ -489,84 +412,101 @@ class Enqueueing:
         while True:
             self._none_begun = await none_begun(self.queue, self._batches)
             self._cut, others, is_beginning = await cut_imports(
-                self.queue, self._batches, self.campaign.keys, changes=self.replace or self.remove_missing
+                self.queue, self._batches, self.campaign.keys, changes=self._order.replace or self._order.remove_missing
             )
-            if self.dry_run or not is_beginning:
+            if self._dry_run or not is_beginning:
                 break
             await self.queue.store.clock.sleep(LOOK_AGAIN)
         return [] if self.options.orders is not None else [replace(each, file=self.campaign.file) for each in others]
 
-    async def _import(
+
+_CHANGED_SINCE = (
+    "nothing was enqueued: what the preview showed has changed since, such as which calls already exist, or who was "
+    "called before. Make a new preview, and start from it"
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Carried:
+    """What is done with the rows of a list that were read and compared: they are enqueued, or only looked up."""
+
+    order: ListOrder
+    how: EnqueueOptions
+    ends: RowEnds
+    enqueuer: RowEnqueuer
+    spooled: SpooledRows
+    kept: RowKeeper | None
+    """The rows that are kept for the list of them; None if nothing is to be stored."""
+    removal: Removal | None
+    """What ends calls that are no longer in the list, if that is ordered."""
+
+    async def suppressed(self) -> int:
+        """How many rows would be suppressed. The times of the others are counted."""
+        suppressed = 0
+        for chunk in self.spooled:
+            rows = list(filter(self.ends.makes_call, _unspooled(chunk)))
+            found = await self.enqueuer.enqueue(rows, staging=None)
+            without = {end.number for end in found if end.kind is End.SUPPRESSED}
+            suppressed += len(without)
+            self.ends.add_called([row for row in rows if row.raw.number not in without])
+        return suppressed
+
+    async def run(
         self,
         queue: CallQueue,
         lock: LeaderLease | None,
-        spooled: SpooledRows,
-        enqueuer: RowEnqueuer,
-        counts: RowCounts,
+        by: Actor,
+        none_begun: Sequence[Same],
+        cut: Sequence[Gate],
     ) -> None:
-        """Enqueue all rows as an import. Its calls are staged until the last one is stored."""
-        by, at = self._actor, queue.store.clock.now()
-        action = "replace" if self.replace or self.remove_missing else "start"
-        entry = AuditEntry.of(by, action, at=at, queue=queue.name, batch=self.campaign.batch_id)
-        async with audited(queue.store, entry, by.claim, is_once=bool(self.conditions)) as store:
-            conditions = self.conditions if lock is None else (*self.conditions, lock.condition)
-            imported = Import(queue, store.store, conditions=conditions, by=by, token=self.token)
-            await self._carry_out(spooled, enqueuer, counts, imported, store.store)
-            done = f"{count_of(counts.enqueued, 'call')} of {counts.rows} enqueued"
-            what = ", ".join(f"{each} {count}" for each, count in sorted(counts.changes.items()))
-            more = [f"{counts.replaced} changed" + (f" ({what})" if what else ""), f"{counts.removed} removed"]
-            store.result = ", ".join([done, *(more if action == "replace" else [])])
+        """Enqueue all rows as an import, which completes those that were cut. Its calls are staged until its end."""
+        order, ends, given = self.order, self.ends, self.how.get("conditions", ())
+        action = "replace" if order.replace or order.remove_missing else "start"
+        entry = AuditEntry.of(by, action, at=queue.store.clock.now(), queue=queue.name, batch=ends.batch_id)
+        async with audited(queue.store, entry, by.claim, is_once=bool(given)) as store:
+            conditions = given if lock is None else (*given, lock.condition)
+            imported = Import(queue, store.store, conditions=conditions, by=by, token=self.how.get("token"))
+            await self._carry_out(queue, imported, store.store, none_begun)
+            if (before_end := self.how.get("before_end")) is not None:
+                await before_end()
+            await imported.end(cut)
+            done = f"{count_of(ends.counts[End.NEW], 'call')} of {ends.rows} enqueued"
+            what = ", ".join(f"{each} {count}" for each, count in sorted(self.enqueuer.changed_in.items()))
+            changed = f"{ends.counts[End.CHANGED]} changed" + (f" ({what})" if what else "")
+            store.result = ", ".join([done, *([changed, f"{ends.removed} removed"] if action == "replace" else [])])
 
-    @property
-    def _removal(self) -> Removal | None:
-        """What ends calls that are no longer in the list, if that is ordered."""
-        if self._planner is None or not self.remove_missing:
-            return None
-        return Removal(self._planner, self._plan, self._listed)
-
-    async def _carry_out(
-        self, spooled: SpooledRows, enqueuer: RowEnqueuer, counts: RowCounts, imported: Import, store: Store
-    ) -> None:
-        """Store what is new, then change and remove in the order of the list, look again, and let the calls ring.
+    async def _carry_out(self, queue: CallQueue, imported: Import, store: Store, none_begun: Sequence[Same]) -> None:
+        """Store what is new, then change and remove in the order of the list, and look again at what was on its way.
 
         Who is cut before a call was changed leaves staged calls; after that, the same list, or a newer one, goes on.
         """
-        queue, plan, removal = self.queue, self._plan, self._removal
-        if queue is None:
-            return
-        later = {*enqueuer.later, *plan.later}
-        changes = {*enqueuer.changes, *plan.pairs} - later
-        gone = 0 if removal is None else plan.in_no_row + len(plan.left_out)
-        if len(spooled) or gone:
-            await imported.begin(self._none_begun, calls=len(spooled), puts=menu_puts(self.options))
-        if self._kept is not None:
-            await self._kept.keep(imported.staging.conditions)
-        if len(spooled) > len(changes) + len(later):
-            await self._enqueue_all(spooled, enqueuer, counts, imported, but=changes | later)
+        removal = self.removal
+        changes, later = self.ends.to_call(End.CHANGED), self.ends.to_call(End.ON_THE_WAY)
+        gone = 0 if removal is None else removal.plan.in_no_row + len(removal.plan.left_out)
+        if len(self.spooled) or gone:  # a cancelled batch is refused, also if a person has cancelled each call of it
+            await imported.begin(none_begun, calls=len(self.spooled), puts=menu_puts(self.order.options))
+        silenced = self.ends.silenced
+        if self.kept is not None:
+            await self.kept.keep(self.ends, imported.staging.conditions)
+        if self.ends.counts[End.NEW]:
+            await self.enqueue(imported, but=changes | later)
         total = len(changes) + gone
         if total and imported.has_begun:
             await imported.note_changes(0, total)
         if changes:
-            await self._enqueue_all(spooled, enqueuer, counts, imported, among=changes, total=total)
+            await self.enqueue(imported, among=changes, total=total)
         if removal is not None:
-            await removal.run(store, counts, late=enqueuer.has_late)
+            await removal.run(store, self.ends)
         if later or gone:
             await until_left(store, [queue.name])
-            counts.valid, counts.on_the_way = counts.valid + len(later), counts.on_the_way - len(later)
-            await self._enqueue_all(spooled, enqueuer, counts, imported, among=later)
+            await self.enqueue(imported, among=later)
             if removal is not None:
-                await removal.run(store, counts, late=enqueuer.has_late, on_the_way=True)
-        if self._kept is not None and self._kept.uncalled:
-            await self._kept.keep(imported.staging.conditions)
-        if self.before_end is not None:
-            await self.before_end()
-        await imported.end(self._cut)
+                await removal.run(store, self.ends, on_the_way=True)
+        if self.kept is not None and self.ends.silenced > silenced:
+            await self.kept.keep(self.ends, imported.staging.conditions)
 
-    async def _enqueue_all(
+    async def enqueue(
         self,
-        spooled: SpooledRows,
-        enqueuer: RowEnqueuer,
-        counts: RowCounts,
         imported: Import | None,
         *,
         among: Collection[int] | None = None,
@@ -577,31 +517,30 @@ class Enqueueing:
 
         The rows are `among` these, or all `but` those. With a `total` of changes, it is noted how far they are.
         """
-        done, kept = 0, None if imported is None else self._kept
+        done, ends = 0, self.ends
         size = min(CHUNK, max(len(among or ()) // 10, 10)) if total else CHUNK
-        for chunk in spooled if among is None or among else ():
-            has_number = [each for each in chunk if _is_among(each, among, but)]
-            for start in range(0, len(has_number), size):
+        for chunk in self.spooled if among is None or among else ():
+            wanted = [each for each in chunk if _is_among(each, among, but)]
+            for start in range(0, len(wanted), size):
                 if total and done and imported is not None:
                     await imported.note_changes(done, total)
-                some = has_number[start : start + size]
-                rows = list(filter(self._plan.has, _unspooled(some)))
+                some = wanted[start : start + size]
+                rows = list(filter(ends.makes_call, _unspooled(some)))
                 staging = None if imported is None else imported.staging
                 try:
-                    found = await enqueuer.enqueue(rows, staging=staging, pairs=self._plan.pairs)
+                    found = await self.enqueuer.enqueue(rows, staging=staging, ends=ends)
                 except InvalidInputError:
                     if imported is not None and not (done or total):
                         await imported.end()  # no call was stored
                     raise
-                counts.add_enqueued(rows, found)
-                if kept is not None:
-                    told = (("suppressed", found.suppressed), ("bad", found.refused))
-                    kept.uncalled |= {
-                        row.raw.number: (what, reason_of(row.findings)) for what, some in told for row in some
-                    }
+                for end in found:
+                    ends.move(end)
+                without = {end.number for end in found if end.row is not None and end.row.call is None}
+                ends.add_called([row for row in rows if row.raw.number not in without])
                 done += len(some)
-                if imported is not None and self.progress is not None:
-                    self.progress(Phase.ENQUEUEING, done=min(done, len(spooled)), total=len(spooled), rows=counts.rows)
+                if imported is not None and (progress := self.how.get("progress")) is not None:
+                    count = len(self.spooled)
+                    progress(Phase.ENQUEUEING, done=min(done, count), total=count, rows=ends.rows)
 
 
 def _is_among(spooled: tuple[Any, ...], among: Collection[int] | None, but: Collection[int]) -> bool:
@@ -611,18 +550,6 @@ def _is_among(spooled: tuple[Any, ...], among: Collection[int] | None, but: Coll
 
 
 _NUMBER = RawRow._fields.index("number")
-
-
-def _spool(found: ClassifiedRows, spooled: SpooledRows, kept: RowKeeper | None) -> None:
-    """Store each row, and those that make new calls with these, until the whole file has been read."""
-    try:
-        new = [(tuple(row.raw), tuple(row.call), row.has_made_key, row.times) for row in found.new if row.call]
-        spooled.put(new)  # without their findings
-        if kept is not None:
-            kept.add(found)
-    except OSError as error:
-        where = f"in {error.filename} while the file is read"
-        raise CampaignFileError(f"the rows cannot be stored {where}: {error.strerror}") from error
 
 
 def _unspooled(chunk: Sequence[tuple[Any, ...]]) -> list[ReadRow]:

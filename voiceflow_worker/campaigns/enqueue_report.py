@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime
-from typing import Any, Self
+from enum import StrEnum
+from typing import Self
 
 from voiceflow_worker.campaigns.called_before import RepeatedCalls
-from voiceflow_worker.campaigns.calls.options import ended_finding
-from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.column_values import MomentSpan, PartlyFilled, UnreadColumn
-from voiceflow_worker.campaigns.course import TimesOfCalls, simulated
-from voiceflow_worker.campaigns.files.rows import Findings, Reject
-from voiceflow_worker.campaigns.intake import ClassifiedRows, EnqueuedRows
-from voiceflow_worker.campaigns.plan import END_WORDS, MOST_NAMED, End, Plan
-from voiceflow_worker.campaigns.preview import Preview, PreviewMaker
+from voiceflow_worker.campaigns.preview import Preview
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of
-from voiceflow_worker.model.jobs.job import JobState, person_in
+from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
+
+
+class End(StrEnum):
+    """What becomes of a row of a list, or of a call that can still ring and that no row calls: one word for each."""
+
+    NEW = "new"
+    SAME = "same"
+    CHANGED = "changed"
+    LEFT_OUT_WAITING = "left_out_waiting"
+    IN_NO_ROW = "in_no_row"
+    ON_THE_WAY = "on_the_way"
+    OVER = "over"
+    BY_PERSON = "cancelled_by_person"
+    BAD = "bad"
+    LEFT_OUT = "left_out"
+    SUPPRESSED = "suppressed"
+    LATE = "late"
+    """It waits behind the limit of the options: the calls of its batch may be any that it has."""
+
+
+END_WORDS = {
+    End.SAME: "the same", End.NEW: "new", End.CHANGED: "changed", End.LEFT_OUT_WAITING: "left out and waiting",
+    End.IN_NO_ROW: "in no row", End.ON_THE_WAY: "on the way", End.OVER: "over",
+    End.BY_PERSON: "cancelled by a person", End.BAD: "bad",
+}  # fmt: skip
+"""The words of people for each end in a plan, in the order in which they are shown."""
 
 SHOWN_OF_COLUMNS = ("unread", "partly_filled", "moments")
 """What a report shows of columns, and not of rows."""
@@ -95,12 +114,9 @@ class EnqueueReport:
     @property
     def plan(self) -> dict[str, int]:
         """What becomes of each row, and of each call in no row, by one word for each."""
-        is_stored = not (self.dry_run or self.refused)
-        new = self.enqueued if is_stored else self.valid - self.changed * self.replaces
-        # A call that left after it was compared is counted where it is now.
-        changed = self.replaced if is_stored and self.replaces else self.changed
         counts = {
-            End.NEW: new, End.SAME: self.duplicates - self.cancelled_by_person, End.CHANGED: changed,
+            End.NEW: self.valid - self.changed * self.replaces,
+            End.SAME: self.duplicates - self.cancelled_by_person, End.CHANGED: self.changed,
             End.LEFT_OUT_WAITING: self.left_out_waiting, End.IN_NO_ROW: self.missing, End.ON_THE_WAY: self.on_the_way,
             End.OVER: self.over, End.BY_PERSON: self.cancelled_by_person, End.BAD: self.rejected,
         }  # fmt: skip
@@ -183,184 +199,3 @@ class RowsRefusedError(CampaignFileError):
 
 _NAMED = 3
 """The findings in the message of an error."""
-
-
-@dataclass(slots=True, kw_only=True)
-class RowCounts(EnqueueReport):
-    """The report while rows are read and enqueued: its running counts, its findings and its preview so far."""
-
-    # What is counted is declared once more, so that every type checker reads its types alike.
-    enqueued: int = 0
-    duplicates: int = 0
-    replaced: int = 0
-    changed: int = 0
-    on_the_way: int = 0
-    over: int = 0
-    cancelled_by_person: int = 0
-    left_out_waiting: int = 0
-    missing: int = 0
-    waiting: int = 0
-    named: Sequence[str] = ()
-    suppressed: int = 0
-    left_out: int = 0
-    rejected: int = 0
-    rows: int = 0
-    valid: int = 0
-    again: int = 0
-    ended: Mapping[JobState, int] = field(default_factory=dict[JobState, int])
-    repeated_calls: Sequence[RepeatedCalls] = ()
-    night: Finding | None = None
-    file: str | None
-    found: Findings = field(default_factory=Findings)
-    maker: PreviewMaker | None = None
-    reject: Reject | None = None
-    """Gets the rows that are bad or left out."""
-    call_times: TimesOfCalls = field(default_factory=TimesOfCalls)
-    times: Counter[int] = field(default_factory=Counter[int])
-    """The calls for which nobody has given hours, by the places of their times."""
-    called_before: int = 0
-    """Rows counted in `again`, also if they are to be called again."""
-    changes: Counter[str] = field(default_factory=Counter[str])
-    """How many calls were changed in what."""
-
-    def add_repeated(self, found: Iterable[RepeatedCalls], *, column: str) -> None:
-        """Count the rows that would call people again, and add errors about them. In a dry run, add warnings."""
-        severity = Severity.WARNING if self.dry_run else Severity.ERROR
-        for each in found:
-            self.again += each.count
-            self.repeated_calls = (*self.repeated_calls, each)
-            self.found.add([each.finding(file=self.file, column=column, severity=severity)])
-
-    def shown(self) -> str:
-        """What a preview shows of the rows before they are stored, whether people are to be called again or not."""
-        ended = sorted(f"{state.value}-{count}" for state, count in self.ended.items())
-        counts = (
-            self.rows, self.valid - self.changed * self.replaces, self.duplicates, self.left_out, self.rejected,
-            self.called_before, self.changed, self.on_the_way, self.over, self.cancelled_by_person,
-            self.left_out_waiting, self.missing, *ended,
-        )  # fmt: skip
-        return ".".join(map(str, counts))
-
-    def has_more_than(self, most: int | None) -> bool:
-        """Whether more rows than these are called; if so, this is an error."""
-        if most is None or (rows := self.rows - self.left_out) <= most:
-            return False
-        message = f"{count_of(rows, 'row')} would be called, and most allows {most}: check the file, or allow more"
-        self.found.add([Finding(file=self.file, message=message)])
-        return True
-
-    def would_empty(self) -> bool:
-        """Whether there are no rows, though calls in no row are to be cancelled; if so, this is an error."""
-        if self.rows:
-            return False
-        told = "the list has no rows, and with remove_missing each waiting call of its batch would be cancelled: give a"
-        self.found.add([Finding(file=self.file, message=f"{told} list with rows, or cancel the batch")])
-        return True
-
-    def unreadable(self, error: CampaignFileError) -> None:
-        """Report a file that cannot be read as findings."""
-        # The file has a field of its own in the finding, so its name is left out of the message.
-        told = message_of(error)
-        short = told.removeprefix(self.file or "").lstrip(" :,")
-        message = Message(short, told, kind=told.kind, values=told.values)
-        self.found.add(error.findings or (Finding(file=self.file, message=message),))
-
-    def add_classified(self, classified: ClassifiedRows) -> None:
-        """Count rows that were read."""
-        self.rows += sum(row.raw.counts for row in classified.rows)
-        self.valid += sum(row.raw.number not in classified.later for row in classified.new)
-        self.duplicates += len(classified.known)
-        self.left_out += sum(row.raw.counts for row in classified.rows if row.is_left_out)
-        self.rejected += sum(row.raw.counts for row in classified.bad)
-        self.ended = Counter(self.ended) + classified.ended
-        self._add_ends(classified.ends)
-        self.named = (*self.named, *classified.named)[:MOST_NAMED]
-        for row in classified.rows:
-            self.found.add(row.findings)
-        self._reject(classified.bad)
-
-    def add_enqueued(self, rows: Sequence[ReadRow], enqueued_rows: EnqueuedRows) -> None:
-        """Count what became of `rows`, so far counted as valid."""
-        without = (*enqueued_rows.suppressed, *enqueued_rows.refused, *enqueued_rows.moved)
-        without_call = {row.raw.number for row in without}
-        called = [row for row in rows if row.raw.number not in without_call]
-        if self.maker is not None:
-            self.maker.add(called)
-        self.add_times(called)
-        self.enqueued += enqueued_rows.enqueued
-        self.replaced += enqueued_rows.replaced
-        self.duplicates += enqueued_rows.duplicates
-        self._add_ends(enqueued_rows.ends)
-        self.changes += enqueued_rows.changed
-        self.suppressed += len(enqueued_rows.suppressed)
-        self.valid -= enqueued_rows.duplicates + len(without)
-        self.rejected += len(enqueued_rows.refused)
-        for row in without:
-            self.found.add(row.findings[-1:])  # the others were added when the row was read
-        self._reject((*enqueued_rows.suppressed, *enqueued_rows.refused))
-
-    def add_times(self, rows: Iterable[ReadRow]) -> None:
-        """Count rows that are called, if nobody has given hours."""
-        if not self.call_times.has_hours:
-            self.times.update(row.times for row in rows if row.call is not None)
-
-    def find_night(self, now: datetime, rate: float | None, *, needs_hours: bool) -> bool:
-        """Add a finding if counted calls would begin at night. Returns whether it is an error."""
-        course = simulated(self.call_times.counted(self.times), now, rate=rate)
-        if said := course.night_in_words(course.undecided):
-            told = Message(f"{said}: {Remedy.GIVE_HOURS}", Remedy.GIVE_HOURS)
-            severity = Severity.ERROR if needs_hours else Severity.WARNING
-            self.night = Finding(file=self.file, severity=severity, message=told)
-            self.found.add([self.night])
-        return needs_hours and self.night is not None
-
-    def add_planned(self, plan: Plan) -> None:
-        """Count what the plan says of rows that were counted as valid."""
-        told = [row for row, *_ in plan.told.values()]
-        for row in told:
-            self.found.add(row.findings[-1:])
-        self._reject(bad := [row for row, _, end in plan.told.values() if end is End.BAD])
-        self.valid -= len(plan.same) + len(told) + len(plan.later)
-        self.on_the_way += len(plan.later)
-        self.duplicates += len(plan.same)
-        self.rejected += len(bad)
-        self._add_ends(Counter(end for *_, end in plan.told.values() if end is not End.CHANGED))
-        self.changed += plan.changed
-        self.cancelled_by_person += plan.by_person
-        if plan.by_person:
-            self.ended = Counter(self.ended) + Counter({JobState.CANCELLED: plan.by_person})
-        self.missing, self.left_out_waiting = plan.in_no_row, len(plan.left_out)
-        self.waiting = plan.waiting
-        self.named = (*self.named, *(person_in((row.call and row.call.data) or {}) for row in told), *plan.people)
-        self.named = tuple(dict.fromkeys(filter(None, self.named)))[:MOST_NAMED]
-
-    def _add_ends(self, ends: Counter[End]) -> None:
-        self.changed += ends[End.CHANGED]
-        self.on_the_way += ends[End.ON_THE_WAY]
-        self.over += ends[End.OVER]
-        self.cancelled_by_person += ends[End.BY_PERSON]
-
-    def is_undecided(self, *, removes: bool, keeps: bool) -> bool:
-        """Whether rows differ or are left out while their calls wait, and nobody has ordered what becomes of these."""
-        return not keeps and (bool(self.changed and not self.replaces) or bool(self.left_out_waiting and not removes))
-
-    def _reject(self, rows: Sequence[ReadRow]) -> None:
-        if self.reject is not None:
-            for row in rows:
-                for raw in (row.raw, *row.raw.others):
-                    self.reject(raw, row.findings)
-
-    def report(self, *, refused: bool) -> EnqueueReport:
-        """The report of these counts."""
-        if (found := ended_finding(self.ended, file=self.file)) is not None:
-            self.found.add([found])
-        counts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(EnqueueReport)}
-        if self.maker is not None:
-            counts["preview"] = self.maker.preview(
-                duplicates=self.duplicates,
-                suppressed=self.suppressed,
-                left_out=self.left_out,
-                bad=self.rejected,
-            )
-        counts |= {"findings": self.found.all(file=self.file), "refused": refused}
-        return EnqueueReport(**counts)

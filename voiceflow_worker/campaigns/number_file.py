@@ -245,5 +245,5 @@ def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: NumberFile, *, is_
             taken.read(raw.number, each, home=own[0], area=own[1].strip("() "), line=text)
     if (why := rows.left_out.wrong()) is not None:
         raise CampaignFileError(f"{rows.file}: {why[1]}", [Finding(file=rows.file, message=why[1])])
-    for row, told in rows.left_out.told():
-        taken.warn(row, told)
+    for told in rows.left_out.told():
+        taken.warn(None, told)

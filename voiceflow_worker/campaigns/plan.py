@@ -12,12 +12,10 @@ and each new call is stored under the condition that its enqueue still has the l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import NamedTuple, TypeAlias
 
 from anyio.lowlevel import checkpoint
 
@@ -30,24 +28,25 @@ from voiceflow_worker.campaigns.called_before import (
     calls_of,
     mark_of,
     may_call,
-    without_key,
 )
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
+from voiceflow_worker.campaigns.enqueue_report import End
+from voiceflow_worker.campaigns.list_order import ListOrder, differing_end
+from voiceflow_worker.campaigns.person_index import PersonIndex, StoredCall, WaitingCall
+from voiceflow_worker.campaigns.row_ends import MOST_NAMED, RowEnd, RowEnds
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.reading import count_states, get_jobs
-from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import IntakeError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
+from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.jobs.differences import (
     can_still_ring,
     is_cancelled_for_good,
     is_changeable,
-    may_become,
     terms_of,
 )
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.queue import CallQueue
@@ -59,348 +58,195 @@ LOCK_LENGTH = timedelta(seconds=15)
 TIMEOUT = timedelta(seconds=30)
 """How long an enqueue waits for the lock. Less than a minute, because a person may sit before it."""
 LOOK_AGAIN = 0.1  # seconds
-MOST_NAMED = 5
-"""How many people or calls are named."""
-
-
-class End(StrEnum):
-    """What becomes of a row of a list that is imported again, or of a call that can still ring: one word for each."""
-
-    NEW = "new"
-    SAME = "same"
-    CHANGED = "changed"
-    LEFT_OUT_WAITING = "left_out_waiting"
-    IN_NO_ROW = "in_no_row"
-    ON_THE_WAY = "on_the_way"
-    OVER = "over"
-    BY_PERSON = "cancelled_by_person"
-    BAD = "bad"
-
-    @classmethod
-    def of_differing(cls, job: Job, batch_id: str | None) -> End:
-        """The end of a row of this batch that differs from this call."""
-        return cls.CHANGED if may_change(job, batch_id) else cls.OVER if job.state.is_final else cls.ON_THE_WAY
-
-
-def may_change(job: Job, batch_id: str | None) -> bool:
-    """Whether a row of this batch may change a call; of other batches, only one for which nobody was called."""
-    return is_changeable(job) and (not job.attempt or job.batch_id == batch_id)
-
-
-END_WORDS = {
-    End.SAME: "the same", End.NEW: "new", End.CHANGED: "changed", End.LEFT_OUT_WAITING: "left out and waiting",
-    End.IN_NO_ROW: "in no row", End.ON_THE_WAY: "on the way", End.OVER: "over",
-    End.BY_PERSON: "cancelled by a person", End.BAD: "bad",
-}  # fmt: skip
-"""The words of people for each end, in the order in which they are shown."""
-
-
-class _Stored(NamedTuple):
-    """What is kept in memory of a stored call: the mark of its body, and all else that is compared, as `terms`."""
-
-    id: str
-    key: str | None
-    mark: bytes
-    terms: bytes
-    waits: bool
-    is_limited: bool
-    """Whether its validity ends: a change may leave no time for it."""
-    has_key: bool
-    """Whether its key is one of a user."""
-
-
-_Left: TypeAlias = dict[tuple[str, str], list[_Stored]]
-"""Calls by batch and telephone."""
-
-
-def differs(
-    queue: CallQueue, row: ReadRow, stands: Job, *, replace: bool = False, keeps: bool = False
-) -> tuple[Message, Severity] | None:
-    """What is told of a row whose stored call differs from it, with the names of the fields; None if it is changed.
-
-    It is an error while that call waits, unless it `keeps` that, and also if no time is left for the change.
-    """
-    is_changed = may_change(stands, row.call and row.call.batch_id)
-    if replace and row.call is not None and may_become(stands, row.call):
-        problems = queue.admitter.problems_of_change(row.call, stands)
-        return (Message(problems[0].message), Severity.ERROR) if problems else None
-    has_keys = is_own_key(stands.unique_key) and not row.has_made_key
-    names = () if row.call is None else queue.admitter.differences(row.call, stands)
-    said = {
-        "call": stands.id, "batch": stands.batch_id or "-", "differs": " and ".join(names),
-        "remedy": "give it another unique_key" if has_keys else Remedy.OTHER_BATCH,
-    }  # fmt: skip
-    if is_changed:
-        return tell("differs_waiting", **said), Severity.WARNING if keeps else Severity.ERROR
-    return tell("differs_over", state=stands.state.value, **said), Severity.WARNING
-
-
-class WaitingCall(NamedTuple):
-    """What is kept of a call that can still ring."""
-
-    id: str
-    batch_id: str | None
-    keys: tuple[str, ...]
-    numbers: tuple[str, ...]
-    created_at: datetime
-    name: str
-
-    @classmethod
-    def of(cls, job: Job) -> WaitingCall:
-        """That of this job."""
-        return cls(job.id, job.batch_id, job.keys, job.numbers, job.created_at, job.name)
-
-
-class _Silent(NamedTuple):
-    row: int
-    is_left_out: bool
-    has_key: bool
-
-
-class SilentRows:
-    """The rows that call nobody, by the numbers and keys of their people: left out, or bad, or behind a limit.
-
-    A row and a call that both have keys of a user belong together by these alone. Of several rows with one number,
-    those that are left out count.
-    """
-
-    def __init__(self) -> None:
-        self._of_number: dict[int, list[_Silent]] = {}
-        self._of_key: dict[str, _Silent] = {}
-        self.batches: set[str] = set()
-
-    @property
-    def keys(self) -> Collection[str]:
-        """The keys of their users."""
-        return self._of_key.keys()
-
-    def add(self, row: ReadRow, batch_id: str) -> None:
-        """Add a row."""
-        is_late = any(found.told.kind == "beyond_limit" for found in row.findings)
-        said = _Silent(row.raw.number, row.is_left_out and not is_late, bool(row.own_key))
-        self.batches.add(batch_id)
-        for number in map(telephone_of, row.numbers):
-            self._of_number.setdefault(hash((batch_id, number)), []).append(said)
-        if row.own_key:
-            self._of_key[row.own_key] = said
-
-    def of(self, call: WaitingCall) -> tuple[int, bool] | None:
-        """The row of a call's person, and whether that is left out; None if none has its key or one of its numbers."""
-        if (own := next((self._of_key[key] for key in call.keys if key in self._of_key), None)) is not None:
-            return own.row, own.is_left_out
-        places = (hash((call.batch_id, telephone_of(number))) for number in call.numbers)
-        has_key = any(map(is_own_key, call.keys))
-        found = [each for place in places for each in self._of_number.get(place, ()) if not (each.has_key and has_key)]
-        return min(((each.row, each.is_left_out) for each in found), key=lambda each: not each[1], default=None)
 
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What becomes of the rows that no key finds, by the numbers of rows, and of the calls of the batch.
+    """What becomes of the calls of the batch that no row has by its key.
 
-    `same` rows have a stored call, whose key is here, and whose id is in `stand`; `pairs` change the call with this id,
-    `later` ones when it is no longer on its way. Of the `told` nothing is done: here they are with the reason, the key
-    of their stored call, if known, and how they end. `repeated` rows would say the same words to a number as a call of
-    another batch. `left_out` rows are left out, and the call with this id can still ring; `in_no_row` calls can, and no
-    row has their number or key: the first of them are `named`. `people` are the names of some whose calls change or
-    end. If the batch `is_new`, nothing can be missing from it.
+    The ids in `stand` are those of calls that rows have. `left_out` rows are left out, and this call can still ring;
+    `in_no_row` counts calls that can and whose number or key no row has: the first of them are `named`. `repeated` rows
+    would say the same words to a number as a call of another batch. If the batch `is_new`, nothing can be missing.
     """
 
-    same: dict[int, str | None] = field(default_factory=dict[int, "str | None"])
     stand: set[str] = field(default_factory=set[str])
-    pairs: dict[int, str] = field(default_factory=dict[int, str])
-    replaced: set[str] = field(default_factory=set[str])
-    told: dict[int, tuple[ReadRow, str | None, End]] = field(
-        default_factory=dict[int, "tuple[ReadRow, str | None, End]"]
-    )
-    changed: int = 0
-    by_person: int = 0
-    later: set[int] = field(default_factory=set[int])
     repeated: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
     left_out: dict[int, WaitingCall] = field(default_factory=dict[int, WaitingCall])
     in_no_row: int = 0
-    waiting: int = 0
-    people: list[str] = field(default_factory=list[str])
     named: list[str] = field(default_factory=list[str])
     is_new: bool = True
-
-    def pair(self, row: int, stored: _Stored) -> None:
-        """Let a row replace a stored call."""
-        self.pairs[row] = stored.id
-        self.replaced |= {stored.key} if stored.key else set()
-
-    def has(self, row: ReadRow) -> bool:
-        """Whether the row makes a new call."""
-        return row.raw.number not in self.same and row.raw.number not in self.told
 
 
 @dataclass(slots=True, kw_only=True)
 class Planner:
-    """A comparison of the rows of a list with the stored calls of the queue.
+    """A comparison of the rows of a list with the stored calls of the queue, by the `index` of their people.
 
-    A call with the unique key of a row is the call of this row. Calls that are the `orders`' own are found by their
-    keys too. Calls that ended without a ring do not count, nor do trials. Rows with suppressed numbers are left out:
-    they are not called. With `since`, only calls of the same batch count that were made since then: those of a cut
-    start, whose rows now say something else. With `again`, no row is compared, but with the calls since then; how many
-    would be called again is only counted, if it `shows`. If the queue `has_staged` calls, some rows have calls of their
-    own.
+    A call with the unique key of a row is the call of this row, and so are those that orders find by their keys. Calls
+    that ended without a ring do not count, nor do trials. Rows with suppressed numbers are left out: they are not
+    called. With `again`, no row is compared, but with the calls of a cut start, whose rows now say something else; how
+    many would be called again is only counted, if the order `shows`. If the queue `has_staged` calls, some rows have
+    calls of their own.
     """
 
+    order: ListOrder
     queue: CallQueue
     seen: SeenKeys
     """The unique keys of all rows that were read."""
-    orders: Orders | None
-    before: CalledBefore
-    since: datetime | None
+    index: PersonIndex
     has_staged: bool
-    again: bool
-    again_cancelled: bool
-    """Whether people are called whose calls were cancelled by a person."""
-    shows: bool
-    replace: bool
-    keeps: bool
-    file: str | None
-    """The name of the file, for findings, as the `column` of its numbers is."""
-    column: str
-    silent: SilentRows = field(default_factory=SilentRows, init=False)
+    before: CalledBefore = field(init=False)
     people: Sample = field(default_factory=Sample, init=False)
+    _since: datetime | None = field(init=False)
+    """From when on calls of the same batch count: not even `again` calls those again whom this campaign itself may have
+    called, before it was cut."""
     _batches: set[str] = field(default_factory=set[str], init=False)
 
-    def add(self, rows: Sequence[ReadRow], known: Sequence[ReadRow]) -> None:
-        """Add new rows to compare, and those whose calls are known."""
-        for row in rows:
-            if row.call is not None and row.call.batch_id is not None:
-                self._batches.add(row.call.batch_id)
-        for row in without_key(rows):
-            self.before.sample.add(row)
-        for row in (*rows, *known):
-            if row.call is not None:
-                self.people.add(row)
+    def __post_init__(self) -> None:
+        options = self.order.options
+        self.before = CalledBefore(
+            queue=self.queue, orders=options.orders, schedule_batches=options.schedule_batches,
+            same_people_batch=options.same_people_batch,
+        )  # fmt: skip
+        self._since = self.order.since if self._again else None
 
-    async def find(self, chunks: Chunks, batches: Iterable[str]) -> Plan:
-        """The plan of all new rows, in chunks, of a list with these batches. Raises StoreError."""
+    @property
+    def _again(self) -> bool:
+        return self.order.again is True
+
+    def add(self, ends: Iterable[RowEnd]) -> None:
+        """Add rows, to compare those that make calls."""
+        for end in ends:
+            if (row := end.row) is None or row.call is None:
+                continue
+            self.people.add(row)
+            if end.makes_call:
+                self._batches |= {row.call.batch_id} if row.call.batch_id else set()
+                if row.has_made_key:
+                    self.before.sample.add(row)
+
+    async def find(self, chunks: Chunks, batches: Iterable[str], ends: RowEnds) -> Plan:
+        """The plan of a list with these batches, and the ends of its rows, which come in chunks. Raises StoreError."""
         plan = Plan()
-        stands, gone, left = await self._calls_left(plan, {*batches, *self.silent.batches})
-        if stands or gone:
-            await self._match(plan, chunks, stands, gone)
+        left = await self._calls_left(plan, {*batches, *self.index.silent_batches}, ends)
+        changed = await self._match(plan, chunks, ends) if self.index.has_stored else []
+        paired = await get_jobs(self.queue.store, changed[:MOST_NAMED])
+        ends.name(*(each.name or each.destination for each in paired.values()))
         for call in left:
             if call.id not in plan.stand:
-                self._note_left(plan, call)
-        paired = await get_jobs(self.queue.store, [*plan.pairs.values()][:MOST_NAMED])
-        plan.people = [*(each.name or each.destination for each in paired.values()), *plan.people]
-        owners = await owners_of(self.queue.store, self.queue.name, self.silent.keys)
+                self._note_left(plan, call, ends)
+        owners = await owners_of(self.queue.store, self.queue.name, self.index.silent_keys)
         for call in map(WaitingCall.of, filter(can_still_ring, owners.values())):
-            if (said := self.silent.of(call)) is not None and said[1]:
-                plan.left_out[said[0]] = call
-        if self.since is None and (self.shows or not self.again):
-            plan.repeated = await self.before.find(chunks, plan.has)
+            if (said := self.index.silent_row(call)) is not None and said.is_left_out:
+                plan.left_out[said.row] = call
+        ends.counts[End.IN_NO_ROW], ends.counts[End.LEFT_OUT_WAITING] = plan.in_no_row, len(plan.left_out)
+        if self._since is None and (self.order.shows or not self._again):
+            plan.repeated = await self.before.find(chunks, ends.makes_call)
         return plan
 
-    def _note_left(self, plan: Plan, call: WaitingCall) -> None:
+    def _note_left(self, plan: Plan, call: WaitingCall, ends: RowEnds) -> None:
         """Note a call that can still ring, and that no row to call has."""
-        said = self.silent.of(call)
-        if len(plan.people) < MOST_NAMED and (said is None or said[1]):
-            plan.people.append(call.name or call.numbers[0])
+        said, name = self.index.silent_row(call), call.name or call.numbers[0]
+        if said is None or said.is_left_out:
+            ends.name(name)
         if said is None:
             plan.in_no_row += 1
             if len(plan.named) < MOST_NAMED:
-                plan.named.append(f"{call.name or call.numbers[0]} ({call.id})")
-        elif said[1]:
-            plan.left_out.setdefault(said[0], call)
+                plan.named.append(f"{name} ({call.id})")
+        elif said.is_left_out:
+            plan.left_out.setdefault(said.row, call)
 
-    async def _calls_left(self, plan: Plan, batches: Iterable[str]) -> tuple[_Left, _Left, list[WaitingCall]]:
-        """The calls of these batches that are not in the list by their keys.
+    async def _calls_left(self, plan: Plan, batches: Iterable[str], ends: RowEnds) -> list[WaitingCall]:
+        """The calls of these batches that can still ring and are not in the list by their keys.
 
-        With them, those that were cancelled by a person, and those that can still ring.
+        The index gets those that are compared with rows, and those that were cancelled by a person.
         """
-        found: _Left = {}
-        gone: _Left = {}
         left: list[WaitingCall] = []
         kinds: dict[bytes, bytes] = {}
         for batch_id in sorted(batches):
             states = await count_states(self.queue.store, self.queue.name, batch_id=batch_id)
             if not any(states.values()):
                 continue
-            plan.waiting += states.get(JobState.QUEUED, 0) + states.get(JobState.LEASED, 0)
-            plan.is_new, is_compared = False, batch_id in self._batches
-            among = None if is_compared else WAITING
+            ends.waiting += states.get(JobState.QUEUED, 0) + states.get(JobState.LEASED, 0)
+            plan.is_new, is_compared = False, batch_id in self._batches and (not self._again or self._since is not None)
+            among = None if batch_id in self._batches else WAITING
             async with aclosing(calls_of(self.queue, batch_id, states=among, ended=True)) as jobs:
                 async for job in jobs:
                     if self.is_in_list(job, plan):
                         continue
                     if can_still_ring(job):
                         left.append(WaitingCall.of(job))
-                    is_gone = not may_call(job)
-                    if is_gone and (self.again_cancelled or job.successor or not is_cancelled_for_good(job)):
-                        continue
-                    is_old = self.since is not None and job.created_at < self.since
-                    is_own = self.orders is not None and self.orders.is_own(job)
-                    if not is_compared or is_old or (self.again and self.since is None) or is_own:
-                        continue
-                    terms, key = terms_of(job), job.unique_key
-                    terms = kinds.setdefault(terms, terms)
-                    has_key = any(map(is_own_key, job.keys))
-                    stored = _Stored(
-                        job.id,
-                        key,
-                        mark_of(job.digest),
-                        terms,
-                        is_changeable(job),
-                        job.valid_until is not None,
-                        has_key,
-                    )
-                    for telephone in map(telephone_of, job.numbers):
-                        (gone if is_gone else found).setdefault((batch_id, telephone), []).append(stored)
-        return found, gone, left
+                    if is_compared and self._is_compared(job):
+                        terms = terms_of(job)
+                        stored = StoredCall(
+                            job.id, job.unique_key, mark_of(job.digest), kinds.setdefault(terms, terms),
+                            is_changeable(job), job.valid_until is not None, any(map(is_own_key, job.keys)),
+                            None if may_call(job) else job.state,
+                        )  # fmt: skip
+                        self.index.store(stored, batch_id, job.numbers)
+        return left
+
+    def _is_compared(self, job: Job) -> bool:
+        """Whether a call of a row's batch may be that of the row, by its numbers."""
+        is_again = self._again or job.state in self.order.states or job.successor is not None
+        if not may_call(job) and (is_again or not (is_cancelled_for_good(job) or self.order.is_over(job))):
+            return False
+        is_old, orders = self._since is not None and job.created_at < self._since, self.order.options.orders
+        return not is_old and not (orders is not None and orders.is_own(job))
 
     def is_in_list(self, job: Job, plan: Plan) -> bool:
         """Whether a call is that of a row to call."""
         return job.id in plan.stand or any(key in self.seen for key in job.keys)
 
-    async def _match(self, plan: Plan, chunks: Chunks, stands: _Left, gone: _Left) -> None:
-        """Find which of the calls that are left are those of rows; of rows without one, which were cancelled."""
-        same, left = plan.stand, dict[int, list[_Stored]]()
-        cancelled: dict[int, list[_Stored]] = {}
+    async def _match(self, plan: Plan, chunks: Chunks, ends: RowEnds) -> list[str]:
+        """Find which of the calls that are left are those of rows; of rows without one, which were cancelled.
+
+        Returns the ids of those that change.
+        """
+        same, changed = plan.stand, list[str]()
+        left, cancelled = dict[int, list[StoredCall]](), dict[int, list[StoredCall]]()
         for chunk in chunks():
             await checkpoint()  # whoever renews the lock, or sends calls in this process, has a turn
             for row in chunk:
-                found = _of(row, stands)
+                stored = self.index.stored_of(row)
+                found = [each for each in stored if each.ended is None]
                 alike = [each for each in found if each.mark == mark_of(row.digest) and each.id not in same]
                 terms = self.queue.admitter.terms_of(row.call) if alike and row.call is not None else None
                 equal = next((each for each in alike if terms is None or each.terms == terms), None)
                 if equal is not None:
                     same.add(equal.id)
-                    plan.same[row.raw.number] = equal.key
+                    ends.move(RowEnd(row.raw.number, End.SAME, equal.key))
                     continue
                 if found:
                     left[row.raw.number] = found
-                if ended := _of(row, gone):
+                if ended := [each for each in stored if each.ended is not None]:
                     cancelled[row.raw.number] = ended
         rows_of = Counter(each.id for some in left.values() for each in some)
-        counted, others = set[str](), dict[int, tuple[_Stored, bool]]()
+        counted, others = set[str](), dict[int, tuple[StoredCall, bool]]()
         for number, found in left.items():
             if not (rest := [each for each in found if each.id not in same]):
                 continue
             cancelled.pop(number, None)
             counted |= {each.id for each in rest}
             is_pair = len(rest) == 1 and rows_of[rest[0].id] == 1
-            if is_pair and rest[0].waits and not rest[0].is_limited and self.replace and not self.has_staged:
-                plan.changed += 1
-                plan.pair(number, rest[0])
+            if is_pair and rest[0].waits and not rest[0].is_limited and self.order.replace and not self.has_staged:
+                changed.append(rest[0].id)
+                ends.move(RowEnd(number, End.CHANGED, rest[0].key, rest[0].id))
             else:
                 others[number] = rest[0], is_pair
         rows_of = Counter(each.id for some in cancelled.values() for each in some)
         for number, ended in cancelled.items():
             if all(rows_of[each.id] == 1 for each in ended):
-                plan.same[number] = ended[-1].key
-                plan.by_person += 1
+                last = ended[-1]
+                kind = End.BY_PERSON if last.ended is JobState.CANCELLED else End.SAME
+                ends.move(RowEnd(number, kind, last.key, ended=last.ended))
             else:
                 others[number] = ended[0], False
         for chunk in chunks() if others else ():
-            await self._tell(plan, [(row, *others[row.raw.number]) for row in chunk if row.raw.number in others])
+            await self._tell([(row, *others[row.raw.number]) for row in chunk if row.raw.number in others], ends)
         same |= counted  # what is told of a row stands for it too, should it wait again
+        return changed
 
-    async def _tell(self, plan: Plan, rows: Sequence[tuple[ReadRow, _Stored, bool]]) -> None:
+    async def _tell(self, rows: Sequence[tuple[ReadRow, StoredCall, bool]], ends: RowEnds) -> None:
         """Tell what stands in place of rows, each with a stored call, and whether these two are a pair.
 
         They are not if the row has a call by its key, which an import has staged that was cut.
@@ -414,29 +260,18 @@ class Planner:
                 continue
             own = owned.get((row.call and row.call.unique_key) or "")
             if is_pair and not (own is not None and may_call(own) and is_changeable(job)):
-                told = differs(self.queue, row, job, replace=self.replace, keeps=self.keeps)
-                key, end = stored.key, End.of_differing(job, job.batch_id)
-                if told is not None and self.replace and end is End.CHANGED:
-                    end = End.BAD
-                plan.changed += end is End.CHANGED
+                told = self.order.differs(row, job)
+                key, kind = stored.key, differing_end(job, row)
+                if told is None:
+                    ends.move(RowEnd(row.raw.number, kind, key, stored.id))
+                    continue
+                kind = End.BAD if self.order.replace and kind is End.CHANGED else kind
             else:
                 said = {"number": job.destination, "batch": job.batch_id, "call": job.id}
-                told, key, end = (tell("ambiguous", **said), Severity.ERROR), None, End.BAD
-            if told is None:
-                plan.pair(row.raw.number, stored)
-                plan.later |= {row.raw.number} if end is End.ON_THE_WAY else set[int]()
-                continue
-            message, severity = told
-            found = Finding(file=self.file, row=row.raw.number, column=self.column, severity=severity, message=message)
-            plan.told[row.raw.number] = row.without_call(found), key, end
-
-
-def _of(row: ReadRow, stands: _Left) -> list[_Stored]:
-    """The calls to a row's numbers that may be its own."""
-    if row.call is None or row.call.batch_id is None:
-        return []
-    found = (each for one in row.call.numbers for each in stands.get((row.call.batch_id, telephone_of(one)), ()))
-    return list({each.id: each for each in found if row.has_made_key or not each.has_key}.values())
+                told, key, kind = (tell("ambiguous", **said), Severity.ERROR), None, End.BAD
+            found = Finding(column=self.order.column, severity=told[1], message=told[0])
+            ends.name(person_in((row.call and row.call.data) or {}))
+            ends.move(RowEnd.of(self.order.silenced(row, found), kind, key=key))
 
 
 @asynccontextmanager

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from voiceflow_worker.campaigns.called_before import WAITING, may_call, pages_of
-from voiceflow_worker.campaigns.enqueue_report import RowCounts
-from voiceflow_worker.campaigns.plan import MOST_NAMED, Plan, Planner, WaitingCall
+from voiceflow_worker.campaigns.enqueue_report import End
+from voiceflow_worker.campaigns.person_index import WaitingCall
+from voiceflow_worker.campaigns.plan import Plan, Planner
+from voiceflow_worker.campaigns.row_ends import MOST_NAMED, RowEnds
 from voiceflow_worker.core.base.reading import find_jobs, get_jobs
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import OfNumber
@@ -30,23 +32,24 @@ class Removal:
     plan: Plan
     batches: Collection[str]
 
-    def left_out(self, file: str | None, *, keeps: bool) -> list[Finding]:
-        """What is told of rows that are left out while their calls wait: errors, unless it is said that these stay."""
+    async def problems(self, *, batch_id: str) -> list[Finding]:
+        """What is wrong with what is left out or in no row, by the order of the list."""
+        order = self.planner.order
+        if order.remove_missing:
+            return await self._missing_from_new(order.file, batch_id=batch_id) if self.plan.is_new else []
         return [
             Finding(
                 message=tell("left_out_waiting", at=in_words(call.created_at), call=call.id),
-                severity=Severity.WARNING if keeps else Severity.ERROR,
-                file=file,
+                severity=Severity.WARNING if order.keeps else Severity.ERROR,
+                file=order.file,
                 row=row,
                 person=call.name,
             )
             for row, call in self.plan.left_out.items()
         ]
 
-    async def findings(self, file: str | None, *, batch_id: str) -> list[Finding]:
+    async def _missing_from_new(self, file: str | None, *, batch_id: str) -> list[Finding]:
         """The error that nothing can be missing from a new batch; it names where the people of the list wait."""
-        if not self.plan.is_new:
-            return []
         elsewhere = await self._waiting_elsewhere()
         told = f"nothing can be missing from batch {batch_id}, which is new"
         if not elsewhere:
@@ -58,65 +61,63 @@ class Removal:
         message = Message(f"{told}; {', '.join(where)}: {remedy}", remedy).giving({remedy: elsewhere[0][0]})
         return [Finding(file=file, message=message)]
 
-    async def run(self, store: Store, counts: RowCounts, *, late: bool, on_the_way: bool = False) -> None:
+    async def run(self, store: Store, ends: RowEnds, *, on_the_way: bool = False) -> None:
         """Cancel the calls that are left out, or in no row; these not if they may be those of bad or late rows.
 
         With `on_the_way`, those too that are on their way get no further attempt, and are named. One that moves
         meanwhile is looked at again.
         """
-        all_known = not (counts.rejected or late)
+        all_known = not (ends.counts[End.BAD] or ends.counts[End.LATE])
         ids, sent = [each.id for each in self.plan.left_out.values()], list[str]()
         states = WAITING | ON_THE_WAY if on_the_way else WAITING
         named = [job for job in (await get_jobs(store, ids)).values() if job.state in states and can_still_ring(job)]
-        await self._end(store, named, counts, sent)
-        for batch_id in sorted({*self.batches, *self.planner.silent.batches}):
+        await self._end(store, named, ends, sent)
+        for batch_id in sorted({*self.batches, *self.planner.index.silent_batches}):
             for _ in range(ROUNDS):
                 found = 0
                 async with aclosing(pages_of(self.planner.queue, batch_id, states=states)) as pages:
                     async for page in pages:
                         gone = [job for job in page if self._is_gone(job, all_known=all_known)]
                         found += len(gone)
-                        await self._end(store, gone, counts, sent)
+                        await self._end(store, gone, ends, sent)
                 if not found:
                     break
         if sent:
             names = ", ".join([*sent[:MOST_NAMED], *(["…"] if len(sent) > MOST_NAMED else [])])
             told = f"{count_of(len(sent), 'call')} may still ring, and are not called again: {names}"
-            counts.found.add([Finding(file=counts.file, severity=Severity.WARNING, message=told)])
+            ends.found.add([Finding(file=ends.file, severity=Severity.WARNING, message=told)])
         if not on_the_way:
-            self.tell_staying(counts, late=late)
+            self.tell_staying(ends)
 
-    def tell_staying(self, counts: RowCounts, *, late: bool) -> None:
+    def tell_staying(self, ends: RowEnds) -> None:
         """Count and name the calls in no row that stay, because they may be those of bad or late rows."""
-        if (counts.rejected or late) and counts.missing:
-            counts.stays = counts.missing
-            counts.found.add([self._staying(counts)])
+        if not (ends.counts[End.BAD] or ends.counts[End.LATE]) or not (count := self.plan.in_no_row):
+            return
+        ends.stays = count
+        named = [*self.plan.named, *(["…"] if count > len(self.plan.named) else [])]
+        bad = ends.counts[End.BAD]
+        why = count_of(bad, "bad row") if bad else "rows that wait"
+        remedy = "correct them, and give the list again" if bad else "call these first"
+        told = (
+            f"{count_of(count, 'call')} in no row of the list may be those of {why}, and can still ring: "
+            f"{', '.join(named)}; {remedy}"
+        )
+        ends.found.add([Finding(file=ends.file, severity=Severity.WARNING, message=told)])
 
-    async def _end(self, store: Store, gone: Sequence[Job], counts: RowCounts, sent: list[str]) -> None:
+    async def _end(self, store: Store, gone: Sequence[Job], ends: RowEnds, sent: list[str]) -> None:
         """End calls, and add the ids of those that are on their way to the `sent` ones."""
         queue, changes = self.planner.queue, Changes(store, self.planner.queue.policy)
         reason, at = "it is no longer in the list", queue.store.clock.now()
         end = partial(removed, at=at, reason=reason, policy=queue.policy)
-        counts.removed += await changes.change_all([job for job in gone if job.state in WAITING], end)
+        ends.removed += await changes.change_all([job for job in gone if job.state in WAITING], end)
         left = [job for job in gone if job.state in ON_THE_WAY]
         sent += [job.id for job in left] if await changes.change_all(left, end) else []
 
     def _is_gone(self, job: Job, *, all_known: bool) -> bool:
         if not can_still_ring(job) or self.planner.is_in_list(job, self.plan):
             return False
-        said = self.planner.silent.of(WaitingCall.of(job))
-        return all_known if said is None else said[1]
-
-    def _staying(self, counts: RowCounts) -> Finding:
-        """Which calls in no row stay, and why."""
-        named = [*self.plan.named, *(["…"] if counts.stays > len(self.plan.named) else [])]
-        why = count_of(counts.rejected, "bad row") if counts.rejected else "rows that wait"
-        remedy = "correct them, and give the list again" if counts.rejected else "call these first"
-        told = (
-            f"{count_of(counts.stays, 'call')} in no row of the list may be those of {why}, and can still ring: "
-            f"{', '.join(named)}; {remedy}"
-        )
-        return Finding(file=counts.file, severity=Severity.WARNING, message=told)
+        said = self.planner.index.silent_row(WaitingCall.of(job))
+        return all_known if said is None else said.is_left_out
 
     async def _waiting_elsewhere(self) -> list[tuple[str, int]]:
         """The other batches in which people of the list wait, and how many of those who are looked up do in each."""

@@ -14,7 +14,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -28,8 +28,9 @@ from msgspec.structs import replace
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
+from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, reason_of
-from voiceflow_worker.campaigns.intake import ClassifiedRows
+from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
 from voiceflow_worker.core.base.identity import CAMPAIGNS, BatchNames, new_revision
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
@@ -54,6 +55,8 @@ AT_ONCE = 20
 
 
 _NO_DATA: Mapping[str, object] = {}
+_RESULTS = {End.BAD: "bad", End.SUPPRESSED: "suppressed", End.LEFT_OUT: "left out", End.LATE: "left out"}
+"""The results of rows that call nobody; empty where a stored call stands for the row."""
 _NOT_STORED = "its call was not stored: enqueue the list again"
 
 
@@ -179,29 +182,25 @@ class RowKeeper:
         self._latest = queue.store.clock.now()
         self._kept: dict[str, KeptFile | None] = {}
         """What this start has kept before, by batch."""
-        self.uncalled: dict[int, tuple[str, str]] = {}
-        """The results and reasons of rows, by number, that were found to make no call after all had been kept."""
-        self.stand: dict[int, str] = {}
-        """The keys of the stored calls that are those of rows, by number, where the rows make no calls."""
-        self.replaced: set[str] = set()
-        """The keys of calls that are replaced by rows with other keys, or are theirs."""
+        self._theirs = set[str]()
+        """The keys of calls that rows with other keys change, or stand for."""
 
-    def add(self, found: ClassifiedRows) -> None:
+    def add(self, ends: Iterable[RowEnd]) -> None:
         """Add the rows of a part of the file. Raises OSError."""
         entries: list[tuple[Any, ...]] = []
-        for row in found.rows:
-            call, raw, key, result, why = row.call, row.raw, None, "", ""
+        for end in ends:
+            if (row := end.row) is None:
+                continue
+            call, raw, key, result, why = row.call, row.raw, end.key, "", ""
             wrong = sorted({each.column for each in row.findings if each.column}) if call is None else []
             if call is not None:
                 key = call.unique_key
                 if call.not_before is not None or call.valid_until is not None:
                     self._latest = max(filter(None, (self._latest, call.not_before, call.valid_until)))
-            elif raw.number in found.stand:
-                key = found.stand[raw.number]
             elif row.duplicate_of is not None:
                 result, why = "duplicate", f"the same call as row {row.duplicate_of}"
-            else:
-                result, why = "bad" if row.is_bad else "left out", reason_of(row.findings)
+            elif key is None:
+                result, why = _RESULTS.get(end.kind, ""), reason_of(row.findings)
             batch_id = (call.batch_id if call is not None else None) or as_stored(self._campaign.batch_in(raw))
             entries += [
                 (batch_id, each.number, self._cells_of(each), key, result, why, wrong, raw.number)
@@ -217,8 +216,12 @@ class RowKeeper:
         self._columns, data = tuple(dict.fromkeys((*self._columns, *raw.names))), raw.data
         return [_cell(data.get(name)) for name in self._columns]
 
-    async def keep(self, conditions: Sequence[Condition]) -> None:
-        """Replace what an earlier start of the file has kept, in one write under `conditions`. Raises StoreError."""
+    async def keep(self, ends: RowEnds, conditions: Sequence[Condition]) -> None:
+        """Replace what an earlier start of the file has kept, in one write under `conditions`, by how rows end now.
+
+        Raises StoreError.
+        """
+        self._theirs = set(ends.keys())
         store, queue, token = self._queue.store, self._queue.name, new_revision()
         policy = self._queue.policy
         now, until = store.clock.now(), self._latest + policy.retention
@@ -229,8 +232,9 @@ class RowKeeper:
         for part in self._spool:
             rows: dict[str, list[Entry]] = {}
             for batch_id, number, cells, call, result, why, wrong, first in part:
-                stands = self.stand.get(first)
-                told = self.uncalled.get(first, (result, why))
+                end = ends.of(first)
+                stands = None if end is None or end.makes_call else end.key
+                told = (_RESULTS.get(end.kind, ""), end.why) if end is not None and end.why else (result, why)
                 entry: Entry = (call, *told) if stands is None else (stands, "", "")
                 faults: Sequence[str] = () if stands else wrong
                 more: Entry = (faults, _plain(first)) if number != first else (faults,) if faults else ()
@@ -323,7 +327,7 @@ class RowKeeper:
         return left_over[columns][cells] >= 0
 
     def _has_call(self, key: str) -> bool:
-        return key in self._campaign.keys or key in self.replaced
+        return key in self._campaign.keys or key in self._theirs
 
     def _cells_in(self, columns: Sequence[str]) -> Counter[_Cells]:
         """The cells of the rows of this start in these columns; none if one of them is not there."""

@@ -253,7 +253,8 @@ def _read(file: InputFile, options: CampaignOptions, now: datetime, *, most: int
     if most is None and (options.leave_out or options.only):  # whose values are to be counted too
         campaign = open_campaign(file, replace(options, leave_out=None, only=None), now=now, checks=True)
         deque(campaign, maxlen=0)
-    found.unread, found.partly_filled = (campaign.unread, campaign.partly_filled) if most is None else ((), ())
+    doubts = campaign.doubts
+    found.unread, found.partly_filled = (doubts.unread(), doubts.partly_filled()) if most is None else ((), ())
     return found
 
 

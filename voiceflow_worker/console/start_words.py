@@ -9,8 +9,7 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.campaigns.plan import End
+from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport
 from voiceflow_worker.campaigns.preview import Preview, SampleText
 from voiceflow_worker.console.form import COUNTS, DAYS, LIST, PARTS, CampaignForm
 from voiceflow_worker.console.formats import ZONE, label_of, number, span

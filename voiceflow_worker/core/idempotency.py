@@ -170,6 +170,10 @@ class Orders(Protocol):
         """Whether the keys find this call, so that no row repeats it by mistake."""
         ...
 
+    def goes_on(self, owner: Job) -> bool:
+        """Whether a call that was ended goes on as the same call when its row is ordered again."""
+        ...
+
     def problems(self, row: Mapping[str, object]) -> Iterable[tuple[str, str]]:
         """What makes a row bad beside the rules for all rows, as columns and clauses."""
         ...

@@ -12,16 +12,15 @@ from itertools import starmap
 from operator import itemgetter
 from typing import Any, NamedTuple, Self, cast
 
-from voiceflow_worker.campaigns.calls.values import NOTHING_SAID, Draft, SeenKeys
+from voiceflow_worker.campaigns.calls.values import NOTHING_SAID, Draft
 from voiceflow_worker.campaigns.files.damage import is_remarkable, shown
 from voiceflow_worker.campaigns.files.rows import RawRow, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, RowRange, tell
 from voiceflow_worker.ivr.meanings import are_alike, meaning_of
 from voiceflow_worker.model.flows.values import describe, is_list, is_missing, is_object
-from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.json_text import distinct
-from voiceflow_worker.model.text.wording import count_of, folded, quoted
+from voiceflow_worker.model.text.wording import folded, quoted
 
 
 class Filter(NamedTuple):
@@ -294,8 +293,6 @@ class LeftOut:
         """For rows with these names, the filters of columns that they have, with their places."""
         self._is_wanted = False
         """Whether a row has been all that `only` asks for."""
-        self._silent, self._called = SeenKeys(), SeenKeys()
-        """The numbers of the rows that are left out, and of those that are called."""
 
     def __bool__(self) -> bool:
         return bool(self._used or self._ranges)
@@ -375,31 +372,23 @@ class LeftOut:
             return renamed(filters[0].column, self._renames), f"{unwanted[0][0][2]}, and only {asked} is called"
         return found
 
-    def add(self, row: int, numbers: Iterable[str], *, is_called: bool = False) -> None:
-        """Add the numbers of a row that is left out, or called."""
-        for number in numbers:
-            (self._called if is_called else self._silent).first(telephone_of(number), row=row, digest="0")
-
-    def told(self) -> Iterator[tuple[int | None, str]]:
-        """What is told when all rows are read: people who are called by another row, and what has left out nobody."""
-        if both := self._called.also_in(self._silent):
-            row, other = min(both)
-            yield row, tell("left_out_and_called", numbers=count_of(len(both), "number"), row=row, other=other)
+    def told(self) -> Iterator[str]:
+        """What is told when all rows are read: what has left out nobody, and what asks for rows that are not there."""
         wanted = [each for each in self._used if each.is_only]
         unheld = [each.filter for each in wanted if not (each.is_held or each.filter.is_not)]
         for each in unheld:
             why = f"no cell of {each.column} {f'holds {each.value!r}' if each.value else 'is empty'}"
-            yield None, tell("only_calls_nobody", only=str(each), why=why)
+            yield tell("only_calls_nobody", only=str(each), why=why)
         if wanted and not unheld and not self._is_wanted:
             both_asked = ", ".join(str(each.filter) for each in wanted)
-            yield None, tell("only_calls_nobody", only=both_asked, why="no row has all of that")
+            yield tell("only_calls_nobody", only=both_asked, why="no row has all of that")
         for used in self._used_in_vain():
             # That nobody has said no is nothing to tell.
             if (each := used.filter).is_not or not each.asks_yes_or_no:
                 whom = "each row, since no cell is so" if each.is_not else "no row of this list"
-                yield None, tell("leaves_out_nobody", leave_out=str(each), whom=whom)
+                yield tell("leaves_out_nobody", leave_out=str(each), whom=whom)
         for rows in self._idle:
-            yield None, tell("leaves_out_nobody", leave_out=f"leave_out_rows {rows}", whom="no row of this list")
+            yield tell("leaves_out_nobody", leave_out=f"leave_out_rows {rows}", whom="no row of this list")
 
     def _used_in_vain(self) -> Iterator[_Used]:
         return (each for each in self._used if not (each.is_only or each.is_held))

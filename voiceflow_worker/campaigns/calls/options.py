@@ -34,39 +34,25 @@ if TYPE_CHECKING:
 class CampaignOptions:
     """The defaults for the rows of a campaign. A column overrides the call flow, and the call flow overrides an option.
 
-    There are three special rules. A voice in the call flow overrides even the column. The option `batch_id` overrides
-    the column and the clientBatchId of a body; without any, the batch is the file's name without extension. `valid_for`
-    counts from now, or from `not_before` if that is later. It replaces a missing or expired validity, and shortens a
-    longer one. It does not extend a shorter one. `valid_until` gives the time itself, by the same rule. Both times
-    may be counted from a column of the rows; a row whose time is over then calls nobody, and one that is called before
-    the time in the column is called no later than that.
+    The names are those of the fields of a campaign (`campaigns/fields.py`), where each is explained; `columns` has all
+    roles of columns, and `batch_id` is `batch`. There are three special rules. A voice in the call flow overrides even
+    the column. The option `batch_id` overrides the column and the clientBatchId of a body; without any, the batch is
+    the file's name without extension. `valid_for` counts from now, or from `not_before` if that is later. It replaces a
+    missing or expired validity, and shortens a longer one. It does not extend a shorter one. `valid_until` gives the
+    time itself, by the same rule. A row whose time is over that is counted from a column calls nobody, and one that is
+    called before the time in the column is called no later than that.
 
-    `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without a template, each JSON line is a
-    body. `source` may have any usual spelling; `country` (ISO 3166, such as SG) is the country of national numbers, or
-    `international` for digits that begin with their country code; without it, rows need + or 00. `time_zone` is the
-    zone of local times in the rows and in the options. Calls with a higher `priority` are sent first. `window` applies
-    in its own zone, if it has one; else in the zone of the row, else in that of the number called; each calendar of its
-    holidays is for the numbers of its country. If `redial` is None, the policy of the queue applies. `menu` is the
-    first IVR menu of the calls, its texts, or only its name. Of a menu, all texts are checked against each row, and its
-    question is the default `template`. `data` is stored with each call, beside the columns of its row. `orders` make
-    the keys of the rows, and say what stands when they are ordered again: the rows are compared with the calls of all
-    others, whatever their keys, and may name no batch of their own. `schedule_batches` are the batches of the schedule
-    that starts this one: its rows are not compared with their calls, and may name no batch of their own. With
-    `same_people_batch`, the numbers of that batch count as called in this one. After so many
-    refusals in a row as `stop_after_refused` says, the batch is held. `sheet` is the sheet of a workbook.
-    `columns` says which column is what, such as `{"destination": ["Mobile", "Phone"], "country": "Land", "language":
-    "Sprache", "name": "Nachname", "ignore": ["Note"]}`: the columns of a person's numbers, in their order; those of the
-    country and the language of each row; a column that is read, and spoken of in texts, by another name; and columns
-    as if the rows had none of them.
-    Rows with one of the values of `leave_out` in its column call nobody: `Do Not Call=TRUE, Status=Deceased`; nor do
-    the rows from the first to the last of each in `leave_out_rows`, with their sheet if all are read. Rows that are
-    struck through are bad, unless they are in `call_struck_rows`. `header_row` is the row of a table's header.
-    With `only`, rows call nobody unless their column has one of its values: `Status=Booked`; several columns must all
-    have one of theirs. With a `limit`, the first so many good rows are called; the others wait for the same file
-    without it. With more rows than `most`, nothing is enqueued; those that are left out do not count.
-    `date_order` is the order of day, month and year in dates such as 31/1/2030; these are then read as 2030-01-31.
-    `voices` are those of the account; if they are known, a call with another voice is refused. The `definition` is the
-    campaign as a TOML file of options, which is kept with its batches.
+    `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without one, each JSON line is a body, or
+    the `menu` asks its question. That is the first IVR menu of the calls, its texts, which are checked against each
+    row, or only its name. `window` applies in its own zone, if it has one; else in the zone of the row, else in that of
+    the number called. If `redial` is None, the policy of the queue applies.
+
+    `orders` make the keys of the rows, and say what stands when they are ordered again: the rows are compared with the
+    calls of all others, whatever their keys, and may name no batch of their own. `schedule_batches` are the batches of
+    the schedule that starts this one: its rows are not compared with their calls, and may name no batch of their own.
+    With `same_people_batch`, the numbers of that batch count as called in this one. `voices` are those of the account;
+    if they are known, a call with another voice is refused. The `definition` is the campaign as a TOML file of options,
+    which is kept with its batches.
     """
 
     template: FlowTemplate | None = None

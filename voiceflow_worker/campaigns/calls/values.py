@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +20,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import PhoneNumberError
-from voiceflow_worker.finding import Finding, message_of, tell
+from voiceflow_worker.finding import Finding, message_of
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import (
@@ -36,7 +35,7 @@ from voiceflow_worker.model.flows.values import (
 from voiceflow_worker.model.jobs.job import usual_key
 from voiceflow_worker.model.numbers.phone import is_e164
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.wording import count_of, folded
+from voiceflow_worker.model.text.wording import folded
 from voiceflow_worker.model.times import DateOrder, PersonZone, with_iso_date
 
 
@@ -73,10 +72,6 @@ def says_nothing(text: str) -> bool:
     return is_missing(text) or not NOTHING_SAID.sub("", text.casefold()) or is_zero or stands_for_nothing(text)
 
 
-_MANY = 3
-"""How many rows with one number are many."""
-
-
 class SeenKeys:
     """The keys of the rows that were read so far, each with the line of its row and a digest of its body.
 
@@ -98,37 +93,6 @@ class SeenKeys:
     def __contains__(self, key: str) -> bool:
         """True if a row with this key was read."""
         return _mark(key) in self._rows
-
-    def also_in(self, others: SeenKeys) -> list[tuple[int, int]]:
-        """Of each key that the others have too, the line of its row here, and there."""
-        return [(self._rows[key][0], others._rows[key][0]) for key in self._rows.keys() & others._rows.keys()]
-
-
-class SharedNumbers(SeenKeys):
-    """The numbers of the rows that were read so far, with how many rows have those that several rows have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._first: dict[int, int] = {}
-        """The row of the first call of a batch to a number, by a hash of both: nobody is refused by it."""
-        self._rows_of: Counter[tuple[int, str]] = Counter()
-
-    def add(self, number: str, *, batch: str | None, row: int) -> int | None:
-        """Add a number of a row; returns the first row with the number, None if this is it."""
-        first = self._first.setdefault(hash((batch, number)), row)
-        if first == row:
-            return None
-        self._rows_of[first, number] += 1
-        return first
-
-    def many(self) -> tuple[int, str] | None:
-        """The first row with the number that most rows have, and what is told of it; None if no number has many."""
-        many = [(rows + 1, *place) for place, rows in self._rows_of.items() if rows + 1 >= _MANY]
-        if not many:
-            return None
-        rows, row, number = max(many, key=lambda each: each[0])
-        more = f", and {count_of(len(many) - 1, 'other number')} likewise" if len(many) > 1 else ""
-        return row, tell("shared_number", count=rows, number=number, more=more)
 
 
 def _mark(key: str) -> int:

@@ -31,22 +31,44 @@ MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
 """The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""
 
 
+_ONCE = {"differs_over": ("state", "differs"), "on_its_way": ("state",), "of_other_batch": ("other", "done")}
+"""The kinds of findings that many rows have alike, with the values by which they are told apart."""
+
+
 class Findings:
-    """A list of findings, with a limit for each severity. Findings beyond the limit are only counted."""
+    """A list of findings, with a limit for each severity. Findings beyond the limit are only counted.
+
+    Those that many rows have alike are listed once, with their count.
+    """
 
     def __init__(self) -> None:
         self._listed: list[Finding] = []
         self._counts: Counter[Severity] = Counter()
+        self._alike: dict[tuple[object, ...], tuple[int, int]] = {}
+        """The places in the list of findings that many rows have, with their counts."""
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Add findings. They are listed in the order in which they are added."""
         for found in findings:
+            told = found.told
+            alike = (told.kind, *map(told.values.get, _ONCE[told.kind])) if told.kind in _ONCE else None
+            if alike in self._alike:
+                place, count = self._alike[alike]
+                self._alike[alike] = place, count + 1
+                continue
             self._counts[found.severity] += 1
             if self._counts[found.severity] <= MOST[found.severity]:
+                self._alike |= {} if alike is None else {alike: (len(self._listed), 1)}
                 self._listed.append(found)
 
     def all(self, *, file: str | None) -> tuple[Finding, ...]:
         """The listed findings. If some are not listed, one more finding says how many."""
+        for place, count in self._alike.values():
+            if count > 1:
+                found = self._listed[place]
+                more = f". {count_of(count - 1, 'more row')} like it."
+                self._listed[place] = replace(found, message=found.told.plus(more))
+        self._alike.clear()
         left_out = self._counts.total() - len(self._listed)
         if not left_out:
             return tuple(self._listed)

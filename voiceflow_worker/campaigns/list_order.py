@@ -1,0 +1,125 @@
+"""What is ordered of a list, and what that makes of a row beside the stored call that has its key or its number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from voiceflow_worker.campaigns.calls.options import CallAgain, CampaignOptions, states_of
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.values import is_own_key
+from voiceflow_worker.campaigns.enqueue_report import End
+from voiceflow_worker.core.idempotency import KeyMatch
+from voiceflow_worker.errors import OvertakenError
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
+from voiceflow_worker.model.copying import replace as changed_to
+from voiceflow_worker.model.jobs.differences import is_changeable, may_become
+from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, ReasonKind, person_in
+from voiceflow_worker.model.text.wording import in_words
+from voiceflow_worker.queue import CallQueue
+
+
+def differing_end(job: Job, row: ReadRow) -> End:
+    """The end of a row that differs from this call.
+
+    It changes one that waits; of other batches, only one for which nobody was called.
+    """
+    if is_changeable(job) and (not job.attempt or job.batch_id == (row.call and row.call.batch_id)):
+        return End.CHANGED
+    return End.OVER if job.state.is_final else End.ON_THE_WAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListOrder:
+    """The order of a list: its `file` and the `column` of its numbers, for findings, and what is done with calls.
+
+    `again`, `replace` and `remove_missing` are those of `EnqueueOptions`; if it `keeps` calls, those that differ or are
+    left out stay as they are. `since` is when the start began that goes on now: what was made after that is not changed
+    by what it asks for. Without a queue, no store is read. What it only `shows` is not carried out now.
+    """
+
+    queue: CallQueue | None
+    options: CampaignOptions
+    file: str | None
+    column: str
+    again: CallAgain = False
+    replace: bool = False
+    remove_missing: bool = False
+    keeps: bool = False
+    since: datetime | None = None
+    shows: bool = False
+    is_stored: bool = False
+    """Whether the rows are those that the batch has: of these, calls that are over stay so."""
+    states: frozenset[JobState] = field(init=False)
+    """The states of ended calls that are made again."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "states", states_of(self.again))
+
+    def match(self, owner: Job, row: ReadRow) -> KeyMatch:
+        """What the call that has the key of a row is to it."""
+        orders = self.options.orders
+        is_removed = owner.reason_kind is ReasonKind.REMOVED and not (orders is not None and orders.goes_on(owner))
+        if owner.state in self.states or is_removed:
+            return KeyMatch.AGAIN
+        if orders is None and owner.state in ENDED_UNSENT:
+            return KeyMatch.SAME  # nobody is called for it, whatever the row says now
+        is_other = owner.digest.partition(".")[0] != row.digest.partition(".")[0]
+        if not is_other and self.queue is not None and row.call is not None:
+            is_other = bool(self.queue.admitter.differences(row.call, owner))
+        match = (KeyMatch.OTHER if is_other else KeyMatch.SAME) if orders is None else orders.match(owner, row.digest)
+        return KeyMatch.OTHER if match is KeyMatch.SAME and is_other and self._changes(owner, row) else match
+
+    def judged(self, row: ReadRow, owner: Job) -> ReadRow | None:
+        """The row, whose stored call differs, with what is told of that; None if that call is changed.
+
+        Raises OvertakenError.
+        """
+        orders = self.options.orders
+        if self.since is not None and owner.changed_at > self.since and self._changes(owner, row):
+            raise OvertakenError(
+                f"the list was ordered at {in_words(self.since)}, and has been overtaken: call {owner.id} of batch "
+                f"{owner.batch_id} was enqueued or changed for a row of it since, and stands. Nothing more was changed"
+            )
+        if orders is not None and not self._changes(owner, row):
+            return self.silenced(row, Finding(message=orders.other))
+        told = self.differs(row, owner)
+        if told is None:
+            return None
+        return self.silenced(row, Finding(column="unique_key", severity=told[1], message=told[0]))
+
+    def differs(self, row: ReadRow, stands: Job) -> tuple[Message, Severity] | None:
+        """What is told of a row whose stored call differs from it, with the names of the fields; None if it is changed.
+
+        It is an error while that call waits, unless it `keeps` that, and also if no time is left for the change.
+        """
+        if self.queue is None or row.call is None:
+            return None
+        if self.replace and may_become(stands, row.call):
+            problems = self.queue.admitter.problems_of_change(row.call, stands)
+            return (Message(problems[0].message), Severity.ERROR) if problems else None
+        has_keys = is_own_key(stands.unique_key) and not row.has_made_key
+        said = {
+            "call": stands.id, "batch": stands.batch_id or "-",
+            "differs": " and ".join(self.queue.admitter.differences(row.call, stands)),
+            "remedy": "give it another unique_key" if has_keys else Remedy.OTHER_BATCH,
+        }  # fmt: skip
+        if differing_end(stands, row) is End.CHANGED:
+            return tell("differs_waiting", **said), Severity.WARNING if self.keeps else Severity.ERROR
+        return tell("differs_over", state=stands.state.value, **said), Severity.WARNING
+
+    def is_over(self, job: Job) -> bool:
+        """Whether a call that ended before it was sent is that of a row, and stays as it is, whatever the row says."""
+        return self.is_stored and job.state in {JobState.EXPIRED, JobState.FAILED}
+
+    def _changes(self, owner: Job, row: ReadRow) -> bool:
+        return self.replace and differing_end(owner, row) is End.CHANGED
+
+    def silenced(self, row: ReadRow, *findings: Finding) -> ReadRow:
+        """The row without its call, and why."""
+        return row.without_call(*(self.placed(row, found) for found in findings))
+
+    def placed(self, row: ReadRow, found: Finding) -> Finding:
+        """A finding about a row, with its place and its person."""
+        person = person_in((row.call and row.call.data) or {})
+        return changed_to(found, file=self.file, row=row.raw.number, person=person)
