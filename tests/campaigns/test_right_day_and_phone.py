@@ -12,15 +12,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.campaigns.forms import FORMS, written
-from tests.campaigns.reading import NOW, OPTIONS, Row, file_of, peak, read_all, saying
+from tests.campaigns.reading import NOW, OPTIONS, Row, file_of, peak, read_all, saying, text_of
 from voiceflow_worker import Campaign
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue import enqueue_rows
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.preview import PreviewOptions
+from voiceflow_worker.errors import CallFlowError
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.service.named_call import read_call
 
 NEW_YORK, SINGAPORE = "+1212555012", "+658123450"
 Z = "T00:00:00.000Z"
@@ -102,6 +104,24 @@ def test_the_day_of_such_a_column_is_what_is_stored_counted_and_spoken_later() -
     assert len(left_out.calls) == 2, "a filter means what the cell says"
     typed = [datetime(2030, 4, n, tzinfo=timezone(timedelta())) for n in (3, 4, 5)]
     assert read_all(people(typed), us(DAY)).heard[0] == WEDNESDAY
+
+
+@pytest.mark.parametrize(
+    ("say", "number", "heard"),
+    [
+        (DAY, NEW_YORK, None), (DAY, SINGAPORE, WEDNESDAY), ("{{day}}", NEW_YORK, None), ("{{day}}", SINGAPORE, None),
+        ("{{day|date}} at {{day|time}}", NEW_YORK, "April 2, 2030 at 8:00 PM"), ("Hello.", NEW_YORK, "Hello."),
+    ],
+)  # fmt: skip
+def test_the_data_of_a_single_call_says_so_too(say: str, number: str, heard: str | None) -> None:
+    given = {"to": f"{number}0", "say": say, "data": {"day": f"2030-04-03{Z}"}, "source": "+6531234567"}
+    fields = {**given, "voice_profile": "en-US-JennyNeural"}
+    if heard is None:
+        with pytest.raises(CallFlowError, match="which may be the day 2030-04-03 of a program, or the time") as raised:
+            read_call(fields, key="k", now=NOW)
+        assert [each.column for each in raised.value.findings] == ["day"]
+    else:
+        assert text_of(read_call(fields, key="k", now=NOW)) == heard
 
 
 def test_a_long_column_of_days_is_read_ahead_in_little_memory() -> None:

@@ -166,6 +166,7 @@ class CampaignRows:
             self._columns.reserved,
             spoken=(row_name(name) for each in texts for name in each.spoken),
             but=TIMES,
+            data=options.data or {},
         )
         self.is_empty: bool = True
         """Whether no row has been read so far."""

@@ -7,7 +7,7 @@ in the evening of the second. Only the column tells: each of its values, three o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,20 +70,36 @@ class _Column:
 class UtcDays:
     """Finds the columns of days among those that texts and options of a `source` read as days or times, or speak.
 
-    `key_of` gives the name of a column in rows; `spoken` are those whose values are spoken as they are. It is true once
-    a value may be such a day.
+    `key_of` gives the name of a column in rows; `spoken` are those whose values are spoken as they are; `data` has
+    values that are the same for each row, of which no column tells. It is true once a value may be such a day.
     """
 
     def __init__(
-        self, source: RowSource, key_of: Callable[[str], str], *, spoken: Iterable[str], but: Collection[str]
+        self,
+        source: RowSource,
+        key_of: Callable[[str], str],
+        *,
+        spoken: Iterable[str],
+        but: Collection[str],
+        data: Mapping[str, object],
     ) -> None:
         self._source, self._key_of = source, key_of
         names = source.moments.union(spoken).difference(but)
         self._columns = {name: _Column(is_bare=name not in source.moments) for name in names}
         self._places: dict[tuple[str, ...], list[tuple[int, _Column]]] = {}
+        self._of_each_row = dict[str, UtcMidnight]()
+        for name, value in data.items():
+            column = self._columns.get(key := row_name(name))
+            # Where its time of day is spoken, a program means a time.
+            if column is None or key in source.clocks or not isinstance(value, str):
+                continue
+            if (moment := _read(value.strip())[0]) is not None:
+                self._of_each_row[name] = UtcMidnight(
+                    value, moment, is_day=False, asks_clock=False, is_bare=column.is_bare
+                )
 
     def __bool__(self) -> bool:
-        return any(each.midnights for each in self._columns.values())
+        return bool(self._of_each_row) or any(each.midnights for each in self._columns.values())
 
     def rows(self) -> Iterator[RawRow]:
         """The rows of the source. From the first value on that may be such a day, they are read ahead into a file."""
@@ -131,6 +147,7 @@ class UtcDays:
 
     def mark(self, draft: Draft) -> None:
         """Write the days of a row out, and note which of its values are midnight in UTC: `RequestMaker` judges them."""
+        draft.midnights.update(self._of_each_row)
         for key, column in self._columns.items():
             value = draft.variables.get(key)
             if not column.midnights or column.is_of_times or not isinstance(value, str):
