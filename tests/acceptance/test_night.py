@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -27,6 +28,9 @@ from tests.support.stage import Stage, stage
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 RATE = "10"
+FAKETIME = os.environ.get("LIBFAKETIME") or next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), "")
+"""The library that gives a process another clock, of Debian's package libfaketime."""
+FIVE_MINUTES_OFF = {"LD_PRELOAD": FAKETIME, "FAKETIME": "-5m", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 @dataclass
@@ -102,6 +106,11 @@ def store_away(night: Night) -> Generator[None]:
 
 
 @contextmanager
+def no_more(_night: Night) -> Generator[None]:
+    yield
+
+
+@contextmanager
 def killed(night: Night) -> Generator[None]:
     night.workers[0].end(signal.SIGKILL)
     yield
@@ -123,6 +132,8 @@ class Row:
     logged: str = ""
     own_disk: bool = False
     own_server: bool = False
+    second: dict[str, str] = field(default_factory=dict[str, str])
+    """Of the environment of the second worker."""
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -150,6 +161,11 @@ ROWS = {
     ),
     "a Redis that is away for a minute": Row(
         store_away, 60, ["cannot be reached"], paged=frozenset({"VoiceflowStoreAway"}), own_server=True,
+    ),
+    "a worker whose clock is five minutes off": Row(
+        no_more, 60,
+        [r"[Tt]he clock of a machine is not that of the store \(since .* is 5 min behind .*-{pid}-"],
+        paged=frozenset({"VoiceflowClock"}), own_server=True, second=FIVE_MINUTES_OFF,
     ),
     "a killed worker": Row(killed, 30, [], paged=frozenset({"VoiceflowFewerProcesses"})),
 }  # fmt: skip
@@ -180,6 +196,8 @@ def test_a_fault_is_named_while_it_lasts_and_is_one_page(
     if shutil.which("prometheus") is None:
         pytest.skip("there is no Prometheus")
     row = ROWS[name]
+    if not row.second.get("LD_PRELOAD", "unused"):
+        pytest.skip("there is no libfaketime")
     folder = request.getfixturevalue("room") if row.own_disk else tmp_path
     notes = Path(os.environ["NIGHT"]) / re.sub(r"\W+", "-", name) if "NIGHT" in os.environ else tmp_path / "told"
     notes.mkdir(parents=True, exist_ok=True)
@@ -197,7 +215,9 @@ def test_a_fault_is_named_while_it_lasts_and_is_one_page(
             )
         )
         on.campaign(int(RATE) * round(row.seconds + 120))
-        workers = [stack.enter_context(on.worker("--metrics-port", "0")) for _ in range(2)]
+        first = stack.enter_context(on.worker("--metrics-port", "0"))
+        with patch.dict(on.env, row.second):
+            workers = [first, stack.enter_context(on.worker("--metrics-port", "0"))]
         addresses = [each.wait_for(r"metrics are on http://(\S+)/metrics")[1] for each in workers]
         watch = stack.enter_context(
             prometheus(tmp_path, workers=addresses, receivers=[on.receiver.removeprefix("http://")])
