@@ -38,6 +38,7 @@ from voiceflow_worker.errors import (
     InvalidInputError,
     StoreCorruptError,
     StoreError,
+    StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
 )
@@ -202,7 +203,7 @@ async def test_a_fault_of_a_real_server_is_told_with_its_cause_and_a_remedy(post
         (
             postgres_server.url(),
             "DO $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$",
-            StoreReadOnlyError,
+            StoreFullError,
             True,
             "give it a larger one",
         ),
@@ -275,7 +276,7 @@ def test_a_message_of_libpq_or_of_a_pooler_is_understood(said: str, match: str, 
 def test_a_full_disk_and_other_states_of_a_server_are_told() -> None:
     url = parse_url("postgresql://h/c")
     for raised, kind, said in [
-        (errors.DiskFull("could not extend file"), StoreReadOnlyError, "no room"),
+        (errors.DiskFull("could not extend file"), StoreFullError, "no room"),
         (errors.OutOfMemory("out of shared memory"), StoreUnavailableError, "max_locks_per_transaction"),
         (errors.LockNotAvailable("canceling"), StoreUnavailableError, "pg_stat_activity"),
         (errors.ReadOnlySqlTransaction("cannot execute INSERT"), StoreReadOnlyError, "standby"),

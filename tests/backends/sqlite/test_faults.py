@@ -32,6 +32,7 @@ from voiceflow_worker.errors import (
     OrderUnsettledError,
     StoreCorruptError,
     StoreError,
+    StoreFullError,
     StoreReadOnlyError,
     StoreUnavailableError,
     StoreVersionError,
@@ -121,7 +122,7 @@ async def test_what_does_not_fit_takes_nobody_along_that_does(store: SqliteStore
         for number in range(2, 5):
             group.start_soon(enqueue, store, number)
             group.start_soon(too_much)
-    assert [type(error) for error in refused] == [StoreReadOnlyError] * 3
+    assert [type(error) for error in refused] == [StoreFullError] * 3
     assert len(await find_jobs(store, Listing(queue=QUEUE))) == 4
 
 
@@ -166,7 +167,7 @@ async def test_a_closed_store_says_so(path: Path) -> None:
         (apsw.BusyError, StoreUnavailableError),
         (apsw.CantOpenError, StoreUnavailableError),
         (apsw.IOError, StoreUnavailableError),
-        (apsw.FullError, StoreReadOnlyError),
+        (apsw.FullError, StoreFullError),
         (apsw.PermissionsError, StoreReadOnlyError),
         (apsw.CorruptError, StoreCorruptError),
         (apsw.SQLError, StoreError),

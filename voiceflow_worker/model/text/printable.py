@@ -149,10 +149,11 @@ _KEPT = (
     r"|0[\dA-HJKMNP-TV-Z]{25}(?:\.\d{1,6})?)(?![^\W_])"
 )
 """The pattern of a date or a time that stands whole (also the hours of a window), or an id of 8x8 or of ours."""
-_BETWEEN = r"(?:\\+u[\da-fA-F]{4}|%[\da-fA-F]{2}|[\W_\u30fc\uff70])*"
-"""The pattern of what may stand between two digits: no letter but the long marks that people write for a dash."""
+_ESCAPED = r"\\(?:u[\da-fA-F]{4}|x[\da-fA-F]{2}|[bfnrtv])|%[\da-fA-F]{2}"
+_BETWEEN = rf"(?:{_ESCAPED}|[\W_\u30fc\uff70])*"
+"""The pattern of what may stand between two digits: signs, escaped ones too, and the long marks written for a dash."""
 _NUMBER_OR_KEPT = re.compile(
-    rf"{_KEPT}|(?P<plus>\+[ (\[]*)?(?P<number>\d(?:{_BETWEEN}(?!{_KEPT})\d){{{_LEAST_DIGITS - 1},}})"
+    rf"{_KEPT}|{_ESCAPED}|(?P<plus>\+[ (\[]*)?(?P<number>\d(?:{_BETWEEN}(?!{_KEPT})\d){{{_LEAST_DIGITS - 1},}})"
 )
 
 
