@@ -151,13 +151,13 @@ async def test_on_a_server_that_may_forget_what_stops_calls_is_stored_and_worker
             sent = len(voice.placed)
             with pytest.raises(StoreForgetsError):
                 await enqueued(store, 1, first=10)
-            for words in STARTS[:orders]:
-                refused = await to_thread.run_sync(partial(voiceflow, *words, env=env))
-                assert (refused.wait(), "nothing is sent or stored" in refused.told) == (3, True), refused.told
             for words in STOPS[:orders]:
                 done = await to_thread.run_sync(partial(voiceflow, *words, env=env))
                 assert done.wait() == 1, done.told
                 assert f"in force, and {lost}" in " ".join(done.told.split())
+            for words in STARTS[:orders]:
+                refused = await to_thread.run_sync(partial(voiceflow, *words, env=env))
+                assert (refused.wait(), "nothing is sent or stored" in refused.told) == (3, True), refused.told
             assert len(voice.placed) == sent
             await to_thread.run_sync(server.set_to, good)
             await until(lambda: store.durability.forgets is None)  # type: ignore[attr-defined]

@@ -71,7 +71,8 @@ async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
         files = {"file": ("people.csv", (folder / "people.csv").read_bytes())}
         form = (await client.post("/ui/campaign", data={"token": token, "do": "look"}, files=files)).text
         ticks = {name: value for name, value in typed.items() if name in TICKS}
-        typed = {name: value for name, value in typed.items() if name not in TICKS}
+        hours = {"window": "", "days": ""}  # which the page proposes for a new campaign
+        typed = {**hours, **{name: value for name, value in typed.items() if name not in TICKS}}
         kept = dict(Form(form).hidden)
         answers = [await client.post("/ui/campaign", data={**kept, **typed, "do": step}) for step in STEPS]
         steps, shown = [form, *(answer.text for answer in answers)], answers[-1]

@@ -166,7 +166,7 @@ def test_a_run_is_skipped_by_its_batch_and_another_is_ordered_for_the_next_timer
     wrong = voiceflow("calls", "cancel", "--batch", batch.replace("0900", "0930"), "--yes", "--as", "Ana")
     assert (wrong.code, "has no calls" in wrong.err) == (1, True)
     skipped = voiceflow("calls", "cancel", "--batch", batch, "--note", "a holiday", "--yes", "--as", "Ana")
-    assert (skipped.code, "is cancelled for good" in skipped.out) == (0, True)
+    assert (skipped.code, "is skipped: nobody is called by it" in skipped.out) == (0, True)
     (listed,) = voiceflow("schedules", "list", "--json").lines
     assert (listed["state"], "a holiday (by Ana)" in listed["skipped"]) == ("seen", True)
     assert listed["next_at"][:4] == str(coming.year + 4)
