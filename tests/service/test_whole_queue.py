@@ -71,6 +71,16 @@ async def test_a_hold_has_a_line_for_each_cause_and_names_who_has_met_it(store: 
     ]
 
 
+async def test_who_has_met_the_second_cause_of_a_hold_stands_beside_it(store: Store, clock: ManualClock) -> None:
+    for reason in ("lunch", "the key is wrong"):
+        await order_gate(store, Gate.of("default", None, GateState.HELD, since=clock.now(), reason=reason))
+    await Heartbeats(store).worker(beat("w1", {Task.REFUSED: fault_in_words(clock.now(), "the key is wrong")}))
+    first, second = [message for message, _ in await told(store, "holds")]
+    assert first == "queue default is held until somebody resumes it: lunch"
+    assert second.startswith("queue default is also held: the key is wrong; since ")
+    assert second.endswith(", seen by w1")
+
+
 async def test_a_store_that_takes_no_write_is_named_with_those_who_run(store: Store, clock: ManualClock) -> None:
     here = new_worker_id()
     await enqueued(store, 2)

@@ -210,14 +210,14 @@ def _of_menus(unserved: Sequence[str]) -> Iterator[Diagnosis]:
         yield failure(unserved_in_words(unserved), remedy=f"run {how}, with this store")
 
 
-def met_by(gate: Gate, failing: Mapping[str, str]) -> Mapping[str, str]:
-    """The faults for which a queue is held: since when, and who has met each, as its reason has the error."""
-    found = dict[str, str]()
+def met_by(gate: Gate, failing: Mapping[str, str]) -> Mapping[str, tuple[str, str]]:
+    """The faults for which a queue is held: the error, which its reason has, and since when and by whom it is met."""
+    found = dict[str, tuple[str, str]]()
     for task, fault in failing.items() if gate.scope is GateScope.QUEUE else ():
         since, _, rest = fault.partition(": ")
         error, _, who = rest.partition("; seen by ")
         if error and error in gate.reason:
-            found[task] = f"{since}, seen by {who}"
+            found[task] = error, f"{since}, seen by {who}"
     return found
 
 
@@ -227,10 +227,12 @@ MAY_LACK = (
 )
 
 
-def _of_hold(gate: Gate, met: Mapping[str, str]) -> Iterator[Diagnosis]:
+def _of_hold(gate: Gate, met: Mapping[str, tuple[str, str]]) -> Iterator[Diagnosis]:
     """A line for each cause of a hold; the first has what to do, and is about the hold with its cause."""
-    first, *others = gate.reason.split(THEN)
-    gate = replace(gate, reason="; ".join((first, *met.values())))
+    first, *others = (
+        "; ".join((cause, *(by for error, by in met.values() if error in cause))) for cause in gate.reason.split(THEN)
+    )
+    gate = replace(gate, reason=first)
     before = "what the lines after this one say, then " if others else ""
     level, remedy = Level.WARNING, f"correct the cause{'s' if others else ''}, then {resume_of(gate)}"
     if gate.state is GateState.CANCELLED:
