@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -43,6 +43,7 @@ from voiceflow_worker.core import suppression
 from voiceflow_worker.core.audit import Actor, AuditEntry, Interface, entries_on
 from voiceflow_worker.core.base.reading import gates_of, limits_of, starts_of
 from voiceflow_worker.core.gates import standing_gate
+from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
@@ -53,6 +54,7 @@ from voiceflow_worker.service.schedule_actions import RunNow
 pytestmark = pytest.mark.anyio
 
 
+SLOW = pytest.mark.slow
 PEOPLE = 3
 Prepare = Callable[[Store], Awaitable[str]]
 Act = Callable[[Store, str], Awaitable[object]]
@@ -216,6 +218,76 @@ async def test_an_order_of_a_program_on_its_queue_stands_in_the_log_once(name: s
         return await order(CallQueue(store, by="the nightly job"), subject)
 
     assert await each_loss(prepare, act, by=by)
+
+
+class Repeating(FaultyStore):
+    """A store that writes what belongs to an order once more, as after an answer that was lost, and `between` first."""
+
+    def __init__(self, store: Store, between: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(store)
+        self._between = between
+
+    async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
+        first = await super().write(bulk, now=now)
+        if bulk.entry is None:
+            return first
+        await self._between()
+        return await super().write(bulk, now=now)
+
+
+LATER: Mapping[str, tuple[Act, Callable[[Store], Awaitable[object]]]] = {
+    "hold": (lambda store, _: CallQueue(store).resume(), lambda store: standing_gate(store, "default", None)),
+    "resume": (
+        lambda store, _: CallQueue(store).hold(reason="no"),
+        lambda store: standing_gate(store, "default", None),
+    ),
+    "rate": (lambda store, _: CallQueue(store).set_rate(7.0), lambda store: limits_of(store, "default")),
+    "suppress": (
+        lambda store, _: SuppressionList(store).remove(number(1), number(2)),
+        lambda store: SuppressionList(store).scan(),
+    ),
+    "unsuppress": (lambda store, _: SuppressionList(store).add(ANA), lambda store: SuppressionList(store).find(ANA)),
+}
+"""What somebody orders between a write and its repeat, and what must stand then."""
+
+
+@pytest.mark.parametrize("backend", [each if each == "memory" else pytest.param(each, marks=SLOW) for each in EVERY])
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_write_of_an_order_that_is_repeated_late_is_recognised(
+    name: str, backend: str, fresh_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    prepare, kind, given = acts(tmp_path)[name]
+    later, found = LATER.get(name, (None, None))
+    stands: list[object] = []
+    async with open_store(fresh_url(backend), clock=(clock := ManualClock())) as store:
+        subject = await prepare(store)
+        clock.advance(timedelta(seconds=1))
+
+        async def between() -> None:
+            if later is not None and found is not None and not stands:
+                await later(store, subject)
+                stands.append(await found(store))
+
+        fields = {key: subject if value == "*" else value for key, value in given.items()}
+        who = Operator(Repeating(store, between), CallPolicy(), login="lwei")
+        with suppress(VoiceflowError):  # somebody has ordered the opposite meanwhile
+            await kind(operator=who, note="why", **fields).do()  # type: ignore[call-arg]
+        entries = [each for each in await entries_on(store, limit=99) if each.by == "lwei"]
+        assert len([each for each in entries if each.note == "why" or name in {"forget", "acknowledge"}]) == 1
+        if found is not None:
+            assert [await found(store)] == stands
+
+
+async def test_the_last_write_of_an_import_is_recognised_and_has_its_result(store: Store) -> None:
+    async def between() -> None:
+        pass
+
+    rows = [{"destination": number(place)} for place in range(PEOPLE)]
+    campaign = Campaign.of({**VOICE, "say": "Hello", "batch": "march", "rows": rows})
+    report = await campaign.start(CallQueue(Repeating(store, between)))
+    (entry,) = await entries_on(store)
+    assert (report.enqueued, entry.result) == (PEOPLE, f"{PEOPLE} calls of {PEOPLE} enqueued")
+    assert not await starts_of(store, "default")
 
 
 @EACH

@@ -469,11 +469,12 @@ class _Carried:
             await self._carry_out(queue, imported, store.store, none_begun)
             if (before_end := self.how.get("before_end")) is not None:
                 await before_end()
-            await imported.end(cut)
             done = f"{count_of(ends.counts[End.NEW], 'call')} of {ends.rows} enqueued"
             what = ", ".join(f"{each} {count}" for each, count in sorted(self.enqueuer.changed_in.items()))
             changed = f"{ends.counts[End.CHANGED]} changed" + (f" ({what})" if what else "")
             store.result = ", ".join([done, *([changed, f"{ends.removed} removed"] if action == "replace" else [])])
+            store.ends_with = store.result
+            await imported.end(cut)
 
     async def _carry_out(self, queue: CallQueue, imported: Import, store: Store, none_begun: Sequence[Same]) -> None:
         """Store what is new, then change and remove in the order of the list, and look again at what was on its way.

@@ -132,7 +132,7 @@ class Import:
         imports meanwhile.
         """
         if ends := [*self._starts.values(), *cut]:
-            await self._write(ending(ends, queue=self._queue.name, store=self._store))
+            await self._write(ending(ends, queue=self._queue.name))
 
     def _start(self, batch_id: str, calls: int) -> Gate:
         batch = f"--batch {shlex.quote(batch_id)} --staged"

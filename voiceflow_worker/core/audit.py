@@ -246,16 +246,24 @@ class AuditedStore:
     claim, this raises RequestInProgressError.
     """
 
-    def __init__(self, store: Store, entry: AuditEntry, claim: Claim | None = None, *, is_kept: bool = False) -> None:
+    def __init__(
+        self, store: Store, entry: AuditEntry, claim: Claim | None = None, *, is_resumed: bool = False
+    ) -> None:
         self._store = store
         self._claim = claim
         self._first_one = anyio.Lock()
         self._unsettled: OrderUnsettledError | None = None
         self.entry: AuditEntry = entry
-        self.is_kept: bool = is_kept
+        self.is_resumed: bool = is_resumed
+        """Whether this goes on with an order that was cut, and with its entry."""
+        self.is_kept: bool = is_resumed
         """Whether the entry is stored."""
+        self.is_finished: bool = False
+        """Whether its result is stored."""
         self.result: str | None = None
         """The result of the action, to be stored when it has ended (`audited`)."""
+        self.ends_with: str | None = None
+        """The result, if the next write is the last one of the action: both are stored together."""
         self.may_be_lost: str | None = None
         """When and why the server may lose what was ordered."""
 
@@ -275,7 +283,8 @@ class AuditedStore:
                     if self._is_first:
                         answers.append(await self._first(replace(bulk, writes=(bulk.writes[len(answers)],)), now))
             if len(answers) < len(bulk.writes):
-                answers += await self._in_time(replace(bulk, writes=bulk.writes[len(answers) :]), now)
+                rest = replace(bulk, writes=bulk.writes[len(answers) :])
+                answers += await (self._in_time if self.ends_with is None else self._last)(rest, now)
         except StoreError as error:
             given = [*answers, *error.answers]
             error.answers = [*given, *[None] * (len(bulk.writes) - len(given))] if given else ()
@@ -337,18 +346,32 @@ class AuditedStore:
             self.is_kept, self._claim = True, None
         return answer
 
+    async def _last(self, bulk: BulkWrite, now: datetime) -> Sequence[WriteResult]:
+        """Write the last part with the result. So a repeat of it, however late, finds that it was written before."""
+        (write,), finished = bulk.writes, self._finished(self.ends_with or "")
+        whole = replace(write, conditions=(*finished.conditions, *write.conditions), puts=(*write.puts, *finished.puts))
+        (answer,) = await self._in_time(replace(bulk, writes=(whole,)), now)
+        if answer.condition in finished.conditions:  # a person was erased from the entry since
+            return await self._in_time(bulk, now)
+        self.is_finished = answer.result is Result.DONE
+        return [answer]
+
     async def finish(self, result: str) -> None:
         """Keep the result of the action with its entry. If the store fails, this is logged: the action itself is done.
 
         An entry from which a person was erased since stays as it is.
         """
-        as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(self.entry), self.entry.id)
-        write = Write(conditions=(as_kept,), puts=replace(self.entry, result=result).puts())
         try:
-            stops = self.entry.action in STOPS
-            await self._store.write(BulkWrite(writes=(write,), stops=stops), now=self._store.clock.now())
+            bulk = BulkWrite(writes=(self._finished(result),), stops=self.entry.action in STOPS)
+            await self._store.write(bulk, now=self._store.clock.now())
         except StoreError as error:
             _log.warning("the result of an action was not stored", action=self.entry.action, error=str(error))
+
+    def _finished(self, result: str) -> Write:
+        """What stores the result with the entry, under the condition that this is as it was stored."""
+        as_kept = Same(AUDIT, WHOLE, json_codec(AuditEntry).text(self.entry), self.entry.id)
+        said = f"{result} ({_AGAIN})" if self.is_resumed else result
+        return Write(conditions=(as_kept,), puts=replace(self.entry, result=said).puts())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -374,7 +397,7 @@ async def audited(
         return
     cut = None if is_once else await _begun(store, entry, claim)
     is_open = cut is None or cut.is_unknown
-    within = AuditedStore(store, cut or entry, claim, is_kept=cut is not None)
+    within = AuditedStore(store, cut or entry, claim, is_resumed=cut is not None)
     try:
         yield within
     except VoiceflowError as error:
@@ -385,8 +408,8 @@ async def audited(
         _log.warning("an order is in force, and may be lost", action=entry.action, why=within.may_be_lost)
     if cut is not None or not within.is_kept:
         await confirm(within.store)  # it has found what it would have written
-    if within.result is not None and is_open and within.is_kept:
-        await within.finish(within.result if cut is None else f"{within.result} ({_AGAIN})")
+    if within.result is not None and is_open and within.is_kept and not within.is_finished:
+        await within.finish(within.result)
 
 
 async def _begun(store: Store, order: AuditEntry, claim: Claim | None) -> AuditEntry | None:

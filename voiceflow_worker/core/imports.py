@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
-from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import calls_of_start, count_staged, starts_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
-from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Order, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Order, Result, Same, Write
 from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.model.copying import replace
@@ -31,9 +29,6 @@ from voiceflow_worker.model.text.wording import count_of, rfc3339
 
 PAGE = 500
 """The most staged calls that are discarded in one bulk write."""
-ENDED = "import-ended"
-"""Namespace of the ends of imports, by queue and token: a repeat of the write finds that it was written before."""
-_ENDED_KEPT = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +72,12 @@ def record_of(start: Gate) -> Same:
     return Same(put.namespace, put.group, put.value, put.member)
 
 
-def ending(starts: Collection[Gate], *, queue: str, store: Store) -> Write:
+def ending(starts: Collection[Gate], *, queue: str) -> Write:
     """The end of imports, under the condition that each of their records exists. Their calls may be leased then."""
-    at, token = store.clock.now(), new_revision()
     records = tuple(record_of(each) for each in starts)
     drops = tuple(Drop(each.namespace, each.group, each.value, each.member) for each in records)
-    return Write(
-        conditions=(*records, Same(ENDED, queue, None, token)),
-        puts=(Put(ENDED, queue, token, at + _ENDED_KEPT, member=token),),
-        drops=drops,
-        wakes=queue,
-        orders=(Order(queue=queue, drops=drops, same=records),),
-    )
+    order = Order(queue=queue, drops=drops, same=records)
+    return Write(conditions=records, drops=drops, wakes=queue, orders=(order,))
 
 
 async def end_imports(store: Store, queue: str, starts: Collection[Gate]) -> bool:
@@ -98,8 +87,8 @@ async def end_imports(store: Store, queue: str, starts: Collection[Gate]) -> boo
     """
     if not starts:
         return True
-    write = ending(starts, queue=queue, store=store)
-    (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
+    bulk = BulkWrite(writes=(ending(starts, queue=queue),))
+    (answer,) = await store.write(bulk, now=store.clock.now())
     return answer.result is Result.DONE
 
 
