@@ -34,7 +34,7 @@ class _Column:
     """The values of a column so far: those that are midnight in UTC, other times, and all others."""
 
     is_bare: bool
-    """Whether its values are spoken as they are. Only a value that may be such a midnight is looked at then."""
+    """Whether its values are spoken as they are. Once it has others, only what may be such a midnight is looked at."""
     midnights: int = 0
     times: int = 0
     others: int = 0
@@ -138,10 +138,9 @@ class UtcDays:
         has_any = False
         for place, column in places:
             cell = raw.cells[place] if place < len(raw.cells) else ""
-            if not column.is_bare or (isinstance(cell, str) and _WITH_ZONE.search(cell) is not None):
+            is_known = column.is_bare and (column.others or column.times)
+            if not is_known or (isinstance(cell, str) and _WITH_ZONE.search(cell) is not None):
                 column.add(cell)
-            elif cell:
-                column.others += 1
             has_any |= column.midnights > 0
         return has_any and any(each.may_be_of_days for each in self._columns.values())
 
