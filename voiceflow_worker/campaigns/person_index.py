@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from datetime import datetime
 from typing import NamedTuple
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
@@ -20,11 +19,14 @@ _MANY = 3
 
 
 class StoredCall(NamedTuple):
-    """What is kept of a stored call: the mark of its body, and all else that is compared, as `terms`."""
+    """What is kept of a stored call: the first half of the digest of its body, as `mark`.
+
+    `terms` are all else that is compared, if a row says the same.
+    """
 
     id: str
     key: str | None
-    mark: bytes
+    mark: int
     terms: bytes
     waits: bool
     is_limited: bool
@@ -33,22 +35,6 @@ class StoredCall(NamedTuple):
     """Whether its key is one of a user."""
     ended: JobState | None
     """The state in which it ended before it was sent, if nobody is called for it again."""
-
-
-class WaitingCall(NamedTuple):
-    """What is kept of a call that can still ring."""
-
-    id: str
-    batch_id: str | None
-    keys: tuple[str, ...]
-    numbers: tuple[str, ...]
-    created_at: datetime
-    name: str
-
-    @classmethod
-    def of(cls, job: Job) -> WaitingCall:
-        """That of this job."""
-        return cls(job.id, job.batch_id, job.keys, job.numbers, job.created_at, job.name)
 
 
 class SilentRow(NamedTuple):
@@ -123,7 +109,7 @@ class PersonIndex:
         row, other = min(both.values())
         return row, tell("left_out_and_called", numbers=count_of(len(both), "number"), row=row, other=other)
 
-    def silent_row(self, call: WaitingCall) -> SilentRow | None:
+    def silent_row(self, call: Job) -> SilentRow | None:
         """The row of a call's person that calls nobody; None if none has its key or one of its numbers."""
         if (own := next((self._silent_keys[key] for key in call.keys if key in self._silent_keys), None)) is not None:
             return own

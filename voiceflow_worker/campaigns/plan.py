@@ -16,24 +16,25 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.campaigns.called_before import (
+    PAGE,
     WAITING,
     CalledBefore,
     Chunks,
     RepeatedCalls,
     Sample,
     calls_of,
-    mark_of,
     may_call,
 )
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.list_order import ListOrder, differing_end
-from voiceflow_worker.campaigns.person_index import PersonIndex, StoredCall, WaitingCall
+from voiceflow_worker.campaigns.person_index import PersonIndex, StoredCall
 from voiceflow_worker.campaigns.row_ends import MOST_NAMED, RowEnd, RowEnds
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.keys import owners_of
@@ -60,6 +61,14 @@ TIMEOUT = timedelta(seconds=30)
 LOOK_AGAIN = 0.1  # seconds
 
 
+class LeftOutCall(NamedTuple):
+    """What is kept of a call that can still ring, and whose row is left out."""
+
+    id: str
+    created_at: datetime
+    name: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Plan:
     """What becomes of the calls of the batch that no row has by its key.
@@ -71,7 +80,7 @@ class Plan:
 
     stand: set[str] = field(default_factory=set[str])
     repeated: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
-    left_out: dict[int, WaitingCall] = field(default_factory=dict[int, WaitingCall])
+    left_out: dict[int, LeftOutCall] = field(default_factory=dict[int, LeftOutCall])
     in_no_row: int = 0
     named: list[str] = field(default_factory=list[str])
     is_new: bool = True
@@ -131,37 +140,39 @@ class Planner:
         changed = await self._match(plan, chunks, ends) if self.index.has_stored else []
         paired = await get_jobs(self.queue.store, changed[:MOST_NAMED])
         ends.name(*(each.name or each.destination for each in paired.values()))
-        for call in left:
-            if call.id not in plan.stand:
-                self._note_left(plan, call, ends)
+        left = [each for each in left if each not in plan.stand]
+        for start in range(0, len(left), PAGE):
+            for job in (await get_jobs(self.queue.store, left[start : start + PAGE])).values():
+                self._note_left(plan, job, ends)
         owners = await owners_of(self.queue.store, self.queue.name, self.index.silent_keys)
-        for call in map(WaitingCall.of, filter(can_still_ring, owners.values())):
-            if (said := self.index.silent_row(call)) is not None and said.is_left_out:
-                plan.left_out[said.row] = call
+        for job in filter(can_still_ring, owners.values()):
+            if (said := self.index.silent_row(job)) is not None and said.is_left_out:
+                plan.left_out[said.row] = LeftOutCall(job.id, job.created_at, job.name)
         ends.counts[End.IN_NO_ROW], ends.counts[End.LEFT_OUT_WAITING] = plan.in_no_row, len(plan.left_out)
         if self._since is None and (self.order.shows or not self._again):
             plan.repeated = await self.before.find(chunks, ends.makes_call)
         return plan
 
-    def _note_left(self, plan: Plan, call: WaitingCall, ends: RowEnds) -> None:
+    def _note_left(self, plan: Plan, job: Job, ends: RowEnds) -> None:
         """Note a call that can still ring, and that no row to call has."""
-        said, name = self.index.silent_row(call), call.name or call.numbers[0]
+        said, name = self.index.silent_row(job), job.name or job.destination
         if said is None or said.is_left_out:
             ends.name(name)
         if said is None:
             plan.in_no_row += 1
             if len(plan.named) < MOST_NAMED:
-                plan.named.append(f"{name} ({call.id})")
+                plan.named.append(f"{name} ({job.id})")
         elif said.is_left_out:
-            plan.left_out.setdefault(said.row, call)
+            plan.left_out.setdefault(said.row, LeftOutCall(job.id, job.created_at, job.name))
 
-    async def _calls_left(self, plan: Plan, batches: Iterable[str], ends: RowEnds) -> list[WaitingCall]:
-        """The calls of these batches that can still ring and are not in the list by their keys.
+    async def _calls_left(self, plan: Plan, batches: Iterable[str], ends: RowEnds) -> list[str]:
+        """The ids of the calls of these batches that can still ring and are not in the list by their keys.
 
         The index gets those that are compared with rows, and those that were cancelled by a person.
         """
-        left: list[WaitingCall] = []
+        left: list[str] = []
         kinds: dict[bytes, bytes] = {}
+        marks = self.seen.marks()
         for batch_id in sorted(batches):
             states = await count_states(self.queue.store, self.queue.name, batch_id=batch_id)
             if not any(states.values()):
@@ -174,11 +185,12 @@ class Planner:
                     if self.is_in_list(job, plan):
                         continue
                     if can_still_ring(job):
-                        left.append(WaitingCall.of(job))
+                        left.append(job.id)
                     if is_compared and self._is_compared(job):
-                        terms = terms_of(job)
+                        mark = int(job.digest[:32], 16)
+                        terms = terms_of(job) if mark in marks else b""
                         stored = StoredCall(
-                            job.id, job.unique_key, mark_of(job.digest), kinds.setdefault(terms, terms),
+                            job.id, job.unique_key, mark, kinds.setdefault(terms, terms),
                             is_changeable(job), job.valid_until is not None, any(map(is_own_key, job.keys)),
                             None if may_call(job) else job.state,
                         )  # fmt: skip
@@ -209,7 +221,8 @@ class Planner:
             for row in chunk:
                 stored = self.index.stored_of(row)
                 found = [each for each in stored if each.ended is None]
-                alike = [each for each in found if each.mark == mark_of(row.digest) and each.id not in same]
+                mark = int(row.digest[:32], 16)
+                alike = [each for each in found if each.mark == mark and each.id not in same]
                 terms = self.queue.admitter.terms_of(row.call) if alike and row.call is not None else None
                 equal = next((each for each in alike if terms is None or each.terms == terms), None)
                 if equal is not None:

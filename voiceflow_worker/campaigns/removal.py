@@ -10,7 +10,6 @@ from functools import partial
 
 from voiceflow_worker.campaigns.called_before import WAITING, may_call, pages_of
 from voiceflow_worker.campaigns.enqueue_report import End
-from voiceflow_worker.campaigns.person_index import WaitingCall
 from voiceflow_worker.campaigns.plan import Plan, Planner
 from voiceflow_worker.campaigns.row_ends import MOST_NAMED, RowEnds
 from voiceflow_worker.core.base.reading import find_jobs, get_jobs
@@ -116,7 +115,7 @@ class Removal:
     def _is_gone(self, job: Job, *, all_known: bool) -> bool:
         if not can_still_ring(job) or self.planner.is_in_list(job, self.plan):
             return False
-        said = self.planner.index.silent_row(WaitingCall.of(job))
+        said = self.planner.index.silent_row(job)
         return all_known if said is None else said.is_left_out
 
     async def _waiting_elsewhere(self) -> list[tuple[str, int]]:
