@@ -203,6 +203,12 @@ class TestMaskedNumbers:
             assert shown.count("*") >= len(digits) - 4, (text, shown)
             assert without_numbers(shown) == shown
 
+    @pytest.mark.timeout(20)
+    def test_a_long_text_is_masked_in_the_time_of_its_length(self) -> None:
+        for unit in ("-", "1-", "f-", "12:", "+ (", "%41", "\\", "2026-01-01", "12:30-13:00,"):
+            text = f"1{unit * (100_000 // len(unit))}x"
+            assert len(without_numbers(text)) == len(text)
+
     @pytest.mark.parametrize(
         "text",
         [

@@ -145,7 +145,7 @@ _MOMENT = (
 )
 _KEPT = (
     rf"(?<!\S)(?:{_MOMENT})(?!\S)"
-    r"|(?<![^\W_])(?:(?=[\d-]*[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|escalation-[\da-f]{20}"
+    r"|(?<![^\W_])(?:(?=[\d-]{0,35}[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|escalation-[\da-f]{20}"
     r"|0[\dA-HJKMNP-TV-Z]{25}(?:\.\d{1,6})?)(?![^\W_])"
 )
 """The pattern of a date or a time that stands whole (also the hours of a window), or an id of 8x8 or of ours."""
@@ -153,7 +153,7 @@ _ESCAPED = r"\\(?:u[\da-fA-F]{4}|x[\da-fA-F]{2}|[bfnrtv])|%[\da-fA-F]{2}"
 _BETWEEN = rf"(?:{_ESCAPED}|[\W_\u30fc\uff70])*"
 """The pattern of what may stand between two digits: signs, escaped ones too, and the long marks written for a dash."""
 _NUMBER_OR_KEPT = re.compile(
-    rf"{_KEPT}|{_ESCAPED}|(?P<plus>\+[ (\[]*)?(?P<number>\d(?:{_BETWEEN}(?!{_KEPT})\d){{{_LEAST_DIGITS - 1},}})"
+    rf"{_KEPT}|{_ESCAPED}|(?P<plus>\+[ (\[]*)?(?P<number>\d(?:{_BETWEEN}(?=\d)(?!{_KEPT})\d){{{_LEAST_DIGITS - 1},}})"
 )
 
 
