@@ -61,6 +61,10 @@ def test_a_call_leads_back_to_where_one_came_from_and_an_ended_sign_in_is_named(
     on.campaign(3)
     reader.sign_in(on.receiver)
     reader.open(f"{on.receiver}/ui/calls?batch=campaign&who=customer+2")
+    reader.sees("Nobody is being called; 3 wait: no worker of queue default runs.")
+    on.run("hold", "--note", "a wrong date")
+    reader.sees("On hold: Nobody is being called; 3 wait behind the hold.")  # and the page was not loaded again
+    on.run("resume")
     reader.link("+6580000002").click()
     reader.sees("This call")
     reader.link("Cancel").click()

@@ -21,7 +21,7 @@ from voiceflow_worker.console.routes.calls import (
     show_found,
     states_named,
 )
-from voiceflow_worker.console.routes.charts import DESK, bar_of_states, bars, tone_of
+from voiceflow_worker.console.routes.charts import bar_of_states, bars, tone_of
 from voiceflow_worker.console.routes.page import (
     LONGEST_NAME,
     Answer,
@@ -193,10 +193,7 @@ class ResultFilter(NamedTuple):
     colour: str
 
 
-_ENDS = (
-    *("unreached", "failed", "expired", "cancelled", "accepted", "in_doubt"),
-    *DESK,
-)
+_ENDS = ("unreached", "failed", "expired", "cancelled", "accepted", "in_doubt", "calling", "waiting")
 """How calls without an answer stand: states, and those that people have one word for."""
 UNCALLED = {"rows": "uncalled"}
 """The query of the rows of a file that make no call."""
