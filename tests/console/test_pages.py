@@ -40,6 +40,7 @@ from voiceflow_worker import (
     load_settings,
     open_store,
 )
+from voiceflow_worker.campaigns import row_list
 from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.console import formats
 from voiceflow_worker.console.routes import batches, calls
@@ -605,7 +606,9 @@ async def test_the_rows_of_a_batch_begin_with_the_person_and_the_result(memory: 
     assert ({*details} >= {"Nr", "destination", "Ort", "Arzt"}, "Called number" in details) == (True, False)
 
 
-async def test_a_search_finds_people_whom_no_call_was_made_for_and_says_why(store: Store, tmp_path: Path) -> None:
+async def test_a_search_finds_people_whom_no_call_was_made_for_and_says_why(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     people = tmp_path / "june.csv"
     people.write_text(
         "Vorname,Nachname,destination,Nicht anrufen\nLi Ting,Köh,8123 4500,ja\nOtto,Falsch,12,\n"
@@ -631,6 +634,14 @@ async def test_a_search_finds_people_whom_no_call_was_made_for_and_says_why(stor
             assert len(Page(listed.text).links("rows=uncalled")) == bool(name), find
         for query in ("state=ended&who=falsch", "since=7d&who=falsch", "who=falsch&queue=default"):
             assert "Otto" not in (await client.get(f"/ui/calls?{query}")).text, query
+        later = tmp_path / "july.csv"
+        later.write_text("Vorname,Nachname,destination\nIda,Falsch,13,\nUwe,Kern,8123 4509\n")
+        await enqueue_file(CallQueue(store, "far"), later, replace(options, leave_out=()), skip_bad=True)
+        for most, names in ((100, ["Ida Falsch", "Otto Falsch"]), (1, ["Ida Falsch"])):
+            monkeypatch.setattr(row_list, "LISTS_SEARCHED", most)
+            html = (await client.get("/ui/calls?who=falsch")).text
+            assert re.findall(r'<td class="first">(\w+ Falsch)</td>', html) == names, "the newest list first"
+            assert ("The rows of the newest lists were searched" in html) == (most == 1), "and no more than so many"
 
 
 async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: Store) -> None:
