@@ -5,7 +5,9 @@
 Each round measures `voiceflow worker` as it is shipped (journal files, a log at `info`) at 10 and at 50 calls a second
 on each store, the same of the checkout `--baseline`, and httpx over aiohttp, one after the other against one sink. The
 time is user and system of the worker's process, from a few seconds after its first call on; what it does beside its
-calls counts. Figures are medians of the rounds, ratios are of one round each.
+calls counts. How many functions run for a call, and how often the loop turns, is counted in a process of its own
+(`function_calls.py`): these figures a busy machine does not change. Figures are medians of the rounds, ratios are of
+one round each.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ WARM_UP = 3.0
 """Seconds from the first call until the time is measured."""
 WITHIN = 60.0
 """Seconds until the first call."""
+COUNTED = (("functions", 0), ("turns", 1))
 BARE = "bare loop, httpx over aiohttp"
 
 
@@ -91,7 +94,12 @@ def of_worker(build: Path, kind: str, *, port: int, rate: int, calls: int) -> di
         fill = [sys.executable, "-m", "bench.rung", "ready", "--port", "0", "--calls", str(spare), "--store", url]
         subprocess.run(fill, env=env, cwd=build, stdout=subprocess.DEVNULL, check=True)
         command = [sys.executable, "-m", "voiceflow_worker", "worker", "--rate", str(rate)]
-        return cost(command, port=port, rate=rate, calls=calls, env=env, cwd=build)
+        found = cost(command, port=port, rate=rate, calls=calls, env=env, cwd=build)
+    with store(kind) as url:
+        command = [sys.executable, str(ROOT / "bench" / "function_calls.py"), "--store", url]
+        command += ["--port", str(port), "--rate", str(rate), "--calls", str(calls)]
+        run = subprocess.run(command, env=env, cwd=build, stdout=subprocess.PIPE, check=True)
+    return {**found, **json.loads(run.stdout.splitlines()[-1])}
 
 
 def one_round(builds: dict[str, Path], kinds: list[str], *, port: int, calls: int) -> dict[str, dict[str, float]]:
@@ -112,15 +120,16 @@ def one_round(builds: dict[str, Path], kinds: list[str], *, port: int, calls: in
 def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     """The figures as a Markdown table."""
     lines = [
-        "| program, rate | CPU ms a call (least to most) | ratio to the bare loop | sent a second |",
-        "|---|---|---|---|",
+        "| program, rate | CPU ms a call (least to most) | ratio to the bare loop | functions, turns | sent a second |",
+        "|---|---|---|---|---|",
     ]
     for name, found in figures.items():
         cpu, ratio = found["cpu_ms"], found["ratio"]
+        counts = [f"{found[each]['median']:.{digits}f}" for each, digits in COUNTED if each in found]
         lines.append(
             f"| {name} | {cpu['median']:.2f} ({cpu['least']:.2f} to {cpu['most']:.2f}) "
             f"| {ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f}) "
-            f"| {found['per_second']['median']:.1f} |"
+            f"| {', '.join(counts)} | {found['per_second']['median']:.1f} |"
         )
     return "\n".join(lines)
 

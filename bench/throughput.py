@@ -1,7 +1,8 @@
 """Throughput: the escalation from a bare loop of POSTs to a whole worker, and rows enqueued per second.
 
-Run with `./dev bench`. Each round measures all rungs, one after the other, against the same sink; figures are medians
-of the rounds. A machine that is shared makes single rounds worthless: compare the ratios, which are of one round each.
+Run with `./dev bench`; with `--baseline CHECKOUT`, the rungs of another build run beside those of this one. Each round
+measures all rungs, one after the other, against the same sink; figures are medians of the rounds. A machine that is
+shared makes single rounds worthless: compare the ratios, which are of one round each.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from bench import room
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone, system_server
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Rung:
     kind: str
     store: str = ""
     guard: bool = False
+    build: Path = ROOT
 
 
 LADDER = (
@@ -110,12 +115,13 @@ def measured(rung: Rung, *, port: int, calls: int) -> dict[str, float]:
     with store(rung.store) as url:
         command = [sys.executable, "-m", "bench.rung", rung.kind, "--port", str(port)]
         command += ["--calls", str(calls), "--store", url, *(["--guard"] if rung.guard else [])]
-        return rates_of(command)
+        return rates_of(command, rung.build)
 
 
-def rates_of(command: list[str]) -> dict[str, float]:
-    """The rates that a command prints."""
-    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
+def rates_of(command: list[str], build: Path = ROOT) -> dict[str, float]:
+    """The rates that a command of a build prints."""
+    env = environment() | {"PYTHONPATH": str(build)}
+    done = subprocess.run(command, env=env, cwd=build, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])  # the log comes before
     return found
 
@@ -169,6 +175,7 @@ def main() -> None:
     parser.add_argument(
         "--only", help="only rungs whose name contains this, and the bare loops; with --room, this store"
     )
+    parser.add_argument("--baseline", type=Path, help="another checkout, measured in turns")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--room", action="store_true", help="measure the bytes a call takes in each store instead")
     wanted = parser.parse_args()
@@ -177,6 +184,9 @@ def main() -> None:
         return
     began = time.perf_counter()
     rungs = [rung for rung in LADDER if rung.kind in {"bare", "stock"} or (wanted.only or "") in rung.name]
+    if wanted.baseline:
+        before = partial(replace, build=wanted.baseline.resolve())
+        rungs = [each for rung in rungs for each in (rung, before(rung, name=f"{rung.name}, baseline"))]
     figures = escalation(rungs, calls=wanted.calls, rounds=wanted.rounds)
     if wanted.json:
         told = {"calls": wanted.calls, "rounds": wanted.rounds, "escalation": figures}

@@ -14,7 +14,7 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice, created, not_sent, refused, turned_away
 from voiceflow_worker import CallFlowError, Job, JobState
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.sending.journal import NUMBER_BUSY, Journal, Requeue
+from voiceflow_worker.core.sending.journal import NUMBER_BUSY, Dispatch, Journal, Requeue
 from voiceflow_worker.core.settling.settle import PostAnswer
 from voiceflow_worker.errors import IllegalMoveError
 from voiceflow_worker.model.copying import replace
@@ -220,7 +220,7 @@ class Line:
         return [self.numbers[job.id] for job in await self.engine.lease(limit)]
 
     async def begun(self, job: Job) -> Job:
-        (entry,), _ = await self.journal.begin([job])
+        (entry,), _ = await self.journal.begin([Dispatch(job)])
         return entry.job
 
 

@@ -28,7 +28,7 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Placement, Store
-from voiceflow_worker.core.sending.submit import Dispatch
+from voiceflow_worker.core.sending.journal import Dispatch
 from voiceflow_worker.core.settling import verdicts
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.verdict import PostProgress, Verdict

@@ -38,6 +38,7 @@ from tests.support.voices import ScriptedVoice
 from tests.support.waiting import until
 from tests.support.workers import enqueued, states, worker_for
 from voiceflow_worker import CallPolicy, CallQueue, JobState, VoiceClient, open_store
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core import gates
 from voiceflow_worker.core.base.identity import QueueNames
@@ -300,6 +301,38 @@ async def test_no_call_that_is_connecting_when_an_order_returns_leaves_after_it(
                 await until(lambda: _are(queue, {"accepted": CALLS}))
             worker.stop()
         assert len(server.posts) == (0 if ended else CALLS)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=named)
+async def test_an_order_returns_soon_although_calls_wait_for_their_slots(
+    clock: ManualClock, tmp_path: Path, order: Order
+) -> None:
+    """Five calls have their journal entries together, and leave a tenth of a second apart: those that wait go back."""
+    store = MemoryStore(clock=clock)
+    await QueueNames(store).remember("default")
+    queue, voice = await enqueued(store, 12, batch_id="march"), ScriptedVoice()
+    worker = worker_for(store, voice, rate=10, local_journal=JournalFiles(tmp_path))
+    took, left = list[float](), list[int]()
+
+    async def ordered() -> None:
+        while len(voice.placed) < 6 or (await states(queue)).get("sending", 0) < 3:
+            await clock.sleep(0.01)
+        began = clock.monotonic()
+        if order is opt_out:
+            await SuppressionList(store).add(*(number(place) for place in range(12)), reason="asked")
+        else:
+            await order(queue)
+        took.append(clock.monotonic() - began)
+        left.append(len(voice.placed))
+        await clock.sleep(3)
+        left.append(len(voice.placed))
+        worker.stop()
+
+    await passing(clock, ordered, worker.run)
+    assert took[0] < 0.35
+    assert left[0] == left[1]
+    over = "cancelled" if order in {cancel, opt_out} else "queued"
+    assert await states(queue) == {"accepted": left[0], over: 12 - left[0]}
 
 
 async def _are(queue: CallQueue, expected: dict[str, int]) -> bool:

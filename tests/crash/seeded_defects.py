@@ -61,7 +61,7 @@ DEFECTS = {
         (writes.journal_entry, "locked_groups((job.number, *second), store_id=store_id)", "('nobody',)"),
     )),
     "no-suppression": Defect("SUPPRESSED", (
-        (writes.journal_entry, "AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),", ""),
+        (writes.orders_against, "AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),", ""),
     )),
     "endless-redials": Defect("TWICE", ((lifecycle.redial_at, " or job.rounds >= plan.limit", ""),)),
     "no-redials": Defect("REDIAL LOST", ((lifecycle.redial_at, "plan = job.redial", "plan = None"),)),

@@ -62,6 +62,8 @@ ROWS = (
         )
         for nth in (1, 3)
     ),
+    # A group has its journal entries, and waits for its slots: those that have not left go back by themselves.
+    Row((Point.AFTER_JOURNAL,), options={"rate": 10}, has_rung=False, doubts=0),
     # While a session waits for the commit of the next entry: what never left is in no doubt.
     Row((Point.BEFORE_SWAP,), 2, options={"rate": 20}, summaries=True, settled=1),
     Row((Point.AFTER_ANSWER,), 2, is_daily=False, options={"rate": 20}, summaries=True, settled=1),

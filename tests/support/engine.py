@@ -17,9 +17,9 @@ from voiceflow_worker.core.gates import Holds
 from voiceflow_worker.core.ports import Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
-from voiceflow_worker.core.sending.journal import Journal
+from voiceflow_worker.core.sending.journal import Dispatch, Journal
 from voiceflow_worker.core.sending.pacer import Pacer
-from voiceflow_worker.core.sending.submit import Dispatch, Submitter
+from voiceflow_worker.core.sending.submit import Submitter
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler, SummaryResult
 from voiceflow_worker.core.settling.suppressing import SuppressionList
@@ -113,8 +113,8 @@ class Engine:
 
     async def journal_of(self, dispatch: Dispatch) -> Job | None:
         """Write the journal of one call that was prepared. None if it may not be sent."""
-        begun, _ = await self._journal.begin([dispatch.job])
-        return begun[0].job if begun and begun[0].unsent is None else None
+        begun, _ = await self._journal.begin([dispatch])
+        return dispatch.job if begun and dispatch.unsent is None else None
 
     async def finish(self, *dispatches: Dispatch) -> list[Dispatch]:
         """Write the journal entries of calls that have none, send the calls, and store their verdicts.

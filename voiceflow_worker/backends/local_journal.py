@@ -319,6 +319,10 @@ class JournalFile(LocalJournalFile):
             sync_path(self.folder)
         return True
 
+    @property
+    def keeps_marks(self) -> bool:
+        return self._page is not None
+
     def is_over(self, *, at: datetime) -> bool:
         if self._fd is not None and not _is_at(self._path, self._fd):
             _log.warning(

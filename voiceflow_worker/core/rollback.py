@@ -8,7 +8,7 @@ holds the queue if another server has taken over, because it may lack writes (`H
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -181,7 +181,7 @@ class RollbackGuard:
         self.restarts: int = 0
         """The number of restarts of the store's server that this worker has noticed."""
         self._verified = 0
-        self._polled_at = float("-inf")
+        self._polled_at = self._noted_at = float("-inf")
         self._recovering, self._beginning = anyio.Lock(), anyio.Lock()
 
     async def begin(self) -> None:
@@ -297,6 +297,12 @@ class RollbackGuard:
         if self.writer.has_failed and not await self._begin_file():
             self._verified = -1
 
+    def has_stored(self, places: Collection[int]) -> None:
+        """Note that the store has these writes of the last `numbered`: it was not rolled back before them."""
+        if places:
+            self.writer.has_stored(places)
+            self._polled_at = self._clock.monotonic()
+
     def look_again(self) -> None:
         """Let the next `verify` poll: the newest journal entries were refused, or perhaps not stored."""
         self._polled_at = float("-inf")
@@ -332,8 +338,12 @@ class RollbackGuard:
         """
         while True:
             wait = min(seldom(POLL_EVERY), NOTED_EVERY if self._senders.others else float("inf"))
+            now = self._clock.monotonic()
+            is_noted = not self._senders.others or now - self._noted_at < NOTED_EVERY - POLL_EVERY / 5
             try:
-                await self.poll()
+                # A journal entry that was stored under the guard says as much as a poll.
+                if not (is_noted and now - self._polled_at < POLL_EVERY / 2 and self._store.server == self._server):
+                    await self.poll()
             except StoreError as error:
                 _log.debug("the store is unavailable; it will be checked for lost calls later", error=str(error))
                 wait = POLL_EVERY / 5
@@ -373,7 +383,7 @@ class RollbackGuard:
         if newer and self.writer.file is not None:
             with suppress(JournalFileError):  # as its next entry will say
                 self.writer.file.note(newer)
-        self._polled_at = self._clock.monotonic()
+        self._polled_at = self._noted_at = self._clock.monotonic()
         if (name, least) == (self.writer.name, self.writer.stored):
             # It may not have been known whether the newest journal entries were stored.
             self.writer.stored = stored

@@ -13,14 +13,13 @@ from functools import partial
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task, beside
 from voiceflow_worker.core.base.clock import SET_CLOCK
 from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_worker_id
 from voiceflow_worker.core.base.reading import find_jobs, limits_of
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
-from voiceflow_worker.core.gates import Holds
+from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
 from voiceflow_worker.core.ports.outside import LocalJournal
@@ -28,9 +27,10 @@ from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.rollback import RollbackGuard, at_work
+from voiceflow_worker.core.sending.journal import Dispatch
 from voiceflow_worker.core.sending.pacer import Pacer
 from voiceflow_worker.core.sending.service_health import ServiceHealth
-from voiceflow_worker.core.sending.submit import Dispatch, SenderPool, Submitter
+from voiceflow_worker.core.sending.submit import SenderPool, Submitter
 from voiceflow_worker.core.sending.watch import EVERY as EVERY_WATCH
 from voiceflow_worker.core.sending.watch import Watch
 from voiceflow_worker.core.set_rate import UNREADABLE, SetRate
@@ -64,10 +64,11 @@ LOOK_EVERY, LEAST_PAUSE = timedelta(milliseconds=900), 0.01
 IDLE_AFTER, IDLE_EVERY = 30.0, 5.0
 """A worker that has sent nothing for so long looks so seldom: what changes wakes it, and each lease looks first."""
 STORE_AWAY = timedelta(seconds=1)
-ROUNDING = timedelta(milliseconds=1)
-"""A time that is computed anew differs by less than this if nothing has changed."""
-SHARED_WITHIN = timedelta(milliseconds=50)
-"""For so long, a lease waits for journal entries whose commit it can share."""
+VERDICT_WITHIN, TOGETHER_WITHIN = 0.1, 0.005
+"""The seconds for which a verdict waits for another write, with a rate; and without one, for others of POSTs in
+flight."""
+ORDERS_EVERY, SENT_SOON = 0.1, timedelta(seconds=SENT_WITHIN)
+"""The least seconds between two looks for orders against calls that wait for their slots, and how long these may."""
 MOST_UNANSWERED = 5
 """The most calls that a worker has in flight while 8x8 has given it no clear answer for `CLEAR_FOR` seconds. They may
 all end in doubt. After a doubt, it is one call at a time."""
@@ -145,7 +146,7 @@ class Worker:
         )
         self._concurrency = concurrency
         changes = Changes(store, policy := self._options.policy)
-        self._pacer = Pacer(store.clock, queue=self.queue, rate=rate)
+        self._pacer = Pacer(store.clock, queue=self.queue, rate=rate, keeps_marks=self._keeps_marks)
         self._reconciler: Reconciler | None = None
         if call_log is not None:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
@@ -172,8 +173,7 @@ class Worker:
             store.clock,
             Settler(store, policy, changes=changes),
             holds=holds,
-            near=lambda: self._pacer.is_paced and self._senders.asks_soon,
-            more=lambda: not self._pacer.is_paced and self._senders.on_their_way > self._verdicts.waiting,
+            patience=self._patience,
             restore_if_lost=None if self._guard is None else self._guard.restore_if_lost,
             on_settled=self._has_freed,
             on_fault=self._note_fault,
@@ -194,7 +194,7 @@ class Worker:
             on_progress=self._note_progress,
             guard=self._guard,
         )
-        self._senders = SenderPool(self._submitter, self._pacer, on_freed=self._has_freed, on_turn=self._share_commit)
+        self._senders = SenderPool(self._submitter, self._pacer, on_freed=self._has_freed)
         self._heartbeat = Heartbeat(
             store,
             queue=self.queue,
@@ -214,6 +214,7 @@ class Worker:
         self._clear_at = float("-inf")
         self._failed_at = float("-inf")
         self._fault: Exception | None = None
+        self._are_ahead = anyio.Event()
         self._pause_until: datetime | None = None
         self._landed = anyio.Event()
         self._lease_ends: datetime | None = None
@@ -284,6 +285,7 @@ class Worker:
             background.start_soon(self._repeat, self._retention.run, EVERY_RETENTION.total_seconds(), Task.RETENTION)
             background.start_soon(self._repeat, self._check_clock, CLOCK_EVERY, Task.CLOCK)
             background.start_soon(self._repeat, self._look_for_progress, EVERY_WATCH, Task.STALLED)
+            background.start_soon(self._tasks.run, Task.REQUEUE, self._follow_orders)
             background.start_soon(self._repeat, self._beat, EVERY.total_seconds(), Task.HEARTBEAT)
             if self._reconciler is not None:
                 reconcile = partial(self._reconcile, self._reconciler)
@@ -297,7 +299,6 @@ class Worker:
                     # In a task of its own: asyncio's `Task.cancel` of the caller's task follows no shield, and would
                     # leave journal entries of calls behind that nobody sends.
                     dispatches.start_soon(self._send_all, dispatches, check)
-                    dispatches.start_soon(self._senders.run, dispatches)
                 storing.cancel_scope.cancel()
             background.cancel_scope.cancel()
         with anyio.move_on_after(1, shield=True):
@@ -316,6 +317,8 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - raised below: no POST is cut
                 failed = error
             self._ending.set()
+            self._verdicts.store()
+            await self._senders.close()
             while self.in_flight:
                 self._landed = anyio.Event()
                 await self._landed.wait()
@@ -333,7 +336,7 @@ class Worker:
         group.cancel_scope.cancel()
 
     async def _dispatch(self, dispatches: TaskGroup, check: DrainCheck | None) -> None:
-        """Lease as many jobs as may be sent, and send them, until the worker stops or `check` is done."""
+        """Lease the jobs of the next group, and send them, until the worker stops or `check` is done."""
         seen, failures = 0, 0
         while not self._stopping:
             # No waiting helps against a damaged or replaced store; verdicts are tried until the worker has stopped.
@@ -341,22 +344,18 @@ class Worker:
                 raise self._fault
             try:
                 limit = await self._capacity()
-                if limit == 0:
+                if limit is None:
                     continue
-                leased_at = self._clock.monotonic()
-                jobs = await self._lease(limit)
                 until = None
-                if jobs:
-                    await self._start(dispatches, jobs, leased_at, more=len(jobs) == limit)
-                elif self.in_flight == 0 and check is not None and await check.is_done():
-                    return
-                else:
+                if not await self._send_group(dispatches, limit) and limit:
+                    if self.in_flight == 0 and check is not None and await check.is_done():
+                        return
                     until = await self._next_check()
                 failures = 0
                 self._tasks.mark_healthy(Task.JOURNAL_FILE, Task.LEASE)  # before a wait, which may be long
                 if until is not None:
                     # Until the queue changes, or the last POST in flight has ended. The next lease logs an error.
-                    with self._pause(lambda: not self.in_flight), suppress(StoreError):
+                    with self._pause(lambda: not self.in_flight or self._senders.is_waiting), suppress(StoreError):
                         seen = await self._wait_for_change(seen, until)
             except (StoreCorruptError, StoreVersionError):
                 raise  # waiting does not help against these
@@ -370,6 +369,20 @@ class Worker:
                 pause = self._tasks.failed(Task.LEASE, error, failures=failures)
                 await self._nap(until=self._clock.now() + max(STORE_AWAY, timedelta(seconds=pause)))
 
+    async def _send_group(self, dispatches: TaskGroup, limit: int) -> bool:
+        """Lease so many calls, and ask for the journal entries of those that are ready; False if there are none."""
+        self._pacer.group_begun()
+        leased_at = self._clock.monotonic()
+        jobs = await self._lease(limit) if limit else ()
+        if jobs:
+            await self._start(dispatches, jobs, leased_at)
+        is_due = self._senders.is_waiting and self._are_entries_due(self._clock.now())
+        if is_due:
+            await self._senders.begin(dispatches)
+            if self._pacer.is_ahead:
+                self._are_ahead.set()
+        return bool(jobs) or is_due
+
     def _not_leased(self, error: StoreError, failures: int) -> timedelta:
         """Note why no calls are leased, and return the wait before the next try."""
         if isinstance(error, JournalFileError):  # each call that is leased in vain would cost the store three writes
@@ -378,31 +391,60 @@ class Worker:
         self._tasks.failed(Task.LEASE, error, failures=failures)
         return STORE_AWAY
 
-    async def _capacity(self) -> int:
-        """The number of jobs that may be leased now; 0 when the worker stops.
+    async def _capacity(self) -> int | None:
+        """The number of jobs that may be leased now; 0 if only journal entries are due, and None if nothing is yet.
 
-        If too many POSTs are in flight, no send slot is near, or 8x8 cannot be reached, this waits and returns 0.
+        If too many POSTs are in flight, no group begins, or 8x8 cannot be reached, this waits and returns None.
         """
         if self._guard is not None and self._guard.writer.has_failed:
             with self._pause():
                 await self._guard.require_writable()
-        if self._busy < self._concurrency and self._pause_until is not None and self._clock.now() < self._pause_until:
-            await self._nap(until=self._pause_until)
-            return 0
+        now = self._clock.now()
+        if self._pause_until is not None and now < self._pause_until and self._busy < self._concurrency:
+            until = self._pause_until
+            if self._senders.is_waiting:
+                if self._are_entries_due(now):
+                    return 0
+                until = min(until, self._pacer.entries_at or until)
+            with self._pause(lambda: self._senders.is_waiting):
+                await self._clock.sleep((until - now).total_seconds())
+            return None
         capacity, at = self._capacity_now()
-        if capacity == 0:
+        if capacity is None:
             await self._rest(until=at)
         return capacity
 
-    def _capacity_now(self) -> tuple[int, datetime | None]:
-        """The number of jobs that may be leased now; if it is 0, also when the rate allows one, if that is known."""
+    def _capacity_now(self) -> tuple[int | None, datetime | None]:
+        """The number of jobs that may be leased now; if nothing is due, None, and the time at which something is."""
+        now, at = self._clock.now(), list[datetime | None]()
         free = min(self._concurrency - self._busy, self._most_in_flight - self._senders.on_their_way)
-        if free <= 0:
-            return 0, None
-        capacity = self._pacer.capacity(self._senders.leased)
-        if capacity == 0:
-            return 0, self._pacer.next_capacity_at(self._senders.leased)
-        return (free if capacity is None else min(free, capacity)), None
+        if free > 0:
+            capacity = self._pacer.capacity(self._senders.leased)
+            if capacity != 0:
+                return (free if capacity is None else min(free, capacity)), None
+            at.append(self._pacer.next_capacity_at(self._senders.leased))
+        if self._senders.is_waiting:
+            if self._are_entries_due(now):
+                return 0, None
+            at.append(self._pacer.entries_at)
+        return None, min((each for each in at if each is not None), default=None)
+
+    def _are_entries_due(self, now: datetime) -> bool:
+        """Whether the next slot is so near that journal entries are asked for."""
+        at = self._pacer.entries_at
+        return at is None or at <= now
+
+    def _keeps_marks(self) -> bool:
+        """Whether a page in memory shows which calls of this process have left."""
+        return self._guard is not None and self._guard.writer.keeps_marks
+
+    def _patience(self) -> float:
+        """The seconds for which the verdict of a call that 8x8 has created may wait for another write."""
+        if self._stopping:
+            return 0.0
+        if self._pacer.is_paced:
+            return VERDICT_WITHIN
+        return TOGETHER_WITHIN if self._senders.on_their_way > 1 else 0.0
 
     @property
     def _most_in_flight(self) -> int:
@@ -421,35 +463,37 @@ class Worker:
             await self._clock.sleep((until - self._clock.now()).total_seconds())
 
     async def _rest(self, *, until: datetime | None) -> None:
-        """Wait until another call may be leased, no longer than `until`, or until the worker stops.
-
-        If journal entries of leased calls are asked for about then, the lease shares their commit (`_share_commit`).
-        """
+        """Wait until something is due, no longer than `until`, or until the worker stops."""
+        was_waiting = self._senders.is_waiting
 
         def is_over() -> bool:
+            if until is not None:  # what changes it otherwise ends the pause (`_follow_limits`)
+                return self._senders.is_waiting and not was_waiting
             capacity, at = self._capacity_now()
-            if until is None:
-                return capacity > 0 or (at is not None and not self._senders.asks_soon)
-            return capacity > 0 or (at is not None and at < until - ROUNDING)
+            return capacity is not None or at is not None
 
         with self._pause(is_over):
             if until is None:
                 await anyio.sleep_forever()
             else:
-                is_shared = self._senders.leased and self._pacer.is_quick
-                wait = until - self._clock.now() + (SHARED_WITHIN if is_shared else timedelta())
-                while wait > LONGEST_SLEEP:
+                while until - self._clock.now() > LONGEST_SLEEP:
                     await self._clock.sleep(LONGEST_SLEEP.total_seconds())
                     with suppress(StoreError):
                         await self._follow_limits()  # a rate that is raised ends the pause
-                    wait = until - self._clock.now()
-                await self._clock.sleep(wait.total_seconds())
+                await self._clock.sleep((until - self._clock.now()).total_seconds())
 
-    def _share_commit(self) -> None:
-        """Journal entries are asked for: verdicts, and a lease, share their commit."""
-        self._verdicts.store()
-        if self._pause_scope is not None and self._is_pause_over():
-            self._end_pause()
+    async def _follow_orders(self) -> None:
+        """While calls wait for their slots, look against which of them an order has come, when the queue changes."""
+        seen = 0
+        while True:
+            while not self._senders.begun:
+                await self._are_ahead.wait()
+                self._are_ahead = anyio.Event()
+            count = await self._store.wait(self.queue, seen=seen, until=self._clock.now() + SENT_SOON)
+            if seen and count != seen:
+                await self._senders.follow_orders()
+                await self._clock.sleep(ORDERS_EVERY)
+            seen = count
 
     def _is_busy(self) -> bool:
         """Whether this worker knows why it sends nothing: POSTs that go on no longer than a lease, or a fault."""
@@ -492,7 +536,7 @@ class Worker:
             )
         return []  # not reached, because nobody cancels the scope
 
-    async def _start(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float, *, more: bool) -> None:
+    async def _start(self, dispatches: TaskGroup, jobs: Sequence[Job], leased_at: float) -> None:
         """Prepare leased jobs, and pass them to the sender pool."""
         self._senders.add_leased(len(jobs))
         ready: list[Dispatch] = []
@@ -508,10 +552,6 @@ class Worker:
         finally:
             self._senders.drop_leased(len(jobs) - len(ready))
         await self._senders.add(ready, dispatches)
-        if not more and not self._pacer.is_paced:
-            # A lease of more jobs at the same time would delay a single call by 1 ms.
-            await self._senders.wait_until_journalled()
-            await checkpoint()  # the POSTs are sent before the worker leases more jobs
 
     def _note_progress(self) -> None:
         self._watch.note()
@@ -540,18 +580,18 @@ class Worker:
         return self._senders.on_their_way if self._pacer.is_paced else self.in_flight - self._verdicts.storing
 
     def _has_freed(self) -> None:
-        is_asked_soon = self._pacer.is_paced and self._senders.asks_soon  # `_share_commit` looks then
-        if self._pause_scope is not None and not is_asked_soon and self._is_pause_over():
+        if self._pause_scope is not None and self._is_pause_over():
             self._end_pause()
         if not self.in_flight:
             self._landed.set()
 
     def _on_verdict(self, verdict: Verdict, sent_at: float, batch_id: str | None) -> None:
-        self._counts.took(verdict, self._clock.monotonic() - sent_at)
+        now = self._clock.monotonic()
+        self._counts.took(verdict, now - sent_at)
         self._service.note(verdict, sent_at)
         self._tasks.mark_healthy(Task.SEND)
         if verdict.is_clear:
-            self._clear_at, self._doubts = self._clock.monotonic(), 0
+            self._clear_at, self._doubts = now, 0
         else:
             self._doubts += verdict.kind is VerdictKind.UNKNOWN
         if verdict.http_status is not None:
@@ -561,7 +601,7 @@ class Worker:
         elif verdict.is_outage and (not self._unreachable or sent_at > self._failed_at):
             # Fifty calls in flight that fail are one outage: after the first failure, only calls that were sent later
             # count.
-            self._failed_at = self._clock.monotonic()
+            self._failed_at = now
             self._unreachable += 1
             policy = self._options.policy
             wait = backoff(self._unreachable, first=policy.first_backoff, longest=policy.longest_backoff, seed=self.id)

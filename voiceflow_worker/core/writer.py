@@ -107,6 +107,11 @@ class Writer:
         return "" if self.file is None else self.file.writer
 
     @property
+    def keeps_marks(self) -> bool:
+        """Whether its file has a page in memory with what has left (`LocalJournalFile.keeps_marks`)."""
+        return self.file is not None and self.file.keeps_marks
+
+    @property
     def has_failed(self) -> bool:
         """Whether the last lines could not be written, and no file was begun since."""
         return self._has_failed or (self.file is not None and self.file.has_failed)

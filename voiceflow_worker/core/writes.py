@@ -99,15 +99,11 @@ def journal_entry(
     second = second_numbers(job, policy)
     numbers = locked_groups((job.number, *second), store_id=store_id)
     conditions: list[Condition] = [
-        AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),
-        *gates_open(job.queue, job.batch_id),
-        *_not_cancelled(job),
+        *orders_against(job, store_id=store_id),
         AtMost(NUMBER, numbers, 0, job.id),
         AtMost(SECOND_PARTY, numbers, 0, job.id),
         AtMost(BRIDGE, numbers, 0, job.id),
     ]
-    if (escalation := escalation_of(job)) is not None:
-        conditions.append(AtMost(ENDED_ESCALATION, (escalation,), 0))
     puts = _locks(job, post, second, policy, store_id)
     if policy.max_per_person is not None:
         most = policy.max_per_person.attempts - 1
@@ -115,6 +111,17 @@ def journal_entry(
         puts += _attempt(job, post, policy.max_per_person.span, store_id)
     new, write = changed(job, begun, at=at, conditions=conditions, puts=puts)
     return new, write if slot is None else replace(write, slot=slot)
+
+
+def orders_against(job: Job, *, store_id: str) -> tuple[Condition, ...]:
+    """The conditions that no opt-out, hold, cancel or acknowledgement keeps a call from being made."""
+    escalation = escalation_of(job)
+    return (
+        AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),
+        *gates_open(job.queue, job.batch_id),
+        *_not_cancelled(job),
+        *(() if escalation is None else (AtMost(ENDED_ESCALATION, (escalation,), 0),)),
+    )
 
 
 def escalation_of(job: Job) -> str | None:

@@ -376,8 +376,10 @@ class GroupCommit:
         if error is not None and self._db.is_log_long:
             # The disk may be full of a WAL that a reader has kept. Once it is in the file, its space is used again.
             self._thread.do(self._db.move_log, lambda _: self._begin())
-        else:
+        elif self._pending or self._flush_failed:
             self._calls.soon(self._begin)
+        else:
+            self._rest()
 
     def _roll_back(self) -> None:
         # A failed ROLLBACK (for example of a lost disk) must not hide the first error. `_begin` tries it again.

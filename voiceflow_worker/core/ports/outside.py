@@ -97,6 +97,11 @@ class LocalJournalFile(Protocol):
     has_failed: bool
     """Whether an `append` has failed, or nobody has seen its end: the next entries belong into another file."""
 
+    @property
+    def keeps_marks(self) -> bool:
+        """Whether it is known which entries of this process have been marked, whatever becomes of the process."""
+        ...
+
     def is_over(self, *, at: datetime) -> bool:
         """Whether the next entries belong into another file: it is full, closed, gone or old, or has failed."""
         ...

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
 import structlog
+from msgspec import Struct
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.background import Fault, Task
@@ -29,17 +30,18 @@ from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of, number_digest
 from voiceflow_worker.errors import StoreError
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
+from voiceflow_worker.model.reports.verdict import Reservation
 
 _log = structlog.get_logger("voiceflow.journal")
 
 _NOT_VERIFIED = WriteResult(result=Result.NOT_VERIFIED)
 
-Rejection = tuple[Job, WriteResult]
-"""A leased job that got no journal entry, and the result that says why: NOT_FREE, NO_SLOT or NOT_VERIFIED."""
+_REFUSED = frozenset({Result.NOT_FREE, Result.NO_SLOT, Result.NOT_VERIFIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +72,43 @@ class Cancellation(NamedTuple):
     kind: ReasonKind | None = None
 
 
-class JournalEntry(NamedTuple):
-    """A job that is `sending`, when its journal entry went to the store, on the monotonic clock, and its send slot.
+class Dispatch(Struct, eq=False):
+    """One leased job on its way. The steps that it takes note here what they find.
 
-    `mark` notes in the journal file that the first byte of its POST is sent now. With `unsent`, it is not known
-    whether the store has the entry, or which slot it got, for this reason. Its POST must not be sent.
+    `leased_at` and `asked_at`, the time at which the worker asked for the journal entry (the durable record "this POST
+    is about to be sent"), are in monotonic seconds. A hold after `leased_at` stops the job. `reserved` is the
+    connection that the gateway keeps for its POST. `job` is `sending` once it has its journal entry, `slot` is the send
+    slot that came with that, if the queue has a rate, and `mark` notes that the first byte of the POST is sent now.
+    With `unsent`, it is not known whether the store has the entry, or which slot it got, for this reason: the POST must
+    not be sent. `held` is why an order that came after the entry stops the call; `has_left` says that none can.
     """
 
     job: Job
-    asked_at: float
+    leased_at: float = 0.0
+    asked_at: float = 0.0
+    reserved: Reservation | None = None
     slot: SendSlot | None = None
     unsent: str | None = None
     mark: Callable[[], None] | None = None
+    held: str | None = None
+    has_left: bool = False
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the call has its journal entry, or may have it."""
+        return self.job.state is JobState.SENDING
+
+    def release(self) -> None:
+        """Release the connection, if no POST has used it."""
+        if self.reserved is not None:
+            self.reserved.release()
+
+
+class Rejection(NamedTuple):
+    """A leased job that got no journal entry, and the result that says why: NOT_FREE, NO_SLOT or NOT_VERIFIED."""
+
+    dispatch: Dispatch
+    why: WriteResult
 
 
 class Journal:
@@ -107,37 +134,46 @@ class Journal:
         self._on_fault = on_fault
 
     async def begin(
-        self, jobs: Sequence[Job], *, slot: Slot | None = None
-    ) -> tuple[list[JournalEntry], list[Rejection]]:
+        self, dispatches: Sequence[Dispatch], *, slot: Slot | None = None
+    ) -> tuple[list[Dispatch], list[Rejection]]:
         """Journal the next POSTs of leased jobs, durably, in one write (`writes.journal_entry`); one caller at a time.
 
-        With `slot`, each entry takes the next send slot. Returns the jobs that are `sending`, and those for which
+        With `slot`, each entry takes the next send slot. Returns the calls that are `sending`, and those for which
         nothing was stored because a condition failed, or no slot is free in time. For all other jobs, nothing may be
         sent: another writer changed the job first, the job's validity has passed (it ends), or its calling window has
-        closed (it waits for the next opening). If it is not known whether an entry was stored, its job is
-        `JournalEntry` and `unsent`.
+        closed (it waits for the next opening). If it is not known whether an entry was stored, its call is `unsent`.
         """
-        asked_at = self._store.clock.monotonic()
-        now = self._store.clock.now()
-        entries = [self._entry(job, slot, now) for job in jobs]
+        asked_at, now = self._store.clock.monotonic(), self._store.clock.now()
+        entries = [self._entry(each.job, slot, now) for each in dispatches]
         answers: Sequence[WriteResult | Exception] = ()
-        marks: Mapping[int, Callable[[], None] | None] = {}
         try:
-            answers, marks = await self._write(entries)
+            answers = await self._write(entries)
         except Exception as raised:  # noqa: BLE001 - nothing is sent, whatever it is: each job is settled as unsent
             answers = [raised] * len(entries)
         for error in {id(answer): answer for answer in answers if isinstance(answer, Exception)}.values():
             self._on_fault(Task.JOURNAL, error)
-        self._log_gone(jobs, answers)
-        begun, refused = list[JournalEntry](), list[Rejection]()
-        for place, (job, (new, write), answer) in enumerate(zip(jobs, entries, answers, strict=True)):
-            match self._result(new, write, answer, asked_at):
-                case JournalEntry() as entry:
-                    begun.append(entry._replace(mark=marks.get(place)))
-                case WriteResult(result=Result.NOT_FREE | Result.NO_SLOT | Result.NOT_VERIFIED) as why:
-                    refused.append((job, why))
-                case _:
-                    pass
+        begun, refused, gone = list[Dispatch](), list[Rejection](), list[str]()
+        for place, (each, (new, write), answer) in enumerate(zip(dispatches, entries, answers, strict=True)):
+            match answer:
+                case WriteResult(result=Result.NOT_FREE | Result.NO_SLOT | Result.NOT_VERIFIED):
+                    refused.append(Rejection(each, answer))
+                    continue
+                case WriteResult(result=Result.STALE):
+                    gone.append(each.job.id)
+                    continue
+                case _ if not _will_be_sent(new):
+                    continue  # if it was to end, or to wait, and nothing is known, it is requeued when its lease ends
+                case WriteResult():
+                    each.slot = answer.slot
+                    each.mark = None if self._guard is None else self._guard.writer.mark_of(place)
+                    if write.slot is not None and answer.slot is None:
+                        each.unsent = "the answer of the store with its send slot was lost"
+                case error:
+                    each.unsent = f"its journal entry could not be stored: {error}"
+            each.job, each.asked_at = new, asked_at
+            begun.append(each)
+        if gone:
+            _log.info("calls are not sent, because another process has changed them", jobs=gone)
         return begun, refused
 
     def _entry(self, job: Job, slot: Slot | None, now: datetime) -> tuple[Job, Write]:
@@ -146,6 +182,8 @@ class Journal:
             return writes.changed(job, lifecycle.expire(job, at=now, policy=self.policy), at=now)
         if not job.may_ring(at=now):
             return writes.changed(job, Requeue.outside_window(job).requeued(at=now), at=now)
+        if slot is not None and job.valid_until is not None and job.valid_until < slot.until:
+            slot = replace(slot, until=job.valid_until)
         return writes.journal_entry(
             job,
             at=now,
@@ -169,49 +207,28 @@ class Journal:
         cancel = partial(lifecycle.cancel, at=self._store.clock.now(), policy=self.policy)
         await self._move([(job, cancel(job, reason=reason, kind=kind)) for job, reason, kind in jobs])
 
-    def _log_gone(self, jobs: Sequence[Job], answers: Sequence[WriteResult | Exception]) -> None:
-        gone = [
-            job.id
-            for job, answer in zip(jobs, answers, strict=True)
-            if isinstance(answer, WriteResult) and answer.result is Result.STALE
-        ]
-        if gone:
-            _log.info("calls are not sent, because another process has changed them", jobs=gone)
+    async def ordered_back(self, jobs: Sequence[Job]) -> list[WriteResult]:
+        """What an order says against each of these calls that have their journal entries: NOT_FREE, with its record."""
+        against = tuple(Write(conditions=writes.orders_against(job, store_id=self._store.id)) for job in jobs)
+        return list(await self._store.write(BulkWrite(writes=against, durable=False), now=self._store.clock.now()))
 
-    def _result(
-        self, new: Job, write: Write, answer: WriteResult | Exception, asked_at: float
-    ) -> JournalEntry | WriteResult:
-        if not _will_be_sent(new):
-            # If it was to end, or to wait, and nothing is known, it is requeued when its lease ends.
-            return answer if isinstance(answer, WriteResult) else WriteResult(result=Result.STALE)
-        if isinstance(answer, Exception):
-            return JournalEntry(new, asked_at, unsent=f"its journal entry could not be stored: {answer}")
-        if answer.result is not Result.DONE:
-            return answer
-        if write.slot is not None and answer.slot is None:
-            return JournalEntry(new, asked_at, unsent="the answer of the store with its send slot was lost")
-        return JournalEntry(new, asked_at, answer.slot)
-
-    async def _write(
-        self, entries: Sequence[tuple[Job, Write]]
-    ) -> tuple[Sequence[WriteResult | Exception], Mapping[int, Callable[[], None] | None]]:
-        """The answers of the store, and what notes that the POST of an entry leaves, by its place."""
+    async def _write(self, entries: Sequence[tuple[Job, Write]]) -> Sequence[WriteResult | Exception]:
+        """The answers of the store."""
         guard, bulk = self._guard, BulkWrite(writes=tuple(write for _, write in entries))
         lines = {place: [new] for place, (new, _) in enumerate(entries) if _will_be_sent(new)}
         if guard is None or not lines:
-            return await self._answers(bulk), {}
+            return await self._answers(bulk)
         numbered = await guard.numbered(bulk, lines)
         if numbered is None:
             # The server was restarted while these calls waited: the guard's checks come first.
-            return [_NOT_VERIFIED] * len(entries), {}
+            return [_NOT_VERIFIED] * len(entries)
         written = guard.writer.append()  # at the same time as the commit
         try:
             answers = await self._answers(numbered)
         finally:
             await written
-        stored = [place for place in lines if getattr(answers[place], "result", None) is Result.DONE]
-        guard.writer.has_stored(stored)
-        return answers, {place: guard.writer.mark_of(place) for place in stored}
+        guard.has_stored([place for place in lines if getattr(answers[place], "result", None) is Result.DONE])
+        return answers
 
     async def _answers(self, bulk: BulkWrite) -> Sequence[WriteResult | Exception]:
         """The results of writes, also if the store failed after it had returned some of them."""
@@ -258,7 +275,7 @@ def classify_rejections(
     ended: list[Cancellation] = []
     back: list[Requeue] = []
     waiting: dict[str, timedelta] = {}
-    for job, answer in refused:
+    for job, answer in ((each.dispatch.job, each.why) for each in refused):
         record = answer.record
         match answer.condition:
             case AtMost(namespace) if namespace == SUPPRESSED and record is not None:

@@ -5,7 +5,7 @@ The store allots the slots, each with the journal entry of its call (`core.ports
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from voiceflow_worker.core.gates import SENT_WITHIN
@@ -41,16 +41,22 @@ class PeakLatency:
 
 
 MIN_LEAD = timedelta(milliseconds=50)
-"""A journal entry is asked for at least this long before the next slot. It is enough for a write to the disk. It is
-short, because a journalled call is in doubt if its worker is killed before the call is sent."""
+"""A group is leased, and its journal entries are asked for, at least this long before its first slot. It is enough for
+a write to the disk."""
 
 HORIZON = timedelta(milliseconds=100)
-"""How much further ahead a slot may be, because other workers have taken those before it; and how long in advance calls
-are leased, in addition to the time to get ready."""
+"""How much further ahead a slot may be, because other workers have taken those before it; and the longest time between
+the first and the last slot of a group, if a worker that is killed leaves all of the group in doubt."""
+
+GROUP = timedelta(milliseconds=400)
+"""The longest time between the first and the last slot of a group if a page of marks shows which calls have left: if
+the worker is killed, those that have not go back by themselves."""
 
 MOST_TOGETHER = 5
-"""The most calls whose journal entries share a commit because their slots are within one `HORIZON`. All but the first
-are journalled earlier than they must be, and a worker that is killed leaves them in doubt too: so they are few."""
+"""The most calls of a group."""
+
+SLOWLY = 12.0
+"""The rate below which groups may be as long as `GROUP`. At 50 calls a second, calls of such groups miss slots."""
 
 MARGIN = 1.1
 """The factor by which a journal entry may take longer than measured."""
@@ -72,31 +78,38 @@ MOST_AT_ONCE = 512
 """The most calls that are tried together while conditions refuse all of them."""
 
 _NOTHING = timedelta()
+_TWO_SHORT = 2 * HORIZON
 
 
 class Pacer:
     """The timing of one worker's calls under the rate of its queue. With `rate` None, every call may be sent at once.
 
-    `preparation_latency` measures the time from the lease of a call until its journal entry may be asked for;
-    `entries_requested` and `entries_answered` measure that of entries. Calls are leased, and entries asked for, so much
-    earlier. `missed` counts the slots that passed before their call was ready.
+    Calls go in groups: those of a group are leased together, get their journal entries in one write, and leave one by
+    one in their slots. A group begins as long before its first slot as it takes: `connected` measures how long calls
+    wait for their connections, `group_begun` and `entries_answered` the rest. With `keeps_marks`, it is known of each
+    call whether it has left, whatever becomes of this process. `missed` counts the slots that passed before their call
+    was ready.
     """
 
-    def __init__(self, clock: Clock, *, queue: str, rate: float | None) -> None:
+    def __init__(
+        self, clock: Clock, *, queue: str, rate: float | None, keeps_marks: Callable[[], bool] = lambda: False
+    ) -> None:
         self._clock = clock
         self._queue = queue
         self.rate: float | None = rate
+        self._keeps_marks = keeps_marks
         self._next_at: datetime | None = None
         self._noted_at = clock.now()
         self.tries: int = 1
         """How many times as many calls are tried at a time, because conditions have refused all of the last ones."""
         self.missed: int = 0
-        self.preparation_latency: PeakLatency = PeakLatency(clock)
+        self._connecting = PeakLatency(clock)
         self._write_latency = PeakLatency(clock, expected=MIN_LEAD)
-        self._entry_latency = PeakLatency(clock)
+        self._group_latency = PeakLatency(clock)
         self._lead_time: timedelta = MIN_LEAD
-        """How long before the next slot an entry is asked for."""
-        self._due_at = self._asked_at = self._answered_at = float("-inf")
+        """How long before the next slot a group begins."""
+        self._due_at = float("inf")
+        self._began_at = self._asked_at = self._answered_at = float("-inf")
 
     def follow(self, rate: float | None) -> bool:
         """Use this rate from now on. Returns False if it is the same as before.
@@ -114,16 +127,25 @@ class Pacer:
         """Whether calls wait for send slots."""
         return self.rate is not None
 
-    def capacity(self, leased: int) -> int | None:
-        """The number of calls to lease now: those whose slots are near. None means any number.
+    @property
+    def is_ahead(self) -> bool:
+        """Whether calls of a group may have their journal entries long before their slots."""
+        return self._together > HORIZON
 
-        The `leased` calls, which have no journal entry yet, get the first of these slots. Those of one `HORIZON` share
-        a lease.
+    def connected(self, leased_at: float) -> None:
+        """Note that a call that was leased then, on the monotonic clock, has its connection."""
+        if self.rate is not None:
+            self._connecting.record(leased_at)
+
+    def capacity(self, leased: int) -> int | None:
+        """The number of calls to lease now: those of the group that begins now. None means any number.
+
+        The `leased` calls, which have no journal entry yet, get the first of its slots.
         """
         if self.rate is None:
             return None
         ahead = self._until_next(self._lease_lead)
-        near = 0 if ahead < _NOTHING else (1 + int(ahead.total_seconds() * self.rate)) * self.tries
+        near = 0 if ahead < _NOTHING else self._slots_in(ahead) * self.tries
         capacity = near - leased
         return capacity if capacity >= self._per_lease else 0
 
@@ -138,30 +160,20 @@ class Pacer:
     @property
     def is_far(self) -> bool:
         """Whether the next slot is so far ahead that calls must not wait for it in this worker."""
-        return self._until_next(self._lease_lead) < _NOTHING
+        return self._until_next(self._lease_lead + HORIZON) < _NOTHING
 
     @property
-    def is_quick(self) -> bool:
-        """Whether journal entries are asked for so late, because the store is quick, that others may wait for them."""
-        return self.rate is not None and self._lead_time <= HORIZON
-
-    @property
-    def asks_soon(self) -> bool:
-        """Whether a quick store is asked for journal entries next, and not only after a pause."""
-        return self.is_quick and self._until_next(self._lead_time) > -HORIZON - self._together
-
-    async def wait_until_near(self) -> None:
-        """Wait until it is time to ask for the next journal entry."""
-        wait = -self._until_next(self._lead_time)
-        if wait > _NOTHING:
-            await self._clock.sleep(wait.total_seconds())
+    def entries_at(self) -> datetime | None:
+        """The time at which journal entries are asked for; None for at once."""
+        early = self._lead_time + HORIZON / 2
+        return None if self._until_next(early) >= _NOTHING or self._next_at is None else self._next_at - self._lead_time
 
     def entries_to_request(self) -> int | None:
         """The number of journal entries to ask for together now; None means any number."""
         if self.rate is None:
             return None
         ahead = max(self._until_next(self._lead_time), _NOTHING) + self._together
-        return (1 + int(ahead.total_seconds() * self.rate)) * self.tries
+        return self._slots_in(ahead) * self.tries
 
     def slot(self) -> Slot | None:
         """What a journal entry that is asked for now says about its slot; None if the call may be sent at once."""
@@ -169,24 +181,30 @@ class Pacer:
             return None
         now = self._clock.now()
         # With a fast store, the entry is back before the slot counts as missed.
-        soonest = max(self._journalled_in - SLOT_TOLERANCE / 2, _NOTHING)
+        soonest = max(min(self._write_latency.time * MARGIN, MAX_LEAD - 2 * HORIZON) - SLOT_TOLERANCE / 2, _NOTHING)
         return Slot(self._queue, now + soonest, now + self._lead_time + HORIZON + self._together)
 
-    def entries_requested(self) -> None:
-        """Note that entries are asked for now. They may have waited until those before them were back."""
+    def group_begun(self) -> None:
+        """Note that a group begins now. It may have waited for the one before it."""
         now = self._clock.monotonic()
         late = max(self._until_next(self._lead_time).total_seconds(), 0.0)
-        waited = min(late, now - self._asked_at) if now - self._answered_at < SLOT_TOLERANCE.total_seconds() else 0.0
-        self._due_at, self._asked_at = now - waited, now
+        waited = min(late, now - self._began_at) if now - self._answered_at < SLOT_TOLERANCE.total_seconds() else 0.0
+        self._due_at, self._began_at = now - waited, now
+
+    def entries_requested(self) -> float:
+        """Note that entries are asked for now; returns the time on the monotonic clock."""
+        self._asked_at = self._clock.monotonic()
+        return self._asked_at
 
     def entries_answered(self, *, is_whole: bool) -> None:
         """Note that the store has answered; with `is_whole`, to all of the entries."""
         self._answered_at = self._clock.monotonic()
-        if is_whole:
+        due_at, self._due_at = self._due_at, float("inf")
+        if is_whole and self.rate is not None:
             self._write_latency.record(self._asked_at)
-            self._entry_latency.record(self._due_at)
+            self._group_latency.record(min(due_at, self._asked_at))
             self._lead_time = max(
-                MIN_LEAD, min(self._entry_latency.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD - 2 * HORIZON)
+                MIN_LEAD, min(self._group_latency.time * MARGIN + SLOT_TOLERANCE, MAX_LEAD - 2 * HORIZON)
             )
 
     def allotted(self, slots: Iterable[SendSlot], *, is_begun: bool) -> None:
@@ -215,23 +233,27 @@ class Pacer:
         return in_time
 
     @property
-    def _journalled_in(self) -> timedelta:
-        return min(self._write_latency.time * MARGIN, MAX_LEAD - 2 * HORIZON)
-
-    @property
     def _together(self) -> timedelta:
-        """How much later than the first slot the last one may be whose journal entry shares the commit."""
-        return min(HORIZON, timedelta(seconds=(MOST_TOGETHER - 1) / self.rate)) if self.rate else _NOTHING
-
-    @property
-    def _lease_lead(self) -> timedelta:
-        """How long before the next slot a call is leased. The lease may have to wait for the one before it."""
-        return self._lead_time + 3 * HORIZON + min(2 * self.preparation_latency.time, MAX_LEAD)
+        """How much later than the first slot of a group its last one may be."""
+        if not self.rate:
+            return _NOTHING
+        is_long = self.rate < SLOWLY and self._lead_time <= GROUP and self._keeps_marks()
+        return min(GROUP if is_long else HORIZON, timedelta(seconds=(MOST_TOGETHER - 1) / self.rate))
 
     @property
     def _per_lease(self) -> int:
-        """The number of calls that share a lease."""
-        return 1 + int(HORIZON.total_seconds() * (self.rate or 0))
+        """The number of calls that share a lease: those of a group, or of two short ones."""
+        return self._slots_in(max(self._together, _TWO_SHORT))
+
+    @property
+    def _lease_lead(self) -> timedelta:
+        """How long before the last slot of a lease its calls are leased."""
+        whole = timedelta(seconds=(self._per_lease - 1) / self.rate) if self.rate else _NOTHING
+        return self._lead_time + whole + min(2 * self._connecting.time, MAX_LEAD)
+
+    def _slots_in(self, span: timedelta) -> int:
+        """The number of slots from one that is due to the end of a span."""
+        return 1 + int(span.total_seconds() * (self.rate or 0) + 0.001)  # times are rounded to microseconds
 
     def _until_next(self, early: timedelta) -> timedelta:
         """For how long something may be done already that is done so `early` before the next slot; at most `early`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 
@@ -12,7 +12,6 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
-from msgspec import Struct
 
 from voiceflow_worker.core import logs
 from voiceflow_worker.core.base.background import Fault, Task
@@ -21,27 +20,20 @@ from voiceflow_worker.core.ports import Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import ConnectsAhead
 from voiceflow_worker.core.ports.store import Result
 from voiceflow_worker.core.rollback import RollbackGuard
-from voiceflow_worker.core.sending.journal import Journal, Rejection, Requeue, classify_rejections
+from voiceflow_worker.core.sending.journal import Dispatch, Journal, Rejection, Requeue, classify_rejections
 from voiceflow_worker.core.sending.pacer import Pacer
-from voiceflow_worker.core.settling.verdicts import (
-    SHUTDOWN_TIMEOUT,
-    PendingVerdict,
-    Verdicts,
-    cancellations,
-    hold_of,
-)
+from voiceflow_worker.core.settling.settle import PostAnswer
+from voiceflow_worker.core.settling.verdicts import SHUTDOWN_TIMEOUT, Verdicts, cancellations, hold_of
 from voiceflow_worker.errors import JournalFileError, StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import body_problem, body_to
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.gcra import SendSlot
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
 from voiceflow_worker.model.reports.verdict import (
     NotSentCause,
     PostProgress,
     QueueHold,
-    Reservation,
     Verdict,
     VerdictKind,
 )
@@ -50,35 +42,6 @@ _log = structlog.get_logger("voiceflow.submit")
 
 _STOPPED = "its worker was stopped"
 _NO_CAPACITY = "the rate allows no further call yet"
-
-
-class Dispatch(Struct, frozen=True):
-    """One leased job on its way.
-
-    `leased_at` and `asked_at`, the time at which the worker asked for the journal entry (the durable record "this POST
-    is about to be sent"), are in monotonic seconds. A hold after `leased_at` stops the job. `reserved` is the
-    connection that the gateway keeps for its POST. `slot` is the send slot that came with the journal entry, if the
-    queue has a rate. `mark` notes that the first byte of the POST is sent now. `unsent` is the reason why a call with
-    a journal entry is not sent, although it may be `sending` in the store.
-    """
-
-    job: Job
-    leased_at: float
-    asked_at: float = 0.0
-    reserved: Reservation | None = None
-    slot: SendSlot | None = None
-    unsent: str | None = None
-    mark: Callable[[], None] | None = None
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether the call has its journal entry, or may have it."""
-        return self.job.state is JobState.SENDING
-
-    def release(self) -> None:
-        """Release the connection, if no POST has used it."""
-        if self.reserved is not None:
-            self.reserved.release()
 
 
 class Submitter:
@@ -146,20 +109,20 @@ class Submitter:
         look = self._verdicts.settler.look_for_ringing
         return [Dispatch(job, leased_at) for job in ours if (await look(job)) is job]
 
-    async def connected(self, dispatch: Dispatch, *, waits: bool) -> Dispatch | None:
-        """The call with its connection; without `waits`, None if there is no kept one.
+    async def connect(self, dispatch: Dispatch, *, waits: bool) -> bool:
+        """Connect for a call. Returns False if it must wait for that, and is not to (`waits`).
 
         Before the journal entry: a call that has its entry is sent, or requeued soon. If the gateway fails here, the
         POST will fail in the same way, and its verdict says why.
         """
         if self._connect is None or dispatch.reserved is not None:
-            return dispatch
+            return True
         try:
-            reserved = await self._connect(waits=waits)
+            dispatch.reserved = await self._connect(waits=waits)
         except Exception as error:  # noqa: BLE001 - whatever a gateway raises
             _log.debug("the gateway could not get ready for a call", job=dispatch.job.id, error=str(error))
-            return dispatch
-        return None if reserved is None and not waits else replace(dispatch, reserved=reserved)
+            return True
+        return waits or dispatch.reserved is not None
 
     async def begin(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
         """Write the journal entries of calls together. Returns those that may be sent.
@@ -176,9 +139,9 @@ class Submitter:
         except Exception as error:  # noqa: BLE001 - nothing is sent, whatever was raised
             self.on_fault(Task.JOURNAL, error)
         finally:
-            kept = {dispatch.job.id for dispatch in going if dispatch.unsent is None}
+            kept = {id(each) for each in going if each.unsent is None}
             for dispatch in dispatches:
-                if dispatch.job.id not in kept:
+                if id(dispatch) not in kept:
                     dispatch.release()
         return going
 
@@ -186,29 +149,29 @@ class Submitter:
         held = [each for each in dispatches if self._holds.closed_since(each.leased_at)]
         if held:
             await self.requeue(held, f"held before it was sent: {self._holds.reason}")
-        waiting = {each.job.id: each for each in dispatches if each not in held}
+        waiting = [each for each in dispatches if each not in held]
         if not waiting:
             return []
         self._pacer.entries_requested()
-        begun, refused = await self._journal.begin([each.job for each in waiting.values()], slot=self._pacer.slot())
+        self._verdicts.store()  # they share the commit
+        begun, refused = await self._journal.begin(waiting, slot=self._pacer.slot())
         is_whole = all(each.unsent is None for each in begun)
         self._pacer.entries_answered(is_whole=is_whole)
-        verified = [why.result is not Result.NOT_VERIFIED for _, why in refused]
+        verified = [each.why.result is not Result.NOT_VERIFIED for each in refused]
         if self._guard is not None and not (is_whole and all(verified)):
             self._guard.look_again()
         if any(each.unsent is None for each in begun) or any(verified):
             self.on_progress()
-        slots = (*(each.slot for each in begun), *(why.slot for _, why in refused))
+        slots = (*(each.slot for each in begun), *(each.why.slot for each in refused))
         self._pacer.allotted((slot for slot in slots if slot is not None), is_begun=bool(begun))
-        sending = [replace(waiting[each.job.id], **each._asdict()) for each in begun]
-        early = [waiting[job.id] for job, why in refused if why.result is Result.NO_SLOT]
-        back = [each for each in refused if each[1].result is not Result.NO_SLOT]
+        early = [each.dispatch for each in refused if each.why.result is Result.NO_SLOT]
+        back = [each for each in refused if each.why.result is not Result.NO_SLOT]
         try:
             if back:
                 await self._settle_rejections(back)
         except Exception as error:  # noqa: BLE001 - the others are journalled, and sent all the same
-            self._not_requeued([job for job, _ in refused], error)
-        return sending + early
+            self._not_requeued([each.dispatch.job for each in refused], error)
+        return begun + early
 
     async def _settle_rejections(self, refused: Sequence[Rejection]) -> None:
         """End the rejected jobs, or requeue them, each with the reason."""
@@ -219,21 +182,32 @@ class Submitter:
         await self._journal.end(ended)
         await self._journal.requeue(back)
 
+    async def follow_orders(self, dispatches: Iterable[Dispatch]) -> None:
+        """Put back those of these calls, which wait for their slots, against which an order has come since."""
+        ahead = [each for each in dispatches if not (each.has_left or each.unsent or each.held)]
+        answers = await self._journal.ordered_back([each.job for each in ahead]) if ahead else ()
+        if any(answer.result is Result.NOT_FREE for answer in answers):
+            self._verdicts.store()
+        for each, answer in zip(ahead, answers, strict=True):
+            if answer.result is Result.NOT_FREE and not each.has_left:
+                each.held = "an order came before it was sent"
+                self._verdicts.add(self._not_sent(each, NotSentCause.HELD, each.held))
+
     async def send(self, dispatch: Dispatch) -> None:
         """POST one journalled call, and pass its verdict on (`Verdicts`).
 
         If this is cancelled, the job is requeued if no byte can have been sent, and is in doubt otherwise.
         """
         try:
-            self._verdicts.add(dispatch.job, await self._pending_verdict(dispatch))
+            answer = await self._answer(dispatch)
+            if dispatch.held is None:
+                self._verdicts.add(answer)
         finally:
             dispatch.release()
 
-    async def _pending_verdict(self, dispatch: Dispatch) -> PendingVerdict:
+    async def _answer(self, dispatch: Dispatch) -> PostAnswer:
         if dispatch.unsent is not None:
-            reply = self._not_sent(NotSentCause.STORE_AWAY, dispatch.unsent)
-            reply.is_known = False
-            return reply
+            return self._not_sent(dispatch, NotSentCause.STORE_AWAY, dispatch.unsent)
         closed: list[Gate] = []
         progress = PostProgress(
             on_hold=partial(self._close_early, closed),
@@ -244,7 +218,8 @@ class Submitter:
             await checkpoint_if_cancelled()
             return await self._post(dispatch, progress, closed)
         except cancellations():
-            self._verdicts.add(dispatch.job, self._cut_short(progress))
+            if dispatch.held is None:
+                self._verdicts.add(self._cut_short(dispatch, may_have_left=progress.may_have_been_sent))
             raise
 
     async def _close_early(self, closed: list[Gate], hold: QueueHold) -> None:
@@ -259,39 +234,35 @@ class Submitter:
         """When the worker stops, requeue the calls that were not sent, if the store answers in time."""
         for dispatch in dispatches:
             dispatch.release()
-            if dispatch.is_begun:
-                reply = self._cut_short(PostProgress())
-                reply.is_known = dispatch.unsent is None
-                self._verdicts.add(dispatch.job, reply)
+            if dispatch.is_begun and dispatch.held is None:
+                self._verdicts.add(self._cut_short(dispatch, may_have_left=False))
         with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True):
             await self.requeue([each for each in dispatches if not each.is_begun], _STOPPED)
 
-    async def _post(self, dispatch: Dispatch, progress: PostProgress, closed: Sequence[Gate]) -> PendingVerdict:
+    async def _post(self, dispatch: Dispatch, progress: PostProgress, closed: Sequence[Gate]) -> PostAnswer:
         job = dispatch.job
         post = job.posts[-1]
         clock = self._store.clock
         if dispatch.slot is not None:
             left = dispatch.asked_at + SENT_WITHIN - clock.monotonic()
             if not await self._pacer.wait_for_slot(dispatch.slot, within=left):
-                return self._not_sent(NotSentCause.MISSED_SLOT, "the call missed its send slot")
-        if (late := self._why_not(dispatch)) is not None:
-            return PendingVerdict(late, clock.now())
+                return self._not_sent(dispatch, NotSentCause.MISSED_SLOT, "the call missed its send slot")
         if (problem := body_problem(job.body)) is not None:
             why = f"its body in the store is broken ({problem}): nobody was called; enqueue the call again"
-            return self._not_sent(NotSentCause.BROKEN_BODY, why)
-        now = clock.now()
-        body = body_to(job.body, job.number) if job.place else job.body
+            return self._not_sent(dispatch, NotSentCause.BROKEN_BODY, why)
+        now, sent_at = clock.now(), clock.monotonic()
+        if (late := self._why_not(dispatch, now, sent_at)) is not None:
+            return self._answered(dispatch, late)
         placement = Placement(
-            body=body,
+            body=body_to(job.body, job.number) if job.place else job.body,
             client_request_id=post.client_request_id,
             valid_until=post.valid_until,
             client_batch_id=job.batch_id,
         )
-        sent_at = clock.monotonic()
         # A gateway that does not report its progress counts as having sent the call.
         progress.may_have_been_sent = True
         if self._connect is None and (late := self._leave(dispatch)) is not None:
-            return PendingVerdict(late, clock.now())
+            return self._answered(dispatch, late)
         self.unanswered.append(sent_at)
         try:
             verdict = await self._voice.place(placement, progress=progress, now=now)
@@ -305,30 +276,30 @@ class Submitter:
             self.unanswered.remove(sent_at)
         logs.answered(job, verdict)
         self._on_verdict(verdict, sent_at, job.batch_id)
-        at = self._store.clock.now()
+        answer = self._answered(dispatch, verdict)
         if closed:
-            return PendingVerdict(verdict, at, gate=closed[0])
+            answer.gate = closed[0]
         # If the verdict has a hold, this worker is held from now on.
-        hold = hold_of(verdict, sent_at=now, answered_at=at, clock_skew=self._policy.clock_skew)
-        if hold is not None:
-            return PendingVerdict(verdict, at, gate=self._holds.close(hold))
-        if verdict.http_status is not None:
+        elif hold := hold_of(verdict, sent_at=now, answered_at=answer.at, clock_skew=self._policy.clock_skew):
+            answer.gate = self._holds.close(hold)
+        elif verdict.http_status is not None:
             self._holds.relax()
-        return PendingVerdict(verdict, at)
+        return answer
 
-    def _why_not(self, dispatch: Dispatch) -> Verdict | None:
+    def _why_not(self, dispatch: Dispatch, now: datetime, monotonic: float) -> Verdict | None:
         """Why a call that has its journal entry may not be sent now, as a verdict; None if it may.
 
         Checked before the gateway gets the call, and again just before its first byte.
         """
-        clock = self._store.clock
+        if dispatch.held is not None:
+            return _not_sent(NotSentCause.HELD, dispatch.held)
         if self._holds.closed_since(dispatch.leased_at):
             return _not_sent(NotSentCause.HELD, f"held before it was sent: {self._holds.reason}")
-        if clock.monotonic() - dispatch.asked_at >= SENT_WITHIN:
+        if monotonic - dispatch.asked_at >= SENT_WITHIN:
             return _not_sent(
                 NotSentCause.MISSED_SLOT, f"it could not be sent within {SENT_WITHIN:g} s of its journal entry"
             )
-        if dispatch.job.posts[-1].valid_until <= clock.now():
+        if dispatch.job.posts[-1].valid_until <= now:
             return _not_sent(NotSentCause.TOO_LATE, "its submit window ended before the call was sent")
         return None
 
@@ -340,17 +311,22 @@ class Submitter:
             except JournalFileError as error:
                 return _not_sent(NotSentCause.STOPPED, f"its journal file could not be written: {error}")
         # After the mark, however long that took: this clock is read just before the byte.
-        return self._why_not(dispatch)
+        why = self._why_not(dispatch, self._store.clock.now(), self._store.clock.monotonic())
+        dispatch.has_left = why is None
+        return why
 
-    def _not_sent(self, cause: NotSentCause, message: str) -> PendingVerdict:
-        return PendingVerdict(_not_sent(cause, message), self._store.clock.now())
+    def _answered(self, dispatch: Dispatch, verdict: Verdict) -> PostAnswer:
+        job, at = dispatch.job, self._store.clock.now()
+        return PostAnswer(job, job.post_count, verdict, at, is_known=dispatch.unsent is None)
 
-    def _cut_short(self, progress: PostProgress) -> PendingVerdict:
-        if not progress.may_have_been_sent:
-            return self._not_sent(NotSentCause.STOPPED, "the worker was stopped before the call was sent")
+    def _not_sent(self, dispatch: Dispatch, cause: NotSentCause, message: str) -> PostAnswer:
+        return self._answered(dispatch, _not_sent(cause, message))
+
+    def _cut_short(self, dispatch: Dispatch, *, may_have_left: bool) -> PostAnswer:
+        if not may_have_left:
+            return self._not_sent(dispatch, NotSentCause.STOPPED, "the worker was stopped before the call was sent")
         message = "the worker was stopped while the call was on its way"
-        verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message, cause=NotSentCause.STOPPED)
-        return PendingVerdict(verdict, self._store.clock.now())
+        return self._answered(dispatch, Verdict(kind=VerdictKind.UNKNOWN, message=message, cause=NotSentCause.STOPPED))
 
     async def requeue(self, dispatches: Collection[Dispatch], reason: str) -> None:
         """Requeue calls without a journal entry."""
@@ -377,33 +353,30 @@ def _not_sent(cause: NotSentCause, message: str) -> Verdict:
 
 
 class SenderPool:
-    """The tasks that send a worker's calls: one writes journal entries, in order; a POST has one of its own.
+    """The calls of a worker that are on their way, and the tasks that connect for them and send them.
 
-    `on_freed` is called when the worker can take another call, and `on_turn` when journal entries are asked for, whose
-    commit other writes can share, or none is asked for soon.
+    `on_freed` is called when the worker can take another call, or journal entries can be asked for.
     """
 
-    def __init__(
-        self, submitter: Submitter, pacer: Pacer, *, on_freed: Callable[[], None], on_turn: Callable[[], None]
-    ) -> None:
+    def __init__(self, submitter: Submitter, pacer: Pacer, *, on_freed: Callable[[], None]) -> None:
         self._submitter = submitter
         self._pacer = pacer
         self._on_freed = on_freed
-        self._on_turn = on_turn
         self._waiting: deque[Dispatch] = deque()
-        self._came = anyio.Event()
-        self._journalled: anyio.Event | None = None
         self._ready: deque[Dispatch] = deque()
         self._idle: list[anyio.Event] = []
+        self._is_closed = False
         self.leased: int = 0
         """The number of calls that have no journal entry yet."""
         self.on_their_way: int = 0
         """The number of leased calls whose POST has no answer yet."""
+        self.begun: set[Dispatch] = set()
+        """Those of them that have their journal entries."""
 
     @property
-    def asks_soon(self) -> bool:
-        """Whether journal entries are asked for within a tenth of a second, under a rate."""
-        return bool(self._waiting) and self._pacer.asks_soon
+    def is_waiting(self) -> bool:
+        """Whether calls have their connections, and wait for their journal entries."""
+        return bool(self._waiting)
 
     def add_leased(self, count: int) -> None:
         """Count calls that were leased."""
@@ -420,90 +393,72 @@ class SenderPool:
     async def add(self, dispatches: Iterable[Dispatch], group: TaskGroup) -> None:
         """Take prepared calls that `add_leased` counted. Those without a connection of the gateway connect first."""
         for dispatch in dispatches:
-            connected = await self._submitter.connected(dispatch, waits=False)
-            if connected is None:
-                group.start_soon(self._connect, dispatch)
+            if await self._submitter.connect(dispatch, waits=False):
+                self._wait(dispatch)
             else:
-                self._wait(connected)
+                group.start_soon(self._connect, dispatch)
 
-    def _tell_journalled(self) -> None:
-        """Wake whoever waits until calls have their journal entries."""
-        if self._journalled is not None:
-            self._journalled.set()
-            self._journalled = None
+    async def begin(self, group: TaskGroup) -> None:
+        """Ask for the journal entries of the next group, and send its calls in tasks of this group.
 
-    async def wait_until_journalled(self) -> None:
-        """Wait until the calls that are ready have their journal entries."""
-        while self._waiting:
-            journalled = self._journalled = self._journalled or anyio.Event()
-            await journalled.wait()
-
-    async def run(self, group: TaskGroup) -> None:
-        """Write the journal entries of calls when their send slots are near, and send the calls in tasks of this group.
-
-        Calls that were not sent when the group ends are requeued.
+        Calls whose slots are far are requeued for other workers.
         """
         try:
-            while True:
-                await self._came.wait()
-                while self._waiting:
-                    try:
-                        await self._journal_next(group)
-                    except Exception as error:  # noqa: BLE001 - a fault of ours must cut no POST
-                        self._submitter.on_fault(Task.JOURNAL, error)
-                        left, self._waiting = self._waiting, deque()
-                        await self._submitter.requeue(left, "an unexpected error kept the call from being sent")
-                        self.drop_leased(len(left))
-                        self._on_turn()
-                        self._tell_journalled()
-                self._came = anyio.Event()
-        finally:
-            await self._requeue_unsent(self._waiting)
-
-    async def _journal_next(self, group: TaskGroup) -> None:
-        """Write the next journal entries, if their slots are near; else requeue the calls for other workers."""
-        if self._pacer.is_far:
-            self._submitter.on_progress()
-            count, going = len(self._waiting), list[Dispatch]()
-            await self._submitter.requeue(list(self._waiting), _NO_CAPACITY)
-        else:
-            await self._pacer.wait_until_near()
-            self._on_turn()
-            some = list(islice(self._waiting, self._pacer.entries_to_request()))
-            count, going = len(some), await self._submitter.begin(some)
+            if self._pacer.is_far:
+                self._submitter.on_progress()
+                count, going = len(self._waiting), list[Dispatch]()
+                await self._submitter.requeue(list(self._waiting), _NO_CAPACITY)
+            else:
+                some = list(islice(self._waiting, self._pacer.entries_to_request()))
+                count, going = len(some), await self._submitter.begin(some)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must cut no POST
+            self._submitter.on_fault(Task.JOURNAL, error)
+            count, going = len(self._waiting), []
+            await self._submitter.requeue(self._waiting, "an unexpected error kept the call from being sent")
         for _ in range(count):
             self._waiting.popleft()
         begun = [each for each in going if each.is_begun]
         self._waiting.extendleft(each for each in reversed(going) if not each.is_begun)
         self.leased -= count - len(going) + len(begun)
         self.on_their_way -= count - len(going)
-        self._on_freed()
-        if len(begun) < count or not self.asks_soon:
-            self._on_turn()
+        self.begun.update(begun)
         for dispatch in begun:
             self._ready.append(dispatch)
             if self._idle:
                 self._idle.pop().set()
             else:
                 group.start_soon(self._send_calls)
-        self._tell_journalled()
+
+    async def follow_orders(self) -> None:
+        """Put back the calls that wait for their slots, and against which an order has come since."""
+        await self._submitter.follow_orders(self.begun)
+
+    async def close(self) -> None:
+        """Requeue the calls that have no journal entry, and those that connect, once they have."""
+        self._is_closed = True
+        left, self._waiting = self._waiting, deque()
+        await self._requeue_unsent(left)
 
     def _wait(self, dispatch: Dispatch) -> None:
-        if self._pacer.is_paced:
-            self._pacer.preparation_latency.record(dispatch.leased_at)
+        self._pacer.connected(dispatch.leased_at)
         self._waiting.append(dispatch)
-        self._came.set()
 
     async def _connect(self, dispatch: Dispatch) -> None:
         try:
-            self._wait(await self._submitter.connected(dispatch, waits=True) or dispatch)
+            await self._submitter.connect(dispatch, waits=True)
         except cancellations():
             await self._requeue_unsent([dispatch])
             raise
+        if self._is_closed:
+            await self._requeue_unsent([dispatch])
+        else:
+            self._wait(dispatch)
+            self._on_freed()
 
     async def _requeue_unsent(self, left: Collection[Dispatch]) -> None:
         if left:
             await self._submitter.requeue_unsent(left)
+            self.begun.difference_update(left)
             waiting = sum(not each.is_begun for each in left)
             self.leased -= waiting
             self.on_their_way -= len(left)
@@ -535,5 +490,6 @@ class SenderPool:
                 job=dispatch.job.id,
             )
         finally:
+            self.begun.discard(dispatch)
             self.on_their_way -= 1
             self._on_freed()

@@ -24,6 +24,7 @@ from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.evidence import answered, failed_with, mismatched, not_begun, session_of, summarised
+from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import is_e164
@@ -50,12 +51,14 @@ class SummaryResult(StrEnum):
     """The summary belongs to no call of this store."""
 
 
-class PostAnswer(Struct, frozen=True):
+class PostAnswer(Struct, eq=False):
     """The answer to a POST of a job. `number` is the POST's number, `at` the time of the answer.
 
-    `job` is the job as the caller last saw it. `held_until` is the time at which the queue opens again after a verdict
-    that holds it. Without `is_known`, `job` has a journal entry of which it is not known whether it was stored, and
-    whose POST certainly did not leave.
+    `job` is the job as the caller last saw it. The values are computed once. If each try to store them computed them
+    again, a correct clock would look wrong compared with the time in the old answer, and each hold would start again.
+    `gate` is a hold for this answer that is not stored yet, and `held_until` the time at which the queue opens again
+    after a stored one. Without `is_known`, `job` has a journal entry of which it is not known whether it was stored,
+    and whose POST certainly did not leave.
     """
 
     job: Job
@@ -64,6 +67,7 @@ class PostAnswer(Struct, frozen=True):
     at: datetime
     held_until: datetime | None = None
     is_known: bool = True
+    gate: Gate | None = None
 
     def apply(self, job: Job, *, policy: CallPolicy) -> Job:
         """The job of the store after this answer."""

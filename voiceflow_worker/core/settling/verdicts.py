@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from msgspec import Struct
 
 from voiceflow_worker.core.base.background import Fault, Task
 from voiceflow_worker.core.base.clock import ahead_of_8x8, clock_of_worker
@@ -24,7 +23,6 @@ from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreVersionError,
 )
-from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES
 from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
@@ -33,30 +31,6 @@ _log = structlog.get_logger("voiceflow.verdicts")
 
 SHUTDOWN_TIMEOUT = 5.0
 """Seconds for which a stopping worker tries to store the last state of a call."""
-
-
-TOGETHER_WITHIN = 0.005
-"""Seconds for which a verdict waits for others of POSTs in flight."""
-
-
-class PendingVerdict(Struct):
-    """The verdict of one POST, kept until it is stored.
-
-    The values are computed once. If each try to store them computed them again, a correct clock would look wrong
-    compared with the time in the old answer, and each hold would start again. `gate` is a hold that is not stored yet,
-    and `held_until` is the end of a stored hold. `is_known` is False if it is not known whether the store has the
-    journal entry of the POST: certainly nothing was sent then.
-    """
-
-    verdict: Verdict
-    at: datetime
-    gate: Gate | None = None
-    held_until: datetime | None = None
-    is_known: bool = True
-
-    def of(self, job: Job) -> PostAnswer:
-        """The answer to the newest POST of a job."""
-        return PostAnswer(job, job.post_count, self.verdict, self.at, self.held_until, is_known=self.is_known)
 
 
 def hold_of(verdict: Verdict, *, sent_at: datetime, answered_at: datetime, clock_skew: timedelta) -> QueueHold | None:
@@ -114,9 +88,9 @@ class WorkCounts:
 class Verdicts:
     """Keeps the verdicts of answers until they are stored. One task stores them: together, as they came meanwhile.
 
-    Nobody waits for the session of a call that 8x8 has created: it shares the commit of the next journal entries, if
-    these are `near`, and `store` is then called; if there are `more` to come, that of the next ones within 5 ms. If the
-    worker is killed before, the call is in doubt.
+    Nobody waits for the session of a call that 8x8 has created: its verdict waits for the next write of this worker
+    (`store`), or for those of other calls, `patience()` seconds at most. If the worker is killed before, the call is in
+    doubt. All other verdicts are stored at once: they may hold the queue, or are counted.
 
     `on_settled` is called when verdicts go to the store, and when they are stored; `on_fault` with the error because of
     which one was not, and `on_stored` when the last of those is. `counts` counts them. `restore_if_lost` restores what
@@ -129,8 +103,7 @@ class Verdicts:
         settler: Settler,
         *,
         holds: Holds,
-        near: Callable[[], bool] = lambda: False,
-        more: Callable[[], bool] = lambda: False,
+        patience: Callable[[], float] = lambda: 0.0,
         restore_if_lost: Callable[[Job], Awaitable[bool]] | None,
         on_settled: Callable[[], None],
         on_fault: Fault,
@@ -141,40 +114,43 @@ class Verdicts:
         self._clock = clock
         self.settler = settler
         self._holds = holds
-        self._near = near
-        self._more = more
+        self._patience = patience
         self._restore = restore_if_lost
         self._on_settled = on_settled
         self._on_fault = on_fault
         self._on_stored = on_stored
         self.late: set[str] = set()
         """The calls whose verdicts could not be stored yet: the store was away, or refused them."""
-        self._pending: list[tuple[Job, PendingVerdict]] = []
+        self._pending: list[PostAnswer] = []
         self._came = anyio.Event()
-        self._enough = anyio.Event()
+        self._wait: anyio.CancelScope | None = None
+        self._store_by = float("inf")
         self.waiting: int = 0
         """The number of POSTs that have ended, but whose verdict is not stored yet."""
         self.storing: int = 0
         """How many of them, of calls that 8x8 has created, are on their way to the store together."""
 
-    def add(self, job: Job, pending: PendingVerdict) -> None:
+    def add(self, answer: PostAnswer) -> None:
         """Keep a verdict until it is stored."""
-        self._counts.count_verdict(pending.verdict)
-        self._pending.append((job, pending))
+        self._counts.count_verdict(answer.verdict)
+        is_first = not self._pending
+        self._pending.append(answer)
         self.waiting += 1
-        if pending.gate is None and pending.verdict.kind is VerdictKind.CREATED:
-            if self._near():
-                return
-            if self._more():
-                self._came.set()
-                return
-        self.store()
+        may_wait = answer.gate is None and answer.verdict.kind is VerdictKind.CREATED
+        wait = self._patience() if may_wait else 0.0
+        if not wait:
+            self.store()
+        elif is_first:
+            self._store_by = self._clock.monotonic() + wait
+            self._came.set()
 
     def store(self) -> None:
         """Store now what has waited."""
         if self._pending:
+            self._store_by = float("-inf")
             self._came.set()
-            self._enough.set()
+            if self._wait is not None:
+                self._wait.cancel()
 
     async def run(self) -> None:
         """Store verdicts, until this is cancelled. What is not stored by then is tried for some seconds more."""
@@ -182,13 +158,15 @@ class Verdicts:
             try:
                 while True:
                     await self._came.wait()
-                    with anyio.move_on_after(TOGETHER_WITHIN):
-                        await self._enough.wait()
-                    self._came, self._enough = anyio.Event(), anyio.Event()
+                    if self._store_by > float("-inf") and (wait := self._store_by - self._clock.monotonic()) > 0:
+                        with anyio.CancelScope() as self._wait:
+                            await self._clock.sleep(wait)
+                        self._wait = None
+                    self._came = anyio.Event()
                     batch, self._pending = self._pending, []
-                    self.storing = sum(each.verdict.kind is VerdictKind.CREATED for _, each in batch)
+                    self.storing = sum(each.verdict.kind is VerdictKind.CREATED for each in batch)
                     self._on_settled()
-                    failed: list[tuple[Job, PendingVerdict]] = []
+                    failed: list[PostAnswer] = []
                     with anyio.CancelScope(shield=True):
                         failed = await self._settle_together(batch)
                     self.storing = 0
@@ -197,38 +175,38 @@ class Verdicts:
             finally:
                 self._settle_each(self._pending, alone)
 
-    def _settle_each(self, batch: Sequence[tuple[Job, PendingVerdict]], group: TaskGroup) -> None:
-        for job, pending in batch:
-            group.start_soon(self._settle_alone, job, pending)
+    def _settle_each(self, batch: Sequence[PostAnswer], group: TaskGroup) -> None:
+        for answer in batch:
+            group.start_soon(self._settle_alone, answer)
 
     def _has_settled(self, count: int) -> None:
         self.waiting -= count
         self._on_settled()
 
-    async def _settle_together(self, batch: Sequence[tuple[Job, PendingVerdict]]) -> list[tuple[Job, PendingVerdict]]:
+    async def _settle_together(self, batch: Sequence[PostAnswer]) -> list[PostAnswer]:
         """Store verdicts in one commit; returns the verdicts that must be stored one by one."""
-        plain = [each for each in batch if each[1].gate is None]
-        failed = [each for each in batch if each[1].gate is not None]
+        plain = [each for each in batch if each.gate is None]
+        failed = [each for each in batch if each.gate is not None]
         try:
-            settled = await self.settler.verdicts([pending.of(job) for job, pending in plain])
+            settled = await self.settler.verdicts(plain)
         except Exception as error:  # noqa: BLE001 - a fault in one verdict must not keep the others from being stored
             _log.warning("verdicts of POSTs could not be stored together; each is stored alone", error=str(error))
             return list(batch)
         failed += [each for each, job in zip(plain, settled, strict=True) if isinstance(job, BaseException)]
         return failed
 
-    async def _settle_alone(self, job: Job, pending: PendingVerdict) -> None:
+    async def _settle_alone(self, answer: PostAnswer) -> None:
         try:
-            await self._settle_until_stored(job, pending)
+            await self._settle_until_stored(answer)
         except cancellations():
             # The answer is known. Without one more try to store it, the call would be in doubt for nothing.
             with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True) as last:
-                await self._settle_until_stored(job, pending)
+                await self._settle_until_stored(answer)
             if last.cancelled_caught:
                 _log.error(
                     "a worker stopped before the verdict of a POST could be stored; when the lease ends, the call is "
                     "in doubt",
-                    **_evidence_of(job, pending),
+                    **_evidence_of(answer),
                 )
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the worker, and cut its POSTs
@@ -236,23 +214,25 @@ class Verdicts:
             _log.exception(
                 "an unexpected error kept the verdict of a POST from being stored; when the lease ends, the call is in "
                 "doubt",
-                **_evidence_of(job, pending),
+                **_evidence_of(answer),
             )
         else:
-            if self.late <= {job.id}:
+            if self.late <= {answer.job.id}:
                 self._on_stored()
         finally:
-            self.late.discard(job.id)
+            self.late.discard(answer.job.id)
             self._has_settled(1)
 
-    async def _settle_until_stored(self, job: Job, pending: PendingVerdict) -> None:
+    async def _settle_until_stored(self, answer: PostAnswer) -> None:
         """Store one verdict. Tries again, whatever is raised: what this worker knows is kept until it is stored."""
-        wait = 0.05
+        job, wait = answer.job, 0.05
         is_restored = False
         while True:
             try:
-                await self._order(pending)
-                (settled,) = await self.settler.verdicts([pending.of(job)])
+                if answer.gate is not None:
+                    answer.held_until = await self._holds.order(answer.gate)
+                    answer.gate = None
+                (settled,) = await self.settler.verdicts([answer])
                 if isinstance(settled, BaseException):
                     raise settled
             except (IllegalMoveError, JobNotFoundError) as error:
@@ -261,7 +241,7 @@ class Verdicts:
                 if is_restored or not await self._restore_lost(job):
                     _log.error(
                         "the verdict of a POST could not be stored: the call was deleted, or is unknown to the store",
-                        **_evidence_of(job, pending),
+                        **_evidence_of(answer),
                         error=str(error),
                     )
                     return
@@ -271,7 +251,7 @@ class Verdicts:
                     # Moved since, for example after its summary. Trying again would not help.
                     _log.error(
                         "a verdict was not stored: a worker of a newer version has changed the call, and settles it",
-                        **_evidence_of(job, pending),
+                        **_evidence_of(answer),
                         error=str(error),
                     )
                     return
@@ -308,18 +288,13 @@ class Verdicts:
         self.late.add(job.id)
         self._on_fault(Task.VERDICT, error)
 
-    async def _order(self, pending: PendingVerdict) -> None:
-        if pending.gate is not None:
-            pending.held_until = await self._holds.order(pending.gate)
-            pending.gate = None
 
-
-def _evidence_of(job: Job, pending: PendingVerdict) -> dict[str, object]:
+def _evidence_of(answer: PostAnswer) -> dict[str, object]:
     """The evidence in a verdict that could not be stored, for the log, because it is recorded nowhere else."""
-    verdict = pending.verdict
+    verdict = answer.verdict
     return {
-        "job": job.id,
-        "post": job.post_count,
+        "job": answer.job.id,
+        "post": answer.number,
         "verdict": verdict.kind.value,
         "session": verdict.session_id,
         "message": verdict.message,
