@@ -19,7 +19,7 @@ _MANY = 3
 
 
 class StoredCall(NamedTuple):
-    """What is kept of a stored call: the first half of the digest of its body, as `mark`.
+    """What is kept of a stored call: the digest of its body, as `mark`.
 
     `terms` are all else that is compared, if a row says the same.
     """

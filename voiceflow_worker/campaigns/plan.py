@@ -187,7 +187,7 @@ class Planner:
                     if can_still_ring(job):
                         left.append(job.id)
                     if is_compared and self._is_compared(job):
-                        mark = int(job.digest[:32], 16)
+                        mark = int(job.digest, 16)
                         terms = terms_of(job) if mark in marks else b""
                         stored = StoredCall(
                             job.id, job.unique_key, mark, kinds.setdefault(terms, terms),
@@ -221,7 +221,7 @@ class Planner:
             for row in chunk:
                 stored = self.index.stored_of(row)
                 found = [each for each in stored if each.ended is None]
-                mark = int(row.digest[:32], 16)
+                mark = int(row.digest, 16)
                 alike = [each for each in found if each.mark == mark and each.id not in same]
                 terms = self.queue.admitter.terms_of(row.call) if alike and row.call is not None else None
                 equal = next((each for each in alike if terms is None or each.terms == terms), None)

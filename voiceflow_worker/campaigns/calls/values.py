@@ -91,8 +91,8 @@ class SeenKeys:
         return None if line == row else (line, known == body)
 
     def marks(self) -> set[int]:
-        """The first halves of the digests of all bodies, as numbers."""
-        return {body >> 128 for _, body in self._rows.values()}
+        """The digests of all bodies, as numbers."""
+        return {body for _, body in self._rows.values()}
 
     def __contains__(self, key: str) -> bool:
         """True if a row with this key was read."""
