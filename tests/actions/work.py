@@ -24,11 +24,7 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.service.forget import Forget
 
 ANA = "+6587654321"
-
-
 VOICE = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
-
-
 Work = Callable[[Store, str], Awaitable[object]]
 
 
@@ -182,14 +178,8 @@ class Action:
 
 
 MARCH: Mapping[str, Any] = {"queue": "default", "batch": "march"}
-
-
 NUMBER = f"/v1/suppression/{ANA}"
-
-
 BATCH, QUEUE, CALL = "/v1/batches/march", "/v1/queues/default", "/v1/calls/{call}"
-
-
 ACTIONS: Mapping[str, Action] = {
     "unsuppress": Action(
         prepare=called_and_listed, act=lambda who, _: Unsuppress(operator=who, numbers=[ANA]),
@@ -259,8 +249,6 @@ ACTIONS: Mapping[str, Action] = {
         page="redial?call={call}", ordered=("POST", f"{CALL}/redial", {}),
     ),
 }  # fmt: skip
-
-
 CAMPAIGN: Mapping[str, Any] = {
     "say": "Hello.",
     "rows": [{"destination": ANA}, {"destination": number(2)}],

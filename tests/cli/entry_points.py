@@ -14,8 +14,6 @@ Ana;8765 4321;31/12/2099;;;6123 4567;SG;2030-01-30T23:00:00Z
 Ben;8765 4322;1/2/2099;;+442071838750;;Singapore;2030-01-31 07:00
 Cik;+60 12-345 6789;1/2/2099;ms;;;;2030-01-30T23:00:00Z
 """
-
-
 MENUS = """
 from voiceflow_worker import Menu
 
@@ -29,20 +27,10 @@ ask.on("1", goto="{{name}}")
 one = Menu("one", prompt="Press 1 for {{name}}.", voice_profile="en-SG-LunaNeural")
 one.on("1", goto="{{name}}")
 """
-
-
 WORDS = {"say": "Hello {{name}}, see you on {{day|date}}."}
-
-
 READ = {"country": "SG", "columns": "destination=Mobile", "date_order": "dmy"}
-
-
 SOURCE = {"source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
-
-
 LATER = {"time_zone": "Asia/Singapore", "not_before": "2099-12-31 09:00"}
-
-
 Fields = Mapping[str, Any]
 
 

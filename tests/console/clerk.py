@@ -13,8 +13,6 @@ from tests.console.signing_in import Form, Page, receiver, signed_in
 from voiceflow_worker import Menu, Store
 
 PEOPLE = "Guest,Mobile,Day,Room\nAna <3,8765 4321,31/12/2099,7\nBob,8765 4322,1/2/2099,8\n"
-
-
 WORDS = {"say": "Hello {{guest}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567", "country": "SG"}
 
 
