@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tests.support.seeded import defective
 from tests.support.stores import SERVERS
+from voiceflow_worker.backends.marks import MarkPage
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.journal import Journal
@@ -64,6 +65,7 @@ DEFECTS = {
         (writes.orders_against, "AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),", ""),
     )),
     "endless-redials": Defect("TWICE", ((lifecycle.redial_at, " or job.rounds >= plan.limit", ""),)),
+    "no-marks": Defect("TWICE", ((MarkPage.mark, "self._words[place] = number", "pass"),)),
     "no-redials": Defect("REDIAL LOST", ((lifecycle.redial_at, "plan = job.redial", "plan = None"),)),
     "lost-keys": Defect("KEYS LOST", (
         (MenuCalls.pressed, "    if call.job is None:", "    if call:\n        return\n    if call.job is None:"),

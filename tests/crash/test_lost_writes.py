@@ -18,7 +18,7 @@ from tests.crash.fault_injection import FaultInjection
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(600)]
 
-ROUNDS, CALLS, LIFE = 8, 20, 10
+ROUNDS, CALLS, LIFE, CONCURRENCY = 6, 30, 10, 8
 """How often the disk fails, the calls for each time, and how many of them are sent before it does."""
 _SHUTDOWN, _WITHOUT_LOG = 0x8004587D, 2
 """EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH: the volume is gone, and so is what was not synced."""
@@ -72,10 +72,11 @@ def test_what_a_journal_has_lost_of_calls_that_had_left_is_in_doubt_and_rings_no
         pytest.skip("there is no mkfs.ext4 here")
     with FaultInjection(f"sqlite:///{tmp_path / 'calls.db'}", tmp_path).running() as lab:
         lab.enqueue(ROUNDS * CALLS)
-        lab.faults({"fault": "delay", "seconds": 0.02, "times": None})
+        lab.summaries(after=5)  # the next worker knows nothing of a call but what the files and the page say
+        lab.faults({"fault": "delay", "seconds": 0.2, "times": None})
         for number in range(ROUNDS):
             with volume(image, room):
-                worker = lab.worker(concurrency=4, rate=60, lease=timedelta(seconds=2), state_dir=room)
+                worker = lab.worker(concurrency=CONCURRENCY, rate=60, lease=timedelta(seconds=2), state_dir=room)
                 lab.wait_for_posts((number + 1) * LIFE)
                 if loss is None:
                     detached(room)
@@ -86,4 +87,4 @@ def test_what_a_journal_has_lost_of_calls_that_had_left_is_in_doubt_and_rings_no
             lab.drain(state_dir=room)
             judgement = lab.accept()
         assert judgement.rang == ROUNDS * CALLS - len(judgement.open_doubts)
-        assert len(judgement.open_doubts) <= ROUNDS * 8, "only what was on its way"
+        assert judgement.unanswered >= ROUNDS, "calls were on their way each time"
