@@ -183,11 +183,13 @@ class Submitter:
         await self._journal.requeue(back)
 
     async def follow_orders(self, dispatches: Iterable[Dispatch]) -> None:
-        """Put back those of these calls, which wait for their slots, against which an order has come since."""
+        """Put back those of these calls, which wait for their slots, against which an order has come since.
+
+        An order waits for what has left too, so verdicts are stored now.
+        """
+        self._verdicts.store()
         ahead = [each for each in dispatches if not (each.has_left or each.unsent or each.held)]
         answers = await self._journal.ordered_back([each.job for each in ahead]) if ahead else ()
-        if any(answer.result is Result.NOT_FREE for answer in answers):
-            self._verdicts.store()
         for each, answer in zip(ahead, answers, strict=True):
             if answer.result is Result.NOT_FREE and not each.has_left:
                 each.held = "an order came before it was sent"
