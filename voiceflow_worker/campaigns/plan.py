@@ -142,7 +142,8 @@ class Planner:
         ends.name(*(each.name or each.destination for each in paired.values()))
         left = [each for each in left if each not in plan.stand]
         for start in range(0, len(left), PAGE):
-            for job in (await get_jobs(self.queue.store, left[start : start + PAGE])).values():
+            found = await get_jobs(self.queue.store, left[start : start + PAGE])
+            for job in filter(can_still_ring, found.values()):  # it may have moved since
                 self._note_left(plan, job, ends)
         owners = await owners_of(self.queue.store, self.queue.name, self.index.silent_keys)
         for job in filter(can_still_ring, owners.values()):
