@@ -65,7 +65,8 @@ async def by_python(folder: Path, fields: Fields, store: Store, *, dry_run: bool
 async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
     module = fields.get("ivr")
     menus = load_menus([module] if module else [], folder=folder)
-    typed = {**fields, **({"ivr": module.rpartition(":")[2]} if module else {})}
+    usual = {"window": "", "days": ""}  # a new campaign of the page has hours until somebody changes them
+    typed = {**usual, **fields, **({"ivr": module.rpartition(":")[2]} if module else {})}
     async with signed_in(receiver(store, menus=menus)) as client:
         token = dict(Form((await client.get("/ui/campaign")).text).hidden)["token"]
         files = {"file": ("people.csv", (folder / "people.csv").read_bytes())}
@@ -193,6 +194,7 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
 
 ELSEWHERE = {
     "campaign": "it is how the file of options is given",
+    "corrections": "they are of one row",
     "data": "no text of a command or a form can give it",
     "file": "each start has it",
     "menu": "a template asks its question",

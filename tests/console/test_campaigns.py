@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import urljoin
 from zoneinfo import ZoneInfo
 
+import anyio
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +56,7 @@ def step_of(one: Clerk) -> str:
 
 async def test_the_columns_of_a_file_are_told_before_anything_is_typed(memory: Store) -> None:
     async with clerk(memory) as one:
-        assert Form(one.shown.text).fields - {"find"} == {"file", "saved"}
+        assert Form(one.shown.text).fields - {"find"} == {"file", "saved", "pasted", "list_name"}
         told = await one.send("look", people())
         for words in (
             "Guest the name of the person", "Mobile the number to call", "Day a date", "Room a text or a number",
@@ -103,9 +105,11 @@ NAMES: Mapping[str, tuple[str | None, list[str]]] = {
     "Work Phone,Patient\n87654321,Ana\n": ("Work Phone", ["Patient"]),
     "Nummer;Vorname;Nachname;Arztname\n87654321;Ana;Tan;Li\n": ("Nummer", ["Vorname", "Nachname"]),
     "Nummer;Raum\n87654321;7\n": ("Nummer", []),
-    "code,who\n87654321,Ana\n": (None, []),
+    "code,who\n87654321,Ana\n": ("code", []),
+    "code,other\n87654321,87654322\n": (None, []),
+    "Telefon,Handy\n+4930123456,+491701234567\n": ("Handy", []),
     '"Phone, mobile",Name\n+6587654321,Ana\n': ("Phone, mobile", ["Name"]),
-    '"Who, where",Name\n+6587654321,Ana\n': (None, ["Name"]),
+    '"Who, where",Name\n+6587654321,Ana\n': ("Who, where", ["Name"]),
     '{"phone": "87654321", "name": "Ana"}\n': ("phone", ["name"]),
 }
 """Files, with their column of numbers and those of the names of people."""
@@ -331,7 +335,7 @@ async def test_what_waits_of_a_batch_is_changed_from_its_page_without_its_file(m
         opened = await one.client.get(urljoin("http://calls/ui/batches/monday", unescape(address)))
         one.shown = opened
         assert (held(opened)["not_before"], step_of(one)) == ("2099-01-31T01:00:00+00:00", "hours")
-        assert "2: 2 to be called" in await one.send("preview", window="10:00-18:00", days="")
+        assert "Change 2 calls" in await one.send("preview", window="10:00-18:00", days="")
         await one.send("start")
         jobs = await CallQueue(memory).find(limit=None)
         assert [job.id for job in jobs] == [job.id for job in old]
@@ -591,7 +595,7 @@ async def test_a_saved_campaign_finds_the_header_of_a_file_with_other_titles(mem
         told = await other.send("look", {**people(f"{titles}{PEOPLE}"), "saved": ("may.toml", saved)})
         assert other.shown.status_code == 200, told
         told = await other.send("preview")
-    assert "2 to be called" in told, told
+    assert "called 2" in told, told
 
 
 async def test_every_row_of_a_long_file_has_a_box_page_by_page(memory: Store) -> None:
@@ -647,13 +651,13 @@ async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_begin_without
         await one.send("look", header_row="3")
         assert ticked(one.shown.text) == {"4": "yes", "5": "", "6": "yes"}
         words = {**WORDS, "say": "Hello {{wer}}.", "leave_out_rows": "5", "column Mobil": "destination"}
-        assert "3: 2 to be called" in await one.send("preview", **words)
+        assert "called 2" in await one.send("preview", **words)
         await one.send("people", leave_out_rows="")
         assert ticked(one.shown.text)["5"] == "", "no tick, no call"
         assert "1 bad" in await one.send("preview")
         await one.send("people", **{"struck 5": "yes", "row 4": ""})
         assert ticked(one.shown.text) == {"4": "", "5": "yes", "6": "yes"}
-        assert "3: 2 to be called" in await one.send("preview")
+        assert "called 2" in await one.send("preview")
         await one.send("start")
     assert {call.destination for call in await CallQueue(memory).find()} == {"+6587654322", "+6587654323"}
 
@@ -784,3 +788,39 @@ async def test_calls_at_night_are_an_error_on_the_page_until_there_are_hours_or_
         assert told not in await one.send("preview", **{"window.any": "yes"})
         await one.send("start")
         assert len(await CallQueue(memory).find()) == 2
+
+
+async def test_a_form_that_was_started_leads_to_its_batch_whichever_click_comes_again(memory: Store) -> None:
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        await one.send("ready", **{**WORDS, "window": "any"})
+        page = one.shown
+        data: dict[str, list[str]] = {}
+        for name, value in Form(page.text).sent:
+            data.setdefault(name, []).append(value)
+        answers: list[httpx.Response] = []
+        async with anyio.create_task_group() as clicks:  # a triple click of somebody without scripts
+
+            async def click() -> None:
+                answers.append(await one.client.post("/ui/campaign", data={**data, "do": ["start"]}))
+
+            for _ in range(3):
+                clicks.start_soon(click)
+        assert [each.status_code for each in answers] == [303] * 3
+        one.shown = page  # by the back button
+        await one.send("start")
+        told = Page(
+            (await one.client.get(urljoin("http://calls/ui/campaign", str(answers[-1].headers["location"])))).text
+        )
+        assert "tarted at" in told.text, told.text
+        assert "2 calls enqueued" in told.text
+    assert len(await CallQueue(memory).find()) == 2
+
+
+async def test_a_pasted_list_is_a_source_like_an_upload(memory: Store) -> None:
+    async with clerk(memory) as one:
+        told = await one.send("look", pasted=PEOPLE.replace(",", "\t"), list_name="May list")
+        assert "2 people" in told
+        await one.send("ready", **WORDS)
+        await one.send("start")
+    assert {job.batch_id for job in await CallQueue(memory).find()} == {"May-list"}

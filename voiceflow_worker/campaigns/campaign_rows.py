@@ -9,6 +9,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import cast
 
+from voiceflow_worker.campaigns.calls.corrections import Corrections
 from voiceflow_worker.campaigns.calls.filters import LeftOut, filters_value
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
@@ -43,7 +44,7 @@ from voiceflow_worker.campaigns.utc_days import UtcDays
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, RowRange, Severity, message_of, ranges_text, tell
+from voiceflow_worker.finding import Finding, Message, RowRange, Severity, message_of, ranges_text, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -133,22 +134,22 @@ class CampaignRows:
             options.leave_out, options.leave_out_rows, options.roles.names, only=options.only
         )
         self._ticked = list(starmap(RowRange, options.call_struck_rows))
-        menu_texts = self._maker.menu_texts
         self._columns = CampaignColumns(
-            self.source, options, file=self.file, left_out=self.left_out, menu_texts=menu_texts
+            self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._maker.menu_texts
         )
+        self.corrections: Corrections = Corrections(options.corrections, decide=self.left_out.columns)
+        """The cells that are corrected."""
         self._rows: SeenKeys = SeenKeys()
         self.keys: SeenKeys = self._rows if options.orders is None else SeenKeys()
         """The unique keys of the rows that were read. Those that orders make are added when the rows are classified."""
         self.persons: PersonIndex = PersonIndex()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
-        texts = [each for each in (options.template, menu_texts) if each is not None]
+        texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
         clocks, days = ({row_name(name) for each in texts for name in each.read_by(what)} for what in ("time", "date"))
-        self.source.counted = frozenset(map(row_name, options.counted))
+        self.source.counted, self.source.voice = frozenset(map(row_name, options.counted)), options.voice_profile or ""
         self.source.clocks = frozenset({*TIMES, *self.source.counted, *clocks})
         self.source.moments = self.source.clocks | days
-        self.source.voice = options.voice_profile or ""
         self.source.spare = frozenset({"", "language", *filter(self._columns.is_spare, self.source.columns)})
         self.doubts: Doubts = Doubts(
             self.source,
@@ -196,6 +197,8 @@ class CampaignRows:
         failed: CampaignFileError | None = None
         try:
             rows = self._days.rows()
+            if self.corrections:
+                rows = (self.corrections.applied(raw, self.source) for raw in rows)
             for raw in rows if self._people is None else self._people.joined(rows):
                 self.is_empty = False
                 part.append(raw)
@@ -231,6 +234,9 @@ class CampaignRows:
             self._people.close()
         alike = [] if not self._is_report else [self._warning(_OF_REPORT)]
         alike += self.doubts.findings()
+        for each in self.corrections.unused() if self.input is None or not self.input.is_stored else ():
+            fits = f"the correction of {each.was!r} to {each.now!r} fits no row: its row is not in the list, or another"
+            alike.append(self._warning(f"{fits} of its cells has changed; correct the cell anew", column=each.column))
         for found in filter(None, (self.persons.many(), self.persons.left_out_and_called())):
             alike.append(self._warning(found[1], row=found[0], column=self.number_column))
         alike += map(self._warning, self.left_out.told())
@@ -244,9 +250,11 @@ class CampaignRows:
 
     @property
     def definition(self) -> str:
-        """The campaign as a TOML file of options, with its filters as data. Call this when all rows have been read."""
+        """The campaign as a TOML file of options, its filters and corrections too. Call this when all rows are read."""
         filters = {"leave-out": self.left_out.parts(only=False), "only": self.left_out.parts(only=True)}
-        lines = (f"{name} = {toml_text(filters_value(parts))}\n" for name, parts in filters.items() if parts)
+        lines = [f"{name} = {toml_text(filters_value(parts))}\n" for name, parts in filters.items() if parts]
+        if kept := [each.as_json() for each in self.corrections.kept()]:
+            lines.append(f"corrections = {toml_text(kept)}\n")
         return "".join(lines) + self._options.definition
 
     def batch_in(self, raw: RawRow) -> str:
@@ -302,7 +310,8 @@ class CampaignRows:
         self.persons.refused.add(raw.number)
         others = ranges_text(sorted(each.number for each, _ in rows if each is not said), most=5)
         whom = f"it, nor for {'row' if others.isdigit() else 'rows'} {others} of the same person" if others else "it"
-        warning = self._warning(f"{why}: nobody is called for {whom}", row=said.number, column=column)
+        told = Message(f"{why}: nobody is called for {whom}", values={"ordered": True})
+        warning = self._warning(told, row=said.number, column=column)
         key = None if draft is None else key_in(draft)
         return ReadRow(raw, own_key=key, findings=(warning,), is_left_out=True, numbers=(*numbers,))
 

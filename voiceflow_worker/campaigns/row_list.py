@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import tomllib
 import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ from anyio import to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
+from voiceflow_worker.campaigns.calls.corrections import Correction, read_corrections
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import End
@@ -108,6 +110,11 @@ class ListedRow(NamedTuple):
             data={"destination": job.destination, **(job.data or {})},
         )
 
+    def noting(self, was: Sequence[Sequence[str]]) -> ListedRow:
+        """The row, with what its corrected cells had."""
+        told = (f"{printable(column)} was {printable(text)!r}" for column, text in was)
+        return self._replace(why="; ".join(filter(None, (self.why, *told)))) if was else self
+
 
 LISTED = ListedRow._fields[:-2]
 """The fields of a listed row that people see, beside its cells."""
@@ -145,7 +152,8 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 _Cells = tuple[str, ...]
 Entry = Sequence[Any]
 """A row as it is kept: its number, its cells, the key of its call, or its result and the reason; of one without a call
-the columns at fault; and of another row of a person, behind the first one, the number of that."""
+the columns at fault; of another row of a person, behind the first one, the number of that, or nothing; and its
+corrected cells, each column with what the list has in it."""
 
 
 def packed(rows: Sequence[Entry]) -> str:
@@ -203,7 +211,7 @@ class RowKeeper:
                 result, why = _RESULTS.get(end.kind, ""), reason_of(row.findings)
             batch_id = (call.batch_id if call is not None else None) or as_stored(self._campaign.batch_in(raw))
             entries += [
-                (batch_id, each.number, self._cells_of(each), key, result, why, wrong, raw.number)
+                (batch_id, each.number, self._cells_of(each), key, result, why, wrong, raw.number, each.was)
                 for each in (raw, *raw.others)
             ]
             self._kept.setdefault(batch_id, None)
@@ -231,13 +239,15 @@ class RowKeeper:
         writes: list[Write] = []
         for part in self._spool:
             rows: dict[str, list[Entry]] = {}
-            for batch_id, number, cells, call, result, why, wrong, first in part:
+            for batch_id, number, cells, call, result, why, wrong, first, was in part:
                 end = ends.of(first)
                 stands = None if end is None or end.makes_call else end.key
                 told = (_RESULTS.get(end.kind, ""), end.why) if end is not None and end.why else (result, why)
                 entry: Entry = (call, *told) if stands is None else (stands, "", "")
                 faults: Sequence[str] = () if stands else wrong
-                more: Entry = (faults, _plain(first)) if number != first else (faults,) if faults else ()
+                more: Entry = (faults, _plain(first) if number != first else None, was)
+                while more and not more[-1]:
+                    more = more[:-1]
                 rows.setdefault(batch_id, []).append((_plain(number), cells, *entry, *more))
             for batch_id, entries in rows.items():
                 packs = sizes.setdefault(batch_id, [])
@@ -398,6 +408,13 @@ class RowList:
         """The campaign that made the batch, as a TOML file of options; empty if it is not kept, or no more."""
         return (await text_records(self._store, DEFINITIONS).get([self._group])).get(self._group) or ""
 
+    async def corrections(self) -> Sequence[Correction]:
+        """The cells that were corrected when the batch was started; none if that is not kept."""
+        text = await self.definition()
+        with suppress(ValueError, InvalidInputError):  # of another version
+            return read_corrections(tomllib.loads(text).get("corrections", []))
+        return ()
+
     async def files(self) -> list[KeptFile]:
         """The files, in the order of their first starts. Several of one name are numbered, if they have calls."""
         named = Counter[str]()
@@ -427,7 +444,8 @@ class RowList:
             removed = {key for key, job in owners.items() if job.reason_kind is ReasonKind.REMOVED}
             for number, cells, key, result, _, *more in found:
                 if key is not None and not result and key not in removed:
-                    blank = max(number - line - 1, 0) if isinstance(number, int) and len(more) < 2 else 0
+                    is_own = len(more) < 2 or more[1] is None
+                    blank = max(number - line - 1, 0) if isinstance(number, int) and is_own else 0
                     line += blank + 1
                     text += "\n" * blank + f"{json.dumps(_as_given(file, cells))}\n"
             yield text
@@ -460,9 +478,11 @@ class RowList:
         owners = await owners_of(self._store, self._queue, keys)
         waits = await waits_in_words(self._store, owners.values(), zone=zone)
         return [
-            self._row(owners.get(key), result, why, zone, waits)._replace(
+            self._row(owners.get(key), result, why, zone, waits)
+            .noting(more[2] if len(more) > 2 else ())
+            ._replace(
                 row=str(number),
-                with_row=str(more[1]) if len(more) > 1 and not result else "",
+                with_row=str(more[1]) if len(more) > 1 and more[1] is not None and not result else "",
                 file=file.name,
                 batch=self._batch_id,
                 data=dict(zip(file.columns, cells, strict=False)),

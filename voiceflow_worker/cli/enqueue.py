@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace as updated
 from datetime import UTC, datetime
 from functools import partial
@@ -35,6 +35,7 @@ from voiceflow_worker.finding import Finding, message_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.filters import Filter
+    from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
@@ -264,7 +265,20 @@ async def check(
         report = updated(report, findings=tuple(typed(report.findings)))
         valid = valid and report.is_valid
         _tell_checked(output, report, file=str(source))
+        if not output.as_json and (said := _proposed(source, campaign.options)):
+            output.note(f"{source} reads as a list with {said}")
     return ExitCode.DONE if valid else ExitCode.BAD_INPUT
+
+
+def _proposed(file: InputFile, options: CampaignOptions) -> str:
+    """What the shape of a list is, as it is typed; empty where its options say so."""
+    from voiceflow_worker.campaigns.shape import shape_of
+
+    if options.columns or options.header_row or options.date_order or file.suffix == ".json":
+        return ""
+    with suppress(CampaignFileError):
+        return shape_of(file, sheet=options.sheet).as_options()
+    return ""
 
 
 def _tell_checked(output: Output, report: EnqueueReport, *, file: str) -> None:

@@ -26,7 +26,8 @@ from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
 from voiceflow_worker.campaigns.reading import Group, row
-from voiceflow_worker.console.columns import ROLE_WORDS, ROWS_A_PAGE, FoundColumns, country_among, look, role_in_words
+from voiceflow_worker.campaigns.shape import country_among
+from voiceflow_worker.console.columns import ROLE_WORDS, ROWS_A_PAGE, FoundColumns, look, role_in_words
 from voiceflow_worker.console.form import (
     COUNTS,
     DAYS,
@@ -41,11 +42,12 @@ from voiceflow_worker.console.form import (
     UPLOADS,
     YES,
     CampaignForm,
+    cell_name,
     tick_name,
 )
 from voiceflow_worker.console.formats import ZONE, countries, label_of, span
 from voiceflow_worker.console.questions import PREFIX, menu_in, shown_questions
-from voiceflow_worker.console.start_words import Choice, button_of, heard_in, in_short
+from voiceflow_worker.console.start_words import Choice, button_of, heard_in, in_short, left_in_words
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Remedy, message_of, ranges_text
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
@@ -70,6 +72,7 @@ _DRAWN = frozenset(
     {
         "batch",
         "columns",
+        "corrections",
         "country",
         "date_order",
         "file",
@@ -284,6 +287,7 @@ class CampaignSteps:
             "rows_a_page": ROWS_A_PAGE,
             "roles": {role: role_in_words(role) for role in ROLE_WORDS},
             "tick_of": tick_name,
+            "cell_of": cell_name,
             "further": _FURTHER["people"],
         }
 
@@ -322,15 +326,19 @@ class CampaignSteps:
 
     async def _check(self, given: StepInput) -> Names:
         form, report = given.form, given.report
-        findings = _by_cause(report.findings) if report is not None else []
+        if report is None:
+            return {"report": None, "button": None}
+        findings = _by_cause([each for each in report.findings if not each.told.values.get("ordered")])
         voices = (await self._account.lists())["voices"]
+        found = await self._found(given)
         return {
+            **await self._ready(given),
             "now": self._operator.store.clock.now(),
-            "report": report,
+            "left_in_words": left_in_words(report, bad=False),
             "findings": findings[:_MOST_FINDINGS],
             "more": sum(len(each) for each, _ in findings[_MOST_FINDINGS:]),
-            "repairs": self._repairs(form, await self._found(given), report, voices) if report else [],
-            "choice": Choice.of(report) if report and not form.get("replace") else None,
+            "repairs_of": partial(self._repairs_of, form, found),
+            "repair": self._voice_of(form, found, voices),
             "tick_of": tick_name,
         }
 
@@ -344,39 +352,32 @@ class CampaignSteps:
             "in_short": in_short(report, form, given.campaign, now=now) if report and given.campaign else "",
         }
 
-    def _repairs(
-        self, form: CampaignForm, found: FoundColumns, report: EnqueueReport, voices: Pairs
-    ) -> list[tuple[str, str]]:
-        """What one button repairs: a field with its value, and the words of the button."""
-        first = {each.name: each.first for each in found.columns}
-        lacking = [each.column for each in report.findings if each.is_error and each.told.kind == "no_country"]
-        numbers = [number for column in dict.fromkeys(lacking) for number in first.get(column or "", ())]
+    def _repairs_of(self, form: CampaignForm, found: FoundColumns, alike: Sequence[Finding]) -> Pairs:
+        """What one button does about findings of one cause: a field with its value, and the words of the button."""
         repairs: list[tuple[str, str]] = []
-        if numbers and (country := country_among(numbers, self._usual(form))):
-            words = f"They are numbers of {countries().get(country, country)}"
-            repairs.append((f"country {country}", words))
-        named = form.roles.language
-        spoken = {
-            value for each in found.columns if each.name == named or each.variable == "language" for value in each.first
-        }
-        voice = form.get("voice_profile") or self._settings.voice_profile or ""
-        if (
-            menu_in(form.values) is None
-            and not form.get("ivr")
-            and spoken
-            and all(at_odds(voice, each) for each in spoken)
-        ):
-            fitting = (code for code, _ in voices if not any(at_odds(code, each) for each in spoken))
-            if (code := next(fitting, None)) is not None:
-                repairs.append((f"voice_profile {code}", f"Speak with {code}"))
+        if alike[0].is_error and alike[0].told.kind == "no_country":
+            numbers = next((each.first for each in found.columns if each.name == alike[0].column), ())
+            if numbers and (country := country_among(numbers, self._usual(form))):
+                repairs.append((f"country {country}", f"They are numbers of {countries().get(country, country)}"))
         for name, remedy in LEAVING_OUT.items():
-            for left in dict.fromkeys(each.told.given.get(remedy) for each in report.findings):
+            for left in dict.fromkeys(each.told.given.get(remedy) for each in alike):
                 if not left:
                     continue
                 parts = [each for each in left if isinstance(each, Filter)]
                 value = text_of_parts(parts) if parts else left
                 repairs.append((f"{name} {value}", f"{label_of(name)}: {text_of_parts(parts, typed=True) or left}"))
         return repairs
+
+    def _voice_of(self, form: CampaignForm, found: FoundColumns, voices: Pairs) -> tuple[str, str] | None:
+        """The voice that speaks the language of all rows, if that of the form does not: as a repair."""
+        named = form.roles.language
+        of_language = (each for each in found.columns if each.name == named or each.variable == "language")
+        spoken = {value for each in of_language for value in each.first}
+        voice = form.get("voice_profile") or self._settings.voice_profile or ""
+        if not spoken or not all(at_odds(voice, each) for each in spoken) or form.get("ivr") or menu_in(form.values):
+            return None
+        fitting = (code for code, _ in voices if not any(at_odds(code, each) for each in spoken))
+        return next(((f"voice_profile {code}", f"Speak with {code}") for code in fitting), None)
 
 
 _FIELD_OF = {label_of(name): name for name in FIELDS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -54,6 +55,7 @@ from voiceflow_worker.console.form import (
 from voiceflow_worker.console.formats import (
     ZONE,
     label_of,
+    moment,
 )
 from voiceflow_worker.console.questions import fields_of_menu, menu_in
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
@@ -62,6 +64,7 @@ from voiceflow_worker.console.start_words import Choice, why_refused
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
 from voiceflow_worker.core.base.identity import keyed_digest
+from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import (
@@ -89,6 +92,8 @@ SECTION = "campaign"
 LONGEST_FORM = 20_000_000
 """The largest form in bytes, with its files. A larger file is enqueued by the command."""
 _TRIAL_LASTS = timedelta(minutes=10)
+_STARTED_FOR = timedelta(days=1)
+"""How long a form that was started is known as such."""
 
 _log = structlog.get_logger("voiceflow.console")
 
@@ -120,6 +125,9 @@ class CampaignPage:
         self._menus = {menu.name: menu for menu in menus}
         self._steps = CampaignSteps(operator, process, menus=self._menus, settings=settings)
         self._uploads = Uploads(operator.store)
+        self._starts = text_records(operator.store, "campaign-form-started", keep_for=_STARTED_FOR)
+        self._starting: dict[str, anyio.Lock] = {}
+        """The forms that are being started, each until that has ended."""
         self._key = keyed_digest(operator.store.id, "the form of a campaign")
 
     async def open(self, asked: PageRequest, session: PageSession) -> Page:
@@ -167,6 +175,26 @@ class CampaignPage:
         return await self._answered(sent, session)
 
     async def _answered(self, sent: PageForm, session: PageSession) -> Answer | ActionDone:
+        """The answer to a form. One that has been started, by another click or before, leads to its batch."""
+        if not sent.one("do").startswith("start"):
+            return await self._stepped(sent, session)
+        key = keyed_digest(self._key, sent.one("campaign"))
+        lock = self._starting.setdefault(key, anyio.Lock())
+        try:
+            async with lock:
+                if (known := (await self._starts.get([key])).get(key)) is not None:
+                    said, back = json.loads(known)
+                    return ActionDone(said, back)
+                done = await self._stepped(sent, session)
+                if isinstance(done, ActionDone):
+                    at = moment(self._operator.store.clock.now(), "said")
+                    await self._starts.put({key: json.dumps([f"started at {at}: {done.message}", done.back])})
+                return done
+        finally:
+            if not lock.statistics().tasks_waiting:
+                self._starting.pop(key, None)
+
+    async def _stepped(self, sent: PageForm, session: PageSession) -> Answer | ActionDone:
         form = CampaignForm.opened(sent.one("campaign"), key=self._key)
         ZONE.set(zone_named(form.values.setdefault("zone", ZONE.get().key)) or ZONE.get())
         do, _, more = sent.one("do").partition(" ")
@@ -192,9 +220,9 @@ class CampaignPage:
                     said = "choose the file of the people to call: none was uploaded, or it has been deleted since"
                     return await self._page(form, session, said=said)
                 form.values["rows_from"] = more if do == "rows" else form.get("rows_from")
-                is_new = bool({"file", "saved"} & sent.files.keys())
+                is_new = _has_list(sent) or "saved" in sent.files
                 if is_new or any(form.get(name) != before.get(name) for name in ("sheet", "header_row")):
-                    is_other = "file" in sent.files and bool(before.get("upload"))
+                    is_other = _has_list(sent) and bool(before.get("upload"))
                     is_first = not any(before.get(name) for name in (*TEXTS, "upload")) and "saved" not in sent.files
                     if is_first and not any(map(form.get, WHEN)):
                         form.values |= _USUAL_HOURS
@@ -274,8 +302,10 @@ class CampaignPage:
         """The file of people that comes with the form, or that it names, in a folder."""
         upload: Upload | None
         content: bytes | None = None
-        if "file" in sent.files:
-            name, content = sent.files["file"]
+        if _has_list(sent):
+            now = self._operator.store.clock.now().astimezone(ZONE.get())
+            pasted = f"{sent.one('list_name') or f'list-{now:%Y-%m-%d-%H%M}'}.csv", sent.exactly("pasted").encode()
+            name, content = sent.files.get("file", pasted)
             upload = await self._uploads.keep(content, name=plain_name(name), owner=session.id)
         elif (upload := await self._uploads.find(form.get("upload"), owner=session.id)) is not None:
             content = await self._uploads.content(upload)
@@ -422,6 +452,11 @@ class CampaignPage:
         template = f"{shown['step']}.html"
         status = 409 if said or faults else 200
         return Page(template=template, shown=shown, status=status, headers=_KEPT_FOR_BACK)
+
+
+def _has_list(sent: PageForm) -> bool:
+    """Whether a form brings a list of people: a file, or what was pasted."""
+    return "file" in sent.files or bool(sent.one("pasted"))
 
 
 def _actor(session: PageSession) -> Actor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,12 +11,12 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
+from voiceflow_worker.campaigns.calls.corrections import Corrections, forbids_calls, row_digest
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.column_values import PartlyFilled, UnreadColumn
-from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     COUNTRY,
@@ -25,39 +25,25 @@ from voiceflow_worker.campaigns.files.rows import (
     MEANINGS,
     NOT_READ,
     RESERVED,
-    ColumnReader,
-    ColumnRoles,
     FileKind,
     RawRow,
     RowSource,
     canonical_name,
-    is_number_column,
-    near_destination,
     row_name,
 )
+from voiceflow_worker.campaigns.shape import LOOKED_AT, are_phones, country_among, is_phone, shape_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Message, RowRange, message_of, ranges_text
-from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
-from voiceflow_worker.model.numbers.reading import read_country, read_number
 from voiceflow_worker.model.text.wording import name_columns
 from voiceflow_worker.model.times import DateOrder
 
-LOOKED_AT = 200
-"""The rows that are looked at."""
 SHOWN, KEPT = 3, 20
 ROWS_A_PAGE = 100
 MOST_COUNTED = 2_000_000
 """The largest file in bytes whose rows are all read for each look at it; the check reads any."""
-_LOWEST_HEADER = 10
 _LONGEST = 60
-_PHONE = re.compile(r"[+0-9(][0-9 ()./-]*")
-_DATE = re.compile(r"(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})\b")
 _TIME = re.compile(r"\d{1,2}[:.]\d\d(:00)?( ?[ap]\.?m\.?)?", re.IGNORECASE)
-_ISO_DATE = re.compile(r"\d{4}-(0?[1-9]|1[0-2])-(0?[1-9]|[12]\d|3[01])\b")
-_COUNTRIES = ("country", "country_code", "country_name", "land", "negara", "pais", "pays")
-_PLACES = {DateOrder.DMY: (2, 1, 0), DateOrder.MDY: (2, 0, 1), DateOrder.YMD: (0, 1, 2)}
-"""For each order, the places of year, month and day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +62,16 @@ class FoundColumn:
 class FoundRow:
     """A row as it stands: its `name` among the rows that are left out, its cells, and whether it is struck through.
 
-    `faults` is what is wrong with its cells, by the names of their columns; empty for the row as a whole.
+    `faults` is what is wrong with its cells, by the names of their columns; empty for the row as a whole. `was` is what
+    the list has in those that are, or may be, corrected, bound to the `digest` of the row; `offered` is what such a
+    cell was corrected to in another row.
     """
 
     name: str
     cells: tuple[str, ...]
+    digest: str = ""
+    was: Mapping[str, str] = field(default_factory=dict[str, str])
+    offered: Mapping[str, str] = field(default_factory=dict[str, str])
     is_struck: bool = False
     is_left_out: bool = False
     faults: Mapping[str, Message] = field(default_factory=dict[str, Message])
@@ -148,36 +139,19 @@ async def look(
     Numbers that say no country are tried with the `usual` ones. Raises CampaignFileError.
     """
     try:
-        source, numbers = _opened(file, sheet, header_row)
+        shape = shape_of(file, sheet=sheet, header_row=header_row, usual=usual)
     except CampaignFileError as error:
         if not error.sheets or sheet:
             raise
         return FoundColumns(sheets=error.sheets)
-    left = iter(source)
-    rows = list(islice(left, LOOKED_AT))
+    source, rows, values, spoken = shape.source, shape.rows, shape.values, shape.days
     is_short = file.size <= MOST_COUNTED
-    others = list(left) if is_short else []
-    every: Iterator[RawRow] = chain(rows, others, left)
-    names = source.header or tuple(dict.fromkeys(name for row in rows for name in row.names))
-    values = {name: _values(source, rows, place, name) for place, name in enumerate(names) if name.strip()}
-    if numbers is None and not source.kind.is_table:
-        numbers = next((name for name in values if row_name(name) == DESTINATION), near_destination(values))
-    if numbers is not None and canonical_name(numbers) != DESTINATION and not _are_phones(values[numbers]):
-        alike = (name for name, given in values.items() if is_number_column(name) and _are_phones(given))
-        numbers = next(alike, numbers)
-    of_roles = {
-        "calling_code": next((name for name in values if row_name(name) == "calling_code"), None),
-        COUNTRY: next((name for name, given in values.items() if _are_countries(name, given)), None),
-        DESTINATION: numbers,
-    }
-    found = {role: name for role, name in of_roles.items() if name is not None}
-    dates = {name: fit for name, given in values.items() if (fit := _orders(given)) is not None}
-    orders = [order for order in DateOrder if all(order in each for each in dates.values())] if dates else None
-    spoken = {*dates, *(name for name, given in values.items() if _are_iso_dates(given))}
+    others = list(shape.others) if is_short else []
+    every: Iterator[RawRow] = chain(rows, others, shape.others)
     taken = {**dict.fromkeys(name_columns(values), ROLE_WORDS["name"]), **dict.fromkeys(spoken, _DATES)}
     taken |= {name: MEANINGS[meant] for name in values if (meant := canonical_name(name)) in RESERVED}
     if source.columns[:1] == (NOT_READ,):
-        taken[names[0]] = _REFUSAL
+        taken[source.header[0]] = _REFUSAL
     taken |= {name: ROLE_WORDS[DESTINATION] for name in values if canonical_name(name) == DESTINATION}
     columns = tuple(
         FoundColumn(
@@ -201,15 +175,15 @@ async def look(
     shown = list(islice(every, skipped, skipped + ROWS_A_PAGE))
     return FoundColumns(
         columns=columns,
-        found=found,
-        date_orders=None if orders is None else tuple(orders),
-        header_row=source.header_row if source.header_row not in {None, 1} else None,
-        rows=tuple(_found_rows(shown, source, tuple(values), read)),
+        found=shape.roles,
+        date_orders=shape.date_orders,
+        header_row=shape.header_row,
+        rows=tuple(_found_rows(shown, source, tuple(values), read, options)),
         skipped=skipped,
         has_more=next(every, None) is not None,
         headers=tuple(_headers(source, rows)),
         sheets=source.sheets,
-        unread=tuple(each for each in read.unread if not each.others and not _are_phones([*each.values])),
+        unread=tuple(each for each in read.unread if not each.others and not are_phones([*each.values])),
         partly_filled=read.partly_filled,
         counts=read.counts if is_short else None,
         struck=ranges_text(row.number for row in (*rows, *others) if _is_struck(row)),
@@ -266,33 +240,36 @@ def _lacking(read: ReadRow, source: RowSource) -> str | None:
     return str(source.cells_of(read.raw).get(wrong[0].column or "") or "")
 
 
-def country_among(numbers: Sequence[str], usual: Sequence[str]) -> str | None:
-    """The one of the usual countries of which most of these are numbers; None if it is none."""
-    counts = Counter[str]()
-    for country in dict.fromkeys(usual):
-        for each in numbers:
-            with suppress(PhoneNumberError):
-                counts[country] += bool(read_number(each, country))
-    found, count = next(iter(counts.most_common(1)), (None, 0))
-    return found if count and 2 * count >= len(numbers) else None
-
-
-def _found_rows(rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read: _Read) -> Iterator[FoundRow]:
+def _found_rows(
+    rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read: _Read, options: CampaignOptions | None
+) -> Iterator[FoundRow]:
     """The rows as they are shown."""
-    for row in rows:
-        given, bad = source.cells_of(row), read.bad.get(row.number)
-        cells = ("" if (cell := given.get(name)) is None else str(cell).strip()[:_LONGEST] for name in names)
+    given = () if options is None else options.corrections
+    corrections = Corrections(given) if given else None
+    earlier = {(row_name(each.column), each.was): each.now for each in given}
+    for raw in rows:
+        row, bad = raw if corrections is None else corrections.applied(raw, source), read.bad.get(raw.number)
+        digest, own, cells = row_digest(source.cells_of(raw)), source.cells_of(raw), source.cells_of(row)
         faults: dict[str, Message] = {}
         for found in () if bad is None else bad.findings:
             if found.is_error:
                 faults.setdefault(column if (column := found.column or "") in names else "", found.told)
+        corrected = {each: was for name, was in row.was for each in names if row_name(each) == row_name(name)}
+        wrong = {each: _cell(own.get(each)) for each in faults if each and not forbids_calls(each)}
         yield FoundRow(
-            name=str(RowRange.of(row.number)),
-            cells=tuple(cells),
-            is_struck=_is_struck(row),
-            is_left_out=row.number in read.left_out,
+            name=str(RowRange.of(raw.number)),
+            cells=tuple(_cell(cells.get(name))[:_LONGEST] for name in names),
+            is_struck=_is_struck(raw),
+            is_left_out=raw.number in read.left_out,
             faults=faults,
+            digest=digest,
+            was={**wrong, **corrected},
+            offered={each: now for each, was in wrong.items() if (now := earlier.get((row_name(each), was)))},
         )
+
+
+def _cell(cell: object) -> str:
+    return "" if cell is None else str(cell).strip()
 
 
 def _is_struck(row: RawRow) -> bool:
@@ -311,82 +288,11 @@ def _headers(source: RowSource, rows: Sequence[RawRow]) -> Iterator[FoundRow]:
             yield FoundRow(name=str(number), cells=_shown(cells))
 
 
-def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple[RowSource, str | None]:
-    """The rows of a file, and its column of numbers: `destination`, or the one whose name is most like it.
-
-    Without a `header_row`, titles above the header are passed over: if a row below them has such a column, or if they
-    have a single cell, and a row below them has several.
-    """
-    try:
-        source = open_source(file, sheet=sheet, header_row=header_row)
-    except CampaignFileError as error:
-        likely, is_title = near_destination(error.columns), sum(map(bool, error.columns)) == 1
-        alone: tuple[RowSource, str | None] | None = None
-        for row in range(2, _LOWEST_HEADER + 1) if (likely is None or is_title) and header_row is None else ():
-            with suppress(CampaignFileError):
-                try:
-                    open_source(file, sheet=sheet, header_row=row)
-                except CampaignFileError as below:
-                    if near_destination(below.columns) is None and not (is_title and len(below.columns) > 1):
-                        continue
-                found = _opened(file, sheet, row)
-                above = (each for _, cells in found[0].above if len(cells) > 1 for each in cells)
-                if any(_is_phone(each) and not _DATE.match(each) for each in above):
-                    continue  # they are people
-                if len(found[0].header) > 1:
-                    return found
-                alone = alone or found
-        if alone is not None:
-            return alone
-        if not error.columns:
-            raise
-        columns = ColumnReader(ColumnRoles(numbers=(likely or error.columns[0],)))
-        return open_source(file, sheet=sheet, header_row=header_row, columns=columns), likely
-    return source, next((name for name in source.header if canonical_name(name) == DESTINATION), None)
-
-
-def _values(source: RowSource, rows: Iterable[RawRow], place: int, name: str) -> list[str]:
-    if source.kind.is_table:
-        return [row.cells[place].strip() for row in rows if place < len(row.cells)]
-    return [str(value).strip() for row in rows if (value := row.data.get(name)) is not None]
-
-
-def _are_countries(name: str, values: Sequence[str]) -> bool:
-    """Whether a column has the name of one of countries, and they are certain."""
-    given = set(filter(None, values))
-    try:
-        return row_name(name) in _COUNTRIES and bool(given) and all(map(read_country, given))
-    except InvalidInputError:
-        return False
-
-
 def _insert(variable: str, values: Sequence[str], *, is_date: bool) -> str:
     """What a text has in it to speak a column: of times of day as such, and of dates."""
     given = list(filter(None, values))
     is_time = bool(given) and all(map(_TIME.fullmatch, given))
     return f"{{{{{variable}{'|date' if is_date else '|time' if is_time else ''}}}}}"
-
-
-def _are_iso_dates(values: Sequence[str]) -> bool:
-    given = list(filter(None, values))
-    return bool(given) and all(map(_ISO_DATE.match, given))
-
-
-def _orders(values: Sequence[str]) -> set[DateOrder] | None:
-    """The orders in which all of these values are dates; None if they are no dates, or need no order."""
-    found = [match for value in values if value and (match := _DATE.match(value))]
-    if not found or len(found) < len(list(filter(None, values))):
-        return None
-    parts = [tuple(map(int, match.groups())) for match in found]
-    fitting = {
-        order
-        for order, (year, month, day) in _PLACES.items()
-        if all(1 <= each[month] <= 12 and 1 <= each[day] <= 31 for each in parts)
-        and all(len(match[year + 1]) in {2, 4} for match in found)
-        and (order is DateOrder.YMD) == all(len(match[1]) == 4 for match in found)
-    }
-    is_iso = all("-" in match[0] and len(match[1]) == 4 for match in found)
-    return None if is_iso else fitting
 
 
 FURTHER = "further numbers"
@@ -417,16 +323,6 @@ def role_in_words(role: str) -> str:
 
 def _looks_like(values: Sequence[str]) -> str:
     given = list(filter(None, values))
-    if given and all(map(_is_phone, given)):
+    if given and all(map(is_phone, given)):
         return _PHONES
     return _TEXTS if given else _EMPTY
-
-
-def _are_phones(values: Sequence[str]) -> bool:
-    """Whether most of these are telephone numbers."""
-    given = [each.lstrip("'") for each in values if each]
-    return 2 * sum(map(_is_phone, given)) > len(given)
-
-
-def _is_phone(value: str) -> bool:
-    return bool(_PHONE.fullmatch(value)) and sum(map(str.isdigit, value)) >= FEWEST_DIGITS

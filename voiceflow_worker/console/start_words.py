@@ -129,7 +129,7 @@ def in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, n
         said.append(preview.course.night_in_words(preview.course.at_night))
     stay = Choice.of(report).stay
     said += [f"{number(stay)} {'stays as it was' if stay == 1 else 'stay as they were'}" if others and stay else ""]
-    words = "; ".join(filter(None, [*said, _left_in_words(report)]))
+    words = "; ".join(filter(None, [*said, left_in_words(report)]))
     return f"{words[0].upper()}{words[1:]}"
 
 
@@ -161,9 +161,10 @@ def _again_in_words(policy: RedialPolicy | None) -> str:
     return f"again {', '.join(said)}{often}"
 
 
-def _left_in_words(report: EnqueueReport) -> str:
+def left_in_words(report: EnqueueReport, *, bad: bool = True) -> str:
+    """Who is not called, by why, with the bad rows or without."""
     counts = {
-        "bad": report.rejected,
+        "bad": report.rejected if bad else 0,
         "left out": report.left_out,
         "suppressed": report.suppressed,
         "duplicate" if report.duplicates == 1 else "duplicates": report.duplicates,

@@ -350,17 +350,14 @@ def lacks_column(name: str, header: Iterable[str], *, place: object) -> Campaign
     return CampaignFileError(f"{place} has no column {name!r}{meant} columns found: {', '.join(found) or 'nothing'}")
 
 
-_ONE_NUMBER = re.compile(r"[+(\d][\d ().\-]{5,}\d")
-
-
 def refuse_numbers_in(header: Iterable[str], *, place: object) -> None:
     """Raise CampaignFileError for a header that has taken in a row: a person would be lost in it."""
     names = [name.strip() for name in header]
     if number := number_in_name(names):
-        if any(_ONE_NUMBER.fullmatch(name) for name in names):
+        if any(number_in_name([name]) and not any(map(str.isalpha, name)) for name in names):
             raise CampaignFileError(
-                f"{place} begins with a line that looks like data; add a header line above it that names the columns; "
-                f"found: {', '.join(names)}"
+                f"{place} begins with a line that looks like data; add a header line above it that names the columns, "
+                f"because the first line is a person; found: {', '.join(names)}"
             )
         raise CampaignFileError(
             f"{place}: the header holds {number!r}, a telephone number: a row has become a part of it, by a line break "
@@ -444,7 +441,8 @@ class RawRow(NamedTuple):
     `text` is the text of a line. `cells` are texts; those of an object are its values, which have `names` of their own.
     `problems` are the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these
     problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one. `others` are
-    further rows of its person, whose numbers are called after its own.
+    further rows of its person, whose numbers are called after its own. `was` are the corrected cells: each column, and
+    what the list has in it.
     """
 
     number: int
@@ -455,6 +453,7 @@ class RawRow(NamedTuple):
     code: int | None = None
     counts: int = 1
     others: tuple[RawRow, ...] = ()
+    was: tuple[tuple[str, str], ...] = ()
 
     @property
     def data(self) -> Mapping[str, object]:
