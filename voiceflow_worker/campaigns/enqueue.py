@@ -223,6 +223,8 @@ class Enqueueing:
         checks: bool = False,
         **how: Unpack[EnqueueOptions],
     ) -> None:
+        if wrong := how.keys() - EnqueueOptions.__optional_keys__:
+            raise TypeError(f"an enqueue has no option {min(wrong)!r}")
         self.queue, self.options, self.how = queue, options, how
         self.now: datetime = how.get("now") or (datetime.now(UTC) if queue is None else queue.store.clock.now())
         self.campaign: CampaignRows = CampaignRows(given, options, now=self.now, checks=checks)
