@@ -44,7 +44,7 @@ from voiceflow_worker.console.form import (
     CampaignForm,
     cell_name,
     tick_name,
-)
+)  # fmt: skip
 from voiceflow_worker.console.formats import ZONE, countries, label_of, span
 from voiceflow_worker.console.questions import PREFIX, menu_in, shown_questions
 from voiceflow_worker.console.start_words import Choice, button_of, heard_in, in_short, left_in_words
@@ -68,23 +68,10 @@ _MOST_FINDINGS, _MOST_RANGES = 30, 12
 _DIGITS = 9
 """The digits that the number of a row is shorter than."""
 _WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
-_DRAWN = frozenset(
-    {
-        "batch",
-        "columns",
-        "corrections",
-        "country",
-        "date_order",
-        "file",
-        "header_row",
-        "ivr",
-        "menu",
-        "redial_max",
-        "say",
-        "sheet",
-        *TICKS,
-    }
-)
+_DRAWN = {
+    "batch", "columns", "corrections", "country", "date_order", "file", "header_row", "ivr", "menu", "redial_max",
+    "say", "sheet", *TICKS,
+}  # fmt: skip
 """The fields of which the templates draw all that they can say."""
 _FURTHER = {
     step: [each for name, each in FIELDS.items() if STEP_OF[name] == step and name not in _DRAWN] for step in STEPS

@@ -32,31 +32,9 @@ from voiceflow_worker.campaigns.options_file import loaded_options, saved_option
 from voiceflow_worker.campaigns.recordings import with_recordings
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
-from voiceflow_worker.console.campaign_steps import (
-    LEAVING_OUT,
-    CampaignSteps,
-    StepInput,
-    faults_of,
-    step_of,
-    texts_of,
-)
-from voiceflow_worker.console.form import (
-    COUNTS,
-    DAYS,
-    FIELDS,
-    LIST,
-    PROPOSED,
-    STEPS,
-    TEXTS,
-    TICKS,
-    YES,
-    CampaignForm,
-)
-from voiceflow_worker.console.formats import (
-    ZONE,
-    label_of,
-    moment,
-)
+from voiceflow_worker.console.campaign_steps import LEAVING_OUT, CampaignSteps, StepInput, faults_of, step_of, texts_of
+from voiceflow_worker.console.form import COUNTS, DAYS, FIELDS, LIST, PROPOSED, STEPS, TEXTS, TICKS, YES, CampaignForm
+from voiceflow_worker.console.formats import ZONE, label_of, moment
 from voiceflow_worker.console.questions import fields_of_menu, menu_in
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
 from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
@@ -67,11 +45,7 @@ from voiceflow_worker.core.base.identity import keyed_digest
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Write
-from voiceflow_worker.errors import (
-    CampaignFileError,
-    ChangedSinceError,
-    InvalidInputError,
-)
+from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import message_of
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.ivr.menu import Menu
@@ -321,13 +295,8 @@ class CampaignPage:
     def _saved(self, form: CampaignForm) -> Response:
         content = saved_options({name: form.get(name) for name in FIELDS}, menu_in(form.values))
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", form.get("batch")).strip("-") or "campaign"
-        return Response(
-            content,
-            headers={
-                "Content-Type": "application/toml; charset=utf-8",
-                "Content-Disposition": f'attachment; filename="{name}.toml"',
-            },
-        )
+        as_file = {"Content-Disposition": f'attachment; filename="{name}.toml"'}
+        return Response(content, headers={"Content-Type": "application/toml; charset=utf-8", **as_file})
 
     async def _with_recordings(self, report: EnqueueReport) -> EnqueueReport:
         """The report with its recordings fetched, if they are few."""

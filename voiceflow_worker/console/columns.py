@@ -30,7 +30,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RowSource,
     canonical_name,
     row_name,
-)
+)  # fmt: skip
 from voiceflow_worker.campaigns.shape import LOOKED_AT, are_phones, country_among, is_phone, shape_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
