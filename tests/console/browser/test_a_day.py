@@ -87,7 +87,7 @@ def test_who_is_meant_hears_what_was_written_today_and_tomorrow(
 
     upload(reader, desk, today)
     assert ticks(reader) == {3: True, 4: True, 5: False, 6: True, 7: True}
-    Select(reader.field("column Sprache")).select_by_value("language")
+    reader.fill(**{"column Sprache": "language"})
     reader.fill(source="+4930123456", country="DE")
     reader.send("words")
     write(reader, "say", "Praxis Sonne.")
@@ -103,10 +103,10 @@ def test_who_is_meant_hears_what_was_written_today_and_tomorrow(
     reader.fill(**{"menu.goodbye.de": "Auf Wiederhören.", "menu.goodbye.fr": "Au revoir."})
     reader.fill(**{"menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural"})
     reader.send("hours")
-    reader.fill(window="09:00-18:00", valid_for="24h")
-    reader.send("check")
     reader.sees("put it into the menu's first question")
     reader.field("say").clear()
+    reader.send("hours")
+    reader.fill(window="09:00-18:00", valid_for="24h")
     reader.send("check")
     reader.sees("Guten Tag Anna Müller. Kommen Sie am 3. Dezember 2026?", "Venez-vous le 13 décembre 2026?")
     reader.click(reader.driver.find_element(By.CSS_SELECTOR, "button[name=do][value=save]"))
