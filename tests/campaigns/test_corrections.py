@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.api.clients import program
-from tests.console.test_campaigns import clerk
+from tests.console.clerk import clerk
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Store
 from voiceflow_worker.campaigns.calls.corrections import row_digest
 from voiceflow_worker.campaigns.enqueue_report import RowsRefusedError

@@ -43,13 +43,13 @@ _NAMES = {each.name for each in fields(Correction)}
 
 def read_corrections(value: object) -> tuple[Correction, ...]:
     """The corrections in a list of objects, or in a text of JSON that is one. Raises ValueError, InvalidInputError."""
-    if isinstance(value, str):
-        if not value.strip():
+    if isinstance(text := value, str):
+        if not text.strip():
             raise ValueError("it is empty: give a list, or leave it out")
         try:
-            value = json.loads(value)
+            value = json.loads(text)
         except ValueError:
-            raise ValueError(f"{value[:40]!r} is no list: {_HOW}") from None
+            raise ValueError(f"{text[:40]!r} is no list: {_HOW}") from None
     if not is_list(value):
         raise InvalidInputError(f"{quoted(value)} is {describe(value)}: {_HOW}")
     found: list[Correction] = []
@@ -136,7 +136,7 @@ class Corrections:
             self._used.append(each)
         names = raw.names or source.header
         new = tuple(
-            each.now if (each := mine.get(row_name(name))) is not None else cell
+            cell if (mended := mine.get(row_name(name))) is None else mended.now
             for name, cell in zip(names, raw.cells, strict=False)
         )
         lacking = [each for key, each in mine.items() if key not in set(map(row_name, names))] if raw.names else []
