@@ -102,6 +102,23 @@ async def test_a_store_that_takes_no_write_is_named_with_those_who_run(store: St
     assert "they were killed, or the store was away" in message, "it takes writes again"
 
 
+async def test_a_receiver_is_missed_once_others_were_heard_for_long_enough_after_it(
+    store: Store, clock: ManualClock
+) -> None:
+    """A worker whose last heartbeat was a little later may be cut off by the same fault."""
+    beats, worker = Heartbeats(store), beat("w1")
+    await beats.worker(worker)
+    await beats.receiver("elsewhere-77-abc")
+    clock.advance(EVERY - timedelta(seconds=1))
+    await beats.worker(worker)
+    clock.advance(HEARD)
+    assert list(await beats.silent()) == ["receiver elsewhere-77-abc"], "its worker is heard still"
+    for _ in range(3):
+        clock.advance(EVERY)
+        await beats.worker(worker)
+    assert not await beats.silent()
+
+
 async def test_a_worker_that_has_ended_on_this_machine_is_named_and_nobody_else_is_missed(
     store: Store, clock: ManualClock
 ) -> None:

@@ -131,13 +131,16 @@ class Heartbeats:
         return [(who, beat) for who, beat in await beats.all() if beat is not None and (beat.at or since) >= since]
 
     async def silent(self) -> Mapping[str, datetime]:
-        """Who fell silent, within an hour and not in order, and when, if nobody else was heard all the while."""
+        """Who fell silent, within an hour and not in order, and when, if nobody was heard for `HEARD` since then."""
         now = self._clock.now()
         workers = [(f"worker {beat.worker_id}", beat) for beat in await self._workers.values()]
         receivers = [(f"receiver {name}", beat) for name, beat in await self._receivers.all() if beat is not None]
         beats: list[tuple[str, _Beat]] = [*workers, *receivers]
-        is_steady = any((beat.at or now) >= now - HEARD > (beat.since or now) for _, beat in beats)
-        return {} if is_steady else {name: at for name, beat in beats if (at := beat.at or now) < now - HEARD}
+        spans = [(beat.since or now, beat.at or now) for _, beat in beats]
+        found = {name: at for name, beat in beats if (at := beat.at or now) < now - HEARD}
+        return {
+            name: at for name, at in found.items() if not any(last - max(since, at) >= HEARD for since, last in spans)
+        }
 
     async def silent_since(self) -> datetime | None:
         """When the last one fell silent, within an hour and not in order, if nobody else was heard all the while."""
