@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import tomllib
 import zlib
 from collections import Counter
@@ -38,7 +39,7 @@ from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
 from voiceflow_worker.core.call_filter import is_number_in, part_judge, person_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Same, Write
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
@@ -385,6 +386,9 @@ def _as_given(file: KeptFile, cells: Sequence[str]) -> dict[str, object]:
     return row
 
 
+_CORRECTED = re.compile(r"^corrections = .*\n", re.MULTILINE)
+
+
 def _files(store: Store) -> RecordSet[KeptFile]:
     return json_records(store, ROW_FILES, KeptFile)
 
@@ -414,6 +418,17 @@ class RowList:
         with suppress(ValueError, InvalidInputError):  # of another version
             return read_corrections(tomllib.loads(text).get("corrections", []))
         return ()
+
+    async def drop_corrections(self) -> None:
+        """Keep no corrected cells any more: nothing tells whose they are. The campaign stays as it is else."""
+        while True:
+            now = self._store.clock.now()
+            found = (await self._store.records({DEFINITIONS: [self._group]}, now=now))[DEFINITIONS]
+            if not found or (left := _CORRECTED.sub("", found[0].value)) == found[0].value:
+                return
+            as_read = Same(DEFINITIONS, self._group, found[0].value)
+            put = Put(DEFINITIONS, self._group, left, found[0].ends_at)
+            await self._store.write(BulkWrite(writes=(Write(conditions=(as_read,), puts=(put,)),)), now=now)
 
     async def files(self) -> list[KeptFile]:
         """The files, in the order of their first starts. Several of one name are numbered, if they have calls."""
