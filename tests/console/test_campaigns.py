@@ -824,3 +824,21 @@ async def test_a_pasted_list_is_a_source_like_an_upload(memory: Store) -> None:
         await one.send("ready", **WORDS)
         await one.send("start")
     assert {job.batch_id for job in await CallQueue(memory).find()} == {"May-list"}
+
+
+async def test_the_page_shows_what_the_calls_have_that_it_is_to_change(memory: Store) -> None:
+    rows = [{"destination": "+6587654321", "name": "Ana"}, {"destination": "+6587654322", "name": "Bob"}]
+    said = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567", "batch": "visits"}
+    hours = {"window": "09:00-18:00", "days": "mon-fri", "not_before": "2099-12-01T09:00:00Z", "redial_on": "busy"}
+    more = {"redial_max": "2", "redial_after": "30m"}
+    await Campaign.of({**said, **hours, **more, "rows": rows}).start(CallQueue(memory))
+    async with clerk(memory) as who:
+        shown = Page((await who.client.get("/ui/campaign?batch=visits&stored=yes")).text).text
+        assert (
+            "The calls that wait have now, and keep what stays empty here: Hours in which phones may ring: "
+            "09:00-18:00; Days: mon-fri; Not before: Dec 1, 2099, 17:00; Not after: none; Call again after: busy; "
+        ) in " ".join(shown.split()), shown
+        assert "Empty: as it is." in shown
+        assert "Empty: now." not in shown
+        fresh = await who.client.get("/ui/campaign")
+        assert "The calls that wait have now" not in fresh.text
