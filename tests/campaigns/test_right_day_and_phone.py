@@ -145,6 +145,20 @@ def test_a_long_column_of_days_is_read_ahead_in_little_memory() -> None:
         ("1899-12-31 10:30:00", "{{at|time}}", "10:30 AM", ""),
         ("1899-12-30T05:30:00-05:00", "{{at|time}}", None, "so it is a time of day, by the clock of a program"),
         ("1899-12-30T17:25:00+06:55", "{{at|time}}", None, "so it is a time of day, by the clock of a program"),
+        (
+            "1899-12-30T03:34:35.000Z",
+            "{{at|time}}",
+            None,
+            "write the time alone, as the spreadsheet shows it, such as 14",
+        ),
+        ("1899-12-29T23:00:00Z", "{{at|time}}", None, "so it is a time of day, by the clock of a program"),
+        ("2000-01-01T10:30:00.000Z", "{{at|time}}", None, "nobody knows by which clock: write the time of day alone"),
+        ("1999-12-31T17:00:00Z", "{{at|time}}", None, "has a day of 1999, so it is a time of day"),
+        ("2000-01-01T20:00:00+08:00", "{{at|time}}", None, "has a day of 2000, so it is a time of day"),
+        ("1970-01-01T10:30:00.000Z", "{{at|time}}", None, "has a day of 1970, so it is a time of day"),
+        ("0001-01-01T10:30:00Z", "{{at|time}}", None, "has a day of 1, so it is a time of day"),
+        ("2000-01-01 10:30:00", "{{at|time}}", "10:30 AM", ""),
+        ("2000-01-01T12:30:00Z", "{{at|date}}", "January 1, 2000", ""),
         ("37800", "{{at|time}}", None, "'37800' is not a time of day; write it as 14:05"),
         ("2030-04-03 21:30 PM", "{{at|time}}", None, "'2030-04-03 21:30 PM' is not a time of day"),
         ("9:75 pm", "{{at|time}}", None, "'9:75 pm' is not a time of day"),
@@ -171,6 +185,11 @@ def test_what_is_over_is_reported_whatever_the_share(over: int) -> None:
     assert f"is over before the call can ring in {over} row" in told
     (span,) = campaign.doubts.moments()
     assert span.in_words(NOW).endswith("all 3 over" if over == 3 else f"{over} of 3 over")
+    clock = ["1899-12-30 10:30:00", "1970-01-01 10:30", "2000-01-01 10:30", "2030-03-09 10:30"]
+    told = read_all(people(clock[:3], column="at"), us("At {{at|time}}."))
+    assert (told.heard, told.warnings) == (["At 10:30 AM."] * 3, []), "a time of day is never over"
+    for say in ("On {{at|date}} at {{at|time}}.", "On {{at|date}}."):
+        assert "2 row" in "".join(read_all(people(clock[1:], column="at"), us(say)).warnings)
     paid = CampaignRows(people(["2026-01-09", "2026-02-09"], column="paid"), us("Paid on {{paid|date}}."), now=NOW)
     list(paid)
     assert paid.closing_findings() == (), "a column of what has been is shown by its span"

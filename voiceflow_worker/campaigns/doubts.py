@@ -43,7 +43,7 @@ from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Finding, Remedy, Severity, columns_text, names_in, ranges_text, tell
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.scripts import markup_in, unread
-from voiceflow_worker.ivr.speech_filters import two_readings
+from voiceflow_worker.ivr.speech_filters import is_of_epoch, two_readings
 from voiceflow_worker.model.flows.values import Decimals
 from voiceflow_worker.model.numbers.phone import country_of, telephone_of
 from voiceflow_worker.model.text.wording import count_of, folded, name_columns
@@ -141,7 +141,8 @@ class Doubts:
         spoken = {*times, *map(row_name, chain(*(each.spoken for each in texts)))}
         bare = set(map(row_name, chain(*(each.bare for each in texts))))
         decided = set(map(row_name, chain(*(each.read_by(*_NUMBER_FILTERS) for each in texts))))
-        self._moments = _Moments(moments, source.clocks, now)
+        days = {*times, *map(row_name, chain(*(each.read_by("date") for each in texts)))}
+        self._moments = _Moments(moments, source.clocks, source.clocks - days, now)
         self._values = _Values(columns, source)
         self._numbers = _Numbers(columns, source, unknown)
         self._mixed = _Mixed({*TIMES, *times, *map(row_name, chain(*named))}, source, order)
@@ -393,11 +394,16 @@ class _NotToCall:
 
 
 class _Moments:
-    """The days and times that texts speak: their span, and those that are over, or of another calendar."""
+    """The days and times that texts speak: their span, and those that are over, or of another calendar.
 
-    def __init__(self, moments: Collection[str], clocks: Collection[str], now: datetime) -> None:
+    Of the columns `clocks`, the time of day is read, and of those of `clocks_alone`, nothing else.
+    """
+
+    def __init__(
+        self, moments: Collection[str], clocks: Collection[str], clocks_alone: Collection[str], now: datetime
+    ) -> None:
         self.now = now
-        self._clocks = clocks
+        self._clocks, self._clocks_alone = clocks, clocks_alone
         self.spans = {name: MomentSpan(name) for name in moments}
         self._over: dict[str, list[tuple[RawRow, str]]] = {}
         self._timed = set[str]()
@@ -410,6 +416,8 @@ class _Moments:
                 continue
             written = str(value).strip()
             day, at = _moment_in(usual_clock(written) if name in self._clocks else usual_moment(written))
+            if day is not None and name in self._clocks_alone and is_of_epoch(day):
+                day = None  # with which a program stores a time of day
             span.add(day, at if name in self._clocks else None)
             if day is None:
                 continue

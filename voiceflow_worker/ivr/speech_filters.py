@@ -187,7 +187,7 @@ def _for_speech(function: Callable[..., str]) -> Callable[..., object]:
             if name == "number" and isinstance(value, float | Decimals):
                 arguments = (".",)
             if name in _OF_MOMENTS:
-                text = at_the_person(text, context.get(ZONE))
+                text = at_the_person(text, context.get(ZONE), is_clock=name == "time")
             return _plain(function(text, _locale(voice), *arguments))
         except TypeError:
             raise FilterError(name, text, f"the filter does not take {', '.join(map(repr, arguments))}") from None
@@ -233,21 +233,37 @@ NO_DAYS = (1899, 1900)
 """The years of the days that spreadsheets begin to count from: a time of day of theirs has such a day."""
 
 
-def at_the_person(text: str, person: object) -> str:
+_COUNTED_FROM = (date(1899, 12, 30), date(1899, 12, 31), date(1900, 1, 1))
+_LAST_EPOCH = date(2000, 1, 1)
+
+
+def is_of_epoch(day: date) -> bool:
+    """Whether a time of this day is a mere time of day, or one of long ago: programs store it with 1970-01-01."""
+    return day <= _LAST_EPOCH + timedelta(days=1)  # in any zone
+
+
+def at_the_person(text: str, person: object, *, is_clock: bool) -> str:
     """A time that has a zone of its own, as the clocks of the person show it; other days and times in one form.
 
     A time of day with a day from which spreadsheets count is that of UTC, by which programs read their cells. Raises
-    ValueError, with a clause, if the zone of one of the two is not certain.
+    ValueError, with a clause, if the zone of one of the two is not certain: so it is of other days with which programs
+    store a time of day, if that is what is asked for (`is_clock`).
     """
     if (moment := zoned_moment(text)) is None:
         return usual_moment(text)
     if moment.year in NO_DAYS:
-        if moment.utcoffset():
+        # Clocks of that time were some minutes and seconds from those of today.
+        if moment.utcoffset() or moment.second or moment.microsecond or moment.date() not in _COUNTED_FROM:
             raise ValueError(
                 f"{text[:40]!r} has a day of {moment.year}, so it is a time of day, by the clock of a program: write "
-                "the time alone, as the spreadsheet shows it"
+                "the time alone, as the spreadsheet shows it, such as 14:05"
             )
         return moment.replace(tzinfo=None).isoformat(" ", "minutes")
+    if is_clock and is_of_epoch(moment.date()):
+        raise ValueError(
+            f"{text[:40]!r} has a day of {moment.year}, so it is a time of day, and nobody knows by which clock: write "
+            "the time of day alone, as 14:05"
+        )
     try:
         zone = person if isinstance(person, PersonZone) else PersonZone(None, ())
         return zone.shown(moment, text).isoformat(" ", "minutes")
