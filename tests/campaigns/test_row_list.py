@@ -343,6 +343,12 @@ async def test_nothing_of_an_erased_person_stays_in_the_list(store: Store, tmp_p
         ("", "erased"), ("Groß", "waiting"), ("Özdemir", "bad"), ("", "erased"), ("", "erased"),
         ("Jäger", "waiting"), ("Koch", "waiting"),
     ]  # fmt: skip
+    await given(store, file_of(tmp_path, table()))
+    again = await listed(store)
+    assert [result for _, result, *_ in again] == [
+        "erased", "waiting", "bad", "duplicate", "suppressed", "waiting", "waiting",
+    ], "nobody is called for them, however often the list is given"  # fmt: skip
+    assert again[0][3] == "its call was erased with its person"
 
 
 async def test_rows_are_deleted_when_their_calls_are(store: Store, clock: StillClock, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, reason_of
 from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
 from voiceflow_worker.core.base.identity import CAMPAIGNS, BatchNames, new_revision
-from voiceflow_worker.core.base.keys import owners_of
+from voiceflow_worker.core.base.keys import erased_keys, owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
 from voiceflow_worker.core.call_filter import is_number_in, part_judge, person_of
 from voiceflow_worker.core.ports import Store
@@ -491,9 +491,11 @@ class RowList:
     async def _joined(self, file: KeptFile, rows: Sequence[Entry], zone: ZoneInfo | None) -> list[ListedRow]:
         keys = [key for _, _, key, *_ in rows if key is not None]
         owners = await owners_of(self._store, self._queue, keys)
+        unknown = [key for _, _, key, result, *_ in rows if key is not None and not result and key not in owners]
+        erased = await erased_keys(self._store, self._queue, unknown)
         waits = await waits_in_words(self._store, owners.values(), zone=zone)
         return [
-            self._row(owners.get(key), result, why, zone, waits)
+            (_ERASED if key in erased else self._row(owners.get(key), result, why, zone, waits))
             .noting(more[2] if len(more) > 2 else ())
             ._replace(
                 row=str(number),
@@ -516,6 +518,9 @@ class RowList:
         if job.batch_id != self._batch_id:
             return ListedRow(result="duplicate", why=printable(f"its call is one of batch {job.batch_id}"))
         return ListedRow.of(job, zone, waits)
+
+
+_ERASED = ListedRow(result="erased", why="its call was erased with its person")
 
 
 LISTS_SEARCHED = 100

@@ -71,6 +71,13 @@ async def _changed_owners(store: Store, queue: str, keys: Iterable[str]) -> dict
     return {key: job for key, job in owners.items() if job is not None}
 
 
+async def erased_keys(store: Store, queue: str, unique_keys: Iterable[str]) -> set[str]:
+    """Those of these unique keys that erased calls had."""
+    groups = {key_group(queue, key, store_id=store.id): key for key in unique_keys}
+    records = (await store.records({KEYS: list(groups)}, now=store.clock.now()))[KEYS] if groups else ()
+    return {groups[record.group] for record in records if _changed_call(record) is None}
+
+
 def _changed_call(record: Record) -> tuple[str, str] | None:
     """The id of the call that was changed, and its own key; None if the record is of an erased call."""
     job_id, _, rest = record.value.partition(" ")
