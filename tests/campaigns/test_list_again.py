@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.campaigns.conftest import StillClock
 from tests.campaigns.desk import FIELDS, NUMBERS, Deed, Desk, Row, nothing, row
-from voiceflow_worker import Campaign, InvalidInputError
+from voiceflow_worker import Campaign, InvalidInputError, JobState, SuppressionList, open_store
 from voiceflow_worker.campaigns.enqueue_report import END_WORDS, End
 from voiceflow_worker.campaigns.files.rows import REPORTED
 from voiceflow_worker.campaigns.options_file import schedule_in
@@ -18,6 +20,7 @@ from voiceflow_worker.campaigns.report_files import COLUMNS, ReportFiles, write_
 from voiceflow_worker.campaigns.stored_fields import stored_fields
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Remedy
+from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +142,37 @@ async def test_each_row_ends_as_one_word_and_the_phones_obey(store: Store, case:
     assert not words or all(f"{count} {END_WORDS[end]}" in words for end, count in case.plan.items())
     if case.stays:
         assert "Dan (default." in report.findings[-1].message, "it is named"
+
+
+@pytest.mark.parametrize("key", ["", "k1"])
+@pytest.mark.parametrize("replace", [False, True])
+async def test_a_call_that_ended_without_a_ring_is_over_for_a_row_with_other_words(
+    store: Store, key: str, *, replace: bool
+) -> None:
+    """Removing a number from the suppression list restores no call."""
+    desk, listed = Desk(store), SuppressionList(store)
+    await desk.give([row("Ana", unique_key=key), row("Bob")])
+    await listed.add(NUMBERS["Ana"])
+    assert await desk.heard() == {"Bob": "9:30"}
+    await listed.remove(NUMBERS["Ana"])
+    report = await desk.give([row("Ana", "10", unique_key=key), row("Bob")], replace=replace)
+    assert {end: count for end, count in report.plan.items() if count} == {End.OVER: 1, End.SAME: 1}
+    assert (dict(report.ended), await desk.heard()) == ({JobState.CANCELLED: 1}, {})
+
+
+async def test_of_two_calls_of_one_number_that_both_are_over_no_row_has_to_say_which_is_its_own(
+    clock: StillClock,
+) -> None:
+    async with open_store("memory://", clock=clock) as store:
+        desk = Desk(store)
+        await desk.give([row("Ana", "9"), row("Ana", "11")])
+        for _ in range(2):
+            (job,) = await desk.engine.send()
+            await desk.engine.summarise(job, SessionStatus.COMPLETED)
+            clock.advance(timedelta(hours=1))
+        report = await desk.give([row("Ana", "10"), row("Ana", "12"), row("Bob")], replace=True)
+        assert {end: count for end, count in report.plan.items() if count} == {End.OVER: 2, End.NEW: 1}
+        assert (report.refused, await desk.heard()) == (False, {"Bob": "9:30"})
 
 
 @pytest.mark.parametrize("has_keys", [False, True])

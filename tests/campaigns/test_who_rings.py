@@ -25,6 +25,11 @@ async def suppressed(desk: Desk) -> None:
     await desk.engine.send()
 
 
+async def suppressed_once(desk: Desk) -> None:
+    await suppressed(desk)
+    await SuppressionList(desk.queue.store).remove(NUMBERS["Ana"])
+
+
 async def expired(desk: Desk) -> None:
     desk.queue.store.clock.advance(timedelta(hours=3))  # type: ignore[attr-defined]
     await desk.engine.sweeper.sweep()
@@ -66,8 +71,8 @@ async def discarded(desk: Desk) -> None:
 ENDS: Mapping[str, Deed] = {
     "waits": nothing, "by hand": lambda desk: desk.cancel("Ana"),
     "by batch": lambda desk: desk.queue.cancel_batch("b1"), "by list": by_list, "suppressed": suppressed,
-    "expired": expired, "refused": refused_by_8x8, "answered": answered, "not reached": not_reached,
-    "in doubt": in_doubt, "discarded": discarded, "stopped": stopped,
+    "suppressed once": suppressed_once, "expired": expired, "refused": refused_by_8x8, "answered": answered,
+    "not reached": not_reached, "in doubt": in_doubt, "discarded": discarded, "stopped": stopped,
 }  # fmt: skip
 GIVEN: Mapping[str, Mapping[str, Any]] = {
     "the same": {}, "changed": {"hour": "10", "replace": True}, "again": {"again": True},
@@ -99,10 +104,7 @@ def model(end: str, how: str, *, keyed: bool) -> str:
         return words
     if how.startswith("ended ones"):
         return "" if end == "by batch" else words
-    if keyed or how in {"the same", "again", "stored"}:
-        return ""
-    is_over = end in {"expired", "refused"}  # a row without a key that says other words is another one
-    return words if is_over or (end == "by hand" and how == "again, changed") else ""
+    return words if not keyed and how == "again, changed" and end != "by batch" else ""
 
 
 async def give(desk: Desk, how: Mapping[str, Any], key: Mapping[str, str]) -> None:

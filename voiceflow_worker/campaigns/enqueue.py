@@ -236,7 +236,6 @@ class Enqueueing:
             again=how.get("again", False), replace=how.get("replace", False), keeps=how.get("only_new", False),
             remove_missing=how.get("remove_missing", False), shows=self._dry_run or self._version is not None,
             since=None if self._actor.claim is None else self._actor.claim.since,
-            is_stored=self.campaign.input is not None and self.campaign.input.is_stored,
         )  # fmt: skip
         self._batches = set[str]()
         """The batches of all good rows."""

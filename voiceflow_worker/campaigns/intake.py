@@ -173,7 +173,8 @@ class RowEnqueuer:
             ended = owner.state if owner.state in ENDED_UNSENT else None
             if ended is None:
                 return RowEnd.of(self._elsewhere(row, owner, "it stays there, and no call is added to"), End.SAME)
-            return RowEnd.of(row, End.BY_PERSON if is_cancelled_for_good(owner) else End.SAME, ended=ended)
+            kind = End.OVER if self.order.options.orders is None and self.order.is_other(owner, row) else End.SAME
+            return RowEnd.of(row, End.BY_PERSON if is_cancelled_for_good(owner) else kind, ended=ended)
         kind = differing_end(owner, row)
         if kind is End.CHANGED and len(self.names) < MOST_NAMED:
             self.names.append(owner.name or owner.destination)

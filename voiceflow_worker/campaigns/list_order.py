@@ -48,8 +48,6 @@ class ListOrder:
     keeps: bool = False
     since: datetime | None = None
     shows: bool = False
-    is_stored: bool = False
-    """Whether the rows are those that the batch has: of these, calls that are over stay so."""
     states: frozenset[JobState] = field(init=False)
     """The states of ended calls that are made again."""
 
@@ -64,11 +62,17 @@ class ListOrder:
             return KeyMatch.AGAIN
         if orders is None and owner.state in ENDED_UNSENT:
             return KeyMatch.SAME  # nobody is called for it, whatever the row says now
-        is_other = owner.digest.partition(".")[0] != row.digest.partition(".")[0]
-        if not is_other and self.queue is not None and row.call is not None:
-            is_other = bool(self.queue.admitter.differences(row.call, owner))
+        is_other = self.is_other(owner, row)
         match = (KeyMatch.OTHER if is_other else KeyMatch.SAME) if orders is None else orders.match(owner, row.digest)
         return KeyMatch.OTHER if match is KeyMatch.SAME and is_other and self._changes(owner, row) else match
+
+    def is_other(self, owner: Job, row: ReadRow) -> bool:
+        """Whether a row differs from the call that has its key."""
+        if owner.digest.partition(".")[0] != row.digest.partition(".")[0]:
+            return True
+        return (
+            self.queue is not None and row.call is not None and bool(self.queue.admitter.differences(row.call, owner))
+        )
 
     def judged(self, row: ReadRow, owner: Job) -> ReadRow | None:
         """The row, whose stored call differs, with what is told of that; None if that call is changed.
@@ -107,10 +111,6 @@ class ListOrder:
         if differing_end(stands, row) is End.CHANGED:
             return tell("differs_waiting", **said), Severity.WARNING if self.keeps else Severity.ERROR
         return tell("differs_over", state=stands.state.value, **said), Severity.WARNING
-
-    def is_over(self, job: Job) -> bool:
-        """Whether a call that ended before it was sent is that of a row, and stays as it is, whatever the row says."""
-        return self.is_stored and job.state in {JobState.EXPIRED, JobState.FAILED}
 
     def _changes(self, owner: Job, row: ReadRow) -> bool:
         return self.replace and differing_end(owner, row) is End.CHANGED

@@ -34,7 +34,11 @@ class StoredCall(NamedTuple):
     has_key: bool
     """Whether its key is one of a user."""
     ended: JobState | None
-    """The state in which it ended before it was sent, if nobody is called for it again."""
+    """The state in which it has ended."""
+    may_call: bool
+    """Whether it may ring, or may have rung."""
+    by_person: bool
+    """Whether a person has cancelled it."""
 
 
 class SilentRow(NamedTuple):

@@ -12,7 +12,7 @@ and each new call is stored under the condition that its enqueue still has the l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -47,7 +47,7 @@ from voiceflow_worker.model.jobs.differences import (
     is_changeable,
     terms_of,
 )
-from voiceflow_worker.model.jobs.job import Job, JobState, person_in
+from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, person_in
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.queue import CallQueue
@@ -193,7 +193,7 @@ class Planner:
                         stored = StoredCall(
                             job.id, job.unique_key, mark, kinds.setdefault(terms, terms),
                             is_changeable(job), job.valid_until is not None, any(map(is_own_key, job.keys)),
-                            None if may_call(job) else job.state,
+                            job.state if job.state.is_final else None, may_call(job), is_cancelled_for_good(job),
                         )  # fmt: skip
                         self.index.store(stored, batch_id, job.numbers)
         return left
@@ -201,7 +201,7 @@ class Planner:
     def _is_compared(self, job: Job) -> bool:
         """Whether a call of a row's batch may be that of the row, by its numbers."""
         is_again = self._again or job.state in self.order.states or job.successor is not None
-        if not may_call(job) and (is_again or not (is_cancelled_for_good(job) or self.order.is_over(job))):
+        if not may_call(job) and (is_again or job.reason_kind is ReasonKind.REMOVED):
             return False
         is_old, orders = self._since is not None and job.created_at < self._since, self.order.options.orders
         return not is_old and not (orders is not None and orders.is_own(job))
@@ -211,17 +211,17 @@ class Planner:
         return job.id in plan.stand or any(key in self.seen for key in job.keys)
 
     async def _match(self, plan: Plan, chunks: Chunks, ends: RowEnds) -> list[str]:
-        """Find which of the calls that are left are those of rows; of rows without one, which were cancelled.
+        """Find which of the calls that are left are those of rows; of rows without one, which have ended.
 
         Returns the ids of those that change.
         """
         same, changed = plan.stand, list[str]()
-        left, cancelled = dict[int, list[StoredCall]](), dict[int, list[StoredCall]]()
+        left, over = dict[int, list[StoredCall]](), dict[int, list[StoredCall]]()
         for chunk in chunks():
             await checkpoint()  # whoever renews the lock, or sends calls in this process, has a turn
             for row in chunk:
                 stored = self.index.stored_of(row)
-                found = [each for each in stored if each.ended is None]
+                found = [each for each in stored if each.may_call]
                 mark = int(row.digest, 16)
                 alike = [each for each in found if each.mark == mark and each.id not in same]
                 terms = self.queue.admitter.terms_of(row.call) if alike and row.call is not None else None
@@ -232,29 +232,25 @@ class Planner:
                     continue
                 if found:
                     left[row.raw.number] = found
-                if ended := [each for each in stored if each.ended is not None]:
-                    cancelled[row.raw.number] = ended
+                if ended := [each for each in stored if not each.may_call]:
+                    over[row.raw.number] = ended
         rows_of = Counter(each.id for some in left.values() for each in some)
         counted, others = set[str](), dict[int, tuple[StoredCall, bool]]()
         for number, found in left.items():
             if not (rest := [each for each in found if each.id not in same]):
                 continue
-            cancelled.pop(number, None)
             counted |= {each.id for each in rest}
+            if all(each.ended is not None for each in rest):
+                over[number] = [*over.get(number, ()), *rest]
+                continue
+            over.pop(number, None)
             is_pair = len(rest) == 1 and rows_of[rest[0].id] == 1
             if is_pair and rest[0].waits and not rest[0].is_limited and self.order.replace and not self.has_staged:
                 changed.append(rest[0].id)
                 ends.move(RowEnd(number, End.CHANGED, rest[0].key, rest[0].id))
             else:
                 others[number] = rest[0], is_pair
-        rows_of = Counter(each.id for some in cancelled.values() for each in some)
-        for number, ended in cancelled.items():
-            if all(rows_of[each.id] == 1 for each in ended):
-                last = ended[-1]
-                kind = End.BY_PERSON if last.ended is JobState.CANCELLED else End.SAME
-                ends.move(RowEnd(number, kind, last.key, ended=last.ended))
-            else:
-                others[number] = ended[0], False
+        others |= _moved_over(over, ends)
         for chunk in chunks() if others else ():
             await self._tell([(row, *others[row.raw.number]) for row in chunk if row.raw.number in others], ends)
         same |= counted  # what is told of a row stands for it too, should it wait again
@@ -286,6 +282,23 @@ class Planner:
             found = Finding(column=self.order.column, severity=told[1], message=told[0])
             ends.name(person_in((row.call and row.call.data) or {}))
             ends.move(RowEnd.of(self.order.silenced(row, found), kind, key=key))
+
+
+def _moved_over(over: Mapping[int, Sequence[StoredCall]], ends: RowEnds) -> Mapping[int, tuple[StoredCall, bool]]:
+    """Give rows whose calls have ended their words.
+
+    Returns those of which more is to be told, by their numbers: each with a call, and whether nobody has to say whose.
+    """
+    others: dict[int, tuple[StoredCall, bool]] = {}
+    rows_of = Counter(each.id for some in over.values() for each in some)
+    for number, ended in over.items():
+        last = ended[-1]
+        has_calls = max(rows_of[each.id] for each in ended) <= len(ended)  # whichever of them is that of this row
+        if last.may_call or not has_calls:
+            others[number] = last, has_calls
+        else:
+            ends.move(RowEnd(number, End.BY_PERSON if last.by_person else End.OVER, last.key, ended=last.ended))
+    return others
 
 
 @asynccontextmanager
