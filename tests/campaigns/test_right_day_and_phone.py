@@ -95,6 +95,25 @@ def test_a_column_of_midnights_in_utc_is_one_of_days(tmp_path: Path, form: str) 
             assert len(said) <= 1, "reported once"
 
 
+AT = "2030-04-03T16:00:00Z"
+RAW = "would be spoken as it is written: write {{ day|date }}, or {{ day|time }}, for what the clocks of the person"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_time_with_a_zone_is_not_spoken_as_it_is_written(tmp_path: Path, form: str) -> None:
+    at_midnight, other = "2026-12-02T16:00:00Z", "2026-12-03T10:30:00+08:00"
+    for values in ([at_midnight] * 3, [other], [at_midnight, f"2026-12-03{Z}", other, other]):
+        rows = written(tmp_path, people(values, SINGAPORE), form)
+        for say in ("On {{day}}.", "{{day or 'soon'}}", "{{day}}", "On {{day|date}}, {{ Day }}."):
+            found = read_all(rows, us(say))
+            assert (found.heard, len(found.errors)) == ([], len(values)), say
+            assert RAW in found.errors[0]
+        assert read_all(rows, us("On {{day|date}}.")).heard[0] == "On December 3, 2026."
+        assert read_all(rows, us("{% if day == 'x' %}A{% else %}B{% endif %}")).heard[0] == "B"
+    for each in ("10:30 UTC", "see 2026-12-02T16:00:00Z", "2026-12-02 16:00"):
+        assert read_all(written(tmp_path, people([each]), form), us("{{day}}")).heard == [each]
+
+
 def test_the_day_of_such_a_column_is_what_is_stored_counted_and_spoken_later() -> None:
     values = [f"2030-04-0{n}{Z}" for n in (3, 4, 5)]
     found = read_all(people(values), us(DAY))
@@ -111,16 +130,18 @@ def test_the_day_of_such_a_column_is_what_is_stored_counted_and_spoken_later() -
     ("say", "number", "heard"),
     [
         (DAY, NEW_YORK, None), (DAY, SINGAPORE, WEDNESDAY), ("{{day}}", NEW_YORK, None), ("{{day}}", SINGAPORE, None),
+        ("{{at}}", NEW_YORK, None), ("{{at|date}}", NEW_YORK, "April 3, 2030"),
         ("{{day|date}} at {{day|time}}", NEW_YORK, "April 2, 2030 at 8:00 PM"), ("Hello.", NEW_YORK, "Hello."),
     ],
 )  # fmt: skip
 def test_the_data_of_a_single_call_says_so_too(say: str, number: str, heard: str | None) -> None:
-    given = {"to": f"{number}0", "say": say, "data": {"day": f"2030-04-03{Z}"}, "source": "+6531234567"}
+    given = {"to": f"{number}0", "say": say, "data": {"day": f"2030-04-03{Z}", "at": AT}, "source": "+6531234567"}
     fields = {**given, "voice_profile": "en-US-JennyNeural"}
     if heard is None:
-        with pytest.raises(CallFlowError, match="which may be the day 2030-04-03 of a program, or the time") as raised:
+        why = "which may be the day 2030-04-03 of a program, or the time" if "day" in say else "as it is written: write"
+        with pytest.raises(CallFlowError, match=why) as raised:
             read_call(fields, key="k", now=NOW)
-        assert [each.column for each in raised.value.findings] == ["day"]
+        assert [each.column for each in raised.value.findings] == ["day" if "day" in say else "at"]
     else:
         assert text_of(read_call(fields, key="k", now=NOW)) == heard
 

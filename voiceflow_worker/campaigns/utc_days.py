@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 
 from voiceflow_worker.campaigns.calls.values import Draft, UtcMidnight
 from voiceflow_worker.campaigns.files.rows import RawRow, RowSource, SpooledRows, row_name
-from voiceflow_worker.ivr.speech_filters import NO_DAYS, zoned_moment
+from voiceflow_worker.ivr.speech_filters import NO_DAYS, WITH_ZONE, zoned_moment
 from voiceflow_worker.model.flows.values import is_missing
 from voiceflow_worker.model.times import usual_moment
 
@@ -26,7 +26,6 @@ _TIMES_FOR_GOOD = 10
 """How many other times of day a column has at least that is no column of days, if most of its values are other ones."""
 _AT_ONCE = 1000
 _CLOCK = re.compile(r"\d:\d\d", re.ASCII)
-_WITH_ZONE = re.compile(r":\d\d\S*\s*(?:Z|UTC|GMT|[+\u2212-]\d)", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -139,7 +138,7 @@ class UtcDays:
         for place, column in places:
             cell = raw.cells[place] if place < len(raw.cells) else ""
             is_known = column.is_bare and (column.others or column.times)
-            if not is_known or (isinstance(cell, str) and _WITH_ZONE.search(cell) is not None):
+            if not is_known or (isinstance(cell, str) and WITH_ZONE.search(cell) is not None):
                 column.add(cell)
             has_any |= column.midnights > 0
         return has_any and any(each.may_be_of_days for each in self._columns.values())
@@ -166,7 +165,7 @@ class UtcDays:
 def _read(text: str) -> tuple[datetime | None, bool]:
     """The moment of a text with a zone of its own, if it is midnight in UTC; and whether it is a time of day."""
     moment = None
-    if ":" in text and _WITH_ZONE.search(text) is not None:
+    if ":" in text and WITH_ZONE.search(text) is not None:
         with suppress(ValueError, OverflowError):
             moment = (found := zoned_moment(text)) and found.astimezone(UTC)
     if moment is not None and moment.time() == datetime.min.time() and moment.year not in NO_DAYS:

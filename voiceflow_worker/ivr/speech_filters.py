@@ -48,6 +48,8 @@ _CLOCK = re.compile(
 _OFFSET = re.compile(
     r"(?:Z|UTC|GMT|(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d{2}))?)(?:\[[\w/+-]+\])?", re.ASCII | re.IGNORECASE
 )
+WITH_ZONE = re.compile(r":\d\d\S*\s*(?:Z|UTC|GMT|[+\u2212-]\d)", re.ASCII | re.IGNORECASE)
+"""What each time with a zone of its own has in it."""
 _ZONE_LIKE = re.compile(r"[+\u2212-] ?\d|\[|\(?[A-Za-z_]+/[A-Za-z]|\(?(?!UHR)[A-Z]{3,5}\b", re.ASCII)
 """The beginning of what stands after a time of day and may be its zone, such as CET or Europe/Berlin."""
 _OTHER_TIME = re.compile(r"(?:[-\u2010-\u2015\u2212]\s+|to\s+|until\s+)\d")

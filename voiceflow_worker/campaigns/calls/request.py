@@ -18,7 +18,7 @@ from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, columns_text, message_of, tell
 from voiceflow_worker.ivr.meanings import DECIMAL
-from voiceflow_worker.ivr.speech_filters import ZONE
+from voiceflow_worker.ivr.speech_filters import WITH_ZONE, ZONE, zoned_moment
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import EncodedBody, copy_of
@@ -179,7 +179,8 @@ class RequestMaker:
         if draft.nested:
             _refuse_nested(draft, spoken)
         heard = made.heard(draft.texts)
-        if draft.may_have_dates:
+        if draft.may_have_dates or self._options.data:
+            self._refuse_raw_moments(draft, names, heard, menu, data)
             self._refuse_years(draft, names, heard, menu, data)
         findings = tuple(self._findings(raw, draft)) if draft.findings else ()
         if draft.is_bad:
@@ -528,8 +529,7 @@ class RequestMaker:
         years = {name: year for name, text in used.items() if (year := doubtful_year(text)) is not None}
         if draft.is_bad or not years:
             return
-        later = menu.later({**(data or {}), ZONE: draft.person}) if menu is not None else ()
-        texts = [*heard, *(text for _, text in later)]
+        texts = [*heard, *_later(menu, draft, data)]
         for name, found in years.items():
             is_thai = found.is_buddhist and (self._voice(draft) or "").startswith("th")
             if not any(str(found.year) in text and not (is_thai and found.written in text) for text in texts):
@@ -538,6 +538,31 @@ class RequestMaker:
                 self._warn_once(draft, "year", name, f"{found.why}. Such dates in later rows are not reported")
             else:
                 draft.error(found.why, column=name)
+
+    def _refuse_raw_moments(
+        self,
+        draft: Draft,
+        names: Iterable[str],
+        heard: Sequence[str],
+        menu: MenuTexts | None,
+        data: Mapping[str, object] | None,
+    ) -> None:
+        """Add an error for each time with a zone of its own that is spoken as it is written: see `_refuse_years`."""
+        given = {**draft.variables, **(self._options.data or {})}
+        used = {row_name(name): given.get(name_among(given, name)) for name in names}
+        zoned = {
+            name: text for name, text in used.items() if isinstance(text, str) and WITH_ZONE.search(text) is not None
+        }
+        if draft.is_bad or not zoned:
+            return
+        texts = [*heard, *_later(menu, draft, data)]
+        for name, text in zoned.items():
+            if any(text in each for each in texts) and _is_moment(text):
+                draft.error(
+                    f"{text[:40]!r} would be spoken as it is written: write {{{{ {name}|date }}}}, or "
+                    f"{{{{ {name}|time }}}}, for what the clocks of the person show",
+                    column=name,
+                )
 
     def _judge_midnights(self, draft: Draft, person: PersonZone) -> None:
         """Add what is to be said of values that are midnight in UTC, and may be days that a program has written."""
@@ -634,6 +659,19 @@ class RequestMaker:
             if found.is_error and self._options.date_order is None and begins_with_ordered_date(str(value or "")):
                 offer = found.told.plus(f"; or {Remedy.NAME_DATE_ORDER}", Remedy.NAME_DATE_ORDER)
                 draft.findings[place] = replace(found, message=offer)
+
+
+def _later(menu: MenuTexts | None, draft: Draft, data: Mapping[str, object] | None) -> list[str]:
+    """The later texts of a menu, for which data is kept."""
+    later = menu.later({**(data or {}), ZONE: draft.person}) if menu is not None else ()
+    return [text for _, text in later]
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return zoned_moment(text) is not None
+    except (ValueError, OverflowError):
+        return False
 
 
 def _stored(value: object) -> object:
