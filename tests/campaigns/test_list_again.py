@@ -160,6 +160,32 @@ async def test_a_call_that_ended_without_a_ring_is_over_for_a_row_with_other_wor
     assert (dict(report.ended), await desk.heard()) == ({JobState.CANCELLED: 1}, {})
 
 
+async def completed(desk: Desk) -> None:
+    for job in await desk.engine.send():
+        await desk.engine.summarise(job, SessionStatus.COMPLETED)
+
+
+KEYS_LATER: Mapping[str, tuple[Deed, End]] = {
+    "waits": (nothing, End.CHANGED), "by hand": (lambda desk: desk.cancel("Ana"), End.BY_PERSON),
+    "completed": (completed, End.OVER),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("end", KEYS_LATER)
+@pytest.mark.parametrize("replace", [False, True])
+async def test_a_key_that_comes_later_finds_the_call_in_any_batch(store: Store, end: str, *, replace: bool) -> None:
+    desk, (deed, word) = Desk(store), KEYS_LATER[end]
+    await desk.give([row("Ana")])
+    await deed(desk)
+    report = await desk.give([row("Ana", unique_key="ana-1")], replace=replace)
+    assert report.duplicates == report.rows == 1
+    (job,) = await desk.queue.find()
+    assert job.keys[1:] == ("ana-1",)
+    report = await desk.give([row("Ana", "10", unique_key="ana-1")], batch="b2", replace=True)
+    assert {name: count for name, count in report.plan.items() if count} == {word: 1}
+    assert await desk.heard() == ({"Ana": "10"} if word is End.CHANGED else {})
+
+
 async def test_of_two_calls_of_one_number_that_both_are_over_no_row_has_to_say_which_is_its_own(
     clock: StillClock,
 ) -> None:

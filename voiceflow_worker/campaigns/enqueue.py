@@ -306,7 +306,7 @@ class Enqueueing:
                 refused, shown = self._is_refused(is_wrong=is_wrong), ends.shown()
                 carried = _Carried(
                     order=self._order, how=self.how, ends=ends, enqueuer=enqueuer, spooled=spooled, kept=kept,
-                    removal=removal if self._order.remove_missing else None,
+                    removal=removal if self._order.remove_missing else None, keys={} if plan is None else plan.keys,
                 )  # fmt: skip
                 if self._version is not None and not refused:
                     if self._version != f"{shown}.{await carried.suppressed()}":
@@ -443,6 +443,8 @@ class _Carried:
     """The rows that are kept for the list of them; None if nothing is to be stored."""
     removal: Removal | None
     """What ends calls that are no longer in the list, if that is ordered."""
+    keys: Mapping[str, str]
+    """The further keys that calls get, by their ids."""
 
     async def suppressed(self) -> int:
         """How many rows would be suppressed. The times of the others are counted."""
@@ -490,6 +492,7 @@ class _Carried:
         gone = 0 if removal is None else removal.plan.in_no_row + len(removal.plan.left_out)
         if len(self.spooled) or gone:  # a cancelled batch is refused, also if a person has cancelled each call of it
             await imported.begin(none_begun, calls=len(self.spooled), puts=menu_puts(self.order.options))
+        await queue.admitter.give_keys(self.keys, conditions=imported.staging.conditions)
         silenced = self.ends.silenced
         if self.kept is not None:
             await self.kept.keep(self.ends, imported.staging.conditions)

@@ -79,6 +79,8 @@ class Plan:
     """
 
     stand: set[str] = field(default_factory=set[str])
+    keys: dict[str, str] = field(default_factory=dict[str, str])
+    """The keys of their users that rows have and their calls, which were found by their numbers, have not, by these."""
     repeated: list[RepeatedCalls] = field(default_factory=list[RepeatedCalls])
     left_out: dict[int, LeftOutCall] = field(default_factory=dict[int, LeftOutCall])
     in_no_row: int = 0
@@ -216,7 +218,7 @@ class Planner:
         Returns the ids of those that change.
         """
         same, changed = plan.stand, list[str]()
-        left, over = dict[int, list[StoredCall]](), dict[int, list[StoredCall]]()
+        left, over, keys = dict[int, list[StoredCall]](), dict[int, list[StoredCall]](), dict[int, str]()
         for chunk in chunks():
             await checkpoint()  # whoever renews the lock, or sends calls in this process, has a turn
             for row in chunk:
@@ -229,11 +231,14 @@ class Planner:
                 if equal is not None:
                     same.add(equal.id)
                     ends.move(RowEnd(row.raw.number, End.SAME, equal.key))
+                    plan.keys |= {} if row.has_made_key else {equal.id: _key_of(row)}
                     continue
                 if found:
                     left[row.raw.number] = found
                 if ended := [each for each in stored if not each.may_call]:
                     over[row.raw.number] = ended
+                if stored and not row.has_made_key:
+                    keys[row.raw.number] = _key_of(row)
         rows_of = Counter(each.id for some in left.values() for each in some)
         counted, others = set[str](), dict[int, tuple[StoredCall, bool]]()
         for number, found in left.items():
@@ -250,7 +255,7 @@ class Planner:
                 ends.move(RowEnd(number, End.CHANGED, rest[0].key, rest[0].id))
             else:
                 others[number] = rest[0], is_pair
-        others |= _moved_over(over, ends)
+        others |= _moved_over(over, ends, keys, plan)
         for chunk in chunks() if others else ():
             await self._tell([(row, *others[row.raw.number]) for row in chunk if row.raw.number in others], ends)
         same |= counted  # what is told of a row stands for it too, should it wait again
@@ -263,12 +268,11 @@ class Planner:
         """
         store = self.queue.store
         jobs = await get_jobs(store, [stored.id for _, stored, _ in rows])
-        keys = [row.call.unique_key or "" for row, *_ in rows if row.call is not None]
-        owned = await owners_of(store, self.queue.name, keys) if self.has_staged else {}
+        owned = await owners_of(store, self.queue.name, [_key_of(row) for row, *_ in rows]) if self.has_staged else {}
         for row, stored, is_pair in rows:
             if (job := jobs.get(stored.id)) is None:
                 continue
-            own = owned.get((row.call and row.call.unique_key) or "")
+            own = owned.get(_key_of(row))
             if is_pair and not (own is not None and may_call(own) and is_changeable(job)):
                 told = self.order.differs(row, job)
                 key, kind = stored.key, differing_end(job, row)
@@ -284,8 +288,14 @@ class Planner:
             ends.move(RowEnd.of(self.order.silenced(row, found), kind, key=key))
 
 
-def _moved_over(over: Mapping[int, Sequence[StoredCall]], ends: RowEnds) -> Mapping[int, tuple[StoredCall, bool]]:
-    """Give rows whose calls have ended their words.
+def _key_of(row: ReadRow) -> str:
+    return (row.call and row.call.unique_key) or ""
+
+
+def _moved_over(
+    over: Mapping[int, Sequence[StoredCall]], ends: RowEnds, keys: Mapping[int, str], plan: Plan
+) -> Mapping[int, tuple[StoredCall, bool]]:
+    """Give rows whose calls have ended their words, and plan their keys.
 
     Returns those of which more is to be told, by their numbers: each with a call, and whether nobody has to say whose.
     """
@@ -293,6 +303,8 @@ def _moved_over(over: Mapping[int, Sequence[StoredCall]], ends: RowEnds) -> Mapp
     rows_of = Counter(each.id for some in over.values() for each in some)
     for number, ended in over.items():
         last = ended[-1]
+        if number in keys and len(ended) == 1 and rows_of[last.id] == 1:
+            plan.keys[last.id] = keys[number]
         has_calls = max(rows_of[each.id] for each in ended) <= len(ended)  # whichever of them is that of this row
         if last.may_call or not has_calls:
             others[number] = last, has_calls

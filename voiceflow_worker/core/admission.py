@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 from voiceflow_worker.core.base.identity import BATCH, new_job_ids, new_revisions
 from voiceflow_worker.core.base.keys import KEYS, owners_of
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.imports import Staging, intake_lost
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
@@ -27,7 +29,7 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import listed_groups, why_refused
-from voiceflow_worker.core.writes import all_or_none, edited, enqueued
+from voiceflow_worker.core.writes import all_or_none, edited, enqueued, with_key
 from voiceflow_worker.errors import (
     CallFlowError,
     IntakeError,
@@ -390,6 +392,28 @@ class Admitter:
         for index in done.moved:
             results[indexes[index]] = AdmissionResult(has_moved=True)
         return results
+
+    async def give_keys(self, keys: Mapping[str, str], *, conditions: Sequence[Condition]) -> None:
+        """Give calls further unique keys, by their ids; a key that another call has stays with that.
+
+        Raises StoreError, and `IntakeError` if a condition fails.
+        """
+        now, all_keys = self._store.clock.now(), iter(keys.items())
+        while left := dict(islice(all_keys, MOST_CHANGES)):
+            for _ in range(_ROUNDS):
+                found = (await get_jobs(self._store, left)).values() if left else ()
+                jobs = [each for each in found if left[each.id] not in each.keys]
+                parts = [
+                    with_key(
+                        each, left[each.id], at=now, policy=self._policy, store_id=self._store.id, conditions=conditions
+                    )
+                    for each in jobs
+                ]
+                answers = await self._store.write(BulkWrite(writes=tuple(parts)), now=now) if parts else ()
+                if (lost := next((each for each in answers if each.result is Result.NOT_FREE), None)) is not None:
+                    raise intake_lost(self._queue, lost.condition)
+                moved = zip(jobs, answers, strict=True)  # while they were read
+                left = {job.id: left[job.id] for job, answer in moved if answer.result is not Result.DONE}
 
     def _jobs(
         self, calls: Mapping[int, CheckedCall], now: datetime, *, staging: Staging | None = None

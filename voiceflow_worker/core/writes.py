@@ -328,6 +328,15 @@ def edited(
     return new, all_or_none([*given, write])
 
 
+def with_key(
+    old: Job, key: str, *, at: datetime, policy: CallPolicy, store_id: str, conditions: Sequence[Condition] = ()
+) -> Write:
+    """The write by which a call, whatever its state, is found by a further key too, unless another call has that."""
+    new = edits.with_key(old, key)
+    put = changed_key_put(old, key, store_id=store_id, until=at + policy.key_retention)
+    return changed(old, new, at=at, conditions=conditions, puts=[put])[1]
+
+
 def inserted(job: Job, *, conditions: tuple[Condition, ...] = (), puts: tuple[Put, ...] = ()) -> Write:
     """A new job, and its write, by default without conditions."""
     return Write(changes=(Insert(job, tally_change(None, job)),), conditions=conditions, puts=puts, wakes=job.queue)

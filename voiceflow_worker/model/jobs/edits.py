@@ -83,6 +83,12 @@ def edited(job: Job, asked: Job, *, at: datetime) -> Job:
     return after
 
 
+def with_key(job: Job, key: str) -> Job:
+    """The job with a further key; all else of it stays."""
+    keys = (*job.keys, key)[job.unique_key is not None :]
+    return replace(job, edits=Edits(digest=job.digest, made=asked_digest(job), keys=keys))
+
+
 def removed(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Job:
     """The job of which nobody orders a call any more: it is cancelled, or gets no further attempt.
 
