@@ -160,6 +160,19 @@ async def test_a_call_that_ended_without_a_ring_is_over_for_a_row_with_other_wor
     assert (dict(report.ended), await desk.heard()) == ({JobState.CANCELLED: 1}, {})
 
 
+@pytest.mark.parametrize("more", [{}, {"replace": True}])
+async def test_the_preview_of_a_list_for_a_cancelled_batch_says_what_the_import_says(
+    store: Store, more: Mapping[str, Any]
+) -> None:
+    desk = Desk(store)
+    await desk.give([row("Ana")])
+    await desk.queue.cancel_batch("b1")
+    campaign = desk.campaign([row("Ana"), row("Bob")], **more)
+    for does in (campaign.preview, campaign.start):
+        with pytest.raises(InvalidInputError, match="batch b1 was cancelled"):
+            await does(desk.queue)
+
+
 async def completed(desk: Desk) -> None:
     for job in await desk.engine.send():
         await desk.engine.summarise(job, SessionStatus.COMPLETED)

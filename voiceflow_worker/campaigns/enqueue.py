@@ -314,9 +314,7 @@ class Enqueueing:
                     refused = self._needs_hours and ends.find_night(now, rate, needs_hours=True)
                     ends.times.clear()
                 if queue is None or self._dry_run or refused:
-                    await carried.enqueue(None)
-                    if not refused and carried.removal is not None:
-                        carried.removal.tell_staying(ends)
+                    await carried.show(queue, self._batches, refused=refused)
                 else:
                     await carried.run(queue, lock, self._actor, self._none_begun, self._cut)
             if ends.times and (self._dry_run or not refused):
@@ -446,6 +444,16 @@ class _Carried:
     keys: Mapping[str, str]
     """The further keys that calls get, by their ids."""
 
+    @property
+    def _gone(self) -> int:
+        """How many calls are to end."""
+        return 0 if self.removal is None else self.removal.plan.in_no_row + len(self.removal.plan.left_out)
+
+    @property
+    def _has_work(self) -> bool:
+        """Whether there may be something to store."""
+        return bool(len(self.spooled) or self._gone)
+
     async def suppressed(self) -> int:
         """How many rows would be suppressed. The times of the others are counted."""
         suppressed = 0
@@ -456,6 +464,14 @@ class _Carried:
             suppressed += len(without)
             self.ends.add_called([row for row in rows if row.raw.number not in without])
         return suppressed
+
+    async def show(self, queue: CallQueue | None, batches: Collection[str], *, refused: bool) -> None:
+        """Only look the rows up. Raises InvalidInputError for a cancelled batch, as the import itself does."""
+        await self.enqueue(None)
+        if queue is not None and not refused and self._has_work:
+            await queue.admitter.require_open(batches)
+        if not refused and self.removal is not None:
+            self.removal.tell_staying(self.ends)
 
     async def run(
         self,
@@ -489,8 +505,8 @@ class _Carried:
         """
         removal = self.removal
         changes, later = self.ends.to_call(End.CHANGED), self.ends.to_call(End.ON_THE_WAY)
-        gone = 0 if removal is None else removal.plan.in_no_row + len(removal.plan.left_out)
-        if len(self.spooled) or gone:  # a cancelled batch is refused, also if a person has cancelled each call of it
+        gone = self._gone
+        if self._has_work:  # a cancelled batch is refused, also if a person has cancelled each call of it
             await imported.begin(none_begun, calls=len(self.spooled), puts=menu_puts(self.order.options))
         await queue.admitter.give_keys(self.keys, conditions=imported.staging.conditions)
         silenced = self.ends.silenced
