@@ -93,6 +93,25 @@ def test_the_document_has_every_field_and_the_same_file_again_adds_nothing(voice
     assert voiceflow(*april, "--again", "--json").document["enqueued"] == 2
 
 
+def test_a_list_that_names_its_batches_is_told_with_them(voiceflow: Program) -> None:
+    def of(*batches: str) -> Path:
+        rows = (f"+65876543{place + 40},Ana,{batch}\n" for place, batch in enumerate(batches))
+        return written(voiceflow.folder, "b1.csv", "".join(["destination,name,batch_id\n", *rows, "1,Bo,bb1\n"]))
+
+    skip = ("--skip-bad", "--rejects", "bad.csv")
+    ended = voiceflow("enqueue", of("bb2", "bb1"), *SAY, *skip)
+    assert "b1.csv: batches bb1, bb2: 2 enqueued" in ended.out
+    assert "enqueue bad.csv\n" in ended.out, "its rows name their batches too"
+    assert voiceflow("enqueue", of("bb2", "bb1"), *SAY, *skip, "--json").document["batch_id"] is None
+    ended = voiceflow("enqueue", of("bb3", "bb3"), *SAY, *skip, "--again", "--json")
+    assert ended.document["batch_id"] == "bb3"
+    assert "batch bb3: 2 enqueued" in ended.err
+    many = of(*(f"c{place:02}" for place in range(10, 22)))
+    assert "batches c10, c11, c12, c13, c14, c15, c16, c17, c18, c19 and 2 more: 12 enq" in voiceflow(
+        "enqueue", many, *SAY, *skip, "--again"
+    ).out  # fmt: skip
+
+
 def test_calls_that_were_cancelled_are_counted_and_called_by_a_word(voiceflow: Program) -> None:
     path = written(voiceflow.folder, "march.csv", GOOD)
     voiceflow("enqueue", path, *SAY)

@@ -245,6 +245,7 @@ class Enqueueing:
         """The conditions that no other import has begun in these batches since the rows were compared."""
         self._ends = RowEnds(
             file=self.campaign.file, batch_id=self.campaign.batch_id, dry_run=self._dry_run,
+            batches=self._batches,
             replaces=self._order.replace, call_times=self.campaign.times,
         )  # fmt: skip
         has_texts = not checks or not (self.campaign.has_numbers_only or self.campaign.source.kind is FileKind.JSON)
@@ -484,7 +485,7 @@ class _Carried:
         """Enqueue all rows as an import, which completes those that were cut. Its calls are staged until its end."""
         order, ends, given = self.order, self.ends, self.how.get("conditions", ())
         action = "replace" if order.replace or order.remove_missing else "start"
-        entry = AuditEntry.of(by, action, at=queue.store.clock.now(), queue=queue.name, batch=ends.batch_id)
+        entry = AuditEntry.of(by, action, at=queue.store.clock.now(), queue=queue.name, batch=ends.batch)
         async with audited(queue.store, entry, by.claim, is_once=bool(given)) as store:
             conditions = given if lock is None else (*given, lock.condition)
             imported = Import(queue, store.store, conditions=conditions, by=by, token=self.how.get("token"))

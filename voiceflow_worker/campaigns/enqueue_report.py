@@ -43,28 +43,33 @@ END_WORDS = {
 
 SHOWN_OF_COLUMNS = ("unread", "partly_filled", "moments")
 """What a report shows of columns, and not of rows."""
-_NOT_SHOWN = ("refused", "preview", "repeated_calls", "version", "replaces", "night", "stays", "waiting", "named")
+_MOST_BATCHES = 10
+_NOT_SHOWN = (
+    "refused", "preview", "repeated_calls", "version", "replaces", "night", "stays", "waiting", "named", "batches",
+)  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
 class EnqueueReport:
     """The result of enqueuing a file.
 
-    `batch_id` is the batch of rows that name no batch. `enqueued` counts new jobs. `duplicates` counts rows whose call
-    existed before, in the store or earlier in the file. `suppressed` counts rows whose number is on the suppression
-    list, `left_out` those that a column leaves out, `rejected` bad rows, and `rows` all rows. `valid` counts rows that
-    made new jobs; if nothing was stored, it counts rows that could have made them. Of the rows whose stored call
-    differs, `changed` counts those whose call waits: they are `replaced`, or nothing is enqueued; `on_the_way` and
-    `over` those for which nothing is done, together `in_progress`. `left_out_waiting` counts rows that are left out
-    and whose call can still ring, and `missing` the calls of the batch that can and are in no row; `removed` those of
-    both that were cancelled, and `stays` those in no row that were not because they may be those of bad rows. Some of
-    the people whose calls differ, are left out or in no row are `named`. In all, so many calls of the batch are
-    `waiting`. `again` counts rows whose number has the same call in another batch. `ended` counts the duplicates whose
-    calls have ended before they were sent, by state, `cancelled_by_person` those that a person has cancelled: nobody is
-    called for them, unless `again` names these states. `refused` is True if nothing was enqueued.
+    `batch_id` is the batch of the rows, or one of them if there are several `batches`. `enqueued` counts new jobs.
+    `duplicates` counts rows whose call existed before, in the store or earlier in the file. `suppressed` counts rows
+    whose number is on the suppression list, `left_out` those that a column leaves out, `rejected` bad rows, and `rows`
+    all rows. `valid` counts rows that made new jobs; if nothing was stored, it counts rows that could have made them.
+    Of the rows whose stored call differs, `changed` counts those whose call waits: they are `replaced`, or nothing is
+    enqueued; `on_the_way` and `over` those for which nothing is done, together `in_progress`. `left_out_waiting` counts
+    rows that are left out and whose call can still ring, and `missing` the calls of the batch that can and are in no
+    row; `removed` those of both that were cancelled, and `stays` those in no row that were not because they may be
+    those of bad rows. Some of the people whose calls differ, are left out or in no row are `named`. In all, so many
+    calls of the batch are `waiting`. `again` counts rows whose number has the same call in another batch. `ended`
+    counts the duplicates whose calls have ended before they were sent, by state, `cancelled_by_person` those that a
+    person has cancelled: nobody is called for them, unless `again` names these states. `refused` is True if nothing was
+    enqueued.
     """
 
     batch_id: str
+    batches: Sequence[str] = ()
     enqueued: int = 0
     duplicates: int = 0
     replaced: int = 0
@@ -105,6 +110,14 @@ class EnqueueReport:
     version: str = ""
     """All counts that a preview shows, for the `expected_version` of a start: of rows that are new, known, bad or
     suppressed, and of people who were called before."""
+
+    @property
+    def batch_in_words(self) -> str:
+        """The batch of the rows, such as `batch visits`, or the first of several."""
+        if not (names := self.batches):
+            return f"batch {self.batch_id}"
+        more = f" and {len(names) - _MOST_BATCHES} more" if len(names) > _MOST_BATCHES else ""
+        return f"batches {', '.join(names[:_MOST_BATCHES])}{more}"
 
     @property
     def in_progress(self) -> int:
@@ -170,6 +183,7 @@ class EnqueueReport:
         shown = {
             each.name: getattr(self, each.name) for each in fields(self) if each.name not in {*_NOT_SHOWN, *self.plan}
         }
+        shown |= {"batch_id": None if self.batches else self.batch_id}
         shown |= {"changed": self.changed, "in_progress": self.in_progress, "plan": self.plan}
         shown |= {name: [each.as_json() for each in getattr(self, name)] for name in SHOWN_OF_COLUMNS}
         preview = {} if self.preview is None else {"preview": self.preview.as_json()}

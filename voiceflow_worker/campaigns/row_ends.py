@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -68,6 +68,8 @@ class RowEnds:
     file: str | None
     batch_id: str
     dry_run: bool
+    batches: Collection[str] = ()
+    """The batches of the rows; `batch_id` is that of rows that name none."""
     replaces: bool = False
     call_times: TimesOfCalls = field(default_factory=TimesOfCalls)
     maker: PreviewMaker | None = None
@@ -136,6 +138,11 @@ class RowEnds:
     def keys(self) -> Iterator[str]:
         """The keys of the stored calls that rows stand for, or change."""
         return (end.key for end in self._kept.values() if end.key)
+
+    @property
+    def batch(self) -> str:
+        """The batch of the rows, or one of them."""
+        return self.batch_id if not self.batches or self.batch_id in self.batches else min(self.batches)
 
     @property
     def left_out(self) -> int:
@@ -225,7 +232,8 @@ class RowEnds:
             duplicates=duplicates, suppressed=suppressed, left_out=self.left_out, bad=counts[End.BAD]
         )  # fmt: skip
         return EnqueueReport(
-            batch_id=self.batch_id, dry_run=self.dry_run, refused=refused, replaces=self.replaces, rows=self.rows,
+            batch_id=self.batch, batches=sorted(self.batches) if len(self.batches) > 1 else (),
+            dry_run=self.dry_run, refused=refused, replaces=self.replaces, rows=self.rows,
             enqueued=counts[End.NEW] * is_stored, valid=counts[End.NEW] + changes, duplicates=duplicates,
             replaced=changes * is_stored, removed=self.removed, changed=counts[End.CHANGED],
             on_the_way=counts[End.ON_THE_WAY], over=counts[End.OVER], cancelled_by_person=counts[End.BY_PERSON],

@@ -161,22 +161,22 @@ def _shown_on(shown: Meter) -> OnProgress:
 def _tell(output: Output, report: EnqueueReport, file: Path, campaign: Campaign) -> None:
     """Print the result: on stdout, or on stderr if stdout carries JSON."""
     if not (report.refused or report.dry_run):
-        output.say(f"{file}: batch {report.batch_id}: {report.in_words()}")
+        output.say(f"{file}: {report.batch_in_words}: {report.in_words()}")
         if report.duplicates and not (report.enqueued or report.replaced or report.removed or report.ended):
             output.note("these calls are in the store already; a trial belongs in a store of its own (--store URL)")
     else:
         why = "" if report.refused or report.again else " (--dry-run)"
         output.say(f"{file}: {report.in_words()}; nothing is enqueued{why}")
     if planned := report.plan_in_words():
-        output.say(f"batch {report.batch_id}: {planned}")
+        output.say(f"{report.batch_in_words}: {planned}")
     if report.again:
         output.say("Check the calls of the batch that is named, or enqueue with --again.")
     if report.refused and report.rejected and campaign.skip_bad is not True:
         rest = ", or enqueue the good rows with --skip-bad" if report.valid else ""
         output.say(f"Correct the bad rows{rest}.")
     if (rejects := campaign.rejects) is not None and report.rejected + report.suppressed:
-        batch = shlex.quote(report.batch_id)
-        remedy = f"; correct the bad ones, then enqueue {rejects} with --batch {batch}" if report.rejected else ""
+        batch = "" if report.batches else f" with --batch {shlex.quote(report.batch_id)}"
+        remedy = f"; correct the bad ones, then enqueue {rejects}{batch}" if report.rejected else ""
         places = {"--sheet": "sheet", "--header-row": "header_row", "--leave-out-rows": "leave_out_rows"}
         if remedy and (given := [option for option, name in places.items() if getattr(campaign.options, name)]):
             remedy += f" and without {', '.join(given)}: it has its header first, and these rows alone"
