@@ -190,7 +190,7 @@ class Scheduler:
         found: list[ScheduleStatus] = []
         now = self._clock.now()
         for one in self._files:
-            recurrence, known = await self._read(one)
+            recurrence, known = await self._read(one, logs=False)
             if one.problem is None:
                 try:
                     campaign = await self._campaign(one, now)
@@ -232,10 +232,10 @@ class Scheduler:
             finally:
                 self._pauses.discard(scope)
 
-    async def _read(self, one: _File) -> tuple[Recurrence | None, Schedule | None]:
+    async def _read(self, one: _File, *, logs: bool = True) -> tuple[Recurrence | None, Schedule | None]:
         """When the campaign of a file starts, and what the store has of it. Raises StoreError.
 
-        If it cannot be read, what it said before still counts.
+        If it cannot be read, what it said before still counts. A new problem is logged, unless a status tells it.
         """
         before = one.problem
         try:
@@ -252,7 +252,7 @@ class Scheduler:
         known = await read_schedule(self._store, self._queue.name, one.name) if recurrence is not None else None
         if known is not None and (twin := await to_thread.run_sync(_twin, one, known.times.file)) is not None:
             one.problem, recurrence = twin, None
-        if one.problem is not None and one.problem != before:
+        if logs and one.problem is not None and one.problem != before:
             _log.error("a schedule cannot be used", file=str(one.path), error=one.problem)
         return recurrence, known
 
