@@ -153,7 +153,7 @@ async def test_a_pilot_counts_nobody_who_must_not_be_called_unless_the_call_was_
         assert (report.enqueued, report.suppressed, report.left_out) == (2, 1, 2)
         await listed.add("+6587654321", reason="asked")
         report = await pilot.start(queue)
-        assert (report.enqueued, report.duplicates, report.left_out) == (0, 2, 2)
+        assert (report.enqueued, report.duplicates, report.suppressed, report.left_out) == (0, 1, 2, 2)
         assert [job.destination[-1] for job in await queue.find()] == ["1", "2"]
 
 

@@ -154,6 +154,9 @@ async def test_a_call_that_ended_without_a_ring_is_over_for_a_row_with_other_wor
     await desk.give([row("Ana", unique_key=key), row("Bob")])
     await listed.add(NUMBERS["Ana"])
     assert await desk.heard() == {"Bob": "9:30"}
+    for hour in ("9:30", "10"):
+        report = await desk.give([row("Ana", hour, unique_key=key), row("Bob")], replace=replace)
+        assert (report.suppressed, report.duplicates, report.ended, report.over) == (1, 1, {}, 0), "it is still listed"
     await listed.remove(NUMBERS["Ana"])
     report = await desk.give([row("Ana", "10", unique_key=key), row("Bob")], replace=replace)
     assert {end: count for end, count in report.plan.items() if count} == {End.OVER: 1, End.SAME: 1}

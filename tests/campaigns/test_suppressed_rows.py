@@ -92,11 +92,14 @@ async def test_a_number_is_left_out_in_whichever_way_it_was_written(
     assert counts(await enqueue_file(queue, file_of(tmp_path, rows), OPTIONS, now=NOW)) == (0, 0, 3, 0, 0)
 
 
-async def test_a_row_that_is_known_stays_known(queue: CallQueue, listed: SuppressionList, tmp_path: Path) -> None:
+async def test_a_row_whose_call_suppression_has_ended_is_suppressed(
+    queue: CallQueue, listed: SuppressionList, tmp_path: Path
+) -> None:
     path = file_of(tmp_path, ROWS)
     await enqueue_file(queue, path, OPTIONS, now=NOW)
     await listed.add("+6587654322")
-    assert counts(await enqueue_file(queue, path, OPTIONS, now=NOW)) == (0, 3, 0, 0, 0)
+    report = await enqueue_file(queue, path, OPTIONS, now=NOW)
+    assert (counts(report), report.ended) == ((0, 2, 1, 0, 0), {})
 
 
 async def test_a_suppression_that_ends_before_the_row_is_due_does_not_count(

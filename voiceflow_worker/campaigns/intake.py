@@ -17,17 +17,21 @@ from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.idempotency import KeyMatch, Orders
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.settling.stops import refusal_limits
-from voiceflow_worker.finding import Finding, Severity, ranges_text, tell
+from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import is_cancelled_for_good
-from voiceflow_worker.model.jobs.job import ENDED_UNSENT, ON_THE_WAY, Job, JobState
+from voiceflow_worker.model.jobs.job import ENDED_UNSENT, ON_THE_WAY, Job, JobState, ReasonKind
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
 _ROUNDS = 20
 """How often rows are stored anew whose calls somebody else changes at the same time."""
+
+
+_WITH_CALLS = frozenset({End.SAME, End.BY_PERSON, End.OVER, End.SUPPRESSED})
+"""The ends of rows that are known, and whose calls stand."""
 
 
 @dataclass(slots=True)
@@ -162,7 +166,23 @@ class RowEnqueuer:
                 end = self._beside(row, owner)
                 self._has_owners = self._has_owners or end.makes_call
             ends.append(end)
-        return ends
+        return await self._with_suppressed(ends, owners)
+
+    async def _with_suppressed(self, ends: Sequence[RowEnd], owners: Mapping[str, Job]) -> list[RowEnd]:
+        """These ends; of rows whose calls suppression has ended, and whose numbers still are on its list, theirs."""
+        found: dict[int, tuple[ReadRow, CheckedCall]] = {}
+        for place, end in enumerate(ends):
+            if end.ended is not None and end.row is not None and (call := end.row.call) is not None:
+                owner = owners.get(call.unique_key or "")
+                if owner is not None and owner.reason_kind is ReasonKind.SUPPRESSED:
+                    found[place] = end.row, call
+        done, rows = [*ends], [*found.items()]
+        if self.order.queue is not None and rows:
+            listed = await self.order.queue.admitter.listed([call for _, (_, call) in rows])
+            for index, number in listed.items():
+                place, (row, _) = rows[index]
+                done[place] = RowEnd.of(self.order.suppressed(row, number), End.SUPPRESSED)
+        return done
 
     def _beside(self, row: ReadRow, owner: Job) -> RowEnd:
         """How a good row ends whose key belongs to this call."""
@@ -199,9 +219,12 @@ class RowEnqueuer:
         Rows of stored calls are good. New ones are not while their number is on the suppression list.
         """
         new = [each.row for each in ends if each.row is not None and each.makes_call] + [*waiting]
-        known = [each.row for each in ends if each.row is not None and each.kind in {End.SAME, End.BY_PERSON}]
+        calls = [each for each in ends if each.row is not None and each.kind in _WITH_CALLS]
+        known = [each.row for each in calls if each.row is not None]
         silent = await self.enqueue(new, staging=None) if self._good < limit else ()
-        uncounted = {each.number for each in silent} | {row.raw.number for row in known if row.call is None}
+        uncounted = {each.number for each in silent} | {
+            each.number for each in calls if each.row and each.row.call is None and each.kind is not End.SUPPRESSED
+        }
         late = dict[int, RowEnd]()
         is_new = {row.raw.number for row in new}
         for row in sorted((*new, *known), key=lambda each: each.raw.number):
@@ -279,12 +302,7 @@ class RowEnqueuer:
     def _admitted(self, row: ReadRow, admission: AdmissionResult, over: Mapping[str, Sequence[Job]]) -> RowEnd | None:
         """What became of a row; None if nothing was asked for but whether it may be called."""
         if admission.suppressed is not None:
-            message = tell("suppressed", reason=admission.suppressed.reason)
-            if row.raw.others:
-                rows = sorted(each.number for each in (row.raw, *row.raw.others))
-                message = message.plus(f"; rows {ranges_text(rows, most=5)} are of this person")
-            found = Finding(column=self.order.column, severity=Severity.WARNING, message=message)
-            return RowEnd.of(self.order.silenced(row, found), End.SUPPRESSED)
+            return RowEnd.of(self.order.suppressed(row, admission.suppressed), End.SUPPRESSED)
         if (job := admission.changed) is not None and job.state in ON_THE_WAY:
             told = tell("on_its_way", call=job.id, state=job.state.value)
             return RowEnd.of(self.order.silenced(row, Finding(severity=Severity.WARNING, message=told)), End.ON_THE_WAY)

@@ -39,6 +39,8 @@ class StoredCall(NamedTuple):
     """Whether it may ring, or may have rung."""
     by_person: bool
     """Whether a person has cancelled it."""
+    is_suppressed: bool
+    """Whether it has ended because of the suppression list."""
 
 
 class SilentRow(NamedTuple):

@@ -39,7 +39,7 @@ from voiceflow_worker.campaigns.row_ends import MOST_NAMED, RowEnd, RowEnds
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.reading import count_states, get_jobs
-from voiceflow_worker.errors import IntakeError
+from voiceflow_worker.errors import IntakeError, SuppressedNumber
 from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.jobs.differences import (
     can_still_ring,
@@ -196,6 +196,7 @@ class Planner:
                             job.id, job.unique_key, mark, kinds.setdefault(terms, terms),
                             is_changeable(job), job.valid_until is not None, any(map(is_own_key, job.keys)),
                             job.state if job.state.is_final else None, may_call(job), is_cancelled_for_good(job),
+                            job.reason_kind is ReasonKind.SUPPRESSED,
                         )  # fmt: skip
                         self.index.store(stored, batch_id, job.numbers)
         return left
@@ -269,8 +270,20 @@ class Planner:
         store = self.queue.store
         jobs = await get_jobs(store, [stored.id for _, stored, _ in rows])
         owned = await owners_of(store, self.queue.name, [_key_of(row) for row, *_ in rows]) if self.has_staged else {}
+        asked = [
+            (row.raw.number, row.call) for row, stored, is_pair in rows if stored.is_suppressed and is_pair and row.call
+        ]
+        found: Mapping[int, SuppressedNumber] = {}
+        if asked:
+            found = await self.queue.admitter.listed([call for _, call in asked])
+        listed = {number: found.get(place) for place, (number, _) in enumerate(asked)}
         for row, stored, is_pair in rows:
             if (job := jobs.get(stored.id)) is None:
+                continue
+            if row.raw.number in listed:
+                number = listed[row.raw.number]
+                over = RowEnd(row.raw.number, End.OVER, stored.key, ended=stored.ended)
+                ends.move(over if number is None else RowEnd.of(self.order.suppressed(row, number), End.SUPPRESSED))
                 continue
             own = owned.get(_key_of(row))
             if is_pair and not (own is not None and may_call(own) and is_changeable(job)):
@@ -283,9 +296,9 @@ class Planner:
             else:
                 said = {"number": job.destination, "batch": job.batch_id, "call": job.id}
                 told, key, kind = (tell("ambiguous", **said), Severity.ERROR), None, End.BAD
-            found = Finding(column=self.order.column, severity=told[1], message=told[0])
+            finding = Finding(column=self.order.column, severity=told[1], message=told[0])
             ends.name(person_in((row.call and row.call.data) or {}))
-            ends.move(RowEnd.of(self.order.silenced(row, found), kind, key=key))
+            ends.move(RowEnd.of(self.order.silenced(row, finding), kind, key=key))
 
 
 def _key_of(row: ReadRow) -> str:
@@ -306,7 +319,7 @@ def _moved_over(
         if number in keys and len(ended) == 1 and rows_of[last.id] == 1:
             plan.keys[last.id] = keys[number]
         has_calls = max(rows_of[each.id] for each in ended) <= len(ended)  # whichever of them is that of this row
-        if last.may_call or not has_calls:
+        if last.may_call or last.is_suppressed or not has_calls:
             others[number] = last, has_calls
         else:
             ends.move(RowEnd(number, End.BY_PERSON if last.by_person else End.OVER, last.key, ended=last.ended))

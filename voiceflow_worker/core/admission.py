@@ -551,14 +551,22 @@ class Admitter:
         found = why_refused(job, listed, at=job.due_at)
         return None if found is None else SuppressedNumber(index=index, number=found[0], reason=found[1])
 
-    async def _suppressed(self, jobs: Sequence[Job]) -> Mapping[int, SuppressedNumber]:
-        """The numbers on the suppression list because of which jobs would be refused, by the indexes of the jobs."""
-        listed = await self._suppression.entries_of([number for job in jobs for number in job.parties])
-        refused = {
+    async def listed(self, calls: Sequence[CheckedCall]) -> Mapping[int, SuppressedNumber]:
+        """The numbers on the suppression list because of which calls would be refused, by the indexes of the calls."""
+        made = self._jobs(dict(enumerate(calls)), self._store.clock.now())[0]
+        return await self._numbers_listed(made)
+
+    async def _numbers_listed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
+        listed = await self._suppression.entries_of([number for job in jobs.values() for number in job.parties])
+        return {
             index: SuppressedNumber(index=index, number=found[0], reason=found[1])
-            for index, job in enumerate(jobs)
+            for index, job in jobs.items()
             if listed and (found := why_refused(job, listed, at=job.due_at)) is not None
         }
+
+    async def _suppressed(self, jobs: Sequence[Job]) -> Mapping[int, SuppressedNumber]:
+        """The numbers because of which jobs would be refused, by the indexes of the jobs, but for those that stand."""
+        refused = await self._numbers_listed(dict(enumerate(jobs)))
         keys = [key for index in refused if (key := jobs[index].unique_key) is not None]
         owned = await owners_of(self._store, self._queue, keys)
         return {index: number for index, number in refused.items() if jobs[index].unique_key not in owned}
