@@ -80,6 +80,25 @@ async def test_a_campaign_is_started_once_under_its_key(memory: Store, client: C
     assert (await client.get("/v1/batches/march")).json()["ordered"][0]["by"] == "api"
 
 
+@pytest.mark.parametrize("changes", [{"say": "Bye {{name}}."}, {"rows": ROWS[:1]}, {"rows": []}])
+async def test_a_repeat_that_a_later_list_has_overtaken_is_refused(changes: Mapping[str, Any]) -> None:
+    clock = ManualClock()
+    memory = MemoryStore(clock=clock)
+    async with program(memory) as client:
+        first = {**CAMPAIGN, "batch": "visits"}
+        assert (await start(client, first)).status_code == 201
+        clock.advance(timedelta(minutes=1))
+        more = [*ROWS, {"destination": "+6587654309", "name": "Chen"}]
+        added = await start(client, {**first, "rows": more}, key="more")
+        assert (added.status_code, (await start(client, first)).status_code) == (201, 200), "it changed no call"
+        clock.advance(timedelta(minutes=1))
+        later = {**first, **changes, "replace": True, "remove_missing": True}
+        found = await start(client, {**later, "rows": later["rows"] or more[2:]}, key="later")
+        assert found.status_code == 201, found.text
+        again = await start(client, first)
+    assert (again.status_code, "has been overtaken" in again.text) == (409, True), again.text
+
+
 @pytest.mark.parametrize("definition", [{}, {"rows": [{"destination": "+6587654309", "name": "Chen"}]}])
 async def test_of_two_campaigns_under_one_key_at_once_on_two_servers_one_is_started(
     memory: Store, definition: Mapping[str, object]

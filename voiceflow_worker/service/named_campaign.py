@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from anyio import to_thread
 
+from voiceflow_worker.campaigns.called_before import calls_of
 from voiceflow_worker.campaigns.calls.options import YES
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
+from voiceflow_worker.campaigns.imports import none_begun
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.idempotency import NamedStart
-from voiceflow_worker.errors import RequestInProgressError
+from voiceflow_worker.errors import OvertakenError, RequestInProgressError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import canonical_json
+from voiceflow_worker.model.jobs.job import NoteKind, ReasonKind
+from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.other_process import OtherProcess
 
@@ -71,8 +75,8 @@ class NamedCampaign:
         others would make other calls of the rows, and ring the same people again.
 
         Raises OtherRequestError if the key belongs to another campaign, RequestInProgressError if another request has
-        begun it meanwhile, CampaignFileError with the findings of bad rows, and the errors of `Campaign.of` and
-        `Campaign.start`.
+        begun it meanwhile, OvertakenError if a later list has changed or ended its calls, CampaignFileError with the
+        findings of bad rows, and the errors of `Campaign.of` and `Campaign.start`.
         """
         digest = await to_thread.run_sync(self._digest)
         begin = partial(
@@ -84,6 +88,7 @@ class NamedCampaign:
         then = dict(start.begun.taken)
         batch = then.pop("batch")
         if start.begun.result is not None:
+            await _require_last(queue, batch, start.begun.result)
             return _repeated(batch, start.begun.result), False
         as_then = replace(settings, **then)
         async with self._campaign(queue, batch, settings=as_then, menus=menus, now=start.begun.at) as campaign:
@@ -96,7 +101,8 @@ class NamedCampaign:
                 if (await begin()).standing != start.standing:  # perhaps because of what that request has stored
                     raise RequestInProgressError from None
                 raise
-        await start.finish(queue.store, {name: getattr(report, name) for name in _COUNTS})
+        ended = {"at": queue.store.clock.now().isoformat(), "import": await _last_import(queue, batch)}
+        await start.finish(queue.store, {**ended, **{name: getattr(report, name) for name in _COUNTS}})
         return report, start.is_new
 
     def _digest(self) -> str:
@@ -125,8 +131,28 @@ def batch_of_key(key: str) -> str:
     return key if _PLAIN.fullmatch(key) else f"key-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
 
 
-def _repeated(batch: str, counts: Mapping[str, int]) -> EnqueueReport:
+async def _last_import(queue: CallQueue, batch: str) -> str | None:
+    return (await none_begun(queue, [batch]))[0].value
+
+
+async def _require_last(queue: CallQueue, batch: str, result: Mapping[str, Any]) -> None:
+    """Raise OvertakenError if a list that came after a start with this result has changed or ended calls of it."""
+    if (at := result.get("at")) is None or result.get("import") == await _last_import(queue, batch):
+        return
+    since = datetime.fromisoformat(at)
+    async with aclosing(calls_of(queue, batch, ended=True)) as jobs:
+        async for job in jobs:
+            newer = {note.kind for note in job.notes if note.at > since >= job.created_at}
+            is_removed = job.reason_kind is ReasonKind.REMOVED and NoteKind.CANCELLED in newer
+            if is_removed or NoteKind.CHANGED in newer:
+                raise OvertakenError(
+                    f"the campaign was started at {in_words(since)}, and has been overtaken: a later list has changed "
+                    f"or ended calls of batch {batch}, such as {job.id}. Nothing was changed"
+                )
+
+
+def _repeated(batch: str, counts: Mapping[str, Any]) -> EnqueueReport:
     """The report of a start that has nothing to do: each call that was stored is known."""
-    told: dict[str, Any] = dict(counts)
+    told: dict[str, Any] = {name: count for name, count in counts.items() if name in _COUNTS}
     known = told.pop("enqueued") + told.pop("replaced", 0) + told.pop("duplicates")
     return EnqueueReport(batch_id=batch, duplicates=known, dry_run=False, **told)
