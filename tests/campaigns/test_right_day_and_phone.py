@@ -146,6 +146,7 @@ def test_the_data_of_a_single_call_says_so_too(say: str, number: str, heard: str
         assert text_of(read_call(fields, key="k", now=NOW)) == heard
 
 
+@pytest.mark.slow
 def test_a_long_column_of_days_is_read_ahead_in_little_memory() -> None:
     def rows(count: int) -> Any:
         return ({"destination": "+12125550123", "day": f"2030-04-03{Z}", "x": f"{n:0300}"} for n in range(count))
