@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 from unittest.mock import patch
 
 import httpx
@@ -116,6 +117,39 @@ def killed(night: Night) -> Generator[None]:
     yield
 
 
+@contextmanager
+def one_after_another(night: Night) -> Generator[None]:
+    """A pause, errors, one event with a wrong secret, and a worker that is killed, each after a minute of calm."""
+    is_over = Event()
+
+    def play() -> None:
+        for fault, lasts in (
+            (throttled, 75),
+            (no_more, 70),
+            (bad_gateway, 40),
+            (no_more, 70),
+            (stranger, 1),
+            (killed, 60),
+        ):
+            with fault(night):
+                is_over.wait(lasts)
+
+    player = Thread(target=play)
+    player.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        player.join()
+
+
+@contextmanager
+def stranger(night: Night) -> Generator[None]:
+    headers = {"Authorization": "Bearer another-secret-0123"}
+    assert httpx.post(f"{night.on.receiver}/webhooks/8x8", headers=headers, json={}, trust_env=False).status_code == 401
+    yield
+
+
 @dataclass
 class Row:
     """A fault, for how long, and the texts that `status`, `doctor` and the console have ten seconds and a minute later.
@@ -168,6 +202,10 @@ ROWS = {
         paged=frozenset({"VoiceflowClock"}), own_server=True, second=FIVE_MINUTES_OFF,
     ),
     "a killed worker": Row(killed, 30, [], paged=frozenset({"VoiceflowFewerProcesses"})),
+    "several, one after another": Row(
+        one_after_another, 310, [r"8x8 asks for a lower rate \(429\)"], [r"8x8 asks for a lower rate \(429\)"],
+        paged=frozenset({"VoiceflowThrottled", "VoiceflowNoAnswers", "VoiceflowFewerProcesses", "VoiceflowLate"}),
+    ),
 }  # fmt: skip
 
 
