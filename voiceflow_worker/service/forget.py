@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.backends.local_journal import journal_files
-from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, Interface, entries_of, login_name
 from voiceflow_worker.core.base.background import BackgroundTasks
@@ -335,6 +334,8 @@ class Trail:
         batches = {(job.queue, job.batch_id) for job in calls if job.batch_id}
         self._erased["batch_names"] = sum(texts.erased_in(name) != name for _, name in batches)
         await self._walk(_ROWS)
+        from voiceflow_worker.campaigns.row_list import RowList  # a worker that erases nobody reads no campaigns
+
         for queue, batch_id in batches:
             await RowList(self.store, queue, batch_id).drop_corrections()
         for job in calls:
