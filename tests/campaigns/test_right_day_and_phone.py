@@ -208,8 +208,8 @@ def test_what_is_over_is_reported_whatever_the_share(over: int) -> None:
     (span,) = campaign.doubts.moments()
     assert span.in_words(NOW).endswith("all 3 over" if over == 3 else f"{over} of 3 over")
     clock = ["1899-12-30 10:30:00", "1970-01-01 10:30", "2000-01-01 10:30", "2030-03-09 10:30"]
-    told = read_all(people(clock[:3], column="at"), us("At {{at|time}}."))
-    assert (told.heard, told.warnings) == (["At 10:30 AM."] * 3, []), "a time of day is never over"
+    read = read_all(people(clock[:3], column="at"), us("At {{at|time}}."))
+    assert (read.heard, read.warnings) == (["At 10:30 AM."] * 3, []), "a time of day is never over"
     for say in ("On {{at|date}} at {{at|time}}.", "On {{at|date}}."):
         assert "2 row" in "".join(read_all(people(clock[1:], column="at"), us(say)).warnings)
     paid = CampaignRows(people(["2026-01-09", "2026-02-09"], column="paid"), us("Paid on {{paid|date}}."), now=NOW)

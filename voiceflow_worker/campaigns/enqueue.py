@@ -225,7 +225,9 @@ class Enqueueing:
     ) -> None:
         if wrong := how.keys() - EnqueueOptions.__optional_keys__:
             raise TypeError(f"an enqueue has no option {min(wrong)!r}")
-        self.queue, self.options, self.how = queue, options, how
+        self.queue: CallQueue | None = queue
+        self.options: CampaignOptions = options
+        self.how: EnqueueOptions = how
         self.now: datetime = how.get("now") or (datetime.now(UTC) if queue is None else queue.store.clock.now())
         self.campaign: CampaignRows = CampaignRows(given, options, now=self.now, checks=checks)
         self._checks = checks
