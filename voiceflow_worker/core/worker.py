@@ -173,7 +173,7 @@ class Worker:
             store.clock,
             Settler(store, policy, changes=changes),
             holds=holds,
-            patience=self._patience,
+            batch_delay=self._batch_delay,
             restore_if_lost=None if self._guard is None else self._guard.restore_if_lost,
             on_settled=self._has_freed,
             on_fault=self._note_fault,
@@ -438,7 +438,7 @@ class Worker:
         """Whether a page in memory shows which calls of this process have left."""
         return self._guard is not None and self._guard.writer.keeps_marks
 
-    def _patience(self) -> float:
+    def _batch_delay(self) -> float:
         """The seconds for which the verdict of a call that 8x8 has created may wait for another write."""
         if self._stopping:
             return 0.0

@@ -89,8 +89,8 @@ class Verdicts:
     """Keeps the verdicts of answers until they are stored. One task stores them: together, as they came meanwhile.
 
     Nobody waits for the session of a call that 8x8 has created: its verdict waits for the next write of this worker
-    (`store`), or for those of other calls, `patience()` seconds at most. If the worker is killed before, the call is in
-    doubt. All other verdicts are stored at once: they may hold the queue, or are counted.
+    (`store`), or for those of other calls, `batch_delay()` seconds at most. If the worker is killed before, the call is
+    in doubt. All other verdicts are stored at once: they may hold the queue, or are counted.
 
     `on_settled` is called when verdicts go to the store, and when they are stored; `on_fault` with the error because of
     which one was not, and `on_stored` when the last of those is. `counts` counts them. `restore_if_lost` restores what
@@ -103,7 +103,7 @@ class Verdicts:
         settler: Settler,
         *,
         holds: Holds,
-        patience: Callable[[], float] = lambda: 0.0,
+        batch_delay: Callable[[], float] = lambda: 0.0,
         restore_if_lost: Callable[[Job], Awaitable[bool]] | None,
         on_settled: Callable[[], None],
         on_fault: Fault,
@@ -114,7 +114,7 @@ class Verdicts:
         self._clock = clock
         self.settler = settler
         self._holds = holds
-        self._patience = patience
+        self._batch_delay = batch_delay
         self._restore = restore_if_lost
         self._on_settled = on_settled
         self._on_fault = on_fault
@@ -137,7 +137,7 @@ class Verdicts:
         self._pending.append(answer)
         self.waiting += 1
         may_wait = answer.gate is None and answer.verdict.kind is VerdictKind.CREATED
-        wait = self._patience() if may_wait else 0.0
+        wait = self._batch_delay() if may_wait else 0.0
         if not wait:
             self.store()
         elif is_first:
