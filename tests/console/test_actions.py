@@ -279,8 +279,12 @@ async def test_the_calls_of_a_batch_are_redialled_that_reached_nobody_or_failed(
             there = urljoin(f"{HOST}/ui/batches/march", link).removeprefix(HOST)
             done = await confirmed(client, there, note="asked for it")
             assert f"redialled: {redialled} of batch march" in await told_after(client, done)
-    found = await CallQueue(memory).find(states=[JobState.QUEUED])
-    assert {job.reason for job in found} == {"asked for it (by Mary Tan)"}
+        found = await CallQueue(memory).find(states=[JobState.QUEUED])
+        assert {job.reason for job in found} == {"asked for it (by Mary Tan)"}
+        engine = Engine(memory, ScriptedVoice())
+        for job in await engine.send():
+            await engine.summarise(job, SessionStatus.BUSY)
+        assert Page((await client.get("/ui/batches/march")).text).links("redial-batch") == [], "all were, by hand"
 
 
 async def test_a_batch_that_cannot_be_redialled_offers_it_not(memory: Store) -> None:

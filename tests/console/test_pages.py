@@ -642,6 +642,20 @@ async def test_a_search_finds_people_whom_no_call_was_made_for_and_says_why(
             html = (await client.get("/ui/calls?who=falsch")).text
             assert re.findall(r'<td class="first">(\w+ Falsch)</td>', html) == names, "the newest list first"
             assert ("The rows of the newest lists were searched" in html) == (most == 1), "and no more than so many"
+        monkeypatch.setattr(row_list, "LISTS_SEARCHED", 100)
+        header, calls = "Vorname,Nachname,destination,Nicht anrufen\n", CallQueue(store, "alone")
+        for name, rows, told in (
+            ("bad", "Udo,Alleine,14,\n", "Udo Alleine bad"), ("struck", "Pia,Alleine,8123 4510,ja\n", "left out"),
+            ("listed", "Mia,Alleine,8123 4502,\n", "Mia Alleine suppressed"),
+        ):  # fmt: skip
+            (alone := tmp_path / f"{name}-alone.csv").write_text(header + rows)
+            for _ in range(2):
+                await enqueue_file(calls, alone, options, skip_bad=True)
+            assert told in Page((await client.get("/ui/calls?who=alleine")).text).text, name
+            shown = await client.get("/ui/batches", params={"name": f"{name}-alone"})
+            assert len(Page(shown.text).links(f"batches/{name}-alone")) == 1, name
+            assert told in Page((await client.get(f"/ui/batches/{name}-alone?queue=alone")).text).text, name
+        assert (await client.get("/ui/calls?who=alleine")).text.count("Alleine</td>") == 3
 
 
 async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: Store) -> None:

@@ -34,12 +34,12 @@ from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, reason_of
 from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
-from voiceflow_worker.core.base.identity import CAMPAIGNS, BatchNames, new_revision
+from voiceflow_worker.core.base.identity import BATCH, CAMPAIGNS, BatchNames, batch_puts, new_revision, queue_put
 from voiceflow_worker.core.base.keys import erased_keys, owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
 from voiceflow_worker.core.call_filter import is_number_in, part_judge, person_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Same, Wanted, Write
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
@@ -191,6 +191,8 @@ class RowKeeper:
         self._latest = queue.store.clock.now()
         self._kept: dict[str, KeptFile | None] = {}
         """What this start has kept before, by batch."""
+        self._named = set[str]()
+        """The batches whose names are known."""
         self._theirs = set[str]()
         """The keys of calls that rows with other keys change, or stand for."""
 
@@ -276,6 +278,10 @@ class RowKeeper:
             puts = (*more, Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=file.digest))
             if definition := self._campaign.definition:
                 puts += (Put(DEFINITIONS, group, definition, until),)
+            if batch_id not in self._named and (not ends.counts[End.NEW] or packs == uncalled[batch_id]):
+                # No call names the batch, whose rows are searched.
+                puts += (queue_put(queue), *batch_puts(queue, batch_id, at=now, is_campaign=True))
+                self._named.add(batch_id)
             drops = (*ended, *(() if own is None else _drops(group, own, member=own.digest, but=own.digest)))
             writes.append(Write(conditions=(*conditions,), puts=puts, drops=drops))
             self._kept[batch_id] = file
@@ -289,7 +295,9 @@ class RowKeeper:
         store, group, since = self._queue.store, _group(self._queue.name, batch_id), list[datetime]()
         stored, drops = list[Put](), list[Drop]()
         now, digest, left_over = store.clock.now(), self._rows.hexdigest(), dict[tuple[str, ...], Counter[_Cells]]()
-        records = (await store.records({ROW_FILES: Page(group=group)}, now=now))[ROW_FILES]
+        wanted: Wanted = {ROW_FILES: Page(group=group), BATCH: [(self._queue.name, batch_id)]}
+        known = await store.records(wanted, now=now)
+        records, self._named = known[ROW_FILES], self._named | {each.member for each in known[BATCH]}
         read = _files(store).within(group).read({each.member: each.value for each in records})
         for record in records:
             if (file := read.get(record.member)) is None:
@@ -521,6 +529,13 @@ class RowList:
 
 
 _ERASED = ListedRow(result="erased", why="its call was erased with its person")
+
+
+async def kept_lists(store: Store, queue: str, names: Iterable[str]) -> set[str]:
+    """Those of these batches of a queue whose rows are kept. Raises StoreError."""
+    groups = {_group(queue, name): name for name in names}
+    found = (await store.records({ROW_FILES: [*groups]}, now=store.clock.now()))[ROW_FILES] if groups else ()
+    return {groups[record.group] for record in found}
 
 
 LISTS_SEARCHED = 100

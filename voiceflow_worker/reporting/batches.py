@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -36,6 +36,8 @@ AT_ONCE = 8
 BATCHES_A_PAGE = 50
 LOOKED_AT = 100
 """The most batches of each kind that are looked at for those that matter most."""
+AlsoListed = Callable[[str, Iterable[str]], Awaitable[set[str]]]
+"""A function that returns which batches of a queue are listed although they have no call."""
 _UNDER_WAY = (JobState.SENDING, JobState.SUBMITTED)
 _FAR = datetime.max.replace(tzinfo=UTC)
 _TO_SEND = (JobState.QUEUED, JobState.LEASED, JobState.SENDING)
@@ -138,11 +140,13 @@ async def read_batches(
     limit: int = BATCHES_A_PAGE,
     name: str = "",
     with_next: bool = True,
+    also: AlsoListed | None = None,
 ) -> BatchPage:
     """One page of the batches of these queues that still have calls, the newest first. Raises StoreError.
 
-    With `name`, only batches whose names contain this text. At most `MOST_READ` batches are looked through for a page,
-    which has fewer than `limit` then. Without `with_next`, `next_call` is not read: it costs a round trip a batch.
+    Of those of a queue without a call, those that `also` returns are there too. With `name`, only batches whose names
+    contain this text. At most `MOST_READ` batches are looked through for a page, which has fewer than `limit` then.
+    Without `with_next`, `next_call` is not read: it costs a round trip a batch.
     """
     found: list[tuple[NamedBatch, str, Totals]] = []
     looked_at, at_end = 0, False
@@ -155,7 +159,7 @@ async def read_batches(
         named = sorted((each, queue) for queue, page in pages for each in page if ends is None or each.sort_key <= ends)
         looked_at += len(named)
         wanted = [(each, queue) for each, queue in named if name.casefold() in each.name.casefold()]
-        found += await _with_calls(store, wanted)
+        found += await _with_calls(store, wanted, also)
         after = named[-1][0].sort_key if named else after
     page = found[:limit]
     if len(found) > limit:
@@ -196,15 +200,20 @@ async def read_newest(
     return await _progress(store, [each for part in parts for each in part], with_next=True)
 
 
-async def _with_calls(store: Store, named: Sequence[tuple[NamedBatch, str]]) -> list[tuple[NamedBatch, str, Totals]]:
-    """Those of these batches that have calls, with their totals: one round trip for a queue."""
+async def _with_calls(
+    store: Store,
+    named: Sequence[tuple[NamedBatch, str]],
+    also: AlsoListed | None = None,
+) -> list[tuple[NamedBatch, str, Totals]]:
+    """Those of these batches that have calls, with their totals: one round trip for a queue, and one for `also`."""
     counted: dict[tuple[str, str], Totals] = {}
     for queue in dict.fromkeys(queue for _, queue in named):
         names = [each.name for each, of in named if of == queue]
-        found = await store.totals(queue, batches=names)
-        counted |= {(queue, name): totals for name, totals in zip(names, found, strict=True)}
-    each_with = ((each, queue, counted[queue, each.name]) for each, queue in named)
-    return [(each, queue, totals) for each, queue, totals in each_with if any(totals.states.values())]
+        found = dict(zip(names, await store.totals(queue, batches=names), strict=True))
+        without = [name for name, totals in found.items() if not any(totals.states.values())]
+        left = {*without} - (await also(queue, without) if also and without else set[str]())
+        counted |= {(queue, name): totals for name, totals in found.items() if name not in left}
+    return [(each, queue, counted[queue, each.name]) for each, queue in named if (queue, each.name) in counted]
 
 
 async def _progress(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from voiceflow_worker.campaigns.files.rows import row_name
 from voiceflow_worker.campaigns.report_files import ReportColumn, listed_columns
-from voiceflow_worker.campaigns.row_list import KeptFile, ListedRow, RowList
+from voiceflow_worker.campaigns.row_list import KeptFile, ListedRow, RowList, kept_lists
 from voiceflow_worker.campaigns.schedules import read_schedules
 from voiceflow_worker.console.formats import answer_in_words
 from voiceflow_worker.console.routes.calls import (
@@ -36,14 +36,14 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.progress import last_failures
+from voiceflow_worker.core.settling.changes import may_redial
 from voiceflow_worker.core.writes import escalation_of
 from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError
 from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME, name_columns
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.batches import (
@@ -149,7 +149,8 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
     queues = await queue_names(store, also=None)
     wanted, only, after = asked.asked("name"), asked.asked("queue"), asked.asked("after")
     among = [queue for queue in queues if only in {None, queue}]
-    page = await read_batches(store, among, after=after or "", name=wanted or "", with_next=False)
+    lists = partial(kept_lists, store)
+    page = await read_batches(store, among, after=after or "", name=wanted or "", with_next=False, also=lists)
     shown = {
         "batches": page.batches,
         "wanted": wanted,
@@ -218,16 +219,11 @@ def results(totals: Totals) -> list[ResultFilter]:
     return [each for each in shown if each.calls != 0]
 
 
-def may_be_redialled(totals: Totals) -> dict[str, int]:
-    """How many calls ended as `unreached`, and as `failed`, and wait for no redial: people may call them again."""
-    ended = Totals(live=totals.live)
-    outcomes = ended.outcomes
-    opted_out = sum(outcomes.get(status, 0) for status in OPT_OUTS - REACHED)
-    tried = any(outcomes.get(status) for status in (SessionStatus.FAILED, SessionStatus.ERROR))
-    return {
-        "unreached": max(ended.states[JobState.UNREACHED] - opted_out, 0),
-        "failed": ended.states[JobState.FAILED] if tried else 0,
-    }
+async def _may_be_redialled(store: Store, batch: BatchProgress) -> dict[str, bool]:
+    """Whether people may call some again who were not reached (`unreached`), or whose calls `failed`."""
+    has = {"unreached": batch.states[JobState.UNREACHED], "failed": batch.states[JobState.FAILED]}
+    where = batch.queue, batch.batch_id or ""
+    return {name: count > 0 and await may_redial(store, *where, read_redial_on(name)) for name, count in has.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +310,7 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "bars": (),  # but of the batch
         "escalation": None if files else await _escalation_in(store, queue, batch_id),
         "bar": now_of(progress, is_worked=queue in await Heartbeats(store).rates(), redials=redials),
-        **may_be_redialled(totals),
+        **await _may_be_redialled(store, progress),
         "states": bar_of_states(totals.states),
         "pieces": bars({each.words: each.calls or 0 for each in found}, {each.words: each.colour for each in found}),
         "outcomes": totals.outcomes,

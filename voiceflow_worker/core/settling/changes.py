@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.base.identity import job_of
-from voiceflow_worker.core.base.reading import find_pages, gates_at, read_each
+from voiceflow_worker.core.base.reading import find_jobs, find_pages, gates_at, read_each
 from voiceflow_worker.core.base.record_set import RecordSet, json_records, skip_unreadable, text_records
 from voiceflow_worker.core.base.round_trips import Batcher, confirm, write_each
 from voiceflow_worker.core.ports import Store
@@ -360,24 +360,46 @@ async def redial_batch(
             "To call these people, enqueue their rows under another batch id, with new unique keys if they "
             "have keys of their own"
         )
-    outcomes = frozenset(status.value for status in on)
-    over = Listing(queue=queue, states=FINAL_STATES, batch=batch_id, outcomes=outcomes, limit=PAGE)
     suppression = SuppressedNumbers(store)
     redialled, left_out, ids = 0, Counter[str](), set[str]()
     again = partial(lifecycle.redial, at=at, note=note)
-    async with aclosing(find_pages(store, over)) as pages:
+    async with aclosing(find_pages(store, _ended_with(on, queue, batch_id))) as pages:
         async for page in pages:
             ended = [job for job in page if job.touched_at <= at and (among is None or job.id in among)]
-            reasons = [why_not(job, at=at, times=times) for job in ended]
-            ready = [job for job, reason in zip(ended, reasons, strict=True) if reason is None]
-            listed = await suppression.entries_of([number for job in ready for number in job.parties])
-            free = [job for job in ready if why_refused(job, listed, at=at) is None]
-            left_out.update(reason for reason in reasons if reason is not None)
-            left_out[SUPPRESSED] += len(ready) - len(free)
+            free, why = await _redialable(ended, suppression, at=at, times=times)
+            left_out += why
             left_out[SINCE] += len(page) - len(ended)
             redialled += len(free) if dry_run else await changes.change_all(free, again)
             ids |= {job.id for job in free} if dry_run else set()
     return RedialledBatch(batch_id=batch_id, redialled=redialled, left_out=+left_out, ids=frozenset(ids))
+
+
+async def may_redial(store: Store, queue: str, batch_id: str, on: Iterable[SessionStatus]) -> bool:
+    """Whether people may redial a call of a batch that ended with one of these statuses; of more than `PAGE`, perhaps.
+
+    Raises StoreError.
+    """
+    ended, now = await find_jobs(store, _ended_with(on, queue, batch_id)), store.clock.now()
+    free, _ = await _redialable(ended, SuppressedNumbers(store), at=now, times=1)
+    return bool(free) or len(ended) == PAGE
+
+
+def _ended_with(on: Iterable[SessionStatus], queue: str, batch_id: str) -> Listing:
+    outcomes = frozenset(status.value for status in on)
+    return Listing(queue=queue, states=FINAL_STATES, batch=batch_id, outcomes=outcomes, limit=PAGE)
+
+
+async def _redialable(
+    ended: Sequence[Job], suppression: SuppressedNumbers, *, at: datetime, times: int
+) -> tuple[list[Job], Counter[str]]:
+    """Those of these calls that people may redial, and how many others are left out, by reason."""
+    reasons = [why_not(job, at=at, times=times) for job in ended]
+    ready = [job for job, reason in zip(ended, reasons, strict=True) if reason is None]
+    listed = await suppression.entries_of([number for job in ready for number in job.parties])
+    free = [job for job in ready if why_refused(job, listed, at=at) is None]
+    left_out = Counter(filter(None, reasons))
+    left_out[SUPPRESSED] += len(ready) - len(free)
+    return free, left_out
 
 
 def why_not(job: Job, *, at: datetime, times: int) -> str | None:
