@@ -118,15 +118,19 @@ async def browser(app: Starlette, *, address: str = "192.0.2.7") -> AsyncGenerat
         yield client
 
 
-async def sign_in(client: httpx.AsyncClient, secret: str, *, name: str = "Mary Tan", way: str = "") -> httpx.Response:
-    return await client.post("/ui/sign-in", data={"name": name, "secret": secret, "way": way})
+async def sign_in(
+    client: httpx.AsyncClient, secret: str, *, name: str = "Mary Tan", way: str = "", kept: str = ""
+) -> httpx.Response:
+    return await client.post("/ui/sign-in", data={"name": name, "secret": secret, "way": way, "kept": kept})
 
 
 @asynccontextmanager
-async def signed_in(app: Starlette, secret: str = OPERATORS) -> AsyncGenerator[httpx.AsyncClient]:
-    """Mary, who has signed in, by default as an operator."""
+async def signed_in(
+    app: Starlette, secret: str = OPERATORS, *, name: str = "Mary Tan"
+) -> AsyncGenerator[httpx.AsyncClient]:
+    """Mary, or somebody else, who has signed in, by default as an operator."""
     async with browser(app) as client:
-        assert (await sign_in(client, secret)).status_code == 303
+        assert (await sign_in(client, secret, name=name)).status_code == 303
         yield client
 
 

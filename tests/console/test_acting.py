@@ -209,11 +209,11 @@ async def test_actions_work_wherever_the_receiver_is_mounted(memory: Store) -> N
 # -- a campaign from a file --------------------------------------------------------------------------------------------
 
 
-async def test_a_campaign_is_previewed_before_it_is_started_and_an_upload_is_of_one_session(memory: Store) -> None:
+async def test_a_campaign_is_previewed_before_it_is_started_and_an_upload_is_of_one_person(memory: Store) -> None:
     app = receiver(memory)
     people = {"file": ("../may <i>.csv", b"destination,name\n+6587654321,Ana <3\n+6587654322,Bob\n")}
     words = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567"}
-    async with signed_in(app) as client, signed_in(app) as other:
+    async with signed_in(app) as client, signed_in(app, name="Bob Lim") as other:
         token, theirs = [dict(Form((await one.get("/ui")).text).hidden)["token"] for one in (client, other)]
         shown = await client.post("/ui/campaign", data={**words, "token": token, "do": "start"}, files=people)
         assert (shown.status_code, await CallQueue(memory).find()) == (409, [])

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from tests.console.clerk import WORDS, clerk, people
 from tests.console.signing_in import (
     FROM_HERE,
     HOST,
@@ -25,7 +26,7 @@ from tests.console.signing_in import (
     signed_in,
 )
 from tests.contract.samples import ManualClock
-from voiceflow_worker import Receiver, Store, load_settings
+from voiceflow_worker import CallQueue, Receiver, Store, load_settings
 from voiceflow_worker.asgi.gatekeeper import MOST_ADDRESSES, WrongSecrets
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.console import sessions
@@ -79,6 +80,41 @@ async def test_a_form_of_a_sign_in_that_has_ended_does_nothing_and_says_so(memor
         assert (refused.status_code, "another sign-in; open the page again" in refused.text) == (403, True)
         assert not await gates_of(memory, "default")
         assert (await confirmed(client, address)).status_code == 303
+
+
+async def test_the_form_of_a_campaign_outlives_the_sign_in_of_the_same_person_alone(memory: Store) -> None:
+    """What was typed when the sign-in ended is there after the next one, on the step at which it was typed."""
+    words = {name: text for name, text in WORDS.items() if name != "country"}
+    steps = (
+        ("words", "", {"country": "SG", "batch": "visits"}, "column"), ("hours", "words", words, "say"),
+        ("check", "hours", {"window.from": "10:30", "valid_for": "5h"}, "valid_for"),
+        ("start", "ready", {"number": "91234567"}, "number"),
+    )  # fmt: skip
+    async with clerk(memory) as one:
+        await one.send("look", people())
+        for do, step, typed, field in steps:
+            if step:
+                await one.send(step)
+            before = one.shown
+            one.client.cookies.clear()
+            assert "what you have typed is still there" in await one.send(do, **typed), do
+            kept = dict(Form(one.shown.text).hidden)
+            assert "secret is wrong" in (await sign_in(one.client, "no", kept=kept["kept"])).text
+            for name, secret in (("Bob Lim", OPERATORS), ("Mary Tan", READERS), ("Mary Tan", OPERATORS)):
+                shown = await sign_in(one.client, secret, name=name, kept=kept["kept"])
+                form, is_hers = Form(shown.text), (name, secret) == ("Mary Tan", OPERATORS)
+                has_field = any(each.startswith(field) for each in form.fields | form.typed.keys())
+                has_typed = typed.items() <= form.typed.items()
+                is_told = "you had typed, and nothing was started" in shown.text
+                assert (has_field, has_typed, is_told) == (is_hers,) * 3, (do, name, form.typed)
+            one.shown = before  # in a window that was open before she signed in
+            assert "you had typed, and nothing was started" in await one.send(do, **typed), do
+            assert typed.items() <= Form(one.shown.text).typed.items(), do
+        assert await CallQueue(memory).find() == []
+        await one.send("ready", **{"window.from": "", "window.to": "", "window.any": "yes"})
+        await one.send("start")
+    (first, second) = await CallQueue(memory).find()
+    assert (first.batch_id, first.data, second.valid_until is not None) == ("visits", first.data, True)
 
 
 @pytest.mark.parametrize("foreign", ['prefs={"a":1}', "a b=1", "voiceflow=of-another-program"])
@@ -314,8 +350,8 @@ async def test_no_secret_reaches_an_address_a_log_or_a_page(memory: Store) -> No
 
 async def test_a_form_that_is_too_long_or_none_is_refused(memory: Store) -> None:
     async with browser(receiver(memory)) as client:
-        long = await client.post("/ui/sign-in", data={"name": "x" * 1_000_001, "secret": READERS})
-        assert (long.status_code, "longer than 1,000,000 bytes" in long.text) == (400, True)
+        long = await client.post("/ui/sign-in", data={"name": "x" * 2_000_001, "secret": READERS})
+        assert (long.status_code, "longer than 2,000,000 bytes" in long.text) == (400, True)
         for content, kind in (
             (b"\x00\xff", "multipart/form-data"),
             (b"--x", "multipart/form-data; boundary=x"),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import orjson
@@ -37,7 +37,14 @@ from voiceflow_worker.console.form import COUNTS, DAYS, FIELDS, LIST, PROPOSED, 
 from voiceflow_worker.console.formats import ZONE, label_of, moment
 from voiceflow_worker.console.questions import fields_of_menu, menu_in
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
-from voiceflow_worker.console.sessions import FormRefusedError, PageForm, PageSession, checked_form
+from voiceflow_worker.console.sessions import (
+    CAMPAIGN,
+    FormRefusedError,
+    OtherSignInError,
+    PageForm,
+    PageSession,
+    checked_form,
+)
 from voiceflow_worker.console.start_words import Choice, why_refused
 from voiceflow_worker.core.admission import CallRequest, CheckedCall
 from voiceflow_worker.core.audit import Actor, Interface
@@ -62,7 +69,6 @@ from voiceflow_worker.service.uploads import Upload, Uploads, plain_name, upload
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
 
-SECTION = "campaign"
 LONGEST_FORM = 20_000_000
 """The largest form in bytes, with its files. A larger file is enqueued by the command."""
 _TRIAL_LASTS = timedelta(minutes=10)
@@ -129,7 +135,7 @@ class CampaignPage:
                     raise InvalidInputError(
                         f"batch {batch} is too large for this page: use `voiceflow enqueue --stored`"
                     )
-                upload = await self._uploads.keep(rows, name=newest.name, owner=session.id, batch=batch)
+                upload = await self._uploads.keep(rows, name=newest.name, owner=session.owner, batch=batch)
                 form.values |= {"batch": batch, "upload": upload.id, "replace": YES, "step": "hours"}
                 told = f"These are the people of batch {batch}: what you change replaces the calls that wait."
                 with uploading() as folder:
@@ -144,9 +150,22 @@ class CampaignPage:
         """The next step of a form, the preview of the campaign, or the result of its start."""
         try:
             sent = await checked_form(scope, receive, session, longest=LONGEST_FORM)
+        except OtherSignInError as error:
+            return await self.resumed(error.form, session)
         except FormRefusedError as error:
-            return problem(403, "Nothing was enqueued", sentence(error), back=SECTION)
+            return problem(403, "Nothing was enqueued", sentence(error), back=CAMPAIGN)
         return await self._answered(sent, session)
+
+    async def resumed(self, sent: PageForm, session: PageSession) -> Page:
+        """The step at which the sign-in of a person ended, with what she has typed; anybody else begins anew."""
+        form = CampaignForm.opened(sent.one("campaign"), key=self._key)
+        if form.get("owner") != session.owner:
+            said = "that form was of another sign-in: begin anew"
+            return replace(await self._page(CampaignForm({}), session, said=said), status=403)
+        pressed = PageForm([*sent.but("do"), ("do", "" if form.get("upload") else "look")], files=sent.files)
+        page = cast("Page", await self._stepped(pressed, session))  # none of these buttons starts or saves anything
+        told = "you have signed in again: here is what you had typed, and nothing was started"
+        return replace(page, shown={**page.shown, "done": told})
 
     async def _answered(self, sent: PageForm, session: PageSession) -> Answer | ActionDone:
         """The answer to a form. One that has been started, by another click or before, leads to its batch."""
@@ -280,8 +299,8 @@ class CampaignPage:
             now = self._operator.store.clock.now().astimezone(ZONE.get())
             pasted = f"{sent.one('list_name') or f'list-{now:%Y-%m-%d-%H%M}'}.csv", sent.exactly("pasted").encode()
             name, content = sent.files.get("file", pasted)
-            upload = await self._uploads.keep(content, name=plain_name(name), owner=session.id)
-        elif (upload := await self._uploads.find(form.get("upload"), owner=session.id)) is not None:
+            upload = await self._uploads.keep(content, name=plain_name(name), owner=session.owner)
+        elif (upload := await self._uploads.find(form.get("upload"), owner=session.owner)) is not None:
             content = await self._uploads.content(upload)
         if upload is None or content is None:
             form.values["upload"] = ""
@@ -398,6 +417,7 @@ class CampaignPage:
         campaign: Campaign | None = None,
     ) -> Page:
         """The page of a step, or that of the upload if there is no file."""
+        form.values["owner"] = session.owner
         step, faults = form.get("step") or "people", {**(faults or {})}
         names: Mapping[str, object] = {}
         if kept is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -70,6 +72,11 @@ class PageSession:
     def login(self) -> str | None:
         """The name, if it is certain; None for one that the person typed."""
         return self.name if self.is_named else None
+
+    @property
+    def owner(self) -> str:
+        """Whose the session is: what it left belongs to the next one of the same person."""
+        return self.id if self.is_named else self.name
 
     @property
     def may_act(self) -> bool:
@@ -194,6 +201,14 @@ class FormRefusedError(InvalidInputError):
     """Raised for a form that is too long, cannot be read, or did not come from these pages. Nothing was changed."""
 
 
+class OtherSignInError(FormRefusedError):
+    """Raised for a `form` that a page of another session has sent."""
+
+    def __init__(self, form: PageForm) -> None:
+        super().__init__("this form belongs to another sign-in; open the page again, and fill it in once more")
+        self.form = form
+
+
 class PageForm:
     """The values of a form, or of the query of a URL.
 
@@ -291,11 +306,13 @@ async def checked_form(scope: Scope, receive: Receive, session: PageSession, *, 
         raise FormRefusedError("this form was not sent from this console; open the page again, and send it from there")
     form = await read_form(scope, receive, longest=longest)
     if not session.sent(form.one("token")):
-        raise FormRefusedError("this form belongs to another sign-in; open the page again, and fill it in once more")
+        raise OtherSignInError(form)
     return form
 
 
 SIGN_IN, SIGN_OUT = "sign-in", "sign-out"
+CAMPAIGN = "campaign"
+"""The page that goes on with its form after another sign-in."""
 _COOKIE, _ZONE = "voiceflow", "voiceflow-zone"
 """The session cookie; and the cookie with the zone of times, which the script sets."""
 _MOST_COOKIES = 5
@@ -353,46 +370,67 @@ class PageAccess:
         """The sign-in form at its own address."""
         return _form(200)
 
-    def closed(self, scope: Scope, asked: PageRequest) -> Page:
-        """The sign-in form, shown instead of the requested page. After the sign-in, the browser goes to that page."""
+    async def closed(self, scope: Scope, receive: Receive, asked: PageRequest) -> Page:
+        """The sign-in form, shown instead of the requested page. After the sign-in, the browser goes to that page.
+
+        What was sent to the page of `CAMPAIGN` goes on with the sign-in.
+        """
         if not self._sessions.has_secrets:
             what = "The proxy of this console names nobody: nothing was done. Open the console through it, and sign in."
             return problem(401, "Nobody is signed in", what)
-        said = ""
+        said = kept = ""
         if scope["method"] == "POST" and comes_from_here(Headers(scope=scope)):
-            said = "Your sign-in has ended, and nothing was done. Sign in, and fill in the form again."
-        return _form(401, way=_way_of(scope, asked), said=said)
+            then = "fill in the form again"
+            if asked.path == CAMPAIGN:
+                with suppress(FormRefusedError):  # it is too long
+                    form = await read_form(scope, receive, longest=LONGEST_SHORT_FORM)
+                    kept = json.dumps(form.but("token", "do"), ensure_ascii=False)
+                    then = "choose the file again" if form.files else "what you have typed is still there"
+            said = f"Your sign-in has ended, and nothing was done. Sign in: {then}."
+        return _form(401, way=_way_of(scope, asked), said=said, kept=kept)
 
-    async def sign_in(self, scope: Scope, receive: Receive, asked: PageRequest) -> Answer:
-        """Begin a new session with a cookie, if the secret is right, and lead to its page. Raises StoreError."""
+    async def sign_in(
+        self,
+        scope: Scope,
+        receive: Receive,
+        asked: PageRequest,
+        *,
+        resumed: Callable[[PageForm, PageSession], Awaitable[Response]],
+    ) -> Answer:
+        """Begin a new session with a cookie, if the secret is right, and lead to its page. Raises StoreError.
+
+        With a form that was sent before, it leads to what is `resumed` with it.
+        """
         headers, address = Headers(scope=scope), self._sender(scope)
         if not comes_from_here(headers):
             return problem(403, "Not from this console", "Open the sign-in page of this console, and sign in there.")
         try:
-            form = await read_form(scope, receive, longest=LONGEST_SHORT_FORM)
+            form = await read_form(scope, receive, longest=2 * LONGEST_SHORT_FORM)
         except FormRefusedError as error:
             return _form(400, said=sentence(error))
-        way = form.one("way") if _is_ours(form.one("way")) else ""
+        way, kept = form.one("way") if _is_ours(form.one("way")) else "", form.one("kept")
         now = self._clock.now()
         if (wait := self._wrong.wait(address, at=now)) is not None:
             seconds = f"{wait.total_seconds():.0f}"
             said = f"Too many wrong secrets were typed. Try again in {seconds} seconds."
-            page = _form(429, way=way, name=form.one("name"), said=said)
+            page = _form(429, way=way, kept=kept, name=form.one("name"), said=said)
             return replace(page, headers={"Retry-After": seconds})
         try:
             name = read_name(form.one("name"))
         except ValueError as error:
-            return _form(400, way=way, said=f"Check your name: {error}.")
+            return _form(400, way=way, kept=kept, said=f"Check your name: {error}.")
         role = self._sessions.role_of(form.one("secret"))
         if role is None:
             self._wrong.failed(address, at=now)
             _log.warning("somebody typed a wrong secret to sign in to the console", address=str(address))
-            return _form(401, way=way, name=form.one("name"), said="The secret is wrong.")
+            return _form(401, way=way, kept=kept, name=form.one("name"), said="The secret is wrong.")
         if (old := await self.session(scope)) is not None:
             await self._sessions.end(old)
         session = self._sessions.begin(name, role)
         _log.info("somebody signed in to the console", name=session.name, role=role.value, address=str(address))
         answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
+        if kept:
+            answer = await resumed(PageForm(_pairs_in(kept)), session)
         # Without a path attribute, the cookie belongs to /ui, wherever /ui is mounted (RFC 6265 §5.1.4).
         answer.set_cookie(
             _COOKIE,
@@ -442,8 +480,15 @@ def cookies(headers: Headers, wanted: str) -> Iterator[str]:
                 yield value.strip().strip('"')
 
 
-def _form(status: int, *, way: str = "", name: str = "", said: str = "") -> Page:
-    shown = {"way": way, "name": name, "said": said, "longest_name": LONGEST_NAME}
+def _pairs_in(kept: str) -> list[tuple[str, str]]:
+    """The values of a form that was sent before; none if they are not as this console wrote them."""
+    with suppress(ValueError, TypeError):
+        return [(str(name), str(value)) for name, value in json.loads(kept)]
+    return []
+
+
+def _form(status: int, *, way: str = "", name: str = "", said: str = "", kept: str = "") -> Page:
+    shown = {"way": way, "name": name, "said": said, "kept": kept}
     return Page(template="sign-in.html", shown=shown, status=status)
 
 

@@ -44,9 +44,11 @@ from voiceflow_worker.console.routes.page import (
     zone_of,
 )
 from voiceflow_worker.console.sessions import (
+    CAMPAIGN,
     SIGN_IN,
     SIGN_OUT,
     PageAccess,
+    PageForm,
     PageSession,
     PageSessions,
     zone_of_browser,
@@ -67,7 +69,7 @@ _UNSURE = "The action may or may not have been carried out. Before you repeat it
 _WHOM_TO_ASK = "The log of this receiver names the cause, as `voiceflow doctor` does."
 _log = structlog.get_logger("voiceflow.console")
 
-_SLOW = {SECTION: limits.ACTION, campaigns.SECTION: limits.WORK, exports.SECTION: limits.WORK}
+_SLOW = {SECTION: limits.ACTION, CAMPAIGN: limits.WORK, exports.SECTION: limits.WORK}
 LIVE = b"x-voiceflow-live"
 """The header by which the script requests the live part of a page. Its value is the ETag of the present part."""
 _HEADERS = {
@@ -185,15 +187,17 @@ class Pages:
         except InvalidInputError as error:
             return self._drawn(problem(403, "Nobody is signed in", sentence(error)), asked)
         if named is None and asked.path == SIGN_IN and method in {"GET", "HEAD", "POST"}:
-            page = self._access.open() if method != "POST" else await self._access.sign_in(scope, receive, asked)
-            return self._drawn(page, asked)
+            if method != "POST":
+                return self._drawn(self._access.open(), asked)
+            resumed = partial(self._resumed, scope, asked)
+            return self._drawn(await self._access.sign_in(scope, receive, asked, resumed=resumed), asked)
         session = named or await self._access.session(scope)
         if session is None:
-            return self._drawn(self._access.closed(scope, asked), asked)
+            return self._drawn(await self._access.closed(scope, receive, asked), asked)
         asked = await self._in_zone(scope, asked)
         if asked.section == SECTION and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self.acting.answer(scope, receive, asked, session), asked, session)
-        if asked.section == campaigns.SECTION and method in {"GET", "HEAD", "POST"}:
+        if asked.section == CAMPAIGN and method in {"GET", "HEAD", "POST"}:
             return self._drawn(await self._campaign(scope, receive, asked, session), asked, session)
         if method in {"GET", "HEAD"}:
             if asked.section == exports.SECTION:
@@ -221,6 +225,12 @@ class Pages:
             return await self._campaigns.open(asked, session)
         result = await self._campaigns.answer(scope, receive, session)
         return await self.acting.tell(result, asked, session) if isinstance(result, ActionDone) else result
+
+    async def _resumed(self, scope: Scope, asked: PageRequest, form: PageForm, session: PageSession) -> Response:
+        """The form of a campaign as the person who has signed in again left it. Raises StoreError."""
+        asked = await self._in_zone(scope, replace(asked, path=CAMPAIGN))
+        page = await self._campaigns.resumed(form, session) if session.may_act else only_operators(session)
+        return self._drawn(page, asked, session)
 
     async def _looked_up(self, asked: PageRequest, session: PageSession, *, tag: bytes | None) -> Response:
         route = self._routes.get(f"{asked.section}/ID" if asked.name else asked.path)
