@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
@@ -44,7 +45,10 @@ REFUSED: Mapping[str, tuple[str | bytes, str]] = {
     "another name": ("phone,name", "no column destination; rename 'phone' to destination, or name the column of"),
     "a name like it": ("Mobile No,name", "has no column destination; rename 'Mobile No' to destination"),
     "a typing error": ("destinaton,name", "has no column destination; rename 'destinaton' to destination"),
-    "no such name": ("a,name", "has no column destination; rename the column of phone numbers to destination, or name"),
+    "a column of numbers": ("a,name", "has no column destination; rename 'a' to destination, or name"),
+    "a mobile and another": (b"Home Tel,Mobile\n+6562220000,+6591234567", "rename 'Mobile' to destination, or"),
+    "the same in German": (b"Telefon;Handy\n030 123456;0151 23456789\n", "rename 'Handy' to destination"),
+    "no numbers": (b"a,name\nx,Ana\n", "no column destination; rename the column of phone numbers to destination, or"),
     "no header": ("+6587654321,Ana", "begins with a line that looks like data; add a header line above it"),
     "a name twice": ("destination,name,Name", "has two columns of the same name: name; rename or remove one;"),
     "numbers twice": ("destination,destination,name", "has two columns of the same name: destination"),
@@ -54,7 +58,7 @@ REFUSED: Mapping[str, tuple[str | bytes, str]] = {
     "a title and cells": ("Our list,\n,\ndestination,name", "line 3 looks like the header: name the row of the header"),
     "several titles": ("List, January\nmade by,Li\n\nname;Mobile No", "line 4 looks like the header: name the row of"),
     "a title of a list": ("Our list\na,b", "line 1 has only one cell, like a title: name the row of the header"),
-    "another encoding": ("destination,prénom".encode("latin-1"), "is not UTF-8: line 1 has the byte 0xE9 at character"),
+    "another encoding": ("destination,price €".encode("cp1252"), "is not UTF-8: line 1 has the byte 0x80 at character"),
     "nothing": (b"", "is empty; it needs a header line with a column named destination"),
     "empty lines": (b"\n\n", "is empty"),
     "a mark alone": (b"\xef\xbb\xbf", "is empty"),
@@ -84,6 +88,39 @@ def test_delimiters_line_ends_and_byte_order_marks_make_no_difference(tmp_path: 
         lines = [["destination", "name"], ["+6587654321", "Zoë"], ["+6587654322", '"a,b;c"'], []]
         content = end.join(delimiter.join(line) for line in lines).encode(encoding)
         assert list(map(text_of, calls_of(read(file_of(tmp_path, content))))) == ["Hello Zoë.", "Hello a,b;c."]
+
+
+AS_WINDOWS = (
+    "Jürgen Groß", "ANNA MÜLLER", "STRAßE", "René", "Élodie Lefèvre", "Anaïs", "François", "José Núñez", "João Simões",
+    "Søren Åkesson", "Niccolò", "Žiga", "Lætitia", "Zoë", "O'Réilly", "Gülçin Öztürk",
+)  # fmt: skip
+"""Names that are read from the bytes of Windows-1252."""
+IN_OTHERS = {
+    "cp1252": ("12 €", "Jürgen \N{EN DASH} Groß", "Café à Paris", "Nº 5", "Þórður Guðmundsson", "Zo\xa0é"),
+    "cp1250": ("Jiří Dvořák", "Černý", "Kovačić", "Wałęsa", "Leśniak", "Ionuţ"),
+    "cp1251": ("Юлия",), "cp1253": ("Ψάλτης",), "cp1254": ("Şahin", "Erdoğan"), "cp1257": ("Kalniņš",),
+    "mac_roman": ("Jürgen", "Björn Schröder", "René", "Saúl", "Groß"), "cp850": ("Jürgen", "Groß", "Übel", "Ärzte"),
+    "iso8859_15": ("Cœur",),
+}  # fmt: skip
+"""Names whose bytes are no letters as Windows-1252, or as likely another name."""
+
+
+def test_what_is_not_utf_8_is_read_as_windows_1252_if_it_certainly_is(tmp_path: Path) -> None:
+    header, number = "destination,prénom,name\n", "+6587654321,x,"
+    for name in AS_WINDOWS:
+        found = read_all(file_of(tmp_path, f"{header}{number}Ana\n{number}{name}\n".encode("cp1252")))
+        (told,) = [each for each in found.warnings if "Windows-1252" in each]
+        word = next(each for each in re.split("[' ]", name) if not each.isascii())
+        assert (found.heard, word in told) == (["Hello Ana.", f"Hello {name}."], True), name
+    for encoding, names in IN_OTHERS.items():
+        for name in names:
+            content = f"{HEADER}{number.replace('x,', '')}{name}\n".encode(encoding)
+            assert "is not UTF-8: line 2 has the byte" in refused(file_of(tmp_path, content)), (encoding, name)
+    assert "it may have 'Bjšrn', as Windows-1252, or 'Björn', as Mac OS Roman; save it again as CSV UTF-8" in refused(
+        file_of(tmp_path, f"{HEADER}+6587654321,Björn\n".encode("mac_roman"))
+    )
+    mixed = f"{HEADER}+6587654321,Zoë\n".encode() + "+6587654322,Zoë\n".encode("cp1252")
+    assert "is not UTF-8: line 3" in refused(file_of(tmp_path, mixed)), "UTF-8 and Windows-1252"
 
 
 # -- rows and cells ----------------------------------------------------------------------------------------------------

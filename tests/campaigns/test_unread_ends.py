@@ -41,8 +41,8 @@ def in_tens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def table(place: int, rows: int = 23) -> bytes:
-    made = [f"{number},{'Jörg' if row == place else name}" for row, (number, name) in enumerate(people(rows), 1)]
-    return "\n".join(["destination,name", *made, ""]).encode("latin-1")
+    made = [f"{number},{'J€rg' if row == place else name}" for row, (number, name) in enumerate(people(rows), 1)]
+    return "\n".join(["destination,name", *made, ""]).encode("cp1252")
 
 
 def lines(place: int, rows: int = 23) -> bytes:
@@ -92,7 +92,7 @@ def broken_sheet(place: int, rows: int = 23) -> bytes:
 
 
 KINDS: dict[str, tuple[str, Callable[..., bytes], str]] = {
-    "another encoding": ("people.csv", table, "is not UTF-8: line {line} has the byte 0xF6 at character 14"),
+    "another encoding": ("people.csv", table, "is not UTF-8: line {line} has the byte 0x80 at character 14"),
     "another encoding, packed": ("people.csv.gz", packed_table, "is not UTF-8"),
     "a packed file that ends early": ("people.csv.gz", cut, "is a damaged gzip file"),
     "a packed file with a wrong sum": ("people.csv.gz", changed, "is a damaged gzip file"),

@@ -23,9 +23,10 @@ class Clerk:
     client: httpx.AsyncClient
     shown: httpx.Response
 
-    async def send(self, do: str, files: Mapping[str, tuple[str, str]] | None = None, /, **typed: str) -> str:
+    async def send(self, do: str, files: Mapping[str, tuple[str, str | bytes]] | None = None, /, **typed: str) -> str:
         """Press a button, with what the form shows, and what is typed now. Returns what the page then says."""
-        sent = {name: (file, content.encode()) for name, (file, content) in (files or {}).items()}
+        given = (files or {}).items()
+        sent = {name: (file, each if isinstance(each, bytes) else each.encode()) for name, (file, each) in given}
         data: dict[str, list[str]] = {}
         form = Form(self.shown.text)
         for name, value in form.sent:

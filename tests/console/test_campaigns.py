@@ -139,6 +139,20 @@ async def test_columns_are_known_by_their_cells_and_names(memory: Store, tmp_pat
     assert (found.header_row, found.found.get("destination")) == (3, "Handy"), "a column of phones"
 
 
+async def test_names_of_a_list_that_is_not_utf_8_are_shown_before_it_is_used(memory: Store) -> None:
+    rows = (
+        "Guest,Größe,Handy",
+        "Jürgen,1,+6587654321",
+        "Hélène,2,+6587654322",
+        "Ana,3,+6587654323",
+        "René,4,+6587654324",
+    )
+    async with clerk(memory) as one:
+        shown = "read as Windows-1252. If one of these is wrong, save it again as CSV UTF-8: Hélène, Jürgen, René."
+        assert shown in await one.send("look", {"file": ("may.csv", "\n".join(rows).encode("cp1252"))})
+        assert "if one of Hélène, Jürgen, René is wrong" in await one.send("preview", **WORDS)
+
+
 async def test_what_was_changed_after_the_preview_is_named_and_nothing_that_was_ticked_is_lost(memory: Store) -> None:
     bad = PEOPLE + "Cleo,nobody,1/2/2099,9\n"
     async with clerk(memory) as one:

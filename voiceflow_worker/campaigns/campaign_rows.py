@@ -40,6 +40,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.campaigns.people import People
 from voiceflow_worker.campaigns.person_index import PersonIndex
+from voiceflow_worker.campaigns.shape import proposed, usual_countries
 from voiceflow_worker.campaigns.utc_days import UtcDays
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
@@ -101,12 +102,7 @@ class CampaignRows:
         self.source: RowSource = (
             GivenRows(cast("Iterable[Mapping[str, object]]", given), reader=reader)
             if self.input is None
-            else open_source(
-                self.input,
-                sheet=options.sheet,
-                columns=reader,
-                header_row=options.header_row,
-            )
+            else _opened(self.input, options, reader)
         )
         named = (options.template and options.template.variables, (menu := texts_of(options)) and menu.names)
         spoken = {row_name(name) for names in named for name in names or ()}
@@ -233,6 +229,9 @@ class CampaignRows:
         if self._people is not None:
             self._people.close()
         alike = [] if not self._is_report else [self._warning(_OF_REPORT)]
+        if self.input is not None and (words := self.input.words):
+            told = f"the file is not UTF-8, and is read as Windows-1252: if one of {', '.join(words)} is wrong, save it"
+            alike.append(self._warning(Message(f"{told} again as CSV UTF-8", values={"words": [*words]})))
         alike += self.doubts.findings()
         for each in self.corrections.unused() if self.input is None or not self.input.is_stored else ():
             fits = f"the correction of {each.was!r} to {each.now!r} fits no row: its row is not in the list, or another"
@@ -479,6 +478,16 @@ class CampaignRows:
 
 open_campaign = CampaignRows
 """The public name of `CampaignRows`."""
+
+
+def _opened(file: InputFile, options: CampaignOptions, reader: ColumnReader) -> RowSource:
+    """The rows of a file. Raises CampaignFileError, with what the file itself says of its columns."""
+    sheet, header_row = options.sheet, options.header_row
+    try:
+        return open_source(file, sheet=sheet, columns=reader, header_row=header_row)
+    except CampaignFileError as error:
+        usual = usual_countries(options.country, options.source)
+        raise proposed(error, file, sheet=sheet, header_row=header_row, usual=usual) from error.__cause__
 
 
 def batch_of(file: InputFile | None, *, checks: bool = False) -> str:

@@ -164,7 +164,7 @@ def read_number_file(
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
     taken = NumberFile(file=path, digest=digest, country=country, is_list=is_list)
     if is_list:
-        for number, line, problem in read_lines(file):
+        for number, line, problem in read_lines(file, is_table=True):
             if text := line.strip():
                 taken.read(
                     number,
@@ -188,7 +188,7 @@ def read_number_file(
 
 def _is_list(path: Path) -> bool:
     """True if the first line of the file is a number instead of a header."""
-    for _, line, _ in islice(read_lines(InputFile(path)), 50):
+    for _, line, _ in islice(read_lines(InputFile(path), is_table=True), 50):
         if text := line.strip():
             if text.startswith(("{", "[{", '["')) or text == "[":
                 raise _json_text(path)

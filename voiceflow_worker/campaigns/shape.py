@@ -24,10 +24,12 @@ from voiceflow_worker.campaigns.files.rows import (
     canonical_name,
     is_number_column,
     near_destination,
+    no_destination,
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, kind_of
+from voiceflow_worker.finding import Remedy, columns_text, message_of, tell
+from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, kind_of
 from voiceflow_worker.model.numbers.reading import read_country, read_number
 from voiceflow_worker.model.times import DateOrder
 
@@ -102,6 +104,34 @@ def shape_of(
         days=frozenset({*dates, *(name for name, given in values.items() if _are_iso_dates(given))}),
         date_orders=orders if dates else None,
     )
+
+
+def usual_countries(country: str | None, source: str | None) -> Sequence[str]:
+    """The countries whose national numbers a list probably has, by the one that is said, and by the source."""
+    return [*filter(None, (country, country_of(source or "")))]
+
+
+def proposed(
+    error: CampaignFileError, file: InputFile, *, sheet: str | None, header_row: int | None, usual: Sequence[str]
+) -> CampaignFileError:
+    """The error for a list whose header cannot be used, with the column and the row that its shape has, to be typed."""
+    told = message_of(error)
+    if told.kind != "no_destination" and Remedy.NAME_HEADER not in told.needs:
+        return error
+    try:
+        shape = shape_of(file, sheet=sheet, header_row=header_row, usual=usual)
+    except CampaignFileError:
+        return error
+    given: dict[Remedy, str] = {}
+    if told.kind == "no_destination" and row_name(numbers := shape.roles.get(DESTINATION, DESTINATION)) != DESTINATION:
+        given[Remedy.NAME_COLUMN] = columns_text([f"{DESTINATION}={numbers}"])
+        if shape.source.header_row == 1:
+            told = message_of(no_destination(told.values["file"], numbers, error.columns))
+    if header_row is None and shape.header_row is not None:
+        given[Remedy.NAME_HEADER] = row = str(shape.header_row)
+        if Remedy.NAME_HEADER not in told.needs:
+            told = told.plus(hint := tell("header_below", remedy=Remedy.NAME_HEADER, row=row), hint)
+    return CampaignFileError(told.giving(given), columns=error.columns)
 
 
 def _to_call(values: Mapping[str, Sequence[str]], usual: Sequence[str]) -> str | None:

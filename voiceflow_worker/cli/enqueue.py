@@ -272,12 +272,13 @@ async def check(
 
 def _proposed(file: InputFile, options: CampaignOptions) -> str:
     """What the shape of a list is, as it is typed; empty where its options say so."""
-    from voiceflow_worker.campaigns.shape import shape_of
+    from voiceflow_worker.campaigns.shape import shape_of, usual_countries
 
     if options.columns or options.header_row or options.date_order or file.suffix == ".json":
         return ""
     with suppress(CampaignFileError):
-        return shape_of(file, sheet=options.sheet).as_options()
+        usual = usual_countries(options.country, options.source)
+        return shape_of(file, sheet=options.sheet, usual=usual).as_options()
     return ""
 
 

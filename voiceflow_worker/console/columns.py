@@ -122,6 +122,8 @@ class FoundColumns:
     partly_filled: tuple[PartlyFilled, ...] = ()
     counts: PeopleCounts | None = None
     sheets: tuple[str, ...] = ()
+    words: Sequence[str] = ()
+    """Words to look at of a list that was read as Windows-1252."""
 
 
 async def look(
@@ -183,6 +185,7 @@ async def look(
         has_more=next(every, None) is not None,
         headers=tuple(_headers(source, rows)),
         sheets=source.sheets,
+        words=file.words,
         unread=tuple(each for each in read.unread if not each.others and not are_phones([*each.values])),
         partly_filled=read.partly_filled,
         counts=read.counts if is_short else None,

@@ -62,7 +62,7 @@ class CsvRows(RowSource):
         header_row: int | None = None,
     ) -> None:
         self._file = file
-        self._lines = _PushbackLines(read_lines(file))
+        self._lines = _PushbackLines(read_lines(file, is_table=True))
         numbers = row_name(columns.roles.named_numbers[0])
         self.header: tuple[str, ...] = self._read_header(numbers, header_row or 1)
         if header_row is not None and self.header_row != header_row:

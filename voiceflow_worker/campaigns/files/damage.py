@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from html.entities import html5
-from itertools import islice
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from voiceflow_worker.finding import Message, tell
@@ -254,6 +254,72 @@ def misread(text: str) -> Message | None:
                 shown = _shown(text, run.start())
                 return tell("misread_as", value=shown, meant=shown.replace(run[0], meant), encoding=name)
     return None
+
+
+WINDOWS = "cp1252"
+"""The encoding of CSV files that the Excel of western languages writes, if nobody chooses UTF-8."""
+_RIVALS = {
+    "cp1250": "Windows-1250",
+    "cp1254": "Windows-1254",
+    "mac_roman": "Mac OS Roman",
+    "cp850": "DOS code page 850",
+}
+"""Other encodings of Excel's whose files have letters in most words as Windows-1252 too, with their names."""
+_WORD = re.compile(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*")
+_UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_VOWELS = frozenset("aeiouyæœø\u0131")
+_RARE = frozenset("ðþýœ")
+"""Letters of few western languages, where other encodings have common ones, such as ğ, ş and ś."""
+_MOST_WORDS, _WORDS_SHOWN = 20_000, 3
+
+
+def windows_words(lines: Iterable[bytes]) -> tuple[Sequence[str], str]:
+    """Three words to look at of a text that is no UTF-8, if it certainly is Windows-1252, and else why it may not be.
+
+    It is certain if all signs are letters within words, and no other encoding gives words whose vowels and consonants
+    alternate better. The reason is a clause; it is empty if a sign is no letter, and there are no words.
+    """
+    seen: dict[bytes, tuple[bool, str]] = {}
+    for place, line in enumerate(lines):
+        for raw in () if line.isascii() else _WORD.findall(line):
+            if raw not in seen:
+                if (word := _word_in(raw, WINDOWS)) is None or _UTF_8.search(raw):
+                    return (), ""
+                if len(seen) < _MOST_WORDS:
+                    seen[raw] = (place == 0, word)
+    differing = set[str]()
+    for encoding, name in _RIVALS.items():
+        others = {word: other for raw, (_, word) in seen.items() if (other := _word_in(raw, encoding)) != word}
+        read = {word: other for word, other in others.items() if other is not None}
+        if not others or len(read) < len(others):
+            continue
+        more = sum(_runs_in(other) - _runs_in(word) for word, other in read.items())
+        letters = {own for word, other in read.items() for own, its in zip(word, other, strict=True) if own != its}
+        if more < 0 or (not more and not _RARE.isdisjoint("".join(letters).casefold())):
+            word, other = next(iter(read.items()))
+            return (), f"it may have {word!r}, as Windows-1252, or {other!r}, as {name}"
+        differing |= read.keys()
+    shown = sorted(seen.values(), key=lambda each: (each[0], each[1] not in differing))  # a header has no names
+    return [word for _, word in shown[:_WORDS_SHOWN]], ""
+
+
+def _word_in(raw: bytes, encoding: str) -> str | None:
+    """A word in this encoding; None if a sign of it is no letter within a word there."""
+    try:
+        word = raw.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    others = [letter for letter in word if not letter.isascii()]
+    if 3 * len(others) > 2 * len(word) or {*map(unicodedata.category, others)} - {"Lu", "Ll"}:
+        return None
+    has_capital = any(letter.isupper() and not letter.isascii() for letter in word[1:])
+    return None if has_capital and not word.replace("ß", "").isupper() else word
+
+
+def _runs_in(word: str) -> int:
+    """How many letters of a word are vowels behind a vowel, or consonants behind a consonant."""
+    vowels = [unicodedata.normalize("NFD", letter)[0].casefold() in _VOWELS for letter in word]
+    return sum(one is other for one, other in pairwise(vowels))
 
 
 _ESCAPED = re.compile(r"(?:\\[rnt])+|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\['\"]")

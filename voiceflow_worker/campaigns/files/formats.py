@@ -415,7 +415,7 @@ def kind_of(file: InputFile) -> FileKind:
     with file.opened() as reader:
         if reader.peek(4)[:4] == b"PK\x03\x04":
             return FileKind.EXCEL
-    first = [text for _, text, _ in islice(read_lines(file), 50) if text.strip()]
+    first = [text for _, text, _ in islice(read_lines(file, is_table=True), 50) if text.strip()]
     if not first or not first[0].lstrip().startswith(("{", "[", "//", "/*")):
         return FileKind.CSV
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from voiceflow_worker.campaigns.files.damage import WINDOWS, windows_words
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.text.wording import file_remedy
 
@@ -138,6 +139,8 @@ class InputFile:
         """The file's name without extensions: `people` for `people.csv.gz`; None for standard input."""
         self.suffix: str = "" if held is not None else plain.suffix.lower()
         """The extension that shows the format, such as `.csv`, in lower case."""
+        self.words: Sequence[str] = ()
+        """Words to look at of a table that is no UTF-8, and was read as Windows-1252."""
 
     def __str__(self) -> str:
         return self._place
@@ -176,6 +179,7 @@ class InputFile:
     def opened_raw(self) -> Generator[io.BufferedReader]:
         """Open the file without unpacking it. Raises OSError."""
         place = os.dup(self._held.fileno()) if self._held is not None else self.path or ""
+        at = 0 if self._held is None else os.lseek(self._held.fileno(), 0, os.SEEK_CUR)  # it may be read already
         with open(place, "rb") as file:  # noqa: PTH123 (or the number of an open file)
             if self._held is not None:
                 file.seek(0)
@@ -184,6 +188,8 @@ class InputFile:
                 yield file
             finally:
                 self._opened = None
+                if self._held is not None:
+                    os.lseek(self._held.fileno(), at, os.SEEK_SET)
 
 
 @contextmanager
@@ -222,11 +228,13 @@ Line = tuple[int, str, str | None]
 """The number of a line, from 1, its text with the line feed, and the reason why it cannot be used, if there is one."""
 
 
-def read_lines(file: InputFile) -> Iterator[Line]:
+def read_lines(file: InputFile, *, is_table: bool = False) -> Iterator[Line]:
     """The lines of a file of any size, one by one. A byte order mark is dropped; CR LF and CR also end lines.
 
+    What is no UTF-8 is read as Windows-1252, if it is a table and its letters are certain: the file has `words` then.
     Raises CampaignFileError if the file cannot be opened, has another type or encoding, or has a line that is too long.
     """
+    is_windows = False
     with file.opened() as reader:
         _refuse_other_kinds(file, reader)
         text = io.TextIOWrapper(reader, encoding="utf-8-sig", errors="surrogateescape", newline=None)
@@ -237,9 +245,25 @@ def read_lines(file: InputFile) -> Iterator[Line]:
                 raise CampaignFileError(
                     f"line {number} of {file} is longer than {LONGEST_LINE} characters; correct or remove that line"
                 )
-            yield (number, line, None) if line.isascii() and "\0" not in line else _judged(file, number, line)
+            if not line.isascii():
+                is_windows = is_windows or not _is_utf_8(file, number, line, is_table=is_table)
+                if is_windows:
+                    line = line.encode("utf-8", "surrogateescape").decode(WINDOWS, "replace")
+            if "\0" in line:
+                remedy = "remove it, or save the file again as CSV UTF-8"
+                yield number, line.replace("\0", ""), f"has a NUL character; {remedy}"
+            else:
+                yield number, line, None
             if number % 1000 == 0:
                 _refuse_bomb(file, unpacked=reader.tell(), packed=file.position)
+
+
+def _bytes_of(file: InputFile) -> Iterator[bytes]:
+    """The lines of a file as they are, or parts of them if they are long."""
+    with file.opened() as reader:
+        while line := reader.readline(LONGEST_LINE):
+            yield line
+            _refuse_bomb(file, unpacked=reader.tell(), packed=file.position)
 
 
 def read_text(file: InputFile, *, most_bytes: int, what: str, remedy: str) -> str:
@@ -273,17 +297,20 @@ def _refuse_other_kinds(file: InputFile, reader: io.BufferedReader) -> None:
         raise CampaignFileError(f"{file} {content}")
 
 
-def _judged(file: InputFile, number: int, line: str) -> Line:
+def _is_utf_8(file: InputFile, number: int, line: str, *, is_table: bool) -> bool:
+    """Whether a line is UTF-8, else whether the file is read as Windows-1252; if it is neither, CampaignFileError."""
     try:
         line.encode("utf-8")
     except UnicodeEncodeError as error:
+        doubt = ""
+        if is_table:
+            file.words, doubt = windows_words(_bytes_of(file))
+            if file.words:
+                return False
+            doubt = doubt and f"{doubt}; "
         raw = line.encode("utf-8", "surrogateescape")
         byte = raw[len(line[: error.start].encode("utf-8", "surrogateescape"))]
         # A single line is hardly ever in another encoding: the whole file is, and saving it again corrects all lines.
-        raise CampaignFileError(
-            f"{file} is not UTF-8: line {number} has the byte 0x{byte:02X} at character {error.start + 1}; {_AS_TEXT}"
-        ) from None
-    if "\0" not in line:
-        return number, line, None
-    problem = "has a NUL character; remove it, or save the file again as CSV UTF-8"
-    return number, line.replace("\0", ""), problem
+        place = f"line {number} has the byte 0x{byte:02X} at character {error.start + 1}"
+        raise CampaignFileError(f"{file} is not UTF-8: {place}; {doubt}{_AS_TEXT}") from None
+    return True

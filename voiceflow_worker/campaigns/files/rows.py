@@ -100,7 +100,8 @@ _NUMBER_COLUMNS = (
     "nummer", "rufnummer", "telefonnummer", "handynummer", "numero", "nomor", "no_hp",
 )  # fmt: skip
 
-_NUMBER_WORDS = re.compile(r"phone|mobile|telefon|msisdn|cellular|(?:^|_)(?:cell|tel|handy|whatsapp|fax)(?:_|\d|$)")
+_NUMBER_WORDS = re.compile(r"phone|mobil|telefon|msisdn|cellular|(?:^|_)(?:cell|tel|handy|whatsapp|fax)(?:_|\d|$)")
+_OF_MOBILES = re.compile(r"(?:mobile?|cell|hand|handy)_?(?:phone|telefon|number|nummer|no|nr)?")
 
 
 def canonical_name(name: str) -> str:
@@ -332,15 +333,19 @@ class ColumnReader:
         if lacking := next((name for name in asked if row_name(name) not in map(row_name, header)), None):
             raise lacks_column(lacking, header, place=place)
         if DESTINATION not in present:
-            near = near_destination(present)
-            rename = f"rename {near!r} to destination" if near else "rename the column of phone numbers to destination"
-            told = tell("no_destination", file=str(place), rename=rename, columns=shown)
-            given = {Remedy.NAME_COLUMN: columns_text([f"{DESTINATION}={near}"])} if near else {}
-            raise CampaignFileError(told.giving(given), columns=present)
+            raise no_destination(place, near_destination(present), present)
         return names
 
 
 CALLS = ColumnReader()
+
+
+def no_destination(place: object, near: str | None, present: Sequence[str]) -> CampaignFileError:
+    """The error for a table without the column of numbers to call, which is perhaps the one that is `near`."""
+    rename = f"rename {near!r} to destination" if near else "rename the column of phone numbers to destination"
+    told = tell("no_destination", file=str(place), rename=rename, columns=", ".join(present) or "nothing")
+    given = {Remedy.NAME_COLUMN: columns_text([f"{DESTINATION}={near}"])} if near else {}
+    return CampaignFileError(told.giving(given), columns=present)
 
 
 def lacks_column(name: str, header: Iterable[str], *, place: object) -> CampaignFileError:
@@ -372,13 +377,12 @@ def is_number_column(name: str) -> bool:
 
 
 def near_destination(names: Iterable[str]) -> str | None:
-    """The column that most likely holds the numbers to call, if there is one."""
+    """The column that most likely holds the numbers to call, one of mobile phones first; None if there is none."""
     by_folded = {folded(name): name for name in names}
-    for guess in _NUMBER_COLUMNS:
-        if guess in by_folded:
-            return by_folded[guess]
-    close = get_close_matches(DESTINATION, by_folded, n=1, cutoff=0.7)
-    return by_folded[close[0]] if close else next(filter(is_number_column, by_folded.values()), None)
+    likely = [guess for guess in _NUMBER_COLUMNS if guess in by_folded]
+    likely += [*get_close_matches(DESTINATION, by_folded, n=1, cutoff=0.7), *filter(is_number_column, by_folded)]
+    likely.sort(key=lambda name: _OF_MOBILES.fullmatch(name) is None)
+    return by_folded[likely[0]] if likely else None
 
 
 def nameless_values(columns: Sequence[str], cells: Sequence[str]) -> Iterator[tuple[str | None, str]]:
