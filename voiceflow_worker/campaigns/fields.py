@@ -279,11 +279,10 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="columns", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
         metavar="NAME=COLUMN", sets="columns", label="What a column is taken for",
-        help="Which column is what: destination=Mobile, and again for a person's further numbers, destination=Phone; "
-        "country=Land (again for each number), language=Sprache and region=State, if rows differ; calling_code=Code "
-        "and area_code=DDD, if they are columns; person=Contact ID, so that rows of one person are one call; "
-        "ignore=Note for one that is not read; name=Nachname, so that {{name}} speaks that column, and reserved "
-        "columns alike: valid_until=Termin.",
+        help="Which column is what: destination=Mobile, again for further numbers of the person; country=Land (again "
+        "for each number), language=Sprache, region=State, calling_code=Code, area_code=DDD; person=Contact ID: rows of "
+        "one person are one call; ignore=Note is not read; name=Nachname: {{name}} speaks that column, as reserved "
+        "ones: valid_until=Termin.",
     ),
     Field(
         name="country", read=_plain(values.country), of=_ALL, group=Group.WHO, schema=TEXT, metavar="CC",
@@ -310,21 +309,20 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="corrections", read=_plain(read_corrections), of=_CAMPAIGN, group=Group.WHO, schema=CORRECTIONS,
         sets="corrections", label="Corrected cells",
-        help="Cells that are corrected: objects with row, the digest of the whole row as the list has it; column; was, "
-        "what the cell has; and now, what it is to be. The console writes them.",
+        help="Corrected cells, which the console writes: objects with row, the digest of the row in the list; column; "
+        "was and now, the cell before and after.",
     ),
     Field(
         name="leave_out", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
         metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
-        help="Call nobody in rows where a column has such a value: Do Not Call=TRUE,Status=Moved; with Status!=Booked, "
-        "where it has another value or none; Left at= where it is empty, Left at!= where it is not. TRUE, 1 and yes "
-        "are one value, in any language.",
+        help="Call nobody in rows where a column has such a value: Do Not Call=TRUE,Status=Moved; Status!=Booked: "
+        "another value or none; Left at=: empty; Left at!=: not empty. TRUE, 1 and yes are one value.",
     ),
     Field(
         name="only", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
         metavar="COLUMN=VALUE", sets="only", label="Only rows with", hint="Such as Status=Booked.",
-        help="Call only the people of rows where a column has one of these values: Status=Booked,Status=Confirmed; "
-        "several columns must all have one of theirs. Status!=Moved: another value or none.",
+        help="Call only rows where the column has one of these values: Status=Booked,Status=Confirmed; several "
+        "columns must all have one of theirs. Status!=Moved: another value or none.",
     ),
     Field(
         name="limit", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N", sets="limit",
@@ -416,14 +414,14 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="data", read=_plain(values.data), of=_CAMPAIGN | _CALL, group=Group.TEXT, schema=OBJECT, sets="data",
-        help="What is kept with each call: names with texts, numbers, true and false.",
+        help="What is stored with each call: names with texts, numbers, true and false.",
     ),
     # -- when phones ring
     Field(
         name="time_zone", read=_texts(lambda text: read_zone(text).key), of=_ALL | _SCHEDULE, group=Group.WHEN,
         schema=TEXT, metavar="ZONE", sets="time_zone", label="Time zone of times",
         hint="Of times in the file and below, such as Asia/Singapore.",
-        help="The time zone of times without one, such as Asia/Singapore. It moves no window.",
+        help="The time zone of times without one, such as Asia/Singapore; not of windows.",
     ),
     Field(
         name="window", read=_plain(values.window), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="HOURS",
@@ -488,7 +486,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="answer_within", read=_plain(values.length), of=_ESCALATION, group=Group.REDIAL, schema=TEXT,
-        help="How long an answer is waited for. 90 s later at the latest, the next number is called.", default="2m",
+        help="The answer timeout. 90 s later at the latest, the next number is called.", default="2m",
     ),
     Field(
         name="rounds", read=_plain(values.rounds), of=_ESCALATION, group=Group.REDIAL, schema=WHOLE, default="1",
