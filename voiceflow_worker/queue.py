@@ -13,16 +13,10 @@ from voiceflow_worker.core import writes
 from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, Enqueued
 from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
 from voiceflow_worker.core.base.identity import BatchNames, checked_queue, checked_reader, keyed_digest
-from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages
+from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, starts_of
 from voiceflow_worker.core.call_filter import CallFilter
 from voiceflow_worker.core.gates import CheckGate, hold_until_left, order_gate, standing_gate, until_left
-from voiceflow_worker.core.imports import (
-    StagedImport,
-    discard_imports,
-    drop_imports,
-    end_imports,
-    staged_imports,
-)
+from voiceflow_worker.core.imports import StagedImport, discard_imports, end_imports, staged_imports
 from voiceflow_worker.core.outcomes.batch_ends import wait_for_batch
 from voiceflow_worker.core.outcomes.outbox import OutcomeStream, OutcomeWatch
 from voiceflow_worker.core.ports import Limits, Store
@@ -319,7 +313,8 @@ class CallQueue:
             await order_gate(store.store, cancelled, check=check)
             await until_left(self.store, [self.name], batch_id=batch_id)
             await self._end_waiting(batch_id)
-            await drop_imports(self.store, self.name, batch_id)
+            for start in await starts_of(self.store, self.name, batch_id=batch_id):
+                await end_imports(self.store, self.name, [start])
             ended = max(await self._cancelled(batch_id) - before, 0)
             store.result = f"batch {batch_id} is cancelled for good; {count_of(ended, 'waiting call')} ended"
         return ended
@@ -494,7 +489,7 @@ class CallQueue:
         An import is a campaign that is being stored, or one whose process was killed before its last call was stored.
         Start the same campaign again to store what is missing; or release or discard its calls. Raises StoreError.
         """
-        return await staged_imports(self.store, self.name, batch_id)
+        return await staged_imports(self.store, await starts_of(self.store, self.name, batch_id=batch_id))
 
     async def release_staged(self, batch_id: Key, *, imports: Sequence[StagedImport] | None = None) -> int:
         """Let staged calls of a batch be sent, although their import has not ended; returns their number.

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import start_put
-from voiceflow_worker.core.ports.reads import Due, Staged, Waiting
+from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.core.ports.store import Delete, Store, Write, tally_change
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -135,7 +135,7 @@ class TotalsContract(Ground):
         ]
         await stored(store, *staged)
         for latest, amount in ((NOW, 0), (NOW + DAY, 1), (None, 2)):
-            assert await store.count(Staged(queue=QUEUE, batch="b", start="+x", by=latest)) == amount, latest
+            assert await store.count(Waiting(queue=QUEUE, batch="b", start="+x", by=latest)) == amount, latest
         assert await leased(store) == [1]
         for state in (JobState.QUEUED, JobState.LEASED):
             assert await store.count(Due(queue=QUEUE, state=state, by=NOW)) == 0, "it is due when its lease ends"

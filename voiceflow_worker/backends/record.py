@@ -20,6 +20,7 @@ from voiceflow_worker.core.base.record_set import Codec, report_unreadable
 from voiceflow_worker.core.ports import Event, EventKind
 from voiceflow_worker.errors import InvalidInputError, StoreVersionError, UnreadableRecordError
 from voiceflow_worker.model.jobs.job import Edits, Job, JobState, ReasonKind
+from voiceflow_worker.model.jobs.totals import Totals
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.window import CallWindow
 
@@ -110,30 +111,25 @@ def record_of(job: Job) -> str:
 def job_from(head: Head, record: str, body: str) -> Job:
     """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
-        job_id, queue, state, due, revision, worker, urgency, batch, destination, key, valid, active, digest = head
         source, created_at, *values, _, _ = structs.astuple(_codec.value(record))
         if (window := values[-1]) is not None:
             values[-1] = CallWindow.recalled(window)
-        return Job(
-            job_id, queue, _STATES[state], from_micros(due), destination, body, digest, source, created_at,
-            revision, worker, urgency >> 1, batch, key, from_micros_or_none(valid), from_micros_or_none(active),
-            *values,
-        )  # fmt: skip
+        return _job_of(head, body, source, created_at, *values)
     except Exception as error:  # whatever is wrong with it
         unreadable = newer(f"the record of call {head[0]}", error)
         with suppress(ValueError, LookupError, TypeError):
-            unreadable.head = _job_of_head(head, body)
+            unreadable.head = _job_of(head, body, "", from_micros(head[3]))
         end = f"`voiceflow calls cancel {head[0]}` ends the call"
         unreadable.args = (f"{unreadable} To give it up, {end}." if unreadable.head is not None else str(unreadable),)
         raise unreadable from error
 
 
-def _job_of_head(head: Head, body: str) -> Job:
-    """A job without its record: with its window, POSTs and notes unknown."""
+def _job_of(head: Head, body: str, source: str, created_at: datetime, *values: Any) -> Job:
+    """The job with these values of its record. Without them, its window, POSTs and notes are unknown."""
     job_id, queue, state, due, revision, worker, urgency, batch, destination, key, valid, active, digest = head
     return Job(
-        job_id, queue, _STATES[state], from_micros(due), destination, body, digest, "", from_micros(due), revision,
-        worker, urgency >> 1, batch, key, from_micros_or_none(valid), from_micros_or_none(active),
+        job_id, queue, _STATES[state], from_micros(due), destination, body, digest, source, created_at, revision,
+        worker, urgency >> 1, batch, key, from_micros_or_none(valid), from_micros_or_none(active), *values,
     )  # fmt: skip
 
 
@@ -177,6 +173,16 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
             report_unreadable("a call", error)
         else:
             yield job
+
+
+def totals_from(rows: Iterable[tuple[str, str, int, int]], names: Iterable[str]) -> dict[str, Totals]:
+    """The counters with these names, from rows of a name, a field, its amount, and that of deleted jobs."""
+    live = {name: dict[str, int]() for name in names}
+    pruned = {name: dict[str, int]() for name in live}
+    for name, field, amount, gone in rows:
+        live[name] |= {field: amount} if amount else {}
+        pruned[name] |= {field: gone} if gone else {}
+    return {name: Totals(live=live[name], pruned=pruned[name]) for name in live}
 
 
 TOMBSTONE = "tombstone"

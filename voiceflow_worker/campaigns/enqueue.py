@@ -511,14 +511,14 @@ class _Carried:
         gone = self._gone
         if self._has_work:  # a cancelled batch is refused, also if a person has cancelled each call of it
             await imported.begin(none_begun, calls=len(self.spooled), puts=menu_puts(self.order.options))
-        await queue.admitter.give_keys(self.keys, conditions=imported.staging.conditions)
+        await queue.admitter.give_keys(self.keys, staging=imported.staging)
         silenced = self.ends.silenced
         if self.kept is not None:
             await self.kept.keep(self.ends, imported.staging.conditions)
         if self.ends.counts[End.NEW]:
             await self.enqueue(imported, but=changes | later)
         total = len(changes) + gone
-        if total and imported.has_begun:
+        if total and imported.staging.records:
             await imported.note_changes(0, total)
         if changes:
             await self.enqueue(imported, among=changes, total=total)

@@ -15,11 +15,10 @@ from voiceflow_worker.campaigns.plan import LOCK_LENGTH
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.identity import new_revision
 from voiceflow_worker.core.base.reading import calls_of_start, starts_of
-from voiceflow_worker.core.imports import Staging, ending, intake_lost, record_of
+from voiceflow_worker.core.imports import Staging, ending, record_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Put, Result, Same, Write
-from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.finding import Finding, tell
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
@@ -80,22 +79,12 @@ class Import:
     ) -> None:
         self._queue = queue
         self._store = store
-        self._conditions = conditions
         self._by = by
-        self._starts: dict[str, Gate] = {}
-        self.token: str = token or new_revision()
-        self._is_named = token is not None
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether it has a record."""
-        return bool(self._starts)
-
-    @property
-    def staging(self) -> Staging:
-        """Under which conditions its calls are stored."""
-        records = {batch_id: record_of(start) for batch_id, start in self._starts.items()}
-        return Staging(token=self.token, is_named=self._is_named, conditions=self._conditions, records=records)
+        self._starts: Sequence[Gate] = ()
+        self.staging: Staging = Staging(
+            conditions=conditions, token=token or new_revision(), is_named=token is not None
+        )
+        """Under which conditions its calls are stored. It has records once it has begun."""
 
     async def begin(self, none: Sequence[Same], *, calls: int, puts: tuple[Put, ...] = ()) -> None:
         """Stage the calls of this import from now on, and store what they need (`puts`).
@@ -103,11 +92,11 @@ class Import:
         Its batches are those of `none_begun`. Raises StoreError, IntakeError if another import has begun in one of them
         or the lock was lost, and InvalidInputError for a cancelled batch.
         """
-        self._starts = {each.member: self._start(each.member, calls) for each in none}
-        await self._queue.admitter.require_open(self._starts.keys())
+        starts = [self._start(each.member, calls) for each in none]
+        await self._queue.admitter.require_open([each.member for each in none])
         until = self._store.clock.now() + _BEGUN_KEPT
         begun = (Put(BEGUN, each.group, new_revision(), until, member=each.member) for each in none)
-        await self._write(Write(conditions=(*none,), puts=(*map(start_put, self._starts.values()), *begun, *puts)))
+        await self._put(starts, Write(conditions=(*none,), puts=(*begun, *puts)))
 
     async def note_changes(self, done: int, total: int) -> None:
         """Note that `done` of all changes of calls that the batches had are made: it can only be completed from now on.
@@ -120,10 +109,8 @@ class Import:
             "newer list of it with `--replace`, which completes it"
         )
         kinds = frozenset({GateKind.HALF_APPLIED})
-        before = tuple(self.staging.records.values())
-        noted = {batch: replace(start, reason=reason, kinds=kinds) for batch, start in self._starts.items()}
-        await self._write(Write(conditions=before, puts=tuple(map(start_put, noted.values()))))
-        self._starts = noted
+        noted = [replace(start, reason=reason, kinds=kinds) for start in self._starts]
+        await self._put(noted, Write(conditions=tuple(self.staging.records.values())))
 
     async def end(self, cut: Iterable[Gate] = ()) -> None:
         """Let the calls of this import ring, and those of `cut` ones that it has completed, in one write.
@@ -131,7 +118,7 @@ class Import:
         Raises as `begin` does, and IntakeError if somebody else has continued, released or discarded one of these
         imports meanwhile.
         """
-        if ends := [*self._starts.values(), *cut]:
+        if ends := [*self._starts, *cut]:
             await self._write(ending(ends, queue=self._queue.name))
 
     def _start(self, batch_id: str, calls: int) -> Gate:
@@ -143,14 +130,18 @@ class Import:
             f"{batch}`)"
         )
         now = self._store.clock.now()
-        return replace(Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason), start=self.token)
+        return replace(
+            Gate.of(self._queue.name, batch_id, GateState.HELD, since=now, reason=reason), start=self.staging.token
+        )
+
+    async def _put(self, starts: Sequence[Gate], write: Write) -> None:
+        """Store its records as they are from now on, with a write."""
+        await self._write(replace(write, puts=(*map(start_put, starts), *write.puts)))
+        self._starts = starts
+        self.staging = replace(self.staging, records={start.name: record_of(start) for start in starts})
 
     async def _write(self, write: Write) -> None:
-        write = replace(write, conditions=(*self._conditions, *write.conditions))
+        write = replace(write, conditions=(*self.staging.conditions, *write.conditions))
         (answer,) = await self._store.write(BulkWrite(writes=(write,)), now=self._store.clock.now())
-        if answer.result is Result.DONE:
-            return
-        own = {record: batch for batch, record in self.staging.records.items()}
-        if isinstance(answer.condition, Same) and answer.condition in own:
-            raise IntakeError.taken_over(own[answer.condition])
-        raise intake_lost(self._queue.name, answer.condition)
+        if answer.result is not Result.DONE:
+            raise self.staging.lost(self._queue.name, answer.condition)

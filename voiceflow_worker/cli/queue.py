@@ -224,12 +224,8 @@ async def resume(
 
     if staged and batch is None:
         raise InvalidInputError("--staged is about the calls of a batch: name it with --batch")
-    act = (
-        partial(ReleaseStaged, batch=batch, note=note)
-        if staged
-        else partial(Resume, batch=batch, note=note, unread_files=unread_files)
-    )
-    return await common.ordered(act, as_, yes=yes)
+    act = ReleaseStaged if staged else partial(Resume, unread_files=unread_files)
+    return await common.ordered(partial(act, batch=batch, note=note), as_, yes=yes)
 
 
 async def rate(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Self, TypedDict, Unpack
 
 from voiceflow_worker.core.base.identity import BATCH, new_job_ids, new_revisions
 from voiceflow_worker.core.base.keys import KEYS, owners_of
 from voiceflow_worker.core.base.reading import get_jobs
-from voiceflow_worker.core.imports import Staging, intake_lost
+from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, not_cancelled
 from voiceflow_worker.core.ports.store import (
@@ -22,17 +23,15 @@ from voiceflow_worker.core.ports.store import (
     Owner,
     Record,
     Result,
-    Same,
     Write,
     WriteResult,
 )
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.suppression import listed_groups, why_refused
+from voiceflow_worker.core.suppression import Suppression, listed_groups, why_refused
 from voiceflow_worker.core.writes import all_or_none, edited, enqueued, with_key
 from voiceflow_worker.errors import (
     CallFlowError,
-    IntakeError,
     InvalidInputError,
     KeyConflict,
     KeyConflictError,
@@ -223,21 +222,6 @@ _ROUNDS = 20
 """How often a call is changed that somebody else changes at the same time."""
 
 
-@dataclass(slots=True)
-class _Written:
-    """What became of jobs, by their indexes.
-
-    With the `owners` of their keys, the calls that were `changed`, and why others are not stored. Those have `moved`
-    whose former calls are not as they were.
-    """
-
-    owners: dict[int, Owner]
-    changed: dict[int, Job]
-    suppressed: dict[int, SuppressedNumber]
-    errors: dict[int, CallFlowError]
-    moved: set[int]
-
-
 class Admitter:
     """Admits calls to one queue; `redial` is for calls without a redial policy of their own."""
 
@@ -302,22 +286,20 @@ class Admitter:
                 calls[index] = request if isinstance(request, CheckedCall) else CheckedCall.of(request, at=now)
             except InvalidInputError as error:
                 errors[index] = error
-        made, refused = self._jobs(calls, now)
+        jobs, refused = self._jobs(calls, now)
         if errors or refused:
             raise _joined({**errors, **refused}, len(requests))
-        jobs = list(made.values())
         if len(jobs) > MOST_CHANGES:
             raise InvalidInputError(
                 f"{len(jobs)} calls are too many to be enqueued all or none; pass at most {MOST_CHANGES} at a time"
             )
-        ended, turns = dict(over or {}), _ROUNDS if replace else 1
+        ended, turns, staging = dict(over or {}), _ROUNDS if replace else 1, Staging(conditions=tuple(conditions))
         while True:
-            done = await self._write(jobs, now, together=len(jobs) > 1, conditions=conditions, over=ended)
-            owners = done.owners
-            if done.errors:
-                raise _joined(done.errors, len(requests))
-            if done.suppressed:
-                raise SuppressedNumberError(list(done.suppressed.values()))
+            done, owners = await self._write(jobs, now, staging=staging, together=len(jobs) > 1, over=ended)
+            if wrong := {index: CallFlowError(each.findings) for index, each in done.items() if each.findings}:
+                raise _joined(wrong, len(requests))
+            if suppressed := [each.suppressed for each in done.values() if each.suppressed is not None]:
+                raise SuppressedNumberError(suppressed)
             owned, turns = await self._owned(jobs, owners), turns - 1
             differ = {
                 index: found
@@ -333,21 +315,21 @@ class Admitter:
                 )
             ended |= {jobs[index].unique_key or "": [owned[index]] for index in differ}
         known = {index: owned.get(index) or _as_reported(owner, jobs[index]) for index, owner in owners.items()}
-        known |= done.changed
+        known |= {index: each.changed for index, each in done.items() if each.changed is not None}
         return [
             Enqueued(known[index], created=False) if index in known else Enqueued(job, created=True)
-            for index, job in enumerate(jobs)
+            for index, job in jobs.items()
         ]
 
-    async def _owned(self, jobs: Sequence[Job], owners: Mapping[int, Owner]) -> dict[int, Job]:
+    async def _owned(self, jobs: Mapping[int, Job], owners: Mapping[int, Owner]) -> dict[int, Job]:
         """The jobs that own unique keys of these, by the indexes of these."""
         keys = {index: jobs[index].unique_key or "" for index in owners}
         found = await owners_of(self._store, self._queue, keys.values())
-        new = {job.id: job for job in jobs}
+        new = {job.id: job for job in jobs.values()}
         owned = {index: found.get(key) or new.get(owners[index].job_id) for index, key in keys.items()}
         return {index: job for index, job in owned.items() if job is not None}
 
-    async def _any_differs(self, jobs: Sequence[Job], owners: Mapping[int, Owner]) -> bool:
+    async def _any_differs(self, jobs: Mapping[int, Job], owners: Mapping[int, Owner]) -> bool:
         owned = await self._owned(jobs, owners) if owners else {}
         return any(_differ(jobs[index], owner, owned.get(index)) for index, owner in owners.items())
 
@@ -367,51 +349,39 @@ class Admitter:
         `InvalidInputError` if a call belongs to a cancelled batch, and `StoreUnavailableError`.
         """
         now = self._store.clock.now()
-        made, refused = self._jobs(dict(enumerate(calls)), now, staging=staging)
-        indexes, jobs = list(made), list(made.values())
-        results = [AdmissionResult(is_new=None if staging is None else True)] * len(calls)
-        for index, error in refused.items():
-            results[index] = AdmissionResult(findings=error.findings)
+        jobs, refused = self._jobs(dict(enumerate(calls)), now, staging=staging)
+        done = {index: AdmissionResult(findings=error.findings) for index, error in refused.items()}
         if staging is None:
-            for index, number in (await self._suppressed(jobs)).items():
-                results[indexes[index]] = AdmissionResult(suppressed=number)
-            return results
-        done = await self._write(jobs, now, conditions=staging.conditions, staging=staging, over=over)
-        owned = await self._owned(jobs, done.owners) if done.owners else {}
-        for index, owner in done.owners.items():
+            listed = await self._numbers_listed(jobs)
+            keys = [key for index in listed if (key := jobs[index].unique_key) is not None]
+            stand = await owners_of(self._store, self._queue, keys)
+            done |= {
+                at: AdmissionResult(suppressed=why) for at, why in listed.items() if jobs[at].unique_key not in stand
+            }
+            return [done.get(index) or AdmissionResult() for index in range(len(calls))]
+        written, owners = await self._write(jobs, now, staging=staging, over=over)
+        owned = await self._owned(jobs, owners) if owners else {}
+        for index, owner in owners.items():
             differs = _differ(jobs[index], owner, owned.get(index), replaces=True)
-            results[indexes[index]] = (
-                AdmissionResult(owner_id=owner.job_id) if differs else AdmissionResult(is_new=False)
-            )
-        for index, job in done.changed.items():
-            results[indexes[index]] = AdmissionResult(changed=job)
-        for index, number in done.suppressed.items():
-            results[indexes[index]] = AdmissionResult(suppressed=number)
-        for index, error in done.errors.items():
-            results[indexes[index]] = AdmissionResult(findings=error.findings)
-        for index in done.moved:
-            results[indexes[index]] = AdmissionResult(has_moved=True)
-        return results
+            done[index] = AdmissionResult(owner_id=owner.job_id) if differs else AdmissionResult(is_new=False)
+        done |= written
+        return [done.get(index) or AdmissionResult(is_new=True) for index in range(len(calls))]
 
-    async def give_keys(self, keys: Mapping[str, str], *, conditions: Sequence[Condition]) -> None:
+    async def give_keys(self, keys: Mapping[str, str], *, staging: Staging) -> None:
         """Give calls further unique keys, by their ids; a key that another call has stays with that.
 
-        Raises StoreError, and `IntakeError` if a condition fails.
+        Raises StoreError, and `IntakeError` if a condition of their import fails.
         """
         now, all_keys = self._store.clock.now(), iter(keys.items())
+        give = partial(with_key, at=now, policy=self._policy, store_id=self._store.id, conditions=staging.conditions)
         while left := dict(islice(all_keys, MOST_CHANGES)):
             for _ in range(_ROUNDS):
                 found = (await get_jobs(self._store, left)).values() if left else ()
                 jobs = [each for each in found if left[each.id] not in each.keys]
-                parts = [
-                    with_key(
-                        each, left[each.id], at=now, policy=self._policy, store_id=self._store.id, conditions=conditions
-                    )
-                    for each in jobs
-                ]
-                answers = await self._store.write(BulkWrite(writes=tuple(parts)), now=now) if parts else ()
+                bulk = BulkWrite(writes=tuple(give(each, left[each.id]) for each in jobs))
+                answers = await self._store.write(bulk, now=now) if jobs else ()
                 if (lost := next((each for each in answers if each.result is Result.NOT_FREE), None)) is not None:
-                    raise intake_lost(self._queue, lost.condition)
+                    raise staging.lost(self._queue, lost.condition)
                 moved = zip(jobs, answers, strict=True)  # while they were read
                 left = {job.id: left[job.id] for job, answer in moved if answer.result is not Result.DONE}
 
@@ -434,30 +404,28 @@ class Admitter:
 
     async def _write(
         self,
-        jobs: list[Job],
+        jobs: Mapping[int, Job],
         now: datetime,
         *,
+        staging: Staging,
         together: bool = False,
-        conditions: Sequence[Condition] = (),
-        staging: Staging | None = None,
         over: Mapping[str, Sequence[Job]] | None = None,
-    ) -> _Written:
+    ) -> tuple[dict[int, AdmissionResult], dict[int, Owner]]:
         """Store jobs, or change those that are `over` them to what they are.
 
-        A job whose key is taken is not refused, even if the person has opted out since, because it adds no call. Raises
+        Returns the results of those that are not stored, and the owners of the keys of others, by their indexes. A job
+        whose key is taken is not refused, even if the person has opted out since, because it adds no call. Raises
         `InvalidInputError` for a cancelled batch, and `IntakeError`.
         """
-        await self.require_open({job.batch_id for job in jobs})
-        done = _Written(_twice(jobs) if together else {}, {}, {}, {}, set())
+        await self.require_open({job.batch_id for job in jobs.values()})
+        done, owners = dict[int, AdmissionResult](), _twice(jobs) if together else {}
         passing: dict[int, Sequence[Record]] = {}
         former = dict(over or {})
-        indexes = [index for index in range(len(jobs)) if index not in done.owners]
-        while indexes and not (together and (done.suppressed or await self._any_differs(jobs, done.owners))):
-            parts = self._parts(
-                {index: jobs[index] for index in indexes}, now, done, over=former, conditions=conditions,
-                passing=passing, staging=staging,
-            )  # fmt: skip
-            if not parts or (together and done.errors):
+        indexes = [index for index in jobs if index not in owners]
+        while indexes and not (together and (_is_refused(done) or await self._any_differs(jobs, owners))):
+            some = {index: jobs[index] for index in indexes}
+            parts = self._parts(some, now, done, over=former, passing=passing, staging=staging)
+            if not parts or (together and _is_refused(done)):
                 break
             indexes, writes = list(parts), list(parts.values())
             bulk = BulkWrite(writes=(all_or_none(writes),) if together else tuple(writes))
@@ -467,40 +435,43 @@ class Admitter:
             for index, answer in zip(indexes, _of_each(writes, written[0]) if together else written, strict=True):
                 job = jobs[index]
                 if answer is not None and answer.result is Result.DONE:
-                    if index not in done.changed:
+                    if index not in done:
                         self._named.add(job.batch_id)
                     continue
-                done.changed.pop(index, None)
+                done.pop(index, None)
                 if answer is None:
                     again.append(index)
                 elif (owner := answer.owners.get(job.id) or _owner_in_record(job, answer)) is not None:
-                    done.owners[index] = owner
+                    owners[index] = owner
                 elif answer.result is Result.STALE:  # what was to be changed, or to give its key up, has changed
                     was = former.pop(job.unique_key or "", ())
                     is_of_key = together or all(each.unique_key == job.unique_key for each in was)
-                    (again.append if is_of_key else done.moved.add)(index)
+                    if is_of_key:
+                        again.append(index)
+                    else:
+                        done[index] = AdmissionResult(has_moved=True)
                 else:
-                    self._refuse_lost(job, answer, conditions, staging)
+                    self._refuse_lost(job, answer.condition, staging)
                     listed.append(index)
             concerned = sorted({*again, *listed}) if together and listed else listed
             for index, found in (await self._listed(jobs, concerned)).items():
                 passing[index] = found
-                refused = (self._refused(jobs[index], index, each) for each in found)
+                texts, job = ({each.group: each.value} for each in found), jobs[index]
+                refused = (_refused(job, index, self._suppression.entries_in(text, job.parties)) for text in texts)
                 if (why := next(filter(None, refused), None)) is not None:
-                    done.suppressed[index] = why
-            indexes = sorted({*again, *listed} - done.suppressed.keys())
-        return done
+                    done[index] = AdmissionResult(suppressed=why)
+            indexes = sorted({*again, *listed} - done.keys())
+        return done, owners
 
     def _parts(
         self,
         jobs: Mapping[int, Job],
         now: datetime,
-        done: _Written,
+        done: dict[int, AdmissionResult],
         *,
         over: Mapping[str, Sequence[Job]],
-        conditions: Sequence[Condition],
         passing: Mapping[int, Sequence[Record]],
-        staging: Staging | None,
+        staging: Staging,
     ) -> dict[int, Write]:
         """The writes of jobs, by their indexes; what is changed by them, and the errors of others, is noted as done."""
         parts: dict[int, Write] = {}
@@ -508,24 +479,32 @@ class Admitter:
             former = over.get(job.unique_key or "", ())
             target = next((each for each in former if _may_become(each, job)), None)
             others = [each for each in former if each is not target]
-            required = conditions if staging is None else (*conditions, *staging.condition(job.batch_id))
+            required = staging.required(job.batch_id)
             try:
                 if target is None:
                     is_named = job.batch_id in self._named
                     parts[index] = enqueued(
                         job, at=now, policy=self._policy, store_id=self._store.id, passing=passing.get(index, ()),
-                        conditions=required, over=others, is_named=is_named, is_campaign=staging is not None,
+                        conditions=required, over=others, is_named=is_named, is_campaign=staging.token is not None,
                     )  # fmt: skip
                 else:
-                    done.changed[index], parts[index] = edited(
+                    changed, parts[index] = edited(
                         target, job, at=now, policy=self._policy, store_id=self._store.id,
                         passing=passing.get(index, ()), conditions=required, over=others,
                     )  # fmt: skip
+                    done[index] = AdmissionResult(changed=changed)
             except CallFlowError as error:
-                done.errors[index] = error
+                done[index] = AdmissionResult(findings=error.findings)
         return parts
 
-    async def _listed(self, jobs: Sequence[Job], indexes: Sequence[int]) -> Mapping[int, Sequence[Record]]:
+    def _refuse_lost(self, job: Job, failed: Condition | None, staging: Staging) -> None:
+        """Raise an error if a job was refused because of its batch or its import, and not because of itself."""
+        if job.batch_id is not None and failed == not_cancelled(job.queue, job.batch_id):
+            raise _was_cancelled(job.batch_id)
+        if failed in staging.required(job.batch_id):
+            raise staging.lost(self._queue, failed)
+
+    async def _listed(self, jobs: Mapping[int, Job], indexes: Sequence[int]) -> Mapping[int, Sequence[Record]]:
         """The records of the suppression list that concern some of these jobs, by their indexes."""
         if not indexes:
             return {}
@@ -534,42 +513,14 @@ class Admitter:
         found = (await self._store.records({SUPPRESSED: keys}, now=self._store.clock.now()))[SUPPRESSED]
         return {index: [each for each in found if each.group in of_job] for index, of_job in groups.items()}
 
-    def _refuse_lost(
-        self, job: Job, answer: WriteResult, conditions: Sequence[Condition], staging: Staging | None
-    ) -> None:
-        """Raise an error if a job was refused because of its batch or its import, and not because of itself."""
-        if answer.condition in conditions:
-            raise intake_lost(self._queue, answer.condition)
-        if answer.condition is not None and answer.condition == _not_cancelled(job):
-            raise _was_cancelled(job.batch_id)
-        if staging is not None and answer.condition in staging.condition(job.batch_id):
-            raise IntakeError.taken_over(str(job.batch_id))
-
-    def _refused(self, job: Job, index: int, record: Record) -> SuppressedNumber | None:
-        """Why a record of the suppression list forbids a job; None if it ends before the job is due."""
-        listed = self._suppression.entries_in({record.group: record.value}, job.parties)
-        found = why_refused(job, listed, at=job.due_at)
-        return None if found is None else SuppressedNumber(index=index, number=found[0], reason=found[1])
-
     async def listed(self, calls: Sequence[CheckedCall]) -> Mapping[int, SuppressedNumber]:
         """The numbers on the suppression list because of which calls would be refused, by the indexes of the calls."""
-        made = self._jobs(dict(enumerate(calls)), self._store.clock.now())[0]
-        return await self._numbers_listed(made)
+        return await self._numbers_listed(self._jobs(dict(enumerate(calls)), self._store.clock.now())[0])
 
     async def _numbers_listed(self, jobs: Mapping[int, Job]) -> Mapping[int, SuppressedNumber]:
         listed = await self._suppression.entries_of([number for job in jobs.values() for number in job.parties])
-        return {
-            index: SuppressedNumber(index=index, number=found[0], reason=found[1])
-            for index, job in jobs.items()
-            if listed and (found := why_refused(job, listed, at=job.due_at)) is not None
-        }
-
-    async def _suppressed(self, jobs: Sequence[Job]) -> Mapping[int, SuppressedNumber]:
-        """The numbers because of which jobs would be refused, by the indexes of the jobs, but for those that stand."""
-        refused = await self._numbers_listed(dict(enumerate(jobs)))
-        keys = [key for index in refused if (key := jobs[index].unique_key) is not None]
-        owned = await owners_of(self._store, self._queue, keys)
-        return {index: number for index, number in refused.items() if jobs[index].unique_key not in owned}
+        found = ((index, _refused(job, index, listed)) for index, job in jobs.items() if listed)
+        return {index: why for index, why in found if why is not None}
 
     async def require_open(self, batch_ids: Collection[str | None]) -> None:
         """Raise InvalidInputError if one of these batches was cancelled."""
@@ -582,8 +533,10 @@ class Admitter:
             raise _was_cancelled(record.member)
 
 
-def _not_cancelled(job: Job) -> Same | None:
-    return None if job.batch_id is None else not_cancelled(job.queue, job.batch_id)
+def _refused(job: Job, index: int, listed: Mapping[str, Suppression]) -> SuppressedNumber | None:
+    """Why entries of the suppression list forbid a job; None if they end before the job is due."""
+    found = why_refused(job, listed, at=job.due_at)
+    return None if found is None else SuppressedNumber(index=index, number=found[0], reason=found[1])
 
 
 def _was_cancelled(batch_id: str | None) -> InvalidInputError:
@@ -657,16 +610,15 @@ def new_job(
         if opening.problem is not None:
             raise CallFlowError([opening.problem])
         due_at, time_zone = opening.at, opening.time_zone
-    if call.batch_id is None:
-        staging = None
+    token = None if staging is None or call.batch_id is None else staging.token
     return Job(
         id=job_id,
         queue=queue,
         state=JobState.QUEUED,
         due_at=due_at,
         revision=revision,
-        worker_id=None if staging is None else staging.token,
-        start=staging.token if staging is not None and staging.is_named else None,
+        worker_id=token,
+        start=token if staging is not None and staging.is_named else None,
         priority=call.priority,
         batch_id=call.batch_id,
         destination=call.destination,
@@ -687,6 +639,10 @@ def new_job(
     )
 
 
+def _is_refused(done: Mapping[int, AdmissionResult]) -> bool:
+    return any(each.suppressed is not None or each.findings for each in done.values())
+
+
 def _of_each(parts: Sequence[Write], answer: WriteResult) -> Sequence[WriteResult | None]:
     """What the answer to new calls that are stored together says of each: None if it was refused for another one."""
     if answer.result is Result.NOT_FREE:
@@ -702,11 +658,11 @@ def _may_become(stands: Job, asked: Job) -> bool:
     return bool(stands.body and is_same and (is_changeable(stands) or stands.state in ON_THE_WAY))
 
 
-def _twice(jobs: Sequence[Job]) -> dict[int, Owner]:
+def _twice(jobs: Mapping[int, Job]) -> dict[int, Owner]:
     """The jobs that another one before them has the unique key of, by their indexes."""
     first: dict[str, Job] = {}
     owners: dict[int, Owner] = {}
-    for index, job in enumerate(jobs):
+    for index, job in jobs.items():
         if job.unique_key is not None and (other := first.setdefault(job.unique_key, job)) is not job:
             owners[index] = Owner(other.id, other.body_digest, other.state)
     return owners

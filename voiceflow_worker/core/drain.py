@@ -6,13 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from voiceflow_worker.core.base.reading import (
-    count_staged,
-    count_states,
-    due_count,
-    find_jobs,
-    gates_of,
-)
+from voiceflow_worker.core.base.reading import count_states, due_count, find_jobs, gates_of
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Due, Listing
@@ -36,9 +30,9 @@ async def held_count(
     closed = sorted({gate.name for gate in gates if gate.start is None})
     totals = await store.totals(queue, batches=closed)
     queued = [name for name, each in zip(closed, totals, strict=True) if each.states[JobState.QUEUED]]
-    counts = [await due_count(store, queue, by=by, batch_id=name) for name in queued]
-    starts = [gate for gate in gates if gate.start is not None and gate.name not in closed]
-    return sum([*counts, *[await count_staged(store, each, by=by) for each in starts]])
+    starts = [(gate.name, gate.start) for gate in gates if gate.start is not None and gate.name not in closed]
+    behind = [*((name, None) for name in queued), *starts]
+    return sum([await due_count(store, queue, by=by, batch_id=name, start=start) for name, start in behind])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,13 @@ import is continued, or by an order that names them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
-from voiceflow_worker.core.base.reading import calls_of_start, count_staged, starts_of
+from voiceflow_worker.core.base.reading import calls_of_start, due_count
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.store import Before, BulkWrite, Condition, Drop, Order, Result, Same, Write
@@ -33,20 +33,26 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staging:
-    """The import that new calls belong to: its `token`, its `conditions`, and the records that must exist, by batch.
+    """The conditions of new calls, and the import that they belong to, if they do: its `token`, its records by batch.
 
     Of one that was named by its caller, the calls keep the token, so that `stop_imports` finds those that come back.
     """
 
-    token: str
-    is_named: bool = False
     conditions: tuple[Condition, ...] = ()
-    records: Mapping[str, Same]
+    token: str | None = None
+    is_named: bool = False
+    records: Mapping[str | None, Same] = field(default_factory=dict[str | None, Same])
 
-    def condition(self, batch_id: str | None) -> tuple[Same, ...]:
-        """The condition of a new call of this batch. A call without a batch has none."""
-        found = None if batch_id is None else self.records.get(batch_id)
-        return () if found is None else (found,)
+    def required(self, batch_id: str | None) -> tuple[Condition, ...]:
+        """The conditions of a new call of this batch: the record of the import exists there, too."""
+        record = self.records.get(batch_id)
+        return self.conditions if record is None else (*self.conditions, record)
+
+    def lost(self, queue: str, failed: Condition | None) -> IntakeError:
+        """The error of an enqueue that a condition has ended."""
+        if (batch := next((each for each, record in self.records.items() if record == failed), None)) is not None:
+            return IntakeError.taken_over(batch)
+        return IntakeError.lost(queue, until=failed.until if isinstance(failed, Before) else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +65,6 @@ class StagedImport:
     def as_json(self) -> dict[str, object]:
         """The import as JSON, for scripts."""
         return {"batch_id": self.gate.name, "calls": self.calls, "since": rfc3339(self.gate.since)}
-
-
-def intake_lost(queue: str, failed: Condition | None) -> IntakeError:
-    """The error of an enqueue that a condition has ended."""
-    return IntakeError.lost(queue, until=failed.until if isinstance(failed, Before) else None)
 
 
 def record_of(start: Gate) -> Same:
@@ -92,15 +93,12 @@ async def end_imports(store: Store, queue: str, starts: Collection[Gate]) -> boo
     return answer.result is Result.DONE
 
 
-async def staged_imports(store: Store, queue: str, batch_id: str) -> list[StagedImport]:
-    """The imports of a batch that have not ended, the oldest first, with their staged calls. Raises StoreError."""
-    found = await counted_imports(store, await starts_of(store, queue, batch_id=batch_id))
-    return sorted(found, key=lambda each: each.gate.since)
-
-
-async def counted_imports(store: Store, starts: Sequence[Gate]) -> list[StagedImport]:
-    """These imports, with the number of their staged calls. Raises StoreError."""
-    return [StagedImport(gate=start, calls=await count_staged(store, start)) for start in starts]
+async def staged_imports(store: Store, starts: Iterable[Gate]) -> list[StagedImport]:
+    """These imports, the oldest first, with the number of their staged calls. Raises StoreError."""
+    return [
+        StagedImport(gate=each, calls=await due_count(store, each.queue, batch_id=each.name, start=each.start))
+        for each in sorted(starts, key=lambda each: each.since)
+    ]
 
 
 async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, reason: str, policy: CallPolicy) -> int:
@@ -111,15 +109,10 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
     """
     changes, ended = Changes(store, policy), 0
     for start in starts:
-        # With another value, so that the import itself finds that its record is gone.
-        left = replace(start, reason=reason, since=store.clock.now())
-        put = start_put(left)
-        same = (record_of(start),)
-        write = Write(conditions=same, puts=(put,), orders=(Order(queue=queue, puts=(put,), same=same),))
-        (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
-        if answer.result is not Result.DONE:
-            continue  # it has ended, or somebody else discards it
         at = store.clock.now()
+        left = replace(start, reason=reason, since=at)  # so that the import itself finds that its record is gone
+        if not await _stage(store, queue, [left], same=(record_of(start),)):
+            continue  # it has ended, or somebody else discards it
         cancel = partial(lifecycle.cancel, at=at, reason=reason, policy=policy, kind=ReasonKind.REMOVED)
         for _ in range(ROUNDS):  # a call that somebody else has changed meanwhile is looked at again
             found = 0
@@ -145,15 +138,15 @@ async def stop_imports(
     starts = [replace(held(batch_id), start=token) for batch_id, token in imports]
     entry = AuditEntry.of(by, "cancel", at=now, note=reason, queue=queue, batch=imports[-1][0], asked=str(imports))
     async with audited(store, entry) as within:
-        puts = tuple(map(start_put, starts))
-        write = Write(puts=puts, orders=(Order(queue=queue, puts=puts),))
-        await within.store.write(BulkWrite(writes=(write,)), now=now)
+        await _stage(within.store, queue, starts)
         ended = await discard_imports(within.store, queue, starts, reason=reason, policy=policy)
         within.result = f"cancelled: {count_of(ended, 'call')}"
     return ended
 
 
-async def drop_imports(store: Store, queue: str, batch_id: str) -> None:
-    """Delete the records of the imports of a batch that was cancelled. Raises StoreError."""
-    for start in await starts_of(store, queue, batch_id=batch_id):
-        await end_imports(store, queue, [start])
+async def _stage(store: Store, queue: str, starts: Sequence[Gate], *, same: tuple[Same, ...] = ()) -> bool:
+    """Store the records of these imports in one write; False if something is not the `same` any more."""
+    puts = tuple(map(start_put, starts))
+    write = Write(conditions=same, puts=puts, orders=(Order(queue=queue, puts=puts, same=same),))
+    (answer,) = await store.write(BulkWrite(writes=(write,)), now=store.clock.now())
+    return answer.result is Result.DONE

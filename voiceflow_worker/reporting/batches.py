@@ -226,7 +226,6 @@ async def _progress(
         states = {each.name: totals.states for each, of, totals in batches if of == queue}
         rates, starts = await Heartbeats(store).batches(queue), await starts_of(store, queue)
         gates = _closed([*starts, *(await gates_at(store, queue, [None, *states])).values()], now)
-        begun = {start.name for start in starts}
         acts = await entries_on(store, queue, limit=PAGE)
         reads = [
             partial(
@@ -236,8 +235,8 @@ async def _progress(
         ]
         for each in await gather(*reads, at_once=AT_ONCE):
             ordered = tuple(act for act in acts if act.batch == each.batch_id)[:LATEST]
-            imports = await _imports(store, queue, each.batch_id) if each.batch_id in begun else ()
-            found[queue, each.batch_id or ""] = replace(each, ordered=ordered, imports=imports)
+            imports = await staged_imports(store, [start for start in starts if start.name == each.batch_id])
+            found[queue, each.batch_id or ""] = replace(each, ordered=ordered, imports=tuple(imports))
     return [found[queue, each.name] for each, queue, _ in batches]
 
 
@@ -251,12 +250,8 @@ async def read_batch(store: Store, queue: str, batch_id: str) -> BatchProgress:
     return replace(
         found,
         ordered=tuple(await entries_on(store, queue, batch=batch_id)),
-        imports=await _imports(store, queue, batch_id) if starts else (),
+        imports=tuple(await staged_imports(store, starts)),
     )
-
-
-async def _imports(store: Store, queue: str, batch_id: str | None) -> tuple[StagedImport, ...]:
-    return () if batch_id is None else tuple(await staged_imports(store, queue, batch_id))
 
 
 async def read_queue(store: Store, queue: str) -> BatchProgress:

@@ -22,7 +22,7 @@ from voiceflow_worker.core.base.reading import (
 from voiceflow_worker.core.base.record_set import noting_unreadable
 from voiceflow_worker.core.drain import MOST_NEXT, ClockBehind, clock_behind, held_count
 from voiceflow_worker.core.heartbeats import HEARD, RATE_WINDOW, Heartbeats
-from voiceflow_worker.core.imports import StagedImport, counted_imports
+from voiceflow_worker.core.imports import StagedImport, staged_imports
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.reads import Due, Waiting
 from voiceflow_worker.core.silence import Silence
@@ -381,7 +381,7 @@ async def read_status(store: Store, queue: str, *, clock_skew: timedelta, summar
         workers=len(beats),
         person_limits=tuple(sorted({beat.max_per_person or "none" for beat in beats})),
         holds=holds,
-        imports=tuple(await counted_imports(store, [gate for gate in holds if gate.start is not None])),
+        imports=tuple(await staged_imports(store, [gate for gate in holds if gate.start is not None])),
         overdue_outcomes=await unsettled(now - min(OVERDUE_AFTER, summary_deadline / 2)),
         missed_until=missed,
         unreported=0 if missed is None else await unsettled(missed),

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from heapq import nsmallest
 from itertools import islice
+from typing import Any
 from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
@@ -144,7 +145,7 @@ class Memory(Writing[datetime]):
                 if held.unique_key is not None:
                     del self.keys[held.queue, held.unique_key]
                     if keep_key_until is not None:
-                        self.tombstones[held.queue, held.unique_key] = tombstone(held), keep_key_until
+                        self.tombstones[held.queue, held.unique_key] = _tombstone(held), keep_key_until
 
     def _count(self, job: Job, tally: Mapping[str, int]) -> None:
         for key in {(job.queue, None), (job.queue, job.batch_id)}:
@@ -399,24 +400,17 @@ async def open_memory(url: str, *, clock: Clock | None = None) -> AsyncGenerator
     yield MemoryStore(clock=clock)
 
 
-def tombstone(job: Job) -> Job:
+_OF_TOMBSTONE = (
+    "id", "queue", "state", "due_at", "unique_key", "valid_until", "body_digest", "created_at", "not_before",
+    "reason_kind",
+)  # fmt: skip
+
+
+def _tombstone(job: Job) -> Job:
     """What is kept of a deleted job with a unique key. It has nothing about the person who was called."""
-    return Job(
-        id=job.id,
-        queue=job.queue,
-        state=job.state,
-        due_at=job.due_at,
-        destination="",
-        unique_key=job.unique_key,
-        valid_until=job.valid_until,
-        body="",
-        body_digest=job.body_digest,
-        source="",
-        created_at=job.created_at,
-        not_before=job.not_before,
-        reason_kind=job.reason_kind,
-        edits=job.edits and replace(job.edits, made="", keys=()),
-    )
+    kept: dict[str, Any] = {name: getattr(job, name) for name in _OF_TOMBSTONE}
+    edits = job.edits and replace(job.edits, made="", keys=())
+    return Job(destination="", body="", source="", edits=edits, **kept)
 
 
 def _present(counted: Mapping[str, int]) -> dict[str, int]:

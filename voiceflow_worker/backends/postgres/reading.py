@@ -23,7 +23,6 @@ from voiceflow_worker.core.ports.reads import (
     OfNumber,
     Paged,
     Read,
-    Staged,
     Waiting,
 )
 from voiceflow_worker.core.ports.store import Page, Record, Wanted
@@ -140,9 +139,8 @@ def counting(read: Counted) -> Statement:
     match read:
         case Due(state=state):
             conditions.append(("state = %s", state.value))
-        case Waiting(batch=batch) | Staged(batch=batch):
+        case Waiting(batch=batch, start=start):
             of_batch = [("state = 'queued' AND coalesce(batch_id, '') = %s", batch), ("batch_id = %s", batch)]
-            start = read.start if isinstance(read, Staged) else None
             conditions += [*of_batch, ("worker_id = %s", start)]
     return _select("voiceflow.jobs", conditions, "", None, what="count(*)")
 

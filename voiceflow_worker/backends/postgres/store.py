@@ -19,7 +19,7 @@ from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read
 from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.url import SCHEMA
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
-from voiceflow_worker.backends.record import event_from, readable, to_micros
+from voiceflow_worker.backends.record import event_from, readable, to_micros, totals_from
 from voiceflow_worker.backends.running import newer_schema, set_by_hand
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import Counted, Read
@@ -159,17 +159,10 @@ class PostgresStore:
         return await read_jobs(self.database, read, now=now)
 
     async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
-        live: dict[str, dict[str, int]] = {batch or "": {} for batch in batches}
-        pruned: dict[str, dict[str, int]] = {batch or "": {} for batch in batches}
-        for batch, field, amount, gone in await self.database.rows(_TOTALS, queue, list(live)):
-            live[batch] |= {field: amount} if amount else {}
-            pruned[batch] |= {field: gone} if gone else {}
-        return [
-            Totals(live=live[batch], pruned=pruned[batch])
-            if not batch or any(field.startswith(STATE) for field in live[batch])
-            else Totals()
-            for batch in (each or "" for each in batches)
-        ]
+        names = [batch or "" for batch in batches]
+        found = totals_from(await self.database.rows(_TOTALS, queue, list(dict.fromkeys(names))), names)
+        has_jobs = {name: any(field.startswith(STATE) for field in found[name].live) for name in found}
+        return [found[name] if not name or has_jobs[name] else Totals() for name in names]
 
     async def count(self, read: Counted) -> int:
         statement, values = counting(read)

@@ -34,7 +34,7 @@ from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema, set_by_hand
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports import Clock, Event
-from voiceflow_worker.core.ports.reads import Counted, Read, Staged
+from voiceflow_worker.core.ports.reads import Counted, Read, Waiting
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     History,
@@ -209,7 +209,7 @@ class RedisStore:
 
     async def count(self, read: Counted) -> int:
         asked = {"queue": read.queue, "by": micros(read.by)}
-        if isinstance(read, Staged):
+        if isinstance(read, Waiting) and read.start is not None:
             asked |= {"batch": optional(read.batch), "start": read.start}
         else:
             asked["times"] = index_of(read)

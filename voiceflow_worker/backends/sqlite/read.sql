@@ -186,11 +186,8 @@ SELECT batch, field, live, pruned FROM totals WHERE queue = ? AND batch IN (SELE
 SELECT count(*) FROM jobs INDEXED BY jobs_by_state WHERE queue = :queue AND state = :state AND due_at <= :by;
 
 -- name: count_waiting
--- The number of queued jobs of a batch that are due by a time. This reads the index entries of its queued jobs.
+-- The number of queued jobs of a batch, or of one import of it, that are due by a time. This reads the index entries of
+-- the queued jobs of the batch.
 SELECT count(*) FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND due_at <= :by;
-
--- name: count_staged
--- Those of them that belong to a start.
-SELECT count(*) FROM jobs INDEXED BY jobs_of_batch_to_lease
-WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND due_at <= :by AND worker_id = :start;
+WHERE queue = :queue AND batch_id = :batch AND state = 'queued' AND due_at <= :by
+    AND (:start IS NULL OR worker_id = :start);

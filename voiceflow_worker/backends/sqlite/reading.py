@@ -25,7 +25,7 @@ from voiceflow_worker.backends.record import (
 )
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row, passes, translating
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, pause_after, persist
-from voiceflow_worker.core.ports.reads import Counted, Due, Expired, Listing, OfNumber, Paged, Searched, Staged, Waiting
+from voiceflow_worker.core.ports.reads import Counted, Due, Expired, Listing, OfNumber, Paged, Searched, Waiting
 from voiceflow_worker.core.ports.store import Key, Owner, Page, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job
 
@@ -143,10 +143,8 @@ def until(read: Counted) -> dict[str, Any]:
     match read:
         case Due(state=state):
             return _bindings(read, by=by, state=state.value)
-        case Waiting(batch=batch):
-            return _bindings(read, by=by, batch=batch)
-        case Staged(queue=queue, batch=batch, start=start):
-            return {"queue": queue, "by": by, "batch": batch, "start": start}
+        case Waiting(batch=batch, start=start):
+            return _bindings(read, by=by, batch=batch, start=start)
 
 
 def _bindings(read: Searched, **more: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import anyio
 import orjson
 from anyio import to_thread
 
-from voiceflow_worker.backends.record import event_from, readable, to_micros
+from voiceflow_worker.backends.record import event_from, readable, to_micros, totals_from
 from voiceflow_worker.backends.running import Wakeups
 from voiceflow_worker.backends.sqlite.backups import hold_if_put_back
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, passes
@@ -33,7 +33,7 @@ from voiceflow_worker.backends.sqlite.write import lease, write
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read, Staged, Waiting
+from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Clock,
@@ -103,18 +103,13 @@ class SqliteStore:
 
     async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
         names = [totals_name(batch) for batch in batches]
-        live: dict[str, dict[str, int]] = {name: {} for name in names}
-        pruned: dict[str, dict[str, int]] = {name: {} for name in names}
         asked = (queue, orjson.dumps(names).decode())
-        for name, field, amount, gone in await self.reader.read(
-            partial(Connection.rows, statement=SQL["totals"], bindings=asked)
-        ):
-            live[name] |= {field: amount} if amount else {}
-            pruned[name] |= {field: gone} if gone else {}
-        return [Totals(live=live[name], pruned=pruned[name]) for name in names]
+        rows = await self.reader.read(partial(Connection.rows, statement=SQL["totals"], bindings=asked))
+        found = totals_from(rows, names)
+        return [found[name] for name in names]
 
     async def count(self, read: Counted) -> int:
-        count = {Due: SQL["count_due"], Waiting: SQL["count_waiting"], Staged: SQL["count_staged"]}[type(read)]
+        count = SQL["count_due" if isinstance(read, Due) else "count_waiting"]
         return int(await self.reader.scan(count, until(read)))
 
     async def records(self, wanted: Wanted, *, now: datetime) -> Mapping[str, Sequence[Record]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import overload
 from uuid import uuid4
 
 import orjson
@@ -356,13 +355,13 @@ def _due(db: Connection, queue: str, batch: str | None, *, at: int, limit: int) 
         return []
     held = _Held(db, queue, at)
     if batch is not None:
-        return held.leave_out(_due_rows(db, queue, batch, _OF_BATCH, at=at, limit=limit), limit)
+        return held.leave_out(_due_rows(db, queue, batch, _OF_BATCH, at=at, limit=limit), limit) or []
     rows = held.leave_out(_due_rows(db, queue, None, _OF_QUEUE, at=at, limit=limit), limit, most_held=_MOST_HELD)
     if rows is not None:
         return rows
     found = list[Row]()
     for each in _open_batches(db, queue, held):
-        found += held.leave_out(_due_rows(db, queue, each, _OF_BATCH, at=at, limit=limit), limit)
+        found += held.leave_out(_due_rows(db, queue, each, _OF_BATCH, at=at, limit=limit), limit) or ()
     return sorted(found, key=lambda row: (-row[0], *row[1:3]))[:limit]
 
 
@@ -388,24 +387,17 @@ class _Held:
     def _record(self, namespace: str, member: str) -> Record | None:
         return current_record(self._db, namespace, self._queue, self._at, member)
 
-    @overload
-    def leave_out(self, rows: Iterator[Row], limit: int) -> list[Row]: ...
-    @overload
-    def leave_out(self, rows: Iterator[Row], limit: int, *, most_held: int) -> list[Row] | None: ...
-    def leave_out(self, rows: Iterator[Row], limit: int, *, most_held: int | None = None) -> list[Row] | None:
+    def leave_out(self, rows: Iterator[Row], limit: int, *, most_held: int = _MOST) -> list[Row] | None:
         """The first rows whose jobs are not held, at most `limit`; None if more than `most_held` are before them."""
         free = list[Row]()
-        left = most_held
         for row in rows:
             if not self.holds(*row[4:6]):
                 free.append(row)
                 if len(free) == limit:
                     break
-            elif left is not None:
-                left -= 1
-                if left < 0:
-                    return None
-        return None if left is not None and left < 0 else free
+            elif (most_held := most_held - 1) < 0:
+                return None
+        return free
 
 
 def _open_batches(db: Connection, queue: str, held: _Held) -> Iterator[str | None]:

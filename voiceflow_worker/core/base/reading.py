@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports.controls import (
     limits_from,
     start_from,
 )
-from voiceflow_worker.core.ports.reads import ById, Due, Listing, Paged, Read, Staged, Waiting
+from voiceflow_worker.core.ports.reads import ById, Due, Listing, Paged, Read, Waiting
 from voiceflow_worker.core.ports.store import Key, Record, Store
 from voiceflow_worker.errors import StoreVersionError
 from voiceflow_worker.model.copying import replace
@@ -49,11 +49,13 @@ async def due_jobs(store: Store, queue: str, state: JobState, *, by: datetime) -
     return await find_jobs(store, Due(queue=queue, state=state, by=by))
 
 
-async def due_count(store: Store, queue: str, *, by: datetime, batch_id: str | None = None) -> int:
-    """The number of queued jobs of a queue, or of one batch of it, that are due by this time."""
+async def due_count(
+    store: Store, queue: str, *, by: datetime | None = None, batch_id: str | None = None, start: str | None = None
+) -> int:
+    """The number of queued jobs of a queue, of a batch of it, or of an import of that; with `by`, of those due then."""
     if batch_id is None:
         return await store.count(Due(queue=queue, state=JobState.QUEUED, by=by))
-    return await store.count(Waiting(queue=queue, batch=batch_id, by=by))
+    return await store.count(Waiting(queue=queue, batch=batch_id, by=by, start=start))
 
 
 async def get_jobs(store: Store, job_ids: Iterable[str]) -> dict[str, Job]:
@@ -140,11 +142,6 @@ async def starts_of(store: Store, queue: str, *, batch_id: str | None = None) ->
     """The starts of a queue, or of one batch of it, whose last call is not stored yet."""
     starts = map(start_from, await _of_queue(store, STARTS, queue))
     return [gate for gate in starts if batch_id in {None, gate.name}]
-
-
-async def count_staged(store: Store, start: Gate, *, by: datetime | None = None) -> int:
-    """The number of waiting calls of a start whose last call is not stored yet; with `by`, of those that are due."""
-    return await store.count(Staged(queue=start.queue, batch=start.name or "", start=start.start or "", by=by))
 
 
 async def calls_of_start(store: Store, start: Gate, *, limit: int = _GATES_AT_ONCE) -> AsyncGenerator[Sequence[Job]]:

@@ -90,39 +90,24 @@ class Expired:
 class Waiting:
     """The queued jobs of a batch, by the time at which they are due, then by id.
 
-    With `by` (inclusive), only those that are due by then. It reads the jobs that it returns, and as many index entries
-    of each priority that they have.
+    With `by` (inclusive), only those that are due by then; with `start`, only the staged jobs of this import
+    (`STARTS`), which are only counted. It reads the jobs that it returns, and as many index entries of each priority
+    that they have.
     """
 
     queue: str
     batch: str
     by: datetime | None = None
     limit: int | None = None
+    start: str | None = None
 
     def __post_init__(self) -> None:
         checked_text("batch_id", self.batch)
 
     def has(self, job: Job) -> bool:
         """Whether a job is one of these."""
-        is_due = self.by is None or job.due_at <= self.by
+        is_due = (self.by is None or job.due_at <= self.by) and self.start in {None, job.worker_id}
         return job.queue == self.queue and job.state is JobState.QUEUED and job.batch_id == self.batch and is_due
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staged:
-    """The staged jobs of an import (`STARTS`) of a batch. They are only counted.
-
-    With `by` (inclusive), only those that are due by then.
-    """
-
-    queue: str
-    batch: str
-    start: str
-    by: datetime | None = None
-
-    def has(self, job: Job) -> bool:
-        """Whether a job is one of these."""
-        return job.worker_id == self.start and Waiting(queue=self.queue, batch=self.batch, by=self.by).has(job)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +177,7 @@ Paged = OfNumber | Listing
 Searched = Due | Expired | Waiting | Paged
 """Reads of the jobs that have something in common."""
 Read = ById | ByKey | Searched
-Counted = Due | Waiting | Staged
+Counted = Due | Waiting
 """Reads whose jobs are counted."""
 
 
