@@ -84,7 +84,7 @@ FAULTS: Mapping[str, Fault] = {
     "no voice": Fault(
         LONE, "--voice-profile", given={"voice_profile": None}, typed="--voice-profile en-IE-EmilyNeural"
     ),
-    "the order of dates": Fault("destination,day\n81234567,03/04/2030\n", "--date-order dmy", say="On {{day|date}}."),
+    "the order of dates": Fault("destination,Day\n81234567,03/04/2030\n", "--date-order dmy", say="On {{Day|date}}."),
     "rows of one person that differ": Fault(
         "id,destination,name\n1,81234567,Ana\n1,81234568,Bo\n2,81234569,Cy\n", "--leave-out-rows 2-3",
         say="Hello {{name}}.", given={"columns": "person=id"},

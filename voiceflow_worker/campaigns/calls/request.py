@@ -655,7 +655,7 @@ class RequestMaker:
     def _explain_dates(self, draft: Draft) -> None:
         """Add a remedy to the errors of cells with a date such as 31/1/2030, if nobody gave the order of its parts."""
         for place, found in enumerate(draft.findings):
-            value = draft.variables.get(found.column or "")
+            value = draft.variables.get(row_name(found.column or ""))
             if found.is_error and self._options.date_order is None and begins_with_ordered_date(str(value or "")):
                 offer = found.told.plus(f"; or {Remedy.NAME_DATE_ORDER}", Remedy.NAME_DATE_ORDER)
                 draft.findings[place] = replace(found, message=offer)
