@@ -371,6 +371,8 @@ def test_a_choice_says_which_column_is_what(tmp_path: Path, reader: Reader) -> N
         ("ort=Nachname", "has a column 'Ort' beside 'Nachname', which is to be ort; ignore the column"),
         ("name", "'name' is no column with its value; write it as destination=Telefon"),
         ("name=Nachname,name=Ort", "names a column twice"),
+        ("contry=Ort", "no text has 'contry'; did you mean country=Ort?"),
+        ("persons=Nachname", "did you mean person=Nachname?"),
         ("nummer=Telefon", "'Telefon' has numbers to call, and cannot be nummer too"),
         ("region=Ort", "there is no such column; add a column region; or write {{ort}}: region is a role of that"),
         ("country=Nachname,country=Ort", "2 columns of countries are named, and 1 of numbers: give one for all"),

@@ -13,12 +13,14 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, is_used, missing_from, part_of
 from voiceflow_worker.campaigns.files.damage import misread
 from voiceflow_worker.campaigns.files.rows import (
+    COUNTRY,
     DESTINATION,
     IGNORE,
     MEANINGS,
     NOT_READ,
     REASON,
     RESERVED,
+    ROLES,
     Column,
     ColumnReader,
     ColumnRoles,
@@ -236,6 +238,11 @@ class CampaignColumns:
         """Give columns the names that options have for them: these, by their keys. Raises CampaignFileError."""
         options, roles, place = self._options, self._options.roles.names, self._place
         renamed = {row_name(column): name for name, column in roles.items()}
+        for name in roles.keys() - RESERVED:
+            spoken = (options.template and options.template.variables, self.menu_names)
+            meant = get_close_matches(name, (DESTINATION, COUNTRY, IGNORE, *ROLES, *RESERVED), n=1, cutoff=0.8)
+            if meant and not any(is_used(name, each) for each in spoken if each):
+                raise CampaignFileError(f"{place}: no text has {name!r}; did you mean {meant[0]}={roles[name]}?")
         if both := next((each for each in (self._numbers, *self.further) if each in renamed), None):
             column = roles[renamed[both]]
             raise CampaignFileError(f"{place}: {column!r} has numbers to call, and cannot be {renamed[both]} too")
