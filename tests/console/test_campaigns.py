@@ -36,7 +36,7 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.campaigns.row_list import RowList
-from voiceflow_worker.console.columns import look
+from voiceflow_worker.campaigns.shown_list import look
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.service.uploads import Uploads
@@ -83,7 +83,7 @@ async def test_the_column_of_countries_is_found_where_its_cells_are_certain(
         assert (held(one.shown)["columns"] == "destination=Phone,country=Country") == is_certain
 
 
-TEXT, DATE, NAME = "a text or a number", "a date", "the name of the person"
+TEXT, DATE, NAME = "text", "date", "name"
 DATES: Mapping[tuple[str, ...], tuple[str | None, str, str]] = {
     ("31/12/2030", "1/2/2030"): ("dmy", DATE, "{{day|date}}"),
     ("12/31/2030",): ("mdy", DATE, "{{day|date}}"),
@@ -97,7 +97,7 @@ DATES: Mapping[tuple[str, ...], tuple[str | None, str, str]] = {
     ("12", "7.50"): (None, TEXT, "{{day}}"),
     ("09:30", "14.00", "9:30 am"): (None, TEXT, "{{day|time}}"),
     ("09:30", "soon"): (None, TEXT, "{{day}}"),
-    ("6512-34-5678",): (None, "a telephone number, which is not called", "{{day}}"),
+    ("6512-34-5678",): (None, "phone", "{{day}}"),
 }
 """Cells of a column: the orders in which they can be dates, what it is taken for, and how a text speaks it."""
 NAMES: Mapping[str, tuple[str | None, list[str]]] = {
@@ -127,7 +127,7 @@ async def test_columns_are_known_by_their_cells_and_names(memory: Store, tmp_pat
         assert (known, day.taken_for, day.insert) == (orders and set(orders.split()), taken_for, insert), values
     for content, (numbers, person) in NAMES.items():
         found = await look(memory, file(content), None)
-        assert (found.found.get("destination"), [each.name for each in found.columns if each.taken_for == NAME]) == (
+        assert (found.roles.get("destination"), [each.name for each in found.columns if each.taken_for == NAME]) == (
             numbers,
             person,
         )
@@ -136,7 +136,7 @@ async def test_columns_are_known_by_their_cells_and_names(memory: Store, tmp_pat
         assert (found.header_row, len(found.rows)) == (None, 3), "nobody stands above the header"
     titled = "List of phones\nmobile numbers below\nNumber,Name,Handy\n7,Ana,87654321\n"
     found = await look(memory, file(titled), None)
-    assert (found.header_row, found.found.get("destination")) == (3, "Handy"), "a column of phones"
+    assert (found.header_row, found.roles.get("destination")) == (3, "Handy"), "a column of phones"
 
 
 async def test_names_of_a_list_that_is_not_utf_8_are_shown_before_it_is_used(memory: Store) -> None:

@@ -26,8 +26,17 @@ from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.options_file import saved_options
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.console import campaigns
-from voiceflow_worker.console.columns import FURTHER, ROLE_WORDS
-from voiceflow_worker.console.form import FIELDS, PARTS, STEPS, TICKS, UPLOADS, CampaignForm, tick_name
+from voiceflow_worker.console.form import (
+    FIELDS,
+    FURTHER,
+    PARTS,
+    ROLE_WORDS,
+    STEPS,
+    TICKS,
+    UPLOADS,
+    CampaignForm,
+    tick_name,
+)
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.service.other_process import OtherProcess
 

@@ -27,8 +27,8 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
 from voiceflow_worker.campaigns.reading import Group, row
 from voiceflow_worker.campaigns.shape import country_among
+from voiceflow_worker.campaigns.shown_list import ROWS_A_PAGE, ShownList, look
 from voiceflow_worker.campaigns.stored_fields import stored_fields
-from voiceflow_worker.console.columns import ROLE_WORDS, ROWS_A_PAGE, FoundColumns, look, role_in_words
 from voiceflow_worker.console.form import (
     COUNTS,
     DAYS,
@@ -36,6 +36,7 @@ from voiceflow_worker.console.form import (
     FILTERS,
     LIST,
     ONLY_NEW,
+    ROLE_WORDS,
     STEP_OF,
     STEPS,
     TEXTS,
@@ -44,6 +45,7 @@ from voiceflow_worker.console.form import (
     YES,
     CampaignForm,
     cell_name,
+    role_in_words,
     tick_name,
 )  # fmt: skip
 from voiceflow_worker.console.formats import ZONE, countries, label_of, moment, span
@@ -179,7 +181,7 @@ class CampaignSteps:
                 return {} if report.valid or not report.rejected else _faults_in(report.findings)
             self.read(form, kept, groups=_GROUPS.get(step, set()))
             counts = (await self.found(form, kept, checks=True)).counts if step == "people" else None
-            if counts is not None and counts.lacking:
+            if counts is not None and counts["lacking"]:
                 return {"country": "say whose numbers these are, or leave them out"}
         except InvalidInputError as error:
             found, places = faults_of(error), list(STEPS)
@@ -228,7 +230,7 @@ class CampaignSteps:
             zone=ZONE.get(),
         )
 
-    async def found(self, form: CampaignForm, kept: InputFile, *, checks: bool = False) -> FoundColumns:
+    async def found(self, form: CampaignForm, kept: InputFile, *, checks: bool = False) -> ShownList:
         """The columns of the file; with `checks`, with what is wrong with the rows that are shown."""
         try:
             header_row = row(form.get("header_row")) if form.get("header_row") else None
@@ -248,22 +250,22 @@ class CampaignSteps:
         source = country_of(form.get("source") or self._settings.source or "")
         return [*filter(None, (source, places.get(ZONE.get().key)))]
 
-    async def _found(self, given: StepInput, *, checks: bool = False) -> FoundColumns:
+    async def _found(self, given: StepInput, *, checks: bool = False) -> ShownList:
         """The columns of the file; what is wrong with it is a fault."""
         try:
             return await self.found(given.form, given.kept, checks=checks)
         except InvalidInputError as error:
             given.faults.setdefault("", message_of(error))
         with suppress(InvalidInputError):  # to choose another sheet
-            return FoundColumns(sheets=(await self._process.run(look, given.kept, None)).sheets)
-        return FoundColumns()
+            return ShownList(sheets=(await self._process.run(look, given.kept, None)).sheets)
+        return ShownList()
 
     async def _people(self, given: StepInput) -> Names:
         found, form = await self._found(given, checks=True), given.form
         names = [each.name for each in found.columns]
-        own = next(iter(form.roles.numbers), None) or found.found.get(DESTINATION)
+        own = next(iter(form.roles.numbers), None) or found.roles.get(DESTINATION)
         numbers = [each for each in names if row_name(each) == row_name(own or DESTINATION)]
-        people = [each.name for each in found.columns if each.taken_for == ROLE_WORDS["name"]]
+        people = [each.name for each in found.columns if each.taken_for == "name"]
         people = people if (chosen := form.roles.names.get("name")) is None else [chosen]
         places = {name: place for place, name in enumerate(names)}
         first = [places[each] for each in people if each in places]
@@ -282,7 +284,8 @@ class CampaignSteps:
             "countries": _countries(),
             "left_out": partial(form.why_left_out, names),
             "rows_a_page": ROWS_A_PAGE,
-            "roles": {role: role_in_words(role) for role in ROLE_WORDS},
+            "roles": ROLE_WORDS,
+            "in_words": role_in_words,
             "tick_of": tick_name,
             "cell_of": cell_name,
             "further": _FURTHER["people"],
@@ -358,7 +361,7 @@ class CampaignSteps:
             "in_short": in_short(report, form, given.campaign, now=now) if report and given.campaign else "",
         }
 
-    def _repairs_of(self, form: CampaignForm, found: FoundColumns, alike: Sequence[Finding]) -> Pairs:
+    def _repairs_of(self, form: CampaignForm, found: ShownList, alike: Sequence[Finding]) -> Pairs:
         """What one button does about findings of one cause: a field with its value, and the words of the button."""
         repairs: list[tuple[str, str]] = []
         if alike[0].is_error and alike[0].told.kind == "no_country":
@@ -374,10 +377,10 @@ class CampaignSteps:
                 repairs.append((f"{name} {value}", f"{label_of(name)}: {text_of_parts(parts, typed=True) or left}"))
         return repairs
 
-    def _voice_of(self, form: CampaignForm, found: FoundColumns, voices: Pairs) -> tuple[str, str] | None:
+    def _voice_of(self, form: CampaignForm, found: ShownList, voices: Pairs) -> tuple[str, str] | None:
         """The voice that speaks the language of all rows, if that of the form does not: as a repair."""
         named = form.roles.language
-        of_language = (each for each in found.columns if each.name == named or each.variable == "language")
+        of_language = (each for each in found.columns if each.name == named or row_name(each.name) == "language")
         spoken = {value for each in of_language for value in each.first}
         voice = form.get("voice_profile") or self._settings.voice_profile or ""
         if not spoken or not all(at_odds(voice, each) for each in spoken) or form.get("ivr") or menu_in(form.values):

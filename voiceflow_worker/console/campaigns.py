@@ -256,7 +256,7 @@ class CampaignPage:
         form.values["header_row"] = form.get("header_row") or str(found.header_row or "")
         form.values["leave_out_rows"] = found.struck
         named, is_said = form.roles.as_table(), bool(form.get("country"))
-        for role, column in found.found.items():
+        for role, column in found.roles.items():
             is_by_itself = role == DESTINATION == row_name(column)
             if not (role in named or form.role_of(column) or is_by_itself or (role == COUNTRY and is_said)):
                 form.give_roles([(column, role)])

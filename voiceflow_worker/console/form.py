@@ -19,9 +19,9 @@ from itsdangerous import BadData, URLSafeSerializer
 from voiceflow_worker.campaigns.calls.corrections import Correction, corrections_text, read_corrections
 from voiceflow_worker.campaigns.calls.filters import Filter, Part, parts_of, read_filter, text_of_parts
 from voiceflow_worker.campaigns.fields import fields_of
-from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, ColumnRoles, row_name
+from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, MEANINGS, ColumnRoles, row_name
 from voiceflow_worker.campaigns.reading import Group, Of, row_ranges
-from voiceflow_worker.console.columns import FURTHER, role_in_words
+from voiceflow_worker.campaigns.shown_list import Look
 from voiceflow_worker.console.formats import label_of
 from voiceflow_worker.console.questions import PREFIX
 from voiceflow_worker.console.sessions import PageForm
@@ -56,6 +56,28 @@ STEP_OF = {
 COLUMN, ROW, STRUCK, VALUE, FILLED, CELL = "column ", "row ", "struck ", "value ", "filled ", "cell "
 """What the names of controls begin with: of a column's role, of a row's tick, of that of a row that is struck through,
 of the tick of a column's value, of all in which it is filled, and of a cell that may be corrected."""
+FURTHER = "further numbers"
+"""The role of a person's numbers, but that of the first."""
+ROLE_WORDS: Mapping[str, str] = {
+    DESTINATION: "the number to call",
+    FURTHER: "a further number of the person",
+    "name": "the name of the person",
+    COUNTRY: "the country of the number",
+    "calling_code": "the calling code of the number",
+    "area_code": "the area code of the number",
+    "person": "the person: rows of one are one call, to one number after the other",
+    "region": "the state of the person",
+    **MEANINGS,
+    IGNORE: "nothing: it is not read",
+}
+"""The roles that a person may give to a column, in words. A column may have others, such as the name of a variable."""
+_LOOKS: Mapping[str, str] = {
+    Look.DATE: "a date",
+    Look.PHONE: "a telephone number, which is not called",
+    Look.TEXT: "a text or a number",
+    Look.EMPTY: "empty in the first rows",
+    Look.REFUSAL: "left out: the reason of an earlier refusal",
+}
 YES = "yes"
 _CLOCK = "((?:[01][0-9]|2[0-3]):[0-5][0-9])"
 _CLOCKS = re.compile(rf"\s*{_CLOCK}?\s*-\s*{_CLOCK}?\s*")
@@ -348,6 +370,11 @@ class CampaignForm:
             elif name.startswith(COLUMN):
                 roles.append((unquote(name.removeprefix(COLUMN)), value))
         self.give_roles(roles)
+
+
+def role_in_words(role: str) -> str:
+    """A role, or what a column without one is taken for, in the words of the page."""
+    return {**_LOOKS, **ROLE_WORDS}.get(role, role)
 
 
 def tick_name(column: str, value: str, is_filled: bool = False) -> str:  # noqa: FBT001, FBT002 - of a template

@@ -1,0 +1,272 @@
+"""A list as it is shown to whoever gives it: its columns, its rows with what is wrong, and how many can be called."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from itertools import chain, islice
+
+from voiceflow_worker.campaigns.calls.corrections import Corrections, forbids_calls, row_digest
+from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import ReadRow
+from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
+from voiceflow_worker.campaigns.campaign_rows import open_campaign
+from voiceflow_worker.campaigns.column_values import PartlyFilled, UnreadColumn
+from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
+    NOT_READ,
+    RESERVED,
+    RawRow,
+    RowSource,
+    canonical_name,
+    row_name,
+)
+from voiceflow_worker.campaigns.shape import LOOKED_AT, ListShape, are_phones, country_among, is_phone, shape_of
+from voiceflow_worker.core.ports import Store
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import Message, RowRange, message_of, ranges_text
+from voiceflow_worker.model.text.wording import name_columns
+from voiceflow_worker.model.times import DateOrder
+
+ROWS_A_PAGE = 100
+_SHOWN, _KEPT, _LONGEST = 3, 20, 60
+_MOST_COUNTED = 2_000_000
+"""The largest file in bytes whose rows are all read for each look at it; the check reads any."""
+_TIME = re.compile(r"\d{1,2}[:.]\d\d(:00)?( ?[ap]\.?m\.?)?", re.IGNORECASE)
+
+
+class Look(StrEnum):
+    """What a column without a role looks like."""
+
+    DATE = "date"
+    PHONE = "phone"
+    TEXT = "text"
+    EMPTY = "empty"
+    REFUSAL = "refusal"
+    """It has the reasons of an earlier refusal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownColumn:
+    """A column: its `name` in the file, its `first` values, and what it is `taken_for`: a role, or a `Look`."""
+
+    name: str
+    first: tuple[str, ...]
+    taken_for: str
+    insert: str
+    """What a text has in it to speak the column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownRow:
+    """A row as it stands: its `name` among the rows that are left out, its cells, and whether it is struck through.
+
+    `faults` is what is wrong with its cells, by the names of their columns; empty for the row as a whole. `was` is what
+    the list has in those that are, or may be, corrected, bound to the `digest` of the row; `offered` is what such a
+    cell was corrected to in another row.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+    digest: str = ""
+    was: Mapping[str, str] = field(default_factory=dict[str, str])
+    offered: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_struck: bool = False
+    is_left_out: bool = False
+    faults: Mapping[str, Message] = field(default_factory=dict[str, Message])
+
+
+@dataclass(slots=True, kw_only=True)
+class ShownList:
+    """What is shown of a list. It has no columns if it has several sheets, and none was chosen.
+
+    `roles`, `header_row` and `date_orders` are those of its shape. `rows` are those to look at, those with faults
+    first, behind the first `skipped` ones, and `has_more` if others follow. `headers` are the rows that may be the
+    header, `sheets` the sheets that have rows, and `words` some to look at of a list that is read as Windows-1252.
+
+    Of a list that is not large, `struck` are the rows that are struck through, `unread` and `partly_filled` the columns
+    whose values tell people apart, and `counts` the people that can be called (`good`), are to be looked at (`bad`),
+    `left_out` or there `twice`. Of so many, `lacking`, in the `lacking_rows`, the number does not say its country. All
+    are counted as if it was `country`, if that is one of which most of these are numbers.
+    """
+
+    columns: tuple[ShownColumn, ...] = ()
+    roles: Mapping[str, str] = field(default_factory=dict[str, str])
+    date_orders: tuple[DateOrder, ...] | None = None
+    header_row: int | None = None
+    rows: tuple[ShownRow, ...] = ()
+    skipped: int = 0
+    has_more: bool = False
+    headers: tuple[ShownRow, ...] = ()
+    sheets: tuple[str, ...] = ()
+    words: Sequence[str] = ()
+    struck: str = ""
+    unread: Sequence[UnreadColumn] = ()
+    partly_filled: Sequence[PartlyFilled] = ()
+    counts: Counter[str] | None = None
+    lacking_rows: str = ""
+    country: str | None = None
+
+
+async def look(
+    store: Store,
+    file: InputFile,
+    sheet: str | None,
+    header_row: int | None = None,
+    *,
+    skipped: int = 0,
+    options: CampaignOptions | None = None,
+    usual: Sequence[str] = (),
+) -> ShownList:
+    """Look at the first rows of a file, and show those behind so many; with `options`, with what is wrong with them.
+
+    Numbers that say no country are tried with the `usual` ones. Raises CampaignFileError.
+    """
+    try:
+        shape = shape_of(file, sheet=sheet, header_row=header_row, usual=usual)
+    except CampaignFileError as error:
+        if not error.sheets or sheet:
+            raise
+        return ShownList(sheets=error.sheets)
+    source, is_short = shape.source, file.size <= _MOST_COUNTED
+    others = list(shape.others) if is_short else []
+    shown = ShownList(
+        columns=tuple(_columns(shape)),
+        roles=shape.roles,
+        date_orders=shape.date_orders,
+        header_row=shape.header_row,
+        skipped=skipped,
+        headers=tuple(_headers(source, shape.rows)),
+        sheets=source.sheets,
+        struck=ranges_text(row.number for row in (*shape.rows, *others) if _is_struck(row)),
+    )
+    read: _Read = {}, set()
+    if options is not None:
+        if not source.kind.is_table:
+            options = replace(options, template=FlowTemplate.without_text(), source=PLACEHOLDER)
+        with suppress(CampaignFileError, InvalidInputError):  # which the check of the campaign tells
+            most = None if is_short else skipped + ROWS_A_PAGE
+            read = _read(shown, file, options, now=store.clock.now(), most=most, usual=usual)
+    every: Iterator[RawRow] = chain(shape.rows, shape.others)
+    if is_short:
+        every = iter(sorted((*shape.rows, *others), key=lambda row: row.number not in read[0]))
+    page = islice(every, skipped, skipped + ROWS_A_PAGE)
+    shown.rows = tuple(_rows(page, source, tuple(shape.values), read, options))
+    shown.has_more, shown.words = next(every, None) is not None, file.words
+    return shown
+
+
+def _columns(shape: ListShape) -> Iterator[ShownColumn]:
+    people = name_columns(shape.values)
+    for name, values in shape.values.items():
+        given, meant = list(filter(None, values)), canonical_name(name)
+        taken_for = Look.TEXT if given else Look.EMPTY
+        if meant in {DESTINATION, *RESERVED}:
+            taken_for = meant
+        elif shape.source.columns[:1] == (NOT_READ,) and name == shape.source.header[0]:
+            taken_for = Look.REFUSAL
+        elif name in shape.days or name in people:
+            taken_for = Look.DATE if name in shape.days else "name"
+        elif given and all(map(is_phone, given)):
+            taken_for = Look.PHONE
+        is_time = bool(given) and all(map(_TIME.fullmatch, given))
+        spoken_as = "|date" if name in shape.days else "|time" if is_time else ""
+        first = tuple(value[:_LONGEST] for value in given[:_KEPT])
+        yield ShownColumn(name=name, first=first, taken_for=taken_for, insert=f"{{{{{row_name(name)}{spoken_as}}}}}")
+
+
+_Read = tuple[dict[int, ReadRow], set[int]]
+"""Of the rows of a list as a campaign reads them, the bad ones by their numbers, and those that are left out."""
+
+
+def _read(
+    shown: ShownList,
+    file: InputFile,
+    options: CampaignOptions,
+    *,
+    now: datetime,
+    most: int | None,
+    usual: Sequence[str],
+) -> _Read:
+    """Read the rows, or the first ones. Raises CampaignFileError and InvalidInputError."""
+    bad, left_out, lacking = dict[int, ReadRow](), set[int](), dict[int, str]()
+    counts = Counter[str]()
+    campaign = open_campaign(file, options, now=now, checks=True)
+    for each in islice(campaign, most):
+        counts.update(people=1, good=each.call is not None, twice=each.duplicate_of is not None)
+        if each.is_left_out:
+            left_out.add(each.raw.number)
+        elif each.is_bad:
+            wrong = [found for found in each.findings if found.is_error]
+            if wrong and all(found.told.kind == "no_country" for found in wrong):
+                lacking[each.raw.number] = str(campaign.source.cells_of(each.raw).get(wrong[0].column or "") or "")
+            else:
+                bad[each.raw.number] = each
+    country = country_among([*lacking.values()][:LOOKED_AT], usual)
+    if country is not None:
+        bad, left_out = _read(shown, file, replace(options, country=country), now=now, most=most, usual=())
+        counts = Counter(shown.counts or {})
+    elif most is None:
+        counts.update(bad=len(bad), left_out=len(left_out))
+        if options.leave_out or options.only:  # whose values are to be counted too
+            campaign = open_campaign(file, replace(options, leave_out=None, only=None), now=now, checks=True)
+            deque(campaign, maxlen=0)
+        shown.unread = [each for each in campaign.doubts.unread() if not each.others and not are_phones([*each.values])]
+        shown.partly_filled = campaign.doubts.partly_filled()
+    if most is None:
+        shown.counts = counts
+        counts["lacking"] = len(lacking)
+    shown.lacking_rows, shown.country = ranges_text(lacking), country
+    return bad, left_out
+
+
+def _rows(
+    rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read: _Read, options: CampaignOptions | None
+) -> Iterator[ShownRow]:
+    """The rows as they are shown."""
+    bad, left_out = read
+    given = () if options is None else options.corrections
+    corrections = Corrections(given) if given else None
+    earlier = {(row_name(each.column), each.was): each.now for each in given}
+    for raw in rows:
+        row = raw if corrections is None else corrections.applied(raw, source)
+        own, cells = source.cells_of(raw), source.cells_of(row)
+        faults: dict[str, Message] = {}
+        for found in bad[raw.number].findings if raw.number in bad else ():
+            if found.is_error:
+                faults.setdefault(column if (column := found.column or "") in names else "", found.told)
+        corrected = {each: was for name, was in row.was for each in names if row_name(each) == row_name(name)}
+        wrong = {each: _cell(own.get(each)) for each in faults if each and not forbids_calls(each)}
+        yield ShownRow(
+            name=str(RowRange.of(raw.number)),
+            cells=tuple(_cell(cells.get(name))[:_LONGEST] for name in names),
+            is_struck=_is_struck(raw),
+            is_left_out=raw.number in left_out,
+            faults=faults,
+            digest=row_digest(own),
+            was={**wrong, **corrected},
+            offered={each: now for each, was in wrong.items() if (now := earlier.get((row_name(each), was)))},
+        )
+
+
+def _cell(cell: object) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def _is_struck(row: RawRow) -> bool:
+    return any(message_of(problem).kind == "struck" for _, problem in row.problems)
+
+
+def _headers(source: RowSource, rows: Sequence[RawRow]) -> Iterator[ShownRow]:
+    """The rows that may be the header of a table: those above it, itself, and the first below it."""
+    if source.kind.is_table:
+        own, below = (source.header_row or 1, source.header), [(row.number, row.cells) for row in rows[:_SHOWN]]
+        for number, cells in (*source.above, own, *below):
+            shown = (text[:_LONGEST] for cell in cells if (text := cell.strip()))
+            yield ShownRow(name=str(number), cells=tuple(shown))
