@@ -29,6 +29,7 @@ from voiceflow_worker.core.ports.store import (
     AtMost,
     BulkWrite,
     Change,
+    Condition,
     Delete,
     Drop,
     Edit,
@@ -90,6 +91,8 @@ class FileWriting(Writing[int]):
         self._owners: dict[tuple[str, str], Owner | None] = {}
         self._groups: dict[tuple[str, str], list[Record]] = {}
         self._records: dict[tuple[str, str, str], Record | None] = {}
+        self._held: dict[int, Condition] = {}
+        """The conditions that hold, by their identities, until a record changes: all calls of a list have some alike."""
         self._paces: dict[str, Pace] = {}
         self._paced: set[str] = set()
         """The queues whose pace has changed."""
@@ -97,7 +100,8 @@ class FileWriting(Writing[int]):
     def look_up(self, writes: Sequence[Write], at: int) -> None:
         """Read at once what these writes ask for. What one of them changes is forgotten, or known from then on."""
         changes = [change for write in writes for change in write.changes]
-        conditions = [condition for write in writes for condition in write.conditions]
+        conditions = list({id(each): each for write in writes for each in write.conditions}.values())
+        self._held = {}
         self._revisions = dict.fromkeys([change.job.id for change in changes])
         if changes:
             self._revisions |= dict(self._found(SQL["revisions_of"], self._revisions))
@@ -119,6 +123,14 @@ class FileWriting(Writing[int]):
 
     def _found(self, statement: str, asked: Iterable[object], *bindings: object) -> list[Row]:
         return self._db.rows(statement, (orjson.dumps(list(asked)).decode(), *bindings))
+
+    def _failed_by(self, condition: Condition, puts: Sequence[Put], at: int) -> tuple[Record | None] | None:
+        if id(condition) in self._held:
+            return None
+        failed = super()._failed_by(condition, puts, at)
+        if failed is None and not puts and isinstance(condition, Same):
+            self._held[id(condition)] = condition
+        return failed
 
     def clock_now(self) -> datetime:
         return self._clock.now()
@@ -218,6 +230,7 @@ class FileWriting(Writing[int]):
         self._db.insert(SQL["insert_numbers"], numbers)
 
     def _forget(self, changed: Put | Drop) -> None:
+        self._held = {}
         self._groups.pop((changed.namespace, changed.group), None)
         self._records.pop((changed.namespace, changed.group, changed.member), None)
 
@@ -225,6 +238,7 @@ class FileWriting(Writing[int]):
         self._revisions[change.job.id] = None if isinstance(change, Delete) else change.job.revision
         if isinstance(change, Delete):
             self.flush()
+            self._held = {}
             self._owners.clear()  # a tombstone may take its key
         elif change.job.id in self._new or change.job.id in self._renumbered:
             self.flush()
