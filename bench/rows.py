@@ -82,8 +82,9 @@ async def product(url: str, rows: int) -> dict[str, float]:
             before, began = peak(), time.process_time()
             report = await enqueue_file(queue, path, options, now=opened.clock.now(), progress=note)
             ended = time.process_time()
-    if report.enqueued != rows or report.findings:
-        raise SystemExit(f"{report.enqueued} of {rows} rows were enqueued: {report.findings[:1]}")
+    odd = [each for each in report.findings if each is not report.night]  # it may be night where the numbers are
+    if report.enqueued != rows or odd:
+        raise SystemExit(f"{report.enqueued} of {rows} rows were enqueued: {odd[:1]}")
     return figures(rows, began=began, read=read, ended=ended, before=before)
 
 
