@@ -476,8 +476,8 @@ class Admitter:
         """The writes of jobs, by their indexes; what is changed by them, and the errors of others, is noted as done."""
         parts: dict[int, Write] = {}
         for index, job in jobs.items():
-            former = over.get(job.unique_key or "", ())
-            target = next((each for each in former if _may_become(each, job)), None)
+            former = over.get(job.unique_key or "", ()) if over else ()
+            target = next((each for each in former if _may_become(each, job)), None) if former else None
             others = [each for each in former if each is not target]
             required = staging.required(job.batch_id)
             try:

@@ -56,6 +56,8 @@ def erased_group(number: str, *, store_id: str) -> str:
 def listed_groups(numbers: Iterable[str], *, store_id: str) -> tuple[str, ...]:
     """The groups on the list in which these numbers may be: each spelling, and those of erased numbers."""
     given = list(numbers)
+    if len(given) == 1:
+        return (*spellings(given[0]), erased_group(given[0], store_id=store_id))
     erased = dict.fromkeys(erased_group(number, store_id=store_id) for number in given)
     return (*all_spellings(given), *erased)
 

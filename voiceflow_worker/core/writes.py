@@ -274,25 +274,28 @@ def enqueued(
     """
     required: list[Condition] = [*conditions, *_not_cancelled(job), *_unlisted(job, passing, store_id)]
     if job.unique_key is not None:
-        group, former = key_group(job.queue, job.unique_key, store_id=store_id), (each for each in over if each.edits)
-        owner = next((each.id for each in former if job.unique_key in each.keys), None)
-        required.append(AtMost(KEYS, (group,), 0, owner))
+        group = key_group(job.queue, job.unique_key, store_id=store_id)
+        former = [each.id for each in over if each.edits and job.unique_key in each.keys]
+        required.append(AtMost(KEYS, (group,), 0, former[0] if former else None))
     stored = [*puts]
     if not is_named:
         stored.append(queue_put(job.queue))
         if job.batch_id is not None:
             stored += batch_puts(job.queue, job.batch_id, at=at, is_campaign=is_campaign)
     write = inserted(job, conditions=tuple(required), puts=tuple(stored))
+    if not over:
+        return write
     given = [given_up(each, successor=job.id, at=at, policy=policy or CallPolicy(), store_id=store_id) for each in over]
     return all_or_none([*given, write])
 
 
-def _unlisted(job: Job, passing: Sequence[Record], store_id: str) -> Iterator[Condition]:
+def _unlisted(job: Job, passing: Sequence[Record], store_id: str) -> tuple[Condition, ...]:
     """The conditions that no number of a job is on the suppression list, but for records that end before it is due."""
-    ended = {record.group for record in passing}
-    listed = tuple(each for each in listed_groups(job.parties, store_id=store_id) if each not in ended)
-    yield AtMost(SUPPRESSED, listed, 0)
-    yield from (Same(SUPPRESSED, record.group, record.value) for record in passing)
+    listed, ended = listed_groups(job.parties, store_id=store_id), {record.group for record in passing}
+    return (
+        AtMost(SUPPRESSED, tuple([each for each in listed if each not in ended]) if ended else listed, 0),
+        *[Same(SUPPRESSED, record.group, record.value) for record in passing],
+    )
 
 
 def given_up(owner: Job, *, successor: str, at: datetime, policy: CallPolicy, store_id: str) -> Write:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -94,7 +95,14 @@ def keyed_digest(store_id: str, text: str) -> str:
 
     It keeps what the store must know of a person who was erased (`core/retention.py`).
     """
-    return hashlib.blake2b(text.encode(), key=store_id.encode()[:64], digest_size=16).hexdigest()
+    digest = _keyed(store_id).copy()
+    digest.update(text.encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=16)
+def _keyed(store_id: str) -> hashlib.blake2b:
+    return hashlib.blake2b(key=store_id.encode()[:64], digest_size=16)
 
 
 def new_worker_id() -> str:

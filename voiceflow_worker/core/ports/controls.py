@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from voiceflow_worker.core.ports.store import Put, Record, Same
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState, known_gate
@@ -88,6 +89,7 @@ def cancelled_from(record: Record) -> Gate:
     return gate_from(Record(record.group, record.value, None, gate_member(record.member)))
 
 
+@lru_cache(maxsize=256)  # each call of a list has it
 def not_cancelled(queue: str, batch: str) -> Same:
     """The condition that a batch is not cancelled."""
     return Same(CANCELLED, queue, None, batch)
