@@ -290,7 +290,7 @@ async def test_rows_of_a_program_are_listed_once_however_often_they_are_given(st
     ]  # fmt: skip
     for rows in (both, both, [{"destination": "+6587654323", "name": "Cy"}]):
         await enqueue_rows(CallQueue(store), rows, replace(OPTIONS, batch_id="visits"), skip_bad=True)
-    assert await results(store) == [("1", "waiting"), ("2", "bad"), ("1", "waiting")]
+    assert sorted(await results(store)) == [("1", "waiting"), ("1", "waiting"), ("2", "bad")]
 
 
 @EACH_STORE

@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Protocol, TypedDict, Unpack
 
 from anyio import to_thread
 
@@ -21,18 +21,13 @@ from voiceflow_worker.campaigns.calls.options import (
     CampaignOptions,
     may_leave_out,
 )
-from voiceflow_worker.campaigns.calls.request import ReadRow, menu_puts
+from voiceflow_worker.campaigns.calls.request import menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import (
-    FileKind,
-    RawRow,
-    SpooledRows,
-    rejects_file,
-)
+from voiceflow_worker.campaigns.files.rows import FileKind, rejects_file
 from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
 from voiceflow_worker.campaigns.intake import OrderKeys, RowEnqueuer
 from voiceflow_worker.campaigns.list_order import ListOrder
@@ -41,7 +36,6 @@ from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOpt
 from voiceflow_worker.campaigns.removal import Removal
 from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
 from voiceflow_worker.campaigns.row_list import RowKeeper, RowList
-from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.reading import limits_of, starts_of
@@ -281,12 +275,11 @@ class Enqueueing:
             order=self._order, queue=queue, seen=campaign.keys, index=campaign.persons, has_staged=bool(starts)
         )  # fmt: skip
         with ExitStack() as stack:
-            spooled, kept = SpooledRows(stack.enter_context(TemporaryFile())), None
-            if queue is not None and not self._dry_run:
-                kept = RowKeeper(queue, campaign, stack.enter_context(TemporaryFile()), self.options)
+            held = stack.enter_context(TemporaryFile())
+            rows = RowKeeper(campaign, held, self.options, keeps_all=queue is not None and not self._dry_run)
             if (rejects := self.how.get("rejects")) is not None and campaign.input is not None:
                 ends.reject = stack.enter_context(rejects_file(rejects, campaign.source, read=campaign.input))
-            has_made_key = await self._read(enqueuer, planner, spooled, kept)
+            has_made_key = await self._read(enqueuer, planner, rows)
             ends.found.add(closing := campaign.closing_findings())
             if closing and (warn := self.how.get("warn")) is not None:
                 warn(closing)
@@ -301,14 +294,14 @@ class Enqueueing:
             name = f"batch {campaign.batch_id}"
             async with nullcontext() if queue is None or not is_locked else enqueue_lock(queue, name) as lock:
                 wrong = await self._find_cut()
-                plan = None if planner is None else await self._compare(planner, spooled)
+                plan = None if planner is None else await self._compare(planner, rows)
                 removal = None if planner is None or plan is None else Removal(planner, plan, self._listed)
                 wrong += [] if removal is None else await removal.problems(batch_id=campaign.batch_id)
                 ends.found.add(wrong)
                 is_wrong = is_wrong or any(each.is_error for each in wrong) or (ends.again > 0 and not self._dry_run)
                 refused, shown = self._is_refused(is_wrong=is_wrong), ends.shown()
                 carried = _Carried(
-                    order=self._order, how=self.how, ends=ends, enqueuer=enqueuer, spooled=spooled, kept=kept,
+                    order=self._order, how=self.how, ends=ends, enqueuer=enqueuer, rows=rows,
                     removal=removal if self._order.remove_missing else None, keys={} if plan is None else plan.keys,
                 )  # fmt: skip
                 if self._version is not None and not refused:
@@ -345,9 +338,7 @@ class Enqueueing:
         limits = None if self.queue is None else await limits_of(self.queue.store, self.queue.name)
         return PreviewOptions().rate if limits is None else limits.rate
 
-    async def _read(
-        self, enqueuer: RowEnqueuer, planner: Planner | None, spooled: SpooledRows, kept: RowKeeper | None
-    ) -> bool:
+    async def _read(self, enqueuer: RowEnqueuer, planner: Planner | None, rows: RowKeeper) -> bool:
         """Read all rows, and spool those that make calls; returns whether one of these has no key of its own."""
         campaign, has_made_key = self.campaign, False
         # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
@@ -357,7 +348,7 @@ class Enqueueing:
             while (part := await to_thread.run_sync(take_part) if in_thread else take_part()) is not None:
                 # In a thread, because a worker may share this event loop.
                 ends = await enqueuer.classify(await to_thread.run_sync(campaign.read, part))
-                has_made_key = self._take_in(ends, planner, spooled, kept) or has_made_key
+                has_made_key = self._take_in(ends, planner, rows) or has_made_key
                 if (progress := self.how.get("progress")) is not None:
                     done, size = (0, 0) if (file := campaign.input) is None else (file.position, file.size)
                     progress(Phase.READING, done=done, total=max(size, done), rows=self._ends.rows)
@@ -366,21 +357,19 @@ class Enqueueing:
                 raise
             self._ends.unreadable(error)
         async for ends in enqueuer.classify_changed(CHUNK):
-            has_made_key = self._take_in(ends, planner, spooled, kept) or has_made_key
+            has_made_key = self._take_in(ends, planner, rows) or has_made_key
         self._ends.name(*enqueuer.names)
         return has_made_key
 
-    def _take_in(
-        self, ends: Sequence[RowEnd], planner: Planner | None, spooled: SpooledRows, kept: RowKeeper | None
-    ) -> bool:
+    def _take_in(self, ends: Sequence[RowEnd], planner: Planner | None, rows: RowKeeper) -> bool:
         """Count the ends of rows, and spool these; returns whether one that makes a call has no key of its own."""
-        new: list[ReadRow] = []
+        has_made_key = False
         for end in ends:
             self._ends.add(end)
             if (row := end.row) is None:
                 continue
             if end.makes_call:
-                new.append(row)
+                has_made_key = has_made_key or row.has_made_key
             elif end.kind is End.LATE:
                 self.campaign.persons.silence(row, self.campaign.batch_in(row.raw), is_left_out=False)
             if row.call is not None and row.call.batch_id:
@@ -388,17 +377,15 @@ class Enqueueing:
         if planner is not None:
             planner.add(ends)
         try:
-            spooled.put([(tuple(row.raw), tuple(row.call), row.has_made_key, row.times) for row in new if row.call])
-            if kept is not None:
-                kept.add(ends)
+            rows.add(ends)
         except OSError as error:
             where = f"in {error.filename} while the file is read"
             raise CampaignFileError(f"the rows cannot be stored {where}: {error.strerror}") from error
-        return any(row.has_made_key for row in new)
+        return has_made_key
 
-    async def _compare(self, planner: Planner, spooled: SpooledRows) -> Plan:
+    async def _compare(self, planner: Planner, rows: RowKeeper) -> Plan:
         """Compare the rows with the calls that are stored, and count what comes of that."""
-        plan = await planner.find(lambda: map(_unspooled, spooled), self._listed, self._ends)
+        plan = await planner.find(rows.to_call, self._listed, self._ends)
         self._ends.add_repeated(plan.repeated, column=self.campaign.number_column, again=self._order.again is True)
         return plan
 
@@ -439,9 +426,7 @@ class _Carried:
     how: EnqueueOptions
     ends: RowEnds
     enqueuer: RowEnqueuer
-    spooled: SpooledRows
-    kept: RowKeeper | None
-    """The rows that are kept for the list of them; None if nothing is to be stored."""
+    rows: RowKeeper
     removal: Removal | None
     """What ends calls that are no longer in the list, if that is ordered."""
     keys: Mapping[str, str]
@@ -455,13 +440,13 @@ class _Carried:
     @property
     def _has_work(self) -> bool:
         """Whether there may be something to store."""
-        return bool(len(self.spooled) or self._gone)
+        return bool(len(self.rows) or self._gone)
 
     async def suppressed(self) -> int:
         """How many rows would be suppressed. The times of the others are counted."""
         suppressed = 0
-        for chunk in self.spooled:
-            rows = list(filter(self.ends.makes_call, _unspooled(chunk)))
+        for chunk in self.rows.to_call():
+            rows = list(filter(self.ends.makes_call, chunk))
             found = await self.enqueuer.enqueue(rows, staging=None)
             without = {end.number for end in found if end.kind is End.SUPPRESSED}
             suppressed += len(without)
@@ -510,11 +495,10 @@ class _Carried:
         changes, later = self.ends.to_call(End.CHANGED), self.ends.to_call(End.ON_THE_WAY)
         gone = self._gone
         if self._has_work:  # a cancelled batch is refused, also if a person has cancelled each call of it
-            await imported.begin(none_begun, calls=len(self.spooled), puts=menu_puts(self.order.options))
+            await imported.begin(none_begun, calls=len(self.rows), puts=menu_puts(self.order.options))
         await queue.admitter.give_keys(self.keys, staging=imported.staging)
         silenced = self.ends.silenced
-        if self.kept is not None:
-            await self.kept.keep(self.ends, imported.staging.conditions)
+        await self.rows.keep(queue, self.ends, imported.staging.conditions)
         if self.ends.counts[End.NEW]:
             await self.enqueue(imported, but=changes | later)
         total = len(changes) + gone
@@ -529,8 +513,8 @@ class _Carried:
             await self.enqueue(imported, among=later)
             if removal is not None:
                 await removal.run(store, self.ends, on_the_way=True)
-        if self.kept is not None and self.ends.silenced > silenced:
-            await self.kept.keep(self.ends, imported.staging.conditions)
+        if self.ends.silenced > silenced:
+            await self.rows.keep(queue, self.ends, imported.staging.conditions)
 
     async def enqueue(
         self,
@@ -546,13 +530,12 @@ class _Carried:
         """
         done, ends = 0, self.ends
         size = min(CHUNK, max(len(among or ()) // 10, 10)) if total else CHUNK
-        for chunk in self.spooled if among is None or among else ():
-            wanted = [each for each in chunk if _is_among(each, among, but)]
-            for start in range(0, len(wanted), size):
+        for chunk in self.rows.to_call(among, but=but) if among is None or among else ():
+            for start in range(0, len(chunk), size):
                 if total and done and imported is not None:
                     await imported.note_changes(done, total)
-                some = wanted[start : start + size]
-                rows = list(filter(ends.makes_call, _unspooled(some)))
+                some = chunk[start : start + size]
+                rows = list(filter(ends.makes_call, some))
                 staging = None if imported is None else imported.staging
                 try:
                     found = await self.enqueuer.enqueue(rows, staging=staging, ends=ends)
@@ -566,21 +549,5 @@ class _Carried:
                 ends.add_called([row for row in rows if row.raw.number not in without])
                 done += len(some)
                 if imported is not None and (progress := self.how.get("progress")) is not None:
-                    count = len(self.spooled)
+                    count = len(self.rows)
                     progress(Phase.ENQUEUEING, done=min(done, count), total=count, rows=ends.rows)
-
-
-def _is_among(spooled: tuple[Any, ...], among: Collection[int] | None, but: Collection[int]) -> bool:
-    """Whether a spooled row has one of these numbers, and none of the others."""
-    number = spooled[0][_NUMBER]
-    return number not in but and (among is None or number in among)
-
-
-_NUMBER = RawRow._fields.index("number")
-
-
-def _unspooled(chunk: Sequence[tuple[Any, ...]]) -> list[ReadRow]:
-    return [
-        ReadRow(RawRow._make(raw), made := CheckedCall._make(call), made.digest, has_made_key=made_key, times=times)
-        for raw, call, made_key, times in chunk
-    ]

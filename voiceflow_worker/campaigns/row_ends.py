@@ -106,6 +106,8 @@ class RowEnds:
 
     def move(self, end: RowEnd) -> None:
         """Give a row that was to make a call, or to change one, its next word."""
+        if end.kind is End.NEW and end.number not in self._kept:
+            return  # as it was read
         self.counts[self._kept[end.number].kind if end.number in self._kept else End.NEW] -= 1
         if end.row is not None and end.row.call is None:
             self.found.add(end.row.findings[-1:])  # the others were told when the row was read

@@ -16,10 +16,11 @@ import re
 import tomllib
 import zlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import IO, Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -30,10 +31,12 @@ from msgspec.structs import replace
 
 from voiceflow_worker.campaigns.calls.corrections import Correction, read_corrections
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, reason_of
 from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
+from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.base.identity import BATCH, CAMPAIGNS, BatchNames, batch_puts, new_revision, queue_put
 from voiceflow_worker.core.base.keys import erased_keys, owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
@@ -151,6 +154,10 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 
 
 _Cells = tuple[str, ...]
+_Spooled = tuple[str, tuple[Any, ...], tuple[Any, ...] | None, bool, bool, int, tuple[Any, ...] | None]
+"""A row in the temporary file: its batch, the row, its call, whether it makes that and has a made key, the place of its
+times, and of one without a call the key that stands for it, its result, the reason, and the columns at fault."""
+_KEY = CheckedCall._fields.index("unique_key")
 Entry = Sequence[Any]
 """A row as it is kept: its number, its cells, the key of its call, or its result and the reason; of one without a call
 the columns at fault; of another row of a person, behind the first one, the number of that, or nothing; and its
@@ -173,22 +180,23 @@ def _group(queue: str, batch_id: str) -> str:
 
 
 class RowKeeper:
-    """Keeps the rows of one start: in a temporary `file` while they are read, then in the store.
+    """Keeps the rows of one list: in a temporary `file` while they are read, then in the store.
 
-    They are kept as long as calls are: for the retention, from the latest time at which one of these calls may begin.
+    Unless it `keeps_all`, only those that make calls are in the file. The store keeps rows as long as calls: for the
+    retention, from the latest time at which one of these calls may begin.
     """
 
-    def __init__(self, queue: CallQueue, campaign: CampaignRows, file: IO[bytes], options: CampaignOptions) -> None:
+    def __init__(self, campaign: CampaignRows, file: IO[bytes], options: CampaignOptions, *, keeps_all: bool) -> None:
         sheet = options.sheet
-        self._queue = queue
-        self._campaign = campaign
+        self._campaign, self._keeps_all = campaign, keeps_all
         self._spool = SpooledRows(file)
+        self._to_call = 0
         read = campaign.input
         self._name = "" if read is None else as_stored(f"{read.name}, sheet {sheet}" if sheet else read.name)
         self._is_stored = read is not None and read.is_stored
         self._rows = hashlib.blake2b(digest_size=16)
         self._columns = tuple(map(str.strip, campaign.source.header))
-        self._latest = queue.store.clock.now()
+        self._latest = datetime.min.replace(tzinfo=UTC)
         self._kept: dict[str, KeptFile | None] = {}
         """What this start has kept before, by batch."""
         self._named = set[str]()
@@ -196,66 +204,90 @@ class RowKeeper:
         self._theirs = set[str]()
         """The keys of calls that rows with other keys change, or stand for."""
 
+    def __len__(self) -> int:
+        """How many rows make calls, as far as it was known when they were added."""
+        return self._to_call
+
     def add(self, ends: Iterable[RowEnd]) -> None:
         """Add the rows of a part of the file. Raises OSError."""
-        entries: list[tuple[Any, ...]] = []
+        spooled: list[_Spooled] = []
         for end in ends:
-            if (row := end.row) is None:
+            if (row := end.row) is None or not (self._keeps_all or end.makes_call):
                 continue
-            call, raw, key, result, why = row.call, row.raw, end.key, "", ""
-            wrong = sorted({each.column for each in row.findings if each.column}) if call is None else []
-            if call is not None:
-                key = call.unique_key
-                if call.not_before is not None or call.valid_until is not None:
-                    self._latest = max(filter(None, (self._latest, call.not_before, call.valid_until)))
-            elif row.duplicate_of is not None:
-                result, why = "duplicate", f"the same call as row {row.duplicate_of}"
-            elif key is None:
-                result, why = _RESULTS.get(end.kind, ""), reason_of(row.findings)
-            batch_id = (call.batch_id if call is not None else None) or as_stored(self._campaign.batch_in(raw))
-            entries += [
-                (batch_id, each.number, self._cells_of(each), key, result, why, wrong, raw.number, each.was)
-                for each in (raw, *raw.others)
-            ]
+            call, raw = row.call, row.raw
+            batch_id = (None if call is None else call.batch_id) or as_stored(self._campaign.batch_in(raw))
             self._kept.setdefault(batch_id, None)
-        self._spool.put(entries)
-        self._rows.update(repr([entry[:3] for entry in entries]).encode("utf-8", "replace"))
+            if call is None:
+                wrong, key, result, why = sorted({each.column or "" for each in row.findings} - {""}), end.key, "", ""
+                if row.duplicate_of is not None:
+                    result, why = "duplicate", f"the same call as row {row.duplicate_of}"
+                elif key is None:
+                    result, why = _RESULTS.get(end.kind, ""), reason_of(row.findings)
+                spooled.append((batch_id, tuple(raw), None, False, False, 0, (key, result, why, wrong)))
+                continue
+            if call.not_before is not None or call.valid_until is not None:
+                self._latest = max(filter(None, (self._latest, call.not_before, call.valid_until)))
+            makes_call = end.makes_call
+            self._to_call += makes_call
+            spooled.append((batch_id, tuple(raw), tuple(call), makes_call, row.has_made_key, row.times, None))
+        self._spool.put(spooled)
+        if self._keeps_all:
+            rows = [(batch_id, each) for batch_id, raw, *_ in spooled for each in _each_of(raw)]
+            if not self._campaign.source.kind.is_table:
+                names = (each.names for _, each in rows)
+                self._columns = tuple(dict.fromkeys(chain(self._columns, *names)))
+            written = repr([(batch_id, each.number, each.cells, each.names) for batch_id, each in rows])
+            self._rows.update(written.encode("utf-8", "replace"))
 
     def _cells_of(self, raw: RawRow) -> Sequence[str]:
         if self._campaign.source.kind.is_table:
             return raw.cells
-        self._columns, data = tuple(dict.fromkeys((*self._columns, *raw.names))), raw.data
+        data = raw.data
         return [_cell(data.get(name)) for name in self._columns]
 
-    async def keep(self, ends: RowEnds, conditions: Sequence[Condition]) -> None:
+    def to_call(self, among: Collection[int] | None = None, *, but: Collection[int] = ()) -> Iterator[list[ReadRow]]:
+        """The rows that make calls, in parts: all `but` those with these numbers, or those `among` these."""
+        for part in self._spool:
+            yield [
+                ReadRow(
+                    RawRow._make(raw), made := CheckedCall._make(call), made.digest, None, has_made_key, times=times
+                )
+                for _, raw, call, makes_call, has_made_key, times, _ in part
+                if call is not None and makes_call and (among is None or raw[0] in among) and raw[0] not in but
+            ]
+
+    async def keep(self, queue: CallQueue, ends: RowEnds, conditions: Sequence[Condition]) -> None:
         """Replace what an earlier start of the file has kept, in one write under `conditions`, by how rows end now.
 
         Raises StoreError.
         """
         self._theirs = set(ends.keys())
-        store, queue, token = self._queue.store, self._queue.name, new_revision()
-        policy = self._queue.policy
-        now, until = store.clock.now(), self._latest + policy.retention
-        earlier = {batch_id: await self._superseded(batch_id) for batch_id, kept in self._kept.items() if kept is None}
+        store, token, now = queue.store, new_revision(), queue.store.clock.now()
+        until = max(now, self._latest) + queue.policy.retention
+        new = [batch_id for batch_id, kept in self._kept.items() if kept is None]
+        earlier = {batch_id: await self._superseded(queue, batch_id) for batch_id in new}
         sizes: dict[str, list[int]] = {}
         uncalled: dict[str, list[int]] = {}
         writes: list[Write] = []
         for part in self._spool:
             rows: dict[str, list[Entry]] = {}
-            for batch_id, number, cells, call, result, why, wrong, first, was in part:
-                end = ends.of(first)
+            for batch_id, fields, call, _, _, _, silent in part:
+                key, *result, wrong = silent or ((call or ())[_KEY], "", "", ())
+                first, end = fields[0], ends.of(fields[0])
                 stands = None if end is None or end.makes_call else end.key
-                told = (_RESULTS.get(end.kind, ""), end.why) if end is not None and end.why else (result, why)
-                entry: Entry = (call, *told) if stands is None else (stands, "", "")
-                faults: Sequence[str] = () if stands else wrong
-                more: Entry = (faults, _plain(first) if number != first else None, was)
-                while more and not more[-1]:
-                    more = more[:-1]
-                rows.setdefault(batch_id, []).append((_plain(number), cells, *entry, *more))
+                told = (_RESULTS.get(end.kind, ""), end.why) if end is not None and end.why else result
+                entry: Entry = (key, *told) if stands is None else (stands, "", "")
+                for each in _each_of(fields):
+                    of_first = None if each.number == first else _plain(first)
+                    more: Entry = (() if stands else wrong, of_first, each.was)
+                    while more and not more[-1]:
+                        more = more[:-1]
+                    row: Entry = (_plain(each.number), self._cells_of(each), *entry, *more)
+                    rows.setdefault(batch_id, []).append(row)
             for batch_id, entries in rows.items():
                 packs = sizes.setdefault(batch_id, [])
                 text = await to_thread.run_sync(packed, entries)
-                group, member = _group(queue, batch_id), _member(token, len(packs))
+                group, member = _group(queue.name, batch_id), _member(token, len(packs))
                 writes.append(Write(puts=(Put(ROWS, group, text, until, member=member),)))
                 packs.append(len(entries))
                 uncalled.setdefault(batch_id, []).append(sum(map(_is_uncalled, entries)))
@@ -263,7 +295,7 @@ class RowKeeper:
                 await store.write(BulkWrite(writes=tuple(writes), durable=False), now=now)
                 writes.clear()
         for batch_id, packs in sizes.items():
-            group, own = _group(queue, batch_id), self._kept[batch_id]
+            group, own = _group(queue.name, batch_id), self._kept[batch_id]
             since, more, ended = earlier.get(batch_id) or (None, (), ())
             file = KeptFile(
                 name=self._name,
@@ -287,15 +319,17 @@ class RowKeeper:
             self._kept[batch_id] = file
         await store.write(BulkWrite(writes=tuple(writes)), now=now)
 
-    async def _superseded(self, batch_id: str) -> tuple[datetime | None, Sequence[Put], Sequence[Drop]]:
+    async def _superseded(
+        self, queue: CallQueue, batch_id: str
+    ) -> tuple[datetime | None, Sequence[Put], Sequence[Drop]]:
         """What is stored and dropped because this start supersedes rows of earlier files of a batch. Raises StoreError.
 
         With it, when the first of these files was started.
         """
-        store, group, since = self._queue.store, _group(self._queue.name, batch_id), list[datetime]()
+        store, group, since = queue.store, _group(queue.name, batch_id), list[datetime]()
         stored, drops = list[Put](), list[Drop]()
         now, digest, left_over = store.clock.now(), self._rows.hexdigest(), dict[tuple[str, ...], Counter[_Cells]]()
-        wanted: Wanted = {ROW_FILES: Page(group=group), BATCH: [(self._queue.name, batch_id)]}
+        wanted: Wanted = {ROW_FILES: Page(group=group), BATCH: [(queue.name, batch_id)]}
         known = await store.records(wanted, now=now)
         records, self._named = known[ROW_FILES], self._named | {each.member for each in known[BATCH]}
         read = _files(store).within(group).read({each.member: each.value for each in records})
@@ -303,7 +337,7 @@ class RowKeeper:
             if (file := read.get(record.member)) is None:
                 continue
             token, sizes, uncalled, puts, calls = new_revision(), list[int](), list[int](), list[Put](), set[bool]()
-            async for pack, rows in self._packs_of(group, file):
+            async for pack, rows in _packs_of(store, group, file):
                 calls |= {self._has_call(entry[2]) for entry in rows if entry[2] is not None}
                 if left := [entry for entry in rows if not self._has(file, entry, left_over)]:
                     member = _member(token, len(sizes))
@@ -321,13 +355,6 @@ class RowKeeper:
                 text = json_codec(KeptFile).text(replace(file, token=token, sizes=(*sizes,), uncalled=(*uncalled,)))
                 stored += [*puts, Put(ROW_FILES, group, text, record.ends_at, member=f"{token} {file.digest}")]
         return min(since, default=None), stored, drops
-
-    async def _packs_of(self, group: str, file: KeptFile) -> AsyncGenerator[tuple[Record, list[Entry]]]:
-        """The packs of a file, each as it is kept, with its rows."""
-        store = self._queue.store
-        for member in file.members:
-            for pack in (await store.records({ROWS: [(group, member)]}, now=store.clock.now()))[ROWS]:
-                yield pack, unpacked(pack.value)
 
     def _has(self, file: KeptFile, entry: Entry, left_over: dict[tuple[str, ...], Counter[_Cells]]) -> bool:
         """Whether a row of this start supersedes a row: it has its call, or is what it was but for its faults.
@@ -354,8 +381,15 @@ class RowKeeper:
         if not columns or any(name not in places for name in columns):
             return Counter()
         wanted = [places[name] for name in columns]
-        rows = (entry[2] for part in self._spool for entry in part)
+        rows = (self._cells_of(each) for part in self._spool for spooled in part for each in _each_of(spooled[1]))
         return Counter(tuple(row[each] if each < len(row) else "" for each in wanted) for row in rows)
+
+
+async def _packs_of(store: Store, group: str, file: KeptFile) -> AsyncGenerator[tuple[Record, list[Entry]]]:
+    """The packs of a file, each as it is kept, with its rows."""
+    for member in file.members:
+        for pack in (await store.records({ROWS: [(group, member)]}, now=store.clock.now()))[ROWS]:
+            yield pack, unpacked(pack.value)
 
 
 def _drops(group: str, file: KeptFile, *, member: str, but: str) -> list[Drop]:
@@ -366,6 +400,12 @@ def _drops(group: str, file: KeptFile, *, member: str, but: str) -> list[Drop]:
 
 def _member(token: str, place: int) -> str:
     return f"{token} {place:06}"
+
+
+def _each_of(fields: Sequence[Any]) -> tuple[RawRow, ...]:
+    """A row, and the further rows of its person."""
+    raw = RawRow._make(fields)
+    return raw, *raw.others
 
 
 def _plain(number: int) -> int | str:
