@@ -312,7 +312,7 @@ class RowKeeper:
                 puts += (Put(DEFINITIONS, group, definition, until),)
             if batch_id not in self._named and (not ends.counts[End.NEW] or packs == uncalled[batch_id]):
                 # No call names the batch, whose rows are searched.
-                puts += (queue_put(queue), *batch_puts(queue, batch_id, at=now, is_campaign=True))
+                puts += (queue_put(queue.name), *batch_puts(queue.name, batch_id, at=now, is_campaign=True))
                 self._named.add(batch_id)
             drops = (*ended, *(() if own is None else _drops(group, own, member=own.digest, but=own.digest)))
             writes.append(Write(conditions=(*conditions,), puts=puts, drops=drops))

@@ -92,7 +92,7 @@ class FileWriting(Writing[int]):
         self._groups: dict[tuple[str, str], list[Record]] = {}
         self._records: dict[tuple[str, str, str], Record | None] = {}
         self._held: dict[int, Condition] = {}
-        """The conditions that hold, by their identities, until a record changes: all calls of a list have some alike."""
+        """The conditions that hold until a record changes, by their identities: all calls of a list share some."""
         self._paces: dict[str, Pace] = {}
         self._paced: set[str] = set()
         """The queues whose pace has changed."""
