@@ -58,7 +58,6 @@ class Remedy(StrEnum):
         "--remove-missing",
         "remove_missing",
     )
-    REMOVE_TITLES = "remove the lines above it, such as titles", ""
     GIVE_HOURS = (
         "give the hours in which phones may ring, or `any` if any hour is meant",
         "--window 09:00-20:00, or --window any",

@@ -20,6 +20,7 @@ from voiceflow_worker.campaigns.files.damage import footer_in, numbers_in, shown
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import DESTINATION, NO_ROLES, ColumnRoles, FileKind, row_name
+from voiceflow_worker.campaigns.shape import proposed
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, tell
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
@@ -174,7 +175,10 @@ def read_number_file(
                 )
     else:
         columns = ListColumns(roles)
-        source = open_source(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row)
+        try:
+            source = open_source(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row)
+        except CampaignFileError as error:
+            raise proposed(error, file, sheet=sheet, header_row=header_row) from error.__cause__
         header = source.header or next((raw.names for raw in source if raw.names), ())
         found = columns.found(header, place=path)
         options = CampaignOptions(

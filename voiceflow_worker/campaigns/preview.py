@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnReader
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Remedy, SheetRow
+from voiceflow_worker.finding import Finding, SheetRow
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
@@ -134,8 +134,6 @@ def _amount(text: str) -> Decimal:
 
 class _PriceColumns(ColumnReader):
     """What names the columns of a table of prices."""
-
-    above = Remedy.REMOVE_TITLES
 
     def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
         """The names. Raises CampaignFileError if a column is lacking."""

@@ -28,7 +28,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
-from voiceflow_worker.finding import Remedy, columns_text, message_of, tell
+from voiceflow_worker.finding import Remedy, message_of, tell
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS, country_of, kind_of
 from voiceflow_worker.model.numbers.reading import read_country, read_number
 from voiceflow_worker.model.times import DateOrder
@@ -88,6 +88,17 @@ def shape_of(
         numbers = next((name for name in values if row_name(name) == DESTINATION), near_destination(values))
     if numbers is None or canonical_name(numbers) != DESTINATION:
         numbers = _to_call(values, usual) or (numbers if numbers in values else None)
+    if numbers is None and header_row is None:  # perhaps titles of several cells stand above
+        filled = sum(map(bool, names))
+        for row in range((source.header_row or 1) + 1, _LOWEST_HEADER + 1):
+            with suppress(CampaignFileError):
+                below = shape_of(file, sheet=sheet, header_row=row, usual=usual)
+                if (
+                    DESTINATION in below.roles
+                    and sum(map(bool, below.source.header)) > filled
+                    and _has_titles(below.source)
+                ):
+                    return below
     of_roles = {
         "calling_code": next((name for name in values if row_name(name) == "calling_code"), None),
         COUNTRY: next((name for name, given in values.items() if _are_countries(name, given)), None),
@@ -112,26 +123,23 @@ def usual_countries(country: str | None, source: str | None) -> Sequence[str]:
 
 
 def proposed(
-    error: CampaignFileError, file: InputFile, *, sheet: str | None, header_row: int | None, usual: Sequence[str]
+    error: CampaignFileError, file: InputFile, *, sheet: str | None, header_row: int | None, usual: Sequence[str] = ()
 ) -> CampaignFileError:
     """The error for a list whose header cannot be used, with the column and the row that its shape has, to be typed."""
-    told = message_of(error)
-    if told.kind != "no_destination" and Remedy.NAME_HEADER not in told.needs:
+    if not error.columns:
         return error
     try:
         shape = shape_of(file, sheet=sheet, header_row=header_row, usual=usual)
     except CampaignFileError:
         return error
-    given: dict[Remedy, str] = {}
-    if told.kind == "no_destination" and row_name(numbers := shape.roles.get(DESTINATION, DESTINATION)) != DESTINATION:
-        given[Remedy.NAME_COLUMN] = columns_text([f"{DESTINATION}={numbers}"])
-        if shape.source.header_row == 1:
-            told = message_of(no_destination(told.values["file"], numbers, error.columns))
-    if header_row is None and shape.header_row is not None:
-        given[Remedy.NAME_HEADER] = row = str(shape.header_row)
-        if Remedy.NAME_HEADER not in told.needs:
-            told = told.plus(hint := tell("header_below", remedy=Remedy.NAME_HEADER, row=row), hint)
-    return CampaignFileError(told.giving(given), columns=error.columns)
+    told, columns, row = message_of(error), error.columns, shape.header_row if header_row is None else None
+    if row is not None:
+        columns = [*filter(None, map(str.strip, shape.source.header))]
+    if told.kind == "no_destination" and row_name(numbers := shape.roles.get(DESTINATION) or "") != DESTINATION:
+        told = message_of(no_destination(told.values["file"], numbers, columns))
+    if row is not None:
+        told = told.plus(hint := tell("header_below", row=row), hint).giving({Remedy.NAME_HEADER: str(row)})
+    return CampaignFileError(told, columns=columns)
 
 
 def _to_call(values: Mapping[str, Sequence[str]], usual: Sequence[str]) -> str | None:
@@ -140,8 +148,9 @@ def _to_call(values: Mapping[str, Sequence[str]], usual: Sequence[str]) -> str |
     named = {name: given for name, given in of_phones.items() if is_number_column(name)}
     near = near_destination(named or values)
     if not named:
-        others = [name for name, given in of_phones.items() if not all(map(_DATE.match, filter(None, given)))]
-        return near or (others[0] if len(others) == 1 else None)
+        others = {name: given for name, given in of_phones.items() if not all(map(_DATE.match, filter(None, given)))}
+        shares = sorted(((_mobiles(given, usual), name) for name, given in others.items()), reverse=True)
+        return near or (shares[0][1] if len({share for share, _ in shares[:2]}) == len(shares[:2]) > 0 else None)
     return max(named, key=lambda name: (_mobiles(named[name], usual), name == near))
 
 
@@ -185,9 +194,8 @@ def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple
                     if near_destination(below.columns) is None and not (is_title and len(below.columns) > 1):
                         continue
                 found = _opened(file, sheet, row)
-                above = (each for _, cells in found[0].above if len(cells) > 1 for each in cells)
-                if any(is_phone(each) and not _DATE.match(each) for each in above):
-                    continue  # they are people
+                if not _has_titles(found[0]):
+                    continue
                 if len(found[0].header) > 1:
                     return found
                 alone = alone or found
@@ -198,6 +206,12 @@ def _opened(file: InputFile, sheet: str | None, header_row: int | None) -> tuple
         columns = ColumnReader(ColumnRoles(numbers=(likely or error.columns[0],)))
         return open_source(file, sheet=sheet, header_row=header_row, columns=columns), likely
     return source, next((name for name in source.header if canonical_name(name) == DESTINATION), None)
+
+
+def _has_titles(source: RowSource) -> bool:
+    """Whether what stands above the header are no people."""
+    above = (each for _, cells in source.above if len(cells) > 1 for each in cells)
+    return not any(is_phone(each) and not _DATE.match(each) for each in above)
 
 
 def _values(source: RowSource, rows: Iterable[RawRow], place: int, name: str) -> list[str]:

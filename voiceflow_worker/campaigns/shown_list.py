@@ -166,7 +166,7 @@ def _columns(shape: ListShape) -> Iterator[ShownColumn]:
     people = name_columns(shape.values)
     for name, values in shape.values.items():
         given, meant = list(filter(None, values)), canonical_name(name)
-        taken_for = Look.TEXT if given else Look.EMPTY
+        taken_for: str = Look.TEXT if given else Look.EMPTY
         if meant in {DESTINATION, *RESERVED}:
             taken_for = meant
         elif shape.source.columns[:1] == (NOT_READ,) and name == shape.source.header[0]:

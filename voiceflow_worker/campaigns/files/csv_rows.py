@@ -15,13 +15,10 @@ from voiceflow_worker.campaigns.files.rows import (
     FileKind,
     RawRow,
     RowSource,
-    is_number_column,
     nameless_values,
-    near_destination,
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Remedy, message_of, tell
 
 _DELIMITERS = ",;\t|"
 _LONGEST_RECORD = 500
@@ -69,13 +66,7 @@ class CsvRows(RowSource):
             raise CampaignFileError(f"{file}: line {header_row} is empty, and is to be the header; name another line")
         if len(self.header) == 1 and _JOINED.search(self.header[0]):
             raise CampaignFileError(f"{file}, line {self.header_row}: {_QUOTED_LINE}")
-        try:
-            self.columns: tuple[str, ...] = columns.names(self.header, place=file)
-        except CampaignFileError as error:
-            if hint := self._title_hint(numbers, columns.above):
-                told = message_of(error).plus(hint, hint).giving(message_of(hint).given)
-                raise CampaignFileError(told, columns=error.columns) from None
-            raise
+        self.columns: tuple[str, ...] = columns.names(self.header, place=file)
 
     def _read_header(self, numbers: str, begins: int) -> tuple[str, ...]:
         named: str | None = None
@@ -107,24 +98,6 @@ class CsvRows(RowSource):
         raise CampaignFileError(
             f"{self._file} is empty; it needs a header line with a column named destination, and rows"
         )
-
-    def _title_hint(self, numbers: str, remedy: Remedy) -> str:
-        """What to add to an error about a header that is a title, and has the real header below it."""
-        filled = sum(bool(cell.strip()) for cell in self.header)
-        if filled > 1 and near_destination(self.header) is not None:
-            return ""
-        taken: list[Line] = []
-        while len(taken) < _LONGEST_HEADER and (line := self._lines.take()) is not None:
-            taken.append(line)
-        for number, text, _ in taken:
-            cells = _cells(text, _delimiter_of(text, numbers))
-            names = [] if isinstance(cells, str) else [row_name(cell) for cell in cells if cell.strip()]
-            if numbers in names or any(map(is_number_column, names)):
-                return tell("header_below", remedy=remedy, row=number).giving({remedy: str(number)})
-        following = next((text for _, text, _ in taken if text.strip()), "")
-        if filled == 1 and any(mark in following for mark in _DELIMITERS):
-            return tell("title_above", remedy=remedy, line=f"line {self.header_row}")
-        return ""
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns) if all(self.columns) else -1

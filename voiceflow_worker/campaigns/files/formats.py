@@ -93,13 +93,7 @@ class ExcelRows(RowSource):
                 )
             self.header: tuple[str, ...] = tuple(map(self._name, first.values))
         self.header_row: int | None = first.number
-        try:
-            self.columns: tuple[str, ...] = columns.names(self.header, place=self._place)
-        except CampaignFileError as error:
-            if len(first.values) > 1:
-                raise
-            title = tell("title_above", remedy=Remedy.NAME_HEADER, line=f"row {first.number}")
-            raise CampaignFileError(message_of(error).plus(title, title), columns=error.columns) from None
+        self.columns: tuple[str, ...] = columns.names(self.header, place=self._place)
         self.numbers: frozenset[str] = frozenset(each for each in self.columns if row_name(each) in columns.numbers)
         if sheet is None:
             self.notes: tuple[str, ...] = _hidden_lists(

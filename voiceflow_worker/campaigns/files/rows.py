@@ -295,8 +295,6 @@ class ColumnReader:
     roles: ColumnRoles = NO_ROLES
     fewest_cells: ClassVar[int] = 2
     """How many cells a line within a cell has at least that looks like a row."""
-    above: ClassVar[Remedy] = Remedy.NAME_HEADER
-    """What to do about titles above the header."""
 
     @property
     def numbers(self) -> frozenset[str]:
@@ -352,7 +350,8 @@ def lacks_column(name: str, header: Iterable[str], *, place: object) -> Campaign
     """The error for a table that has no column of this name."""
     found = [each.strip() for each in header if each.strip()]
     meant = did_you_mean(name, found) or ";"
-    return CampaignFileError(f"{place} has no column {name!r}{meant} columns found: {', '.join(found) or 'nothing'}")
+    columns = ", ".join(found) or "nothing"
+    return CampaignFileError(f"{place} has no column {name!r}{meant} columns found: {columns}", columns=found)
 
 
 def refuse_numbers_in(header: Iterable[str], *, place: object) -> None:
@@ -365,8 +364,9 @@ def refuse_numbers_in(header: Iterable[str], *, place: object) -> None:
                 f"because the first line is a person; found: {', '.join(names)}"
             )
         raise CampaignFileError(
-            f"{place}: the header holds {number!r}, a telephone number: a row has become a part of it, by a line break "
-            'that is missing or a quote (") that was opened by mistake; correct the header'
+            f"{place}: the header holds {number!r}, a telephone number. If the first line is a person, add a line "
+            "above it that names the columns; else a row has become a part of it, by a line break that is missing or "
+            'a quote (") that was opened by mistake: correct the header'
         )
 
 
