@@ -98,10 +98,18 @@ async def test_a_start_that_dies_at_any_step_rings_nobody_and_the_same_start_com
     assert stored == {0, 2, 3}, "it died before, between and after the steps that store calls"
 
 
+async def back(store: Store) -> None:
+    """Bring the calls that are leased back into the queue, as a redial does."""
+    for job in await CallQueue(store).find(states=[JobState.LEASED]):
+        release = partial(lifecycle.release, at=store.clock.now(), reason=None)
+        await Changes(store, CallPolicy()).change(job.id, release)
+
+
 @EACH_STORE
-async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("token", [None, "named"])
+async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_path: Path, token: str | None) -> None:
     queue = CallQueue(store)
-    await campaign(tmp_path, PEOPLE[:2]).start(queue)
+    await campaign(tmp_path, PEOPLE[:2]).start(queue, token=token)
     await cut(store, 5, campaign(tmp_path, PEOPLE[2:], priority="5"))
     assert len(await queue.find()) == 4
     drain = DrainCheck(store, queue="default", batch_id=None, policy=CallPolicy())
@@ -109,6 +117,12 @@ async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_pa
     (progress,) = (await read_batches(store, ["default"])).batches
     assert progress.hold is not None
     assert (await queue.status()).waiting.hold == 2
+    await queue.hold(batch_id="people")
+    assert await ringing(store) == []
+    await queue.resume(batch_id="people")
+    for _ in range(2):  # redials go on, too
+        assert await ringing(store) == PEOPLE[:2]
+        await back(store)
     assert await ringing(store) == PEOPLE[:2]
     for job in await queue.find(states=[JobState.QUEUED]):
         await queue.cancel(job.id)
@@ -254,9 +268,8 @@ async def test_one_write_stops_the_waiting_calls_of_ended_imports_whatever_they_
     await campaign(tmp_path).start(queue, token="stopped")
     await campaign(tmp_path, ["+6587655001"], say="Another").start(queue)
     now = store.clock.now()
-    leased = await store.lease("default", worker_id="w", limit=2, until=now + timedelta(hours=1), now=now)
-    for back in leased:
-        await Changes(store, policy).change(back.id, partial(lifecycle.release, at=now, reason=None))
+    await store.lease("default", worker_id="w", limit=2, until=now + timedelta(hours=1), now=now)
+    await back(store)
 
     async def cut(*_: object, **__: object) -> int:
         raise StoreUnavailableError("cut")

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -27,6 +27,8 @@ from voiceflow_worker import (
     Campaign,
     Escalation,
     Escalations,
+    InvalidInputError,
+    JobState,
     Sandbox,
     SessionStatus,
     Store,
@@ -68,12 +70,29 @@ async def scheduled(store: Store, file: Path) -> None:
 
 async def imported(store: Store, file: Path) -> None:
     while True:
-        with suppress(IntakeError):  # another one is at it
+        try:
             await Campaign.of({"campaign": file, "batch": file.stem, "file": file.parent / "people.csv"}).start(
                 CallQueue(store)
             )
-            return
-        await anyio.sleep(0.2)
+        except IntakeError:  # another one is at it, or a person has discarded it
+            await anyio.sleep(0.2)
+            continue
+        except InvalidInputError as error:
+            if f"batch {file.stem} was cancelled" not in str(error):
+                raise
+        return
+
+
+async def hold_and_resume(queue: CallQueue, batch: str) -> None:
+    await queue.hold(batch_id=batch)
+    assert not await leased(queue.store, batch), "it is held"
+    await queue.resume(batch_id=batch)
+
+
+PERSONS: tuple[Callable[[CallQueue, str], Awaitable[object]], ...] = (
+    hold_and_resume, CallQueue.discard_staged, CallQueue.cancel_batch
+)  # fmt: skip
+"""What a person does to a batch again and again while it is imported: a turn each. A batch is cancelled once."""
 
 
 async def escalated(store: Store, of: tuple[str, str]) -> None:
@@ -91,15 +110,19 @@ async def escalated(store: Store, of: tuple[str, str]) -> None:
             worker.stop()
 
 
-def make(what: Make, url: str, of: Any, step: int, is_after: bool) -> None:
-    """Make what is asked for, in a process of its own, until the given call to the store."""
+def make(what: Make, url: str, of: Any, step: int, fate: Sequence[bool]) -> None:
+    """Make what is asked for, in a process of its own that dies before or after this call to the store, or stalls."""
+    is_after, stalls = fate
     schedule.LEASE = plan.LOCK_LENGTH = timedelta(seconds=1)
     escalations.LOOK_EVERY = 0.02
     enqueueing.CHUNK, calls = 3, count(1)
 
     async def die(_: StoreCall) -> None:
-        if next(calls) == step:
+        if next(calls) != step:
+            return
+        if not stalls:
             os.kill(os.getpid(), SIGKILL)
+        time.sleep(1.5)  # noqa: ASYNC251 - the whole process stands still, beyond its locks
 
     async def work() -> None:
         async with open_store(url) as store:
@@ -108,10 +131,13 @@ def make(what: Make, url: str, of: Any, step: int, is_after: bool) -> None:
     anyio.run(work)
 
 
-def makers(random: Random, count: int, what: Make, url: str, of: object) -> list[Any]:
-    """So many processes that make it, of which the last one lives."""
+def makers(random: Random, count: int, what: Make, url: str, of: object, *, stalls: float = 0.0) -> list[Any]:
+    """So many processes that make it, of which the last one lives. Such a part of the others only `stalls`."""
     dies = [*(random.randint(1, STEPS) for _ in range(count - 1)), 0]
-    return [_FORKED.Process(target=make, args=(what, url, of, step, random.random() < 0.5)) for step in dies]
+    return [
+        _FORKED.Process(target=make, args=(what, url, of, step, (random.random() < 0.5, random.random() < stalls)))
+        for step in dies
+    ]
 
 
 @pytest.mark.crash
@@ -147,34 +173,44 @@ async def test_it_is_made_once_whoever_is_killed(store_url: str, tmp_path: Path,
                 cron=f"{due:%M %H %d %m} *", time_zone="UTC", file=str(file),
             )  # fmt: skip
             await keep_runs(store, seen)
-            started = makers(random, count_of, what, store_url, file)
+            started = makers(random, count_of, what, store_url, file, stalls=0.25)
             for each in started:
                 each.start()
-            rang = Counter[str]()
+            rang, is_cancelled = Counter[str](), False
+            person = (*PERSONS, None)[turn % 4] if what is imported else None
             ends = time.monotonic() + 120
             while any(each.is_alive() for each in started):
                 assert time.monotonic() < ends, turn
                 await ring(store, batch, rang)
+                if person is not None and not is_cancelled and random.random() < 0.1:
+                    with suppress(InvalidInputError):  # it has no calls yet
+                        await person(CallQueue(store), batch)
+                        is_cancelled = person is CallQueue.cancel_batch
                 await anyio.sleep(0.05)
             await ring(store, batch, rang)
+            assert {each.exitcode for each in started} <= {0, -SIGKILL}, turn
             assert started[-1].exitcode == 0, turn
             killed += sum(each.exitcode == -SIGKILL for each in started)
-            assert rang == Counter(PEOPLE), turn
+            assert rang in ([Counter(), Counter(PEOPLE)] if is_cancelled else [Counter(PEOPLE)]), turn
             if what is scheduled:
                 known = await read_schedule(store, "default", file.stem)
                 assert known is not None
                 assert [(each.batch_id, each.state) for each in known.runs] == [(batch, RunState.STARTED)], turn
 
 
-async def ring(store: Store, batch: str, rang: Counter[str]) -> None:
-    """Ring whom a worker would, which is everybody or nobody."""
+async def leased(store: Store, batch: str) -> list[str]:
+    """Whom a worker would ring now."""
     now = store.clock.now()
     jobs = await store.lease("default", worker_id="w", limit=99, until=now + timedelta(hours=1), now=now, batch=batch)
-    if jobs:
-        assert sum((await count_states(store, "default", batch_id=batch)).values()) == len(PEOPLE), (
-            "some are not stored"
-        )
-    rang.update(job.destination for job in jobs)
+    return [job.destination for job in jobs]
+
+
+async def ring(store: Store, batch: str, rang: Counter[str]) -> None:
+    """Ring whom a worker would, which is everybody or nobody."""
+    if found := await leased(store, batch):
+        states = await count_states(store, "default", batch_id=batch)
+        assert sum(states.values()) - states[JobState.CANCELLED] == len(PEOPLE), "some are not stored"
+    rang.update(found)
 
 
 @pytest.mark.crash
