@@ -178,7 +178,7 @@ class CallQueue:
             number=None if destination is None else usual_form(destination),
             begin=since,
         )
-        if unique_key is None and wanted.lets_pass is None:
+        if unique_key is None and not wanted.is_judged:
             return await find_jobs(self.store, wanted.read(self.name, newest=newest, after=after, limit=limit))
         has, found = wanted.has, list[Job]()
         if unique_key is not None:

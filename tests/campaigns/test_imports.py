@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,7 @@ from voiceflow_worker.core.drain import DrainCheck
 from voiceflow_worker.core.imports import stop_imports
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.errors import ChangedSinceError, IntakeError, StoreUnavailableError
+from voiceflow_worker.errors import ChangedSinceError, IntakeError, InvalidInputError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import JobState
@@ -179,6 +182,52 @@ async def test_a_corrected_text_is_refused_until_the_old_one_is_discarded(store:
         assert done.documents == ({"batch_id": batch, "discarded": staged},)
         assert (await replace(corrected, again=True).start(queue)).enqueued == len(PEOPLE)
         assert await ringing(store) == PEOPLE
+
+
+Act = Callable[[CallQueue, str], Awaitable[object]]
+
+
+async def hold_and_resume(queue: CallQueue, batch: str) -> None:
+    await queue.hold(batch_id=batch)
+    await queue.resume(batch_id=batch)
+
+
+async def acted_on(store: Store, folder: Path, act: Act, step: int, people: list[str]) -> tuple[list[str], bool, bool]:
+    """Import people, with an act of a person before this write, and once more; who rings meanwhile and then.
+
+    Then whether there was such a write, and whether the act was done.
+    """
+    batch, rang, writes, done = f"b{step}", list[str](), count(1), list[int]()
+
+    async def acts(call: StoreCall) -> None:
+        if call.name == "write" and next(writes) == step:
+            with suppress(InvalidInputError):  # it has no calls yet
+                await act(CallQueue(store), batch)
+                done.append(step)
+            rang.extend(await ringing(store))
+
+    for at in (FaultyStore(store, before=acts), store):
+        with suppress(IntakeError, InvalidInputError):  # it was discarded or cancelled
+            await campaign(folder, people, batch=batch).start(CallQueue(at))
+        rang += await ringing(store)
+        assert rang in ([], people), step
+    return rang, next(writes) > step, bool(done)
+
+
+@EACH_STORE
+@pytest.mark.parametrize("act", [hold_and_resume, CallQueue.discard_staged, CallQueue.cancel_batch])
+async def test_whatever_a_person_does_before_any_write_of_an_import_all_of_it_rings_or_nobody(
+    store: Store, tmp_path: Path, act: Act
+) -> None:
+    acts = 0
+    for step in count(1):
+        people = [f"+65876{step:02}{place:03}" for place in range(3)]
+        rang, goes_on, was_done = await acted_on(store, tmp_path, act, step, people)
+        assert rang == ([] if act is CallQueue.cancel_batch and was_done else people), step
+        acts += was_done
+        if not goes_on:
+            break
+    assert acts >= 3
 
 
 @EACH_STORE

@@ -119,10 +119,9 @@ async def list_calls(
             answer=answer,
             begin=calls.store.clock.now() - since if isinstance(since, timedelta) else since,
         )
-        lets_pass = wanted.lets_pass
-        size = PAGE if lets_pass is not None else min(PAGE, limit or PAGE)
+        size = PAGE if wanted.is_judged else min(PAGE, limit or PAGE)
         pages = find_pages(calls.store, wanted.read(calls.name, newest=newest, after=after, limit=size))
-        async for jobs in first(pages, limit=limit, only=lets_pass):
+        async for jobs in first(pages, limit=limit, only=wanted.has):
             found += len(jobs)
             if output.as_json:  # printed page by page, so that a million calls need no memory
                 for document in await calls_as_json(calls.store, jobs):

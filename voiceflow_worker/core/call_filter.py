@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from voiceflow_worker.core.ports.reads import Listing, Paged
@@ -58,16 +59,21 @@ class CallFilter:
         return listing if self.number is None else listing.of_number(self.number)
 
     @property
-    def lets_pass(self) -> Callable[[Job], bool] | None:
-        """The check of the calls that `read` finds; None if none is needed."""
-        # A store looks up a number alone.
-        judges = (*(self._looked_up() if self.number is not None else ()), *self._judges())
-        return _all_of(judges) if judges else None
+    def is_judged(self) -> bool:
+        """Whether some calls that `read` finds may not pass (`has`). Of a number, a store looks up nothing else."""
+        return any(each is not None for each in (self.number, self.part, self.begin, self.answer))
 
-    @property
-    def has(self) -> Callable[[Job], bool]:
-        """The check of all conditions, for calls that were found by another way than `read`."""
-        return _all_of((*self._looked_up(), *self._judges()))
+    def has(self, job: Job) -> bool:
+        """Whether a call passes."""
+        return (
+            (self.number is None or self.number in job.numbers)
+            and (self.states is None or job.state in self.states)
+            and self.batch in {None, job.batch_id}
+            and (self.outcomes is None or outcome_name(job) in self.outcomes)
+            and (self.begin is None or job.touched_at >= self.begin)
+            and (self.answer is None or _answer_of(job) == self.answer)
+            and (self.part is None or _has_part(job, self.part))
+        )
 
     def may_have(self, totals: Totals) -> bool:
         """Whether a queue or batch with these totals may have calls with these states, outcomes and this answer.
@@ -79,34 +85,10 @@ class CallFilter:
         has_outcome = self.outcomes is None or any(totals.outcomes.get(name) for name in self.outcomes)
         return (self.answer is None or bool(counts.get(self.answer))) and has_state and has_outcome
 
-    def _looked_up(self) -> Iterator[Callable[[Job], bool]]:
-        states, batch, outcomes, number = self.states, self.batch, self.outcomes, self.number
-        if number is not None:
-            yield lambda job: number in job.numbers
-        if states is not None:
-            yield lambda job: job.state in states
-        if batch is not None:
-            yield lambda job: job.batch_id == batch
-        if outcomes is not None:
-            yield lambda job: outcome_name(job) in outcomes
-
-    def _judges(self) -> Iterator[Callable[[Job], bool]]:
-        part, answer, begin = self.part, self.answer, self.begin
-        if part is not None:
-            yield _part_judge(part)
-        if begin is not None:
-            yield lambda job: job.touched_at >= begin
-        if answer is not None:
-            yield lambda job: _answer_of(job) == answer
-
 
 def _answer_of(job: Job) -> str:
     """The name of an answer, or what stands in its place."""
     return job.answer or (NO_KEYS if job.digits is None else OTHER_KEYS)
-
-
-def _all_of(judges: Sequence[Callable[[Job], bool]]) -> Callable[[Job], bool]:
-    return lambda job: all(judge(job) for judge in judges)
 
 
 def person_of(text: str) -> dict[str, str]:
@@ -123,16 +105,12 @@ def _digits_of(text: str) -> str:
     return "" if set(text) - set("+ ()-./0123456789") else "".join(filter(str.isdigit, text))
 
 
-def _part_judge(part: str) -> Callable[[Job], bool]:
-    has_part = part_judge(part)
-
-    def has(job: Job) -> bool:
-        cells = (str(cell) for cell in (job.data or {}).values() if cell is not None)
-        return has_part(job.numbers, (job.name, *cells, job.answer or "", result_of(job).replace("_", " ")))
-
-    return has
+def _has_part(job: Job, part: str) -> bool:
+    cells = (str(cell) for cell in (job.data or {}).values() if cell is not None)
+    return part_judge(part)(job.numbers, (job.name, *cells, job.answer or "", result_of(job).replace("_", " ")))
 
 
+@lru_cache
 def part_judge(part: str) -> Callable[[Iterable[str], Iterable[str]], bool]:
     """The check of whether a text, or a part of a number, is in numbers or in texts."""
     digits, part = _digits_of(part), searched(part)

@@ -206,14 +206,13 @@ async def page_of_calls(
 
     Of calls that need each to be looked at, it reads about `MOST_READ`. Raises StoreError.
     """
-    lets_pass = wanted.lets_pass
     place, found, looked, goes_on = _place(after), list[Job](), 0, True
     while goes_on and len(found) <= CALLS_A_PAGE and looked < MOST_READ:
-        limit = CALLS_A_PAGE + 1 if lets_pass is None else READ_AT_ONCE
+        limit = READ_AT_ONCE if wanted.is_judged else CALLS_A_PAGE + 1
         read = await _read(store, wanted.read("", newest=newest, limit=limit), queues, place)
         goes_on = len(read) == limit
         looked += len(read)
-        found += read if lets_pass is None else filter(lets_pass, read)
+        found += filter(wanted.has, read)
         place = _end(read[-1]) if read else place
     looked_at = looked if goes_on and len(found) <= CALLS_A_PAGE else None
     if len(found) > CALLS_A_PAGE:
