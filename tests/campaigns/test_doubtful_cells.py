@@ -15,10 +15,8 @@ import pytest
 
 from tests.campaigns.forms import FORMS, written
 from tests.campaigns.reading import NOW, Reading, Row, file_of, read_all, saying
-from voiceflow_worker import CallWindow, Menu
+from voiceflow_worker import Menu
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.key_words import keys_in
 from voiceflow_worker.ivr.scripts import markup_in
@@ -83,14 +81,6 @@ def test_what_nobody_means_is_told_once(
         assert all(sentence in message for message in found), (each, found)
 
 
-def test_what_is_over_may_end_its_calls(tmp_path: Path) -> None:
-    (message,) = notes(tmp_path, BOTH, "visit", ["2026-02-25 10:30", "2026-03-25 10:30"])
-    assert message.endswith(f"{Remedy.LEAVE_OUT_ROWS}, or {Remedy.END_BY_COLUMN}")
-    rows = [{"destination": ANA, "visit": "2026-03-02 17:30"}, {"destination": BEN, "visit": "2026-03-03 17:30"}]
-    (message,) = warnings_of(read_as(tmp_path, rows, BOTH, window=CallWindow.parse("18:00-20:00")))
-    assert "is over before the call can ring" in message
-
-
 def test_what_a_text_reads_as_a_time_is_shown_from_the_first_to_the_last() -> None:
     for say, values, shown in (
         (BOTH, ["2026-03-05 01:30", "2027-01-29 17:45", "2026-04-01 00:00"],
@@ -104,20 +94,6 @@ def test_what_a_text_reads_as_a_time_is_shown_from_the_first_to_the_last() -> No
         campaign = CampaignRows(rows, replace(OPTIONS, template=saying(say).template), now=NOW)
         assert [row.findings for row in campaign] == [()] * len(rows)
         assert [(each.column, each.in_words(NOW)) for each in campaign.doubts.moments()] == [("visit", shown)]
-
-
-def test_a_number_that_counts_a_moment_is_told_what_it_stands_for(tmp_path: Path) -> None:
-    for value, meant in [
-        ("47514.4375", "it counts days, as spreadsheets store dates: write 2030-01-31 10:30"),
-        ("47514", "it counts days, as spreadsheets store dates: write 2030-01-31 "),
-        ("1896057000", "it counts seconds since 1970: write 2030-01-31T02:30:00Z"),
-        ("1896057000000", "it counts milliseconds since 1970: write 2030-01-31T02:30:00Z"),
-    ]:
-        for say, column in (("{{x|date}}", "x"), ("{{x|time}}", "x"), ("Hello.", "valid_until")):
-            (error,) = read_as(tmp_path, [{"destination": ANA, column: value}], say).errors
-            assert error.startswith(f"{column}: ")
-            has_clock = ":" in meant.rpartition(" write ")[2] or "|time" not in say
-            assert (meant if has_clock else "write it as 14:05") in f"{error} "
 
 
 def test_what_a_list_says_beside_its_numbers_is_shown_with_counts(tmp_path: Path) -> None:
@@ -153,44 +129,9 @@ def test_what_may_be_lost_beside_numbers_is_told(tmp_path: Path) -> None:
     assert ["the file may be cut" in each for each in closing(tmp_path, cut)] == [True]
     for whole in (f"{cut}\n", f"{cut}90"):  # the last is as long as the others
         assert closing(tmp_path, whole) == []
-    numbers = "name,Phone 1,Extension Phone 1\nAna,+6565551234,204\nBen,+6565551235,\nCho,+6565551237,17\n"
-    (message,) = closing(tmp_path, numbers, columns={"destination": "Phone 1"})
-    assert message.startswith(
-        "holds '204', '17' in 2 rows, short digits beside a number, and nobody dials an extension"
-    )
 
 
-def test_what_is_no_name_of_a_voice_is_refused(tmp_path: Path) -> None:
-    for voice in ("-1", "{{ 7*7 }}", "1e308"):
-        (error,) = read_as(tmp_path, [{"destination": ANA, "voice_profile": voice}], "Hello.").errors
-        assert error.startswith("voice_profile: ")
-        assert "is no name of a voice" in error
-
-
-REFUSED = [
-    ("{{1}}", "{{1}} would be spoken as 1; write the name of a column, such as {{name}}, or {{_1}} for a column 1"),
-    ("Hi {{ 'First Name' }}", "stands in the text as {{ 'First Name' }}, which is spoken as it is written"),
-    ('Hi {{"first name"}}', "write {{ first_name }} for the value"),
-    ("｛｛name｝｝", "would be spoken as it stands; write {{name}} for a value"),  # noqa: RUF001
-    ("Hi @name@!", "write {{ name }} for the value"),
-    ("{{ name or “you” }}", "has the curly quote “: write straight ones"),
-]
-
-
-@pytest.mark.parametrize(("say", "sentence"), REFUSED)
-def test_what_would_be_spoken_in_place_of_a_value_is_refused(tmp_path: Path, say: str, sentence: str) -> None:
-    with pytest.raises(CampaignFileError) as raised:
-        read_as(tmp_path, [{"destination": ANA, "name": "Ana", "First Name": "Ana"}], say)
-    assert sentence in str(raised.value)
-
-
-def test_a_column_that_was_renamed_is_named_so(tmp_path: Path) -> None:
-    rows = [{"destination": ANA, "visit": "2026-03-05 10:30"}]
-    with pytest.raises(CampaignFileError, match=r"is read as valid_until, as columns say: write \{\{valid_until"):
-        read_as(tmp_path, rows, "{{visit|date}}", columns={"valid_until": "visit"})
-
-
-def test_a_key_that_a_text_names_and_nothing_hears_is_told(tmp_path: Path) -> None:
+def test_the_keys_that_a_text_names_are_known_in_many_languages() -> None:
     for say, key in [
         ("press 3 to confirm", "3"), ("Drücken Sie die 2.", "2"), ("Appuyez sur la touche 1.", "1"), ("请按1", "1"),
         ("1'e bas\u0131n", "1"), ("Pulse 2", "2"), ("Нажмите 1", "1"), ("Tekan 1", "1"), ("3번을 눌러", "3"),
@@ -198,44 +139,15 @@ def test_a_key_that_a_text_names_and_nothing_hears_is_told(tmp_path: Path) -> No
         assert keys_in(say) == [key]
     for say in ("Dial 6587654321", "press any key", "our press release of 3 May", "Call 1 800 555 0100"):
         assert keys_in(say) == []
-    (message,) = notes(tmp_path, "Hi {{name}}, press 3 to confirm.", "name", ["Ana"])
-    assert message.startswith("says to press 3, and the call asks no question")
 
 
-def test_markup_in_a_text_or_a_cell_goes_to_8x8_as_it_stands_and_is_told(tmp_path: Path) -> None:
+def test_what_is_markup_and_where_a_menu_says_it() -> None:
     pause = '<break time="500ms"/>'
-    for text, without in ((f"Hello {pause} {{{{x}}}}", "Hello {{x}}"), ("<speak>Hi {{x}}</speak>", "Hi {{x}}")):
-        (message,) = notes(tmp_path, text, "x", ["Ana"])
-        assert f"which goes to 8x8 as it stands: without it, the text is {without!r}" in message
-        assert read_as(tmp_path, [{"destination": ANA, "x": "Ana"}], text).heard == [text.replace("{{x}}", "Ana")]
-    (message,) = notes(tmp_path, "Hi {{x}}", "x", [f"Ana {pause} Li"])
-    assert f"holds 'Ana {pause} Li' in 1 row, with the markup {pause}" in message
-    assert message.split(": ")[1].startswith("without it, the text is 'Ana Li'")
     for plain in ("2 < 3 and 5 > 4", "<3", "a<b>c"):
         assert markup_in(plain) is None
     menu = Menu("visit", prompt="Press 1.", voice_profile="en-US-JennyNeural")
     menu.on("1", goto=f"Bye {pause} now")
     assert [found.message for found in check_menus([menu]) if "without it, the text is 'Bye now'" in found.message]
-
-
-def test_what_a_program_has_not_decoded_is_told(tmp_path: Path) -> None:
-    (error,) = read_as(tmp_path, [{"destination": ANA, "x": "Loading…"}], "Hello.").errors
-    assert error.startswith("x: holds Loading…, which a spreadsheet shows until a formula is done")
-
-
-def test_a_message_names_what_can_be_done(tmp_path: Path) -> None:
-    def sentence(content: str, name: str, say: str = "Hello {{name}}.", order: DateOrder | None = None) -> str:
-        options = replace(OPTIONS, template=saying(say).template, date_order=order)
-        return read_all(file_of(tmp_path, content, name), options).errors[0].partition(": ")[2]
-
-    for order in (None, DateOrder.MDY):
-        message = sentence(f"destination,day\n{ANA},1/31/30\n", "p.csv", "{{day|date}}", order)
-        assert message == "'1/31/30' is not a date; write its year with four digits, or as 2030-01-31 (filter date)"
-
-
-def test_a_quote_after_a_blank_is_a_quote(tmp_path: Path) -> None:
-    path = file_of(tmp_path, f'destination, name\n{ANA}, "Lim, Ben"\n{BEN}, "Ana"\n{CY}, 8 "inch\n')
-    assert read_all(path, saying("{{name}}")).heard == ["Lim, Ben", "Ana", '8 "inch']
 
 
 class Speakers(NamedTuple):

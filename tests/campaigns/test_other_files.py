@@ -7,7 +7,6 @@ import io
 import json
 import lzma
 import zipfile
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,15 +17,10 @@ from tests.campaigns.forms import written
 from tests.campaigns.reading import (
     NOW,
     OPTIONS,
-    Case,
-    calls_of,
     file_of,
-    flow_of,
-    judge,
     read,
     read_all,
     refused,
-    saying,
     told,
 )
 from tests.campaigns.workbooks import workbook
@@ -100,15 +94,6 @@ def test_the_refusal_says_what_a_file_is_and_how_to_save_it(tmp_path: Path) -> N
         assert remedy in said
 
 
-def test_a_text_that_is_no_table_is_refused_by_its_header(tmp_path: Path) -> None:
-    for content in (
-        "ID;PCALCOOO32\r\nB;Y3;X3\r\n",
-        "INSERT INTO p VALUES ('1');\nx\n",
-        "[InternetShortcut]\r\nURL=x\r\n",
-    ):
-        assert "has no column destination" in refused(file_of(tmp_path, content))
-
-
 @pytest.mark.parametrize("kind", ["xls", "pdf", "utf-16", "zip", "feather", "of macOS"])
 def test_standard_input_and_lists_of_numbers_tell_the_same(tmp_path: Path, kind: str) -> None:
     content, clause, remedy = OTHERS[kind]
@@ -149,11 +134,6 @@ def test_whole_lines_in_quotes_are_told(tmp_path: Path) -> None:
             assert f"line 1: {whole}" in refused(path, replace(OPTIONS, columns=columns))
         with pytest.raises(CampaignFileError, match=whole):
             read_number_file(path)
-    path = file_of(tmp_path, 'destination,name\n"+6587654321,Ana"\n+6587654322,Ben\n')
-    assert [(row, whole in said) for row, _, _, said in told(read(path))] == [(2, True)]
-    path = file_of(tmp_path, '"Phone, mobile"\n+6587654321\n')
-    (call,) = read_all(path, saying("Hello.", columns={"destination": "Phone, mobile"})).calls
-    assert call.destination == "+6587654321"
 
 
 FOOTERS = (
@@ -195,96 +175,10 @@ BODY: dict[str, object] = {
         {"action": "hangup"},
     ]
 }
-NO_BODIES: Mapping[str | bytes, str] = {
-    "": "is not JSON: ",
-    "[]": "holds an array, not an object: write one call on each line of a file .jsonl",
-    json.dumps([BODY, BODY]): "holds an array, not an object",
-    "17": "holds a number, not an object",
-    ("x" * 900_000 + "\n") * 12: "a JSON document may have at most 10000000 bytes; write one object",
-    '{\n  "callflow": [}\n': "is not JSON: ",
-    '{"callflow": [1, 2': "is not JSON: unexpected end of data (character 19)",
-    "Destination;Name": "is not JSON: unexpected character, expected a JSON value (character 1)",
-    '{\n"callflow" [1]}': "is not JSON: unexpected character, expected ':' after key (line 2, character 12)",
-    f"{json.dumps(BODY)}\n{json.dumps(BODY)}\n": "is not JSON: unexpected content after document (line 2, character 1)",
-    b'{"a": "\xff"}': "is not UTF-8: line 1 has the byte 0xFF at character 8",
-}
-CASES = {
-    **{
-        f"a document that is no single body: {content[:20]!r}": Case(content, refused=said, name="a.json", options=NONE)
-        for content, said in NO_BODIES.items()
-    },
-    **{
-        f"a line that is {line}": Case(
-            f'{line}\n{{"destination": "+6587654322", "name": "Ben"}}\n', ["Hello Ben."], [(1, column, said)],
-            name="a.jsonl",
-        )
-        for line, column, said in [
-            ('{"destination": "+6587654321"', None, "the line is not JSON: "),
-            ("[1, 2]", None, "the line holds an array, not an object"),
-            ('{"name": "Ana"}', "destination", "is missing but it is required"),
-            ('{"destination": null, "name": "Ana"}', "destination", "is missing but it is required"),
-            ('{"destination": ["+6587654321"], "name": "Ana"}', "destination", "holds several numbers"),
-            ('{"destination": {}, "name": "Ana"}', "destination", "should be a text, not an object"),
-            ('{"destination": true, "name": "Ana"}', "destination", "should be a text, not a boolean"),
-            ('{"destination": 8765432.1, "name": "Ana"}', "destination", "which is not a phone number"),
-            ('{"destination": "+6587654321"}', "name", "has no value, but the text needs it"),
-            ('{"destination": "+6587654321", "name": null}', "name", "is empty, but the text needs it"),
-        ]
-    },
-    "a number as a name": Case('{"destination": "+6587654321", "name": 17}', ["Hello 17."], name="a.jsonl"),
-}  # fmt: skip
 
 
 def lines(*values: object) -> str:
     return "".join(json.dumps(value) + "\n" for value in values)
-
-
-def test_a_line_or_a_document_is_read_or_is_told(tmp_path: Path) -> None:
-    judge(tmp_path, CASES)
-
-
-def test_a_file_with_one_body_is_one_call_with_comments_and_trailing_commas_too(tmp_path: Path) -> None:
-    text = json.dumps(BODY, indent=1).replace('"hangup"\n  }', '"hangup", // the end\n  },')
-    assert "// the end" in text
-    rows = read(file_of(tmp_path, text, "call.json"), NONE)
-    assert [(row.raw.number, row.is_bad) for row in rows] == [(1, False)]
-    request = calls_of(rows)[0]
-    assert flow_of(request) == CallFlow.parse(BODY)
-    assert (request.batch_id, request.valid_until, request.not_before) == ("call", None, None)
-
-
-def test_each_json_line_is_a_call(tmp_path: Path) -> None:
-    second = json.loads(json.dumps(BODY).replace("87654321", "87654322"))
-    path = file_of(tmp_path, "// two calls\n" + lines(BODY) + "\n# and\n" + lines(second), "calls.jsonl")
-    rows = read(path, NONE)
-    assert [(row.raw.number, row.number) for row in rows] == [(2, "+6587654321"), (5, "+6587654322")]
-
-
-def test_the_reserved_columns_are_further_keys_of_a_body(tmp_path: Path) -> None:
-    more: dict[str, object] = {
-        "unique_key": "order-42", "batch_id": "orders", "priority": 7, "time_zone": "Asia/Singapore",
-        "not_before": "2026-03-02 18:00", "valid_until": "2026-03-02T20:00:00+08:00", "source": "+6531234568",
-        "reason": "left over from a rejects file",
-    }  # fmt: skip
-    rows = read(file_of(tmp_path, lines({**BODY, **more}), "calls.jsonl"), NONE)
-    assert rows[0].findings == ()
-    request = calls_of(rows)[0]
-    assert (request.unique_key, request.batch_id, request.priority) == ("order-42", "orders", 7)
-    assert str(request.not_before) == "2026-03-02 10:00:00+00:00"
-    assert str(request.valid_until) == "2026-03-02 12:00:00+00:00"
-    assert request.time_zone == "Asia/Singapore"
-    assert flow_of(request).source == "+6531234568"
-    assert set(flow_of(request).to_body()) == {"callflow"}
-
-
-def test_what_the_body_itself_says_is_used_and_columns_win(tmp_path: Path) -> None:
-    own = {**BODY, "clientRequestId": "own-key", "clientBatchId": "own-batch", "validUntil": "2026-03-02T12:00:00.000Z"}
-    path = file_of(tmp_path, lines(own, {**own, "unique_key": "k", "batch_id": "b"}), "calls.jsonl")
-    first, second = calls_of(read(path, NONE))
-    assert (first.unique_key, first.batch_id) == ("own-key", "own-batch")
-    assert str(first.valid_until) == "2026-03-02 12:00:00+00:00"
-    assert (second.unique_key, second.batch_id) == ("k", "b")
-    assert [call.batch_id for call in calls_of(read(path, CampaignOptions(batch_id="given")))] == ["given", "given"]
 
 
 def test_a_body_that_breaks_rules_has_every_finding_with_its_path(tmp_path: Path) -> None:
@@ -296,23 +190,6 @@ def test_a_body_that_breaks_rules_has_every_finding_with_its_path(tmp_path: Path
     ]
     (row,) = read(file_of(tmp_path, '{"destination": "+6587654321", "name": "Ana"}\n', "calls.jsonl"), NONE)
     assert any(found.code == -1013 for found in row.findings), "a row where a body belongs"
-
-
-def test_options_fill_in_what_a_body_leaves_out(tmp_path: Path) -> None:
-    call = {"action": "makeCall", "params": {"destination": "0812 0000 0001"}}
-    body = {"callflow": [call, {"action": "say", "params": {"text": "Hello."}}]}
-    options = CampaignOptions(source="+6531234567", voice_profile="en-IE-EmilyNeural", country="ID")
-    flow = flow_of(calls_of(read(file_of(tmp_path, lines(body), "calls.jsonl"), options))[0])
-    assert (flow.source, flow.destination) == ("+6531234567", "+6281200000001")
-    assert flow.actions[1]["params"] == {"text": "Hello.", "voiceProfile": "en-IE-EmilyNeural"}
-
-
-def test_what_a_numbering_plan_thinks_of_the_source_is_reported_once(tmp_path: Path) -> None:
-    def body(n: int) -> object:
-        return json.loads(json.dumps(BODY).replace("6531234567", "6512345678").replace("87654321", f"8765432{n}"))
-
-    rows = read(file_of(tmp_path, lines(body(1), body(2), body(3)), "calls.jsonl"), NONE)
-    assert [[found.path for found in row.findings] for row in rows] == [["$.callflow[0].params.source"], [], []]
 
 
 def test_the_kind_of_a_file_is_seen_by_its_name_or_its_beginning(tmp_path: Path) -> None:
@@ -356,14 +233,6 @@ def test_a_name_twice_in_a_line_a_row_or_a_document_is_refused(tmp_path: Path) -
         assert "twice in one object" in refused(file_of(tmp_path, text, "body.json"))
     for text in ONCE:
         read_json(text)
-
-
-@pytest.mark.parametrize(("columns", "key"), [({}, "name"), ({"who": "Name"}, "who"), ({"name": "Nom"}, "name")])
-def test_two_names_for_one_column_are_refused(tmp_path: Path, columns: Mapping[str, str], key: str) -> None:
-    line = '{"destination": "+6587654321", "name": "Ana", "Name": "Ben", "Nom": "Cy"}'
-    options = replace(OPTIONS, template=FlowTemplate.speaking(f"{{{{{key}}}}}"), columns=columns)
-    rows = told(read(file_of(tmp_path, line, "people.jsonl"), options))
-    assert f"is twice in the row, as {key}; rename or remove one" in [message for *_, message in rows]
 
 
 def test_a_name_twice_in_a_request_body_or_its_parts_is_refused(tmp_path: Path) -> None:

@@ -159,45 +159,6 @@ def test_a_long_column_of_days_is_read_ahead_in_little_memory() -> None:
     assert peak(lambda: read(5_000)) < 5_000 * 700
 
 
-@pytest.mark.parametrize(
-    ("value", "say", "heard", "told"),
-    [
-        ("1899-12-30T10:30:00.000Z", "{{at|time}}", "10:30 AM", ""),
-        ("1900-01-01T10:30:00Z", "{{at|time}}", "10:30 AM", ""),
-        ("1899-12-31 10:30:00", "{{at|time}}", "10:30 AM", ""),
-        ("1899-12-30T05:30:00-05:00", "{{at|time}}", None, "so it is a time of day, by the clock of a program"),
-        ("1899-12-30T17:25:00+06:55", "{{at|time}}", None, "so it is a time of day, by the clock of a program"),
-        (
-            "1899-12-30T03:34:35.000Z",
-            "{{at|time}}",
-            None,
-            "write the time alone, as the spreadsheet shows it, such as 14",
-        ),
-        ("1899-12-29T23:00:00Z", "{{at|time}}", None, "so it is a time of day, by the clock of a program"),
-        ("2000-01-01T10:30:00.000Z", "{{at|time}}", None, "nobody knows by which clock: write the time of day alone"),
-        ("1999-12-31T17:00:00Z", "{{at|time}}", None, "has a day of 1999, so it is a time of day"),
-        ("2000-01-01T20:00:00+08:00", "{{at|time}}", None, "has a day of 2000, so it is a time of day"),
-        ("1970-01-01T10:30:00.000Z", "{{at|time}}", None, "has a day of 1970, so it is a time of day"),
-        ("0001-01-01T10:30:00Z", "{{at|time}}", None, "has a day of 1, so it is a time of day"),
-        ("2000-01-01 10:30:00", "{{at|time}}", "10:30 AM", ""),
-        ("2000-01-01T12:30:00Z", "{{at|date}}", "January 1, 2000", ""),
-        ("37800", "{{at|time}}", None, "'37800' is not a time of day; write it as 14:05"),
-        ("2030-04-03 21:30 PM", "{{at|time}}", None, "'2030-04-03 21:30 PM' is not a time of day"),
-        ("9:75 pm", "{{at|time}}", None, "'9:75 pm' is not a time of day"),
-        ("TAN^ANA^LI", "{{at}}", "TAN^ANA^LI", "the sign that HL7 has between the parts of a name"),
-    ],
-)
-def test_a_time_of_day_is_one_or_is_refused_as_it_is_written(
-    tmp_path: Path, value: str, say: str, heard: str | None, told: str
-) -> None:
-    for number in (NEW_YORK, SINGAPORE):
-        for form in FORMS:
-            found = read_all(written(tmp_path, people([value], number, "at"), form), us(say))
-            assert found.heard == ([] if heard is None else [heard])
-            assert told in "".join([*found.errors, *found.warnings])
-            assert bool(found.errors) is (heard is None)
-
-
 @pytest.mark.parametrize("over", [1, 2, 3])
 def test_what_is_over_is_reported_whatever_the_share(over: int) -> None:
     visits = ["2026-03-01 10:30"] * over + ["2026-03-09 10:30"] * (3 - over)
@@ -215,23 +176,6 @@ def test_what_is_over_is_reported_whatever_the_share(over: int) -> None:
     paid = CampaignRows(people(["2026-01-09", "2026-02-09"], column="paid"), us("Paid on {{paid|date}}."), now=NOW)
     list(paid)
     assert paid.closing_findings() == (), "a column of what has been is shown by its span"
-
-
-@pytest.mark.parametrize(
-    ("numbers", "errors", "told"),
-    [
-        (["+266696687", "+10000000000", "+8656696", "+186282452253"], 4, "the numbering plan of"),
-        (["+6599000001", "+6599000002", "+6599000003"], 0, "in 3 rows, in a range that the numbering plan"),
-        (["+6587654321"], 0, ""),
-    ],
-)
-def test_an_impossible_length_is_refused_and_an_unknown_range_counted(
-    numbers: Sequence[str], errors: int, told: str
-) -> None:
-    found = read_all([{"destination": each} for each in numbers], us("Hello."))
-    assert len(found.errors) == errors
-    assert told in "".join([*found.errors, *found.warnings])
-    assert len(found.warnings) == (not errors and bool(told))
 
 
 def test_the_labels_of_numbers_are_shown_with_counts(tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ NUMBERS: list[tuple[str, str | None, ColumnRoles, list[str]]] = [
     ("home,work\n+6587654321,+6587654322\n,+6587654323\n", None, ColumnRoles(numbers=("home", "work")),
      [ANA, BEN, "+6587654323"]),
     ("Phone,Fax\n+6587654321,+6587654322\n", None, ColumnRoles(ignored=("fax",)), [ANA]),
+    ("phone\n\"=\"\"+6587654321\"\"\"\n'+6587654322\n", None, ColumnRoles(), [ANA, BEN]),
     *((f"{header}\n+6587654321,81234567\n", None, ColumnRoles(), [ANA])
       for header in ("phone,name", "phone,customer id", "Number,House number", "tel,Telegram")),
 ]  # fmt: skip

@@ -17,18 +17,16 @@ from tests.campaigns.reading import (
     NOW,
     OPTIONS,
     SAY,
-    Case,
     file_of,
     filled,
     flow_of,
-    judge,
     read,
     read_all,
     refused,
     saying,
     told,
 )
-from voiceflow_worker import CallWindow, Menu
+from voiceflow_worker import Menu
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -63,60 +61,6 @@ def refusal(template: object) -> CampaignFileError:
     with pytest.raises(CampaignFileError) as caught:
         FlowTemplate.parse(template, name="flow.json")
     return caught.value
-
-
-EVIL = '"}}], {{destination}} {% raw %} \\ & <b'
-MIXED = "{% if count and count > name %}{{count}}{% endif %}{{name}}"
-CASES = {
-    "a cell that tries to break out of its string": Case(
-        'destination,name\n+6587654321,"{}"\n'.format(EVIL.replace('"', '""')), [f"Hello {EVIL}."], say=flow(),
-    ),
-    "names with spaces and capitals": Case(
-        "Destination,First Name,Name\n+6587654321,A,B\n", ["A B B"], say=flow(text="{{first_name}} {{Name}} {{name}}"),
-    ),
-    "numbers as they are called": Case(
-        "destination\n(+65) 8765-4321\n", ["+6587654321 +6531234567"], say=flow(text="{{destination}} {{source}}"),
-    ),
-    "what is no number of times": Case(
-        "destination,name,times\n+6587654321,Ana,twice\n+6587654321,Ana,9\n",
-        told=[(2, "times", ""), (3, "times", "")], say=flow(repetition="{{times}}"),
-    ),
-    "every empty variable of a row": Case(
-        "destination,a,b,c\n+6587654321,,x,\n",
-        told=[(2, each, f"is empty, but the text needs it; fill it in, or write {{{{ {each} or 'something' }}}}")
-              for each in ("a", "c")], say=flow(text="{{a}} {{b}} {{c}}"),
-    ),
-    **{
-        f"an empty cell in {text}": Case("destination,name\n+6587654321,\n", [said], say=flow(text=text))
-        for text, said in {
-            "Hello {{ name or 'customer' }}.": "Hello customer.",
-            "Hello {{ name|default('customer') }}.": "Hello customer.",
-            "Hello{% if name %} {{ name }}{% endif %}.": "Hello.",
-            "Hello{% if name is defined %} {{ name }}{% endif %}.": "Hello.",
-            "Hello {{ missing|default('you') }}.": "Hello you.",
-        }.items()
-    },
-    "a template that fails for a row": Case(
-        "destination,name,count\n+6587654321,A,5\n+6587654322,B,\n", ["B"],
-        [(2, None, "cannot be filled in with this row: a text and a number are compared or mixed; write |int or")],
-        say=flow(text=MIXED),
-    ),
-    **{
-        f"the parts of Python in {text}": Case(
-            PERSON, told=[(2, column, "cannot be filled in with this row: a value has no part ")], say=flow(text=text)
-        )
-        for text, column in (
-            ("{{ ''.__class__.__mro__ }}", None), ("{{ name.upper }}", "name"), ("{{ name['__class__'] }}", "name"),
-        )
-    },
-    "a csv without anything to say": Case(
-        PERSON, refused=f"need a text to speak: {Remedy.GIVE_TEXT}", options=CampaignOptions(source=OPTIONS.source),
-    ),
-}  # fmt: skip
-
-
-def test_a_template_is_filled_in_with_each_row_or_the_row_is_told(tmp_path: Path) -> None:
-    judge(tmp_path, CASES)
 
 
 def test_values_have_the_parts_of_objects() -> None:
@@ -174,16 +118,6 @@ def test_a_voice_and_a_second_number_that_are_fixed_in_the_template_stay() -> No
     agent = {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6531111111"}}
     ((_, say, second, _),) = actions(flow(agent, voiceProfile="en-US-JennyNeural"), PERSON)
     assert (say["params"]["voiceProfile"], second) == ("en-US-JennyNeural", agent)
-
-
-def test_the_row_is_called_and_not_a_number_that_is_fixed_in_the_template() -> None:
-    """A template copied from the guides names a number: calling it once for each row would be the worst to do."""
-    fixed = body()
-    fixed["callflow"][0] = {**CALL, "params": {"source": "+6531234567", "destination": "+6598765432"}}
-    options = replace(OPTIONS, template=FlowTemplate.parse(fixed, name="flow.json"))
-    reading = read_all([{"destination": each, "name": "Ana"} for each in ("+6587654321", "+6587654322")], options)
-    assert [call.destination for call in reading.calls] == ["+6587654321", "+6587654322"]
-    assert [flow_of(call).destination for call in reading.calls] == ["+6587654321", "+6587654322"]
 
 
 @pytest.mark.parametrize(
@@ -301,33 +235,6 @@ def test_the_placeholder_of_another_program_is_refused_where_its_column_is(tmp_p
             errors = read_all([{"destination": "+6587654321", column: "Ana"}] * 2, options).errors
             assert [wanted in each for each in errors] == [True, True], written
             assert read_all([{"destination": "+6587654321"}], options).errors == []
-
-
-def test_the_placeholder_of_a_column_that_only_could_be_there_is_a_warning(tmp_path: Path) -> None:
-    may_be = ("[First Name]", "*|FNAME|*", "%name%", "%%name%%", "<<name>>", "«name»", "#name#", "@name", "[[n]]")
-    judge(tmp_path, {
-        each: Case("destination\n+6587654321\n", [f"Hello {each}."], say=f"Hello {each}.",
-                   warned=[f"in the text as {each}, "])
-        for each in may_be
-    })  # fmt: skip
-
-
-def test_other_signs_in_a_text_are_no_placeholder(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,name,off,now,sg\n+6587654321,Ana,1,2,3\n")
-    for text in (
-        "Press #1 or # now, then # off.", "20 % off and 30% off, 50 %.", "Write to ana@name.sg or a.b@off.sg.",
-        "@name.sg, we are @ {{name}}.", "[{{name}}]", "{{ '[name]' }}", "«Ромашка», < off", "US$name, $ off",
-        "10%off 20%", "*name*",
-    ):  # fmt: skip
-        reading = read_all(path, saying(text))
-        assert (len(reading.calls), "stands in the text" in str(reading.findings)) == (1, False), text
-
-
-def test_a_name_in_single_brackets_is_refused_with_its_own_spelling() -> None:
-    for written, inner in (("{name}", "name"), ("${name}", "name"), ("{!Contact.Name}", "Contact.Name")):
-        with pytest.raises(CampaignFileError) as raised:
-            FlowTemplate.speaking(f"Hello {written}.")
-        assert f"{written} would be spoken as it stands; write {{{{{inner}}}}}" in str(raised.value)
 
 
 def test_the_placeholders_in_later_texts_of_a_menu_are_found(tmp_path: Path) -> None:
@@ -526,19 +433,6 @@ def test_a_file_of_people_who_write_german_or_french_is_read(tmp_path: Path) -> 
     reading = read_all(path, replace(options(asking()), columns={"country": "Land", "language": "Sprache"}))
     assert (reading.errors, [row.number for row in reading.rows]) == ([], [*people.values()])
     assert set(read_number_file(path, roles=ColumnRoles(countries=("Land",))).numbers) == {*people.values()}
-
-
-@pytest.mark.parametrize("windowed", [False, True])
-@pytest.mark.parametrize("source", ["+6531234567", "SG=+6531234567,DE=+4930123456"])
-def test_a_cell_that_is_wrong_is_one_finding(tmp_path: Path, source: str, windowed: bool) -> None:
-    window = CallWindow.parse("09:00-20:00") if windowed else None
-    columns = {"country": "Land", "destination": ["destination", "phone"]}
-    people = ("030 123456,Ana,Mars,", "030 123456,Ben,Mars,030 123457", ",Cleo,Mars,030 123457",
-              "030 123456,Dan,Deutschland,")  # fmt: skip
-    path = file_of(tmp_path, "\n".join(["destination,name,Land,phone", *people]))
-    rows = read(path, replace(OPTIONS, columns=columns, source=source, window=window))
-    assert [(row, column) for row, column, *_ in told(rows)] == [(2, "Land"), (3, "Land"), (4, "Land")]
-    assert rows[-1].number == "+4930123456"
 
 
 def test_a_country_is_read_as_iso_3166_and_the_cldr_write_it() -> None:
