@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -37,6 +38,8 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.campaigns.shown_list import look
+from voiceflow_worker.console.form import DAYS
+from voiceflow_worker.console.questions import READY, menu_in
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.service.uploads import Uploads
@@ -410,6 +413,111 @@ async def test_the_form_adds_the_keys_or_the_question_that_was_asked_for_and_no_
         assert fields() == (2, 6)
         await one.send("words")
         assert fields() == (1, 3)
+
+
+async def test_what_is_wrong_with_a_step_stands_beside_its_field_in_the_words_of_the_page(memory: Store) -> None:
+    """And what a list lacks as a whole is asked once, above its rows."""
+    rows = "".join(f"Ana,8765 432{at},0{at + 1}/12/2026,{'yes' if at == 4 else ''}\n" for at in range(6))
+    rows = f"Guest,Mobile,Visit,Do Not Call\n{rows}"
+    voiced = {"source": WORDS["source"], "voice_profile": WORDS["voice_profile"]}
+    async with clerk(memory) as one:
+
+        def missing() -> list[str]:
+            asked = re.findall(r'<div class="notice warn" role="group" aria-label="([^"]*)"', one.shown.text)
+            return [each.removeprefix("The ") for each in asked]
+
+        await one.send("look", people(rows))
+        assert missing() == ["country of the numbers", "Do Not Call", "Dates of the file look like"]
+        for do, typed, faults, step in (
+            ("words", {}, ["Say whose numbers these are"], "people"),
+            ("words", {"country": "SG", "batch": "x" * 83}, ["it must have 1 to 50 characters"], "people"),
+            ("leave_out Do Not Call=yes", {"batch": ""}, [], "people"), ("words", {}, [], "words"),
+            ("hours", {}, ["Write the text to say"], "words"),
+            ("hours", {"say": "Hello {{gest}}."}, ["did you mean guest?", *["Choose one: the list"] * 2], "words"),
+            ("hours", {"say": "Hello {{guest", **voiced}, ["a {{ or a }} is missing"], "words"),
+            ("hours", {"say": "x" * 5000}, ["at most 3000 are allowed"], "words"),
+            ("hours", {"say": "Until {{visit|date}}."}, ["12/2026' is not a date"], "words"),
+            ("people", {}, [], "people"), ("date_order dmy", {}, [], "people"), ("words", {}, [], "words"),
+            ("hours", {}, [], "hours"),
+            ("check", dict.fromkeys([f"days.{each}" for each in DAYS], ""), ["Tick at least one day."], "hours"),
+            ("check", {"days.mon": "yes", "not_before.date": "2099-01-05"}, ["Choose its day and its time."], "hours"),
+            ("check", {"not_before.time": "09:00", "redial_max": "2"}, ["needs the outcomes"], "hours"),
+            ("check", {"redial_max": "", "valid_for": "soon"}, ["'soon' is not a duration"], "hours"),
+            ("check", {"valid_for": "2h"}, [], "check"),
+        ):  # fmt: skip
+            await one.send(do, **typed)
+            told = [Page(each).text for each in re.findall(r'role="alert">(.*?)</small>', one.shown.text, re.DOTALL)]
+            assert len(told) == len(faults), (do, typed, told)
+            assert all(fault.casefold() in each.casefold() for fault, each in zip(faults, told, strict=True)), told
+            assert (step_of(one), "$." in "".join(told)) == (step, False), (do, typed)
+        assert missing() == []
+        assert "Until January" not in one.shown.text
+        assert "left out 1 to look at" in Page(one.shown.text).text
+
+
+async def test_the_text_of_any_person_is_shown_by_arrow(memory: Store) -> None:
+    """From row to row, past those who are not called; a field that was left shows the same person."""
+    rows = "Ana,8765 4320\nBob,12\nCleo Lim,8765 4322\nDan,8765 4323\n"
+    async with clerk(memory) as one:
+
+        def heard() -> tuple[str, dict[str, str]]:
+            part = one.shown.text.partition('id="heard"')[2].partition("</section>")[0]
+            ways = re.findall(r'value="(words row \d+)"[^>]*>(\S+ \S+)</button>', part)
+            return Page(part).text, {words: do for do, words in ways}
+
+        await one.send("look", people("Guest,Mobile\n" + rows))
+        await one.send("words", country="SG", skip_bad="yes")
+        assert "Here stands what each person will hear." in heard()[0]
+        await one.send("words", say="Hello {{guest}}.", source=WORDS["source"], voice_profile=WORDS["voice_profile"])
+        for way, row, name in (
+            ("", "row 2, Ana", "Ana"), ("Next →", "row 4, Cleo Lim", "Cleo Lim"), ("Next →", "row 5, Dan", "Dan"),
+            ("← Previous", "row 4, Cleo Lim", "Cleo Lim"), ("← Previous", "row 2, Ana", "Ana"),
+        ):  # fmt: skip
+            if way:
+                await one.send(heard()[1][way])
+            assert (row in heard()[0], f"Hello {name}" in heard()[0]) == (True, True), (way, heard()[0])
+            assert ("Next →" in heard()[1], "← Previous" in heard()[1]) == (name != "Dan", name != "Ana"), name
+        await one.send(heard()[1]["Next →"])
+        await one.send("words hear", say="Dear {{guest}}.")
+        assert "row 4, Cleo Lim Dear Cleo Lim." in heard()[0]
+        assert "The longest" not in heard()[1], "this one is"
+
+
+async def test_a_question_that_is_ready_is_taken_by_one_button_and_has_five_fields(memory: Store) -> None:
+    first = "menu.questions.0"
+    expected = {
+        "yes": ({"1": "ja", "2": "no"}, {}), "scale": ({str(key): str(key) for key in range(1, 6)}, {}),
+        "back": ({"1": "confirmed"}, {"2": "call_me_back"}),
+    }  # fmt: skip
+    async with clerk(memory) as one:
+        for kind in READY:
+            one.shown = await one.client.get("/ui/campaign")
+            await one.send("look", people("Guest,Mobile\nAna,8765 4321\n", f"{kind}.csv"))
+            await one.send("words", country="SG")
+            await one.send("words ask yes")  # which another one replaces
+            told = await one.send(f"words ask {kind}", say="Hello {{guest}}.", source=WORDS["source"])
+            assert "Voice: choose the voice that asks the question" in told
+            asked = one.shown.text.partition('id="ask"')[2]
+            fields = Form(asked.partition("</section>")[0]).fields
+            assert (len(fields), "<details open" in asked) == (5, False), kind
+            typed = {f"{first}.text": f"{kind}, {{{{guest}}}}?", f"{first}.keys.0.answer": "ja"}
+            typed |= {name: "Danke." for name in fields if name.endswith(".say")}
+            typed = {name: text for name, text in typed.items() if name in fields}
+            told = await one.send("words", **typed, voice_profile=WORDS["voice_profile"])
+            assert f"Hello Ana. {kind}, Ana?" in told, told
+            await one.send("check")
+            keys = json.loads(json.dumps(menu_in(held(one.shown))))["questions"][0]["keys"]
+            answers = {key: row["answer"] for key, row in keys.items() if "answer" in row}
+            follows = {key: row["next"] for key, row in keys.items() if "next" in row}
+            assert ((answers, follows), {row["say"] for row in keys.values()}) == (expected[kind], {"Danke."}), kind
+            await one.send("start", **{"window.any": "yes"})
+        one.shown = await one.client.get("/ui/campaign?batch=scale")
+        await one.send("look", people("Guest,Mobile\nAna,8765 4321\n", "again.csv"))
+        await one.send("words")
+        assert "menu.questions.0.keys.*.say" in one.shown.text, "a campaign of before has it as it was taken"
+        await one.send("words ask none")
+        assert (menu_in(held(one.shown)), "No question" in one.shown.text) == (None, False)
+    assert {job.batch_id for job in await CallQueue(memory).find()} == {*READY}
 
 
 async def test_the_numbers_stand_before_the_start_and_each_language_is_heard_first(clock: ManualClock) -> None:

@@ -20,6 +20,7 @@ from voiceflow_worker.campaigns.files.rows import ColumnReader
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, SheetRow
 from voiceflow_worker.model.flows.actions import Action, heard_in
+from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
@@ -207,13 +208,15 @@ class PreviewOptions:
     """The assumptions of a preview.
 
     `rate` is in calls per second; None means unlimited. At most `max_active` calls are open at the same time.
-    `time_zone` is the zone of the times that people read.
+    `time_zone` is the zone of the times that people read. The text of a person who is called is shown: that of the row
+    `heard`, or of the next one.
     """
 
     rate: float | None = 10.0
     max_active: int | None = None
     prices: PriceTable | None = None
     time_zone: str | None = None
+    heard: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +263,12 @@ class Preview:
     longest: SampleText | None = None
     oddest: SampleText | None = None
     """That of the first row with most findings."""
+    heard: SampleText | None = None
+    """That of the person whom the options name, `heard_by` name."""
+    heard_by: str = ""
+    before: int | None = None
+    behind: int | None = None
+    """The rows of the people who are called before and behind that one."""
     later: tuple[tuple[str, str], ...] = ()
     """What the first person hears after the first question of a menu: each text with its menu and key."""
     seconds: float = 0.0
@@ -438,6 +447,8 @@ class PreviewMaker:
             shown.texts.append(sample)
         if shown.longest is None or len(speech.text) > len(shown.longest.speech.text):
             shown.longest = sample
+        if shown.behind is None:
+            self._hear(sample, call)
         if len(row.findings) > self._odd:
             self._odd, shown.oddest = len(row.findings), sample
         shown.seconds += speech.seconds
@@ -453,6 +464,16 @@ class PreviewMaker:
                 bill = self._bills.setdefault(price, [0, 0.0])
                 bill[0] += 1
                 bill[1] += speech.seconds
+
+    def _hear(self, sample: SampleText, call: CheckedCall) -> None:
+        """Note the text of the person whom the options name, and who is called before and behind."""
+        shown = self._shown
+        if shown.heard is not None:
+            shown.behind = sample.row
+        elif sample.row < self.options.heard:
+            shown.before = sample.row
+        else:
+            shown.heard, shown.heard_by = sample, person_in(call.data or {})
 
     def _note_move(self, row: ReadRow, window: CallWindow, times: CallTimes) -> None:
         """Note that a window moves a call to another day than it was to ring on."""

@@ -19,9 +19,11 @@ from babel.core import get_global
 from phonenumbers import SUPPORTED_REGIONS
 
 from voiceflow_worker.actions import Operator
+from voiceflow_worker.campaigns.calls.corrections import forbids_calls
 from voiceflow_worker.campaigns.calls.filters import Filter, text_of_parts
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.column_values import UnreadColumn
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
@@ -35,6 +37,7 @@ from voiceflow_worker.console.form import (
     FIELDS,
     FILTERS,
     LIST,
+    NO_DAY,
     ONLY_NEW,
     ROLE_WORDS,
     STEP_OF,
@@ -49,8 +52,8 @@ from voiceflow_worker.console.form import (
     tick_name,
 )  # fmt: skip
 from voiceflow_worker.console.formats import ZONE, countries, label_of, moment, span
-from voiceflow_worker.console.questions import PREFIX, menu_in, shown_questions
-from voiceflow_worker.console.start_words import Choice, button_of, heard_in, in_short, left_in_words
+from voiceflow_worker.console.questions import PREFIX, READY, menu_in, ready_in, shown_questions, taken
+from voiceflow_worker.console.start_words import Choice, button_of, in_short, left_in_words
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Remedy, message_of, ranges_text
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
@@ -178,7 +181,7 @@ class CampaignSteps:
         try:
             if step == "words":
                 report = await self.preview(self.campaign(form, kept))
-                return {} if report.valid or not report.rejected else _faults_in(report.findings)
+                return {} if report.valid or not report.rejected else _faults_in(form, report.findings)
             self.read(form, kept, groups=_GROUPS.get(step, set()))
             counts = (await self.found(form, kept, checks=True)).counts if step == "people" else None
             if counts is not None and counts["lacking"]:
@@ -203,6 +206,9 @@ class CampaignSteps:
             raise _wrong("say", "write the text to say, ask a question, or choose a menu")
         if menu is not None and form.get("menu"):
             raise _wrong("menu", "ask questions, or name a menu that another receiver answers with, not both")
+        voices = (form.get("voice_profile"), self._settings.voice_profile, menu and menu.get("voice_profile"))
+        if menu is not None and not any(voices):
+            raise _wrong("voice_profile", "choose the voice that asks the question")
         campaign = self.read(form, kept, menu=menu)
         return replace(campaign.without_handlers(), only_new=form.get(LIST) == ONLY_NEW, needs_hours=True)
 
@@ -216,6 +222,10 @@ class CampaignSteps:
     ) -> Campaign:
         """The campaign with the fields of a form, or with those of some groups. Raises InvalidInputError."""
         names = [name for name, each in FIELDS.items() if each.group in groups and name not in UPLOADS]
+        if Group.WHEN in groups and form.get("days") == NO_DAY:
+            raise _wrong("days", "tick at least one day")
+        if Group.WHEN in groups and bool(form.shown("not_before.date")) != bool(form.shown("not_before.time")):
+            raise _wrong("not_before", "choose its day and its time")
         fields: dict[str, object] = {name: form.get(name) or None for name in names}
         if form.get(LIST) == COUNTS:
             fields |= {"replace": YES, "remove_missing": YES}
@@ -281,6 +291,7 @@ class CampaignSteps:
             "number_names": numbers,
             "others": [place for place, name in enumerate(names) if place not in first and name not in numbers],
             "names_of_countries": countries(),
+            "undecided": list(_undecided(form, found.unread)),
             "countries": _countries(),
             "left_out": partial(form.why_left_out, names),
             "rows_a_page": ROWS_A_PAGE,
@@ -292,23 +303,33 @@ class CampaignSteps:
         }
 
     async def _words(self, given: StepInput) -> Names:
-        form = given.form
-        wrong, heard = "", []
-        if form.get("say") + form.get("ivr"):
-            try:
-                report = await self.preview(self.campaign(form, given.kept))
-                heard = heard_in(report.preview) if report.preview else []
-            except InvalidInputError as error:
-                wrong = message_of(error)
+        form, preview, wrong = given.form, None, ""
+        what, _, which = given.more.partition(" ")
+        if what == "ask":
+            form.values = taken(form.values, which)
+        form.values["heard"] = which if what == "row" else form.get("heard")
         asked = {name: value for name, value in form.values.items() if name.startswith(PREFIX)}
-        menu_form = shown_questions(asked, given.more)
+        menu_form, ready = shown_questions(asked, given.more), ready_in(asked)
+        if form.get("say") + form.get("ivr") or menu_form.is_given:
+            try:
+                campaign = self.campaign(form, given.kept)
+                heard = int(form.get("heard")) if form.get("heard").isdecimal() else 0
+                campaign = replace(campaign, assumptions=replace(campaign.assumptions, heard=heard))
+                report = await self.preview(campaign)
+                preview, wrong = report.preview, "" if report.valid else _first_error(report.findings)
+            except InvalidInputError as error:
+                name, why = next(iter(faults_of(error).items()))
+                wrong = why if name in {"", "say"} else f"{label_of(name)}: {why}"
         asked[f"{PREFIX}languages"] = ", ".join(filter(None, menu_form.languages))
+        asked |= {name: form.shown(name) for name, *_ in (ready.shown if ready else ())}
         return {
             "form": texts_of(form) | asked,
             "columns": () if given.more == "hear" else (await self._found(given)).columns,
             "menu_form": menu_form,
             "menus": [(name, name) for name in self._menus],
-            "heard": heard,
+            "kinds": READY,
+            "ready": ready,
+            "preview": preview,
             "wrong": wrong,
             "further": _FURTHER["words"],
             **await self._account.lists(),
@@ -392,6 +413,19 @@ class CampaignSteps:
 _FIELD_OF = {label_of(name): name for name in FIELDS}
 
 
+def _undecided(form: CampaignForm, columns: Sequence[UnreadColumn]) -> Iterator[tuple[str, Pairs]]:
+    """The columns that say by their names who may be called, and nobody has said how: what leaves each value out."""
+    for each in columns:
+        if forbids_calls(each.column) and not form.decides(each.column):
+            parts = (
+                (text_of_parts([Filter(each.column, value)]), value, count) for value, count in each.values.items()
+            )
+            yield (
+                each.column,
+                [(f"leave_out {sent}", f"Leave out {value or 'empty'} ({count:,})") for sent, value, count in parts],
+            )
+
+
 def _wrong(name: str, why: str) -> InvalidInputError:
     """The error of one field."""
     label = label_of(name)
@@ -400,16 +434,35 @@ def _wrong(name: str, why: str) -> InvalidInputError:
 
 def faults_of(error: InvalidInputError) -> dict[str, str]:
     """What is wrong, by the names of the fields that are at fault; that of no field is without a name."""
-    if isinstance(error, CampaignFileError) and {each.column for each in error.findings} - {None, *_FIELD_OF}:
-        return {"say": message_of(error)}  # of the columns that it names, a text speaks those that the file lacks
     named = [(_FIELD_OF.get(each.column or ""), each.message) for each in error.findings]
+    if isinstance(error, CampaignFileError) and {each.column for each in error.findings} - {None, *_FIELD_OF}:
+        lacks = "lacks_column_or_option"  # of the other columns that it names, a text speaks those that the file lacks
+        options = {
+            each.column: "choose one: the list has no column for it"
+            for each in error.findings
+            if each.told.kind == lacks
+        }
+        named = [
+            *options.items(),
+            *(("say", f"{each.column} {each.message}") for each in error.findings if each.column not in options),
+        ]
     return {name: why for name, why in named if name} or {"": message_of(error)}
 
 
-def _faults_in(findings: Sequence[Finding]) -> dict[str, str]:
-    """The faults of the fields by which parts of every call are filled in."""
+def _first_error(findings: Sequence[Finding], columns: str = "") -> str:
+    """The first error, of one of these columns; empty without one."""
+    found = (
+        each for each in findings if each.is_error and (not columns or f"{{{{{row_name(each.column or '?')}" in columns)
+    )
+    return next((f"row {each.row}: {each.message}" if each.row else each.message for each in found), "")
+
+
+def _faults_in(form: CampaignForm, findings: Sequence[Finding]) -> dict[str, str]:
+    """The faults of the fields by which parts of every call are filled in, or of a column that a text cannot speak."""
     found = ((_PLACES.get(f".{(each.path or '').rpartition('.')[2]}"), each) for each in findings if each.is_error)
-    return {name: each.message for name, each in found if name}
+    texts = " ".join(text for name, text in form.values.items() if name == "say" or name.startswith(PREFIX))
+    unspoken = _first_error(findings, texts.replace("{{ ", "{{"))
+    return {name: each.message for name, each in found if name} or ({"say": unspoken} if unspoken else {})
 
 
 def step_of(faults: Mapping[str, str], error: Exception) -> str | None:

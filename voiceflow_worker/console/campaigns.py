@@ -33,7 +33,19 @@ from voiceflow_worker.campaigns.recordings import with_recordings
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.campaign_steps import LEAVING_OUT, CampaignSteps, StepInput, faults_of, step_of, texts_of
-from voiceflow_worker.console.form import COUNTS, DAYS, FIELDS, LIST, PROPOSED, STEPS, TEXTS, TICKS, YES, CampaignForm
+from voiceflow_worker.console.form import (
+    COUNTS,
+    DAYS,
+    FIELDS,
+    LIST,
+    PARTS,
+    PROPOSED,
+    STEPS,
+    TEXTS,
+    TICKS,
+    YES,
+    CampaignForm,
+)
 from voiceflow_worker.console.formats import ZONE, label_of, moment
 from voiceflow_worker.console.questions import fields_of_menu, menu_in
 from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
@@ -84,7 +96,7 @@ _USUAL_HOURS = {"window": "09:00-18:00", "days": ",".join(DAYS[:5])}
 _PLACES = {step: place for place, step in enumerate(STEPS)}
 _FILLED_IN = ("people", "words", "hours")
 """The steps that a person fills in; what is wrong with one is told before the next."""
-_REPAIRS = ("country", "voice_profile", *LEAVING_OUT)
+_REPAIRS = ("country", "date_order", "voice_profile", *LEAVING_OUT)
 """The fields that one button fills in, or adds to."""
 MOST_RECORDINGS = 20
 """How many recordings a preview fetches."""
@@ -435,6 +447,7 @@ class CampaignPage:
             "said": said,
             "done": told,
             "faults": faults,
+            "parted": [*PARTS, "source", "voice_profile"],
             "file_name": str(kept or ""),
             **names,
         }

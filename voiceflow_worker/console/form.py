@@ -23,7 +23,7 @@ from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, 
 from voiceflow_worker.campaigns.reading import Group, Of, row_ranges
 from voiceflow_worker.campaigns.shown_list import Look
 from voiceflow_worker.console.formats import label_of
-from voiceflow_worker.console.questions import PREFIX
+from voiceflow_worker.console.questions import PREFIX, every
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Message, RowRange
@@ -83,7 +83,7 @@ _CLOCK = "((?:[01][0-9]|2[0-3]):[0-5][0-9])"
 _CLOCKS = re.compile(rf"\s*{_CLOCK}?\s*-\s*{_CLOCK}?\s*")
 _MOMENT = re.compile(rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})?(?:(?<=\d)[ T](?=\d))?{_CLOCK}?")
 """What fields of browsers can show of hours, and of days with times."""
-_NO_DAY = "no day"
+NO_DAY = "no day"
 """What is refused if nobody has ticked a day."""
 DAYS = tuple(each.name.lower() for each in Weekday)
 AGAIN_AFTER = ("busy", "no_answer", "canceled")
@@ -113,14 +113,14 @@ def _moment(text: str) -> Mapping[str, str] | None:
 
 def _days(text: str) -> Mapping[str, str] | None:
     with suppress(InvalidInputError):
-        table = read_weekdays(text) if text not in {"", _NO_DAY} else {"*": frozenset[Weekday]() if text else EVERY_DAY}
+        table = read_weekdays(text) if text not in {"", NO_DAY} else {"*": frozenset[Weekday]() if text else EVERY_DAY}
         return None if [*table] != ["*"] else {n: YES if Weekday(p) in table["*"] else "" for p, n in enumerate(DAYS)}
     return None
 
 
 def _joined_days(parts: Mapping[str, str]) -> str:
     chosen = [name for name, ticked in parts.items() if ticked]
-    return "" if len(chosen) == len(DAYS) else ",".join(chosen) or _NO_DAY
+    return "" if len(chosen) == len(DAYS) else ",".join(chosen) or NO_DAY
 
 
 def _outcomes(text: str) -> Mapping[str, str] | None:
@@ -273,6 +273,13 @@ class CampaignForm:
         """The filters in a field: as they were typed, or as data."""
         return parts_of(text) if (text := self.get(name)) else ()
 
+    def decides(self, column: str) -> bool:
+        """Whether it says what a column is, or who is called by it; what cannot be read, the check tells."""
+        with suppress(InvalidInputError):
+            filters = [_read(part, [column]) for name in FILTERS for part in self.filters(name)]
+            return bool(self.role_of(column)) or any(each is not None and each.is_of(column) for each in filters)
+        return True
+
     def calls(self, found: Filter) -> bool:
         """Whether the rows of a filter are not left out by it."""
         return not any(_is_same(each, found) for each in self.filters())
@@ -317,7 +324,7 @@ class CampaignForm:
         if name in FILTERS:
             with suppress(InvalidInputError):
                 return text_of_parts(self.filters(name), typed=True)
-        return self.get(name)
+        return self.get(next(iter(every(name, self.values)), ""))
 
     def take(self, form: PageForm) -> None:
         """Take what a person has changed since the page was shown."""
@@ -352,7 +359,7 @@ class CampaignForm:
             if name in FILTERS and value:
                 self.values[name] = self._filters_in(name, value)
             elif name in TEXTS or name.startswith(PREFIX):
-                self.values[name] = value
+                self.values |= dict.fromkeys(every(name, self.values), value)
             elif field in PARTS and part:
                 parted.setdefault(field, {})[part] = value
         for field, parts in parted.items():

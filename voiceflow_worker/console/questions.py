@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.menu_data import BUILT_IN, MOST_QUESTIONS
+from voiceflow_worker.ivr.menu_data import BUILT_IN, CALL_ME_BACK, MOST_QUESTIONS
 
 PREFIX = "menu."
 _IN_LANGUAGE = r"(\.[^.]+)?"
@@ -24,6 +24,88 @@ _FIELD = re.compile(
 _MOST_KEYS = 12
 _FIRST_KEYS, _MORE_KEYS = 3, 2
 """How many keys a question shows at least, and how many more if they are asked for."""
+
+
+_FIRST = f"{PREFIX}questions.0"
+_ASKED = "Question, with its keys"
+
+
+class ReadyQuestion(NamedTuple):
+    """A question that is ready to be taken: its `words`, its fields with their labels and values, and what is `fixed`.
+
+    A field with `*` in its name is that of each key. `more` is given with them, and may be changed.
+    """
+
+    words: str
+    shown: tuple[tuple[str, str, str], ...]
+    fixed: Mapping[str, str]
+    more: Mapping[str, str] = {}
+
+
+_SAID_AFTER = (f"{_FIRST}.keys.*.say", "Said after a key", "Thank you.")
+_GOODBYE = (f"{PREFIX}goodbye", "Said when nobody has pressed a key", "Goodbye.")
+READY = {
+    "yes": ReadyQuestion(
+        "Yes or no",
+        (
+            (f"{_FIRST}.text", _ASKED, "Press 1 for yes, 2 for no."),
+            (f"{_FIRST}.keys.0.answer", "Answer of key 1", "yes"),
+            (f"{_FIRST}.keys.1.answer", "Answer of key 2", "no"),
+            _SAID_AFTER,
+            _GOODBYE,
+        ),
+        {f"{_FIRST}.keys.{place}.key": str(place + 1) for place in range(2)},
+    ),
+    "scale": ReadyQuestion(
+        "1 to 5",
+        (
+            (f"{_FIRST}.text", _ASKED, "Press a key from 1, very bad, to 5, very good."),
+            _SAID_AFTER,
+            (f"{PREFIX}retry_text", "Said after a wrong key or none", ""),
+            _GOODBYE,
+            (f"{PREFIX}retries", "Times to ask again", ""),
+        ),
+        {f"{_FIRST}.keys.{place}.{part}": str(place + 1) for place in range(5) for part in ("key", "answer")},
+    ),
+    "back": ReadyQuestion(
+        "Call me back",
+        (
+            (f"{_FIRST}.text", _ASKED, "Press 1 to confirm, 2 to be called again later."),
+            (f"{_FIRST}.keys.0.say", "Said after key 1", "Thank you."),
+            (f"{_FIRST}.keys.1.say", "Said after key 2", "We call you again later."),
+            _GOODBYE,
+            (f"{PREFIX}call_back_after", "Call back after", "2h"),
+        ),
+        {f"{_FIRST}.keys.{place}.key": str(place + 1) for place in range(2)} | {f"{_FIRST}.keys.1.next": CALL_ME_BACK},
+        {f"{_FIRST}.keys.0.answer": "confirmed"},
+    ),
+}
+"""The questions that a person takes by one button."""
+
+
+def every(name: str, fields: Mapping[str, str]) -> Sequence[str]:
+    """The fields of a form that a control changes: those of each of its keys, if it is one for all."""
+    above, star, below = name.partition("*")
+    return [f"{above}{key}{below}" for key in range(_MOST_KEYS) if fields.get(f"{above}{key}.key")] if star else [name]
+
+
+def taken(fields: Mapping[str, str], kind: str) -> dict[str, str]:
+    """The fields of a form with a ready question of this kind in place of its questions; without any for another."""
+    ready = READY.get(kind, ReadyQuestion("", (), {}))
+    asked = {name: value for field, _, value in ready.shown for name in every(field, ready.fixed)}
+    others = {name: value for name, value in fields.items() if not name.startswith(PREFIX)}
+    return {**others, **asked, **ready.more, **ready.fixed}
+
+
+def ready_in(fields: Mapping[str, str]) -> ReadyQuestion | None:
+    """The ready question that a form has; None if it has none, or says more than its fields show."""
+    given = {name: value for name, value in fields.items() if value and name.startswith(PREFIX)}
+    for ready in READY.values():
+        shown = {name for field, *_ in ready.shown for name in every(field, ready.fixed)}
+        known = shown | ready.fixed.keys() | ready.more.keys() | {f"{_FIRST}.id"}
+        if ready.fixed.items() <= given.items() and given.keys() <= known:
+            return ready
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

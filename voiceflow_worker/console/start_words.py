@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport
-from voiceflow_worker.campaigns.preview import Preview, SampleText
 from voiceflow_worker.console.form import COUNTS, DAYS, LIST, PARTS, CampaignForm
 from voiceflow_worker.console.formats import ZONE, label_of, number, span
 from voiceflow_worker.model.jobs.job import RedialPolicy
@@ -93,17 +92,6 @@ def button_of(report: EnqueueReport, form: CampaignForm) -> tuple[str, str] | No
     bad = [f"leave out {count_of(report.rejected, 'bad row')}"] if leaves_out else []
     words = ", ".join([*bad, *(f"{what} {whom}" for what, whom in orders)])
     return words[0].upper() + words[1:], "start skip_bad" if leaves_out else "start"
-
-
-def heard_in(preview: Preview) -> list[tuple[str, SampleText]]:
-    """The texts that say most of how a campaign sounds: each with what it is."""
-    heard: dict[int, tuple[str, SampleText]] = {}
-    first, *_ = (*preview.texts, None)
-    words = ("the first", "the longest", "the oddest")
-    for what, each in zip(words, (first, preview.longest, preview.oddest), strict=True):
-        if each is not None:
-            heard.setdefault(each.row, (what, each))
-    return list(heard.values())
 
 
 def in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, now: datetime) -> str:

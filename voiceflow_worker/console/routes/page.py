@@ -159,7 +159,7 @@ def sentence(error: Exception | str) -> str:
     said = str(error).removesuffix(".")
     first = said.split(maxsplit=1)[0].rstrip(",:;") if said.strip() else ""
     begins = said[:1].upper() if first.replace("-", "").isalpha() else said[:1]
-    return f"{begins}{said[1:]}."
+    return f"{begins}{said[1:]}{'' if said.endswith('?') else '.'}"
 
 
 def read_request(scope: Scope) -> PageRequest:
