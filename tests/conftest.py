@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from functools import cache, partial
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from tempfile import mkdtemp
@@ -26,6 +27,7 @@ sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPR
 import pytest
 import structlog.dev
 from _pytest.mark.expression import Expression
+from _pytest.python import CallSpec
 from hypothesis import HealthCheck, settings
 
 from tests.contract.samples import ManualClock
@@ -91,48 +93,63 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(partial(shutil.rmtree, root, ignore_errors=True))
 
 
-MARKED = {"tests/console/browser": "slow", "tests/crash": "crash"}
+FOLDERS = {"tests/console/browser": {"slow"}, "tests/crash": {"crash"}}
 """Folders all of whose tests have a marker."""
+OF_FILE = re.compile(r"^pytestmark = (.*?)(?:\n\S|\Z)", re.MULTILINE | re.DOTALL)
 OTHERS = (frozenset[str](), frozenset({"slow"}), frozenset({"alone"}), frozenset({"slow", "alone"}))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out folders that have none of the chosen tests: what drives a browser takes long to load."""
-    chosen = config.getoption("markexpr")
-    for mark in [mark for folder, mark in MARKED.items() if chosen and collection_path.match(folder)]:
-        expression = Expression.compile(chosen)
-        if not any(expression.evaluate(partial(_is_in, {mark, *others})) for others in OTHERS):
-            return True
-    return None
+    """Leave out folders and files that have none of the chosen tests: what drives a browser takes long to load."""
+    marks = [each for folder, each in FOLDERS.items() if collection_path.match(folder)]
+    if collection_path.match("test_*.py") and (of_file := OF_FILE.search(collection_path.read_text(encoding="utf-8"))):
+        marks.append({*re.findall(r"mark\.(slow|alone|crash)\b", of_file[1])})
+    chosen = [_is_chosen(config, *({*each, *others} for others in OTHERS)) for each in marks]
+    return None if all(chosen) else True
+
+
+def _is_chosen(config: pytest.Config, *marks: set[str]) -> bool:
+    """Whether tests with one of these sets of markers are chosen."""
+    expression = config.getoption("markexpr")
+    return not expression or any(_expression(expression).evaluate(partial(_is_in, each)) for each in marks)
+
+
+@cache
+def _expression(text: str) -> Expression:
+    return Expression.compile(text)
 
 
 def _is_in(marks: set[str], name: str, **_: object) -> bool:
     return name in marks
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None, object, object]:
     """What the engine does is tested every day on SQLite alone, where a test runs on it, and what lies above the engine
     not on PostgreSQL: every store is held to each sentence of its contract every day, PostgreSQL with the first of its
-    values. The whole set has all stores."""
-    rooms = f"{Path(__file__).parent}{os.sep}"
-    functions = [item for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    cases = [(item, str(item.path).removeprefix(rooms)) for item in functions]
-    on_sqlite = {(path, item.originalname) for item, path in cases if _store_of(item) == "sqlite"}
-    for item, path in cases:
-        room = path.partition(os.sep)[0]
-        if room == "backends":
-            further = path == "backends/postgres/test_contract.py" and any(item.callspec.indices.values())
-        elif room == "core" and (path, item.originalname) in on_sqlite:
-            further = _store_of(item) not in {None, "sqlite"}
-        else:
-            further = "postgres" in item.callspec.id and not item.get_closest_marker("crash")
+    values. The whole set has all stores. Of a case that is not chosen, no test is made: that is a third of them."""
+    result = yield
+    path = str(metafunc.definition.path).removeprefix(f"{Path(__file__).parent}{os.sep}")
+    marks, cases = {each.name for each in metafunc.definition.iter_markers()}, metafunc._calls
+    is_on_sqlite = any(_store_of(case) == "sqlite" for case in cases)
+    for case in cases:
+        match path.partition(os.sep)[0]:
+            case "backends":
+                further = path == "backends/postgres/test_contract.py" and any(case.indices.values())
+            case "core" if is_on_sqlite:
+                further = _store_of(case) not in {None, "sqlite"}
+            case _:
+                further = "postgres" in case.id and "crash" not in marks
         if further:
-            item.add_marker(pytest.mark.slow)
+            case.marks.append(pytest.mark.slow.mark)
+    chosen = [each for each in cases if _is_chosen(metafunc.config, marks | {mark.name for mark in each.marks})]
+    cases[:] = chosen or cases[:1]
+    return result
 
 
-def _store_of(item: pytest.Function) -> str | None:
+def _store_of(case: CallSpec) -> str | None:
     """The one store that this case of a test is for."""
-    named = [value for value in item.callspec.params.values() if isinstance(value, str) and value in EVERY]
+    named = [value for value in case.params.values() if isinstance(value, str) and value in EVERY]
     return named[0] if len(named) == 1 else None
 
 
