@@ -70,7 +70,7 @@ IN_OTHERS = {
     "cp1250": ("Jiří Dvořák", "Černý", "Kovačić", "Wałęsa", "Leśniak", "Ionuţ"),
     "cp1251": ("Юлия",), "cp1253": ("Ψάλτης",), "cp1254": ("Şahin", "Erdoğan"), "cp1257": ("Kalniņš",),
     "mac_roman": ("Jürgen", "Björn Schröder", "René", "Saúl", "Groß"), "cp850": ("Jürgen", "Groß", "Übel", "Ärzte"),
-    "iso8859_15": ("Cœur",),
+    "iso8859_15": ("Cœur",), "shift_jis": ("アイウ",), "gbk": ("张伟",),
 }  # fmt: skip
 """Names whose bytes are no letters as Windows-1252, or as likely another name."""
 

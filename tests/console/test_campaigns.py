@@ -110,6 +110,7 @@ NAMES: Mapping[str, tuple[str | None, list[str]]] = {
     "Nummer;Raum\n87654321;7\n": ("Nummer", []),
     "code,who\n87654321,Ana\n": ("code", []),
     "code,other\n87654321,87654322\n": (None, []),
+    "Number,Contact,HP\n1,Mdm Lim,91234567\n": ("HP", []),
     "Telefon,Handy\n+4930123456,+491701234567\n": ("Handy", []),
     '"Phone, mobile",Name\n+6587654321,Ana\n': ("Phone, mobile", ["Name"]),
     '"Who, where",Name\n+6587654321,Ana\n': ("Who, where", ["Name"]),

@@ -132,7 +132,8 @@ def proposed(
         shape = shape_of(file, sheet=sheet, header_row=header_row, usual=usual)
     except CampaignFileError:
         return error
-    told, columns, row = message_of(error), error.columns, shape.header_row if header_row is None else None
+    told, row = message_of(error), shape.header_row if header_row is None else None
+    columns: Sequence[str] = error.columns
     if row is not None:
         columns = [*filter(None, map(str.strip, shape.source.header))]
     if told.kind == "no_destination" and row_name(numbers := shape.roles.get(DESTINATION) or "") != DESTINATION:
@@ -143,15 +144,19 @@ def proposed(
 
 
 def _to_call(values: Mapping[str, Sequence[str]], usual: Sequence[str]) -> str | None:
-    """The column of the numbers to call: of those whose names say so the one with most mobiles, else the only one."""
-    of_phones = {name: given for name, given in values.items() if any(given) and are_phones(given)}
-    named = {name: given for name, given in of_phones.items() if is_number_column(name)}
-    near = near_destination(named or values)
-    if not named:
-        others = {name: given for name, given in of_phones.items() if not all(map(_DATE.match, filter(None, given)))}
-        shares = sorted(((_mobiles(given, usual), name) for name, given in others.items()), reverse=True)
-        return near or (shares[0][1] if len({share for share, _ in shares[:2]}) == len(shares[:2]) > 0 else None)
-    return max(named, key=lambda name: (_mobiles(named[name], usual), name == near))
+    """The column of the numbers to call, of those that have numbers, and of these, of those whose names say so.
+
+    It is the one with most mobiles; of several whose names say nothing, it must have more than each other.
+    """
+    phones = {name: given for name, given in values.items() if any(given) and are_phones(given)}
+    named = [name for name in phones if is_number_column(name)]
+    likely = named or [name for name in phones if not all(map(_DATE.match, filter(None, phones[name])))]
+    near, shares = near_destination(named), {name: _mobiles(phones[name], usual) for name in likely}
+    likely.sort(key=lambda name: (shares[name], name == near), reverse=True)
+    if not likely:
+        return near_destination(values)
+    is_certain = named or len(likely) == 1 or shares[likely[0]] > shares[likely[1]]
+    return likely[0] if is_certain else None
 
 
 def _mobiles(numbers: Sequence[str], usual: Sequence[str]) -> float:

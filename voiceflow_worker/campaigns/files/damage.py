@@ -270,6 +270,7 @@ _UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\x
 _VOWELS = frozenset("aeiouyæœø\u0131")
 _RARE = frozenset("ðþýœ")
 """Letters of few western languages, where other encodings have common ones, such as ğ, ş and ś."""
+_SIGNS_OF_LETTERS = frozenset("ƒµ")
 _MOST_WORDS, _WORDS_SHOWN = 20_000, 3
 
 
@@ -310,7 +311,8 @@ def _word_in(raw: bytes, encoding: str) -> str | None:
     except UnicodeDecodeError:
         return None
     others = [letter for letter in word if not letter.isascii()]
-    if 3 * len(others) > 2 * len(word) or {*map(unicodedata.category, others)} - {"Lu", "Ll"}:
+    kinds = {"" if letter in _SIGNS_OF_LETTERS else unicodedata.category(letter) for letter in others}
+    if 3 * len(others) > 2 * len(word) or kinds - {"Lu", "Ll"}:
         return None
     has_capital = any(letter.isupper() and not letter.isascii() for letter in word[1:])
     return None if has_capital and not word.replace("ß", "").isupper() else word
