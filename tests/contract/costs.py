@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from voiceflow_worker.core.ports.controls import Limits, gates_open, limits_put
-from voiceflow_worker.core.ports.reads import ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
+from voiceflow_worker.core.ports.reads import AnyOf, ById, ByKey, Due, Expired, Listing, OfNumber, Read, Waiting
 from voiceflow_worker.core.ports.store import (
     AtMost,
     Before,
@@ -149,6 +149,9 @@ def operations(round_: int, jobs: list[Job]) -> dict[str, Operation]:
         **{name: partial(_written, write) for name, write in writes.items()},
         "totals": lambda store: store.totals(QUEUE, batches=[None, batch, "a1"]),
         "count": lambda store: store.count(Due(queue=QUEUE, state=JobState.QUEUED, by=NOW)),
+        "count: of what is overdue": lambda store: store.count(
+            AnyOf((Due(queue=QUEUE, state=JobState.IN_DOUBT, by=NOW), Expired(queue=QUEUE, at=NOW)))
+        ),
         "count: of a batch": lambda store: store.count(Waiting(queue=QUEUE, batch="a1")),
         "records: keys": lambda store: store.records({"n": ["opt-out 1", ("group", "member 00001")]}, now=NOW),
         "records: page": lambda store: store.records({"n": Page(limit=PAGE)}, now=NOW),

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import start_put
-from voiceflow_worker.core.ports.reads import Due, Waiting
+from voiceflow_worker.core.ports.reads import AnyOf, Due, Expired, Waiting
 from voiceflow_worker.core.ports.store import Delete, Store, Write, tally_change
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
@@ -136,6 +136,16 @@ class TotalsContract(Ground):
         await stored(store, *staged)
         for latest, amount in ((NOW, 0), (NOW + DAY, 1), (None, 2)):
             assert await store.count(Waiting(queue=QUEUE, batch="b", start="+x", by=latest)) == amount, latest
+        queued, sending = (Due(queue=QUEUE, state=state, by=NOW) for state in (JobState.QUEUED, JobState.SENDING))
+        await stored(
+            store, sample_job(6, due_at=NOW + DAY, valid_until=NOW), sample_job(7, due_at=NOW + DAY, valid_until=NOW)
+        )
+        for reads, amount in (
+            ((replace(queued, limit=0), sending, replace(queued, state=JobState.LEASED)), 2),
+            ((Expired(queue=QUEUE, at=NOW), replace(sending, by=NOW - MICROSECOND)), 1),
+            ((Expired(queue=QUEUE, at=NOW - MICROSECOND), replace(queued, by=NOW - DAY)), 0),
+        ):
+            assert await store.count(AnyOf(reads)) == amount, reads
         assert await leased(store) == [1]
         for state in (JobState.QUEUED, JobState.LEASED):
             assert await store.count(Due(queue=QUEUE, state=state, by=NOW)) == 0, "it is due when its lease ends"

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from voiceflow_worker.core.ports.reads import Counted, Read
+from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Clock,
@@ -167,7 +167,7 @@ class FaultyStore:
         totals: Sequence[Totals] = await self._carried_out("totals", queue, **options)
         return totals
 
-    async def count(self, read: Counted) -> int:
+    async def count(self, read: Counted | AnyOf) -> int:
         count: int = await self._carried_out("count", read)
         return count
 

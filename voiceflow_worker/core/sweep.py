@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,11 +14,11 @@ from voiceflow_worker.core.base.reading import count_states, find_jobs, gates_of
 from voiceflow_worker.core.base.record_set import noting_unreadable, skip_unreadable
 from voiceflow_worker.core.imports import end_imports
 from voiceflow_worker.core.outcomes.outbox import Forgotten, forgotten_events, position_at
-from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_from, gate_member
-from voiceflow_worker.core.ports.reads import Due, Expired, Waiting
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Result, Write
-from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.ports import Limits, Store
+from voiceflow_worker.core.ports.controls import GATES, LIMITS, gate_from, gate_member, limits_from
+from voiceflow_worker.core.ports.reads import AnyOf, Due, Expired, Waiting
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Page, Record, Result, Wanted, Write
+from voiceflow_worker.core.settling.changes import EARLY, Changes
 from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
@@ -28,6 +28,8 @@ from voiceflow_worker.model.text.arguments import checked
 
 PAGE = 100
 """The most jobs moved or deleted in one bulk write, which blocks the store for some milliseconds."""
+EARLY_AT_ONCE, GATES_AT_ONCE = 500, 1000
+"""The most early summaries that a sweep looks at, and the most gates of batches that it reads at once."""
 UNREADABLE = 5000
 """The most jobs in a state that a sweep passes over because their records cannot be read."""
 PRUNED = 1000
@@ -57,7 +59,7 @@ class Sweeper:
     Give `log_timeout` if a `Reconciler` reads the log of 8x8. The sweep then leaves jobs in doubt to the reconciler,
     and waits `log_timeout` longer for an overdue summary. With None, the sweep decides at once. `background` is
     notified of each duty that fails. `without_unsent` requeues calls of stopped workers that were certainly not sent,
-    and returns the others.
+    and returns the others. `on_limits` gets the limits of the queue at each sweep.
     """
 
     def __init__(
@@ -70,9 +72,11 @@ class Sweeper:
         log_timeout: timedelta | None = None,
         background: BackgroundTasks | None = None,
         without_unsent: Callable[[Sequence[Job]], Awaitable[Sequence[Job]]] | None = None,
+        on_limits: Callable[[Limits | None], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._without_unsent = without_unsent
+        self._on_limits = on_limits
         self._background = background
         self._failed: dict[Task, Exception] = {}
         self._queue = queue
@@ -80,25 +84,60 @@ class Sweeper:
         self._log_timeout = log_timeout
         self._changes = changes or Changes(store, policy)
         self._settler = Settler(store, policy, changes=self._changes)
-        self._early_page = ""
+        self._early: str | None = None
+        self.has_overdue: bool = True
+        """Whether the last sweep has found an overdue job, or a lease that ends `soon`, or could not look for them."""
 
-    async def sweep(self) -> int:
+    async def sweep(self, *, soon: timedelta = timedelta()) -> int:
         """Bring all overdue jobs to their next state, page by page; returns how many are in doubt since then.
 
         A duty that fails keeps none of the others from being done. `background` gets its error; without it, the first
-        one is raised at the end.
+        one is raised at the end. Most sweeps find nothing overdue, in one look at everything, and have read all that
+        they need with another.
         """
         self._failed = {}
+        found: Mapping[str, Sequence[Record]] = {}
+        self.has_overdue = True
         async with self._duty(Task.EARLY_SUMMARIES):
-            self._early_page = await self._settler.apply_all_early(after=self._early_page)
+            found = await self._records()
+            self._on_limits(limits_from(found[LIMITS][0]) if found[LIMITS] else None)
+            self._early = found[EARLY][-1].group if len(found[EARLY]) == EARLY_AT_ONCE else None
+            await self._settler.apply_early_records(found[EARLY])
+        async with self._duty(Task.ENDED_LEASES):
+            self.has_overdue = await self._store.count(self._all_overdue(soon)) > 0
+        gates = found.get(GATES)
         doubted = 0
         while True:
             one = _Pass()
-            doubted += await self._sweep_pages(one)
+            if self.has_overdue:
+                doubted += await self._sweep_pages(one)
+            async with self._duty(Task.CANCELLED):
+                await self._cancel(one, self._store.clock.now(), gates)
+            gates = None
             if not one.again:
                 break
         self._raise_failed()
         return doubted
+
+    async def _records(self) -> Mapping[str, Sequence[Record]]:
+        """The limits of the queue, a page of early summaries, and the gates, in one round trip."""
+        early = None if self._early is None else (self._early, "")
+        wanted: Wanted = {
+            LIMITS: [self._queue],
+            EARLY: Page(after=early, limit=EARLY_AT_ONCE),
+            GATES: Page(group=self._queue, limit=GATES_AT_ONCE),
+        }
+        return await self._store.records(wanted, now=self._store.clock.now())
+
+    def _all_overdue(self, soon: timedelta) -> AnyOf:
+        """The reads of `_sweep_pages`, with the leases that end soon."""
+        now = self._store.clock.now()
+        times = {JobState.LEASED: now + soon, JobState.SENDING: now + soon}
+        times[JobState.SUBMITTED] = now - (self._log_timeout or timedelta())
+        if self._log_timeout is None:
+            times[JobState.IN_DOUBT] = now
+        due = (Due(queue=self._queue, state=state, by=by) for state, by in times.items())
+        return AnyOf((*due, Expired(queue=self._queue, at=now)))
 
     @asynccontextmanager
     async def _duty(self, task: Task) -> AsyncGenerator[None]:
@@ -216,8 +255,6 @@ class Sweeper:
                 await self._move(one, doubtful, partial(lifecycle.check_again, at=now, policy=policy))
         async with self._duty(Task.EXPIRED):
             await self._expire(one, now)
-        async with self._duty(Task.CANCELLED):
-            await self._cancel(one, now)
         return doubted
 
     async def _requeue(self, one: _Pass, now: datetime) -> None:
@@ -263,12 +300,14 @@ class Sweeper:
 
         await self._move(one, late, expire)
 
-    async def _cancel(self, one: _Pass, now: datetime) -> int:
+    async def _cancel(self, one: _Pass, now: datetime, records: Sequence[Record] | None = None) -> int:
         """End the queued jobs of cancelled batches. The gate of a batch goes when it has no open job.
 
-        No job is stored in a cancelled batch or sent for it (`CANCELLED`), so its gate is then of no use.
+        No job is stored in a cancelled batch or sent for it (`CANCELLED`), so its gate is then of no use. `records` are
+        gates that were just read, all if they are fewer than `GATES_AT_ONCE`.
         """
-        records = await gates_of_batches(self._store, self._queue)
+        if records is None or len(records) >= GATES_AT_ONCE:
+            records = await gates_of_batches(self._store, self._queue)
         gates = [gate for gate in map(gate_from, records) if gate.state is GateState.CANCELLED]
         cancelled, over = 0, set[str]()
         for start in range(0, len(gates), PAGE):

@@ -167,6 +167,7 @@ class Worker:
             log_timeout=timeout,
             background=self._tasks,
             without_unsent=None if self._guard is None else self._guard.without_unsent,
+            on_limits=self._follow,
         )
         self._counts = WorkCounts()
         self._verdicts = Verdicts(
@@ -671,7 +672,9 @@ class Worker:
         await self._tasks.run_periodically(failed, step, every=partial(self._seldom, every))
 
     async def _follow_limits(self) -> None:
-        limits = await limits_of(self._store, self.queue)
+        self._follow(await limits_of(self._store, self.queue))
+
+    def _follow(self, limits: Limits | None) -> None:
         if limits is not None and self._pacer.follow(limits.rate):
             if limits.are_unreadable:
                 _log.error(UNREADABLE, queue=self.queue)
@@ -680,14 +683,14 @@ class Worker:
             self._end_pause()
 
     async def _sweep(self) -> None:
-        await self._follow_limits()
-        if doubted := await self._sweeper.sweep():
+        # The leases of others, of whom some may be dead. New ones end later than the next sweep.
+        soon = timedelta() if self.in_flight else timedelta(seconds=self._seldom(SWEEP_EVERY))
+        if doubted := await self._sweeper.sweep(soon=soon):
             _log.warning(
                 "calls are in doubt: their leases ended while they were sent, and no answer was stored", calls=doubted
             )
-        # The leases of others, of whom some may be dead. New ones end later than the next sweep.
         self._lease_ends = None
-        for state in () if self.in_flight else (JobState.LEASED, JobState.SENDING):
+        for state in (JobState.LEASED, JobState.SENDING) if soon and self._sweeper.has_overdue else ():
             for job in await find_jobs(self._store, Due(queue=self.queue, state=state, limit=1)):
                 self._lease_ends = min(self._lease_ends or job.due_at, job.due_at)
 

@@ -24,6 +24,7 @@ from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import queue_of
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, STARTS, gate_member, is_closed, limits_from
 from voiceflow_worker.core.ports.reads import (
+    AnyOf,
     ById,
     ByKey,
     Counted,
@@ -244,8 +245,10 @@ class Memory(Writing[datetime]):
                 pass
         return found if read.limit is None else found[: max(read.limit, 0)]
 
-    def count(self, read: Counted) -> int:
-        """The number of jobs of a read without its limit."""
+    def count(self, read: Counted | AnyOf) -> int:
+        """The number of jobs of a read without its limit, or of reads that find one."""
+        if isinstance(read, AnyOf):
+            return sum(any(map(each.has, self.jobs.values())) for each in read.reads)
         return sum(map(read.has, self.jobs.values()))
 
     def totals(self, queue: str, batch: str | None) -> Totals:
@@ -365,7 +368,7 @@ class MemoryStore:
         await checkpoint()
         return [self.memory.totals(queue, batch) for batch in batches]
 
-    async def count(self, read: Counted) -> int:
+    async def count(self, read: Counted | AnyOf) -> int:
         await checkpoint()
         return self.memory.count(read)
 

@@ -14,6 +14,7 @@ from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.record import readable, tombstone_job
 from voiceflow_worker.core.ports.reads import (
+    AnyOf,
     ById,
     ByKey,
     Counted,
@@ -105,16 +106,19 @@ async def _found(database: Database, read: Due | Expired | Waiting | OfNumber | 
         read = replace(read, after=rows[-1][0])
 
 
+def _overdue(read: Due | Expired) -> list[Condition]:
+    if isinstance(read, Due):
+        return [("queue = %s", read.queue), ("state = %s", read.state.value), ("due_at <= %s", read.by)]
+    return [("queue = %s", read.queue), ("state = %s", "queued"), ("valid_until <= %s", read.at)]
+
+
 def search(read: Due | Expired | Waiting | OfNumber | Listing) -> Statement:
     """The statement of a read."""
     of_queue: Condition = ("queue = %s", read.queue)
     match read:
-        case Due(state=state, by=by):
-            due = [("state = %s", state.value), ("due_at <= %s", by)]
-            return _select("voiceflow.calls", [of_queue, *due], "ORDER BY due_at, id", read.limit)
-        case Expired(at=at):
-            expired = [("state = %s", "queued"), ("valid_until <= %s", at)]
-            return _select("voiceflow.calls", [of_queue, *expired], "", read.limit)
+        case Due() | Expired():
+            order = "ORDER BY due_at, id" if isinstance(read, Due) else ""
+            return _select("voiceflow.calls", _overdue(read), order, read.limit)
         case Waiting(batch=batch, by=by):
             of_batch = (read.queue, batch)
             return _WAITING, (*of_batch * 3, by or "infinity", read.limit, read.limit)
@@ -133,8 +137,12 @@ def search(read: Due | Expired | Waiting | OfNumber | Listing) -> Statement:
             return _by_age(read, "voiceflow.calls", [*of_part, *among])
 
 
-def counting(read: Counted) -> Statement:
-    """The statement that counts the jobs of a read."""
+def counting(read: Counted | AnyOf) -> Statement:
+    """The statement that counts the jobs of a read, or the reads that find one."""
+    if isinstance(read, AnyOf):
+        each = [_select("voiceflow.jobs", _overdue(one), "", 1, what="1") for one in read.reads]
+        found = " UNION ALL ".join(f"({statement})" for statement, _ in each)
+        return f"SELECT count(*) FROM ({found}) AS found", [value for _, values in each for value in values]
     conditions: list[Condition] = [("queue = %s", read.queue), ("due_at <= %s", read.by)]
     match read:
         case Due(state=state):

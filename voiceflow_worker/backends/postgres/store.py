@@ -22,7 +22,7 @@ from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros, totals_from
 from voiceflow_worker.backends.running import newer_schema, set_by_hand
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.reads import Counted, Read
+from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Clock,
@@ -164,7 +164,7 @@ class PostgresStore:
         has_jobs = {name: any(field.startswith(STATE) for field in found[name].live) for name in found}
         return [found[name] if not name or has_jobs[name] else Totals() for name in names]
 
-    async def count(self, read: Counted) -> int:
+    async def count(self, read: Counted | AnyOf) -> int:
         statement, values = counting(read)
         ((count,),) = await self.database.rows(statement, *values)
         return int(count)

@@ -33,26 +33,33 @@ async def find(manager: ConnectionManager, read: Read, now: datetime) -> list[Jo
             pages = _pages(list(map(optional, keys)))
             rows = [row for page in pages for row in (await manager.run("jobs", asked | {"keys": page}))[1:]]
             return list(readable(rows, partial(job_of_row, queue)))
-        case Due() | Waiting():
-            return await _by_time(manager, read, index_of(read), latest=read.by)
-        case Expired(at=at):
-            return await _by_time(manager, read, ":valid", latest=at)
+        case Due() | Waiting() | Expired():
+            return await _by_time(manager, read)
         case OfNumber(number=number):
             return await _by_age(manager, read, {"ages": f":number:{number}", "is_filtered": False})
         case Listing():
             return await _by_age(manager, read, _indexes(read))
 
 
-def index_of(read: Due | Waiting) -> str:
+def index_of(read: Due | Expired | Waiting) -> str:
     """The end of the key of the index of a read, by time."""
-    return f":state:{read.state}" if isinstance(read, Due) else f":batch:={read.batch}:queued"
+    match read:
+        case Due(state=state):
+            return f":state:{state}"
+        case Waiting(batch=batch):
+            return f":batch:={batch}:queued"
+        case Expired():
+            return ":valid"
 
 
-async def _by_time(
-    manager: ConnectionManager, read: Due | Expired | Waiting, index: str, *, latest: datetime | None = None
-) -> list[Job]:
+def latest_of(read: Due | Expired | Waiting) -> datetime | None:
+    """The latest time in that index at which a job is one of the read."""
+    return read.at if isinstance(read, Expired) else read.by
+
+
+async def _by_time(manager: ConnectionManager, read: Due | Expired | Waiting) -> list[Job]:
     """The jobs in an index by time. A job that was moved behind the pages before is not read again."""
-    asked = {"queue": read.queue, "times": index, "latest": micros(latest)}
+    asked = {"queue": read.queue, "times": index_of(read), "latest": micros(latest_of(read))}
     found: dict[str, Job] = {}
     behind: Sequence[str] | None = None
     seen = 0

@@ -28,13 +28,13 @@ from voiceflow_worker.backends.redis.codec import (
 from voiceflow_worker.backends.redis.durability import SCHEMA, RedisDurability, Survey
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
-from voiceflow_worker.backends.redis.finding import find, index_of
+from voiceflow_worker.backends.redis.finding import find, index_of, latest_of
 from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.backends.redis.url import parse_url
 from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema, set_by_hand
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports import Clock, Event
-from voiceflow_worker.core.ports.reads import Counted, Read, Waiting
+from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read, Waiting
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     History,
@@ -207,12 +207,15 @@ class RedisStore:
         found = await self.manager.run("totals", {"queue": queue, "batches": list(map(optional, batches))})
         return [Totals(live=_numbers(live), pruned=_numbers(pruned)) for live, pruned in found]
 
-    async def count(self, read: Counted) -> int:
-        asked = {"queue": read.queue, "by": micros(read.by)}
-        if isinstance(read, Waiting) and read.start is not None:
-            asked |= {"batch": optional(read.batch), "start": read.start}
+    async def count(self, read: Counted | AnyOf) -> int:
+        asked: dict[str, Any]
+        if isinstance(read, AnyOf):
+            any_of = [(index_of(each), micros(latest_of(each))) for each in read.reads]
+            asked = {"queue": read.reads[0].queue, "any_of": any_of}
+        elif isinstance(read, Waiting) and read.start is not None:
+            asked = {"queue": read.queue, "by": micros(read.by), "batch": optional(read.batch), "start": read.start}
         else:
-            asked["times"] = index_of(read)
+            asked = {"queue": read.queue, "by": micros(read.by), "times": index_of(read)}
         count: int = await self.manager.run("count", asked)
         return count
 

@@ -25,7 +25,17 @@ from voiceflow_worker.backends.record import (
 )
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row, passes, translating
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_reader, pause_after, persist
-from voiceflow_worker.core.ports.reads import Counted, Due, Expired, Listing, OfNumber, Paged, Searched, Waiting
+from voiceflow_worker.core.ports.reads import (
+    AnyOf,
+    Counted,
+    Due,
+    Expired,
+    Listing,
+    OfNumber,
+    Paged,
+    Searched,
+    Waiting,
+)
 from voiceflow_worker.core.ports.store import Key, Owner, Page, Record, Wanted
 from voiceflow_worker.model.jobs.job import Job
 
@@ -239,6 +249,15 @@ async def owners_of_keys(reader: Reader, queue: str, unique_keys: Iterable[str],
     """The jobs that own these unique keys, or their tombstones."""
     keys = [(queue, key, at) for key in dict.fromkeys(unique_keys)]
     return [job for part in _pages(keys) for job in await reader.read(partial(_owners, part))]
+
+
+def count_found(asked: AnyOf, db: Connection) -> int:
+    """How many of these reads find a job."""
+    found = 0
+    for read in asked.reads:
+        statement, bindings = search(replace(read, limit=1))
+        found += db.rows(statement, bindings) != [("[]",)]
+    return found
 
 
 async def find(reader: Reader, read: Searched) -> list[Job]:

@@ -21,6 +21,7 @@ from voiceflow_worker.backends.sqlite.group_commit import GroupCommit, Transacti
 from voiceflow_worker.backends.sqlite.opening import SameFiles, open_file, open_reader, parts, pause_after
 from voiceflow_worker.backends.sqlite.reading import (
     Reader,
+    count_found,
     find,
     job_of,
     jobs_by_id,
@@ -33,7 +34,7 @@ from voiceflow_worker.backends.sqlite.write import lease, write
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.ports import Event
-from voiceflow_worker.core.ports.reads import ById, ByKey, Counted, Due, Read
+from voiceflow_worker.core.ports.reads import AnyOf, ById, ByKey, Counted, Due, Read
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
     Clock,
@@ -108,7 +109,9 @@ class SqliteStore:
         found = totals_from(rows, names)
         return [found[name] for name in names]
 
-    async def count(self, read: Counted) -> int:
+    async def count(self, read: Counted | AnyOf) -> int:
+        if isinstance(read, AnyOf):
+            return await self.reader.read(partial(count_found, read))
         count = SQL["count_due" if isinstance(read, Due) else "count_waiting"]
         return int(await self.reader.scan(count, until(read)))
 

@@ -110,6 +110,16 @@ class Waiting:
         return job.queue == self.queue and job.state is JobState.QUEUED and job.batch_id == self.batch and is_due
 
 
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Some reads of one queue. They are only counted: how many of them find a job, whatever their limits.
+
+    It reads one index entry of each.
+    """
+
+    reads: tuple[Due | Expired, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfNumber:
     """The jobs of a queue that have a telephone number among their person's numbers, by id, which is by age.
@@ -178,7 +188,7 @@ Searched = Due | Expired | Waiting | Paged
 """Reads of the jobs that have something in common."""
 Read = ById | ByKey | Searched
 Counted = Due | Waiting
-"""Reads whose jobs are counted."""
+"""Reads whose jobs are counted, and not only whether there are any (`AnyOf`)."""
 
 
 def _is_behind(read: Paged, job: Job) -> bool:

@@ -55,7 +55,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
-from voiceflow_worker.core.ports.reads import Counted, Read
+from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
@@ -581,8 +581,8 @@ class Store(Protocol):
         """
         ...
 
-    async def count(self, read: Counted) -> int:
-        """The number of jobs of a read without its `limit`.
+    async def count(self, read: Counted | AnyOf) -> int:
+        """The number of jobs of a read without its `limit`; of several reads, how many of them find one.
 
         It reads at most the index entries of these jobs; of a batch, of all its queued jobs.
         """

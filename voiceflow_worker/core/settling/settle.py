@@ -17,6 +17,7 @@ from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.base.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.progress import CallProgress, LegState
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange, Sessions
 from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, AnswerCode, DoubtRuns, RefusalRuns
@@ -203,19 +204,17 @@ class Settler:
             job = await self._apply_early_summary((job.id, open_sessions[session_id]), session_id, outcome) or job
         return job
 
-    async def apply_all_early(self, *, after: str = "", limit: int = 500) -> str:
-        """Apply one page of early summaries whose session has become known; returns the `after` of the next page.
+    async def apply_early_records(self, records: Iterable[Record]) -> None:
+        """Apply the early summaries in these records whose session has become known.
 
         The sweep does this. Doing it after each answer would cost a read for every call, and is rarely needed.
         """
-        page = await self._sessions.early.page(after=after, limit=limit)
-        if page:
-            posts = await self._sessions.find([session_id for session_id, _ in page])
-            for session_id, outcome in page:
-                if session_id in posts and outcome is not None:
-                    with skip_unreadable(f"the summary of session {session_id}"):
-                        await self._apply_early_summary(posts[session_id], session_id, outcome)
-        return page[-1][0] if len(page) == limit else ""
+        early = self._sessions.early.read({record.group: record.value for record in records})
+        posts = await self._sessions.find(early)
+        for session_id, outcome in early.items():
+            if session_id in posts and outcome is not None:
+                with skip_unreadable(f"the summary of session {session_id}"):
+                    await self._apply_early_summary(posts[session_id], session_id, outcome)
 
     async def _apply_early_summary(self, post: tuple[str, int], session_id: str, outcome: Outcome) -> Job | None:
         job_id, number = post
