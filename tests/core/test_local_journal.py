@@ -55,6 +55,7 @@ from voiceflow_worker.core.rollback import (
     Histories,
     RollbackGuard,
 )
+from voiceflow_worker.core.settling.settle import PostAnswer
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writer import Compared, compared
@@ -67,12 +68,14 @@ from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import NoteKind
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
 from voiceflow_worker.model.jobs.rollback import REASON
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.service.doctor.store import check_journals
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
+ANSWERED = Verdict(kind=VerdictKind.CREATED, message="Created", code=1, session_id="kept", http_status=200)
 
 
 class Killed(BaseException):
@@ -686,38 +689,48 @@ async def test_a_worker_that_died_before_its_commit_raises_no_alarm(lab: Lab) ->
         assert await hold_of(store) is None
 
 
-async def killed_before_a_byte_left(lab: Lab, calls: int = 2) -> str:
-    """A worker that is killed when its calls have their journal entries, of which one has left; the other's number."""
+async def killed_before_a_byte_left(lab: Lab) -> str:
+    """A worker that is killed when its calls have their journal entries.
+
+    One has left, and another was answered, which the store does not know. Returns the number of the third.
+    """
     async with lab.store() as store:
         engine = lab.worker(store)
-        for place in range(calls):
+        for place in range(3):
             await engine.enqueue(number(place))
         assert engine.guard is not None
         await engine.guard.begin()
         begun = await engine.submitter.begin(await engine.prepare())
-        assert begun[0].mark is not None
-        begun[0].mark()
+        entries = [each.entry for each in begun if each.entry is not None]
+        for each in entries[:2]:
+            each.mark()
+        answer = PostAnswer(begun[1].job, 1, ANSWERED, lab.clock.now())
+        answer.keep_by(entries[1].keep)
+        assert answer.is_kept == engine.guard.writer.keeps_marks
         assert engine.guard.writer.file is not None
         os.close(cast("Any", engine.guard.writer.file)._fd)
         return begun[-1].job.destination
 
 
 @pytest.mark.parametrize("when", ["begins", "sweeps"])
-async def test_a_call_whose_first_byte_was_not_sent_is_called_and_in_no_doubt(lab: Lab, when: str) -> None:
+async def test_what_was_not_sent_is_called_and_what_was_answered_is_in_no_doubt(lab: Lab, when: str) -> None:
+    answered_at = lab.clock.now()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         assert engine.guard is not None
         if when == "begins":
             left = await killed_before_a_byte_left(lab)
             await engine.guard.end()
             await engine.guard.begin()
-            assert await states(engine.queue) == {"queued": 1, "sending": 1}
+            assert await states(engine.queue) == {"queued": 1, "sending": 1, "accepted": 1}
         else:
             left = await killed_before_a_byte_left(lab)
         lab.clock.advance(LEASE)
         sweeper = Sweeper(store, queue="default", policy=POLICY, without_unsent=engine.guard.without_unsent)
         await sweeper.sweep()
-        assert await states(engine.queue) == {"queued": 1, "in_doubt": 1}
+        assert await states(engine.queue) == {"queued": 1, "in_doubt": 1, "accepted": 1}
         assert [job.destination for job in await engine.send()] == [left]
+        found = [post for job in await engine.queue.find(limit=9) for post in job.posts if post.session_id == "kept"]
+        assert [(post.code, post.message, post.answered_at) for post in found] == [(1, "Created", answered_at)]
 
 
 Spoil = Callable[[Path, Path], object]
@@ -742,22 +755,41 @@ def on_a_disk(monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
     monkeypatch.setattr(mounts, "FILE", shown)
 
 
+def answered_otherwise(_file: Path, page: Path) -> None:
+    page.write_bytes(page.read_bytes().replace(b'"kept"', b'"keep"'))
+
+
+def answered_elsewhere(_file: Path, page: Path) -> None:
+    """It has the number of the next entry."""
+    content = page.read_bytes()
+    start = content.rindex(b'["') - marks._HEAD.size
+    page.write_bytes(content[:start] + bytes([content[start] + 1]) + content[start + 1 :])
+
+
+def others(_file: Path, page: Path) -> None:
+    """Its slots have the numbers of other entries."""
+    content = page.read_bytes()
+    page.write_bytes(content[:64] + OTHERS + content[64 + len(OTHERS) :])
+
+
 OTHERS = array("Q", range(1, marks.SLOTS + 1)).tobytes()
-SPOILT_MARKS: dict[str, tuple[Spoil, int]] = {
-    "whole": (lambda _file, _page: None, 1),
-    "zeros at the end of the file": (lambda file, _page: file.write_bytes(file.read_bytes() + bytes(200)), 1),
-    "a line that nobody can read": (lambda file, _page: file.write_bytes(file.read_bytes() + b'{"sent":"x"}\n'), 1),
-    "the end of the file is lost": (cut(40), 2),
-    "all entries are lost": (lambda file, _page: file.write_bytes(file.read_bytes().partition(b"\n")[0] + b"\n"), 2),
-    "the page is gone": (renamed, 2),
-    "the page is short": (lambda _file, page: os.truncate(page, 64), 2),
-    "the page is empty": (lambda _file, page: os.truncate(page, 0), 2),
-    "the page is a link": (lambda _file, page: page.symlink_to(page.rename(page.with_suffix(".else"))), 2),
-    "the page is of another kind": (lambda _file, page: page.write_bytes(b"x" + page.read_bytes()[1:]), 2),
-    "its slots have other numbers": (lambda _file, page: page.write_bytes(page.read_bytes()[:64] + OTHERS), 2),
-    "the begin has another page": (rewritten('"page":"(........)', r'"page":"ffffffff'), 2),
-    "the begin has no page": (rewritten(',"page":"[^"]+"', ""), 2),
-    "the page has a path": (rewritten('"page":"', '"page":"../'), 2),
+SPOILT_MARKS: dict[str, tuple[Spoil, int, int]] = {
+    "whole": (lambda _file, _page: None, 1, 1),
+    "zeros at the end of the file": (lambda file, _page: file.write_bytes(file.read_bytes() + bytes(200)), 1, 1),
+    "a line that nobody can read": (lambda file, _page: file.write_bytes(file.read_bytes() + b'{"sent":"x"}\n'), 1, 1),
+    "the end of the file is lost": (cut(40), 2, 1),
+    "all entries are lost": (lambda file, _page: file.write_bytes(file.read_bytes().partition(b"\n")[0] + b"\n"), 3, 0),
+    "the page is gone": (renamed, 3, 0),
+    "the page is short": (lambda _file, page: os.truncate(page, 64), 3, 0),
+    "the page is empty": (lambda _file, page: os.truncate(page, 0), 3, 0),
+    "the page is a link": (lambda _file, page: page.symlink_to(page.rename(page.with_suffix(".else"))), 3, 0),
+    "the page is of another kind": (lambda _file, page: page.write_bytes(b"x" + page.read_bytes()[1:]), 3, 0),
+    "its slots have other numbers": (others, 3, 0),
+    "an answer has another text": (answered_otherwise, 2, 0),
+    "an answer is that of another entry": (answered_elsewhere, 2, 0),
+    "the begin has another page": (rewritten('"page":"(........)', r'"page":"ffffffff'), 3, 0),
+    "the begin has no page": (rewritten(',"page":"[^"]+"', ""), 3, 0),
+    "the page has a path": (rewritten('"page":"', '"page":"../'), 3, 0),
 }
 
 
@@ -768,7 +800,7 @@ async def test_only_a_whole_page_of_the_process_proves_that_a_call_was_not_sent(
     await killed_before_a_byte_left(lab)
     (file,) = lab.files.folder.glob("default/*.journal")
     page = marks.FOLDER / f"voiceflow-{json.loads(file.read_text().partition(chr(10))[0])['page']}"
-    spoil, doubts = SPOILT_MARKS.get(why, (None, 2))
+    spoil, doubts, answers = SPOILT_MARKS.get(why, (None, 3, 0))
     if spoil is not None:
         spoil(file, page)
     elif why == "on a disk":
@@ -781,9 +813,10 @@ async def test_only_a_whole_page_of_the_process_proves_that_a_call_was_not_sent(
         sweeper = Sweeper(store, queue="default", policy=POLICY, without_unsent=engine.guard.without_unsent)
         await sweeper.sweep()
         assert await hold_of(store) is None
-        assert (await states(engine.queue)).get("in_doubt") == doubts
-        assert len(await engine.send()) == 2 - doubts
-        assert doubts == 2 or not page.exists(), "it was settled"
+        found = await states(engine.queue)
+        assert (found.get("in_doubt"), found.get("accepted", 0)) == (doubts, answers)
+        assert len(await engine.send()) == 3 - doubts - answers
+        assert doubts == 3 or not page.exists(), "it was settled"
     for left in page.parent.glob(f"{page.name}*"):
         left.unlink()
     page.with_name("voiceflow-of-the-test").unlink(missing_ok=True)
@@ -817,7 +850,7 @@ async def test_without_room_in_memory_calls_are_made_and_nothing_is_proved(
         await engine.enqueue(number(9))
         assert len(await engine.send()) == 1
         await Sweeper(store, queue="default", policy=POLICY, without_unsent=engine.guard.without_unsent).sweep()
-        assert (await states(engine.queue)).get("in_doubt") == 2
+        assert (await states(engine.queue)).get("in_doubt") == 3
         assert await hold_of(store) is None
 
 

@@ -131,6 +131,8 @@ class Content:
     """Of POSTs that may have left, or are about to, of a process that goes on and has no page."""
     unsent: dict[int, Line] = field(default_factory=dict[int, Line])
     """Of POSTs that were never sent, of processes that have ended."""
+    answers: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    """The answers to POSTs that their processes, which have ended, had perhaps not stored."""
     newest: Line | None = None
     cut: Line | None = None
     """The last entry before a power cut, after which others may be missing."""
@@ -193,8 +195,11 @@ class Content:
         if page_id:
             self.pages.append(page_id)
         for number, line in self._open.items():
-            is_unsent = marks is not None and line.page == page_id and marks.proves_unsent(number)
+            known = marks if line.page == page_id else None
+            is_unsent = known is not None and known.proves_unsent(number)
             (self.unsent if is_unsent else self.entries)[number] = line
+            if known is not None and (answer := known.answer(number)) is not None:
+                self.answers[number] = answer
         begun, self._open, self.begun = self.begun, {}, None
         if begun is not None and begun.is_late and begun.boot != boot:
             self.cut = self.newest

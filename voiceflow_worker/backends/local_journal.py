@@ -8,8 +8,9 @@ and the last line of a process that ended in order says so.
 The entry of a job is there before its POST leaves, with the newest number that the store certainly had then (`stored`).
 Whether the POST has left, no line says, because a disk may lose a line alone: a page in memory does (`marks`), whose
 random id is in the line with which its process begins, and in each of its entries. An entry without a page was perhaps
-sent. A process that ends in order says which of its entries were not (`void`). Lines are read by the names of their
-fields. Those of formats 5 and 6, which two versions before wrote, are read too, and no file of theirs is gone on with.
+sent. The page keeps the newest answers too. A process that ends in order says which of its entries were not sent
+(`void`). Lines are read by the names of their fields. Those of formats 5 and 6, which two versions before wrote, are
+read too, and no file of theirs is gone on with.
 
 Each queue has a folder of files; those of orders are in the folder `_orders`.
 """
@@ -408,6 +409,9 @@ class JournalFile(LocalJournalFile):
             if self._page is not None:
                 self._page.mark(number)
 
+    def keep(self, number: int, answer: bytes) -> bool:
+        return self._page is not None and self._page.keep(number, answer)
+
     def close(self) -> None:
         self._leave_file()
         if self._thread is not None:
@@ -538,7 +542,8 @@ def _entries_of(path: Path) -> JournalEntries:
     with suppress(StoreVersionError):
         cut_at = None if content.cut is None else content.cut.at
     jobs = jobs_of(content.entries, path, unread)
-    return JournalEntries(jobs, jobs_of(content.unsent, path, []), orders, cut_at, unread, content.pages)
+    answers = [(job, content.answers[number]) for number, job in jobs if number in content.answers]
+    return JournalEntries(jobs, jobs_of(content.unsent, path, []), orders, cut_at, unread, content.pages, answers)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A page of marks in memory: which entries of a process have perhaps left this machine.
+"""A page of marks in memory: which entries of a process have perhaps left this machine, and how they were answered.
 
 What shows that something was not done must be lost with what would show that it was. A line of a file on a disk may
 be lost alone, and then its absence proves what is not true. A page is a file in `/dev/shm`: it outlives its process,
@@ -7,6 +7,8 @@ also after `kill -9`, and goes with the machine or the container. So it is whole
 A process makes a page of its own for each journal file that it takes, under a random id that no other page ever gets.
 A mark is one store into memory. A page is judged when its process has ended; whoever judges it seals it first, and no
 mark goes into a sealed page, whatever became of the lock of the journal file.
+
+The page also keeps the newest answers, until the store has them. One that is not there, or not whole, proves nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from dataclasses import dataclass
 from errno import EBADF, ENOSPC, ENOTSUP
 from mmap import mmap
 from pathlib import Path
+from struct import Struct
 from typing import Self
+from zlib import crc32
 
 import structlog
 
@@ -34,15 +38,28 @@ FOLDER = Path("/dev/shm")  # noqa: S108 - only the owner can open a page, and no
 """Where pages are: memory that goes with the machine, or with the container."""
 SLOTS = 16_384
 """The numbers that a page has slots for: about as many entries as a journal file has when it is full."""
-_KIND = int.from_bytes(b"vf-mark1", "little")
+_KIND = int.from_bytes(b"vf-mark2", "little")
 """The first word of a page: what its other words mean."""
 _SEAL, _FIRST = 1, 8
 """The places of the words that say that a page is sealed, and of the first slot."""
 _WORD = 8
-_SIZE = (_FIRST + SLOTS) * _WORD
+_MARKS_SIZE = (_FIRST + SLOTS) * _WORD
+_ANSWERS, _ANSWER_SIZE = 512, 256
+"""The newest answers that a page has room for, and the bytes of each with its head."""
+_HEAD = Struct("<QIH")
+"""The number of an entry, a checksum of this number and the answer, and the length of the answer."""
+_SIZE = _MARKS_SIZE + _ANSWERS * _ANSWER_SIZE
 _ID = re.compile(r"[0-9a-f]{16}")
 
 _reported = set[str]()
+
+
+def _place_of_answer(number: int) -> int:
+    return _MARKS_SIZE + number % _ANSWERS * _ANSWER_SIZE
+
+
+def _checksum(number: int, answer: bytes) -> int:
+    return crc32(answer, crc32(number.to_bytes(_WORD, "little")))
 
 
 def _path(page_id: str) -> Path:
@@ -62,7 +79,7 @@ class MarkPage:
     def __init__(self, page_id: str, memory: mmap) -> None:
         self.id = page_id
         self._memory = memory
-        self._words = memoryview(memory).cast("Q")
+        self._words = memoryview(memory)[:_MARKS_SIZE].cast("Q")
         self._expected = list[int]()
 
     @classmethod
@@ -115,6 +132,15 @@ class MarkPage:
         if self._words[_SEAL]:
             raise OSError(EBADF, "another process has read the page of marks, and counts this one as ended")
 
+    def keep(self, number: int, answer: bytes) -> bool:
+        """Keep the answer to the POST of an entry that was marked; returns whether it is kept."""
+        size = _HEAD.size + len(answer)
+        if self._words.nbytes == 0 or size > _ANSWER_SIZE:
+            return False
+        place = _place_of_answer(number)
+        self._memory[place : place + size] = _HEAD.pack(number, _checksum(number, answer), len(answer)) + answer
+        return not self._words[_SEAL]
+
     def close(self) -> Sequence[int]:
         """Let nobody mark anything more; returns the numbers of the entries that were not marked."""
         unmarked = [number for number in self._expected if self._words[_FIRST + number % SLOTS] != number]
@@ -131,6 +157,7 @@ class Marks:
 
     page_id: str
     _words: array[int]
+    _content: bytes
 
     @property
     def newest(self) -> int:
@@ -141,6 +168,14 @@ class Marks:
     def proves_unsent(self, number: int) -> bool:
         """Whether this entry has certainly not left, if the process of the page has ended."""
         return self._words[_FIRST + number % SLOTS] == 0
+
+    def answer(self, number: int) -> bytes | None:
+        """The answer to the POST of this entry, if it was marked, and the page has the answer whole."""
+        place = _place_of_answer(number)
+        found, checksum, size = _HEAD.unpack_from(self._content, place)
+        answer = self._content[place + _HEAD.size : place + _ANSWER_SIZE][:size]
+        is_marked = self._words[_FIRST + number % SLOTS] == number
+        return answer if is_marked and found == number and checksum == _checksum(number, answer) else None
 
 
 def marks_in(page_id: str, *, seals: bool) -> Marks | None:
@@ -159,8 +194,9 @@ def marks_in(page_id: str, *, seals: bool) -> Marks | None:
                 return None
             if seals:
                 os.pwrite(fd, (1).to_bytes(_WORD, "little"), _SEAL * _WORD)
-            words = array("Q", os.pread(fd, _SIZE, 0))
-            return Marks(page_id, words) if len(words) == _FIRST + SLOTS and words[0] == _KIND else None
+            content = os.pread(fd, _SIZE, 0)
+            words = array("Q", content[:_MARKS_SIZE])
+            return Marks(page_id, words, content) if len(content) == _SIZE and words[0] == _KIND else None
         finally:
             os.close(fd)
     return None

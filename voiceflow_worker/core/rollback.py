@@ -31,7 +31,7 @@ from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Result, Same, Write
 from voiceflow_worker.core.senders import Senders, host_of
 from voiceflow_worker.core.settling.changes import Changes
-from voiceflow_worker.core.settling.settle import PostAnswer, Settler
+from voiceflow_worker.core.settling.settle import PostAnswer, Settler, kept_answer
 from voiceflow_worker.core.writer import UNREAD_LINES, Compared, Writer, compared, history_of
 from voiceflow_worker.core.writes import writer_put
 from voiceflow_worker.errors import (
@@ -84,6 +84,9 @@ OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was rolled back,
 perhaps only another worker can notice. That worker needs this time to connect, to check, and to hold the queue."""
 POLL_EVERY = 0.5
+ENTRY_COUNTS = 0.6
+"""Seconds for which a journal entry that was stored under the guard says as much as a poll: longer than groups of calls
+are apart under most rates."""
 NOTED_EVERY = 1.0
 """The age in seconds of what a worker notes of other senders, at most."""
 LEAST_KEPT = timedelta(days=7)
@@ -235,20 +238,21 @@ class RollbackGuard:
             await self._hold(self._closing(reason, GateKind.UNREAD_FILES), condition, puts=(told,))
 
     async def without_unsent(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Requeue those of these calls that were certainly not sent, by the files of this host; returns the others.
+        """Settle those of these calls of which the files of this host say what became of them; returns the others.
 
-        Their workers have ended, after their journal entries and before the first bytes.
+        Their workers have ended, after their journal entries: before the first bytes, or before the store had the
+        answers of 8x8.
         """
         settled = set[str]()
         for each in await compared(self._store, await self._journal_files.files(self._queue)):
             if each.file.has_unsent and not each.is_lost:
-                settled |= await self._settle_unsent(each, jobs)
+                settled |= await self._settle_known(each, jobs)
         return [job for job in jobs if job.id not in settled]
 
-    async def _settle_unsent(self, each: Compared, jobs: Sequence[Job]) -> set[str]:
+    async def _settle_known(self, each: Compared, jobs: Sequence[Job]) -> set[str]:
         """Requeue what the ended processes of a file have not sent, of these calls and of those that their pages name.
 
-        Then their pages go. Returns the ids of the calls.
+        What was answered gets its verdict. Then their pages go. Returns the ids of the calls.
         """
         entries = await self._journal_files.entries(each.file.name)
         unsent, unreadable = {_newest_post(job) for _, job in entries.unsent}, False
@@ -257,14 +261,20 @@ class RollbackGuard:
             newest = max((number for number, _ in (*entries.jobs, *entries.unsent)), default=0)
             if (await each.raise_to(self._store, newest)).result is not Result.DONE:
                 return set()
-            found = await read_each(self._store, [job.id for _, job in entries.unsent])
+            named = [*(job for _, job in entries.unsent), *(job for job, _ in entries.answers)]
+            found = await read_each(self._store, [job.id for job in named])
             jobs, unreadable = [*jobs, *found.jobs.values()], bool(found.unreadable)
-        states = {JobState.SENDING, JobState.IN_DOUBT}
-        known = {job.id: job for job in jobs if job.state in states and _newest_post(job) in unsent}
+        answers = {_newest_post(job): kept for job, text in entries.answers if (kept := kept_answer(text)) is not None}
+        states, now, known = {JobState.SENDING, JobState.IN_DOUBT}, self._clock.now(), dict[str, PostAnswer]()
+        verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.STOPPED, message=NEVER_LEFT)
+        for job in (job for job in jobs if job.state in states):
+            if (post := _newest_post(job)) in unsent:
+                known[job.id] = PostAnswer(job, job.post_count, verdict, now)
+            elif (kept := answers.get(post)) is not None:
+                known[job.id] = kept.of(job, job.post_count)
         if known:
-            verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.STOPPED, message=NEVER_LEFT)
-            now = self._clock.now()
-            await self._settler.verdicts([PostAnswer(job, job.post_count, verdict, now) for job in known.values()])
+            settled = await self._settler.verdicts(list(known.values()))
+            unreadable = unreadable or any(isinstance(one, BaseException) for one in settled)
         if not unreadable:
             await self._journal_files.settled(entries.pages)
         return set(known)
@@ -337,16 +347,16 @@ class RollbackGuard:
         `seldom` gives the seconds between two checks of a worker that has long sent nothing.
         """
         while True:
-            wait = min(seldom(POLL_EVERY), NOTED_EVERY if self._senders.others else float("inf"))
-            now = self._clock.monotonic()
-            is_noted = not self._senders.others or now - self._noted_at < NOTED_EVERY - POLL_EVERY / 5
-            try:
-                # A journal entry that was stored under the guard says as much as a poll.
-                if not (is_noted and now - self._polled_at < POLL_EVERY / 2 and self._store.server == self._server):
+            note_in = NOTED_EVERY if self._senders.others else float("inf")
+            poll_at = min(self._polled_at + ENTRY_COUNTS, self._noted_at + note_in)
+            wait = poll_at - self._clock.monotonic()
+            if wait <= 0 or self._store.server != self._server:
+                wait = min(seldom(POLL_EVERY), note_in)
+                try:
                     await self.poll()
-            except StoreError as error:
-                _log.debug("the store is unavailable; it will be checked for lost calls later", error=str(error))
-                wait = POLL_EVERY / 5
+                except StoreError as error:
+                    _log.debug("the store is unavailable; it will be checked for lost calls later", error=str(error))
+                    wait = POLL_EVERY / 5
             await self._clock.sleep(wait)
 
     async def restore_if_lost(self, job: Job) -> bool:

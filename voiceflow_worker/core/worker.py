@@ -36,7 +36,7 @@ from voiceflow_worker.core.sending.watch import Watch
 from voiceflow_worker.core.set_rate import UNREADABLE, SetRate
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.reconcile import TIMEOUT, Reconciler
-from voiceflow_worker.core.settling.settle import Settler
+from voiceflow_worker.core.settling.settle import PostAnswer, Settler
 from voiceflow_worker.core.settling.verdicts import Verdicts, WorkCounts
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import (
@@ -64,9 +64,9 @@ LOOK_EVERY, LEAST_PAUSE = timedelta(milliseconds=900), 0.01
 IDLE_AFTER, IDLE_EVERY = 30.0, 5.0
 """A worker that has sent nothing for so long looks so seldom: what changes wakes it, and each lease looks first."""
 STORE_AWAY = timedelta(seconds=1)
-VERDICT_WITHIN, TOGETHER_WITHIN = 0.1, 0.005
-"""The seconds for which a verdict waits for another write, with a rate; and without one, for others of POSTs in
-flight."""
+KEPT_WITHIN, VERDICT_WITHIN, TOGETHER_WITHIN = 0.4, 0.1, 0.005
+"""The seconds for which a verdict waits for another write, with a rate: in long groups if its answer is kept outside of
+the store, and else; without a rate, it waits for others of POSTs in flight."""
 ORDERS_EVERY, SENT_SOON = 0.1, timedelta(seconds=SENT_WITHIN)
 """The least seconds between two looks for orders against calls that wait for their slots, and how long these may."""
 MOST_UNANSWERED = 5
@@ -439,12 +439,12 @@ class Worker:
         """Whether a page in memory shows which calls of this process have left."""
         return self._guard is not None and self._guard.writer.keeps_marks
 
-    def _batch_delay(self) -> float:
+    def _batch_delay(self, answer: PostAnswer) -> float:
         """The seconds for which the verdict of a call that 8x8 has created may wait for another write."""
         if self._stopping:
             return 0.0
         if self._pacer.is_paced:
-            return VERDICT_WITHIN
+            return KEPT_WITHIN if answer.is_kept and self._pacer.is_ahead else VERDICT_WITHIN
         return TOGETHER_WITHIN if self._senders.on_their_way > 1 else 0.0
 
     @property
@@ -487,7 +487,7 @@ class Worker:
         """While calls wait for their slots, look against which of them an order has come, when the queue changes."""
         seen = 0
         while True:
-            while not self._senders.begun:
+            while not (self._senders.begun or self._verdicts.waiting):
                 await self._are_ahead.wait()
                 self._are_ahead = anyio.Event()
             count = await self._store.wait(self.queue, seen=seen, until=self._clock.now() + SENT_SOON)

@@ -7,11 +7,10 @@ the store has another number than it should have, or if another server answers t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
@@ -31,6 +30,21 @@ from voiceflow_worker.model.text.wording import count_of
 Line = TypeVar("Line")
 Lines = Sequence[tuple[int, JournalLine]]
 """Lines with their numbers."""
+
+
+class Entry(NamedTuple):
+    """The line of a POST in the file of this process."""
+
+    file: LocalJournalFile
+    number: int
+
+    def mark(self) -> None:
+        """Note that the first byte of the POST is sent now (`LocalJournalFile.mark`)."""
+        self.file.mark(self.number)
+
+    def keep(self, answer: bytes) -> bool:
+        """Keep the answer until the store has it; returns whether it is kept (`LocalJournalFile.keep`)."""
+        return self.file.keep(self.number, answer)
 
 
 UNREAD_LINES = (
@@ -180,9 +194,9 @@ class Writer:
         if numbers:
             self.stored = str(max(numbers))
 
-    def mark_of(self, place: int) -> Callable[[], None] | None:
-        """What notes that the POST of a write of the last `numbered` leaves (`LocalJournalFile.mark`)."""
-        return None if self.file is None else partial(self.file.mark, self._places[place][-1][0])
+    def entry_of(self, place: int) -> Entry | None:
+        """The line of the POST of a write of the last `numbered`."""
+        return None if self.file is None else Entry(self.file, self._places[place][-1][0])
 
     def close(self) -> None:
         """Leave the file to others."""

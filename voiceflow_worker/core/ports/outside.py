@@ -49,7 +49,8 @@ class JournalEntries(NamedTuple):
     An entry is the job as it was just before its POST was sent. Those in `jobs` may have left; those in `unsent` have
     not, and the processes have ended that were to send them. After `cut_at`, when this machine lost its power, others
     may be missing. `unread` has the numbers of entries that this version does not know, and 0 for each line that nobody
-    can read. `pages` are those that have proved what is in `unsent`; once that is settled, they can go.
+    can read. `pages` are those that have proved what is in `unsent`, and had the `answers` to jobs in `jobs`; once all
+    that is settled, they can go.
     """
 
     jobs: Sequence[tuple[int, Job]] = ()
@@ -58,6 +59,7 @@ class JournalEntries(NamedTuple):
     cut_at: datetime | None = None
     unread: Sequence[int] = ()
     pages: Sequence[str] = ()
+    answers: Sequence[tuple[Job, bytes]] = ()
 
 
 class LocalOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +118,13 @@ class LocalJournalFile(Protocol):
 
     def mark(self, number: int) -> None:
         """Note that the first byte of the POST of this entry is sent now. Raises `JournalFileError`: then it is not."""
+        ...
+
+    def keep(self, number: int, answer: bytes) -> bool:
+        """Keep the answer to the POST of this entry until the store has it; returns whether it is kept.
+
+        It is then found when this process has ended, as long as this machine goes on.
+        """
         ...
 
     def note(self, senders: Mapping[str, int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of, number_digest
+from voiceflow_worker.core.writer import Entry
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
@@ -78,7 +79,7 @@ class Dispatch(Struct, eq=False):
     `leased_at` and `asked_at`, the time at which the worker asked for the journal entry (the durable record "this POST
     is about to be sent"), are in monotonic seconds. A hold after `leased_at` stops the job. `reserved` is the
     connection that the gateway keeps for its POST. `job` is `sending` once it has its journal entry, `slot` is the send
-    slot that came with that, if the queue has a rate, and `mark` notes that the first byte of the POST is sent now.
+    slot that came with that, if the queue has a rate, and `entry` the line of the POST in the file of this worker.
     With `unsent`, it is not known whether the store has the entry, or which slot it got, for this reason: the POST must
     not be sent. `held` is why an order that came after the entry stops the call; `has_left` says that none can.
     """
@@ -89,7 +90,7 @@ class Dispatch(Struct, eq=False):
     reserved: Reservation | None = None
     slot: SendSlot | None = None
     unsent: str | None = None
-    mark: Callable[[], None] | None = None
+    entry: Entry | None = None
     held: str | None = None
     has_left: bool = False
 
@@ -165,7 +166,7 @@ class Journal:
                     continue  # if it was to end, or to wait, and nothing is known, it is requeued when its lease ends
                 case WriteResult():
                     each.slot = answer.slot
-                    each.mark = None if self._guard is None else self._guard.writer.mark_of(place)
+                    each.entry = None if self._guard is None else self._guard.writer.entry_of(place)
                     if write.slot is not None and answer.slot is None:
                         each.unsent = "the answer of the store with its send slot was lost"
                 case error:

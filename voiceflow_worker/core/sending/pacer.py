@@ -49,11 +49,11 @@ HORIZON = timedelta(milliseconds=100)
 the first and the last slot of a group, if a worker that is killed leaves all of the group in doubt."""
 
 GROUP = timedelta(milliseconds=400)
-"""The longest time between the first and the last slot of a group if a page of marks shows which calls have left: if
-the worker is killed, those that have not go back by themselves."""
+"""The longest time from the first slot of a group to that of the next one, if a page of marks shows which calls have
+left: if the worker is killed, those that have not go back by themselves."""
 
 MOST_TOGETHER = 5
-"""The most calls of a group."""
+"""The most calls of a shorter group."""
 
 SLOWLY = 12.0
 """The rate below which groups may be as long as `GROUP`. At 50 calls a second, calls of such groups miss slots."""
@@ -237,8 +237,9 @@ class Pacer:
         """How much later than the first slot of a group its last one may be."""
         if not self.rate:
             return _NOTHING
-        is_long = self.rate < SLOWLY and self._lead_time <= GROUP and self._keeps_marks()
-        return min(GROUP if is_long else HORIZON, timedelta(seconds=(MOST_TOGETHER - 1) / self.rate))
+        if self.rate < SLOWLY and self._lead_time <= GROUP and self._keeps_marks():
+            return max(GROUP - timedelta(seconds=1 / self.rate), _NOTHING)
+        return min(HORIZON, timedelta(seconds=(MOST_TOGETHER - 1) / self.rate))
 
     @property
     def _per_lease(self) -> int:

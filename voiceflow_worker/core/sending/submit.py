@@ -286,6 +286,8 @@ class Submitter:
             answer.gate = self._holds.close(hold)
         elif verdict.http_status is not None:
             self._holds.relax()
+        if dispatch.entry is not None:
+            answer.keep_by(dispatch.entry.keep)
         return answer
 
     def _why_not(self, dispatch: Dispatch, now: datetime, monotonic: float) -> Verdict | None:
@@ -307,9 +309,9 @@ class Submitter:
 
     def _leave(self, dispatch: Dispatch) -> Verdict | None:
         """Note that the first byte of a call is sent now; or why it may not be."""
-        if dispatch.mark is not None:
+        if dispatch.entry is not None:
             try:
-                dispatch.mark()
+                dispatch.entry.mark()
             except JournalFileError as error:
                 return _not_sent(NotSentCause.STOPPED, f"its journal file could not be written: {error}")
         # After the mark, however long that took: this clock is read just before the byte.

@@ -15,7 +15,7 @@ from voiceflow_worker.core import logs
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import get_jobs
-from voiceflow_worker.core.base.record_set import report_unreadable, skip_unreadable
+from voiceflow_worker.core.base.record_set import Codec, report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.progress import CallProgress, LegState
@@ -52,6 +52,22 @@ class SummaryResult(StrEnum):
     """The summary belongs to no call of this store."""
 
 
+class KeptAnswer(Struct, frozen=True, array_like=True):
+    """What is kept, outside of the store, of the answer to a POST that was placed."""
+
+    at: datetime
+    session_id: str
+    code: int | None
+    message: str
+
+    def of(self, job: Job, number: int) -> PostAnswer:
+        """The answer to this POST of a job."""
+        verdict = Verdict(
+            kind=VerdictKind.CREATED, message=self.message, code=self.code, session_id=self.session_id, http_status=200
+        )
+        return PostAnswer(job, number, verdict, self.at)
+
+
 class PostAnswer(Struct, eq=False):
     """The answer to a POST of a job. `number` is the POST's number, `at` the time of the answer.
 
@@ -59,7 +75,8 @@ class PostAnswer(Struct, eq=False):
     again, a correct clock would look wrong compared with the time in the old answer, and each hold would start again.
     `gate` is a hold for this answer that is not stored yet, and `held_until` the time at which the queue opens again
     after a stored one. Without `is_known`, `job` has a journal entry of which it is not known whether it was stored,
-    and whose POST certainly did not leave.
+    and whose POST certainly did not leave. If it `is_kept`, it is also outside of the store, where it is found if this
+    process is killed.
     """
 
     job: Job
@@ -69,12 +86,35 @@ class PostAnswer(Struct, eq=False):
     held_until: datetime | None = None
     is_known: bool = True
     gate: Gate | None = None
+    is_kept: bool = False
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether nobody waits for it: 8x8 has placed the call, and the queue is not held for the answer."""
+        return self.gate is None and self.verdict.kind is VerdictKind.CREATED
+
+    def keep_by(self, keep: Callable[[bytes], bool]) -> None:
+        """Keep this outside of the store too, if it may wait (`LocalJournalFile.keep`)."""
+        verdict = self.verdict
+        if self.may_wait and verdict.session_id is not None:
+            kept = KeptAnswer(self.at, verdict.session_id, verdict.code, verdict.message)
+            self.is_kept = keep(_KEPT.text(kept).encode())
 
     def apply(self, job: Job, *, policy: CallPolicy) -> Job:
         """The job of the store after this answer."""
         if not self.is_known:
             return not_begun(job, self.job, self.verdict, at=self.at, policy=policy)
         return answered(job, self.number, self.verdict, at=self.at, policy=policy, held_until=self.held_until)
+
+
+_KEPT: Codec[KeptAnswer] = Codec(KeptAnswer)
+
+
+def kept_answer(text: bytes) -> KeptAnswer | None:
+    """What was kept of an answer; None if this version cannot read it."""
+    with contextlib.suppress(ValueError):
+        return _KEPT.value(text)
+    return None
 
 
 class Settler:

@@ -89,8 +89,9 @@ class Verdicts:
     """Keeps the verdicts of answers until they are stored. One task stores them: together, as they came meanwhile.
 
     Nobody waits for the session of a call that 8x8 has created: its verdict waits for the next write of this worker
-    (`store`), or for those of other calls, `batch_delay()` seconds at most. If the worker is killed before, the call is
-    in doubt. All other verdicts are stored at once: they may hold the queue, or are counted.
+    (`store`), or for those of other calls, as many seconds as `batch_delay` gives at most. If the worker is killed
+    before, the call is in doubt, unless its answer is kept. All other verdicts are stored at once: they may hold the
+    queue, or are counted.
 
     `on_settled` is called when verdicts go to the store, and when they are stored; `on_fault` with the error because of
     which one was not, and `on_stored` when the last of those is. `counts` counts them. `restore_if_lost` restores what
@@ -103,7 +104,7 @@ class Verdicts:
         settler: Settler,
         *,
         holds: Holds,
-        batch_delay: Callable[[], float] = lambda: 0.0,
+        batch_delay: Callable[[PostAnswer], float] = lambda _: 0.0,
         restore_if_lost: Callable[[Job], Awaitable[bool]] | None,
         on_settled: Callable[[], None],
         on_fault: Fault,
@@ -133,21 +134,15 @@ class Verdicts:
     def add(self, answer: PostAnswer) -> None:
         """Keep a verdict until it is stored."""
         self._counts.count_verdict(answer.verdict)
-        is_first = not self._pending
         self._pending.append(answer)
         self.waiting += 1
-        may_wait = answer.gate is None and answer.verdict.kind is VerdictKind.CREATED
-        wait = self._batch_delay() if may_wait else 0.0
-        if not wait:
-            self.store()
-        elif is_first:
-            self._store_by = self._clock.monotonic() + wait
-            self._came.set()
+        wait = self._batch_delay(answer) if answer.may_wait else 0.0
+        self.store(by=self._clock.monotonic() + wait if wait else float("-inf"))
 
-    def store(self) -> None:
-        """Store now what has waited."""
-        if self._pending:
-            self._store_by = float("-inf")
+    def store(self, *, by: float = float("-inf")) -> None:
+        """Store what has waited by this time on the monotonic clock: now, if it is not given."""
+        if self._pending and by < self._store_by:
+            self._store_by = by
             self._came.set()
             if self._wait is not None:
                 self._wait.cancel()
@@ -158,11 +153,11 @@ class Verdicts:
             try:
                 while True:
                     await self._came.wait()
-                    if self._store_by > float("-inf") and (wait := self._store_by - self._clock.monotonic()) > 0:
+                    while (wait := self._store_by - self._clock.monotonic()) > 0:
                         with anyio.CancelScope() as self._wait:
                             await self._clock.sleep(wait)
                         self._wait = None
-                    self._came = anyio.Event()
+                    self._came, self._store_by = anyio.Event(), float("inf")
                     batch, self._pending = self._pending, []
                     self.storing = sum(each.verdict.kind is VerdictKind.CREATED for each in batch)
                     self._on_settled()
