@@ -59,7 +59,7 @@ def _place_of_answer(number: int) -> int:
 
 
 def _checksum(number: int, answer: bytes) -> int:
-    return crc32(answer, crc32(number.to_bytes(_WORD, "little")))
+    return crc32(answer, number & 0xFFFF_FFFF)
 
 
 def _path(page_id: str) -> Path:

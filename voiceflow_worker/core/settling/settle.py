@@ -9,13 +9,13 @@ from enum import StrEnum
 from functools import partial
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, json
 
 from voiceflow_worker.core import logs
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import get_jobs
-from voiceflow_worker.core.base.record_set import Codec, report_unreadable, skip_unreadable
+from voiceflow_worker.core.base.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.progress import CallProgress, LegState
@@ -98,7 +98,10 @@ class PostAnswer(Struct, eq=False):
         verdict = self.verdict
         if self.may_wait and verdict.session_id is not None:
             kept = KeptAnswer(self.at, verdict.session_id, verdict.code, verdict.message)
-            self.is_kept = keep(_KEPT.text(kept).encode())
+            try:
+                self.is_kept = keep(_encode(kept))
+            except UnicodeEncodeError:  # of half a surrogate pair; faster than `suppress`
+                self.is_kept = False
 
     def apply(self, job: Job, *, policy: CallPolicy) -> Job:
         """The job of the store after this answer."""
@@ -107,13 +110,14 @@ class PostAnswer(Struct, eq=False):
         return answered(job, self.number, self.verdict, at=self.at, policy=policy, held_until=self.held_until)
 
 
-_KEPT: Codec[KeptAnswer] = Codec(KeptAnswer)
+_encode = json.Encoder().encode
+_decode = json.Decoder(KeptAnswer).decode
 
 
 def kept_answer(text: bytes) -> KeptAnswer | None:
     """What was kept of an answer; None if this version cannot read it."""
     with contextlib.suppress(ValueError):
-        return _KEPT.value(text)
+        return _decode(text)
     return None
 
 
