@@ -25,10 +25,10 @@ from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
 from voiceflow_worker.core.orders import give_orders_again
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.controls import GATES, gate_member
+from voiceflow_worker.core.ports.controls import GATES, LIMITS, Limits, gate_member, limits_from
 from voiceflow_worker.core.ports.outside import JOURNAL_FORMAT, ORDERS, JournalEntries, LocalJournal, LocalJournalState
 from voiceflow_worker.core.ports.reads import Due
-from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Result, Same, Wanted, Write
 from voiceflow_worker.core.senders import Senders, host_of
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.core.settling.settle import PostAnswer, Settler, kept_answer
@@ -156,7 +156,10 @@ class Histories:
 
 
 class RollbackGuard:
-    """Writes the journal file of one worker, and checks that the store still has the calls that it once had."""
+    """Writes the journal file of one worker, and checks that the store still has the calls that it once had.
+
+    `on_limits` gets the limits of the queue at each look at the store.
+    """
 
     def __init__(
         self,
@@ -167,8 +170,10 @@ class RollbackGuard:
         policy: CallPolicy,
         holds: Holds,
         changes: Changes,
+        on_limits: Callable[[Limits | None], None] = lambda _: None,
     ) -> None:
         self._store = store
+        self._on_limits = on_limits
         self._clock = store.clock
         self._journal_files = local_journal
         self._queue = queue
@@ -314,7 +319,7 @@ class RollbackGuard:
             self._polled_at = self._clock.monotonic()
 
     def look_again(self) -> None:
-        """Let the next `verify` poll: the newest journal entries were refused, or perhaps not stored."""
+        """Let the next `verify` poll: because journal entries were refused, or perhaps not stored, or for limits."""
         self._polled_at = float("-inf")
 
     async def verify(self) -> bool:
@@ -379,7 +384,9 @@ class RollbackGuard:
     async def poll(self) -> bool:
         """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
         least, name = self.writer.stored, self.writer.name
-        found = await self._store.records(self._senders.wanted(name), now=self._clock.now())
+        wanted: Wanted = {**self._senders.wanted(name), LIMITS: [self._queue]}
+        found = await self._store.records(wanted, now=self._clock.now())
+        self._on_limits(limits_from(found[LIMITS][0]) if found[LIMITS] else None)
         stored = next((record.value for record in found[writes.WRITERS] if record.group == name), None)
         server = self._store.server
         if self._server != server:

@@ -157,7 +157,13 @@ class Worker:
         self._guard: RollbackGuard | None = None
         if local_journal is not None:
             self._guard = RollbackGuard(
-                store, local_journal, queue=self.queue, policy=policy, holds=holds, changes=changes
+                store,
+                local_journal,
+                queue=self.queue,
+                policy=policy,
+                holds=holds,
+                changes=changes,
+                on_limits=self._follow,
             )
         self._sweeper = Sweeper(
             store,
@@ -619,8 +625,11 @@ class Worker:
             looks = [partial(self._look_for_due, scope)] if hasattr(self._store, "joined") else []
             async with beside(*looks):
                 count = await self._store.wait(self.queue, seen=seen, until=until)
-        if count != seen and seen and self._is_idle:
-            await self._follow_limits()  # which a busy worker does each second
+        if count != seen and seen and self._is_idle:  # a busy worker follows limits each second
+            if self._guard is None:
+                await self._follow_limits()
+            else:
+                self._guard.look_again()  # before the next call, at the limits too
         return count
 
     async def _look_for_due(self, ended: anyio.CancelScope) -> None:
