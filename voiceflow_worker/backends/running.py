@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.base.clock import SystemClock
@@ -222,6 +223,41 @@ async def kept(work: Callable[[], Awaitable[object]]) -> None:
         except Exception:  # noqa: BLE001 - what goes on in the background ends neither the store nor its callers
             _log.exception("work of a store in the background failed; it begins again")
         await anyio.sleep(AGAIN_AFTER)
+
+
+CHECK_SETTINGS_EVERY = 1.0
+"""Seconds after which the settings of a server are looked at anew, before it is asked to keep anything."""
+
+
+class SettingsCheck:
+    """Looks whether a server still keeps what it confirms, at most a second before it is asked to.
+
+    A store that is not used looks at nothing. What `look` raises is shown by what follows it.
+    """
+
+    def __init__(self, look: Callable[[], Awaitable[object]]) -> None:
+        self._look = look
+        self._looked_at = time.monotonic()  # each new connection is checked
+        self._looking = asyncio.Lock()
+
+    @property
+    def _is_recent(self) -> bool:
+        return time.monotonic() - self._looked_at < CHECK_SETTINGS_EVERY
+
+    def begin(self, group: TaskGroup) -> None:
+        """Look in a task of this group, without a wait for the answer: what `require` precedes waits for it."""
+        if not self._is_recent:
+            group.start_soon(self.require)
+
+    async def require(self) -> None:
+        """Return when somebody has just looked."""
+        if self._is_recent and not self._looking.locked():
+            return
+        async with self._looking:
+            if not self._is_recent:
+                self._looked_at = time.monotonic()
+                with suppress(VoiceflowError):
+                    await self._look()
 
 
 RESYNC_EVERY = 5.0

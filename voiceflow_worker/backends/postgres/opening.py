@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import cache, partial
 
@@ -18,7 +18,7 @@ from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.store import PostgresStore
 from voiceflow_worker.backends.postgres.survey import Facts, Survey, grants, quoted
 from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL, parse_url
-from voiceflow_worker.backends.running import ServerClock, kept
+from voiceflow_worker.backends.running import ServerClock, SettingsCheck, kept
 from voiceflow_worker.backends.store_url import Promise, sql_file
 from voiceflow_worker.core.ports.store import Clock
 from voiceflow_worker.errors import (
@@ -27,7 +27,6 @@ from voiceflow_worker.errors import (
     StoreCorruptError,
     StoreError,
     StoreUnavailableError,
-    VoiceflowError,
 )
 
 _log = structlog.get_logger("voiceflow.postgres")
@@ -64,8 +63,6 @@ SELECT current_setting('synchronous_commit') = 'off' OR EXISTS (
 )
 """
 """Whether a new connection may have it off. One that is open keeps what its role had."""
-CHECK_SETTINGS_EVERY = 1.0
-"""Seconds between two looks at the settings of the server."""
 _MADE_MEANWHILE = (DuplicateTable, DuplicateSchema, DuplicateObject, UniqueViolation)
 
 
@@ -133,9 +130,13 @@ async def open_postgres(
                 clock = server_clock = ServerClock(partial(_time_of, database))
                 await server_clock.synchronise()
                 meanwhile.callback(asyncio.create_task(kept(server_clock.keep)).cancel)
-            if parsed.promise is not Promise.BEST_EFFORT:
-                meanwhile.callback(asyncio.create_task(kept(partial(_follow_settings, database))).cancel)
-            store = PostgresStore(parsed.shown, database, clock=clock)
+            settings = SettingsCheck(partial(_look_at_settings, database))
+            store = PostgresStore(
+                parsed.shown,
+                database,
+                clock=clock,
+                settings=None if parsed.promise is Promise.BEST_EFFORT else settings,
+            )
             meanwhile.push_async_callback(store.changes.close)
             yield store
 
@@ -145,13 +146,10 @@ async def _time_of(database: Database) -> float:
     return float(seconds)
 
 
-async def _follow_settings(database: Database) -> None:
-    """See when the server becomes one that may lose commits, and when it is none any more."""
-    while True:
-        await anyio.sleep(CHECK_SETTINGS_EVERY)
-        with suppress(VoiceflowError):
-            if database.survey.forgets is not None or await database.rows(_MAY_BE_OFF) == [(True,)]:
-                await database.check_again()
+async def _look_at_settings(database: Database) -> None:
+    """See whether the server has become one that may lose commits, or is none any more."""
+    if database.survey.forgets is not None or await database.rows(_MAY_BE_OFF) == [(True,)]:
+        await database.check_again()
 
 
 async def _make(database: Database, *, makes: bool) -> None:

@@ -20,7 +20,7 @@ from voiceflow_worker.backends.postgres.transaction import joined
 from voiceflow_worker.backends.postgres.url import SCHEMA
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros, totals_from
-from voiceflow_worker.backends.running import newer_schema, set_by_hand
+from voiceflow_worker.backends.running import SettingsCheck, newer_schema, set_by_hand
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.core.ports.store import (
@@ -88,13 +88,14 @@ class _Front:
 class PostgresStore:
     """An open store in a schema of a database. This object belongs to one event loop."""
 
-    def __init__(self, url: str, database: Database, *, clock: Clock) -> None:
+    def __init__(self, url: str, database: Database, *, clock: Clock, settings: SettingsCheck | None) -> None:
         self.url = url
         self.clock = clock
         self.database = database
         self.changes: QueueChanges = QueueChanges(database, clock, self._count_changes)
         self._fronts: dict[tuple[str, str | None], _Front] = {}
         self._location: str | None = None
+        self._settings = settings
 
     @property
     def id(self) -> str:
@@ -116,6 +117,8 @@ class PostgresStore:
 
     async def write(self, bulk: BulkWrite, *, now: datetime) -> Sequence[WriteResult]:
         bulk = checked_bulk(bulk)
+        if bulk.durable and self._settings is not None:
+            await self._settings.require()
         if self.durability.guarantee is Guarantee.NONE:
             bulk = replace(bulk, durable=False)
         parts = [bulk.writes[start : start + AT_ONCE] for start in range(0, len(bulk.writes) or 1, AT_ONCE)]
@@ -142,6 +145,8 @@ class PostgresStore:
     async def lease(
         self, queue: str, *, worker_id: str, limit: int, until: datetime, now: datetime, batch: str | None = None
     ) -> Sequence[Job]:
+        if self._settings is not None:
+            await self._settings.require()
         front = self._fronts.setdefault((queue, batch), _Front())
         position = front.position
         values = (queue, batch, worker_id, limit, until, now, *(position or (None, None, None)))

@@ -31,7 +31,7 @@ from voiceflow_worker.backends.redis.faults import (
     translated,
 )
 from voiceflow_worker.backends.redis.url import RedisURL, Topology
-from voiceflow_worker.backends.running import Home, kept, met_running
+from voiceflow_worker.backends.running import Home, SettingsCheck, kept, met_running
 from voiceflow_worker.core.ports.store import BulkWrite
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 
@@ -95,7 +95,7 @@ TIMEOUT = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 CONFIRM_WITHIN_MS = 3000
 """The longest time, in milliseconds, that WAIT and WAITAOF wait. It must be less than the timeout of an answer."""
-CHECK_PRIMARY_EVERY, CHECK_SETTINGS_EVERY = 1.0, 1.0
+CHECK_PRIMARY_EVERY = 1.0
 MOST_WAITING = 64
 """The most connections of a process on which writes wait for their confirmation."""
 
@@ -269,6 +269,7 @@ class ConnectionManager:
         self._durability: RedisDurability | None = None
         self._learnt: set[Node] = set()
         self._home = Home(url.shown)
+        self._settings = SettingsCheck(self.check_again)
 
     @property
     def durability(self) -> RedisDurability:
@@ -285,7 +286,6 @@ class ConnectionManager:
         async with anyio.create_task_group() as self._group:
             raised = await self._group.start(self._keep_open)
             if raised is None:
-                self.start(self._follow_settings)
                 if self._url.topology is not Topology.STANDALONE:
                     self.start(self._follow_primary)
                 try:
@@ -317,6 +317,8 @@ class ConnectionManager:
                 self.durability.require()
             return await connections.run(name, asked or {})
 
+        if is_kept and self._group is not None:
+            self._settings.begin(self._group)  # what is stored next waits for it
         return await self._do(run)
 
     async def run_durably(self, name: str, asked: Mapping[str, Any], bulk: BulkWrite) -> Any:
@@ -335,6 +337,7 @@ class ConnectionManager:
                 confirmation = ("WAITAOF", 1, replicas, CONFIRM_WITHIN_MS)
             return await connections.run(name, {**asked, "confirms": bool(confirmation)}, confirmation=confirmation)
 
+        await self._settings.require()
         return await self._do(confirmed)
 
     async def check_again(self) -> None:
@@ -465,13 +468,6 @@ class ConnectionManager:
         if found.warning is not None and was is not None and found.warning != was.warning:
             _log.warning("this Redis should be configured differently", store=self._url.shown, warning=found.warning)
         self._durability = found
-
-    async def _follow_settings(self) -> None:
-        """End the connections to a server that has become one which may lose what it has confirmed."""
-        while True:
-            await anyio.sleep(CHECK_SETTINGS_EVERY)
-            with suppress(VoiceflowError):
-                await self.check_again()
 
     async def _follow_primary(self) -> None:
         """Reconnect when another primary is named: the old one may accept writes and lose them."""
