@@ -18,7 +18,6 @@ from airflow_provider.calls.made_calls import (
     INTERRUPTED,
     STOPPED_BY_AIRFLOW,
     CallsChangedError,
-    OnClear,
     TaskOrders,
     discard_staged,
     resume_redials,
@@ -123,6 +122,8 @@ class RequestedCall:
     valid_until: datetime | None = None
     again: CallAgain = False
     """Whether to call although another run of the DAG said the same to the number in the last days."""
+    calls_again: bool = False
+    """Whether a clear calls again although the call has ended."""
 
     def read(self, key: str, *, now: datetime, is_new: bool) -> CheckedCall:
         """Return the call. When a phone may ring is read only for a new call. Raises InvalidInputError."""
@@ -133,13 +134,7 @@ class RequestedCall:
         )  # fmt: skip
 
 
-async def enqueue_once(
-    queue: CallQueue,
-    requested: RequestedCall,
-    identity: TaskIdentity,
-    *,
-    on_clear: OnClear = OnClear.SAME_CALL,
-) -> Job:
+async def enqueue_once(queue: CallQueue, requested: RequestedCall, identity: TaskIdentity) -> Job:
     """Return the job of this task instance. If no try has enqueued a job yet, enqueue one.
 
     The instances of a mapped task that call the same number, or have the same `unique_key`, share one call.
@@ -151,7 +146,7 @@ async def enqueue_once(
     now = queue.store.clock.now()
     wanted = requested.read("-", now=now, is_new=False)
     key = identity.call_key(_called(requested, wanted, identity), 0)
-    orders = TaskOrders(identity, again=requested.again, on_clear=on_clear)
+    orders = TaskOrders(identity, again=requested.again, calls_again=requested.calls_again)
 
     def judge(job: Job) -> KeyMatch:
         found = orders.match(job, wanted.digest)

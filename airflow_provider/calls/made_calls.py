@@ -7,11 +7,12 @@ import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
 
 from airflow_provider.calls.arguments import has_none
 from airflow_provider.calls.failures import never_rang
 from airflow_provider.calls.identity import TaskIdentity
+from airflow_provider.calls.waiting import WaitedCalls
 from voiceflow_worker import CallQueue, Job, JobState, VoiceflowError
 from voiceflow_worker.campaigns.calls.options import CallAgain, states_of
 from voiceflow_worker.core.idempotency import KeyMatch
@@ -36,25 +37,15 @@ class CallsChangedError(VoiceflowError):
     """Raised when another try or instance has changed the task's calls at the same time. A retry can succeed."""
 
 
-class OnClear(StrEnum):
-    """The behaviour of a task that a user clears after its call has ended."""
-
-    SAME_CALL = "same_call"
-    """The task shows the outcome of the earlier call."""
-    CALL_AGAIN = "call_again"
-    """The task calls again, once per clear."""
-
-
 class TaskOrders:
     """The orders of a task instance: a call of an earlier try stands, whatever the task says by then.
 
     A call that certainly rang nobody's phone is made again in three cases: a task cancelled it when it was stopped,
     `again` names its state, or a user cleared the task since. (A clear makes a call that a person cancelled only if it
-    is the only call of its task.) If the task calls once in all runs, the call of another run is made again only if it
-    was not sent and no person cancelled it. With CALL_AGAIN, a clear also makes a call again that has ended, but never
-    one in doubt. The instances of a mapped task share a call to a number if they say the same.
-
-    `on_clear` is for a task with one call. A campaign has None, and its `batch_id`.
+    is the only call of its task, which has no `batch_id` of a campaign.) If the task calls once in all runs, the call
+    of another run is made again only if it was not sent and no person cancelled it. If a clear `calls_again`, it also
+    makes a call again that has ended, but never one in doubt. The instances of a mapped task share a call to a number
+    if they say the same.
     """
 
     other = (
@@ -66,12 +57,12 @@ class TaskOrders:
         identity: TaskIdentity,
         *,
         again: CallAgain = False,
-        on_clear: OnClear | None = None,
+        calls_again: bool = False,
         batch_id: str | None = None,
     ) -> None:
         self._identity = identity
         self._again = states_of(again)
-        self._on_clear = on_clear
+        self._calls_again = calls_again
         self._batch_id = batch_id
         self.stopped: dict[str, Job] = {}
         """The calls that were met whose redial a task cancelled, by id. The redial goes on."""
@@ -130,8 +121,8 @@ class TaskOrders:
         if not self._identity.was_cleared_since(job.data):
             return False
         if is_silent:
-            return self._on_clear is not None or job.state is not JobState.CANCELLED
-        return self._on_clear is OnClear.CALL_AGAIN and job.state.is_final
+            return self._batch_id is None or job.state is not JobState.CANCELLED
+        return self._calls_again and job.state.is_final
 
     def _is_here(self, job: Job) -> bool:
         return job.batch_id == self._batch_id and self._identity.owns(job.data)
@@ -176,14 +167,13 @@ async def resume_redials(queue: CallQueue, calls: Collection[Job]) -> list[Job]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """The stop of a task: what has not been sent is cancelled, so that its next try makes it again.
+    """The stop of a task: what has not been sent of its `calls` is cancelled, so that its next try makes it again.
 
-    It is the stop of a campaign (`batch_id`), whose tries have stored calls by these `imports`, or of `job_ids`.
+    Its tries have stored the calls of a campaign by these `imports`.
     """
 
     identity: TaskIdentity
-    job_ids: Sequence[str] = ()
-    batch_id: str | None = None
+    calls: WaitedCalls
     imports: Sequence[str] = ()
 
     async def carry_out(self, opened: AbstractAsyncContextManager[CallQueue]) -> None:
@@ -192,34 +182,30 @@ class Stop:
             async with opened as queue:
                 log.info("the task was stopped: %s unsent calls were cancelled", await self._cancel(queue))
         except Exception:
-            log.exception("the task was stopped, but %s could not be cancelled and may still be sent", self)
+            log.exception("the task was stopped, but %s could not be cancelled and may still be sent", self.calls)
 
     async def _cancel(self, queue: CallQueue) -> int:
-        queue = CallQueue(queue.store, queue.name, policy=queue.policy, by=self.identity.actor)
-        unsent, ended = self.job_ids, 0
-        if self.batch_id is not None:
+        by, batch_id = self.identity.actor, self.calls.batch_id
+        queue = CallQueue(queue.store, queue.name, policy=queue.policy, by=by)
+        unsent, ended = self.calls.job_ids, 0
+        if batch_id is not None:
             # At first what its tries have stored: one write stops it, however many calls it has.
-            if imports := [(self.batch_id, token) for token in self.imports]:
-                ended = await stop_imports(
-                    queue.store, queue.name, imports,
-                    by=self.identity.actor, reason=STOPPED_BY_AIRFLOW, policy=queue.policy,
-                )  # fmt: skip
-            found = calls_of_batch(queue, self.batch_id, UNSENT)
+            if imports := [(batch_id, token) for token in self.imports]:
+                stopped = partial(stop_imports, by=by, reason=STOPPED_BY_AIRFLOW, policy=queue.policy)
+                ended = await stopped(queue.store, queue.name, imports)
+            found = calls_of_batch(queue, batch_id, UNSENT)
             unsent = [job.id async for job in found if self.identity.owns(job.data)]
-        return ended + (
-            len(await queue.cancel_many(unsent, reason=STOPPED_BY_AIRFLOW, for_good=False)) if unsent else 0
-        )
+        if unsent:
+            ended += len(await queue.cancel_many(unsent, reason=STOPPED_BY_AIRFLOW, for_good=False))
+        return ended
 
     def tell_cut(self) -> None:
         """Log that Airflow gives no more time."""
         log.warning(
             "the stop of %s takes longer than Airflow waits. It goes on while this process runs. What is left of a "
             "campaign then is staged: nobody is called for it, unless this task is cleared or tried again",
-            self,
+            self.calls,
         )
-
-    def __str__(self) -> str:
-        return f"batch {self.batch_id}" if self.batch_id is not None else f"call {', '.join(self.job_ids)}"
 
 
 async def discard_staged(queue: CallQueue, batch_id: str, identity: TaskIdentity, *, reason: str) -> int:

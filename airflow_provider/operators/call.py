@@ -4,21 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider.calls.arguments import read_flow, refuse_none, taking
-from airflow_provider.calls.enqueueing import RequestedCall
+from airflow_provider.calls.enqueueing import RequestedCall, enqueue_once
 from airflow_provider.calls.failures import ended, judge
-from airflow_provider.calls.waiting import Goal, WaitedCalls, WaitStatus
-from airflow_provider.operators.voice_task import OneCallTask, WaitingTask, call_result
-from voiceflow_worker import InvalidInputError
+from airflow_provider.calls.waiting import Goal, WaitStatus
+from airflow_provider.operators.voice_task import CallingTask
+from voiceflow_worker import InvalidInputError, call_as_json
 from voiceflow_worker.campaigns.reading import Of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from voiceflow_worker import Job
 
-class VoiceCallOperator(WaitingTask, OneCallTask):
+
+class OneCallTask(CallingTask):
+    """A task that makes one call. Instances of a mapped task with the same `unique_key` share a call."""
+
+    def __init__(self, *, unique_key: str | None = None, on_clear: str = "same_call", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.unique_key = unique_key
+        if on_clear not in {"same_call", "call_again"}:
+            raise ValueError(f"on_clear={on_clear!r}: use 'same_call' (a clear shows the outcome) or 'call_again'")
+        self.on_clear = on_clear
+
+    def _enqueue(self, context: Context) -> Job:
+        """Return the job of this task instance. If there is none, enqueue one."""
+        job = self._enqueued(
+            context, lambda: partial(enqueue_once, requested=self._requested()), lambda job: {"job_id": job.id}
+        )
+        self._waited = replace(self._waited, job_ids=[job.id])
+        self._go_on()
+        return job
+
+    def _requested(self) -> RequestedCall:
+        """Return the call that this task requests."""
+        raise NotImplementedError
+
+    def _call(self, **said: Any) -> RequestedCall:
+        """Return the call with the fields of this task, and with those that are `said` here."""
+        fields = {"batch": self._identity.batch_id(), **self._said(), **said}
+        if "valid_for" in fields:  # the end that comes first counts
+            fields.pop("valid_until", None)
+        return RequestedCall(
+            fields=fields,
+            settings=self.hook.settings(),
+            unique_key=self.unique_key,
+            valid_until=self._latest(),
+            again=self.again,
+            calls_again=self.on_clear == "call_again",
+        )
+
+
+class VoiceCallOperator(OneCallTask):
     """An operator that calls one number, once per task instance. A retry or a cleared task goes on with the same call.
 
     A mapped task calls a number once. For several calls to one number, give each a `unique_key`.
@@ -75,18 +116,11 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
         self.destination = destination
         self.flow = flow
 
-    def _started(self, context: Context) -> tuple[WaitedCalls, None]:
+    def _started(self, context: Context) -> None:
         job = self._enqueue(context)
         self.log.info("call %s to %s is %s", job.id, job.destination, job.state.value)
-        return replace(self._waited, job_ids=[job.id]), None
 
-    def _calls(self, context: Context, event: Mapping[str, Any]) -> WaitedCalls:  # noqa: ARG002 - a campaign's has more
-        return replace(self._waited, job_ids=event.get("job_ids", ()))
-
-    def _lost(self, status: WaitStatus, context: Context) -> bool:  # noqa: ARG002 - a campaign's needs it
-        return any(map(self._was_stopped, status.jobs))
-
-    def _requested(self, context: Context) -> RequestedCall:
+    def _requested(self) -> RequestedCall:
         refuse_none("say", self.say)
         body = read_flow(self.flow)
         refuse_none("flow", body)
@@ -100,12 +134,23 @@ class VoiceCallOperator(WaitingTask, OneCallTask):
                 "give the operator one of say=…, flow=… and ivr=… (a template that renders to None counts as not given)"
             )
         said = {"to": self.destination or None, "flow": body}
-        return self._call(context, **{name: value for name, value in said.items() if value is not None})
+        return self._call(**{name: value for name, value in said.items() if value is not None})
 
-    def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:  # noqa: ARG002
+    def _lost(self, status: WaitStatus) -> bool:
+        return any(map(self._was_stopped, status.jobs))
+
+    def _done(self, status: WaitStatus, rows: Mapping[str, Any] | None) -> Any:  # noqa: ARG002 - a campaign's has them
         (job,) = status.jobs
-        if self._waited.goal is Goal.NOTHING and not job.state.is_final:
-            return call_result(job)
-        judge([job], fail_on=self.fail_on, store=self.hook.store_url())
-        self.log.info("%s", ended(job))
+        if self._waited.goal is not Goal.NOTHING or job.state.is_final:
+            judge([job], fail_on=self.fail_on, store=self.hook.store_url())
+            self.log.info("%s", ended(job))
         return call_result(job)
+
+
+def call_result(job: Job) -> dict[str, Any]:
+    """Return the call as JSON. Its outcome is there once, and not again with the attempt that it is from."""
+    result: dict[str, Any] = call_as_json(job)
+    attempts = cast("list[dict[str, Any]]", result["attempts"])
+    if attempts and attempts[-1]["outcome"] == result["outcome"]:
+        del attempts[-1]["outcome"]
+    return result

@@ -16,11 +16,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_provider.calls.arguments import taking
 from airflow_provider.calls.enqueueing import enqueue_campaign
 from airflow_provider.calls.failures import doubt
-from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import calls_of_batch, was_cancelled_by_task
-from airflow_provider.calls.waiting import Goal, WaitedCalls, WaitStatus, run
-from airflow_provider.operators.voice_task import WaitingTask
-from voiceflow_worker import CallQueue, InvalidInputError, Job, JobState
+from airflow_provider.calls.waiting import Goal, WaitStatus, run
+from airflow_provider.operators.voice_task import CallingTask
+from voiceflow_worker import CallQueue, InvalidInputError, JobState
 from voiceflow_worker.campaigns.files.rows import NO_ROLES, ColumnRoles, row_name
 from voiceflow_worker.campaigns.reading import Of
 
@@ -119,7 +118,7 @@ def _sql_hook(conn_id: str) -> DbApiHook:
     return hook
 
 
-class VoiceCampaignOperator(WaitingTask):
+class VoiceCampaignOperator(CallingTask):
     """An operator that calls a list of people, each row once per task instance.
 
     The people come from one of: `file` (a campaign file, such as a CSV with a header), `rows` (a list of mappings, such
@@ -193,17 +192,16 @@ class VoiceCampaignOperator(WaitingTask):
         is_rendered = "_rows" in self.__dict__ and hasattr(rows, "__len__") and not isinstance(rows, HiddenRows)
         self._rows = HiddenRows(rows, column=self._numbers()[0]) if is_rendered else rows
 
-    def _started(self, context: Context) -> tuple[WaitedCalls, Mapping[str, Any]]:
-        batch_id = self._batch_id(context)
-        self._calls(context, {})  # so that a stop in the middle of what follows knows the batch
-        rows, imports = self._enqueued(
+    def _started(self, context: Context) -> Mapping[str, Any]:
+        batch_id = self.batch or self._identity.batch_id()
+        self._waited = replace(self._waited, batch_id=batch_id)  # a stop in the middle of what follows knows it
+        rows, self._imports = self._enqueued(
             context,
             partial(self._order, batch_id),
             lambda found: {"batch_id": batch_id} if found[0]["enqueued"] else None,
         )
-        calls = self._calls(context, {"imports": imports})
         self._go_on()
-        return calls, rows
+        return rows
 
     def _rendered(self, context: Context) -> Iterator[tuple[str, object]]:
         yield from super()._rendered(context)
@@ -221,14 +219,6 @@ class VoiceCampaignOperator(WaitingTask):
             return ColumnRoles.of(self.columns or {}).named_numbers
         except InvalidInputError:
             return NO_ROLES.named_numbers
-
-    def _calls(self, context: Context, event: Mapping[str, Any]) -> WaitedCalls:
-        batch_id = self._batch_id(context)
-        self._stops(context, batch_id=batch_id, imports=event.get("imports", ()))
-        return replace(self._waited, batch_id=batch_id)
-
-    def _batch_id(self, context: Context) -> str:
-        return self.batch or TaskIdentity.of(context).batch_id()
 
     def _order(self, batch_id: str) -> Callable[..., Coroutine[Any, Any, tuple[dict[str, int], list[str]]]]:
         """Return what enqueues the campaign with its people. Raises InvalidInputError and CampaignFileError."""
@@ -256,33 +246,27 @@ class VoiceCampaignOperator(WaitingTask):
             campaign = replace(campaign, rows=rows)
         return partial(enqueue_campaign, campaign=campaign, again=self.again, late=until if is_late else None)
 
-    def _lost(self, status: WaitStatus, context: Context) -> bool:
+    def _lost(self, status: WaitStatus) -> bool:
         states = {state for state in (JobState.CANCELLED, JobState.UNREACHED) if status.states[state]}
-        batch_id, identity = self._batch_id(context), TaskIdentity.of(context)
 
         async def found() -> bool:
             async with self.hook.opened_queue() as queue:
-                async for job in calls_of_batch(queue, batch_id, states):
-                    if identity.owns(job.data) and self._was_stopped(job):
+                async for job in calls_of_batch(queue, str(self._waited.batch_id), states):
+                    if self._identity.owns(job.data) and self._was_stopped(job):
                         return True
             return False
 
         return bool(states) and run(found)
 
-    def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:
-        batch_id, doubts = self._batch_id(context), status.doubts
-        report, cancelled, lost, bad = run(partial(self._report, batch_id))
+    def _done(self, status: WaitStatus, rows: Mapping[str, Any] | None) -> Any:
+        report, requested, ended, bad = run(self._report)
+        batch_id, doubts = report.batch_id, status.doubts
         self.log.info("%s", report)
         if self._waited.goal is not Goal.NOTHING:
             store = self.hook.store_url()
-            requested = report.total - cancelled
-            lost = [job for job in lost if not was_cancelled_by_task(job)]
-            ends = self.fail_on
-            if lost and JobState.CANCELLED not in ends:
-                bad, ends = bad + len(lost), (*ends, f"{JobState.CANCELLED} while this task waited")
             if bad and bad > requested * self.fail_ratio:
                 raise AirflowFailException(
-                    f"batch {batch_id}: {bad} of {requested} calls ended as {', '.join(ends)}, more than the "
+                    f"batch {batch_id}: {bad} of {requested} calls ended as {', '.join(ended)}, more than the "
                     f"{self.fail_ratio:.0%} that fail_ratio allows. `voiceflow calls list --batch {batch_id} --store "
                     f"{store}` lists the calls of the batch"
                 )
@@ -294,21 +278,24 @@ class VoiceCampaignOperator(WaitingTask):
                 self.log.warning("%s", said)
         return {**report.as_json(), "rows": rows}
 
-    async def _report(self, batch_id: str) -> tuple[Report, int, list[Job], int]:
-        """Return the report of the batch, and the number of calls that tasks had cancelled.
+    async def _report(self) -> tuple[Report, int, Sequence[str], int]:
+        """Return the report of the batch, and the number of calls that were requested: tasks have not cancelled them.
 
-        The calls that were cancelled while this task waited for them follow, and the number of those that `fail_on`
-        names.
+        The ends that count as failed follow, and the number of calls with them. A call that was cancelled while this
+        task waited for it, by a person, has failed.
         """
-        began, by_tasks, lost = self._ends.get("began"), 0, list[Job]()
+        began, by_tasks, lost, ends = self._ends.get("began"), 0, 0, self.fail_on
         async with self.hook.opened_queue() as queue:
-            report = await queue.report(batch_id)
-            async for job in calls_of_batch(queue, batch_id, {JobState.CANCELLED}):
-                is_of_nobody = was_cancelled_by_task(job) or job.successor is not None
-                by_tasks += is_of_nobody and not job.is_moved  # which the report does not count
-                if began is not None and job.touched_at > began and job.successor is None:
-                    lost.append(job)
-            return report, by_tasks, lost, await _count(queue, report, self.fail_on)
+            report = await queue.report(self._waited.batch_id)
+            async for job in calls_of_batch(queue, str(report.batch_id), {JobState.CANCELLED}):
+                if job.successor is not None or was_cancelled_by_task(job):
+                    by_tasks += not job.is_moved  # which the report does not count
+                elif began is not None and job.touched_at > began:
+                    lost += 1
+            bad = await _count(queue, report, self.fail_on)
+        if lost and JobState.CANCELLED not in ends:
+            bad, ends = bad + lost, (*ends, f"{JobState.CANCELLED} while this task waited")
+        return report, report.total - by_tasks, ends, bad
 
 
 async def _count(queue: CallQueue, report: Report, fail_on: Iterable[str]) -> int:

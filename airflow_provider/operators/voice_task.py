@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator, BaseSensorOperator, conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider.calls.arguments import refuse_number
-from airflow_provider.calls.enqueueing import RequestedCall, TaskState, enqueue_once
+from airflow_provider.calls.enqueueing import TaskState
 from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on
 from airflow_provider.calls.identity import OncePer, TaskIdentity
-from airflow_provider.calls.made_calls import OnClear, Stop, lost_redial, was_cancelled_by_task
+from airflow_provider.calls.made_calls import Stop, lost_redial, was_cancelled_by_task
 from airflow_provider.calls.waiting import (
     SENT_WITHIN,
     Goal,
@@ -31,7 +32,7 @@ from airflow_provider.calls.waiting import (
 )
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
-from voiceflow_worker import CallQueue, Campaign, InvalidInputError, call_as_json
+from voiceflow_worker import CallQueue, Campaign, InvalidInputError
 from voiceflow_worker.campaigns.calls.options import CallAgain, read_again
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.times import read_time
@@ -54,6 +55,7 @@ class VoiceTask(BaseOperator):
     """A task that waits for calls, in its own process or in the triggerer."""
 
     ui_color = "#e8f3ee"
+    _identity: TaskIdentity
 
     def __init__(
         self,
@@ -70,60 +72,60 @@ class VoiceTask(BaseOperator):
         self._waited = WaitedCalls(doubt_timeout=doubt_timeout)
         self._ends: dict[str, datetime] = {}
         self._is_stopped = False
-        self._stop: Stop | None = None
 
     @cached_property
     def hook(self) -> VoiceFlowHook:
         """The hook for the connection of this task."""
         return VoiceFlowHook(self.voiceflow_conn_id)
 
-    def _begin_wait(self, limit: timedelta | None, event: Mapping[str, Any] | None = None) -> None:
-        """Set the ends of the wait: `limit` and the `execution_timeout` from now, or those that an `event` brings back.
+    @contextmanager
+    def _acting(self, context: Context) -> Generator[None]:
+        """Act as the task instance of this context, and raise the library's errors as those of Airflow."""
+        self._identity = TaskIdentity.of(context)
+        with as_airflow_errors(f"task {self._identity}"):
+            yield
+
+    def _begin_wait(self, limit: timedelta | None) -> None:
+        """Set the ends of the wait: `limit` and the `execution_timeout` from now.
 
         Airflow itself does not look at the `execution_timeout` of a task that is deferred.
         """
         ends, now = {"until": limit, "times_out_at": self.execution_timeout}, datetime.now(UTC)
-        if event is None:
-            self._ends = {name: now + each for name, each in ends.items() if each is not None}
-        else:
-            self._ends = {name: datetime.fromisoformat(event[name]) for name in (*ends, "began") if name in event}
+        self._ends = {name: now + each for name, each in ends.items() if each is not None}
 
-    def _resume(self, context: Context, event: Mapping[str, Any]) -> None:  # noqa: ARG002 - calls are taken by their try
-        """Raise the trigger's error, or AirflowTaskTimeout after the `execution_timeout`: Airflow calls `on_kill`."""
+    def _resume(self, event: Mapping[str, Any]) -> None:
+        """Go on with the wait that an event ends: with its ends and its calls.
+
+        Raises the trigger's error, or AirflowTaskTimeout after the `execution_timeout`: Airflow calls `on_kill`.
+        """
+        names = {"until", "times_out_at", "began"} & event.keys()
+        self._ends = {name: datetime.fromisoformat(event[name]) for name in names}
+        self._waited = replace(self._waited, job_ids=event.get("job_ids", ()), batch_id=event.get("batch_id"))
         if event["status"] == "error":
             error = AirflowFailException if event.get("is_final") else AirflowException
             raise error(f"the wait for calls failed: {event['error']}")
         if event["status"] == "timeout":
             raise AirflowTaskTimeout(f"task {self.task_id} took longer than its execution_timeout")
         if event["status"] == "late":
-            calls = replace(self._waited, job_ids=event.get("job_ids", ()), batch_id=event.get("batch_id"))
             error = AirflowSensorTimeout if isinstance(self, BaseSensorOperator) else AirflowException
-            raise error(f"task {self.task_id}: {waited_too_long(calls)}")
+            raise error(f"task {self.task_id}: {waited_too_long(self._waited)}")
 
-    def _was_stopped(self, job: Job) -> bool:
-        """Return whether a stop has cancelled this call since this task has enqueued it: that of an earlier try."""
-        began = self._ends.get("began")
-        is_later = job.successor is None and (began is None or job.touched_at > began)
-        return is_later and (was_cancelled_by_task(job) or lost_redial(job))
-
-    def _wait_for(self, calls: WaitedCalls, *, every: float) -> Wait:
-        """Return the wait for these calls in this process."""
+    def _wait_for(self, *, every: float) -> Wait:
+        """Return the wait for the calls in this process."""
         ends = {"late": self._ends["until"]} if "until" in self._ends else {}
-        return Wait(hook=self.hook, calls=calls, every=every, ends=ends, is_stopped=lambda: self._is_stopped)
+        return Wait(hook=self.hook, calls=self._waited, every=every, ends=ends, is_stopped=lambda: self._is_stopped)
 
-    def _defer(self, *, every: float, calls: WaitedCalls, **more: Any) -> None:
+    def _defer(self, *, every: float, **more: Any) -> None:
         """Wait in the triggerer until the wait is over. `more` are arguments of the trigger."""
         ends: dict[str, Any] = {name: end.isoformat() for name, end in self._ends.items()}
-        if self._stop is not None:
-            more |= {"owner": self._stop.identity.as_json(), "imports": [*self._stop.imports] or None}
         rest = None if "until" not in self._ends else max(self._ends["until"] - datetime.now(UTC), timedelta(0))
         self.defer(
             trigger=VoiceOutcomeTrigger(
                 voiceflow_conn_id=self.voiceflow_conn_id,
-                job_ids=calls.job_ids,
-                batch_id=calls.batch_id,
-                wait_for=calls.goal.value,
-                sends=calls.sends,
+                job_ids=self._waited.job_ids,
+                batch_id=self._waited.batch_id,
+                wait_for=self._waited.goal.value,
+                sends=self._waited.sends,
                 doubt_timeout=self.doubt_timeout.total_seconds(),
                 poll_interval=every,
                 **{**more, **ends},
@@ -135,9 +137,10 @@ class VoiceTask(BaseOperator):
 
 
 class CallingTask(VoiceTask):
-    """A task that makes calls and can send them itself. If a user stops the task, its unsent calls are cancelled.
+    """A task that makes calls, can send them itself, waits for them, and fails by their ends.
 
-    Its other arguments are fields of a campaign or a call (`calls/arguments.py`), with their names and meanings.
+    If a user stops the task, its unsent calls are cancelled. Its other arguments are fields of a campaign or a call
+    (`calls/arguments.py`), with their names and meanings.
 
     No phone rings before `not_before` (a time, or a text such as `2026-11-20 09:00`, which is local time in
     `time_zone`), nor after `valid_until`, nor outside `window` (a `CallWindow`, or hours such as `09:00-20:00`), `days`
@@ -167,6 +170,10 @@ class CallingTask(VoiceTask):
         cancel_on_kill: bool = True,
         again: CallAgain | str = False,
         once_per: str = "run",
+        wait_for: str | None = "outcome",
+        fail_on: Iterable[str] = ("failed", "expired"),
+        wait_timeout: timedelta | None = timedelta(hours=24),
+        poll_interval: float = 5.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -178,26 +185,42 @@ class CallingTask(VoiceTask):
         if once_per not in set(OncePer):
             raise ValueError(f"once_per={once_per!r}: use 'run' (each run calls) or 'dag' (all runs call once)")
         self.once_per = once_per
-        self._waited = replace(self._waited, sends=send == "here")
+        self.wait_for = wait_for
+        self.fail_on = checked_fail_on(fail_on)
+        self.wait_timeout = wait_timeout
+        self.poll_interval = poll_interval
+        self._waited = replace(self._waited, sends=send == "here", goal=Goal.named(wait_for))
+        self._imports: Sequence[str] = ()
         # Wrong hours and durations are refused when the DAG is read.
         if said := self._said("window", "days", "holidays", "valid_for"):
             Campaign.of({"rows": [], "batch": "-", **said})
 
+    def execute(self, context: Context) -> Any:
+        """Enqueue the calls that no earlier try has enqueued, then send and wait."""
+        with self._acting(context):
+            self._begin_wait(self.wait_timeout)
+            return self._begun(context)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Judge the calls after the trigger fired. If a stop of an earlier try came late, make and await them again."""
+        with self._acting(context):
+            self.hook.settings()
+            self._imports = event.get("imports", ())
+            self._resume(event)
+            return self._ended(context, event.get("rows"))
+
     def on_kill(self) -> None:
         """Cancel the calls that have not been sent. Calls in flight are finished."""
         self._is_stopped = True
-        if (stop := self._stop) is None:
+        if not self.cancel_on_kill or not (self._waited.job_ids or self._waited.batch_id):
             return
+        stop = Stop(identity=self._identity, calls=self._waited, imports=self._imports)
         # Airflow ends a process by force 5 s after its signal, but none whose `execution_timeout` has passed.
         limit = None if isinstance(sys.exc_info()[1], AirflowTaskTimeout) else STOP_SECONDS
         try:
             run_in_thread(lambda: stop.carry_out(self.hook.opened_queue()), seconds=limit)
         except TimeoutError:
             stop.tell_cut()
-
-    def _stops(self, context: Context, **calls: Any) -> None:
-        """Let a stop of this task cancel these calls, unless the user says otherwise."""
-        self._stop = Stop(identity=TaskIdentity.of(context), **calls) if self.cancel_on_kill else None
 
     def _latest(self) -> datetime | None:
         """Return the time from which on no phone rings, if it is the same for all rows. Raises InvalidInputError."""
@@ -240,7 +263,7 @@ class CallingTask(VoiceTask):
         self.hook.require_lasting_store()
         if self._waited.sends:
             self.hook.get_client()
-        identity = replace(TaskIdentity.of(context), once_per=OncePer(self.once_per))
+        identity = replace(self._identity, once_per=OncePer(self.once_per))
         enqueue, state = make(), TaskState(context)
 
         async def enqueued() -> T:
@@ -255,149 +278,62 @@ class CallingTask(VoiceTask):
 
         return run(enqueued)
 
-    def _go_on(self) -> None:
-        """Raise TaskStoppedError if the task was stopped meanwhile."""
-        if self._is_stopped:  # calls that were enqueued after `on_kill` are cancelled now
-            self.on_kill()
-            raise TaskStoppedError("Airflow stopped this task")
-
-
-class WaitingTask(CallingTask):
-    """A task that makes calls, waits for them, and fails by their ends."""
-
-    def __init__(
-        self,
-        *,
-        wait_for: str | None = "outcome",
-        fail_on: Iterable[str] = ("failed", "expired"),
-        wait_timeout: timedelta | None = timedelta(hours=24),
-        poll_interval: float = 5.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.wait_for = wait_for
-        self.fail_on = checked_fail_on(fail_on)
-        self.wait_timeout = wait_timeout
-        self.poll_interval = poll_interval
-        self._waited = replace(self._waited, goal=Goal.named(wait_for))
-
-    def execute(self, context: Context) -> Any:
-        """Enqueue the calls that no earlier try has enqueued, then send and wait."""
-        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
-            self._begin_wait(self.wait_timeout)
-            return self._begun(context)
-
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Judge the calls after the trigger fired. If a stop of an earlier try came late, make and await them again."""
-        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
-            self._begin_wait(self.wait_timeout, event)
-            self.hook.settings()
-            calls = self._calls(context, event)
-            self._resume(context, event)
-            return self._ended(context, calls, event.get("rows"))
-
     def _begun(self, context: Context) -> Any:
-        calls, rows = self._started(context)
-        wait, waits = self._wait_for(calls, every=self.poll_interval), self._waited.goal is not Goal.NOTHING
+        rows = self._started(context)
+        wait, waits = self._wait_for(every=self.poll_interval), self._waited.goal is not Goal.NOTHING
         if waits and not self.deferrable:
             how = run(wait.for_end)
         else:
             # If the task waits elsewhere, or for nothing, it still sends what is due.
             how = run(partial(wait.for_sending, within=SENT_WITHIN if waits else None))
         if how == "late":
-            raise AirflowException(waited_too_long(calls, within=f" within {self.wait_timeout}"))
+            raise AirflowException(waited_too_long(self._waited, within=f" within {self.wait_timeout}"))
         # Others may add calls to a batch whose wait is over.
-        return self._ended(context, calls, rows, is_over=waits and not self.deferrable)
+        return self._ended(context, rows, is_over=waits and not self.deferrable)
 
-    def _ended(
-        self, context: Context, calls: WaitedCalls, rows: Mapping[str, Any] | None, *, is_over: bool = False
-    ) -> Any:
-        status = run(self._wait_for(calls, every=self.poll_interval).look)
+    def _ended(self, context: Context, rows: Mapping[str, Any] | None, *, is_over: bool = False) -> Any:
+        status = run(self._wait_for(every=self.poll_interval).look)
         if self._waited.goal is Goal.NOTHING:
-            if calls.sends and status.waiting:
+            if self._waited.sends and status.waiting:
                 log.warning(
                     "%s: calls that are due later: %s. This task does not wait for them (wait_for=None), so a "
                     "`voiceflow worker` has to send them",
-                    calls,
+                    self._waited,
                     status.waiting,
                 )
         else:
-            if not (is_over or calls.is_over(status)):
-                self._defer(every=self.poll_interval, calls=calls, rows=rows)
-            if self._lost(status, context):  # the stop of an earlier try came late
-                self.log.warning("calls of %s were cancelled while this task waited; they are made again", calls)
+            if not (is_over or self._waited.is_over(status)):
+                self._defer(every=self.poll_interval, rows=rows)
+            if self._lost(status):  # the stop of an earlier try came late
+                self.log.warning("calls of %s were cancelled while this task waited; they are made again", self._waited)
                 return self._begun(context)
-        return self._done(status, context, rows)
+        return self._done(status, rows)
 
-    def _started(self, context: Context) -> tuple[WaitedCalls, Mapping[str, Any] | None]:
-        """Enqueue the calls. Return them, and the counts of the rows of a campaign."""
+    def _started(self, context: Context) -> Mapping[str, Any] | None:
+        """Enqueue the calls, for which it waits then. Return the counts of the rows of a campaign."""
         raise NotImplementedError
 
-    def _calls(self, context: Context, event: Mapping[str, Any]) -> WaitedCalls:
-        """Return the calls of this task as the event of its trigger names them."""
-        raise NotImplementedError
-
-    def _lost(self, status: WaitStatus, context: Context) -> bool:
+    def _lost(self, status: WaitStatus) -> bool:
         """Return whether calls were cancelled by a stop of this task, although it goes on."""
         raise NotImplementedError
 
-    def _done(self, status: WaitStatus, context: Context, rows: Mapping[str, Any] | None) -> Any:
+    def _done(self, status: WaitStatus, rows: Mapping[str, Any] | None) -> Any:
         """Judge the calls, and return the result of the task."""
         raise NotImplementedError
 
+    def _defer(self, *, every: float, **more: Any) -> None:
+        if self.cancel_on_kill:
+            more |= {"owner": self._identity.as_json(), "imports": [*self._imports] or None}
+        super()._defer(every=every, **more)
 
-class OneCallTask(CallingTask):
-    """A task that makes one call. Instances of a mapped task with the same `unique_key` share a call."""
+    def _was_stopped(self, job: Job) -> bool:
+        """Return whether a stop has cancelled this call since this task has enqueued it: that of an earlier try."""
+        began = self._ends.get("began")
+        is_later = job.successor is None and (began is None or job.touched_at > began)
+        return is_later and (was_cancelled_by_task(job) or lost_redial(job))
 
-    def __init__(self, *, unique_key: str | None = None, on_clear: str = "same_call", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.unique_key = unique_key
-        self.on_clear = OnClear(on_clear).value
-        self._job_id: str | None = None
-
-    def _resume(self, context: Context, event: Mapping[str, Any]) -> None:
-        for job_id in event.get("job_ids", ()):  # for `on_kill`
-            self._take(context, job_id)
-        super()._resume(context, event)
-
-    def _requested(self, context: Context) -> RequestedCall:
-        """Return the call that this task requests."""
-        raise NotImplementedError
-
-    def _call(self, context: Context, **said: Any) -> RequestedCall:
-        """Return the call with the fields of this task, and with those that are `said` here."""
-        fields = {"batch": TaskIdentity.of(context).batch_id(), **self._said(), **said}
-        if "valid_for" in fields:  # the end that comes first counts
-            fields.pop("valid_until", None)
-        return RequestedCall(
-            fields=fields,
-            settings=self.hook.settings(),
-            unique_key=self.unique_key,
-            valid_until=self._latest(),
-            again=self.again,
-        )
-
-    def _enqueue(self, context: Context) -> Job:
-        """Return the job of this task instance. If there is none, enqueue one."""
-        job = self._enqueued(
-            context,
-            lambda: partial(enqueue_once, requested=self._requested(context), on_clear=OnClear(self.on_clear)),
-            lambda job: {"job_id": job.id},
-        )
-        self._take(context, job.id)
-        self._go_on()
-        return job
-
-    def _take(self, context: Context, job_id: str) -> None:
-        """Remember the id of this task's call, so that `on_kill` can cancel the call."""
-        self._job_id = job_id
-        self._stops(context, job_ids=[job_id])
-
-
-def call_result(job: Job) -> dict[str, Any]:
-    """Return the call as JSON. Its outcome is there once, and not again with the attempt that it is from."""
-    result: dict[str, Any] = call_as_json(job)
-    attempts = cast("list[dict[str, Any]]", result["attempts"])
-    if attempts and attempts[-1]["outcome"] == result["outcome"]:
-        del attempts[-1]["outcome"]
-    return result
+    def _go_on(self) -> None:
+        """Raise TaskStoppedError if the task was stopped meanwhile."""
+        if self._is_stopped:  # calls that were enqueued after `on_kill` are cancelled now
+            self.on_kill()
+            raise TaskStoppedError("Airflow stopped this task")

@@ -20,10 +20,10 @@ from airflow.sdk.exceptions import (
 
 from airflow_provider.calls.arguments import refuse_none, taking
 from airflow_provider.calls.enqueueing import RequestedCall
-from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, doubt, ended, ending, judge, never_rang
-from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.waiting import Goal, WaitedCalls, WaitLog, run
-from airflow_provider.operators.voice_task import OneCallTask, VoiceTask, call_result
+from airflow_provider.calls.failures import checked_fail_on, doubt, ended, ending, judge, never_rang
+from airflow_provider.calls.waiting import Goal, WaitLog, run
+from airflow_provider.operators.call import OneCallTask, call_result
+from airflow_provider.operators.voice_task import VoiceTask
 from airflow_provider.triggers.voice import safe_after
 from voiceflow_worker import InvalidInputError, Job, JobState
 from voiceflow_worker.campaigns.reading import Of
@@ -35,6 +35,8 @@ MENU = "approval"
 """The built-in menu for approvals. `voiceflow serve` answers its key presses."""
 CHOICES = {"1": "approved", "2": "rejected"}
 _WAYS = ("fail", "skip", "return")
+_OF_OPERATORS: dict[str, Any] = {"wait_for": "outcome", "fail_on": (), "wait_timeout": None, "poll_interval": 5.0}
+"""The arguments of operators that an approval does not take."""
 
 
 class VoiceSensor(VoiceTask, BaseSensorOperator):
@@ -42,10 +44,6 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the calls once."""
-        raise NotImplementedError
-
-    def _wait(self) -> None:
-        """Defer the task."""
         raise NotImplementedError
 
     def execute(self, context: Context) -> Any:
@@ -78,13 +76,13 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Look at the calls after the trigger fired, and defer again if the wait has not ended."""
-        self._begin_wait(None, event)
-        self._resume(context, event)
+        with self._acting(context):
+            self._resume(event)
         return self._poke_or_defer(context)
 
     def _poke_or_defer(self, context: Context) -> Any:
         found = self.poke(context)
-        return found.xcom_value if found.is_done else self._wait()
+        return found.xcom_value if found.is_done else self._defer(every=self.poke_interval)
 
 
 class VoiceOutcomeSensor(VoiceSensor):
@@ -127,7 +125,7 @@ class VoiceOutcomeSensor(VoiceSensor):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the calls once. Raises AirflowFailException (outcomes in `fail_on`) and AirflowException (doubt)."""
-        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
+        with self._acting(context):
             self.hook.settings()
             found = run(self._look)
             if found is None:
@@ -138,21 +136,16 @@ class VoiceOutcomeSensor(VoiceSensor):
             judge(jobs, fail_on=self.fail_on, store=self.hook.store_url())
             return PokeReturnValue(is_done=True, xcom_value=result)
 
-    def _wait(self) -> None:
-        self._defer(every=self.poke_interval, calls=self._calls())
-
-    def _calls(self) -> WaitedCalls:
-        return replace(self._waited, job_ids=() if self.batch_id else self._ids(), batch_id=self.batch_id)
-
     def _ids(self) -> list[str]:
         given: object = self.job_id if self.job_ids is None else self.job_ids
         return [_id_of(each) for each in given] if _are_several(given) else [_id_of(given)]
 
     async def _look(self) -> tuple[Sequence[Job], Any] | None:
         """Return the calls to judge, and the result of the task; None while the wait goes on."""
-        waited = self._calls()
+        ids = () if self.batch_id else self._ids()
+        waited = self._waited = replace(self._waited, job_ids=ids, batch_id=self.batch_id)
         async with self.hook.opened_queue() as queue:
-            status = await self._wait_for(waited, every=self.poke_interval).look()
+            status = await self._wait_for(every=self.poke_interval).look()
             if not waited.is_over(status):
                 self._told = self._told or WaitLog(waited, is_first=not self.reschedule)
                 await self._told.tell(queue, status)
@@ -185,7 +178,7 @@ def _id_of(given: object) -> str:
     return given
 
 
-class IvrApprovalSensor(OneCallTask, VoiceSensor):
+class IvrApprovalSensor(VoiceSensor, OneCallTask):
     """A sensor that calls a person once, asks `question`, and returns the key that the person presses, such as "1".
 
     `choices` gives each key a meaning. They are read out after the question, so it names no keys. `how` replaces the
@@ -229,8 +222,8 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         poke_interval: timedelta | float = 5.0,
         **kwargs: Any,
     ) -> None:
-        # Each run asks its question.
-        super().__init__(again=True, poke_interval=poke_interval, **kwargs)
+        # Each run asks its question, and waits for the end of the call.
+        super().__init__(again=True, poke_interval=poke_interval, **_OF_OPERATORS, **kwargs)
         self.destination = destination
         self.question = question
         self.choices = dict(choices or CHOICES)
@@ -246,9 +239,10 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Enqueue the call if there is none, send it if it is due, and look for a key press."""
-        with as_airflow_errors(f"task {TaskIdentity.of(context)}"):
-            job_id = self._job_id or self._enqueue(context).id
-            wait = self._wait_for(replace(self._waited, job_ids=[job_id]), every=self.poke_interval)
+        with self._acting(context):
+            if not self._waited.job_ids:
+                self._enqueue(context)
+            wait = self._wait_for(every=self.poke_interval)
             run(wait.for_sending)
             (job,) = run(wait.look).jobs
             if self._was_stopped(job):  # the stop of an earlier try came late: the call is made again
@@ -256,7 +250,7 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
                 return PokeReturnValue(is_done=False)
             return self._judged(job)
 
-    def _requested(self, context: Context) -> RequestedCall:
+    def _requested(self) -> RequestedCall:
         from voiceflow_worker.ivr import approval_call, approval_data
 
         settings = self.hook.settings()
@@ -270,16 +264,13 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
         asked: dict[str, Any] = {"voice_profile": voice, "choices": self.choices, "how": self.how}
         flow = approval_call(self.destination, source=source, question=self.question, **asked)
         data = approval_data(self.question, approve=self.approve, **asked)
-        return self._call(context, flow=flow.to_body(), menu=MENU, data=data)
+        return self._call(flow=flow.to_body(), menu=MENU, data=data)
 
     def _judged(self, job: Job) -> PokeReturnValue:
         key = pressed(job, self.choices)
-        if key in self.approve:
-            self.log.info("%s pressed %s (%s) in call %s", job.destination, key, self.choices[key], job.id)
-            return PokeReturnValue(is_done=True, xcom_value=key)
         if key is not None:
-            said = f"{job.destination} pressed {key} ({self.choices[key]}) in call {job.id}."
-            return self._ended(self.on_reject, said, result=key)
+            said = f"{job.destination} pressed {key} ({self.choices[key]}) in call {job.id}"
+            return self._decide("return" if key in self.approve else self.on_reject, said, result=key)
         if not self._waited.is_settled(job, now=datetime.now(UTC)):
             return PokeReturnValue(is_done=False)
         store = self.hook.store_url()
@@ -287,19 +278,15 @@ class IvrApprovalSensor(OneCallTask, VoiceSensor):
             raise AirflowException(doubt(job, store=store))
         if never_rang(job):
             raise AirflowFailException(ending(job, store=store))
-        return self._ended(self.on_silence, f"nobody pressed a key: {ending(job, store=store)}", result=None)
+        return self._decide(self.on_silence, f"nobody pressed a key: {ending(job, store=store)}", result=None)
 
-    def _ended(self, way: str, said: str, *, result: str | None) -> PokeReturnValue:
+    def _decide(self, way: str, said: str, *, result: str | None) -> PokeReturnValue:
         self.log.info(said)
         if way == "skip":
             raise AirflowSkipException(said)
         if way == "fail":
             raise AirflowFailException(said)
         return PokeReturnValue(is_done=True, xcom_value=result)
-
-    def _wait(self) -> None:
-        calls = replace(self._waited, job_ids=[str(self._job_id)])
-        self._defer(every=self.poke_interval, calls=calls)
 
 
 def pressed(job: Job, choices: Mapping[str, str]) -> str | None:

@@ -65,6 +65,12 @@ class VoiceOutcomeTrigger(BaseTrigger):
         arguments = {each.name: getattr(self, each.name) for each in fields(self)}
         return "airflow_provider.triggers.voice.VoiceOutcomeTrigger", arguments
 
+    def _calls(self) -> WaitedCalls:
+        return WaitedCalls(
+            job_ids=self.job_ids, batch_id=self.batch_id, goal=Goal(self.wait_for), sends=self.sends,
+            doubt_timeout=timedelta(seconds=self.doubt_timeout), begins_later=True,
+        )  # fmt: skip
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until there is an event, and yield it."""
         loop = asyncio.get_running_loop()
@@ -72,17 +78,10 @@ class VoiceOutcomeTrigger(BaseTrigger):
         await asyncio.sleep(FIRST_LOOK)
         hook = VoiceFlowHook(self.voiceflow_conn_id)
         ends = {"timeout": self.times_out_at, "late": self.until}
+        ends_at = {name: datetime.fromisoformat(end) for name, end in ends.items() if end is not None}
         try:
             await hook.asettings()
-            wait = Wait(
-                hook=hook,
-                calls=WaitedCalls(
-                    job_ids=self.job_ids, batch_id=self.batch_id, goal=Goal(self.wait_for), sends=self.sends,
-                    doubt_timeout=timedelta(seconds=self.doubt_timeout), begins_later=True,
-                ),
-                every=self.poll_interval,
-                ends={name: datetime.fromisoformat(end) for name, end in ends.items() if end is not None},
-            )  # fmt: skip
+            wait = Wait(hook=hook, calls=self._calls(), every=self.poll_interval, ends=ends_at)
             event = self._event(await wait.for_end())
         except VoiceflowError as error:
             event = self._event("error", error=str(error), is_final=isinstance(error, FINAL))
@@ -93,10 +92,7 @@ class VoiceOutcomeTrigger(BaseTrigger):
         """Cancel the unsent calls if a user stops the deferred task (Airflow 3.3)."""
         if self.owner is None:
             return
-        stop = Stop(
-            identity=TaskIdentity(**self.owner),
-            job_ids=self.job_ids, batch_id=self.batch_id, imports=self.imports or (),
-        )  # fmt: skip
+        stop = Stop(identity=TaskIdentity(**self.owner), calls=self._calls(), imports=self.imports or ())
         # Airflow cancels this about a second after it has called it.
         work = asyncio.create_task(stop.carry_out(VoiceFlowHook(self.voiceflow_conn_id).opened_queue()))
         _stopping.add(work)
