@@ -27,8 +27,9 @@ from voiceflow_worker.campaigns.called_before import said_before
 from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.campaigns.fields import WHEN
 from voiceflow_worker.campaigns.plan import enqueue_lock
+from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
-from voiceflow_worker.errors import CampaignFileError, JobNotFoundError, KeyConflictError
+from voiceflow_worker.errors import CampaignFileError, KeyConflictError
 from voiceflow_worker.service.named_call import read_call
 
 if TYPE_CHECKING:
@@ -93,10 +94,7 @@ class TaskState:
 async def _has(queue: CallQueue, names: Mapping[str, str]) -> bool:
     if "batch_id" in names:
         return bool(await queue.find(batch_id=names["batch_id"], limit=1))
-    try:
-        return bool(await queue.get(names["job_id"]))
-    except JobNotFoundError:
-        return False
+    return bool(await get_jobs(queue.store, [names["job_id"]]))
 
 
 log = logging.getLogger(__name__)

@@ -90,10 +90,6 @@ class TaskIdentity:
         task = self._task if self.once_per is OncePer.RUN else (self.dag_id, None, *self._task[2:])
         return f"airflow-{digest(*task, called, place)[:40]}"
 
-    def scope(self) -> str:
-        """Return a digest of the task and its run, the same for all instances of a mapped task."""
-        return digest(*self._task)[:40]
-
     def batch_id(self) -> str:
         """Return a readable id for the batch with the calls of this instance: at most 50 characters, as 8x8 allows."""
         return f"{self.dag_id[:16]}.{self.task_id[:16]}.{digest(*self._task, self.map_index, 'batch')[:16]}"

@@ -214,12 +214,9 @@ PATIENCE_WITH_STORE = timedelta(minutes=5)
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine and return its result. If this thread already runs an event loop, use a new thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        has_loop = False
-    else:
-        has_loop = True
+    has_loop = False
+    with contextlib.suppress(RuntimeError):
+        has_loop = asyncio.get_running_loop().is_running()
     return run_in_thread(work, seconds=None) if has_loop else asyncio.run(work())
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class OneCallTask(CallingTask):
     """A task that makes one call. Instances of a mapped task with the same `unique_key` share a call."""
 
+    template_fields: Sequence[str] = (*CallingTask.template_fields, "destination", "unique_key")
+
     def __init__(self, *, unique_key: str | None = None, on_clear: str = "same_call", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.unique_key = unique_key
@@ -83,22 +85,7 @@ class VoiceCallOperator(OneCallTask):
     The result (XCom) is the call as JSON, as `voiceflow calls show --json` prints it.
     """
 
-    template_fields: Sequence[str] = (
-        "destination",
-        "country",
-        "say",
-        "flow",
-        "source",
-        "voice_profile",
-        "batch",
-        "unique_key",
-        "valid_until",
-        "not_before",
-        "time_zone",
-        "window_time_zone",
-        "data",
-        "voiceflow_conn_id",
-    )
+    template_fields: Sequence[str] = (*OneCallTask.template_fields, "country", "say", "flow", "batch", "data")
     template_fields_renderers = {"flow": "json", "data": "json"}  # noqa: RUF012 (Airflow declares it so)
 
     say: str | None

@@ -145,21 +145,8 @@ class VoiceCampaignOperator(CallingTask):
     """
 
     template_fields: Sequence[str] = (
-        "rows",
-        "file",
-        "sql",
-        "parameters",
-        "conn_id",
-        "campaign",
-        "source",
-        "voice_profile",
-        "batch",
-        "valid_until",
-        "not_before",
-        "time_zone",
-        "window_time_zone",
-        "voiceflow_conn_id",
-    )
+        *CallingTask.template_fields, "rows", "file", "sql", "parameters", "conn_id", "campaign", "batch",
+    )  # fmt: skip
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 (Airflow declares it so)
 

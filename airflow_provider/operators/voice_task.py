@@ -152,6 +152,15 @@ class CallingTask(VoiceTask):
     those whose call of another run a person has cancelled.
     """
 
+    template_fields: Sequence[str] = (
+        "source",
+        "voice_profile",
+        "valid_until",
+        "not_before",
+        "time_zone",
+        "window_time_zone",
+        "voiceflow_conn_id",
+    )
     fields_given: tuple[str, ...] = ()
     # These of the fields are asked for one by one.
     source: str | None

@@ -190,19 +190,7 @@ class IvrApprovalSensor(VoiceSensor, OneCallTask):
     Airflow. `send`, `valid_for`, `window`, `on_clear` and other options work as in `VoiceCallOperator`.
     """
 
-    template_fields: Sequence[str] = (
-        "destination",
-        "question",
-        "how",
-        "source",
-        "voice_profile",
-        "unique_key",
-        "valid_until",
-        "not_before",
-        "time_zone",
-        "window_time_zone",
-        "voiceflow_conn_id",
-    )
+    template_fields: Sequence[str] = (*OneCallTask.template_fields, "question", "how")
 
     @taking(
         Of.CALL,
