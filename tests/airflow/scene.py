@@ -188,8 +188,9 @@ class Play:
     """Tries of one task, as moves: "left A:Bo B; stop; try A B#key limit=2". A letter is a person, `A:Bo` told a name.
 
     `left` stores its rows and is killed, `try` goes to its end, `defer` to its deferral, and `resume` on from there.
-    `stop` is that of the newest try of the instance, `stop 1` of the first. `cancel A` is a person's. A worker is asked
-    to `send`. `run NAME`, `map 2` and `clear` are of what follows; `says WORDS` is how the next try fails.
+    `stop` is that of the newest try of the instance, `stop 1` of the first. `cancel A` is a person's, and so are `hold
+    A` and `open A` of the batch of A's call. A worker is asked to `send`. `run NAME`, `map 2` and `clear` are of what
+    follows; `says WORDS` is how the next try fails.
     """
 
     def __init__(self, on: Stage, kind: str = "campaign") -> None:
@@ -224,6 +225,10 @@ class Play:
                 case "cancel":
                     ids = [job.id for each in words for job in jobs_to(self.on, self.numbers[each])]
                     in_queue(self.on, lambda queue, ids=ids: queue.cancel_many(ids))  # type: ignore[misc]
+                case "hold" | "open":
+                    batch = jobs_to(self.on, self.numbers[rest])[-1].batch_id
+                    order = CallQueue.hold if verb == "hold" else CallQueue.resume
+                    in_queue(self.on, lambda queue, batch=batch, order=order: order(queue, batch_id=batch))  # type: ignore[misc]
                 case _:
                     self._try(verb, words)
         return self

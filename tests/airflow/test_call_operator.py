@@ -142,7 +142,7 @@ def test_a_stop_while_the_call_is_enqueued_cancels_it(on: Stage, monkeypatch: py
         task.on_kill()
         return await enqueue_once(*given, **more)
 
-    monkeypatch.setattr("airflow_provider.operators.voice_task.enqueue_once", stopped_first)
+    monkeypatch.setattr("airflow_provider.operators.call.enqueue_once", stopped_first)
     with refused("Airflow stopped this task", is_final=False):
         task.execute(context("meanwhile"))
     assert [job.state for job in scene.jobs_to(on, "+6587660016")] == [JobState.CANCELLED]

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from airflow_provider.calls.enqueueing import RequestedCall, enqueue_once
-from airflow_provider.calls.failures import doubt, fails
 from airflow_provider.calls.identity import TaskIdentity
-from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, OnClear, Stop, TaskOrders, resume_redials
+from airflow_provider.calls.made_calls import STOPPED_BY_AIRFLOW, Stop
+from airflow_provider.calls.waiting import WaitedCalls
 from tests.contract.samples import ManualClock, delete
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, refused, unknown
-from voiceflow_worker import CallFlow, InvalidInputError, Job, SessionStatus, open_store
+from voiceflow_worker import InvalidInputError, Job, SessionStatus, open_store
 from voiceflow_worker.core.audit import entries_on
 
 pytestmark = pytest.mark.anyio
@@ -37,12 +37,10 @@ class Scene:
         self.found: dict[str, list[Job]] = defaultdict(list)
 
     async def enqueue(
-        self, identity: TaskIdentity = TASK, *, to: str = "+6587654321", say: str = "Hello.",
-        on_clear: OnClear = OnClear.SAME_CALL, unique_key: str | None = None,
-    ) -> Job:  # fmt: skip
+        self, identity: TaskIdentity = TASK, *, to: str = "+6587654321", say: str = "Hello.", **more: Any
+    ) -> Job:
         fields = {**SAID, "to": to, "say": say, "batch": identity.batch_id()}
-        wanted = RequestedCall(fields=fields, unique_key=unique_key)
-        return await enqueue_once(self.queue, wanted, identity, on_clear=on_clear)
+        return await enqueue_once(self.queue, RequestedCall(fields=fields, **more), identity)
 
     async def instance(self, index: int, letter: str, *, cleared: int = 0, **more: Any) -> Job:
         """The call of one instance of a mapped task to the number of a letter."""
@@ -69,7 +67,8 @@ class Scene:
                         await self.instance(index, letters[index], cleared=cleared)
 
     async def stop(self, *jobs: Job) -> None:
-        await Stop(identity=TASK, job_ids=[job.id for job in jobs]).carry_out(nullcontext(self.queue))
+        calls = WaitedCalls(job_ids=[job.id for job in jobs])
+        await Stop(identity=TASK, calls=calls).carry_out(nullcontext(self.queue))
 
     async def posts(self) -> int:
         await self.engine.send()
@@ -120,7 +119,7 @@ async def test_a_clear_calls_again_however_many_retries_the_task_has_since(scene
         ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, max_tries=max_tries)
         run, task = SimpleNamespace(clear_number=clear_number), SimpleNamespace(retries=retries)
         identity = TaskIdentity.of({"ti": ti, "dag_run": run, "task": task})
-        return (await scene.enqueue(identity, on_clear=OnClear.CALL_AGAIN)).id
+        return (await scene.enqueue(identity, calls_again=True)).id
 
     first = await found(retries=3, max_tries=3)
     await scene.rings()
@@ -175,7 +174,7 @@ async def test_the_state_of_the_first_call_says_what_a_retry_and_a_clear_do(
     for expected, identity, more in (
         (retried, TASK, {"say": "It is 10:05."}),
         (cleared, CLEARED, {}),
-        (again, CLEARED, {"on_clear": OnClear.CALL_AGAIN}),
+        (again, CLEARED, {"calls_again": True}),
         (other_number, CLEARED, {"to": "+6587650000"}),
     ):
         async with fresh() as other:
@@ -187,26 +186,6 @@ async def test_the_state_of_the_first_call_says_what_a_retry_and_a_clear_do(
             found = await other.enqueue(identity, **more)
             assert (found.id == first.id) is (expected == SAME), (expected, more)
             assert (await other.enqueue(identity, **more)).id == found.id, "a further try finds the same call"
-
-
-async def test_a_person_of_several_numbers_whose_task_was_stopped_is_called_at_the_next_and_not_at_the_first_again(
-    scene: Scene,
-) -> None:
-    mobile, phone = "+6587654321", "+6587654322"
-    flow = CallFlow.call(mobile, source="+6531234567").say("Hello.", voice_profile="en-IE-EmilyNeural")
-    job = await scene.queue.enqueue(flow.hangup(), further_numbers=[phone])
-    await scene.posts()
-    await scene.engine.summarise(job, SessionStatus.NO_ANSWER)
-    await scene.stop(job)
-    stopped, orders = await scene.queue.get(job.id), TaskOrders(TASK)
-    orders.match(stopped, stopped.body_digest)
-    await resume_redials(scene.queue, orders.stopped.values())
-    assert await scene.posts() == 2
-    await scene.engine.summarise(job, SessionStatus.BUSY)
-    ended = await scene.queue.get(job.id)
-    assert [ended.number_of(post) for post in ended.posts] == [mobile, phone]
-    assert (fails(ended, ["BUSY"]), fails(ended, ["NO_ANSWER"])) == (True, False)
-    assert phone in doubt(ended, store="memory://")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +243,7 @@ async def test_a_stop_is_told_in_the_audit_log(scene: Scene) -> None:
 
 async def test_a_clear_calls_a_number_again_once_however_often_its_instances_were_cleared(scene: Scene) -> None:
     await scene.play("AA rings")
-    again = await scene.instance(0, "A", cleared=2, max_tries=2, on_clear=OnClear.CALL_AGAIN)
-    other = await scene.instance(1, "A", cleared=2, max_tries=4, on_clear=OnClear.CALL_AGAIN)
+    again = await scene.instance(0, "A", cleared=2, max_tries=2, calls_again=True)
+    other = await scene.instance(1, "A", cleared=2, max_tries=4, calls_again=True)
     assert again.id == other.id
     assert await scene.rings() == "AA"

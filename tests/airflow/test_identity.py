@@ -48,7 +48,7 @@ def looped(index: int, **more: object) -> dict[str, object]:
 
 def test_each_iteration_of_a_loop_is_an_instance_of_its_own() -> None:
     identities = [TaskIdentity.of(looped(index)) for index in range(3)] + [TaskIdentity.of(context())]
-    for part in (lambda each: each.call_key("", 0), TaskIdentity.batch_id, TaskIdentity.scope):
+    for part in (lambda each: each.call_key("", 0), TaskIdentity.batch_id):
         assert len({part(each) for each in identities}) == 4
     assert len({occasion_of(looped(index)) for index in range(3)}) == 3
     for one in identities:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
+from airflow_provider.calls.failures import doubt, fails
 from tests.airflow import scene
 from tests.airflow.scene import STORED, call, context, deferred, refused, rings
 from tests.support.stage import Stage
@@ -103,6 +104,10 @@ def test_the_next_number_of_a_person_is_called_once_by_a_task_that_was_resumed_o
     report = scene.campaign(rows, columns=columns, say="Hello.").execute(here)
     assert (report["total"], report["states"]["completed"], report["attempts"]) == (1, 1, {"2": 1})
     assert rings(on, mobile, phone) == [1, 1]
+    ended = call_of(on, mobile)
+    assert [ended.number_of(post) for post in ended.posts] == [mobile, phone]
+    assert (fails(ended, ["COMPLETED"]), fails(ended, ["NO_ANSWER"])) == (True, False), "the newest outcome counts"
+    assert phone in doubt(ended, store="memory://")
 
 
 def test_a_doubt_counts_like_a_failure_and_does_not_keep_a_campaign_from_ending(on: Stage) -> None:

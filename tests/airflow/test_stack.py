@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 
@@ -177,6 +178,45 @@ def test_a_large_campaign_that_is_stopped_rings_nobody_and_other_calls_of_its_ba
         said = ("unsent calls were cancelled", "the stop of batch shared takes longer than Airflow waits")
         assert any(each in logs(airflow, "stopped", task_id) for each in said)
     airflow.wait(lambda: airflow.run_state("stopped") == "failed", "the run to end")
+
+
+def test_a_hold_that_a_person_gave_stands_through_marks_and_clears_with_and_without_again(airflow: Airflow) -> None:
+    numbers = [f"+658765009{place}" for place in range(4)]
+    airflow.trigger("held")
+
+    def are(*states: str) -> None:
+        def is_so() -> bool:
+            newest = {call["destination"]: call["state"] for call in airflow.stage.calls("--batch", "held")}
+            return [newest.get(number) for number in numbers] == [*states]
+
+        airflow.wait(is_so, f"the calls to be {states}")
+
+    def sends_nothing() -> None:
+        assert voiceflow("worker", "--drain", env=airflow.stage.env).wait() == 1, "a hold stopped it"
+        assert [airflow.posts_to(number) for number in numbers] == [0] * 4
+
+    def clear() -> None:
+        airflow.cli("tasks", "clear", "held", "--yes")
+
+    are(*["queued"] * 4)
+    for place, state in product(range(2), ("people", "call")):
+        airflow.wait_for_task("held", f"{state}{place}", "running" if place else "deferred")
+    airflow.stage.run("hold", "--batch", "held")
+    for task_id in airflow.tasks("held"):
+        airflow.mark("held", task_id, "failed")
+    are(*["cancelled"] * 4)
+    clear()
+    are(*["queued"] * 4)  # a clear makes again what a stop has cancelled
+    sends_nothing()
+    ids = [call["id"] for call in airflow.stage.calls("--batch", "held", "--state", "queued")]
+    airflow.stage.run("calls", "cancel", *ids, "--yes")
+    assert airflow.wait_for_run("held") == "failed", "a person cancelled its calls"
+    clear()
+    are("queued", "cancelled", "queued", "queued")  # of a campaign only what `again` names
+    sends_nothing()
+    airflow.stage.run("resume", "--batch", "held")
+    assert voiceflow("worker", "--drain", env=airflow.stage.env).wait() == 0
+    assert [airflow.posts_to(number) for number in numbers] == [1, 0, 1, 1]
 
 
 def logs(airflow: Airflow, dag_id: str, task_id: str) -> str:

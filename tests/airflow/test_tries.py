@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -42,6 +43,11 @@ TRIES: dict[str, Sequence[str]] = {
         "try A batch=x; left A B C batch=y; try A B batch=z",
         "A B",
         "C",
+    ),
+    "a hold of a named batch is for all tasks that share it": (
+        "left A batch=b; hold A; run b; left B batch=b; stop; left B batch=b; run run; clear; left A batch=b; send",
+        "",
+        "A B",
     ),
     "a call for later is not made sooner by a stop": ("left A@later; stop; left A@later; send", "", "A"),
     "what a person has cancelled is not made by a retry": ("left A; cancel A; try A:x", ""),
@@ -99,6 +105,27 @@ def test_tries_of_a_campaign(on: Stage, case: str) -> None:
     moves, heard, *waiting = TRIES[case]
     play = Play(on).play(moves)
     assert (play.heard, play.waiting) == (heard, "".join(waiting))
+
+
+HELD = (
+    "stop; left {}",
+    "stop; says has been held since .* voiceflow resume; try {}",
+    "clear; left {}",
+    "stop; clear; left {} again=cancelled",
+    "cancel A; clear; left {} again=cancelled",
+    "defer {}; stop; defer {}",
+    "defer {}; stop 1; says has been held since; resume {}",
+)
+
+
+@pytest.mark.parametrize("kind", ["call", "mapped", "campaign", "keyed"])
+def test_a_hold_that_a_person_gave_stands_through_stops_retries_and_clears_until_a_person_ends_it(
+    on: Stage, kind: str
+) -> None:
+    for way, row in product(HELD, ("A", "A batch=b")):
+        play = Play(on, kind).play(f"left {row}; hold A; {way.replace('{}', row)}; send")
+        assert (play.heard, play.waiting) == ("", "A"), (way, row)
+        assert play.play("open A; send").heard == "A", (way, row)
 
 
 RUNS: dict[str, Sequence[str]] = {

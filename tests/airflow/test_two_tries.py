@@ -13,6 +13,7 @@ import pytest
 from airflow_provider.calls.enqueueing import RequestedCall, enqueue_campaign, enqueue_once
 from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.calls.made_calls import Stop
+from airflow_provider.calls.waiting import WaitedCalls
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Campaign, VoiceflowError, open_store
@@ -107,7 +108,8 @@ class Scene:
     async def left(self, *, is_taken_back: bool) -> None:
         await self._enqueue(self.engine.queue, "Anm")
         if is_taken_back:
-            await Stop(identity=TASK, batch_id=TASK.batch_id()).carry_out(nullcontext(self.engine.queue))
+            stop = Stop(identity=TASK, calls=WaitedCalls(batch_id=TASK.batch_id()))
+            await stop.carry_out(nullcontext(self.engine.queue))
 
     async def send(self) -> None:
         for job in await self.engine.send():

@@ -12,47 +12,35 @@ from airflow_provider.calls.waiting import Goal, WaitedCalls, WaitStatus
 from tests.support.flows import flow
 from voiceflow_worker import CallQueue, Job, JobState, open_store
 from voiceflow_worker.core.base.reading import count_states
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.types import Post
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 WAITED = WaitedCalls(goal=Goal.OUTCOME, sends=True, doubt_timeout=timedelta(minutes=15))
 
 
-def job(state: JobState, *, due: timedelta = timedelta(0)) -> Job:
+def job(state: JobState, due: float = 0, **more: Any) -> Job:
+    """A job in this state, which is due in so many seconds."""
     return Job(
-        id="default.01J",
-        queue="default",
-        state=state,
-        due_at=NOW + due,
-        destination="+6587654321",
-        body="{}",
-        body_digest="d",
-        source="+6531234567",
-        created_at=NOW - timedelta(hours=1),
-    )
+        id="default.01J", queue="default", state=state, due_at=NOW + timedelta(seconds=due), destination="+6587654321",
+        body="{}", body_digest="d", source="+6531234567", created_at=NOW - timedelta(hours=1), **more,
+    )  # fmt: skip
 
 
 def status(*jobs: Job, goal: Goal = Goal.OUTCOME, now: datetime = NOW) -> WaitStatus:
     return dataclasses.replace(WAITED, goal=goal).status_of(jobs, now=now)
 
 
-def test_an_accepted_call_is_over_only_for_the_goal_accepted() -> None:
-    taken = job(JobState.SUBMITTED, due=timedelta(hours=1))
-    assert not WAITED.is_over(status(taken))
-    assert WAITED.is_over(status(taken, goal=Goal.ACCEPTED))
-
-
-def test_a_call_past_its_time_limit_is_overdue_after_a_grace() -> None:
+def test_a_call_is_overdue_after_a_grace_and_due_a_moment_before_its_time() -> None:
     for state in (JobState.LEASED, JobState.SENDING, JobState.SUBMITTED):
-        assert status(job(state, due=-timedelta(seconds=9))).overdue == 0
-        assert status(job(state, due=-timedelta(seconds=10))).overdue == 1
-    assert status(job(JobState.SUBMITTED, due=-timedelta(hours=1)), goal=Goal.ACCEPTED).overdue == 0
-
-
-def test_a_queued_call_is_due_at_its_time_and_unsent_a_moment_before() -> None:
-    soon, later = (job(JobState.QUEUED, due=timedelta(seconds=seconds)) for seconds in (10, 60))
-    counted = status(job(JobState.QUEUED), soon, later, job(JobState.LEASED), job(JobState.SENDING))
+        assert [status(job(state, due)).overdue for due in (-9, -10)] == [0, 1]
+    accepted = status(job(JobState.SUBMITTED, -3600), goal=Goal.ACCEPTED)
+    assert (accepted.overdue, WAITED.is_over(accepted), WAITED.is_over(status(job(JobState.SUBMITTED)))) == (
+        0,
+        True,
+        False,
+    )
+    queued = (job(JobState.QUEUED, due) for due in (0, 10, 60))
+    counted = status(*queued, job(JobState.LEASED), job(JobState.SENDING))
     assert (counted.total, counted.unsent, counted.ended) == (5, 4, 0)
 
 
@@ -74,9 +62,8 @@ async def test_a_call_of_a_batch_that_is_leased_while_it_is_counted_is_not_taken
 
 
 def test_the_patience_with_a_doubt_counts_from_its_post_and_not_from_the_task() -> None:
-    post = Post(
-        number=1, client_request_id="x.1", began_at=NOW - timedelta(minutes=15), valid_until=NOW + timedelta(minutes=1)
-    )
-    doubted = replace(job(JobState.IN_DOUBT, due=timedelta(minutes=1)), posts=(post,))
+    began = NOW - timedelta(minutes=15)
+    post = Post(number=1, client_request_id="x.1", began_at=began, valid_until=NOW + timedelta(minutes=1))
+    doubted = job(JobState.IN_DOUBT, 60, posts=(post,))
     assert WAITED.is_over(status(doubted))
     assert not WAITED.is_over(status(doubted, now=NOW - timedelta(seconds=1)))

@@ -139,5 +139,11 @@ with dag("stopped", **STOPPED, batch="shared"):
     VoiceCampaignOperator(task_id="waiting", rows=MANY[1::2], deferrable=False)
     VoiceCampaignOperator(task_id="other", rows=[{"destination": "+6587650070"}], deferrable=True, wait_for=None)
 
+with dag("held", send="worker", batch="held"):
+    for place, wait in enumerate((True, False)):
+        people = {"task_id": f"people{place}", "rows": [{"destination": f"+658765009{place}"}], "deferrable": wait}
+        VoiceCampaignOperator(**people, again="cancelled" if wait else False)
+        call(f"call{place}", f"9{place + 2}", deferrable=wait)
+
 with dag("hello", retries=2):
     call("call", "81", deferrable=True, voiceflow_conn_id="voiceflow_added")
