@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 
 from tests.airflow.scene import connection
+from tests.support.redis_server import free_port
 from tests.support.stage import PLAIN, Stage, stage
 from tests.support.waiting import wait_until
 
@@ -168,68 +169,6 @@ class Airflow:
 
 
 @contextmanager
-def airflow_beside(
-    on: Stage,
-    home: Path,
-    *,
-    components: tuple[str, ...] = ("standalone",),
-    config: Mapping[str, str] | None = None,
-    extra: Mapping[str, str] | None = None,
-) -> Iterator[Airflow]:
-    """Start an Airflow for this stage; everything it started is ended with the block."""
-    home.mkdir(parents=True, exist_ok=True)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "VOICEFLOW_"))}
-    env = {
-        **clean,
-        # airflow standalone and its children look for `airflow` on the PATH.
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        "AIRFLOW__CORE__PARALLELISM": "6",
-        "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__API__PORT": str(_free_port()),
-        "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # else each deferral takes 6 s
-        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # else a task fails if a busy machine takes 5 s to begin it
-        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # else it begins no task if a busy machine reads a DAG for 30 s
-        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW_CONN_VOICEFLOW_DEFAULT": connection(on.sandbox, store=on.store, **(extra or {})),
-        "AIRFLOW_CONN_VOICEFLOW_WRONG": connection("http://127.0.0.1:9", password="another-key", store=on.store),
-        "VOICEFLOW_TEST_FOLDER": str(home),
-        **(config or {}),
-    }
-    env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}/execution/"
-    env["AIRFLOW__API__BASE_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}"
-    airflow = Airflow(home, env, on)
-    airflow.cli("db", "migrate")
-    try:
-        for component in components:
-            airflow.start(component)
-        wanted = {
-            dag_id
-            for path in DAGS.glob("*.py")
-            for dag_id in re.findall(r'(?i:dag)\(\s*"(\w+)"', path.read_text("utf-8"))
-        }
-        parsed = "SELECT dag_id FROM dag WHERE NOT is_paused"
-        airflow.wait(lambda: wanted <= {row[0] for row in airflow.rows(parsed)}, f"{wanted} to be parsed")
-        airflow.wait(lambda: _alive(airflow) >= {"SchedulerJob", "TriggererJob"}, "the components")
-        airflow.wait(lambda: _listens(int(env["AIRFLOW__API__PORT"])), "the API server")
-        yield airflow
-    finally:
-        airflow.end()
-
-
-@contextmanager
 def whole_stack(
     folder: Path,
     *,
@@ -238,11 +177,59 @@ def whole_stack(
     config: Mapping[str, str] | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> Iterator[Airflow]:
-    """A receiver, a sandbox and an Airflow."""
-    with ExitStack() as stack:
-        on = stack.enter_context(stage(folder, speed=speed))
-        beside = airflow_beside(on, folder / "airflow", components=components, config=config, extra=extra)
-        yield stack.enter_context(beside)
+    """A receiver, a sandbox and an Airflow; everything that was started is ended with the block."""
+    home = folder / "airflow"
+    with stage(folder, speed=speed) as on:
+        home.mkdir(parents=True, exist_ok=True)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "VOICEFLOW_"))}
+        env = {
+            **clean,
+            # airflow standalone and its children look for `airflow` on the PATH.
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__CORE__PARALLELISM": "6",
+            "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__API__PORT": str(free_port()),
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",  # else each deferral takes 6 s
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # else a task fails that begins after 5 s
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # a busy machine reads a DAG for more than 30 s
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "600",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "AIRFLOW_CONN_VOICEFLOW_DEFAULT": connection(on.sandbox, store=on.store, **(extra or {})),
+            "AIRFLOW_CONN_VOICEFLOW_WRONG": connection("http://127.0.0.1:9", password="another-key", store=on.store),
+            "VOICEFLOW_TEST_FOLDER": str(home),
+            **(config or {}),
+        }
+        env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}/execution/"
+        env["AIRFLOW__API__BASE_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}"
+        airflow = Airflow(home, env, on)
+        airflow.cli("db", "migrate")
+        try:
+            for component in components:
+                airflow.start(component)
+            wanted = {
+                dag_id
+                for path in DAGS.glob("*.py")
+                for dag_id in re.findall(r'(?i:dag)\(\s*"(\w+)"', path.read_text("utf-8"))
+            }
+            parsed = "SELECT dag_id FROM dag WHERE NOT is_paused"
+            airflow.wait(lambda: wanted <= {row[0] for row in airflow.rows(parsed)}, f"{wanted} to be parsed")
+            airflow.wait(lambda: _alive(airflow) >= {"SchedulerJob", "TriggererJob"}, "the components")
+            airflow.wait(lambda: _listens(int(env["AIRFLOW__API__PORT"])), "the API server")
+            yield airflow
+        finally:
+            airflow.end()
 
 
 def _alive(airflow: Airflow) -> set[str]:
@@ -252,9 +239,3 @@ def _alive(airflow: Airflow) -> set[str]:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_provider.operators.voice import VoiceCallOperator
+from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from tests.airflow import scene
 from tests.airflow.scene import STORED, call, context, deferred, refused, rings
 from tests.support.stage import Stage
@@ -152,7 +153,7 @@ def test_a_deferred_task_has_no_secret_and_its_wait_is_counted_once_over_all_res
     on.order("script", {"destination": "+6587660007", **scene.LASTING})
     path, kwargs = deferred(call("+6587660007", deferrable=True), context("deferred")).serialize()
     assert path == "airflow_provider.triggers.voice.VoiceOutcomeTrigger"
-    assert json.loads(json.dumps(kwargs)) == kwargs
+    assert VoiceOutcomeTrigger(**json.loads(json.dumps(kwargs))).serialize() == (path, kwargs)
     assert not [secret for secret in (scene.API_KEY, on.store) if secret in json.dumps(kwargs)]
     event = {"status": "look", "job_ids": kwargs["job_ids"], "until": kwargs["until"]}
     resumed = call("+6587660007", deferrable=True)

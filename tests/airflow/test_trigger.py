@@ -109,15 +109,6 @@ async def test_stopping_the_deferred_task_cancels_its_unsent_calls(on: Stage) ->
     assert await states(on, ids) == ["cancelled", "queued"]
 
 
-def test_it_is_made_again_from_what_it_serializes() -> None:
-    given: dict[str, Any] = {"job_ids": ["a"], "sends": True, "wait_for": "accepted"}
-    first = VoiceOutcomeTrigger(**given, poll_interval=7.0)
-    path, kwargs = first.serialize()
-    module, _, name = path.rpartition(".")
-    again = getattr(__import__(module, fromlist=[name]), name)(**kwargs)
-    assert again.serialize() == first.serialize()
-
-
 def test_a_task_is_not_resumed_before_airflow_has_noticed_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     for interval, seconds in (("5", 6.0), ("0", 2.0)):
         monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", interval)

@@ -94,11 +94,9 @@ with dag("whole_way", **QUICK):
     answered_or_not(deferred.output) >> [answered(), not_answered()]
     enqueued >> [sensed, looked]
 
-with dag("killed_after", **QUICK):
+with dag("killed", **QUICK):
     call("deferred", "11", dies="posted", deferrable=True)
     call("waiting", "12", dies="posted", deferrable=False)
-
-with dag("killed_before", **QUICK):
     call("handed_in", "13", dies="handed_in", deferrable=True)
     call("leased", "14", dies="leased", deferrable=False)
 
