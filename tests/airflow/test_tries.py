@@ -107,6 +107,45 @@ def test_tries_of_a_campaign(on: Stage, case: str) -> None:
     assert (play.heard, play.waiting) == (heard, "".join(waiting))
 
 
+def expanded(moves: str) -> str:
+    """The moves of a mapped task, of which "AB/10" are the instances of A and B, the second first."""
+    found: list[str] = []
+    for move in moves.split():
+        letters, _, order = move.partition("/")
+        of_each = [f"map {index}; left {letters[int(index)]}" for index in order or "0123"[: len(letters)]]
+        found += of_each if letters.isupper() else ["map 0; stop; map 1; stop"] if move == "stop" else [move]
+    return "; ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("moves", "heard"),
+    [
+        # A number that moved to another index is not called again.
+        *((f"AB {sent} clear XAB/{order} XAB", "A B X") for sent in ("send", "") for order in ("012", "210", "120")),
+        # Instances that call one number with one text share a call.
+        *((f"AA/{order} clear AA/{order} send clear BAA/210", "A B") for order in ("01", "10")),
+        ("A send clear BAA", "A B"),
+        ("A clear BAA", "A B"),
+        # What was stopped is called if it is listed again.
+        *((f"AB stop clear BC/{order}", "B C") for order in ("01", "10")),
+        *((f"AB stop clear BC/{order} send clear BA/{order}", "A B C") for order in ("01", "10")),
+        ("AA stop AA", "A"),
+    ],
+)
+def test_instances_of_a_mapped_task_are_identified_by_their_numbers_when_a_clear_changes_their_indexes(
+    on: Stage, moves: str, heard: str
+) -> None:
+    assert Play(on, "mapped").play(expanded(f"{moves} send")).heard == heard
+
+
+def test_instances_with_different_texts_for_one_number_need_a_key_which_identifies_their_calls(on: Stage) -> None:
+    needs_a_key = "map 2; says give each call a unique_key; left "
+    play = Play(on, "mapped").play("map 0; left A:seven#7; map 1; left A:eight#8; send")
+    play.play("clear; map 0; left A:eight#8; map 1; left A:seven#7; left B:nine#9; map 0; left D:seven")
+    play.play(f"{needs_a_key}C:nine#9; {needs_a_key}D:eight; send")
+    assert play.heard == "A:eight A:seven B:nine D:seven"
+
+
 HELD = (
     "stop; left {}",
     "stop; says has been held since .* voiceflow resume; try {}",
