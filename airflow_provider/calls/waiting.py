@@ -52,21 +52,31 @@ class Goal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitStatus:
-    """The calls that a task waits for, counted by their states.
+    """The `calls` that a task waits for as they were `at` a time, counted by their states.
 
-    `ended` counts those whose wait is over. `unsent` counts calls that are due, are being sent, or will be due within
-    `GRACE`. `overdue` counts calls whose time limit passed more than `GRACE` ago, usually because no worker sweeps the
-    queue. `doubts` are the calls in doubt, and `doubts_due` counts those of them that are to be looked up in the log of
-    8x8. `jobs` has the calls themselves, but is empty for a batch.
+    `soon` counts the queued ones that are due, or will be within `GRACE`. `overdue` counts those whose time limit
+    passed more than `GRACE` ago, usually because no worker sweeps the queue. `doubts` are the calls in doubt. `jobs`
+    has the calls themselves, but is empty for a batch.
     """
 
+    calls: WaitedCalls
+    at: datetime
     states: Mapping[JobState, int]
-    ended: int
-    unsent: int
+    soon: int
     overdue: int
     doubts: Sequence[Job]
-    doubts_due: int
     jobs: Sequence[Job] = ()
+
+    @property
+    def ended(self) -> int:
+        """The number of calls whose wait is over."""
+        over = sum(count for state, count in self.states.items() if self.calls.ends_in(state))
+        return over + sum(self.calls.is_settled(job, now=self.at) for job in self.doubts)
+
+    @property
+    def unsent(self) -> int:
+        """The number of calls that are due, or will be soon, or are being sent."""
+        return self.soon + self.states[JobState.LEASED] + self.states[JobState.SENDING]
 
     @property
     def total(self) -> int:
@@ -81,7 +91,7 @@ class WaitStatus:
     @property
     def needs_worker(self) -> bool:
         """Whether there is anything for a worker to do now."""
-        return bool(self.unsent or self.overdue or self.doubts_due)
+        return bool(self.unsent or self.overdue or any(job.due_at <= self.at for job in self.doubts))
 
     @property
     def progress(self) -> str:
@@ -121,9 +131,10 @@ class WaitedCalls:
 
     def status_of(self, jobs: Sequence[Job], *, now: datetime) -> WaitStatus:
         """Return the status of these jobs."""
-        return self._status(
-            Counter(job.state for job in jobs),
-            now=now,
+        return WaitStatus(
+            calls=self,
+            at=now,
+            states=Counter(job.state for job in jobs),
             soon=sum(job.state is JobState.QUEUED and job.due_at <= now + GRACE for job in jobs),
             overdue=sum(job.state in self._timed and now >= job.due_at + GRACE for job in jobs),
             doubts=[job for job in jobs if job.state is JobState.IN_DOUBT],
@@ -142,28 +153,7 @@ class WaitedCalls:
         if states[JobState.IN_DOUBT]:
             doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
         overdue = sum(job.batch_id == batch_id for jobs in timed for job in jobs)
-        return self._status(states, now=now, soon=soon, overdue=overdue, doubts=doubts)
-
-    def _status(
-        self,
-        states: Mapping[JobState, int],
-        *,
-        now: datetime,
-        soon: int,
-        overdue: int,
-        doubts: Sequence[Job],
-        jobs: Sequence[Job] = (),
-    ) -> WaitStatus:
-        over = sum(count for state, count in states.items() if self._is_over(state))
-        return WaitStatus(
-            states=states,
-            ended=over + sum(self.is_settled(job, now=now) for job in doubts),
-            unsent=soon + states[JobState.LEASED] + states[JobState.SENDING],
-            overdue=overdue,
-            doubts=doubts,
-            doubts_due=sum(job.due_at <= now for job in doubts),
-            jobs=jobs,
-        )
+        return WaitStatus(calls=self, at=now, states=states, soon=soon, overdue=overdue, doubts=doubts)
 
     @property
     def _timed(self) -> set[JobState]:
@@ -171,12 +161,13 @@ class WaitedCalls:
         states = {JobState.LEASED, JobState.SENDING}
         return states | {JobState.SUBMITTED} if self.goal is Goal.OUTCOME else states
 
-    def _is_over(self, state: JobState) -> bool:
+    def ends_in(self, state: JobState) -> bool:
+        """Return whether the wait for a call in this state is over."""
         return state.is_final or (state is JobState.SUBMITTED and self.goal is not Goal.OUTCOME)
 
     def is_settled(self, job: Job, *, now: datetime) -> bool:
         """Return whether the wait for this job is over: also if it has been in doubt for so long."""
-        return now >= self.doubted_until(job) if job.state is JobState.IN_DOUBT else self._is_over(job.state)
+        return now >= self.doubted_until(job) if job.state is JobState.IN_DOUBT else self.ends_in(job.state)
 
     def doubted_until(self, job: Job) -> datetime:
         """Return until when the task waits for evidence about a job in doubt."""

@@ -51,7 +51,7 @@ class VoiceSensor(VoiceTask, BaseSensorOperator):
         if not self.deferrable:
             if self.reschedule:
                 self.poke_interval = max(self.poke_interval, safe_after())
-            return super().execute(context)
+            return BaseSensorOperator.execute(self, context)
         self._begin_wait(timedelta(seconds=self.timeout))
         with self._softly():
             return self._poke_or_defer(context)
