@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_provider.operators.voice import VoiceCallOperator
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from tests.airflow import scene
 from tests.airflow.scene import STORED, call, context, deferred, refused, rings
@@ -164,21 +163,6 @@ def test_a_deferred_task_has_no_secret_and_its_wait_is_counted_once_over_all_res
     for status, said in (("late", "clear the task to wait for"), ("error", "no such store")):
         with refused(said, is_final=False):
             resumed.execute_complete(context("deferred"), {**event, "status": status, "error": "no such store"})
-
-
-@pytest.mark.parametrize("cancels", [True, False])
-def test_stopping_cancels_an_unsent_call_unless_the_user_says_otherwise(on: Stage, cancels: bool) -> None:
-    def enqueued() -> VoiceCallOperator:
-        task = call("+6587660008", **STORED, cancel_on_kill=cancels)
-        found.append(task.execute(context(f"killed-{cancels}"))["id"])
-        return task
-
-    found: list[str] = []
-    enqueued().on_kill()
-    (first,) = (job for job in scene.jobs_to(on, "+6587660008") if job.id == found[0])
-    assert first.state is (JobState.CANCELLED if cancels else JobState.QUEUED)
-    enqueued()
-    assert (found[1] == found[0]) is not cancels, "after a stop, the next try makes a new one"
 
 
 def test_a_store_that_the_next_try_would_not_see_is_refused_unless_all_workers_share_the_file(

@@ -177,6 +177,11 @@ RUNS: dict[str, Sequence[str]] = {
         "run a; try A; run b; try A:Fri; run c; try A again=True",
         "A A A:Fri",
     ),
+    "a stop cancels what was not sent": ("left A; stop; defer A; stop; send", ""),
+    "a stop cancels nothing if the task says so": (
+        "left A cancel_on_kill=False; stop; defer A cancel_on_kill=False; stop; send",
+        "A",
+    ),
     "one call for all runs": (
         "run a; try A once_per=dag; clear; try A:x once_per=dag; run b; try A once_per=dag; try A:x once_per=dag",
         "A",

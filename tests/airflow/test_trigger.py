@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from airflow_provider.calls.identity import TaskIdentity
 from airflow_provider.hooks.voice import _open, shared_store
 from airflow_provider.sensors.voice import VoiceOutcomeSensor
 from airflow_provider.triggers import voice
@@ -99,14 +98,6 @@ async def test_the_wait_for_several_calls_ends_with_the_last(on: Stage, hasty: N
 async def test_a_job_that_the_store_does_not_know_is_an_error(on: Stage, hasty: None) -> None:
     (event,) = await waiting(job_ids=["default.01JNOTTHERE"])
     assert (event["status"], "01JNOTTHERE" in event["error"]) == ("error", True)
-
-
-async def test_stopping_the_deferred_task_cancels_its_unsent_calls(on: Stage) -> None:
-    ids = await enqueued(on, "+6587661008", "+6587661009")
-    owner = TaskIdentity.of(context("killed")).as_json()
-    await VoiceOutcomeTrigger(job_ids=ids[:1], owner=owner).on_kill()
-    await VoiceOutcomeTrigger(job_ids=ids[1:]).on_kill()
-    assert await states(on, ids) == ["cancelled", "queued"]
 
 
 def test_a_task_is_not_resumed_before_airflow_has_noticed_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
