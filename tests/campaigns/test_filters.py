@@ -60,7 +60,7 @@ def test_what_is_proposed_leaves_out_the_rows_that_were_counted(tmp_path: Path, 
     values = [each for each in VALUES if form != "xlsx" or each[:1] != "="]  # which is a formula there
     asked = 0
     for place, header in enumerate(HEADERS):
-        if header[0] in "!=" and form == "xlsx":
+        if (header[0] in "!=" and form == "xlsx") or (place % 3 and not every):
             continue
         for first in range(0, len(values), 4) if every else (4 * place % len(values),):
             held = dict.fromkeys([*values[first : first + 4], "other"])
@@ -78,7 +78,7 @@ def test_what_is_proposed_leaves_out_the_rows_that_were_counted(tmp_path: Path, 
                     out = [str(cell_of(cells[at])) for at, row in enumerate(reading.rows) if row.is_left_out]
                     asked += 1
                     assert (len(out), value in (out or [value])) == (count, True), (door, kept, out)
-    assert asked > 250
+    assert asked > (250 if every else 100)
 
 
 SIGNS = (">=", "<=", "~=", "^=", "*=", "|=", "===", "!==", "=!", "<>=")
