@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
+from datetime import time, timedelta
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,20 +27,10 @@ ANA, BEN, CY = (f"+658765432{place}" for place in range(1, 4))
 OPTIONS = replace(saying("Hello."), voice_profile="en-US-JennyNeural", time_zone="Asia/Singapore")
 
 
-def read_as(folder: Path, rows: Sequence[Row], say: str, form: str = "csv", **more: Any) -> Reading:
-    """These rows in a form, with a text."""
-    return read_all(written(folder, rows, form), replace(OPTIONS, template=saying(say).template, **more))
-
-
 def warnings_of(reading: Reading) -> list[str]:
     """All that is told of a list without errors."""
     assert reading.errors == []
     return [each.message for each in reading.findings]
-
-
-def notes(folder: Path, say: str, column: str, values: Sequence[object], form: str = "csv") -> list[str]:
-    rows = [{"destination": f"+65876543{21 + 2 * place}", column: each} for place, each in enumerate(values)]
-    return warnings_of(read_as(folder, rows, say, form))
 
 
 def closing(folder: Path, content: str, **more: Any) -> list[str]:
@@ -49,36 +39,6 @@ def closing(folder: Path, content: str, **more: Any) -> list[str]:
 
 
 BOTH = "{{visit|date}} at {{visit|time}}"
-FIVE = datetime(2026, 3, 5, 14, 30)  # noqa: DTZ001
-Case = tuple[str, str, Sequence[object], str]
-CASES: Sequence[Case] = [
-    # The text, the column, its values, and what is told; nothing if that is empty. It is 17:00 on March 2 in Singapore.
-    (BOTH, "visit", [FIVE, datetime(2026, 2, 25, 10, 30)], "is over before the call can ring in 1 row, such as row "),  # noqa: DTZ001
-    (BOTH, "visit", [FIVE, datetime(2026, 3, 2, 16, 30)], "is over before the call can ring in 1 row"),  # noqa: DTZ001
-    (BOTH, "visit", [FIVE, datetime(2026, 3, 2, 18, 30)], ""),  # noqa: DTZ001
-    ("{{visit|date}}", "visit", [date(2026, 3, 2), date(2026, 3, 3)], ""),
-    ("{{last_visit|date}}", "last_visit", [date(2026, 2, 2)], ""),
-    ("{{terminal|date}}", "terminal", [date(2026, 2, 2), date(2026, 2, 3)], ""),
-    ("Tomorrow: {{visit|date}}", "visit", [date(2026, 3, 5), date(2026, 3, 6)], ""),
-    ("{{at|time}}", "at", ["09:30", "1:30"], ""),
-    ("{{name}}", "name", [*["Ana"] * 10, "99"], "holds '99' in 1 row, a number or a code among words"),
-    ("{{name}}", "name", [*["Ana"] * 20, "99", ".a"], "holds '99', '.a' in 2 rows, a number or a code among words"),
-    ("{{name}}", "name", [*["Ana"] * 10, "6587654321"], "holds '6587654321' in 1 row, a number or a code among words"),
-    ("{{name}}", "name", [*["Ana"] * 10, "a@x.example"], "holds 'a@x.example' in 1 row, an address among words"),
-    ("{{balance}}", "balance", [*["12"] * 10, "-99"], "holds '-99' in 1 row, below 0"),
-    ("{{room}}", "room", ["12a", *["A3"] * 10], ""),
-]
-
-
-@pytest.mark.parametrize(("case", "form"), list(zip(CASES, cycle(FORMS), strict=False)))
-def test_what_nobody_means_is_told_once(
-    tmp_path: Path, case: tuple[str, str, Sequence[object], str], form: str
-) -> None:
-    say, column, values, sentence = case
-    for each in dict.fromkeys(("csv", form)):
-        found = notes(tmp_path, say, column, values, each)
-        assert len(found) == (1 if sentence else 0), (each, found)
-        assert all(sentence in message for message in found), (each, found)
 
 
 def test_what_a_text_reads_as_a_time_is_shown_from_the_first_to_the_last() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import re
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -134,11 +132,6 @@ def test_an_error_is_no_value_in_any_format(tmp_path: Path) -> None:
                 assert (column, said in message) == (name, True), (given, message)
 
 
-def test_other_texts_with_such_signs_are_values() -> None:
-    for text in ["#1", "#5-01 Lim", "#", "# 12", "#Ana!", "No. #3", "Err: none", "Erri:502", "E"]:
-        assert read_all([{"destination": ANA, "name": text}]).heard == [f"Hello {text}."]
-
-
 @pytest.mark.anyio
 async def test_rejects_of_such_cells_are_bad_again(tmp_path: Path, queue: CallQueue) -> None:
     path = sheets(tmp_path, row("+6587654322", "Ben", NO_RESULTS[0], "", '<c t="e"><v>#BUSY!</v></c>'))
@@ -235,16 +228,7 @@ def test_a_workbook_of_the_strict_kind_is_read(tmp_path: Path) -> None:
     assert read_all(path, english("{{visit}}")).heard == ["2030-01-31"]
 
 
-@pytest.mark.parametrize("cell", ["=A9", "#N/A", "########"])
-def test_a_wrong_cell_in_a_number_column_of_another_name_has_one_error(tmp_path: Path, cell: str) -> None:
-    path = workbook(tmp_path, [("Mobile", "name"), (cell, "Ana")])
-    (found,) = told(read(path, replace(OPTIONS, columns={"destination": "Mobile"})))
-    assert found[1] == "Mobile"
-
-
 MIDNIGHT = datetime.fromisoformat("2030-02-01 00:00")
-SHOWS_A_TIME = ["yyyy-mm-dd hh:mm", "yyyy\\-mm\\-dd\\ h:mm", "m/d/yy h:mm", "[$-409]d mmm yyyy h:mm AM/PM;@"]
-SHOWS_NONE = ["yyyy-mm-dd", "mm-dd-yy", 'd. mmm "sh" yyyy', "[Red]d/m/yy", "[$-hhs]d/m/yy"]
 
 
 def english(text: str, **more: Any) -> CampaignOptions:
@@ -260,17 +244,8 @@ def dated(folder: Path, column: str, value: object, shown: str, *more: object) -
     return changed(workbook(folder, [("destination", column), *people]), formatted)
 
 
-@pytest.mark.parametrize("shown", SHOWS_A_TIME)
-def test_a_cell_that_shows_midnight_is_midnight(tmp_path: Path, shown: str) -> None:
-    for column in ("valid_until", "not_before"):
-        (call,) = read_all(dated(tmp_path, column, MIDNIGHT, shown), english("Hello.")).calls
-        assert getattr(call, column) == datetime(2030, 1, 31, 16, tzinfo=UTC)
-    path = dated(tmp_path, "visit", MIDNIGHT, shown)
-    for say, heard in [
-        ("{{visit|time}}", "12:00 AM"), ("{{visit}}", "2030-02-01"),
-        ("{{visit|date}} at {{visit|time}}", "February 1, 2030 at 12:00 AM"),
-    ]:  # fmt: skip
-        assert read_all(path, english(say)).heard == [heard]
+def test_a_cell_that_shows_midnight_is_midnight_in_a_later_text_too(tmp_path: Path) -> None:
+    path = dated(tmp_path, "visit", MIDNIGHT, "yyyy-mm-dd hh:mm")
     menu = Menu("ask", prompt="Press 1.", voice_profile="en-US-JennyNeural")
     menu.on("1", goto="At {{visit|time}}.")
     campaign = CampaignRows(path, CampaignOptions(menu=menu, source="+6531234567", batch_id="b"), now=NOW)
@@ -278,40 +253,11 @@ def test_a_cell_that_shows_midnight_is_midnight(tmp_path: Path, shown: str) -> N
     assert campaign.later_texts(row)[0][1] == "At 12:00 AM."
 
 
-@pytest.mark.parametrize("shown", SHOWS_NONE)
-def test_a_cell_that_shows_a_day_alone_is_no_time(tmp_path: Path, shown: str) -> None:
-    for value in (MIDNIGHT, date(2030, 2, 1)):
-        (error,) = read_all(dated(tmp_path, "valid_until", value, shown), english("Hello.")).errors
-        assert error.startswith("valid_until: '2030-02-01' is not a time; ")
-        (error,) = read_all(dated(tmp_path, "visit", value, shown), english("{{visit|time}}")).errors
-        assert "'2030-02-01' is not a time of day" in error
-    nine = read_all(dated(tmp_path, "visit", MIDNIGHT.replace(hour=9), shown), english("{{visit|time}}"))
-    assert nine.heard == ["9:00 AM"], "a time that is there is not hidden"
-
-
-def test_days_that_hide_midnight_of_another_zone_are_refused_and_nothing_is_counted_from_them(tmp_path: Path) -> None:
-    def book(*values: datetime) -> Path:
-        return dated(tmp_path, "day", values[0], "yyyy-mm-dd", *values[1:])
-
-    days = [datetime(2030, 1, day, 16) for day in (29, 30)]  # noqa: DTZ001 - JavaScript in Singapore
-    summer = [datetime(2030, 1, 29, 23), datetime(2030, 7, 30, 22)]  # noqa: DTZ001 - in Berlin
-    for values in (days, summer):
-        for say in ("{{day|date}}", "{{day}}"):
-            said = refused(book(*values), english(say))
-            assert re.search(r"shows 2030-01-29 and hides .* and 2030-01-30 is meant", said)
-    read_all(book(days[0], days[1].replace(hour=9)), english("{{day|date}}"))  # visits at 16:00 and 9:00
-    read_all(book(*days), english("Hello."))  # nobody hears them
-    (error,) = read_all(book(days[0]), english("Hello.", not_before=ColumnTime.read("day - 1d"))).errors
+def test_nothing_is_counted_from_days_that_hide_midnight_of_another_zone(tmp_path: Path) -> None:
+    hidden = dated(tmp_path, "day", datetime(2030, 1, 29, 16), "yyyy-mm-dd")  # noqa: DTZ001
+    (error,) = read_all(hidden, english("Hello.", not_before=ColumnTime.read("day - 1d"))).errors
     assert error.startswith("day: ")
     assert "has no time of day" in error
-
-
-def test_midnight_of_a_typed_time_is_a_time_where_one_is_asked_for() -> None:
-    row = {"destination": ANA, "valid_until": MIDNIGHT, "visit": MIDNIGHT}
-    reading = read_all([row], english("{{visit|date}} at {{visit|time}}"))
-    assert reading.heard == ["February 1, 2030 at 12:00 AM"]
-    assert reading.calls[0].valid_until == datetime(2030, 1, 31, 16, tzinfo=UTC)
-    assert read_all([row], english("{{visit}}")).heard == ["2030-02-01"]
 
 
 def paint(*rows: int, colour: str = "FFFF0000", is_font: bool = False) -> Callable[[Any], object]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -34,65 +34,10 @@ def people(values: Sequence[object], number: str = NEW_YORK, column: str = "day"
 
 DAY = "{{day|date('full')}}"
 WEDNESDAY = "Wednesday, April 3, 2030"
-WITH_GAPS = [f"2030-04-03{Z}", "NULL", f"2030-04-04{Z}", " ", f"2030-04-05{Z}"]
-IN_NEW_YORK = ["2030-04-02T20:00:00-04:00", "2030-12-02T19:00:00-05:00", "2030-04-04T20:00:00-04:00"]
 
 
 def us(say: str, **more: Any) -> Any:
     return saying(say, voice_profile="en-US-JennyNeural", **more)
-
-
-class Midnights(NamedTuple):
-    """Values of a column, what each person hears, and a part of what is told; None if both are open."""
-
-    values: Sequence[object]
-    number: str
-    say: str
-    heard: str | None
-    told: str | None
-
-
-MIDNIGHTS = [
-    # Three values or more, all of them midnight in UTC: a column of days, whatever wrote them.
-    Midnights([f"2030-04-0{n}{Z}" for n in (3, 4, 5)], NEW_YORK, DAY, WEDNESDAY, "2030-04-03, not as 2030-04-02 20:00"),
-    Midnights(["2030-04-03 00:00:00+00:00"] * 3, NEW_YORK, DAY, WEDNESDAY, "column of days"),
-    Midnights(["Wed, 03 Apr 2030 00:00:00 GMT"] * 3, NEW_YORK, DAY, WEDNESDAY, "column of days"),
-    Midnights(IN_NEW_YORK, NEW_YORK, DAY, WEDNESDAY, "not as 2030-04-02 20:00"),
-    Midnights(IN_NEW_YORK, "+1650253000", DAY, WEDNESDAY, "not as 2030-04-02 17:00"),
-    Midnights([f"2030-04-03{Z}", "", None, f"2030-04-04{Z}", f"2030-04-05{Z}"], NEW_YORK, DAY, None, "is empty"),
-    Midnights([f"2030-04-03{Z}"] * 3, SINGAPORE, DAY, WEDNESDAY, ""),
-    # Such a day has no time of day.
-    Midnights([f"2030-04-03{Z}"] * 3, SINGAPORE, "{{day|time}}", None, "a day without a time of day"),
-    Midnights([f"2030-04-03{Z}"] * 3, NEW_YORK, "{{day|time}}", None, "a day without a time of day"),
-    # Fewer, or where one value differs: both are named.
-    Midnights([f"2030-04-03{Z}"] * 2, NEW_YORK, DAY, None, "of a program, or the time 2030-04-02 20:00"),
-    Midnights([f"2030-04-03{Z}"] * 4 + ["2030-04-03T14:30:00Z"], NEW_YORK, DAY, None, "day 2030-04-03 of a program"),
-    Midnights([*["2030-04-05"] * 4, f"2030-04-03{Z}"], NEW_YORK, DAY, None, "day 2030-04-03 of a program"),
-    # Times of day, one of which is five in the afternoon in California.
-    Midnights(["2030-04-03T16:00:00Z", "2030-04-03T18:30:00Z", f"2030-04-04{Z}"], "+1650253000", DAY, WEDNESDAY, ""),
-    Midnights([f"2030-04-03{Z}"] * 2, SINGAPORE, "{{day|time}}", "8:00 AM", ""),
-    # A text that speaks the cell as it is: nobody says `T00:00:00.000Z`.
-    Midnights([f"2030-04-03{Z}"] * 3, NEW_YORK, "On {{day}}.", "On 2030-04-03.", "not as 2030-04-02 20:00"),
-    Midnights(WITH_GAPS, SINGAPORE, "{{day or 'soon'}}", "2030-04-03", ""),
-    Midnights([f"2030-04-03{Z}"] * 2, NEW_YORK, "{{day or 'soon'}}", None, "the time 2030-04-02 20:00"),
-    Midnights([f"2030-04-03{Z}"] * 2, SINGAPORE, "On {{day}}.", None, "the time 2030-04-03 08:00"),
-    Midnights([*["at 9: the gate"] * 2, f"2030-04-03{Z}"], SINGAPORE, "{{day}}", None, "day 2030-04-03 of a program"),
-    Midnights([f"2030-04-03{Z}"] * 2, SINGAPORE, "{% if day == 'x' %}A{% else %}B{% endif %}", "B", ""),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_a_column_of_midnights_in_utc_is_one_of_days(tmp_path: Path, form: str) -> None:
-    for case in MIDNIGHTS:
-        found = read_all(written(tmp_path, people(case.values, case.number), form), us(case.say))
-        said = [*found.errors, *[each for each in found.warnings if "UTC" in each]]
-        if case.told is not None:
-            assert bool(case.told) is bool(said), case
-            assert case.told in "".join(said), case
-            assert (case.heard is None) is bool(found.errors), case
-        if case.heard is not None:
-            assert found.heard[0] == case.heard, case
-            assert len(said) <= 1, "reported once"
 
 
 AT = "2030-04-03T16:00:00Z"

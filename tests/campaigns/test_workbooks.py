@@ -12,7 +12,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -50,39 +50,6 @@ def spoken(path: Path, sheet: str | None = None) -> list[tuple[str, object]]:
     reading = read_all(path, replace(OPTIONS, sheet=sheet))
     assert reading.errors == []
     return [(call.destination, text_of(call)) for call in reading.calls]
-
-
-@pytest.mark.parametrize("number", [6587654321, 6587654321.0, "+6587654321", "6587654321", " +65 8765 4321 "])
-def test_a_number_is_read_however_the_cell_holds_it(tmp_path: Path, number: object) -> None:
-    assert spoken(workbook(tmp_path, [HEADER, (number, "Ana")])) == [("+6587654321", "Hello Ana.")]
-
-
-def test_a_typed_cell_is_the_text_that_people_would_have_typed(tmp_path: Path) -> None:
-    cells = [
-        (12, "12"), (12.0, "12"), (12.5, "12.5"), (0.1 + 0.2, "0.3"), (1e-7, "0.0000001"), (True, "true"),
-        (False, "false"), (date(2030, 1, 31), "2030-01-31"), (local("2030-01-31 09:30"), "2030-01-31 09:30"),
-        (local("2030-01-31 09:30:05"), "2030-01-31 09:30:05"), (time(14, 5), "14:05"),
-        (timedelta(hours=26, minutes=30), "26:30"), ("007", "007"),
-    ]  # fmt: skip
-    path = workbook(tmp_path, [HEADER, *((f"+65{87654321 + 7 * n}", value) for n, (value, _) in enumerate(cells))])
-    assert [said for _, said in spoken(path)] == [f"Hello {text}." for _, text in cells]
-
-
-def test_a_damaged_number_is_one_bad_row(tmp_path: Path) -> None:
-    cells = [
-        ("6.58765E+09", "6.58765E+09"), (True, "holds True, which is not a phone number"), (1.5e16, "15 digits"),
-        (6587650000, "ends in zeros, as if read from 6.58765E+09: a spreadsheet may have lost digits"),
-        (447911000000.0, "ends in zeros, as if read from 4.47911E+11"), (None, "is missing"),
-        (date(2030, 1, 31), "holds 2030-01-31, which is not a phone number; format the column"),
-        (1234567890123456, "but Excel keeps only 15; write it as text"),
-        ("#N/A", "holds the error #N/A of a formula; correct it in the workbook"),
-        (6587654321.5, "holds 6587654321.5, which is not a phone number"),
-    ]  # fmt: skip
-    rows = read(workbook(tmp_path, [HEADER, *((value, "Ana") for value, _ in cells), ("+6587654322", "Ben")]))
-    found = told(rows)
-    assert [(row, column) for row, column, *_ in found] == [(n, "destination") for n in range(2, len(cells) + 2)]
-    assert [said in message for (_, said), (*_, message) in zip(cells, found, strict=True)] == [True] * len(cells)
-    assert len(calls_of(rows)) == 1
 
 
 def test_a_cell_far_to_the_right_and_a_day_of_a_book_that_counts_from_1904_are_read(tmp_path: Path) -> None:
