@@ -14,7 +14,7 @@ import pytest
 
 from tests.campaigns.conftest import EACH_STORE
 from tests.campaigns.reading import file_of
-from tests.support.faulty_store import Dies, FaultyStore, StoreCall
+from tests.support.faulty_store import Dies, FaultyStore, Loss, StoreCall
 from tests.support.started import report_of
 from tests.support.stores import EVERY
 from voiceflow_worker import CallQueue
@@ -192,10 +192,13 @@ async def hold_and_resume(queue: CallQueue, batch: str) -> None:
     await queue.resume(batch_id=batch)
 
 
-async def acted_on(store: Store, folder: Path, act: Act, step: int, people: list[str]) -> tuple[list[str], bool, bool]:
-    """Import people, with an act of a person before this write, and once more; who rings meanwhile and then.
+async def acted_on(
+    store: Store, folder: Path, act: Act, step: int, people: list[str], *, dies: bool
+) -> tuple[list[str], bool, bool]:
+    """Three makers of one import: a person acts before this write of the first one, which then goes on or dies.
 
-    Then whether there was such a write, and whether the act was done.
+    The second one dies before the same write. Returns who rings meanwhile and then, whether there was such a write, and
+    whether the act was done.
     """
     batch, rang, writes, done = f"b{step}", list[str](), count(1), list[int]()
 
@@ -205,9 +208,12 @@ async def acted_on(store: Store, folder: Path, act: Act, step: int, people: list
                 await act(CallQueue(store), batch)
                 done.append(step)
             rang.extend(await ringing(store))
+            if dies:
+                first.lose(Loss.BEFORE, times=99)
 
-    for at in (FaultyStore(store, before=acts), store):
-        with suppress(IntakeError, InvalidInputError):  # it was discarded or cancelled
+    first = FaultyStore(store, before=acts)
+    for at in (first, Dies(step).over(store), store):
+        with suppress(IntakeError, InvalidInputError, StoreUnavailableError):
             await campaign(folder, people, batch=batch).start(CallQueue(at))
         rang += await ringing(store)
         assert rang in ([], people), step
@@ -215,19 +221,21 @@ async def acted_on(store: Store, folder: Path, act: Act, step: int, people: list
 
 
 @EACH_STORE
+@pytest.mark.parametrize("dies", [False, True])
 @pytest.mark.parametrize("act", [hold_and_resume, CallQueue.discard_staged, CallQueue.cancel_batch])
 async def test_whatever_a_person_does_before_any_write_of_an_import_all_of_it_rings_or_nobody(
-    store: Store, tmp_path: Path, act: Act
+    store: Store, tmp_path: Path, act: Act, dies: bool
 ) -> None:
     acts = 0
     for step in count(1):
         people = [f"+65876{step:02}{place:03}" for place in range(3)]
-        rang, goes_on, was_done = await acted_on(store, tmp_path, act, step, people)
+        rang, goes_on, was_done = await acted_on(store, tmp_path, act, step, people, dies=dies)
         assert rang == ([] if act is CallQueue.cancel_batch and was_done else people), step
+        assert await CallQueue(store).staged(f"b{step}") == [], step
         acts += was_done
         if not goes_on:
             break
-    assert acts >= 3
+    assert acts >= 2
 
 
 @EACH_STORE
@@ -276,15 +284,6 @@ async def test_an_order_about_imports_that_have_changed_since_is_refused(store: 
     assert (await act.do((await act.question()).version)).message == "3 staged calls of batch people may ring"
     with pytest.raises(ActionRefusedError, match="no staged calls"):
         await act.do()
-
-
-@EACH_STORE
-async def test_a_cut_start_is_cancelled_with_its_batch(store: Store, tmp_path: Path) -> None:
-    queue = await cut(store, 6, campaign(tmp_path))
-    assert await queue.cancel_batch("people") == len(await queue.find(batch_id="people"))
-    assert await ringing(store) == []
-    (hold,) = (await queue.status()).holds
-    assert hold.start is None
 
 
 @EACH_STORE
