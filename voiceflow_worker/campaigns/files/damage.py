@@ -268,8 +268,9 @@ _RIVALS = {
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*")
 _UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _VOWELS = frozenset("aeiouyæœø\u0131")
-_RARE = frozenset("ðþýœ")
-"""Letters of few western languages, where other encodings have common ones, such as ğ, ş and ś."""
+_RARE = re.compile("[ðþýœû]|[ìù](?=[a-z])|õ(?!e)|ã(?=[^oes])", re.IGNORECASE)
+"""What few western languages have, where other encodings have common letters: ğ, ş, ś, ű, ě, ů, ő and ă."""
+_SLAVIC = re.compile("[šž]", re.IGNORECASE)
 _SIGNS_OF_LETTERS = frozenset("ƒµ")
 _MOST_WORDS, _WORDS_SHOWN = 20_000, 3
 
@@ -278,7 +279,7 @@ def windows_words(lines: Iterable[bytes]) -> tuple[Sequence[str], str]:
     """Three words to look at of a text that is no UTF-8, if it certainly is Windows-1252, and else why it may not be.
 
     It is certain if all signs are letters within words, and no other encoding gives words whose vowels and consonants
-    alternate better. The reason is a clause; it is empty if a sign is no letter, and there are no words.
+    alternate better, or as well with more common letters. The reason is a clause, or empty if a sign is no letter.
     """
     seen: dict[bytes, tuple[bool, str]] = {}
     for place, line in enumerate(lines):
@@ -295,8 +296,9 @@ def windows_words(lines: Iterable[bytes]) -> tuple[Sequence[str], str]:
         if not others or len(read) < len(others):
             continue
         more = sum(_runs_in(other) - _runs_in(word) for word, other in read.items())
-        letters = {own for word, other in read.items() for own, its in zip(word, other, strict=True) if own != its}
-        if more < 0 or (not more and not _RARE.isdisjoint("".join(letters).casefold())):
+        words = (word for _, word in seen.values())
+        is_slavic = any(_SLAVIC.search(word) and _SLAVIC.search(read.get(word, word)) for word in words)
+        if more < 0 or is_slavic or (not more and any(map(_RARE.search, read))):
             word, other = next(iter(read.items()))
             return (), f"it may have {word!r}, as Windows-1252, or {other!r}, as {name}"
         differing |= read.keys()
