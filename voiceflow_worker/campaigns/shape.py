@@ -89,15 +89,11 @@ def shape_of(
     if numbers is None or canonical_name(numbers) != DESTINATION:
         numbers = _to_call(values, usual) or (numbers if numbers in values else None)
     if numbers is None and header_row is None:  # perhaps titles of several cells stand above
-        filled = sum(map(bool, names))
-        for row in range((source.header_row or 1) + 1, _LOWEST_HEADER + 1):
+        wider = (row.number for row in rows[:_LOWEST_HEADER] if sum(map(bool, row.cells)) > sum(map(bool, names)))
+        for row in wider:
             with suppress(CampaignFileError):
                 below = shape_of(file, sheet=sheet, header_row=row, usual=usual)
-                if (
-                    DESTINATION in below.roles
-                    and sum(map(bool, below.source.header)) > filled
-                    and _has_titles(below.source)
-                ):
+                if DESTINATION in below.roles and _has_titles(below.source):
                     return below
     of_roles = {
         "calling_code": next((name for name in values if row_name(name) == "calling_code"), None),
