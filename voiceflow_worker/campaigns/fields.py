@@ -390,8 +390,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="ivr", read=_menu, of=_CAMPAIGN | _CALL, group=Group.TEXT, schema=TEXT, metavar="MODULE:MENU",
         label="Menu",
-        help="Begin each call with this menu, such as restaurant:main for `main` in restaurant.py, or reminder.toml; "
-        "on a server, the name of one that it was started with.",
+        help="Begin each call with this menu: restaurant:main for `main` in restaurant.py, or reminder.toml; on a "
+        "server, the name of one of its menus.",
     ),
     Field(
         name="menu", read=_menu_or_name, of=_CAMPAIGN, group=Group.TEXT, schema=MENU, metavar="NAME",
@@ -449,9 +449,9 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="not_before", read=_moment, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
         sets="not_before", label="Not before", hint="Such as tomorrow 09:00. Empty: at once.",
-        help="No phone rings before this time: 2026-11-20T09:00:00+08:00, or, together with <time_zone>, "
-        '"2026-11-20 09:00" or "tomorrow 09:00"; in a campaign also counted from the time in a column of each row: '
-        '"visit - 24h". Of 1d, 24h and 90m, days keep the hour when clocks change.',
+        help="No phone rings before this time: 2026-11-20T09:00:00+08:00; with <time_zone> also "
+        '"2026-11-20 09:00" or "tomorrow 09:00"; in a campaign also counted from a column: "visit - 24h". '
+        "Of 1d, 24h and 90m, days keep the hour when clocks change.",
     ),
     Field(
         name="valid_for", read=_plain(values.duration), of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT,
@@ -514,14 +514,14 @@ FIELDS: tuple[Field, ...] = (
             ("yes", "people who were called before"),
             ("cancelled,expired,failed", "people whose calls were cancelled, have expired or failed"),
         ),
-        help="Also call people who already have a call in the batch, or the same call in another one. With states, "
-        "such as cancelled,expired: only where the call ended so.",
+        help="Also call people who have a call in the batch, or the same call in another one. With states, such as "
+        "cancelled,expired: only where the call ended so.",
     ),
     Field(
         name="replace", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS, schema=YES_NO,
         is_of_one_run=True, label="Replace the calls that wait and differ",
-        help="Of a list that is imported again: change the waiting calls that differ from their rows, wherever a "
-        "unique_key finds them. Without it, such a row is an error of the list.",
+        help="Of a list that is imported again: change the waiting calls that differ from their rows. Without it, "
+        "such a row is an error of the list.",
     ),
     Field(
         name="remove_missing", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
@@ -532,7 +532,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="stored", read=_stored, of=_CAMPAIGN, group=Group.GUARDS, schema=YES_NO, is_of_one_run=True,
         help="In place of a list: the rows of the <batch>, under the fields that are given. With <replace>, waiting "
-        "calls get another window, validity, priority, source or text.",
+        "calls are changed.",
     ),
     Field(
         name="rejects", read=_path, of=_CAMPAIGN, group=Group.GUARDS, schema=TEXT, metavar="FILE", is_of_one_run=True,
