@@ -40,7 +40,7 @@ class Remedy(StrEnum):
     CHECK_BASE_URL = "check the base URL", "VOICEFLOW_BASE_URL"
     CHECK_SUB_ACCOUNT = "check the sub-account id", "VOICEFLOW_SUB_ACCOUNT"
     DECIDE_STAGED = (
-        "let the staged calls ring, or discard them",
+        "let the calls that the import holds ring, or discard them",
         "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`",
     )
     END_BY_COLUMN = "take their column for the end of the calls", "--columns valid_until=NAME", "columns"

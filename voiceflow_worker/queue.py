@@ -463,7 +463,7 @@ class CallQueue:
 
         Without `unread_files`, a queue stays held if journal files could not be read (`UnreadFilesError`).
 
-        The staged calls of an import that was cut stay as they are: see `release_staged`. A cancelled batch stays
+        The calls that an interrupted import holds stay held: see `release_staged`. A cancelled batch stays
         cancelled, as the returned gate shows. `check` gets the gate that would be opened, and raises an error if it
         must stay. Raises `InvalidInputError` for a batch without calls that is not held.
         """
@@ -484,7 +484,7 @@ class CallQueue:
         return gate
 
     async def staged(self, batch_id: Key) -> Sequence[StagedImport]:
-        """The imports of a batch that have not ended, with the number of their staged calls. Nobody is called for them.
+        """The imports of a batch that have not ended, and how many calls each holds. Nobody is called for them.
 
         An import is a campaign that is being stored, or one whose process was killed before its last call was stored.
         Start the same campaign again to store what is missing; or release or discard its calls. Raises StoreError.
@@ -492,7 +492,7 @@ class CallQueue:
         return await staged_imports(self.store, await starts_of(self.store, self.name, batch_id=batch_id))
 
     async def release_staged(self, batch_id: Key, *, imports: Sequence[StagedImport] | None = None) -> int:
-        """Let staged calls of a batch be sent, although their import has not ended; returns their number.
+        """Let the held calls of a batch be sent, although their import has not ended; returns their number.
 
         With `imports`, as `staged` returned them, the calls of these alone. Raises InvalidInputError if an import has
         ended or changed meanwhile, and StoreError.
@@ -505,7 +505,7 @@ class CallQueue:
                     "again"
                 )
             released = sum(each.calls for each in found)
-            store.result = f"{count_of(released, 'staged call')} of batch {batch_id} may ring"
+            store.result = f"{count_of(released, 'held call')} of batch {batch_id} may ring"
         return released
 
     async def discard_staged(
@@ -515,7 +515,7 @@ class CallQueue:
         imports: Sequence[StagedImport] | None = None,
         reason: str = "its import was discarded by a person",
     ) -> int:
-        """Cancel the staged calls of a batch; returns their number. Calls that the batch had before go on.
+        """Cancel the calls that imports of a batch hold; returns their number. Calls that the batch had before go on.
 
         With `imports`, as `staged` returned them, the calls of these alone. Raises InvalidInputError if one of them has
         changed calls that the batch had before, because it can only be completed then, and StoreError.
@@ -526,7 +526,7 @@ class CallQueue:
         starts = [each.gate for each in found]
         async with self._audited("discard", note=reason, batch=batch_id) as store:
             discarded = await discard_imports(store.store, self.name, starts, reason=reason, policy=self.policy)
-            store.result = f"{count_of(discarded, 'staged call')} of batch {batch_id} discarded"
+            store.result = f"{count_of(discarded, 'held call')} of batch {batch_id} discarded"
         return discarded
 
     async def set_rate(self, rate: float | None, *, check: CheckRate | None = None) -> Limits:

@@ -203,7 +203,7 @@ class Stop:
         """Log that Airflow gives no more time."""
         log.warning(
             "the stop of %s takes longer than Airflow waits. It goes on while this process runs. What is left of a "
-            "campaign then is staged: nobody is called for it, unless this task is cleared or tried again",
+            "campaign then is held: nobody is called for it, unless this task is cleared or tried again",
             self.calls,
         )
 

@@ -60,7 +60,7 @@ FIELD_CASES: Mapping[str, Case] = {
     ),
     "another batch than the given one": Case(
         f"destination,name,Batch ID\n{ONE},Ana,EW0150\n", {**HELLO, "batch": "recall"}, ["Hello Ana."],
-        "is kept as data and does not affect",
+        "is data and does not affect",
     ),
     "rows that are left out": Case(
         f"destination,name,Do Not Call\n{ONE},Ana,TRUE\n{TWO},Ben,FALSE\n", {**HELLO, "leave_out": "Do Not Call=yes"},

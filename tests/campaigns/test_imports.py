@@ -145,7 +145,7 @@ async def test_a_start_with_other_people_is_refused_until_a_person_decides_about
         await report_of(campaign(tmp_path, people).start(queue)),
     ):
         (told,) = [found.message for found in report.findings if found.is_error]
-        assert told.startswith("an import of batch people has not ended: 4 calls are staged, of which these rows lack")
+        assert told.startswith("an import of batch people has not ended: 4 calls are held, of which these rows lack")
     assert (report.refused, await ringing(store)) == (True, [])
     await campaign(tmp_path, PEOPLE[:2], batch="others", say="Bye").start(queue)
     assert await ringing(store) == PEOPLE[:2], "another batch goes on"
@@ -281,8 +281,8 @@ async def test_an_order_about_imports_that_have_changed_since_is_refused(store: 
     with pytest.raises(ChangedSinceError, match="batch people of queue default has changed since it was shown"):
         await act.do(seen)
     assert await ringing(store) == []
-    assert (await act.do((await act.question()).version)).message == "3 staged calls of batch people may ring"
-    with pytest.raises(ActionRefusedError, match="no staged calls"):
+    assert (await act.do((await act.question()).version)).message == "3 held calls of batch people may ring"
+    with pytest.raises(ActionRefusedError, match="no held calls"):
         await act.do()
 
 

@@ -284,13 +284,13 @@ def test_staged_calls_are_shown_and_ring_or_end_by_orders_that_name_them(voicefl
     within(voiceflow.folder, lambda engine: cut_import(engine.store, 3))
     for command in ("status", "batches"):
         told = voiceflow(command, *store).out
-        assert "3 staged calls: an import of batch march, begun at " in told
+        assert "3 held calls: an import of batch march, begun at " in told
         assert "voiceflow resume --batch march --staged" in told
     assert voiceflow("status", "--json", *store).document["staged"][0]["calls"] == 3
     resumed = voiceflow("resume", "--batch", "march", *store)
-    assert (resumed.code, "3 calls stay staged" in resumed.err) == (0, True)
+    assert (resumed.code, "3 calls are held until their import ends" in resumed.err) == (0, True)
     refused = voiceflow("resume", "--batch", "march", "--staged", *store)
-    assert (refused.code, "Let 3 staged calls of batch march of queue default ring" in refused.err) == (2, True)
+    assert (refused.code, "Let 3 held calls of batch march of queue default ring" in refused.err) == (2, True)
     released = voiceflow("resume", "--batch", "march", "--staged", "--yes", "--json", *store)
     assert (released.code, released.document) == (0, {"batch_id": "march", "released": 3})
     assert voiceflow("resume", "--staged", *store).code == 2

@@ -120,7 +120,7 @@ def test_every_queue_is_held_and_says_what_is_missing_and_why_it_was_held_before
     assert ended.document["held"] == ["default", "other"]
     (held,) = voiceflow("status", "--json").document["holds"]
     assert held["reason"].startswith("restored from a backup of ")
-    assert "Opt-outs and other orders that stop calls, of the last 7 days, are given again" in held["reason"]
+    assert "Opt-outs and other orders that stop calls, of the last 7 days, are carried out again" in held["reason"]
     (other,) = voiceflow("status", "--json", "--queue", "other").document["holds"]
     assert "wrong texts" in other["reason"]
     assert "restored from a backup" in other["reason"]

@@ -292,7 +292,7 @@ KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     ),
     "a reserved name": (
         "Mobile,name,valid until\n87654321,Ana,2099-01-31T09:00Z\n", {},
-        ("is kept as data and does not affect calls, because the time after which nobody is called is read from a "
+        ("is data and does not affect calls, because the time after which nobody is called is read from a "
         "column that is spelled valid_until: take the column for that, or ignore the column"),
         ("columns: valid_until=valid until", "columns: ignore=valid until"),
     ),

@@ -18,6 +18,8 @@ INSTEAD = {
     r"under way": "in progress", r"(is|are|was|were|and) told": "reported, logged", r"steers no": "does not affect",
     r"is asked for with this key|asked for with this key before": "already created with this key",
     r"no store is asked": "the store is not read", r"that are typed go before": "override",
+    r"(was|is|are|were|and|not) given again": "imported again, carried out again",
+    r"(stays?|is|are) staged|staged calls?": "held until the import ends",
 }  # fmt: skip
 """Private words, as patterns, and the field's terms for the same."""
 _PRIVATE = re.compile("|".join(rf"\b(?:{words})\b" for words in INSTEAD), re.IGNORECASE)

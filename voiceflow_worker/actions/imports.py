@@ -26,19 +26,19 @@ class StagedAction(BatchAction):
         name, _ = self.name, await self.counted()
         found = await self.calls.staged(name)
         if not found:
-            raise ActionRefusedError(f"batch {name} has no staged calls: each of its imports has ended")
+            raise ActionRefusedError(f"batch {name} has no held calls: each of its imports has ended")
         if half := [each for each in found if each.gate.is_half_applied]:
             raise ActionRefusedError(
                 f"nothing was changed: calls that batch {name} had say already what the new list says, and others not "
                 f"yet. {closed_in_words(half[0].gate)}"
             )
         if state is not None and state != _state_of(found):
-            raise changed_since(f"what is staged in batch {name}", now=_calls(found))
+            raise changed_since(f"what the imports hold in batch {name}", now=_calls(found))
         return found
 
 
 class ReleaseStaged(StagedAction):
-    """The order that lets the staged calls of a batch ring, although their import has not ended."""
+    """The order that lets the held calls of a batch ring, although their import has not ended."""
 
     name_of_action: ClassVar[str] = "release"
 
@@ -62,13 +62,13 @@ class ReleaseStaged(StagedAction):
         try:
             released = await self.calls.release_staged(self.name, imports=found)
         except InvalidInputError:
-            raise changed_since(f"what is staged in batch {self.name}") from None
-        said = f"{count_of(released, 'staged call')} of batch {self.name} may ring"
+            raise changed_since(f"what the imports hold in batch {self.name}") from None
+        said = f"{count_of(released, 'held call')} of batch {self.name} may ring"
         return ActionResult(message=said, documents=({"batch_id": self.name, "released": released},))
 
 
 class DiscardStaged(StagedAction):
-    """The cancellation of the staged calls of a batch. The batch and its other calls go on."""
+    """The cancellation of the held calls of a batch's imports. The batch and its other calls go on."""
 
     name_of_action: ClassVar[str] = "discard"
 
@@ -89,12 +89,12 @@ class DiscardStaged(StagedAction):
         found = await self.imports(state)
         reason = by_person(self.operator.name, self.note, "its import was discarded")
         discarded = await self.calls.discard_staged(self.name, imports=found, reason=reason)
-        said = f"{count_of(discarded, 'staged call')} of batch {self.name} ended and will not be sent"
+        said = f"{count_of(discarded, 'held call')} of batch {self.name} ended and will not be sent"
         return ActionResult(message=said, documents=({"batch_id": self.name, "discarded": discarded},))
 
 
 def _calls(found: Sequence[StagedImport]) -> str:
-    return count_of(sum(each.calls for each in found), "staged call")
+    return count_of(sum(each.calls for each in found), "held call")
 
 
 def _state_of(found: Sequence[StagedImport]) -> str:

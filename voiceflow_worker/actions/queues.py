@@ -264,7 +264,10 @@ class Resume(QueueAction):
         closed = "" if is_open else f"{gate_in_words(gate)}, and stays so: enqueue its calls as a new batch"
         said = closed or f"{gate.scope.value} {gate.name} is open{'' if was_held else '; it was not held'}"
         staged = await self.calls.staged(self.batch) if self.batch is not None and is_open else ()
-        notes = [f"{count_of(each.calls, 'call')} stay staged: {closed_in_words(each.gate)}" for each in staged]
+        notes = [
+            f"{count_of(each.calls, 'call')} are held until their import ends: {closed_in_words(each.gate)}"
+            for each in staged
+        ]
         document = {**gate_as_json(gate), "doubts": states[JobState.IN_DOUBT]}
         notes += _doubts(states) if is_open else ()
         notes += await self._may_lack(own)

@@ -59,7 +59,7 @@ class ResolveRequest(Body):
     """A decision about a call in doubt."""
 
     note: Annotated[str, StringConstraints(min_length=1, max_length=1000)] = Field(
-        description="How you know; kept with the call."
+        description="How you know; stored with the call."
     )
     placed: bool = Field(description="false: the call is made again, which is refused while 8x8 may still place it.")
 

@@ -117,7 +117,7 @@ class PageOf(Query, Generic[P]):
 class Note(Body):
     """Why something is done."""
 
-    note: Text | None = Field(None, description="Why; kept with what was done.")
+    note: Text | None = Field(None, description="Why; stored with what was done.")
 
 
 class Fields(RootModel[dict[str, Any]]):

@@ -126,7 +126,7 @@ class Import:
         reason = (
             f"perhaps not all of its {count_of(calls, 'call')} are stored, ordered by {self._by.called}, "
             f"{self._by.on}. If the import was interrupted, start the same campaign again, which adds what is missing; "
-            f"or let its staged calls ring (`voiceflow resume {batch}`), or discard them (`voiceflow calls cancel "
+            f"or let its held calls ring (`voiceflow resume {batch}`), or discard them (`voiceflow calls cancel "
             f"{batch}`)"
         )
         now = self._store.clock.now()

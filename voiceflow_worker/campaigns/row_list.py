@@ -514,7 +514,7 @@ class RowList:
             yield text
 
     def _not_kept(self) -> InvalidInputError:
-        return InvalidInputError(f"the rows of batch {self._batch_id} are not kept: give the list again")
+        return InvalidInputError(f"the rows of batch {self._batch_id} are not stored: import the list again")
 
     async def read(
         self, *, first: int = 0, limit: int | None = None, uncalled: bool = False, zone: ZoneInfo | None = None

@@ -188,7 +188,7 @@ async def cancel(
     Exit 1 if a call may have been sent: such a call cannot be cancelled.
 
     Args:
-        staged: With --batch: cancel only the staged calls of an interrupted import.
+        staged: With --batch: cancel only the calls that an interrupted import holds.
 
     Examples:
         voiceflow calls cancel default.01JB3W8Z5Q7X9V2K4M6N8P0R2T

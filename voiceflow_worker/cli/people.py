@@ -337,7 +337,7 @@ async def audit(
 ) -> None:
     """Show who ordered what, the newest first.
 
-    Every action of people on this store, from any interface, with its time, login, note and result. Entries are kept
+    Every action of people on this store, from any interface, with its time, login, note and result. Entries are stored
     for 400 days.
 
     Args:

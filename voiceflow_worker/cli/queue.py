@@ -164,7 +164,7 @@ def _tell(output: Output, found: Sequence[BatchProgress], *, column: str, name: 
     for gate in dict.fromkeys(each.hold for each in found if each.hold is not None and each.hold.start is None):
         output.say(closed_in_words(gate))
     for staged in (one for each in found for one in each.imports):
-        output.say(f"{count_of(staged.calls, 'staged call')}: {closed_in_words(staged.gate)}")
+        output.say(f"{count_of(staged.calls, 'held call')}: {closed_in_words(staged.gate)}")
 
 
 def _figures(each: BatchProgress) -> tuple[object, ...]:
@@ -207,10 +207,11 @@ async def resume(
 ) -> ExitCode:
     """Open a held queue or batch again.
 
-    A cancelled batch stays cancelled, and the exit code is 1. Staged calls stay staged without --staged.
+    A cancelled batch stays cancelled, and the exit code is 1. Calls that an unfinished import holds stay held
+    without --staged.
 
     Args:
-        staged: With --batch: let the staged calls of an interrupted import ring, after a question.
+        staged: With --batch: let the calls that an interrupted import holds ring, after a question.
         unread_files: Also open a queue that is held because journal files could not be read.
         yes: With --staged: do not ask for confirmation.
 

@@ -60,7 +60,7 @@ async def worker(
         burst: The largest number of calls that are sent at once after a pause. [VOICEFLOW_BURST, else 1]
         concurrency: The largest number of POSTs in flight, per worker. [VOICEFLOW_CONCURRENCY, else 50]
         max_active: The largest number of open calls of the queue. [VOICEFLOW_MAX_ACTIVE, else any number]
-        reserve: How many of the open calls are kept for calls of a priority above 0. [VOICEFLOW_RESERVE, else 0]
+        reserve: How many of the open calls are for priorities above 0 alone. [VOICEFLOW_RESERVE, else 0]
         max_per_person: The most attempts to call one person in a span of time, such as 3/24h.
             [VOICEFLOW_MAX_PER_PERSON, else any number]
         drain: End when no more calls are due. Exit 1 if a hold stopped the worker, or if calls are in doubt.

@@ -61,7 +61,7 @@ MOST_NAMED = 20
 WHOLE = "*"
 """The group of all entries. No queue has this name."""
 NOT_KNOWN = "its result was not stored"
-GIVEN_AGAIN = "given again from the local journal, because the store lacked it"
+GIVEN_AGAIN = "carried out again from the local journal, because the store lacked it"
 GIVEN_UP_AFTER = timedelta(seconds=5)
 """How long after it was asked a store may commit a write of an order: not longer than any store is waited for."""
 UNSETTLED = (
@@ -72,7 +72,7 @@ _TRIES = 3
 STOPS = frozenset({"hold", "cancel", "discard", "suppress", "acknowledge", "stop", "forget"})
 """Actions that stop calls: a server that may lose what it confirms takes them too."""
 _FAILED = "failed: "
-_AGAIN = "given again after its answer was lost: what it did before is not counted"
+_AGAIN = "ordered again after its answer was lost: what it did before is not counted"
 
 _log = structlog.get_logger("voiceflow.audit")
 

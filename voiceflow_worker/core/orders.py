@@ -63,7 +63,7 @@ GIVEN_FOR = timedelta(days=7)
 READ_BY = "orders-read"
 """Namespace of the hosts that have given orders, each with its state directory: the history of the store for which it
 has read its journal."""
-NOT_GIVEN_AGAIN = "lost when the store was rolled back, and not given again"
+NOT_GIVEN_AGAIN = "lost when the store was rolled back, and not carried out again"
 _PROTECTS = frozenset({FORGET, "suppress"})
 """Actions whose entry has a line of its own: their first write may have no order, or only opt-outs."""
 _STARTS = frozenset({"escalate", "run-now", "start", "release"})
@@ -243,7 +243,7 @@ class OrderedStore:
                 _log.warning("the orders of this host cannot be compared with the store", error=str(error))
             self._read_for, self._has_read = server, True
         if count:
-            _log.error("the store had lost orders: what stops calls was given again", orders=count)
+            _log.error("the store had lost orders: what stops calls was carried out again", orders=count)
 
     async def _lost(self) -> list[tuple[Compared, list[_Lost]]]:
         """The files of this host that have lines above the number which the store has, with the lost orders."""
@@ -347,10 +347,10 @@ class OrderedStore:
             named, others = all_named[:_NAMED], len(all_named) - _NAMED
             named += [count_of(others, "other order")] if others > 0 else []
             reason = (
-                f"the store was rolled back, and {'; '.join(named)}: not given again, because that would let phones "
-                "ring, or because what it changes is another since. Order again what should hold"
+                f"the store was rolled back, and {'; '.join(named)}: not carried out again, because that would let "
+                "phones ring, or because what it changes is another since. Order again what should hold"
             )
-            _log.error("lost orders are not given again: the queue is held", queue=queue, orders=named)
+            _log.error("lost orders are not carried out again: the queue is held", queue=queue, orders=named)
             now, kinds = self.inner.clock.now(), frozenset({GateKind.MAY_LACK})
             held = Gate.of(queue, None, GateState.HELD, since=now, reason=reason, kinds=kinds)
             await order_gate(self.inner, held)

@@ -358,7 +358,7 @@ class Scheduler:
         said = run.message or one.problem or _NOBODY
         if is_cut:
             said = (
-                f"its import was interrupted, and the {count_of(calls, 'call')} that it stored are staged: let them "
+                f"its import was interrupted, and the {count_of(calls, 'call')} that it stored are held: let them "
                 f"ring (`voiceflow resume {batch}`), or end them (`voiceflow calls cancel {batch}`)"
             )
         elif run.repeats:

@@ -246,7 +246,7 @@ def _of_hold(gate: Gate, met: Mapping[str, tuple[str, str]]) -> Iterator[Diagnos
 
 
 def _of_import(found: StagedImport) -> Diagnosis:
-    said = f"{count_of(found.calls, 'staged call')}: {closed_in_words(found.gate)}"
+    said = f"{count_of(found.calls, 'held call')}: {closed_in_words(found.gate)}"
     remedy = Remedy.DECIDE_STAGED.typed.replace("ID", found.gate.name)
     if found.gate.is_half_applied:  # it is neither released nor discarded
         remedy = "start the same list again, or a newer one with `--replace`, which completes it"

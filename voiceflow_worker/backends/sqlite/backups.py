@@ -47,10 +47,10 @@ Progress = Callable[[int, int], None]
 
 _TO_DO = (
     "outcomes and new calls since then are missing. Opt-outs and other orders that stop calls, of the last 7 days, are "
-    "given again: run `voiceflow doctor` on each machine, and as each user, that gave some. Start a worker: it puts in "
-    "doubt what its journal files show as sent. Run `voiceflow reconcile`, which also puts in doubt the queued calls "
-    "that the logs of 8x8 show; resolve the rest (`voiceflow calls resolve ID`), enqueue the files since then again, "
-    "then run `voiceflow resume`"
+    "carried out again: run `voiceflow doctor` on each machine, and as each user, that gave some. Start a worker: it "
+    "puts in doubt what its journal files have as sent. Run `voiceflow reconcile`, which also puts in doubt the queued "
+    "calls that the logs of 8x8 have; resolve the rest (`voiceflow calls resolve ID`), enqueue the files since then "
+    "again, then run `voiceflow resume`"
 )
 """What a person must do before the queue is resumed, for the reason of the holds."""
 SKIPPED_SEQUENCES = 1_000_000_000
