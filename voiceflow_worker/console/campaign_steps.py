@@ -23,7 +23,6 @@ from voiceflow_worker.campaigns.calls.corrections import forbids_calls
 from voiceflow_worker.campaigns.calls.filters import Filter, text_of_parts
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.column_values import UnreadColumn
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
@@ -283,6 +282,7 @@ class CampaignSteps:
         def name_in(cells: Sequence[str]) -> str:
             return " ".join(filter(None, (cells[each] for each in first)))
 
+        undecided = [each for each in found.unread if forbids_calls(each.column) and not form.decides(each.column)]
         return {
             "found": found,
             "name_column": " ".join(names[each] for each in first),
@@ -291,7 +291,8 @@ class CampaignSteps:
             "number_names": numbers,
             "others": [place for place, name in enumerate(names) if place not in first and name not in numbers],
             "names_of_countries": countries(),
-            "undecided": list(_undecided(form, found.unread)),
+            "undecided": undecided,
+            "leaving_out": _leaving_out,
             "countries": _countries(),
             "left_out": partial(form.why_left_out, names),
             "rows_a_page": ROWS_A_PAGE,
@@ -316,7 +317,7 @@ class CampaignSteps:
                 heard = int(form.get("heard")) if form.get("heard").isdecimal() else 0
                 campaign = replace(campaign, assumptions=replace(campaign.assumptions, heard=heard))
                 report = await self.preview(campaign)
-                preview, wrong = report.preview, "" if report.valid else _first_error(report.findings)
+                preview, wrong = report.preview, next((each.message for each in report.findings if each.is_error), "")
             except InvalidInputError as error:
                 name, why = next(iter(faults_of(error).items()))
                 wrong = why if name in {"", "say"} else f"{label_of(name)}: {why}"
@@ -413,17 +414,9 @@ class CampaignSteps:
 _FIELD_OF = {label_of(name): name for name in FIELDS}
 
 
-def _undecided(form: CampaignForm, columns: Sequence[UnreadColumn]) -> Iterator[tuple[str, Pairs]]:
-    """The columns that say by their names who may be called, and nobody has said how: what leaves each value out."""
-    for each in columns:
-        if forbids_calls(each.column) and not form.decides(each.column):
-            parts = (
-                (text_of_parts([Filter(each.column, value)]), value, count) for value, count in each.values.items()
-            )
-            yield (
-                each.column,
-                [(f"leave_out {sent}", f"Leave out {value or 'empty'} ({count:,})") for sent, value, count in parts],
-            )
+def _leaving_out(column: str, value: str) -> str:
+    """What a button sends that leaves out a value."""
+    return f"leave_out {text_of_parts([Filter(column, value)])}"
 
 
 def _wrong(name: str, why: str) -> InvalidInputError:
@@ -434,35 +427,27 @@ def _wrong(name: str, why: str) -> InvalidInputError:
 
 def faults_of(error: InvalidInputError) -> dict[str, str]:
     """What is wrong, by the names of the fields that are at fault; that of no field is without a name."""
-    named = [(_FIELD_OF.get(each.column or ""), each.message) for each in error.findings]
-    if isinstance(error, CampaignFileError) and {each.column for each in error.findings} - {None, *_FIELD_OF}:
-        lacks = "lacks_column_or_option"  # of the other columns that it names, a text speaks those that the file lacks
-        options = {
-            each.column: "choose one: the list has no column for it"
-            for each in error.findings
-            if each.told.kind == lacks
-        }
-        named = [
-            *options.items(),
-            *(("say", f"{each.column} {each.message}") for each in error.findings if each.column not in options),
-        ]
-    return {name: why for name, why in named if name} or {"": message_of(error)}
-
-
-def _first_error(findings: Sequence[Finding], columns: str = "") -> str:
-    """The first error, of one of these columns; empty without one."""
-    found = (
-        each for each in findings if each.is_error and (not columns or f"{{{{{row_name(each.column or '?')}" in columns)
-    )
-    return next((f"row {each.row}: {each.message}" if each.row else each.message for each in found), "")
+    found: dict[str, str] = {}
+    for each in error.findings:
+        column, is_of_file = each.column or "", isinstance(error, CampaignFileError)
+        if is_of_file and each.told.kind == "lacks_column_or_option":
+            found[column] = "choose one: the list has no column for it"
+        elif column in _FIELD_OF:
+            found[_FIELD_OF[column]] = each.message
+        elif is_of_file and column:  # which a text speaks, and the file lacks
+            found.setdefault("say", f"{column} {each.message}")
+    return found or {"": message_of(error)}
 
 
 def _faults_in(form: CampaignForm, findings: Sequence[Finding]) -> dict[str, str]:
     """The faults of the fields by which parts of every call are filled in, or of a column that a text cannot speak."""
-    found = ((_PLACES.get(f".{(each.path or '').rpartition('.')[2]}"), each) for each in findings if each.is_error)
-    texts = " ".join(text for name, text in form.values.items() if name == "say" or name.startswith(PREFIX))
-    unspoken = _first_error(findings, texts.replace("{{ ", "{{"))
-    return {name: each.message for name, each in found if name} or ({"say": unspoken} if unspoken else {})
+    errors = [each for each in findings if each.is_error]
+    named = ((_PLACES.get(f".{(each.path or '').rpartition('.')[2]}"), each) for each in errors)
+    said = " ".join(text for name, text in form.values.items() if name == "say" or name.startswith(PREFIX))
+    said = said.replace("{{ ", "{{")
+    unspoken = [("say", each) for each in errors if f"{{{{{row_name(each.column or '?')}" in said]
+    found = {name: each.message for name, each in named if name}
+    return found or {name: each.message for name, each in unspoken[:1]}
 
 
 def step_of(faults: Mapping[str, str], error: Exception) -> str | None:
