@@ -39,7 +39,7 @@ def test_a_run_that_is_ordered_for_later_is_of_its_own_time(airflow: Airflow) ->
     later = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
     airflow.order("ordered", "one", later)
     assert airflow.wait_for_run("ordered") == "success", airflow.log_tails()
-    (call,) = airflow.stage.calls("--number", "+6587650421")
+    (call,) = airflow.stage.calls("--number", "+6587650431")
     assert datetime.fromisoformat(call["valid_until"]) == later + timedelta(hours=10)
     times = airflow.rows("SELECT run_after < logical_date FROM dag_run WHERE dag_id = 'ordered'")
     assert [bool(*each) for each in times] == [True], "run_after is the time of the order"

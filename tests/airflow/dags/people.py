@@ -97,7 +97,7 @@ with DAG("moved", schedule=None, start_date=START, default_args=PATIENT):
 with DAG("ordered", schedule=None, start_date=START):  # as the recipes of docs/airflow.md say when it is
     VoiceCallOperator(
         task_id="call",
-        destination="+6587650421",
+        destination="+6587650431",
         say="It is {{ (dag_run.logical_date or dag_run.run_after) | ts }}.",
         valid_until="{{ (dag_run.logical_date or dag_run.run_after) + macros.timedelta(hours=10) }}",
         deferrable=True,
