@@ -37,6 +37,7 @@ def test_enqueue_defer_outcome_branch(airflow: Airflow) -> None:
 
 def test_a_run_that_is_ordered_for_later_is_of_its_own_time(airflow: Airflow) -> None:
     later = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
+    airflow.stage.order("script", {"destination": "+6587650431", "outcome": "COMPLETED"})
     airflow.order("ordered", "one", later)
     assert airflow.wait_for_run("ordered") == "success", airflow.log_tails()
     (call,) = airflow.stage.calls("--number", "+6587650431")
