@@ -76,4 +76,4 @@ def test_the_defect_is_found(copied: Path, defect: Defect) -> None:
     finally:
         shutil.copy2(whole, broken)
     found = (run.returncode, "\nFAILED " in run.stdout)  # not by an error of a fixture
-    assert found == (pytest.ExitCode.TESTS_FAILED, True), f"{defect.seen}: {run.stdout[-2000:]}"
+    assert found == (pytest.ExitCode.TESTS_FAILED, True), f"{defect.seen}: {run.stdout[-2000:]}{run.stderr[-2000:]}"
