@@ -128,39 +128,3 @@ def peak(work: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-
-
-class Case(NamedTuple):
-    """A file, or the rows of a program, and what becomes of it.
-
-    That are the texts that are heard; (row, column, a part of the sentence) of each error; and a part of each warning,
-    which nobody asks for if it is None. If the whole file is `refused`, that is a part of the sentence.
-    """
-
-    content: str | bytes | Sequence[Row]
-    heard: Sequence[object] = ()
-    told: Sequence[tuple[int | None, str | None, str]] = ()
-    refused: str = ""
-    name: str = "visits.csv"
-    options: CampaignOptions = OPTIONS
-    say: str | FlowTemplate | None = None
-    warned: Sequence[str] | None = None
-
-
-def judge(folder: Path, cases: Mapping[str, Case]) -> None:
-    """Read the list of each case, by what it is about."""
-    for what, case in cases.items():
-        given = file_of(folder, case.content, case.name) if isinstance(case.content, str | bytes) else case.content
-        template = FlowTemplate.speaking(case.say) if isinstance(case.say, str) else case.say
-        options = case.options if template is None else replace(case.options, template=template)
-        if case.refused:
-            assert case.refused in refused(given, options), what
-            continue
-        reading = read_all(given, options)
-        errors, warnings = told(reading.rows), reading.warnings
-        assert reading.heard == [*case.heard], (what, errors)
-        assert [each[:2] for each in errors] == [each[:2] for each in case.told], (what, errors)
-        assert all(mine[2] in other[3] for mine, other in zip(case.told, errors, strict=True)), (what, errors)
-        if case.warned is not None:
-            assert len(warnings) == len(case.warned), (what, warnings)
-            assert all(part in each for part, each in zip(case.warned, warnings, strict=True)), (what, warnings)

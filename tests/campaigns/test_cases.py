@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.cases import FOLDER, Case, cases_of, judge
+from tests.campaigns.blocks import Case, cases_of
+from tests.campaigns.cases import FOLDER, judge
 
 CASES = [(path.stem, case) for path in sorted(FOLDER.glob("*.txt")) for case in cases_of(path)]
 

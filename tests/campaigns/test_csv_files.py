@@ -12,19 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.forms import written
-from tests.campaigns.reading import (
-    NOW,
-    OPTIONS,
-    Case,
-    calls_of,
-    file_of,
-    judge,
-    peak,
-    read,
-    read_all,
-    refused,
-    text_of,
-)
+from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, peak, read, read_all, refused, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.files.damage import as_programs_write, misread
@@ -97,17 +85,16 @@ def test_what_is_not_utf_8_is_read_as_windows_1252_if_it_certainly_is(tmp_path: 
 
 
 def test_a_line_that_no_table_has_is_bad_alone(tmp_path: Path) -> None:
-    judge(tmp_path, {
-        row[:20]: Case(f"{HEADER}{row}\n{BEN}", ["Hello Ben."], [(2, None, sentence)])
-        for row, sentence in {
-            "+6587654321,A\0na": "the line has a NUL character",
-            f"+6587654321,{LONG}": "the line has a cell of more than 131072",
-            f'+6587654321,"{LONG}"': "the line has a cell of more than 131072",
-        }.items()
-    })  # fmt: skip
     thousands = "".join(f"+65{80000000 + n},Ben\n" for n in range(2000))
-    open_quote = Case(f'{HEADER}+6587654321,"Ana\n{thousands}', ["Hello Ben."] * 2000, [(2, None, "")])
-    judge(tmp_path, {"a quote that is not closed": open_quote})
+    for row, rest, sentence in (
+        ("+6587654321,A\0na", BEN, "the line has a NUL character"),
+        (f"+6587654321,{LONG}", BEN, "the line has a cell of more than 131072"),
+        (f'+6587654321,"{LONG}"', BEN, "the line has a cell of more than 131072"),
+        ('+6587654321,"Ana', thousands, "is opened and not closed"),
+    ):
+        reading = read_all(file_of(tmp_path, f"{HEADER}{row}\n{rest}"))
+        assert reading.heard == ["Hello Ben."] * rest.count("\n")
+        assert [(line, sentence in said) for line, _, _, said in told(reading.rows)] == [(2, True)], row[:20]
 
 
 def test_a_cell_has_the_same_characters_with_quotes_and_without(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.campaigns.cases import NONE, Case, cases_of
+from tests.campaigns.blocks import NONE, Case, cases_of
 from tests.campaigns.reading import NOW, file_of, read_all
 from voiceflow_worker import CallQueue, Campaign, Store
 from voiceflow_worker.campaigns.calls.filters import parts_of
