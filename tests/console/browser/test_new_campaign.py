@@ -257,3 +257,56 @@ def test_a_campaign_of_forty_is_made_with_nothing_typed_but_the_text_and_a_name(
     if width == 390:
         assert reader.script(HEIGHT) <= 3600
     assert reader.console() == []
+
+
+def test_a_sign_in_that_ends_loses_nothing_and_a_start_is_one_whatever_is_clicked(on: Stage, reader: Reader) -> None:
+    """On a phone: words, the arrow to another person, a triple click on the start, and the button of before."""
+    people = on.folder / "swim.csv"
+    people.write_text(
+        "Name,Mobile,Class,Teacher\nAna Lim,+6581000000,Frogs,Mr Goh\nSiti Nurhaliza Binte Ahmad,+65 9123,Frogs,Goh\n",
+        encoding="utf-8",
+    )
+    reader.shown_as(theme="light", width=390)
+    reader.sign_in(on.receiver)
+    reader.open(f"{on.receiver}/ui/campaign")
+    reader.field("file").send_keys(str(people))
+    reader.send("look")
+    seen = (
+        "return [...document.querySelectorAll('td.who, td.phone, td.faults')].map(each => each.getBoundingClientRect())"
+    )
+    assert all(0 <= each["left"] < each["right"] <= 390 for each in reader.script(seen)), "name, number and fault"
+    cell = reader.driver.find_element(By.CSS_SELECTOR, "td.faults input:not([type=hidden])")
+    cell.clear()
+    cell.send_keys("+65 8100 0003")
+    reader.send("words")
+    reader.fill(say="Hello {{name}}.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
+    reader.driver.delete_all_cookies()
+    reader.send("hours")
+    reader.sees("Your sign-in has ended, and nothing was done")
+    reader.fill(name="Mary Tan", secret=OPERATORS)
+    reader.press("Sign in")
+    reader.sees("You have signed in again", "Hello Ana Lim.")
+    assert (reader.field("say").get_attribute("value"), violations(reader)) == ("Hello {{name}}.", {})
+    reader.press("Next →")
+    heard = reader.driver.find_element(By.ID, "heard")
+    box = reader.script("const box = arguments[0].getBoundingClientRect(); return [box.top, innerHeight]", heard)
+    assert ("row 3, Siti Nurhaliza" in heard.text, 0 <= box[0] < box[1]) == (True, True), (
+        "in the window, where it was pressed"
+    )
+    reader.press("Yes or no")
+    assert (reader.width <= 390, violations(reader)) == (True, {})
+    reader.send("hours")
+    reader.fill(**ANY_HOUR)
+    reader.send("check")
+    button = reader.driver.find_element(By.CSS_SELECTOR, ".form.check .button[value=start]")
+    page = reader.driver.find_element(By.TAG_NAME, "html")
+    clicked = "const [it] = arguments; it.click(); it.click(); it.click(); return [it.textContent, it.ariaDisabled]"
+    assert reader.script(clicked, button) == ["starting …", "true"]
+    reader.leave(page)
+    reader.sees("2 calls enqueued")
+    reader.driver.back()
+    reader.sees("Preview of swim.csv")
+    reader.press("Call 2 people")
+    reader.sees("tarted at", "2 calls enqueued")
+    assert on.states() == {"queued": 2}
+    assert not [each for each in reader.console() if "401" not in each]
