@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -66,6 +67,7 @@ _MOMENT = re.compile(
 _ADDRESS = re.compile(r"\w@\w|://")
 _BELOW_0 = re.compile(r"[-\u2212][$€£¥₹]?\d[\d.,]*(?: ?(?:%|[€$£¥₹]|°[A-Za-z]?|[^\W\d_]+))?")
 _SHORT = re.compile(r"\d{1,5}", re.ASCII)
+_PLAIN_WORDS = re.compile(r"[A-Za-z][A-Za-z0-9 ]*")
 _MANY_IN_A_ROW = 10
 """How many numbers that count up by one nobody has in a list by chance."""
 _MOST_EXAMPLES, _MOST_ROWS, _MOST_CHOICES = 3, 60, 6
@@ -263,25 +265,22 @@ class _Spoken:
                 continue
             if not (value := cell if isinstance(cell, str) else "False" if cell is False else written(cell)):
                 continue
-            shape = _WORDS
             if not value.isascii() and (other := unread(value, call.body)) is not None:
                 add(raw, name, "other_script", *other, letters=other[0], voice=other[1], value=value[:40])
-            if not value.isalpha():
-                shape = _shape_of(value)
-                why = None if value.isalnum() else _why_odd(value)
-                if why is not None and not self._is_nested(raw, name, value):
-                    add(raw, name, "odd", why, values=repr(value[:40]), why=why)
-                    shape = _WORDS
-                elif (
-                    isinstance(cell, str)
-                    and not _APART.isdisjoint(value)
-                    and (told := self._differently_heard(name, cell)) is not None
-                ):
-                    add(raw, name, "odd", told[0], values=repr(value[:60]), why=told[1])
+            shape, why, is_nothing = _judged(value)
+            if why is not None and not self._is_nested(raw, name, value):
+                add(raw, name, "odd", why, values=repr(value[:40]), why=why)
+                shape = _WORDS
+            elif (
+                isinstance(cell, str)
+                and not _APART.isdisjoint(value)
+                and (told := self._differently_heard(name, cell)) is not None
+            ):
+                add(raw, name, "odd", told[0], values=repr(value[:60]), why=told[1])
             self._shapes[name, shape] += 1
             if shape != _WORDS and len(few := self._few.setdefault((name, shape), [])) < _MOST_ROWS:
                 few.append((raw, value))
-            if not stands_for_nothing(value):
+            if not is_nothing:
                 if not self._has_words[name] and isinstance(meaning_of(value), str):
                     self._has_words[name] = True
             elif name in self._bare:
@@ -326,6 +325,15 @@ class _Spoken:
 
 
 _WORDS, _NUMBER, _AN_ADDRESS = "words", "a number or a code", "an address"
+
+
+# Columns such as times and places have few values.
+@lru_cache(maxsize=1024)
+def _judged(value: str) -> tuple[str, str | None, bool]:
+    """The shape of a value that is spoken, why it is odd, and whether it stands for nothing."""
+    is_plain = _PLAIN_WORDS.fullmatch(value) is not None  # of most names, which are looked at once
+    why = None if is_plain or value.isalnum() else _why_odd(value)
+    return _WORDS if is_plain else _shape_of(value), why, stands_for_nothing(value)
 
 
 def _why_odd(value: str) -> str | None:

@@ -108,16 +108,20 @@ class Bodies:
         source_wins: bool,
     ) -> CallBody:
         """The body of a template that was filled with these values, completed with the numbers and the voice."""
+        is_open = [spoken and _is_plain(value) for spoken, value in zip(template.speaks, values, strict=True)]
+        own: Sequence[object] = ()
+        if not all(is_open):
+            own = [None if each else (type(value), value) for each, value in zip(is_open, values, strict=True)]
+        key = (template, source, voice_profile, source_wins, *own)
+        form = self._forms.get(key)
+        if form is not None and form.is_sound and destination is not None:
+            return form
 
         def completed(texts: Sequence[object], number: str | None) -> dict[str, Any]:
             body = template.body_of(texts)
             complete(body, destination=number, source=source, voice_profile=voice_profile, source_wins=source_wins)
             return body
 
-        is_open = [spoken and _is_plain(value) for spoken, value in zip(template.speaks, values, strict=True)]
-        own = [None if each else (type(value), value) for each, value in zip(is_open, values, strict=True)]
-        key = (template, source, voice_profile, source_wins, *own)
-        form = self._forms.get(key)
         if form is None and len(self._forms) < _MOST_FORMS:
             marks = [_mark(n) if each else values[n] for n, each in enumerate(is_open)]
             problems = find_problems(completed(marks, PLACEHOLDER))

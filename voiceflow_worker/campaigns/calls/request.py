@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 
 _NO_DATES = frozenset({DESTINATION, "source"})
+_NO_NAMES = frozenset[str]()
 _OWN = frozenset({DESTINATION, *RESERVED})
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voiceProfile": Remedy.GIVE_VOICE}
 
@@ -127,6 +128,11 @@ class RequestMaker:
         numbers, countries = options.roles.numbers[1:], options.roles.countries[1:]
         self._own_countries: Mapping[str, str] = dict(zip(map(row_name, numbers), countries, strict=False))
         """The columns of the countries of further numbers that have one of their own, by the keys of the numbers."""
+        self._is_joined = bool(options.roles.calling_code or options.roles.area_code)
+        # Request bodies, and 8x8's guides, write country codes without a +.
+        self._written: Callable[[str], str] = str
+        if options.template is None and options.country is None:
+            self._written = lambda number: number if "=" in number else with_plus(number)
         not_roles = [role for role in ("country", "calling_code") if role not in table]
         named = {
             DESTINATION: row_name(options.roles.named_numbers[0]),
@@ -154,7 +160,7 @@ class RequestMaker:
         if draft.findings:
             draft.drop_wrong()
         options = self._options
-        template, menu = self._words(draft)
+        template, menu = (options.template, None) if self.menu_texts is None else self._words(draft, self.menu_texts)
         draft.country = self._country(draft, options.roles.country) if options.roles.countries else options.country
         destination, further = self._numbers(draft)
         if self._menu is not None or not (template is None or template.is_joined):
@@ -171,17 +177,15 @@ class RequestMaker:
         batch_id = self._batch(draft, made.fields) or self._default_batch
         own_key = self._unique_key(draft, made.fields)
         priority = self._priority(draft)
-        spoken = menu.names if menu is not None else frozenset[str]()
-        data = self._data(draft, destination, source, spoken & _OWN)
+        spoken = menu.names if menu is not None else _NO_NAMES
+        data = self._data(draft, destination, source, spoken & _OWN if spoken else spoken)
         if menu is not None:
             self._judge_menu(draft, menu, {**(data or {}), ZONE: draft.person})
-        names = spoken if template is None else spoken | template.variables
         if draft.nested:
             _refuse_nested(draft, spoken)
-        heard = made.heard(draft.texts)
-        if draft.may_have_dates or self._options.data:
-            self._refuse_raw_moments(draft, names, heard, menu, data)
-            self._refuse_years(draft, names, heard, menu, data)
+        if draft.may_have_dates or options.data:
+            names = spoken if template is None else spoken | template.variables
+            self._judge_moments(draft, names, made.heard(draft.texts), menu, data)
         findings = tuple(self._findings(raw, draft)) if draft.findings else ()
         if draft.is_bad:
             return ReadRow(raw, own_key=own_key, findings=findings, numbers=numbers)
@@ -247,11 +251,9 @@ class RequestMaker:
         language = language_in(data)
         return self.menu_texts if self.menu_texts is None or language is None else self.menu_texts.spoken_in(language)
 
-    def _words(self, draft: Draft) -> tuple[FlowTemplate | None, MenuTexts | None]:
+    def _words(self, draft: Draft, texts: MenuTexts) -> tuple[FlowTemplate | None, MenuTexts]:
         """What a row's person hears: the template of the call, and the texts of its menu."""
-        texts, template = self.menu_texts, self._options.template
-        if texts is None:
-            return template, None
+        template = self._options.template
         language = language_in({**draft.variables, **(self._options.data or {})})
         try:
             if language is not None:
@@ -323,8 +325,8 @@ class RequestMaker:
         return (found[0], list(filter(None, found[1:]))) if found else (None, [])
 
     def _number(self, draft: Draft, name: str, written: str) -> str | None:
-        text, roles = self._written(written), self._options.roles
-        joined, own = bool(roles.calling_code or roles.area_code), self._own_countries.get(row_name(name))
+        text, roles, joined = self._written(written), self._options.roles, self._is_joined
+        own = self._own_countries.get(row_name(name)) if self._own_countries else None
         try:
             country = draft.country if own is None else self._country(draft, own)
             number, _, warnings = self._joined(draft, text) if joined else number_in(text, country)
@@ -462,11 +464,6 @@ class RequestMaker:
                 )
         return found[0] if found else None
 
-    def _written(self, number: str) -> str:
-        # Request bodies, and 8x8's guides, write country codes without a +.
-        is_of_body = self._options.template is None and self._options.country is None
-        return with_plus(number) if is_of_body and "=" not in number else number
-
     def _voice(self, draft: Draft) -> str | None:
         """The voice that the row names, else that of the options."""
         return draft.reserved.get("voice_profile", self._options.voice_profile)
@@ -511,7 +508,7 @@ class RequestMaker:
         if self.is_first(what, column):
             draft.findings.append(Finding(column=column, severity=Severity.WARNING, message=message))
 
-    def _refuse_years(
+    def _judge_moments(
         self,
         draft: Draft,
         names: Iterable[str],
@@ -519,50 +516,38 @@ class RequestMaker:
         menu: MenuTexts | None,
         data: Mapping[str, object] | None,
     ) -> None:
-        """Add what is to be said of years that hardly anybody means, in the columns of these `names`, which texts use.
+        """Add what is to be said of moments in the columns of these `names`, which texts use, as they are written.
 
-        The texts are `heard`, or later in the menu, for which data is kept. A voice of Thai may say a year of the
-        Buddhist calendar as it is written.
+        They are times with a zone of their own, which are an error, and years that hardly anybody means. The texts are
+        `heard`, or later in the menu, for which data is kept. A voice of Thai may say a year of the Buddhist calendar.
         """
-        own = {name: text for name, text in draft.variables.items() if isinstance(text, str) and name not in _NO_DATES}
-        used = {row_name(name): own.get(name_among(own, name), "") for name in names}
-        years = {name: year for name, text in used.items() if (year := doubtful_year(text)) is not None}
-        if draft.is_bad or not years:
+        common = self._options.data or {}
+        given = {**draft.variables, **common}
+        found = {row_name(name): given.get(name_among(given, name)) for name in names}
+        used = {name: text for name, text in found.items() if isinstance(text, str)}
+        zoned = {name: text for name, text in used.items() if WITH_ZONE.search(text) is not None}
+        own = {name: text for name, text in used.items() if name in draft.variables and name not in common}
+        dated = ((name, text) for name, text in own.items() if name not in _NO_DATES)
+        years = {name: year for name, text in dated if (year := doubtful_year(text)) is not None}
+        if draft.is_bad or not (zoned or years):
             return
-        texts = [*heard, *_later(menu, draft, data)]
-        for name, found in years.items():
-            is_thai = found.is_buddhist and (self._voice(draft) or "").startswith("th")
-            if not any(str(found.year) in text and not (is_thai and found.written in text) for text in texts):
+        later = menu.later({**(data or {}), ZONE: draft.person}) if menu is not None else ()
+        texts = [*heard, *(text for _, text in later)]
+        raw = [name for name, text in zoned.items() if any(text in each for each in texts) and _is_moment(text)]
+        for name in raw:
+            draft.error(
+                f"{zoned[name][:40]!r} would be spoken as it is written: write {{{{ {name}|date }}}}, or "
+                f"{{{{ {name}|time }}}}, for what the clocks of the person show",
+                column=name,
+            )
+        for name, year in () if raw else years.items():
+            is_thai = year.is_buddhist and (self._voice(draft) or "").startswith("th")
+            if not any(str(year.year) in text and not (is_thai and year.written in text) for text in texts):
                 continue
-            if found.may_be_meant:
-                self._warn_once(draft, "year", name, f"{found.why}. Such dates in later rows are not reported")
+            if year.may_be_meant:
+                self._warn_once(draft, "year", name, f"{year.why}. Such dates in later rows are not reported")
             else:
-                draft.error(found.why, column=name)
-
-    def _refuse_raw_moments(
-        self,
-        draft: Draft,
-        names: Iterable[str],
-        heard: Sequence[str],
-        menu: MenuTexts | None,
-        data: Mapping[str, object] | None,
-    ) -> None:
-        """Add an error for each time with a zone of its own that is spoken as it is written: see `_refuse_years`."""
-        given = {**draft.variables, **(self._options.data or {})}
-        used = {row_name(name): given.get(name_among(given, name)) for name in names}
-        zoned = {
-            name: text for name, text in used.items() if isinstance(text, str) and WITH_ZONE.search(text) is not None
-        }
-        if draft.is_bad or not zoned:
-            return
-        texts = [*heard, *_later(menu, draft, data)]
-        for name, text in zoned.items():
-            if any(text in each for each in texts) and _is_moment(text):
-                draft.error(
-                    f"{text[:40]!r} would be spoken as it is written: write {{{{ {name}|date }}}}, or "
-                    f"{{{{ {name}|time }}}}, for what the clocks of the person show",
-                    column=name,
-                )
+                draft.error(year.why, column=name)
 
     def _judge_midnights(self, draft: Draft, person: PersonZone) -> None:
         """Add what is to be said of values that are midnight in UTC, and may be days that a program has written."""
@@ -659,12 +644,6 @@ class RequestMaker:
             if found.is_error and self._options.date_order is None and begins_with_ordered_date(str(value or "")):
                 offer = found.told.plus(f"; or {Remedy.NAME_DATE_ORDER}", Remedy.NAME_DATE_ORDER)
                 draft.findings[place] = replace(found, message=offer)
-
-
-def _later(menu: MenuTexts | None, draft: Draft, data: Mapping[str, object] | None) -> list[str]:
-    """The later texts of a menu, for which data is kept."""
-    later = menu.later({**(data or {}), ZONE: draft.person}) if menu is not None else ()
-    return [text for _, text in later]
 
 
 def _is_moment(text: str) -> bool:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from voiceflow_worker.model.tables import rows_of
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from phonenumbers import PhoneMetadata, PhoneNumber
 
 _DIALLED_ALIKE = (
@@ -43,14 +45,20 @@ class PlannedNumber(NamedTuple):
     parsed: PhoneNumber
 
 
-@lru_cache(maxsize=128)  # several checks of a call ask for its number
-def planned(e164: str) -> PlannedNumber:
-    """The entry of a number in E.164 form, as it is written."""
+@cache
+def _library() -> ModuleType:
     # The import takes 30 ms, so it is done when the first number is read.
     import phonenumbers
 
     # Since 9.0.43: else Python keeps 512 patterns, and those of a file with numbers of 60 countries are compiled anew.
     getattr(phonenumbers, "enable_pattern_cache", bool)()
+    return phonenumbers
+
+
+@lru_cache(maxsize=128)  # several checks of a call ask for its number
+def planned(e164: str) -> PlannedNumber:
+    """The entry of a number in E.164 form, as it is written."""
+    phonenumbers = _library()
     digits = e164.removeprefix("+")
     if not E164.fullmatch(e164) or not (code := _code_of(digits[:3])):
         return PlannedNumber("", "", None, "", phonenumbers.PhoneNumber())
