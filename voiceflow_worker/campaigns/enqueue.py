@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -202,11 +202,19 @@ def _template_in(path: Path | InputFile) -> FlowTemplate | None:
     return FlowTemplate.parse(found, name=str(path)) if is_template(json.dumps(found)) else None
 
 
+_CHANGED_SINCE = (
+    "nothing was enqueued: what the preview showed has changed since, such as which calls already exist, or who was "
+    "called before. Make a new preview, and start from it"
+)
+
+
 class Enqueueing:
     """The enqueuing of the rows of one campaign, which are `given` as a file or as mappings. It is `run` once.
 
     If it `checks`, a file that cannot be read to its end is reported as a finding, beside the rows that were read.
     """
+
+    _rows: RowKeeper
 
     def __init__(
         self,
@@ -233,8 +241,16 @@ class Enqueueing:
             remove_missing=how.get("remove_missing", False), shows=self._dry_run or self._version is not None,
             since=None if self._actor.claim is None else self._actor.claim.since,
         )  # fmt: skip
+        orders = options.orders
+        self._enqueuer = RowEnqueuer(
+            self._order, None if orders is None else OrderKeys(orders, queue, self.campaign.keys)
+        )
         self._batches = set[str]()
         """The batches of all good rows."""
+        self._removal: Removal | None = None
+        """What ends calls that are no longer in the list, if that is ordered."""
+        self._keys: Mapping[str, str] = {}
+        """The further keys that calls get, by their ids."""
         self._cut: Sequence[Gate] = ()
         """The imports that were cut, and that these rows complete."""
         self._none_begun: tuple[Same, ...] = ()
@@ -268,18 +284,16 @@ class Enqueueing:
             raise ValueError("a queue is needed unless this is a dry run")
         rate, shown = await self._rate(), ""  # what is stored at the end is not read again
         starts = () if queue is None else await starts_of(queue.store, queue.name)
-        orders = self.options.orders
-        keys = None if orders is None else OrderKeys(orders, queue, campaign.keys)
-        enqueuer = RowEnqueuer(self._order, keys, frozenset(start.start for start in starts))
+        self._enqueuer.unfinished = frozenset(start.start for start in starts)
         planner = None if queue is None else Planner(
             order=self._order, queue=queue, seen=campaign.keys, index=campaign.persons, has_staged=bool(starts)
         )  # fmt: skip
         with ExitStack() as stack:
             held = stack.enter_context(TemporaryFile())
-            rows = RowKeeper(campaign, held, self.options, keeps_all=queue is not None and not self._dry_run)
+            self._rows = RowKeeper(campaign, held, self.options, keeps_all=queue is not None and not self._dry_run)
             if (rejects := self.how.get("rejects")) is not None and campaign.input is not None:
                 ends.reject = stack.enter_context(rejects_file(rejects, campaign.source, read=campaign.input))
-            has_made_key = await self._read(enqueuer, planner, rows)
+            has_made_key = await self._read(planner)
             ends.found.add(closing := campaign.closing_findings())
             if closing and (warn := self.how.get("warn")) is not None:
                 warn(closing)
@@ -294,25 +308,23 @@ class Enqueueing:
             name = f"batch {campaign.batch_id}"
             async with nullcontext() if queue is None or not is_locked else enqueue_lock(queue, name) as lock:
                 wrong = await self._find_cut()
-                plan = None if planner is None else await self._compare(planner, rows)
+                plan = None if planner is None else await self._compare(planner)
                 removal = None if planner is None or plan is None else Removal(planner, plan, self._listed)
                 wrong += [] if removal is None else await removal.problems(batch_id=campaign.batch_id)
                 ends.found.add(wrong)
                 is_wrong = is_wrong or any(each.is_error for each in wrong) or (ends.again > 0 and not self._dry_run)
                 refused, shown = self._is_refused(is_wrong=is_wrong), ends.shown()
-                carried = _Carried(
-                    order=self._order, how=self.how, ends=ends, enqueuer=enqueuer, rows=rows,
-                    removal=removal if self._order.remove_missing else None, keys={} if plan is None else plan.keys,
-                )  # fmt: skip
+                self._keys = {} if plan is None else plan.keys
+                self._removal = removal if self._order.remove_missing else None
                 if self._version is not None and not refused:
-                    if self._version != f"{shown}.{await carried.suppressed()}":
+                    if self._version != f"{shown}.{await self._suppressed()}":
                         raise ChangedSinceError(_CHANGED_SINCE)
                     refused = self._needs_hours and ends.find_night(now, rate, needs_hours=True)
                     ends.times.clear()
                 if queue is None or self._dry_run or refused:
-                    await carried.show(queue, self._batches, refused=refused)
+                    await self._show(refused=refused)
                 else:
-                    await carried.run(queue, lock, self._actor, self._none_begun, self._cut)
+                    await self._start(queue, lock)
             if ends.times and (self._dry_run or not refused):
                 refused = ends.find_night(now, rate, needs_hours=self._needs_hours) or refused
         doubts = campaign.doubts
@@ -338,7 +350,7 @@ class Enqueueing:
         limits = None if self.queue is None else await limits_of(self.queue.store, self.queue.name)
         return PreviewOptions().rate if limits is None else limits.rate
 
-    async def _read(self, enqueuer: RowEnqueuer, planner: Planner | None, rows: RowKeeper) -> bool:
+    async def _read(self, planner: Planner | None) -> bool:
         """Read all rows, and spool those that make calls; returns whether one of these has no key of its own."""
         campaign, has_made_key = self.campaign, False
         # Files may lie on slow disks. Rows of a program are taken in its own thread: a cursor may allow no other.
@@ -347,8 +359,8 @@ class Enqueueing:
             # Only the end of the rows is None: a failure is raised, and ends the loop too.
             while (part := await to_thread.run_sync(take_part) if in_thread else take_part()) is not None:
                 # In a thread, because a worker may share this event loop.
-                ends = await enqueuer.classify(await to_thread.run_sync(campaign.read, part))
-                has_made_key = self._take_in(ends, planner, rows) or has_made_key
+                ends = await self._enqueuer.classify(await to_thread.run_sync(campaign.read, part))
+                has_made_key = self._take_in(ends, planner) or has_made_key
                 if (progress := self.how.get("progress")) is not None:
                     done, size = (0, 0) if (file := campaign.input) is None else (file.position, file.size)
                     progress(Phase.READING, done=done, total=max(size, done), rows=self._ends.rows)
@@ -356,12 +368,12 @@ class Enqueueing:
             if not self._checks:
                 raise
             self._ends.unreadable(error)
-        async for ends in enqueuer.classify_changed(CHUNK):
-            has_made_key = self._take_in(ends, planner, rows) or has_made_key
-        self._ends.name(*enqueuer.names)
+        async for ends in self._enqueuer.classify_changed(CHUNK):
+            has_made_key = self._take_in(ends, planner) or has_made_key
+        self._ends.name(*self._enqueuer.names)
         return has_made_key
 
-    def _take_in(self, ends: Sequence[RowEnd], planner: Planner | None, rows: RowKeeper) -> bool:
+    def _take_in(self, ends: Sequence[RowEnd], planner: Planner | None) -> bool:
         """Count the ends of rows, and spool these; returns whether one that makes a call has no key of its own."""
         has_made_key = False
         for end in ends:
@@ -377,15 +389,15 @@ class Enqueueing:
         if planner is not None:
             planner.add(ends)
         try:
-            rows.add(ends)
+            self._rows.add(ends)
         except OSError as error:
             where = f"in {error.filename} while the file is read"
             raise CampaignFileError(f"the rows cannot be stored {where}: {error.strerror}") from error
         return has_made_key
 
-    async def _compare(self, planner: Planner, rows: RowKeeper) -> Plan:
+    async def _compare(self, planner: Planner) -> Plan:
         """Compare the rows with the calls that are stored, and count what comes of that."""
-        plan = await planner.find(rows.to_call, self._listed, self._ends)
+        plan = await planner.find(self._rows.to_call, self._listed, self._ends)
         self._ends.add_repeated(plan.repeated, column=self.campaign.number_column, again=self._order.again is True)
         return plan
 
@@ -411,112 +423,86 @@ class Enqueueing:
             await self.queue.store.clock.sleep(LOOK_AGAIN)
         return [] if self.options.orders is not None else [replace(each, file=self.campaign.file) for each in others]
 
-
-_CHANGED_SINCE = (
-    "nothing was enqueued: what the preview showed has changed since, such as which calls already exist, or who was "
-    "called before. Make a new preview, and start from it"
-)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Carried:
-    """What is done with the rows of a list that were read and compared: they are enqueued, or only looked up."""
-
-    order: ListOrder
-    how: EnqueueOptions
-    ends: RowEnds
-    enqueuer: RowEnqueuer
-    rows: RowKeeper
-    removal: Removal | None
-    """What ends calls that are no longer in the list, if that is ordered."""
-    keys: Mapping[str, str]
-    """The further keys that calls get, by their ids."""
+    # -- the rows that were read and compared are enqueued, or only looked up --------------------------------------
 
     @property
     def _gone(self) -> int:
         """How many calls are to end."""
-        return 0 if self.removal is None else self.removal.plan.in_no_row + len(self.removal.plan.left_out)
+        return 0 if self._removal is None else self._removal.plan.in_no_row + len(self._removal.plan.left_out)
 
     @property
     def _has_work(self) -> bool:
         """Whether there may be something to store."""
-        return bool(len(self.rows) or self._gone)
+        return bool(len(self._rows) or self._gone)
 
-    async def suppressed(self) -> int:
+    async def _suppressed(self) -> int:
         """How many rows would be suppressed. The times of the others are counted."""
         suppressed = 0
-        for chunk in self.rows.to_call():
-            rows = list(filter(self.ends.makes_call, chunk))
-            found = await self.enqueuer.enqueue(rows, staging=None)
+        for chunk in self._rows.to_call():
+            rows = list(filter(self._ends.makes_call, chunk))
+            found = await self._enqueuer.enqueue(rows, staging=None)
             without = {end.number for end in found if end.kind is End.SUPPRESSED}
             suppressed += len(without)
-            self.ends.add_called([row for row in rows if row.raw.number not in without])
+            self._ends.add_called([row for row in rows if row.raw.number not in without])
         return suppressed
 
-    async def show(self, queue: CallQueue | None, batches: Collection[str], *, refused: bool) -> None:
+    async def _show(self, *, refused: bool) -> None:
         """Only look the rows up. Raises InvalidInputError for a cancelled batch, as the import itself does."""
-        await self.enqueue(None)
-        if queue is not None and not refused and self._has_work:
-            await queue.admitter.require_open(batches)
-        if not refused and self.removal is not None:
-            self.removal.tell_staying(self.ends)
+        await self._enqueue(None)
+        if self.queue is not None and not refused and self._has_work:
+            await self.queue.admitter.require_open(self._batches)
+        if not refused and self._removal is not None:
+            self._removal.tell_staying(self._ends)
 
-    async def run(
-        self,
-        queue: CallQueue,
-        lock: LeaderLease | None,
-        by: Actor,
-        none_begun: Sequence[Same],
-        cut: Sequence[Gate],
-    ) -> None:
+    async def _start(self, queue: CallQueue, lock: LeaderLease | None) -> None:
         """Enqueue all rows as an import, which completes those that were cut. Its calls are staged until its end."""
-        order, ends, given = self.order, self.ends, self.how.get("conditions", ())
+        order, ends, by, given = self._order, self._ends, self._actor, self.how.get("conditions", ())
         action = "replace" if order.replace or order.remove_missing else "start"
         entry = AuditEntry.of(by, action, at=queue.store.clock.now(), queue=queue.name, batch=ends.batch)
         async with audited(queue.store, entry, by.claim, is_once=bool(given)) as store:
             conditions = given if lock is None else (*given, lock.condition)
             imported = Import(queue, store.store, conditions=conditions, by=by, token=self.how.get("token"))
-            await self._carry_out(queue, imported, store.store, none_begun)
+            await self._carry_out(queue, imported, store.store)
             if (before_end := self.how.get("before_end")) is not None:
                 await before_end()
             done = f"{count_of(ends.counts[End.NEW], 'call')} of {ends.rows} enqueued"
-            what = ", ".join(f"{each} {count}" for each, count in sorted(self.enqueuer.changed_in.items()))
+            what = ", ".join(f"{each} {count}" for each, count in sorted(self._enqueuer.changed_in.items()))
             changed = f"{ends.counts[End.CHANGED]} changed" + (f" ({what})" if what else "")
             store.result = ", ".join([done, *([changed, f"{ends.removed} removed"] if action == "replace" else [])])
             store.ends_with = store.result
-            await imported.end(cut)
+            await imported.end(self._cut)
 
-    async def _carry_out(self, queue: CallQueue, imported: Import, store: Store, none_begun: Sequence[Same]) -> None:
+    async def _carry_out(self, queue: CallQueue, imported: Import, store: Store) -> None:
         """Store what is new, then change and remove in the order of the list, and look again at what was on its way.
 
         Who is cut before a call was changed leaves staged calls; after that, the same list, or a newer one, goes on.
         """
-        removal = self.removal
-        changes, later = self.ends.to_call(End.CHANGED), self.ends.to_call(End.ON_THE_WAY)
+        removal = self._removal
+        changes, later = self._ends.to_call(End.CHANGED), self._ends.to_call(End.ON_THE_WAY)
         gone = self._gone
         if self._has_work:  # a cancelled batch is refused, also if a person has cancelled each call of it
-            await imported.begin(none_begun, calls=len(self.rows), puts=menu_puts(self.order.options))
-        await queue.admitter.give_keys(self.keys, staging=imported.staging)
-        silenced = self.ends.silenced
-        await self.rows.keep(queue, self.ends, imported.staging.conditions)
-        if self.ends.counts[End.NEW]:
-            await self.enqueue(imported, but=changes | later)
+            await imported.begin(self._none_begun, calls=len(self._rows), puts=menu_puts(self.options))
+        await queue.admitter.give_keys(self._keys, staging=imported.staging)
+        silenced = self._ends.silenced
+        await self._rows.keep(queue, self._ends, imported.staging.conditions)
+        if self._ends.counts[End.NEW]:
+            await self._enqueue(imported, but=changes | later)
         total = len(changes) + gone
         if total and imported.staging.records:
             await imported.note_changes(0, total)
         if changes:
-            await self.enqueue(imported, among=changes, total=total)
+            await self._enqueue(imported, among=changes, total=total)
         if removal is not None:
-            await removal.run(store, self.ends)
+            await removal.run(store, self._ends)
         if later or gone:
             await until_left(store, [queue.name])
-            await self.enqueue(imported, among=later)
+            await self._enqueue(imported, among=later)
             if removal is not None:
-                await removal.run(store, self.ends, on_the_way=True)
-        if self.ends.silenced > silenced:
-            await self.rows.keep(queue, self.ends, imported.staging.conditions)
+                await removal.run(store, self._ends, on_the_way=True)
+        if self._ends.silenced > silenced:
+            await self._rows.keep(queue, self._ends, imported.staging.conditions)
 
-    async def enqueue(
+    async def _enqueue(
         self,
         imported: Import | None,
         *,
@@ -528,9 +514,9 @@ class _Carried:
 
         The rows are `among` these, or all `but` those. With a `total` of changes, it is noted how far they are.
         """
-        done, ends = 0, self.ends
+        done, ends = 0, self._ends
         size = min(CHUNK, max(len(among or ()) // 10, 10)) if total else CHUNK
-        for chunk in self.rows.to_call(among, but=but) if among is None or among else ():
+        for chunk in self._rows.to_call(among, but=but) if among is None or among else ():
             for start in range(0, len(chunk), size):
                 if total and done and imported is not None:
                     await imported.note_changes(done, total)
@@ -538,7 +524,7 @@ class _Carried:
                 rows = list(filter(ends.makes_call, some))
                 staging = None if imported is None else imported.staging
                 try:
-                    found = await self.enqueuer.enqueue(rows, staging=staging, ends=ends)
+                    found = await self._enqueuer.enqueue(rows, staging=staging, ends=ends)
                 except InvalidInputError:
                     if imported is not None and not (done or total):
                         await imported.end()  # no call was stored
@@ -549,5 +535,5 @@ class _Carried:
                 ends.add_called([row for row in rows if row.raw.number not in without])
                 done += len(some)
                 if imported is not None and (progress := self.how.get("progress")) is not None:
-                    count = len(self.rows)
+                    count = len(self._rows)
                     progress(Phase.ENQUEUEING, done=min(done, count), total=count, rows=ends.rows)
