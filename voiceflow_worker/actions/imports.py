@@ -1,4 +1,4 @@
-"""Actions on the staged calls of a batch, whose import has not ended: release them, or discard them."""
+"""Actions on the held calls of a batch, whose import has not ended: release them, or discard them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from voiceflow_worker.reporting.gates import closed_in_words, gate_in_words
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedAction(BatchAction):
-    """An action on the staged calls of a batch: those that were counted."""
+    """An action on the held calls of a batch: those that were counted."""
 
     async def imports(self, state: str | None = None) -> Sequence[StagedImport]:
         """The imports of the batch that have not ended.
@@ -98,5 +98,5 @@ def _calls(found: Sequence[StagedImport]) -> str:
 
 
 def _state_of(found: Sequence[StagedImport]) -> str:
-    """What a person has seen of these imports: which they are, and how many calls each has staged."""
+    """What a person has seen of these imports: which they are, and how many calls each holds."""
     return " ".join(f"{each.gate.start}:{each.calls}" for each in found)

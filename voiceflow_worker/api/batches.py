@@ -108,7 +108,7 @@ async def hold(asked: Asked, body: HoldRequest) -> Answer:
 
 @routes.on("POST", "/v1/batches/{id}/resume", Gate)
 async def resume(asked: Asked, body: Note) -> Answer:
-    """End the hold of a batch. The calls of an import that has not ended stay staged."""
+    """End the hold of a batch. The calls of an import that has not ended stay held."""
     return await asked.done(Resume(**_of(asked), note=body.note))
 
 

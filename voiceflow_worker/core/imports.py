@@ -57,7 +57,7 @@ class Staging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedImport:
-    """An import that has not ended, and the number of its `calls` that are staged."""
+    """An import that has not ended, and the number of `calls` that it holds."""
 
     gate: Gate
     calls: int

@@ -84,7 +84,7 @@ class BatchProgress:
 
     @property
     def staged(self) -> int:
-        """The number of staged calls: nobody is called for them until their import has ended, or a person decides."""
+        """The number of calls that an import holds: they ring once it has ended, or a person decides."""
         return sum(each.calls for each in self.imports)
 
     @property

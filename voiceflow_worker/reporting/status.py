@@ -300,7 +300,7 @@ class QueueStatus:
     clock: ClockBehind | None = None
     unreadable: UnreadableCalls = field(default_factory=UnreadableCalls)
     imports: tuple[StagedImport, ...] = ()
-    """The imports that have not ended, with their staged calls."""
+    """The imports that have not ended, with the calls that they hold."""
     person_limits: tuple[str, ...] = ()
     """The limits per person of the workers that run, `none` for those without one."""
     menus: tuple[str, ...] = ()
