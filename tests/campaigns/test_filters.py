@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.campaigns.forms import written
-from tests.campaigns.reading import NOW, Row, file_of, read_all
+from tests.campaigns.reading import NOW, file_of, read_all
 from voiceflow_worker import CallQueue, Campaign, Store
 from voiceflow_worker.campaigns.calls.filters import Filter, cell_of, parts_of, read_filter
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
@@ -18,8 +18,7 @@ from voiceflow_worker.campaigns.options_file import loaded_options, saved_option
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.form import CampaignForm, tick_name
 from voiceflow_worker.console.sessions import PageForm
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.model.text.wording import folded
+from voiceflow_worker.errors import InvalidInputError
 
 SAID: dict[str, object] = {
     "say": "Hello.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b",
@@ -118,45 +117,6 @@ def test_what_is_typed_is_read_with_the_columns_and_has_one_reading() -> None:
             )
 
 
-EMPTIES = ["2026-01-31", "", "None", " ", "x", ""]
-
-
-@pytest.mark.parametrize("form", ["csv", "jsonl", "xlsx"])
-def test_a_column_is_empty_or_filled(tmp_path: Path, form: str) -> None:
-    rows: list[Row] = [{"destination": f"+658765400{at}", "Left at": cell} for at, cell in enumerate(EMPTIES)]
-    rows[-1] = {**rows[-1], "Left at": None if form == "jsonl" else ""}
-    given = written(tmp_path, rows, form)
-    empty = {"column": "Left at", "value": ""}
-    for kept, left in (
-        ("Left at=", [1, 3, 5]), ("left at!=", [0, 2, 4]), (empty, [1, 3, 5]), ({**empty, "is": False}, [0, 2, 4]),
-        ({"column": "left at", "value": None}, [1, 3, 5]), ("Left at=None", [2]), ("Left at!=x", [0, 1, 2, 3, 5]),
-    ):  # fmt: skip
-        out = [
-            at for at, row in enumerate(read_all(given, Campaign.of(asked_of(kept)).options).rows) if row.is_left_out
-        ]
-        assert out == left, kept
-
-
-def test_what_is_no_filter_is_refused_wherever_it_is_given(tmp_path: Path) -> None:
-    wrong: Sequence[object] = (
-        {"column": "Status"}, {"column": "", "value": "x"}, {"column": "Status", "value": ["x"]},
-        {"column": "Status", "value": "x", "is": "no"}, {"column": "Status", "value": "x", "not": True},
-        "Status", "=x", "Status=a,", "Status=a,,Status=b", '{"column": "Status"', '{"value": "x"}', [1], 7, True,
-    )  # fmt: skip
-    path = file_of(tmp_path, "destination,Status\n+6587654321,x\n")
-    for each in wrong:
-        if each == {"column": "Status"}:
-            continue  # where it is empty
-        for name in ("leave_out", "only"):
-            with pytest.raises(InvalidInputError, match=name):
-                Campaign.of({**SAID, "rows": [], name: each})
-    both: Row = {"destination": "+6587654321", "Status!": "x"}
-    mixed = [both, {"destination": "+6587654322", "Status": "x"}]
-    for given, kept in ((path, "status!!=x"), (mixed, "Status!=x")):
-        with pytest.raises(CampaignFileError, match=r"leave_out: .* has two readings|is no filter"):
-            read_all(given, Campaign.of(asked_of(kept)).options)
-
-
 @pytest.mark.anyio
 async def test_what_was_typed_is_kept_with_the_batch_as_it_was_read(memory: Store, tmp_path: Path) -> None:
     """So that another list, whose column lacks the sign, does not turn it into its opposite."""
@@ -171,22 +131,6 @@ async def test_what_was_typed_is_kept_with_the_batch_as_it_was_read(memory: Stor
     async with Campaign.of_stored(queue, {"batch": "b"}) as stored:
         again = await stored.start(queue)
         assert (again.enqueued, again.duplicates, again.refused) == (0, 1, False)
-
-
-def test_only_takes_rows_that_pass_each_column_and_says_why_none_does(tmp_path: Path) -> None:
-    path = file_of(tmp_path, "destination,St,Name\n+6587654321,yes,Al\n+6587654322,no,Bo\n+6587654323,,Cy\n")
-    for only, called, said in (
-        ("St=yes,Name=Bo", [], "only St=yes, Name=Bo leaves no row: no row has all of that"),
-        ("St=yes,Name=Dee", [], "only Name=Dee leaves no row: no cell of Name holds 'Dee'"),
-        ("St=yes,St=no,Name!=Bo", [0], ""), ("St!=", [0, 1], ""), ("St=,St=no", [1, 2], ""),
-        ([{"column": "St", "value": "yes", "is": False}], [1, 2], ""),
-    ):  # fmt: skip
-        reading = read_all(path, Campaign.of({**SAID, "rows": [], "only": only}).options)
-        assert [at for at, row in enumerate(reading.rows) if row.call is not None] == called, only
-        told = [each.message for each in reading.closing]
-        assert all(said in each for each in told) if said else told == [], told
-        assert bool(told) is bool(said)
-    assert folded("Do not call!") == folded("Do not call"), "names that are folded lose signs"
 
 
 STATUSES = (
