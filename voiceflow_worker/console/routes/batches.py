@@ -287,6 +287,7 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
     if progress is None or not (progress.total or progress.hold or files):
         return await no_such_batch(store, queue, batch_id)
     totals = await totals_of(store, queue, batch_id)
+    progress = replace(progress, states=totals.states)  # the sentence and the figures are of one moment
     found, redials = results(totals), await waiting_redials(store, queue, batch_id)
     given = {name: asked.asked(name) for name in FILTERS if name not in {"queue", "batch"}}
     of_batch = replace(asked, query={**asked.query, "batch": batch_id})
