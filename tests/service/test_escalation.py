@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.manual_time import passing
+from tests.support.plays import plays_of
 from tests.support.stores import BY_MEMORY, clocked, on_every_store
 from tests.support.voices import ScriptedVoice, refused, unknown
 from voiceflow_worker import CallPolicy, CallQueue, CallWindow, Job, JobState, SuppressionList, open_store
@@ -225,91 +227,7 @@ def results(status: EscalationStatus) -> list[str]:
     return [each.result for each in status.steps]
 
 
-PLAYS: dict[str, str] = {
-    "one after the other, until somebody presses the key": (
-        "begins A,B,C | look | says waits to be called | says not called: earlier numbers come first | rings A | look "
-        "| says is being called | rings A | ends 1 | look | rings AB | key 2 | look "
-        "| results no_answer acknowledged not_called | says did not answer | says acknowledged with key 1 "
-        f"| says not called: {BEN} acknowledged before | is acknowledged B | ends 2 COMPLETED | look | rings AB"
-    ),
-    "when all were called it ends, and a late key still counts": (
-        "begins A,B,A | rings A | ends 1 BUSY | look | rings AB | ends 2 COMPLETED | look | rings ABA | ends 3 | look "
-        "| results busy no_key no_answer | says answered, and pressed no key | is unanswered "
-        f"| says none of {ANA}, {BEN}, {ANA} acknowledged | key 2 | look | is acknowledged B"
-    ),
-    "several are called at once, and the first key ends it for all": (
-        "other D | begins A,B+C+D,A | rings DA | ends 1 | look | steps 1A1 2B1 2C1 2D1 3A1 | rings DABC | look "
-        f"| says at step 2 of 3: {BEN} is being called, {CHEN} is being called, {DAN} waits | key 3 "
-        "| key 2 Somebody has acknowledged this alarm already. | look | is acknowledged C "
-        f"| results no_answer pressed_late acknowledged cancelled not_called | says was not called: {CHEN} acknowledged"
-        " | rings DABC"
-    ),
-    "a step of several is over when all of its calls have ended": (
-        "suppress D | begins D+N+A+B,C twice | look | results suppressed refused | rings AB | ends 4 BUSY | later 209 "
-        "| look | rings AB | ends 3 | look | rings ABC | ends 5 | look | rings ABCAB | look "
-        "| steps 1D1 1N1 1A1 1B1 2C1 3D2 3N2 3A2 3B2 4C2"
-    ),
-    "a step of several is over when its time is": (
-        "suppress D | begins D+N+A+B,C | rings AB | ends 4 BUSY | later 209 | look | rings AB | later 1 | look "
-        "| rings ABC"
-    ),
-    "of several, a busy phone is called after the others": (
-        "other B | begins A+B,C short | look 16 2 | look 1 2 | results open number_busy | rings BA | ends 1 | look "
-        "| rings BAC | other B ends | ends 3 | look | rings BACB | ends 5 | look | is unanswered "
-        "| steps 1A1 1B1 2C1 3B2"
-    ),
-    "a number that stands twice among several is called once": "begins A+A+B,C | look | steps 1A1 1B1 2C1 | rings AB",
-    "a hold after some of several have rung spends no step": (
-        "other B | begins A+B,C short | rings BA | hold | look | free | ends 1 | later 300 | look "
-        "| says a wrong number | results no_answer open not_called"
-    ),
-    "who is suppressed is passed over": (
-        "suppress A | begins A,B | rings B | look | results suppressed | says asked by mail"
-    ),
-    "who is suppressed when the call waits is passed over": (
-        "begins A,B | suppress A | rings | look | rings B | results suppressed | says asked by mail"
-    ),
-    "whom 8x8 refuses is passed over": "eight refuses | begins A,B | rings A | look | rings AB | results failed",
-    "what is no number is passed over": "begins N,B | rings B | look | results refused | says no number",
-    "who is outside the calling window is passed over": (
-        "begins U,B window | rings B | look | results outside_window | says its calling window"
-    ),
-    "a hold of the queue is told, and spends no step": (
-        "begins A,B | hold | look 20 60 | says a wrong number | says nobody can be called | rings | resume | look "
-        "| free | results open not_called | rings A"
-    ),
-    "a hold of its batch from before is told, and spends no step": (
-        "hold night | begins A,B | look 20 60 | says a wrong number | rings | resume night | look "
-        "| results open not_called | rings A"
-    ),
-    "a hold that ends in time passes over nobody": "hold - 30 | begins A,B | rings | look | later 31 | rings A",
-    "a cancelled batch stops it": (
-        "begins A,B | cancel | look | is stopped | rings | says batch night is cancelled: the batch was cancelled by a"
-    ),
-    "a doubt goes on to the next place, and its late key ends all": (
-        "eight unknown | begins A,B,C | rings A | look | rings AB | key 1 | look | is acknowledged A "
-        f"| says was being called when {ANA} acknowledged | rings AB"
-    ),
-    "a number that is busy with other calls is passed over": (
-        "other A | begins A,B short | look 15 2 | rings A | look 2 2 | results number_busy "
-        "| says was not called: its number is busy with another call | rings AB"
-    ),
-    "after its time and 90 seconds the next is called, though the call goes on": (
-        "begins A,B short | rings A | later 119 | look | rings A | later 1 | look | rings AB "
-        "| says its call has not ended within 120s | ends 1 COMPLETED | look | says answered, and pressed no key"
-    ),
-    "the key in a call whose time is over acknowledges": (
-        "begins A,B short | rings A | later 120 | look | rings AB | key 1 | look | is acknowledged A"
-    ),
-    "the write that stores a key press ends it, whatever the menu could do": (
-        "eight unknown | begins A,B | rings A | look | key 1 alone | rings A | is acknowledged A | look "
-        "| results acknowledged cancelled"
-    ),
-    "who was stopped calls nobody further, and keeps its reason": (
-        "begins A,B | rings A | stop | is stopped | says not called: the alert is resolved | ends 1 | look "
-        "| is stopped | rings A"
-    ),
-}  # fmt: skip
+PLAYS = plays_of(Path(__file__).with_name("escalation_plays.txt"))
 
 
 @on_every_store

@@ -17,6 +17,7 @@ import pytest
 from tests.contract.samples import ManualClock
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.manual_time import time_passing
+from tests.support.plays import plays_of
 from tests.support.schedules import keep_runs
 from tests.support.stores import DURABLE
 from voiceflow_worker import CallQueue, SuppressionList, open_store
@@ -310,89 +311,7 @@ async def test_a_process_that_stood_still_stores_nothing_beside_its_successor(
     assert await other.ringing() == 2
 
 
-AGAIN = "again = true"
-PLAYS: dict[str, str] = {
-    "after a long stop, only the last run within misfire starts": (
-        "write 0 9 * * * -> */10 * * * * | write UTC -> Asia/Singapore | at 2 st | at 41 mi mi mi st "
-        "| said no `voiceflow schedule` | said a later run is due as well | batches 02-1700 02-1740 "
-        "| at 10d mi mi mi mi mi mi mi mi mi st"
-    ),
-    "nothing starts later than misfire": "at -1d | at 14.9 st | at 1d+15 mi | told no `voiceflow schedule`",
-    "the files are read anew for each run": (
-        "at 0 st | people destination +6587654000 | write 0 9 -> 30 9 | write Hello -> Good morning | at 41 | at 1d "
-        "| at 1d+31 st | batches 02-0900 03-0930 | called 5 1"
-    ),
-    "a run that is due before and after a change of the times starts": (
-        "write 0 9 -> 0 9,17 | at 4 st | at - | batches 02-0900"
-    ),
-    "a run of which one of two times is kept starts": "write 0 9 -> 0,2 9 | at 4 st | at -",
-    "a run that is seen too late is missed": "write 0 9 -> 0 9,17 | at 16 mi | at -",
-    "a run that is due no more does not start": "write 0 9 -> 0 10 | at 4 | batches ",
-    "a run with more rows than most is held": (
-        "write most = 4 | at 0 he | told 5 rows would be called, and most allows 4 "
-        "| people destination +6587654000 | at 1 st"
-    ),
-    **{
-        f"who was called today is called by a schedule that is moved to {how} only with again": (
-            f"at 0 st | {changes} | at 2 | at {time} he "
-            f"| told nobody is called: it would call the 5 rows of its file again | told batch daily-2026-03-02-0900 "
-            f"| told {why} | told {AGAIN} | called 5 | write {AGAIN} | at {time + 1} st | called 5 5 "
-            f"| write {AGAIN} ->  | at 1d+{time} st | called 5 5 5"
-        )
-        for how, changes, time, why in (
-            ("the evening", "write 0 9 * -> 0 18 *", 540, "the cron was changed"),
-            ("a zone", "write UTC -> Atlantic/Azores", 60, "the time zone was changed"),
-            ("both", "write 0 9 * -> 30 10 * | write UTC -> Etc/GMT+1", 150, "the cron"),
-            ("other words", "write 0 9 * -> 0 18 * | write Hello -> Bye", 540, "the cron"),
-        )
-    },
-    "a schedule that is moved to run often calls nobody of that day again": (
-        "at 0 st | write 0 9 * -> */30 * * | at 2 | at 30 he | called 5"
-    ),
-    "a moved schedule that nobody ordered again is no fault": (
-        "at 0 st | write 0 9 -> 0 18 | at 1 | at 540 he | told nobody is called | at 555 st | told nobody is called "
-        "| at 1d+540 st | batches 02-0900 03-1800"
-    ),
-    "a moved schedule calls people who were not called that day": (
-        "at 0 st | people destination +6587654990 +6587654991 | write 0 9 -> 0 18 | at 1 | at 540 st | called 5 2"
-    ),
-    "a moved schedule calls nobody if one of its people was called that day": (
-        "at 0 st | people destination +6587654000 +6587654990 | write 0 9 -> 0 18 | at 1 "
-        "| at 540 he | at 600 mi | called 5"
-    ),
-    "a schedule of several runs a day may move one of them": (
-        "write 0 9 * -> 0 9,18 * | at 0 st | write 9,18 -> 9,19 | at 1 | at 600 st | write 9,19 -> 9,19,21 | at 660 "
-        "| at 720 he"
-    ),
-    "a run that calls nobody says so": (
-        "people destination,unique_key +6587654000,order-1 | at 0 st | told 1 enqueued, 0 duplicates, 0 bad | at 1d st "
-        "| told nobody is called: 0 enqueued, 1 duplicate, 0 bad"
-    ),
-    "a run whose people are all suppressed is begun once, also if its process starts anew within misfire": (
-        "people destination +6587654000 | suppress +6587654000 | at 0 st | told nobody is called | allow +6587654000 "
-        "| at 3 | called  | runs st | at 1d st | called 1"
-    ),
-    "a clock that was ahead stops no later run": "at 0 st | clock -1d-1 | at - | at -1d st | at 0 | at 1d st",
-    "a run that moves before a skipped one is told before it starts": (
-        "at 0 st | skip | write 0 9 -> 0 8 | at 2 | known 2 - 1d-60 | at 1d-60 st | at 1d"
-    ),
-    "of a schedule that is moved, the next run is known": (
-        "at 0 st | write 0 9 -> 0 18 | at 2 | known 60 - 540 | known 540 - 1d+540 | runs st"
-    ),
-    "an order that nobody took is missed": (
-        "clock -0.5 | order | order is not over: daily | known 0.5 -0.5 1d | at 14.6 mi st | runs st mi "
-        "| said could start it in time"
-    ),
-    "a run that nobody started is told beside what is ordered in its place": (
-        "clock 20 | order | at 21 mi st | runs st mi"
-    ),
-    "a run that nobody started is told although the next one was skipped": "clock 20 | skip | at 1d+60 mi sk",
-    "an order with a bad file is held, and starts when it is mended": (
-        "people destination nobody | at 0 he | order held | people destination +6587654000 | at 1d mi st "
-        "| people destination nobody | clock 1d+60 | order | at - he | people destination +6587654001 | at 1d+61 st "
-        "| runs st st"
-    ),
-}  # fmt: skip
+PLAYS = plays_of(Path(__file__).with_name("schedule_plays.txt"))
 
 
 @pytest.mark.parametrize("play", PLAYS)
