@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from itertools import islice
 from math import inf
 from secrets import token_urlsafe
 from typing import TypedDict
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import structlog
 from anyio.to_thread import run_sync
@@ -384,7 +383,7 @@ class PageAccess:
             if asked.path == CAMPAIGN:
                 with suppress(FormRefusedError):  # it is too long
                     form = await read_form(scope, receive, longest=LONGEST_SHORT_FORM)
-                    kept = json.dumps(form.but("token", "do"), ensure_ascii=False)
+                    kept = urlencode(form.but("token", "do"), errors="replace")
                     then = "choose the file again" if form.files else "what you have typed is still there"
             said = f"Your sign-in has ended, and nothing was done. Sign in: {then}."
         return _form(401, way=_way_of(scope, asked), said=said, kept=kept)
@@ -430,7 +429,7 @@ class PageAccess:
         _log.info("somebody signed in to the console", name=session.name, role=role.value, address=str(address))
         answer = Response(b"", 303, {"Location": f"{asked.home}/{way}" if way else asked.home})
         if kept:
-            answer = await resumed(PageForm(_pairs_in(kept)), session)
+            answer = await resumed(PageForm(parse_qsl(kept, keep_blank_values=True, errors="replace")), session)
         # Without a path attribute, the cookie belongs to /ui, wherever /ui is mounted (RFC 6265 §5.1.4).
         answer.set_cookie(
             _COOKIE,
@@ -478,13 +477,6 @@ def cookies(headers: Headers, wanted: str) -> Iterator[str]:
             name, _, value = pair.partition("=")
             if name.strip() == wanted:
                 yield value.strip().strip('"')
-
-
-def _pairs_in(kept: str) -> list[tuple[str, str]]:
-    """The values of a form that was sent before; none if they are not as this console wrote them."""
-    with suppress(ValueError, TypeError):
-        return [(str(name), str(value)) for name, value in json.loads(kept)]
-    return []
 
 
 def _form(status: int, *, way: str = "", name: str = "", said: str = "", kept: str = "") -> Page:
