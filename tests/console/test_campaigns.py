@@ -34,6 +34,7 @@ from tests.support.flows import flow, number
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Campaign, Store
 from voiceflow_worker.backends.memory import MemoryStore
+from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.campaigns.row_list import RowList
@@ -41,6 +42,7 @@ from voiceflow_worker.campaigns.shown_list import look
 from voiceflow_worker.console.form import DAYS
 from voiceflow_worker.console.questions import READY, menu_in
 from voiceflow_worker.core.audit import entries_on
+from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.service.uploads import Uploads
 
@@ -248,6 +250,37 @@ async def test_a_campaign_that_would_do_something_else_than_its_preview_is_shown
         assert [job.id for job in await queue.find()] == [job.id for job in first]
         await one.send("start", skip_bad="yes")
     assert len(await queue.find()) == len(first)
+
+
+async def test_the_steps_of_one_form_read_its_list_once_and_the_start_reads_it_again(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, reads, preview = MemoryStore(clock=clock), list[str](), Campaign.preview
+
+    async def counted(campaign: Campaign, queue: CallQueue | None = None) -> EnqueueReport:
+        reads.append(campaign.options.batch_id or "")
+        return await preview(campaign, queue)
+
+    monkeypatch.setattr(Campaign, "preview", counted)
+    async with clerk(store) as one:
+        await one.send("look", people())
+        await one.send("words", country="SG")
+        assert step_of(one) == "words"
+        for do, typed, count in (
+            ("hours", WORDS, 1), ("check", {}, 1), ("ready", {}, 1), ("check", {"say": "Bye {{guest}}."}, 2),
+            ("check", {}, 3), ("preview", {}, 4), ("ready", {}, 4),
+        ):  # fmt: skip
+            await one.send(do, **typed)
+            assert len(reads) == count, (do, typed)
+        clock.advance(timedelta(minutes=2))
+        await one.send("check")
+        await one.send("ready")
+        assert len(reads) == 5
+        await SuppressionList(store).add("+6587654321")
+        told = await one.send("start", skip_bad="yes")
+        assert "what the preview showed has changed since" in told
+        assert len(reads) == 6
+        assert not await CallQueue(store).find(), "nothing that was not shown"
 
 
 async def test_the_enter_key_starts_nothing(memory: Store) -> None:

@@ -5,6 +5,7 @@ A fault stands beside the field that it is about, as soon as a person wants to g
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -155,6 +156,11 @@ class StepInput:
     campaign: Campaign | None = None
 
 
+_OF_PAGE = frozenset({"step", "version", "rows_from", "heard"})
+"""What a form says of its page, and not of the campaign."""
+_SHOWN_FOR, _MOST_PREVIEWS, _MOST_FINDINGS_KEPT = timedelta(minutes=1), 4, 1000
+
+
 def texts_of(form: CampaignForm) -> dict[str, str]:
     """The texts of a form, as its fields show them."""
     return {name: (form.shown if name in FILTERS else form.get)(name) for name in TEXTS}
@@ -168,6 +174,8 @@ class CampaignSteps:
     ) -> None:
         self._operator, self._process, self._menus, self._settings = operator, process, menus, settings
         self._account = _Account(settings)
+        self._previews: dict[bytes, tuple[datetime, EnqueueReport]] = {}
+        """The newest previews, and when each was made, by what their forms say."""
 
     async def shown(self, step: str, given: StepInput) -> Names:
         """The names of the template of a step."""
@@ -179,7 +187,7 @@ class CampaignSteps:
         form, kept = given.form, given.kept
         try:
             if step == "words":
-                report = await self.preview(self.campaign(form, kept))
+                report = await self.preview(self.campaign(form, kept), form)
                 return {} if report.valid or not report.rejected else _faults_in(form, report.findings)
             self.read(form, kept, groups=_GROUPS.get(step, set()))
             counts = (await self.found(form, kept, checks=True)).counts if step == "people" else None
@@ -191,9 +199,24 @@ class CampaignSteps:
             return {name: why for name, why in found.items() if STEP_OF.get(name, step) in so_far}
         return {}
 
-    async def preview(self, campaign: Campaign, queue: str | None = None) -> EnqueueReport:
-        """The preview of a campaign."""
-        return await self._process.run_on(campaign.preview, queue or self._settings.queue, policy=self._operator.policy)
+    async def preview(
+        self, campaign: Campaign, form: CampaignForm, queue: str | None = None, *, anew: bool = False
+    ) -> EnqueueReport:
+        """The preview of the campaign in a form.
+
+        The list is not read again for the next step of the same form, soon after, unless it is to be read `anew`. A
+        start reads it in any case, and refuses what its preview did not show.
+        """
+        queue, now = queue or self._settings.queue, self._operator.store.clock.now()
+        said = sorted((name, value) for name, value in form.values.items() if name not in _OF_PAGE)
+        key = hashlib.blake2b(repr((queue, campaign.assumptions, said)).encode("utf-8", "surrogatepass")).digest()
+        made = {each: one for each, one in self._previews.items() if timedelta() <= now - one[0] <= _SHOWN_FOR}
+        if anew or key not in made:
+            report = await self._process.run_on(campaign.preview, queue, policy=self._operator.policy)
+            made = {**made, key: (now, report)} if len(report.findings) <= _MOST_FINDINGS_KEPT else made
+            self._previews = dict(list(made.items())[-_MOST_PREVIEWS:])
+            return report
+        return made[key][1]
 
     def campaign(self, form: CampaignForm, kept: InputFile) -> Campaign:
         """The campaign in a form. Raises InvalidInputError, with the labels of the form."""
@@ -316,7 +339,7 @@ class CampaignSteps:
                 campaign = self.campaign(form, given.kept)
                 heard = int(form.get("heard")) if form.get("heard").isdecimal() else 0
                 campaign = replace(campaign, assumptions=replace(campaign.assumptions, heard=heard))
-                report = await self.preview(campaign)
+                report = await self.preview(campaign, form)
                 preview, wrong = report.preview, next((each.message for each in report.findings if each.is_error), "")
             except InvalidInputError as error:
                 name, why = next(iter(faults_of(error).items()))

@@ -239,7 +239,8 @@ class CampaignPage:
                         return await self._page(form, session, kept=kept, faults=faults)
                     form.values["step"] = do
                 if form.get("step") in {"check", "ready"}:
-                    return await self._previewed(form, before, session, kept, f"{do} {more}".strip())
+                    anew = do not in STEPS or do == left
+                    return await self._previewed(form, before, session, kept, f"{do} {more}".strip(), anew=anew)
                 return await self._page(form, session, kept=kept, more=more)
             except (InvalidInputError, ActionRefusedError) as error:
                 faults = faults_of(error) if isinstance(error, InvalidInputError) else {}
@@ -339,7 +340,7 @@ class CampaignPage:
         return replace(report, preview=preview, findings=(*report.findings, *found))
 
     async def _previewed(
-        self, form: CampaignForm, before: CampaignForm, session: PageSession, kept: InputFile, do: str
+        self, form: CampaignForm, before: CampaignForm, session: PageSession, kept: InputFile, do: str, *, anew: bool
     ) -> Answer | ActionDone:
         name = form.get("queue") or self._queue
         self._operator.queue(name)
@@ -359,10 +360,10 @@ class CampaignPage:
                 if isinstance(done, ActionDone):
                     return done
                 said = done
-        report = await self._steps.preview(campaign, name)
+        report = await self._steps.preview(campaign, form, name, anew=anew)
         if form.proposes(COUNTS if Choice.of(report).is_safe else ""):
             campaign = self._steps.campaign(form, kept)
-            report = await self._steps.preview(campaign, name)
+            report = await self._steps.preview(campaign, form, name, anew=anew)
         report = await self._with_recordings(report)
         form.values |= {"version": report.version, "step": "check" if said else form.get("step")}
         if do == "try":
