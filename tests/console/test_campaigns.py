@@ -465,7 +465,8 @@ async def test_what_is_wrong_with_a_step_stands_beside_its_field_in_the_words_of
         for do, typed, faults, step in (
             ("words", {}, ["Say whose numbers these are"], "people"),
             ("words", {"country": "SG", "batch": "x" * 83}, ["it must have 1 to 50 characters"], "people"),
-            ("leave_out Do Not Call=yes", {"batch": ""}, [], "people"), ("words", {}, [], "words"),
+            ("words", {"batch": ""}, ["Leave out whom it forbids to call"], "people"),
+            ("leave_out Do Not Call=yes", {}, [], "people"), ("words", {}, [], "words"),
             ("hours", {}, ["Write the text to say"], "words"),
             ("hours", {"say": "Hello {{gest}}."}, ["did you mean guest?", *["Choose one: the list"] * 2], "words"),
             ("hours", {"say": "Hello {{guest", **voiced}, ["a {{ or a }} is missing"], "words"),

@@ -24,6 +24,7 @@ from voiceflow_worker.campaigns.calls.corrections import forbids_calls
 from voiceflow_worker.campaigns.calls.filters import Filter, text_of_parts
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
+from voiceflow_worker.campaigns.column_values import UnreadColumn
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
@@ -190,9 +191,11 @@ class CampaignSteps:
                 report = await self.preview(self.campaign(form, kept), form)
                 return {} if report.valid or not report.rejected else _faults_in(form, report.findings)
             self.read(form, kept, groups=_GROUPS.get(step, set()))
-            counts = (await self.found(form, kept, checks=True)).counts if step == "people" else None
-            if counts is not None and counts["lacking"]:
+            shown = await self.found(form, kept, checks=True) if step == "people" else ShownList()
+            if shown.counts is not None and shown.counts["lacking"]:
                 return {"country": "say whose numbers these are, or leave them out"}
+            if _undecided(form, shown):
+                return {"undecided": "leave out whom it forbids to call, or say below that it is not read"}
         except InvalidInputError as error:
             found, places = faults_of(error), list(STEPS)
             so_far = places[: places.index(step) + 1]  # what is wrong later is told later
@@ -305,7 +308,6 @@ class CampaignSteps:
         def name_in(cells: Sequence[str]) -> str:
             return " ".join(filter(None, (cells[each] for each in first)))
 
-        undecided = [each for each in found.unread if forbids_calls(each.column) and not form.decides(each.column)]
         return {
             "found": found,
             "name_column": " ".join(names[each] for each in first),
@@ -314,7 +316,7 @@ class CampaignSteps:
             "number_names": numbers,
             "others": [place for place, name in enumerate(names) if place not in first and name not in numbers],
             "names_of_countries": countries(),
-            "undecided": undecided,
+            "undecided": _undecided(form, found),
             "leaving_out": _leaving_out,
             "countries": _countries(),
             "left_out": partial(form.why_left_out, names),
@@ -435,6 +437,11 @@ class CampaignSteps:
 
 
 _FIELD_OF = {label_of(name): name for name in FIELDS}
+
+
+def _undecided(form: CampaignForm, found: ShownList) -> Sequence[UnreadColumn]:
+    """The columns that say by their names who may be called, of which nobody has said what they mean."""
+    return [each for each in found.unread if forbids_calls(each.column) and not form.decides(each.column)]
 
 
 def _leaving_out(column: str, value: str) -> str:
