@@ -97,6 +97,24 @@ class WriteContract(Ground):
         assert await held(store) == {"late": "v"}
         assert await job_of(store, job) == sent
 
+    async def test_a_condition_that_several_writes_share_holds_for_each_as_the_records_are_then(
+        self, store: Store
+    ) -> None:
+        is_free, is_taken = Same("n", "lock", None), Same("n", "lock", "one")
+        writes = (
+            new(sample_job(1), conditions=(is_free,)),
+            new(sample_job(2), conditions=(is_free,)),
+            Write(puts=(put("lock", "one"),)),
+            new(sample_job(3), conditions=(is_free,)),
+            new(sample_job(4), conditions=(is_taken,)),
+            new(sample_job(5), conditions=(is_taken,)),
+            Write(drops=(Drop("n", "lock", "one"),)),
+            new(sample_job(6), conditions=(is_taken,)),
+            new(sample_job(7), conditions=(is_free,)),
+        )
+        expected = [DONE, DONE, DONE, NOT_FREE, DONE, DONE, DONE, NOT_FREE, DONE]
+        assert await results_of(store, *writes) == expected
+
     async def test_an_owner_gives_its_key_up_to_a_new_job_only_as_it_was(self, store: Store) -> None:
         owner, other = await stored(store, sample_job(1, unique_key="k", batch_id="a"), sample_job(2, unique_key="x"))
         ended = next_of(owner, state=JobState.CANCELLED, reason="called off")
