@@ -246,18 +246,24 @@ class SettingsCheck:
 
     def begin(self, group: TaskGroup) -> None:
         """Look in a task of this group, without a wait for the answer: what `require` precedes waits for it."""
-        if not self._is_recent:
+        if not (self._is_recent or self._looking.locked()):
             group.start_soon(self.require)
 
     async def require(self) -> None:
         """Return when somebody has just looked."""
-        if self._is_recent and not self._looking.locked():
+        if self._is_recent:
             return
         async with self._looking:
-            if not self._is_recent:
-                self._looked_at = time.monotonic()
-                with suppress(VoiceflowError):
-                    await self._look()
+            if self._is_recent:
+                return
+            began = time.monotonic()
+            try:
+                await self._look()
+            except VoiceflowError:
+                pass
+            except Exception:  # noqa: BLE001 - as in `kept`: it ends neither the store nor its callers
+                _log.exception("the settings of the server of a store could not be looked at")
+            self._looked_at = began  # not if who looked was cancelled
 
 
 RESYNC_EVERY = 5.0

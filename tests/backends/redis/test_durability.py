@@ -8,6 +8,7 @@ from datetime import timedelta
 from importlib.resources import files
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.contract.samples import add_jobs, commit
@@ -17,7 +18,7 @@ from tests.support.redis_users import BEST_EFFORT_RULE, RULE, url_of
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.stores import bare
 from tests.support.waiting import once_available, until
-from voiceflow_worker.backends import open_store
+from voiceflow_worker.backends import open_store, running
 from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.redis import RedisStore
 from voiceflow_worker.backends.redis.durability import ServerFacts, durability_from
@@ -180,6 +181,20 @@ async def test_a_server_that_changed_while_nobody_asked_it_anything_gets_no_comm
         with pytest.raises((StoreForgetsError, StoreVersionError)):
             await once_available(lambda: add_jobs(store, [sample_job(2)]))
         assert own_server.ask("EXISTS", f"{{voiceflow}}:queue:default:job:{sample_job(2).id}") == 0
+
+
+async def test_settings_are_looked_at_before_anything_is_kept_and_by_a_store_at_rest_never(
+    scripted: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "CHECK_SETTINGS_EVERY", 0.05)
+    scripted.scripts["write"] = MADE
+    async with open_store(scripted.url, clock=ManualClock(NOW)) as store:
+        assert await commit(store, [moved(sample_job())]) == [True]
+        before = len(scripted.commands)
+        await anyio.sleep(0.2)
+        assert scripted.commands[before:] == []
+        assert await commit(store, [moved(sample_job())]) == [True]
+        assert scripted.commands[before:].index("INFO") < scripted.commands[before:].index("WAITAOF")
 
 
 async def test_a_server_that_now_must_be_waited_for_gets_no_commit_without_waiting(scripted: ScriptedRedis) -> None:
