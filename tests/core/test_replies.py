@@ -409,9 +409,12 @@ async def test_a_verdict_that_waits_for_the_store_keeps_no_call_from_being_sent(
     await passing(clock, work)
 
 
-@pytest.mark.parametrize(("is_kept", "within"), [(False, VERDICT_WITHIN), (True, KEPT_WITHIN)])
+@pytest.mark.parametrize(
+    ("is_kept", "most", "within"),
+    [(False, None, VERDICT_WITHIN), (True, None, KEPT_WITHIN), (True, 50, VERDICT_WITHIN)],
+)
 async def test_under_a_rate_a_session_waits_for_another_write_a_moment_and_a_refusal_for_nothing(
-    store: FaultyStore, clock: ManualClock, tmp_path: Path, *, is_kept: bool, within: float
+    store: FaultyStore, clock: ManualClock, tmp_path: Path, *, is_kept: bool, most: int | None, within: float
 ) -> None:
     """Nobody waits for the session; a refusal may hold the queue."""
     stored: list[tuple[float, str]] = []
@@ -427,7 +430,9 @@ async def test_under_a_rate_a_session_waits_for_another_write_a_moment_and_a_ref
     queue = await enqueued(store, 5)
     store.before = note
     journal = JournalFiles(tmp_path) if is_kept else None
-    await passing(clock, worker_for(store, ScriptedVoice(answer=answers), rate=10, local_journal=journal).drain)
+    options = {"max_active": most}
+    worker = worker_for(store, ScriptedVoice(answer=answers), rate=10, local_journal=journal, options=options)
+    await passing(clock, worker.drain)
     at = {state: [time for time, each in stored if each == state] for state in ("sending", "accepted", "failed")}
     assert await states(queue) == {"accepted": 4, "failed": 1}
     assert at["failed"] == [answered[2]]

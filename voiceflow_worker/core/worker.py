@@ -212,6 +212,7 @@ class Worker:
             max_per_person=None if policy.max_per_person is None else str(policy.max_per_person),
         )
         self._person_limits = {policy.max_per_person}
+        self._is_capped = False
         self._service = ServiceHealth(
             store.clock, clock_skew=policy.clock_skew, unanswered=lambda: self._submitter.unanswered
         )
@@ -280,6 +281,7 @@ class Worker:
 
     async def _work(self, check: DrainCheck | None) -> None:
         before, limits = await SetRate(self._store, self.queue).begin(self._limits)
+        self._is_capped = limits.max_active is not None
         self._pacer.follow(limits.rate)
         if before is not None and before != limits:
             _log.info("the limits of the queue were changed", queue=self.queue, old=asdict(before), new=asdict(limits))
@@ -450,7 +452,8 @@ class Worker:
         if self._stopping:
             return 0.0
         if self._pacer.is_paced:
-            return KEPT_WITHIN if answer.is_kept and self._pacer.is_ahead else VERDICT_WITHIN
+            may_wait = answer.is_kept and self._pacer.is_ahead and not self._is_capped
+            return KEPT_WITHIN if may_wait else VERDICT_WITHIN  # with `max_active`, the next call waits for it
         return TOGETHER_WITHIN if self._senders.on_their_way > 1 else 0.0
 
     @property
@@ -684,6 +687,7 @@ class Worker:
         self._follow(await limits_of(self._store, self.queue))
 
     def _follow(self, limits: Limits | None) -> None:
+        self._is_capped = limits is not None and limits.max_active is not None
         if limits is not None and self._pacer.follow(limits.rate):
             if limits.are_unreadable:
                 _log.error(UNREADABLE, queue=self.queue)
