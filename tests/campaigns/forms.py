@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from tests.campaigns.reading import NOW, Row, calls_of, file_of, read, text_of, told
 from tests.campaigns.workbooks import workbook
@@ -55,17 +54,7 @@ def from_mappings(_folder: Path, row: Row, options: CampaignOptions) -> list[Rea
     return list(open_campaign([row], options, now=NOW))
 
 
-TYPED: tuple[Reader, ...] = (from_json, from_workbook, from_mappings)
-READERS: tuple[Reader, ...] = (from_csv, *TYPED)
-T = TypeVar("T")
-
-
-def in_forms(values: Sequence[T], readers: Sequence[Reader] = READERS) -> list[tuple[Reader, T]]:
-    """Each value in the form that is read most quickly, and in one of the other forms, in turn."""
-    others = [reader for reader in readers if reader is not from_mappings]
-    return [
-        (reader, value) for place, value in enumerate(values) for reader in (from_mappings, others[place % len(others)])
-    ]
+READERS: tuple[Reader, ...] = (from_csv, from_json, from_workbook, from_mappings)
 
 
 def spoken(rows: list[ReadRow]) -> list[object]:
