@@ -100,6 +100,8 @@ def test_what_is_not_certain_is_refused_with_the_reason() -> None:
         ("9 (022) 19105", "IE", -1017, r"\+353902219105 \(IE\) or \+3532219105"),
         ("0 312 941 0893", "IT", -1017, r"\+3903129410893 \(IT\) or \+393129410893"),
         ("0 0151 23456789", None, -1017, "does not say its country"),
+        ("0 0151 23456789", "IT", -1017, r"could only be \+15123456789 \(US\), with its country code, or the 00"),
+        ("(0) 0151 23456789", "PL", -1017, "the 00 before it, in two pieces"),
         ("(0) 0151 23456789", "international", -1017, "does not say its country"),
         ("9 0151 23456789", "DE", -1017, r"could only be \+4915123456789 \(DE\), behind a digit for an outside line"),
         ("9 6123 4567", "SG", -1017, r"could only be \+6561234567"),

@@ -328,7 +328,7 @@ def _at_its_word(e164: str, text: str, warnings: tuple[str, ...]) -> tuple[str, 
 
 
 _GLUED = "with a second number or an extension in it: give each number a call of its own, and leave extensions out"
-_SPLIT = "with its country code in two pieces"
+_SPLIT = "with its country code, or the 00 before it, in two pieces"
 _OUTSIDE = "behind a digit for an outside line"
 _Home = Plan | str | None
 _Readings = dict[str, str]
@@ -384,7 +384,12 @@ def _says_country(written: str, home: _Home) -> bool:
     digits = _digits(written)
     if isinstance(home, Plan) or _has_plus(written) or not behind_exit(digits, home):
         return home is not None or _has_plus(written)
-    return len(digits) - 1 not in _behind(written)  # 0 0151 …: the first 0 may be for an outside line
+    return _is_together(written)
+
+
+def _is_together(written: str) -> bool:
+    """Whether no sign stands behind the first digit. 0 0151 …: the first 0 may be for an outside line."""
+    return len(_digits(written)) - 1 not in _behind(written)
 
 
 def _valid(written: str, home: _Home) -> _Readings:
@@ -483,7 +488,7 @@ def _doubt(text: str, e164: str, way: _Way) -> str:
     """Why a reading is not certain.
 
     A slash or a bracket stands where only a second number or an extension begins, or a sign within the calling code of
-    another country.
+    another country, or behind the first digit of the code for calls abroad.
     """
     length = len(planned(e164).national)
     if any(behind < _SHORTEST_REST or length - behind > _LONGEST_AREA for behind in _behind(text, "[/)]")):
@@ -492,6 +497,7 @@ def _doubt(text: str, e164: str, way: _Way) -> str:
         return _GLUED
     length = len(way.dialled)
     is_split = any(length < behind < length + len(way.plan.code) for behind in _behind(text))
+    is_split = is_split or (bool(way.exit_code) and not _is_together(text))
     return _SPLIT if is_split and not way.is_home else ""
 
 
