@@ -652,8 +652,8 @@ async def test_a_search_finds_people_whom_no_call_was_made_for_and_says_why(
             for _ in range(2):
                 await enqueue_file(calls, alone, options, skip_bad=True)
             assert told in Page((await client.get("/ui/calls?who=alleine")).text).text, name
-            shown = await client.get("/ui/batches", params={"name": f"{name}-alone"})
-            assert len(Page(shown.text).links(f"batches/{name}-alone")) == 1, name
+            found = await client.get("/ui/batches", params={"name": f"{name}-alone"})
+            assert len(Page(found.text).links(f"batches/{name}-alone")) == 1, name
             assert told in Page((await client.get(f"/ui/batches/{name}-alone?queue=alone")).text).text, name
         assert (await client.get("/ui/calls?who=alleine")).text.count("Alleine</td>") == 3
 
