@@ -153,6 +153,7 @@ class CampaignRows:
             texts,
             times=self.source.counted,
             order=options.date_order,
+            zone=options.time_zone,
             now=now,
             unknown=self._maker.unknown,
             warning=self._warning_about,

@@ -57,6 +57,7 @@ from voiceflow_worker.model.times import (
     usual_clock,
     usual_moment,
 )
+from voiceflow_worker.model.zones import read_zone
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
@@ -119,7 +120,8 @@ class _AlikeRows:
 class Doubts:
     """What is said once of all rows of a `source` that are alike: of one kind, in one column.
 
-    `texts` are those of the campaign, `times` the columns from which times are counted, `unknown` the numbers of the
+    `texts` are those of the campaign, `times` the columns from which times are counted, `zone` is that in which times
+    are read, `unknown` the numbers of the
     next rows that no plan has, and `warning` makes the warning about a row and a column.
     """
 
@@ -131,6 +133,7 @@ class Doubts:
         *,
         times: Collection[str],
         order: DateOrder | None,
+        zone: str | None,
         now: datetime,
         unknown: set[str],
         warning: Callable[[RawRow | None, str | None], Finding],
@@ -144,7 +147,7 @@ class Doubts:
         bare = set(map(row_name, chain(*(each.bare for each in texts))))
         decided = set(map(row_name, chain(*(each.read_by(*_NUMBER_FILTERS) for each in texts))))
         days = {*times, *map(row_name, chain(*(each.read_by("date") for each in texts)))}
-        self._moments = _Moments(moments, source.clocks, source.clocks - days, now)
+        self._moments = _Moments(moments, source.clocks, source.clocks - days, zone=zone, now=now)
         self._values = _Values(columns, source)
         self._numbers = _Numbers(columns, source, unknown)
         self._mixed = _Mixed({*TIMES, *times, *map(row_name, chain(*named))}, source, order)
@@ -404,13 +407,21 @@ class _NotToCall:
 class _Moments:
     """The days and times that texts speak: their span, and those that are over, or of another calendar.
 
-    Of the columns `clocks`, the time of day is read, and of those of `clocks_alone`, nothing else.
+    Of the columns `clocks`, the time of day is read, and of those of `clocks_alone`, nothing else. A time may be
+    that of the `zone`, if there is one, or of the person.
     """
 
     def __init__(
-        self, moments: Collection[str], clocks: Collection[str], clocks_alone: Collection[str], now: datetime
+        self,
+        moments: Collection[str],
+        clocks: Collection[str],
+        clocks_alone: Collection[str],
+        *,
+        zone: str | None,
+        now: datetime,
     ) -> None:
         self.now = now
+        self._zones = () if zone is None else (read_zone(zone),)
         self._clocks, self._clocks_alone = clocks, clocks_alone
         self.spans = {name: MomentSpan(name) for name in moments}
         self._over: dict[str, list[tuple[RawRow, str]]] = {}
@@ -457,7 +468,7 @@ class _Moments:
             return datetime.combine(day, at or time.max, UTC) + timedelta(hours=12) < starts
         if call.window is not None:
             starts = call.window.opens(starts, local) or starts
-        return datetime.combine(day, at or time.max, local) < starts
+        return all(datetime.combine(day, at or time.max, each) < starts for each in (local, *self._zones))
 
 
 def _moment_in(text: str) -> tuple[date | None, time | None]:
