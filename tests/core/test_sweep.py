@@ -197,9 +197,11 @@ async def fails_at(faulty: FaultyStore, failing: str, error: Exception) -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("failing", DUTIES)
+@pytest.mark.parametrize("is_by_other", [False, True])
 async def test_a_duty_that_fails_keeps_no_other_from_being_done(
-    faulty: FaultyStore, clock: ManualClock, failing: str, error: Exception
+    faulty: FaultyStore, clock: ManualClock, failing: str, error: Exception, *, is_by_other: bool
 ) -> None:
+    """What it could not do is done by the next sweep, or by another worker: then nothing fails any more."""
     background = BackgroundTasks(clock)
     await fails_at(faulty, failing, error)
     sweeper = Sweeper(faulty, queue=QUEUE, policy=POLICY, log_timeout=timedelta(0), background=background)
@@ -208,6 +210,8 @@ async def test_a_duty_that_fails_keeps_no_other_from_being_done(
     assert sum(background.count.values()) >= 1
     assert len(background.failing) == 1, "the task that fails is named"
     faulty.before = nothing
+    if is_by_other:
+        await sweeper_of(faulty).sweep()
     await sweeper.sweep()
     assert not background.failing
     assert failing in await done_with(faulty)

@@ -34,6 +34,8 @@ UNREADABLE = 5000
 """The most jobs in a state that a sweep passes over because their records cannot be read."""
 PRUNED = 1000
 """The most records and events deleted in one bulk write."""
+_OF_OVERDUE = Task.STOPPED_WORKERS, Task.OVERDUE_SUMMARIES, Task.DOUBTS, Task.EXPIRED
+"""The duties that have nothing to do if nothing is overdue."""
 _UNANSWERED = "its lease ended while it was sent, and no answer was stored"
 
 
@@ -111,6 +113,8 @@ class Sweeper:
             one = _Pass()
             if self.has_overdue:
                 doubted += await self._sweep_pages(one)
+            elif self._background is not None:
+                self._background.mark_healthy(*_OF_OVERDUE)
             async with self._duty(Task.CANCELLED):
                 await self._cancel(one, self._store.clock.now(), gates)
             gates = None
