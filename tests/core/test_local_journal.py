@@ -712,8 +712,9 @@ async def killed_before_a_byte_left(lab: Lab) -> str:
         return begun[-1].job.destination
 
 
-@pytest.mark.parametrize("when", ["begins", "sweeps"])
+@pytest.mark.parametrize("when", ["begins", "sweeps", "begins after a person has judged"])
 async def test_what_was_not_sent_is_called_and_what_was_answered_is_in_no_doubt(lab: Lab, when: str) -> None:
+    """Meanwhile a worker elsewhere may have put all in doubt, and a person may have said that nobody was called."""
     answered_at = lab.clock.now()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         assert engine.guard is not None
@@ -724,6 +725,14 @@ async def test_what_was_not_sent_is_called_and_what_was_answered_is_in_no_doubt(
             assert await states(engine.queue) == {"queued": 1, "sending": 1, "accepted": 1}
         else:
             left = await killed_before_a_byte_left(lab)
+        if "judged" in when:
+            lab.clock.advance(LEASE)
+            await Sweeper(store, queue="default", policy=POLICY).sweep()
+            lab.clock.advance(timedelta(minutes=10))
+            (judged,) = await engine.queue.find(destination=number(1))
+            await engine.queue.resolve(judged.id, placed=False, note="not in the log")
+            await engine.guard.end()
+            await engine.guard.begin()
         lab.clock.advance(LEASE)
         sweeper = Sweeper(store, queue="default", policy=POLICY, without_unsent=engine.guard.without_unsent)
         await sweeper.sweep()

@@ -45,7 +45,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
-from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
+from voiceflow_worker.model.jobs.job import Job, JobState, Post, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import is_forgotten, restored, with_lost_posts
 from voiceflow_worker.model.reports.verdict import NotSentCause, QueueHold, Verdict, VerdictKind
@@ -261,6 +261,7 @@ class RollbackGuard:
         """
         entries = await self._journal_files.entries(each.file.name)
         unsent, unreadable = {_newest_post(job) for _, job in entries.unsent}, False
+        known = dict[str, PostAnswer]()
         if entries.pages:
             # A commit that is still on its way is refused from now on.
             newest = max((number for number, _ in (*entries.jobs, *entries.unsent)), default=0)
@@ -269,14 +270,16 @@ class RollbackGuard:
             named = [*(job for _, job in entries.unsent), *(job for job, _ in entries.answers)]
             found = await read_each(self._store, [job.id for job in named])
             jobs, unreadable = [*jobs, *found.jobs.values()], bool(found.unreadable)
-        answers = {_newest_post(job): kept for job, text in entries.answers if (kept := kept_answer(text)) is not None}
-        states, now, known = {JobState.SENDING, JobState.IN_DOUBT}, self._clock.now(), dict[str, PostAnswer]()
+            for entry, text in entries.answers:
+                answer, stored = kept_answer(text), found.jobs.get(entry.id)
+                # In whatever state: a person may have settled the doubt since, by less evidence.
+                if answer is not None and stored is not None and _lacks_answer(stored, entry.posts[-1]):
+                    known[stored.id] = answer.of(stored, entry.post_count)
+        states, now = {JobState.SENDING, JobState.IN_DOUBT}, self._clock.now()
         verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.STOPPED, message=NEVER_LEFT)
-        for job in (job for job in jobs if job.state in states):
-            if (post := _newest_post(job)) in unsent:
+        for job in jobs:
+            if job.state in states and _newest_post(job) in unsent:
                 known[job.id] = PostAnswer(job, job.post_count, verdict, now)
-            elif (kept := answers.get(post)) is not None:
-                known[job.id] = kept.of(job, job.post_count)
         if known:
             settled = await self._settler.verdicts(list(known.values()))
             unreadable = unreadable or any(isinstance(one, BaseException) for one in settled)
@@ -590,6 +593,12 @@ class RollbackGuard:
 def _lacks(writer: str) -> str:
     """The name under which the store has the number of another sender up to which its loss has held the queue."""
     return f"lacks {writer}"
+
+
+def _lacks_answer(job: Job, begun: Post) -> bool:
+    """Whether a job has this POST, and not that 8x8 has created its call."""
+    post = job.post(begun.number)
+    return post is not None and post.began_at == begun.began_at and post.verdict is not VerdictKind.CREATED
 
 
 def _newest_post(job: Job) -> tuple[str, datetime]:
