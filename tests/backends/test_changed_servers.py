@@ -21,6 +21,7 @@ from tests.support.voices import ScriptedVoice, created
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, in_state, states, worker_for, worker_with_files
 from voiceflow_worker import CallQueue, JobState, open_store
+from voiceflow_worker.backends.running import SettingsCheck
 from voiceflow_worker.core.base.background import Task
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.ports import Placement
@@ -113,6 +114,24 @@ async def test_a_setting_that_changes_under_a_worker_drops_no_verdict(
             await in_state(store, JobState.ACCEPTED, 1)
             worker.stop()
         assert len(voice.placed) == 1
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError("away"), RuntimeError("a mistake")])
+async def test_a_look_at_settings_that_fails_ends_neither_the_store_nor_its_callers(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("voiceflow_worker.backends.running.CHECK_SETTINGS_EVERY", 0.0)
+    looks: list[None] = []
+
+    async def look() -> None:
+        looks.append(None)
+        raise error
+
+    check = SettingsCheck(look)
+    async with anyio.create_task_group() as store:
+        check.begin(store)
+        await check.require()
+    assert len(looks) == 2
 
 
 STOPS = (["hold"], ["calls", "cancel", "--batch", "march", "--yes"], ["suppress", "add", number(99)])

@@ -232,7 +232,8 @@ CHECK_SETTINGS_EVERY = 1.0
 class SettingsCheck:
     """Looks whether a server still keeps what it confirms, at most a second before it is asked to.
 
-    A store that is not used looks at nothing. What `look` raises is shown by what follows it.
+    A store that is not used looks at nothing. What `look` raises is shown by what follows it. Who waits for a look of
+    somebody else makes none of its own: of a server that does not answer, each would wait for all before it.
     """
 
     def __init__(self, look: Callable[[], Awaitable[object]]) -> None:
@@ -256,14 +257,13 @@ class SettingsCheck:
         async with self._looking:
             if self._is_recent:
                 return
-            began = time.monotonic()
             try:
                 await self._look()
             except VoiceflowError:
                 pass
             except Exception:  # noqa: BLE001 - as in `kept`: it ends neither the store nor its callers
                 _log.exception("the settings of the server of a store could not be looked at")
-            self._looked_at = began  # not if who looked was cancelled
+            self._looked_at = time.monotonic()  # not if who looked was cancelled
 
 
 RESYNC_EVERY = 5.0

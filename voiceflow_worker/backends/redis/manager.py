@@ -269,7 +269,7 @@ class ConnectionManager:
         self._durability: RedisDurability | None = None
         self._learnt: set[Node] = set()
         self._home = Home(url.shown)
-        self._settings = SettingsCheck(self.check_again)
+        self._settings = SettingsCheck(self._look_at_settings)
 
     @property
     def durability(self) -> RedisDurability:
@@ -346,6 +346,10 @@ class ConnectionManager:
             await self._do(ServerConnections.check_again)
             return
         await self._do(ServerConnections.check_again)
+
+    async def _look_at_settings(self) -> None:
+        if self._connections is not None:  # a new one is checked
+            await self._do(ServerConnections.check_again)
 
     async def ask(self, question: Callable[[Connection], Awaitable[Any]]) -> Any:
         """Run commands without a script. Raises StoreError."""
