@@ -8,7 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from io import StringIO
 from pathlib import Path
@@ -283,6 +283,22 @@ async def test_the_steps_of_one_form_read_its_list_once_and_the_start_reads_it_a
         assert not await CallQueue(store).find(), "nothing that was not shown"
 
 
+async def test_what_was_shown_for_tomorrow_is_not_started_for_the_day_after(clock: ManualClock) -> None:
+    store = MemoryStore(clock=clock)
+    clock.advance(timedelta(hours=11, minutes=59, seconds=40))  # 20 seconds before midnight
+    saved = WORDS.copy() | {"not_before": "tomorrow 09:00", "window": "any"}
+    text = "".join(f'{name} = "{value}"\n' for name, value in saved.items())
+    async with clerk(store) as one:
+        await one.send("look", {**people("Guest,Mobile\nAna,8765 4321\n"), "saved": ("visits.toml", text)})
+        await one.send("preview")
+        clock.advance(timedelta(seconds=30))
+        assert "what the preview showed has changed since" in await one.send("start")
+        assert not await CallQueue(store).find()
+        await one.send("ready")
+        await one.send("start")
+        assert [job.due_at for job in await CallQueue(store).find()] == [datetime(2026, 1, 7, 9, tzinfo=UTC)]
+
+
 async def test_the_enter_key_starts_nothing(memory: Store) -> None:
     async with clerk(memory) as one:
         await one.send("look", people())
@@ -520,7 +536,7 @@ async def test_the_text_of_any_person_is_shown_by_arrow(memory: Store) -> None:
 
 async def test_a_question_that_is_ready_is_taken_by_one_button_and_has_five_fields(memory: Store) -> None:
     first = "menu.questions.0"
-    expected = {
+    expected: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         "yes": ({"1": "ja", "2": "no"}, {}), "scale": ({str(key): str(key) for key in range(1, 6)}, {}),
         "back": ({"1": "confirmed"}, {"2": "call_me_back"}),
     }  # fmt: skip

@@ -313,7 +313,9 @@ class Enqueueing:
                 wrong += [] if removal is None else await removal.problems(batch_id=campaign.batch_id)
                 ends.found.add(wrong)
                 is_wrong = is_wrong or any(each.is_error for each in wrong) or (ends.again > 0 and not self._dry_run)
-                refused, shown = self._is_refused(is_wrong=is_wrong), ends.shown()
+                refused = self._is_refused(is_wrong=is_wrong)
+                # Days such as tomorrow are others after midnight.
+                shown = f"{self.options.not_before}.{self.options.valid_until}.{ends.shown()}"
                 self._keys = {} if plan is None else plan.keys
                 self._removal = removal if self._order.remove_missing else None
                 if self._version is not None and not refused:

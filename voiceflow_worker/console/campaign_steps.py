@@ -212,7 +212,10 @@ class CampaignSteps:
         """
         queue, now = queue or self._settings.queue, self._operator.store.clock.now()
         said = sorted((name, value) for name, value in form.values.items() if name not in _OF_PAGE)
-        key = hashlib.blake2b(repr((queue, campaign.assumptions, said)).encode("utf-8", "surrogatepass")).digest()
+        times = (campaign.options.not_before, campaign.options.valid_until)  # after midnight, tomorrow is another day
+        key = hashlib.blake2b(
+            repr((queue, campaign.assumptions, times, said)).encode("utf-8", "surrogatepass")
+        ).digest()
         made = {each: one for each, one in self._previews.items() if timedelta() <= now - one[0] <= _SHOWN_FOR}
         if anew or key not in made:
             report = await self._process.run_on(campaign.preview, queue, policy=self._operator.policy)
