@@ -55,7 +55,8 @@ AS_WINDOWS = (
 """Names that are read from the bytes of Windows-1252."""
 IN_OTHERS = {
     "cp1252": ("12 €", "Jürgen \N{EN DASH} Groß", "Café à Paris", "Nº 5", "Þórður Guðmundsson", "Zo\xa0é"),
-    "cp1250": ("Jiří Dvořák", "Černý", "Kovačić", "Wałęsa", "Leśniak", "Ionuţ", "Němec", "Erdős", "Košč"),
+    "cp1250": ("Jiří Dvořák", "Černý", "Kovačić", "Wałęsa", "Leśniak", "Ionuţ", "Němec", "Erdős", "Košč",
+               "Kamiński", "Węgrzyn", "Kępa", "Ondřej", "Bedřich", "Năstase"),
     "cp1251": ("Юлия",), "cp1253": ("Ψάλτης",), "cp1254": ("Şahin", "Erdoğan"), "cp1257": ("Kalniņš",),
     "mac_roman": ("Jürgen", "Björn Schröder", "René", "Saúl", "Groß"), "cp850": ("Jürgen", "Groß", "Übel", "Ärzte"),
     "iso8859_15": ("Cœur",), "shift_jis": ("アイウ",), "gbk": ("张伟",),

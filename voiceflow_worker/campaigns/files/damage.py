@@ -268,8 +268,10 @@ _RIVALS = {
 _WORD = re.compile(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*")
 _UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _VOWELS = frozenset("aeiouyæœø\u0131")
-_RARE = re.compile("[ðþýœû]|[ìù](?=[a-z])|õ(?!e)|ã(?=[^oes])", re.IGNORECASE)
-"""What few western languages have, where other encodings have common letters: ğ, ş, ś, ű, ě, ů, ő and ă."""
+_RARE = re.compile(
+    "[ðþýœû]|[ìù](?=[a-z])|õ(?!e)|ã(?=[^oes]|s[a-z])|ø(?=[ei])|ñ(?![aeiouáéíóú])|ê(?=[bdgk]|p(?![lr]))", re.IGNORECASE
+)
+"""What few western languages have, where others have common letters: ğ, ş, ś, ű, ě, ů, ő, ă, ř, ń and ę."""
 _SLAVIC = re.compile("[šž]", re.IGNORECASE)
 _SIGNS_OF_LETTERS = frozenset("ƒµ")
 _MOST_WORDS, _WORDS_SHOWN = 20_000, 3
