@@ -23,6 +23,7 @@ from voiceflow_worker.campaigns.files.rows import (
     RowSource,
     canonical_name,
     is_number_column,
+    is_plain_number_column,
     near_destination,
     no_destination,
     row_name,
@@ -87,7 +88,7 @@ def shape_of(
     if numbers is None and not source.kind.is_table:
         numbers = next((name for name in values if row_name(name) == DESTINATION), near_destination(values))
     if numbers is None or canonical_name(numbers) != DESTINATION:
-        numbers = _to_call(values, usual) or (numbers if numbers in values else None)
+        numbers = _to_call(values, usual)
     if numbers is None and header_row is None:  # perhaps titles of several cells stand above
         wider = (row.number for row in rows[:_LOWEST_HEADER] if sum(map(bool, row.cells)) > sum(map(bool, names)))
         for row in wider:
@@ -142,16 +143,18 @@ def proposed(
 def _to_call(values: Mapping[str, Sequence[str]], usual: Sequence[str]) -> str | None:
     """The column of the numbers to call, of those that have numbers, and of these, of those whose names say so.
 
-    It is the one with most mobiles; of several whose names say nothing, it must have more than each other.
+    It is the one with most mobiles, of those whose names say no more, such as whose they are: whether a doctor's phone
+    or a patient's is meant is not certain. Of several whose names say nothing, it must have more than each other.
     """
     phones = {name: given for name, given in values.items() if any(given) and are_phones(given)}
     named = [name for name in phones if is_number_column(name)]
-    likely = named or [name for name in phones if not all(map(_DATE.match, filter(None, phones[name])))]
+    plain = [name for name in named if is_plain_number_column(name)]
+    likely = plain or named or [name for name in phones if not all(map(_DATE.match, filter(None, phones[name])))]
     near, shares = near_destination(named), {name: _mobiles(phones[name], usual) for name in likely}
     likely.sort(key=lambda name: (shares[name], name == near), reverse=True)
     if not likely:
         return near_destination(values)
-    is_certain = named or len(likely) == 1 or shares[likely[0]] > shares[likely[1]]
+    is_certain = plain or len(likely) == 1 or (not named and shares[likely[0]] > shares[likely[1]])
     return likely[0] if is_certain else None
 
 

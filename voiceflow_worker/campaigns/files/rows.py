@@ -101,6 +101,9 @@ _NUMBER_COLUMNS = (
 )  # fmt: skip
 
 _NUMBER_WORDS = re.compile(r"phone|mobil|telefon|msisdn|cellular|(?:^|_)(?:cell|tel|handy|whatsapp|fax)(?:_|\d|$)")
+_NO_OTHER_WORD = re.compile(
+    r"(?:(?:t[eé]l[eé])?(?:phone|foo?n[eo]?)|mobile?|msisdn|cell(?:ular)?|tel|handy?|whatsapp|number|nummer|n[or]|_|\d)+"
+)
 _OF_MOBILES = re.compile(r"(?:mobile?|cell|hand|handy)_?(?:phone|telefon|number|nummer|no|nr)?")
 
 
@@ -374,6 +377,12 @@ def is_number_column(name: str) -> bool:
     """True if by its name a column holds telephone numbers: `Phone 2`, `Work Phone`, `mobile`."""
     short = folded(name)
     return short == DESTINATION or short.rstrip("_0123456789") in _NUMBER_COLUMNS or bool(_NUMBER_WORDS.search(short))
+
+
+def is_plain_number_column(name: str) -> bool:
+    """True if the name says numbers and no more, such as whose: `Phone 2`, but not `Doctor phone` or `Fax`."""
+    short = folded(name)
+    return short.rstrip("_0123456789") in _NUMBER_COLUMNS or _NO_OTHER_WORD.fullmatch(short) is not None
 
 
 def near_destination(names: Iterable[str]) -> str | None:
