@@ -100,8 +100,8 @@ class CampaignColumns:
         """The named columns that no object has had so far, by their keys."""
         self.names: Mapping[str, str] = {**_own_names(source.header), **roles.names}
         """The names of columns as they are written, by their keys."""
-        self._renamed = self._rename()
         self._left_out = left_out
+        self._renamed = self._rename()
         if self._is_table:
             left_out.read(source.header, key=(), place=self._place)
         self._language: str | None = None if row_name(roles.language or "language") == "language" else roles.language
@@ -239,10 +239,13 @@ class CampaignColumns:
         options, roles, place = self._options, self._options.roles.names, self._place
         renamed = {row_name(column): name for name, column in roles.items()}
         for name in roles.keys() - RESERVED:
-            spoken = (options.template and options.template.variables, self.menu_names)
+            used = (options.template and options.template.variables, self.menu_names, self._left_out.typed)
             meant = get_close_matches(name, (DESTINATION, COUNTRY, IGNORE, *ROLES, *RESERVED), n=1, cutoff=0.8)
-            if meant and not any(is_used(name, each) for each in spoken if each):
-                raise CampaignFileError(f"{place}: no text has {name!r}; did you mean {meant[0]}={roles[name]}?")
+            is_idle = roles[name] not in options.counted and not any(is_used(name, each) for each in used if each)
+            if meant and is_idle:
+                raise CampaignFileError(
+                    f"{place}: no text or filter has {name!r}; did you mean {meant[0]}={roles[name]}?"
+                )
         if both := next((each for each in (self._numbers, *self.further) if each in renamed), None):
             column = roles[renamed[both]]
             raise CampaignFileError(f"{place}: {column!r} has numbers to call, and cannot be {renamed[both]} too")

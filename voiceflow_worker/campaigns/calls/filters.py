@@ -285,6 +285,8 @@ class LeftOut:
             _Used(each, is_only, _readings(each)[0] if isinstance(each, str) else each) for each, is_only in given
         ]
         self._renames, self._ranges = renames, list(starmap(RowRange, ranges))
+        self.typed: frozenset[str] = frozenset(row_name(each.filter.column) for each in self._used)
+        """The keys of these columns by the names that the filters give them."""
         self.columns: Sequence[str] = self._columns()
         """The columns by which rows are left out, by their names in rows."""
         self._idle: dict[RowRange, None] = dict.fromkeys(self._ranges)
