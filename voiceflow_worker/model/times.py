@@ -261,7 +261,8 @@ def read_time(
     """
     written = text.strip()
     or_zone = ", or give a time_zone such as Asia/Singapore" if asks_zone else ", or with Z for UTC"
-    or_local = ", or as 2030-01-31 09:00 or tomorrow 09:00 with a time_zone" if asks_zone else ", or with Z for UTC"
+    or_day = "" if now is None else " or tomorrow 09:00"
+    or_local = f", or as 2030-01-31 09:00{or_day} with a time_zone" if asks_zone else ", or with Z for UTC"
     if now is not None and (word := _DAY.fullmatch(written)) is not None:
         if zone is None:
             raise ValueError(f"{text[:40]!r} has no time zone; give a time_zone such as Asia/Singapore")
