@@ -135,7 +135,8 @@ async def test_while_a_transaction_stays_open_leases_do_not_pass_over_all_that_w
         while some := await store.lease(QUEUE, worker_id="w", limit=10, until=NOW + timedelta(hours=1), now=NOW):
             leased += [job.id for job in some]
     assert leased == [job.id for job in sample_jobs(200)]
-    assert max(passed) < 100, passed
+    # The first ones may pass rows of other tests; without a rest, the last ones pass all that were leased.
+    assert max(passed[len(passed) // 2 :]) < 100, passed
 
 
 async def test_records_that_change_often_are_in_a_small_table_without_an_index_of_what_changes(
