@@ -705,8 +705,8 @@ async def killed_before_a_byte_left(lab: Lab) -> str:
         for each in entries[:2]:
             each.mark()
         answer = PostAnswer(begun[1].job, 1, ANSWERED, lab.clock.now())
-        answer.keep_by(entries[1].keep)
-        assert answer.is_kept == engine.guard.writer.keeps_marks
+        answer.keep_in(entries[1])
+        assert (answer.kept_in is not None) == engine.guard.writer.keeps_marks
         assert engine.guard.writer.file is not None
         os.close(cast("Any", engine.guard.writer.file)._fd)
         return begun[-1].job.destination

@@ -9,8 +9,8 @@ The entry of a job is there before its POST leaves, with the newest number that 
 Whether the POST has left, no line says, because a disk may lose a line alone: a page in memory does (`marks`), whose
 random id is in the line with which its process begins, and in each of its entries. An entry without a page was perhaps
 sent. The page keeps the newest answers too. A process that ends in order says which of its entries were not sent
-(`void`). Lines are read by the names of their fields. Those of formats 5 and 6, which two versions before wrote, are
-read too, and no file of theirs is gone on with.
+(`void`), and its page stays only for answers that the store does not have. Lines are read by the names of their fields.
+Those of formats 5 and 6, which two versions before wrote, are read too, and no file of theirs is gone on with.
 
 Each queue has a folder of files; those of orders are in the folder `_orders`.
 """
@@ -247,6 +247,7 @@ class JournalFile(LocalJournalFile):
         self.number: int = 0
         self.kept: int = 0
         self.has_failed: bool = False
+        self.leaves_answers: bool = False
         self._full = full
         self._is_late = is_late
         self._is_synced = True
@@ -429,7 +430,7 @@ class JournalFile(LocalJournalFile):
             self._write([Line(ended=True, void=void)])
             if not self._is_synced:
                 sync(self._fd)
-            if page is not None:
+            if page is not None and not self.leaves_answers:
                 delete_page(page.id)
         except OSError as error:  # its page says the same, to whoever looks next
             _log.debug("the end of a journal file could not be written", file=str(self._path), error=str(error))

@@ -452,7 +452,7 @@ class Worker:
         if self._stopping:
             return 0.0
         if self._pacer.is_paced:
-            may_wait = answer.is_kept and self._pacer.is_ahead and not self._is_capped
+            may_wait = answer.kept_in is not None and self._pacer.is_ahead and not self._is_capped
             return KEPT_WITHIN if may_wait else VERDICT_WITHIN  # with `max_active`, the next call waits for it
         return TOGETHER_WITHIN if self._senders.on_their_way > 1 else 0.0
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import (
+    Entry,
     JournalEntries,
     JournalLine,
     LocalJournal,
@@ -30,21 +31,6 @@ from voiceflow_worker.model.text.wording import count_of
 Line = TypeVar("Line")
 Lines = Sequence[tuple[int, JournalLine]]
 """Lines with their numbers."""
-
-
-class Entry(NamedTuple):
-    """The line of a POST in the file of this process."""
-
-    file: LocalJournalFile
-    number: int
-
-    def mark(self) -> None:
-        """Note that the first byte of the POST is sent now (`LocalJournalFile.mark`)."""
-        self.file.mark(self.number)
-
-    def keep(self, answer: bytes) -> bool:
-        """Keep the answer until the store has it; returns whether it is kept (`LocalJournalFile.keep`)."""
-        return self.file.keep(self.number, answer)
 
 
 UNREAD_LINES = (

@@ -98,6 +98,8 @@ class LocalJournalFile(Protocol):
     kept: int
     has_failed: bool
     """Whether an `append` has failed, or nobody has seen its end: the next entries belong into another file."""
+    leaves_answers: bool
+    """Whether answers that were kept are still to be found after `close`, because the store does not have them."""
 
     @property
     def keeps_marks(self) -> bool:
@@ -138,6 +140,25 @@ class LocalJournalFile(Protocol):
     def close(self) -> None:
         """Leave the file to others."""
         ...
+
+
+class Entry(NamedTuple):
+    """The line of a POST in the file of this process."""
+
+    file: LocalJournalFile
+    number: int
+
+    def mark(self) -> None:
+        """Note that the first byte of the POST is sent now (`LocalJournalFile.mark`)."""
+        self.file.mark(self.number)
+
+    def keep(self, answer: bytes) -> bool:
+        """Keep the answer until the store has it; returns whether it is kept (`LocalJournalFile.keep`)."""
+        return self.file.keep(self.number, answer)
+
+    def leave(self) -> None:
+        """Leave the answer that is kept to the next process: this one ends, and the store does not have it."""
+        self.file.leaves_answers = True
 
 
 class LocalJournal(Protocol):

@@ -16,6 +16,7 @@ from voiceflow_worker.core.base.background import Fault, Task
 from voiceflow_worker.core.base.round_trips import results_before, retry_briefly
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import CANCELLED, GATES, cancelled_from, gate_from
+from voiceflow_worker.core.ports.outside import Entry
 from voiceflow_worker.core.ports.store import (
     AtMost,
     BulkWrite,
@@ -29,7 +30,6 @@ from voiceflow_worker.core.ports.store import (
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import entry_of, number_digest
-from voiceflow_worker.core.writer import Entry
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle

@@ -287,7 +287,7 @@ class Submitter:
         elif verdict.http_status is not None:
             self._holds.relax()
         if dispatch.entry is not None:
-            answer.keep_by(dispatch.entry.keep)
+            answer.keep_in(dispatch.entry)
         return answer
 
     def _why_not(self, dispatch: Dispatch, now: datetime, monotonic: float) -> Verdict | None:

@@ -17,6 +17,7 @@ from voiceflow_worker.core.base.identity import job_of
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.base.record_set import report_unreadable, skip_unreadable
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.outside import Entry
 from voiceflow_worker.core.ports.store import Record
 from voiceflow_worker.core.progress import CallProgress, LegState
 from voiceflow_worker.core.settling.changes import Changed, Changes, JobChange, Sessions
@@ -75,8 +76,8 @@ class PostAnswer(Struct, eq=False):
     again, a correct clock would look wrong compared with the time in the old answer, and each hold would start again.
     `gate` is a hold for this answer that is not stored yet, and `held_until` the time at which the queue opens again
     after a stored one. Without `is_known`, `job` has a journal entry of which it is not known whether it was stored,
-    and whose POST certainly did not leave. If it `is_kept`, it is also outside of the store, where it is found if this
-    process is killed.
+    and whose POST certainly did not leave. If it is `kept_in` a local journal, it is found there if this process is
+    killed, or ends before the store has it.
     """
 
     job: Job
@@ -86,22 +87,22 @@ class PostAnswer(Struct, eq=False):
     held_until: datetime | None = None
     is_known: bool = True
     gate: Gate | None = None
-    is_kept: bool = False
+    kept_in: Entry | None = None
 
     @property
     def may_wait(self) -> bool:
         """Whether nobody waits for it: 8x8 has placed the call, and the queue is not held for the answer."""
         return self.gate is None and self.verdict.kind is VerdictKind.CREATED
 
-    def keep_by(self, keep: Callable[[bytes], bool]) -> None:
-        """Keep this outside of the store too, if it may wait (`LocalJournalFile.keep`)."""
+    def keep_in(self, entry: Entry) -> None:
+        """Keep this in a local journal too, if it may wait."""
         verdict = self.verdict
         if self.may_wait and verdict.session_id is not None:
             kept = KeptAnswer(self.at, verdict.session_id, verdict.code, verdict.message)
             try:
-                self.is_kept = keep(_encode(kept))
+                self.kept_in = entry if entry.keep(_encode(kept)) else None
             except UnicodeEncodeError:  # of half a surrogate pair; faster than `suppress`
-                self.is_kept = False
+                self.kept_in = None
 
     def apply(self, job: Job, *, policy: CallPolicy) -> Job:
         """The job of the store after this answer."""

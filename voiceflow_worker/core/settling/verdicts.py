@@ -198,10 +198,12 @@ class Verdicts:
             with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True) as last:
                 await self._settle_until_stored(answer)
             if last.cancelled_caught:
+                then = "when the lease ends, the call is in doubt"
+                if answer.kept_in is not None:
+                    answer.kept_in.leave()
+                    then = "the next worker of this machine stores it, or the call is in doubt"
                 _log.error(
-                    "a worker stopped before the verdict of a POST could be stored; when the lease ends, the call is "
-                    "in doubt",
-                    **_evidence_of(answer),
+                    f"a worker stopped before the verdict of a POST could be stored; {then}", **_evidence_of(answer)
                 )
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the worker, and cut its POSTs
