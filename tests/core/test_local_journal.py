@@ -42,6 +42,7 @@ from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.controls import LIMITS
 from voiceflow_worker.core.ports.outside import ORDERS, LocalOrder
 from voiceflow_worker.core.ports.store import BulkWrite, History, Order, Put
 from voiceflow_worker.core.rollback import (
@@ -219,6 +220,26 @@ async def test_a_call_that_was_prepared_before_its_store_was_rolled_back_gets_no
         assert await engine.submitter.begin(dispatches) == []
         assert (await engine.queue.get(job.id)).posts == ()
     assert not voice.placed
+
+
+async def test_what_changes_while_the_store_is_looked_at_is_looked_at_before_the_next_call(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """A rate, for example: it woke a worker that had just read the one before."""
+    store, looks = FaultyStore(MemoryStore(clock=clock)), list[StoreCall]()
+    async with Engine(store, ScriptedVoice(), policy=POLICY, local_journal=JournalFiles(tmp_path)).at_work() as engine:
+        guard = engine.guard
+        assert guard is not None
+
+        async def note(call: StoreCall) -> None:
+            if call.name == "records" and LIMITS in call.arguments[0]:
+                looks.append(call)
+                if len(looks) == 1:
+                    guard.look_again()
+
+        store.before = note
+        assert await guard.poll()
+        assert [(await guard.verify(), len(looks)) for _ in range(2)] == [(True, 2)] * 2
 
 
 async def test_after_resolve_and_resume_it_goes_on(lab: Lab) -> None:

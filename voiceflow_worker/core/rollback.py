@@ -190,6 +190,7 @@ class RollbackGuard:
         """The number of restarts of the store's server that this worker has noticed."""
         self._verified = 0
         self._polled_at = self._noted_at = float("-inf")
+        self._asked = 0
         self._recovering, self._beginning = anyio.Lock(), anyio.Lock()
 
     async def begin(self) -> None:
@@ -323,7 +324,7 @@ class RollbackGuard:
 
     def look_again(self) -> None:
         """Let the next `verify` poll: because journal entries were refused, or perhaps not stored, or for limits."""
-        self._polled_at = float("-inf")
+        self._polled_at, self._asked = float("-inf"), self._asked + 1
 
     async def verify(self) -> bool:
         """Whether jobs that were just leased may be sent: False if the store was rolled back.
@@ -386,7 +387,7 @@ class RollbackGuard:
 
     async def poll(self) -> bool:
         """Whether the store still has all that this worker stored. Also notes a restart of the store's server."""
-        least, name = self.writer.stored, self.writer.name
+        least, name, asked = self.writer.stored, self.writer.name, self._asked
         wanted: Wanted = {**self._senders.wanted(name), LIMITS: [self._queue]}
         found = await self._store.records(wanted, now=self._clock.now())
         self._on_limits(limits_from(found[LIMITS][0]) if found[LIMITS] else None)
@@ -403,7 +404,9 @@ class RollbackGuard:
         if newer and self.writer.file is not None:
             with suppress(JournalFileError):  # as its next entry will say
                 self.writer.file.note(newer)
-        self._polled_at = self._noted_at = self._clock.monotonic()
+        self._noted_at = self._clock.monotonic()
+        if asked == self._asked:  # else something has changed since this read
+            self._polled_at = self._noted_at
         if (name, least) == (self.writer.name, self.writer.stored):
             # It may not have been known whether the newest journal entries were stored.
             self.writer.stored = stored
