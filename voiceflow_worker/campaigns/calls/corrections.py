@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
-from voiceflow_worker.campaigns.files.no_call import sense_of
+from voiceflow_worker.campaigns.files.no_call import FORBIDS, sense_of
 from voiceflow_worker.campaigns.files.rows import RawRow, RowSource, row_name
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
@@ -20,7 +20,6 @@ from voiceflow_worker.model.text.wording import quoted
 MOST = 1000
 """The most corrections of a campaign: a list with more bad cells is to be corrected where it comes from."""
 _LONGEST = 1000
-_FORBIDS = frozenset({"must_not", "may"})
 _HOW = 'give a list of objects such as {"row": DIGEST, "column": "Mobile", "was": "9123", "now": "91234567"}'
 
 
@@ -87,7 +86,7 @@ def _text(cell: object) -> str:
 
 def forbids_calls(column: str) -> bool:
     """Whether a column says by its name whom not to call."""
-    return sense_of(column) in _FORBIDS
+    return sense_of(column) in FORBIDS
 
 
 class Corrections:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from voiceflow_worker.campaigns.files.damage import number_in_name
 from voiceflow_worker.campaigns.files.json_rows import NO_CALL
+from voiceflow_worker.campaigns.files.no_call import with_parts
 from voiceflow_worker.campaigns.files.number_formats import BadCell, Shown
 from voiceflow_worker.campaigns.files.rows import (
     RESERVED,
@@ -210,7 +211,8 @@ class GivenRows(RowSource):
                     data[str(name)] = _with_midnight(str(text)) if is_clock and text is not None else text
                 except ValueError as error:
                     problems.append((str(name), message_of(error)))
-            yield RawRow(number, "", tuple(data.values()), tuple(data), tuple(problems))
+            cells = with_parts(data)
+            yield RawRow(number, "", tuple(cells.values()), tuple(cells), tuple(problems))
 
 
 def _plain(value: Any) -> object:

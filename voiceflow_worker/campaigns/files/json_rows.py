@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import orjson
 
 from voiceflow_worker.campaigns.files.input_file import InputFile, Line, read_lines, read_text
+from voiceflow_worker.campaigns.files.no_call import with_parts
 from voiceflow_worker.campaigns.files.rows import FileKind, RawRow, RowSource
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
@@ -77,6 +78,7 @@ def _row(line: Line, what: str = "the line ") -> RawRow:
     if not is_object(value):
         problem = f"{what}holds {describe(value)}, not an object: write one call on each line of a file .jsonl"
         return RawRow(number, text, problems=((None, problem),), code=NO_CALL)
+    value = with_parts(value)
     return RawRow(number, text, tuple(value.values()), tuple(value))
 
 

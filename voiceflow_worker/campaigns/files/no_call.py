@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from importlib import resources
 
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
-from voiceflow_worker.model.flows.values import is_missing
+from voiceflow_worker.model.flows.values import is_missing, is_object
 
 
 @cache
@@ -48,7 +48,7 @@ LONGEST_REMARK = 200
 def told_not_to_call(name: str, cell: object) -> str | None:
     """By what a cell of a column says that its person is not to be called, if it does."""
     sense = sense_of(name)
-    if sense is None or cell is None or cell == "":
+    if sense is None or cell is None or cell == "" or is_object(cell):  # its parts say it
         return None
     text = str(cell)
     words = text.casefold()
@@ -86,6 +86,23 @@ def sense_of(name: str) -> str | None:
     ):
         return "may"
     return "remark" if lists["remark"].search(words) else None
+
+
+FORBIDS = frozenset({"must_not", "may"})
+"""The senses in which a column says whom not to call, in each of its cells."""
+
+
+def with_parts(row: Mapping[str, object]) -> Mapping[str, object]:
+    """A row of JSON, in which what an object says of whom not to call is a column too: `contact.do_not_call`."""
+    found, left = dict[str, object](), [(name, value) for name, value in row.items() if is_object(value)]
+    while left:
+        path, of = left.pop()
+        for name, value in of.items():
+            if is_object(value):
+                left.append((f"{path}.{name}", value))
+            elif sense_of(f"{path}.{name}") in FORBIDS:
+                found[f"{path}.{name}"] = value
+    return {**found, **row} if found else row
 
 
 def _in_words(name: str) -> str:
