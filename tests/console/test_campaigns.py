@@ -280,6 +280,9 @@ async def test_the_steps_of_one_form_read_its_list_once_and_the_start_reads_it_a
         told = await one.send("start", skip_bad="yes")
         assert "what the preview showed has changed since" in told
         assert len(reads) == 6
+        await SuppressionList(store).remove("+6587654321")
+        await SuppressionList(store).add("+6587654322")
+        assert "what the preview showed has changed since" in await one.send("start", skip_bad="yes"), "as many others"
         assert not await CallQueue(store).find(), "nothing that was not shown"
 
 

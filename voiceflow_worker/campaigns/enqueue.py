@@ -34,7 +34,7 @@ from voiceflow_worker.campaigns.list_order import ListOrder
 from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, enqueue_lock
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.removal import Removal
-from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
+from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds, digest_of
 from voiceflow_worker.campaigns.row_list import RowKeeper, RowList
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.background import LeaderLease
@@ -319,7 +319,7 @@ class Enqueueing:
                 self._keys = {} if plan is None else plan.keys
                 self._removal = removal if self._order.remove_missing else None
                 if self._version is not None and not refused:
-                    if self._version != f"{shown}.{await self._suppressed()}":
+                    if self._version != f"{shown}.{digest_of(await self._suppressed())}":
                         raise ChangedSinceError(_CHANGED_SINCE)
                     refused = self._needs_hours and ends.find_night(now, rate, needs_hours=True)
                     ends.times.clear()
@@ -332,7 +332,7 @@ class Enqueueing:
         doubts = campaign.doubts
         return ends.report(
             refused=refused, unread=doubts.unread(), partly_filled=doubts.partly_filled(), moments=doubts.moments(),
-            version=f"{shown}.{ends.counts[End.SUPPRESSED]}",
+            version=f"{shown}.{digest_of(ends.suppressed())}",
         )  # fmt: skip
 
     def _is_refused(self, *, is_wrong: bool) -> bool:
@@ -437,14 +437,14 @@ class Enqueueing:
         """Whether there may be something to store."""
         return bool(len(self._rows) or self._gone)
 
-    async def _suppressed(self) -> int:
-        """How many rows would be suppressed. The times of the others are counted."""
-        suppressed = 0
+    async def _suppressed(self) -> set[int]:
+        """The rows that would be suppressed. The times of the others are counted."""
+        suppressed = set[int]()
         for chunk in self._rows.to_call():
             rows = list(filter(self._ends.makes_call, chunk))
             found = await self._enqueuer.enqueue(rows, staging=None)
             without = {end.number for end in found if end.kind is End.SUPPRESSED}
-            suppressed += len(without)
+            suppressed |= without
             self._ends.add_called([row for row in rows if row.raw.number not in without])
         return suppressed
 

@@ -108,8 +108,8 @@ class EnqueueReport:
     night: Finding | None = None
     """What is told of calls that begin at night at the number, if nobody has given hours."""
     version: str = ""
-    """All counts that a preview shows, for the `expected_version` of a start: of rows that are new, known, bad or
-    suppressed, and of people who were called before; with the time before or after which nobody is called."""
+    """What a preview shows, for the `expected_version` of a start: which rows are new, known or suppressed, how
+    many are bad or of people who were called before, and the time before or after which nobody is called."""
 
     @property
     def batch_in_words(self) -> str:

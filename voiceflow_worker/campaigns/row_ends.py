@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -55,6 +56,11 @@ class RowEnd(NamedTuple):
             return kind is End.NEW
         is_called = self.row is None or self.row.call is not None
         return (kind is End.CHANGED or kind is End.ON_THE_WAY) and is_called and not self.why
+
+
+def digest_of(rows: Iterable[object]) -> str:
+    """A digest of these rows, in any order."""
+    return hashlib.blake2b("\n".join(sorted(map(str, rows))).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -221,7 +227,12 @@ class RowEnds:
     def shown(self) -> str:
         """What a preview shows of the rows before they are stored, whether people are to be called again or not."""
         ended = sorted(f"{state.value}-{count}" for state, count in self.ended.items())
-        return ".".join(map(str, (self.rows, self.called_before, *(self.counts[end] for end in End), *ended)))
+        counts = (self.rows, self.called_before, *(self.counts[end] for end in End), *ended)
+        return ".".join(map(str, (*counts, digest_of(f"{row} {end.kind}" for row, end in self._kept.items()))))
+
+    def suppressed(self) -> set[int]:
+        """The rows that call nobody because their numbers are on the suppression list."""
+        return {number for number, end in self._kept.items() if end.kind is End.SUPPRESSED}
 
     def report(self, *, refused: bool, preview: Preview | None = None, **more: Any) -> EnqueueReport:
         """The report of these ends, with `more` fields of it."""
