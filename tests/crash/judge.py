@@ -379,11 +379,13 @@ class _Rules:
 def _resolved(job: Job) -> set[str]:
     """The POSTs of which a person said that they were placed: where the log has several rows that fit, nobody else can.
 
-    After the store was rolled back it has forgotten the summaries that came since, and they do not come again.
+    After the store was rolled back it has forgotten the summaries that came since, and they do not come again. The
+    answer of 8x8 that a worker had kept may take the place of the person's word.
     """
     if not any(note.kind is NoteKind.RESOLVED for note in job.notes):
         return set()
-    return {post.client_request_id for post in job.posts if post.verdict is VerdictKind.PLACED}
+    placed = {VerdictKind.PLACED, VerdictKind.CREATED} if job.state is JobState.ACCEPTED else {VerdictKind.PLACED}
+    return {post.client_request_id for post in job.posts if post.verdict in placed}
 
 
 def job_id_of(row: Row) -> str:
