@@ -12,15 +12,12 @@ from pathlib import Path
 import pytest
 
 from examples import appointment, restaurant, support_callback
-from tests.docs.pages import DOCS, blocks
 from voiceflow_worker import Menu
 from voiceflow_worker.ivr import Rehearsal
-from voiceflow_worker.ivr.rehearsal import mermaid
 
 pytestmark = pytest.mark.anyio
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PAGE = DOCS / "examples.md"
 OPEN = datetime(2026, 11, 20, 4, tzinfo=UTC)  # a Friday, noon in Singapore
 CLOSED = datetime(2026, 11, 23, 4, tzinfo=UTC)  # a Monday
 ANA = {"name": "Ana", "subject": "your order", "time": "on Tuesday at ten", "other_time": "on Friday"}
@@ -104,11 +101,3 @@ def test_the_check_finds_nothing(name: str) -> None:
     command = [sys.executable, "-m", "voiceflow_worker", "ivr", "check", name, "--json"]
     run = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-
-
-# -- the pages --------------------------------------------------------------------------------------------------------
-
-
-def test_the_picture_of_the_appointment_is_on_the_page() -> None:
-    (picture,) = blocks(PAGE, language="mermaid")
-    assert mermaid(appointment.appointment) == picture.text, "in examples/: voiceflow ivr draw appointment:appointment"

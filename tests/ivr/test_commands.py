@@ -67,13 +67,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_menu_that_cannot_be_had_is_reported_with_a_remedy(
     folder: Path, capfd: pytest.CaptureFixture[str], name: str, said: str
 ) -> None:
-    assert run(["ivr", "draw", name]) == 2
+    assert run(["ivr", "check", name]) == 2
     assert said in capfd.readouterr().err
-
-
-def test_draw_prints_mermaid(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(["ivr", "draw", "menus_of_test:confirm"]) == 0
-    assert capfd.readouterr().out.startswith("flowchart TD\n")
 
 
 def test_play_goes_through_a_call(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,6 @@ from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.ivr import Rehearsal
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.ivr.menu_data import read_menu, unserved_menus, written_menus
-from voiceflow_worker.ivr.rehearsal import mermaid
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.webhooks import PATH
 
@@ -112,22 +111,14 @@ async def test_it_is_played_as_the_same_menu_in_code(keys: tuple[str, ...], row:
     assert calls[0].answer == calls[1].answer
 
 
-def test_it_is_drawn_as_the_same_menu_in_code_with_what_its_keys_do() -> None:
-    menu = read_menu(DATA)
-    drawn = mermaid(menu)
-    assert [each for each in ("3: call_me_back", "9: do_not_call_again") if each not in drawn] == []
-    assert drawn.replace(": call_me_back", "").replace(": do_not_call_again", "") == mermaid(in_code())
-
-
-def test_a_file_is_checked_played_and_drawn_by_command(
+def test_a_file_is_checked_and_played_by_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("visits.toml").write_text(TOML, encoding="utf-8")
-    assert (run(["ivr", "check", "visits.toml"]), run(["ivr", "draw", "visits.toml"])) == (0, 0)
+    assert run(["ivr", "check", "visits.toml"]) == 0
     told = capfd.readouterr().out
     assert "2 menus; 0 errors, 0 warnings" in told
-    assert "9: do_not_call_again" in told
     data = [f"--data={name}={value}" for name, value in ROWS[1].items()]
     assert run(["ivr", "play", "visits.toml", *data, "--keys", "9"]) == 0
     assert "says: Plus d'appels." in capfd.readouterr().out

@@ -1,4 +1,4 @@
-"""`voiceflow ivr`: draw, play and check IVR menus that are written in Python, or as data in a TOML file."""
+"""`voiceflow ivr`: play and check IVR menus that are written in Python, or as data in a TOML file."""
 
 from __future__ import annotations
 
@@ -39,19 +39,6 @@ DataOption = Annotated[
     list[str] | None,
     Parameter(name="--data", metavar="NAME=VALUE", negative=(), help="A value of the call's data; may be repeated."),
 ]
-
-
-def draw(menu: MenuName, /) -> None:
-    """Draw a menu and all menus that it leads to.
-
-    As Mermaid text, which GitHub and many wikis show as a picture.
-
-    Examples:
-        voiceflow ivr draw restaurant:main
-    """
-    from voiceflow_worker.ivr.rehearsal import mermaid
-
-    Output().say(mermaid(_loaded(menu)).rstrip("\n"))
 
 
 def play(

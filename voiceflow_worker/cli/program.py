@@ -88,7 +88,7 @@ GROUPS = {
     "schedules": "List the schedules, or run one now.",
     "suppress": "Manage the numbers that no queue of a store calls.",
     "account": "Show what the account at 8x8 has.",
-    "ivr": "Draw, play and check IVR menus.",
+    "ivr": "Play and check IVR menus.",
     "config": "Show the settings.",
     "store": "Upgrade a store.",
 }
@@ -128,7 +128,7 @@ _ALL = (
     _Commands(_SET_UP, "demo", "demo sandbox"),
     _Commands(_SET_UP, "doctor", "doctor"),
     _Commands(_SET_UP, "account", "profiles numbers webhooks", "account"),
-    _Commands(_SET_UP, "ivr", "draw play check", "ivr"),
+    _Commands(_SET_UP, "ivr", "play check", "ivr"),
     _Commands(_SET_UP, "doctor", "show", "config"),
     _Commands(_SET_UP, "store", "backup restore"),
     _Commands(_SET_UP, "store", "upgrade", "store"),

@@ -42,7 +42,7 @@ from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import name_among
 
 _SAMPLES: Mapping[object, Step] = {CallFlow: CallFlow.reply(), End: END, Again: Again(), Back: BACK, str: ""}
-"""A sample step of each kind. Menus are drawn and checked with these samples where the return annotation of a handler
+"""A sample step of each kind. Menus are checked with these samples where the return annotation of a handler
 names only kinds of steps."""
 
 

@@ -9,117 +9,13 @@ from typing import cast
 
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.caller import BridgeResult, Caller, CallPhase, Position, Text
-from voiceflow_worker.ivr.check import Edge, edges_of, reachable
-from voiceflow_worker.ivr.menu import Again, Back, End, Go, Menu, Step
+from voiceflow_worker.ivr.caller import BridgeResult, Caller, CallPhase, Position
+from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menus import MenuAnswer, Menus, Plan
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
-from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.model.text.arguments import checked
-
-LONGEST_LABEL = 90
-
-_ESCAPES = {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "\\": "#92;", "`": "#96;", "#": "#35;"}
-
-
-def mermaid(*roots: Menu) -> str:
-    """A Mermaid flowchart of these menus and all menus that they lead to. The text ends with a line break.
-
-    A call begins at the first box. An arrow is dotted if it is followed without a valid key, or if only the kind of the
-    next step is declared.
-    """
-    return "\n".join(["flowchart TD", *_Chart(reachable(roots)).lines()]) + "\n"
-
-
-_MENU, _SPEECH, _BRIDGE, _END, _CODE = '["{}"]', '("{}")', '[["{}"]]', '(["{}"])', '{{{{"{}"}}}}'
-"""How Mermaid writes boxes: menus, texts, calls of others, ends and handlers."""
-
-
-class _Chart:
-    """The boxes and arrows of menus, as lines of Mermaid."""
-
-    def __init__(self, menus: Sequence[Menu]) -> None:
-        self._names = {id(menu): f"m{place}" for place, menu in enumerate(menus)}
-        self._boxes: list[str] = []
-        self._arrows: list[str] = []
-        for menu in menus:
-            self._box(self._names[id(menu)], _MENU, shortened(menu.prompt), title=menu.title)
-        for menu in menus:
-            for place, edge in enumerate(edges_of(menu)):
-                self._edge(menu, edge, f"{self._names[id(menu)]}c{place}")
-
-    def lines(self) -> list[str]:
-        """The boxes, then the arrows."""
-        return [f"    {each}" for each in (*self._boxes, *self._arrows)]
-
-    def _box(self, name: str, shape: str, text: str, *, title: str = "") -> None:
-        bold = f"<b>{_escaped(title)}</b>" if title else ""
-        self._boxes.append(name + shape.format("<br/>".join(part for part in (bold, _escaped(text)) if part)))
-
-    def _arrow(self, start: str, end: str, label: str, *, dotted: bool) -> None:
-        said = f'|"{_escaped(label)}"|' if label else ""
-        self._arrows.append(f"{start} {'-.->' if dotted else '-->'}{said} {end}")
-
-    def _edge(self, menu: Menu, edge: Edge, name: str) -> None:
-        """Add the boxes and arrows of one edge. A handler that leads to exactly one step has no box of its own."""
-        start, label, dotted = self._names[id(menu)], edge.keys, edge.is_fallback
-        if len(edge.steps) != 1:
-            self._box(name, _CODE, "", title=edge.handler or "handler")
-            self._arrow(start, name, label, dotted=dotted)
-            start, label, dotted = name, "", not edge.is_exact
-        elif edge.handler and not edge.menus:
-            label = f"{label}: {edge.handler}"
-        for place, step in enumerate(edge.steps):
-            end, said = self._end(menu, step, f"{name}s{place}")
-            self._arrow(start, end, ": ".join(part for part in (label, said) if part), dotted=dotted)
-
-    def _end(self, menu: Menu, step: Step, name: str) -> tuple[str, str]:
-        """The box that a step leads to, and the text of its arrow. If the box is not a menu, it is drawn here."""
-        match step:
-            case Menu():
-                return self._names[id(step)], ""
-            case Go():
-                return self._names[id(step.menu)], shortened(step.text)
-            case Again():
-                return self._names[id(menu)], "again" if step.text is None else shortened(step.text)
-            case str():
-                return self._names[id(menu)], shortened(step) or "a text"
-            case Back():
-                self._box(name, _END, "back")
-            case End():
-                self._box(name, _END, "hang up" if step.text is None else shortened(step.text))
-            case CallFlow():
-                self._flow(step, name)
-        return name, ""
-
-    def _flow(self, flow: CallFlow, name: str) -> None:
-        said: list[str] = []
-        shape = _SPEECH
-        for action, params in map(read_action, flow.actions):
-            if action is Action.MAKE_CALL:
-                shape = _BRIDGE
-                said.append(f"call {params.get('destination')}")
-            elif action is Action.HANGUP:
-                shape = _END if shape is _SPEECH else shape
-            else:
-                words = wording(action, params) or ""
-                said.append(words.rpartition("/")[2] if action is Action.PLAY_FILE else words)
-        self._box(name, shape, shortened(" ".join(said)) or "call flow")
-
-
-def shortened(text: Text) -> str:
-    """A text shortened for a label."""
-    if callable(text):
-        name = getattr(text, "__name__", "function")
-        return "(made for each caller)" if name == "<lambda>" else f"({name.strip('_').replace('_', ' ')})"
-    said = " ".join((text if isinstance(text, str) else next(iter(text.values()), "")).split())
-    return said if len(said) <= LONGEST_LABEL else said[: LONGEST_LABEL - 1].rstrip() + "…"
-
-
-def _escaped(text: str) -> str:
-    return "".join(_ESCAPES.get(character, character) for character in text)
 
 
 @dataclass(frozen=True, slots=True)
