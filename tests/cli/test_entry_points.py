@@ -194,7 +194,6 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
 
 ELSEWHERE = {
     "campaign": "it is how the file of options is given",
-    "corrections": "they are of one row",
     "data": "no text of a command or a form can give it",
     "file": "each start has it",
     "menu": "a template asks its question",

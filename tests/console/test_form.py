@@ -179,7 +179,7 @@ EVERY: Mapping[str, Any] = {
     "header_row": "1", "sheet": "x", "columns": {"destination": "Mobile", "visitor": "Name"},
 }  # fmt: skip
 """A campaign with a value in each field that a file of options may have, such as no simple control can show."""
-TOLD = ("corrections", "ivr", "menu", "valid_until", "leave_out_rows", "call_struck_rows", *UPLOADS, *TICKS)
+TOLD = ("ivr", "menu", "valid_until", "leave_out_rows", "call_struck_rows", *UPLOADS, *TICKS)
 """The fields of the page that exclude others of these, name what is of a receiver, or are of one file of people."""
 
 
@@ -233,13 +233,10 @@ async def test_a_saved_campaign_goes_through_all_steps_as_it_is(memory: Store, t
     given = {key: each for key, each in tomllib.loads(text).items() if isinstance(each, str | int)}
     assert {key: again[key.replace("_", "-")] for key in given} == {key: str(each) for key, each in given.items()}
     if name == "every field":
-        assert shown >= FIELDS.keys() - {*UPLOADS, *TICKS, "columns", "corrections", "ivr", "sheet"}, (
-            "each has a control"
-        )
+        assert shown >= FIELDS.keys() - {*UPLOADS, *TICKS, "columns", "ivr", "sheet"}, "each has a control"
         lacking = {name for name, each in FIELDS.items() if each.label not in said} - {
             *UPLOADS,
             *TICKS,
-            "corrections",
             "sheet",
         }
         assert not lacking, "and its name in messages is its label"

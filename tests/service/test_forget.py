@@ -38,7 +38,6 @@ from voiceflow_worker.actions.many import Many
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.sqlite.backups import back_up
-from voiceflow_worker.campaigns.calls.corrections import row_digest
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds
@@ -74,11 +73,10 @@ EVERYDAY = 12
 
 def campaign(others: int) -> Campaign:
     rows = [{"destination": f"+6580{place:06}", "name": f"Person {place}"} for place in range(others)]
-    rows.insert(others // 2, row := {"destination": "9123 9876", "name": NAME, "about": "Oyelaran"})
-    corrections = [{"row": row_digest(row), "column": "about", "was": "Oyelaran", "now": SECRET}]
+    rows.insert(others // 2, {"destination": "9123 9876", "name": NAME, "about": SECRET})
     said = {"say": "Hello {{name}}, {{about | default('')}}", "voice_profile": "en-IE-EmilyNeural", "country": "SG"}
     redial = {"redial_on": "busy", "redial_max": 1, "redial_after": "30m", "leave_out": "name=9123 9876"}
-    return Campaign.of({**said, **redial, "source": SOURCE, "batch": "march", "rows": rows, "corrections": corrections})
+    return Campaign.of({**said, **redial, "source": SOURCE, "batch": "march", "rows": rows})
 
 
 @dataclass

@@ -9,7 +9,6 @@ from itertools import starmap
 from pathlib import Path
 from typing import cast
 
-from voiceflow_worker.campaigns.calls.corrections import Corrections
 from voiceflow_worker.campaigns.calls.filters import LeftOut, filters_value
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
@@ -133,8 +132,6 @@ class CampaignRows:
         self._columns = CampaignColumns(
             self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._maker.menu_texts
         )
-        self.corrections: Corrections = Corrections(options.corrections, decide=self.left_out.columns)
-        """The cells that are corrected."""
         self._rows: SeenKeys = SeenKeys()
         self.keys: SeenKeys = self._rows if options.orders is None else SeenKeys()
         """The unique keys of the rows that were read. Those that orders make are added when the rows are classified."""
@@ -194,8 +191,6 @@ class CampaignRows:
         failed: CampaignFileError | None = None
         try:
             rows = self._days.rows()
-            if self.corrections:
-                rows = (self.corrections.applied(raw, self.source) for raw in rows)
             for raw in rows if self._people is None else self._people.joined(rows):
                 self.is_empty = False
                 part.append(raw)
@@ -234,9 +229,6 @@ class CampaignRows:
             told = f"the file is not UTF-8, and is read as Windows-1252: if one of {', '.join(words)} is wrong, save it"
             alike.append(self._warning(Message(f"{told} again as CSV UTF-8", values={"words": [*words]})))
         alike += self.doubts.findings()
-        for each in self.corrections.unused() if self.input is None or not self.input.is_stored else ():
-            fits = f"the correction of {each.was!r} to {each.now!r} fits no row: its row is not in the list, or another"
-            alike.append(self._warning(f"{fits} of its cells has changed; correct the cell anew", column=each.column))
         for found in filter(None, (self.persons.many(), self.persons.left_out_and_called())):
             alike.append(self._warning(found[1], row=found[0], column=self.number_column))
         alike += map(self._warning, self.left_out.told())
@@ -250,11 +242,9 @@ class CampaignRows:
 
     @property
     def definition(self) -> str:
-        """The campaign as a TOML file of options, its filters and corrections too. Call this when all rows are read."""
+        """The campaign as a TOML file of options, its filters too. Call this when all rows are read."""
         filters = {"leave-out": self.left_out.parts(only=False), "only": self.left_out.parts(only=True)}
         lines = [f"{name} = {toml_text(filters_value(parts))}\n" for name, parts in filters.items() if parts]
-        if kept := [each.as_json() for each in self.corrections.kept()]:
-            lines.append(f"corrections = {toml_text(kept)}\n")
         return "".join(lines) + self._options.definition
 
     def batch_in(self, raw: RawRow) -> str:

@@ -35,7 +35,7 @@ from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, enqueue_l
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.removal import Removal
 from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds, digest_of
-from voiceflow_worker.campaigns.row_list import RowKeeper, RowList
+from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.reading import limits_of, starts_of
@@ -270,9 +270,6 @@ class Enqueueing:
 
     async def run(self) -> EnqueueReport:
         """Enqueue the rows: see `enqueue_file`."""
-        if self.queue is not None:  # the same list again, at whichever door
-            listed = RowList(self.queue.store, self.queue.name, self.campaign.batch_id)
-            self.campaign.corrections.add_earlier(await listed.corrections())
         report = await self._report()
         if report.refused and not self._dry_run:
             raise RowsRefusedError.of(report)

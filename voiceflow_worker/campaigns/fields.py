@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from voiceflow_worker.campaigns import reading as values
-from voiceflow_worker.campaigns.calls.corrections import read_corrections
 from voiceflow_worker.campaigns.calls.filters import parts_of
 from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -58,10 +57,6 @@ FILTERS: Final[Schema] = {
     "items": {"type": ["string", "object"], "additionalProperties": True},
 }  # fmt: skip
 """Filters as one types them, or as objects with a column, its value, and whether it is that."""
-CORRECTIONS: Final[Schema] = {
-    "type": ["array", "string", "null"],
-    "items": {"type": "object", "additionalProperties": {"type": "string"}},
-}
 
 
 def schema_of(of: Of, *, without: Iterable[str] = (), required: Iterable[str] = ()) -> dict[str, object]:
@@ -305,12 +300,6 @@ FIELDS: tuple[Field, ...] = (
         name="call_struck_rows", read=_plain(values.row_ranges), of=_CAMPAIGN, group=Group.WHO, schema=WORDS,
         metavar="ROWS", is_rare=True, sets="call_struck_rows", label="Call these rows though they are struck through",
         hint="Such as 7,12-14.", help="Call these rows of a workbook although they are struck through.",
-    ),
-    Field(
-        name="corrections", read=_plain(read_corrections), of=_CAMPAIGN, group=Group.WHO, schema=CORRECTIONS,
-        sets="corrections", label="Corrected cells",
-        help="Corrected cells, which the console writes: objects with row, the digest of the row in the list; column; "
-        "was and now, the cell before and after.",
     ),
     Field(
         name="leave_out", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,

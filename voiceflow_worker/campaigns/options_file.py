@@ -11,7 +11,6 @@ from typing import Any, Final, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns import reading as values
-from voiceflow_worker.campaigns.calls.corrections import corrections_text, read_corrections
 from voiceflow_worker.campaigns.calls.filters import filters_value, parts_of, text_of_parts
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain
 from voiceflow_worker.campaigns.fields import BY_NAME, EXCLUDING, WORDS, fields_of
@@ -169,8 +168,6 @@ def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = Non
     kept = {name: value for name, value in given.items() if value and name not in {*_ONE_RUN, *_FILES, *_ROWS}}
     tables: dict[str, object] = {"columns": ColumnRoles.of(kept["columns"]).as_table()} if "columns" in kept else {}
     tables |= {name: filters_value(parts_of(kept[name])) for name in _FILTERS if name in kept}
-    if "corrections" in kept:
-        tables["corrections"] = [each.as_json() for each in read_corrections(kept["corrections"])]
     lines = [f"{name.replace('_', '-')} = {toml_text(value)}" for name, value in {**kept, **tables}.items()]
     if menu is not None:
         lines += ["", "[menu]", *_lines(menu, but="questions")]
@@ -218,9 +215,9 @@ def definition_of(given: Mapping[str, Given], *, zone: ZoneInfo | None = None) -
     Times that name no zone are of `zone`.
 
     The name of the batch, and what is of one file, are left out, and so is what no text can say, such as a program's
-    menu; so are the filters and corrections, which are data once the rows are read.
+    menu; so are the filters, which are data once the rows are read.
     """
-    names = fields_of(Of.CAMPAIGN).keys() - {"batch", "header_row", "sheet", "corrections", *_FILTERS}
+    names = fields_of(Of.CAMPAIGN).keys() - {"batch", "header_row", "sheet", *_FILTERS}
     fields = {name: each for name, each in given.items() if name in names}
     menu = fields.pop("menu").value if _is_menu(fields) else None
     texts: dict[str, str] = {}
@@ -240,16 +237,12 @@ def _is_menu(fields: Mapping[str, Given]) -> bool:
 def _text(name: str, value: object) -> str:
     """The value of a field as a text, for a form. Raises ValueError, InvalidInputError."""
     is_list = _KNOWN[name].schema in (BY_NAME, WORDS)
-    own = {"columns": _columns_text, "corrections": _corrections_text, **dict.fromkeys(_FILTERS, _filters_text)}
+    own = {"columns": _columns_text, **dict.fromkeys(_FILTERS, _filters_text)}
     return (own.get(name) or (values.words if is_list else text_of))(value)
 
 
 def _filters_text(value: object) -> str:
     return text_of_parts(parts_of(value))
-
-
-def _corrections_text(value: object) -> str:
-    return corrections_text(read_corrections(value))
 
 
 def _columns_text(value: object) -> str:

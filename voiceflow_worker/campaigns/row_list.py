@@ -12,8 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
-import tomllib
 import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +27,6 @@ from anyio import to_thread
 from msgspec import Struct
 from msgspec.structs import replace
 
-from voiceflow_worker.campaigns.calls.corrections import Correction, read_corrections
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
@@ -42,7 +39,7 @@ from voiceflow_worker.core.base.keys import erased_keys, owners_of
 from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
 from voiceflow_worker.core.call_filter import is_number_in, part_judge, person_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Same, Wanted, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Wanted, Write
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
@@ -114,11 +111,6 @@ class ListedRow(NamedTuple):
             data={"destination": job.destination, **(job.data or {})},
         )
 
-    def noting(self, was: Sequence[Sequence[str]]) -> ListedRow:
-        """The row, with what its corrected cells had."""
-        told = (f"{printable(column)} was {printable(text)!r}" for column, text in was)
-        return self._replace(why="; ".join(filter(None, (self.why, *told)))) if was else self
-
 
 LISTED = ListedRow._fields[:-2]
 """The fields of a listed row that people see, beside its cells."""
@@ -160,8 +152,7 @@ times, and of one without a call the key that stands for it, its result, the rea
 _KEY = CheckedCall._fields.index("unique_key")
 Entry = Sequence[Any]
 """A row as it is kept: its number, its cells, the key of its call, or its result and the reason; of one without a call
-the columns at fault; of another row of a person, behind the first one, the number of that, or nothing; and its
-corrected cells, each column with what the list has in it."""
+the columns at fault; and of another row of a person, behind the first one, the number of that."""
 
 
 def packed(rows: Sequence[Entry]) -> str:
@@ -279,7 +270,7 @@ class RowKeeper:
                 entry: Entry = (key, *told) if stands is None else (stands, "", "")
                 for each in _each_of(fields):
                     of_first = None if each.number == first else _plain(first)
-                    more: Entry = (() if stands else wrong, of_first, each.was)
+                    more: Entry = (() if stands else wrong, of_first)
                     while more and not more[-1]:
                         more = more[:-1]
                     row: Entry = (_plain(each.number), self._cells_of(each), *entry, *more)
@@ -434,9 +425,6 @@ def _as_given(file: KeptFile, cells: Sequence[str]) -> dict[str, object]:
     return row
 
 
-_CORRECTED = re.compile(r"^corrections = .*\n", re.MULTILINE)
-
-
 def _files(store: Store) -> RecordSet[KeptFile]:
     return json_records(store, ROW_FILES, KeptFile)
 
@@ -459,24 +447,6 @@ class RowList:
     async def definition(self) -> str:
         """The campaign that made the batch, as a TOML file of options; empty if it is not kept, or no more."""
         return (await text_records(self._store, DEFINITIONS).get([self._group])).get(self._group) or ""
-
-    async def corrections(self) -> Sequence[Correction]:
-        """The cells that were corrected when the batch was started; none if that is not kept."""
-        text = await self.definition()
-        with suppress(ValueError, InvalidInputError):  # of another version
-            return read_corrections(tomllib.loads(text).get("corrections", []))
-        return ()
-
-    async def drop_corrections(self) -> None:
-        """Keep no corrected cells any more: nothing tells whose they are. The campaign stays as it is else."""
-        while True:
-            now = self._store.clock.now()
-            found = (await self._store.records({DEFINITIONS: [self._group]}, now=now))[DEFINITIONS]
-            if not found or (left := _CORRECTED.sub("", found[0].value)) == found[0].value:
-                return
-            as_read = Same(DEFINITIONS, self._group, found[0].value)
-            put = Put(DEFINITIONS, self._group, left, found[0].ends_at)
-            await self._store.write(BulkWrite(writes=(Write(conditions=(as_read,), puts=(put,)),)), now=now)
 
     async def files(self) -> list[KeptFile]:
         """The files, in the order of their first starts. Several of one name are numbered, if they have calls."""
@@ -543,9 +513,7 @@ class RowList:
         erased = await erased_keys(self._store, self._queue, unknown)
         waits = await waits_in_words(self._store, owners.values(), zone=zone)
         return [
-            (_ERASED if key in erased else self._row(owners.get(key), result, why, zone, waits))
-            .noting(more[2] if len(more) > 2 else ())
-            ._replace(
+            (_ERASED if key in erased else self._row(owners.get(key), result, why, zone, waits))._replace(
                 row=str(number),
                 with_row=str(more[1]) if len(more) > 1 and more[1] is not None and not result else "",
                 file=file.name,

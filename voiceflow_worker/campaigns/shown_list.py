@@ -11,7 +11,6 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import chain, islice
 
-from voiceflow_worker.campaigns.calls.corrections import Corrections, forbids_calls, row_digest
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
@@ -67,16 +66,11 @@ class ShownColumn:
 class ShownRow:
     """A row as it stands: its `name` among the rows that are left out, its cells, and whether it is struck through.
 
-    `faults` is what is wrong with its cells, by the names of their columns; empty for the row as a whole. `was` is what
-    the list has in those that are, or may be, corrected, bound to the `digest` of the row; `offered` is what such a
-    cell was corrected to in another row.
+    `faults` is what is wrong with its cells, by the names of their columns; empty for the row as a whole.
     """
 
     name: str
     cells: tuple[str, ...]
-    digest: str = ""
-    was: Mapping[str, str] = field(default_factory=dict[str, str])
-    offered: Mapping[str, str] = field(default_factory=dict[str, str])
     is_struck: bool = False
     is_left_out: bool = False
     faults: Mapping[str, Message] = field(default_factory=dict[str, Message])
@@ -157,7 +151,7 @@ async def look(
     if is_short:
         every = iter(sorted((*shape.rows, *others), key=lambda row: row.number not in read[0]))
     page = islice(every, skipped, skipped + ROWS_A_PAGE)
-    shown.rows = tuple(_rows(page, source, tuple(shape.values), read, options))
+    shown.rows = tuple(_rows(page, source, tuple(shape.values), read))
     shown.has_more, shown.words = next(every, None) is not None, file.words
     return shown
 
@@ -226,32 +220,21 @@ def _read(
     return bad, left_out
 
 
-def _rows(
-    rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read: _Read, options: CampaignOptions | None
-) -> Iterator[ShownRow]:
+def _rows(rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read: _Read) -> Iterator[ShownRow]:
     """The rows as they are shown."""
     bad, left_out = read
-    given = () if options is None else options.corrections
-    corrections = Corrections(given) if given else None
-    earlier = {(row_name(each.column), each.was): each.now for each in given}
     for raw in rows:
-        row = raw if corrections is None else corrections.applied(raw, source)
-        own, cells = source.cells_of(raw), source.cells_of(row)
+        cells = source.cells_of(raw)
         faults: dict[str, Message] = {}
         for found in bad[raw.number].findings if raw.number in bad else ():
             if found.is_error:
                 faults.setdefault(column if (column := found.column or "") in names else "", found.told)
-        corrected = {each: was for name, was in row.was for each in names if row_name(each) == row_name(name)}
-        wrong = {each: _cell(own.get(each)) for each in faults if each and not forbids_calls(each)}
         yield ShownRow(
             name=str(RowRange.of(raw.number)),
             cells=tuple(_cell(cells.get(name))[:_LONGEST] for name in names),
             is_struck=_is_struck(raw),
             is_left_out=raw.number in left_out,
             faults=faults,
-            digest=row_digest(own),
-            was={**wrong, **corrected},
-            offered={each: now for each, was in wrong.items() if (now := earlier.get((row_name(each), was)))},
         )
 
 

@@ -20,13 +20,13 @@ from babel.core import get_global
 from phonenumbers import SUPPORTED_REGIONS
 
 from voiceflow_worker.actions import Operator
-from voiceflow_worker.campaigns.calls.corrections import forbids_calls
 from voiceflow_worker.campaigns.calls.filters import Filter, text_of_parts
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.column_values import UnreadColumn
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.files.no_call import forbids_calls
 from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
 from voiceflow_worker.campaigns.reading import Group, row
 from voiceflow_worker.campaigns.shape import country_among
@@ -48,7 +48,6 @@ from voiceflow_worker.console.form import (
     UPLOADS,
     YES,
     CampaignForm,
-    cell_name,
     role_in_words,
     tick_name,
 )  # fmt: skip
@@ -76,7 +75,7 @@ _DIGITS = 9
 """The digits that the number of a row is shorter than."""
 _WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
 _DRAWN = {
-    "batch", "columns", "corrections", "country", "date_order", "file", "header_row", "ivr", "menu", "redial_max",
+    "batch", "columns", "country", "date_order", "file", "header_row", "ivr", "menu", "redial_max",
     "say", "sheet", *TICKS,
 }  # fmt: skip
 """The fields of which the templates draw all that they can say."""
@@ -327,7 +326,6 @@ class CampaignSteps:
             "roles": ROLE_WORDS,
             "in_words": role_in_words,
             "tick_of": tick_name,
-            "cell_of": cell_name,
             "further": _FURTHER["people"],
         }
 

@@ -16,7 +16,6 @@ from urllib.parse import quote, unquote
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from voiceflow_worker.campaigns.calls.corrections import Correction, corrections_text, read_corrections
 from voiceflow_worker.campaigns.calls.filters import Filter, Part, parts_of, read_filter, text_of_parts
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, MEANINGS, ColumnRoles, row_name
@@ -53,9 +52,9 @@ STEP_OF = {
     name: "check" if each.is_of_one_run else _STEP_OF_GROUP.get(each.group, "hours") for name, each in FIELDS.items()
 }
 """The step of each field."""
-COLUMN, ROW, STRUCK, VALUE, FILLED, CELL = "column ", "row ", "struck ", "value ", "filled ", "cell "
+COLUMN, ROW, STRUCK, VALUE, FILLED = "column ", "row ", "struck ", "value ", "filled "
 """What the names of controls begin with: of a column's role, of a row's tick, of that of a row that is struck through,
-of the tick of a column's value, of all in which it is filled, and of a cell that may be corrected."""
+of the tick of a column's value, and of all in which it is filled."""
 FURTHER = "further numbers"
 """The role of a person's numbers, but that of the first."""
 ROLE_WORDS: Mapping[str, str] = {
@@ -256,19 +255,6 @@ class CampaignForm:
             ranges = sorted([*kept, row] if has_it else kept, key=lambda each: (each.sheet, each.first))
             self.values[field] = ",".join(map(str, ranges))
 
-    def corrections(self) -> dict[tuple[str, str], Correction]:
-        """The corrected cells, by the digests of their rows and their columns."""
-        found = read_corrections(text) if (text := self.get("corrections")) else ()
-        return {(each.row, each.column): each for each in found}
-
-    def correct(self, row: str, column: str, was: str, now: str) -> None:
-        """Correct a cell; it is what it was again without a text, or with the old one."""
-        found = self.corrections()
-        found.pop((row, column), None)
-        if now.split() not in ([], was.split()):
-            found[row, column] = Correction(row, column, was, now)
-        self.values["corrections"] = corrections_text(found.values())
-
     def filters(self, name: str = "leave_out") -> Sequence[Part]:
         """The filters in a field: as they were typed, or as data."""
         return parts_of(text) if (text := self.get(name)) else ()
@@ -317,10 +303,6 @@ class CampaignForm:
             return YES if self.is_called(unquote(row), is_struck=f"{kind} " == STRUCK) else ""
         if name.startswith((VALUE, FILLED)):
             return YES if self.calls(filter_in(name)) else ""
-        if name.startswith(CELL):
-            row, column, was = _cell_in(name)
-            corrected = self.corrections().get((row, column))
-            return was if corrected is None else corrected.now
         if name in FILTERS:
             with suppress(InvalidInputError):
                 return text_of_parts(self.filters(name), typed=True)
@@ -372,8 +354,6 @@ class CampaignForm:
                 self.call_row(unquote(row), is_called=bool(value), is_struck=f"{kind} " == STRUCK)
             elif name.startswith((VALUE, FILLED)):
                 self.call(filter_in(name), is_called=bool(value))
-            elif name.startswith(CELL):
-                self.correct(*_cell_in(name), value)
             elif name.startswith(COLUMN):
                 roles.append((unquote(name.removeprefix(COLUMN)), value))
         self.give_roles(roles)
@@ -389,16 +369,6 @@ def tick_name(column: str, value: str, is_filled: bool = False) -> str:  # noqa:
     return (
         f"{FILLED}{quote(column, safe='')}" if is_filled else f"{VALUE}{quote(column, safe='')}={quote(value, safe='')}"
     )
-
-
-def cell_name(row: str, column: str, was: str) -> str:
-    """The name of the control of a cell that may be corrected, in a row with this digest."""
-    return f"{CELL}{row} {quote(column, safe='')} {quote(was, safe='')}"
-
-
-def _cell_in(name: str) -> tuple[str, str, str]:
-    row, column, was = name.removeprefix(CELL).split(" ")
-    return row, unquote(column), unquote(was)
 
 
 def filter_in(name: str) -> Filter:

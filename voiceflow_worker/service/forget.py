@@ -334,10 +334,6 @@ class Trail:
         batches = {(job.queue, job.batch_id) for job in calls if job.batch_id}
         self._erased["batch_names"] = sum(texts.erased_in(name) != name for _, name in batches)
         await self._walk(_ROWS)
-        from voiceflow_worker.campaigns.row_list import RowList  # a worker that erases nobody reads no campaigns
-
-        for queue, batch_id in batches:
-            await RowList(self.store, queue, batch_id).drop_corrections()
         for job in calls:
             await self._erase_call(job)
         opt_out = await self._erase_opt_out()

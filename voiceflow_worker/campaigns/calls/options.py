@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
 
-from voiceflow_worker.campaigns.calls.corrections import Correction
 from voiceflow_worker.campaigns.calls.filters import Part, renamed
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
@@ -82,7 +81,6 @@ class CampaignOptions:
     most: int | None = None
     leave_out_rows: Sequence[tuple[int, int] | tuple[int, int, str]] = ()
     call_struck_rows: Sequence[tuple[int, int] | tuple[int, int, str]] = ()
-    corrections: Sequence[Correction] = ()
     header_row: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
     voices: Collection[str] | None = None

@@ -45,6 +45,11 @@ LONGEST_REMARK = 200
 """The characters of a remark, or of the name of a column, that are looked at."""
 
 
+def forbids_calls(column: str) -> bool:
+    """Whether a column says by its name whom not to call."""
+    return sense_of(column) in FORBIDS
+
+
 def told_not_to_call(name: str, cell: object) -> str | None:
     """By what a cell of a column says that its person is not to be called, if it does."""
     sense = sense_of(name)

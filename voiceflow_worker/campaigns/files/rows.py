@@ -454,8 +454,7 @@ class RawRow(NamedTuple):
     `text` is the text of a line. `cells` are texts; those of an object are its values, which have `names` of their own.
     `problems` are the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these
     problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one. `others` are
-    further rows of its person, whose numbers are called after its own. `was` are the corrected cells: each column, and
-    what the list has in it.
+    further rows of its person, whose numbers are called after its own.
     """
 
     number: int
@@ -466,7 +465,6 @@ class RawRow(NamedTuple):
     code: int | None = None
     counts: int = 1
     others: tuple[RawRow, ...] = ()
-    was: tuple[tuple[str, str], ...] = ()
 
     @property
     def data(self) -> Mapping[str, object]:
