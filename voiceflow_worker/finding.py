@@ -95,7 +95,6 @@ class Remedy(StrEnum):
     )
     NAME_LANGUAGES = "name the column of the languages", "--columns language=NAME", "columns"
     NAME_HEADER = "name the row of the header", "--header-row N", "header_row"
-    NAME_PERSON = "name the column of the person, whose rows are then one call", "--columns person=NAME", "columns"
     NAME_SHEET = "name the sheet to read", "--sheet NAME", "sheet"
     NAME_REGION = "write it in a column, and name that", "--columns region=NAME", "columns"
     NAME_TIME_ZONE = "give the calls a time zone", "--time-zone, or a column time_zone", "time_zone"

@@ -11,7 +11,6 @@ behind ` && `:
 
     ! column: part      an error of the row; `! column -1009: part` says its code too
     - part              the row is left out
-    ^                   the row is of the person of a row above
     = 1                 the row is the same call as the first of the table
     @ name value        what the call has: `@ numbers +65… +65…`, `@ data.name Ana`
     .                   any text
@@ -98,15 +97,15 @@ def _judge_table(case: Case, folder: Path, form: str) -> None:
     if reading is None:
         return
     first = 2 if form in {"csv", "xlsx"} else 1
-    by_number = {each.number: row for row in reading.rows for each in (row.raw, *row.raw.others)}
+    by_number = {row.raw.number: row for row in reading.rows}
     errors = list[str]()
     for number, (_, results) in enumerate(case.rows, first):
         row = by_number[number]
         errors += [f"! {number} {each[2:]}" for each in results if _sign(each) == "!"]
         for each in results:
-            _compare(row, each, (*where, number, row.findings), number=number, first=first)
-        is_called = row.call is not None and row.raw.number == number and not row.is_bad
-        assert is_called is (_sign(results[0]) not in {"!", "-", "^", "="}), (*where, number, row.findings)
+            _compare(row, each, (*where, number, row.findings), first=first)
+        is_called = row.call is not None and not row.is_bad
+        assert is_called is (_sign(results[0]) not in {"!", "-", "="}), (*where, number, row.findings)
     _compare_told(reading, [*errors, *case.told], where)
 
 
@@ -121,7 +120,7 @@ def _judge_file(case: Case, folder: Path) -> None:
         if _sign(each) == "@":
             _, place, rest = each.split(" ", 2)
             which = (called[int(place) - 1], f"@ {rest}") if place.isdigit() else (called[0], each)
-            _compare(*which, case.name, number=0, first=0)
+            _compare(*which, case.name, first=0)
     _compare_told(reading, case.told, (case.name,))
 
 
@@ -154,7 +153,7 @@ def _written(folder: Path, rows: Sequence[Row], form: str) -> Path | Sequence[Ro
     return changed(given, shown) if codes and isinstance(given, Path) else given
 
 
-def _compare(row: ReadRow, result: str, where: object, *, number: int, first: int) -> None:
+def _compare(row: ReadRow, result: str, where: object, *, first: int) -> None:
     sign, _, rest = result.partition(" ")
     match sign:
         case "!" | "?" | ".":
@@ -162,8 +161,6 @@ def _compare(row: ReadRow, result: str, where: object, *, number: int, first: in
         case "-":
             assert row.is_left_out, where
             assert any(_is_in(rest, each.message) for each in row.findings), where
-        case "^":
-            assert number in [each.number for each in row.raw.others], where
         case "=":
             assert row.duplicate_of == int(rest) + first - 1, where
         case "@":

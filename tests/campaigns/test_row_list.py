@@ -29,7 +29,6 @@ from voiceflow_worker.campaigns.row_list import KeptFile, RowList
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import ByKey
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError
-from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.service.forget import Forget
@@ -204,25 +203,20 @@ async def test_a_row_that_is_off_the_list_says_so_until_it_is_in_it_again(store:
         assert (report.changed, report.valid) == (len(rows), len(rows)), "nobody who is off it is of the batch"
 
 
-async def test_the_rows_of_the_batch_given_again_keep_their_numbers_and_the_other_rows_stay(store: Store) -> None:
+async def test_the_rows_of_the_batch_given_again_keep_their_numbers(store: Store) -> None:
     queue, source = CallQueue(store), {"source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
     rows = [
         {"destination": "+6587654321", "who": {"name": "Ana"}, "n": 7.0, "id": 7}, {"destination": "12", "id": 9},
         {"destination": "+6587654323", "who": {"name": "Cy"}, "n": 7.5, "id": 8},
-        {"destination": "+6587654324", "who": {"name": "Cy"}, "n": 7.5, "id": 8},
     ]  # fmt: skip
-    fields = {"batch": "visits", "say": "{{who.name}}, {{n}}.", "skip_bad": True, "columns": {"person": "id"}, **source}
+    fields = {"batch": "visits", "say": "{{who.name}}, {{n}}.", "skip_bad": True, **source}
     assert (await Campaign.of({**fields, "rows": rows}).start(queue)).enqueued == 2
     for replaced, duplicates in ((2, 0), (0, 2)):
         fields = {"batch": "visits", "window": "09:00-18:00", "replace": True, **source}
         async with Campaign.of_stored(queue, fields) as campaign:
             report = await campaign.start(queue)
         assert (report.replaced, report.duplicates, report.findings) == (replaced, duplicates, ())
-        assert sorted(await results(store)) == [("1", "waiting"), ("2", "bad"), ("3", "waiting"), ("4", "waiting")]
-        rows_read = [row async for part in RowList(store, "default", "visits").read() for row in part]
-        assert {row.row: row.with_row for row in rows_read if row.with_row} == {"4": "3"}
-        waiting = await queue.find(states=[JobState.QUEUED])
-        assert sorted(job.further_numbers for job in waiting) == [(), ("+6587654324",)]
+        assert sorted(await results(store)) == [("1", "waiting"), ("2", "bad"), ("3", "waiting")]
 
 
 async def test_files_of_one_name_end_each_at_its_own_time(store: Store, clock: StillClock, tmp_path: Path) -> None:

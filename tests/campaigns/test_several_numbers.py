@@ -15,11 +15,9 @@ from tests.support.started import report_of
 from voiceflow_worker import CallQueue, Campaign
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.jobs.job import JobState
 
 FIELDS = {"say": "Hello.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "country": "SG"}
 TO_BOTH = "Mobile,Home Phone"
@@ -122,69 +120,3 @@ def test_each_number_is_read_by_its_own_country(tmp_path: Path, form: str) -> No
         (typed,) = read(tmp_path, form, row, columns={"destination": columns["destination"]}, country="DE")
         assert wrong(typed) == [f"{name} 2"]
         assert typed.findings[-1].told.given[Remedy.TAKE_COLUMN] == f"country={name} 1,country={name} 2"
-
-
-# -- rows of one person ------------------------------------------------------------------------------------------------
-
-
-def contact(phone: str, call: str = "Yes", *, who: str = "9001 Ana Lim") -> Row:
-    person, first, last = who.split()
-    return {"Contact ID": person, "First Name": first, "Last Name": last, "Phone": phone, "Call": call}
-
-
-CONTACTS: list[Row] = [
-    contact("+6581234501"), contact("+6581234502", who="9002 Ben Tan"), contact("+6561234501", "No"), contact("none"),
-    contact("+6565551234"), contact(""),
-]  # fmt: skip
-
-OF_ONE: dict[str, object] = {"destination": "Phone", "person": "Contact ID"}
-
-
-@pytest.mark.anyio
-async def test_rows_of_one_person_are_one_call_with_further_numbers(tmp_path: Path, queue: CallQueue) -> None:
-    def given(rows: list[Row], **more: object) -> Campaign:
-        fields = {"say": "Hello {{first_name}}.", "batch": "march", "columns": OF_ONE, **more}
-        return Campaign.of({**FIELDS, "file": written(tmp_path, rows, "csv"), **fields})
-
-    rows = [each for each in CONTACTS if each["Phone"] != "none"]
-    assert (await given(rows).start(queue)).enqueued == 2
-    ana, ben = await queue.find()
-    assert [ana.numbers, ben.numbers] == [("+6581234501", "+6561234501", "+6565551234"), ("+6581234502",)]
-    assert (await given(rows).start(queue)).duplicates == 2
-    refused = await report_of(given(CONTACTS).start(queue))
-    assert (refused.refused, refused.enqueued) == (True, 0)
-    assert any("'none' has letters" in found.message for found in refused.findings)
-    fewer = given(CONTACTS, leave_out_rows="4-5", replace=True)
-    assert (await fewer.start(queue)).replaced == 1
-    (call,) = await queue.find(destination="+6565551234", states=[JobState.QUEUED])
-    assert call.numbers == ("+6581234501", "+6565551234")
-
-
-HOME_A, HOME_B = "+6561239071", "+6561239072"
-CHILDREN: list[Row] = [
-    {"H": "H1", "Phone": HOME_A, "child": "Kai", "note": "a", "at": "2030-01-31T09:00:00+08:00"},
-    {"H": "H1", "Phone": HOME_B, "child": "Kai", "note": "a", "at": "2030-01-31T09:00:00+08:00"},
-]
-_TEXT = "Hello {{child}}."
-
-
-@pytest.mark.anyio
-async def test_each_row_of_a_person_is_in_the_list_of_rows(tmp_path: Path, queue: CallQueue) -> None:
-    rows: list[Row] = [
-        *CHILDREN, {**CHILDREN[0], "H": "H2", "Phone": WORK}, {**CHILDREN[0], "H": "H2", "Phone": WORK, "child": "Mei"},
-        {**CHILDREN[0], "H": "H3", "Phone": HOME}, {**CHILDREN[0], "H": "H3", "Phone": MOBILE},
-        {**CHILDREN[0], "H": "H4", "Phone": "+6581239079"}, {**CHILDREN[0], "H": "H4", "Phone": "+6581239080"},
-    ]  # fmt: skip
-    rows[-1] = {**rows[-1], "note": "gone"}
-    await SuppressionList(queue.store).add(MOBILE, reason="asked for it")
-    fields = {"say": _TEXT, "batch": "b", "columns": {"destination": "Phone", "person": "H"}, "skip_bad": True}
-    campaign = Campaign.of({**FIELDS, **fields, "rows": rows, "leave_out": "note=gone"})
-    report = await campaign.start(queue)
-    assert (report.enqueued, report.rejected, report.suppressed, report.left_out) == (1, 2, 1, 2)
-    parts = [part async for part in RowList(queue.store, "default", "b").read()]
-    listed = [(row.row, row.result, row.with_row) for part in parts for row in part]
-    assert listed == [
-        ("1", "waiting", ""), ("2", "waiting", "1"), ("3", "bad", ""), ("4", "bad", ""), ("5", "suppressed", ""),
-        ("6", "suppressed", ""), ("7", "left out", ""), ("8", "left out", ""),
-    ]  # fmt: skip
-    assert "rows 5-6 are of this person" in str(report.findings)

@@ -29,7 +29,6 @@ from voiceflow_worker.campaigns.files.damage import (
 from voiceflow_worker.campaigns.files.formats import ALL_SHEETS, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
-    DESTINATION,
     ColumnReader,
     FileKind,
     RawRow,
@@ -37,14 +36,13 @@ from voiceflow_worker.campaigns.files.rows import (
     roles_in_report,
     row_name,
 )
-from voiceflow_worker.campaigns.people import People
 from voiceflow_worker.campaigns.person_index import PersonIndex
 from voiceflow_worker.campaigns.shape import proposed, usual_countries
 from voiceflow_worker.campaigns.utc_days import UtcDays
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, RowRange, Severity, message_of, ranges_text, tell
+from voiceflow_worker.finding import Finding, Message, RowRange, Severity, message_of, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -165,10 +163,6 @@ class CampaignRows:
         )
         self.is_empty: bool = True
         """Whether no row has been read so far."""
-        self._people: People | None = None
-        """The people, if the rows have them in a column."""
-        if options.roles.person is not None:
-            self._people = People(self.source, options, self._columns, self.left_out, self.doubts, file=self.file)
 
     def later_texts(self, row: ReadRow) -> tuple[tuple[str, str], ...]:
         """What the row's person hears after the first question of a menu, each text with its menu and key."""
@@ -190,8 +184,7 @@ class CampaignRows:
         part: list[RawRow] = []
         failed: CampaignFileError | None = None
         try:
-            rows = self._days.rows()
-            for raw in rows if self._people is None else self._people.joined(rows):
+            for raw in self._days.rows():
                 self.is_empty = False
                 part.append(raw)
                 if len(part) == size:
@@ -210,9 +203,9 @@ class CampaignRows:
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
-        read_one = self._read_person if self._people or self.left_out or self._days else self._maker.read
+        read_one = self._read if self.left_out or self._days else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
-            drafts = list(map(self._drafted_person, raws[first : first + _AT_ONCE]))
+            drafts = list(map(self.drafted, raws[first : first + _AT_ONCE]))
             for read in map(self._finished, list(starmap(read_one, drafts))):
                 if read.call is None and read.duplicate_of is None:
                     self.persons.silence(read, self.batch_in(read.raw), is_left_out=read.is_left_out)
@@ -222,8 +215,6 @@ class CampaignRows:
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         unseen = (self._warning(tell("no_row_has_column"), column=each) for each in self._columns.unseen.values())
-        if self._people is not None:
-            self._people.close()
         alike = [] if not self._is_report else [self._warning(_OF_REPORT)]
         if self.input is not None and (words := self.input.words):
             told = f"the file is not UTF-8, and is read as Windows-1252: if one of {', '.join(words)} is wrong, save it"
@@ -283,27 +274,18 @@ class CampaignRows:
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
 
-    def _read_person(self, raw: RawRow, draft: Draft | None) -> ReadRow:
-        """The row, read, unless it is left out; nothing else is told of it then. The no of one row is its person's."""
-        rows = ((raw, draft), *(() if draft is None else draft.beside))
-        no = [(each, found) for each, own in rows if (found := self.left_out.why(each, own)) is not None]
-        if not no:
-            for _, own in rows if self._days else ():
-                if own is not None:
-                    self._days.mark(own)
-            read = self._maker.read(raw, draft)
-            return self._people.agreed(read, draft) if self._people and draft is not None and raw.others else read
-        (said, (column, why)), *_ = no
-        numbers = list[str]()
-        for _, own in rows:
-            numbers += () if own is None else self._maker.numbers(own)
+    def _read(self, raw: RawRow, draft: Draft | None) -> ReadRow:
+        """The row, read, unless it is left out; nothing else is told of it then."""
+        if (found := self.left_out.why(raw, draft)) is None:
+            if self._days and draft is not None:
+                self._days.mark(draft)
+            return self._maker.read(raw, draft)
+        column, why = found
         self.persons.refused.add(raw.number)
-        others = ranges_text(sorted(each.number for each, _ in rows if each is not said), most=5)
-        whom = f"it, nor for {'row' if others.isdigit() else 'rows'} {others} of the same person" if others else "it"
-        told = Message(f"{why}: nobody is called for {whom}", values={"ordered": True})
-        warning = self._warning(told, row=said.number, column=column)
-        key = None if draft is None else key_in(draft)
-        return ReadRow(raw, own_key=key, findings=(warning,), is_left_out=True, numbers=(*numbers,))
+        told = Message(f"{why}: nobody is called for it", values={"ordered": True})
+        warning = self._warning(told, row=raw.number, column=column)
+        key, numbers = (None, ()) if draft is None else (key_in(draft), (*self._maker.numbers(draft),))
+        return ReadRow(raw, own_key=key, findings=(warning,), is_left_out=True, numbers=numbers)
 
     def _finished(self, read: ReadRow) -> ReadRow:
         """The row with its findings as the file spells columns, compared with the rows before it."""
@@ -392,26 +374,6 @@ class CampaignRows:
         said = found.in_words(begins=raw.number if self.source.kind is FileKind.CSV else None)
         said = f"the cell of {column} {said}" if column else f"the row {said}"
         return raw._replace(problems=((None, said),), code=None, counts=found.rows_of_record)
-
-    def _drafted_person(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
-        """The row, and the values of its cells, with those and with the numbers of the other rows of its person."""
-        if not raw.others:
-            return self.drafted(raw)
-        first, *others = map(self.drafted, (raw._replace(others=()), *raw.others))
-        draft = first[1]
-        if draft is not None:
-            for each, other in others:
-                if other is None:
-                    draft.unread += (f"in row {each.number}: {why}" for _, why in each.problems)
-                    continue
-                draft.beside = (*draft.beside, (each, other))
-                if DESTINATION in other.reserved or other.further:
-                    told, other.findings = other.findings, []
-                    draft.further = [*draft.further, *((DESTINATION, one) for one in self._maker.numbers(other))]
-                    wrong = (found.message for found in other.findings if found.is_error)
-                    draft.unread += (f"in row {each.number}: {why}" for why in wrong)
-                    other.findings = told
-        return first[0]._replace(others=tuple(each for each, _ in others), counts=raw.counts), draft
 
     def drafted(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
         """The row, and the values of its cells; None if they cannot be told apart."""

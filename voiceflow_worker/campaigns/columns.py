@@ -87,8 +87,6 @@ class CampaignColumns:
         self.further: list[str] = further
         if self.further and self.are_bodies:
             raise InvalidInputError(tell("one_number_in_body", columns=", ".join(named)))
-        self.person: str | None = roles.person
-        """The column of the person, if rows of one are one."""
         self.numbers: frozenset[str] = frozenset({DESTINATION, self._numbers, *self.further})
         """The keys of all columns of numbers to call."""
         self._parts = [] if self._is_table else [each for each in named if "." in each]
@@ -505,7 +503,7 @@ class ListColumns(ColumnReader):
         if area is None and len(numbers) == 1:
             area = next((each for each in read if row_name(each) in _AREAS and each not in numbers), None)
         numbers.sort(key=lambda each: row_name(each) != DESTINATION)
-        return replace(roles, numbers=(*numbers,), area_code=area, language=None, region=None, person=None, names={})
+        return replace(roles, numbers=(*numbers,), area_code=area, language=None, region=None, names={})
 
 
 def _stem(name: str) -> str:

@@ -109,7 +109,7 @@ class _AlikeRows:
         message, others = tell(self.kind, rows=count_of(self.count, "row"), **self.values), self.count - 1
         if "LEAVE_OUT_ROWS" in names_in(self.kind) and self.count == len(self.rows):
             message = message.giving({Remedy.LEAVE_OUT_ROWS: ranges_text(self.rows)})
-        roles = {Remedy.END_BY_COLUMN: "valid_until", Remedy.NAME_PERSON: "person", Remedy.IGNORE_COLUMN: IGNORE}
+        roles = {Remedy.END_BY_COLUMN: "valid_until", Remedy.IGNORE_COLUMN: IGNORE}
         named = {each: columns_text([f"{role}={self.first.column}"]) for each, role in roles.items()}
         message = message.giving({each: named[each] for each in message.needs if each in named})
         if others and "rows" not in names_in(self.kind):
@@ -157,7 +157,6 @@ class Doubts:
             (_NotToCall(columns, source), True),
             (self._moments, bool(moments)),
             (self._values, names is None or any(columns.is_unread(n) or columns.is_filter(n) for n in source.header)),
-            (ids := _SharedIds(columns, source.header), ids.may_tell),
         ]
         self._doubts: Sequence[Doubt] = [doubt for doubt, may_tell in of_all if may_tell]
 
@@ -507,42 +506,6 @@ class _Mixed:
                 meant = f"{date_[:5]}{date_[8:10]}-{date_[5:7]}"
                 values = {"date": date_, "row": row.number, "text": text, "other": other.number, "day": date_[:10]}
                 add(max(row, other), name, "mixed_dates", is_error=True, meant=meant, **values)
-
-
-class _SharedIds:
-    """The columns of which a value stands for one person: if rows with different numbers share it, that is told.
-
-    They are called an ID, each cell has a value, and rows with one value have one name of a person.
-    """
-
-    def __init__(self, columns: CampaignColumns, names: Sequence[str]) -> None:
-        people = name_columns(names)
-        self._people = [place for place, name in enumerate(names) if name in people]
-        self._seen: dict[tuple[int, str], dict[str, tuple[int, int, int]]] = {}
-        """Of each column that may be one, the first row of a value, its name as a hash, and its number."""
-        for place, name in enumerate(names if columns.person is None else ()):
-            key = row_name(name)
-            if key.split("_")[-1] == "id" and key not in {*columns.numbers, *columns.ignored}:
-                self._seen[place, name] = {}
-        self.may_tell: bool = bool(self._people and self._seen)
-        self._alike: dict[str, list[tuple[RawRow, str, int]]] = {}
-
-    def row(self, raw: RawRow, call: CheckedCall, add: Add) -> None:  # noqa: ARG002 - `close` tells it
-        cells, telephone = raw.cells, hash(telephone_of(call.destination))
-        name = hash(tuple(str(cells[place]).strip() for place in self._people if place < len(cells)))
-        for (place, column), seen in [*self._seen.items()]:
-            value = str(cells[place]).strip() if place < len(cells) else ""
-            first, known, other = seen.setdefault(value, (raw.number, name, telephone))
-            if not value or known != name:
-                del self._seen[place, column]
-            elif other != telephone:
-                self._alike.setdefault(column, []).append((raw, value, first))
-
-    def close(self, add: Add) -> None:
-        told = next((self._alike[column] for _, column in self._seen if column in self._alike), ())
-        column = next((column for _, column in self._seen if column in self._alike), None)
-        for raw, value, first in told:
-            add(raw, column, "one_id", row=raw.number, value=value[:40], earlier=first)
 
 
 class _Numbers:

@@ -275,9 +275,8 @@ FIELDS: tuple[Field, ...] = (
         name="columns", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
         metavar="NAME=COLUMN", sets="columns", label="What a column is taken for",
         help="Which column is what: destination=Mobile, again for further numbers of the person; country=Land (again "
-        "for each number), language=Sprache, region=State, calling_code=Code, area_code=DDD; person=Contact ID: the "
-        "rows of one person are one call; ignore=Note is not read; name=Nachname: {{name}} speaks that column; and "
-        "reserved columns alike: valid_until=Termin.",
+        "for each number), language=Sprache, region=State, calling_code=Code, area_code=DDD; ignore=Note is not read; "
+        "name=Nachname: {{name}} speaks that column; and reserved columns alike: valid_until=Termin.",
     ),
     Field(
         name="country", read=_plain(values.country), of=_ALL, group=Group.WHO, schema=TEXT, metavar="CC",

@@ -11,7 +11,7 @@ from voiceflow_worker.campaigns.calls.values import is_own_key
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.errors import OvertakenError, SuppressedNumber
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, ranges_text, tell
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, tell
 from voiceflow_worker.model.copying import replace as changed_to
 from voiceflow_worker.model.jobs.differences import is_changeable, may_become
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, Job, JobState, ReasonKind, person_in
@@ -122,9 +122,6 @@ class ListOrder:
     def suppressed(self, row: ReadRow, number: SuppressedNumber) -> ReadRow:
         """The row without its call, because one of its numbers is on the suppression list."""
         message = tell("suppressed", reason=number.reason)
-        if row.raw.others:
-            rows = sorted(each.number for each in (row.raw, *row.raw.others))
-            message = message.plus(f"; rows {ranges_text(rows, most=5)} are of this person")
         return self.silenced(row, Finding(column=self.column, severity=Severity.WARNING, message=message))
 
     def placed(self, row: ReadRow, found: Finding) -> Finding:

@@ -161,7 +161,6 @@ class LineSpool(SpooledRows):
         self._data_names: dict[str, None] = {}
         self._listed: set[str] = set()
         self._batches: set[str] = set()
-        self._has_people = False
 
     @property
     def columns(self) -> list[ReportColumn]:
@@ -171,7 +170,6 @@ class LineSpool(SpooledRows):
         """
         if self.files.rows:
             empty = {"batch"} if len(self._batches) < 2 else set[str]()
-            empty |= set() if self._has_people or self.files.select else {"with_row"}
             every = [each for each in listed_columns(self._data_names) if each.is_own or each.name not in empty]
         else:
             own = [ReportColumn(OF_ROW + name, name, is_own=True) for name in self._data_names]
@@ -207,7 +205,6 @@ class LineSpool(SpooledRows):
             if isinstance(line, ListedRow):
                 self._listed.add(line.job_id)
                 self._batches.add(line.batch)
-                self._has_people = self._has_people or bool(line.with_row)
         self.put([tuple(line) for line in lines])
 
     def packs(self) -> Iterator[list[ReportLine] | list[ListedRow]]:
@@ -266,7 +263,7 @@ def data_text(value: object) -> str:
             return printable(str(value))
 
 
-_NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt", "row", "calls", "with_row"})
+_NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt", "row", "calls"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until", "called_at"})
 
 

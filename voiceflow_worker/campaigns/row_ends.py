@@ -127,8 +127,7 @@ class RowEnds:
         if end.ended is not None:
             self.ended[end.ended] += 1
         if row is not None and self.reject is not None and kind in {End.BAD, End.SUPPRESSED}:
-            for raw in (row.raw, *row.raw.others):
-                self.reject(raw, row.findings)
+            self.reject(row.raw, row.findings)
 
     def of(self, number: int) -> RowEnd | None:
         """The end of a row that is neither simply new nor as it was read."""

@@ -69,8 +69,7 @@ class ListedRow(NamedTuple):
     `result` is that of the call, or `bad`, `duplicate`, `suppressed`, `left out` and `erased`, and `why` the reason.
     `answer` is the name of the person's answer, else the keys pressed. `called_at` is the time of the newest attempt,
     and `called_number` where it went; `calls` counts the attempts that may have rung. `data` are the cells of the row,
-    by its columns. A call that is of no file has its data instead, and no `row`. One with the call of another row of
-    its person is called `with_row`.
+    by its columns. A call that is of no file has its data instead, and no `row`.
     """
 
     row: str = ""
@@ -80,7 +79,6 @@ class ListedRow(NamedTuple):
     called_at: str = ""
     called_number: str = ""
     calls: str = "0"
-    with_row: str = ""
     file: str = ""
     batch: str = ""
     job_id: str = ""
@@ -152,7 +150,7 @@ times, and of one without a call the key that stands for it, its result, the rea
 _KEY = CheckedCall._fields.index("unique_key")
 Entry = Sequence[Any]
 """A row as it is kept: its number, its cells, the key of its call, or its result and the reason; of one without a call
-the columns at fault; and of another row of a person, behind the first one, the number of that."""
+the columns at fault."""
 
 
 def packed(rows: Sequence[Entry]) -> str:
@@ -223,7 +221,7 @@ class RowKeeper:
             spooled.append((batch_id, tuple(raw), tuple(call), makes_call, row.has_made_key, row.times, None))
         self._spool.put(spooled)
         if self._keeps_all:
-            rows = [(batch_id, each) for batch_id, raw, *_ in spooled for each in _each_of(raw)]
+            rows = [(batch_id, RawRow._make(raw)) for batch_id, raw, *_ in spooled]
             if not self._campaign.source.kind.is_table:
                 names = (each.names for _, each in rows)
                 self._columns = tuple(dict.fromkeys(chain(self._columns, *names)))
@@ -264,17 +262,14 @@ class RowKeeper:
             rows: dict[str, list[Entry]] = {}
             for batch_id, fields, call, _, _, _, silent in part:
                 key, *result, wrong = silent or ((call or ())[_KEY], "", "", ())
-                first, end = fields[0], ends.of(fields[0])
+                raw = RawRow._make(fields)
+                end = ends.of(raw.number)
                 stands = None if end is None or end.makes_call else end.key
                 told = (_RESULTS.get(end.kind, ""), end.why) if end is not None and end.why else result
                 entry: Entry = (key, *told) if stands is None else (stands, "", "")
-                for each in _each_of(fields):
-                    of_first = None if each.number == first else _plain(first)
-                    more: Entry = (() if stands else wrong, of_first)
-                    while more and not more[-1]:
-                        more = more[:-1]
-                    row: Entry = (_plain(each.number), self._cells_of(each), *entry, *more)
-                    rows.setdefault(batch_id, []).append(row)
+                more: Entry = () if stands or not wrong else (wrong,)
+                row: Entry = (_plain(raw.number), self._cells_of(raw), *entry, *more)
+                rows.setdefault(batch_id, []).append(row)
             for batch_id, entries in rows.items():
                 packs = sizes.setdefault(batch_id, [])
                 text = await to_thread.run_sync(packed, entries)
@@ -372,7 +367,7 @@ class RowKeeper:
         if not columns or any(name not in places for name in columns):
             return Counter()
         wanted = [places[name] for name in columns]
-        rows = (self._cells_of(each) for part in self._spool for spooled in part for each in _each_of(spooled[1]))
+        rows = (self._cells_of(RawRow._make(spooled[1])) for part in self._spool for spooled in part)
         return Counter(tuple(row[each] if each < len(row) else "" for each in wanted) for row in rows)
 
 
@@ -391,12 +386,6 @@ def _drops(group: str, file: KeptFile, *, member: str, but: str) -> list[Drop]:
 
 def _member(token: str, place: int) -> str:
     return f"{token} {place:06}"
-
-
-def _each_of(fields: Sequence[Any]) -> tuple[RawRow, ...]:
-    """A row, and the further rows of its person."""
-    raw = RawRow._make(fields)
-    return raw, *raw.others
 
 
 def _plain(number: int) -> int | str:
@@ -475,10 +464,9 @@ class RowList:
                 raise self._not_kept()
             text, owners = "", await owners_of(self._store, self._queue, [each[2] for each in found if each[2]])
             removed = {key for key, job in owners.items() if job.reason_kind is ReasonKind.REMOVED}
-            for number, cells, key, result, _, *more in found:
+            for number, cells, key, result, *_ in found:
                 if key is not None and not result and key not in removed:
-                    is_own = len(more) < 2 or more[1] is None
-                    blank = max(number - line - 1, 0) if isinstance(number, int) and is_own else 0
+                    blank = max(number - line - 1, 0) if isinstance(number, int) else 0
                     line += blank + 1
                     text += "\n" * blank + f"{json.dumps(_as_given(file, cells))}\n"
             yield text
@@ -515,12 +503,11 @@ class RowList:
         return [
             (_ERASED if key in erased else self._row(owners.get(key), result, why, zone, waits))._replace(
                 row=str(number),
-                with_row=str(more[1]) if len(more) > 1 and more[1] is not None and not result else "",
                 file=file.name,
                 batch=self._batch_id,
                 data=dict(zip(file.columns, cells, strict=False)),
             )
-            for number, cells, key, result, why, *more in rows
+            for number, cells, key, result, why, *_ in rows
         ]
 
     def _row(

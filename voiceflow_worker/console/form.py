@@ -64,7 +64,6 @@ ROLE_WORDS: Mapping[str, str] = {
     COUNTRY: "the country of the number",
     "calling_code": "the calling code of the number",
     "area_code": "the area code of the number",
-    "person": "the person: rows of one are one call, to one number after the other",
     "region": "the state of the person",
     **MEANINGS,
     IGNORE: "nothing: it is not read",

@@ -312,7 +312,7 @@ class RequestMaker:
         If the first cell is empty, the next number that there is takes its place.
         """
         first, further = draft.reserved.get(DESTINATION), draft.further
-        if first is not None and not further and not draft.findings and not draft.unread:
+        if first is not None and not further and not draft.findings:
             return self._number(draft, DESTINATION, first), []
         if first is None and any(found.column == DESTINATION for found in draft.findings):
             return None, []
@@ -320,8 +320,6 @@ class RequestMaker:
         if not written and self._options.template is not None and not draft.is_reported(DESTINATION):
             draft.error(tell("no_number"), column=DESTINATION, code=-1009)
         found = [self._number(draft, name, text) for name, text in written]
-        for why in draft.unread:
-            draft.error(why, column=DESTINATION, code=-1017)
         return (found[0], list(filter(None, found[1:]))) if found else (None, [])
 
     def _number(self, draft: Draft, name: str, written: str) -> str | None:

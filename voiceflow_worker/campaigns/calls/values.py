@@ -15,13 +15,11 @@ from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     RESERVED,
     Column,
-    RawRow,
     Role,
     row_name,
 )
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.finding import Finding, message_of
-from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import (
     Decimals,
@@ -56,20 +54,13 @@ def is_own_key(key: str | None) -> bool:
 _WHOLE = re.compile(r"\d+\.0+")  # as a data frame writes whole numbers in a column with gaps
 
 
-def id_text(text: str) -> str:
-    """An id, such as a unique key, in one spelling, whichever program wrote it: 7.0 is 7."""
+def _id_text(text: str) -> str:
+    """Return a unique key in one spelling, whichever program wrote it: 7.0 is 7."""
     return usual_key(text.partition(".")[0] if _WHOLE.fullmatch(text) else text)
 
 
 NOTHING_SAID = re.compile(r"\W|^n/?a$")
 """What nobody means by yes, no or another value: -, N/A."""
-
-
-def says_nothing(text: str) -> bool:
-    """Whether an id stands for nobody: it is empty, has signs alone, is 0, or a word for nothing, such as N/A."""
-    meant = meaning_of(text)
-    is_zero = not isinstance(meant, bool | str) and meant == 0
-    return is_missing(text) or not NOTHING_SAID.sub("", text.casefold()) or is_zero or stands_for_nothing(text)
 
 
 class SeenKeys:
@@ -140,8 +131,6 @@ class Draft:
     """The columns in `data` whose values are arrays or objects, written as JSON. No text can be made of them."""
     further: Sequence[tuple[str, str]] = ()
     """The further numbers of the person that have a value, each with its column, in their order."""
-    unread: list[str] = field(default_factory=list[str])
-    """Why numbers in other rows of the person cannot be read."""
     may_have_dates: bool = True
     midnights: dict[str, UtcMidnight] = field(default_factory=dict[str, UtcMidnight])
     """The values that are midnight in UTC, by the keys of their columns, where that may mean a day."""
@@ -154,8 +143,6 @@ class Draft:
     """The zone in which the person hears times that have a zone of their own; None if no text asks for it."""
     texts: Sequence[object] = ()
     """What the texts of the template have become."""
-    beside: Sequence[tuple[RawRow, Draft]] = ()
-    """The other rows of the person, with their values."""
 
     @property
     def is_bad(self) -> bool:
@@ -250,7 +237,7 @@ class Draft:
 
 def key_in(draft: Draft) -> str | None:
     """The unique key that a row names; None without one."""
-    return id_text(key) if (key := draft.reserved.get("unique_key")) else None
+    return _id_text(key) if (key := draft.reserved.get("unique_key")) else None
 
 
 def part_of(data: Mapping[str, object], path: str) -> object:

@@ -168,7 +168,7 @@ def parts_of(text: str) -> list[str]:
 
 
 COUNTRY, IGNORE = "country", "ignore"
-ROLES = ("language", "region", "calling_code", "area_code", "person")
+ROLES = ("language", "region", "calling_code", "area_code")
 """The roles that one column may have: attributes of `ColumnRoles`."""
 _COLUMN_PAIRS = "destination=Telefon,name=Nachname"
 
@@ -181,7 +181,7 @@ class ColumnRoles:
     as if they had no columns that are `ignored`. `countries` is the column of their countries, or one for each of them.
     The columns of `names` are read, and spoken of in texts, by the names
     before them. `region` is that of the state of a person, `calling_code` and `area_code` are those of what stands
-    before the number. The rows with one value of `person` are one, with the numbers of all.
+    before the number.
     """
 
     numbers: tuple[str, ...] = ()
@@ -190,7 +190,6 @@ class ColumnRoles:
     region: str | None = None
     calling_code: str | None = None
     area_code: str | None = None
-    person: str | None = None
     ignored: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -453,8 +452,7 @@ class RawRow(NamedTuple):
     `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet.
     `text` is the text of a line. `cells` are texts; those of an object are its values, which have `names` of their own.
     `problems` are the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these
-    problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one. `others` are
-    further rows of its person, whose numbers are called after its own.
+    problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one.
     """
 
     number: int
@@ -464,7 +462,6 @@ class RawRow(NamedTuple):
     problems: tuple[tuple[str | None, str], ...] = ()
     code: int | None = None
     counts: int = 1
-    others: tuple[RawRow, ...] = ()
 
     @property
     def data(self) -> Mapping[str, object]:
