@@ -38,7 +38,6 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.campaigns.person_index import PersonIndex
 from voiceflow_worker.campaigns.shape import proposed, usual_countries
-from voiceflow_worker.campaigns.utc_days import UtcDays
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
@@ -154,13 +153,6 @@ class CampaignRows:
             warning=self._warning_about,
         )
         self._maker.is_first, self._maker.place = self.doubts.is_first, self.times.place
-        self._days = UtcDays(
-            self.source,
-            self._columns.reserved,
-            spoken=(row_name(name) for each in texts for name in each.spoken),
-            but=TIMES,
-            data=options.data or {},
-        )
         self.is_empty: bool = True
         """Whether no row has been read so far."""
 
@@ -184,7 +176,7 @@ class CampaignRows:
         part: list[RawRow] = []
         failed: CampaignFileError | None = None
         try:
-            for raw in self._days.rows():
+            for raw in self.source:
                 self.is_empty = False
                 part.append(raw)
                 if len(part) == size:
@@ -203,7 +195,7 @@ class CampaignRows:
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
-        read_one = self._read if self.left_out or self._days else self._maker.read
+        read_one = self._read if self.left_out else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
             drafts = list(map(self.drafted, raws[first : first + _AT_ONCE]))
             for read in map(self._finished, list(starmap(read_one, drafts))):
@@ -277,8 +269,6 @@ class CampaignRows:
     def _read(self, raw: RawRow, draft: Draft | None) -> ReadRow:
         """The row, read, unless it is left out; nothing else is told of it then."""
         if (found := self.left_out.why(raw, draft)) is None:
-            if self._days and draft is not None:
-                self._days.mark(draft)
             return self._maker.read(raw, draft)
         column, why = found
         self.persons.refused.add(raw.number)

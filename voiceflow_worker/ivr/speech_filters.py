@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, wraps
@@ -249,7 +249,8 @@ def at_the_person(text: str, person: object, *, is_clock: bool) -> str:
 
     A time of day with a day from which spreadsheets count is that of UTC, by which programs read their cells. Raises
     ValueError, with a clause, if the zone of one of the two is not certain: so it is of other days with which programs
-    store a time of day, if that is what is asked for (`is_clock`).
+    store a time of day, if that is what is asked for (`is_clock`). So it is of a day that is another one at the person
+    than the one whose midnight in UTC it is: programs write days so.
     """
     if (moment := zoned_moment(text)) is None:
         return usual_moment(text)
@@ -268,11 +269,18 @@ def at_the_person(text: str, person: object, *, is_clock: bool) -> str:
         )
     try:
         zone = person if isinstance(person, PersonZone) else PersonZone(None, ())
-        return zone.shown(moment, text).isoformat(" ", "minutes")
+        local = zone.shown(moment, text)
     except UnknownZoneError as error:
         raise ValueError(tell("no_person_zone", time=text[:40], why=str(error))) from None
     except OverflowError:
         raise ValueError(f"{text[:40]!r} is not between the years 1 and 9999; correct the year") from None
+    in_utc = moment.astimezone(UTC)
+    if not is_clock and in_utc.time() == time() and in_utc.date() != local.date():
+        raise ValueError(
+            f"{text[:40]!r} is midnight in UTC, which may be the day {in_utc.date()}, or {local:%Y-%m-%d %H:%M} where "
+            "the phone is: write the day alone, or the local time without an offset"
+        )
+    return local.isoformat(" ", "minutes")
 
 
 def date_(text: str, locale: Locale, form: str = "long") -> str:

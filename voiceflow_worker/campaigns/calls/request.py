@@ -35,7 +35,6 @@ from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import did_you_mean, name_among
 from voiceflow_worker.model.times import (
     PersonZone,
-    UnknownZoneError,
     begins_with_ordered_date,
     doubtful_year,
     one_of_zones,
@@ -121,7 +120,6 @@ class RequestMaker:
         self.menu_texts: MenuTexts | None = texts_of(options)
         self._bodies = Bodies()
         self.times: Times = Times(options, now=now, allows_past=allows_past)
-        self._counted = set(map(row_name, options.counted))
         source = None if options.source is None else read_sources(options.source, options.country)
         self._only_source = None if source is None else source.only
         table = options.roles.as_table()
@@ -165,8 +163,6 @@ class RequestMaker:
         destination, further = self._numbers(draft)
         if self._menu is not None or not (template is None or template.is_joined):
             draft.person = self._zone_of(draft, [destination, *further])
-        if draft.midnights:
-            self._judge_midnights(draft, draft.person or self._zone_of(draft, [destination, *further]))
         source = self._source(draft, list(filter(None, (destination, *further))))
         made = self._body(draft, template, destination, source)
         first = destination if made.is_form else next(iter(destinations(made.fields)), None)
@@ -546,36 +542,6 @@ class RequestMaker:
                 self._warn_once(draft, "year", name, f"{year.why}. Such dates in later rows are not reported")
             else:
                 draft.error(year.why, column=name)
-
-    def _judge_midnights(self, draft: Draft, person: PersonZone) -> None:
-        """Add what is to be said of values that are midnight in UTC, and may be days that a program has written."""
-        for name, (written, moment, is_day, asks_clock, is_bare) in draft.midnights.items():
-            if draft.is_reported(name):
-                continue
-            day, counts = moment.date(), name in self._counted
-            try:
-                local = moment.astimezone(person.zone()).replace(tzinfo=None)
-            except UnknownZoneError:
-                local = None
-            there = None if local is None else f"{local:%Y-%m-%d %H:%M}"
-            if is_day and asks_clock and (counts or local is None or local.time() != moment.time()):
-                draft.error(
-                    f"{written!r} is midnight in UTC, as the whole column, so it is a day without a time of day: write "
-                    f"the local time in its place, such as {day} 09:00",
-                    column=name,
-                )
-            elif local is not None and local.date() == day and (is_day or not is_bare):
-                continue
-            elif is_day:
-                told = f"is midnight in UTC in each row, so it is a column of days: {written!r} is read as {day}, not "
-                told += f"as {there or 'a time'}, which it is where the phone is"
-                self._warn_once(draft, "midnight", name, told)
-            elif local is not None or is_bare:
-                draft.error(
-                    f"{written!r} is midnight in UTC, which may be the day {day} of a program, or the time "
-                    f"{there or 'that it is'} where the phone is: write the one that is meant, without an offset",
-                    column=name,
-                )
 
     def _doubt_voices(self, draft: Draft, voices: Iterable[str]) -> None:
         """Add an error for each voice that the account has not, and a warning for one of another language."""

@@ -7,8 +7,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from voiceflow_worker.campaigns.files.damage import error_in, shown
 from voiceflow_worker.campaigns.files.rows import (
@@ -98,19 +97,6 @@ _TIMES = frozenset({"not_before", "valid_until"})
 _OWN = frozenset({DESTINATION, *RESERVED})
 
 
-class UtcMidnight(NamedTuple):
-    """A value that is midnight in UTC, as it is `written`. If its whole column is so, it `is_day`.
-
-    It `asks_clock` if it is read as a time of day, and `is_bare` if it is spoken as it is.
-    """
-
-    written: str
-    moment: datetime
-    is_day: bool
-    asks_clock: bool
-    is_bare: bool
-
-
 @dataclass(slots=True)
 class Draft:
     """What has become of a row so far: its values, what is wrong with them, and then the parts of its call.
@@ -132,8 +118,6 @@ class Draft:
     further: Sequence[tuple[str, str]] = ()
     """The further numbers of the person that have a value, each with its column, in their order."""
     may_have_dates: bool = True
-    midnights: dict[str, UtcMidnight] = field(default_factory=dict[str, UtcMidnight])
-    """The values that are midnight in UTC, by the keys of their columns, where that may mean a day."""
     country: str | None = None
     """The country of the row's national numbers."""
     source: str | None = None
