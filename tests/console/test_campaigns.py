@@ -323,7 +323,6 @@ ASKED = {
     "menu.questions.1.text.de": "Morgens 1.", "menu.questions.1.text.fr": "Le matin 1.",
     "menu.questions.1.keys.0.key": "1", "menu.questions.1.keys.0.answer": "morning",
     "menu.goodbye.de": "Tschüss.", "menu.goodbye.fr": "Au revoir.",
-    "menu.call_back_not_possible.de": "Zu spät.", "menu.call_back_not_possible.fr": "Trop tard.",
     "menu.voice_profile.de": "de-DE-KatjaNeural", "menu.voice_profile.fr": "fr-FR-DeniseNeural",
 }  # fmt: skip
 GUESTS = people("Guest,Mobile,Sprache\nAna,8765 4321,de\nBob,8765 4322,fr\n")
@@ -339,7 +338,7 @@ async def test_questions_are_asked_by_the_page_and_an_opt_out_holds_in_the_next_
         assert "menu.questions.1" not in one.shown.text
         any_hour = {"window": "any", "days": ""}
         told = await one.send("preview", **HERE, **any_hour, **{**ASKED, "menu.questions.0.keys.1.next": "move"})
-        assert "question question-1, key 2, next: 'move' is none of question-1, question-2, call_me_back" in told
+        assert "question question-1, key 2, next: 'move' is none of question-1, question-2, do_not_call_again" in told
         assert "move, which is no question" in told, "what was typed stays"
         told = await one.send("preview", **{"menu.questions.0.keys.1.next": "question-2"})
         assert "Guten Tag Ana." in told, told
@@ -362,7 +361,6 @@ async def test_questions_are_asked_by_the_page_and_an_opt_out_holds_in_the_next_
         told = await other.send("preview", again="yes", batch="june")
         assert "1 suppressed" in told, told
         read = tomllib.loads(saved)
-        assert read["menu"]["call_back_not_possible"] == {"de": "Zu spät.", "fr": "Trop tard."}
         assert read["menu"]["questions"][1]["text"] == {"de": "Morgens 1.", "fr": "Le matin 1."}
 
 
@@ -541,7 +539,6 @@ async def test_a_question_that_is_ready_is_taken_by_one_button_and_has_five_fiel
     first = "menu.questions.0"
     expected: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         "yes": ({"1": "ja", "2": "no"}, {}), "scale": ({str(key): str(key) for key in range(1, 6)}, {}),
-        "back": ({"1": "confirmed"}, {"2": "call_me_back"}),
     }  # fmt: skip
     async with clerk(memory) as one:
         for kind in READY:

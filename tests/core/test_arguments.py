@@ -126,7 +126,6 @@ ENGINE = {
     "SuppressionList.entries_in",
     "SuppressionList.end_waiting",
     "SuppressionList.enforce",
-    "Menu.not_called_back",
     "do_not_call_again",
     "Escalations.look",
     "Escalations.end",

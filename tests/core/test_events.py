@@ -80,7 +80,7 @@ def menu_calls(store: Store) -> MenuCalls:
 
 async def test_a_press_is_added_to_its_post_once_in_the_order_of_time_and_not_beyond_the_most(submitted: Job) -> None:
     def pressed(job: Job, key: KeyPress) -> Job:
-        return with_press(job, 1, key, at=AT, policy=CallPolicy())
+        return with_press(job, 1, key)
 
     both = pressed(pressed(submitted, press("2", seconds=2, event_id="b")), press("1", seconds=1, event_id="a"))
     assert both.digits == "1,2"

@@ -298,7 +298,7 @@ async def test_a_call_that_found_no_free_line_waits_and_is_sent_again_unless_its
                 await progress.action(replace(event, session_id=session))
             case CallAction():  # as a menu stores it
                 press = KeyPress(at=clock.now(), menu="ask", digits="1")
-                add = partial(with_press, number=1, press=press, at=clock.now(), policy=engine.policy)
+                add = partial(with_press, number=1, press=press)
                 await Changes(any_store, engine.policy).change(jobs[name].id, add)
             case None:
                 pass

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from examples import appointment, restaurant, support_callback
+from examples import appointment, restaurant
 from voiceflow_worker import Menu
 from voiceflow_worker.ivr import Rehearsal
 
@@ -20,12 +20,11 @@ pytestmark = pytest.mark.anyio
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OPEN = datetime(2026, 11, 20, 4, tzinfo=UTC)  # a Friday, noon in Singapore
 CLOSED = datetime(2026, 11, 23, 4, tzinfo=UTC)  # a Monday
-ANA = {"name": "Ana", "subject": "your order", "time": "on Tuesday at ten", "other_time": "on Friday"}
+ANA = {"name": "Ana", "time": "on Tuesday at ten", "other_time": "on Friday"}
 
 MENUS: Mapping[str, Menu] = {
     "appointment:appointment": appointment.appointment,
     "restaurant:main": restaurant.main,
-    "support_callback:callback": support_callback.callback,
 }
 
 
@@ -49,12 +48,6 @@ class Way:
 
 
 WAYS: Mapping[str, list[Way]] = {
-    "support_callback:callback": [
-        Way(("1",), "", connected_to=support_callback.DESK),
-        Way(("2",), "Thank you. We call you again in two hours."),
-        Way(("7",), "Sorry, that is not a valid choice. Hello Ana.", menu="callback"),
-        Way(("", "", ""), "Please call us when it suits you. Goodbye."),
-    ],
     "restaurant:main": [
         Way(("1", "1", "4#"), "A table for 4, today. We look forward to seeing you."),
         Way(("1", "2", "12#"), "A table for 12, tomorrow. We look forward to seeing you."),

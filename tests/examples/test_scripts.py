@@ -55,12 +55,6 @@ SAYS = {
         "+6587654325 pressed - - -; heard last: Goodbye.",
         "booked: a table for 4 on ", "booked: a table for 12 on ", "booked: a table for 6 on ",
     ],
-    "support_callback.py": [
-        "Customer 1: completed (COMPLETED), pressed 1, connected to +6531234568",
-        "Customer 2 pressed 2, and is called again in 2 hours",
-        "Customer 3 pressed 7,2, and is called again in 2 hours", "Customer 4: completed (COMPLETED), pressed nothing",
-        "Customer 5: completed (COMPLETED), pressed nothing", "Customer 6: unreached (NO_ANSWER), pressed nothing",
-    ],
 }  # fmt: skip
 
 

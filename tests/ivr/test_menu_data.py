@@ -51,7 +51,6 @@ languages = ["de", "fr"]
 voice_profile = { de = "de-DE-KatjaNeural", fr = "fr-FR-DeniseNeural" }
 retry_text = { de = "Diese Taste gibt es nicht.", fr = "Cette touche n'existe pas." }
 goodbye = { de = "Auf Wiederhören.", fr = "Au revoir." }
-call_back_after = "3h"
 
 [[menu.questions]]
 id = "visit"
@@ -60,7 +59,7 @@ text = { de = "Guten Tag {{name}}, Ihr Termin ist am {{day|date}}.", fr = "Bonjo
 [menu.questions.keys]
 1 = { answer = "confirmed", say = { de = "Danke, {{name}}.", fr = "Merci, {{name}}." } }
 2 = { next = "move", say = { de = "Gern.", fr = "Volontiers." } }
-3 = { next = "call_me_back", say = { de = "Bis später.", fr = "À plus tard." } }
+3 = { answer = "call me back", say = { de = "Bis später.", fr = "À plus tard." } }
 9 = { next = "do_not_call_again", say = { de = "Keine Anrufe ab {{day|date}}.", fr = "Plus d'appels." } }
 
 [[menu.questions]]
@@ -129,7 +128,7 @@ def test_a_file_is_checked_and_played_by_command(
     Path("visits.toml").write_text(TOML.replace("2 =", "1 =", 1), encoding="utf-8")
     assert run(["ivr", "check", "visits.toml"]) == 2
     told = " ".join(capfd.readouterr().err.split())
-    assert "visits.toml is not TOML: Cannot overwrite a value (at line 17, column" in told
+    assert "visits.toml is not TOML: Cannot overwrite a value (at line 16, column" in told
     assert "a name may stand only once in its table: remove one, or rename it" in told
     assert run(["ivr", "check", "none.toml"]) == 2
     assert "none.toml cannot be read: " in capfd.readouterr().err
@@ -138,7 +137,7 @@ def test_a_file_is_checked_and_played_by_command(
 def test_the_menus_on_the_page_are_right() -> None:
     whole, translated = (tomllib.loads(file.text)["menu"] for file in blocks(DOCS / "ivr.md", language="toml"))
     menu = read_menu(whole, voice_profile="en-US-JennyNeural")
-    assert [choice.result for choice in menu.choices] == ["confirmed", None, "call me back", "do not call again"]
+    assert [choice.result for choice in menu.choices] == ["confirmed", None, "do not call again"]
     assert read_menu(translated).language == "de"
 
 
@@ -166,7 +165,11 @@ GERMAN = {"de": "Hallo."}
         ("questions.0.keys. 1", {"answer": "one"}, "question 1, keys: has a key twice: keep one of them"),
         ("questions.0.keys", {1: {}, "1": {}}, "question 1, keys: has a key twice: keep one of them"),
         ("questions.0.keys", {}, "question 1, keys: has no key: give a table of keys"),
-        ("questions.0.keys.1.next", "day", "question visit, key 1, next: 'day' is none of visit, move, call_me_back"),
+        (
+            "questions.0.keys.1.next",
+            "day",
+            "question visit, key 1, next: 'day' is none of visit, move, do_not_call_again",
+        ),
         ("again", "Pardon?", "again: is unknown; correct its name, or remove it"),
         ("retry-text", "Pardon?", "retry-text: is unknown; did you mean retry_text? Correct it, or remove it"),
         ("questions.0.keys.1", "confirmed", "question 1, key 1: is no table; give one with answer, say or next"),
@@ -184,7 +187,7 @@ GERMAN = {"de": "Hallo."}
         ("questions.1.text.en", "Hello.", "question move, text: en is not in languages; add it there, or remove"),
         ("questions.1.text.fr", "Bonjour {{name", "{{"),
         ("questions.1.id", "visit", "question visit: two questions have this id; rename one of them"),
-        ("questions.1.id", "call_me_back", "and is not call_me_back or do_not_call_again; give it another one"),
+        ("questions.1.id", "do_not_call_again", "and is not do_not_call_again; give it another one"),
         ("questions.1.id", "Move it", "question Move it: an id has 1 to 20 lower-case letters"),
         ("questions.0.keys.2", None, "question move: no key leads to it; let one, by its next, or remove the question"),
         ("questions", [], "questions: is no list of questions; give at least one, with id"),
@@ -192,8 +195,6 @@ GERMAN = {"de": "Hallo."}
         ("voice_profile", GERMAN, "voice_profile: there is no text for fr"),
         ("voice_profile", None, "has no voice: set voice_profile"),
         ("languages", ["de", "fr", "it"], "question visit, text: there is no text for it"),
-        ("call_back_after", "soon", "call_back_after: 'soon' is not a duration, such as 2h"),
-        ("call_back_after", "0s", "give more than 0"),
         (
             "questions.0.keys.1.answer",
             "cancelled",
@@ -311,16 +312,6 @@ async def test_what_the_store_keeps_is_the_menu_in_the_order_of_its_languages(st
     assert (kept.name, kept.title, kept.language) == (menu.name, "ask", "fr")
 
 
-async def test_a_menu_has_the_name_that_the_version_before_gives_it_and_each_reads_it_from_the_store(
-    store: Store,
-) -> None:
-    await start(store, DATA)
-    ((name, kept),) = await written_menus(store).all()
-    assert kept is not None
-    assert (name, kept.retry_text) == ("visit-41360253ce2", DATA["retry_text"])
-    assert '"again":{"de":"Diese Taste gibt es nicht."' in kept.definition
-
-
 async def test_who_presses_the_key_is_called_by_no_later_campaign(store: Store) -> None:
     jobs = await sent(store)
     assert (await Line.of(jobs[BEN]).press(Receiver.of(store), "9")).text == "Plus d'appels."
@@ -349,13 +340,6 @@ async def test_nobody_hears_of_an_opt_out_that_was_not_stored(store: Store, monk
     jobs = await sent(store)
     monkeypatch.setattr(SuppressionList, "add", fails)
     assert (await Line.of(jobs[ANA]).press(Receiver.of(store), "9")).text == "Auf Wiederhören."
-
-
-async def test_who_asks_too_late_hears_it_in_the_language_of_the_call(store: Store) -> None:
-    said = {"de": "Heute nicht mehr, {{name}}.", "fr": "Plus aujourd'hui, {{name}}."}
-    jobs = await sent(store, menu={**DATA, "call_back_not_possible": said}, valid_for="2h", again=True)
-    assert (await Line.of(jobs[BEN]).press(Receiver.of(store), "3")).text == "Plus aujourd'hui, Ben."
-    assert (await CallQueue(store).get(jobs[BEN].id)).answer == "call_back_not_possible"
 
 
 async def test_every_receiver_serves_its_menu_from_the_store(store: Store) -> None:

@@ -21,8 +21,6 @@ PERSON, DESK = "+6587654321", "+6531110000"
 WRONG = KeyPress(at=NOW, menu="main", digits="7")
 UNNAMED = replace(WRONG, leads_on=True)
 NAMED = replace(WRONG, answer="confirmed", leads_on=True)
-ASKED = replace(NAMED, answer="call back", call_back_at=NOW)
-REFUSED = replace(NAMED, answer="call_back_not_possible")
 ASKS = '{"callflow":[{"action":"makeCall"},{"action":"sayAndCapture"}]}'
 
 
@@ -60,10 +58,6 @@ TOLD = {
                   job(S.COMPLETED, post(1, DONE, UNNAMED), post(2, DONE, WRONG))],
     "desk_busy": [job(S.COMPLETED, post(1, BUSY, legs=BRIDGED), menu="main"),
                   job(S.COMPLETED, post(1, SessionStatus.FAILED, UNNAMED, legs=BRIDGED))],
-    "call back": [job(S.QUEUED, post(1, DONE, ASKED)), job(S.SUBMITTED, post(1, DONE, ASKED), post(2, None)),
-                  job(S.COMPLETED, post(1, DONE, ASKED), post(2, BUSY), redials=1)],
-    "call_back_not_possible": [job(S.COMPLETED, post(1, DONE, REFUSED)),
-                               job(S.COMPLETED, post(1, DONE, ASKED), post(2, DONE, REFUSED), redials=1)],
     "busy": [job(S.UNREACHED, post(1, BUSY)), job(S.UNREACHED, post(1, SILENT), post(2, BUSY), menu="main")],
     "no_answer": [job(S.UNREACHED, post(1, SILENT)), job(S.UNREACHED, post(1, SessionStatus.CANCELED))],
     "opted_out": [*(job(state, post(1, each)) for each in OPT_OUTS for state in (S.COMPLETED, S.UNREACHED)),
@@ -97,9 +91,9 @@ def test_every_state_with_every_outcome_and_key_has_exactly_one_result() -> None
             assert call_as_json(call)["result"] == word
             assert (word == "open") == (state not in FINAL_STATES | {S.IN_DOUBT} and word != "confirmed")
             seen.add(word)
-    more = {"desk_busy", "dead_number", "suppressed", "call_back_not_possible"}
+    more = {"desk_busy", "dead_number", "suppressed"}
     assert seen == words - more, "these need legs, or a kind of reason"
-    assert set(TOLD) == words | {"call back"}
+    assert set(TOLD) == words
 
 
 def test_flat_json_is_kept_as_it_is() -> None:

@@ -73,9 +73,6 @@ OUTCOMES = {status.value.lower(): outcome(status) for status in SessionStatus} |
 }  # fmt: skip
 PRESSES = {
     "key": KeyPress(at=NOW, menu="ask", digits="1", event_id="e1", answer="yes", leads_on=True),
-    "call back": KeyPress(
-        at=NOW + MINUTE, menu="ask", digits="2", event_id="e2", answer="later", call_back_at=NOW + 20 * HOUR
-    ),
 }
 Step = Callable[[Job, int, datetime, CallPolicy], Job]
 
@@ -90,7 +87,7 @@ def summarised(job: Job, number: int, at: datetime, policy: CallPolicy, *, told:
 
 
 def pressed(job: Job, number: int, at: datetime, policy: CallPolicy, *, press: KeyPress) -> Job:
-    return evidence.with_press(job, number, press, at=at, policy=policy)
+    return evidence.with_press(job, number, press)
 
 
 def found(job: Job, number: int, at: datetime, policy: CallPolicy, *, told: Outcome | None) -> Job:
@@ -243,7 +240,7 @@ def judge(where: str, name: str, *, before: Job, job: Job, at: datetime, policy:
         open_ones = [each.number for each in job.posts if each.is_open and each.redial == job.redials]
         assert not open_ones or was_asked(job), f"nothing is sent beside a POST that may have rung: {where}"
         was_ended = before.state.is_final
-        assert not was_ended or is_person or job.call_back_post, f"an end that was told stands: {where}"
+        assert not was_ended or is_person, f"an end that was told stands: {where}"
     if job.state.is_final:
         assert job.active_until is None, where
     if job.state in {S.CANCELLED, S.EXPIRED}:

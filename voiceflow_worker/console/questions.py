@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.menu_data import BUILT_IN, CALL_ME_BACK, MOST_QUESTIONS
+from voiceflow_worker.ivr.menu_data import BUILT_IN, MOST_QUESTIONS
 
 PREFIX = "menu."
 _IN_LANGUAGE = r"(\.[^.]+)?"
 _FIELD = re.compile(
-    rf"menu\.(languages|retries|call_back_after|(retry_text|goodbye|call_back_not_possible|voice_profile){_IN_LANGUAGE}"
+    rf"menu\.(languages|retries|(retry_text|goodbye|voice_profile){_IN_LANGUAGE}"
     rf"|questions\.\d\d?\."
     rf"(id|text{_IN_LANGUAGE}|keys\.\d\d?\.(key|answer|next|say{_IN_LANGUAGE})))"
 )
@@ -66,18 +66,6 @@ READY = {
             (f"{PREFIX}retries", "Times to ask again", ""),
         ),
         {f"{_FIRST}.keys.{place}.{part}": str(place + 1) for place in range(5) for part in ("key", "answer")},
-    ),
-    "back": ReadyQuestion(
-        "Call me back",
-        (
-            (f"{_FIRST}.text", _ASKED, "Press 1 to confirm, 2 to be called again later."),
-            (f"{_FIRST}.keys.0.say", "Said after key 1", "Thank you."),
-            (f"{_FIRST}.keys.1.say", "Said after key 2", "We call you again later."),
-            _GOODBYE,
-            (f"{PREFIX}call_back_after", "Call back after", "2h"),
-        ),
-        {f"{_FIRST}.keys.{place}.key": str(place + 1) for place in range(2)} | {f"{_FIRST}.keys.1.next": CALL_ME_BACK},
-        {f"{_FIRST}.keys.0.answer": "confirmed"},
     ),
 }
 """The questions that a person takes by one button."""

@@ -4,6 +4,5 @@ from .approval import approval_data as approval_data
 from .approval import choice_of as choice_of
 from .caller import BridgeResult as BridgeResult
 from .menu import AfterBridge as AfterBridge
-from .menu_data import call_me_back as call_me_back
 from .menu_data import do_not_call_again as do_not_call_again
 from .rehearsal import Rehearsal as Rehearsal

@@ -17,7 +17,6 @@ from typing import Any, TypeGuard
 
 from voiceflow_worker.errors import InvalidInputError, VoiceflowError
 from voiceflow_worker.finding import Finding, Severity
-from voiceflow_worker.ivr.call_back import NOT_CALLED_BACK, CallBack
 from voiceflow_worker.ivr.caller import (
     BridgeResult,
     Caller,
@@ -138,10 +137,10 @@ def _edge(
     leads_to: Sequence[Step] | None,
     *,
     is_fallback: bool = False,
-    does: Callable[..., Any] | CallBack | None = None,
+    does: Callable[..., Any] | None = None,
 ) -> Edge:
     if not is_handler(action):
-        name = "call_me_back" if isinstance(does, CallBack) else "" if does is None else _name(does)
+        name = "" if does is None else _name(does)
         return Edge(keys=keys, steps=(typing.cast("Step", action),), is_fallback=is_fallback, handler=name)
     function, name = _function(action), _name(action)
     if leads_to is not None:
@@ -179,7 +178,7 @@ def _returned(function: Callable[..., Any]) -> Sequence[object]:
 
 
 _KEY = re.compile(r"[0-9*#]{1,25}")
-_SPOKEN_SETTINGS = ("retry_text", "success_message", "failure_message", "voice_profile", "call_back_not_possible")
+_SPOKEN_SETTINGS = ("retry_text", "success_message", "failure_message", "voice_profile")
 _UNHASHED = {*_SPOKEN_SETTINGS, "fallback", "after_bridge"}
 """Settings that are compared by identity, because they may be mappings, which have no hash."""
 _NOT_LATER = {*_SPOKEN_SETTINGS, "play"}
@@ -397,9 +396,7 @@ class _Walk:
         for edge in self._edges[id(menu)]:
             for step in edge.steps if edge.is_exact else ():
                 yield from _step(step, manner, caller, f" {edge.keys}", is_checked=is_checked and not edge.is_handled)
-        for name in ("retry_text", "call_back_not_possible"):
-            yield from _text(getattr(manner, name), manner, caller, f" {name}", is_checked=is_checked)
-        yield from _not_called_back(menu, manner, caller)
+        yield from _text(manner.retry_text, manner, caller, " retry_text", is_checked=is_checked)
 
     def is_whole(self) -> bool:
         """Whether all texts are there in the language of this walk."""
@@ -575,17 +572,6 @@ def _specimens(text: Text) -> Mapping[str, object]:
         return specimens(text)
     except InvalidInputError:
         return {}  # a malformed text is found where it is tried
-
-
-def _not_called_back(menu: Menu, manner: Manner, caller: Caller) -> Iterator[Finding]:
-    """A warning if a person who cannot be called back would hear another language than that of the menu."""
-    if manner.call_back_not_possible is not None or not any(isinstance(each.do, CallBack) for each in menu.choices):
-        return
-    with suppress(Exception):  # a voice that cannot be told is found where it is tried
-        voice = manner.voice(caller)
-        if manner.not_called_back(caller) == NOT_CALLED_BACK["en"] and re.match("(?!en)[a-z]{2,3}[-_]", voice):
-            what = f"{voice} would say in English that the person cannot be called back: give a text of your own"
-            yield _warning(what, path=" call_back_not_possible")
 
 
 def _untried(error: Exception, path: str, *, is_function: bool) -> Finding:

@@ -11,7 +11,6 @@ from typing import Any, Final, TypeAlias, TypeVar, overload
 
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.call_back import CALL_ME_BACK, NOT_CALLED_BACK, CallBack
 from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller, Text, filled, joined, spoken
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS
@@ -91,7 +90,6 @@ class Manner:
     tries: int | None = None
     repetition: int | None = None
     after_bridge: AfterBridge | None = None
-    call_back_not_possible: Text | None = None
 
     @staticmethod
     def inherited(manners: Iterable[Manner]) -> Manner:
@@ -112,11 +110,6 @@ class Manner:
             )
         return spoken(self.voice_profile, caller)
 
-    def not_called_back(self, caller: Caller) -> str:
-        """What a person hears who cannot be called back, in the language of the voice; in English for others."""
-        code = re.split("[-_]", self.voice(caller).casefold())[0]
-        return NOT_CALLED_BACK.get(code, NOT_CALLED_BACK["en"])
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -130,7 +123,7 @@ class Choice:
     action: Step | Handler
     leads_to: Sequence[Step] | None = None
     result: str | None = None
-    do: Callable[[Caller], Any] | CallBack | None = None
+    do: Callable[[Caller], Any] | None = None
 
 
 @checked
@@ -146,9 +139,6 @@ class Menu(Manner):
     `opening`, a step or a handler, begins a call to one of the account's numbers; without an opening, the call begins
     with the prompt. `after_bridge` has the steps that follow a bridge. `leads_to` declares the steps that handlers of
     the opening, the fallback and `after_bridge` may return.
-
-    `call_back_not_possible` is spoken to a person who asks for it (`call_me_back`) and can be called back no more; by
-    default it is a sentence in the language of the voice.
 
     8x8 speaks `success_message` after valid keys, and `failure_message` after a wrong key or none. It asks `tries`
     times before it sends the event, and speaks the prompt `repetition` times.
@@ -218,7 +208,7 @@ class Menu(Manner):
 
     @overload
     def on(
-        self, *keys: str, goto: Step, result: str | None = None, do: Callable[[Caller], Any] | CallBack | None = None
+        self, *keys: str, goto: Step, result: str | None = None, do: Callable[[Caller], Any] | None = None
     ) -> None: ...
 
     @overload
@@ -230,7 +220,7 @@ class Menu(Manner):
         goto: Step | None = None,
         leads_to: Sequence[Step] | None = None,
         result: str | None = None,
-        do: Callable[[Caller], Any] | CallBack | None = None,
+        do: Callable[[Caller], Any] | None = None,
     ) -> Callable[[H], H] | None:
         """Declare the step that follows any of these keys: `goto`, or the result of the decorated handler.
 
@@ -240,7 +230,7 @@ class Menu(Manner):
         is not served.
 
         `do`, a function of the caller (async, or sync in a thread), is run before `goto`, such as `do_not_call_again`;
-        if it fails, the fallback follows. With `do=call_me_back(after)` the person is called back (`CallBack`).
+        if it fails, the fallback follows.
 
         `result` names what these keys mean, such as `confirmed`: the answer of the person, which is stored with the
         call. The last keys with a name count. A name has 1 to 50 letters, digits, spaces, - and _.
@@ -251,8 +241,6 @@ class Menu(Manner):
             raise InvalidInputError(f"menu {self.name}: do= needs goto=, the step that follows, such as goto=END")
         self._check_result(result)
         if goto is not None:
-            if isinstance(do, CallBack):
-                result = result or CALL_ME_BACK
             self._choices.append(Choice(keys=keys, action=goto, result=result, do=do))
             return None
 

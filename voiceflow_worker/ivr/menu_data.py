@@ -7,10 +7,8 @@ under that name: whoever edits the data later makes another menu, and calls that
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Final, cast
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, ClassVar, Final, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -22,16 +20,14 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.call_back import CallBack
 from voiceflow_worker.ivr.caller import NAME, Caller
 from voiceflow_worker.ivr.check import check_menus, reachable
 from voiceflow_worker.ivr.menu import ANSWER, End, Menu, Step
 from voiceflow_worker.model.flows.values import canonical_json, is_object
-from voiceflow_worker.model.text.wording import did_you_mean, read_duration
+from voiceflow_worker.model.text.wording import did_you_mean
 
-CALL_ME_BACK, DO_NOT_CALL_AGAIN = "call_me_back", "do_not_call_again"
+DO_NOT_CALL_AGAIN = "do_not_call_again"
 BUILT_IN: Final = {
-    CALL_ME_BACK: "the person is called again later",
     DO_NOT_CALL_AGAIN: "the person's numbers go on the suppression list",
 }
 """What may follow a key beside a question, and what it does. Without `answer`, the answer has its words."""
@@ -41,10 +37,6 @@ LONGEST = 50_000
 _DIGEST = 11
 _LONGEST_ID = 32 - _DIGEST - 1
 _KEYS = frozenset("0123456789*#")
-_STORED_AS: Final = {"retry_text": "again"}
-"""The fields with another name in the store. The version before reads it, and the digest of a menu stays what it was:
-so the same file is the same campaign, whichever version starts it.
-"""
 
 
 async def do_not_call_again(caller: Caller) -> None:
@@ -57,14 +49,6 @@ async def do_not_call_again(caller: Caller) -> None:
         reason = f"opted out: pressed {caller.digits} in the menu {caller.menu}"
         listed = SuppressionList(caller.store, policy=caller.policy, by=Actor(on="menu", name="the person called"))
         await listed.add(*filter(None, numbers), reason=reason)
-
-
-def call_me_back(after: timedelta) -> CallBack:
-    """What `Menu.on(…, do=call_me_back(after))` orders: the person is called back, once, `after` this time.
-
-    Raises InvalidInputError for a time that is not above 0.
-    """
-    return CallBack(after)
 
 
 # -- the data ---------------------------------------------------------------------------------------------------------
@@ -113,8 +97,7 @@ class MenuData(_Data):
 
     A text is one, or a table with one for each of the `languages`, of which the first is that of calls that name none;
     by default they are those of the texts. `retry_text` is spoken after a wrong key, and `goodbye` after the last of
-    `retries` more tries. `call_back_after` is when `call_me_back` calls again, and `call_back_not_possible` is spoken
-    in place of what the key says, if there is no time left for it.
+    `retries` more tries.
     """
 
     questions: Annotated[list[_Question], Field(min_length=1, max_length=MOST_QUESTIONS)]
@@ -122,13 +105,11 @@ class MenuData(_Data):
     voice_profile: _Words | None = None
     retry_text: _Words | None = None
     goodbye: _Words | None = None
-    call_back_not_possible: _Words | None = None
     retries: Annotated[int, Field(ge=0, le=20)] = 2
-    call_back_after: str = "2h"
 
     def texts(self) -> Iterator[tuple[str, str | dict[str, str] | None]]:
         """Each text with its place."""
-        for name in ("voice_profile", "retry_text", "goodbye", "call_back_not_possible"):
+        for name in ("voice_profile", "retry_text", "goodbye"):
             yield name, getattr(self, name)
         for question in self.questions:
             yield f"question {question.id}, text", question.text
@@ -159,10 +140,6 @@ class MenuData(_Data):
                     known = ", ".join([*ids, *BUILT_IN])
                     yield f"{at}, next: {each.next[:40]!r} is none of {known}; leave it out to end the call"
         yield from self._languages()
-        try:
-            self.later()
-        except ValueError as error:
-            yield f"call_back_after: {self.call_back_after[:40]!r} is not a duration, such as 2h: {error}"
 
     def _languages(self) -> Iterator[str]:
         spoken = self.spoken()
@@ -175,25 +152,14 @@ class MenuData(_Data):
             elif text is not None and len(spoken) > 1 and place != "voice_profile":
                 yield f"{place}: is one text, but the menu speaks {', '.join(spoken)}; give one for each language"
 
-    def later(self) -> timedelta:
-        """When people are called back. Raises ValueError."""
-        found = read_duration(self.call_back_after)
-        if not found:
-            raise ValueError("give more than 0")
-        return found
-
     def menu(self) -> Menu:
         """The menu of the first question, which has the settings of all and leads to the others."""
         menus = {each.id: Menu(each.id, prompt=each.text) for each in self.questions}
         first = menus[self.questions[0].id]
         first.voice_profile, first.retry_text, first.retries = self.voice_profile, self.retry_text, self.retries
-        first.call_back_not_possible = self.call_back_not_possible
         first.language = next(iter(self.spoken()), None)
         first.fallback = None if self.goodbye is None else End(self.goodbye)
-        does: dict[str, Callable[[Caller], Any] | CallBack] = {
-            CALL_ME_BACK: call_me_back(self.later()),
-            DO_NOT_CALL_AGAIN: do_not_call_again,
-        }
+        does = {DO_NOT_CALL_AGAIN: do_not_call_again}
         for question in self.questions:
             for key, each in question.keys.items():
                 follows = menus.get(each.next or "")
@@ -226,16 +192,12 @@ def read_menu(given: object, *, voice_profile: str | None = None) -> Menu:
         raise InvalidInputError(f"question {lost[0]}: no key leads to it; let one, by its next, or remove the question")
     if errors := [found for found in check_menus([menu]) if found.is_error]:
         raise InvalidInputError("; ".join(map(str, errors)))
-    text = canonical_json(_renamed(data.model_dump(exclude_defaults=True), _STORED_AS))
+    text = canonical_json(data.model_dump(exclude_defaults=True))
     if len(text) > LONGEST:
         raise InvalidInputError(f"the menu has {len(text)} characters, but at most {LONGEST} are allowed; shorten it")
     menu.definition = text
     menu.name = f"{menu.name}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]}"
     return menu
-
-
-def _renamed(given: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
-    return {names.get(name, name): value for name, value in given.items()}
 
 
 def _place(where: tuple[int | str, ...]) -> str:
@@ -287,8 +249,7 @@ def written_menus(store: Store) -> RecordSet[Menu]:
     """The menus of data that calls of this store begin with, by their names."""
 
     def read(name: str, text: str) -> Menu:
-        given = _renamed(json.loads(text), {name: field for field, name in _STORED_AS.items()})
-        menu = MenuData.model_validate(given).menu()
+        menu = MenuData.model_validate_json(text).menu()
         menu.name, menu.definition = name, text
         return menu
 

@@ -16,16 +16,13 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.ivr.call_back import CallBack
 from voiceflow_worker.ivr.caller import Caller, CallPhase, Position, Text, bridge_result, literal, spoken
 from voiceflow_worker.ivr.check import is_handler, manner_of, menu_of, onto, reachable
-from voiceflow_worker.ivr.menu import END, AfterBridge, Again, Back, Choice, End, Go, Handler, Menu, Step, language_of
+from voiceflow_worker.ivr.menu import END, AfterBridge, Again, Back, End, Go, Handler, Menu, Step, language_of
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.callflow import CallFlow, actions_in
-from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.jobs.job import KeyPress
-from voiceflow_worker.model.jobs.lifecycle import call_back_time
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
 
 
@@ -311,11 +308,8 @@ class Menus:
             return replace(
                 plan, action=END, result=MenuResult.GAVE_UP, trouble=f"{MOST_QUESTIONS} questions were asked"
             )
-        if choice is not None and press is not None and isinstance(choice.do, CallBack):
-            refusal = manner.call_back_not_possible or manner.not_called_back
-            return _called_back(plan, choice, choice.do, press, refusal=refusal)
         if choice is not None:
-            return replace(plan, action=choice.action, do=cast("Callable[[Caller], Any] | None", choice.do))
+            return replace(plan, action=choice.action, do=choice.do)
         if position.tries >= (manner.retries or 0):
             return replace(plan, action=_last_word(manner.fallback), result=MenuResult.GAVE_UP)
         return replace(plan, result=MenuResult.ASKED_AGAIN)
@@ -440,28 +434,6 @@ def _words(failure: Exception, plan: Plan) -> str:
 
 def _at(caller: Caller, path: tuple[Menu, ...]) -> Caller:
     return replace(caller, menu=path[-1].name, language=language_of(path, caller.data))
-
-
-def _called_back(plan: Plan, choice: Choice, call_back: CallBack, press: KeyPress, *, refusal: Text) -> Plan:
-    """The plan for a person who asks to be called back: the key press is what grants it, or refuses it.
-
-    One that is stored stands, for an event that is sent again.
-    """
-    caller = plan.caller
-    stored = next((each for each in caller.presses if each.event_id == press.event_id is not None), None)
-    if stored is None:
-        if caller.job is not None:
-            wanted = call_back_time(caller.job, at=caller.now, after=call_back.after, session_id=caller.session_id)
-        else:
-            wanted = None if caller.is_inbound else caller.now + call_back.after
-        answer = press.answer if wanted is not None else CallResult.CALL_BACK_NOT_POSSIBLE.value
-        stored = replace(press, call_back_at=wanted, answer=answer)
-    if stored.answer != CallResult.CALL_BACK_NOT_POSSIBLE:
-        return replace(plan, action=choice.action, press=stored)
-    action = choice.action
-    stays = isinstance(action, str | Again | Back)
-    following = plan.path[-1] if stays else menu_of(cast("Step", action))
-    return replace(plan, action=End(refusal) if following is None else Go(following, refusal), press=stored)
 
 
 def _is_of_our_call(event: CallAction, caller: Caller) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -145,14 +146,8 @@ class MenuCalls:
             if session_id is not None and not has_press(call.presses, press):
                 await self._sessions.press(session_id, press)
             return
-        now = self._store.clock.now()
-        joined = partial(with_press, number=call.number, press=press, at=now, policy=self._policy)
-        try:
-            await self._changes.change(call.job.id, joined, base=call.job)
-        except JobNotFoundError:
-            return  # it has been pruned
-        except IllegalMoveError:  # it has ended, and its batch was cancelled
-            await self._changes.change(call.job.id, partial(joined, goes_on=False))
+        with suppress(JobNotFoundError):  # it has been pruned
+            await self._changes.change(call.job.id, partial(with_press, number=call.number, press=press), base=call.job)
 
     async def _by_numbers(self, event: CallAction) -> MenuCall | None:
         """The call whose POST holds the lock on the called number, if the event fits this POST; else None."""

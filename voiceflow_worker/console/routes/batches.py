@@ -40,7 +40,6 @@ from voiceflow_worker.core.settling.changes import may_redial
 from voiceflow_worker.core.writes import escalation_of
 from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError
 from voiceflow_worker.finding import Diagnosis, Level
-from voiceflow_worker.model.jobs.call_json import CallResult
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.jobs.totals import Totals
@@ -87,7 +86,6 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
     totals = {(each.queue, each.batch_id): await totals_of(store, each.queue, each.batch_id) for each in batches}
     today = [each for each in batches if await _is_of_today(store, each, asked)]
     rest = [each for each in batches if each not in today][:MOST_BATCHES]
-    by_hand = CallResult.CALL_BACK_NOT_POSSIBLE.value
     shown = {
         "bars": happens,
         "queues": queues,
@@ -96,9 +94,6 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
         "due": sum(at < _day(store, asked) + _DAY for _, _, at in waits),
         "may_be_more": any(len(of.status.next_due) == MOST_READ for of in wholes.values()),
         "results": {place: results(found) for place, found in totals.items()},
-        "by_hand": [
-            (each, count) for each in batches if (count := totals[each.queue, each.batch_id].answers.get(by_hand))
-        ],
         "failures": [each for _, each in await last_failures(store).page(limit=MOST_BATCHES) if each is not None],
         "escalations": await open_escalations(store, names),
         "conditions": _conditions(wholes.values()),

@@ -237,8 +237,7 @@ class Changes:
         made: list[tuple[Changed, Write]] = []
         store_id = self._store.id
         for old, new in new_of.values():
-            joined = partial(with_press, at=now, policy=self._policy, goes_on=not old.state.is_final)
-            after = followed(_with_presses(new, presses, joined), at=now, policy=self._policy)
+            after = followed(_with_presses(new, presses), at=now, policy=self._policy)
             fresh, write = writes.settled(
                 old, after, at=now, policy=self._policy, store_id=store_id, conditions=_open_batch(old, after)
             )
@@ -285,13 +284,11 @@ def _sessions_with_new_outcome(jobs: Iterable[tuple[Job, Job]]) -> Iterator[str]
                 yield session
 
 
-def _with_presses(
-    job: Job, presses: Mapping[str, Sequence[KeyPress]], joined: Callable[[Job, int, KeyPress], Job]
-) -> Job:
+def _with_presses(job: Job, presses: Mapping[str, Sequence[KeyPress]]) -> Job:
     """The job with key presses of its sessions."""
     for post in job.posts if presses else ():
         for press in presses.get(session_of(post) or "", ()):
-            job = joined(job, post.number, press)
+            job = with_press(job, post.number, press)
     return job
 
 

@@ -80,8 +80,6 @@ class CallResult(StrEnum):
     NO_ANSWER = "no_answer"
     DESK_BUSY = "desk_busy"
     """The person answered, and was put through, but the second party did not answer."""
-    CALL_BACK_NOT_POSSIBLE = "call_back_not_possible"
-    """The person asked to be called back, and heard that it is not possible any more."""
     OPTED_OUT = "opted_out"
     SUPPRESSED = "suppressed"
     """Not called: the number, or that of the second party, is on the suppression list."""
@@ -117,15 +115,13 @@ def result_of(job: Job) -> str:
     """The result of a call in one word: the name of the person's answer, else a `CallResult`.
 
     A call that is in progress has a result as soon as its person gives an answer. One that waits is open, whatever came
-    of earlier attempts. But whoever asked to be called back has given an answer, until there is a later one.
+    of earlier attempts.
     """
     newest = job.last_post
     is_waiting = job.state in {JobState.QUEUED, JobState.LEASED}
-    stands = job.state.is_final or job.call_back_post is not None
-    answer = job.answer if stands else None if newest is None or is_waiting else newest.answer
+    answer = job.answer if job.state.is_final else None if newest is None or is_waiting else newest.answer
     if answer is not None:
-        refused = CallResult.CALL_BACK_NOT_POSSIBLE
-        return refused if answer == refused else answer
+        return answer
     if not job.state.is_final:
         return CallResult.IN_DOUBT if job.state is JobState.IN_DOUBT else CallResult.OPEN
     if job.state is JobState.CANCELLED:

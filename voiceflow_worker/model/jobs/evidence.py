@@ -15,7 +15,6 @@ from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Note, NoteK
 from voiceflow_worker.model.jobs.lifecycle import (
     by_other_post,
     by_outcome,
-    by_press,
     ended,
     into_doubt,
     release,
@@ -353,10 +352,8 @@ MOST_PRESSES = 200
 """The most key presses that are kept of one POST, or of a call without a job."""
 
 
-def with_press(
-    job: Job, number: int | None, press: KeyPress, *, at: datetime, policy: CallPolicy, goes_on: bool = True
-) -> Job:
-    """The job with a key press added to its POST `number`, sorted by time. With `goes_on`, it may call the person back.
+def with_press(job: Job, number: int | None, press: KeyPress) -> Job:
+    """The job with a key press added to its POST `number`, sorted by time.
 
     The job is unchanged if the POST already has this key press, or `MOST_PRESSES` others.
     """
@@ -364,8 +361,7 @@ def with_press(
     if post is None or has_press(post.presses, press) or len(post.presses) >= MOST_PRESSES:
         return job
     presses = tuple(sorted((*post.presses, press), key=lambda each: each.at))
-    after = with_post(job, replace(post, presses=presses))
-    return by_press(job, after, post.number, at=at, policy=policy, goes_on=goes_on)
+    return with_post(job, replace(post, presses=presses))
 
 
 def has_press(presses: tuple[KeyPress, ...], press: KeyPress) -> bool:

@@ -70,8 +70,7 @@ class KeyPress(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     """The keys that a person pressed in answer to `menu`. `event_id` names the event (VCA) that reported them.
 
     `answer` is the name that the menu gave to these keys when they were pressed, such as `confirmed`. Keys that
-    `leads_on` are keys of the menu, with a name or without one; others are wrong keys. With `call_back_at`, the person
-    asked to be called back, and heard that it will be done then.
+    `leads_on` are keys of the menu, with a name or without one; others are wrong keys.
     """
 
     at: datetime
@@ -80,7 +79,6 @@ class KeyPress(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     event_id: str | None = None
     answer: str | None = None
     leads_on: bool = False
-    call_back_at: datetime | None = None
 
 
 class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -119,11 +117,6 @@ class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     def answer(self) -> str | None:
         """The name of the last keys that have a name; None if no keys with a name were pressed in this call."""
         return next((press.answer for press in reversed(self.presses) if press.answer is not None), None)
-
-    @property
-    def call_back_at(self) -> datetime | None:
-        """When the person wants to be called back, by the last keys with a name; None if they say something else."""
-        return next((press.call_back_at for press in reversed(self.presses) if press.answer is not None), None)
 
     @property
     def may_have_rung(self) -> bool:
@@ -518,18 +511,9 @@ class Job(Struct, frozen=True):
 
     @property
     def rounds(self) -> int:
-        """The redials that began with the person's first number again, and the one that the person asked for.
-
-        They are what the limit of a redial policy counts.
-        """
+        """The redials that began with the person's first number again: the limit of a redial policy counts these."""
         further = {post.redial for post in self.posts if post.place} | ({self.redials} if self.place else set[int]())
-        asked = self.call_back_post
-        return self.redials - len(further if asked is None else further - {asked.redial + 1})
-
-    @property
-    def call_back_post(self) -> Post | None:
-        """The POST whose person asked to be called back, which is granted once; None if nobody asked."""
-        return next((post for post in self.posts if post.call_back_at is not None), None)
+        return self.redials - len(further)
 
     @property
     def redialled_at(self) -> datetime | None:
@@ -540,17 +524,15 @@ class Job(Struct, frozen=True):
     def conclusive_posts(self) -> Sequence[Post]:
         """The POSTs, newest first, after which the policy grants no further redial: the person answered or opted out.
 
-        A POST from before the last redial is left out in three cases: a person redialled the job after the outcome of
-        this POST became known, the policy redials calls with this outcome, or the one who answered is called back.
+        A POST from before the last redial is left out in two cases: a person redialled the job after the outcome of
+        this POST became known, or the policy redials calls with this outcome.
         """
-        by_person, asked = self.redialled_at, self.call_back_post
+        by_person = self.redialled_at
         redialled = frozenset[SessionStatus]() if self.redial is None else self.redial.on - OPT_OUTS
 
         def counts(post: Post) -> bool:
             status = self.status_of(post)
             if status not in REACHED | OPT_OUTS:
-                return False
-            if post is asked and post.redial < self.redials and status not in OPT_OUTS:
                 return False
             late = post.outcome_known_at
             stands = by_person is None or post.began_at > by_person or (late is not None and late >= by_person)

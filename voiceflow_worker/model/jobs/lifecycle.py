@@ -188,7 +188,7 @@ def into_doubt(job: Job, *, at: datetime, reason: str, policy: CallPolicy) -> Jo
 def give_up_waiting(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
     """End a job whose summary did not come by its deadline: the call was placed, and its end is unknown."""
     require(job, MoveName.GIVE_UP_WAITING)
-    return _accepted(job, at=at, reason="no summary came by its deadline", policy=policy)
+    return ended(job, S.ACCEPTED, at=at, reason="no summary came by its deadline", policy=policy)
 
 
 def check_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | None = None) -> Job:
@@ -201,7 +201,7 @@ def check_again(job: Job, *, at: datetime, policy: CallPolicy, reason: str | Non
     post = job.open_post
     if is_old_doubt(job, at=at, policy=policy):
         days = policy.doubt_kept.days
-        return _accepted(job, at=at, reason=f"{OLD_DOUBT} within {days} days", policy=policy)
+        return ended(job, S.ACCEPTED, at=at, reason=f"{OLD_DOUBT} within {days} days", policy=policy)
     age = at - post.began_at if post else policy.first_check
     due_at = at + max(policy.first_check, min(age, policy.longest_check))
     return replace(job, due_at=due_at, reason=job.reason if reason is None else reason)
@@ -290,7 +290,7 @@ def resolve(
     known = with_post(job, replace(post, verdict=verdict, answered_at=post.answered_at or at, message=note))
     known = noted(known, NoteKind.RESOLVED, note, at=at)
     if placed:
-        return _accepted(known, at=at, reason=f"resolved as placed: {note}", policy=policy)
+        return ended(known, S.ACCEPTED, at=at, reason=f"resolved as placed: {note}", policy=policy)
     again = requeued(known, due_at=at, reason=f"resolved as not placed: {note}")
     return by_other_post(known, at=at, policy=policy) or again
 
@@ -374,7 +374,7 @@ def submitted(job: Job, *, at: datetime, policy: CallPolicy) -> Job:
         reason = f"its call was placed after all; not called again: its end as {job.state.value} was reported before"
         return ended(job, S.ACCEPTED, at=at, reason=reason, policy=policy)
     if policy.outcomes is OutcomeSource.NONE:
-        return _accepted(job, at=at, reason=None, policy=policy)
+        return ended(job, S.ACCEPTED, at=at, reason=None, policy=policy)
     deadline = at + policy.summary_deadline
     return replace(
         job,
@@ -431,19 +431,12 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
     The next call is to the person's next number if this one was busy or did not answer. After the last number, the
     redial policy may grant another round, which begins with the first. The validity must not end before it. A job that
     has ended gets no further call, for its end was told; also an `accepted` one, of which only now is known how it
-    ended. A body that failed at 8x8 (`BODY_CODES`) would fail again. A person who asked for it in this call is called
-    back.
+    ended. A body that failed at 8x8 (`BODY_CODES`) would fail again.
     """
     status = outcome.status_of(job.number_of(post))
     # The summary of an earlier POST may come late, after the job was sent again.
     conclusive = {job.status_of(each) for each in job.conclusive_posts}
-    asked = job.call_back_post
-    asks = asked is not None and asked.number == post.number and status not in OPT_OUTS
-    if asks and post.redial < job.redials and (job.state in {S.QUEUED, S.LEASED} or _is_made(job, after=post)):
-        return job
-    if asks and not job.state.is_final and (back := called_back(job, at=at)) is not None:
-        return back
-    is_over = asks or bool(conclusive & OPT_OUTS) or (status not in REACHED and bool(conclusive))
+    is_over = bool(conclusive & OPT_OUTS) or (status not in REACHED and bool(conclusive))
     may_redial = not is_over and not was_cancelled(job) and (not job.state.is_final or job.state is S.ACCEPTED)
     wording = _wording(job, post, outcome)
     place, wanted, why = 0, None, f"redial after {wording}"
@@ -456,11 +449,8 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
     if again is not None and not job.state.is_final:
         redialled = replace(job, redials=job.redials + 1, place=place, failures=0, missed_windows=0)
         return requeued(redialled, due_at=again, reason=why)
-    if asks or status in REACHED or conclusive & REACHED:
-        due_at = at if asked is None else max(at, asked.call_back_at or at)
-        reason = f"the person asked to be called back; not called again: {_why_not(job, due_at)}"
-        is_told = asks and job.rings_from(at=due_at) is None
-        return ended(job, S.COMPLETED, at=at, reason=reason if is_told else None, policy=policy)
+    if status in REACHED or conclusive & REACHED:
+        return ended(job, S.COMPLETED, at=at, reason=None, policy=policy)
     reason = wording
     if status not in _NOT_REACHED and outcome.message:
         reason = f"{reason}: {outcome.message}"
@@ -469,59 +459,6 @@ def by_outcome(job: Job, post: Post, outcome: Outcome, *, at: datetime, policy: 
         why = f"the same call would fail again ({outcome.code})" if is_broken else why
         reason = f"{reason}; not called again: {why}"
     return ended(job, S.UNREACHED if status in _NOT_REACHED else S.FAILED, at=at, reason=reason, policy=policy)
-
-
-def called_back(job: Job, *, at: datetime) -> Job | None:
-    """The job in the queue again, for the number whose person asked to be called back; None if nobody is called back.
-
-    It is granted once, while the job is valid, unless the person has opted out or somebody has cancelled the job.
-    """
-    post = job.call_back_post
-    if post is None or _is_made(job, after=post) or was_cancelled(job) or job.successor is not None:
-        return None
-    if not OPT_OUTS.isdisjoint(job.status_of(each) for each in job.conclusive_posts):
-        return None
-    again = job.rings_from(at=max(at, post.call_back_at or at))
-    if again is None:
-        return None
-    redialled = replace(job, redials=post.redial + 1, place=post.place, failures=0, missed_windows=0)
-    return requeued(redialled, due_at=again, reason="called back, as the person has asked")
-
-
-def _is_made(job: Job, *, after: Post) -> bool:
-    """Whether the redial that followed this POST was begun."""
-    return any(each.redial > after.redial for each in job.posts)
-
-
-def by_press(old: Job, job: Job, number: int, *, at: datetime, policy: CallPolicy, goes_on: bool) -> Job:
-    """The job after keys of POST `number` became known, which the `old` one lacked: perhaps after the call's end.
-
-    A job that has ended is called back if the keys ask for it, and it `goes_on`. One that waits to be called back ends
-    if they give another answer.
-    """
-    if job.state.is_final:
-        asked = job.call_back_post
-        if asked is None or asked.number != number:
-            return job
-        if goes_on and (back := called_back(job, at=at)) is not None:
-            return back
-        return job if job.state is S.COMPLETED else ended(job, S.COMPLETED, at=at, reason=job.reason, policy=policy)
-    was = old.call_back_post
-    waits = job.state in {S.QUEUED, S.LEASED} and job.posts[-1].number == number
-    if waits and was is not None and was.number == number and job.call_back_post is None:
-        return ended(job, S.COMPLETED, at=at, reason="the person gave another answer after that", policy=policy)
-    return job
-
-
-def call_back_time(job: Job, *, at: datetime, after: timedelta, session_id: str | None) -> datetime | None:
-    """When a person in this session, who asks for it `at` this time, is called back; None if that is not possible.
-
-    A call is called back once.
-    """
-    asked = job.call_back_post
-    if asked is not None and session_id not in {asked.session_id, asked.outcome and asked.outcome.session_id}:
-        return None
-    return None if job.successor is not None or job.rings_from(at=at + after) is None else at + after
 
 
 def was_cancelled(job: Job) -> bool:
@@ -569,11 +506,6 @@ def unless_placed(job: Job, state: JobState) -> JobState:
     return S.ACCEPTED if any(post.was_placed for post in job.posts) else state
 
 
-def _accepted(job: Job, *, at: datetime, reason: str | None, policy: CallPolicy) -> Job:
-    """The job whose call was placed, and of which no summary tells the end. Keys may tell that it goes on."""
-    return called_back(job, at=at) or ended(job, S.ACCEPTED, at=at, reason=reason, policy=policy)
-
-
 def ended(
     job: Job,
     state: JobState,
@@ -583,11 +515,7 @@ def ended(
     policy: CallPolicy,
     kind: ReasonKind | None = None,
 ) -> Job:
-    """The job in a final state, to be pruned once the retention has passed.
-
-    Whoever asked to be called back was reached: however the later call ended, or if none came, the job is completed.
-    """
-    state = state if job.call_back_post is None else S.COMPLETED
+    """The job in a final state, to be pruned once the retention has passed."""
     return replace(
         job, state=state, worker_id=None, due_at=at + policy.retention, active_until=None, reason=reason,
         reason_kind=kind,
