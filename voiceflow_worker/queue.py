@@ -295,19 +295,16 @@ class CallQueue:
         batch_id: Key,
         *,
         reason: str = "the batch was cancelled by a person",
-        planned: bool = False,
         check: CheckGate | None = None,
     ) -> int:
         """Cancel a batch permanently; returns the number of jobs that ended.
 
-        Its queued jobs end now. A job that returns to the queue later ends when it returns. With `planned`, a batch
-        that has no calls yet is cancelled too, such as a run of a schedule. `check` is that of `resume`. Raises
-        `InvalidInputError` for a batch without calls.
+        Its queued jobs end now. A job that returns to the queue later ends when it returns. `check` is that of
+        `resume`. Raises `InvalidInputError` for a batch without calls.
         """
         now = self.store.clock.now()
         cancelled = Gate.of(self.name, batch_id, GateState.CANCELLED, since=now, until=None, reason=reason)
-        if not planned:
-            await self._require_known(batch_id)
+        await self._require_known(batch_id)
         before = await self._cancelled(batch_id)
         async with self._audited("cancel", note=reason, batch=batch_id) as store:
             await order_gate(store.store, cancelled, check=check)

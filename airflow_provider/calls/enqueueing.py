@@ -297,9 +297,7 @@ def _refuse(report: EnqueueReport, *, skip_bad: object) -> None:
     if report.refused and not report.repeated_calls:
         raise CampaignFileError(f"nothing was enqueued: {lines}{more}", errors)
     if report.refused:
-        other = ". A number is called once in a batch: its other words need another batch_id"
-        is_same_batch = any(found.age is None for found in report.repeated_calls)
-        raise InvalidInputError(f"{lines}{more}. {SECOND_RUN}{other if is_same_batch else ''}")
+        raise InvalidInputError(f"{lines}{more}. {SECOND_RUN}")
     if report.rejected and not skip_bad:
         raise CallsChangedError(
             f"{report.rejected} of {report.rows} rows passed the check but could not be enqueued: {errors[0].message}. "

@@ -87,7 +87,6 @@ async def test_a_program_is_refused_a_batch_without_calls_too(mary: Operator) ->
             await order()
     assert await gates_of(mary.store, "default") == []
     assert await entries_on(mary.store) == []
-    assert await queue.cancel_batch("a-run-to-come", planned=True) == 0
 
 
 async def test_a_verdict_about_one_post_does_not_settle_the_doubt_about_the_next(

@@ -20,7 +20,6 @@ from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.faulty_store import Dies, FaultyStore, Loss, StoreCall
 from tests.support.flows import flow, number
-from tests.support.schedules import scheduled
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import (
@@ -49,7 +48,6 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.forget import Forget
-from voiceflow_worker.service.schedule_actions import RunNow
 
 pytestmark = pytest.mark.anyio
 
@@ -79,11 +77,6 @@ async def cut(store: Store) -> str:
     return ""
 
 
-async def daily(store: Store) -> str:
-    await scheduled(store)
-    return ""
-
-
 async def imported(store: Store, file: Path) -> str:
     await ImportNumbers(operator=Operator(store, CallPolicy()), found=read_number_file(file)).do()
     return ""
@@ -91,8 +84,7 @@ async def imported(store: Store, file: Path) -> str:
 
 NAMES = (
     "hold", "hold a batch", "resume", "rate", "cancel", "redial", "resolve", "cancel a batch", "redial a batch",
-    "suppress", "unsuppress", "import", "take back", "release", "discard", "acknowledge", "stop", "run",
-    "forget",
+    "suppress", "unsuppress", "import", "take back", "release", "discard", "acknowledge", "stop", "forget",
 )  # fmt: skip
 
 
@@ -101,7 +93,7 @@ def acts(folder: Path) -> Mapping[str, tuple[Prepare, type[OperatorAction], Mapp
     file = folder / "numbers.csv"
     file.write_text(f"number\n{number(1)}\n{number(2)}\n")
     march, april = {"queue": "default", "batch": "march"}, {"queue": "default", "batch": "april"}
-    default, run = {"queue": "default"}, {"queue": "default", "schedule": "daily"}
+    default = {"queue": "default"}
     return {
         "hold": (waiting, Hold, default),
         "hold a batch": (waiting, Hold, march | {"lasts": timedelta(hours=1)}),
@@ -120,7 +112,6 @@ def acts(folder: Path) -> Mapping[str, tuple[Prepare, type[OperatorAction], Mapp
         "discard": (cut, DiscardStaged, april),
         "acknowledge": (escalated, AcknowledgeEscalation, default | {"escalation": "*"}),
         "stop": (escalated, StopEscalation, default | {"escalation": "*"}),
-        "run": (daily, RunNow, run),
         "forget": (busy, Forget, {"number": ANA}),
     }
 
@@ -136,7 +127,7 @@ INTERFACES: Mapping[str, Actor] = {
 
 DAILY = {
     "hold", "rate", "redial", "cancel a batch", "redial a batch", "import", "take back", "release",
-    "acknowledge", "run", "forget",
+    "acknowledge", "forget",
 }  # fmt: skip
 """One act of each way to write."""
 EACH = pytest.mark.parametrize(

@@ -167,20 +167,6 @@ def test_each_wrong_field_has_a_finding_of_its_own() -> None:
     assert {each.column for each in refused.value.findings} >= WRONG.keys()
 
 
-def test_the_file_of_a_schedule_is_refused_where_a_campaign_starts_once_with_all_that_has_to_go() -> None:
-    schedule = {"cron": "0 9 * * mon-fri", "misfire": "15m"}
-    content = "".join(f'{name} = "{value}"\n' for name, value in {**schedule, "file": "people.csv"}.items())
-    with pytest.raises(InvalidInputError) as loaded:
-        loaded_options(content, name="reminder.toml")
-    assert [each.column for each in loaded.value.findings] == [f"reminder.toml: {name}" for name in (*schedule, "file")]
-    for foreign in (False, True):
-        with pytest.raises(InvalidInputError) as refused:
-            Campaign.of({**SAY, **schedule}, now=NOW, foreign=foreign)
-        assert [each.column for each in refused.value.findings] == [*schedule]
-        for told in (refused.value, loaded.value):
-            assert all("voiceflow schedule" in each.message for each in told.findings[:2]), told
-
-
 SEEN: list[str] = []
 CANARY = "canary_of_this_test"
 

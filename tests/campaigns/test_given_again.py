@@ -33,7 +33,6 @@ from voiceflow_worker.campaigns.enqueue import CHUNK, EnqueueOptions
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.plan import LOCK_LENGTH
 from voiceflow_worker.core.admission import AdmissionResult, Admitter
-from voiceflow_worker.core.ports.store import Before
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import IntakeError, InvalidInputError, StoreUnavailableError
 from voiceflow_worker.finding import Remedy
@@ -493,14 +492,6 @@ async def test_one_that_stood_still_stores_nothing_beside_its_successor(
     with pytest.raises(IntakeError, match="Enqueue the same rows again"):
         await give(ROWS, name="people.csv")
     assert set((await telephones(queue)).values()) == {1}
-
-
-async def test_one_that_must_be_complete_before_a_time_that_has_passed_stores_nothing(
-    queue: CallQueue, tmp_path: Path, clock: StillClock
-) -> None:
-    with pytest.raises(IntakeError, match="had to be complete before"):
-        await enqueue_file(queue, file_of(tmp_path, ROWS), FIRST, conditions=(Before(clock.now()),))
-    assert (await telephones(queue), await queue.staged("people")) == (Counter(), [])
 
 
 @EACH_STORE

@@ -15,7 +15,6 @@ from tests.campaigns.desk import FIELDS, NUMBERS, Deed, Desk, Row, nothing, row
 from voiceflow_worker import Campaign, InvalidInputError, JobState, SuppressionList, open_store
 from voiceflow_worker.campaigns.enqueue_report import END_WORDS, End
 from voiceflow_worker.campaigns.files.rows import REPORTED
-from voiceflow_worker.campaigns.options_file import schedule_in
 from voiceflow_worker.campaigns.report_files import COLUMNS, ReportFiles, write_report_files
 from voiceflow_worker.campaigns.stored_fields import stored_fields
 from voiceflow_worker.core.ports import Store
@@ -255,14 +254,6 @@ async def test_a_report_of_calls_is_known_as_a_list_of_their_people(store: Store
     assert "the file is a report of calls" in str(report.findings)
     (job,) = await desk.queue.find(batch_id="follow")
     assert (job.source, job.valid_until, (job.data or {})["name"]) == ("+6531234568", None, "Ana")
-
-
-async def test_the_definition_of_a_schedule_removes_nobody(tmp_path: Path) -> None:
-    """Each of its runs is a batch of its own."""
-    path = tmp_path / "reminder.toml"
-    path.write_text('cron = "0 9 * * *"\ntime_zone = "Asia/Singapore"\nremove_missing = true\n', encoding="utf-8")
-    with pytest.raises(InvalidInputError, match="each run of a schedule is a batch of its own"):
-        schedule_in(path)
 
 
 async def test_the_fields_of_what_waits_are_those_of_the_calls_and_none_where_they_differ(store: Store) -> None:

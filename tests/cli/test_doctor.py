@@ -426,7 +426,7 @@ def test_every_running_receiver_serves_approvals_and_the_menus_that_its_own_lead
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
 
-CONDITIONS = {"workers", "faults", "outcomes", "holds", "imports", "records", "doubts", "schedules"}
+CONDITIONS = {"workers", "faults", "outcomes", "holds", "imports", "records", "doubts"}
 
 
 def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_alike(voiceflow: Program) -> None:

@@ -6,7 +6,6 @@ import csv
 import html
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -27,23 +26,19 @@ from tests.cli.running import Program
 from tests.console.signing_in import Form, receiver, signed_in
 from tests.contract.samples import ManualClock
 from tests.support.engine import Engine
-from tests.support.manual_time import time_passing
 from tests.support.other_process import work_here
 from tests.support.started import report_of
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Campaign, InvalidInputError, Store, load_settings, open_store
-from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.campaigns.row_list import RowList
-from voiceflow_worker.campaigns.schedules import ScheduledRun
 from voiceflow_worker.console.form import STEPS, TICKS, tick_name
 from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.text.json_text import toml_text
-from voiceflow_worker.service.schedule import Scheduler
 
 __all__ = ["work_here"]
 pytestmark = pytest.mark.usefixtures("work_here")
@@ -105,23 +100,6 @@ async def by_http(folder: Path, fields: Fields, store: Store, *, dry_run: bool) 
 
 
 BY = {"http": by_http, "page": by_page, "python": by_python}
-
-
-async def of_run(folder: Path, fields: Fields, people: str) -> tuple[list[str], str]:
-    """The texts of the calls of a scheduled run, whose batch is its own, and what is told of it."""
-    (folder / "people.csv").write_text(people, encoding="utf-8")
-    os.utime(folder / "people.csv", times=(0, 0))
-    options = {"time_zone": "UTC", **fields, "file": "people.csv", "cron": "* * * * *"}
-    lines = (f"{name.replace('_', '-')} = {toml_text(value)}\n" for name, value in options.items() if name != "batch")
-    (folder / "daily.toml").write_text("".join(lines), encoding="utf-8")
-    clock, told = ManualClock(), list[ScheduledRun]()
-    store = MemoryStore(clock=clock)
-    scheduler = Scheduler(CallQueue(store), (folder / "daily.toml",), tell=told.append)
-    for _ in range(2):
-        async with time_passing(clock):
-            await scheduler.once()
-        clock.advance(timedelta(minutes=1))
-    return texts_of(await CallQueue(store).find()), "\n".join(each.in_words() for each in told)
 
 
 def begun(
@@ -254,7 +232,7 @@ EVERYDAY = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows", "schedule"])
+@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows"])
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
     voiceflow: Program, entry: str, *, every: bool
@@ -264,9 +242,7 @@ def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
             continue
         emptied(voiceflow.folder)
         fields = {"batch": "people", **SOURCE, **case.fields}
-        if entry == "schedule":
-            jobs, told = anyio.run(of_run, voiceflow.folder, fields, case.table)
-        elif "rows" in entry:
+        if "rows" in entry:
             jobs, told = anyio.run(of_rows, voiceflow.folder, entry, fields, case.people)
         else:
             stored, told = begun(voiceflow, entry, fields, people=case.table)
@@ -279,16 +255,14 @@ SOMEWHERE = {"+6587654321": 8, "+442079460123": 0, "+14155550123": -8}
 """Numbers, and how many hours their clocks are ahead of UTC in winter: it is always night at one of them."""
 
 
-@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows", "schedule"])
+@pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows"])
 def test_calls_at_night_are_told_and_refused_on_the_page_until_hours_are_given(voiceflow: Program, entry: str) -> None:
-    now = ManualClock().now() if entry == "schedule" else datetime.now(UTC)
+    now = datetime.now(UTC)
     number = next(each for each, ahead in SOMEWHERE.items() if (now.hour + ahead) % 24 in {22, 23, *range(6)})
     for hours, is_told in (({}, True), ({"window": "any"}, False)):
         emptied(voiceflow.folder)
         fields, people = {**SOURCE, "say": "Hello.", "batch": "night", **hours}, f"destination,name\n{number},Ana\n"
-        if entry == "schedule":
-            texts, told = anyio.run(of_run, voiceflow.folder, fields, people)
-        elif "rows" in entry:
+        if "rows" in entry:
             rows = [{"destination": number, "name": "Ana"}]
             texts, told = anyio.run(of_rows, voiceflow.folder, entry, fields, rows)
         else:

@@ -26,12 +26,13 @@ from tests.support.waiting import wait_until
 from tests.support.workers import set_limits
 from voiceflow_worker import Job
 from voiceflow_worker.core.base.reading import limits_of
-from voiceflow_worker.core.gates import hold_until_left
+from voiceflow_worker.core.gates import hold_until_left, order_gate
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.writes import NUMBER
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import JobState
 
 
@@ -192,8 +193,13 @@ def test_a_hold_that_comes_while_the_call_waits_takes_it_back(voiceflow: Program
     assert eight.rang == []
 
 
+async def cancel_doctor(engine: Engine) -> None:
+    since = engine.store.clock.now()
+    await order_gate(engine.store, Gate.of("default", "doctor", GateState.CANCELLED, since=since, until=None))
+
+
 def test_a_batch_that_was_cancelled_for_good_is_not_in_the_way(voiceflow: Program, eight: EightByEight) -> None:
-    within(voiceflow.folder, lambda engine: engine.queue.cancel_batch("doctor", planned=True))
+    within(voiceflow.folder, cancel_doctor)
     call(voiceflow, "--without-outcome")
     assert [job.batch_id for job in jobs(voiceflow.folder)] == ["doctor-2"]
     assert eight.rang == [MINE]

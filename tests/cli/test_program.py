@@ -327,7 +327,7 @@ NEEDED = {
 """What a command needs besides, by the first name of the argument."""
 ENDS = {
     "worker": ["--drain"], "serve": ["--host", "host.invalid"], "sandbox": ["--host", "host.invalid"],
-    "schedule": ["--once"], "demo": ["--store", "nowhere://"], "call": ["--store", "nowhere://"],
+    "demo": ["--store", "nowhere://"], "call": ["--store", "nowhere://"],
 }  # fmt: skip
 """What makes a command end that would go on, or call somebody."""
 LISTENS = {("sandbox", "--host", value) for value in ("", "0", "::")}

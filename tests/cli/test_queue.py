@@ -13,9 +13,7 @@ from tests.cli.stored import completed, empty, enqueued, in_doubt, url_of, withi
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import flow, number
-from tests.support.schedules import keep_runs
 from voiceflow_worker import Escalation, Escalations, SuppressionList
-from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
@@ -23,13 +21,8 @@ from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.window import CallWindow
 
 
-def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_did(voiceflow: Program) -> None:
+def test_whoever_is_on_duty_sees_where_an_escalation_stands(voiceflow: Program) -> None:
     folder = voiceflow.folder
-    nine = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
-    run = ScheduledRun(
-        schedule="reminder", queue="default", at=nine, cron="0 9 * * *", time_zone="Asia/Singapore",
-        batch_id="reminder-2026-03-02-0900", state=RunState.MISSED, message="people.csv has no column destination",
-    )  # fmt: skip
 
     async def work(engine: Engine) -> None:
         escalations = Escalations(engine.queue)
@@ -37,17 +30,12 @@ def test_whoever_is_on_duty_sees_where_an_escalation_stands_and_what_a_schedule_
         for key, numbers in (("incident-42", [number(1), number(2)]), ("incident-41", [number(1)])):
             alarm = Escalation(numbers=numbers, say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
             await escalations.start(alarm, key=key)
-        await keep_runs(engine.store, run)
 
     within(folder, work)
     shown = voiceflow("status", "--store", url_of(folder)).out
     assert f"at step 2 of 2: {number(2)} waits to be called" in shown
     assert "incident-41" not in shown, "it has ended"
-    assert "schedule reminder, 2026-03-02 09:00:00 Asia/Singapore: missed: people.csv has no column" in shown
-    assert "its run of 2026-03-03 09:00:00 Asia/Singapore is overdue: no `voiceflow schedule`" in shown
     document = voiceflow("status", "--store", url_of(folder), "--json").document
-    assert [each["overdue_since"] for each in document["schedules"]] == ["2026-03-03T01:00:00.000Z"]
-    assert all(datetime.fromisoformat(each["next_at"]) > datetime.now(UTC) for each in document["schedules"])
     at = ("--store", url_of(folder))
     listed = voiceflow("escalations", "list", "--json", *at).lines
     assert [(each["unique_key"], each["state"]) for each in listed] == [

@@ -194,13 +194,12 @@ COMMANDS = [
     ["audit"], ["forget", "+6587654321", "--yes"], ["store", "upgrade"],
     ["enqueue", "--batch", "march", "--stored", "--replace"], ["status", "--all"], ["batches"],
     ["escalations", "list"], ["escalations", "acknowledge", "x"], ["escalations", "stop", "x"],
-    ["schedules", "list"], ["schedules", "run", "x"],
     ["rate"], ["rate", "5"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
-     "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"], ["schedule", "daily.toml", "--once"],
+     "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"],
 ]  # fmt: skip
 """Every command with a `--store` but `doctor`, which tells of it among other things, `demo`, `call` and `restore`."""
-MAKING = {"enqueue", "worker", "serve", "schedule", "suppress add", "suppress import"}
+MAKING = {"enqueue", "worker", "serve", "suppress add", "suppress import"}
 """Make a store of a file that is empty."""
 
 
@@ -264,10 +263,6 @@ def inputs(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEFLOW_API_KEY", "key-1")
     monkeypatch.setenv("VOICEFLOW_SUB_ACCOUNT", "acme")
     (voiceflow.folder / "people.csv").write_text("destination\n+6587654321\n")
-    (voiceflow.folder / "daily.toml").write_text(
-        'file = "people.csv"\nsay = "Hello"\nsource = "+6531234567"\nvoice_profile = "en-US-JennyNeural"\n'
-        'cron = "* * * * *"\ntime_zone = "Asia/Singapore"\n'
-    )
     (voiceflow.folder / "numbers.csv").write_text("number\n+6587654321\n")
 
 

@@ -29,10 +29,8 @@ from tests.contract.samples import add_jobs
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import number
-from tests.support.schedules import scheduled
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, Escalation, Escalations, Store, SuppressionList, open_store
-from voiceflow_worker.campaigns.schedules import read_schedules
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.identity import QueueNames
@@ -66,7 +64,6 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     await Escalations(CallQueue(store)).start(alarm, key="disk")
     for batch in ("april", "may"):
         await cut_import(store, batch=batch, say=batch)
-    await scheduled(store)
     table: list[tuple[str, dict[str, str], str, str]] = [
         (f"hold?{march}", {"note": "why", "for": "2h"}, "Hold batch march of queue default?", "held until"),
         (f"resume?{march}", {"note": "why"}, "This hold ends.", "atch march is open"),
@@ -90,7 +87,6 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
         ),
         ("unsuppress?number=%2B6587654321", {"note": "why"}, "Take +6587654321 off", "is off the list"),
         (f"forget?call={first.id}", {"note": "why"}, "Erase +6580000000 for good?", "a person was erased: 2 calls"),
-        ("run-schedule?queue=default&schedule=daily", {"note": "why"}, "All people in its file", ": starting"),
         ("stop-escalation?queue=default&escalation=disk", {"note": "why"}, "It says: Fire.", "ended before anybody"),
     ]
     assert {each.name for each in ACTS} == {row[0].partition("?")[0] for row in table} | {
@@ -196,29 +192,6 @@ async def test_a_person_is_erased_on_the_page_of_a_call_by_an_operator_alone(mem
         assert number(5)[3:] not in str(entry)
         _, (doubt,) = await in_doubt(memory)
         assert (await client.get(f"/ui/act/forget?call={doubt.id}")).status_code == 409, "it may still ring"
-
-
-async def test_schedules_are_on_the_first_page_and_skipped_on_their_own(memory: Store) -> None:
-    run = await scheduled(memory)
-    year = memory.clock.now().year
-    async with signed_in(receiver(memory), READERS) as client:
-        for path in ("/ui", "/ui/schedules"):
-            text = (await client.get(path)).text
-            assert "3 enqueued, 0 duplicates, 0 bad" in text
-            assert f'datetime="{year + 1}-01-01T09:00:00+00:00"' in text
-            assert "Skip " not in text.replace("Skip to the content", "")
-    async with signed_in(receiver(memory)) as client:
-        (way,) = Page((await client.get("/ui/schedules")).text).links("batch=daily-")
-        address = urljoin(f"{HOST}/ui/schedules", way)
-        asked = Page((await client.get(address)).text).text
-        assert f"Skip the run of daily at Jan 1, {year + 1}, 09:00?" in asked
-        assert ("for good" in asked, "Skip the run" in asked) == (False, True)
-        told = await told_after(client, await confirmed(client, address))
-        assert f"the run of daily at Jan 1, {year + 1}, 09:00 is skipped" in told
-        text = (await client.get("/ui/schedules")).text
-        assert f'datetime="{year + 2}-01-01T09:00:00+00:00"' in text
-        assert "the batch was cancelled by Mary Tan" in text
-    assert (await read_schedules(memory))[0].last.at == run.at
 
 
 async def test_what_was_typed_stays_where_it_is_refused(memory: Store) -> None:

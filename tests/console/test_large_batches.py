@@ -35,7 +35,7 @@ async def test_the_page_of_a_large_batch_says_where_the_figures_of_its_calls_are
 
 PAGES = (
     "", "/batches", "/batches?name=batch%201", "/batches/batch%207?queue=default", "/calls", "/calls?batch=batch%207",
-    "/calls?state=queued", "/calls/{call}", "/doubts", "/escalations", "/schedules", "/suppression", "/campaign",
+    "/calls?state=queued", "/calls/{call}", "/doubts", "/escalations", "/suppression", "/campaign",
     "/act/hold?queue=default&batch=batch%207", "/act/hold?of=default/batch%207&of=default/batch%208",
     "/export/csv?batch=batch%207", "/?find=%2B6581234567",
 )  # fmt: skip

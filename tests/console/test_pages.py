@@ -25,7 +25,6 @@ from tests.contract.samples import add_jobs, commit, delete
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
-from tests.support.schedules import keep_runs
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import (
     CallPolicy,
@@ -41,8 +40,6 @@ from voiceflow_worker import (
     open_store,
 )
 from voiceflow_worker.campaigns import row_list
-from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
-from voiceflow_worker.console import formats
 from voiceflow_worker.console.routes import batches, calls
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.console.site import Pages
@@ -281,21 +278,6 @@ async def test_the_front_page_tells_of_every_queue(store: Store) -> None:
     assert len((await page(app, urljoin("/ui", doubts))).links("calls/default.")) == 3
 
 
-@pytest.mark.parametrize("state", RunState)
-async def test_a_scheduled_run_that_calls_nobody_is_red_on_the_front_page(memory: Store, state: RunState) -> None:
-    run = ScheduledRun(
-        schedule="daily", queue="north", at=memory.clock.now() - timedelta(seconds=1), cron="0 9 29 2 *",
-        time_zone="UTC", batch_id="daily", state=state, message="1 of 2 rows cannot be called <k.A.>",
-    )  # fmt: skip
-    await keep_runs(memory, replace(run, at=run.at - timedelta(days=1), state=RunState.STARTED), run)
-    found = await page(shown_by(memory), "/ui")
-    told = f"schedule {formats.told(run.in_words())}"
-    is_told = state in {RunState.HELD, RunState.MISSED}
-    assert (told in found.text) == is_told
-    red = re.findall(r'class="notice bad".*?</div></div>', found.html, re.DOTALL)
-    assert sum("schedule daily" in each for each in red) == is_told
-
-
 async def test_the_front_page_sums_up_what_waits_for_somebody(memory: Store) -> None:
     async with signed_in(receiver(memory)) as client:
         empty = await client.get("/ui")
@@ -310,21 +292,15 @@ async def test_the_front_page_sums_up_what_waits_for_somebody(memory: Store) -> 
             await MenuCalls(memory, CallPolicy()).pressed(MenuCall(job, 1, ()), press, session_id=job.session_id)
         await engine.summarise(job, SessionStatus.COMPLETED if answer else SessionStatus.BUSY)
     await last_failures(memory).put({"m": LastFailure(menu="m", at=failed, job_id=job.id)})
-    run = ScheduledRun(
-        schedule="daily", queue="default", at=failed - timedelta(hours=1), cron="* * * * *", time_zone="UTC",
-        batch_id="daily", state=RunState.STARTED, message="1 enqueued",
-    )  # fmt: skip
-    await keep_runs(memory, run)
     await in_doubt(memory)
     front = await page(shown_by(memory), "/ui")
     assert front.links(f"calls/{job.id}")
     for told in (
-        "Menu m failed at", "The call says why", "yes 1",
-        "not reached 1", "Schedule daily should have started at", "no voiceflow schedule with its file is running",
+        "Menu m failed at", "The call says why", "yes 1", "not reached 1",
     ):  # fmt: skip
         assert told in front.text, told
     nav = front.html.partition("<nav")[2].partition("</nav>")[0]
-    assert [name for name in ("doubts", "escalations", "schedules", "suppression") if f"ui/{name}" not in nav] == []
+    assert [name for name in ("doubts", "escalations", "suppression") if f"ui/{name}" not in nav] == []
 
 
 async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> None:
@@ -672,7 +648,7 @@ async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: S
         for place in range(3):
             await engine.enqueue(number(place), batch_id="march", redial=policy)
         waits = "Nobody is being called; 3 wait: no worker of queue default runs."
-        for path in ("/ui", "/ui/batches", "/ui/calls", "/ui/doubts", "/ui/escalations", "/ui/schedules",
+        for path in ("/ui", "/ui/batches", "/ui/calls", "/ui/doubts", "/ui/escalations",
                      "/ui/suppression", "/ui/batches/march", f"/ui/calls/{(await queue.find())[0].id}"):  # fmt: skip
             assert waits in await told(path), path
             assert "Hold" in await told(path), path

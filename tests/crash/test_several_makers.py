@@ -1,4 +1,4 @@
-"""What several processes make of which some are killed: a run, an import and each step of an escalation are once."""
+"""What several processes make of which some are killed: an import and each step of an escalation are once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -19,7 +19,6 @@ import anyio
 import pytest
 
 from tests.support.faulty_store import FaultyStore, StoreCall
-from tests.support.schedules import keep_runs
 from tests.support.stores import DURABLE
 from tests.webhooks.receiving import receiver_of
 from voiceflow_worker import (
@@ -40,12 +39,10 @@ from voiceflow_worker import (
 from voiceflow_worker.asgi import serving
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns import plan
-from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun, read_schedule
 from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.sandbox import Script
-from voiceflow_worker.service import escalations, schedule
-from voiceflow_worker.service.schedule import Scheduler
+from voiceflow_worker.service import escalations
 from voiceflow_worker.webhooks import PATH
 
 KILLS = int(os.environ.get("TEST_KILLS", "12"))
@@ -62,10 +59,6 @@ CALLED = (ANA, (BEN, DAN), ANA, CHEN, (BEN, DAN))
 """Ben and Dan are called at once. Chen presses the key; the last step is not called."""
 PLAN = [(1, ANA), (2, BEN), (2, DAN), (3, ANA), (4, CHEN), (5, BEN), (5, DAN)]
 FIELDS = 'say = "Hello NAME"\nsource = "+6531234567"\nvoice_profile = "en-US-JennyNeural"\nvalid-for = "2h"\n'
-
-
-async def scheduled(store: Store, file: Path) -> None:
-    await Scheduler(CallQueue(store), [file]).once()
 
 
 async def imported(store: Store, file: Path) -> None:
@@ -113,7 +106,7 @@ async def escalated(store: Store, of: tuple[str, str]) -> None:
 def make(what: Make, url: str, of: Any, step: int, fate: Sequence[bool]) -> None:
     """Make what is asked for, in a process of its own that dies before or after this call to the store, or stalls."""
     is_after, stalls = fate
-    schedule.LEASE = plan.LOCK_LENGTH = timedelta(seconds=1)
+    plan.LOCK_LENGTH = timedelta(seconds=1)
     escalations.LOOK_EVERY = 0.02
     enqueueing.CHUNK, calls = 3, count(1)
 
@@ -146,8 +139,7 @@ def makers(random: Random, count: int, what: Make, url: str, of: object, *, stal
 @pytest.mark.anyio
 @pytest.mark.parametrize("store_url", DURABLE, indirect=True)
 @pytest.mark.parametrize("count_of", [2, 3])
-@pytest.mark.parametrize("what", [scheduled, imported])
-async def test_it_is_made_once_whoever_is_killed(store_url: str, tmp_path: Path, count_of: int, what: Make) -> None:
+async def test_a_batch_is_imported_once_whoever_is_killed(store_url: str, tmp_path: Path, count_of: int) -> None:
     random, killed = Random(f"{store_url.partition(':')[0]} {count_of}"), 0
     people = tmp_path / "people.csv"
     people.write_text("\n".join(["destination", *PEOPLE]))
@@ -156,28 +148,14 @@ async def test_it_is_made_once_whoever_is_killed(store_url: str, tmp_path: Path,
         for turn in count():
             if killed >= KILLS:
                 return
-            now = datetime.now(UTC)
-            due = now.replace(second=0, microsecond=0)
             file = tmp_path / f"run{turn}.toml"
-            file.write_text(
-                FIELDS.replace("NAME", file.stem)
-                + (
-                    f'file = "people.csv"\ncron = "{due:%M %H %d %m} *"\ntime_zone = "UTC"\n'
-                    if what is scheduled
-                    else ""
-                )
-            )
-            batch = f"run{turn}-{due:%Y-%m-%d-%H%M}" if what is scheduled else file.stem
-            seen = ScheduledRun(
-                schedule=file.stem, queue="default", at=due - timedelta(minutes=1),
-                cron=f"{due:%M %H %d %m} *", time_zone="UTC", file=str(file),
-            )  # fmt: skip
-            await keep_runs(store, seen)
-            started = makers(random, count_of, what, store_url, file, stalls=0.25)
+            file.write_text(FIELDS.replace("NAME", file.stem))
+            batch = file.stem
+            started = makers(random, count_of, imported, store_url, file, stalls=0.25)
             for each in started:
                 each.start()
             rang, is_cancelled = Counter[str](), False
-            person = (*PERSONS, None)[turn % 4] if what is imported else None
+            person = (*PERSONS, None)[turn % 4]
             ends = time.monotonic() + 120
             while any(each.is_alive() for each in started):
                 assert time.monotonic() < ends, turn
@@ -192,10 +170,6 @@ async def test_it_is_made_once_whoever_is_killed(store_url: str, tmp_path: Path,
             assert started[-1].exitcode == 0, turn
             killed += sum(each.exitcode == -SIGKILL for each in started)
             assert rang in ([Counter(), Counter(PEOPLE)] if is_cancelled else [Counter(PEOPLE)]), turn
-            if what is scheduled:
-                known = await read_schedule(store, "default", file.stem)
-                assert known is not None
-                assert [(each.batch_id, each.state) for each in known.runs] == [(batch, RunState.STARTED)], turn
 
 
 async def leased(store: Store, batch: str) -> list[str]:

@@ -35,7 +35,7 @@ PODS = [each["spec"]["template"] for each in MANIFESTS if each["kind"] in {"Depl
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 GRACE = defaults()["shutdown_grace"].total_seconds()
 SECRETS = {"8x8", "webhook", "api", "readers", "operators", "store"}
-NEEDED = {"serve": SECRETS, "worker": {"8x8", "store"}, "schedule": {"store"}}
+NEEDED = {"serve": SECRETS, "worker": {"8x8", "store"}}
 """The secrets of each command."""
 OF_PROMETHEUS = {"up", "process_start_time_seconds", "probe_ssl_earliest_cert_expiry", "probe_success"}
 """Metrics of Prometheus itself, of its client in a process, and of the blackbox exporter."""
@@ -236,7 +236,7 @@ def test_every_setting_in_the_files_exists() -> None:
 
 def test_every_command_in_the_files_can_be_read_and_has_longer_to_end_than_its_calls() -> None:
     found, app = list(processes()), program()
-    assert len(found) == 10
+    assert len(found) == 7
     for each in found:
         _, bound, _ = app.parse_args(each.command, print_error=False, exit_on_error=False)
         assert bound.arguments, each

@@ -1,4 +1,4 @@
-"""What a worker tells of its own work, and of the escalations and schedules of its queue."""
+"""What a worker tells of its own work, and of the escalations of its queue."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ import pytest
 from tests.contract.suite import ManualClock
 from tests.support.faulty_store import FaultyStore
 from tests.support.manual_time import time_passing
-from tests.support.schedules import keep_runs
 from tests.support.stores import clocked
 from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
 from tests.support.workers import enqueued, worker_for
 from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker
-from voiceflow_worker.campaigns.schedules import RunState, ScheduledRun
 from voiceflow_worker.core.base.background import Task, fault_in_words
 from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.heartbeats import EVERY, HEARD, Heartbeats, WorkerBeat
@@ -131,7 +129,7 @@ async def test_the_metrics_of_the_process_are_served_within_a_second_while_the_s
         *lines
     }
     of_store = {line.partition("{")[0].partition(" ")[0] for line in lines if line.startswith("voiceflow_")}
-    assert not {name for name in of_store if name.startswith(("voiceflow_queue", "voiceflow_schedule"))}
+    assert not {name for name in of_store if name.startswith("voiceflow_queue")}
     assert {name for name in of_store if name.startswith("voiceflow_store")} == {"voiceflow_store_up"}
 
 
@@ -257,12 +255,12 @@ async def test_a_hold_of_the_queue_is_told_apart_from_those_of_batches(store: St
 
 
 async def scraped(queue: CallQueue) -> dict[str, float]:
-    """The values that a worker of the queue tells of escalations and schedules."""
+    """The values that a worker of the queue tells of escalations."""
     transport = httpx.ASGITransport(metrics_app(queue, Figures(lambda: of_process(None))))
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as prometheus:
         lines = (await prometheus.get("/metrics")).text.splitlines()
     parts = [line.removeprefix("voiceflow_").rpartition(" ") for line in lines]
-    return {name: float(value) for name, _, value in parts if name.startswith(("escalations_", "schedule_"))}
+    return {name: float(value) for name, _, value in parts if name.startswith("escalations_")}
 
 
 async def test_escalations_are_counted_while_they_are_open_and_once_by_their_result(store: Store) -> None:
@@ -284,31 +282,3 @@ async def test_escalations_are_counted_while_they_are_open_and_once_by_their_res
     for result, count in (("acknowledged", 0), ("stopped", 1), ("unanswered", 1)):
         name = f'escalations_ended_total{{result="{result}"}}'
         assert found[name] == before[name] + count, result
-
-
-async def test_each_schedule_tells_what_became_of_its_last_run_and_when_the_next_is_due(store: Store) -> None:
-    nine = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
-    day = timedelta(days=1)
-    for queue, name, at, state in (
-        ("default", "daily", nine, RunState.STARTED),
-        ("default", "daily", nine + day, RunState.HELD),
-        ("default", "weekly", nine, RunState.STARTED),
-        ("other", "daily", nine, RunState.MISSED),
-    ):
-        run = ScheduledRun(
-            schedule=name,
-            queue=queue,
-            at=at,
-            cron="0 9 * * *" if name == "daily" else "0 9 * * sun",
-            time_zone="UTC",
-            state=state,
-            batch_id=f"{name}-{at:%Y-%m-%d-%H%M}",
-        )
-        await keep_runs(store, run)
-    found = await scraped(CallQueue(store))
-    assert {name: value for name, value in found.items() if name.startswith("schedule_")} == {
-        'schedule_last_run_timestamp_seconds{queue="default",schedule="daily",state="held"}': (nine + day).timestamp(),
-        'schedule_last_run_timestamp_seconds{queue="default",schedule="weekly",state="started"}': nine.timestamp(),
-        'schedule_next_run_timestamp_seconds{queue="default",schedule="daily"}': (nine + 2 * day).timestamp(),
-        'schedule_next_run_timestamp_seconds{queue="default",schedule="weekly"}': (nine + 7 * day).timestamp(),
-    }

@@ -38,7 +38,6 @@ from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, by_person, count_
 from voiceflow_worker.reporting.gates import closed_in_words, gate_as_json, gate_in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.schedules import ScheduledRun
     from voiceflow_worker.core.settling.changes import RedialledBatch
     from voiceflow_worker.queue import CallQueue
 
@@ -418,47 +417,17 @@ _MICROSECONDS = re.compile(r"[0-9]{1,16}")
 
 
 class CancelBatch(BatchAction):
-    """The cancellation of a batch: its waiting calls end, and nothing can be added to it.
-
-    So a run of a schedule is skipped: its batch has a name before it begins.
-    """
+    """The cancellation of a batch: its waiting calls end, and nothing can be added to it."""
 
     name_of_action: ClassVar[str] = "cancel"
     several: ClassVar[Several] = Several("Cancel {}?", "cancelled", _BATCHES, in_each=False)
 
-    async def _coming_run(self) -> ScheduledRun | None:
-        from voiceflow_worker.campaigns.schedules import coming_run  # a hold needs no campaigns
-
-        return await coming_run(self.operator.store, self.queue, self.name)
-
-    async def counted(self) -> States:
-        """The calls by state; none of a run that has not begun. Raises UnknownSubjectError for another batch."""
-        run = await self._coming_run()
-        return (
-            await super().counted()
-            if run is None
-            else await count_states(self.operator.store, self.queue, batch_id=self.batch)
-        )
-
     async def question(self) -> Question:
-        _, state, states = self.name, await self.gate_state(), await self.counted()
-        run = await self._coming_run()
-        if run is not None and not sum(states.values()):
-            at = in_words(run.at, run.zone)
-            return Question(
-                title=f"Skip the run of {run.schedule} at {at}?",
-                will_be_called=("Nobody by this run. The runs after it start at their times.",),
-                will_not_be_called=(f"The people of the run of {run.schedule} at {at}.",),
-                button="Skip the run",
-                version=self.version_of(state, await self.ordered(), most=(0,)),
-                state=state,
-                subject=self.subject,
-            )
+        state, states = await self.gate_state(), await self.counted()
         return Question(
             title=f"Cancel {self.label} for good?",
             will_be_called=(_under_way(states),),
             will_not_be_called=(
-                *([f"The people of the run of {run.schedule} at {in_words(run.at, run.zone)}."] if run else []),
                 f"{_waiting(states)}: cancelled when you confirm.",
                 "Redials of this batch, and calls that are added to the batch later. They are cancelled too.",
             ),
@@ -469,17 +438,15 @@ class CancelBatch(BatchAction):
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
-        name, states, run = self.name, await self.counted(), await self._coming_run()
+        name = self.name
+        await self.counted()
         before = await standing_gate(self.operator.store, self.queue, name)
         ended = await self.calls.cancel_batch(
             name,
             reason=by_person(self.operator.name, self.note, "the batch was cancelled"),
-            planned=True,
             check=self.check_gate(state),
         )
         said = f"batch {name} is cancelled for good; {count_of(ended, 'waiting call')} ended and will not be sent"
-        if run is not None and not sum(states.values()):
-            said = f"the run of {run.schedule} at {in_words(run.at, run.zone)} is skipped: nobody is called by it"
         if before is not None and before.state is GateState.CANCELLED and not ended:
             said = f"batch {name} was cancelled already, at {in_words(before.since)}: {before.reason}"
         notes = await self.still_sending("the cancellation")

@@ -77,7 +77,6 @@ class Queue(Told):
     total: int
     conditions: list[Json] = Field([], description="What stands in the way of its calls, as `doctor` prints it.")
     escalations: list[Json] = Field([], description="Those that are open.")
-    schedules: list[Json] = Field([], description="The last run of each schedule, and when the next one is due.")
 
 
 class RateTold(Told):

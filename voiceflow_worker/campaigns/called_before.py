@@ -1,9 +1,8 @@
-"""Who was called before, with the same words: calls of other batches, and of those whose people count as the same."""
+"""Who was called before, with the same words: calls of other batches."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,7 +15,6 @@ from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.flows.callflow import digests_to
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of, duration_in_words
 from voiceflow_worker.queue import CallQueue
 
@@ -33,22 +31,18 @@ Chunks = Callable[[], Iterable[Sequence[ReadRow]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatedCalls:
-    """Rows that would call people again. `row` is the first of them, and `job` the earlier call to its number.
-
-    `age` is the age of that call; None for one of a batch whose people count as those of this one.
-    """
+    """Rows that would call people again. The first is `row`, and `job` of this `age` the call to its number."""
 
     count: int
     row: int
     job: Job
-    age: timedelta | None
+    age: timedelta
 
     def finding(self, *, file: str | None, column: str, severity: Severity) -> Finding:
         """The finding about these rows. It names their `file`, and the `column` of the numbers to call."""
         rows, job = count_of(self.count, "row"), self.job
         example = f"such as {job.destination} in batch {job.batch_id} ({job.id}, {job.state.value})"
-        ago = "" if self.age is None else duration_in_words(self.age)
-        message = tell("called_elsewhere", rows=rows, example=example, ago=ago)
+        message = tell("called_elsewhere", rows=rows, example=example, ago=duration_in_words(self.age))
         return Finding(file=file, row=self.row, column=column, severity=severity, message=message)
 
 
@@ -78,49 +72,38 @@ class CalledBefore:
     """The search for calls of other batches that say what rows say.
 
     Of a large file, some rows are looked up in other batches; the batches found are then compared with all rows. Calls
-    that are `orders`' own do not count, nor do batches of the same `schedule_batches`. The people of the batch
-    `same_people_batch` count as called.
+    that are `orders`' own do not count.
     """
 
     queue: CallQueue
     orders: Orders | None
-    schedule_batches: Collection[str] | None
-    same_people_batch: str | None
     sample: Sample = field(default_factory=Sample, init=False)
 
     async def find(self, chunks: Chunks, makes_call: Callable[[ReadRow], bool]) -> list[RepeatedCalls]:
         """The rows that would say the same words to a number as another batch; of those only that make a call."""
-        store, batch = self.queue.store, self.same_people_batch
+        store = self.queue.store
         now = store.clock.now()
-        people: dict[str, str] = {}
-        if batch is not None:
-            async with aclosing(calls_of(self.queue, batch)) as jobs:
-                people = {telephone_of(number): job.id async for job in jobs for number in job.numbers}
         elsewhere = await self._elsewhere(since=now - OTHER_BATCHES)
-        counts: Counter[bool] = Counter()
-        first: dict[bool, tuple[int, str]] = {}
-        for chunk in chunks() if people or elsewhere else ():
-            repeating: list[tuple[ReadRow, str, bool, Sequence[str]]] = []
+        count, first = 0, None
+        for chunk in chunks() if elsewhere else ():
+            repeating: list[tuple[ReadRow, str, Sequence[str]]] = []
             for row in filter(makes_call, without_key(chunk)):
                 if (call := row.call) is None:
                     continue
-                own = next((people[one] for one in map(telephone_of, call.numbers) if one in people), None)
                 others = [calls for other, calls in elsewhere.items() if other != call.batch_id]
                 marks = marks_of(call.body, row.digest, call.numbers) if others else []
                 other = next((calls[mark] for calls in others for mark in marks if mark in calls), None)
-                if own is not None or other is not None:
-                    repeating.append((row, own or other or "", own is not None, call.numbers))
+                if other is not None:
+                    repeating.append((row, other, call.numbers))
             listed = await SuppressionList(store).entries_of(number for *_, each in repeating for number in each)
-            for row, job_id, is_own, numbers in repeating:
+            for row, job_id, numbers in repeating:
                 if listed.keys().isdisjoint(numbers):
-                    counts[is_own] += 1
-                    first.setdefault(is_own, (row.raw.number, job_id))
-        found = await get_jobs(store, [job_id for _, job_id in first.values()])
-        return [
-            RepeatedCalls(count=counts[is_own], row=row, job=job, age=None if is_own else now - job.created_at)
-            for is_own, (row, job_id) in first.items()
-            if (job := found.get(job_id)) is not None
-        ]
+                    count += 1
+                    first = first or (row.raw.number, job_id)
+        job = None if first is None else (await get_jobs(store, [first[1]])).get(first[1])
+        if first is None or job is None:
+            return []
+        return [RepeatedCalls(count=count, row=first[0], job=job, age=now - job.created_at)]
 
     async def _elsewhere(self, *, since: datetime) -> dict[str | None, dict[bytes, str]]:
         """The ids of the calls of other batches, by batch and body. A body has its number in it."""
@@ -146,7 +129,7 @@ class CalledBefore:
                 last = OfNumber(queue=self.queue.name, number=number, newest=True, limit=20)
                 for job in await find_jobs(store, last):
                     is_said = not marks.isdisjoint(marks_of(job.body, job.digest, job.numbers))
-                    if is_said and job.batch_id not in {None, row.call.batch_id, *(self.schedule_batches or ())}:
+                    if is_said and job.batch_id not in {None, row.call.batch_id}:
                         found.add(str(job.batch_id))
         return found
 

@@ -22,22 +22,18 @@ from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import (
-    OF_RUNS,
-    ONLY_SCHEDULED,
     definition_of,
     merged,
-    recurrence_of,
     unknown_options,
     with_definition,
 )
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
-from voiceflow_worker.campaigns.recurrence import Recurrence
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Finding, Severity, tell
+from voiceflow_worker.finding import tell
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import redial_policy
@@ -51,13 +47,6 @@ if TYPE_CHECKING:
 
 _OF_START = ("skip_bad", "again", "replace", "remove_missing", "only_new", "rejects", "needs_hours")
 """The attributes of a campaign that are options of its start."""
-_NOT_SCHEDULED = Finding(
-    severity=Severity.WARNING,
-    message=(
-        f"{' and '.join(ONLY_SCHEDULED)} apply only to `voiceflow schedule`, and so do {' and '.join(OF_RUNS)} of "
-        "the file. Here they are ignored: the campaign starts once, now"
-    ),
-)
 
 
 @checked
@@ -81,8 +70,6 @@ class Campaign:
     rejects: Path | None = None
     needs_hours: bool = False
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
-    recurrence: Recurrence | None = None
-    """When `voiceflow schedule` starts it, if its file of options says so."""
     account: Settings | None = field(default=None, repr=False)
     """The settings of the account whose voices are known, if they have its key; None: voices are not checked."""
 
@@ -121,7 +108,6 @@ class Campaign:
             rows=reading.value("rows"),
             **{name: value for name in _OF_START if (value := reading.value(name))},
             assumptions=_assumptions(reading, options),
-            recurrence=recurrence_of(reading),
             account=settings,
         )
         if campaign.rows is not None and options.batch_id is None:
@@ -197,10 +183,7 @@ class Campaign:
             from voiceflow_worker.gateway.client import voices_of  # loaded where there is a key
 
             options = replace(options, voices=await voices_of(self.account))
-        report = await Enqueueing(queue, people, options, **how).run()
-        if self.recurrence is None or how.get("conditions"):
-            return report
-        return replace(report, findings=(*report.findings, _NOT_SCHEDULED))
+        return await Enqueueing(queue, people, options, **how).run()
 
 
 def _open_to(limits: Limits, priority: int) -> int | None:
@@ -233,7 +216,6 @@ def read_fields(
         if not str(file.value).strip():
             raise InvalidInputError(f"{file.name}: it is empty: give a file of options, or leave it out")
         readable = merged(readable, Path(text_of(file.value)))
-        fields = {**fields_of(Of.SCHEDULE), **fields}
     menus = {} if foreign and menus is None else menus
     return Reading(fields, readable, settings, now or datetime.now(UTC), named, foreign, menus, wrong)
 

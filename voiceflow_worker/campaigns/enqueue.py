@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.reading import limits_of, starts_of
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import Condition, Same
+from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.ivr.template_text import is_template
@@ -74,20 +74,17 @@ class StartOptions(TypedDict, total=False):
     """Who starts a campaign, and on which conditions. All of it may be left out.
 
     `by` is the person who starts it; the audit log keeps this. Durations such as `valid_for` count from `now`, by
-    default the time of the store's clock. Under `conditions`, each call is stored, and all of them ring, only while
-    those hold; otherwise IntakeError is raised. With the `version` of a preview as the `expected_version`, nothing is
-    stored if the rows would not do what that showed: ChangedSinceError. `warn` gets what concerns the rows as a whole,
-    such as hidden ones, before the first call is stored. `before_end` is awaited when all calls are stored, and none of
-    them may ring yet. `token` names the import (`core.imports.stop_imports`), which has a new one by default.
+    default the time of the store's clock. With the `version` of a preview as the `expected_version`, nothing is stored
+    if the rows would not do what that showed: ChangedSinceError. `warn` gets what concerns the rows as a whole, such as
+    hidden ones, before the first call is stored. `token` names the import (`core.imports.stop_imports`), which has a
+    new one by default.
     """
 
     by: str | Actor | None
     now: datetime | None
-    conditions: tuple[Condition, ...]
     expected_version: str | None
     progress: OnProgress | None
     warn: Callable[[Sequence[Finding]], None] | None
-    before_end: Callable[[], Awaitable[object]] | None
     token: Key | None
 
 
@@ -455,15 +452,13 @@ class Enqueueing:
 
     async def _start(self, queue: CallQueue, lock: LeaderLease | None) -> None:
         """Enqueue all rows as an import, which completes those that were cut. Its calls are staged until its end."""
-        order, ends, by, given = self._order, self._ends, self._actor, self.how.get("conditions", ())
+        order, ends, by = self._order, self._ends, self._actor
         action = "replace" if order.replace or order.remove_missing else "start"
         entry = AuditEntry.of(by, action, at=queue.store.clock.now(), queue=queue.name, batch=ends.batch)
-        async with audited(queue.store, entry, by.claim, is_once=bool(given)) as store:
-            conditions = given if lock is None else (*given, lock.condition)
+        async with audited(queue.store, entry, by.claim) as store:
+            conditions = () if lock is None else (lock.condition,)
             imported = Import(queue, store.store, conditions=conditions, by=by, token=self.how.get("token"))
             await self._carry_out(queue, imported, store.store)
-            if (before_end := self.how.get("before_end")) is not None:
-                await before_end()
             done = f"{count_of(ends.counts[End.NEW], 'call')} of {ends.rows} enqueued"
             what = ", ".join(f"{each} {count}" for each, count in sorted(self._enqueuer.changed_in.items()))
             changed = f"{ends.counts[End.CHANGED]} changed" + (f" ({what})" if what else "")

@@ -1,4 +1,4 @@
-"""The fields of campaigns, calls, escalations and schedules. Each is defined here, once, for all interfaces.
+"""The fields of campaigns, calls and escalations. Each is defined here, once, for all interfaces.
 
 From this table come the options of the commands, what a TOML file may have, the schemas of the HTTP API, the form of
 the console, the parameters of Airflow's operators, and the page of the docs (`docs/fields.md`). A new field is an
@@ -20,7 +20,6 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.preview import PriceTable
 from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_of
-from voiceflow_worker.campaigns.recurrence import read_cron
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.column_time import ColumnTime
@@ -230,7 +229,6 @@ _CAMPAIGN = frozenset({Of.CAMPAIGN})
 _ALL = frozenset({Of.CAMPAIGN, Of.CALL, Of.ESCALATION})
 _CALL = frozenset({Of.CALL})
 _ESCALATION = frozenset({Of.ESCALATION})
-_SCHEDULE = frozenset({Of.SCHEDULE})
 
 # An entry is read at a glance.
 # fmt: off
@@ -320,7 +318,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="most", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N", sets="most",
         is_rare=True, label="The most rows that are called", hint="Empty: any number.", default="any number",
-        help="Refuse a file with more rows to call than this, such as a wrong export. A scheduled run is held.",
+        help="Refuse a file with more rows to call than this, such as a wrong export.",
     ),
     Field(
         name="date_order", read=_choice(DateOrder), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="dmy|mdy|ymd",
@@ -334,7 +332,7 @@ FIELDS: tuple[Field, ...] = (
         help="The sheet of a workbook, if several have rows; * for all of them, as one list.",
     ),
     Field(
-        name="batch", read=_plain(values.batch), of=_ALL | _SCHEDULE, group=Group.WHO, schema=TEXT, metavar="ID",
+        name="batch", read=_plain(values.batch), of=_ALL, group=Group.WHO, schema=TEXT, metavar="ID",
         sets="batch_id", label="Name of the batch", hint="Empty: the name of the file.",
         help="The id of the batch.", default="the file's name without its extension",
         defaults={Of.CALL: "", Of.ESCALATION: "one of its own"},
@@ -406,7 +404,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     # -- when phones ring
     Field(
-        name="time_zone", read=_texts(lambda text: read_zone(text).key), of=_ALL | _SCHEDULE, group=Group.WHEN,
+        name="time_zone", read=_texts(lambda text: read_zone(text).key), of=_ALL, group=Group.WHEN,
         schema=TEXT, metavar="ZONE", sets="time_zone", label="Time zone of times",
         hint="Of times in the file and below, such as Asia/Singapore.",
         help="The time zone of times without one, such as Asia/Singapore; not of windows.",
@@ -490,12 +488,12 @@ FIELDS: tuple[Field, ...] = (
     ),
     # -- what else holds a campaign back
     Field(
-        name="skip_bad", read=_plain(values.bad_row_limit), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
+        name="skip_bad", read=_plain(values.bad_row_limit), of=_CAMPAIGN, group=Group.GUARDS,
         schema={"type": ["boolean", "string", "integer", "null"]}, is_of_one_run=True, label="Leave out the bad rows",
-        help="Call the good rows even if others are bad. In a schedule also a limit, such as 5 % or 20.",
+        help="Call the good rows even if others are bad; with a limit, such as 5 % or 20, only if no more are.",
     ),
     Field(
-        name="again", read=_plain(read_again), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
+        name="again", read=_plain(read_again), of=_CAMPAIGN, group=Group.GUARDS,
         schema={"type": ["boolean", "string", "array", "null"], "items": {"type": "string"}}, metavar="[STATES]",
         is_of_one_run=True, label="Call again",
         choices=(
@@ -506,16 +504,16 @@ FIELDS: tuple[Field, ...] = (
         "cancelled,expired: only where the call ended so.",
     ),
     Field(
-        name="replace", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS, schema=YES_NO,
+        name="replace", read=_plain(values.yes_or_no), of=_CAMPAIGN, group=Group.GUARDS, schema=YES_NO,
         is_of_one_run=True, label="Replace the calls that wait and differ",
         help="Of a list that is imported again: change the waiting calls that differ from their rows. Without it, "
         "such a row is an error of the list.",
     ),
     Field(
-        name="remove_missing", read=_plain(values.yes_or_no), of=_CAMPAIGN | _SCHEDULE, group=Group.GUARDS,
+        name="remove_missing", read=_plain(values.yes_or_no), of=_CAMPAIGN, group=Group.GUARDS,
         schema=YES_NO, is_of_one_run=True, label="Cancel the calls that are no longer in the list",
         help="Cancel the waiting calls of the batch whose row is left out, or that are in no row; these not, if a row "
-        "is bad. Not of a new batch, nor in a schedule.",
+        "is bad. Not of a new batch.",
     ),
     Field(
         name="stored", read=_stored, of=_CAMPAIGN, group=Group.GUARDS, schema=YES_NO, is_of_one_run=True,
@@ -545,15 +543,6 @@ FIELDS: tuple[Field, ...] = (
         instead="upload the file, or leave it out", uploads=(InputFile,),
         help="A table of prices: country or prefix, currency, and per_minute or per_call.",
     ),
-    # -- of a schedule alone
-    Field(
-        name="cron", read=_texts(read_cron), of=_SCHEDULE, group=Group.WHEN, schema=TEXT,
-        help="When `voiceflow schedule` starts the campaign, in <time_zone>, such as 0 9 * * mon-fri.",
-    ),
-    Field(
-        name="misfire", read=_plain(values.length), of=_SCHEDULE, group=Group.WHEN, schema=TEXT, default="15m",
-        help="A run that cannot start within this time is missed.",
-    ),
 )
 # fmt: on
 """Every field, in the order in which people see them."""
@@ -570,5 +559,5 @@ WHEN: Final = (*HOURS, "not_before", "valid_for", "valid_until")
 
 
 def fields_of(of: Of) -> dict[str, Field]:
-    """The fields of a campaign, a call, an escalation or a schedule, by name, in the order in which people see them."""
+    """The fields of a campaign, a call or an escalation, by name, in the order in which people see them."""
     return {each.name: each for each in FIELDS if of in each.of}

@@ -1,24 +1,22 @@
-"""TOML files of fields: of a campaign (`--campaign`), of a schedule, and those that the console saves and loads."""
+"""TOML files of fields: of a campaign (`--campaign`), and those that the console saves and loads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns import reading as values
 from voiceflow_worker.campaigns.calls.filters import filters_value, parts_of, text_of_parts
-from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain
 from voiceflow_worker.campaigns.fields import BY_NAME, EXCLUDING, WORDS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
-from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, refuse, text_of, unknown
-from voiceflow_worker.campaigns.recurrence import MISFIRE, Recurrence
+from voiceflow_worker.campaigns.reading import Given, Of, paths, refuse, text_of, unknown
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Message
 from voiceflow_worker.model.column_time import ColumnTime
@@ -26,13 +24,9 @@ from voiceflow_worker.model.text.json_text import read_toml, toml_name, toml_tex
 from voiceflow_worker.model.times import read_time
 from voiceflow_worker.model.zones import read_zone
 
-ONLY_SCHEDULED: Final = tuple(name for name in fields_of(Of.SCHEDULE) if name not in fields_of(Of.CAMPAIGN))
-"""The fields that only a file of options has, and only `voiceflow schedule` obeys."""
-OF_RUNS: Final = tuple(name for name, each in fields_of(Of.SCHEDULE).items() if each.is_of_one_run)
-"""The fields of one run that a file with `cron` may have, for each run of its schedule. A person gives them anew."""
 _REPLACING: Final = (frozenset({"template", "say", "ivr"}), *map(frozenset, EXCLUDING))
 """The fields that replace each other: one that is given goes before the others in the file of options."""
-_KNOWN: Final = {**fields_of(Of.CAMPAIGN), **fields_of(Of.SCHEDULE)}
+_KNOWN: Final = fields_of(Of.CAMPAIGN)
 _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
 _FILES: Final = frozenset({"file", "prices", "template"})
 _TIMES: Final = frozenset({"not_before", "valid_until"})
@@ -40,7 +34,6 @@ _FILTERS: Final = ("leave_out", "only")
 _ROWS: Final = ("leave_out_rows", "call_struck_rows")
 """The fields that are of one file, as nothing is that is kept for others."""
 _REASONS: Final = {
-    **dict.fromkeys(ONLY_SCHEDULED, "applies only to `voiceflow schedule`; remove it to start the campaign once"),
     **dict.fromkeys(
         _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
     ),
@@ -96,7 +89,7 @@ def _merged(given: Mapping[str, Given], kept: Mapping[str, Given]) -> dict[str, 
     further = {
         name: found
         for name, found in kept.items()
-        if name not in OF_RUNS and not any(name in each and each & typed for each in (frozenset({name}), *_REPLACING))
+        if not any(name in each and each & typed for each in (frozenset({name}), *_REPLACING))
     }
     found = {**given, **further}
     if "columns" in typed:
@@ -113,51 +106,6 @@ def _with_columns(typed: Given, kept: Given | None) -> Given:
         except (ValueError, InvalidInputError) as error:
             raise InvalidInputError(Message(f"{'' if each is None else each.name}: {error}", error)) from None
     return replace(typed, value={**tables[0], **tables[1]})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleFields:
-    """What a TOML file of options says to `voiceflow schedule`: the batch, when it is started, and how each time."""
-
-    batch: str | None = None
-    recurrence: Recurrence | None = None
-    skip_bad: BadRowLimit | None = None
-    """The bad rows that may be left out; None for none."""
-    again: CallAgain = False
-    replace: bool = False
-
-
-def schedule_in(path: Path) -> ScheduleFields:
-    """What a TOML file of options says to `voiceflow schedule`; nothing else is read of it.
-
-    Raises InvalidInputError, CampaignFileError.
-    """
-    fields = fields_of(Of.SCHEDULE)
-    given = {name: each for name, each in options_in(path).items() if name in fields}
-    reading = Reading(fields, given, None, datetime.now(UTC))
-    skips = reading.value("skip_bad") or None
-    found = ScheduleFields(
-        batch=reading.value("batch"),
-        recurrence=recurrence_of(reading),
-        skip_bad=BadRowLimit() if skips is True else skips,
-        again=reading.value("again") or False,
-        replace=reading.value("replace") or False,
-    )
-    if reading.value("remove_missing"):
-        why = "each run of a schedule is a batch of its own, from which nothing can be missing: leave it out"
-        reading.problem("remove_missing", why)
-    reading.refuse()
-    return found
-
-
-def recurrence_of(reading: Reading) -> Recurrence | None:
-    """When a campaign recurs; None if it does not."""
-    cron, misfire, zone = reading.value("cron"), reading.value("misfire"), reading.value("time_zone")
-    if reading.has("misfire") and not reading.has("cron"):
-        reading.problem("misfire", "there is no cron, which says when the campaign starts")
-    if reading.has("cron") and not reading.has("time_zone"):
-        reading.problem("cron", "there is no time_zone, such as Asia/Singapore, in which these are local times")
-    return None if cron is None or zone is None else Recurrence(cron, read_zone(zone), misfire or MISFIRE)
 
 
 def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = None) -> str:
@@ -191,9 +139,8 @@ def loaded_options(
     No file is read. Raises InvalidInputError.
 
     A field that names a file is refused: it is a file of the computer that the options were written on. So is one that
-    only `voiceflow schedule` obeys: a form starts its campaign once; and one that names rows, because a form has
-    another file. With `at`, times such as `tomorrow 09:00` mean what they meant then, in `zone` if nothing
-    names one.
+    names rows, because a form has another file. With `at`, times such as `tomorrow 09:00` mean what they meant then, in
+    `zone` if nothing names one.
     """
     fields = _read(text, place=name)
     if at is not None:
@@ -264,6 +211,6 @@ def _read(text: str, *, place: str, folder: Path | None = None) -> dict[str, Giv
         if name in found:
             raise InvalidInputError(f"{place}: {key} and {found[name].name} are the same option; keep one of them")
         found[name] = Given(value, key, folder)
-    known = _KNOWN.keys() - ({*_ONE_RUN, *_ROWS}.difference(OF_RUNS) if "cron" in found else _ONE_RUN)
+    known = _KNOWN.keys() - _ONE_RUN
     refuse(unknown_options(found, lambda name: name.replace("_", "-"), known, where=f"{place}: "))
     return {name: replace(each, name=f"{place}: {each.name}") for name, each in found.items()}

@@ -114,10 +114,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         options = self.order.options
-        self.before = CalledBefore(
-            queue=self.queue, orders=options.orders, schedule_batches=options.schedule_batches,
-            same_people_batch=options.same_people_batch,
-        )  # fmt: skip
+        self.before = CalledBefore(queue=self.queue, orders=options.orders)
         self._since = self.order.since if self._again else None
 
     @property

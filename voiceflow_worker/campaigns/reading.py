@@ -38,7 +38,6 @@ class Of(StrEnum):
     CAMPAIGN = "campaign"
     CALL = "call"
     ESCALATION = "escalation"
-    SCHEDULE = "schedule"
 
 
 class Group(StrEnum):

@@ -40,7 +40,7 @@ async def status(
 ) -> None:
     """Show a queue: calls by state, rate, holds, doubts.
 
-    Also where each open escalation stands, and what each schedule did last.
+    Also where each open escalation stands.
 
     Args:
         all_: List all queues of the store, with their progress. With --json, one per line.

@@ -59,11 +59,10 @@ from voiceflow_worker.model.text.wording import read_duration
 from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.other_process import OtherProcess
-from voiceflow_worker.service.schedule_actions import RunNow
 from voiceflow_worker.service.uploads import plain_name, uploading
 
 SECTION, BATCHES, DOUBTS = "act", "batches", "doubts"
-SUPPRESSION, ESCALATIONS, SCHEDULES = "suppression", "escalations", "schedules"
+SUPPRESSION, ESCALATIONS = "suppression", "escalations"
 LONGEST_FORM = 10_000_000
 LONGEST_NOTE = 500
 MOST_AT_ONCE = 200
@@ -131,7 +130,6 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "batch": lambda form: form.exactly("batch") or None,
     "call": lambda form: form.one("call"),
     "escalation": lambda form: form.exactly("escalation"),
-    "schedule": lambda form: form.exactly("schedule"),
     "note": _note,
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
@@ -377,7 +375,7 @@ _IN_FILE = (
     FormField("skip", "Skip lines that are not numbers", "tick"),
     FormField("show", "Only show what the file holds, and store nothing", "tick"),
 )
-_ESCALATION, _SCHEDULE = ("queue", "escalation"), ("queue", "schedule")
+_ESCALATION = ("queue", "escalation")
 ACTS = (
     _OfBatches("hold", Hold, (_NOTE, _HELD_FOR), back_page=BATCHES),
     _OfBatches("resume", Resume, _NOTED, back_page=BATCHES),
@@ -391,7 +389,6 @@ ACTS = (
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
     PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),
     PageAction("stop-escalation", StopEscalation, _NOTED, hidden=_ESCALATION, back_page=ESCALATIONS),
-    PageAction("run-schedule", RunNow, _NOTED, hidden=_SCHEDULE, back_page=SCHEDULES),
     _Suppress("suppress", Suppress, (_TYPED, *_LIST), hidden=(), back_page=SUPPRESSION),
     PageAction("unsuppress", Unsuppress, _NOTED, hidden=("number",), back_page=SUPPRESSION),
     _NumbersOfFile("import-numbers", ImportNumbers, _IN_FILE, hidden=(), back_page=SUPPRESSION),

@@ -31,7 +31,6 @@ from voiceflow_worker.console.routes.batches import (
     show_batches,
     show_escalations,
     show_overview,
-    show_schedules,
 )
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
 from voiceflow_worker.console.routes.page import (
@@ -134,7 +133,6 @@ class Pages:
             "calls/ID": show_call,
             DOUBTS: doubts_route(policy),
             "escalations": show_escalations,
-            "schedules": show_schedules,
             "suppression": show_suppression,
         }
         templates()  # while there are file descriptors

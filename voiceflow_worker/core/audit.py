@@ -85,7 +85,6 @@ class Interface(StrEnum):
     PYTHON = "Python"
     AIRFLOW = "Airflow"
     API = "api"
-    SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,20 +381,17 @@ def _changes(write: Write) -> bool:
 
 
 @asynccontextmanager
-async def audited(
-    store: Store, entry: AuditEntry, claim: Claim | None = None, *, is_once: bool = False
-) -> AsyncGenerator[AuditedStore]:
+async def audited(store: Store, entry: AuditEntry, claim: Claim | None = None) -> AsyncGenerator[AuditedStore]:
     """A store for one action: its first write keeps the entry and the `claim`, and the `result` of the block follows.
 
     An action within another one belongs to that: it gets the same store. An error is the result, if anything was
-    stored before it. An order that was cut, and is given again, has the entry that it had (`_begun`), unless it
-    `is_once`: a run of a schedule, which is never started again. It is carried out from its beginning, passes over what
-    stands, and gets its result once it is whole.
+    stored before it. An order that was cut, and is given again, has the entry that it had (`_begun`). It is carried out
+    from its beginning, passes over what stands, and gets its result once it is whole.
     """
     if isinstance(store, AuditedStore):
         yield store
         return
-    cut = None if is_once else await _begun(store, entry, claim)
+    cut = await _begun(store, entry, claim)
     is_open = cut is None or cut.is_unknown
     within = AuditedStore(store, cut or entry, claim, is_resumed=cut is not None)
     try:

@@ -154,16 +154,6 @@ STORE_CLOCK_AHEAD = GaugeOf(
     "voiceflow_store_clock_ahead_seconds", "How far the clock of the store is ahead of the clock of this machine."
 )
 STORE_RECEIVERS = GaugeOf("voiceflow_store_receivers", "Receivers of the store that are alive.")
-SCHEDULE_LAST = GaugeOf(
-    "voiceflow_schedule_last_run_timestamp_seconds",
-    "The time of a schedule's last run, by what became of it.",
-    ("queue", "schedule", "state"),
-)
-SCHEDULE_NEXT = GaugeOf(
-    "voiceflow_schedule_next_run_timestamp_seconds",
-    "The time at which the run after a schedule's last one is due.",
-    ("queue", "schedule"),
-)
 VERDICTS = CounterOf(
     "voiceflow_worker_verdicts_total",
     "Calls with a journal entry, by the verdict on their POST, and the HTTP status of the answer or why nothing left.",
@@ -369,8 +359,3 @@ def of_queue(queue: WholeQueue) -> Iterator[Figure]:
     for (condition, level), count in told.items():
         yield QUEUE_CONDITIONS, (name, condition, level), count
     yield STORE_CLOCK_AHEAD, (), queue.clock_ahead.total_seconds()
-    for each in queue.schedules:
-        of = (each.last.queue, each.last.schedule)
-        yield SCHEDULE_LAST, (*of, each.last.state.value), each.last.at.timestamp()
-        if each.next_at is not None:
-            yield SCHEDULE_NEXT, of, each.next_at.timestamp()

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 import anyio
 
-from voiceflow_worker.campaigns.schedules import Schedule, read_schedules
 from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.clock import CLOCKS_AGREE, SET_CLOCK, clock_ahead, off_in_words
 from voiceflow_worker.core.base.identity import runs_here
@@ -25,7 +24,7 @@ from voiceflow_worker.core.heartbeats import (
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.finding import Diagnosis, Level, Remedy, failure, ok, warning
+from voiceflow_worker.finding import Diagnosis, Level, Remedy, failure, warning
 from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.ivr.menu_data import unserved_in_words, unserved_menus
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateScope, GateState
@@ -45,7 +44,7 @@ OF_STORE = frozenset({"store", "clock", "faults"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeQueue:
-    """The status of a queue, its open escalations, its schedules, and its menus that no running receiver serves.
+    """The status of a queue, its open escalations, and its menus that no running receiver serves.
 
     `clock_ahead` is how far the clock of the store is ahead of that of this machine. `unheard` says why workers and
     receivers cannot say that they run, as far as that is known; None if they can, or are seen. `silent` are those that
@@ -54,7 +53,6 @@ class WholeQueue:
 
     status: QueueStatus
     escalations: list[EscalationStatus]
-    schedules: list[Schedule]
     unserved: list[str]
     clock_ahead: timedelta = timedelta()
     unheard: str | None = None
@@ -66,7 +64,6 @@ class WholeQueue:
             **self.status.as_json(),
             "conditions": [each.as_json() for each in self.conditions],
             "escalations": [each.as_json() for each in self.escalations],
-            "schedules": [each.as_json() for each in self.schedules],
         }
 
     @property
@@ -88,7 +85,6 @@ class WholeQueue:
             "menus": _of_menus(self.unserved) if sees_all else (),
             "records": _of_records(found),
             "doubts": _of_doubts(found),
-            "schedules": (replace(_of_schedule(each), about=each) for each in self.schedules),
         }
         return [
             replace(each, check=name, about=None if name in OF_STORE else each.about or found)
@@ -274,23 +270,6 @@ def _of_doubts(found: QueueStatus) -> Iterator[Diagnosis]:
         )
 
 
-def _of_schedule(schedule: Schedule) -> Diagnosis:
-    said = f"schedule {'; '.join(filter(None, (schedule.last.in_words(), schedule.later_in_words())))}"
-    if schedule.overdue_since is not None:
-        return failure(
-            said,
-            remedy="run `voiceflow schedule` with its file. If it is no longer used, this failure disappears after "
-            "some days",
-        )
-    if schedule.last.is_undone:
-        return failure(
-            said,
-            remedy="correct the cause. To call the people of a missed run now, enqueue their file with --campaign and "
-            "the --batch of the run",
-        )
-    return ok(said)
-
-
 async def read_queue(calls: CallQueue) -> WholeQueue:
     """Read all of a queue. Raises StoreError."""
     status, silent, unheard = await calls.status(), dict[str, datetime](), None
@@ -302,7 +281,6 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
     return WholeQueue(
         status=status,
         escalations=await Escalations(calls).recent(),
-        schedules=await read_schedules(calls.store, calls.name),
         unserved=await unserved_menus(calls.store, status.menus),
         clock_ahead=clock_ahead(calls.store.clock),
         unheard=unheard,

@@ -48,10 +48,8 @@ class CampaignOptions:
     the number called. If `redial` is None, the policy of the queue applies.
 
     `orders` make the keys of the rows, and say what stands when they are ordered again: the rows are compared with the
-    calls of all others, whatever their keys, and may name no batch of their own. `schedule_batches` are the batches of
-    the schedule that starts this one: its rows are not compared with their calls, and may name no batch of their own.
-    With `same_people_batch`, the numbers of that batch count as called in this one. `voices` are those of the account;
-    if they are known, a call with another voice is refused. The `definition` is the campaign as a TOML file of options,
+    calls of all others, whatever their keys, and may name no batch of their own. `voices` are those of the account; if
+    they are known, a call with another voice is refused. The `definition` is the campaign as a TOML file of options,
     which is kept with its batches.
     """
 
@@ -70,8 +68,6 @@ class CampaignOptions:
     window: CallWindow | CountryWindows | None = None
     data: Mapping[str, object] | None = None
     orders: Orders | None = None
-    schedule_batches: Collection[str] | None = None
-    same_people_batch: str | None = None
     stop_after_refused: int | None = None
     sheet: str | None = None
     date_order: DateOrder | None = None

@@ -1,4 +1,4 @@
-"""The pages of queues: `/ui`, batches, schedules and escalations, and what became of each row of a batch."""
+"""The pages of queues: `/ui`, batches and escalations, and what became of each row of a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import NamedTuple
 from voiceflow_worker.campaigns.files.rows import row_name
 from voiceflow_worker.campaigns.report_files import ReportColumn, listed_columns
 from voiceflow_worker.campaigns.row_list import KeptFile, ListedRow, RowList, kept_lists
-from voiceflow_worker.campaigns.schedules import read_schedules
 from voiceflow_worker.console.formats import answer_in_words
 from voiceflow_worker.console.routes.calls import (
     FILTERS,
@@ -73,13 +72,10 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
     happens = await now_in_queues(store, queues)
     # The default queue is left out while it is empty, so that the page of a new store says how to begin.
     queues = [queue for queue in queues if queue.total or queue.hold or queue.queue != DEFAULT_QUEUE]
-    heartbeats, schedules = Heartbeats(store), await read_schedules(store)
+    heartbeats = Heartbeats(store)
     rates = await heartbeats.rates()
     named = [queue.queue for queue in queues]
-    wholes = {
-        name: await whole_queue.read_queue(CallQueue(store, name, policy=policy))
-        for name in sorted({*named, *(each.last.queue for each in schedules)})
-    }
+    wholes = {name: await whole_queue.read_queue(CallQueue(store, name, policy=policy)) for name in named}
     waits = [(name, batch, at) for name, of in wholes.items() for batch, at in of.status.next_due]
     due = {(name, batch): at for name, batch, at in reversed(waits) if batch is not None}
     batches = await read_newest(store, named, limit=MOST_BATCHES, due=due)
@@ -97,18 +93,11 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
         "failures": [each for _, each in await last_failures(store).page(limit=MOST_BATCHES) if each is not None],
         "escalations": await open_escalations(store, names),
         "conditions": _conditions(wholes.values()),
-        "schedules": schedules,
         "workers": len(await heartbeats.everywhere()),
         "receivers": await heartbeats.receivers(),
         "rate": sum(rates.values()),
     }
     return Page(template="overview.html", shown=shown, is_live=True)
-
-
-async def show_schedules(store: Store, asked: PageRequest) -> Answer:
-    """The schedules of all queues: the last run of each, what became of it, and the next one."""
-    shown = {"schedules": await read_schedules(store, asked.queue)}
-    return Page(template="schedules.html", shown=shown, is_live=True)
 
 
 def _conditions(queues: Iterable[WholeQueue]) -> list[Diagnosis]:

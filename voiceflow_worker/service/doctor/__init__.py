@@ -68,18 +68,13 @@ async def examine(load: Callable[[], Settings], tell: Tell) -> None:
 
 async def _of_queue(context: CheckContext, tell: Tell) -> Diagnosis | None:
     """Tell what stands in the way of the queue's calls, as `status` does."""
-    from voiceflow_worker.service.schedule import file_problem  # a worker uses other checks
-    from voiceflow_worker.service.whole_queue import read_queue
+    from voiceflow_worker.service.whole_queue import read_queue  # a worker uses other checks
 
     queue = CallQueue(context.store, context.settings.queue, policy=context.settings.policy())
     whole = await read_queue(queue)
     if whole.unheard is not None and context.opening.level is Level.FAILURE:  # one cause is told once
         whole = replace(whole, unheard="the store takes no write, see the check `store`")
     found = whole.conditions
-    for schedule in whole.schedules:
-        if problem := await file_problem(schedule.times, context.settings, context.store.clock.now()):
-            said = f"schedule {schedule.times.schedule} cannot call the people of its file: {problem}"
-            found.append(replace(failure(said, remedy="correct it before its next run"), check="schedules"))
     for each in found:
         tell(each)
     return None if found else ok("nothing stands in the way of its calls")
