@@ -35,7 +35,6 @@ class Remedy(StrEnum):
         "again",
     )
     CALL_AGAIN = "allow calling these people again", "--again; another store: --store URL, or VOICEFLOW_STORE", "again"
-    CALL_STRUCK = "call them though they are struck through", "--call-struck-rows ROWS", "call_struck_rows"
     CHECK_API_KEY = "check the API key", "VOICEFLOW_API_KEY"
     CHECK_BASE_URL = "check the base URL", "VOICEFLOW_BASE_URL"
     CHECK_SUB_ACCOUNT = "check the sub-account id", "VOICEFLOW_SUB_ACCOUNT"

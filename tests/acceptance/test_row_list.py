@@ -35,7 +35,7 @@ def e164(place: int) -> str:
 
 
 def her_file(folder: Path) -> tuple[Path, list[list[str]]]:
-    """A workbook with a sheet of notes and a sheet of people: some twice, two with bad numbers, one struck out."""
+    """A workbook with a sheet of notes and a sheet of people: some twice, one with a bad number, one struck through."""
     rows = [
         [last, first, mobile(place), "030 901820" if place == SECOND_NUMBER else "", "12.05.2099", ""]
         for place, (last, first) in enumerate(PEOPLE)
@@ -103,7 +103,7 @@ def test_the_list_has_each_row_of_her_file_and_the_report_every_figure_of_the_le
     assert Decimal(str(report["cost"]["USD"])) == sum(Decimal(each["price"]) for each in rings)
     assert report["seconds"] == round(sum(round(each["seconds"], 3) for each in rings), 3)
     assert Counter(row["result"] for row in listed) == {
-        "answered": 7, "busy": 1, "suppressed": 1, "cancelled": 1, "duplicate": 3, "bad": 2, "left out": 1,
+        "answered": 7, "busy": 1, "suppressed": 1, "cancelled": 1, "duplicate": 3, "bad": 1, "left out": 2,
     }  # fmt: skip
     assert [row["why"] for row in listed if row["result"] == "duplicate"] == [
         "the same call as row 2", "the same call as row 6", "the same call as row 2"

@@ -29,6 +29,7 @@ from tests.campaigns.workbooks import changed, workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file, enqueue_rows
+from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import filled
 from voiceflow_worker.ivr.menu import Menu
@@ -216,31 +217,30 @@ async def test_a_person_with_one_key_in_two_spellings_is_called_once(tmp_path: P
 PARTLY = CellRichText(TextBlock(InlineFont(strike=True), ANA), f" {BEN}")
 
 
-def struck(folder: Path, *cells: object, lines: str = "") -> list[str]:
-    """What is told of a row with these cells, of which those in the columns `lines` are struck through."""
+def struck(folder: Path, *cells: object, lines: str = "") -> str:
+    """Return what becomes of a row with these cells, of which those in the columns `lines` are struck through."""
 
     def strike(page: Any) -> None:
         for column in lines:
             page[f"{column}2"].font = Font(strike=True)
 
     path = changed(workbook(folder, [["destination", "name", "remark", "source"], cells]), strike)
-    return [each for each in read_all(path).errors if "is struck through in the sheet" in each]
+    (read,) = read_all(path).rows
+    return "bad" if read.is_bad else "left out" if read.is_left_out else "called"
 
 
 def test_a_row_whose_person_is_struck_out_is_not_called_whatever_stands_beside(tmp_path: Path) -> None:
     half = CellRichText("Ana ", TextBlock(InlineFont(strike=True), "Tan"))
     plain = CellRichText("Ana ", TextBlock(InlineFont(strike=False, b=True), "Tan"))
     for cells, lines, found in (
-        ((ANA, "Ana", "moved away"), "AB", 1), ((ANA, "Ana", "moved away"), "ABC", 1), ((ANA, "Ana", "gone"), "C", 0),
-        ((ANA, "Ana", "moved away"), "", 0), ((ANA, half, "x"), "", 1), ((ANA, plain, "x"), "", 0),
-        ((PARTLY, "Ana", "x"), "", 1), ((ANA,), "A", 1),
+        ((ANA, "Ana", "moved away"), "AB", "bad"), ((ANA, "Ana", "moved away"), "ABC", "left out"),
+        ((ANA, "Ana", "gone"), "C", "called"), ((ANA, "Ana", "moved away"), "", "called"),
+        ((ANA, half, "x"), "", "bad"), ((ANA, plain, "x"), "", "called"), ((PARTLY, "Ana", "x"), "", "bad"),
+        ((ANA,), "A", "left out"), ((ANA, "Ana"), "AB", "left out"),
     ):  # fmt: skip
-        assert len(struck(tmp_path, *cells, lines=lines)) == found, (cells, lines)
-    assert struck(tmp_path, ANA, "Ana", lines="AB")
-    for ticked, left_out, called in ((2, 3, True), (3, 2, False), (2, 2, False)):
-        options = replace(OPTIONS, call_struck_rows=((ticked, ticked),), leave_out_rows=((left_out, left_out),))
-        (row,) = read_all(tmp_path / "visits.xlsx", options).rows
-        assert (row.call is not None, row.is_left_out) == (called, not called)
+        assert struck(tmp_path, *cells, lines=lines) == found, (cells, lines)
+        numbers = [ANA, BEN] if cells[0] is PARTLY else [ANA]
+        assert [*read_number_file(tmp_path / "visits.xlsx").numbers] == numbers, "in a suppression list, each counts"
 
 
 def test_the_kind_of_a_number_is_told_for_the_person_and_not_for_the_source() -> None:

@@ -46,7 +46,7 @@ ELSEWHERE: Mapping[str, Sequence[Remedy]] = {
         Remedy.CALL_AGAIN, Remedy.CALL_ENDED, Remedy.DECIDE_STAGED, Remedy.FORCE_REDIAL, Remedy.OTHER_BATCH,
         Remedy.REMOVE_MISSING, Remedy.REPLACE, Remedy.UNSUPPRESS,
     ),
-    "of workbooks": (Remedy.CALL_STRUCK, Remedy.NAME_SHEET),
+    "of workbooks": (Remedy.NAME_SHEET,),
     "of menus and bodies": (Remedy.GIVE_TEMPLATE, Remedy.NAME_LANGUAGES),
     "of lists of numbers, of single numbers and of rows without a file": (
         Remedy.NAME_BATCH, Remedy.NAME_COLUMNS, Remedy.NAME_COUNTRY,

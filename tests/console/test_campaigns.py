@@ -754,7 +754,7 @@ async def test_a_choice_says_what_a_column_is_and_titles_above_the_header_are_pa
 def ticked(page: str) -> dict[str, str]:
     """The rows that are shown, each with whether it is called."""
     form = Form(page)
-    names = (name for name in form.typed if name.startswith(("row ", "struck ")))
+    names = (name for name in form.typed if name.startswith("row "))
     return {name.partition(" ")[2]: "yes" if name in dict(form.ticked) else "" for name in names}
 
 
@@ -791,9 +791,7 @@ async def test_every_row_of_a_long_file_has_a_box_page_by_page(memory: Store) ->
     assert called == set(range(2, 252)) - {2, 3, 4, 8, 9, 11, 12, 27, 102, 151}
 
 
-async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_begin_without_a_tick(
-    memory: Store, tmp_path: Path
-) -> None:
+async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_are_left_out(memory: Store, tmp_path: Path) -> None:
     rows = [["List of May"], [], ["Wer", "Mobil"], ["Ana", "87654321"], ["Old", "87654322"], ["Bo", "87654323"]]
     path = workbook(tmp_path, rows, Notes=[["a", "b"], ["1", "2"]], Other=[["Name", "Phone"], ["Cy", "87654324"]])
     book = load_workbook(path)
@@ -819,20 +817,14 @@ async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_begin_without
         assert "3: Wer · Mobil" in told, told
         assert "1: List of May" in told
         assert (held(one.shown).get("header_row"), "struck through" in told) == ("3", True)
-        assert ticked(one.shown.text) == {"4": "yes", "5": "", "6": "yes"}
         assert "3: Wer · Mobil" in await one.send("look", header_row="1")
         await one.send("look", header_row="3")
-        assert ticked(one.shown.text) == {"4": "yes", "5": "", "6": "yes"}
-        words = {**WORDS, "say": "Hello {{wer}}.", "leave_out_rows": "5", "column Mobil": "destination"}
+        words = {**WORDS, "say": "Hello {{wer}}.", "column Mobil": "destination"}
+        told = await one.send("people", **words)
+        assert "3 people · 2 can be called · 1 left out" in told, told
         assert "called 2" in await one.send("preview", **words)
-        await one.send("people", leave_out_rows="")
-        assert ticked(one.shown.text)["5"] == "", "no tick, no call"
-        assert "1 bad" in await one.send("preview")
-        await one.send("people", **{"struck 5": "yes", "row 4": ""})
-        assert ticked(one.shown.text) == {"4": "", "5": "yes", "6": "yes"}
-        assert "called 2" in await one.send("preview")
         await one.send("start")
-    assert {call.destination for call in await CallQueue(memory).find()} == {"+6587654322", "+6587654323"}
+    assert {call.destination for call in await CallQueue(memory).find()} == {"+6587654321", "+6587654323"}
 
 
 async def test_what_is_said_of_the_rows_of_one_file_is_not_said_of_those_of_another(memory: Store) -> None:

@@ -178,7 +178,7 @@ EVERY: Mapping[str, Any] = {
     "header_row": "1", "sheet": "x", "columns": {"destination": "Mobile", "visitor": "Name"},
 }  # fmt: skip
 """A campaign with a value in each field that a file of options may have, such as no simple control can show."""
-TOLD = ("ivr", "menu", "valid_until", "leave_out_rows", "call_struck_rows", *UPLOADS, *TICKS)
+TOLD = ("ivr", "menu", "valid_until", "leave_out_rows", *UPLOADS, *TICKS)
 """The fields of the page that exclude others of these, name what is of a receiver, or are of one file of people."""
 
 
@@ -367,7 +367,7 @@ async def test_controls_go_from_every_state_to_every_other() -> None:
             groups[field] = names, [each for each in groups[field][1] if not (each[2] and any(each[:2]))]
     ticks = [tick_name("Do not call!", "x"), tick_name("Left at", "", True), tick_name("Left at", "")]
     groups["leave_out"] = [*ticks, tick_name("Status", "None")], list(product(YES_OR_NO, repeat=4))
-    groups["rows"] = ["row 4", "row 5", "struck 9", "row March!7"], list(product(YES_OR_NO, repeat=4))
+    groups["rows"] = ["row 4", "row 5", "row 9", "row March!7"], list(product(YES_OR_NO, repeat=4))
     for field, (names, states) in groups.items():
         form, is_text = CampaignForm({}), field in {"window", "not_before"}
 

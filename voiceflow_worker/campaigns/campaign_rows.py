@@ -31,6 +31,7 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     ColumnReader,
     FileKind,
+    Mark,
     RawRow,
     RowSource,
     roles_in_report,
@@ -41,7 +42,7 @@ from voiceflow_worker.campaigns.shape import proposed, usual_countries
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, RowRange, Severity, message_of, tell
+from voiceflow_worker.finding import Finding, Message, RowRange, Severity, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -125,7 +126,6 @@ class CampaignRows:
         self.left_out: LeftOut = LeftOut(
             options.leave_out, options.leave_out_rows, options.roles.names, only=options.only
         )
-        self._ticked = list(starmap(RowRange, options.call_struck_rows))
         self._columns = CampaignColumns(
             self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._maker.menu_texts
         )
@@ -195,7 +195,7 @@ class CampaignRows:
     def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
-        read_one = self._read if self.left_out else self._maker.read
+        read_one = self._read if self.left_out or self.source.kind is FileKind.EXCEL else self._maker.read
         for first in range(0, len(raws), _AT_ONCE):
             drafts = list(map(self.drafted, raws[first : first + _AT_ONCE]))
             for read in map(self._finished, list(starmap(read_one, drafts))):
@@ -268,7 +268,9 @@ class CampaignRows:
 
     def _read(self, raw: RawRow, draft: Draft | None) -> ReadRow:
         """The row, read, unless it is left out; nothing else is told of it then."""
-        if (found := self.left_out.why(raw, draft)) is None:
+        if (found := self.left_out.why(raw, draft) or _why_of_sheet(raw)) is None:
+            if raw.mark is Mark.PARTLY_STRUCK:
+                raw, draft = raw._replace(problems=((None, tell("partly_struck")),)), None
             return self._maker.read(raw, draft)
         column, why = found
         self.persons.refused.add(raw.number)
@@ -377,14 +379,7 @@ class CampaignRows:
             raw = self._without_others(raw, names, texts, has_lines=not is_plain and ("\n" in row or "\r" in row))
         draft = Draft(may_have_dates=not is_plain or are_bodies or DATE_LIKE.search(row) is not None)
         if raw.problems:
-            kept = tuple(
-                each
-                for each in raw.problems
-                if row_name(each[0] or "") not in columns.ignored
-                and not (
-                    message_of(each[1]).kind == "struck" and any(o.has(RowRange.of(raw.number)) for o in self._ticked)
-                )
-            )
+            kept = tuple(each for each in raw.problems if row_name(each[0] or "") not in columns.ignored)
             raw = raw._replace(problems=kept)
             if any(column is None for column, _ in kept):
                 return raw, None
@@ -417,6 +412,11 @@ class CampaignRows:
         if self.has_numbers_only:
             return (self._warning(tell("numbers_only"), row=self.source.header_row),)
         return tuple(self._columns.findings())
+
+
+def _why_of_sheet(raw: RawRow) -> tuple[None, str] | None:
+    """Say why the sheet leaves a row out; None for other rows."""
+    return (None, f"this row is {raw.mark} in the sheet") if raw.mark in {Mark.HIDDEN, Mark.STRUCK} else None
 
 
 open_campaign = CampaignRows
@@ -462,12 +462,11 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
         except ValueError as error:
             raise InvalidInputError(f"the time zone {error}") from None
     are_all = (options.sheet or "").strip() == ALL_SHEETS
-    for name, rows in (("leave_out_rows", options.leave_out_rows), ("call_struck_rows", options.call_struck_rows)):
-        if any(bool(each.sheet) is not are_all for each in starmap(RowRange, rows)):
-            named = "all sheets are read: name the sheet of each row, as in March!7"
-            raise InvalidInputError(
-                f"{name}: {named if are_all else 'only one sheet is read: name none, as in 7,12-14'}"
-            )
+    if any(bool(each.sheet) is not are_all for each in starmap(RowRange, options.leave_out_rows)):
+        named = "all sheets are read: name the sheet of each row, as in March!7"
+        raise InvalidInputError(
+            f"leave_out_rows: {named if are_all else 'only one sheet is read: name none, as in 7,12-14'}"
+        )
     if options.valid_until is not None:
         if options.valid_for is not None:
             raise InvalidInputError("valid_for and valid_until exclude each other: give one of them")

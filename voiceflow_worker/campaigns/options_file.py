@@ -31,7 +31,7 @@ _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_
 _FILES: Final = frozenset({"file", "prices", "template"})
 _TIMES: Final = frozenset({"not_before", "valid_until"})
 _FILTERS: Final = ("leave_out", "only")
-_ROWS: Final = ("leave_out_rows", "call_struck_rows")
+_ROWS: Final = ("leave_out_rows",)
 """The fields that are of one file, as nothing is that is kept for others."""
 _REASONS: Final = {
     **dict.fromkeys(

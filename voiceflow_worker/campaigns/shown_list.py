@@ -29,7 +29,7 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.campaigns.shape import LOOKED_AT, ListShape, are_phones, country_among, is_phone, shape_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Message, RowRange, message_of, ranges_text
+from voiceflow_worker.finding import Message, RowRange, ranges_text
 from voiceflow_worker.model.text.wording import name_columns
 from voiceflow_worker.model.times import DateOrder
 
@@ -64,14 +64,14 @@ class ShownColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownRow:
-    """A row as it stands: its `name` among the rows that are left out, its cells, and whether it is struck through.
+    """A row as it stands: its `name` among the rows that are left out, its cells, and how a workbook shows it.
 
     `faults` is what is wrong with its cells, by the names of their columns; empty for the row as a whole.
     """
 
     name: str
     cells: tuple[str, ...]
-    is_struck: bool = False
+    mark: str = ""
     is_left_out: bool = False
     faults: Mapping[str, Message] = field(default_factory=dict[str, Message])
 
@@ -84,10 +84,10 @@ class ShownList:
     first, behind the first `skipped` ones, and `has_more` if others follow. `headers` are the rows that may be the
     header, `sheets` the sheets that have rows, and `words` some to look at of a list that is read as Windows-1252.
 
-    Of a list that is not large, `struck` are the rows that are struck through, `unread` and `partly_filled` the columns
-    whose values tell people apart, and `counts` the people that can be called (`good`), are to be looked at (`bad`),
-    `left_out` or there `twice`. Of so many, `lacking`, in the `lacking_rows`, the number does not say its country. All
-    are counted as if it was `country`, if that is one of which most of these are numbers.
+    Of a list that is not large, `unread` and `partly_filled` are the columns whose values tell people apart, and
+    `counts` the people that can be called (`good`), are to be looked at (`bad`), `left_out` or there `twice`. Of so
+    many, `lacking`, in the `lacking_rows`, the number does not say its country. All are counted as if it was `country`,
+    if that is one of which most of these are numbers.
     """
 
     columns: tuple[ShownColumn, ...] = ()
@@ -100,7 +100,6 @@ class ShownList:
     headers: tuple[ShownRow, ...] = ()
     sheets: tuple[str, ...] = ()
     words: Sequence[str] = ()
-    struck: str = ""
     unread: Sequence[UnreadColumn] = ()
     partly_filled: Sequence[PartlyFilled] = ()
     counts: Counter[str] | None = None
@@ -138,7 +137,6 @@ async def look(
         skipped=skipped,
         headers=tuple(_headers(source, shape.rows)),
         sheets=source.sheets,
-        struck=ranges_text(row.number for row in (*shape.rows, *others) if _is_struck(row)),
     )
     read: _Read = {}, set()
     if options is not None:
@@ -232,7 +230,7 @@ def _rows(rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read:
         yield ShownRow(
             name=str(RowRange.of(raw.number)),
             cells=tuple(_cell(cells.get(name))[:_LONGEST] for name in names),
-            is_struck=_is_struck(raw),
+            mark=raw.mark or "",
             is_left_out=raw.number in left_out,
             faults=faults,
         )
@@ -240,10 +238,6 @@ def _rows(rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read:
 
 def _cell(cell: object) -> str:
     return "" if cell is None else str(cell).strip()
-
-
-def _is_struck(row: RawRow) -> bool:
-    return any(message_of(problem).kind == "struck" for _, problem in row.problems)
 
 
 def _headers(source: RowSource, rows: Sequence[RawRow]) -> Iterator[ShownRow]:

@@ -219,9 +219,7 @@ class CampaignPage:
                 if do == "save":
                     return self._saved(form)
                 if kept is None:
-                    form.values |= dict.fromkeys(
-                        ("leave_out_rows", "call_struck_rows", "upload"), ""
-                    )  # another file has other people
+                    form.values |= dict.fromkeys(("leave_out_rows", "upload"), "")  # another file has other people
                     said = "choose the file of the people to call: none was uploaded, or it has been deleted since"
                     return await self._page(form, session, said=said)
                 form.values["rows_from"] = more if do == "rows" else form.get("rows_from")
@@ -252,7 +250,7 @@ class CampaignPage:
 
         If it `is_other` than the file before, what was said of the columns of that one alone is forgotten.
         """
-        form.values |= dict.fromkeys(("leave_out_rows", "call_struck_rows", "rows_from", LIST, PROPOSED), "")
+        form.values |= dict.fromkeys(("leave_out_rows", "rows_from", LIST, PROPOSED), "")
         if is_other:
             form.values["header_row"] = ""
         found, is_of_another = None, is_new and bool(form.get("header_row"))
@@ -267,7 +265,6 @@ class CampaignPage:
         if is_other:
             form.keep_columns(each.name for each in found.columns)
         form.values["header_row"] = form.get("header_row") or str(found.header_row or "")
-        form.values["leave_out_rows"] = found.struck
         named, is_said = form.roles.as_table(), bool(form.get("country"))
         for role, column in found.roles.items():
             is_by_itself = role == DESTINATION == row_name(column)

@@ -52,9 +52,9 @@ STEP_OF = {
     name: "check" if each.is_of_one_run else _STEP_OF_GROUP.get(each.group, "hours") for name, each in FIELDS.items()
 }
 """The step of each field."""
-COLUMN, ROW, STRUCK, VALUE, FILLED = "column ", "row ", "struck ", "value ", "filled "
-"""What the names of controls begin with: of a column's role, of a row's tick, of that of a row that is struck through,
-of the tick of a column's value, and of all in which it is filled."""
+COLUMN, ROW, VALUE, FILLED = "column ", "row ", "value ", "filled "
+"""What the names of controls begin with: of a column's role, of a row's tick, of the tick of a column's value, and
+of all in which it is filled."""
 FURTHER = "further numbers"
 """The role of a person's numbers, but that of the first."""
 ROLE_WORDS: Mapping[str, str] = {
@@ -242,17 +242,16 @@ class CampaignForm:
     def _has_row(self, field: str, row: str) -> bool:
         return any(each.has(*row_ranges(row)) for each in self._rows(field))
 
-    def is_called(self, row: str, *, is_struck: bool = False) -> bool:
-        """Whether a row is not left out by its number; one that is struck through is called if somebody says so."""
-        return not self._has_row("leave_out_rows", row) and (not is_struck or self._has_row("call_struck_rows", row))
+    def is_called(self, row: str) -> bool:
+        """Whether a row is not left out by its number."""
+        return not self._has_row("leave_out_rows", row)
 
-    def call_row(self, name: str, *, is_called: bool, is_struck: bool = False) -> None:
+    def call_row(self, name: str, *, is_called: bool) -> None:
         """Call a row, or leave it out."""
         (row,) = row_ranges(name)
-        for field, has_it in (("leave_out_rows", not is_called), ("call_struck_rows", is_called and is_struck)):
-            kept = [part for each in self._rows(field) for part in each.without(row)]
-            ranges = sorted([*kept, row] if has_it else kept, key=lambda each: (each.sheet, each.first))
-            self.values[field] = ",".join(map(str, ranges))
+        kept = [part for each in self._rows("leave_out_rows") for part in each.without(row)]
+        ranges = sorted(kept if is_called else [*kept, row], key=lambda each: (each.sheet, each.first))
+        self.values["leave_out_rows"] = ",".join(map(str, ranges))
 
     def filters(self, name: str = "leave_out") -> Sequence[Part]:
         """The filters in a field: as they were typed, or as data."""
@@ -297,9 +296,8 @@ class CampaignForm:
             return (PARTS[field].split(self.get(field)) or {}).get(part, "")
         if name.startswith(COLUMN):
             return self.role_of(unquote(name.removeprefix(COLUMN)))
-        if name.startswith((ROW, STRUCK)):
-            kind, _, row = name.partition(" ")
-            return YES if self.is_called(unquote(row), is_struck=f"{kind} " == STRUCK) else ""
+        if name.startswith(ROW):
+            return YES if self.is_called(unquote(name.removeprefix(ROW))) else ""
         if name.startswith((VALUE, FILLED)):
             return YES if self.calls(filter_in(name)) else ""
         if name in FILTERS:
@@ -348,9 +346,8 @@ class CampaignForm:
             split = PARTS[field].split(self.get(field)) or dict.fromkeys(PARTS[field].split("") or (), "")
             self.values[field] = PARTS[field].join({**split, **parts})
         for name, value in changed.items():
-            if name.startswith((ROW, STRUCK)):
-                kind, _, row = name.partition(" ")
-                self.call_row(unquote(row), is_called=bool(value), is_struck=f"{kind} " == STRUCK)
+            if name.startswith(ROW):
+                self.call_row(unquote(name.removeprefix(ROW)), is_called=bool(value))
             elif name.startswith((VALUE, FILLED)):
                 self.call(filter_in(name), is_called=bool(value))
             elif name.startswith(COLUMN):

@@ -76,7 +76,6 @@ class CampaignOptions:
     limit: int | None = None
     most: int | None = None
     leave_out_rows: Sequence[tuple[int, int] | tuple[int, int, str]] = ()
-    call_struck_rows: Sequence[tuple[int, int] | tuple[int, int, str]] = ()
     header_row: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
     voices: Collection[str] | None = None

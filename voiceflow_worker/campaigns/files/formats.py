@@ -31,6 +31,7 @@ from voiceflow_worker.campaigns.files.rows import (
     CALLS,
     ColumnReader,
     FileKind,
+    Mark,
     RawRow,
     RowSource,
     row_name,
@@ -102,30 +103,29 @@ class ExcelRows(RowSource):
 
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)
-        hidden: list[int] = []
+        marked: dict[Mark, list[int]] = {Mark.HIDDEN: [], Mark.STRUCK: []}
         red: list[int] = []
         hidden_times = _HiddenTimes()
         count = 0
         with self._workbook() as book:
             numbers = {place for place, name in enumerate(self.columns) if name in self.numbers}
             chosen = self._chosen(book, self.sheet)
-            for number, values, is_hidden, struck, is_struck, is_red in book.rows(chosen):
+            for each in book.rows(chosen):
+                number, values = each.number, each.values
                 if number <= (self.header_row or 0):
                     continue
                 count += 1
-                if is_hidden:
-                    hidden.append(number)
-                if is_red:
+                mark = each.mark(numbers)
+                if mark in marked:
+                    marked[mark].append(number)
+                elif each.is_red:
                     red.append(number)
                 cells = [*values, *[None] * (width - len(values))]
                 hidden_times.add(number, cells[:width])
-                row = table_row(self, number, cells, _text)
-                if is_struck or (len(struck) > 1 and not numbers.isdisjoint(struck)):
-                    row = row._replace(problems=((None, tell("struck")), *row.problems))
-                yield row
+                yield table_row(self, number, cells, _text)._replace(mark=mark)
             comments = [each for each in book.comments(chosen) if self._is_below(each[0]) and each[1].strip()]
         found = [
-            _rows(self.sheet, hidden, "hidden, by hand, by a filter or in a group"),
+            *(_left_out(self.sheet, mark, rows) for mark, rows in marked.items()),
             _rows(self.sheet, red if len(red) * 2 <= count else (), "red"),
             _commented(self.sheet, comments) if comments else None,
         ]
@@ -305,6 +305,14 @@ class _HiddenTimes:
             )
             told = f"{told} written midnight of another time zone, and {meant} is meant. Write days as texts"
             yield place, number, f"{told}, or without a time"
+
+
+def _left_out(sheet: str, mark: Mark, rows: Sequence[int]) -> str | None:
+    """Say how many rows of a sheet are left out, and which."""
+    if not rows:
+        return None
+    are = f"{count_of(len(rows), 'row')} of the sheet {sheet} {'is' if len(rows) == 1 else 'are'} {mark}"
+    return f"{are}, and left out: {ranges_text(rows, most=_MOST_NAMED)}"
 
 
 def _marked(sheet: str, what: str, shown: str, rows: Sequence[int]) -> Message:

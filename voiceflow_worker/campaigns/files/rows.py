@@ -442,6 +442,14 @@ class FileKind(StrEnum):
         return self in {FileKind.CSV, FileKind.EXCEL}
 
 
+class Mark(StrEnum):
+    """How a workbook shows a row that may be left out."""
+
+    HIDDEN = "hidden"
+    STRUCK = "struck through"
+    PARTLY_STRUCK = "struck through in part"
+
+
 MOST_ABOVE = 20
 """The most rows above a header that are kept, to choose another header from."""
 
@@ -452,7 +460,8 @@ class RawRow(NamedTuple):
     `number`, counted from 1, is the line where the row begins, or the number of the row in a sheet.
     `text` is the text of a line. `cells` are texts; those of an object are its values, which have `names` of their own.
     `problems` are the reasons why the row cannot be read, each a column and a clause. `code` is the 8x8 code of these
-    problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one.
+    problems. `counts` is more than 1 if a cell has taken in other rows, which are then as bad as this one. `mark` is
+    how a workbook shows the row.
     """
 
     number: int
@@ -462,6 +471,7 @@ class RawRow(NamedTuple):
     problems: tuple[tuple[str | None, str], ...] = ()
     code: int | None = None
     counts: int = 1
+    mark: Mark | None = None
 
     @property
     def data(self) -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
@@ -18,6 +18,7 @@ from zipfile import ZipFile
 
 from voiceflow_worker.campaigns.files.damage import error_sentence
 from voiceflow_worker.campaigns.files.number_formats import BadCell, NumberFormat, built_in, number_format
+from voiceflow_worker.campaigns.files.rows import Mark
 
 _MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
 """The largest numbers of rows and columns in a sheet of Excel. A damaged file may have larger numbers."""
@@ -62,9 +63,20 @@ class SheetRow(NamedTuple):
     struck: set[int]
     """The places of the cells that a line goes through."""
     is_struck: bool
-    """Whether a line goes through all of its cells that are not empty, or through a part of one."""
+    """Whether a line goes through all of its cells that are not empty."""
+    is_partly_struck: bool
+    """Whether a line goes through a part of a cell."""
     is_red: bool
     """Whether all of these cells are red, or red on another colour."""
+
+    def mark(self, numbers: Collection[int]) -> Mark | None:
+        """Return how the sheet shows the row, whose telephone numbers are in these places."""
+        if self.is_hidden:
+            return Mark.HIDDEN
+        if self.is_struck:
+            return Mark.STRUCK
+        is_partly = self.is_partly_struck or (len(self.struck) > 1 and not self.struck.isdisjoint(numbers))
+        return Mark.PARTLY_STRUCK if is_partly else None
 
 
 class Spreadsheet:
@@ -114,8 +126,8 @@ class Spreadsheet:
             if values:
                 filled = sum(value is not None for value in values)
                 is_hidden = _is_true(row.get("hidden")) or float(row.get("ht", 1)) == 0
-                is_struck = is_partly or len(struck) == filled
-                yield SheetRow(number, tuple(values), is_hidden, struck, is_struck, red == filled)
+                is_struck = len(struck) == filled
+                yield SheetRow(number, tuple(values), is_hidden, struck, is_struck, is_partly, red == filled)
             row.clear()
 
     def comments(self, sheet: Sheet) -> Iterator[tuple[str, str]]:
