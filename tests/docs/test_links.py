@@ -57,3 +57,14 @@ def test_no_table_is_broken_by_an_empty_line() -> None:
         for number, (before, row, after) in enumerate(zip(lines, lines[1:], lines[2:], strict=False), 2):
             if row.startswith("|") and not before.startswith("|"):
                 assert re.fullmatch(r"\|[\s|-]+\|", after), f"{page.name}:{number}: a row without a header: {row}"
+
+
+def test_every_finding_stands_behind_a_rule_that_a_test_holds() -> None:
+    page = (ROOT / "findings/README.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| `(\w+)` \|.*\| `(.+)` \|$", page, re.MULTILINE))
+    assert {path.stem for path in (ROOT / "findings").glob("*.sh")} == table.keys()
+    assert len(table) <= 12
+    for test in table.values():
+        path, _, name = test.partition("::")
+        text = (ROOT / path).read_text("utf-8")
+        assert not name or f"def {name}(" in text, test
