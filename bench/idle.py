@@ -1,10 +1,10 @@
 """Idle: what a worker with nothing to do costs, and from `enqueue` returned to the arrival of the POST.
 
-    ./dev bench idle [--calls 100] [--rest 60] [--store sqlite] [--baseline CHECKOUT] [--only NAME]
+    ./dev bench idle [--calls 100] [--rest 60] [--store sqlite] [--baseline CHECKOUT]
 
 The worker is `voiceflow worker` as it is shipped, without a rate; another process enqueues a call, waits until its POST
 has come and been answered, and a moment longer. Waits are milliseconds; at rest, the share of a core in per cent over
-so many seconds, and megabytes. The peers of `./dev bench-peers` whose name contains `--only` are measured beside it.
+so many seconds, and megabytes.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench.paced import ROOT, STORES, worker_environment
-from bench.peer import TimedSink, waits
-from bench.peers import PEERS, peer_command
+from bench.paced import ROOT, STORES, processor_seconds, worker_environment
 from bench.rung import request
-from bench.steady import processor_seconds
-from bench.throughput import environment, running_redis, store
-from tests.support.redis_server import RedisServer
+from bench.sink import Sink
+from bench.throughput import store
 from voiceflow_worker import CallPolicy, CallQueue, open_store
 from voiceflow_worker.model.jobs.policy import OutcomeSource
 
@@ -34,6 +32,32 @@ WARM_UP = 5
 SETTLED = 45
 """Seconds until a worker has nothing left to begin with, and looks seldom."""
 WORKER = [sys.executable, "-m", "voiceflow_worker", "worker", "--rate", "unlimited"]
+
+
+class TimedSink(Sink):
+    """A sink that notes when something came."""
+
+    came: float = 0.0
+    arrived: asyncio.Event
+
+    def data_received(self, data: bytes) -> None:
+        """Note the time before anything else."""
+        TimedSink.came = time.monotonic()
+        super().data_received(data)
+        TimedSink.arrived.set()
+
+
+async def waits(enqueue: Callable[[int], Awaitable[object]], calls: int) -> list[float]:
+    """The milliseconds from the return of `enqueue` to the arrival of each POST at the sink of this process."""
+    found = list[float]()
+    for place in range(calls):
+        TimedSink.arrived = asyncio.Event()
+        await enqueue(place)
+        began = time.monotonic()
+        await asyncio.wait_for(TimedSink.arrived.wait(), 60)
+        found.append(1000 * (TimedSink.came - began))
+        await asyncio.sleep(random.uniform(0.1, 0.3))
+    return found
 
 
 async def of_worker(kind: str, build: Path, calls: int) -> list[float]:
@@ -65,22 +89,9 @@ def at_rest(command: list[str], env: dict[str, str], cwd: Path, seconds: float) 
     return {"share": round(100 * used / seconds, 2), "memory": round(memory / 1024, 1)}
 
 
-def of_peer(name: str, calls: int) -> list[float]:
-    """The waits of a peer, on a Redis that writes nothing to the disk."""
-    with running_redis(RedisServer) as url:
-        command = [*peer_command(name, "wake"), "--redis", url, "--calls", str(WARM_UP + calls)]
-        found = subprocess.run(command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, check=True)
-        return [float(each) for each in json.loads(found.stdout)]
-
-
-def rest_of(name: str, kind: str, build: Path, seconds: float) -> dict[str, float]:
-    """A peer, or the worker on a kind of store, at rest."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        if name in PEERS:
-            command = [*peer_command(name, "run"), "--redis", stack.enter_context(running_redis(RedisServer))]
-            return at_rest(command, environment(), ROOT, seconds)
-        url = stack.enter_context(store(kind))
+def rest_of(kind: str, build: Path, seconds: float) -> dict[str, float]:
+    """The worker on a kind of store, at rest."""
+    with tempfile.TemporaryDirectory() as folder, store(kind) as url:
         return at_rest(WORKER, worker_environment(build, folder, url, port=9, log_level="error"), build, seconds)
 
 
@@ -97,19 +108,16 @@ def main() -> None:
     parser.add_argument("--rest", type=float, default=0, help="seconds at rest; without it none are measured")
     parser.add_argument("--store", choices=[*STORES, "all"], default="all")
     parser.add_argument("--baseline", type=Path, help="another checkout, measured after this one")
-    parser.add_argument("--only", help="measure peers whose name contains this too")
     wanted = parser.parse_args()
     builds = {"worker": ROOT, **({"baseline": wanted.baseline.resolve()} if wanted.baseline else {})}
     kinds = STORES if wanted.store == "all" else (wanted.store,)
-    peers = [each for each in PEERS if wanted.only is not None and wanted.only in each]
-    for name, kind in [*((build, kind) for kind in kinds for build in builds), *((peer, "redis") for peer in peers)]:
-        build = builds.get(name, ROOT)
+    for name, kind in [(build, kind) for kind in kinds for build in builds]:
+        build = builds[name]
         told: dict[str, object] = {"store": kind, "of": name}
         if wanted.calls:
-            found = of_peer(name, wanted.calls) if name in PEERS else asyncio.run(of_worker(kind, build, wanted.calls))
-            told |= quantiles(found)
+            told |= quantiles(asyncio.run(of_worker(kind, build, wanted.calls)))
         if wanted.rest:
-            told |= rest_of(name, kind, build, wanted.rest)
+            told |= rest_of(kind, build, wanted.rest)
         print(json.dumps(told), flush=True)  # noqa: T201
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,6 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 
-from bench.steady import processor_seconds
 from bench.throughput import environment, sink, store, summary
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +32,7 @@ WARM_UP = 3.0
 WITHIN = 60.0
 """Seconds until the first call."""
 COUNTED = (("functions", 0), ("turns", 1))
+TICKS = os.sysconf("SC_CLK_TCK")
 BARE = "bare loop, httpx over aiohttp"
 
 
@@ -42,6 +43,12 @@ def bare_loop() -> list[str]:
         subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", "httpx-aiohttp"], check=True)
     return [str(python), str(ROOT / "bench" / "bare_loop.py")]
+
+
+def processor_seconds(pid: int) -> float:
+    """The processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def requests_at(port: int) -> int:

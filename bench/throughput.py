@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from bench import room
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer, standalone, system_server
 
@@ -172,16 +171,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=5000, help="calls of each measurement")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--only", help="only rungs whose name contains this, and the bare loops; with --room, this store"
-    )
+    parser.add_argument("--only", help="only rungs whose name contains this, and the bare loops")
     parser.add_argument("--baseline", type=Path, help="another checkout, measured in turns")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--room", action="store_true", help="measure the bytes a call takes in each store instead")
     wanted = parser.parse_args()
-    if wanted.room:
-        room.main(calls=wanted.calls, only=wanted.only)
-        return
     began = time.perf_counter()
     rungs = [rung for rung in LADDER if rung.kind in {"bare", "stock"} or (wanted.only or "") in rung.name]
     if wanted.baseline:

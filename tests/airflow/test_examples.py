@@ -11,13 +11,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from tests.airflow.scene import rings
-from tests.support.postgres import PostgresServer
 from tests.support.stage import Stage
-from voiceflow_worker import open_store
 
 pytestmark = pytest.mark.slow
 
@@ -108,29 +105,6 @@ def test_campaign_with_report(on: Stage, env: dict[str, str], tmp_path: Path) ->
     assert result["state"] == "success", result["said"]
     assert "2 calls, 100% answered, 1 bad rows left out" in result["said"]
     assert rings(on, "+6587664031", "+6587664032") == [1, 1]
-
-
-def test_calls_of_orders(env: dict[str, str]) -> None:
-    pytest.importorskip("psycopg")
-    server = PostgresServer()
-    try:
-        server.start()
-        anyio.run(make_store, server.url())
-        server.ask("CREATE TABLE orders (id int, phone text, is_ready boolean, told_at timestamptz)")
-        server.ask("INSERT INTO orders SELECT n, '+65876' || 640500 + n, n % 2 = 0 FROM generate_series(1, 300) AS n")
-        for _ in range(2):
-            result = dag_test({**env, "AIRFLOW_CONN_ORDERS": server.url()}, "calls_of_orders")
-            assert result["state"] == "success", result["said"]
-        keys = server.ask("SELECT count(*), count(DISTINCT unique_key) FROM voiceflow.jobs WHERE state = 'queued'")
-        assert keys == [(150, 150)]
-    finally:
-        server.close()
-
-
-async def make_store(url: str) -> None:
-    """What the first worker of the store does."""
-    async with open_store(url):
-        pass
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)

@@ -17,7 +17,6 @@ import anyio.from_thread
 import anyio.lowlevel
 import pytest
 
-from bench.row_path import row_path
 from tests.campaigns.conftest import StillClock
 from tests.campaigns.reading import OPTIONS, file_of
 from tests.support.engine import Engine
@@ -379,9 +378,3 @@ async def test_a_folder_that_is_not_there_is_reported_by_the_name_given(tmp_path
     async with open_store("memory://") as store:
         with pytest.raises(OSError, match="no/such/out"):
             await written(tmp_path / "no/such", store, form)
-
-
-def test_a_row_passes_through_few_functions_and_forms(tmp_path: Path) -> None:
-    functions, forms = row_path(tmp_path)
-    assert len(functions) <= 90, sorted(code.co_qualname for code, _ in functions)
-    assert [form.__name__ for form, _ in forms] == ["RawRow", "Draft", "PlannedNumber", "CheckedCall", "ReadRow"]

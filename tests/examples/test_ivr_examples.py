@@ -6,25 +6,21 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from examples import appointment, restaurant
+from examples import appointment
 from voiceflow_worker import Menu
 from voiceflow_worker.ivr import Rehearsal
 
 pytestmark = pytest.mark.anyio
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-OPEN = datetime(2026, 11, 20, 4, tzinfo=UTC)  # a Friday, noon in Singapore
-CLOSED = datetime(2026, 11, 23, 4, tzinfo=UTC)  # a Monday
 ANA = {"name": "Ana", "time": "on Tuesday at ten", "other_time": "on Friday"}
 
 MENUS: Mapping[str, Menu] = {
     "appointment:appointment": appointment.appointment,
-    "restaurant:main": restaurant.main,
 }
 
 
@@ -44,27 +40,9 @@ class Way:
     heard: str
     menu: str | None = None
     connected_to: str | None = None
-    at: datetime = OPEN
 
 
 WAYS: Mapping[str, list[Way]] = {
-    "restaurant:main": [
-        Way(("1", "1", "4#"), "A table for 4, today. We look forward to seeing you."),
-        Way(("1", "2", "12#"), "A table for 12, tomorrow. We look forward to seeing you."),
-        Way(("1", "2", "0#"), "Welcome.", menu="main"),
-        Way(("1", "9"), "Welcome.", menu="main"),
-        Way(("1", "1", "13#"), "We have tables for one to twelve. For how many people?", menu="people"),
-        Way(("1", "1", "*#"), "Sorry, that is not a valid choice. For how many people?", menu="people"),
-        Way(("1", "1", "13#", "99", "00"), "Goodbye."),
-        Way(("2",), "We are open from Tuesday to Sunday,", menu="main"),
-        Way(("3",), "", connected_to=restaurant.DESK),
-        Way(("3",), "Nobody is here at this hour. Welcome.", menu="main", at=CLOSED),
-        Way(("9",), "Goodbye."),
-        Way(("4",), "Sorry, that is not a valid choice. Welcome.", menu="main"),
-        Way(("", "", ""), "Goodbye."),
-        Way(("1", "", "", ""), "Goodbye."),
-        Way(("1", "1", "", "", ""), "Goodbye."),
-    ],
     "appointment:appointment": [
         Way(("1",), "Thank you, Ana. See you on Tuesday at ten."),
         Way(("2", "1"), "Thank you, Ana. See you on Friday."), Way(("2", "2"), "", connected_to=appointment.DESK),
@@ -78,7 +56,7 @@ WAYS: Mapping[str, list[Way]] = {
 
 @pytest.mark.parametrize(("name", "way"), [(name, way) for name, ways in WAYS.items() for way in ways], ids=str)
 async def test_each_branch_leads_where_it_should(name: str, way: Way) -> None:
-    call = Rehearsal(MENUS[name], data=ANA, at=way.at)
+    call = Rehearsal(MENUS[name], data=ANA)
     heard = await call.begin()
     for keys in way.keys:
         assert not heard.has_ended

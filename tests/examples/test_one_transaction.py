@@ -13,9 +13,7 @@ from tests.support.postgres import DATABASE, PostgresServer
 PROGRAMS = Path(__file__).parents[2] / "examples" / "one_transaction"
 
 SAYS = {
-    "django_shop.py": ["order of +6587654321: 200", "order of +6587654322: 409", "+6587654321 was called"],
     "fastapi_and_sqlalchemy.py": ["order of +6587654321: 200", "order of +6587654322: 409", "+6587654321 was called"],
-    "plain_psycopg.py": ["order 2 is not in stock", "+6587654321 was called"],
 }
 
 

@@ -23,12 +23,6 @@ SAYS = {
         "The shop is open.", "the call is completed: COMPLETED", "shop_visits_total 1.0",
         'voiceflow_webhook_summaries_total{result="settled"} 1.0',
     ],
-    "number_masking.py": [
-        "+6587654321 called: +6587654322", "+6587654322 called: +6587654321",
-        "+6587654329 called: connected to nobody; There is nobody to be connected to. Goodbye.",
-        "+6587654323 called: connected to nobody; There is nobody to be connected to. Goodbye.",
-        "+6587654321 called, and +6587654322 was busy: The line is busy.",
-    ],
     "on_call_alert.py": [
         "The program was stopped while the second phone rang, and started again.",
         "+6587654321 rang 1 times: did not answer", "+6587654322 rang 1 times: answered, and did not press 1",
@@ -38,22 +32,11 @@ SAYS = {
     "order_ready.py": [
         "to +6587654321 is queued", "enqueued again: the same call", "is submitted; its session at 8x8 is ",
     ],
-    "outcomes_in_one_process.py": [
-        "Customer 1: completed (COMPLETED)", "Customer 2: unreached (BUSY)", "Customer 3: unreached (NO_ANSWER)",
-    ],
     "outcomes_stream.py": [
         "call.attempted: Customer 1 (BUSY), the call is queued",
         "call.ended: Customer 2 (NO_ANSWER), the call is unreached",
         "call.ended: Customer 1 (COMPLETED), the call is completed",
         "the wait for Customer 1 has ended: completed after 2 attempts",
-    ],
-    "restaurant.py": [
-        "+6587654321 pressed 1 1 4; heard last: A table for 4, today. We look forward to seeing you.",
-        "+6587654322 pressed 2 1 9 1 2 12; heard last: A table for 12, tomorrow. We look forward to seeing you.",
-        "+6587654323 pressed 3",
-        "+6587654324 pressed 7 1 2 0 1 2 40 * 6; heard last: A table for 6, tomorrow. We look forward to seeing you.",
-        "+6587654325 pressed - - -; heard last: Goodbye.",
-        "booked: a table for 4 on ", "booked: a table for 12 on ", "booked: a table for 6 on ",
     ],
 }  # fmt: skip
 
