@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -373,10 +374,10 @@ def leases(call: StoreCall) -> bool:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("rate", [None, 50])
 @pytest.mark.parametrize("moment", [leases, begins])
-async def test_a_worker_whose_task_is_cancelled_puts_back_the_calls_that_it_took(
+async def test_cancelled_worker_finishes_or_requeues_the_calls_that_it_took(
     any_store: Store, clock: ManualClock, moment: Callable[[StoreCall], bool], rate: float | None
 ) -> None:
-    """As by `asyncio.wait_for` or the end of `asyncio.run`, which no scope shields from."""
+    """As by `asyncio.wait_for`, which no scope shields from."""
     store, voice = FaultyStore(any_store), ScriptedVoice()
     queue = await enqueued(store, FEW)
     task = asyncio.ensure_future(worker_for(store, voice, rate=rate).run())
@@ -390,5 +391,5 @@ async def test_a_worker_whose_task_is_cancelled_puts_back_the_calls_that_it_took
     async with time_passing(clock, step=SLOWLY):
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert await states(queue) == {"queued": FEW}
-    assert voice.placed == []
+    sent = len(voice.placed)
+    assert await states(queue) == +Counter(queued=FEW - sent, accepted=sent)

@@ -88,22 +88,24 @@ def test_a_cancel_past_all_scopes_leaves_nobody_waiting() -> None:
     asyncio.run(scenario())
 
 
-def test_those_who_share_a_trip_that_was_cut_short_are_told_to_ask_again() -> None:
+def test_a_cancelled_caller_cuts_nobody_elses_item() -> None:
     async def scenario() -> None:
         trips = Trips()
         batcher: Batcher[int, int] = Batcher(trips.flush)
         first = asyncio.ensure_future(batcher.submit(0))
         await trips.begun.wait()
-        leader, follower = (asyncio.ensure_future(batcher.submit(item)) for item in (2, 4))
+        leader, *others = (asyncio.ensure_future(batcher.submit(item)) for item in (2, 4, 6))
         await asyncio.sleep(0)
         trips.begun = anyio.Event()
         trips.open.set()
         trips.open = anyio.Event()
         await trips.begun.wait()
         leader.cancel()
-        with pytest.raises(StoreUnavailableError, match="try again"):
-            await asyncio.wait_for(follower, 10)
-        assert await first == 0
+        await asyncio.sleep(0)
+        trips.open.set()
+        assert await asyncio.wait_for(asyncio.gather(first, *others), 10) == [0, 40, 60]
+        assert all(each.cancelled() for each in await _ended(leader))
+        assert trips.seen == [[0], [2, 4, 6]]
 
     asyncio.run(scenario())
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -26,7 +27,17 @@ from tests.support.stores import BACKENDS, running, url_for
 from tests.support.voices import Answer, GatedVoice, ScriptedVoice, created, refused, turned_away, unknown
 from tests.support.waiting import until
 from tests.support.workers import NO_WEBHOOKS, at_work, enqueued, states, worker_for
-from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, JobState, Worker, WorkerOptions, open_store
+from voiceflow_worker import (
+    CallFlow,
+    CallPolicy,
+    CallQueue,
+    Job,
+    JobState,
+    VoiceClient,
+    Worker,
+    WorkerOptions,
+    open_store,
+)
 from voiceflow_worker.backends.sqlite import wakeup
 from voiceflow_worker.core import worker as worker_module
 from voiceflow_worker.core.base.reading import gates_of
@@ -195,6 +206,88 @@ class TestStop:
         async with at_work(worker):
             await voice.reached(2)
         assert await states(queue) == {"in_doubt": 2}
+
+
+async def _cancel_scope(worker: Worker, cut: anyio.Event) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        await cut.wait()
+        group.cancel_scope.cancel()
+
+
+async def _cancel_task(worker: Worker, cut: anyio.Event, *, times: int = 1) -> None:
+    task = asyncio.create_task(worker.run())
+    await cut.wait()
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0.05)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def _time_out(worker: Worker, cut: anyio.Event) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(worker.run(), 0.3)
+    assert cut.is_set()
+
+
+async def _fail_neighbour(worker: Worker, cut: anyio.Event) -> None:
+    async def fail() -> None:
+        await cut.wait()
+        raise ValueError("a neighbour failed")
+
+    with pytest.RaisesGroup(ValueError):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run())
+            group.create_task(fail())
+
+
+Cancels = Callable[[Worker, anyio.Event], Coroutine[Any, Any, None]]
+ON_ASYNCIO: list[Cancels] = [_cancel_task, partial(_cancel_task, times=3), _time_out, _fail_neighbour]
+
+
+@pytest.mark.parametrize(
+    ("anyio_backend", "cancels"),
+    [("trio", _cancel_scope), *(("asyncio", each) for each in (_cancel_scope, *ON_ASYNCIO))],
+)
+async def test_cancelled_worker_waits_for_the_answers_of_its_calls(cancels: Cancels) -> None:
+    async with open_store("memory://") as store:
+        queue, voice, cut = await enqueued(store, 3), GatedVoice(bytes_left=True), anyio.Event()
+        worker = worker_for(store, voice, concurrency=3)
+
+        async def answer() -> None:
+            await voice.reached(3)
+            await queue.enqueue(flow(number(9)))
+            cut.set()
+            await anyio.sleep(0.5)
+            voice.open.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(answer)
+            await cancels(worker, cut)
+        assert await states(queue) == {"accepted": 3, "queued": 1}
+
+
+async def test_cancelled_worker_puts_unanswered_calls_in_doubt_after_its_grace() -> None:
+    async with open_store("memory://") as store:
+        queue, voice = await enqueued(store, 1), GatedVoice(bytes_left=True)
+        worker = worker_for(store, voice, options={"shutdown_grace": timedelta(seconds=0.1)})
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(worker.run)
+                await voice.reached(1)
+                group.cancel_scope.cancel()
+        assert await states(queue) == {"in_doubt": 1}
+
+
+async def test_worker_runs_once_and_with_an_open_client_only() -> None:
+    async with open_store("memory://") as store:
+        with pytest.raises(RuntimeError, match="inside the client's `async with`"):
+            await worker_for(store, VoiceClient("key", "sub")).run()
+        worker = worker_for(store, ScriptedVoice())
+        await worker.drain()
+        with pytest.raises(RuntimeError, match="Make a new Worker for each run"):
+            await worker.run()
 
 
 async def test_an_idle_worker_stops_at_once() -> None:

@@ -18,11 +18,12 @@ from voiceflow_worker.core.base.background import SHOWN, BackgroundTasks, Task, 
 from voiceflow_worker.core.base.clock import SET_CLOCK
 from voiceflow_worker.core.base.identity import QueueNames, checked_queue, new_worker_id
 from voiceflow_worker.core.base.reading import find_jobs, limits_of
+from voiceflow_worker.core.base.shielding import run_shielded
 from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
-from voiceflow_worker.core.ports.outside import LocalJournal
+from voiceflow_worker.core.ports.outside import LocalJournal, Opens
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
 from voiceflow_worker.core.retention import Retention
@@ -137,6 +138,7 @@ class Worker:
         self.id: str = new_worker_id()
         self.queue: str = checked_queue(queue)
         self._store = store
+        self._voice = voice
         self._clock = store.clock
         self._limits = Limits(
             rate=rate,
@@ -231,9 +233,14 @@ class Worker:
         self._pause_scope: anyio.CancelScope | None = None
         self._is_pause_over: Callable[[], bool] = lambda: False
         self._ending, self._abort = anyio.Event(), anyio.Event()
+        self._has_begun = False
 
     async def run(self) -> None:
-        """Work until `stop` is called. Raises if the store or the journal files cannot be used at the start."""
+        """Work until `stop` is called. If this is cancelled, it stops in order, and then the cancellation goes on.
+
+        Raises RuntimeError if this worker has run before or if its client is not open, and StoreError or SettingsError
+        if the store or the journal files cannot be used at the start.
+        """
         await self._work(None)
 
     async def drain(self) -> DrainResult:
@@ -280,6 +287,19 @@ class Worker:
         return {**self._tasks.failing, **self._service.failing}
 
     async def _work(self, check: DrainCheck | None) -> None:
+        """Work, where no cancellation of the caller reaches the calls: only `stop` and the grace period end them."""
+        if self._has_begun:
+            raise RuntimeError("this worker has run before. Make a new Worker for each run")
+        if isinstance(self._voice, Opens) and not self._voice.is_open:
+            raise RuntimeError("the client of this worker is not open. Run the worker inside the client's `async with`")
+        self._has_begun = True
+        await run_shielded(partial(self._work_until_stopped, check), on_cancel=self._stop_if_running)
+
+    def _stop_if_running(self) -> None:
+        if not self._stopping:
+            self.stop()
+
+    async def _work_until_stopped(self, check: DrainCheck | None) -> None:
         before, limits = await SetRate(self._store, self.queue).begin(self._limits)
         self._is_capped = limits.max_active is not None
         self._pacer.follow(limits.rate)
@@ -305,9 +325,7 @@ class Worker:
             async with anyio.create_task_group() as storing:
                 storing.start_soon(self._verdicts.run)
                 async with anyio.create_task_group() as dispatches:
-                    # In a task of its own: asyncio's `Task.cancel` of the caller's task follows no shield, and would
-                    # leave journal entries of calls behind that nobody sends.
-                    dispatches.start_soon(self._send_all, dispatches, check)
+                    await self._send_all(dispatches, check)
                 storing.cancel_scope.cancel()
             background.cancel_scope.cancel()
         with anyio.move_on_after(1, shield=True):

@@ -196,6 +196,11 @@ class VoiceClient(api.AccountApi):
         if transport is not None:
             await transport.__aexit__(kind, error, trace)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is within its `async with` block."""
+        return self._transport is not None
+
     # These two not by `checked`: the engine calls them for each call.
     @checks_itself
     async def connect(self, *, waits: bool = True) -> Reservation | None:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 import anyio
 import structlog
 
+from voiceflow_worker.core.base.shielding import run_shielded
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.core.ports.store import BulkWrite, Order, Write, WriteResult
 from voiceflow_worker.errors import StoreError, StoreReadOnlyError, StoreUnavailableError
@@ -42,11 +43,10 @@ class Batcher(Generic[Item, Got]):
     """Collects items and flushes them together. Each caller gets its own results or errors.
 
     `flush` takes all waiting items and returns one result or exception for each, in order. If it raises, every caller
-    with an item in this flush gets the error. There is no background task: the first caller runs the flush, and a
-    caller that waited runs the next one. A caller in a cancelled scope ends only after its items were flushed. A caller
-    that is cancelled without a scope (by asyncio's `Task.cancel`) ends at once: if its items still wait, they are not
-    flushed. If it runs the flush, the flush is interrupted, and the other callers of that flush get
-    `StoreUnavailableError`, because it is not known what was stored.
+    with an item in this flush gets the error. The first caller runs the flush, and a caller that waited runs the next
+    one. A caller in a cancelled scope ends only after its items were flushed, and so does a caller that runs the flush.
+    Another that is cancelled without a scope (by asyncio's `Task.cancel`) ends at once: if its items still wait, they
+    are not flushed. The end of the event loop alone interrupts a flush: its callers get `StoreUnavailableError`.
     """
 
     def __init__(self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Got | BaseException]]]) -> None:
@@ -69,7 +69,8 @@ class Batcher(Generic[Item, Got]):
             if self._is_flushing:
                 await self._wait(mine)
             if mine.answers is None:
-                await self._flush_waiting()
+                self._is_flushing = True
+                await run_shielded(self._flush_waiting)  # what is cut here would cut the items of others
         return cast("Sequence[Got | BaseException]", mine.answers)
 
     async def _wait(self, mine: _Waiting[Item, Got]) -> None:
@@ -84,7 +85,6 @@ class Batcher(Generic[Item, Got]):
             raise
 
     async def _flush_waiting(self) -> None:
-        self._is_flushing = True
         batch, self._waiting = self._waiting, []
         items = [item for each in batch for item in each.items]
         answers: Sequence[Got | BaseException] | None = None

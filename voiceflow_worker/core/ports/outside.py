@@ -221,6 +221,16 @@ class Voice(Protocol):
 
 
 @runtime_checkable
+class Opens(Protocol):
+    """A gateway that must be opened before it places calls."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be placed."""
+        ...
+
+
+@runtime_checkable
 class ConnectsAhead(Protocol):
     """A gateway that can connect before a POST is journalled, so that connecting never delays a journalled call."""
 
