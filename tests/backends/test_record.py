@@ -308,7 +308,7 @@ async def test_a_journal_file_of_a_newer_version_is_left_alone(here: Engine, sto
     (path,) = (tmp_path / "state" / "default").iterdir()
     whole = path.read_text()
     later = store.clock.now() + timedelta(days=400)
-    for text in (whole.replace("post_count", "mood"), whole.replace('"voiceflow_journal":7', '"voiceflow_journal":8')):
+    for text in (whole.replace("post_count", "mood"), whole.replace('_journal":8', '_journal":9')):
         assert text != whole
         path.write_text(text)
         assert (await files.entries(str(path))).jobs == []

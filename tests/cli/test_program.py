@@ -189,7 +189,7 @@ def test_a_command_loads_only_what_it_needs(folder: Path) -> None:
     for command, modules in ours.items():
         assert not [each for each in modules if "campaigns" in each], command
     unneeded = {
-        "babel", "cyclopts.help", "httpx", "jinja2", "phonenumbers", "pygments", "rich.console", "rich.pretty", "ulid",
+        "babel", "cyclopts.help", "httpx", "jinja2", "phonenumbers", "pygments", "rich.console", "rich.pretty",
     }  # fmt: skip
     assert {"apsw", "cyclopts", "structlog"} < set(loaded["hold"])
     assert not unneeded & set(loaded["hold"])

@@ -22,7 +22,6 @@ from tests.support.killed import sent_and_killed
 from tests.support.redis_server import standalone
 from tests.support.workers import damaged, spoilt
 from voiceflow_worker import Job, open_store
-from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.cli.program import program
 
 LOOKING = [
@@ -191,7 +190,7 @@ COMMANDS = [
     ["calls", "redial", "default.1"], ["calls", "resolve", "default.1", "--placed", "--note", "x"],
     ["suppress", "add", "+6587654321"], ["suppress", "remove", "+6587654321"], ["suppress", "list"],
     ["suppress", "import", "numbers.csv"],
-    ["audit"], ["forget", "+6587654321", "--yes"], ["store", "upgrade"],
+    ["audit"], ["forget", "+6587654321", "--yes"],
     ["enqueue", "--batch", "march", "--stored", "--replace"], ["status", "--all"], ["batches"],
     ["escalations", "list"], ["escalations", "acknowledge", "x"], ["escalations", "stop", "x"],
     ["rate"], ["rate", "5"],
@@ -333,21 +332,3 @@ def test_commands_name_what_cannot_be_read(voiceflow: Program, store_url: str) -
     cancelled = voiceflow("calls", "cancel", bad.id, "--store", store_url)
     assert cancelled.code == 0
     assert "its record could not be read" in cancelled.out
-
-
-@pytest.mark.usefixtures("inputs")
-def test_a_store_of_the_version_before_is_upgraded_on_order_alone(
-    voiceflow: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("VOICEFLOW_API_KEY")  # the doctor asks nobody then
-    enqueued(voiceflow.folder, 1)
-    by_hand(voiceflow.folder / "calls.db", f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
-    schema = {line["check"]: line for line in voiceflow("doctor", "--json").lines}["schema"]
-    assert (schema["level"], "voiceflow store upgrade" in schema["remedy"]) == ("warning", True)
-    asked = voiceflow("store", "upgrade")
-    assert (asked.code, asked.out) == (2, "")
-    assert f"from schema {SCHEMA_VERSION - 1} to {SCHEMA_VERSION}? Input is not a terminal" in asked.err
-    assert voiceflow("store", "upgrade", "--yes", "--json").document["schema"] == SCHEMA_VERSION
-    again = voiceflow("store", "upgrade", "--yes")
-    assert (again.code, "nothing is to be done" in again.out) == (0, True)
-    assert [line["action"] for line in voiceflow("audit", "--json").lines] == ["store upgrade"]

@@ -46,7 +46,6 @@ from voiceflow_worker.core.ports.controls import LIMITS
 from voiceflow_worker.core.ports.outside import ORDERS, LocalOrder
 from voiceflow_worker.core.ports.store import BulkWrite, History, Order, Put
 from voiceflow_worker.core.rollback import (
-    FORMATS,
     HELD,
     HELD_AS_LACKING,
     HELD_AS_TAKEN_OVER,
@@ -61,7 +60,7 @@ from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writer import Compared, compared
 from voiceflow_worker.core.writes import WRITERS, changed
-from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError, UnreadFilesError
+from voiceflow_worker.errors import JournalFileError, SettingsError, UnreadFilesError
 from voiceflow_worker.finding import Level
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
@@ -910,7 +909,7 @@ async def test_after_a_power_cut_a_rollback_names_the_machine_and_when_its_file_
 
 @pytest.mark.parametrize("name", ["default", ORDERS])
 @pytest.mark.parametrize(
-    "text", ['{"voiceflow_journal":4,"writer":"w"}\n', '{"voiceflow_journal":8}\n', "\0\0\0\n{}\n"]
+    "text", ['{"voiceflow_journal":7,"writer":"w"}\n', '{"voiceflow_journal":9}\n', "\0\0\0\n{}\n"]
 )
 async def test_a_journal_file_of_another_version_or_damaged_at_its_head_holds_the_queue_once(
     lab: Lab, name: str, text: str
@@ -944,16 +943,6 @@ async def test_a_journal_file_of_another_version_or_damaged_at_its_head_holds_th
     async with lab.store() as store, lab.worker(store).at_work():
         assert await hold_of(store) is None
         assert (await check_journals(store, lab.files, queue="default")).level is Level.OK
-
-
-async def test_a_store_that_a_later_version_has_used_is_refused_by_its_mark(lab: Lab) -> None:
-    async with lab.store() as store:
-        async with lab.worker(store).at_work():
-            pass
-        await text_records(store, FORMATS).put({"": "8"})
-        with pytest.raises(StoreVersionError, match=r"its journal files have format 8.*Use that version"):
-            async with lab.worker(store).at_work():
-                pass
 
 
 async def test_jobs_that_another_process_lets_be_pruned_sooner_raise_no_alarm(lab: Lab) -> None:

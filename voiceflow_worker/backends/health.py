@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, NamedTuple
 
-from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.errors import StoreForgetsError
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
@@ -25,31 +23,8 @@ class Making:
     rights: Mapping[str, str]
 
 
-class Schema(NamedTuple):
-    """The schema number of a store, and that of the stores that this version makes."""
-
-    number: int
-    known: int
-
-
-@dataclass(frozen=True, slots=True)
-class UpgradeStep:
-    """A step that takes a store of the version before along, while processes of both versions use it.
-
-    It leaves alone what the version before reads. `take` does a small part of it, in one transaction, and is called
-    until `is_done`: so it may be killed, and taken again.
-    """
-
-    meaning: str
-    is_done: Callable[[Store], Awaitable[bool]]
-    take: Callable[[Store], Awaitable[object]]
-
-
 class Health:
     """The health of a store. This one is that of backends that report nothing."""
-
-    upgrade_steps: ClassVar[Sequence[UpgradeStep]] = ()
-    """What a store of the version before lacks. This version makes do without it until the store was upgraded."""
 
     @property
     def durability(self) -> Durability | None:
@@ -69,18 +44,6 @@ class Health:
     def checks(self) -> Mapping[str, HealthCheck]:
         """The checks that can be made, by their names, in the order in which they are reported."""
         return {}
-
-    async def schema(self) -> Schema | None:
-        """The schema of the store, which must be open; None for a store without a number. Raises StoreError."""
-        return None
-
-    async def older_schema(self) -> Schema | None:
-        """The schema of a store that the version before may use; None for others. Raises StoreError."""
-        found = await self.schema()
-        return None if found is None or found.number >= found.known else found
-
-    async def raise_schema(self) -> None:
-        """Raise the number of the store to the one of this version: the version before is then refused."""
 
 
 class Guarantee(StrEnum):

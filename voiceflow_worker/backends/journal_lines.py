@@ -52,10 +52,6 @@ class _Where(msgspec.Struct, omit_defaults=True):
     """The numbers of other senders that the store had."""
     ended: bool = False
     void: tuple[int, ...] = ()
-    sent: int = 0
-    """In format 6: the number of an entry whose POST was sent."""
-    kept: int = 0
-    """In format 5: the number of an entry that the store has."""
 
 
 class Line(_Where, omit_defaults=True, forbid_unknown_fields=True):
@@ -65,10 +61,6 @@ class Line(_Where, omit_defaults=True, forbid_unknown_fields=True):
     head: Head | None = None
     record: str = ""
     body: str = ""
-    action: str = ""
-    """In format 5: that of an order."""
-    room: str = ""
-    """In format 5: it says nothing."""
 
     @property
     def is_unread(self) -> bool:
@@ -110,8 +102,6 @@ _NOTHING = Line()
 
 TAIL = 256 * 1024
 
-_READ_FORMATS = frozenset({5, 6, JOURNAL_FORMAT})
-
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -121,7 +111,6 @@ class Content:
 
     writer: str = ""
     history: str = ""
-    written_as: int = 0
     number: int = 0
     kept: int = 0
     """The number of the newest entry that the store certainly had."""
@@ -154,17 +143,17 @@ class Content:
         """Add the next line."""
         if line.voiceflow_journal:
             self.end(boot=boot)
-            self.writer, self.written_as = line.writer or self.writer, line.voiceflow_journal
+            self.writer = line.writer or self.writer
             self.begun = line
-        self.kept = max(self.kept, line.stored, line.sent, line.kept)
+        self.kept = max(self.kept, line.stored)
         if line.n:
             self.newest = line
             (self._open if line.ordered is None else self.entries)[line.n] = line
             if line.ordered is not None:
                 self.kept = max(self.kept, line.n)
-        for number in (*line.void, line.sent):
+        for number in line.void:
             if (entry := self._open.pop(number, None)) is not None:
-                (self.entries if line.sent else self.unsent)[number] = entry
+                self.unsent[number] = entry
         self.number = max(self.number, line.n, self.kept)
         self.history = line.history or self.history
         self.senders |= line.senders
@@ -268,7 +257,7 @@ def _content(lines: Iterable[bytes], path: Path, *, boot: str, is_part: bool = F
                 line=line[:80].decode("ascii", "replace"),
             )
             continue
-        if found.voiceflow_journal not in {0, *_READ_FORMATS}:
+        if found.voiceflow_journal not in {0, JOURNAL_FORMAT}:
             raise _of_other_version(path)
         content.add(found, boot=boot)
         if is_first and is_part:

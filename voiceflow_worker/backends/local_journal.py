@@ -10,7 +10,6 @@ Whether the POST has left, no line says, because a disk may lose a line alone: a
 random id is in the line with which its process begins, and in each of its entries. An entry without a page was perhaps
 sent. The page keeps the newest answers too. A process that ends in order says which of its entries were not sent
 (`void`), and its page stays only for answers that the store does not have. Lines are read by the names of their fields.
-Those of formats 5 and 6, which two versions before wrote, are read too, and no file of theirs is gone on with.
 
 Each queue has a folder of files; those of orders are in the folder `_orders`.
 """
@@ -292,7 +291,7 @@ class JournalFile(LocalJournalFile):
                 content = read_content(path, is_ours=True)
             except StoreVersionError:
                 return False
-            if size >= self._full or content.written_as != JOURNAL_FORMAT:
+            if size >= self._full:
                 return False
             os.ftruncate(fd, os.pread(fd, size, 0).rfind(b"\n") + 1)  # of a line that was cut off
         self.writer = content.writer or self.writer or new_worker_id()

@@ -65,14 +65,9 @@ _IN_HEAD = frozenset(
 _IN_RECORD = [field for field in structs.fields(Job) if field.name not in _IN_HEAD]
 _WRITTEN_AS = {"window": str | None}
 """The types of fields that a record has in another form: a window is its text, and equal texts give the same window."""
-_OF_BEFORE = ("trace", "kept_until")
-"""The fields that the version before has written, and nobody reads."""
 _Record: Any = msgspec.defstruct(
     "JobRecord",
-    [
-        *((field.name, _WRITTEN_AS.get(field.name, field.type), field.default) for field in _IN_RECORD),
-        *((name, str | None, None) for name in _OF_BEFORE),
-    ],
+    [(field.name, _WRITTEN_AS.get(field.name, field.type), field.default) for field in _IN_RECORD],
     frozen=True,
     omit_defaults=True,
     forbid_unknown_fields=True,
@@ -111,7 +106,7 @@ def record_of(job: Job) -> str:
 def job_from(head: Head, record: str, body: str) -> Job:
     """The job with this head, record and body. Raises StoreVersionError for a record of a newer version."""
     try:
-        source, created_at, *values, _, _ = structs.astuple(_codec.value(record))
+        source, created_at, *values = structs.astuple(_codec.value(record))
         if (window := values[-1]) is not None:
             values[-1] = CallWindow.recalled(window)
         return _job_of(head, body, source, created_at, *values)

@@ -188,31 +188,15 @@ def met_running(error: VoiceflowError) -> VoiceflowError:
 
 
 def check_schema(number: int, known: int, where: str, *, own: str) -> None:
-    """Check the schema number of a store, for a version that makes stores with the schema `known`.
+    """Raise StoreVersionError unless the schema number of a store is `known`, that of the stores of this version.
 
-    A store of the version before is used as that one uses it. On one that the next version has upgraded, calls can be
-    read and stored, but not leased (`newer_schema`). Raises StoreVersionError for all others; `own` says how a store of
-    this version finds another place.
+    `where` names the store in the message, and `own` says how a store of this version finds another place.
     """
-    if number == known + 1:
-        _log.warning("this process takes no calls: the store is newer", error=str(newer_schema(number, known, where)))
-    elif not known - 1 <= number <= known:
-        remedy = "Upgrade this installation (pip install -U voiceflow-worker)"
-        if number < known:
-            remedy = "Use that version, and upgrade from one version to the next (voiceflow store upgrade)"
+    if number != known:
         raise StoreVersionError(
-            f"the store {where} was made by another version of voiceflow-worker: it has schema {number}, and this one "
-            f"knows only schemas {known - 1} and {known}. Nothing was changed. {remedy}, or {own}."
+            f"the store {where} has schema {number}, and this version of voiceflow-worker uses only schema {known}. "
+            f"Nothing was changed. Use the version that made the store, or {own}."
         )
-
-
-def newer_schema(number: int, known: int, where: str) -> StoreVersionError:
-    """The error for a lease on a store that a newer version has upgraded."""
-    return StoreVersionError(
-        f"the store {where} was upgraded to schema {number} by a newer version of voiceflow-worker, and this one knows "
-        f"only schema {known}: it takes no more calls from the queue, and still stores what becomes of those that were "
-        "sent. Install the newer version (pip install -U voiceflow-worker), and start this process again"
-    )
 
 
 async def kept(work: Callable[[], Awaitable[object]]) -> None:

@@ -128,7 +128,6 @@ _ALL = (
     _Commands(_SET_UP, "ivr", "play check", "ivr"),
     _Commands(_SET_UP, "doctor", "show", "config"),
     _Commands(_SET_UP, "store", "backup restore"),
-    _Commands(_SET_UP, "store", "upgrade", "store"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Whole stores: `voiceflow backup` and `restore` of a SQLite store, and `voiceflow store upgrade`."""
+"""Whole stores: `voiceflow backup` and `restore` of a SQLite store."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.backends.registry import PAUSE, StoreWait, health_of
+from voiceflow_worker.backends.registry import PAUSE, StoreWait
 from voiceflow_worker.backends.store_url import file_of
-from voiceflow_worker.cli.opening import acting, carried_out, require_store, store_wait
-from voiceflow_worker.cli.options import AsOption, Flag, WholeStoreOptions, YesOption
-from voiceflow_worker.cli.output import ExitCode, meter
+from voiceflow_worker.cli.opening import require_store, store_wait
+from voiceflow_worker.cli.options import Flag, WholeStoreOptions
+from voiceflow_worker.cli.output import meter
 from voiceflow_worker.errors import (
     InvalidInputError,
     SettingsError,
@@ -172,28 +172,3 @@ def _lines(done: Restored) -> Iterator[str]:
         )
     if done.held:
         yield f"queues held until `voiceflow resume --queue NAME`: {', '.join(done.held)}. `voiceflow status` says why"
-
-
-async def upgrade(
-    *, yes: YesOption = False, as_: AsOption = None, common: WholeStoreOptions = WholeStoreOptions()
-) -> ExitCode:
-    """Upgrade a store of the version before to this version.
-
-    First replace all processes that use the store. Says what is to be done, and asks. Calls go on meanwhile. It may be
-    interrupted and repeated. Exit 1 while a worker or receiver of the version before runs: then only the schema number
-    is left to be raised.
-
-    Examples:
-        voiceflow store upgrade
-        voiceflow store upgrade --yes --store postgresql://owner@db.internal/orders
-    """
-    from voiceflow_worker.service.upgrade import UpgradeStore
-
-    settings, output = common.settings(store_alone=True), common.output()
-    async with acting(settings, as_) as operator:
-        act = UpgradeStore(operator=operator, health=health_of(settings.store, operator.store))
-        if await act.schema() is None:
-            url = operator.store.url
-            output.result({"store": url}, f"the store {url} has the schema of this version: nothing is to be done")
-            return ExitCode.DONE
-        return await carried_out(act, output, yes=yes, tells=True)

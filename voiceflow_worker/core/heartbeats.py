@@ -36,8 +36,6 @@ REFUSED = "events are refused"
 """What fails while a receiver refuses events, such as by their secret."""
 FEW_REFUSED = "an event was refused"
 """What is told instead of fewer than three in a minute: they may be of anybody."""
-GENERATION = 3
-"""Counts the schemas of stores: it is raised with the schema number of any of them."""
 LIMITS_DIFFER = "workers of the queue have different limits per person"
 REGISTER = "`voiceflow serve --register URL` registers this receiver"
 NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
@@ -46,7 +44,6 @@ NO_RECEIVER = "no receiver is running, so outcomes of calls do not arrive"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Beat:
     failing: Mapping[str, str] = field(default_factory=dict[str, str])
-    generation: int = 0
     at: datetime | None = None
     since: datetime | None = None
     """The first of those that follow each other without a gap."""
@@ -58,7 +55,7 @@ class WorkerBeat(_Beat):
 
     `rate` and the rates of its `batches` are in calls per second, over the last 5 seconds; `in_flight` counts POSTs.
     `failing` are its background tasks that fail, each in words. With `batch_id`, it sends that batch only.
-    `generation` is that of the worker's version, and `max_per_person` its own limit, such as `3/24h`.
+    `max_per_person` is the worker's own limit, such as `3/24h`.
     """
 
     worker_id: str
@@ -94,7 +91,7 @@ class Heartbeats:
     """
 
     def __init__(self, store: Store, *, menus: Sequence[str] = ()) -> None:
-        self._beat = _ReceiverBeat(menus=tuple(menus), generation=GENERATION)
+        self._beat = _ReceiverBeat(menus=tuple(menus))
         self._clock = store.clock
         self._began = self._clock.now()
         self._stored: tuple[datetime, datetime] | None = None
@@ -230,12 +227,6 @@ class Heartbeats:
         """Whether any receiver listens: whether one has a heartbeat that is no older than this."""
         return bool(await self._alive(self._receivers, within=within))
 
-    async def older(self) -> tuple[int, int]:
-        """How many live workers, and how many receivers, are of a version before this one's schemas."""
-        workers = [beat.generation < GENERATION for _, beat in await self._alive(self._workers, within=FRESH)]
-        receivers = [beat.generation < GENERATION for _, beat in await self._alive(self._receivers, within=FRESH)]
-        return sum(workers), sum(receivers)
-
     async def receivers(self) -> int:
         """The number of receivers that listen."""
         return len(await self._alive(self._receivers))
@@ -271,7 +262,6 @@ class Heartbeat:
     ) -> None:
         self._beat = WorkerBeat(
             worker_id=worker_id, queue=queue, rate=0.0, in_flight=0, batch_id=batch_id, max_per_person=max_per_person,
-            generation=GENERATION,
         )  # fmt: skip
         self._failing, self._in_flight = failing, in_flight
         self._clock = store.clock

@@ -26,7 +26,7 @@ from voiceflow_worker.core.gates import Holds, order_gate, write_of_order
 from voiceflow_worker.core.orders import give_orders_again
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import GATES, LIMITS, Limits, gate_member, limits_from
-from voiceflow_worker.core.ports.outside import JOURNAL_FORMAT, ORDERS, JournalEntries, LocalJournal, LocalJournalState
+from voiceflow_worker.core.ports.outside import ORDERS, JournalEntries, LocalJournal, LocalJournalState
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Key, Put, Result, Same, Wanted, Write
 from voiceflow_worker.core.senders import Senders, host_of
@@ -40,7 +40,6 @@ from voiceflow_worker.errors import (
     JournalFileError,
     SettingsError,
     StoreError,
-    StoreVersionError,
 )
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
@@ -78,8 +77,6 @@ UNREAD = (
     "calls in the log of 8x8, or use the version that wrote it. Then move the file elsewhere"
 )
 NEVER_LEFT = "its worker ended before the call was sent"
-FORMATS = "journal-format"
-"""Namespace of the format of the journal files of those that have sent calls of the store."""
 OTHERS_FIRST = timedelta(seconds=2)
 """The time for which a worker sends nothing after the server was restarted or replaced. If the store was rolled back,
 perhaps only another worker can notice. That worker needs this time to connect, to check, and to hold the queue."""
@@ -199,7 +196,6 @@ class RollbackGuard:
         Raises `SettingsError` if files cannot be written or read, and `StoreError`.
         """
         files = await self._journal_files.files(self._queue)
-        await self._require_known_format()
         for file in files:
             self._senders.note(file.senders)
         self._histories.note(*(file.history for file in files if file.history))
@@ -219,21 +215,6 @@ class RollbackGuard:
         states = (JobState.SENDING, JobState.IN_DOUBT)
         reads = [partial(find_jobs, self._store, Due(queue=self._queue, state=each, limit=PAGE)) for each in states]
         await self.without_unsent([job for jobs in await gather(*reads) for job in jobs])
-
-    async def _require_known_format(self) -> None:
-        """Raise StoreVersionError if a worker of a newer version, whose files this one cannot read, has used the store.
-
-        Else the store notes the format of this one's, and versions before refuse to begin.
-        """
-        found = int((await text_records(self._store, FORMATS).get([""])).get("") or 0)
-        if found < JOURNAL_FORMAT:
-            await text_records(self._store, FORMATS).put({"": str(JOURNAL_FORMAT)})
-        elif found > JOURNAL_FORMAT:
-            raise StoreVersionError(
-                f"a worker of a newer version has sent calls of this store, and its journal files have format {found}, "
-                f"which this version cannot read (it knows {JOURNAL_FORMAT}): if the store is rolled back, calls would "
-                "be made twice. Use that version"
-            )
 
     async def _hold_for_unreadable(self, file: LocalJournalState) -> None:
         """Hold the queue for a file that cannot be read: once, and again if the store was rolled back since."""

@@ -94,9 +94,6 @@ class Wire:
         return without_secret(text, self._key, shown="[API key]")
 
 
-_BATCH = '"clientBatchId"'
-
-
 def body_of(placement: Placement) -> bytes:
     """The body of a placement's POST: the stored text, with its ids and its `validUntil` added."""
     return splice(
@@ -121,9 +118,8 @@ def splice(body: str, *, client_request_id: str, valid_until: datetime, client_b
     comma = "" if inner.rstrip() == "{" else ","
     request_id = orjson.dumps(client_request_id).decode()
     added = f'"clientRequestId":{request_id},"validUntil":"{write_valid_until(valid_until)}"'
-    # A body that was stored by the version before has its own.
-    if client_batch_id and client_batch_id.isascii() and client_batch_id.isprintable() and _BATCH not in body:
-        added += f",{_BATCH}:{orjson.dumps(client_batch_id).decode()}"
+    if client_batch_id and client_batch_id.isascii() and client_batch_id.isprintable():
+        added += f',"clientBatchId":{orjson.dumps(client_batch_id).decode()}'
     return f"{inner}{comma}{added}}}".encode()
 
 

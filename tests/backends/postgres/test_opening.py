@@ -8,19 +8,17 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import anyio
 import psycopg
 import pytest
 
 from tests.contract.suite import ManualClock, sample_job
-from tests.contract.writing import stored
 from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 from voiceflow_worker.backends.health import Guarantee
 from voiceflow_worker.backends.postgres import PostgresStore, opening
 from voiceflow_worker.backends.postgres.opening import open_postgres
 from voiceflow_worker.backends.postgres.survey import Facts, durability_from, grants
-from voiceflow_worker.backends.postgres.url import SCHEMA, parse_url
+from voiceflow_worker.backends.postgres.url import parse_url
 from voiceflow_worker.backends.registry import health_of
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.base.round_trips import confirm
@@ -104,34 +102,6 @@ async def test_a_making_that_is_cut_at_any_moment_leaves_all_or_nothing(at: Plac
     assert found <= {0, whole}
     async with opened(at.url()):
         assert at.tables() == whole
-
-
-async def test_a_store_of_the_version_before_gets_the_functions_of_this_one_by_a_role_that_may_make_them(
-    at: Place,
-) -> None:
-    url, worker = at.url(), at.role("works")
-    async with opened(url) as store:
-        await stored(store, sample_job(1))
-    ours = f"SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = '{at.schema}'::regnamespace"
-    for (function,) in at.ask(ours):
-        before = function.partition("(")[0].partition(".")[2].removesuffix(f"_{SCHEMA}")
-        at.ask(f"ALTER FUNCTION {function} RENAME TO {before}")
-    at.ask(f"UPDATE {at.schema}.voiceflow_schema SET number = {SCHEMA - 1}")
-    at.ask(grants(at.schema, worker))
-    error = await refused(at.url(worker))
-    assert "may not make them. Run `voiceflow doctor` of this version once" in str(error)
-    async with anyio.create_task_group() as group:
-        for _ in range(3):  # processes that open it at once
-            group.start_soon(refused_by_none, url)
-    async with opened(at.url(worker)) as store:
-        await stored(store, sample_job(2))
-    left = {each.partition("(")[0] for (each,) in at.ask(ours)}
-    assert {f"{at.schema}.write", f"{at.schema}.write_{SCHEMA}"} <= left, "the version before goes on with its own"
-
-
-async def refused_by_none(url: str) -> None:
-    async with opened(url):
-        pass
 
 
 async def test_a_role_whose_settings_lose_or_mix_up_commits_is_refused_with_the_statement_that_corrects_it(

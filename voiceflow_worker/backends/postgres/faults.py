@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from voiceflow_worker.backends.postgres.url import SCHEMA, PostgresURL
+from voiceflow_worker.backends.postgres.url import PostgresURL
 from voiceflow_worker.backends.record import unstorable
 from voiceflow_worker.errors import (
     StoreCorruptError,
@@ -189,7 +189,7 @@ def is_rolled_back(error: BaseException) -> bool:
     """
     if not isinstance(error, psycopg.Error):
         return False
-    had_locks = error.sqlstate == "55P03" and f"answers_{SCHEMA}(" in (error.diag.context or "")
+    had_locks = error.sqlstate == "55P03" and "answers(" in (error.diag.context or "")
     return had_locks or error.sqlstate in _ROLLED_BACK
 
 

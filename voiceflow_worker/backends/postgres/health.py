@@ -11,11 +11,9 @@ from voiceflow_worker.backends.health import (
     Health,
     HealthCheck,
     Making,
-    Schema,
     durability_diagnosis,
 )
-from voiceflow_worker.backends.postgres.survey import NUMBER, grants, quoted
-from voiceflow_worker.backends.postgres.url import SCHEMA
+from voiceflow_worker.backends.postgres.survey import grants, quoted
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, failure
 
@@ -36,7 +34,6 @@ SELECT privilege || ' on ' || name FROM (
 """
 """What the role may not do that workers do. A partition has no rights of its own: those of its table count."""
 _SHOWN = 5
-_RAISE = "UPDATE voiceflow.voiceflow_schema SET number = %s WHERE number = %s"
 
 
 class PostgresHealth(Health):
@@ -73,13 +70,3 @@ class PostgresHealth(Health):
             f"the role {role} lacks {', '.join(lacks[:_SHOWN])}{more}: what needs it is refused",
             remedy=f"let the owner of the store run: {grants(database.schema, role)}",
         )
-
-    async def schema(self) -> Schema | None:
-        if self._store is None:
-            return None
-        ((number,),) = await self._store.database.rows(NUMBER)
-        return Schema(number, SCHEMA)
-
-    async def raise_schema(self) -> None:
-        if self._store is not None:
-            await self._store.database.rows(_RAISE, SCHEMA, SCHEMA - 1)

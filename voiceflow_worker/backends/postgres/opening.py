@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -72,12 +71,6 @@ def schema_parts() -> Sequence[str]:
     return [sql_file("voiceflow_worker.backends.postgres", part) for part in PARTS]
 
 
-def functions() -> str:
-    """The SQL that makes the functions alone."""
-    made = re.findall(r"^CREATE (FUNCTION .*?^\$\$;)$", "".join(schema_parts()), re.DOTALL | re.MULTILINE)
-    return "\n".join(f"CREATE OR REPLACE {each}" for each in made)
-
-
 def _making(schema: str, *, has_schema: bool = False) -> str:
     """The SQL that makes a store in this schema, with the name `voiceflow` instead of the schema's."""
     create = "" if has_schema else _CREATE.format(schema=quoted(schema))
@@ -122,7 +115,7 @@ async def open_postgres(
         )
     if durability is not None:
         parsed = replace(parsed, promise=Promise(durability))
-    database = Database(parsed, Survey(parsed, functions=functions))
+    database = Database(parsed, Survey(parsed))
     async with database.opened():
         await _make(database, makes=makes)
         async with AsyncExitStack() as meanwhile:

@@ -17,10 +17,9 @@ from voiceflow_worker.backends.postgres.connection import Row
 from voiceflow_worker.backends.postgres.database import Database
 from voiceflow_worker.backends.postgres.reading import counting, read_jobs, read_records
 from voiceflow_worker.backends.postgres.transaction import joined
-from voiceflow_worker.backends.postgres.url import SCHEMA
 from voiceflow_worker.backends.postgres.waiting import QueueChanges
 from voiceflow_worker.backends.record import event_from, readable, to_micros, totals_from
-from voiceflow_worker.backends.running import SettingsCheck, newer_schema, set_by_hand
+from voiceflow_worker.backends.running import SettingsCheck, set_by_hand
 from voiceflow_worker.core.ports import Event
 from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.core.ports.store import (
@@ -43,9 +42,9 @@ AT_ONCE = 32
 So many need fewer locks (`lock_groups` in write.sql) than the number from which a bulk write locks the whole store."""
 _WRITE = "SELECT voiceflow.write(%s::jsonb)::text"
 _LEASE = f"""
-SELECT {JOB}, number, was_due, gone
-FROM (SELECT max(number) AS number FROM voiceflow.voiceflow_schema HAVING max(store_id::text) = %s) AS schema,
-    voiceflow.lease(%s, %s, %s, CASE WHEN number > {SCHEMA} THEN 0 ELSE %s::integer END, %s, %s, %s, %s, %s) AS leased,
+SELECT {JOB}, is_same, was_due, gone
+FROM (SELECT max(store_id::text) = %s AS is_same FROM voiceflow.voiceflow_schema) AS store,
+    voiceflow.lease(%s, %s, %s, CASE WHEN is_same THEN %s::integer ELSE 0 END, %s, %s, %s, %s, %s) AS leased,
     LATERAL (SELECT (leased.call).*) AS call
 """
 _EVENTS = "SELECT sequence, job_id, kind, at, state, revision, post FROM voiceflow.read_events(%s, %s, %s)"
@@ -151,12 +150,10 @@ class PostgresStore:
         position = front.position
         values = (queue, batch, worker_id, limit, until, now, *(position or (None, None, None)))
         found = await self.database.rows(_LEASE, self.id, *values, check=self._require_kept)
-        if not found:  # a pooler leads to another store, whose calls are not ours
+        (*_, is_same, _, gone), *rows = found
+        if not is_same:  # a pooler leads to another store, whose calls are not ours
             await self.database.check_again()
             raise StoreUnavailableError(f"the store at {self.url} is another one than before; nothing was leased")
-        (*_, number, _, gone), *rows = found
-        if number > SCHEMA:
-            raise newer_schema(number, SCHEMA, f"at {self.url}")
         front.note(position, rows, gone)
         return list(readable(rows, job_of))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
@@ -24,8 +23,6 @@ NUMBER = "SELECT number FROM voiceflow.voiceflow_schema ORDER BY number DESC LIM
 _STORE = """
 SELECT store_id::text, history, voiceflow.server(), voiceflow.history() FROM voiceflow.voiceflow_schema
 """
-_LACKS = "SELECT to_regprocedure('voiceflow.write(jsonb)') IS NULL"
-_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtext('voiceflow-worker makes {schema}'));"
 _WORKS = (
     "GRANT USAGE ON SCHEMA {schema} TO {role};",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};",
@@ -141,13 +138,11 @@ def _durability(facts: Facts, url: PostgresURL, *, may_forget: bool) -> Durabili
 class Survey:
     """The checks of each new connection, which after a failover may lead to another server.
 
-    Without `finds_store`, a schema without a store passes. `functions` gives the SQL that puts the functions of this
-    version into a store that the version before has made, beside those that it goes on to use.
+    Without `finds_store`, a schema without a store passes.
     """
 
-    def __init__(self, url: PostgresURL, *, functions: Callable[[], str] = str) -> None:
+    def __init__(self, url: PostgresURL) -> None:
         self.finds_store = False
-        self._functions = functions
         self._url = url
         self._facts: Facts | None = None
         self._durability: Durability | None = None
@@ -200,8 +195,6 @@ class Survey:
         rows = await connection.rows(self._url.named(NUMBER))
         number = rows[0][0] if rows else 0
         check_schema(number, SCHEMA, f"at {self._url.shown}", own="give the store its own schema (?schema=)")
-        if number == SCHEMA - 1 and await connection.rows(self._url.named(_LACKS)) == [(True,)]:
-            await self._add_functions(connection, facts)
         ((store_id, made_in, server, current),) = await connection.rows(self._url.named(_STORE))
         if self.store_id and not self._is_same(store_id, current):
             raise StoreUnavailableError(
@@ -210,17 +203,6 @@ class Survey:
                 "on purpose, restart this process"
             )
         self.store_id, self.server, self._made_in, self._history = store_id, server, made_in, current
-
-    async def _add_functions(self, connection: Connection, facts: Facts) -> None:
-        if not facts.may_make:
-            raise StoreUnavailableError(
-                f"the store in the schema {self._url.schema} of {self._url.shown} lacks the functions of this version, "
-                f"and the role {facts.role} may not make them. Run `voiceflow doctor` of this version once with a role "
-                "that may create in the schema; the version before goes on with its own",
-                passes=False,
-            )
-        await connection.run(_ONE_AT_A_TIME.format(schema=self._url.schema) + self._url.named(self._functions()))
-        _log.info("the store has the functions of this version too", store=self._url.shown, schema=SCHEMA)
 
     def _is_same(self, store_id: str, history: str) -> bool:
         """Whether this is the store that was opened: not another one, and no copy in another database system."""

@@ -25,9 +25,9 @@ from voiceflow_worker.backends.store_url import (
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import without_secrets
 
-SCHEMA = 8
+SCHEMA = 10
 """The version of the tables and functions of a store."""
-_NAMED = re.compile(r"\bvoiceflow\.(\w+)(\(?)")
+_NAMED = re.compile(r"\bvoiceflow\.(?=\w)")
 FORM = "postgresql://[user[:password]@]host[:5432][,host2…]/database[?schema=voiceflow]"
 _OWN = ("schema", "durability", "failover")
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,40}")
@@ -63,14 +63,14 @@ class PostgresURL:
     may_forget: bool = False
 
     def named(self, sql: str) -> str:
-        """This SQL, with the name of the schema instead of `voiceflow`, and this version's names of functions."""
+        """This SQL, with the name of the schema instead of `voiceflow`."""
         return named(sql, self.schema)
 
 
 @lru_cache(maxsize=256)
 def named(sql: str, schema: str) -> str:
-    """This SQL for the store in a schema. Each version has functions of its own: their names end with its number."""
-    return _NAMED.sub(lambda found: f'"{schema}".{found[1]}{f"_{SCHEMA}(" if found[2] else ""}', sql)
+    """This SQL for the store in a schema."""
+    return _NAMED.sub(f'"{schema}".', sql)
 
 
 def parse_url(url: str) -> PostgresURL:

@@ -23,7 +23,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.copying import replace
 
-SCHEMA = 14
+SCHEMA = 16
 """The version of the layout of a store's keys."""
 Command = tuple[str | int, ...]
 ACCEPT = (
@@ -79,6 +79,8 @@ class Survey:
         values = SCHEMA, uuid4().hex, taken_over_from
         text = script("schema").text
         stored = await connection.create_request(b"EVAL", text, 4, key, *others, *values, int(makes))
+        if stored:
+            self._require_schema(key, str(stored[0]))
         if self._store_id and (not stored or str(stored[1]) != self._store_id):
             leads = "leads to another store now than" if stored else "has no store any more, and not"
             raise StoreUnavailableError(
@@ -92,15 +94,17 @@ class Survey:
                 "command does not make one. Check the database and the prefix in the store URL; `voiceflow doctor "
                 "--make` makes a new store",
             )
-        version, store_id, made_in, history = map(str, stored)
+        _, store_id, made_in, history = map(str, stored)
+        self._store_id = store_id
+        return store_id, History(history, made_in, self._url.trusts_failover)
+
+    def _require_schema(self, key: str, version: str) -> None:
         if not version.isdecimal():
             raise StoreCorruptError(
                 f"the key {key} of the Redis at {self._url.shown} has the value {version!r}, which is not "
                 "a schema version of this store; give the store its own database or its own prefix (?prefix=)"
             )
         check_schema(int(version), SCHEMA, f"at {self._url.shown}", own="give the store its own prefix (?prefix=)")
-        self._store_id = store_id
-        return store_id, History(history, made_in, self._url.trusts_failover)
 
     def _require_kind(self, facts: ServerFacts) -> None:
         if facts.version < OLDEST:

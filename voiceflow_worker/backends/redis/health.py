@@ -10,12 +10,9 @@ from voiceflow_worker.backends.health import (
     Durability,
     Health,
     HealthCheck,
-    Schema,
     durability_diagnosis,
 )
-from voiceflow_worker.backends.redis.durability import SCHEMA
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite
 
 if TYPE_CHECKING:
     from voiceflow_worker.backends.redis.store import RedisStore
@@ -30,15 +27,6 @@ class RedisHealth(Health):
     @property
     def durability(self) -> Durability | None:
         return None if self._store is None else self._store.durability
-
-    async def schema(self) -> Schema | None:
-        if self._store is None:
-            return None
-        return Schema(await self._store.manager.run("number"), SCHEMA)
-
-    async def raise_schema(self) -> None:
-        if self._store is not None:
-            await self._store.manager.run_durably("number", {"known": SCHEMA}, BulkWrite(writes=()))
 
     def checks(self) -> Mapping[str, HealthCheck]:
         if self._store is None:

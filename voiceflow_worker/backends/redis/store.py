@@ -25,13 +25,13 @@ from voiceflow_worker.backends.redis.codec import (
     optional,
     records_from,
 )
-from voiceflow_worker.backends.redis.durability import SCHEMA, RedisDurability, Survey
+from voiceflow_worker.backends.redis.durability import RedisDurability, Survey
 from voiceflow_worker.backends.redis.faults import ReplyError, translated
 from voiceflow_worker.backends.redis.faults import load as load_scripts
 from voiceflow_worker.backends.redis.finding import find, index_of, latest_of
 from voiceflow_worker.backends.redis.manager import ConnectionManager
 from voiceflow_worker.backends.redis.url import parse_url
-from voiceflow_worker.backends.running import ServerClock, Wakeups, newer_schema, set_by_hand
+from voiceflow_worker.backends.running import ServerClock, Wakeups, set_by_hand
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports import Clock, Event
 from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read, Waiting
@@ -188,12 +188,9 @@ class RedisStore:
             "ends": micros(until),
             "worker": optional(worker_id),
             "batch": optional(batch),
-            "schema": SCHEMA,
         }
         for _ in range(_ROUNDS):
             stopped_early, *rows = await self.manager.run("lease", asked | {"token": uuid4().hex}, is_kept=True)
-            if stopped_early > 1:
-                raise newer_schema(stopped_early, SCHEMA, f"at {self.url}")
             if rows or not stopped_early:
                 return list(readable(rows, partial(job_of_row, queue)))
         return []

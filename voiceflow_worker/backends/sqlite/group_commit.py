@@ -31,7 +31,7 @@ from voiceflow_worker.backends.sqlite.connection import (
     passes,
     translated,
 )
-from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION, SameFiles, check_version, pause_after
+from voiceflow_worker.backends.sqlite.opening import SameFiles, check_version, pause_after
 from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.jobs.totals import STATE
 
@@ -134,7 +134,6 @@ class GroupCommit:
         self._group: list[_Ticket[Any]] = []
         self._transaction = Transaction(db)
         self._durably = True
-        self._version: int = SCHEMA_VERSION
         self._flush_failed = False
         self._steps: Generator[None] = self._carry_out()
         self._resting = anyio.Event()
@@ -225,9 +224,7 @@ class GroupCommit:
             self._is_placed = True
             self._db.run("BEGIN IMMEDIATE")
             self._files.require()
-            if (version := self._db.pragma("user_version")) != self._version:
-                check_version(self._db, self._path)
-                self._version = version
+            check_version(self._db, self._path)
         except Exception as error:  # noqa: BLE001 - passed to the waiting callers
             if passes(error, self._path):
                 self._wait_for_others(error)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from anyio import to_thread
 
-from voiceflow_worker.backends.health import Health, HealthCheck, Schema
+from voiceflow_worker.backends.health import Health, HealthCheck
 from voiceflow_worker.backends.mounts import mounts
-from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.store_url import path_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Diagnosis, failure, ok, warning
@@ -45,24 +43,9 @@ class SqliteHealth(Health):
             checks["durability"] = lambda _: _DURABLE
         return {name: self._of_file(check) for name, check in checks.items()}
 
-    async def schema(self) -> Schema | None:
-        if self._store is None:
-            return None
-        return Schema(await self._store.reader.read(lambda db: db.pragma("user_version")), SCHEMA_VERSION)
-
-    async def raise_schema(self) -> None:
-        if self._store is not None:
-            await self._store.writer.carry_out(_raise_version)
-
     def _of_file(self, check: Callable[[Path], Diagnosis | None]) -> HealthCheck:
         # In a thread that a time limit leaves behind: a network file system that hangs can block even `Path.resolve`.
         return lambda: to_thread.run_sync(check, self._path, abandon_on_cancel=True)
-
-
-def _raise_version(transaction: Transaction) -> Generator[None]:
-    yield from ()
-    if transaction.db.pragma("user_version") == SCHEMA_VERSION - 1:
-        transaction.db.pragma("user_version", SCHEMA_VERSION)
 
 
 def file_system(path: Path) -> Diagnosis:

@@ -17,10 +17,8 @@ from voiceflow_worker.backends.record import (
     to_micros_or_none,
     tombstone_of,
 )
-from voiceflow_worker.backends.running import newer_schema
 from voiceflow_worker.backends.sqlite.connection import SQL, Connection, Row
 from voiceflow_worker.backends.sqlite.group_commit import Transaction
-from voiceflow_worker.backends.sqlite.opening import SCHEMA_VERSION
 from voiceflow_worker.backends.sqlite.reading import current_record, owner_of, owner_of_key, record_from, standing_of
 from voiceflow_worker.backends.writing import Writing
 from voiceflow_worker.core.ports import Clock, Event
@@ -345,8 +343,6 @@ def lease(
     """Lease at most `limit` due jobs to a worker, and return their rows."""
     yield from ()
     db = transaction.db
-    if (number := db.pragma("user_version")) > SCHEMA_VERSION:
-        raise newer_schema(number, SCHEMA_VERSION, str(db.path))
     gates = [None] if batch is None else [None, batch]
     if any(is_closed(current_record(db, GATES, queue, at, gate_member(each))) for each in gates):
         return []

@@ -161,8 +161,8 @@ class BatchEnds:
         number, at = 1, self._store.clock.now()
         with suppress(ValueError):  # of a newer version: the count begins anew
             before = None if record is None else json_codec(BatchEnd).value(record.value)
-            if before is not None:  # the version before has noticed this end, and stored no event of it
-                number = before.number + (before.sequence < self._touched[batch])
+            if before is not None:
+                number = before.number + 1
         event = Event(
             job_id=f"{self._queue}.{batch}", kind=EventKind.BATCH_ENDED, at=at, state=JobState.COMPLETED,
             revision=f"{number}", post=number,

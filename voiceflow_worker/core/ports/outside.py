@@ -80,8 +80,8 @@ class LocalOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 JournalLine = Job | LocalOrder
 """What a line of a local journal keeps: a job whose POST is about to be sent, or an order."""
-JOURNAL_FORMAT = 7
-"""The format of new files of a local journal. One of a newer format, or one that is damaged, holds its queue."""
+JOURNAL_FORMAT = 8
+"""The format of the files of a local journal. One of another format, or one that is damaged, holds its queue."""
 ORDERS = "_orders"
 """The folder of the orders in a local journal, beside those of the queues. No queue has this name."""
 

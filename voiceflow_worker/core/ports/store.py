@@ -295,7 +295,6 @@ class Cancelling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: str
     kind: ReasonKind | None
     due_at: datetime
-    kept_until: datetime | None = None  # which the version before reads
 
 
 class Order(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -133,6 +133,6 @@ def may_become(stands: Job, asked: Asked) -> bool:
 def is_cancelled_for_good(job: Job) -> bool:
     """Whether a person has cancelled the job, or a deleted one: nobody is called for it, whatever list they are in.
 
-    A cancel without a kind, such as of an older version, counts as that of a person.
+    A cancel without a kind counts as that of a person.
     """
     return job.state is JobState.CANCELLED and job.reason_kind in {None, ReasonKind.BY_PERSON}

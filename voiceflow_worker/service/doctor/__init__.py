@@ -20,7 +20,6 @@ Tell = Callable[[Diagnosis], None]
 FIRST: Mapping[str, Check] = {"account": account.account, "store": store.opens}
 """The checks before those of the store's backend."""
 CHECKS: Mapping[str, Check] = {
-    "schema": store.schema,
     "journal files": store.journals,
     "credentials": account.credentials,
     "certificate": account.certificate,

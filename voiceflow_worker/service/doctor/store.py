@@ -1,13 +1,12 @@
-"""Checks of the store: that it opens, its schema, and the journal files of this machine."""
+"""Checks of the store: that it opens, and the journal files of this machine."""
 
 from __future__ import annotations
 
 from voiceflow_worker.backends.local_journal import JournalFiles, journal_files
-from voiceflow_worker.backends.running import newer_schema
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import ORDERS
 from voiceflow_worker.core.writer import compared
-from voiceflow_worker.finding import Diagnosis, failure, ok, warning
+from voiceflow_worker.finding import Diagnosis, failure, ok
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.doctor.context import CheckContext
 
@@ -15,21 +14,6 @@ from voiceflow_worker.service.doctor.context import CheckContext
 async def opens(context: CheckContext) -> Diagnosis:
     """Check that the store can be opened."""
     return context.opening
-
-
-async def schema(context: CheckContext) -> Diagnosis | None:
-    """Check that the store has the schema of this version; one that cannot be used is not opened."""
-    found = await context.health.schema()
-    if found is None:
-        return None
-    if found.number == found.known:
-        return ok(f"{found.number}, that of this version")
-    if found.number > found.known:
-        raise newer_schema(found.number, found.known, context.store.url)
-    return warning(
-        f"{found.number}, of the version before, whose processes may still use the store",
-        remedy="once every process that uses it has this version, run `voiceflow store upgrade`",
-    )
 
 
 async def journals(context: CheckContext) -> Diagnosis | None:

@@ -1,8 +1,8 @@
 -- Leases due jobs to a worker, as far as gates and max_active allow: the highest urgency first, then the earliest due,
 -- then by id.
 -- @include store rights queue sub_queues
--- Asked: queue, now, limit, ends (of the lease), worker, batch, token, schema. The revision of the n-th job is token.n.
--- Returns {1 if the script stopped early and should be run again, else 0, row, …}, or the schema of a store that has a newer one.
+-- Asked: queue, now, limit, ends (of the lease), worker, batch, token. The revision of the n-th job is token.n.
+-- Returns {1 if the script stopped early and should be run again, else 0, row, …}.
 base = base_of(asked.queue)
 local now, limit, only = tonumber(asked.now), asked.limit, asked.batch
 -- The most index entries that one script corrects beside leasing jobs. This keeps the script to a few milliseconds.
@@ -25,10 +25,6 @@ local function is_being_stored(start, batch)
 end
 
 local work = WORK
-local schema = tonumber(redis.call('GET', root .. ':schema') or '') or 0
-if schema > asked.schema then
-    return packed({schema})
-end
 if closed_until('') then
     return packed({0})
 end
