@@ -22,7 +22,6 @@ from tests.support.flows import flow, number
 from tests.support.postgres import Pooler, PostgresServer
 from tests.support.redis_server import (
     RedisServer,
-    ReplicatedCluster,
     WatchedPair,
     standalone,
     wait_for,
@@ -364,31 +363,6 @@ async def test_nothing_leaves_while_the_replica_that_must_confirm_lags(tmp_path:
     finally:
         pair.kill()
     assert len(voice.placed) == 3, "the two who had opted out before the failover are not called"
-
-
-@pytest.mark.alone
-async def test_an_opt_out_in_a_cluster_outlives_its_primary(tmp_path: Path) -> None:
-    voice, servers = ScriptedVoice(), ReplicatedCluster(tmp_path)
-    try:
-        url = f"{servers.start().url}?replicas=1&failover=trusted"
-        async with open_store(url) as store, anyio.create_task_group() as group:
-            await enqueued(store, 5)
-            await opt_out(store, 0)
-            place = servers.holder_of("{voiceflow}:records:suppressed*")
-            servers.replicas[place].lag()
-            await is_not_confirmed(store, 1)
-            await to_thread.run_sync(servers.replicas[place].catch_up)
-            await opt_out(store, 2)
-            await to_thread.run_sync(servers.fail_over, place)
-            worker = worker_with_files(store, voice, tmp_path / "journals")
-            await once_available(lambda: SuppressionList(store).scan())
-            group.start_soon(worker.run)
-            await in_state(store, JobState.CANCELLED, 3)
-            await until(lambda: len(voice.placed) >= 2)
-            worker.stop()
-    finally:
-        servers.kill()
-    assert len(voice.placed) == 2, "the three who had opted out are not called"
 
 
 _NUMBERS = itertools.count()

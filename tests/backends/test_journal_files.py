@@ -62,11 +62,6 @@ def test_one_store_has_one_folder_however_it_is_written(same: str) -> None:
     assert "secret" not in folder.name
 
 
-def test_the_nodes_of_a_cluster_may_stand_in_any_order() -> None:
-    one, other = "redis+cluster://a.invalid:7000,b.invalid:7001", "redis+cluster://b.invalid:7001,a.invalid:7000"
-    assert folder_of(one) == folder_of(other)
-
-
 def test_the_usual_port_and_database_of_sentinels_may_be_left_out() -> None:
     one, other = "redis+sentinel://a.invalid/calls", "redis+sentinel://a.invalid:26379/calls/0"
     assert folder_of(one) == folder_of(other)

@@ -77,7 +77,7 @@ def test_a_path_is_not_a_url_and_the_remedy_is_reported(url: str) -> None:
 @pytest.mark.parametrize(
     ("scheme", "extra"),
     [
-        *((scheme, "redis") for scheme in ("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey")),
+        *((scheme, "redis") for scheme in ("redis", "rediss", "redis+sentinel", "valkey")),
         *((scheme, "postgres") for scheme in ("postgresql", "postgres")),
     ],
 )

@@ -25,7 +25,7 @@ from voiceflow_worker.backends.store_url import Promise, identity_of, path_of
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.errors import SettingsError
 
-ONE, CLUSTER, SENTINEL = Topology.STANDALONE, Topology.CLUSTER, Topology.SENTINEL
+ONE, SENTINEL = Topology.STANDALONE, Topology.SENTINEL
 
 
 def libpq(url: str) -> dict[str, str]:
@@ -65,7 +65,6 @@ def test_three_slashes_are_relative_and_four_absolute(
         ("redis://10.0.0.1:7000/3", ONE, (("10.0.0.1", 7000),), 3),
         ("redis://[::1]:7000/", ONE, (("::1", 7000),), 0),
         ("rediss://cache.example", ONE, (("cache.example", 6379),), 0),
-        ("redis+cluster://a:7001,b:7002,c", CLUSTER, (("a", 7001), ("b", 7002), ("c", 6379)), 0),
         ("redis+sentinel://s1,s2:26380/calls/2", SENTINEL, (("s1", 26379), ("s2", 26380)), 2),
         ("REDIS://localhost", ONE, (("localhost", 6379),), 0),
     ],
@@ -118,9 +117,9 @@ async def test_a_valkey_url_names_the_same_store_and_the_same_journal_as_its_red
 
 
 def test_options_of_the_store() -> None:
-    options = "durability=best-effort&replicas=1&prefix=x&sentinel_password=q"
+    options = "durability=best-effort&replicas=1&prefix=x"
     redis = parse_redis(f"redis+sentinel://me:p%40ss@s1/calls?{options}")
-    assert (redis.username, redis.password, redis.sentinel_password) == ("me", "p@ss", "q")
+    assert (redis.username, redis.password) == ("me", "p@ss")
     assert (redis.service, redis.promise, redis.replicas, redis.prefix) == ("calls", Promise.BEST_EFFORT, 1, "x")
     plain, said = (
         parse_postgres(f"postgresql://h/c{more}")
@@ -136,7 +135,7 @@ def test_options_of_the_store() -> None:
     ("url", "mode", "checks_host"),
     [
         ("rediss://h", ssl.CERT_REQUIRED, True),
-        ("redis+cluster://h?tls=yes&ssl_cert_reqs=none", ssl.CERT_NONE, False),
+        ("redis+sentinel://h/s?tls=yes&ssl_cert_reqs=none", ssl.CERT_NONE, False),
         ("rediss://h?ssl_check_hostname=no", ssl.CERT_REQUIRED, False),
         ("redis://h", None, None),
     ],
@@ -153,7 +152,7 @@ def test_tls_checks_the_server_unless_asked_not_to(
     [
         "redis://me:secret@h/0?ssl_keyfile=secret",
         "redis://:secret@h",
-        "redis+cluster://u:secret@a,b?tls=yes",
+        "redis+sentinel://u:secret@a,b/s?tls=yes",
         "postgresql://me:secret@h/c",
         "postgresql://me:s%65cret@h/c",
         "postgresql://h/c?user=me&password=secret",
@@ -186,7 +185,6 @@ def test_no_secret_is_shown(url: str) -> None:
         ("redis://h:port/0", "names no host"),
         ("redis://h/x", "not a database number"),
         ("redis://h/0/1", "not a database number"),
-        ("redis+cluster://h/1", "has only database 0"),
         ("redis+sentinel://h", "does not name the service"),
         ("redis://h?durabilty=strict", "unknown option 'durabilty'"),
         ("redis://h?durability=maybe", "strict, best-effort"),
@@ -195,15 +193,14 @@ def test_no_secret_is_shown(url: str) -> None:
         ("redis://h?prefix={x}", "braces"),
         ("rediss://h?ssl_ca_certs=/nowhere.pem", "cannot be read"),
         ("rediss://h?ssl_cert_reqs=optional", "use one of required, none"),
-        ("redis+cluster://h?tls=perhaps", "use one of yes, true, 1, no"),
+        ("redis+sentinel://h/s?tls=perhaps", "use one of yes, true, 1, no"),
         ("redis://me:sec/secret@h/0", "/ as %2F"),
         ("redis://me:12?secret@h/0", "as %3F"),
         ("redis://me:x#secret@h/0", "as %23"),
         ("redis://me:x[secret@h/0", "as %5B"),
         ("redis://me:secret\u2100@h/0", "cannot be read"),
         ("redis://me:x@y?secret@h/0", "unknown option"),
-        ("redis://h?sentinel_password=x&secret", "unknown option"),
-        ("redis+cluster://me:secret@h/1", "has only database 0"),
+        ("redis://h?password=x&secret", "unknown option"),
         ("postgresql:calls", "not a URL of a PostgreSQL store"),
         ("postgresql://h/c?schema=", "not a name"),
         ("postgresql://h/c?schema=Calls", "not a name"),

@@ -166,8 +166,8 @@ def test_the_steps_of_calls_are_lines_like_others_and_below_the_level_none(
 
 ODD = ["QZ", "QZ/QZ", "QZ@QZ", "QZ%2FQZ", "QZ#QZ", "QZ?QZ", "QZ&QZ=QZ", "QZ[QZ", "QZ QZ", "QZéQZ\u2100QZ"]
 URLS = [
-    "redis://me:{}@127.0.0.1:1/0", "redis://127.0.0.1:1/0?sentinel_password={}",
-    "redis+cluster://me:{}@127.0.0.1:1,127.0.0.1:2", "nosuch://me:{}@host/0?token={}", "me:{}@host",
+    "redis://me:{}@127.0.0.1:1/0", "redis://127.0.0.1:1/0?password={}",
+    "redis+sentinel://me:{}@127.0.0.1:1,127.0.0.1:2/s", "nosuch://me:{}@host/0?token={}", "me:{}@host",
     "sqlite:///calls.db?key={}",
 ]  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_no_key_in_an_address_is_shown(voiceflow: Program, monkeypatch: pytest.M
 
 
 def test_options_of_a_store_that_are_not_secrets_are_shown(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "redis+sentinel://me:x@s1/calls?sentinel_password=QZ&durability=best-effort"
+    url = "redis+sentinel://me:x@s1/calls?password=QZ&durability=best-effort"
     monkeypatch.setenv("VOICEFLOW_STORE", url)
     found = {line["setting"]: line["value"] for line in voiceflow("config", "show", "--json").lines}
     assert found["VOICEFLOW_STORE"] == "redis+sentinel://me:***@s1/calls?***&durability=best-effort"

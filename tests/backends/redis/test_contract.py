@@ -1,7 +1,7 @@
 """A Redis store keeps the contract of `core/ports/store.py` on one server.
 
-On other servers it is the same program: the newest server is asked about the script that does most, a cluster about
-what spans its slots and nodes, a pair behind a sentinel about writes that a replica must confirm.
+On other servers it is the same program: the newest server is asked about the script that does most, a pair
+behind a sentinel about writes that a replica must confirm.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from tests.contract.suite import (
     Opener,
     ShareContract,
     StoreContract,
-    WaitContract,
     WriteContract,
 )
-from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair
+from tests.support.redis_server import RedisServer, WatchedPair
 from tests.support.redis_users import RULE, url_of
 from voiceflow_worker.backends.redis import finding
 from voiceflow_worker.backends.redis.store import open_redis
@@ -55,14 +54,6 @@ class TestNewerServer(WriteContract):
     def opener(self, newer_server: RedisServer) -> Opener:
         newer_server.ask("FLUSHALL")
         return partial(open_redis, newer_server.url)
-
-
-@pytest.mark.slow
-class TestCluster(WriteContract, JobsContract, WaitContract, ShareContract):
-    @pytest.fixture
-    def opener(self, cluster: RedisCluster) -> Opener:
-        cluster.flush()
-        return partial(open_redis, cluster.url)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Iterator
 from datetime import timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ import pytest
 
 from tests.contract.samples import add_jobs, commit
 from tests.contract.suite import NOW, ManualClock, moved, sample_job
-from tests.support.redis_server import RedisServer, WatchedPair
+from tests.support.redis_server import RedisServer, WatchedPair, standalone
 from tests.support.redis_users import BEST_EFFORT_RULE, RULE, url_of
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.stores import bare
@@ -220,6 +221,15 @@ async def test_a_password_that_was_changed_does_not_become_right_by_waiting(own_
         with pytest.raises(StoreUnavailableError, match="password") as caught:
             await add_jobs(store, [sample_job()])
         assert not caught.value.passes
+
+
+async def test_a_node_of_a_cluster_is_refused(tmp_path: Path) -> None:
+    node = standalone(tmp_path, "--cluster-enabled", "yes").start()
+    try:
+        with pytest.raises(SettingsError, match="a node of a Redis Cluster, in which no store can be"):
+            await open_and_close(node.url)
+    finally:
+        node.kill()
 
 
 async def test_a_sentinel_is_not_taken_for_a_server(lasting_pair: WatchedPair) -> None:

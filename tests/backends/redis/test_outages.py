@@ -22,7 +22,7 @@ from tests.support.cutting_proxy import CuttingProxy
 from tests.support.engine import LEASE, Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
-from tests.support.redis_server import RedisCluster, RedisServer, WatchedPair, free_port, wait_for
+from tests.support.redis_server import RedisServer, WatchedPair, free_port, wait_for
 from tests.support.scripted_redis import Answer, ScriptedRedis
 from tests.support.stores import bare
 from tests.support.voices import ScriptedVoice
@@ -196,24 +196,6 @@ async def test_a_primary_that_is_replaced_while_alive_is_left(watched_pair: Watc
         move = moved(sample_job(), state=JobState.CANCELLED)
         assert await once_available(lambda: commit(store, [move])) == [True]
         assert watched_pair.replica.ask("ZCARD", "{voiceflow}:queue:default:state:cancelled") == 1
-
-
-@pytest.mark.alone
-async def test_a_cluster_goes_on_when_its_nodes_were_restarted(cluster: RedisCluster) -> None:
-    cluster.flush()
-    async with open_store(cluster.url) as store:
-        for queue in ("a", "b", "c", "default"):
-            await add_jobs(store, [sample_job(queue=queue)])
-        for killed in (cluster.nodes[:1], cluster.nodes):
-            for node in killed:
-                await to_thread.run_sync(node.kill)
-            away = [queue for queue in ("a", "b", "c", "default") if not await answers(store, queue)]
-            assert away
-            for node in killed:
-                await to_thread.run_sync(node.start)
-            for queue in ("a", "b", "c", "default"):
-                counts = await once_available(lambda queue=queue: count_states(store, queue))  # type: ignore[misc]
-                assert counts[JobState.QUEUED] == 1
 
 
 @pytest.fixture

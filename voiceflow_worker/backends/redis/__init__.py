@@ -1,4 +1,4 @@
-"""A store in Redis or Valkey: a single server, a Cluster, or servers behind Sentinel."""
+"""A store in Redis or Valkey: a single server, or servers behind Sentinel."""
 
 from voiceflow_worker.errors import require_extra
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from voiceflow_worker.backends.health import Durability, Guarantee
 from voiceflow_worker.backends.redis.connection import Connection
 from voiceflow_worker.backends.redis.faults import ReplyError, is_not_now, script
-from voiceflow_worker.backends.redis.url import RedisURL, Topology
+from voiceflow_worker.backends.redis.url import RedisURL
 from voiceflow_worker.backends.running import check_schema
 from voiceflow_worker.backends.store_url import Promise
 from voiceflow_worker.core.ports.store import History
@@ -116,9 +116,10 @@ class Survey:
             raise SettingsError(
                 f"the Redis at {self._url.shown} is a sentinel; write redis+sentinel://host:26379/name-of-the-service"
             )
-        if facts.mode == "cluster" and self._url.topology is not Topology.CLUSTER:
+        if facts.mode == "cluster":
             raise SettingsError(
-                f"the Redis at {self._url.shown} is a node of a Redis Cluster; write redis+cluster://host:port"
+                f"the Redis at {self._url.shown} is a node of a Redis Cluster, in which no store can be; give the URL "
+                "of a server of its own, or of its sentinels"
             )
         if facts.role is not None and facts.role != "master":
             raise StoreUnavailableError(

@@ -54,7 +54,7 @@ class RefusedServerError(ConnectionError):
         self.why = why
 
 
-_NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|UNKILLABLE|NOQUORUM)\b")
+_NOT_NOW = re.compile(r"\b(LOADING|BUSY|MASTERDOWN|NOREPLICAS|UNBLOCKED|UNKILLABLE|NOQUORUM)\b")
 
 
 _REFUSED_USER = re.compile(r"^(NOAUTH|WRONGPASS|ERR (invalid password|invalid username|.*\bAUTH\b))")
@@ -73,7 +73,7 @@ def is_lost(error: BaseException) -> bool:
     It is lost, the server is no longer the primary, or the user has lost a right: the opening then names all of them.
     """
     if isinstance(error, ReplyError):
-        return error.code in {"MOVED", "CLUSTERDOWN"} or "READONLY" in str(error) or is_forbidden(error)
+        return "READONLY" in str(error) or is_forbidden(error)
     return isinstance(error, OSError)
 
 
@@ -154,13 +154,6 @@ def _answered(error: BaseException, said: str, where: str) -> StoreError:
         return StoreCorruptError(
             f"{where} has keys of another program with the names that this store uses ({said}); give the store its own "
             "database or its own prefix (?prefix=)"
-        )
-    if re.search(r"\bASK\b", said) and "redis+cluster" in where:
-        return StoreUnavailableError(f"{where} moves the store to another node ({said}); try again in a moment")
-    if re.search(r"\b(ASK|MOVED|CROSSSLOT)\b", said):
-        return StoreUnavailableError(
-            f"{where} is a node of a Redis Cluster ({said}); give a store URL that begins with redis+cluster://",
-            passes=False,
         )
     if isinstance(error, NoPrimaryError) or _NOT_NOW.search(said):
         return StoreUnavailableError(f"{where} cannot answer now ({said}); try again in a moment")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from binascii import crc_hqx
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from copy import copy
@@ -36,56 +35,23 @@ from voiceflow_worker.core.ports.store import BulkWrite
 from voiceflow_worker.errors import StoreError, StoreUnavailableError, VoiceflowError
 
 
-async def primary(url: RedisURL, learnt: set[Node] | None = None) -> Node:
-    """The address of the server that has the store.
+async def primary(url: RedisURL) -> Node:
+    """Return the address of the server that has the store.
 
-    Nodes of the cluster that are not in the URL are added to `learnt`, and asked too. Raises NoPrimaryError if
-    nobody who answers knows the primary, and StoreError for a user who may not ask a cluster for it.
+    Sentinels are asked one after the other, without a user. Raises NoPrimaryError if none that answers knows it.
     """
     if url.topology is Topology.STANDALONE:
         return url.nodes[0]
-    learnt = set() if learnt is None else learnt
-    is_cluster = url.topology is Topology.CLUSTER
-    access = Access(username=url.sentinel_username, password=url.sentinel_password, tls=url.tls)
-    for node in dict.fromkeys((*url.nodes, *learnt)):
+    for node in url.nodes:
         with suppress(OSError):
-            connection = await Connection.opened(node, url.access if is_cluster else access)
+            connection = await Connection.opened(node, Access(tls=url.tls))
             try:
-                named = (
-                    _named_by_cluster(connection, url, node, learnt)
-                    if is_cluster
-                    else _named_by_sentinel(connection, url)
-                )
-                if found := await named:
-                    return found
+                found = await connection.create_request(b"SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.service)
+                if found:
+                    return str(found[0]), int(found[1])
             finally:
                 connection.close()
-    what = "the keys of the store" if is_cluster else "the service"
-    raise NoPrimaryError(f"nobody knows a primary of {what} {url.service or url.root!r}")
-
-
-async def _named_by_sentinel(connection: Connection, url: RedisURL) -> Node | None:
-    found = await connection.create_request(b"SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.service)
-    return (str(found[0]), int(found[1])) if found else None
-
-
-async def _named_by_cluster(connection: Connection, url: RedisURL, node: Node, learnt: set[Node]) -> Node | None:
-    """The node that has the slot of the store. A node that is cut off from most others does not know."""
-    info, slots = await connection.answers([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
-    for answer in (info, slots):
-        if isinstance(answer, ReplyError):
-            raise answer
-    if "cluster_state:ok" not in str(info):
-        return None
-    slot = crc_hqx(url.prefix.encode(), 0) % 16384
-    named: Node | None = None
-    for first, last, *nodes in slots:
-        # A node that does not know its own name is at the address at which it was asked.
-        addresses = [(str(host or node[0]), int(port)) for host, port, *_ in nodes]
-        learnt.update(addresses)
-        if first <= slot <= last:
-            named = addresses[0]
-    return named
+    raise NoPrimaryError(f"nobody knows a primary of the service {url.service!r}")
 
 
 _log = structlog.get_logger("voiceflow.redis")
@@ -267,7 +233,6 @@ class ConnectionManager:
         self._why: VoiceflowError | None = None
         self._group: TaskGroup | None = None
         self._durability: RedisDurability | None = None
-        self._learnt: set[Node] = set()
         self._home = Home(url.shown)
         self._settings = SettingsCheck(self._look_at_settings)
 
@@ -420,9 +385,7 @@ class ConnectionManager:
             lasted = 0.0
             try:
                 found: list[RedisDurability] = []
-                connections = ServerConnections(
-                    await primary(self._url, self._learnt), self._url, partial(self._check, found)
-                )
+                connections = ServerConnections(await primary(self._url), self._url, partial(self._check, found))
                 await connections.shared()
                 self._note_durability(found[0])
                 self._connections = connections
@@ -478,7 +441,7 @@ class ConnectionManager:
         while True:
             await anyio.sleep(CHECK_PRIMARY_EVERY)
             try:
-                named = await primary(self._url, self._learnt)
+                named = await primary(self._url)
             except (RedisError, StoreError, OSError):
                 continue
             connections = self._connections

@@ -255,7 +255,7 @@ async def open_redis(
     makes: bool = True,
     may_forget: bool = False,
 ) -> AsyncGenerator[RedisStore]:
-    """Open the store at a `redis:`, `rediss:`, `valkey:`, `valkeys:`, `redis+cluster:` or `redis+sentinel:` URL.
+    """Open the store at a `redis:`, `rediss:`, `valkey:`, `valkeys:` or `redis+sentinel:` URL.
 
     `clock` replaces the server's clock. `durability="best-effort"` (or `?durability=best-effort`) accepts a server that
     may lose data. With `makes=False`, a store that is not there is an error. With `may_forget`, a server that may lose

@@ -17,7 +17,6 @@ class Topology(StrEnum):
     """The arrangement of the servers that a URL names."""
 
     STANDALONE = "standalone"
-    CLUSTER = "cluster"
     SENTINEL = "sentinel"
 
 
@@ -26,20 +25,18 @@ _TOPOLOGIES = {
     "rediss": Topology.STANDALONE,
     "valkey": Topology.STANDALONE,
     "valkeys": Topology.STANDALONE,
-    "redis+cluster": Topology.CLUSTER,
     "redis+sentinel": Topology.SENTINEL,
 }
-_PORTS = {Topology.STANDALONE: 6379, Topology.CLUSTER: 6379, Topology.SENTINEL: 26379}
+_PORTS = {Topology.STANDALONE: 6379, Topology.SENTINEL: 26379}
 _FORMS = (
     "redis://[user:password@]host[:6379][/0]",
     "rediss://… (TLS)",
     "valkey://… and valkeys://…, which mean the same",
-    "redis+cluster://[user:password@]host:port,host:port",
     "redis+sentinel://[user:password@]host[:26379],host/service[/0]",
 )
 _OPTIONS = {
     "durability", "failover", "replicas", "prefix", "tls", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile",
-    "ssl_cert_reqs", "ssl_check_hostname", "sentinel_username", "sentinel_password",
+    "ssl_cert_reqs", "ssl_check_hostname",
 }  # fmt: skip
 _YES = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _PREFIX = "voiceflow"
@@ -49,7 +46,7 @@ _PREFIX = "voiceflow"
 class RedisURL:
     """The contents of a store URL.
 
-    `nodes` are the server, some nodes of the cluster, or the sentinels, as (host, port). `replicas` is the number of
+    `nodes` are the server or the sentinels, as (host, port). `replicas` is the number of
     replicas that must confirm a write. `shown` is the URL without secrets and options, for messages. What
     `makes` and `may_forget` say comes from whoever opens the store, not from the URL.
     """
@@ -61,8 +58,6 @@ class RedisURL:
     service: str | None = None
     username: str | None = None
     password: str | None = None
-    sentinel_username: str | None = None
-    sentinel_password: str | None = None
     tls: ssl.SSLContext | None = None
     promise: Promise = Promise.STRICT
     replicas: int = 0
@@ -78,19 +73,15 @@ class RedisURL:
 
     @property
     def root(self) -> str:
-        """The beginning of all keys. It is a hash tag: a Cluster keeps the whole store in one slot, on one primary.
-
-        So a single script can change jobs, records, indexes and events together.
-        """
+        """The beginning of all keys: the prefix in braces."""
         return f"{{{self.prefix}}}"
 
 
 def parse_url(url: str) -> RedisURL:
     """Parse a store URL. Raises SettingsError, whose message does not contain the password.
 
-    The options are `durability=best-effort`, `replicas=1`, `failover=trusted`, `prefix=…`, `tls=yes` (for Cluster and
-    Sentinel), `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs=none`, `ssl_check_hostname=no`,
-    `sentinel_username` and `sentinel_password`.
+    The options are `durability=best-effort`, `replicas=1`, `failover=trusted`, `prefix=…`, `tls=yes` (for
+    Sentinel), `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs=none` and `ssl_check_hostname=no`.
     """
     shown = without_secrets(url)
     parts = _parts(url, shown)
@@ -112,8 +103,6 @@ def parse_url(url: str) -> RedisURL:
         service=service,
         username=unquote(username) or None,
         password=unquote(password) or None,
-        sentinel_username=options.get("sentinel_username"),
-        sentinel_password=options.get("sentinel_password"),
         tls=_tls(options, shown) if tls else None,
         promise=one_of(PROMISES, options, "durability", shown, default=Promise.STRICT),
         replicas=_count(options.get("replicas", "0"), shown),
@@ -141,7 +130,7 @@ def _options(query: str, shown: str) -> dict[str, str]:
     unknown = sorted(options.keys() - _OPTIONS)
     if unknown:
         # The unknown option may be the end of a password that contains an &, so it is not quoted then.
-        hides = "sentinel_password" in options or "@" in query
+        hides = "password" in query or "@" in query
         named = "an unknown option" if hides else f"the unknown option {unknown[0]!r}"
         raise SettingsError(f"the store URL {shown} has {named}; the options are {', '.join(sorted(_OPTIONS))}")
     return options
@@ -159,11 +148,6 @@ def _path(path: str, topology: Topology, shown: str) -> tuple[str | None, int]:
     database = steps.pop(0) if steps else "0"
     if steps or not database.isdecimal():
         raise SettingsError(f"the store URL {shown} ends in {path!r}, which is not a database number such as /0")
-    if topology is Topology.CLUSTER and int(database):
-        raise SettingsError(
-            f"the store URL {shown} asks for database {database}, but a Redis Cluster has only database 0; remove "
-            f"/{database}"
-        )
     return service, int(database)
 
 

@@ -1,5 +1,5 @@
--- The beginning of every script. All keys of a store begin with KEYS[1], a hash tag, so they are in one slot. What a script
--- is asked is one JSON object, and its answer is JSON too, which takes both sides less time. Texts in them, such as records
+-- The beginning of every script. All keys of a store begin with KEYS[1]. What a script is asked is one JSON object, and its
+-- answer is JSON too, which takes both sides less time. Texts in them, such as records
 -- and bodies, are not decoded. An optional text is '' or '=' .. text. A time is a text: microseconds since 1970 UTC, or ''.
 local root = KEYS[1]
 local asked = cjson.decode(ARGV[1])
