@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -67,7 +66,6 @@ class Remedy(StrEnum):
     IGNORE_COLUMN = "ignore the column", "--columns ignore=NAME", "columns"
     TAKE_COLUMN = "take the column for that", "--columns ROLE=NAME", "columns"
     LEAVE_OUT = "leave rows out by this column", "--leave-out COLUMN=VALUE", "leave_out"
-    LEAVE_OUT_ROWS = "leave out these rows", "--leave-out-rows ROWS", "leave_out_rows"
     NAME_BATCH = "name the batch", "--batch", "batch"
     NAME_COLUMN = "name the column of the numbers to call", "--columns destination=NAME", "columns"
     NAME_COLUMNS = "name the column of numbers, or each of them", "--columns destination=NAME, once for each"
@@ -264,10 +262,6 @@ _BITS_OF_ROWS = 21
 """A sheet of Excel has at most 2 ** 20 rows."""
 
 
-TO_THE_END: Final = sys.maxsize
-"""The last row of a range such as `5-`."""
-
-
 class RowRange(NamedTuple):
     """The rows from the first to the last, of this sheet if all sheets are read as one list."""
 
@@ -280,24 +274,14 @@ class RowRange(NamedTuple):
         """This row alone."""
         return cls(row.own, row.own, row.sheet) if isinstance(row, SheetRow) else cls(row, row)
 
-    def has(self, row: RowRange) -> bool:
-        """Whether a row is one of them."""
-        return self.first <= row.first <= self.last and self.sheet.casefold() == row.sheet.casefold()
-
-    def without(self, row: RowRange) -> Iterator[RowRange]:
-        """These rows but one."""
-        parts = (self._replace(last=row.first - 1), self._replace(first=row.first + 1)) if self.has(row) else (self,)
-        return (part for part in parts if part.first <= part.last)
-
     def __str__(self) -> str:
-        """The rows as people type them: `7`, `12-14`, `5-` or `March!7`, in quotes if the sheet's name needs them."""
-        last = "" if self.last == TO_THE_END else str(self.last)
-        rows = f"{self.first}" if self.first == self.last else f"{self.first}-{last}"
+        """Write the rows as `7`, `12-14` or `March!7`, in quotes if the sheet's name needs them."""
+        rows = f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
         return columns_text([f"{self.sheet}!{rows}"]) if self.sheet else rows
 
 
 def ranges_text(rows: Iterable[int], *, most: int = 0) -> str:
-    """Rows as people type them: `7,12-14`; in sentences, of which at most so many are named, `7, 12-14 and others`."""
+    """Write rows as `7,12-14`; for sentences, of which at most so many are named, as `7, 12-14 and others`."""
     found: list[RowRange] = []
     for each in map(RowRange.of, rows):
         if found and each.first == found[-1].last + 1 and each.sheet == found[-1].sheet:

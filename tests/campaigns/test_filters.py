@@ -16,7 +16,7 @@ from voiceflow_worker.campaigns.calls.filters import Filter, cell_of, parts_of, 
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.campaigns.row_list import RowList
-from voiceflow_worker.console.form import CampaignForm, tick_name
+from voiceflow_worker.console.form import CampaignForm
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
 
@@ -42,7 +42,7 @@ def by_each_door(found: Filter) -> Iterator[tuple[str, object]]:
     yield "command", str(found)
     yield "program", [json.loads(json.dumps(found.as_json()))]
     form = CampaignForm({})
-    form.take(PageForm([(tick_name(found.column, found.value), "")]))
+    form.take(PageForm([("leave_out", str(found))]))
     yield "page", CampaignForm.opened(form.signed(key="k"), key="k").get("leave_out")
     form.take(PageForm([("leave_out", f"{form.shown('leave_out')},Other=1")]))
     yield "page, typed on", [each for each in parts_of(form.get("leave_out")) if each != "Other=1"]

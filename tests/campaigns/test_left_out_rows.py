@@ -23,7 +23,7 @@ from voiceflow_worker.campaigns.files.rows import ColumnReader, ColumnRoles
 from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Remedy, columns_text
+from voiceflow_worker.finding import columns_text
 
 ANA, BEN = "+6587654321", "+6587654322"
 SAID: dict[str, object] = {
@@ -154,9 +154,8 @@ def test_a_remark_beside_a_name_is_a_warning_with_its_rows(tmp_path: Path) -> No
         path = file_of(tmp_path, lines.replace("destination", number))
         reading = read_all(path, of(say="Hello.", columns={"destination": number}))
         assert [(f.row, f.column, f.message) for f in reading.closing] == [
-            (2, "Guest Name", f"{told}; {Remedy.LEAVE_OUT_ROWS}")
+            (2, "Guest Name", f"{told}: take such rows out of the list")
         ]
-    assert read_all(file_of(tmp_path, lines), of(say="Hello.", leave_out_rows="2-3")).closing == ()
 
 
 def test_a_column_whose_name_says_so_is_an_error_until_it_is_decided(tmp_path: Path) -> None:
@@ -168,7 +167,7 @@ def test_a_column_whose_name_says_so_is_an_error_until_it_is_decided(tmp_path: P
     dynamics: list[Row] = [{"destination": f"+65876543{n}0", "name": "Ana", name: "Allow"} for n in (1, 2, 3)]
     ((_, message),) = warned([*dynamics, {**dynamics[0], name: "Do Not Allow"}])
     assert "(Allow 3, Do Not Allow 1)" in message
-    assert message.endswith(f"(--leave-out '{name}=Do Not Allow'; --leave-out-rows 4; --columns 'ignore={name}')")
+    assert message.endswith(f"(--leave-out '{name}=Do Not Allow'; --columns 'ignore={name}')")
     assert warned(ROWS, leave_out="DNC=TRUE") == warned(ROWS, columns={"ignore": "DNC"}) == []
     for column, cells in {
         "DNC": ("no", False, 0, "", None, "-", "N/A", "(blank)"), "TPS": ("No", "Clear"),
@@ -198,7 +197,6 @@ def test_of_many_rows_above_a_header_the_last_are_shown(tmp_path: Path, monkeypa
     for path in (file_of(tmp_path, table), workbook(tmp_path, lines)):
         source = open_source(InputFile(path), header_row=6, columns=ColumnReader(ColumnRoles(numbers=("Cleo",))))
         assert [number for number, _ in source.above] == [4, 5]
-        assert [row.is_left_out for row in read(path, of(header_row=3, leave_out_rows="5-6"))] == [False, True, True]
 
 
 def test_a_field_of_a_browser_is_one_line() -> None:

@@ -82,10 +82,6 @@ CASES = [
         how={**GONE, "skip_bad": True}, plan={End.SAME: 2, End.LEFT_OUT_WAITING: 1}, refused=True, heard=ALL,
     ),
     Case(
-        name="left out by his number while his call waits", second=FIRST, how={"leave_out_rows": "2"},
-        plan={End.SAME: 2, End.LEFT_OUT_WAITING: 1}, refused=True, heard=ALL,
-    ),
-    Case(
         name="left out by order", second=(FIRST[0], row("Bob", status="Gone"), FIRST[2]), how={**GONE, **THIS_COUNTS},
         plan={End.SAME: 2, End.LEFT_OUT_WAITING: 1}, removed=1, heard={"Ana": "9:30", "Cat": "9:30"},
     ),

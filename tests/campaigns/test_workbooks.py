@@ -38,7 +38,7 @@ from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
 from voiceflow_worker.campaigns.files.rows import FileKind
 from voiceflow_worker.campaigns.files.workbook_writer import written_workbook
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.errors import CampaignFileError
 
 HEADER = ("destination", "name")
 PEOPLE = (HEADER, ("+6587654321", "Ana"))
@@ -250,9 +250,6 @@ def test_sheets_that_are_not_one_list_are_refused(tmp_path: Path) -> None:
     ):
         assert why in refused(workbook(tmp_path, PEOPLE, North=other), options)
     assert len(calls_of(read(workbook(tmp_path, PEOPLE), options))) == 1
-    for sheet, rows, why in (("*", ((2, 2),), "name the sheet of each row"), (None, ((2, 2, "x"),), "name none")):
-        with pytest.raises(InvalidInputError, match=why):
-            read(workbook(tmp_path, PEOPLE), replace(options, sheet=sheet, leave_out_rows=rows))
     assert "only workbooks have sheets" in refused(file_of(tmp_path, "destination,name\n+6587654321,Ana\n"), options)
 
 

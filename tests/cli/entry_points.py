@@ -83,7 +83,7 @@ CASES: dict[str, tuple[Fields, Fields, dict[str, Any]]] = {
             "redial_on": "no_answer,busy",
             "redial_max": "2", "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4",
             "most": "900",
-            "leave_out": "Name=Dan", "header_row": "1", "leave_out_rows": "40-50", "only": "Name!=Eve", "limit": "3",
+            "leave_out": "Name=Dan", "header_row": "1", "only": "Name!=Eve", "limit": "3",
             "columns": "destination=Mobile,destination=Home,name=Name,ignore=Land",
         },
         {

@@ -44,7 +44,6 @@ from voiceflow_worker.console.questions import READY, menu_in
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.service.uploads import Uploads
 
 pytestmark = pytest.mark.anyio
 
@@ -368,7 +367,7 @@ async def test_as_yesterday_takes_the_words_hours_and_voices_of_a_batch_for_a_ne
     given = {**HERE, **ASKED, "window": "09:00-18:00", "valid_for": "24h", "priority": "2", "batch": "monday"}
     async with clerk(memory) as one:
         await one.send("look", GUESTS)
-        await one.send("preview", **given, leave_out_rows="7", header_row="1")
+        await one.send("preview", **given, header_row="1")
         await one.send("start")
         batch = (await one.client.get("/ui/batches/monday")).text
         address, _ = re.findall(r'href="([^"]*/campaign[?][^"]*)"', batch)
@@ -380,7 +379,7 @@ async def test_as_yesterday_takes_the_words_hours_and_voices_of_a_batch_for_a_ne
         shown = held(other.shown)
         kept = {name: value for name, value in given.items() if name not in {"batch", "column Sprache"}}
         assert {name: shown.get(name) for name in kept} == kept
-        assert not shown.keys() & {"batch", "leave_out_rows", "header_row"}
+        assert not shown.keys() & {"batch", "header_row"}
         told = await other.send("preview")
         assert "Guten Tag Zoe." in told, told
         await other.send("start")
@@ -591,7 +590,7 @@ async def test_the_numbers_stand_before_the_start_and_each_language_is_heard_fir
             ("SG=08:00-20:00", "", ", at the hours that it says"),
         ):
             redials = {"redial_on.busy": "yes", "redial_max": "2", "redial_after": "30m"}
-            await one.send("hours", window=window, days=days, leave_out_rows="7-", valid_for="", **redials)
+            await one.send("hours", window=window, days=days, leave_out="Mobile=8765 4325", valid_for="", **redials)
             told = await one.send("ready")
             assert "Call 5 people" in told
             assert f"{words}; again after 30 min if busy, 2 times at most; 1 left out" in told, told
@@ -751,13 +750,6 @@ async def test_a_choice_says_what_a_column_is_and_titles_above_the_header_are_pa
     assert (call.destination, call.name, "telefon_privat" in (call.data or {})) == ("+491701234567", "Ana", False)
 
 
-def ticked(page: str) -> dict[str, str]:
-    """The rows that are shown, each with whether it is called."""
-    form = Form(page)
-    names = (name for name in form.typed if name.startswith("row "))
-    return {name.partition(" ")[2]: "yes" if name in dict(form.ticked) else "" for name in names}
-
-
 @pytest.mark.parametrize("titles", ["", "Dates\n", "Dates\nMay\n"])
 async def test_a_saved_campaign_finds_the_header_of_a_file_with_other_titles(memory: Store, titles: str) -> None:
     async with clerk(memory) as one:
@@ -769,26 +761,6 @@ async def test_a_saved_campaign_finds_the_header_of_a_file_with_other_titles(mem
         assert other.shown.status_code == 200, told
         told = await other.send("preview")
     assert "called 2" in told, told
-
-
-async def test_every_row_of_a_long_file_has_a_box_page_by_page(memory: Store) -> None:
-    table = "Name,Mobile\n" + "".join(f"N{row},8765 4{row:03}\n" for row in range(2, 252))
-    async with clerk(memory) as one:
-        await one.send("look", people(table), **{**WORDS, "say": "Hello {{name}}."})
-        await one.send("people", leave_out_rows="4,8-12,27")
-        await one.send("people", **{"row 10": "yes"})
-        pages: list[int] = []
-        for do, row in (("rows 100", 102), ("rows 200", 251), ("rows 100", 201), ("rows 0", 2), ("people", 3)):
-            found = ticked(one.shown.text)
-            pages.append(len(found))
-            untick = {f"row {each}": "" for each in (row, row - 100, row + 100) if str(each) in found}
-            await one.send(do, **untick)
-        assert pages == [100, 100, 50, 100, 100]
-        await one.send("preview")
-        assert held(one.shown)["leave_out_rows"] == "2,3,4,8-9,11-12,27,102,151"
-        await one.send("start")
-    called = {int(call.destination[-3:]) for call in await CallQueue(memory).find(limit=None)}
-    assert called == set(range(2, 252)) - {2, 3, 4, 8, 9, 11, 12, 27, 102, 151}
 
 
 async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_are_left_out(memory: Store, tmp_path: Path) -> None:
@@ -812,7 +784,6 @@ async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_are_left_out(
             assert f'<option value="{name}">' in answer.text
             assert f'<option value="{name}">' in one.shown.text, "to choose another"
         await one.send("look", sheet="Other")
-        assert ticked(one.shown.text) == {"2": "yes"}
         told = await one.send("look", sheet="People")
         assert "3: Wer · Mobil" in told, told
         assert "1: List of May" in told
@@ -825,24 +796,6 @@ async def test_the_sheet_and_the_header_are_chosen_and_struck_rows_are_left_out(
         assert "called 2" in await one.send("preview", **words)
         await one.send("start")
     assert {call.destination for call in await CallQueue(memory).find()} == {"+6587654321", "+6587654323"}
-
-
-async def test_what_is_said_of_the_rows_of_one_file_is_not_said_of_those_of_another(memory: Store) -> None:
-    async with clerk(memory) as one:
-        await one.send("look", people())
-        await one.send("people", **{"row 3": ""})
-        assert held(one.shown).get("leave_out_rows", "") == "3"
-        await one.send("look", people(name="june.csv"))
-        assert held(one.shown).get("leave_out_rows", "") == ""
-        await one.send("hours", **{"row 3": ""}, window="09:00-18:00")
-        await Uploads(memory).clear()
-        await one.send("hours")
-        assert (held(one.shown).get("leave_out_rows"), held(one.shown)["window"]) == (None, "09:00-18:00"), (
-            "a file is chosen anew"
-        )
-    async with clerk(memory) as other:
-        told = await other.send("look", {**people(), "saved": ("may.toml", 'leave-out-rows = "3"\n')})
-        assert "leave-out-rows names rows of one file, and the next file has other people in them" in told
 
 
 @pytest.mark.parametrize(
@@ -894,13 +847,6 @@ async def test_findings_stand_by_cause_with_their_rows_and_errors_first(memory: 
         await one.send("preview", **{**WORDS, "say": "Hello."})
     causes = re.findall(r'data-label="rows">([^<]*)</td>.*?(holds several numbers|n\.a\.)', one.shown.text)
     assert causes[:2] == [("2, 4", "holds several numbers"), ("3", "n.a.")], "each sentence is true of its rows"
-
-
-async def test_a_tick_that_cannot_be_read_is_an_error(memory: Store) -> None:
-    async with clerk(memory) as one:
-        await one.send("look", people())
-        told = await one.send("preview", **WORDS, **{"row x": ""})
-        assert (one.shown.status_code, "'x' is no row and no range of rows" in told) == (409, True), told
 
 
 async def test_a_list_that_is_imported_again_asks_whether_it_counts(memory: Store) -> None:

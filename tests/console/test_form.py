@@ -10,13 +10,11 @@ from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import unquote
 
 import pytest
 
 from tests.api.clients import program
 from tests.campaigns.forms import written
-from tests.campaigns.workbooks import workbook
 from tests.console.clerk import WORDS, Clerk, clerk, people
 from tests.console.signing_in import Form, held
 from tests.support.other_process import work_here
@@ -35,7 +33,6 @@ from voiceflow_worker.console.form import (
     TICKS,
     UPLOADS,
     CampaignForm,
-    tick_name,
 )
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.service.other_process import OtherProcess
@@ -147,27 +144,6 @@ async def test_a_form_that_lacks_a_role_is_found_by_the_test_above(
 PEOPLE = [{"Name": f"N{at}", "Mobile": f"8765432{at}", "Call?": "No" if at == 3 else "Yes"} for at in range(6)]
 
 
-@pytest.mark.parametrize("source", ["csv", "xlsx", "sheets", "jsonl"])
-async def test_what_is_unticked_in_any_source_is_not_called(memory: Store, tmp_path: Path, source: str) -> None:
-    sheet = "*" if source == "sheets" else ""
-    if sheet:
-        table = [[*PEOPLE[0]], *([*each.values()] for each in PEOPLE)]
-        second: dict[str, Any] = {'"Di", Mi!': [table[0], *table[4:]]}
-        file = workbook(tmp_path, table[:4], **second)
-    else:
-        file = cast("Path", written(tmp_path, PEOPLE, source))
-    async with clerk(memory) as one:
-        await sent(one, file, sheet=sheet, **SAID)
-        assert "No (1)" in one.shown.text, "the values, before the country of the numbers is known"
-        rows = [name for name, _ in Form(one.shown.text).sent if name.startswith("row ")]
-        fifth = list(dict.fromkeys(rows))[4]
-        await walked(one, file, country="SG", sheet=sheet, **{fifth: ""})
-        left_out = unquote(fifth.removeprefix("row "))
-        given = {"file": file, "sheet": sheet or None, "leave_out_rows": left_out, "country": "SG"}
-    assert await stored(memory) == await commanded({**given, "columns": {"destination": "Mobile"}})
-    assert len(await stored(memory)) == len(PEOPLE) - 1
-
-
 EVERY: Mapping[str, Any] = {
     "say": "Hello {{name}}.", "country": "SG", "leave_out": "Call?=No", "only": "Name!=x",
     "limit": "5", "most": "9", "date_order": "dmy", "batch": "b", "source": "SG=+6531234567,*=+12025550123",
@@ -178,7 +154,7 @@ EVERY: Mapping[str, Any] = {
     "header_row": "1", "sheet": "x", "columns": {"destination": "Mobile", "visitor": "Name"},
 }  # fmt: skip
 """A campaign with a value in each field that a file of options may have, such as no simple control can show."""
-TOLD = ("ivr", "menu", "valid_until", "leave_out_rows", *UPLOADS, *TICKS)
+TOLD = ("ivr", "menu", "valid_until", *UPLOADS, *TICKS)
 """The fields of the page that exclude others of these, name what is of a receiver, or are of one file of people."""
 
 
@@ -365,9 +341,6 @@ async def test_controls_go_from_every_state_to_every_other() -> None:
         groups[field] = names, list(product(*values))
         if field == "window":  # hours are not any
             groups[field] = names, [each for each in groups[field][1] if not (each[2] and any(each[:2]))]
-    ticks = [tick_name("Do not call!", "x"), tick_name("Left at", "", True), tick_name("Left at", "")]
-    groups["leave_out"] = [*ticks, tick_name("Status", "None")], list(product(YES_OR_NO, repeat=4))
-    groups["rows"] = ["row 4", "row 5", "row 9", "row March!7"], list(product(YES_OR_NO, repeat=4))
     for field, (names, states) in groups.items():
         form, is_text = CampaignForm({}), field in {"window", "not_before"}
 

@@ -26,7 +26,7 @@ from voiceflow_worker.campaigns.files.damage import (
     shown,
     swallowed_rows,
 )
-from voiceflow_worker.campaigns.files.formats import ALL_SHEETS, open_source
+from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
     ColumnReader,
@@ -42,7 +42,7 @@ from voiceflow_worker.campaigns.shape import proposed, usual_countries
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, RowRange, Severity, tell
+from voiceflow_worker.finding import Finding, Message, Severity, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -123,9 +123,7 @@ class CampaignRows:
         """When the calls may ring."""
         self._is_table = self.source.kind.is_table
         self._fewest_cells = reader.fewest_cells
-        self.left_out: LeftOut = LeftOut(
-            options.leave_out, options.leave_out_rows, options.roles.names, only=options.only
-        )
+        self.left_out: LeftOut = LeftOut(options.leave_out, options.roles.names, only=options.only)
         self._columns = CampaignColumns(
             self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._maker.menu_texts
         )
@@ -461,12 +459,6 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
             read_zone(options.time_zone)
         except ValueError as error:
             raise InvalidInputError(f"the time zone {error}") from None
-    are_all = (options.sheet or "").strip() == ALL_SHEETS
-    if any(bool(each.sheet) is not are_all for each in starmap(RowRange, options.leave_out_rows)):
-        named = "all sheets are read: name the sheet of each row, as in March!7"
-        raise InvalidInputError(
-            f"leave_out_rows: {named if are_all else 'only one sheet is read: name none, as in 7,12-14'}"
-        )
     if options.valid_until is not None:
         if options.valid_for is not None:
             raise InvalidInputError("valid_for and valid_until exclude each other: give one of them")

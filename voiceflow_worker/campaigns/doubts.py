@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import chain, repeat
@@ -41,7 +41,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.finding import Finding, Remedy, Severity, columns_text, names_in, ranges_text, tell
+from voiceflow_worker.finding import Finding, Remedy, Severity, columns_text, names_in, tell
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.scripts import markup_in, unread
 from voiceflow_worker.ivr.speech_filters import is_of_epoch, two_readings
@@ -96,19 +96,16 @@ class Doubt(Protocol):
 
 @dataclass(slots=True)
 class _AlikeRows:
-    """Rows of which the same is told: the finding about the first, and the first of their numbers."""
+    """Rows of which the same is told: the finding about the first, and how many they are."""
 
     first: Finding
     kind: str
     values: Mapping[str, object]
     count: int = 0
-    rows: list[int] = field(default_factory=list[int])
 
     def finding(self) -> Finding:
         """The finding about these rows."""
         message, others = tell(self.kind, rows=count_of(self.count, "row"), **self.values), self.count - 1
-        if "LEAVE_OUT_ROWS" in names_in(self.kind) and self.count == len(self.rows):
-            message = message.giving({Remedy.LEAVE_OUT_ROWS: ranges_text(self.rows)})
         roles = {Remedy.END_BY_COLUMN: "valid_until", Remedy.IGNORE_COLUMN: IGNORE}
         named = {each: columns_text([f"{role}={self.first.column}"]) for each, role in roles.items()}
         message = message.giving({each: named[each] for each in message.needs if each in named})
@@ -177,8 +174,6 @@ class Doubts:
             first = replace(first, severity=Severity.ERROR) if is_error else first
             alike = self._alike[key] = _AlikeRows(first, kind, values)
         alike.count += 1
-        if raw is not None and len(alike.rows) < _MOST_ROWS:
-            alike.rows.append(raw.number)
 
     def is_first(self, about: str, column: str | None) -> bool:
         """Whether no earlier row has this, which its own finding tells; that of the first row is for all of them."""
@@ -356,7 +351,7 @@ class _NotToCall:
 
     def __init__(self, columns: CampaignColumns, source: RowSource) -> None:
         self._columns, self._source = columns, source
-        self._told: dict[str, tuple[Counter[str], list[tuple[int, str]]]] = {}
+        self._told: dict[str, Counter[str]] = {}
         self._all: dict[str, ValueCounts] = {}
         self._places: dict[tuple[str, ...], Sequence[tuple[int, str, bool]]] = {}
 
@@ -369,10 +364,7 @@ class _NotToCall:
                 continue
             self._all.setdefault(name, ValueCounts(name)).add(cell)
             if told_not_to_call(name, cell) is not None:
-                values, rows = self._told.setdefault(name, (Counter(), []))
-                values[value := str(cell_of(cell)).strip()] += 1
-                if len(rows) <= _MOST_ROWS:
-                    rows.append((raw.number, value))
+                self._told.setdefault(name, Counter())[str(cell_of(cell)).strip()] += 1
 
     def _telling(self, names: tuple[str, ...]) -> Sequence[tuple[int, str, bool]]:
         """The columns that may say whom not to call, each with its place, and whether it has the names of people."""
@@ -385,7 +377,7 @@ class _NotToCall:
         return found
 
     def close(self, add: Add) -> None:
-        for name, (values, told) in self._told.items():
+        for name, values in self._told.items():
             every = self._all[name]
             common = every.common()[:_MOST_CHOICES]
             counts = ", ".join(f"{value[:40] or 'empty'} {count:,}" for value, count in common)
@@ -397,9 +389,6 @@ class _NotToCall:
                 given[Remedy.LEAVE_OUT] = (Filter(name.strip(), "", is_not=True),)  # such as by an opt-out date
             elif len(meant) <= _MOST_CHOICES and sum(values[each] for each in meant) < every.rows:
                 given[Remedy.LEAVE_OUT] = tuple(Filter(name.strip(), value) for value in meant)
-                told = [(row, value) for row, value in told if value in meant]  # noqa: PLW2901
-            if len(told) <= _MOST_ROWS:
-                given[Remedy.LEAVE_OUT_ROWS] = ranges_text(row for row, _ in told)
             add(None, name, "undecided", is_error=True, counts=counts, given=given)
 
 

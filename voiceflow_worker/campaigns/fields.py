@@ -289,11 +289,6 @@ FIELDS: tuple[Field, ...] = (
         default="the first that is not empty",
     ),
     Field(
-        name="leave_out_rows", read=_plain(values.row_ranges), of=_CAMPAIGN, group=Group.WHO, schema=WORDS,
-        metavar="ROWS", is_rare=True, sets="leave_out_rows", label="Leave out these rows", hint="Such as 7,12-14.",
-        help="Call nobody in these rows of the file, such as 7,12-14,20-. The last goes to the end.",
-    ),
-    Field(
         name="leave_out", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
         metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
         help="Call nobody in rows where a column has such a value: Do Not Call=TRUE,Status=Moved; Status!=Booked: "

@@ -31,18 +31,9 @@ _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_
 _FILES: Final = frozenset({"file", "prices", "template"})
 _TIMES: Final = frozenset({"not_before", "valid_until"})
 _FILTERS: Final = ("leave_out", "only")
-_ROWS: Final = ("leave_out_rows",)
-"""The fields that are of one file, as nothing is that is kept for others."""
-_REASONS: Final = {
-    **dict.fromkeys(
-        _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
-    ),
-    **dict.fromkeys(
-        _ROWS,
-        "names rows of one file, and the next file has other people in them: leave rows out by what they say, as in "
-        'leave-out = "Do Not Call=TRUE"',
-    ),
-}
+_REASONS: Final = dict.fromkeys(
+    _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
+)
 
 
 def unknown_options(
@@ -111,9 +102,9 @@ def _with_columns(typed: Given, kept: Given | None) -> Given:
 def saved_options(given: Mapping[str, str], menu: Mapping[str, Any] | None = None) -> str:
     """The fields as a TOML file of options, with the questions of a `menu`.
 
-    Those of one run, the file of the people, and the numbers of its rows are left out.
+    Those of one run and the file of the people are left out.
     """
-    kept = {name: value for name, value in given.items() if value and name not in {*_ONE_RUN, *_FILES, *_ROWS}}
+    kept = {name: value for name, value in given.items() if value and name not in {*_ONE_RUN, *_FILES}}
     tables: dict[str, object] = {"columns": ColumnRoles.of(kept["columns"]).as_table()} if "columns" in kept else {}
     tables |= {name: filters_value(parts_of(kept[name])) for name in _FILTERS if name in kept}
     lines = [f"{name.replace('_', '-')} = {toml_text(value)}" for name, value in {**kept, **tables}.items()]
@@ -138,14 +129,13 @@ def loaded_options(
 
     No file is read. Raises InvalidInputError.
 
-    A field that names a file is refused: it is a file of the computer that the options were written on. So is one that
-    names rows, because a form has another file. With `at`, times such as `tomorrow 09:00` mean what they meant then, in
-    `zone` if nothing names one.
+    A field that names a file is refused: it is a file of the computer that the options were written on. With `at`,
+    times such as `tomorrow 09:00` mean what they meant then, in `zone` if nothing names one.
     """
     fields = _read(text, place=name)
     if at is not None:
         fields = _as_then(fields, at, zone=fields["time_zone"].value if "time_zone" in fields else zone)
-    refuse([*unknown_options(fields, str, fields_of(Of.CAMPAIGN).keys() - {*_ROWS}), *paths(fields, _KNOWN)])
+    refuse(paths(fields, _KNOWN))
     menu = fields.pop("menu").value if _is_menu(fields) else None
     texts: dict[str, str] = {}
     for key, each in fields.items():

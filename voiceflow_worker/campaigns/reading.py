@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import ColumnRoles, parts_of
+from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import TO_THE_END, Finding, Message, RowRange, message_of
+from voiceflow_worker.finding import Finding, Message, message_of
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.values import describe
@@ -284,24 +284,6 @@ def row(value: object) -> int:
     if not (found := whole(value)):
         raise ValueError("rows are numbered from 1 on")
     return found
-
-
-_RANGE: Final = re.compile(r"\s*(\d{1,15})\s*(-\s*(\d{1,15})?)?\s*", re.ASCII)
-
-
-def row_ranges(value: object) -> tuple[RowRange, ...]:
-    """Ranges of rows, from `7,12-14,20-`, or of one of several sheets `March!7`. The last goes to its end."""
-    found: list[RowRange] = []
-    for part in parts_of(words(value)):
-        sheet, _, rows = part.rpartition("!")
-        if (match := _RANGE.fullmatch(rows)) is None:
-            how = "write it as 7, 12-14 or 20-, or of one of several sheets as March!7"
-            raise ValueError(f"{part.strip()[:40]!r} is no row and no range of rows; {how}")
-        first = row(match[1])
-        found.append(RowRange(first, row(match[3]) if match[3] else TO_THE_END if match[2] else first, sheet.strip()))
-        if found[-1].first > found[-1].last:
-            raise ValueError(f"{part.strip()!r} ends before it begins; write it as 12-14")
-    return tuple(found)
 
 
 def window(value: object) -> CountryWindows:

@@ -29,7 +29,7 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.campaigns.shape import LOOKED_AT, ListShape, are_phones, country_among, is_phone, shape_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Message, RowRange, ranges_text
+from voiceflow_worker.finding import Message
 from voiceflow_worker.model.text.wording import name_columns
 from voiceflow_worker.model.times import DateOrder
 
@@ -64,7 +64,7 @@ class ShownColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownRow:
-    """A row as it stands: its `name` among the rows that are left out, its cells, and how a workbook shows it.
+    """A row as it stands: its number as its `name`, its cells, and how a workbook shows it.
 
     `faults` is what is wrong with its cells, by the names of their columns; empty for the row as a whole.
     """
@@ -86,7 +86,7 @@ class ShownList:
 
     Of a list that is not large, `unread` and `partly_filled` are the columns whose values tell people apart, and
     `counts` the people that can be called (`good`), are to be looked at (`bad`), `left_out` or there `twice`. Of so
-    many, `lacking`, in the `lacking_rows`, the number does not say its country. All are counted as if it was `country`,
+    many, of those `lacking` the number does not say its country. All are counted as if it was `country`,
     if that is one of which most of these are numbers.
     """
 
@@ -103,7 +103,6 @@ class ShownList:
     unread: Sequence[UnreadColumn] = ()
     partly_filled: Sequence[PartlyFilled] = ()
     counts: Counter[str] | None = None
-    lacking_rows: str = ""
     country: str | None = None
 
 
@@ -214,7 +213,7 @@ def _read(
     if most is None:
         shown.counts = counts
         counts["lacking"] = len(lacking)
-    shown.lacking_rows, shown.country = ranges_text(lacking), country
+    shown.country = country
     return bad, left_out
 
 
@@ -228,7 +227,7 @@ def _rows(rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read:
             if found.is_error:
                 faults.setdefault(column if (column := found.column or "") in names else "", found.told)
         yield ShownRow(
-            name=str(RowRange.of(raw.number)),
+            name=str(raw.number),
             cells=tuple(_cell(cells.get(name))[:_LONGEST] for name in names),
             mark=raw.mark or "",
             is_left_out=raw.number in left_out,

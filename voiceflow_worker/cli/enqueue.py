@@ -177,7 +177,7 @@ def _tell(output: Output, report: EnqueueReport, file: Path, campaign: Campaign)
     if (rejects := campaign.rejects) is not None and report.rejected + report.suppressed:
         batch = "" if report.batches else f" with --batch {shlex.quote(report.batch_id)}"
         remedy = f"; correct the bad ones, then enqueue {rejects}{batch}" if report.rejected else ""
-        places = {"--sheet": "sheet", "--header-row": "header_row", "--leave-out-rows": "leave_out_rows"}
+        places = {"--sheet": "sheet", "--header-row": "header_row"}
         if remedy and (given := [option for option, name in places.items() if getattr(campaign.options, name)]):
             remedy += f" and without {', '.join(given)}: it has its header first, and these rows alone"
         output.say(f"the rows that are not called are in {rejects}, with the reasons{remedy}")

@@ -49,7 +49,6 @@ from voiceflow_worker.console.form import (
     YES,
     CampaignForm,
     role_in_words,
-    tick_name,
 )  # fmt: skip
 from voiceflow_worker.console.formats import ZONE, countries, label_of, moment, span
 from voiceflow_worker.console.questions import PREFIX, READY, menu_in, ready_in, shown_questions, taken
@@ -69,7 +68,6 @@ if TYPE_CHECKING:
 
 ACCOUNT_FOR = timedelta(minutes=10)
 """How long the voices and numbers of the account are kept, before 8x8 is asked again."""
-LEAVING_OUT = {"leave_out": Remedy.LEAVE_OUT, "leave_out_rows": Remedy.LEAVE_OUT_ROWS}
 _MOST_FINDINGS, _MOST_RANGES = 30, 12
 _DIGITS = 9
 """The digits that the number of a row is shorter than."""
@@ -321,11 +319,9 @@ class CampaignSteps:
             "undecided": _undecided(form, found),
             "leaving_out": _leaving_out,
             "countries": _countries(),
-            "left_out": partial(form.why_left_out, names),
             "rows_a_page": ROWS_A_PAGE,
             "roles": ROLE_WORDS,
             "in_words": role_in_words,
-            "tick_of": tick_name,
             "further": _FURTHER["people"],
         }
 
@@ -396,7 +392,6 @@ class CampaignSteps:
             "more": sum(len(each) for each, _ in findings[_MOST_FINDINGS:]),
             "repairs_of": partial(self._repairs_of, form, found),
             "repair": self._voice_of(form, found, voices),
-            "tick_of": tick_name,
         }
 
     async def _ready(self, given: StepInput) -> Names:
@@ -416,13 +411,10 @@ class CampaignSteps:
             numbers = next((each.first for each in found.columns if each.name == alike[0].column), ())
             if numbers and (country := country_among(numbers, self._usual(form))):
                 repairs.append((f"country {country}", f"They are numbers of {countries().get(country, country)}"))
-        for name, remedy in LEAVING_OUT.items():
-            for left in dict.fromkeys(each.told.given.get(remedy) for each in alike):
-                if not left:
-                    continue
-                parts = [each for each in left if isinstance(each, Filter)]
-                value = text_of_parts(parts) if parts else left
-                repairs.append((f"{name} {value}", f"{label_of(name)}: {text_of_parts(parts, typed=True) or left}"))
+        for left in dict.fromkeys(each.told.given.get(Remedy.LEAVE_OUT) for each in alike):
+            if parts := [each for each in left or () if isinstance(each, Filter)]:
+                words = f"{label_of('leave_out')}: {text_of_parts(parts, typed=True)}"
+                repairs.append((f"leave_out {text_of_parts(parts)}", words))
         return repairs
 
     def _voice_of(self, form: CampaignForm, found: ShownList, voices: Pairs) -> tuple[str, str] | None:

@@ -32,7 +32,7 @@ from voiceflow_worker.campaigns.options_file import loaded_options, saved_option
 from voiceflow_worker.campaigns.recordings import with_recordings
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
-from voiceflow_worker.console.campaign_steps import LEAVING_OUT, CampaignSteps, StepInput, faults_of, step_of, texts_of
+from voiceflow_worker.console.campaign_steps import CampaignSteps, StepInput, faults_of, step_of, texts_of
 from voiceflow_worker.console.form import (
     COUNTS,
     DAYS,
@@ -96,7 +96,7 @@ _USUAL_HOURS = {"window": "09:00-18:00", "days": ",".join(DAYS[:5])}
 _PLACES = {step: place for place, step in enumerate(STEPS)}
 _FILLED_IN = ("people", "words", "hours")
 """The steps that a person fills in; what is wrong with one is told before the next."""
-_REPAIRS = ("country", "date_order", "voice_profile", *LEAVING_OUT)
+_REPAIRS = ("country", "date_order", "voice_profile", "leave_out")
 """The fields that one button fills in, or adds to."""
 MOST_RECORDINGS = 20
 """How many recordings a preview fetches."""
@@ -215,11 +215,11 @@ class CampaignPage:
                 self._load(sent, form)
                 kept = await self._kept(sent, form, session, folder)
                 if do in _REPAIRS:
-                    form.values[do] = f"{form.get(do)},{more}".strip(",") if do in LEAVING_OUT else more
+                    form.values[do] = f"{form.get(do)},{more}".strip(",") if do == "leave_out" else more
                 if do == "save":
                     return self._saved(form)
                 if kept is None:
-                    form.values |= dict.fromkeys(("leave_out_rows", "upload"), "")  # another file has other people
+                    form.values["upload"] = ""
                     said = "choose the file of the people to call: none was uploaded, or it has been deleted since"
                     return await self._page(form, session, said=said)
                 form.values["rows_from"] = more if do == "rows" else form.get("rows_from")
@@ -250,7 +250,7 @@ class CampaignPage:
 
         If it `is_other` than the file before, what was said of the columns of that one alone is forgotten.
         """
-        form.values |= dict.fromkeys(("leave_out_rows", "rows_from", LIST, PROPOSED), "")
+        form.values |= dict.fromkeys(("rows_from", LIST, PROPOSED), "")
         if is_other:
             form.values["header_row"] = ""
         found, is_of_another = None, is_new and bool(form.get("header_row"))

@@ -12,24 +12,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple, Self
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from itsdangerous import BadData, URLSafeSerializer
 
 from voiceflow_worker.campaigns.calls.filters import Filter, Part, parts_of, read_filter, text_of_parts
 from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, MEANINGS, ColumnRoles, row_name
-from voiceflow_worker.campaigns.reading import Group, Of, row_ranges
+from voiceflow_worker.campaigns.reading import Group, Of
 from voiceflow_worker.campaigns.shown_list import Look
 from voiceflow_worker.console.formats import label_of
 from voiceflow_worker.console.questions import PREFIX, every
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Message, RowRange
+from voiceflow_worker.finding import Message
 from voiceflow_worker.model.country_windows import AT_ANY_HOUR, read_weekdays
 from voiceflow_worker.model.jobs.policy import read_redial_on
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.text.wording import quoted
 from voiceflow_worker.model.window import EVERY_DAY, Weekday
 
 FIELDS = {name: each for name, each in fields_of(Of.CAMPAIGN).items() if each.label}
@@ -52,9 +51,8 @@ STEP_OF = {
     name: "check" if each.is_of_one_run else _STEP_OF_GROUP.get(each.group, "hours") for name, each in FIELDS.items()
 }
 """The step of each field."""
-COLUMN, ROW, VALUE, FILLED = "column ", "row ", "value ", "filled "
-"""What the names of controls begin with: of a column's role, of a row's tick, of the tick of a column's value, and
-of all in which it is filled."""
+COLUMN = "column "
+"""What the name of the control of a column's role begins with."""
 FURTHER = "further numbers"
 """The role of a person's numbers, but that of the first."""
 ROLE_WORDS: Mapping[str, str] = {
@@ -236,23 +234,6 @@ class CampaignForm:
     def _keep_roles(self, table: Mapping[str, Sequence[str]]) -> None:
         self.values["columns"] = ColumnRoles.of({name: [*of] for name, of in table.items() if of}).as_text()
 
-    def _rows(self, field: str) -> Sequence[RowRange]:
-        return row_ranges(text) if (text := self.get(field)) else ()
-
-    def _has_row(self, field: str, row: str) -> bool:
-        return any(each.has(*row_ranges(row)) for each in self._rows(field))
-
-    def is_called(self, row: str) -> bool:
-        """Whether a row is not left out by its number."""
-        return not self._has_row("leave_out_rows", row)
-
-    def call_row(self, name: str, *, is_called: bool) -> None:
-        """Call a row, or leave it out."""
-        (row,) = row_ranges(name)
-        kept = [part for each in self._rows("leave_out_rows") for part in each.without(row)]
-        ranges = sorted(kept if is_called else [*kept, row], key=lambda each: (each.sheet, each.first))
-        self.values["leave_out_rows"] = ",".join(map(str, ranges))
-
     def filters(self, name: str = "leave_out") -> Sequence[Part]:
         """The filters in a field: as they were typed, or as data."""
         return parts_of(text) if (text := self.get(name)) else ()
@@ -263,26 +244,6 @@ class CampaignForm:
             filters = [_read(part, [column]) for name in FILTERS for part in self.filters(name)]
             return bool(self.role_of(column)) or any(each is not None and each.is_of(column) for each in filters)
         return True
-
-    def calls(self, found: Filter) -> bool:
-        """Whether the rows of a filter are not left out by it."""
-        return not any(_is_same(each, found) for each in self.filters())
-
-    def why_left_out(self, columns: Sequence[str], cells: Sequence[str]) -> str:
-        """The filter by which a row with these cells is left out; empty if it is none."""
-        with suppress(InvalidInputError):
-            for each in (_read(part, columns) for part in self.filters()):
-                cell = next(
-                    (cell for name, cell in zip(columns, cells, strict=False) if each and each.is_of(name)), None
-                )
-                if each is not None and cell is not None and each.has(cell) is not each.is_not:
-                    return str(each)
-        return ""
-
-    def call(self, found: Filter, *, is_called: bool) -> None:
-        """Call the rows of a filter, or leave them out."""
-        kept = [each for each in self.filters() if not _is_same(each, found)]
-        self.values["leave_out"] = text_of_parts(kept if is_called else [*kept, found])
 
     def shown(self, name: str) -> str:
         """What a control shows; nothing of a field that cannot be read, which the check tells."""
@@ -296,10 +257,6 @@ class CampaignForm:
             return (PARTS[field].split(self.get(field)) or {}).get(part, "")
         if name.startswith(COLUMN):
             return self.role_of(unquote(name.removeprefix(COLUMN)))
-        if name.startswith(ROW):
-            return YES if self.is_called(unquote(name.removeprefix(ROW))) else ""
-        if name.startswith((VALUE, FILLED)):
-            return YES if self.calls(filter_in(name)) else ""
         if name in FILTERS:
             with suppress(InvalidInputError):
                 return text_of_parts(self.filters(name), typed=True)
@@ -308,20 +265,17 @@ class CampaignForm:
     def take(self, form: PageForm) -> None:
         """Take what a person has changed since the page was shown."""
         changed: dict[str, str] = {}
-        try:
-            for name, given in form.lists().items():
-                # A picker and a text may show one field: the one that was changed counts. A tick is behind its blank.
-                shown = self.shown(name).split()
-                is_tick = name not in FIELDS or name in TICKS
-                new = [each for each in (given[-1:] if is_tick else given) if each.split() != shown]
-                if new:
-                    changed[name] = new[-1]
-            self._change(changed)
-            for name in form.lists():  # a text for all languages is shown as that of the first
-                if (whole := name.rpartition(".")[0]).startswith(PREFIX):
-                    self.values.pop(whole, None)
-        except ValueError as error:
-            raise InvalidInputError(f"{label_of('leave_out_rows')}: {error}") from None
+        for name, given in form.lists().items():
+            # A picker and a text may show one field: the one that was changed counts. A tick is behind its blank.
+            shown = self.shown(name).split()
+            is_tick = name not in FIELDS or name in TICKS
+            new = [each for each in (given[-1:] if is_tick else given) if each.split() != shown]
+            if new:
+                changed[name] = new[-1]
+        self._change(changed)
+        for name in form.lists():  # a text for all languages is shown as that of the first
+            if (whole := name.rpartition(".")[0]).startswith(PREFIX):
+                self.values.pop(whole, None)
 
     def _filters_in(self, name: str, text: str) -> str:
         """The text of filters that a person has changed: those of it that were shown are what they were."""
@@ -346,11 +300,7 @@ class CampaignForm:
             split = PARTS[field].split(self.get(field)) or dict.fromkeys(PARTS[field].split("") or (), "")
             self.values[field] = PARTS[field].join({**split, **parts})
         for name, value in changed.items():
-            if name.startswith(ROW):
-                self.call_row(unquote(name.removeprefix(ROW)), is_called=bool(value))
-            elif name.startswith((VALUE, FILLED)):
-                self.call(filter_in(name), is_called=bool(value))
-            elif name.startswith(COLUMN):
+            if name.startswith(COLUMN):
                 roles.append((unquote(name.removeprefix(COLUMN)), value))
         self.give_roles(roles)
 
@@ -358,28 +308,6 @@ class CampaignForm:
 def role_in_words(role: str) -> str:
     """A role, or what a column without one is taken for, in the words of the page."""
     return {**_LOOKS, **ROLE_WORDS}.get(role, role)
-
-
-def tick_name(column: str, value: str, is_filled: bool = False) -> str:  # noqa: FBT001, FBT002 - of a template
-    """The name of the tick of a column's value, or of all in which it is filled. Browsers change signs in names."""
-    return (
-        f"{FILLED}{quote(column, safe='')}" if is_filled else f"{VALUE}{quote(column, safe='')}={quote(value, safe='')}"
-    )
-
-
-def filter_in(name: str) -> Filter:
-    """What the tick of this name leaves out."""
-    if name.startswith(FILLED):
-        return Filter(unquote(name.removeprefix(FILLED)), "", is_not=True)
-    column, sign, value = name.removeprefix(VALUE).partition("=")
-    if not sign:
-        raise InvalidInputError(f"{quoted(name)} is no column with its value")
-    return Filter(unquote(column), unquote(value))
-
-
-def _is_same(part: Part, found: Filter) -> bool:
-    each = _read(part, [found.column])
-    return each is not None and each.is_of(found.column) and each.is_not is found.is_not and each.has(found.value)
 
 
 def _read(part: Part, columns: Iterable[str]) -> Filter | None:

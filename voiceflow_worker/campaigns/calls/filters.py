@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import starmap
 from operator import itemgetter
 from typing import Any, NamedTuple, Self, cast
 
@@ -16,7 +15,7 @@ from voiceflow_worker.campaigns.calls.values import NOTHING_SAID, Draft
 from voiceflow_worker.campaigns.files.damage import is_remarkable, shown
 from voiceflow_worker.campaigns.files.rows import RawRow, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, RowRange, tell
+from voiceflow_worker.finding import Finding, tell
 from voiceflow_worker.ivr.meanings import are_alike, meaning_of
 from voiceflow_worker.model.flows.values import describe, is_list, is_missing, is_object
 from voiceflow_worker.model.text.json_text import distinct
@@ -263,7 +262,7 @@ class _Used:
 
 
 class LeftOut:
-    """The rows that nobody is called for, by the fields `leave_out` and `only`, or by their numbers within `ranges`.
+    """The rows that nobody is called for, by the fields `leave_out` and `only`.
 
     `renames` are the columns that have another name in rows: they may be named by either. It is false if it leaves out
     no row at all. Raises InvalidInputError for what is no filter.
@@ -275,7 +274,6 @@ class LeftOut:
     def __init__(
         self,
         leave_out: object,
-        ranges: Sequence[tuple[int, int] | tuple[int, int, str]],
         renames: Mapping[str, str],
         *,
         only: object = None,
@@ -284,20 +282,18 @@ class LeftOut:
         self._used = [
             _Used(each, is_only, _readings(each)[0] if isinstance(each, str) else each) for each, is_only in given
         ]
-        self._renames, self._ranges = renames, list(starmap(RowRange, ranges))
+        self._renames = renames
         self.typed: frozenset[str] = frozenset(row_name(each.filter.column) for each in self._used)
         """The keys of these columns by the names that the filters give them."""
         self.columns: Sequence[str] = self._columns()
         """The columns by which rows are left out, by their names in rows."""
-        self._idle: dict[RowRange, None] = dict.fromkeys(self._ranges)
-        """The rows of which none has come so far."""
         self._places: dict[tuple[str, ...], Sequence[tuple[_Used, int]]] = {}
         """For rows with these names, the filters of columns that they have, with their places."""
         self._is_wanted = False
         """Whether a row has been all that `only` asks for."""
 
     def __bool__(self) -> bool:
-        return bool(self._used or self._ranges)
+        return bool(self._used)
 
     def _columns(self) -> Sequence[str]:
         names = (renamed(each.filter.column, self._renames) for each in self._used)
@@ -338,19 +334,11 @@ class LeftOut:
         if both := next((each for each in out if _have_all_rows(each, one)), None):
             raise InvalidInputError(f"{both} and {one} together are all rows: give one of them, or name the values")
 
-    def has_number(self, row: int) -> bool:
-        """Whether a row is left out by its number."""
-        return any(rows.has(RowRange.of(row)) for rows in self._ranges)
-
     def why(self, raw: RawRow, draft: Draft | None) -> tuple[str | None, str] | None:
         """The column that leaves this row out, if it is one, and why; None for other rows."""
-        found: tuple[str | None, str] | None = None
-        for rows in self._ranges:
-            if rows.has(RowRange.of(raw.number)):
-                self._idle.pop(rows, None)
-                found = None, "this row is left out by the number of the row"
         if draft is None or not self._used:
-            return found
+            return None
+        found: tuple[str | None, str] | None = None
         wanted = dict[str, list[tuple[Filter, bool, str]]]()
         for used, at in self._places[raw.names]:
             each, cell = used.filter, cell_of(raw.cells[at]) if at < len(raw.cells) else ""
@@ -389,8 +377,6 @@ class LeftOut:
             if (each := used.filter).is_not or not each.asks_yes_or_no:
                 whom = "each row, since no cell is so" if each.is_not else "no row of this list"
                 yield tell("leaves_out_nobody", leave_out=str(each), whom=whom)
-        for rows in self._idle:
-            yield tell("leaves_out_nobody", leave_out=f"leave_out_rows {rows}", whom="no row of this list")
 
     def _used_in_vain(self) -> Iterator[_Used]:
         return (each for each in self._used if not (each.is_only or each.is_held))

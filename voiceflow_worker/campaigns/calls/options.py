@@ -75,7 +75,6 @@ class CampaignOptions:
     only: str | Sequence[Part] | None = None
     limit: int | None = None
     most: int | None = None
-    leave_out_rows: Sequence[tuple[int, int] | tuple[int, int, str]] = ()
     header_row: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
     voices: Collection[str] | None = None

@@ -38,7 +38,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Message, Remedy, SheetRow, columns_text, message_of, ranges_text, tell
+from voiceflow_worker.finding import Finding, Message, SheetRow, ranges_text, tell
 from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import count_of
@@ -51,7 +51,6 @@ _SUSPICIOUS_BYTES, _SUSPICIOUS_RATIO = 100_000_000, 200
 
 What is above both limits is refused: it may be a bomb. Ordinary sheets unpack to 5 to 30 times their size."""
 
-_MOST_GIVEN = 20
 _NOON = 12
 _MOST_NAMED = 12
 """The largest number of ranges of hidden rows that a warning names."""
@@ -251,7 +250,7 @@ class SheetsAsOne(RowSource):
                 setattr(part, name, getattr(self, name))
             for row in part:
                 yield row._replace(number=SheetRow(place, part.sheet, row.number))
-            self.notes = (*self.notes, *(_in_sheet(each, part.sheet) for each in part.notes))
+            self.notes = (*self.notes, *part.notes)
 
 
 def _hidden_lists(shown: ExcelRows, opened: Callable[..., ExcelRows]) -> tuple[str, ...]:
@@ -315,30 +314,20 @@ def _left_out(sheet: str, mark: Mark, rows: Sequence[int]) -> str | None:
     return f"{are}, and left out: {ranges_text(rows, most=_MOST_NAMED)}"
 
 
-def _marked(sheet: str, what: str, shown: str, rows: Sequence[int]) -> Message:
+def _marked(sheet: str, what: str, shown: str) -> Message:
     """What is told of rows that are called like the others, although they are marked."""
-    given = ranges_text(rows)
-    told = tell("marked", what=what, sheet=sheet, shown=shown)
-    return told.giving({Remedy.LEAVE_OUT_ROWS: given}) if given.count(",") < _MOST_GIVEN else told
+    return tell("marked", what=what, sheet=sheet, shown=shown)
 
 
 def _rows(sheet: str, rows: Sequence[int], how: str) -> Message | None:
     are = f"{count_of(len(rows), 'row')} {'is' if len(rows) == 1 else 'are'} {how}"
-    return _marked(sheet, are, ranges_text(rows, most=_MOST_NAMED), rows) if rows else None
+    return _marked(sheet, are, ranges_text(rows, most=_MOST_NAMED)) if rows else None
 
 
 def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> Message:
     place, text = comments[0]
     have = f"{count_of(len(comments), 'cell')} {'has a comment' if len(comments) == 1 else 'have comments'}"
-    rows = sorted({int("".join(filter(str.isdigit, each))) for each, _ in comments})
-    return _marked(sheet, have, f"{place}, {' '.join(text.split())[:60]!r}", rows)
-
-
-def _in_sheet(note: str, sheet: str) -> str:
-    """A note about a sheet of several that are read as one list: its rows are named with the sheet."""
-    told = message_of(note)
-    rows = str(told.given.get(Remedy.LEAVE_OUT_ROWS, "")).split(",")
-    return told.giving({Remedy.LEAVE_OUT_ROWS: columns_text(f"{sheet}!{each}" for each in rows)}) if rows[0] else note
+    return _marked(sheet, have, f"{place}, {' '.join(text.split())[:60]!r}")
 
 
 def _text(value: object) -> str:

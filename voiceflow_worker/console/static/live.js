@@ -28,7 +28,7 @@ function zones() {
 function selectAll() {
   for (const label of document.querySelectorAll("[data-all]")) {
     const all = label.querySelector("input"), { elements } = label.closest("form");
-    const boxes = () => [...elements].filter(({ name, type }) => type === "checkbox" && /^(call|of|row .*)$/.test(name));
+    const boxes = () => [...elements].filter(({ name, type }) => type === "checkbox" && /^(call|of)$/.test(name));
     label.hidden = false;
     const show = () => {
       const ticked = boxes().filter((each) => each.checked).length;
