@@ -166,6 +166,23 @@ async def test_a_cut_start_is_continued_as_it_was_meant_at_first_and_rings_nobod
     assert step > 6
 
 
+async def test_the_batch_of_a_key_has_the_day_of_its_first_request() -> None:
+    clock = ManualClock()
+    memory = MemoryStore(clock=clock)
+    daily = {**CAMPAIGN, "batch": "reminder-{date}", "time_zone": "Asia/Singapore"}
+    async with program(memory) as client:
+        first = await start(client, daily)
+        clock.advance(timedelta(days=1))
+        again, other = await start(client, daily), await start(client, daily, key="april")
+        refused = await start(client, {**daily, "time_zone": None}, key="may")
+    assert (first.status_code, again.status_code, other.status_code) == (201, 200, 201), first.text
+    found = [each.json()["batch_id"] for each in (first, again, other)]
+    assert found == ["reminder-2026-01-05", "reminder-2026-01-05", "reminder-2026-01-06"]
+    assert (again.json()["enqueued"], other.json()["enqueued"]) == (0, 2)
+    assert {job.batch_id for job in await CallQueue(memory).find()} == {*found}
+    assert (refused.status_code, [each["pointer"] for each in findings_of(refused)]) == (422, ["/batch"])
+
+
 async def test_a_bad_row_refuses_all_of_them(memory: Store, client: Client) -> None:
     rows = [*ROWS, {"destination": "12", "name": "Cy"}, {"destination": "+6587654303"}, 7]
     refused = await start(client, {**CAMPAIGN, "rows": rows})

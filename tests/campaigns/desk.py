@@ -31,7 +31,8 @@ class Desk:
         self.queue: CallQueue = self.engine.queue
 
     def campaign(self, rows: Sequence[Row], *, batch: str = "b1", **more: Any) -> Campaign:
-        return Campaign.of({**FIELDS, "batch": batch, "rows": list(rows), **more})
+        now = more.pop("now", None)
+        return Campaign.of({**FIELDS, "batch": batch, "rows": list(rows), **more}, now=now)
 
     async def give(self, rows: Sequence[Row], **more: Any) -> EnqueueReport:
         """Give a list; its preview says the same."""

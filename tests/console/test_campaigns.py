@@ -301,6 +301,21 @@ async def test_what_was_shown_for_tomorrow_is_not_started_for_the_day_after(cloc
         assert [job.due_at for job in await CallQueue(store).find()] == [datetime(2026, 1, 7, 9, tzinfo=UTC)]
 
 
+async def test_what_was_shown_for_the_batch_of_a_day_is_not_started_in_that_of_the_next(clock: ManualClock) -> None:
+    store = MemoryStore(clock=clock)
+    clock.advance(timedelta(hours=11, minutes=59, seconds=40))  # 20 seconds before midnight
+    keyed = WORDS | {"batch": "visits-{date}", "window": "any", "time_zone": "UTC"}
+    async with clerk(store) as one:
+        await one.send("look", people("Guest,Mobile,unique_key\nAna,8765 4321,a\n"))
+        await one.send("preview", **keyed)
+        clock.advance(timedelta(seconds=30))
+        assert "what the preview showed has changed since" in await one.send("start")
+        assert not await CallQueue(store).find()
+        await one.send("ready")
+        await one.send("start")
+        assert [job.batch_id for job in await CallQueue(store).find()] == ["visits-2026-01-06"]
+
+
 async def test_the_enter_key_starts_nothing(memory: Store) -> None:
     async with clerk(memory) as one:
         await one.send("look", people())

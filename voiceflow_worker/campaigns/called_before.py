@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from voiceflow_worker.campaigns.calls.options import is_of_pattern
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.base.reading import find_jobs, find_pages, get_jobs
 from voiceflow_worker.core.idempotency import Orders
@@ -72,11 +73,12 @@ class CalledBefore:
     """The search for calls of other batches that say what rows say.
 
     Of a large file, some rows are looked up in other batches; the batches found are then compared with all rows. Calls
-    that are `orders`' own do not count.
+    that are `orders`' own do not count, nor do batches whose names are of the `pattern` with `{date}`.
     """
 
     queue: CallQueue
     orders: Orders | None
+    pattern: str | None
     sample: Sample = field(default_factory=Sample, init=False)
 
     async def find(self, chunks: Chunks, makes_call: Callable[[ReadRow], bool]) -> list[RepeatedCalls]:
@@ -129,7 +131,8 @@ class CalledBefore:
                 last = OfNumber(queue=self.queue.name, number=number, newest=True, limit=20)
                 for job in await find_jobs(store, last):
                     is_said = not marks.isdisjoint(marks_of(job.body, job.digest, job.numbers))
-                    if is_said and job.batch_id not in {None, row.call.batch_id}:
+                    is_other = job.batch_id != row.call.batch_id and not is_of_pattern(job.batch_id, self.pattern)
+                    if is_said and job.batch_id is not None and is_other:
                         found.add(str(job.batch_id))
         return found
 

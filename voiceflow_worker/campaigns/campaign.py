@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import anyio
 
-from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions
+from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions, dated
 from voiceflow_worker.campaigns.calls.request import texts_of
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
 from voiceflow_worker.campaigns.campaign_rows import batch_of
@@ -33,7 +33,7 @@ from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import tell
+from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import redial_policy
@@ -90,10 +90,10 @@ class Campaign:
         A value is a text as it is typed, or what such a text means: a number, a time, a list of words. None counts as
         not given. `campaign` is a TOML file of further fields; given ones override it. What is given nowhere comes
         from the `settings`. `ivr` names one of `menus`, if they are given, else `module:menu`. `now` is the time that
-        days such as `tomorrow` are counted from. Times in the fields that name no zone are read in `zone`, if there is
-        no `time_zone`. Files of templates and prices are read, and modules of menus loaded. With `foreign`, the fields
-        come from another computer: a text in them is never a path or a module. Their files are those that were uploaded
-        (`InputFile`), and without `menus` there are none.
+        days such as `tomorrow` are counted from; its day is the `{date}` of a batch. Times in the fields that name no
+        zone are read in `zone`, if there is no `time_zone`. Files of templates and prices are read, and modules of
+        menus loaded. With `foreign`, the fields come from another computer: a text in them is never a path or a module.
+        Their files are those that were uploaded (`InputFile`), and without `menus` there are none.
 
         Raises InvalidInputError, with a finding for each field that is unknown or wrong, and for those that exclude
         each other. It calls each field what `named` makes of its name. Raises CampaignFileError for a file that cannot
@@ -115,6 +115,10 @@ class Campaign:
         if options.roles.country is not None and reading.has("country"):
             both = f"{reading.shown('country')} and the column of the countries"
             reading.problem("country", f"{both} exclude each other: give one of them")
+        try:
+            options = dated(options, reading.now, zone=zone)
+        except InvalidInputError as error:
+            reading.problem("batch", message_of(error))
         reading.refuse(*EXCLUDING)
         return replace(campaign, options=replace(options, definition=definition_of(reading.given, zone=zone)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from voiceflow_worker.campaigns.calls.filters import LeftOut, filters_value
-from voiceflow_worker.campaigns.calls.options import CampaignOptions
+from voiceflow_worker.campaigns.calls.options import CampaignOptions, zone_of
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, key_in, write_dates_out
@@ -55,7 +55,6 @@ from voiceflow_worker.model.times import (
     PersonZone,
 )
 from voiceflow_worker.model.window import days_of_some_parts, unknown_holidays
-from voiceflow_worker.model.zones import read_zone
 
 _LOOKED_AHEAD = timedelta(days=7)
 """How long after the times from which calls may ring unknown holidays matter."""
@@ -454,11 +453,7 @@ def _judged(options: CampaignOptions, now: datetime) -> CampaignOptions:
         read_number(PLACEHOLDER, options.country)
     if options.batch_id is not None and not 0 < len(options.batch_id.strip()) <= MAX_ID_CHARACTERS:
         raise InvalidInputError(f"the batch id {options.batch_id!r} must have 1 to {MAX_ID_CHARACTERS} characters")
-    if options.time_zone is not None:
-        try:
-            read_zone(options.time_zone)
-        except ValueError as error:
-            raise InvalidInputError(f"the time zone {error}") from None
+    zone_of(options)
     if options.valid_until is not None:
         if options.valid_for is not None:
             raise InvalidInputError("valid_for and valid_until exclude each other: give one of them")

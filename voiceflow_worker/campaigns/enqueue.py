@@ -19,6 +19,7 @@ from voiceflow_worker.campaigns.calls.options import (
     BadRowLimit,
     CallAgain,
     CampaignOptions,
+    dated,
     may_leave_out,
 )
 from voiceflow_worker.campaigns.calls.request import menu_puts
@@ -225,9 +226,10 @@ class Enqueueing:
         if wrong := how.keys() - EnqueueOptions.__optional_keys__:
             raise TypeError(f"an enqueue has no option {min(wrong)!r}")
         self.queue: CallQueue | None = queue
-        self.options: CampaignOptions = options
         self.how: EnqueueOptions = how
         self.now: datetime = how.get("now") or (datetime.now(UTC) if queue is None else queue.store.clock.now())
+        options = dated(options, self.now)
+        self.options: CampaignOptions = options
         self.campaign: CampaignRows = CampaignRows(given, options, now=self.now, checks=checks)
         self._checks = checks
         self._actor = Actor.of(how.get("by"))
@@ -309,7 +311,8 @@ class Enqueueing:
                 is_wrong = is_wrong or any(each.is_error for each in wrong) or (ends.again > 0 and not self._dry_run)
                 refused = self._is_refused(is_wrong=is_wrong)
                 # Days such as tomorrow are others after midnight.
-                shown = f"{self.options.not_before}.{self.options.valid_until}.{ends.shown()}"
+                own = self.options
+                shown = f"{own.batch_id}.{own.not_before}.{own.valid_until}.{ends.shown()}"
                 self._keys = {} if plan is None else plan.keys
                 self._removal = removal if self._order.remove_missing else None
                 if self._version is not None and not refused:

@@ -323,8 +323,9 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field(
         name="batch", read=_plain(values.batch), of=_ALL, group=Group.WHO, schema=TEXT, metavar="ID",
-        sets="batch_id", label="Name of the batch", hint="Empty: the name of the file.",
-        help="The id of the batch.", default="the file's name without its extension",
+        sets="batch_id", label="Name of the batch", hint="Empty: the name of the file. {date} is the day.",
+        help="The id of the batch. Of a campaign, {date} in it is the day in <time_zone>: reminder-{date}.",
+        default="the file's name without its extension",
         defaults={Of.CALL: "", Of.ESCALATION: "one of its own"},
     ),
     Field(

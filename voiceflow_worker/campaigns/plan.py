@@ -114,7 +114,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         options = self.order.options
-        self.before = CalledBefore(queue=self.queue, orders=options.orders)
+        self.before = CalledBefore(queue=self.queue, orders=options.orders, pattern=options.batch_pattern)
         self._since = self.order.since if self._again else None
 
     @property

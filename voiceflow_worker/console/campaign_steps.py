@@ -209,7 +209,8 @@ class CampaignSteps:
         """
         queue, now = queue or self._settings.queue, self._operator.store.clock.now()
         said = sorted((name, value) for name, value in form.values.items() if name not in _OF_PAGE)
-        times = (campaign.options.not_before, campaign.options.valid_until)  # after midnight, tomorrow is another day
+        options = campaign.options
+        times = (options.batch_id, options.not_before, options.valid_until)  # after midnight, tomorrow is another day
         key = hashlib.blake2b(
             repr((queue, campaign.assumptions, times, said)).encode("utf-8", "surrogatepass")
         ).digest()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.called_before import calls_of
-from voiceflow_worker.campaigns.calls.options import YES
+from voiceflow_worker.campaigns.calls.options import YES, CampaignOptions, dated
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.imports import none_begun
@@ -88,10 +88,13 @@ class NamedCampaign:
         then = dict(start.begun.taken)
         batch = then.pop("batch")
         if start.begun.result is not None:
+            zone = self.fields.get("time_zone")
+            batch = str(dated(CampaignOptions(batch_id=batch, time_zone=zone), start.begun.at).batch_id)
             await _require_last(queue, batch, start.begun.result)
             return _repeated(batch, start.begun.result), False
         as_then = replace(settings, **then)
         async with self._campaign(queue, batch, settings=as_then, menus=menus, now=start.begun.at) as campaign:
+            batch = campaign.batch_id
             try:
                 report = await process.run_on(
                     campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.filters import Part, renamed
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
@@ -22,6 +23,7 @@ from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, quoted
 from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.model.window import CallWindow
+from voiceflow_worker.model.zones import read_zone
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.idempotency import Orders
@@ -47,6 +49,9 @@ class CampaignOptions:
     row, or only its name. `window` applies in its own zone, if it has one; else in the zone of the row, else in that of
     the number called. If `redial` is None, the policy of the queue applies.
 
+    A `batch_id` with `{date}` names a batch for each day in the `time_zone` (`dated`). Once the day is in the
+    `batch_id`, `batch_pattern` is this name: batches of one pattern may say the same words to the same people.
+
     `orders` make the keys of the rows, and say what stands when they are ordered again: the rows are compared with the
     calls of all others, whatever their keys, and may name no batch of their own. `voices` are those of the account; if
     they are known, a call with another voice is refused. The `definition` is the campaign as a TOML file of options,
@@ -58,6 +63,7 @@ class CampaignOptions:
     source: str | None = None
     country: str | None = None
     batch_id: str | None = None
+    batch_pattern: str | None = None
     valid_for: timedelta | None = None
     valid_until: datetime | ColumnTime | None = None
     not_before: datetime | ColumnTime | None = None
@@ -94,6 +100,40 @@ class CampaignOptions:
         object.__setattr__(self, "counted", tuple(dict.fromkeys(columns)))
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:
             object.__setattr__(self, "template", opening_template(cast("Menu", self.menu)))
+
+
+_DATE = "{date}"
+
+
+def zone_of(options: CampaignOptions) -> ZoneInfo | None:
+    """Return the time zone of the options. Raise InvalidInputError if there is no such zone."""
+    try:
+        return None if options.time_zone is None else read_zone(options.time_zone)
+    except ValueError as error:
+        raise InvalidInputError(f"the time zone {error}") from None
+
+
+def dated(options: CampaignOptions, at: datetime, *, zone: ZoneInfo | None = None) -> CampaignOptions:
+    """Put the day at a time in place of `{date}` in the name of the batch.
+
+    It is the day in the `time_zone` of the options, else in `zone`. Raise InvalidInputError if there is neither.
+    """
+    pattern = options.batch_id
+    if pattern is None or _DATE not in pattern:
+        return options
+    zone = zone_of(options) or zone
+    if zone is None:
+        raise InvalidInputError(tell("date_without_zone"))
+    day = at.astimezone(zone).date().isoformat()
+    return replace(options, batch_id=pattern.replace(_DATE, day), batch_pattern=pattern)
+
+
+def is_of_pattern(batch_id: str | None, pattern: str | None) -> bool:
+    """Whether the name of a batch can be of this pattern with `{date}`, on any day."""
+    if batch_id is None or pattern is None:
+        return False
+    days = re.escape(pattern).replace(re.escape(_DATE), r"\d{4}-\d{2}-\d{2}")
+    return re.fullmatch(days, batch_id) is not None
 
 
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
