@@ -45,7 +45,7 @@ from voiceflow_worker.model.text.arguments import checked, checks_itself
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import SLOWEST, count_of, is_rate, rate_in_words
 from voiceflow_worker.reporting.gates import closed_in_words, gate_in_words
-from voiceflow_worker.reporting.report import Report, build_full_report, build_report
+from voiceflow_worker.reporting.report import Report, build_report
 from voiceflow_worker.reporting.status import QueueStatus, read_status
 
 _PAGE = 500
@@ -553,14 +553,12 @@ class CallQueue:
         """What rate holds, and whether a person set it, as a short text that changes with each change of the rate."""
         return await SetRate(self.store, self.name).state()
 
-    async def report(self, batch_id: Key | None = None, *, totals_only: bool = False) -> Report:
-        """The report of a batch, or of the whole queue; `print` shows it as tables.
+    async def report(self, batch_id: Key | None = None) -> Report:
+        """Count the calls of a batch, or of the whole queue, from counters alone; `print` shows the report as a table.
 
-        Every call is read once. With `totals_only` only counters are read, which takes milliseconds, and the report has
-        no breakdown by hour, country and attempt. Raises StoreError.
+        Raises StoreError.
         """
-        build = build_report if totals_only else build_full_report
-        return await build(self.store, self.name, batch_id)
+        return await build_report(self.store, self.name, batch_id)
 
     async def status(self) -> QueueStatus:
         """The status of the queue: its counts, doubts and holds."""
@@ -580,14 +578,14 @@ class CallQueue:
         return await self._outcome_watch.wait(job_id, timeout=timeout)
 
     async def wait_for_batch(self, batch_id: Key, *, timeout: timedelta | None = None) -> Report:  # noqa: ASYNC109 - raises an error of its own
-        """Wait until a batch has ended, and return its report, with totals only.
+        """Wait until a batch has ended, and return its report.
 
         A batch has ended when none of its calls waits, is in progress, or is in doubt. The wait goes on through redials
         and while the store is unavailable. Raises `BatchTimeoutError` (a `TimeoutError`) when `timeout` has passed, and
         `InvalidInputError` for a batch without calls, or for a `timeout` that is not a timedelta.
         """
         await wait_for_batch(self.store, self.name, batch_id, timeout=timeout)
-        return await self.report(batch_id, totals_only=True)
+        return await self.report(batch_id)
 
     def outcomes(
         self, *, consumer: str | None = None, since: datetime | None = None, attempts: bool = True

@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 
 from tests.campaigns.reading import NOW, file_of, filled
-from tests.support.engine import Engine
-from tests.support.voices import ScriptedVoice
 from voiceflow_worker import (
     CallQueue,
     CallWindow,
@@ -385,14 +383,6 @@ async def test_rows_are_people_too(queue: CallQueue) -> None:
         await of(SAY).start(queue)
     with pytest.raises(CampaignFileError, match="batch id"):
         assert of({"file": "a" * 60 + ".csv"}).batch_id
-
-
-async def test_the_report_of_a_queue_and_of_its_counters(store: Store) -> None:
-    engine = Engine(store, ScriptedVoice())
-    await engine.enqueue("+6587654301")
-    report, totals = await engine.queue.report(), await engine.queue.report(totals_only=True)
-    assert report.breakdown is not None
-    assert (report.batch_id, report.total, totals.total, totals.breakdown) == (None, 1, 1, None)
 
 
 async def test_a_queue_is_named_in_one_way(store: Store) -> None:

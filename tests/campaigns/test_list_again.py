@@ -242,7 +242,7 @@ async def test_a_report_of_calls_is_known_as_a_list_of_their_people(store: Store
     await desk.give(first, valid_for="2h")
     assert await desk.heard() == {"Ana": "9:30", "Bob": "9:30"}
     path = tmp_path / "calls.csv"
-    await write_report_files(ReportFiles(csv=path), store, [("default", "b1")])
+    await write_report_files(ReportFiles(csv=path), store, "default", "b1")
     follow = {**FIELDS, "say": "Hello {{name}}, at 10.", "source": "+6531234568", "file": path, "batch": "follow"}
     campaign = Campaign.of({**follow, "only": "destination=" + NUMBERS["Ana"]})
     report = await campaign.start(desk.queue)

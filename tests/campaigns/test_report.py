@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
@@ -36,12 +36,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.reports.outcome import Charge, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.reporting.breakdown import PAGE
-from voiceflow_worker.reporting.report import (
-    Report,
-    build_full_report,
-    build_report,
-)
+from voiceflow_worker.reporting.report import build_report
 
 pytestmark = pytest.mark.anyio
 
@@ -74,10 +69,9 @@ async def fill(store: Store, *jobs: Job) -> None:
     await add_jobs(store, jobs)
 
 
-async def written(store: Store, *batch_ids: str, **files: Any) -> int:
+async def written(store: Store, batch_id: str, **files: Any) -> int:
     """How many calls the files have."""
-    reports = await write_report_files(ReportFiles(**files), store, [("default", each) for each in batch_ids])
-    return sum(report.total for report in reports)
+    return await write_report_files(ReportFiles(**files), store, "default", batch_id)
 
 
 async def test_the_report_counts_states_outcomes_and_answers(store: Store) -> None:
@@ -152,7 +146,7 @@ def test_eight_times_the_calls_need_no_more_memory(tmp_path: Path) -> None:
                 for page in repeat(CALLS, packs):
                     spool.add(page)
                 deque(write_csv_report(tmp_path / "out.csv", spool), maxlen=0)
-                deque(write_xlsx_report(tmp_path / "out.xlsx", [], spool, at=NOW), maxlen=0)
+                deque(write_xlsx_report(tmp_path / "out.xlsx", spool), maxlen=0)
 
             return peak(write)
 
@@ -161,7 +155,7 @@ def test_eight_times_the_calls_need_no_more_memory(tmp_path: Path) -> None:
     assert many - few < 64 * 1024, f"{few} bytes for 400 calls, {many} for 3,200"
 
 
-# -- in full: hours, countries, attempts, refusals, Excel, several batches ---------------------------------------------
+# -- the columns of the file, and Excel --------------------------------------------------------------------------------
 
 HOSTILE = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\uff1d1"]
 
@@ -175,15 +169,6 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def at(place: int, begins: datetime, status: SessionStatus, **more: Any) -> Job:
-    """A call whose only attempt began then."""
-    plain = ended(place, JobState.COMPLETED, status)
-    (post,) = plain.posts
-    assert post.outcome is not None
-    outcome = replace(post.outcome, started_at=begins, ended_at=begins + timedelta(seconds=12))
-    return replace(plain, posts=(replace(post, began_at=begins, outcome=outcome),), **more)
-
-
 def refused(place: int, code: int | None, message: str = "") -> Job:
     post = Post(
         number=1, client_request_id="x.1", began_at=NOW, valid_until=NOW, verdict=VerdictKind.REFUSED, code=code,
@@ -192,92 +177,24 @@ def refused(place: int, code: int | None, message: str = "") -> Job:
     return job(place, JobState.FAILED, posts=(post,), post_count=1)
 
 
-async def breakdown(store: Store, batch_id: str | None = "visits") -> dict[str, Any]:
-    found: dict[str, Any] = (await build_full_report(store, "default", batch_id)).as_json()
-    return found
-
-
-async def test_the_answer_rate_is_told_by_the_hour_of_the_batch(store: Store) -> None:
-    day, done, busy = datetime(2026, 3, 2, tzinfo=UTC), SessionStatus.COMPLETED, SessionStatus.BUSY
-    singapore = [(65, done), (119, SessionStatus.NO_ANSWER), (25 * 60, done), (16 * 60, busy)]
+async def test_a_report_is_printed_as_one_table(store: Store) -> None:
+    reached = ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed")
     await fill(
-        store, *(at(n, day + timedelta(minutes=minutes), status, time_zone="Asia/Singapore")
-                 for n, (minutes, status) in enumerate(singapore, 1)),
-        at(5, day, busy, time_zone="Asia/Kolkata"), job(6, time_zone="Asia/Singapore"),
-    )  # fmt: skip
-    found = await breakdown(store)
-    assert found["time_zone"] == "Asia/Singapore"
-    assert [(*hour.values(),) for hour in found["by_hour"]] == [(0, 1, 0, 0.0), (8, 1, 0, 0.0), (9, 3, 2, 0.6667)]
-    assert [*found["by_hour"][0]] == ["hour", "attempts", "answered", "answer_rate"]
-    assert (found["began_at"], found["ended_at"]) == ("2026-03-02T00:00:00.000Z", "2026-03-03T01:00:12.000Z")
+        store, reached, ended(2, JobState.UNREACHED, SessionStatus.BUSY), ended(3, JobState.COMPLETED, None, "7")
+    )
+    lines = [" ".join(line.split()) for line in str(await build_report(store, "default", "visits")).splitlines()]
+    assert [line for line in lines if line and set(line) != {"─"}] == [
+        "batch visits: 3 calls", "calls", "state completed 2", "state unreached 1", "outcome BUSY 1",
+        "outcome COMPLETED 1", "outcome STRANGE 1", "answer confirmed 1", "answer other keys 1",
+        "answered: 1 of 3 (33%)", "duration of all calls: 0:00:36, answered or not",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("zone", "hours"), [("Asia/Kolkata", [5]), ("Asia/Kathmandu", [5, 6]), ("Europe/Berlin", [1]), (None, [8])]
-)
-async def test_hours_are_those_of_the_zone_of_most_calls(store: Store, zone: str | None, hours: list[int]) -> None:
-    times = [datetime(2026, 3, 2, 0, minute, tzinfo=UTC) for minute in (0, 14, 20)]
-    numbers = {"destination": "+6587654321", "time_zone": zone}
-    await fill(store, *(at(place, time, SessionStatus.BUSY, **numbers) for place, time in enumerate(times)))
-    found = await breakdown(store)
-    assert [each["hour"] for each in found["by_hour"]] == hours
-    assert found["time_zone"] == (zone or "Asia/Singapore"), "numbers of one country have its zone"
-
-
-async def test_attempts_of_a_redialled_person_count_in_their_own_hours(store: Store) -> None:
-    first = ended(1, JobState.COMPLETED, SessionStatus.NO_ANSWER).posts[0]
-    later = NOW + timedelta(hours=3)
-    assert first.outcome is not None
-    outcome = replace(first.outcome, status=SessionStatus.COMPLETED, started_at=later)
-    second = replace(first, number=2, redial=1, began_at=later - timedelta(minutes=1), outcome=outcome)
-    await fill(store, job(1, JobState.COMPLETED, posts=(first, second), post_count=2, redials=1), job(2))
-    found = await breakdown(store)
-    assert [(each["hour"], each["attempts"], each["answered"]) for each in found["by_hour"]] == [(17, 1, 0), (20, 1, 1)]
-    assert found["attempts"] == {"0": 1, "2": 1}
-    assert (found["answered"], found["outcomes"]) == (1, {"COMPLETED": 1})
-
-
-async def test_countries_have_calls_answers_and_cost(store: Store) -> None:
+def test_a_priced_call_has_its_price_in_its_line() -> None:
     charged = ended(3, JobState.COMPLETED, SessionStatus.COMPLETED)
     post = replace(charged.posts[0], charge=Charge(price=Decimal("0.05"), currency="USD"))
     line = report_line(replace(charged, posts=(post,)))
     assert (line.price, line.currency) == ("0.05", "USD")
-    await fill(
-        store,
-        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED),
-        ended(2, JobState.UNREACHED, SessionStatus.BUSY),
-        replace(charged, posts=(post,), destination="+442079460123"),
-        job(4, destination="+80012345678"),
-    )
-    assert (await breakdown(store))["by_country"] == [
-        {"country": "SG", "total": 2, "ended": 2, "answered": 1, "answer_rate": 0.5, "cost": {}},
-        {"country": "GB", "total": 1, "ended": 1, "answered": 1, "answer_rate": 1.0, "cost": {"USD": 0.05}},
-        {"country": None, "total": 1, "ended": 0, "answered": 0, "answer_rate": None, "cost": {}},
-    ]
-
-
-async def test_refusals_are_counted_and_explained(store: Store) -> None:
-    await fill(store, refused(1, -1014), refused(2, -1014), refused(3, None), job(5))
-    not_allowed = "refused by 8x8: source or caller ID is not allowed"
-    assert [*(await breakdown(store))["failures"].items()] == [(not_allowed, 2), ("refused by 8x8", 1)]
-    assert not_allowed in str(await build_full_report(store, "default", "visits"))
-
-
-async def test_the_breakdown_adds_up_to_the_totals_over_many_pages(store: Store) -> None:
-    each = [ended(place, JobState.COMPLETED, SessionStatus.COMPLETED, "1") for place in range(PAGE + 10)]
-    await fill(store, *each, job(PAGE + 11))
-    found = await breakdown(store)
-    assert found["total"] == sum(found["attempts"].values()) == found["by_country"][0]["total"] == PAGE + 11
-    assert found["answered"] == sum(hour["answered"] for hour in found["by_hour"]) == PAGE + 10
-    assert found["seconds"] == found["answered_seconds"]
-
-
-async def test_totals_alone_have_no_breakdown(store: Store) -> None:
-    await fill(store, ended(1, JobState.COMPLETED, SessionStatus.COMPLETED))
-    totals = await build_report(store, "default", "visits")
-    assert totals.breakdown is None
-    assert "by_hour" not in totals.as_json()
-    assert "COMPLETED" in str(totals)
 
 
 async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, tmp_path: Path) -> None:
@@ -303,7 +220,7 @@ async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, 
     assert [row["destination"] for row in found] == [row["destination"] for row in (first, second, third)]
 
 
-async def test_excel_has_the_totals_the_tables_and_the_calls(store: Store, tmp_path: Path) -> None:
+async def test_excel_has_one_sheet_with_the_calls(store: Store, tmp_path: Path) -> None:
     await fill(
         store,
         ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1", "confirmed"),
@@ -312,14 +229,7 @@ async def test_excel_has_the_totals_the_tables_and_the_calls(store: Store, tmp_p
     )
     path = tmp_path / "out.xlsx"
     await written(store, "visits", xlsx=path)
-    totals = {row[0]: row[1] for row in sheet_of(path, "Totals")}
-    assert (totals["calls"], totals["answered"], totals["answer rate"]) == (3, 1, 0.5)
-    assert (totals["talk time"], totals["duration of all calls"]) == (timedelta(seconds=12), timedelta(seconds=24))
-    assert dict(sheet_of(path, "States")[1:]) == {"completed": 1, "unreached": 1, "failed": 1}
-    assert dict(sheet_of(path, "Keys pressed")[1:]) == {"1": 1}
-    assert dict(sheet_of(path, "Answers")[1:]) == {"confirmed": 1}
-    assert sheet_of(path, "By hour")[1] == ("09:00", 2, 1, 0.5)
-    assert sheet_of(path, "By country")[1][:2] == ("SG", 3)
+    assert load_workbook(path).sheetnames == ["Calls"]
     header, *calls = sheet_of(path, "Calls")
     first = dict(zip(header, calls[0], strict=True))
     assert first["destination"] == "+6580000001"
@@ -335,7 +245,7 @@ async def test_selected_columns_stand_alone_with_their_times_in_a_zone(store: St
     path, book = tmp_path / "out.csv", tmp_path / "out.xlsx"
     select, zone = ["name", "due at", "answer", "source", "data.source", "started_at"], ZoneInfo("Asia/Singapore")
     files = ReportFiles(csv=path, xlsx=book, select=select, zone=zone)
-    (report,) = await write_report_files(files, store, [("default", "visits")])
+    assert await write_report_files(files, store, "default", "visits") == 2
     first, second = rows_of(path)
     appointment = "26/11/2026 14:30"
     row = ("Ana", appointment, "confirmed", "+6531234567", "web", "2026-03-02T17:00:00+08:00")
@@ -343,10 +253,6 @@ async def test_selected_columns_stand_alone_with_their_times_in_a_zone(store: St
     assert tuple(second.values()) == ("", "", "", "+6531234567", "", "")
     header, cells, _ = sheet_of(book, "Calls")
     assert (list(header), cells[:5], cells[5]) == (select, row[:5], datetime(2026, 3, 2, 17, 0))  # noqa: DTZ001
-    assert "from 2026-03-02 17:00:00 Asia/Singapore" in str(report)
-    assert report.breakdown is not None
-    assert ([*report.breakdown.by_hour], report.breakdown.time_zone) == ([17], "Asia/Singapore")
-    assert report.as_json()["began_at"] == "2026-03-02T09:00:00.000Z"
 
 
 async def test_no_cell_of_excel_is_a_formula_and_no_text_is_changed(store: Store, tmp_path: Path) -> None:
@@ -377,37 +283,6 @@ async def test_more_lines_than_a_sheet_has_are_refused(
     assert not (tmp_path / "out.xlsx").exists()
 
 
-async def test_several_batches_stand_side_by_side_in_every_form(store: Store, tmp_path: Path) -> None:
-    await fill(
-        store,
-        ended(1, JobState.COMPLETED, SessionStatus.COMPLETED, "1"),
-        ended(2, JobState.UNREACHED, SessionStatus.BUSY),
-        replace(ended(3, JobState.COMPLETED, SessionStatus.COMPLETED, "2"), batch_id="<april>"),
-    )
-    csv_path, xlsx = (tmp_path / f"out.{form}" for form in ("csv", "xlsx"))
-    assert await written(store, "visits", "<april>", csv=csv_path, xlsx=xlsx) == 3
-    assert [row["batch_id"] for row in rows_of(csv_path)] == ["visits", "visits", "<april>"]
-    assert sheet_of(xlsx, "Totals")[0] == ("figure", "visits", "<april>")
-    assert sheet_of(xlsx, "Outcomes")[1:] == [("BUSY", 1, None), ("COMPLETED", 1, 1)]
-
-
-async def test_the_ringing_of_calls_that_nobody_answered_is_no_talk_time(store: Store) -> None:
-    reached = (ended(n, JobState.COMPLETED, SessionStatus.COMPLETED) for n in (1, 2))
-    silent = (ended(n, JobState.UNREACHED, each) for n, each in ((3, SessionStatus.NO_ANSWER), (4, SessionStatus.BUSY)))
-    await fill(store, *reached, *silent)
-    report = await build_full_report(store, "default", "visits")
-    lines = str(report).splitlines()
-    assert "talk time: 0:00:24, 0:00:12 for each answered call" in lines
-    assert "duration of all calls: 0:00:48, answered or not" in lines
-    assert report.as_json()["seconds"] == 48
-    totals = str(await build_report(store, "default", "visits"))
-    assert "duration of all calls: 0:00:48" in totals
-    assert "talk time" not in totals, "the totals do not tell answered calls from the others"
-    deleted = replace(report, answered=3, pruned=1)
-    assert "0:00:12 for each answered call" in str(deleted), "the duration of a deleted call is unknown"
-
-
 async def test_control_characters_do_not_reach_a_terminal(store: Store) -> None:
-    report = await build_full_report(store, "default", "\x1b[2J")
-    assert isinstance(report, Report)
+    report = await build_report(store, "default", "\x1b[2J")
     assert "\x1b" not in str(report)

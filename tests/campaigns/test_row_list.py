@@ -72,7 +72,7 @@ async def results(store: Store, batch: str = "visits") -> list[tuple[str, str]]:
 
 async def written(store: Store, folder: Path, batch: str = "visits") -> list[dict[str, str]]:
     path = folder / "list.csv"
-    await write_report_files(ReportFiles(csv=path, rows=True), store, [("default", batch)])
+    await write_report_files(ReportFiles(csv=path, rows=True), store, "default", batch)
     return list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
 
 

@@ -24,8 +24,8 @@ from tests.support.flows import flow, number
 from tests.support.other_process import work_here
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import CallQueue, CallRequest, Store, load_settings
+from voiceflow_worker.campaigns.report_files import PAGE
 from voiceflow_worker.console.site import Pages
-from voiceflow_worker.reporting.breakdown import PAGE
 
 __all__ = ["work_here"]
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("work_here")]
@@ -41,26 +41,6 @@ async def campaign(store: Store, count: int = 3, **data: str) -> None:
     await engine.queue.enqueue_many(requests)
     for job in await engine.send():
         await engine.summarise(job)
-
-
-async def test_several_batches_are_exported_side_by_side(store: Store) -> None:
-    await campaign(store, name="Ana")
-    await enqueued(store, 1, batch_id="far", queue="night")
-    async with signed_in(receiver(store), READERS) as client:
-        text = await client.get("/ui/export/csv?of=default/march&of=night/far")
-        assert text.headers["content-disposition"].startswith('attachment; filename="batches.csv"')
-        told = sorted((row["destination"], row["batch"], row["result"]) for row in rows_of(text))
-        assert told == sorted(
-            [*((number(place), "march", "answered") for place in range(3)), (number(0), "far", "waiting")]
-        )
-        book = await client.get("/ui/export/xlsx?of=default/march&of=night/far")
-        assert [cell.value for cell in load_workbook(io.BytesIO(book.content))["Totals"][1]] == [
-            "figure",
-            "march",
-            "far",
-        ]
-        assert (await client.get("/ui/export/csv")).status_code == 409
-        assert (await client.get("/ui/export/csv?of=default/march&of=default/none")).status_code == 404
 
 
 def rows_of(answer: httpx.Response) -> list[dict[str, str]]:
@@ -91,7 +71,7 @@ async def test_readers_export_the_report_from_the_page_of_its_batch(store: Store
     ]
     book = load_workbook(io.BytesIO(answers["xlsx"].content))
     assert [cell.value for cell in book["Rows"]["A"]] == ["destination", *(number(place) for place in range(3))]
-    assert {"Totals", "By hour", "By country"} <= set(book.sheetnames)
+    assert book.sheetnames == ["Rows"]
 
 
 @pytest.mark.parametrize(

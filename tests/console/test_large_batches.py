@@ -1,36 +1,15 @@
-"""Batches that are large, whose calls no page reads, and stores of many batches."""
+"""Stores of many batches."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.console.signing_in import Page, receiver, signed_in
-from tests.support.engine import Engine
+from tests.console.signing_in import receiver, signed_in
 from tests.support.faulty_store import FaultyStore
-from tests.support.flows import flow, number
-from tests.support.voices import ScriptedVoice
+from tests.support.flows import flow
 from voiceflow_worker import CallQueue, CallRequest, Store
-from voiceflow_worker.console.routes import batches as batch
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_the_page_of_a_large_batch_says_where_the_figures_of_its_calls_are(
-    memory: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = Engine(memory, ScriptedVoice())
-    for place in range(3):
-        await engine.enqueue(number(place), batch_id="march")
-    for job in await engine.send():
-        await engine.summarise(job)
-    async with signed_in(receiver(memory)) as client:
-        told = Page((await client.get("/ui/batches/march")).text).text
-        assert "By country" in told
-        assert "SG 3 3 3 100 %" in told
-        monkeypatch.setattr(batch, "MOST_BROKEN_DOWN", 2)
-        told = Page((await client.get("/ui/batches/march")).text).text
-    assert "By country" not in told
-    assert "voiceflow report --queue default --batch march" in told
 
 
 PAGES = (

@@ -1,9 +1,9 @@
-"""The list of batches, and the figures of a report that need each call to be read."""
+"""The list of batches, the durations of a report, and reasons in words."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from collections import Counter
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,17 +17,12 @@ from voiceflow_worker.core.drain import clock_behind
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.core.writes import inserted
-from voiceflow_worker.model.jobs.job import JobState, KeyPress, Post, ReasonKind
-from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
+from voiceflow_worker.model.jobs.job import JobState, Post, ReasonKind
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.reporting import breakdown
 from voiceflow_worker.reporting.batches import BATCHES_A_PAGE, read_batches, read_newest
-from voiceflow_worker.reporting.breakdown import (
-    Breakdown,
-    Figures,
-)
-from voiceflow_worker.reporting.report import build_full_report
+from voiceflow_worker.reporting.reasons import why_nobody_was_reached
+from voiceflow_worker.reporting.report import build_report
 
 pytestmark = pytest.mark.anyio
 
@@ -132,32 +127,6 @@ def ended(status: SessionStatus, *, at: datetime = NOW, **more: Any) -> Outcome:
     return Outcome(status=status, status_text=status.value, started_at=at, ended_at=at + 10 * SECOND, **more)
 
 
-def keyed(digits: str) -> Post:
-    return post(presses=(KeyPress(at=NOW, menu="main", digits=digits),))
-
-
-def price(amount: str, currency: str | None) -> Charge:
-    return Charge(price=Decimal(amount), currency=currency)
-
-
-CALLS: list[dict[str, Any]] = [
-    {"posts": (post(ended(SessionStatus.NO_ANSWER, seconds=30, legs=MET), charge=price("0.02", "SGD")),)},
-    {
-        "destination": LONDON,
-        "posts": (
-            post(ended(SessionStatus.BUSY), charge=price("0.0125", "USD")),
-            post(ended(SessionStatus.COMPLETED, at=NOW + HOUR, seconds=12.25), number=2, at=NOW + HOUR),
-        ),
-    },
-    {"posts": (post(verdict=VerdictKind.REFUSED, code=-1014), post(verdict=VerdictKind.NOT_SENT, number=2))},
-    {"posts": (post(verdict=VerdictKind.REFUSED),)},
-    {"posts": (post(verdict=VerdictKind.UNKNOWN, at=NOW - SECOND, charge=price("3", None)),)},
-    {"state": JobState.CANCELLED, "reason": "a wrong date | and more", "time_zone": "Asia/Kathmandu"},
-    {"state": JobState.CANCELLED, "destination": NOWHERE},
-]
-"""Calls that each count in another way."""
-
-
 async def test_the_times_of_8x8_do_not_make_the_clock_look_behind(store: Store) -> None:
     """A sandbox that runs fast, or 8x8's own clock, may say that a session ends later than it is."""
     told = ended(SessionStatus.BUSY, at=NOW + HOUR)
@@ -169,45 +138,16 @@ async def test_the_times_of_8x8_do_not_make_the_clock_look_behind(store: Store) 
     assert found.by == HOUR
 
 
-async def test_each_call_counts_once_in_each_figure_whatever_the_pages(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(breakdown, "PAGE", 2)
-    fields = {"batch_id": "march", "destination": SINGAPORE}
-    jobs = [sample_job(place, **{**fields, **call}) for place, call in enumerate(CALLS)]
-    await add_jobs(store, [*jobs, sample_job(99, batch_id="april")])
-    found = (await build_full_report(store, "default", "march")).breakdown
-    assert found is not None
-    assert found == Breakdown(
-        time_zone="Asia/Singapore",
-        failures={"cancelled: a wrong date | and more": 1, "cancelled: no reason": 1},
-        by_hour={20: Figures(2, 2, 1), 21: Figures(1, 1, 1)},
-        by_country={
-            "SG": Figures(5, 1, 1, {"SGD": Decimal("0.02")}),
-            "GB": Figures(1, 1, 1, {"USD": Decimal("0.0125")}),
-            None: Figures(1),
-        },
-        attempts={0: 4, 1: 2, 2: 1},
-        digits={},
-        dead_numbers=0,
-        bad_sound=0,
-        answered_seconds=42.25,
-        began_at=NOW - SECOND,
-        ended_at=NOW + HOUR + 10 * SECOND,
-    )
-
-
 async def test_the_durations_are_those_of_every_attempt(store: Store) -> None:
     attempts = [(SessionStatus.COMPLETED, 30.0), (SessionStatus.BUSY, 2.5), (SessionStatus.COMPLETED, 12.25)]
     posts = [post(ended(status, seconds=length), number=n) for n, (status, length) in enumerate(attempts, 1)]
     jobs = [sample_job(n, batch_id="march", posts=tuple(posts[:n])) for n in (1, 2, 3)]
     await add_jobs(store, jobs)
-    found = (await build_full_report(store, "default", "march")).as_json()
-    assert (found["seconds"], found["answered_seconds"]) == (30 * 3 + 2.5 * 2 + 12.25, 30 * 3 + 12.25)
-    assert found["answered"] == 2
+    found = (await build_report(store, "default", "march")).as_json()
+    assert (found["seconds"], found["answered"]) == (30 * 3 + 2.5 * 2 + 12.25, 2)
 
 
-async def test_reasons_that_differ_from_call_to_call_are_counted_together(store: Store) -> None:
+async def test_reasons_that_differ_from_call_to_call_are_told_alike(store: Store) -> None:
     """By their kind: what a person writes is never taken for one of them."""
     queue = CallQueue(store)
     for place in range(7):
@@ -217,38 +157,10 @@ async def test_reasons_that_differ_from_call_to_call_are_counted_together(store:
         kind = ReasonKind.SUPPRESSED if place < 4 else None
         if place < 6:
             await commit(store, [moved(job, state=JobState.CANCELLED, reason=words, reason_kind=kind)])
-    found = (await queue.report("march")).breakdown
-    assert found is not None
+    found = Counter(filter(None, map(why_nobody_was_reached, await queue.find())))
     listed = "one of its numbers, or that of a second party, is on the suppression list"
-    assert [(each.partition(" since ")[0], count) for each, count in found.failures.items()] == [
+    assert [(each.partition(" since ")[0], count) for each, count in found.most_common()] == [
         (f"cancelled: {listed}", 4),
         ("cancelled: its number has been on the suppression list", 1),
         ("cancelled: its number has been on the suppression list", 1),
     ]
-
-
-def test_reasons_of_people_and_keys_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breakdown, "_MOST_TEXTS", 20)
-    monkeypatch.setattr(breakdown, "_KEPT_TEXTS", 3)
-    monkeypatch.setattr(breakdown, "_MOST_KEYS", 10)
-    count = breakdown.BreakdownCount()
-    reasons = ["wrong date" if place % 3 == 0 else f"order {place}" for place in range(300)]
-    count.add(
-        sample_job(place, state=JobState.CANCELLED, reason=reason, posts=(keyed("1" if place % 2 else str(place)),))
-        for place, reason in enumerate(reasons)
-    )
-    digits = count.result().digits
-    assert (digits["1"], sum(digits.values()), len(digits) <= 10) == (150, 300, True)
-    found = count.result().failures
-    assert found["cancelled: wrong date"] == 100
-    assert sum(found.values()) == 300
-    assert len(found) < 30
-
-
-def test_a_time_at_the_beginning_of_1970_counts() -> None:
-    began = datetime(1970, 1, 1, tzinfo=UTC)
-    count = breakdown.BreakdownCount()
-    count.add([sample_job(1, time_zone="UTC", posts=(post(ended(SessionStatus.COMPLETED, at=began), at=began),))])
-    found = count.result()
-    assert (found.began_at, found.ended_at) == (began, began + 10 * SECOND)
-    assert found.by_hour == {0: Figures(1, 1, 1)}

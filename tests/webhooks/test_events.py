@@ -26,7 +26,6 @@ from voiceflow_worker import Job, JobState, call_as_json
 from voiceflow_worker.campaigns.row_list import ListedRow
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.progress import CallProgress
-from voiceflow_worker.reporting.report import build_full_report
 from voiceflow_worker.reporting.story import story
 from voiceflow_worker.webhooks.reading import OddReason
 
@@ -179,10 +178,6 @@ async def test_a_failed_call_tells_why_by_the_code_of_its_leg_in_whatever_order_
         assert told["outcome"]["legs"][0]["sip_code"] == code  # type: ignore[index]
         shown = "\n".join(story(await now(store, job), at=store.clock.now()).lines())
         assert f"SIP {code}" in shown
-    is_dead = result == "dead number"
-    report = await build_full_report(store, "default", None)
-    assert report.as_json()["dead_numbers"] == 2 * is_dead
-    assert ("--only result=dead_number" in str(report)) is is_dead
 
 
 async def test_only_the_leg_of_the_person_and_only_a_call_that_failed_make_a_number_dead(store: Store) -> None:
@@ -216,7 +211,7 @@ async def test_only_the_leg_of_the_person_and_only_a_call_that_failed_make_a_num
         ({"mos": 0}, ""), (None, ""),
     ],
 )  # fmt: skip
-async def test_the_bad_sound_of_an_answered_call_is_told_beside_answered_and_counted(
+async def test_the_bad_sound_of_an_answered_call_is_told_beside_answered(
     store: Store, quality: object, said: str
 ) -> None:
     job = await submitted(store)
@@ -226,6 +221,3 @@ async def test_the_bad_sound_of_an_answered_call_is_told_beside_answered_and_cou
     shown = "\n".join(story(await now(store, job), at=store.clock.now()).lines())
     assert (f"the sound was bad: {said}" in shown) is bool(said)
     assert ("the sound was bad" in shown) is bool(said)
-    report = await build_full_report(store, "default", None)
-    assert report.as_json()["bad_sound"] == bool(said)
-    assert ("answered with bad sound: 1" in str(report)) is bool(said)

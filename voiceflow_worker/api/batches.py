@@ -89,14 +89,14 @@ async def show(asked: Asked, query: Wait) -> Answer:
     queue, batch = asked.context.queue, await _known(asked)
     if query.wait and await is_open(queue.store, queue.name, batch):
         await asked.until(partial(queue.wait_for_batch, batch), within=query.wait)
-    progress, report = await read_batch(queue.store, queue.name, batch), await queue.report(batch, totals_only=True)
+    progress, report = await read_batch(queue.store, queue.name, batch), await queue.report(batch)
     ended = not await is_open(queue.store, queue.name, batch)
     return Answer({**report.as_json(), **progress.as_json(), "ended": ended})
 
 
 @routes.on("GET", "/v1/batches/{id}/report", BatchReport)
 async def report(asked: Asked) -> Answer:
-    """The report of a batch: also by hour, country and attempts."""
+    """The report of a batch."""
     return Answer((await asked.context.queue.report(await _known(asked))).as_json())
 
 

@@ -21,21 +21,22 @@ from anyio import to_thread
 from voiceflow_worker.campaigns.files.rows import OF_ROW, SpooledRows, whole_file
 from voiceflow_worker.campaigns.files.workbook_writer import (
     MOST_ROWS,
-    SheetWriter,
-    WorkbookWriter,
     written_workbook,
 )
 from voiceflow_worker.campaigns.row_list import LISTED, ListedRow, RowList, time_text
+from voiceflow_worker.core.base.reading import find_pages
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.call_json import result_of, sip_code_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.status import SIP_CODES
 from voiceflow_worker.model.text.printable import printable
 from voiceflow_worker.model.text.wording import folded, in_words, with_moments, zone_words
-from voiceflow_worker.reporting.report import Report, ReportTable, build_full_report, tables_of, totals_table
 from voiceflow_worker.reporting.status import waits_in_words
 
+PAGE = 500
+"""The most calls in one round trip to the store."""
 _NO_DATA: Mapping[str, object] = {}
 _NO_WAITS: Mapping[str, str] = {}
 
@@ -160,7 +161,6 @@ class LineSpool(SpooledRows):
         self.files = files
         self._data_names: dict[str, None] = {}
         self._listed: set[str] = set()
-        self._batches: set[str] = set()
 
     @property
     def columns(self) -> list[ReportColumn]:
@@ -169,8 +169,7 @@ class LineSpool(SpooledRows):
         Raises InvalidInputError for a selected column that no line has.
         """
         if self.files.rows:
-            empty = {"batch"} if len(self._batches) < 2 else set[str]()
-            every = [each for each in listed_columns(self._data_names) if each.is_own or each.name not in empty]
+            every = [each for each in listed_columns(self._data_names) if each.is_own or each.name != "batch"]
         else:
             own = [ReportColumn(OF_ROW + name, name, is_own=True) for name in self._data_names]
             every = [*map(ReportColumn, COLUMNS, COLUMNS), *own]
@@ -204,7 +203,6 @@ class LineSpool(SpooledRows):
             self._data_names.update(dict.fromkeys(line.data))
             if isinstance(line, ListedRow):
                 self._listed.add(line.job_id)
-                self._batches.add(line.batch)
         self.put([tuple(line) for line in lines])
 
     def packs(self) -> Iterator[list[ReportLine] | list[ListedRow]]:
@@ -275,8 +273,8 @@ def needs_openpyxl() -> None:
         )
 
 
-def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *, at: datetime) -> Generator[int]:
-    """Write the workbook, dated `at`.
+def write_xlsx_report(path: Path, spool: LineSpool) -> Generator[int]:
+    """Write a workbook with one sheet.
 
     Each step of the generator writes some calls, and yields the number of calls that are written. The file gets its
     name when it is complete. If the generator is closed earlier, a file that was there stays unchanged. Raises OSError.
@@ -295,19 +293,6 @@ def write_xlsx_report(path: Path, reports: Sequence[Report], spool: LineSpool, *
             count += len(pack)
             yield count
         sheet.filter_columns()
-        if reports:
-            sheet = _add_table(book, totals_table(reports), name="Totals")
-            sheet.append(())
-            sheet.append([f"as of {in_words(at, spool.files.zone)}; all times are {zone}"])
-        for table in tables_of(reports):
-            _add_table(book, table, name=table.title)
-
-
-def _add_table(book: WorkbookWriter, table: ReportTable, *, name: str) -> SheetWriter:
-    sheet = book.sheet(name, [printable(column.lstrip("#")) for column in table.columns], widths=[40, 22])
-    for row in table.rows:
-        sheet.append(map(_shown, row))
-    return sheet
 
 
 def _value(column: ReportColumn, value: object) -> object:
@@ -352,71 +337,47 @@ class ReportFiles:
     def __bool__(self) -> bool:
         return any((self.csv, self.xlsx))
 
-    @property
-    def one_zone(self) -> ZoneInfo | None:
-        """The zone of all times of a workbook, also of the hours in its tables."""
-        return self.zone or (ZoneInfo("UTC") if self.xlsx is not None else None)
-
 
 async def write_report_files(
     files: ReportFiles,
     store: Store,
-    batches: Iterable[tuple[str, str | None]],
+    queue: str,
+    batch_id: str | None,
     *,
     progress: Callable[[int, str], None] | None = None,
-) -> list[Report]:
-    """Write the reports of these batches, each with its queue, into the files, and return the reports.
+) -> int:
+    """Write the calls of a batch into the files, and return how many calls were read.
 
-    A batch id of None stands for the whole queue. The Excel file has the reports side by side, and the calls;
-    the CSV file has only the calls, one on each line. Each call is read once. Each file gets its name when it is
-    complete. Memory does not grow with the calls, but for their ids if rows are listed. `progress` is called with a
-    number of calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a
-    library is missing, if no call has a selected column, or if there are more lines than a sheet of Excel has.
+    A batch id of None stands for the whole queue. Each call is read once. Each file gets its name when it is complete.
+    Memory does not grow with the calls, but for their ids if rows are listed. `progress` is called with a number of
+    calls and a text: `read`, or `written to FILE`. Raises OSError, StoreError, and InvalidInputError if a library is
+    missing, if no call has a selected column, or if there are more lines than a sheet of Excel has.
     """
-    batches, read = list(batches), 0
+    read = 0
     if files.xlsx is not None:
         needs_openpyxl()
     with TemporaryFile() as held:
         spool = LineSpool(held, files)
-
-        async def also(calls: Sequence[Job]) -> None:
-            nonlocal read
-            if files:
-                waits = await waits_in_words(store, calls, zone=files.zone) if files.rows else _NO_WAITS
-                await to_thread.run_sync(spool.add, calls, waits)
-            read += len(calls)
-            if progress is not None:
-                progress(read, "read")
-
-        for queue, batch_id in batches if files and files.rows else ():
-            if batch_id is None:
-                continue
+        if files.rows and batch_id is not None:
             async with aclosing(RowList(store, queue, batch_id).read(zone=files.zone)) as parts:
                 async for rows in parts:
                     await to_thread.run_sync(spool.add_lines, rows)
-        reports = [
-            await build_full_report(store, queue, batch_id, zone=files.one_zone, also=also)
-            for queue, batch_id in batches
-        ]
-        await _write(files, spool, reports, at=store.clock.now(), progress=progress)
-    return reports
-
-
-async def _write(
-    files: ReportFiles,
-    spool: LineSpool,
-    reports: Sequence[Report],
-    *,
-    at: datetime,
-    progress: Callable[[int, str], None] | None = None,
-) -> None:
-    _ = spool.columns  # raises before a file is written
-    if files.xlsx is not None and len(spool) > MOST_ROWS:
-        raise InvalidInputError(f"{len(spool):,} lines are more than a sheet of Excel has ({MOST_ROWS:,}): give --csv")
-    if files.csv is not None:
-        await _stepped(files.csv, write_csv_report(files.csv, spool), progress)
-    if files.xlsx is not None:
-        await _stepped(files.xlsx, write_xlsx_report(files.xlsx, reports, spool, at=at), progress)
+        async with aclosing(find_pages(store, Listing(queue=queue, batch=batch_id, limit=PAGE))) as pages:
+            async for calls in pages:
+                waits = await waits_in_words(store, calls, zone=files.zone) if files.rows else _NO_WAITS
+                await to_thread.run_sync(spool.add, calls, waits)
+                read += len(calls)
+                if progress is not None:
+                    progress(read, "read")
+        _ = spool.columns  # raises before a file is written
+        if files.xlsx is not None and len(spool) > MOST_ROWS:
+            lines = f"{len(spool):,} lines are more than a sheet of Excel has ({MOST_ROWS:,})"
+            raise InvalidInputError(f"{lines}: give --csv")
+        if files.csv is not None:
+            await _stepped(files.csv, write_csv_report(files.csv, spool), progress)
+        if files.xlsx is not None:
+            await _stepped(files.xlsx, write_xlsx_report(files.xlsx, spool), progress)
+    return read
 
 
 async def _stepped(file: Path, steps: Generator[int], progress: Callable[[int, str], None] | None) -> None:

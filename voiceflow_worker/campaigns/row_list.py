@@ -47,7 +47,7 @@ from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.text.printable import as_stored, printable
 from voiceflow_worker.model.text.wording import in_words, name_columns, rfc3339, whole_name, with_moments
 from voiceflow_worker.queue import CallQueue
-from voiceflow_worker.reporting.breakdown import why_nobody_was_reached
+from voiceflow_worker.reporting.reasons import why_nobody_was_reached
 from voiceflow_worker.reporting.status import waits_in_words
 
 ROWS, ROW_FILES, DEFINITIONS = "row", "row-file", "campaign-definition"

@@ -22,7 +22,6 @@ from voiceflow_worker.model.text.wording import count_of
 if TYPE_CHECKING:
     from voiceflow_worker.core.settling.reconcile import LogRequest, Reconciled
     from voiceflow_worker.queue import CallQueue
-    from voiceflow_worker.reporting.report import Report
 
 
 MANY_CALLS = 20_000
@@ -31,7 +30,7 @@ MANY_CALLS = 20_000
 
 async def report(
     *,
-    batch: Annotated[list[str] | None, Parameter(metavar="ID", negative=())] = None,
+    batch: Annotated[str | None, Parameter(metavar="ID")] = None,
     csv: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     xlsx: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     select: Annotated[str | None, Parameter(metavar="COLUMNS")] = None,
@@ -39,14 +38,12 @@ async def report(
     rows: Annotated[bool, Flag] = False,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
-    """Show the outcomes of batches, or of a whole queue.
-
-    Also the answer rate by hour and country, attempts, and cost. With --json, one batch a line.
+    """Show the outcomes of a batch, or of a whole queue.
 
     Args:
-        batch: Only this batch; `enqueue` prints its id. May be repeated, to compare batches side by side.
+        batch: Only this batch; `enqueue` prints its id.
         csv: Write a CSV file with one line per call; a column of the campaign file is named data.NAME.
-        xlsx: Write an Excel workbook with the totals, the tables and the calls.
+        xlsx: Write an Excel workbook with the same lines.
         select: Only these columns in the files, such as name,appointment,answer: columns of the campaign file or of the
             report.
         time_zone: Show times in this zone, such as Asia/Singapore, instead of UTC. The times of --json stay in UTC.
@@ -55,7 +52,6 @@ async def report(
 
     Examples:
         voiceflow report
-        voiceflow report --batch march --batch april
         voiceflow report --batch people --csv outcomes.csv --xlsx outcomes.xlsx
         voiceflow report --batch people --xlsx who.xlsx --select name,answer --time-zone Asia/Singapore
         voiceflow report --batch people --rows --xlsx list.xlsx
@@ -64,7 +60,7 @@ async def report(
     from voiceflow_worker.campaigns.report_files import ReportFiles, write_report_files
     from voiceflow_worker.core.base.identity import BatchNames
     from voiceflow_worker.model.zones import read_zone
-    from voiceflow_worker.reporting.report import build_report, reports_as_rich
+    from voiceflow_worker.reporting.report import build_report
 
     try:
         zone = None if time_zone is None else read_zone(time_zone)
@@ -76,43 +72,34 @@ async def report(
         raise InvalidInputError("--select chooses the columns of a file: name columns, and add --csv or --xlsx")
     if rows and not (files and batch):
         raise InvalidInputError("--rows lists the rows of a batch in a file: add --batch, and --csv or --xlsx")
-    batches: list[str | None] = list(dict.fromkeys(batch)) if batch else [None]
     async with common.opened() as calls:
-        where = calls.store, calls.name
-        found = [await build_report(*where, batch_id) for batch_id in batches]
-        count = sum(each.total - each.pruned for each in found)
-        with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
-            progress = None if shown is None else partial(_tell_progress, shown, count)
-            found = await write_report_files(
-                files, calls.store, [(calls.name, each) for each in batches], progress=progress
-            )
-        unknown = [await BatchNames(*where).why_unknown(each.batch_id) for each in found if not each.total]
+        found = await build_report(calls.store, calls.name, batch)
+        count = found.total - found.pruned
+        if files:
+            with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
+                progress = None if shown is None else partial(_tell_progress, shown, count)
+                read = await write_report_files(files, calls.store, calls.name, batch, progress=progress)
+            for file in filter(None, (csv, xlsx)):
+                in_file = count_of(read, "call")
+                output.note(f"{file}: {f'every row, with {in_file}' if rows else in_file}")
+        why = None if found.total else await BatchNames(calls.store, calls.name).why_unknown(batch)
         url = calls.store.url
-    for file in filter(None, (csv, xlsx)):
-        calls_in_file = count_of(sum(each.total - each.pruned for each in found), "call")
-        output.note(f"{file}: {f'every row, with {calls_in_file}' if rows else calls_in_file}")
-    for each in found:
-        output.document(each.as_json())
-    for why in unknown:
+    output.document(found.as_json())
+    if not found.total:
         output.note(why or f"there are no calls in queue {calls.name} of {url}")
-    full = [each for each in found if each.total]
-    if full and not output.as_json:
-        output.print(reports_as_rich(full))
-        _tell_prices(output, full)
-    return ExitCode.UNDONE if unknown else ExitCode.DONE
+        return ExitCode.UNDONE
+    if not output.as_json:
+        output.print(found)
+        if found.cost and found.priced < found.placed:
+            output.say(
+                f"the cost covers {found.priced} of {count_of(found.placed, 'placed call')}; "
+                "`voiceflow reconcile --prices` reads the other prices"
+            )
+    return ExitCode.DONE
 
 
 def _tell_progress(shown: Meter, total: int, count: int, what: str) -> None:
     shown(count, total, f"{count} of {count_of(total, 'call')} {what}")
-
-
-def _tell_prices(output: Output, found: list[Report]) -> None:
-    placed, priced = sum(each.placed for each in found), sum(each.priced for each in found)
-    if any(each.cost for each in found) and priced < placed:
-        output.say(
-            f"the cost covers {priced} of {count_of(placed, 'placed call')}; "
-            "`voiceflow reconcile --prices` reads the other prices"
-        )
 
 
 SHOWN = 50

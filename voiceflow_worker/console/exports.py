@@ -1,12 +1,8 @@
-"""The downloads of `/ui/export/FORM`: the report of one or several batches, with each row of their files.
-
-A batch is `?queue=&batch=`, several are `?of=QUEUE/BATCH`.
-"""
+"""The downloads of `/ui/export/FORM?queue=&batch=`: a line for each row of a batch."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -27,10 +23,9 @@ from voiceflow_worker.console.routes.page import (
     PageRequest,
     no_such_batch,
     problem,
-    queue_and_batch,
     sentence,
 )
-from voiceflow_worker.console.sessions import PageForm, PageSession, query_form
+from voiceflow_worker.console.sessions import PageSession, query_form
 from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError
@@ -67,20 +62,15 @@ class ReportExports:
         # A page of another site must not make this receiver write reports. Browsers without this header are admitted.
         if Headers(scope=scope).get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
             return problem(403, "Nothing was exported", "Open the page of the batch, and export its report from there.")
-        try:
-            batches = _chosen(form)
-        except InvalidInputError as error:
-            return problem(409, "This cannot be exported", sentence(error))
-        for queue, batch in batches:
-            is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME
-            if not is_name or not (
-                await BatchNames(self._store, queue).has_calls(batch)
-                or await RowList(self._store, queue, batch).files()
-            ):
-                return await no_such_batch(self._store, queue, batch)
+        queue, batch = form.exactly("queue") or DEFAULT_QUEUE, as_stored(form.exactly("batch"))
+        is_name = QUEUE_NAME.fullmatch(queue) and 0 < len(batch) <= LONGEST_NAME
+        if not is_name or not (
+            await BatchNames(self._store, queue).has_calls(batch) or await RowList(self._store, queue, batch).files()
+        ):
+            return await no_such_batch(self._store, queue, batch)
         path = Path(held.enter_context(TemporaryDirectory())) / f"report.{kind}"
         files: dict[str, Any] = {kind: path, "rows": True, "zone": asked.time_zone}
-        write = partial(self._process.run, _write, ReportFiles(**files), batches)
+        write = partial(self._process.run, _write, ReportFiles(**files), queue, batch)
         try:
             is_written = await limits.while_connected(receive, write)
         except InvalidInputError as error:
@@ -90,23 +80,11 @@ class ReportExports:
             return problem(503, "The report could not be written", "The log of the receiver has the reason.")
         if is_written is None:
             return Response(status_code=503)  # the browser has disconnected
-        _log.info(
-            "somebody exported a report", name=session.name, batch=", ".join(batch for _, batch in batches), form=kind
-        )
-        name = batches[0][1] if len(batches) == 1 else "batches"
-        shown = re.sub(r"[\x00-\x1f\x7f/\\\"]+", "-", f"{name}.{kind}")
+        _log.info("somebody exported a report", name=session.name, batch=batch, form=kind)
+        shown = re.sub(r"[\x00-\x1f\x7f/\\\"]+", "-", f"{batch}.{kind}")
         return FileResponse(path, media_type=_FORMS[kind], filename=shown)
 
 
-def _chosen(form: PageForm) -> list[tuple[str, str]]:
-    """The batches that a form names. Raises InvalidInputError."""
-    if ticked := form.some("of"):
-        return [queue_and_batch(as_stored(value)) for _, value in ticked]
-    if not form.exactly("batch"):
-        raise InvalidInputError("no batch was chosen; tick the batches first")
-    return [(form.exactly("queue") or DEFAULT_QUEUE, as_stored(form.exactly("batch")))]
-
-
-async def _write(store: Store, files: ReportFiles, batches: Sequence[tuple[str, str]]) -> bool:
-    await write_report_files(files, store, batches)
+async def _write(store: Store, files: ReportFiles, queue: str, batch: str) -> bool:
+    await write_report_files(files, store, queue, batch)
     return True

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from voiceflow_worker.console import formats
-from voiceflow_worker.console.routes.charts import bar_of_states, bars, tone_of
+from voiceflow_worker.console.routes.charts import bar_of_states, tone_of
 from voiceflow_worker.console.routes.page import Page, PageRequest, sentence
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job
@@ -70,7 +70,6 @@ def templates() -> Environment:
         "tone": tone_of,
         "grouped": _number,
         "pieces": bar_of_states,
-        "bars": bars,
         "span": formats.span,
         "clock": _clock,
         "pairs": _pairs,

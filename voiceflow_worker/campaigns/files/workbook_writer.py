@@ -11,8 +11,6 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voiceflow_worker.reporting.report import Share
-
 if TYPE_CHECKING:
     from openpyxl import Workbook
     from openpyxl.cell import Cell
@@ -76,8 +74,7 @@ class SheetWriter:
         sheet.freeze_panes = "A2"
         for place in range(len(columns)):
             sheet.column_dimensions[get_column_letter(place + 1)].width = widths[min(place, len(widths) - 1)]
-        self._share, self._quoted, header = self._styled(), self._styled(), self._styled()
-        self._share.number_format = "0.0%"
+        self._quoted, header = self._styled(), self._styled()
         self._quoted.quotePrefix = True
         header.font, header.border = Font(bold=True), Border(bottom=Side(style="thin"))
         sheet.append(self._text(column, header) for column in columns)
@@ -100,9 +97,6 @@ class SheetWriter:
                     yield None
                 case bool() | timedelta():
                     yield value
-                case Share():
-                    self._share.value = float(value)
-                    yield self._share
                 case int() | float() | Decimal() if _is_exact(value):
                     yield float(value)
                 case datetime():

@@ -51,7 +51,6 @@ from voiceflow_worker.reporting.batches import (
     read_newest,
     read_queue,
 )
-from voiceflow_worker.reporting.breakdown import read_breakdown
 from voiceflow_worker.reporting.now import now_in_queues, now_of
 from voiceflow_worker.reporting.status import MOST_READ, waiting_redials, waits_in_words
 from voiceflow_worker.service import whole_queue
@@ -147,8 +146,6 @@ async def show_batches(store: Store, asked: PageRequest) -> Answer:
 
 
 ROWS_A_PAGE = 50
-MOST_BROKEN_DOWN = 5000
-"""The largest batch, in calls, whose calls are read while somebody waits for the page."""
 
 
 _ANSWER = ("result", "answer", "why", "called_at")
@@ -286,7 +283,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         listed = await _rows_of_files(asked, kept, files, uncalled=is_uncalled)
     people, columns = answers_first(listed_columns(listed.names))
     ended = sum(totals.outcomes.values())
-    is_counted = 0 < progress.total <= MOST_BROKEN_DOWN and not asked.is_poll
     shown = {
         "batch": progress,
         "totals": totals,
@@ -318,8 +314,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
             if each.is_own or each.name not in {"batch", "file"} or (each.name == "file" and len(files) > 1)
         ],
         "all_rows": sum(sum(file.sizes) for file in files) or progress.total,
-        "most": MOST_BROKEN_DOWN,
-        "counted": await read_breakdown(store, queue, batch_id, zone=asked.time_zone) if is_counted else None,
     }
     return Page(template="batch.html", shown=shown, is_live=True)
 

@@ -103,7 +103,7 @@ _ORDER = (
 
 @dataclass(frozen=True, slots=True)
 class ChartBar:
-    """A bar, or a piece of a bar, for `count` calls. `of` is the number of all calls.
+    """A piece of a bar, for `count` calls.
 
     `start` and `width` are in percent of the chart.
     """
@@ -113,12 +113,6 @@ class ChartBar:
     colour: str
     start: float = 0.0
     width: float = field(kw_only=True)
-    of: int = field(kw_only=True)
-
-    @property
-    def share(self) -> float:
-        """The calls of this bar, in percent of the total."""
-        return round(100 * self.count / self.of, 1)
 
 
 def bar_of_states(states: Mapping[JobState, int]) -> list[ChartBar]:
@@ -135,6 +129,6 @@ def bars(counts: Mapping[str, int], colours: Mapping[str, str] | None = None) ->
         if count:
             width = 100 * count / total
             colour = (colours or {}).get(name, "busy")
-            found.append(ChartBar(name, count, colour, start=round(start, 3), width=round(width, 3), of=total))
+            found.append(ChartBar(name, count, colour, start=round(start, 3), width=round(width, 3)))
             start += width
     return found
