@@ -81,7 +81,7 @@ Url = Callable[[str], str]
 
 def worker_on(store: Store, url: str, state: Path) -> Engine:
     """A worker whose journal files are those of the settings."""
-    files = journal_files(load_settings(store=url, state_dir=str(state)), store)
+    files = journal_files(store, url, load_settings(state_dir=str(state)))
     return Engine(store, ScriptedVoice(), policy=CallPolicy(outcomes=OutcomeSource.NONE), local_journal=files)
 
 

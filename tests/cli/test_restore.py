@@ -48,7 +48,7 @@ def backed_up(voiceflow: Program) -> Path:
 async def rung(voiceflow: Program) -> list[str]:
     """Which numbers ring when a worker begins, and sends what is due until nothing is left."""
     url = url_of(voiceflow.folder)
-    async with open_store(url) as store, at_work(store, url) as engine:
+    async with open_store(url) as store, at_work(store) as engine:
         found: list[Job] = []
         while sent := await engine.send():
             found += sent

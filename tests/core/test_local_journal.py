@@ -36,14 +36,14 @@ from tests.support.voices import ScriptedVoice
 from tests.support.workers import states
 from voiceflow_worker import CallPolicy, JobState, Worker, open_store
 from voiceflow_worker.backends import journal_lines, local_journal, marks, mounts
-from voiceflow_worker.backends.local_journal import JournalFiles, journal_files
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import LIMITS
-from voiceflow_worker.core.ports.outside import ORDERS, LocalOrder
+from voiceflow_worker.core.ports.outside import ORDERS, LocalOrder, journal_of
 from voiceflow_worker.core.ports.store import BulkWrite, History, Order, Put
 from voiceflow_worker.core.rollback import (
     HELD,
@@ -71,7 +71,6 @@ from voiceflow_worker.model.jobs.rollback import REASON
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.service.doctor.store import check_journals
-from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -1146,23 +1145,23 @@ async def test_lines_that_nobody_can_read_are_logged_and_hold_the_queue_if_the_s
 ) -> None:
     """An entry with a field that is not known, too; the lines that say where and when are read without it."""
     lab = Lab("sqlite", tmp_path, clock)
-    settings = load_settings(store=f"sqlite:///{tmp_path / 'calls.db'}")
 
     async def held() -> list[str]:
-        async with open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as store:
-            files = journal_files(settings, store)
-            async with Engine(store, lab.voice, policy=POLICY, local_journal=files).at_work() as engine:
-                found = [gate for gate in await gates_of(store, "default") if GateKind.UNREAD_FILES in gate.kinds]
-                if found:
-                    with pytest.raises(UnreadFilesError):
-                        await engine.queue.resume()
-                return [gate.reason for gate in found]
+        async with (
+            open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as store,
+            Engine(store, lab.voice, policy=POLICY, local_journal=journal_of(store)).at_work() as engine,
+        ):
+            found = [gate for gate in await gates_of(store, "default") if GateKind.UNREAD_FILES in gate.kinds]
+            if found:
+                with pytest.raises(UnreadFilesError):
+                    await engine.queue.resume()
+            return [gate.reason for gate in found]
 
     assert await held() == []
     lab.back_up()
     async with (
         open_store(f"sqlite:///{tmp_path / 'calls.db'}", clock=clock) as store,
-        Engine(store, lab.voice, policy=POLICY, local_journal=journal_files(settings, store)).at_work() as one,
+        Engine(store, lab.voice, policy=POLICY, local_journal=journal_of(store)).at_work() as one,
     ):
         for place in range(3):
             await one.enqueue(number(place))

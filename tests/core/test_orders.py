@@ -28,9 +28,9 @@ from voiceflow_worker.core.audit import GIVEN_AGAIN, Interface, entries_on
 from voiceflow_worker.core.base.reading import gates_at, limits_of
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate, standing_gate
-from voiceflow_worker.core.orders import GIVEN_FOR, READ_BY, OrderedStore, hosts_not_read, journal_of
+from voiceflow_worker.core.orders import GIVEN_FOR, READ_BY, OrderedStore, hosts_not_read
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import ORDERS
+from voiceflow_worker.core.ports.outside import ORDERS, journal_of
 from voiceflow_worker.core.ports.store import BulkWrite, History, Page, WriteResult
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.settling.suppressing import SuppressionList

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -42,6 +42,7 @@ from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.record_set import json_records
 from voiceflow_worker.core.outcomes.batch_ends import BatchEnds
 from voiceflow_worker.core.outcomes.outbox import Consumer
+from voiceflow_worker.core.ports.outside import journal_of
 from voiceflow_worker.core.ports.store import BulkWrite, Page, Put, Write
 from voiceflow_worker.core.progress import CallProgress
 from voiceflow_worker.core.retention import Retention
@@ -58,6 +59,7 @@ from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.escalation_store import EscalationStore
 from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.forget import Forget, Trail
+from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 pytestmark = pytest.mark.anyio
@@ -84,12 +86,11 @@ class Life:
     """A store, and the journal files of its host, in which a person has left all that a person leaves."""
 
     store: Store
-    files: JournalFiles
     clock: ManualClock
     voice: ScriptedVoice
 
     def engine(self, queue: str) -> Engine:
-        return Engine(self.store, self.voice, queue=queue, policy=POLICY, local_journal=self.files)
+        return Engine(self.store, self.voice, queue=queue, policy=POLICY, local_journal=journal_of(self.store))
 
     async def lived(self, others: int) -> None:
         default, offers = self.engine("default"), self.engine("offers")
@@ -155,13 +156,18 @@ class Life:
 @pytest.fixture(params=["sqlite"])
 async def life(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Any:
     (tmp_path / "store").mkdir()
-    async with open_store(f"sqlite:///{tmp_path}/store/calls.db", clock=clock) as store:
-        yield Life(store, JournalFiles(tmp_path / "journals"), clock, ScriptedVoice())
+    async with opened(f"sqlite:///{tmp_path}/store/calls.db", tmp_path, clock) as store:
+        yield Life(store, clock, ScriptedVoice())
+
+
+def opened(url: str, folder: Path, clock: ManualClock) -> AbstractAsyncContextManager[Store]:
+    """Open a store whose journal files are in `journals` in a folder."""
+    return open_store(url, clock=clock, settings=load_settings(state_dir=str(folder / "journals")))
 
 
 def order(life: Life, store: Store | None = None) -> Forget:
     who = Operator(store or life.store, POLICY, name="Li")
-    return Forget(operator=who, number="9123 9876", country="SG", note="asked by mail", files=life.files)
+    return Forget(operator=who, number="9123 9876", country="SG", note="asked by mail")
 
 
 def vacuumed(path: Path) -> None:
@@ -218,10 +224,9 @@ async def test_no_file_has_a_person_who_was_erased_and_all_others_are_as_they_we
 async def test_no_file_has_a_person_after_a_campaign_of_a_thousand(
     kind: str, tmp_path: Path, clock: ManualClock
 ) -> None:
-    journals = JournalFiles(tmp_path / "journals")
     with served(kind, tmp_path) as (url, folder, tidied):
-        async with open_store(url, clock=clock) as store:
-            life = Life(store, journals, clock, ScriptedVoice())
+        async with opened(url, tmp_path, clock) as store:
+            life = Life(store, clock, ScriptedVoice())
             await life.lived(1000)
             assert found_in(folder, tmp_path / "journals") != []
             backups = tmp_path / "backups"
@@ -346,8 +351,8 @@ async def test_an_erasure_that_dies_at_any_step_is_ended_by_the_next_one(tmp_pat
     for step in range(1, 60):
         folder = tmp_path / f"{step}"
         (folder / "store").mkdir(parents=True)
-        async with open_store(f"sqlite:///{folder}/store/calls.db", clock=clock) as store:
-            life = Life(store, JournalFiles(folder / "journals"), clock, ScriptedVoice())
+        async with opened(f"sqlite:///{folder}/store/calls.db", folder, clock) as store:
+            life = Life(store, clock, ScriptedVoice())
             await life.lived(3)
             dies = Dies(step)
             try:
@@ -479,7 +484,9 @@ async def test_a_full_disk_is_told_with_what_helps(life: Life, tmp_path: Path, m
     assert found_in(tmp_path / "journals") == []
 
 
-async def test_a_running_worker_erases_its_own_journal_file(life: Life, tmp_path: Path) -> None:
+async def test_a_running_worker_erases_its_own_journal_file(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = life.engine("default")
     async with engine.at_work():
         job = await engine.enqueue(PERSON)
@@ -487,9 +494,11 @@ async def test_a_running_worker_erases_its_own_journal_file(life: Life, tmp_path
         await engine.send()
         for each in (job, other):
             await engine.summarise(each)
-        elsewhere = JournalFiles(tmp_path / "another host")
-        life.files, own = elsewhere, life.files
-        await order(life).do()
+        own = journal_of(life.store)
+        assert own is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(life.store, "local_journal", JournalFiles(tmp_path / "another host"))
+            await order(life).do()
         assert found_in(tmp_path / "journals") != []
         await Retention(life.store, POLICY, local_journal=own).run()
         assert found_in(tmp_path / "journals") == []

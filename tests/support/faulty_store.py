@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from voiceflow_worker.core.ports.outside import LocalJournal, journal_of
 from voiceflow_worker.core.ports.reads import AnyOf, Counted, Read
 from voiceflow_worker.core.ports.store import (
     BulkWrite,
@@ -95,8 +96,8 @@ class FaultyStore:
         return self._store.clock
 
     @property
-    def journal(self) -> Any:
-        return getattr(self._store, "journal", None)
+    def local_journal(self) -> LocalJournal | None:
+        return journal_of(self._store)
 
     @property
     def still_to_lose(self) -> int:

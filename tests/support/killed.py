@@ -11,14 +11,13 @@ from tempfile import TemporaryDirectory
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice
 from voiceflow_worker import open_store
-from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.settings import load_settings
+from voiceflow_worker.core.ports.outside import journal_of
 
 
-def at_work(store: Store, url: str) -> AbstractAsyncContextManager[Engine]:
-    """A worker with the journal files that the settings give it."""
-    return Engine(store, ScriptedVoice(), local_journal=journal_files(load_settings(store=url), store)).at_work()
+def at_work(store: Store) -> AbstractAsyncContextManager[Engine]:
+    """A worker with the journal files of its store."""
+    return Engine(store, ScriptedVoice(), local_journal=journal_of(store)).at_work()
 
 
 def sent_and_killed(path: Path, count: int) -> None:
@@ -27,7 +26,7 @@ def sent_and_killed(path: Path, count: int) -> None:
 
     async def sent(kept: Path) -> None:
         url = f"sqlite:///{path}"
-        async with open_store(url) as store, at_work(store, url) as engine:
+        async with open_store(url) as store, at_work(store) as engine:
             leased_at = store.clock.monotonic()
             for dispatch in await engine.submitter.prepare(await engine.lease(count), leased_at=leased_at):
                 await engine.finish(dispatch)

@@ -35,9 +35,9 @@ async def enqueued(store: Store, count: int, *, first: int = 0, **fields: Any) -
 
 
 def worker_for(store: Store, voice: Voice, *, options: dict[str, Any] | None = None, **settings: Any) -> Worker:
-    """A worker of this queue; without a rate unless one is given."""
+    """A worker of this queue, without a rate, a journal and a log of calls unless they are given."""
     made = WorkerOptions(policy=NO_WEBHOOKS, **(options or {}))
-    return Worker(store, voice, **{"rate": None, "options": made, **settings})
+    return Worker(store, voice, **{"rate": None, "options": made, "call_log": None, "local_journal": None, **settings})
 
 
 def worker_with_files(store: Store, voice: Voice, folder: Path) -> Worker:

@@ -43,7 +43,7 @@ class StopsAfterOne:
 
 def worker_on(ground: Ground, voice: Voice, *, options: WorkerOptions = OPTIONS) -> Worker:
     """A worker as the command line makes it; without a rate, so that no busy machine makes it miss a send slot."""
-    return Worker(ground.store, voice, rate=None, options=options, local_journal=ground.local_journal)
+    return Worker(ground.store, voice, rate=None, options=options, call_log=None, local_journal=ground.local_journal)
 
 
 def call(destination: str = "+6587654321", *, says: int = 1) -> CallFlow:

@@ -43,7 +43,9 @@ async def test_one_whose_validity_passes_while_it_waits_for_its_turn_expires_wit
         async with scene.client() as client:
             first = await queue.find()
             late = await queue.enqueue(call(number(2)), valid_for=MOMENT)
-            worker = Worker(ground.store, client, rate=5, options=OPTIONS, local_journal=ground.local_journal)
+            worker = Worker(
+                ground.store, client, rate=5, options=OPTIONS, call_log=None, local_journal=ground.local_journal
+            )
             with anyio.fail_after(WITHIN):
                 await worker.drain()
         assert scene.posts() == 1

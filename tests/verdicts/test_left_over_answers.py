@@ -32,7 +32,13 @@ async def test_the_queue_is_held_while_it_is_found_out_whose_the_answer_is(groun
     with MisbehavingServer(refuses_the_second) as server:
         async with VoiceClient("a-key", "tests", base_url=server.url, concurrency=40) as client:
             worker = Worker(
-                ground.store, client, rate=40, concurrency=40, options=OPTIONS, local_journal=ground.local_journal
+                ground.store,
+                client,
+                rate=40,
+                concurrency=40,
+                options=OPTIONS,
+                call_log=None,
+                local_journal=ground.local_journal,
             )
             with anyio.fail_after(WITHIN):
                 result = await worker.drain()

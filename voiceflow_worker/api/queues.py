@@ -14,7 +14,6 @@ from voiceflow_worker.actions.suppression import Suppress, Unsuppress
 from voiceflow_worker.api.answers import Answer
 from voiceflow_worker.api.exchange import Asked
 from voiceflow_worker.api.operations import Country, Duration, Json, Note, PageOf, Rate, Routes, Time, TimeTold, Told
-from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.audit import Interface, read_page
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.service.forget import Forget
@@ -204,10 +203,7 @@ async def list_suppressed(asked: Asked, query: PageOf[SuppressedPlace]) -> Answe
 @routes.on("DELETE", "/v1/people/{number}", Receipt)
 async def forget(asked: Asked, query: Country) -> Answer:
     """Erase a person, in every queue."""
-    context = asked.context
-    files = journal_files(context.settings, context.store)
-    act = Forget(operator=asked.operator, number=asked.parts["number"], country=query.country, files=files)
-    return await asked.done(act)
+    return await asked.done(Forget(operator=asked.operator, number=asked.parts["number"], country=query.country))
 
 
 @routes.on("GET", "/v1/audit", Audit)

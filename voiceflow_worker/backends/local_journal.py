@@ -30,7 +30,7 @@ from errno import EBADF, EDQUOT, EIO, ENOSPC, EROFS
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 import structlog
@@ -55,7 +55,7 @@ from voiceflow_worker.backends.running import Begun, BlockingThread, LoopCalls
 from voiceflow_worker.backends.store_url import file_of, identity_of, is_elsewhere
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.base.record_set import report_unreadable
-from voiceflow_worker.core.orders import FORGET, journal_of
+from voiceflow_worker.core.orders import FORGET
 from voiceflow_worker.core.ports.outside import (
     JOURNAL_FORMAT,
     ORDERS,
@@ -100,25 +100,18 @@ def _folder_name(name: str) -> str:
     return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def journal_files(settings: Settings, store: Store) -> JournalFiles | None:
-    """The journal files of the store, in which workers record the calls that they send; None for no journal files.
+def journal_files(store: Store, url: str, settings: Settings) -> JournalFiles:
+    """Return the journal files of the store at a URL, in which this host records the calls that it sends.
 
     They are in the state directory. Without one, those of a SQLite store are beside its file, in `<file>.journals`, and
-    others are in the user's state folder. A store in memory has none.
+    others are in the user's state folder.
     """
-    if settings.store.partition(":")[0].lower() == "memory":
-        return None
-    path = file_of(settings.store)
+    path = file_of(url)
     if path is None or settings.state_dir is not None:
         root = settings.state_folder()
     else:
         root = path.resolve().with_name(f"{path.resolve().name}.journals")
-    folder = journal_folder(store, settings.store, root)
-    ours = getattr(journal_of(store), "folder", None)
-    # That in which this process keeps its orders: it alone may erase from the file that it writes.
-    if ours == folder:
-        return cast("JournalFiles", journal_of(store))
-    return JournalFiles(folder, shares=True, is_late=is_elsewhere(settings.store))
+    return JournalFiles(journal_folder(store, url, root), shares=True, is_late=is_elsewhere(url))
 
 
 class JournalFiles(LocalJournal):

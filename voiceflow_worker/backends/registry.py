@@ -16,7 +16,6 @@ from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
 
@@ -93,8 +92,7 @@ async def _with_journal(
             from voiceflow_worker.backends.local_journal import journal_files
             from voiceflow_worker.settings import load_settings
 
-            known = settings or load_settings(lambda _: None)
-            return cast("LocalJournal", journal_files(replace(known, store=url), store))
+            return journal_files(store, url, settings or load_settings(lambda _: None))
 
         with closing(OrderedStore(store, journal)) as ordered:
             if settings is not None:

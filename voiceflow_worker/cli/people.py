@@ -306,7 +306,6 @@ async def forget(
         voiceflow forget "8765 4321" --country SG --note "asked by mail" --yes
         voiceflow forget - --yes < number.txt
     """
-    from voiceflow_worker.backends.local_journal import journal_files
     from voiceflow_worker.campaigns.files.rows import whole_file
     from voiceflow_worker.service.forget import Forget
 
@@ -314,8 +313,7 @@ async def forget(
     if number == "-":
         number = sys.stdin.readline().strip()
     async with acting(settings, as_) as operator:
-        files = journal_files(settings, operator.store)
-        act = Forget(operator=operator, number=number, country=country, note=note, files=files)
+        act = Forget(operator=operator, number=number, country=country, note=note)
         if export is not None:
             document = await act.export()
             with whole_file(export) as unfinished:

@@ -43,7 +43,6 @@ from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.base.reading import gates_at, get_jobs
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import LocalJournal
 from voiceflow_worker.errors import (
     CampaignFileError,
     ChangedSinceError,
@@ -299,12 +298,10 @@ class _Resolve(_OfCalls):
 class _Forget(PageAction):
     """The erasure of the person of a call, whose number no address of a page has."""
 
-    files: Callable[[], LocalJournal | None] = lambda: None
-
     async def more(self, form: PageForm, operator: Operator) -> Mapping[str, object]:
-        """The number, and the journal files of this host."""
+        """Return the number."""
         _, job = await operator.call(form.one("call"))
-        return {"number": job.destination, "files": self.files()}
+        return {"number": job.destination}
 
     def back_of(self, form: PageForm) -> str:  # noqa: ARG002 - the call is gone
         return self.back_page
@@ -399,17 +396,12 @@ ACTS = (
 
 
 class PageActing:
-    """The actions of operators, each with its question.
+    """The actions of operators, each with its question. Work that takes long is done in another `process`."""
 
-    Work that takes long is done in another `process`. `files` finds the journal files of this host.
-    """
-
-    def __init__(
-        self, operator: Operator, process: OtherProcess, *, files: Callable[[], LocalJournal | None] = lambda: None
-    ) -> None:
+    def __init__(self, operator: Operator, process: OtherProcess) -> None:
         self._operator = operator
         self._process = process
-        self._acts = {each.name: replace(each, files=files) if isinstance(each, _Forget) else each for each in ACTS}
+        self._acts = {each.name: each for each in ACTS}
         self._told = text_records(operator.store, "page-told", keep_for=_TOLD_FOR)
 
     async def answer(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:

@@ -21,7 +21,6 @@ from starlette.types import Receive, Scope, Send
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.asgi.gatekeeper import Gatekeeper, NamingProxy
-from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.console import campaigns, exports
 from voiceflow_worker.console.acting import DOUBTS, SECTION, ActionDone, PageActing, only_operators
 from voiceflow_worker.console.formats import NOW, ZONE
@@ -121,8 +120,7 @@ class Pages:
         self._headers = {**_HEADERS, "Content-Security-Policy": _policy(sign_out)}
         operator = Operator(store, policy, on=Interface.PAGES, time_at_8x8=partial(time_at_8x8, settings))
         process = OtherProcess(store, settings=settings)
-        files = partial(journal_files, settings, store)
-        self.acting: PageActing = PageActing(operator, process, files=files)
+        self.acting: PageActing = PageActing(operator, process)
         self._campaigns = campaigns.CampaignPage(operator, process, menus=menus, settings=settings)
         self._exports = exports.ReportExports(store, process)
         self._routes: Mapping[str, PageRoute] = {

@@ -21,7 +21,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import accumulate
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import anyio
 import structlog
@@ -97,7 +97,7 @@ class OrderedStore:
         self._erased: dict[str, datetime] = {}
 
     @cached_property
-    def journal(self) -> LocalJournal:
+    def local_journal(self) -> LocalJournal:
         """The journal of this host. Raises SettingsError if nobody knows its folder."""
         return self._open_journal()
 
@@ -162,7 +162,7 @@ class OrderedStore:
             numbered, failed, is_begun = replace(bulk, writes=tuple(writes)), None, True
             with anyio.CancelScope(shield=True):
                 try:
-                    self._writer = self._writer or Writer(self.inner, self.journal, ORDERS)
+                    self._writer = self._writer or Writer(self.inner, self.local_journal, ORDERS)
                     if is_begun := await self._writer.begin(at=now):
                         numbered = self._writer.numbered(numbered, orders, at=now, server=self._read_for[0])
                 except (JournalFileError, SettingsError) as error:
@@ -208,7 +208,9 @@ class OrderedStore:
 
     def _read_by(self, now: datetime) -> Put:
         # Users of one host may have state directories of their own: each must be read.
-        folder = getattr(journal_of(cast("Store", self)), "folder", None)
+        folder = None
+        with suppress(SettingsError):
+            folder = getattr(self.local_journal, "folder", None)
         where = "" if folder is None else f" ({folder.parents[1]})"
         return Put(READ_BY, f"{socket.gethostname()}{where}", history_of(self.inner), now + GIVEN_FOR)
 
@@ -250,7 +252,7 @@ class OrderedStore:
         found = [each for each in await compared(self.inner, await self._files()) if each.is_lost]
         if found:
             await self._read_erased()
-        read = [(each, await self.journal.entries(each.file.name)) for each in found]
+        read = [(each, await self.local_journal.entries(each.file.name)) for each in found]
         for unread in filter(None, (each.unread(entries) for each, entries in read)):
             kinds = frozenset({GateKind.MAY_LACK, GateKind.UNREAD_FILES})
             for name in await QueueNames(self.inner).known():
@@ -260,7 +262,7 @@ class OrderedStore:
         return [(each, self._lost_in(each, entries.orders)) for each, entries in read]
 
     async def _files(self) -> Sequence[LocalJournalState]:
-        return await self.journal.files(ORDERS, since=self.inner.clock.now() - GIVEN_FOR)
+        return await self.local_journal.files(ORDERS, since=self.inner.clock.now() - GIVEN_FOR)
 
     def _lost_in(self, file: Compared, orders: Sequence[tuple[int, LocalOrder]]) -> list[_Lost]:
         """The orders of a file that the store has lost."""
@@ -424,13 +426,6 @@ async def give_orders_again(store: Store) -> None:
     """Give the orders of this host again that the store lacks, if they are in a journal."""
     if isinstance(store, OrderedStore):
         await store.give_again()
-
-
-def journal_of(store: Store) -> LocalJournal | None:
-    """The journal of this host; None if the store has none, or nobody knows its folder."""
-    with suppress(SettingsError):
-        return cast("LocalJournal | None", getattr(store, "journal", None))
-    return None
 
 
 async def hosts_not_read(store: Store) -> Sequence[str]:

@@ -13,13 +13,13 @@ from voiceflow_worker.core.base.background import BackgroundTasks, LeaderLease, 
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.heartbeats import Heartbeats
-from voiceflow_worker.core.orders import journal_of
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import ORDERS, LocalJournal
+from voiceflow_worker.core.ports.outside import ORDERS, LocalJournal, journal_of
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.reconcile import TIMEOUT
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writes import ERASED_CALLS
+from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy
 
 EVERY = timedelta(seconds=60)
@@ -127,5 +127,8 @@ class Retention:
 
 def retained(store: Store, policy: CallPolicy) -> AbstractAsyncContextManager[None]:
     """Run the retention of a store while a block runs, and of the journal in which it keeps its orders."""
-    run = Retention(store, policy, local_journal=journal_of(store)).run
+    journal: LocalJournal | None = None
+    with suppress(SettingsError):  # a receiver need not write any
+        journal = journal_of(store)
+    run = Retention(store, policy, local_journal=journal).run
     return BackgroundTasks(store.clock).repeated(Task.RETENTION, run, every=EVERY.total_seconds())

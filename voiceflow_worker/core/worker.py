@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import anyio
 import structlog
@@ -23,7 +24,7 @@ from voiceflow_worker.core.drain import DrainCheck, DrainResult, clock_behind
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.heartbeats import EVERY, LIMITS_DIFFER, Heartbeat, Heartbeats
 from voiceflow_worker.core.ports import CallLog, Limits, Store, Voice
-from voiceflow_worker.core.ports.outside import LocalJournal, Opens
+from voiceflow_worker.core.ports.outside import LocalJournal, Opens, journal_of
 from voiceflow_worker.core.ports.reads import Due
 from voiceflow_worker.core.retention import EVERY as EVERY_RETENTION
 from voiceflow_worker.core.retention import Retention
@@ -105,15 +106,25 @@ class WorkerOptions:
             raise InvalidInputError(problem)
 
 
+class _Default:
+    """The default of an argument for which None means something else."""
+
+    def __repr__(self) -> str:
+        return "default"
+
+
+DEFAULT: Any = _Default()
+
+
 @checked
 class Worker:
     """Sends the calls of one queue.
 
     `rate` is in calls per second, for all workers of the queue together (None: unlimited); `concurrency` is the most
     POSTs that this worker has in flight. `voice` is an opened `VoiceClient`, or another object that can `place` a call.
-    With a `call_log` (the same `VoiceClient`), calls in doubt and calls without a summary are looked up in the log of
-    8x8. With a `local_journal` (`JournalFiles`), the worker holds the queue if the store was rolled back to an older
-    state.
+    Calls in doubt and calls without a summary are looked up in the `call_log` of 8x8, by default by `voice` if it can.
+    The `local_journal`, by default that of the store, shows whether the store was rolled back to an older state: the
+    worker then holds the queue. None switches either off.
     """
 
     def __init__(
@@ -125,9 +136,11 @@ class Worker:
         rate: float | None = 10,
         concurrency: int = 50,
         options: WorkerOptions | None = None,
-        call_log: CallLog | None = None,
-        local_journal: LocalJournal | None = None,
+        call_log: CallLog | None = DEFAULT,
+        local_journal: LocalJournal | None = DEFAULT,
     ) -> None:
+        call_log = (voice if isinstance(voice, CallLog) else None) if call_log is DEFAULT else call_log
+        local_journal = journal_of(store) if local_journal is DEFAULT else local_journal
         self._options = options or WorkerOptions()
         if rate is not None and not rate >= SLOWEST:
             raise InvalidInputError(
@@ -152,7 +165,6 @@ class Worker:
         self._reconciler: Reconciler | None = None
         if call_log is not None:
             self._reconciler = Reconciler(store, call_log, queue=self.queue, policy=policy, changes=changes)
-        timeout = None if call_log is None else TIMEOUT
         self._tasks = BackgroundTasks(store.clock)
         self._retention = Retention(store, policy, local_journal=local_journal)
         holds = Holds(store, queue=self.queue)
@@ -172,7 +184,7 @@ class Worker:
             queue=self.queue,
             policy=policy,
             changes=changes,
-            log_timeout=timeout,
+            log_timeout=None if call_log is None else TIMEOUT,
             background=self._tasks,
             without_unsent=None if self._guard is None else self._guard.without_unsent,
             on_limits=self._follow,

@@ -20,7 +20,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
-from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, Interface, entries_of, login_name
 from voiceflow_worker.core.base.background import BackgroundTasks
@@ -29,8 +28,8 @@ from voiceflow_worker.core.base.keys import KEYS, key_group
 from voiceflow_worker.core.base.reading import find_pages, get_jobs
 from voiceflow_worker.core.base.record_set import record_pages, text_records
 from voiceflow_worker.core.base.round_trips import confirm
-from voiceflow_worker.core.orders import journal_of
 from voiceflow_worker.core.ports import Store
+from voiceflow_worker.core.ports.outside import journal_of
 from voiceflow_worker.core.ports.reads import OfNumber
 from voiceflow_worker.core.ports.store import (
     AtMost,
@@ -72,7 +71,6 @@ from voiceflow_worker.service.escalation_store import ALARMS, DEFINED
 from voiceflow_worker.service.uploads import Uploads, delete_left_over
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.ports.outside import LocalJournal
     from voiceflow_worker.settings import Settings
 
 PAGE = 200
@@ -145,10 +143,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget(OperatorAction):
-    """The erasure of a person by their number, in every queue. It is refused while a call is open or in doubt.
-
-    `files` are the journal files of this host.
-    """
+    """The erasure of a person by their number, in every queue. It is refused while a call is open or in doubt."""
 
     name_of_action: ClassVar[str] = "forget"
     is_irreversible: ClassVar[bool] = True
@@ -157,7 +152,6 @@ class Forget(OperatorAction):
     number: str
     country: str | None = None
     note: str | None = None
-    files: LocalJournal | None = None
 
     def stored_note(self) -> str | None:
         """The reason, without the number."""
@@ -214,7 +208,7 @@ class Forget(OperatorAction):
         return read_number(self.number, self.country).e164
 
     def _trail(self) -> Trail:
-        return Trail(self.operator.store, self._number, policy=self.operator.policy, files=self.files)
+        return Trail(self.operator.store, self._number, policy=self.operator.policy)
 
 
 @checked
@@ -229,14 +223,13 @@ async def forget(
 ) -> Mapping[str, object]:
     """Erase a person by their number, and return a receipt without it, as `voiceflow forget --json` prints it.
 
-    `settings` are those of the workers: their policy, and where the journal files of this host are. Raises
+    `settings` are those of the workers, for their policy. Raises
     ActionRefusedError while a call to this number is open or in doubt, PhoneNumberError, and StoreError; it is then
     safe to order it again.
     """
     policy = CallPolicy() if settings is None else settings.policy()
-    files = None if settings is None else journal_files(settings, store)
     who = Operator(store, policy, name=by, on=Interface.PYTHON, login=login_name())
-    done = await Forget(operator=who, number=number, country=country, note=note, files=files).do()
+    done = await Forget(operator=who, number=number, country=country, note=note).do()
     return done.documents[0]
 
 
@@ -275,7 +268,6 @@ class Trail:
     store: Store
     number: str
     policy: CallPolicy
-    files: LocalJournal | None = None
     _erased: Counter[str] = field(default_factory=Counter[str], init=False)
     _keys: Collection[str] = field(default=(), init=False)
     """The ids and unique keys of the person's calls, and the ids of the escalations that had them."""
@@ -342,7 +334,7 @@ class Trail:
         self._keys = erased | {record.group async for record in self._naming(DEFINED)}
         for namespace in (*_STAYS, *_GOES, AUDIT):
             await self._walk(namespace)
-        for files in filter(None, {self.files, journal_of(self.store)}):
+        if (files := journal_of(self.store)) is not None:
             await files.erase(erased)
         delete_left_over()
         await Uploads(self.store).clear()

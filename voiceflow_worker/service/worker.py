@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import asdict
 
-from voiceflow_worker.backends.local_journal import journal_files
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.worker import Worker, WorkerOptions
@@ -33,10 +32,7 @@ def worker_of(
     *,
     batch_id: str | None = None,
 ) -> Worker:
-    """A worker with these settings, for all batches or for one. The worker searches 8x8's log for calls in doubt.
-
-    It keeps journal files as the settings say.
-    """
+    """Return a worker with these settings, for all batches or for one."""
     return Worker(
         store,
         voice,
@@ -52,6 +48,4 @@ def worker_of(
             batch_id=batch_id,
             policy=settings.policy(),
         ),
-        call_log=voice,
-        local_journal=journal_files(settings, store),
     )

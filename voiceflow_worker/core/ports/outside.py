@@ -198,6 +198,14 @@ class LocalJournal(Protocol):
         ...
 
 
+def journal_of(store: object) -> LocalJournal | None:
+    """Return the journal files of a store that `open_store` has opened; None in memory, and for any other store.
+
+    Raises SettingsError if nobody knows their folder.
+    """
+    return getattr(store, "local_journal", None)
+
+
 class Placement(Struct, frozen=True, kw_only=True):
     """One POST, ready to be sent: the stored body, and the fields that are added to it when it is sent."""
 
@@ -242,6 +250,7 @@ class ConnectsAhead(Protocol):
         ...
 
 
+@runtime_checkable
 class CallLog(Protocol):
     """The call log of 8x8: evidence for calls in doubt."""
 

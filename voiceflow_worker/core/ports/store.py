@@ -508,7 +508,10 @@ class Clock(Protocol):
 
 
 class Store(Protocol):
-    """An open store. The context manager that opened it closes it, and finishes the writes that are on their way."""
+    """An open store. The context manager that opened it closes it, and finishes the writes that are on their way.
+
+    A store that `open_store` has opened, other than in memory, also has a `local_journal` (`journal_of`).
+    """
 
     @property
     def url(self) -> str:

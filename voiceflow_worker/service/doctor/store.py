@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from voiceflow_worker.backends.local_journal import JournalFiles, journal_files
+from typing import cast
+
+from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.outside import ORDERS
+from voiceflow_worker.core.ports.outside import ORDERS, journal_of
 from voiceflow_worker.core.writer import compared
 from voiceflow_worker.finding import Diagnosis, failure, ok
 from voiceflow_worker.model.text.wording import count_of
@@ -18,7 +20,7 @@ async def opens(context: CheckContext) -> Diagnosis:
 
 async def journals(context: CheckContext) -> Diagnosis | None:
     """Check that the store knows every call that the workers of this machine sent."""
-    files = journal_files(context.settings, context.store)
+    files = cast("JournalFiles | None", journal_of(context.store))
     return None if files is None else await check_journals(context.store, files, queue=context.settings.queue)
 
 
