@@ -93,7 +93,6 @@ class Remedy(StrEnum):
     NAME_LANGUAGES = "name the column of the languages", "--columns language=NAME", "columns"
     NAME_HEADER = "name the row of the header", "--header-row N", "header_row"
     NAME_SHEET = "name the sheet to read", "--sheet NAME", "sheet"
-    NAME_REGION = "write it in a column, and name that", "--columns region=NAME", "columns"
     NAME_TIME_ZONE = "give the calls a time zone", "--time-zone, or a column time_zone", "time_zone"
     NAME_WINDOW_ZONE = (
         "give the person a time zone, or the window one",

@@ -103,20 +103,17 @@ async def test_a_person_with_a_listed_number_is_counted_as_suppressed(tmp_path: 
 
 
 @EACH_FORM
-def test_each_number_is_read_by_its_own_country(tmp_path: Path, form: str) -> None:
+def test_a_column_of_countries_beside_each_number_is_refused(tmp_path: Path, form: str) -> None:
     row = {"name": "A", "Phone 1": "0202 123456", "Country 1": "DE", "Phone 2": "202 456 1111", "Country 2": "US"}
-    columns = {"destination": ["Phone 1", "Phone 2"], "country": ["Country 1", "Country 2"]}
-    (both,) = read(tmp_path, form, row, columns=columns, country=None)
-    assert numbers(both) == ("+49202123456", "+12024561111")
-    alone = with_columns({**columns, "country": "Country 1"}, country=None)
+    numbers = ["Phone 1", "Phone 2"]
+    alone = with_columns({"destination": numbers, "country": "Country 1"}, country=None)
     try:
         said = read_all(written(tmp_path, [row], form), alone).errors
     except CampaignFileError as error:
         said = [str(error)]
-    beside = "Country 2 stands beside it: name a column of the country for each number"
-    assert [beside in each for each in said] == [True]
+    assert ["Country 2 stands beside it: write the numbers with +" in each for each in said] == [True]
     for name in ("Country", "Phone Country"):
         row |= {f"{name} {place}": row.pop(f"Country {place}", code) for place, code in ((1, "DE"), (2, "US"))}
-        (typed,) = read(tmp_path, form, row, columns={"destination": columns["destination"]}, country="DE")
+        (typed,) = read(tmp_path, form, row, columns={"destination": numbers}, country="DE")
         assert wrong(typed) == [f"{name} 2"]
-        assert typed.findings[-1].told.given[Remedy.TAKE_COLUMN] == f"country={name} 1,country={name} 2"
+        assert typed.findings[-1].told.given[Remedy.IGNORE_COLUMN] == f"ignore={name} 2"

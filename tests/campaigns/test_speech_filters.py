@@ -11,7 +11,7 @@ import pytest
 from babel import Locale
 from babel.localedata import locale_identifiers
 from babel.numbers import get_currency_name
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, filled, read_all
@@ -93,6 +93,7 @@ ENGLISH = "en-US-JennyNeural"
 def test_what_is_spoken_is_what_the_clocks_of_the_person_show(since_1970: int, person: str) -> None:
     aware = datetime.fromtimestamp(60 * since_1970, UTC)
     local = aware.astimezone(ZoneInfo(person))
+    assume(aware.time() != time() or local.date() == aware.date())  # which may be the day of a program
     values = {"x": aware.isoformat(), ZONE: PersonZone(person, ())}
     said = filled(FlowTemplate.speaking("{{x|date('short', language='de')}} {{x|time(language='de')}}"), values)
     assert said["callflow"][1]["params"]["text"] == f"{local:%d.%m.%y %H:%M}"

@@ -138,7 +138,6 @@ async def test_thousands_of_them_cost_a_read_for_each_chunk(
 
 ANA, BEN = "+6587654321", "+6587654322"
 LANDS = "8765 4321,SG\n012-345 6789,Malaysia\n+44 7911 123456,Mars\n8765 4322,\n8765 4323,Mars\n"
-AREAS = "Fone,Pais,Local,Area\n87654321,55,31,x\n5531987654322,55,31,x\n"
 NUMBERS: list[tuple[str, str | None, ColumnRoles, list[str]]] = [
     # A file, the country of its numbers, which columns are named, and the numbers that are read.
     *((content, "SG", ColumnRoles(), [ANA, BEN]) for content in (
@@ -146,15 +145,8 @@ NUMBERS: list[tuple[str, str | None, ColumnRoles, list[str]]] = [
         "8765 4321\n\n+65 8765-4322\n8765-4321\n", "\ufeffmsisdn,note\r\n6587654321,x\r\n+6587654322,\r\n",
     )),
     ("Phone,Old Phone\n+6587654321,+6587654322\n", None, ColumnRoles(numbers=("old phone",)), [BEN]),
-    ("area_code,phone\n202,4561111\n212,555-0100\n", "US", ColumnRoles(), ["+12024561111", "+12125550100"]),
     ("202,4561111\n212,5550100\n", "US", ColumnRoles(), ["+12024561111", "+12125550100"]),
     ("202;4561111\n", "US", ColumnRoles(), ["+12024561111"]),
-    ("Area,Phone\n202,(202) 456-1111\nNorth,202 456 1112\n", "US", ColumnRoles(), ["+12024561111", "+12024561112"]),
-    ("Vorwahl;Telefon\n030;1234567\n(0151);23456789\n030;+43 1 2345678\n", "DE", ColumnRoles(),
-     ["+49301234567", "+4915123456789", "+4923456789", "+4312345678"]),
-    ("DDD,telefone\n31,8765-4321\n", "BR", ColumnRoles(), ["+5531987654321"]),
-    (AREAS, None, ColumnRoles(numbers=("Fone",), calling_code="Pais", area_code="Local"),
-     ["+5531987654321", "+5531987654322"]),
     ("home,work\n+6587654321,+6587654322\n,+6587654323\n", None, ColumnRoles(numbers=("home", "work")),
      [ANA, BEN, "+6587654323"]),
     ("Phone,Fax\n+6587654321,+6587654322\n", None, ColumnRoles(ignored=("fax",)), [ANA]),
@@ -163,12 +155,11 @@ NUMBERS: list[tuple[str, str | None, ColumnRoles, list[str]]] = [
       for header in ("phone,name", "phone,customer id", "Number,House number", "tel,Telegram")),
 ]  # fmt: skip
 REFUSED: list[tuple[str, str | None, ColumnRoles, str]] = [
-    (f"Phone,Land\n{LANDS}", None, ColumnRoles(countries=("Staat",)),
+    (f"Phone,Land\n{LANDS}", None, ColumnRoles(country="Staat"),
      "has no column 'Staat'; columns found: Phone, Land"),
-    (f"Phone,Land\n{LANDS}", "SG", ColumnRoles(countries=("land",)), "exclude each other"),
+    (f"Phone,Land\n{LANDS}", "SG", ColumnRoles(country="land"), "exclude each other"),
     ("Phone,Old Phone\n+6587654321,\n", None, ColumnRoles(numbers=("fax",)),
      "has no column 'fax'; columns found: Phone, Old Phone"),
-    (AREAS, None, ColumnRoles(numbers=("Fone",), calling_code="Codigo"), "has no column 'Codigo'"),
     *((f"{line}\n{line}\n", "SG", ColumnRoles(), "begins with a line that looks like data; add a header line")
       for line in ("+6587654321,+6587654322", "8765 4321;8765 4322", "Ana,+6587654321")),
     *((content, None, ColumnRoles(), "") for content in ("", "\n\n", "name,colour\nAna,red\n")),
@@ -198,7 +189,7 @@ class TestFilesOfNumbers:
 
     def test_the_country_of_each_number_may_be_that_of_its_row(self, tmp_path: Path) -> None:
         path = file_of(tmp_path, f"Phone,Land\n{LANDS}")
-        found = read_number_file(path, roles=ColumnRoles(countries=("land",)))
+        found = read_number_file(path, roles=ColumnRoles(country="land"))
         assert list(found.numbers) == [ANA, "+60123456789", "+447911123456"]
         assert [(each.row, Remedy.NAME_COUNTRIES in each.message) for each in found.findings] == [(5, True), (6, False)]
         (refused,) = read_number_file(file_of(tmp_path, "202,4561111\n")).findings

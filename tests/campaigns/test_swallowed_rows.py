@@ -167,7 +167,7 @@ def test_a_skipped_line_of_a_list_still_gives_its_numbers(tmp_path: Path) -> Non
 
 def test_a_list_with_lines_that_were_taken_in_is_refused(tmp_path: Path) -> None:
     content = 'phone,land,note\n8765 4321,SG,"x\n012-345 6789,Malaysia,y\n8765 4322,SG,z"\n8765 4323,SG,\n'
-    found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(countries=("land",)))
+    found = read_number_file(file_of(tmp_path, content), roles=ColumnRoles(country="land"))
     assert [(each.row, "takes in lines that look like rows" in each.message) for each in found.findings] == [(2, True)]
     assert [*found.numbers] == ["+6587654323"]
 

@@ -432,7 +432,7 @@ def test_a_file_of_people_who_write_german_or_french_is_read(tmp_path: Path) -> 
     path = file_of(tmp_path, "\n".join(["destination,name,Land,Sprache", *people]))
     reading = read_all(path, replace(options(asking()), columns={"country": "Land", "language": "Sprache"}))
     assert (reading.errors, [row.number for row in reading.rows]) == ([], [*people.values()])
-    assert set(read_number_file(path, roles=ColumnRoles(countries=("Land",))).numbers) == {*people.values()}
+    assert set(read_number_file(path, roles=ColumnRoles(country="Land")).numbers) == {*people.values()}
 
 
 def test_a_country_is_read_as_iso_3166_and_the_cldr_write_it() -> None:

@@ -242,9 +242,9 @@ def test_a_warning_about_all_rows_is_printed_once(voiceflow: Program) -> None:
 
 
 def test_an_option_with_several_values_may_be_repeated(voiceflow: Program) -> None:
-    table = "Code;DDD;Phone;Status\n55;11;91234-5678;Booked\n55;21;91234-5678;Gone\n55;11;91234-5679;Moved\n"
+    table = "Home;Mobile;Status\n;+5511912345678;Booked\n;+5521912345678;Gone\n;+5511912345679;Moved\n"
     path = written(voiceflow.folder, "people.csv", table)
-    roles = ("destination=Phone", "calling_code=Code", "area_code=DDD")
+    roles = ("destination=Home", "destination=Mobile")
     columns = [word for each in roles for word in ("--columns", each)]
     hours = ("--window", "09:00-12:00", "--window", "14:00-18:00", "--days", "mon-wed", "--days", "fri")
     left_out = ("--leave-out", "Status=Gone", "--leave-out", "Status=Moved,Status=Dead")

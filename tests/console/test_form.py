@@ -85,9 +85,7 @@ NATIONAL = "0170 1234567"
 ROLES: Mapping[str, tuple[str, str, str]] = {
     "destination": ("", "+6587654321", ""), FURTHER: ("+6587654321", "+6561234567", ""),
     "name": (NATIONAL, "Ana", "DE"),
-    "country": (NATIONAL, "DE", ""), "calling_code": ("1701234567", "49", ""), "area_code": ("12345678", "30", "DE"),
-    "region": ("+12125550123", "CA", ""), "source": (NATIONAL, "+6531234568", "DE"),
-    "unique_key": (NATIONAL, "k", "DE"),
+    "country": (NATIONAL, "DE", ""), "source": (NATIONAL, "+6531234568", "DE"), "unique_key": (NATIONAL, "k", "DE"),
     "batch_id": (NATIONAL, "b", "DE"), "voice_profile": (NATIONAL, "en-GB-SoniaNeural", "DE"),
     "language": (NATIONAL, "de", "DE"), "time_zone": (NATIONAL, "Asia/Tokyo", "DE"), "priority": (NATIONAL, "5", "DE"),
     "not_before": (NATIONAL, "2099-01-01T09:00:00Z", "DE"), "valid_until": (NATIONAL, "2099-01-01T09:00:00Z", "DE"),
@@ -97,7 +95,7 @@ ROLES: Mapping[str, tuple[str, str, str]] = {
 
 
 def test_every_role_of_a_column_is_on_the_page_and_in_this_test() -> None:
-    known = {each.name for each in fields(ColumnRoles)} - {"numbers", "countries", "names", "ignored"}
+    known = {each.name for each in fields(ColumnRoles)} - {"numbers", "names", "ignored"}
     assert known <= ROLE_WORDS.keys() == ROLES.keys()
 
 
@@ -112,14 +110,6 @@ async def test_a_role_that_is_picked_is_what_the_command_reads(memory: Store, tm
             one, file, country=country, **{"column Xyz": role, **({"column Tel": "destination"} if number else {})}
         )
     assert await stored(memory) == await commanded({"file": file, "columns": columns, "country": country or None})
-
-
-async def test_each_number_of_a_person_has_the_country_of_its_column(memory: Store, tmp_path: Path) -> None:
-    row = {"Tel": NATIONAL, "B": "DE", "C": "06 12 34 56 78", "D": "FR", "time_zone": "Europe/Paris"}
-    file, columns = cast("Path", written(tmp_path, [row], "csv")), "destination=Tel,country=B,destination=C,country=D"
-    async with clerk(memory) as one:
-        await walked(one, file, **{"column B": "country", "column C": FURTHER, "column D": "country"})
-    assert await stored(memory) == await commanded({"file": file, "columns": columns})
 
 
 @pytest.mark.slow
@@ -258,7 +248,8 @@ KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     "another country in a column": (
         "Mobile,name,Country\n87654321,Ana,US\n", {},
         ("says 'US', but the number was read as +6587654321: if it is the country of the number, take the column for "
-        "that; else ignore the column"), ("columns: country=Country", "columns: ignore=Country"),
+        "that, or write the number with +; else ignore the column"),
+        ("columns: country=Country", "columns: ignore=Country"),
     ),
     "a reserved name": (
         "Mobile,name,valid until\n87654321,Ana,2099-01-31T09:00Z\n", {},

@@ -116,9 +116,6 @@ def test_windows_are_written_as_they_are_read() -> None:
         CountryWindows.parse(holidays="AT=DE-BY,DE=none,*=number"),
         CountryWindows.parse(holidays="*=none"),
         CountryWindows.parse(holidays="number,2026-12-24..2027-01-01"),
-        CountryWindows.parse(
-            "US-FL=08:00-20:00,*=11:00-12:00", days="us-ca=mon,*=mon-fri", holidays="US-CA=none,*=number"
-        ),
     ):
         texts = windows.fields()
         zone = texts.pop("window_time_zone", None)

@@ -13,7 +13,6 @@ from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, is_used, missing_from, part_of
 from voiceflow_worker.campaigns.files.damage import misread
 from voiceflow_worker.campaigns.files.rows import (
-    COUNTRY,
     DESTINATION,
     IGNORE,
     MEANINGS,
@@ -238,7 +237,7 @@ class CampaignColumns:
         renamed = {row_name(column): name for name, column in roles.items()}
         for name in roles.keys() - RESERVED:
             used = (options.template and options.template.variables, self.menu_names, self._left_out.typed)
-            meant = get_close_matches(name, (DESTINATION, COUNTRY, IGNORE, *ROLES, *RESERVED), n=1, cutoff=0.8)
+            meant = get_close_matches(name, (DESTINATION, IGNORE, *ROLES, *RESERVED), n=1, cutoff=0.8)
             is_idle = roles[name] not in options.counted and not any(is_used(name, each) for each in used if each)
             if meant and is_idle:
                 raise CampaignFileError(
@@ -299,16 +298,15 @@ class CampaignColumns:
 
     def _twin_in(self, names: Iterable[str]) -> tuple[str, str] | None:
         """The column of the country of one of several numbers, and that another such column is not read."""
-        roles = self._options.roles
-        one = None if len(roles.countries) > 1 else roles.country
-        for column in filter(None, (one, roles.calling_code)) if self.further else ():
-            for each in names:
-                key = row_name(each)
-                if _stem(each) == _stem(column) and key not in {row_name(column), *self.ignored}:
-                    return column, (
-                        f"would say the country of all numbers of a person, and {each.strip()} stands beside it: name "
-                        f"a column of the country for each number, call one of them, or ignore {each.strip()}"
-                    )
+        column = self._options.roles.country
+        if column is None or not self.further:
+            return None
+        for each in names:
+            if _stem(each) == _stem(column) and row_name(each) not in {row_name(column), *self.ignored}:
+                return column, (
+                    f"would say the country of all numbers of a person, and {each.strip()} stands beside it: write the "
+                    f"numbers with +, call one of them, or ignore {each.strip()}"
+                )
         return None
 
     # -- what is told of names -----------------------------------------------------------------------------------------
@@ -465,12 +463,6 @@ def _own_names(names: Iterable[str]) -> Mapping[str, str]:
     return {row_name(name): name.strip() for name in names if name.strip()}
 
 
-_AREAS = frozenset({
-    "area_code", "areacode", "area", "npa", "std_code", "vorwahl", "ortsvorwahl", "ddd", "lada", "prefijo", "indicatif",
-    "prefisso", "kode_area",
-})  # fmt: skip
-
-
 class ListColumns(ColumnReader):
     """The columns of a list of numbers, which need not be called `destination`, nor is one of that name read then."""
 
@@ -490,7 +482,7 @@ class ListColumns(ColumnReader):
         """
         roles, ignored = self.roles, set(map(row_name, self.roles.ignored))
         read = [name for name in map(canonical_name, header) if name and row_name(name) not in ignored]
-        numbers, area = list(roles.numbers), roles.area_code
+        numbers = list(roles.numbers)
         if not numbers:
             numbers = list(filter(is_number_column, read)) or list(filter(None, [near_destination(read)]))
         if not numbers:
@@ -500,10 +492,8 @@ class ListColumns(ColumnReader):
             )
         if len(numbers) > 1 and not roles.numbers:
             raise several_numbers(place, numbers)
-        if area is None and len(numbers) == 1:
-            area = next((each for each in read if row_name(each) in _AREAS and each not in numbers), None)
         numbers.sort(key=lambda each: row_name(each) != DESTINATION)
-        return replace(roles, numbers=(*numbers,), area_code=area, language=None, region=None, names={})
+        return replace(roles, numbers=(*numbers,), language=None, names={})
 
 
 def _stem(name: str) -> str:

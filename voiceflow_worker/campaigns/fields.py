@@ -272,9 +272,9 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="columns", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
         metavar="NAME=COLUMN", sets="columns", label="What a column is taken for",
-        help="Which column is what: destination=Mobile, again for further numbers of the person; country=Land (again "
-        "for each number), language=Sprache, region=State, calling_code=Code, area_code=DDD; ignore=Note is not read; "
-        "name=Nachname: {{name}} speaks that column; and reserved columns alike: valid_until=Termin.",
+        help="Which column is what: destination=Mobile, again for further numbers of the person; country=Land, "
+        "language=Sprache; ignore=Note is not read; name=Nachname: {{name}} speaks that column; and reserved columns "
+        "alike: valid_until=Termin.",
     ),
     Field(
         name="country", read=_plain(values.country), of=_ALL, group=Group.WHO, schema=TEXT, metavar="CC",
@@ -403,8 +403,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="window", read=_plain(values.window), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="HOURS",
         label="Hours in which phones may ring", hint="Such as 09:00-18:00, or DE=09:00-18:00,*=10:00-20:00.",
-        help="Phones ring only at these hours, such as 09:00-20:00, in the time zone of the number; or by country, or "
-        "the state of the person: DE=09:00-18:00,US-FL=08:00-20:00,*=any. any: calls at any hour are meant.",
+        help="Phones ring only at these hours, such as 09:00-20:00, in the time zone of the number; or by country: "
+        "DE=09:00-18:00,*=any. any: calls at any hour are meant.",
     ),
     Field(
         name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",

@@ -25,10 +25,8 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneN
 from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, tell
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
 from voiceflow_worker.model.numbers.reading import (
-    ParsedNumber,
     every_reading,
     read_country,
-    read_number,
 )
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of
@@ -88,10 +86,8 @@ class NumberFile:
         are = "is not a number" if bad == 1 else "are not numbers"
         return f"{bad} of {count_of(self.rows, 'line')} {are}"
 
-    def read(
-        self, row: int, text: str = "", *, area: str = "", home: str = "", line: str = "", problem: str | None = None
-    ) -> None:
-        """Read a cell: its numbers, or a finding. `home` and `area` are the country and the area code in its row.
+    def read(self, row: int, text: str = "", *, home: str = "", line: str = "", problem: str | None = None) -> None:
+        """Read a cell: its numbers, or a finding. `home` is the country in its row.
 
         With a `problem`, the row cannot be read. All numbers in the `line` of such a row are taken.
         """
@@ -101,8 +97,7 @@ class NumberFile:
                 raise PhoneNumberError(problem)
             # A number with + is protected whatever its row says of the country.
             country = read_country(home) if home and not text.startswith("+") else self.country
-            is_joined = area.isdecimal() and not text.startswith(("+", "00"))
-            found = _with_area(area, text, country) if is_joined else every_reading(text, country)
+            found = every_reading(text, country)
         except InvalidInputError as error:
             self._save(row, line)
             code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
@@ -144,14 +139,11 @@ def read_number_file(
     It has any format of campaigns, or one number on each line: then its first line is a number, or an area code and a
     number. Of the `roles` of its columns, those of numbers and of the country count; by default, the numbers are in the
     column named destination, phone, number, msisdn or the like, if there is only one. Of several columns, a row needs
-    one number at least, and each is taken. Area codes may have a column of their own. Rows are left out as by
-    the options `leave_out` and `only` of a campaign.
+    one number at least, and each is taken. Rows are left out as by the options `leave_out` and `only` of a campaign.
 
     Raises CampaignFileError for a file that cannot be read, or whose numbers may be in several columns, and
     InvalidInputError for an unknown country.
     """
-    if len(roles.countries) > 1:
-        raise InvalidInputError("a list of numbers has one column of countries: name one")
     if country is not None and roles.country is not None:
         raise InvalidInputError("the country and the column of countries exclude each other: give one of them")
     if country is not None:
@@ -209,19 +201,9 @@ def _json_text(path: Path) -> CampaignFileError:
     )
 
 
-def _with_area(area: str, text: str, country: str | None) -> Sequence[ParsedNumber]:
-    """The numbers that a text is behind an area code, and by itself."""
-    found: list[ParsedNumber] = []
-    for each in (f"{area} {text}", text):
-        with suppress(PhoneNumberError):
-            found.append(read_number(each, country))
-    return found or every_reading(f"{area} {text}", country)
-
-
 def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: NumberFile, *, is_named: bool) -> None:
     """Take the numbers of all rows; `is_named` says that somebody named their columns. Raises CampaignFileError."""
-    home = row_name(roles.country or roles.calling_code or "")
-    area = row_name(roles.area_code or "")
+    home = row_name(roles.country or "")
     numbers = set(map(row_name, roles.numbers))
     known = {*numbers, home, *map(row_name, roles.ignored)}
     matters = {DESTINATION, *known, *map(row_name, rows.left_out.columns)}
@@ -244,9 +226,9 @@ def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: NumberFile, *, is_
             both = [name for name in names if name in certain or row_name(name) in numbers]
             raise several_numbers(f"{rows.file}, line {raw.number}", both)
         found = [*filter(None, [draft.reserved.get(DESTINATION)]), *(number for _, number in draft.further)]
-        own = ["" if (cell := draft.variables.get(name)) is None else str(cell) for name in (home, area)]
+        country = "" if (cell := draft.variables.get(home)) is None else str(cell)
         for each in found or ([] if wrong else [""]):
-            taken.read(raw.number, each, home=own[0], area=own[1].strip("() "), line=text)
+            taken.read(raw.number, each, home=country, line=text)
     if (why := rows.left_out.wrong()) is not None:
         raise CampaignFileError(f"{rows.file}: {why[1]}", [Finding(file=rows.file, message=why[1])])
     for told in rows.left_out.told():

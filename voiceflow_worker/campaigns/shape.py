@@ -49,8 +49,8 @@ _PLACES = {DateOrder.DMY: (2, 1, 0), DateOrder.MDY: (2, 0, 1), DateOrder.YMD: (0
 class ListShape:
     """The shape of a list that is open: its first `rows`, the `others`, and the `values` of its columns in the first.
 
-    `roles` are the columns of the numbers to call, and of their countries and calling codes, by their roles; `days`
-    those of dates. `date_orders` are the orders in which all dates can be read; None if there are no such dates.
+    `roles` are the columns of the numbers to call, and of their countries, by their roles; `days` those of
+    dates. `date_orders` are the orders in which all dates can be read; None if there are no such dates.
     """
 
     source: RowSource
@@ -97,7 +97,6 @@ def shape_of(
                 if DESTINATION in below.roles and _has_titles(below.source):
                     return below
     of_roles = {
-        "calling_code": next((name for name in values if row_name(name) == "calling_code"), None),
         COUNTRY: next((name for name, given in values.items() if _are_countries(name, given)), None),
         DESTINATION: numbers,
     }

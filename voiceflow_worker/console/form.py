@@ -60,9 +60,6 @@ ROLE_WORDS: Mapping[str, str] = {
     FURTHER: "a further number of the person",
     "name": "the name of the person",
     COUNTRY: "the country of the number",
-    "calling_code": "the calling code of the number",
-    "area_code": "the area code of the number",
-    "region": "the state of the person",
     **MEANINGS,
     IGNORE: "nothing: it is not read",
 }
@@ -202,10 +199,7 @@ class CampaignForm:
         return next((name for name, of in table.items() if key in map(row_name, _listed(of))), "")
 
     def give_roles(self, picked: Iterable[tuple[str, str]]) -> None:
-        """Give columns roles, each in place of the one it has and, of a role of one column, of the one that has it.
-
-        Countries have one column, or one for each number of a person.
-        """
+        """Give columns roles, each in place of the one it has and, of a role of one column, of the one that has it."""
         table = {name: [*_listed(of)] for name, of in self.roles.as_table().items()}
         taken = dict[str, str]()
         for column, role in sorted(picked, key=lambda each: each[1] not in {DESTINATION, FURTHER}):
@@ -216,7 +210,7 @@ class CampaignForm:
                 table.setdefault(DESTINATION, []).append(column)
             elif role == DESTINATION:
                 table[role] = [column, *(each for each in held if each in numbers[1:])]
-            elif role == IGNORE or (role == COUNTRY and 0 < len(held) < len(numbers)):
+            elif role == IGNORE:
                 table[role] = [*held, column]
             elif role:
                 if role in taken:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +12,6 @@ from voiceflow_worker.finding import Finding, message_of, tell
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, in_table, read_country
-from voiceflow_worker.model.numbers.regions import read_region
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import FIRST_LOOK, zone_of_person
@@ -49,18 +47,18 @@ AT_ANY_HOUR = "any"
 class CountryWindows:
     """Calling windows for numbers of several countries: `CountryWindows.parse("DE=09:00-18:00,*=10:00-20:00")`.
 
-    `hours`, `days` and `holidays` are by the country (ISO 3166) of the number called, or by the state of the person,
-    such as `US-FL`; `*` is for all others. Without `hours` at all, phones ring at any hour; with none for a country,
-    that is what was meant. A number for which there are no hours or no days cannot be called. A number for whose
-    country there is no calendar is called on holidays too. `to` gives the window of one person.
+    `hours`, `days` and `holidays` are by the country (ISO 3166) of the number called; `*` is for all others. Without
+    `hours` at all, phones ring at any hour; with none for a country, that is what was meant. A number for which there
+    are no hours or no days cannot be called. A number for whose country there is no calendar is called on holidays too.
+    `to` gives the window of one person.
     """
 
     hours: Mapping[str, tuple[Span, ...]] = field(default_factory=dict[str, tuple[Span, ...]])
     days: Mapping[str, frozenset[Weekday]] = field(default_factory=lambda: {ALL: EVERY_DAY})
     holidays: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     time_zone: str | None = None
-    _known: dict[tuple[str | None, str | None], CallWindow | None] = field(
-        default_factory=dict[tuple[str | None, str | None], CallWindow | None], init=False, repr=False, compare=False
+    _known: dict[str | None, CallWindow | None] = field(
+        default_factory=dict[str | None, CallWindow | None], init=False, repr=False, compare=False
     )
     _differ: bool = field(default=False, init=False, repr=False, compare=False)
 
@@ -103,14 +101,14 @@ class CountryWindows:
             time_zone=window.time_zone,
         )
 
-    def to(self, numbers: Sequence[str], state: str | None = None) -> CallWindow | None:
-        """The window of a person with these numbers, and in this state, who has the same for each; None for any time.
+    def to(self, numbers: Sequence[str]) -> CallWindow | None:
+        """Return the window of a person with these numbers, which is the same for each; None for any time.
 
-        Raises InvalidInputError, also if a table has states of a number's country, and that of the person is unknown.
+        Raises InvalidInputError.
         """
-        window = self._to(numbers[0], state)
+        window = self._to(numbers[0])
         for number in numbers[1:]:
-            if (other := self._to(number, state)) != window:
+            if (other := self._to(number)) != window:
                 raise InvalidInputError(
                     f"its calling window would be {window} for {numbers[0]} and {other} for {number} of the same "
                     "person; give the numbers a row each"
@@ -127,28 +125,19 @@ class CountryWindows:
         }
         return {name: text for name, text in found.items() if text}
 
-    def _to(self, number: str, state: str | None) -> CallWindow | None:
+    def _to(self, number: str) -> CallWindow | None:
         country = country_of(number) if self._differ else None  # the lookup takes 30 µs
-        country = country if state is None else state[:2]
-        if (country, state) not in self._known:
-            self._refuse_unknown_state(country, state, number)
-            place = state or country
-            hours = _there(self.hours, place, number, "hours", "calling window") if self.hours else WHOLE_DAY
-            days = _there(self.days, place, number, "days", "days")
-            holidays = self._calendars(country, state, number)
+        if country not in self._known:
+            hours = _there(self.hours, country, number, "hours", "calling window") if self.hours else WHOLE_DAY
+            days = _there(self.days, country, number, "days", "days")
+            holidays = self._calendars(country, number)
             is_any = not hours and days == EVERY_DAY and not holidays
             window = CallWindow(spans=hours or WHOLE_DAY, days=days, holidays=holidays, time_zone=self.time_zone)
-            self._known[(country, state)] = None if is_any else window
-        return self._known[(country, state)]
+            self._known[country] = None if is_any else window
+        return self._known[country]
 
-    def _refuse_unknown_state(self, country: str | None, state: str | None, number: str) -> None:
-        tables = (*self.hours, *self.days, *self.holidays)
-        if state is None and (named := [each for each in tables if each.startswith(f"{country}-")]):
-            raise InvalidInputError(tell("no_state", states=", ".join(dict.fromkeys(named)), number=number))
-
-    def _calendars(self, country: str | None, state: str | None, number: str) -> tuple[str, ...]:
-        own = self.holidays.get(state or "")
-        found = (in_table(self.holidays, country) or ()) if own is None else own
+    def _calendars(self, country: str | None, number: str) -> tuple[str, ...]:
+        found = in_table(self.holidays, country) or ()
         if NUMBER not in found:
             return found
         others = tuple(each for each in found if each != NUMBER)
@@ -163,9 +152,6 @@ class CountryWindows:
             ) from None
 
 
-_STATE = re.compile(r"\s*[A-Za-z]{2}-\w+\s*")
-
-
 def _text(table: Mapping[str, Sequence[str]]) -> str:
     """A table as text; what holds for everybody without the country."""
     if list(table) == [ALL] and table[ALL] != (NONE,):
@@ -173,9 +159,8 @@ def _text(table: Mapping[str, Sequence[str]]) -> str:
     return ",".join(f"{name}={each}" for name, texts in table.items() for each in texts)
 
 
-def _there(table: Mapping[str, T], place: str | None, number: str, what: str, name: str) -> T:
-    country = place and place[:2]
-    found = table[place] if place is not None and place in table else in_table(table, country)
+def _there(table: Mapping[str, T], country: str | None, number: str, what: str, name: str) -> T:
+    found = in_table(table, country)
     if found is None:
         given, own = ", ".join(table), f"{country}=… or " if country else ""
         raise InvalidInputError(
@@ -264,8 +249,6 @@ def _table(text: str, what: str, read: Callable[[str], T]) -> dict[str, T]:
 def _country(name: str) -> str:
     if name == ALL:
         return ALL
-    if _STATE.fullmatch(name):
-        return read_region(name)
     code = read_country(name)
     if code == INTERNATIONAL:
         raise InvalidInputError(f"{name} is no country; write {ALL} for all countries that are not named")

@@ -499,11 +499,6 @@ def _where(found: NumberZone) -> str:
     return f"may be in several time zones ({names}{more})"
 
 
-def one_of_zones(names: Sequence[str], *, at: datetime) -> str | None:
-    """The first of these zones, if the clocks of all agree in the year of `at` and in the next; else None."""
-    return names[0] if _agree(tuple(names), at.year) else None
-
-
 @lru_cache(maxsize=256)
 def _agree(names: Sequence[str], year: int) -> bool:
     """Whether the clocks of these zones show the same time on every day of a year and of the next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,17 +28,14 @@ from voiceflow_worker.model.flows.values import Decimals, is_missing, language_i
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
-from voiceflow_worker.model.numbers.parts import CodeError, calling_code_of, joined_number
 from voiceflow_worker.model.numbers.phone import INVALID_NUMBER, UNKNOWN, kind_of, length_problem, with_plus
 from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
-from voiceflow_worker.model.numbers.regions import Region, region_in
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import did_you_mean, name_among
 from voiceflow_worker.model.times import (
     PersonZone,
     begins_with_ordered_date,
     doubtful_year,
-    one_of_zones,
 )
 from voiceflow_worker.model.zones import read_zone
 
@@ -122,25 +120,18 @@ class RequestMaker:
         self.times: Times = Times(options, now=now, allows_past=allows_past)
         source = None if options.source is None else read_sources(options.source, options.country)
         self._only_source = None if source is None else source.only
-        table = options.roles.as_table()
-        numbers, countries = options.roles.numbers[1:], options.roles.countries[1:]
-        self._own_countries: Mapping[str, str] = dict(zip(map(row_name, numbers), countries, strict=False))
-        """The columns of the countries of further numbers that have one of their own, by the keys of the numbers."""
-        self._is_joined = bool(options.roles.calling_code or options.roles.area_code)
         # Request bodies, and 8x8's guides, write country codes without a +.
         self._written: Callable[[str], str] = str
         if options.template is None and options.country is None:
             self._written = lambda number: number if "=" in number else with_plus(number)
-        not_roles = [role for role in ("country", "calling_code") if role not in table]
-        named = {
-            DESTINATION: row_name(options.roles.named_numbers[0]),
-            **{each: each for each in map(row_name, numbers)},
+        own, *numbers = map(row_name, options.roles.named_numbers)
+        of_country = row_name(options.roles.country or "")
+        self._homes: Mapping[str, Sequence[str]] = {
+            key: [each for role in ("country", "calling_code") for each in _homes_of(name, role) if each != of_country]
+            for key, name in {DESTINATION: own, **{each: each for each in numbers}}.items()
         }
-        self._homes: Mapping[str, Sequence[tuple[str, str]]] = {
-            key: [(role, each) for role in not_roles for each in _homes_of(name, role)] for key, name in named.items()
-        }
-        """Of each number, the columns that by their names say its country, each with the role that it has not been
-        given: it must not contradict what is read of the number."""
+        """Of each number, the columns that by their names say its country and that nothing reads: they must not
+        contradict what is read of the number."""
         self.unknown: set[str] = set()
         """The numbers that no plan has, of rows about which that is still to be told."""
         self._fit = set[tuple[str, str | None]]()
@@ -159,14 +150,14 @@ class RequestMaker:
             draft.drop_wrong()
         options = self._options
         template, menu = (options.template, None) if self.menu_texts is None else self._words(draft, self.menu_texts)
-        draft.country = self._country(draft, options.roles.country) if options.roles.countries else options.country
+        draft.country = self._country(draft)
         destination, further = self._numbers(draft)
         if self._menu is not None or not (template is None or template.is_joined):
             draft.person = self._zone_of(draft, [destination, *further])
         source = self._source(draft, list(filter(None, (destination, *further))))
         made = self._body(draft, template, destination, source)
         first = destination if made.is_form else next(iter(destinations(made.fields)), None)
-        times = self.times.read(draft, made.fields, (first, further), self._region)
+        times = self.times.read(draft, made.fields, (first, further))
         numbers = (*filter(None, (destination, *further)),)
         if times.over is not None:
             return self._over(raw, *times.over)._replace(numbers=numbers, own_key=key_in(draft))
@@ -238,7 +229,7 @@ class RequestMaker:
 
     def numbers(self, draft: Draft) -> list[str]:
         """The numbers of a row that nobody is called for, as far as they can be read."""
-        draft.country = self._country(draft, self._options.roles.country)
+        draft.country = self._country(draft)
         first, further = self._numbers(draft)
         return [number for number in (first, *further) if number is not None]
 
@@ -319,25 +310,17 @@ class RequestMaker:
         return (found[0], list(filter(None, found[1:]))) if found else (None, [])
 
     def _number(self, draft: Draft, name: str, written: str) -> str | None:
-        text, roles, joined = self._written(written), self._options.roles, self._is_joined
-        own = self._own_countries.get(row_name(name)) if self._own_countries else None
         try:
-            country = draft.country if own is None else self._country(draft, own)
-            number, _, warnings = self._joined(draft, text) if joined else number_in(text, country)
-        except CodeError as error:
-            column = roles.area_code if error.is_area else roles.calling_code
-            if not draft.is_reported(column):
-                draft.error(message_of(error), column=column)
-            return None
+            number, _, warnings = number_in(self._written(written), draft.country)
         except PhoneNumberError as error:
-            message = message_of(error)
+            message, column = message_of(error), self._options.roles.country
             if message.kind == "no_country":
-                if draft.is_reported(own or roles.country):
+                if draft.is_reported(column):
                     return None  # the cell of the country is the one that is wrong
-                message = self._without_country(message, own or roles.country)
+                message = self._without_country(message, column)
             draft.error(message, column=name, code=error.code)
             return None
-        if not (joined or written.startswith(("+", "00"))):
+        if not written.startswith(("+", "00")):
             self._refuse_other_country(draft, name, number)
         if self._options.template is not None and kind_of(number) == UNKNOWN:
             if (problem := length_problem(number)) is not None:
@@ -351,32 +334,20 @@ class RequestMaker:
 
     def _refuse_other_country(self, draft: Draft, name: str, number: str) -> None:
         """Add an error if a column that by its name says the country of this number says another one."""
-        for role, column in self._homes[name]:
+        for column in self._homes[name]:
             cell = draft.variables.get(column)
-            code = None if is_missing(cell) else calling_code_of(str(cell))
+            code = None if is_missing(cell) else _calling_code_in(str(cell))
             if code is not None and not number.startswith(f"+{code}") and not draft.is_reported(column):
                 take, ignore = Remedy.TAKE_COLUMN, Remedy.IGNORE_COLUMN
                 why = (
-                    f"says {str(cell)[:40]!r}, but the number was read as {number}: if it is the "
-                    f"{role.replace('_', ' ')} of the number, {take}; else {ignore}"
+                    f"says {str(cell)[:40]!r}, but the number was read as {number}: if it is the country of the "
+                    f"number, {take}, or write the number with +; else {ignore}"
                 )
-                homes = (
-                    next((draft.names.get(o, o) for r, o in each if r == role and o in draft.variables), "")
-                    for each in self._homes.values()
-                )
-                taken = columns_text(f"{role}={each}" for each in homes if each)
-                given = {take: taken, ignore: columns_text([f"ignore={draft.names.get(column, column)}"])}
+                given = {
+                    each: columns_text([f"{role}={draft.names.get(column, column)}"])
+                    for each, role in ((take, "country"), (ignore, "ignore"))
+                }
                 draft.error(Message(why, take, ignore).giving(given), column=column)
-
-    def _joined(self, draft: Draft, text: str) -> tuple[str, str | None, tuple[str, ...]]:
-        """The number behind the codes in columns of their own, as `number_in` has it."""
-        roles = self._options.roles
-        cells = (
-            draft.variables.get(row_name(each)) if each else None for each in (roles.calling_code, roles.area_code)
-        )
-        code, area = ("" if is_missing(each) else str(each) for each in cells)
-        found = joined_number(text, calling_code=code, area_code=area, country=draft.country)
-        return found.e164, found.country_code, found.warnings
 
     def _without_country(self, message: Message, column: str | None) -> Message:
         """What to do about a number that does not say its country: its column may say it."""
@@ -387,13 +358,11 @@ class RequestMaker:
         return tell("country_cell_empty", column=column, **message.values)
 
     def _zone_of(self, draft: Draft, numbers: Sequence[str | None]) -> PersonZone:
-        """The zone in which a person with these numbers hears times: of the row, its state, the numbers, the options.
+        """The zone in which a person with these numbers hears times: of the row, the numbers, the options.
 
         If the row's zone or one of its numbers is wrong, which is an error already, it is any zone.
         """
         own, known = draft.reserved.get("time_zone"), list(filter(None, numbers))
-        if own is None and known and (region := self._region(draft, known[0])) is not None:
-            own = one_of_zones(region.zones, at=self._now)
         if own is None and len(known) < len(numbers):
             own = "UTC"
         elif own is not None:
@@ -403,8 +372,9 @@ class RequestMaker:
                 own = "UTC"
         return PersonZone(own, known, self._options.time_zone)
 
-    def _country(self, draft: Draft, column: str | None) -> str | None:
-        """The country of this row's national numbers: that in this column, or that of the options."""
+    def _country(self, draft: Draft) -> str | None:
+        """The country of this row's national numbers: that in its column, or that of the options."""
+        column = self._options.roles.country
         text = None if column is None else draft.variables.get(row_name(column))
         if column is None or is_missing(text):
             return self._options.country
@@ -412,17 +382,6 @@ class RequestMaker:
             return read_country(str(text))
         except InvalidInputError as error:
             draft.error(message_of(error), column=column)
-            return None
-
-    def _region(self, draft: Draft, number: str | None) -> Region | None:
-        """The state of the person; None if the cell is empty, or the number of a country whose states do not matter."""
-        column = self._options.roles.region
-        cell = None if column is None else draft.variables.get(row_name(column))
-        try:
-            return None if is_missing(cell) or not str(cell).strip() else region_in(str(cell), number)
-        except InvalidInputError as error:
-            if not draft.is_reported(column):
-                draft.error(message_of(error), column=column)
             return None
 
     def _source(self, draft: Draft, numbers: Sequence[str]) -> str | None:
@@ -631,6 +590,21 @@ def _refuse_nested(draft: Draft, spoken: Collection[str]) -> None:
     for name in sorted(draft.nested):
         if name_among(spoken, name) in spoken and not draft.is_reported(name):
             draft.error("holds an array or an object, which cannot be spoken; give its parts keys", column=name)
+
+
+_CALLING_CODE = re.compile(r"\(?(?:\+|00)?([1-9]\d{0,2})(?:[ -]?\d{3,4})?\)?(?:\.0+)?", re.ASCII)
+
+
+def _calling_code_in(text: str) -> str | None:
+    """Return the digits of the calling code that a text is, or of the country that it names; None for other texts."""
+    from phonenumbers import country_code_for_region
+
+    if (match := _CALLING_CODE.fullmatch(text.strip())) is not None:
+        return match[1]
+    try:
+        return str(country_code_for_region(read_country(text)) or "") or None
+    except InvalidInputError:
+        return None
 
 
 def _homes_of(number: str, role: str) -> Iterable[str]:

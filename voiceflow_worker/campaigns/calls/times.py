@@ -19,10 +19,9 @@ from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.flows.values import is_missing
 from voiceflow_worker.model.numbers.phone import country_of, usual_form
-from voiceflow_worker.model.numbers.regions import Region
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.wording import in_words
-from voiceflow_worker.model.times import doubtful_year, one_of_zones, read_time
+from voiceflow_worker.model.times import doubtful_year, read_time
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.model.zones import clocks_in_canada, read_zone
 
@@ -78,14 +77,8 @@ class Times:
         self.calendars: dict[str, tuple[datetime, datetime]] = {}
         """The calendars of the calls, each with the first and the last time from which one of its calls may ring."""
 
-    def read(
-        self,
-        draft: Draft,
-        body: Mapping[str, object],
-        numbers: tuple[str | None, Sequence[str]],
-        region: Callable[[Draft, str | None], Region | None],
-    ) -> RowTimes:
-        """The times of a row, and its window for a person with these numbers, a first and further ones, in a `region`.
+    def read(self, draft: Draft, body: Mapping[str, object], numbers: tuple[str | None, Sequence[str]]) -> RowTimes:
+        """The times of a row, and its window for a person with these numbers, a first and further ones.
 
         The column `valid_until` overrides the `validUntil` of the body. The options `valid_for` and `valid_until` give
         a validity to a row without one, and shorten a longer one. They replace a `validUntil` of the body that has
@@ -100,14 +93,13 @@ class Times:
         last = self._begin(times, draft)
         self._end(times, draft, body, last)
         known = [*map(usual_form, filter(None, numbers[:1])), *numbers[1]]
-        if times.time_zone is not None and (clocks := clocks_in_canada(draft.reserved["time_zone"])) is not None:
-            state = region(draft, known[0] if known else None)
-            if "CA" in (map(country_of, known) if state is None else {state.country}):
-                name, (here, there) = draft.reserved["time_zone"], clocks
-                why = f"{name!r} was one clock for Canada and the United States, which show other times now"
-                times.wrong("time_zone", f"{why}: write {here} or {there}")
+        clocks = None if times.time_zone is None else clocks_in_canada(draft.reserved["time_zone"])
+        if clocks is not None and "CA" in map(country_of, known):
+            name, (here, there) = draft.reserved["time_zone"], clocks
+            why = f"{name!r} was one clock for Canada and the United States, which show other times now"
+            times.wrong("time_zone", f"{why}: write {here} or {there}")
         if self._windows is not None:
-            self._fit(times, self._windows, known, region(draft, known[0] if known else None))
+            self._fit(times, self._windows, known)
         if times.findings:
             draft.findings += [found for found in times.findings if not draft.is_reported(found.column)]
         return times
@@ -213,29 +205,23 @@ class Times:
                 "give a later valid_until or an earlier not_before"
             )
 
-    def _fit(self, times: RowTimes, windows: CountryWindows, numbers: Sequence[str], region: Region | None) -> None:
+    def _fit(self, times: RowTimes, windows: CountryWindows, numbers: Sequence[str]) -> None:
         """Find the window of a person with these numbers. Adds a finding if it does not open while the row is valid.
 
-        The times get the zone of the row, else of its state, else of the numbers. Times with errors are not changed,
+        The times get the zone of the row, else of the numbers. Times with errors are not changed,
         nor are those whose validity has passed; there is no window then.
         """
         has_passed = times.over is not None or (times.valid_until is not None and times.valid_until <= self._now)
         if not numbers or has_passed or times.is_wrong:
             return
         try:
-            window = windows.to(numbers, region and region.code)
+            window = windows.to(numbers)
         except InvalidInputError as error:
             times.wrong(DESTINATION, message_of(error))
             return
         if window is None:
             return
         at = max(self._now, times.not_before or self._now)
-        if region is not None and times.time_zone is None:
-            times.time_zone = one_of_zones(region.zones, at=at)
-            if times.time_zone is None and window.time_zone is None:
-                why = f"{region.code} has several clocks ({', '.join(region.zones)})"
-                times.wrong("time_zone", tell("no_window_zone", why=why))
-                return
         opening = first_opening(
             window, numbers=numbers, time_zone=times.time_zone, at=at, valid_until=times.valid_until
         )

@@ -168,7 +168,7 @@ def parts_of(text: str) -> list[str]:
 
 
 COUNTRY, IGNORE = "country", "ignore"
-ROLES = ("language", "region", "calling_code", "area_code")
+ROLES = (COUNTRY, "language")
 """The roles that one column may have: attributes of `ColumnRoles`."""
 _COLUMN_PAIRS = "destination=Telefon,name=Nachname"
 
@@ -178,18 +178,13 @@ class ColumnRoles:
     """Which column is what, by the names of columns as the user writes them.
 
     `numbers` are the columns of a person's numbers to call, in their order; none if it is `destination`. The rows count
-    as if they had no columns that are `ignored`. `countries` is the column of their countries, or one for each of them.
-    The columns of `names` are read, and spoken of in texts, by the names
-    before them. `region` is that of the state of a person, `calling_code` and `area_code` are those of what stands
-    before the number.
+    as if they had no columns that are `ignored`. `country` is the column of the country of a row's national numbers.
+    The columns of `names` are read, and spoken of in texts, by the names before them.
     """
 
     numbers: tuple[str, ...] = ()
-    countries: tuple[str, ...] = ()
+    country: str | None = None
     language: str | None = None
-    region: str | None = None
-    calling_code: str | None = None
-    area_code: str | None = None
     ignored: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -202,8 +197,8 @@ class ColumnRoles:
         found: dict[str, list[str]] = {}
         for name, column in _pairs_of(columns):
             found.setdefault(row_name(name), []).append(column)
-        numbers, countries, ignored = (found.pop(each, []) for each in (DESTINATION, COUNTRY, IGNORE))
-        read = [*countries, *(column for each in found.values() for column in each)]
+        numbers, ignored = (found.pop(each, []) for each in (DESTINATION, IGNORE))
+        read = [column for each in found.values() for column in each]
         is_twice = any(len({*map(row_name, each)}) < len(each) for each in (numbers, read))
         if is_twice or any(len(each) > 1 for each in found.values()):
             raise InvalidInputError(f"{quoted(columns, most=60)} names a column twice; give one for each")
@@ -211,28 +206,14 @@ class ColumnRoles:
             raise InvalidInputError(
                 f"{wrong!r} is a reserved column, which cannot have further numbers of a person; rename it"
             )
-        if len(countries) > 1 and len(countries) != len(numbers):
-            raise InvalidInputError(
-                f"{len(countries)} columns of countries are named, and {len(numbers)} of numbers: give one for all, or "
-                "one for each"
-            )
         names = {name: column for name, (column,) in found.items()}
         one = {name: names.pop(name, None) for name in ROLES}
-        if one["area_code"] is not None and len(numbers) > 1:
-            raise InvalidInputError(
-                f"the column {one['area_code']!r} has one area code, and the numbers of a person two"
-            )
-        return cls(numbers=(*numbers,), countries=(*countries,), **one, ignored=(*ignored,), names=names)
+        return cls(numbers=(*numbers,), **one, ignored=(*ignored,), names=names)
 
     @property
     def named(self) -> tuple[str, ...]:
         """The columns of a role, but those of numbers and of names."""
-        return (*self.countries, *filter(None, (getattr(self, name) for name in ROLES)))
-
-    @property
-    def country(self) -> str | None:
-        """The column of the countries, or the first of them."""
-        return next(iter(self.countries), None)
+        return (*filter(None, (getattr(self, name) for name in ROLES)),)
 
     @property
     def named_numbers(self) -> tuple[str, ...]:
@@ -242,10 +223,8 @@ class ColumnRoles:
     def as_table(self) -> dict[str, str | list[str]]:
         """The roles as `of` reads them."""
         one = {**{name: getattr(self, name) for name in ROLES}, **self.names}
-        several = {DESTINATION: self.numbers, COUNTRY: self.countries}
-        table: dict[str, str | list[str]] = {
-            name: each[0] if len(each) == 1 else [*each] for name, each in several.items()
-        }
+        numbers = self.numbers
+        table: dict[str, str | list[str]] = {DESTINATION: numbers[0] if len(numbers) == 1 else [*numbers]}
         table |= {name: column for name, column in one.items() if column is not None} | {IGNORE: [*self.ignored]}
         return {name: column for name, column in table.items() if column}
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
-
-from voiceflow_worker.model.tables import rows_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -63,16 +60,12 @@ def planned(e164: str) -> PlannedNumber:
     if not E164.fullmatch(e164) or not (code := _code_of(digits[:3])):
         return PlannedNumber("", "", None, "", phonenumbers.PhoneNumber())
     national = digits[len(code) :]
-    if code == "1":
-        national = f"{_OVERLAYS.get(national[:3], national[:3])}{national[3:]}"
     zeros = len(national) - len(national.lstrip("0"))
     number = phonenumbers.PhoneNumber(
         int(code), int(national), italian_leading_zero=zeros > 0, number_of_leading_zeros=zeros
     )
     found = phonenumbers.region_code_for_number(number)
     kind = "" if found is None or _ENDED.match(e164) else _KINDS.get(phonenumbers.number_type(number), "")
-    if kind and national.startswith(_callers().get(code, ())):
-        kind = "company"
     region = found or phonenumbers.region_code_for_country_code(int(code))
     return PlannedNumber(code, digits[len(code) :], region if region.isalpha() else None, kind, number)
 
@@ -196,14 +189,3 @@ def _exits_of_the_world() -> re.Pattern[str]:
     plans = map(PhoneMetadata.metadata_for_region, sorted(SUPPORTED_REGIONS))
     codes = "|".join(sorted({_exits(plan) for plan in plans if plan is not None}))
     return re.compile(f"(?=00)(?:{codes})")
-
-
-_OVERLAYS = {code: old for code, old, _source in rows_of("numbers/overlays.tsv")}
-"""Newer area codes of North America, each with the code that it overlays, which phonenumbers has."""
-
-
-@cache
-def _callers() -> Mapping[str, tuple[str, ...]]:
-    """How the numbers begin that companies call from and no person has, by calling code."""
-    rows = rows_of("numbers/callers.tsv")
-    return {code: tuple(begins for each, begins, _ in rows if each == code) for code, _, _ in rows}
