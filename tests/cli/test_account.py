@@ -71,19 +71,6 @@ def test_webhooks_are_listed_without_their_secret(voiceflow: Program, eight: Eig
     assert "of-news" not in out
 
 
-def test_a_webhook_is_deleted_where_it_is_meant(voiceflow: Program, eight: EightByEight) -> None:
-    hooks = eight.sandbox._account.hooks("acme")
-    hooks["VCS"] = WebhookTarget(url="https://calls.example.com/", authorization=None)
-    asked = voiceflow("account", "webhooks", "--delete", "vcs")
-    assert (asked.code, "give --yes" in asked.err, set(hooks)) == (2, True, {"VCS"})
-    ended = voiceflow("account", "webhooks", "--delete", "vcs", "--yes", "--json")
-    assert (ended.code, ended.document, set(hooks)) == (
-        0, {"type": "VCS", "url": "https://calls.example.com/", "deleted": True}, set(),
-    )  # fmt: skip
-    assert voiceflow("account", "webhooks", "--delete", "VCS", "--yes").code == 1
-    assert voiceflow("account", "webhooks", "--delete", "SMS", "--yes").code == 2
-
-
 @pytest.mark.parametrize(
     ("setting", "told"),
     [

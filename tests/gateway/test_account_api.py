@@ -77,7 +77,6 @@ GETS: list[Ask] = [
 ]
 WRITES: list[Ask] = [
     lambda api: api.register_webhook("VSS", "https://calls.example.com/"),
-    lambda api: api.delete_webhook("VSS"),
 ]
 
 
@@ -89,7 +88,6 @@ async def test_what_cannot_be_meant_is_not_asked() -> None:
     for wrong in (
         service.api.register_webhook("SMS", "https://calls.example.com/"),
         service.api.register_webhook("VSS", "calls.example.com"),
-        service.api.delete_webhook("SMS"),
         service.api.recordings(".."),
         service.api.recordings(" "),
     ):
@@ -113,14 +111,13 @@ async def test_a_404_about_the_thing_itself_is_an_answer() -> None:
     service = Service(said(404, b'{"statusCode":404,"statusMessage":"Number not found"}'))
     assert await service.api.number("6531234567") is None
     assert await service.api.recordings("s-1") == ()
-    assert await service.api.delete_webhook("VSS") is False
     with pytest.raises(RequestFailedError):
         await service.api.numbers()
 
 
 @pytest.mark.parametrize("content", [REFUSED, b"", b"<html>nothing here</html>"])
 async def test_a_404_about_the_account_or_the_address_is_raised(content: bytes) -> None:
-    for ask in (*GETS, *WRITES[1:]):
+    for ask in GETS:
         with pytest.raises(RequestFailedError, match="check the sub-account id") as failed:
             await ask(Service(said(404, content)).api)
         assert failed.value.status == 404

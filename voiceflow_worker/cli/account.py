@@ -5,17 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
 
 from voiceflow_worker.cli.opening import settings_from, voice_client
-from voiceflow_worker.cli.options import JsonOption, YesOption
-from voiceflow_worker.cli.output import Output, UndoneError, confirm
+from voiceflow_worker.cli.options import JsonOption
+from voiceflow_worker.cli.output import Output
 from voiceflow_worker.model.text.wording import rfc3339
-
-if TYPE_CHECKING:
-    from voiceflow_worker.gateway.client import VoiceClient
 
 _SHOWN_OF_NUMBERS = (
     "msisdn", "country", "status", "health", "rental_price", "incoming_rate", "billing_unit", "currency",
@@ -62,46 +56,19 @@ async def numbers(*, json: JsonOption = False) -> None:
     Output(as_json=json).records(rows, nothing="the account has no numbers")
 
 
-async def webhooks(
-    *,
-    delete: Annotated[str | None, Parameter(metavar="TYPE")] = None,
-    yes: YesOption = False,
-    json: JsonOption = False,
-) -> None:
-    """List or delete the webhooks of the sub-account.
+async def webhooks(*, json: JsonOption = False) -> None:
+    """List the webhooks of the sub-account.
 
     `voiceflow serve --register URL` registers them.
 
-    Args:
-        delete: Delete the webhook for events of this type (VSS, VCA, VCS, VRU, VNU), after a confirmation.
-
     Examples:
         voiceflow account webhooks
-        voiceflow account webhooks --delete VCS
         voiceflow account webhooks --json | jq -r 'select(.type == "VSS") | .url'
     """
-    output = Output(as_json=json)
     async with voice_client(settings_from()) as voice:
-        if delete is not None:
-            await _delete_webhook(voice, delete, yes=yes, output=output)
-            return
         found = await voice.webhooks()
     nothing = "no webhook is registered; `voiceflow serve --register URL` registers one for session summaries"
-    output.records(map(asdict, found), nothing=nothing)
-
-
-async def _delete_webhook(voice: VoiceClient, kind: str, *, yes: bool, output: Output) -> None:
-    from voiceflow_worker.gateway.account import webhook_type
-
-    wanted = webhook_type(kind)
-    found = next((each for each in await voice.webhooks() if each.type == wanted.value), None)
-    if found is None:
-        raise UndoneError(f"no webhook of type {wanted.value} is registered")
-    lost = " Calls will have no outcome." if wanted.value == "VSS" else ""
-    confirm(f"Stop sending events of type {found.type} to {found.url}?{lost}", yes=yes)
-    await voice.delete_webhook(wanted)
-    output.document({"type": found.type, "url": found.url, "deleted": True})
-    output.say(f"events of type {found.type} are no longer sent to {found.url}")
+    Output(as_json=json).records(map(asdict, found), nothing=nothing)
 
 
 def _plain(value: object) -> object:

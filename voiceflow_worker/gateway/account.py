@@ -221,10 +221,6 @@ class AccountApi(ABC):
             body["httpAuthHeader"] = auth_header
         await self._account().send("POST", "webhooks", body=body)
 
-    async def delete_webhook(self, kind: WebhookType | str) -> bool:
-        """Delete the webhook for events of a type. Returns False if there was none."""
-        return (await self._account().send("DELETE", "webhooks", webhook_type(kind).value, absent=True)).status != 404
-
     async def recordings(self, session_id: str) -> tuple[SessionRecording, ...]:
         """The recordings of a session; empty if the session is unknown or was not recorded.
 
