@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -26,8 +25,6 @@ class SecretStr:
     __str__ = __repr__
 
 
-SecretValues: TypeAlias = Callable[[], Sequence[str]]
-"""A function that gives the values of a secret as they are now."""
 SHORTEST = 8
 """The least characters of a value, if two stand."""
 LEAST = 16

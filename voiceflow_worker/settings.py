@@ -56,8 +56,7 @@ from voiceflow_worker.model.text.wording import (
     table_text,
     why_unreadable,
 )
-from voiceflow_worker.secret_text import SecretStr, SecretValues, both_values, why_guessable
-from voiceflow_worker.watched_file import WatchedFile
+from voiceflow_worker.secret_text import SecretStr, both_values, why_guessable
 
 Read = TypeVar("Read")
 PREFIX = "VOICEFLOW_"
@@ -105,10 +104,7 @@ class _Given:
         if not self.in_file:
             # Docker's --env-file leaves the quotes of a value in the environment.
             return _without_quotes(self.value) if isinstance(self.value, str) else self.value
-        may_be_two = self.name.lower().removesuffix("_file").endswith(_CHANGED)
-        return read_small(
-            self.path, f"{self} names {self.path}, which", lambda text: _value_in(text, may_be_two=may_be_two)
-        )
+        return read_small(self.path, f"{self} names {self.path}, which", _value_in)
 
 
 def _whole(path: Path) -> Path:
@@ -138,24 +134,17 @@ def read_small(path: Path, named: str, read: Callable[[str], Read]) -> Read:
         raise SettingsError(f"{named} {why}") from None
 
 
-_CHANGED = ("webhook_secret", "ui_secret", "ui_operator_secret", "api_secret")
-"""The secrets of which two values may stand at once."""
-
-
-def _value_in(text: str, *, may_be_two: bool) -> str:
-    """The value that is alone in a file, without blanks, line breaks and quotes around it. Raises ValueError.
-
-    Two have a line each, and are returned with a comma between them.
-    """
+def _value_in(text: str) -> str:
+    """The value that is alone in a file, without blanks, line breaks and quotes around it. Raises ValueError."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError("is empty")
     named = _ASSIGNMENT.match(lines[0])
     if named is not None and named["name"].lower().removeprefix(PREFIX.lower()) in NAMES:
         raise ValueError(f"has {named['name']} and a sign before the value: write the value alone into it")
-    if len(lines) > 1 + may_be_two:
+    if len(lines) > 1:
         raise ValueError(f"has {len(lines)} lines: write the value alone into it, on one line")
-    return ",".join(map(_without_quotes, lines))
+    return _without_quotes(lines[0])
 
 
 def _without_quotes(text: str) -> str:
@@ -409,9 +398,6 @@ _HEADER = re.compile(
 HeaderName = Annotated[
     str, _in_form(_HEADER, "give the name of a header that your proxy sets on each request, such as X-Forwarded-User")
 ]
-_SIGN_OUT = re.compile(r"https?://[a-zA-Z0-9.-]+(:\d+)?(/[!-~]*)?|/([!-.0-~][!-~]*)?")
-
-SignOut = Annotated[str, _in_form(_SIGN_OUT, "give a path such as /oauth2/sign_out, or an https:// address")]
 
 
 def _listed(value: object) -> tuple[str, ...]:
@@ -452,11 +438,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     ui_operator_secret: Secret | None = None
     auth_header: HeaderName | None = None
     """The header in which a trusted proxy names the person who uses the console."""
-    auth_groups_header: HeaderName | None = None
     auth_operators: Annotated[tuple[str, ...], _listed] = ()
-    """The names of those who may act, and `group:NAME` for groups."""
-    auth_sign_out: SignOut | None = None
-    """Where the proxy signs people out."""
+    """The names of those who may act."""
     api_secret: Secret | None = None
     """The secret of programs that use the HTTP API of `voiceflow serve --api`."""
     api_secrets: File | None = None
@@ -562,25 +545,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         given = self._given.get(name)
         return None if given is None else str(given)
 
-    def live_secret(self, name: str) -> SecretValues | None:
-        """The values of a secret as they are now; None without one. One that is in a file is read again with it.
+    def secret_values(self, name: str) -> tuple[str, ...]:
+        """Return the values of a secret, the new one first; none without a secret.
 
         Raises SettingsError for one that can be guessed.
         """
         text = text_of(getattr(self, name))
-        if text is None:
-            return None
-
-        def checked(text: str) -> tuple[str, ...]:
-            values = both_values(_secret(SecretStr(text)).get_secret_value())
-            if why := next(filter(None, map(why_guessable, values)), None):
-                raise SettingsError(f"{PREFIX}{name.upper()} {why}")
-            return values
-
-        values, given = checked(text), self._given.get(name)
-        if given is None or not given.in_file:
-            return lambda: values
-        return WatchedFile(given.path, lambda: checked(str(given.read())), first=values)
+        values = () if text is None else both_values(text)
+        if why := next(filter(None, map(why_guessable, values)), None):
+            raise SettingsError(f"{PREFIX}{name.upper()} {why}")
+        return values
 
     def secrets(self) -> tuple[str, ...]:
         """The secrets that logs must hide. Short ones are left out, because they may be parts of words."""

@@ -1,4 +1,4 @@
-"""A file that is read again when it has changed, such as one with a secret."""
+"""A file that is read again when it has changed."""
 
 from __future__ import annotations
 

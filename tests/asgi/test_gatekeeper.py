@@ -45,11 +45,11 @@ def test_only_the_registered_header_lets_in() -> None:
         ([authorization("wrong"), authorization(SECRET)], RefusalReason.SECRET),
         ([authorization(SECRET), authorization(SECRET)], RefusalReason.SECRET),
     ]:
-        assert Gatekeeper(secret=lambda: [SECRET]).refusal(asking(EIGHT, shown)) is refusal
+        assert Gatekeeper(secrets=[SECRET]).refusal(asking(EIGHT, shown)) is refusal
 
 
 def test_a_secret_may_have_letters_beyond_ascii() -> None:
-    keeper = Gatekeeper(secret=lambda: ["cl\u00e9"])
+    keeper = Gatekeeper(secrets=["cl\u00e9"])
     assert keeper.refusal(asking(None, [authorization("cl\u00e9")])) is None
     assert keeper.refusal(asking(None, [authorization("cle")])) is RefusalReason.SECRET
 
@@ -65,7 +65,7 @@ def test_only_allowed_networks_are_let_in() -> None:
         ("", RefusalReason.NETWORK),
         ("unix:/run/x", RefusalReason.NETWORK),
     ]:
-        keeper = Gatekeeper(secret=None, allow=[ip_network("18.140.80.2/32"), ip_network("2001:db8::/32")])
+        keeper = Gatekeeper(allow=[ip_network("18.140.80.2/32"), ip_network("2001:db8::/32")])
         assert keeper.refusal(asking(peer)) is refusal
 
 
@@ -90,14 +90,14 @@ def test_only_trusted_proxies_may_say_where_a_request_came_from() -> None:
         (f"::ffff:{PROXY}", [forwarded(EIGHT)], EIGHT),
         ("nobody", [forwarded(EIGHT)], None),
     ]:
-        keeper = Gatekeeper(secret=None, trusted_proxies=[ip_network("10.0.0.0/8")])
+        keeper = Gatekeeper(trusted_proxies=[ip_network("10.0.0.0/8")])
         assert keeper.sender(asking(peer, headers)) == (None if sender is None else ip_address(sender))
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"x-forwarded-for", b"authorization"]), st.binary(max_size=60)), max_size=6))
 def test_headers_of_any_bytes_are_judged_and_never_let_a_stranger_in(headers: list[tuple[bytes, bytes]]) -> None:
     keeper = Gatekeeper(
-        secret=lambda: ["a secret that is no accident"],
+        secrets=["a secret that is no accident"],
         allow=[ip_network(f"{EIGHT}/32")],
         trusted_proxies=[ip_network("10.0.0.0/8")],
     )

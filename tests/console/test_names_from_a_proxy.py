@@ -21,8 +21,7 @@ pytestmark = pytest.mark.anyio
 PROXY = "10.9.8.7"
 OURS: dict[str, Any] = {
     "auth_header": "X-Forwarded-User",
-    "auth_groups_header": "X-Forwarded-Groups",
-    "auth_operators": "ana@example.com, group:ops, group:team ops",
+    "auth_operators": "ana@example.com, cleo@example.com, ana<b>" + "z" * 248,
     "trusted_proxies": PROXY,
 }
 HOLD = "/ui/act/hold?queue=default&batch=march"
@@ -40,8 +39,8 @@ async def asking(store: Store, peer: str = PROXY, **settings: Any) -> AsyncGener
         yield client
 
 
-def of(name: str, groups: str | None = None) -> dict[str, str]:
-    return {"X-Forwarded-User": name} | ({} if groups is None else {"X-Forwarded-Groups": groups})
+def of(name: str) -> dict[str, str]:
+    return {"X-Forwarded-User": name}
 
 
 async def role(client: httpx.AsyncClient, headers: Any) -> str:
@@ -58,37 +57,23 @@ async def role(client: httpx.AsyncClient, headers: Any) -> str:
     ("headers", "who"),
     [
         (of("ana@example.com"), "operator"),
-        (of("ben", "staff,ops"), "operator"),
-        (of("ben", " staff , ops "), "operator"),
         (of("ben"), "reader"),
-        (of("ben", ""), "reader"),
-        (of("ops", "staff"), "reader"),
-        (of("group:ops"), "reader"),
-        (of("ben", ",group:ops"), "reader"),
-        (of("ben", "ana@example.com"), "reader"),
-        (of("ben", "Ops"), "reader"),
         (of("Ana@example.com"), "reader"),
         ([("X-Forwarded-User", "Zoë".encode())], "reader"),
         ([("x-forwarded-USER", "ben")], "reader"),
-        (of("ben", "team ops"), "operator"),
-        (of("ben", "team  ops"), "reader"),
-        (of("ben", "team; ops"), "reader"),
-        (of("ben", ", ,"), "reader"),
         (of("=?utf-8?q?ana=40example.com?="), "reader"),
         (of("ana%40example.com"), "reader"),
-        (of("a" * 254, "g," * 4000 + "ops"), "operator"),
+        (of("a" * 254), "reader"),
         ({}, "nobody"),
         (of(""), "nobody"),
         (of("  \t"), "nobody"),
         ({"X_Forwarded_User": "ana@example.com"}, "nobody"),
         ({"X-Forwarded_User": "ana@example.com"}, "nobody"),
-        ({"X-Forwarded-Groups": "ops"}, "nobody"),
         ({"X-Forwarded-Email": "ana@example.com"}, "nobody"),
         ([("X-Forwarded-User", "ben"), ("X_Forwarded_User", "ana@example.com")], "reader"),
         ([("X-Forwarded-User", "ana@example.com"), ("X-Forwarded-User", "ana@example.com")], "refused"),
         ([("X-Forwarded-User", "ben"), ("X-FORWARDED-USER", "ana@example.com")], "refused"),
         ([("X-Forwarded-User", ""), ("X-Forwarded-User", "ana@example.com")], "refused"),
-        ([("X-Forwarded-User", "ben"), ("X-Forwarded-Groups", "a"), ("X-Forwarded-Groups", "ops")], "refused"),
         (of("ana@example.com,ben"), "refused"),
         (of("ana@example.com, "), "refused"),
         (of("Ana  Tan"), "refused"),
@@ -97,8 +82,7 @@ async def role(client: httpx.AsyncClient, headers: Any) -> str:
         ([("X-Forwarded-User", "ana@example.com\u202e".encode())], "refused"),
         ([("X-Forwarded-User", "ana\u00a0tan".encode())], "refused"),
         ([("X-Forwarded-User", b"ana\x00")], "refused"),
-        ([("X-Forwarded-User", b"ana\r\nX-Forwarded-Groups: ops")], "refused"),
-        ([("X-Forwarded-User", "ben"), ("X-Forwarded-Groups", b"\xff,ops")], "refused"),
+        ([("X-Forwarded-User", b"ana\r\nX-Forwarded-User: ops")], "refused"),
     ],
     ids=repr,
 )
@@ -144,7 +128,7 @@ async def test_a_proxy_is_known_by_the_address_that_it_connects_from(
 async def test_a_name_is_for_the_console_alone(memory: Store) -> None:
     settings = {"api_secret": "a-secret-of-programs", "webhook_secret": "a-secret-of-8x8-itself"}
     async with asking(memory, **settings) as client:
-        client.headers.update(of("ana@example.com", "ops"))
+        client.headers.update(of("ana@example.com"))
         assert (await client.get("/v1/queues/default")).status_code == 401
         assert (await client.post("/webhooks/8x8", json={})).status_code == 401
         assert (await client.get("/")).headers["location"] == "ui"
@@ -158,7 +142,7 @@ async def test_the_audit_log_has_the_name_of_the_proxy_and_a_reader_is_told_why_
         assert (told.status_code, "ben may look only: VOICEFLOW_AUTH_OPERATORS" in told.text) == (403, True)
         sent = await client.post("/ui/act/hold", data={"queue": "default", "batch": "march"})
         assert (sent.status_code, await gates_of(memory, "default")) == (403, [])
-        client.headers.update(of(LONG, "ops"))
+        client.headers.update(of(LONG))
         assert (await confirmed(client, HOLD, note="lunch")).status_code == 303
         assert (await client.get("/ui/sign-in")).status_code == 404
         assert (await sign_in(client, OPERATORS)).status_code == 405
@@ -172,32 +156,18 @@ async def test_a_form_belongs_to_its_name_on_every_receiver_and_shows_itself_to_
     await enqueued(memory, batch_id="march")
     async with asking(memory) as client, asking(memory) as other:
         form = Form((await client.get(HOLD, headers=of("ana@example.com"))).text).values(note="a word of Ana")
-        refused = await other.post("/ui/act/hold", data=form, headers=of("ben", "ops"))
+        refused = await other.post("/ui/act/hold", data=form, headers=of("cleo@example.com"))
         assert (refused.status_code, "a word of Ana" in refused.text) == (403, False)
         nobody = await other.post("/ui/act/hold", data=form)
         assert (nobody.status_code, await gates_of(memory, "default")) == (401, [])
         wrong = {**form, "token": ["made-up"]}
         again = await other.post("/ui/act/hold", data=wrong, headers=of("ana@example.com"))
         assert (again.status_code, "another sign-in" in again.text) == (403, True)
-        opened = Form((await client.get(HOLD, headers=of("ben", "ops"))).text).values()
-        left = await client.post("/ui/act/hold", data=opened, headers=of("ben", "staff"))
-        assert (left.status_code, await gates_of(memory, "default")) == (403, []), "Ben has left the group meanwhile"
         done = await other.post("/ui/act/hold", data=form, headers=of("ana@example.com"))
         assert done.status_code == 303
 
 
-@pytest.mark.parametrize("where", ["/oauth2/sign_out?rd=%2F", "https://auth.example.com/logout"])
-async def test_signing_out_ends_the_own_session_and_leads_to_the_proxy(memory: Store, where: str) -> None:
-    async with asking(memory, ui_secret=READERS, auth_sign_out=where) as client:
-        assert (await sign_in(client, READERS)).status_code == 303
-        assert await role(client, of("ana@example.com")) == "operator", "the proxy knows better"
-        page = await client.get("/ui", headers=of("ana@example.com"))
-        policy = page.headers["content-security-policy"]
-        assert ("form-action 'self' https://auth.example.com;" in policy) == where.startswith("https")
-        token = dict(Form(page.text).hidden)["token"]
-        answer = await client.post("/ui/sign-out", data={"token": token}, headers=of("ana@example.com"))
-        assert (answer.status_code, answer.headers["location"], len(client.cookies)) == (303, where, 0)
-        assert await role(client, {}) == "nobody"
+async def test_whoever_the_proxy_names_is_offered_no_sign_out(memory: Store) -> None:
     async with asking(memory) as client:
         page = await client.get("/ui", headers=of("ben"))
         assert "<span>Sign out</span>" not in page.text, "it would end nothing"
@@ -228,12 +198,7 @@ WIDE = [
     [
         ({"trusted_proxies": None}, "VOICEFLOW_AUTH_HEADER is set without VOICEFLOW_TRUSTED_PROXIES"),
         *(({"trusted_proxies": wide}, "VOICEFLOW_TRUSTED_PROXIES has all of") for wide in WIDE),
-        ({"auth_operators": "ana, group: "}, "VOICEFLOW_AUTH_OPERATORS has 'group:' without a name"),
-        ({"auth_operators": "group:cn=ops,ou=groups,dc=example"}, "distinguished name"),
-        ({"auth_groups_header": None}, "VOICEFLOW_AUTH_GROUPS_HEADER"),
-        ({"auth_groups_header": "x-forwarded-user"}, "VOICEFLOW_AUTH_GROUPS_HEADER is VOICEFLOW_AUTH_HEADER"),
-        ({"auth_header": None}, "VOICEFLOW_AUTH_GROUPS_HEADER is set without VOICEFLOW_AUTH_HEADER"),
-        ({"auth_header": None, "auth_groups_header": None}, "VOICEFLOW_AUTH_OPERATORS is set without"),
+        ({"auth_header": None}, "VOICEFLOW_AUTH_OPERATORS is set without VOICEFLOW_AUTH_HEADER"),
         *(
             ({"auth_header": name}, "a header that your proxy sets")
             for name in (
@@ -245,7 +210,6 @@ WIDE = [
                 "Sec-Fetch-Site",
             )
         ),
-        *(({"auth_sign_out": where}, "give a path") for where in ("//evil.example", "javascript:x", "/a b", "ftp://x")),
     ],
 )
 async def test_settings_that_let_in_too_many_or_nobody_are_refused(

@@ -75,7 +75,7 @@ async def reading(app: ASGIApp, *, base: str = "http://calls") -> AsyncGenerator
 async def session_of_a_reader() -> dict[str, str]:
     """The cookie of a session of its own: it holds on all receivers with the same secret."""
     async with open_store("memory://") as store:
-        sessions = PageSessions(store, secret=lambda: [SECRET])
+        sessions = PageSessions(store, secrets=[SECRET])
         return {"voiceflow": await sessions.cookie(sessions.begin("Ana", PageRole.READER))}
 
 

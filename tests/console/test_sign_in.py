@@ -221,7 +221,7 @@ async def test_the_slow_keys_of_cookies_keep_no_event_loop_busy(monkeypatch: pyt
         return secret
 
     monkeypatch.setattr(sessions, "scrypt", noted)
-    own = PageSessions(MemoryStore(), secret=lambda: ["a new one"], operator_secret=lambda: ["another new one"])
+    own = PageSessions(MemoryStore(), secrets=["a new one"], operator_secrets=["another new one"])
     cookie = await own.cookie(own.begin("Mary", PageRole.OPERATOR))
     assert await own.find(cookie) is not None
     assert len(threads) == 2
@@ -233,9 +233,7 @@ async def test_a_session_ends_with_its_time_and_with_its_secret() -> None:
     store = MemoryStore(clock=clock)
 
     def with_secrets(reader: str, operator: str | None) -> PageSessions:
-        return PageSessions(
-            store, secret=lambda: [reader], operator_secret=None if operator is None else lambda: [operator]
-        )
+        return PageSessions(store, secrets=[reader], operator_secrets=[] if operator is None else [operator])
 
     own = with_secrets("a", "b")
     session = own.begin("Mary", PageRole.OPERATOR)

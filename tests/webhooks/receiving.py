@@ -105,7 +105,7 @@ def events_app(
 ) -> Starlette:
     """The paths of events and of metrics, without a store."""
     counted = CollectorRegistry() if registry is None else registry
-    gatekeeper = Gatekeeper(secret=lambda: [secret], allow=allow, trusted_proxies=trusted_proxies)
+    gatekeeper = Gatekeeper(secrets=[secret], allow=allow, trusted_proxies=trusted_proxies)
     endpoint = EventEndpoint(
         settle=Settling() if settle is None else settle,  # type: ignore[arg-type]
         reader=RequestReader(gatekeeper, read_limit=read_limit),

@@ -86,7 +86,7 @@ class HttpApi:
             menus={menu.name: menu for menu in menus},
             policies=self.policies,
         )
-        self._gatekeeper = Gatekeeper(secret=None, allow=settings.api_allow, trusted_proxies=settings.trusted_proxies)
+        self._gatekeeper = Gatekeeper(allow=settings.api_allow, trusted_proxies=settings.trusted_proxies)
         self._secrets = ApiSecrets(settings)
         self._wrong = WrongSecrets()
         self._answers = API_ANSWERS.on(registry)

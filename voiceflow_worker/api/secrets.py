@@ -2,14 +2,14 @@
 
 VOICEFLOW_API_SECRET is one secret, of a program named `api` with all rights. VOICEFLOW_API_SECRETS names a file with a
 line for each secret: the program's name, the secret, its rights. Two lines may have the same name, so that a secret can
-be changed without a refused request. The file is read again when it has changed.
+be changed without a refused request.
 """
 
 from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.secret_text import why_guessable
 from voiceflow_worker.settings import read_small, text_of
-from voiceflow_worker.watched_file import WatchedFile
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -45,35 +44,29 @@ class Program:
 
 
 class ApiSecrets:
-    """The secrets that open the HTTP API now. Raises SettingsError if there is none, or one is wrong."""
+    """The secrets that open the HTTP API. Raises SettingsError if there is none, or one is wrong."""
 
     def __init__(self, settings: Settings) -> None:
-        self._own = settings.live_secret("api_secret")
-        self._named: Callable[[], Sequence[Program]] = tuple
-        path = settings.api_secrets
-        if self._own is None and path is None:
+        own, path = settings.secret_values("api_secret"), settings.api_secrets
+        if not own and path is None:
             raise SettingsError(
                 "the HTTP API needs a secret: set VOICEFLOW_API_SECRET to a long random text (`openssl rand -hex 32` "
                 "makes one), which programs send as `Authorization: Bearer …`; or name a file of secrets by "
                 "VOICEFLOW_API_SECRETS"
             )
         others = _others(settings)
-        if path is not None:
-            self._named = WatchedFile(path, lambda: read_programs(path, others), first=read_programs(path, others))
-        for value in () if self._own is None else self._own():
+        for value in own:
             if value in others:
                 raise SettingsError(
                     f"VOICEFLOW_API_SECRET and {others[value]} are the same; give the HTTP API a secret of its own"
                 )
 
-    def now(self) -> list[Program]:
-        """All secrets that count now."""
-        own = () if self._own is None else self._own()
-        return [*(Program("api", value, frozenset(Right)) for value in own), *self._named()]
+        named = () if path is None else read_programs(path, others)
+        self.programs: Sequence[Program] = [*(Program("api", value, frozenset(Right)) for value in own), *named]
 
     def whose(self, secret: bytes) -> Program | None:
         """The program that has this secret. Takes as long, whichever it is."""
-        found = [each for each in self.now() if hmac.compare_digest(each.secret.encode(), secret)]
+        found = [each for each in self.programs if hmac.compare_digest(each.secret.encode(), secret)]
         return found[0] if found else None
 
 
@@ -116,8 +109,7 @@ def _others(settings: Settings) -> dict[str, str]:
     """The other secrets of this process, with their names."""
     found: dict[str, str] = {}
     for name in ("ui_secret", "ui_operator_secret", "webhook_secret"):
-        source = settings.live_secret(name)
-        for value in () if source is None else source():
+        for value in settings.secret_values(name):
             found[re.sub(r"(?i)^bearer\s+", "", value)] = f"VOICEFLOW_{name.upper()}"
     if (key := text_of(settings.api_key)) is not None:
         found[key] = "VOICEFLOW_API_KEY"

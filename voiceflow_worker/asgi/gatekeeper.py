@@ -32,7 +32,7 @@ from voiceflow_worker.core.heartbeats import FEW_REFUSED, REFUSED
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.jobs.gcra import SlotTime, allot_slot
 from voiceflow_worker.model.text.wording import count_of, write_duration
-from voiceflow_worker.secret_text import SecretValues, is_one_of
+from voiceflow_worker.secret_text import is_one_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -53,14 +53,14 @@ class RefusalReason(StrEnum):
 class Gatekeeper:
     """Checks that requests come from an allowed network, and that they have the right Authorization header.
 
-    `secret` gives all Authorization values that count now (None: not checked). `allow` are the networks from which
+    `secrets` are the Authorization values that count (empty: not checked). `allow` are the networks from which
     events may come (empty: all). `trusted_proxies` are the networks whose X-Forwarded-For is believed (empty: none).
     """
 
     def __init__(
-        self, *, secret: SecretValues | None, allow: Sequence[Network] = (), trusted_proxies: Sequence[Network] = ()
+        self, *, secrets: Sequence[str] = (), allow: Sequence[Network] = (), trusted_proxies: Sequence[Network] = ()
     ) -> None:
-        self._secret = secret
+        self._secrets = tuple(secrets)
         self._allow = tuple(allow)
         self._trusted = tuple(trusted_proxies)
 
@@ -70,9 +70,9 @@ class Gatekeeper:
             sender = self.sender(scope)
             if sender is None or not is_within(sender, self._allow):
                 return RefusalReason.NETWORK
-        if self._secret is not None:
+        if self._secrets:
             values = [value for name, value in scope["headers"] if name == b"authorization"]
-            if len(values) != 1 or not is_one_of(values[0], self._secret()):
+            if len(values) != 1 or not is_one_of(values[0], self._secrets):
                 return RefusalReason.SECRET
         return None
 
@@ -102,34 +102,30 @@ def _peer(scope: Scope) -> Address | None:
 
 WIDEST = 7
 """The shortest prefix of a network of trusted proxies whose word for a name counts."""
-_OF_GROUP = "group:"
 _LONGEST = 254
 
 
 class NamingProxy:
     """The trusted proxy that has signed people in, and names each in a header of the request.
 
-    A header counts if the peer of the connection is a trusted proxy, whatever X-Forwarded-For says. `operators` are the
-    names of those who may act, and `group:NAME` for the groups that the header `groups` lists, with commas between.
+    The header counts if the peer of the connection is a trusted proxy, whatever X-Forwarded-For says. `operators` are
+    the names of those who may act.
     """
 
-    def __init__(self, *, header: str, groups: str | None, operators: Iterable[str], proxies: Gatekeeper) -> None:
-        self._header, self._groups = header, groups
-        given = frozenset(operators)
-        self._operating = {each.removeprefix(_OF_GROUP).strip() for each in given if each.startswith(_OF_GROUP)}
-        self._operators = {each for each in given if not each.startswith(_OF_GROUP)}
+    def __init__(self, *, header: str, operators: Iterable[str], proxies: Gatekeeper) -> None:
+        self._header = header
+        self._operators = frozenset(operators)
         self._is_proxied = proxies.is_proxied
 
     @classmethod
     def of(cls, settings: Settings) -> NamingProxy | None:
         """The proxy of the settings; None without one. Raises SettingsError if they let in too many, or are at odds."""
-        header, groups, operators = settings.auth_header, settings.auth_groups_header, settings.auth_operators
+        header, operators = settings.auth_header, settings.auth_operators
         if header is None:
-            alone = [name for name in ("groups_header", "operators", "sign_out") if getattr(settings, f"auth_{name}")]
-            if alone:
+            if operators:
                 raise SettingsError(
-                    f"VOICEFLOW_AUTH_{alone[0].upper()} is set without VOICEFLOW_AUTH_HEADER, and means nothing: set "
-                    "this to the header in which your proxy names people, such as X-Forwarded-User"
+                    "VOICEFLOW_AUTH_OPERATORS is set without VOICEFLOW_AUTH_HEADER, and means nothing: set this to the "
+                    "header in which your proxy names people, such as X-Forwarded-User"
                 )
             return None
         if not settings.trusted_proxies:
@@ -145,37 +141,20 @@ class NamingProxy:
                 f"VOICEFLOW_TRUSTED_PROXIES has all of {wide}, from where anybody could name themselves by "
                 f"{header}: give the addresses from which your proxy connects alone"
             )
-        if groups is not None and groups.lower() == header.lower():
-            raise SettingsError("VOICEFLOW_AUTH_GROUPS_HEADER is VOICEFLOW_AUTH_HEADER: name the one that has groups")
-        if named := next((each for each in operators if "=" in each), None):
-            raise SettingsError(
-                f"VOICEFLOW_AUTH_OPERATORS has {named!r}, a part of a distinguished name, whose commas separate others "
-                "here and in the header: let the proxy give plain names of people and groups"
-            )
-        if _OF_GROUP in operators:
-            raise SettingsError(
-                f"VOICEFLOW_AUTH_OPERATORS has {_OF_GROUP!r} without a name: name the group, as group:ops"
-            )
-        if groups is None and any(each.startswith(_OF_GROUP) for each in operators):
-            raise SettingsError(
-                "VOICEFLOW_AUTH_OPERATORS has a group, and no header says who is in it: set "
-                "VOICEFLOW_AUTH_GROUPS_HEADER, such as to X-Forwarded-Groups"
-            )
-        proxies = Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies)
-        return cls(header=header, groups=groups, operators=operators, proxies=proxies)
+        proxies = Gatekeeper(trusted_proxies=settings.trusted_proxies)
+        return cls(header=header, operators=operators, proxies=proxies)
 
     def person(self, scope: Scope) -> tuple[str, bool] | None:
         """The name in a request, and whether this person may act; None if no trusted proxy names anybody.
 
-        Raises InvalidInputError for a header that does not certainly hold one name, or groups.
+        Raises InvalidInputError for a header that does not certainly hold one name.
         """
         name = self._value(scope, self._header) if self._is_proxied(scope) else ""
         if not name:
             return None
         if "," in name or len(name) > _LONGEST or " ".join(name.split()) != name:
             raise InvalidInputError(f"the header {self._header} of the proxy does not have one name: {name[:60]!r}")
-        groups = "" if self._groups is None else self._value(scope, self._groups)
-        return name, name in self._operators or not self._operating.isdisjoint(map(str.strip, groups.split(",")))
+        return name, name in self._operators
 
     def _value(self, scope: Scope, header: str) -> str:
         wanted = header.lower().encode()

@@ -270,8 +270,7 @@ async def _register_once(
     voice: VoiceClient, settings: Settings, url: str, *, kinds: Sequence[WebhookType], tell: Tell
 ) -> None:
     """Register `url` for events of these types, with the first value of the webhook secret. Raises VoiceError."""
-    values = settings.live_secret("webhook_secret")
-    secret = None if values is None else values()[0]
+    secret = next(iter(settings.secret_values("webhook_secret")), None)
     before = {webhook.type: webhook for webhook in await voice.webhooks()}
     for kind in kinds:
         await voice.register_webhook(kind, url, auth_header=secret)

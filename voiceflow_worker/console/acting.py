@@ -460,6 +460,6 @@ def _refused(error: VoiceflowError, subject: PageForm) -> Page:
 def only_operators(session: PageSession) -> Page:
     """The page for people who may not act."""
     if session.is_named:
-        what = f"{session.name} may look only: VOICEFLOW_AUTH_OPERATORS has neither this name nor a group of it."
+        what = f"{session.name} may look only: VOICEFLOW_AUTH_OPERATORS does not have this name."
         return problem(403, "Only operators may do this", what)
     return problem(403, "Only operators may do this", "Sign in with VOICEFLOW_UI_OPERATOR_SECRET.")

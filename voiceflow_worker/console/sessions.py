@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,7 @@ from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.errors import InvalidInputError, SettingsError
 from voiceflow_worker.model.text.wording import LONGEST_NAME, read_name
 from voiceflow_worker.model.zones import zone_named
-from voiceflow_worker.secret_text import SecretValues, is_one_of
+from voiceflow_worker.secret_text import is_one_of
 
 LASTS = timedelta(hours=12)
 READ_EVERY = timedelta(seconds=1)
@@ -106,16 +106,15 @@ class PageSessions:
         self,
         store: Store,
         *,
-        secret: SecretValues | None,
-        operator_secret: SecretValues | None = None,
+        secrets: Sequence[str],
+        operator_secrets: Sequence[str] = (),
         monotonic: Callable[[], float] | None = None,
     ) -> None:
-        readers, operators = (each or (lambda: ()) for each in (secret, operator_secret))
-        if set(readers()) & set(operators()):
+        if set(secrets) & set(operator_secrets):
             raise SettingsError(
                 "readers and operators of the console have the same secret; give operators a different one"
             )
-        self._secrets = {PageRole.READER: readers, PageRole.OPERATOR: operators}
+        self._secrets = {PageRole.READER: tuple(secrets), PageRole.OPERATOR: tuple(operator_secrets)}
         self._ended = text_records(store, ENDED)
         self._clock = store.clock
         self._store_id = store.id
@@ -126,11 +125,11 @@ class PageSessions:
     @property
     def has_secrets(self) -> bool:
         """Whether anybody can sign in with a secret."""
-        return any(values() for values in self._secrets.values())
+        return any(self._secrets.values())
 
     def role_of(self, secret: str) -> PageRole | None:
         """The role that this secret belongs to; None for a wrong secret."""
-        matches = [role for role, values in self._secrets.items() if is_one_of(secret.encode(), values())]
+        matches = [role for role, values in self._secrets.items() if is_one_of(secret.encode(), values)]
         return matches[0] if matches else None
 
     def begin(self, name: str, role: PageRole) -> PageSession:
@@ -171,7 +170,7 @@ class PageSessions:
 
     def _signers(self, role: PageRole) -> Iterator[URLSafeSerializer]:
         """The signers of a role, that of the newest value first."""
-        for value in self._secrets[role]():
+        for value in self._secrets[role]:
             yield URLSafeSerializer(_key(value, role), salt=f"voiceflow pages {role.value}")
 
     def _read(self, cookie: str) -> PageSession | None:
@@ -326,10 +325,7 @@ _log = structlog.get_logger("voiceflow.console")
 
 
 class PageAccess:
-    """The sign-in of people by a secret, or `proxy` that names them. Wrong secrets are counted by the sender's address.
-
-    `sign_out` is where that proxy signs people out.
-    """
+    """The sign-in of people by a secret, or `proxy` that names them. Wrong secrets are counted by sender's address."""
 
     def __init__(
         self,
@@ -338,10 +334,8 @@ class PageAccess:
         sender: SenderOf,
         clock: Clock,
         proxy: NamingProxy | None = None,
-        sign_out: str | None = None,
     ) -> None:
         self._proxy = proxy
-        self._sign_out = sign_out
         self._sessions = sessions
         self._sender = sender
         self._clock = clock
@@ -442,12 +436,8 @@ class PageAccess:
         )
         return answer
 
-    def signs_out(self, session: PageSession) -> bool:
-        """Whether signing out ends anything: a person whom the proxy goes on to name is signed in again."""
-        return not session.is_named or self._sign_out is not None
-
     async def sign_out(self, scope: Scope, receive: Receive, asked: PageRequest, session: PageSession) -> Answer:
-        """End the session, and lead to the proxy that has named the person. Raises StoreError."""
+        """End the session. Raises StoreError."""
         try:
             await checked_form(scope, receive, session, longest=LONGEST_SHORT_FORM)
         except FormRefusedError as error:
@@ -455,8 +445,7 @@ class PageAccess:
         own = await self.session(scope)
         if own is not None:
             await self._sessions.end(own)
-        where = self._sign_out if session.is_named else None
-        answer = Response(b"", 303, {"Location": where or asked.home, "Clear-Site-Data": '"cache"'})
+        answer = Response(b"", 303, {"Location": asked.home, "Clear-Site-Data": '"cache"'})
         answer.delete_cookie(_COOKIE, path=None, httponly=True, samesite="lax")  # type: ignore[arg-type]
         return answer
 

@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import anyio
 import structlog
@@ -76,17 +75,11 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # with no-referrer, browsers send no Origin with forms
     "Cache-Control": "no-store",
-}
-
-
-def _policy(sign_out: str | None) -> str:
-    """What browsers load and where they send forms: to this server, and to sign out at the proxy's address."""
-    place = urlsplit(sign_out or "")
-    there = f" {place.scheme}://{place.netloc}" if place.netloc else ""
-    return (
+    "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-        f"form-action 'self'{there}; base-uri 'none'; frame-ancestors 'none'"
-    )
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+}
 
 
 class Pages:
@@ -110,14 +103,12 @@ class Pages:
         policy = settings.policy()
         sessions = PageSessions(
             store,
-            secret=settings.live_secret("ui_secret"),
-            operator_secret=settings.live_secret("ui_operator_secret"),
+            secrets=settings.secret_values("ui_secret"),
+            operator_secrets=settings.secret_values("ui_operator_secret"),
             monotonic=clock,
         )
-        sender = Gatekeeper(secret=None, trusted_proxies=settings.trusted_proxies).sender
-        sign_out, proxy = settings.auth_sign_out, NamingProxy.of(settings)
-        self._access = PageAccess(sessions, sender=sender, clock=store.clock, proxy=proxy, sign_out=sign_out)
-        self._headers = {**_HEADERS, "Content-Security-Policy": _policy(sign_out)}
+        sender = Gatekeeper(trusted_proxies=settings.trusted_proxies).sender
+        self._access = PageAccess(sessions, sender=sender, clock=store.clock, proxy=NamingProxy.of(settings))
         operator = Operator(store, policy, on=Interface.PAGES, time_at_8x8=partial(time_at_8x8, settings))
         process = OtherProcess(store, settings=settings)
         self.acting: PageActing = PageActing(operator, process)
@@ -142,7 +133,7 @@ class Pages:
         """Answer one request."""
         with ExitStack() as held:
             answer = await self._answer(scope, receive, held)
-            for name, value in self._headers.items():
+            for name, value in _HEADERS.items():
                 answer.headers.setdefault(name, value)
             if scope["method"] == "HEAD":
                 answer.body = b""
@@ -262,6 +253,6 @@ class Pages:
         if isinstance(page, Response):
             return page
         may_act = session is not None and session.may_act
-        signs_out = session is not None and self._access.signs_out(session)
+        signs_out = session is not None and not session.is_named
         html = draw(page, asked, session=session, may_act=may_act, signs_out=signs_out, told=said)
         return Response(html, page.status, page.headers)

@@ -59,7 +59,7 @@ def check_receiver(settings: Settings, *, api: bool | None = None) -> None:
     """Raise SettingsError for what a receiver with these settings would refuse, before a store is opened."""
     notifier_of(settings)
     for name in ("webhook_secret", "ui_secret", "ui_operator_secret"):
-        settings.live_secret(name)
+        settings.secret_values(name)
     if settings.ui_operator_secret is not None and settings.ui_secret is None:
         raise SettingsError("the pages have a secret for operators, but none for readers: set VOICEFLOW_UI_SECRET too")
     NamingProxy.of(settings)
@@ -123,7 +123,7 @@ class Receiver:
             self._pages = Pages(store, settings, menus=menus)
         self.registry.register(Figures(partial(of_process, settings.state_dir)))
         gatekeeper = Gatekeeper(
-            secret=settings.live_secret("webhook_secret"),
+            secrets=settings.secret_values("webhook_secret"),
             allow=settings.webhook_allow,
             trusted_proxies=settings.trusted_proxies,
         )

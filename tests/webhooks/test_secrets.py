@@ -1,4 +1,4 @@
-"""Secrets change while events and requests come in, and none is refused."""
+"""Secrets: two values while one is changed, what can be guessed, and the rights of programs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from voiceflow_worker import CallQueue, Store, load_settings, watched_file
+from voiceflow_worker import CallQueue, Store, load_settings
 from voiceflow_worker.api.secrets import read_programs
 from voiceflow_worker.console.sessions import PageRole, PageSessions
 from voiceflow_worker.core.audit import entries_on
@@ -23,13 +22,6 @@ from voiceflow_worker.webhooks.receiver import Receiver, check_receiver
 pytestmark = pytest.mark.anyio
 OLD, NEW = "an-old-secret-of-ours", "a-new-secret-of-ours"
 EVENT = {"namespace": "VOICE", "eventType": "CALL_STATUS", "payload": {"sessionId": "s"}}
-A_SECOND, SOME = 100, 10
-"""Requests in a second, and in each part of a change."""
-
-
-@pytest.fixture(autouse=True)
-def looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched_file, "LOOK_EVERY", 0.0)
 
 
 def client_of(store: Store, **given: Any) -> httpx.AsyncClient:
@@ -50,82 +42,48 @@ async def request(client: httpx.AsyncClient, secret: str) -> int:
 
 
 async def sign_in(client: httpx.AsyncClient, secret: str) -> int:
-    """Sign in and look at a page, and look with the first session of this secret; returns the worst answer."""
+    """Sign in and look at a page."""
     client.cookies.clear()
     form = {"name": "Mary", "secret": secret, "way": ""}
-    signed = await client.post("/ui/sign-in", data=form, headers={"Origin": "http://calls"})
-    newest, seen = dict(client.cookies), [200 if signed.status_code == 303 else signed.status_code]
-    for cookies in (newest, SESSIONS.setdefault(secret, newest)):
-        client.cookies.clear()
-        client.cookies.update(cookies)
-        seen.append((await client.get("/ui")).status_code)
-    return max(seen)
-
-
-SESSIONS: dict[str, dict[str, str]] = {}
-"""The cookies of the first session that began with each secret."""
+    await client.post("/ui/sign-in", data=form, headers={"Origin": "http://calls"})
+    return (await client.get("/ui")).status_code
 
 
 @pytest.mark.parametrize(
-    ("name", "way"),
+    ("name", "ask"),
     [
-        ("webhook_secret", (event, "Bearer {}")), pytest.param("ui_secret", (sign_in, "{}"), marks=pytest.mark.slow),
-        pytest.param("ui_operator_secret", (sign_in, "{}"), marks=pytest.mark.slow), ("api_secret", (request, "{}")),
-        ("api_secrets", (request, "crm {} read,call")),
+        ("webhook_secret", event), ("ui_secret", sign_in), ("ui_operator_secret", sign_in), ("api_secret", request),
+        ("api_secrets", request),
     ],
 )  # fmt: skip
-async def test_a_secret_changes_under_a_hundred_requests_a_second_without_one_refused(
-    memory: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, way: tuple[Ask, str]
+async def test_both_values_of_a_secret_count_until_a_restart_with_the_new_one(
+    memory: Store, tmp_path: Path, name: str, ask: Ask
 ) -> None:
-    ask, form = way
-    path = tmp_path / "secret"
-    path.write_text(form.format(OLD))
-    given: dict[str, Any] = {}
-    SESSIONS.clear()
-    if name == "ui_operator_secret":
-        monkeypatch.setenv("VOICEFLOW_UI_SECRET", "that-of-the-readers")
-    if name == "api_secrets":
-        given = {"api_secrets": path}
-    else:
-        monkeypatch.setenv(f"VOICEFLOW_{name.upper()}_FILE", str(path))
-    answers: list[int] = []
-    using = OLD
-    async with client_of(memory, **given) as client:
+    async def answers(*values: str) -> list[int]:
+        """What receivers with these values answer to the new and to the old one."""
+        given: dict[str, Any] = {"ui_secret": "that-of-the-readers"} if name == "ui_operator_secret" else {}
+        given[name] = ",".join(values)
+        if name == "api_secrets":
+            given[name] = tmp_path / "programs"
+            given[name].write_text("".join(f"crm {each} read\n" for each in values))
+        else:
+            given[name] = ",".join(f"Bearer {each}" if name == "webhook_secret" else each for each in values)
+        async with client_of(memory, **given) as client:
+            return [await ask(client, each) for each in (NEW, OLD)]
 
-        async def asking() -> None:
-            while True:
-                answers.append(await ask(client, using))
-                await anyio.sleep(1 / A_SECOND)
-
-        async def answered(more: int) -> None:
-            wanted = len(answers) + more
-            while len(answers) < wanted:  # noqa: ASYNC110 - at the pace of the requests
-                await anyio.sleep(1 / A_SECOND)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(asking)
-            await answered(SOME)
-            path.write_text("\n".join(map(form.format, (NEW, OLD))))
-            await answered(SOME)
-            using = NEW  # the sender gets the new one
-            await answered(SOME)
-            path.write_text(form.format(NEW))
-            await answered(SOME)
-            group.cancel_scope.cancel()
-        assert set(answers) == {200}
-        assert await ask(client, OLD) == 401
-        path.write_text("")  # a file that cannot be read changes nothing
-        assert await ask(client, NEW) == 200
+    assert await answers(OLD) == [401, 200]
+    assert await answers(NEW, OLD) == [200, 200]
+    assert await answers(NEW) == [200, 401]
 
 
 async def test_people_stay_signed_in_while_a_secret_of_the_pages_changes(memory: Store) -> None:
-    before = PageSessions(memory, secret=lambda: [OLD])
+    before = PageSessions(memory, secrets=[OLD])
     session = before.begin("Ana", PageRole.READER)
     cookie = await before.cookie(session)
-    both = PageSessions(memory, secret=lambda: [NEW, OLD])
+    both = PageSessions(memory, secrets=[NEW, OLD])
     assert await both.find(cookie) == session
     assert [both.role_of(each) for each in (OLD, NEW)] == [PageRole.READER] * 2
-    after = PageSessions(memory, secret=lambda: [NEW])
+    after = PageSessions(memory, secrets=[NEW])
     assert await after.find(await both.cookie(session)) == session, "the newer value signs"
     assert (await after.find(cookie), after.role_of(OLD)) == (None, None)
 
@@ -186,35 +144,15 @@ def test_a_long_file_of_programs_is_read_to_its_end_in_any_unicode_or_refused(tm
         read_programs(path)
 
 
-def test_a_secret_that_changes_keeps_the_rules_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_a_secret_has_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "secret"
-    path.write_text(OLD)
     monkeypatch.setenv("VOICEFLOW_WEBHOOK_SECRET_FILE", str(path))
-    values = load_settings().live_secret("webhook_secret")
-    assert values is not None
-    for wrong in ("", "hunter2", "a-secret-with-é-inside", "a-secret-with-\x07-inside", f"{OLD}\n{NEW}\n{OLD}"):
+    path.write_text(f"{NEW}, {OLD}\n")
+    assert load_settings().secret_values("webhook_secret") == (NEW, OLD)
+    for wrong in ("", "hunter2", "a-secret-with-é-inside", "a-secret-with-\x07-inside", f"{NEW}\n{OLD}"):
         path.write_text(wrong)
         with pytest.raises(SettingsError):
-            load_settings().live_secret("webhook_secret")
-        with capture_logs() as logs:
-            assert tuple(values()) == (OLD,), wrong
-        assert [(each["file"], each["log_level"]) for each in logs] == [(str(path), "error")], wrong
-        path.write_text(f"{NEW}\n{OLD}")
-        assert tuple(values()) == (NEW, OLD)
-        path.write_text(OLD)
-        assert tuple(values()) == (OLD,)
-
-
-def test_a_file_that_changes_before_it_is_looked_at_first_counts(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text(OLD)
-    watched = watched_file.WatchedFile(file, file.read_text, first=file.read_text())
-    file.write_text(NEW)
-    assert watched() == NEW
-    file.unlink()
-    assert (watched(), watched.problem is None) == (NEW, False)
-    file.write_text(NEW)
-    assert (watched(), watched.problem) == (NEW, None)
+            load_settings().secret_values("webhook_secret")
 
 
 @pytest.mark.parametrize("name", ["webhook_secret", "ui_secret", "ui_operator_secret", "api_secret"])
