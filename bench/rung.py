@@ -22,7 +22,16 @@ import anyio
 import httpx
 
 from tests.support.flows import flow, number
-from voiceflow_worker import CallPolicy, CallQueue, CallRequest, JobState, VoiceClient, Worker, open_store
+from voiceflow_worker import (
+    CallPolicy,
+    CallQueue,
+    CallRequest,
+    CountryWindows,
+    JobState,
+    VoiceClient,
+    Worker,
+    open_store,
+)
 from voiceflow_worker.backends.local_journal import JournalFiles
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
@@ -184,6 +193,7 @@ async def rows(wanted: argparse.Namespace) -> dict[str, float]:
         template=FlowTemplate.speaking("Hello {{name}}, we expect you at {{appointment}}."),
         source="+6531234567",
         voice_profile="en-IE-EmilyNeural",
+        window=CountryWindows.parse("any"),
     )
 
     def campaign(folder: str, first: int, count: int) -> Path:

@@ -87,6 +87,7 @@ async def try_out(store: Store) -> Sandbox:
     options = CampaignOptions(
         menu=appointment,
         source=OURS,
+        window="any",
         valid_for=timedelta(hours=4),
         redial=RedialPolicy(on=UNANSWERED.on, limit=UNANSWERED.limit, after=LATER / SPEED),
     )

@@ -48,6 +48,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 # What the person who runs the tests has set for their own store and account is not for the tests to use.
 for _name in [name for name in os.environ if name.startswith("VOICEFLOW_")]:
     del os.environ[_name]
+os.environ["VOICEFLOW_WINDOW"] = "any"  # so that a campaign of a test about other things needs no hours
 
 # Under `nohup`, hang-ups are ignored by every process that a test starts: it must find them as a terminal leaves them.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -306,13 +307,3 @@ def _nothing_leaves_this_machine() -> Iterator[None]:
     _tried_to_leave.clear()
     if tried:
         pytest.fail(f"tests stay on this machine, but this one tried: {', '.join(tried)}", pytrace=False)
-
-
-@pytest.fixture(autouse=True)
-def it_is_day(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At no number is it night, whenever the tests run, but for those about the night, which say at which hour."""
-    if "night" not in request.node.name:
-        from voiceflow_worker.campaigns import course  # most tests need none
-        from voiceflow_worker.model.window import CallWindow
-
-        monkeypatch.setattr(course, "_DAYTIME", CallWindow.parse("00:00-24:00"))

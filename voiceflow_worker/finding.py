@@ -58,7 +58,7 @@ class Remedy(StrEnum):
     )
     GIVE_HOURS = (
         "give the hours in which phones may ring, or `any` if any hour is meant",
-        "--window 09:00-20:00, or --window any",
+        "--window 09:00-20:00, or --window any; for all campaigns VOICEFLOW_WINDOW",
         "window",
     )
     GIVE_VALIDITY = "give a later end of validity", "--valid-for", "valid_for"

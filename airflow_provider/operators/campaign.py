@@ -130,7 +130,8 @@ class VoiceCampaignOperator(CallingTask):
     with placeholders such as `{{ name }}`, and `template` is an 8x8 body with such placeholders, or the path of its
     file; the library fills them in for each row, Airflow does not render them. Without `say`, `template` and `ivr`,
     each row is itself a body. `campaign` is a TOML file of such fields, as the command takes it; arguments go before
-    it. What neither says comes from the connection and the settings.
+    it. What neither says comes from the connection and the settings. A `window` is needed, such as "09:00-20:00" or
+    "any".
 
     A row is identified by its own `unique_key`, or else by its number and its words; if these have changed, by its
     place among the rows with that number. What a first try has stored stands: a later try adds the calls of new rows,

@@ -19,6 +19,7 @@ with DAG(
         task_id="campaign",
         file="{{ params.file }}",
         say="Hello {{ name }}. Our shop moves next week.",  # rendered for each row, not by Airflow
+        window="09:00-20:00",
         valid_for=timedelta(hours=8),
         skip_bad=True,
         deferrable=True,

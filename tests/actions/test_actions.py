@@ -342,7 +342,10 @@ async def test_a_file_of_numbers_is_imported_all_or_nothing(mary: Operator, tmp_
 async def test_the_newest_orders_of_a_batch_say_who_gave_them_and_how_they_ended(
     mary: Operator, clock: ManualClock
 ) -> None:
-    store, fields = mary.store, {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
+    store, fields = (
+        mary.store,
+        {"say": "Hello", "window": "any", "source": "+6531234567", "voice_profile": "en-US-JennyNeural"},
+    )
     campaign = Campaign.of(
         {**fields, "batch": "march", "rows": [{"destination": number(1)}, {"destination": number(2)}]}
     )

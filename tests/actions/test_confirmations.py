@@ -192,7 +192,7 @@ async def test_a_removal_without_a_question_leaves_what_comes_meanwhile(store: S
 async def started_by_another(store: Store) -> None:
     """Somebody starts half of the campaign."""
     half = {**CAMPAIGN, "rows": CAMPAIGN["rows"][:1]}
-    options = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+    options = {"window": "any", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
     await Campaign.of({**half, **options}).start(CallQueue(store))
 
 

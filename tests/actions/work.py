@@ -24,7 +24,7 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.service.forget import Forget
 
 ANA = "+6587654321"
-VOICE = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+VOICE = {"window": "any", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
 Work = Callable[[Store, str], Awaitable[object]]
 
 

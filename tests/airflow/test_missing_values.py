@@ -27,7 +27,13 @@ from voiceflow_worker.errors import InvalidInputError
 async def test_a_row_with_a_value_that_was_rendered_to_none_is_bad(name: str) -> None:
     is_good = name in {"Ana", "None of the Tans", "Nonez"}
     rows = [{"destination": "+6587654321", "name": "Ben"}, {"destination": "+6587654322", "name": name}]
-    said = {"say": "Hello {{ name }}.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b"}
+    said = {
+        "say": "Hello {{ name }}.",
+        "window": "any",
+        "source": "+6531234567",
+        "voice_profile": "en-IE-EmilyNeural",
+        "batch": "b",
+    }
     campaign = Campaign.of({**said, "rows": rows})
     report = await replace(
         campaign, options=replace(campaign.options, orders=TaskOrders(TaskIdentity.of(context())))

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 TASK = TaskIdentity(dag_id="d", run_id="r", task_id="t")
 PERSON = "+6587654321"
-SAID = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+SAID = {"window": "any", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
 MOST_OPERATIONS = 40
 
 

@@ -38,7 +38,7 @@ for name in voiceflow_worker.__all__:
         lacking[name] = str(error).partition("pip ")[2]
 
 async def main():
-    ours = {"source": "+6531234567", "voice_profile": "en-US-JennyNeural", "outcomes": "none"}
+    ours = {"window": "any", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "outcomes": "none"}
     settings = load_settings(base_url=sys.argv[1], api_key="k", sub_account="demo", **ours)
     people = [{"destination": "+6587654321", "name": "Ana"}]
     async with open_store("sqlite:///" + sys.argv[2]) as store:

@@ -225,6 +225,7 @@ async def resume(store: Store, _: Sequence[str]) -> None:
 async def start(store: Store, _: Sequence[str], *, replaces: bool = False) -> None:
     fields = {
         "say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "april",
+        "window": "any",
         "replace": replaces,
     }  # fmt: skip
     rows = [{"destination": number(4)}]

@@ -43,7 +43,7 @@ from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 
 FOLDER = Path(__file__).parent / "cases"
-SAID = {"source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b"}
+SAID = {"window": "any", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b"}
 LINE_END = "⏎"
 
 

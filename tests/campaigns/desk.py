@@ -13,7 +13,12 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.reports.status import SessionStatus
 
 NUMBERS = {name: f"+658123900{place}" for place, name in enumerate(("Ana", "Bob", "Cat", "Dan"), 1)}
-FIELDS = {"say": "Hello {{name}}, at {{hour}}.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
+FIELDS = {
+    "say": "Hello {{name}}, at {{hour}}.",
+    "window": "any",
+    "source": "+6531234567",
+    "voice_profile": "en-US-JennyNeural",
+}
 Row = Mapping[str, object]
 Deed = Callable[["Desk"], Awaitable[object]]
 

@@ -24,7 +24,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 Row = Mapping[str, object]
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SAY = FlowTemplate.speaking("Hello {{name}}.")
-OPTIONS = CampaignOptions(template=SAY, source="+6531234567", voice_profile="en-IE-EmilyNeural")
+OPTIONS = CampaignOptions(template=SAY, source="+6531234567", voice_profile="en-IE-EmilyNeural", window="any")
 WITH_CODES = replace(OPTIONS, country="international")
 """The options for files whose programs drop the + of a number."""
 

@@ -34,7 +34,13 @@ PEOPLE = [f"+6587654{place:03}" for place in range(4)]
 
 def campaign(*, keys: bool = False, people: Sequence[str] = PEOPLE, **more: object) -> Campaign:
     rows = [{"destination": each, **({"unique_key": f"k{each}"} if keys else {})} for each in people]
-    fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "people"}
+    fields = {
+        "say": "Hello",
+        "window": "any",
+        "source": "+6531234567",
+        "voice_profile": "en-US-JennyNeural",
+        "batch": "people",
+    }
     return Campaign.of({**fields, "rows": rows, **more})
 
 
@@ -205,7 +211,14 @@ class Ordered:
 
 async def start(queue: CallQueue, *rows: Any, say: str = "Hello.", strict: bool = False, **more: Any) -> EnqueueReport:
     people = [{"destination": row} if isinstance(row, str) else row for row in rows]
-    fields = {"say": say, "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "people", **more}
+    fields = {
+        "say": say,
+        "window": "any",
+        "source": "+6531234567",
+        "voice_profile": "en-US-JennyNeural",
+        "batch": "people",
+        **more,
+    }
     campaign = Campaign.of({**fields, "rows": people})
     ordered = replace(campaign, options=replace(campaign.options, orders=Ordered(strict)))
     return await report_of(ordered.start(queue))

@@ -38,7 +38,7 @@ from voiceflow_worker.model.jobs.job import RedialPolicy
 
 pytestmark = pytest.mark.anyio
 
-SAY = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567"}
+SAY = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "window": "any", "source": "+6531234567"}
 PEOPLE = "destination,name\n+6587654301,Ana\n+6587654302,Ben\n"
 ASK = Menu("ask", prompt="Press 1.", voice_profile="en-US-JennyNeural")
 ASK.on("1", goto="Thank you.")

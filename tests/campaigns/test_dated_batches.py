@@ -22,7 +22,7 @@ SINGAPORE = {"time_zone": "Asia/Singapore"}
 PEOPLE = [row("Ana"), row("Bob")]
 OPTIONS = CampaignOptions(
     template=FlowTemplate.speaking("Hello."), source=FIELDS["source"], voice_profile=FIELDS["voice_profile"],
-    batch_id=DAILY, time_zone="Asia/Singapore",
+    batch_id=DAILY, time_zone="Asia/Singapore", window="any",
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ async def test_date_is_the_day_in_the_time_zone(tmp_path: Path, at: str, zone: s
 async def test_date_without_a_time_zone_is_refused(queue: CallQueue, clock: StillClock) -> None:
     with pytest.raises(InvalidInputError, match=r"batch: \{date\} is the day in a time zone, and none is named"):
         Campaign.of({**FIELDS, "batch": DAILY, "rows": PEOPLE}, now=clock.now())
-    options = CampaignOptions(template=OPTIONS.template, batch_id=DAILY)
+    options = CampaignOptions(template=OPTIONS.template, batch_id=DAILY, window="any")
     with pytest.raises(InvalidInputError, match=r"\{date\} is the day in a time zone"):
         await enqueue_rows(queue, PEOPLE, options)
 

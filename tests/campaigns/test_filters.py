@@ -21,7 +21,7 @@ from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
 
 SAID: dict[str, object] = {
-    "say": "Hello.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b",
+    "say": "Hello.", "window": "any", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b",
 }  # fmt: skip
 HEADERS = (
     "Attending!", "a*", "b=", "c=d", "e, f", "<g>", "h|", "~i", "!j", "k!!", "l!=m", "{n}", 'o"p', "None", "null",

@@ -565,7 +565,13 @@ class Lists(RuleBasedStateMachine):
             }
             for person, version in listed.items()
         ]  # fmt: skip
-        fields = {"say": "{{text}}", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "today"}
+        fields = {
+            "say": "{{text}}",
+            "window": "any",
+            "source": "+6531234567",
+            "voice_profile": "en-US-JennyNeural",
+            "batch": "today",
+        }
         return Campaign.of({**fields, "rows": rows, **more}, now=self.clock.now())
 
     @rule(listed=LISTS, replaces=st.booleans(), removes=st.booleans(), dies=st.integers(0, 12))

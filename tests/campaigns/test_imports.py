@@ -47,7 +47,14 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def campaign(folder: Path, people: list[str] = PEOPLE, *, rows: bool = False, **more: str) -> Campaign:
-    fields = {"say": "Hello", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": "people", **more}
+    fields = {
+        "say": "Hello",
+        "window": "any",
+        "source": "+6531234567",
+        "voice_profile": "en-US-JennyNeural",
+        "batch": "people",
+        **more,
+    }
     if rows:
         return Campaign.of({**fields, "rows": [{"destination": each} for each in people]})
     return Campaign.of({**fields, "file": str(file_of(folder, "destination\n" + "\n".join(people) + "\n"))})

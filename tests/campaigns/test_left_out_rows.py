@@ -28,6 +28,7 @@ from voiceflow_worker.finding import columns_text
 ANA, BEN = "+6587654321", "+6587654322"
 SAID: dict[str, object] = {
     "say": "Hello {{name}}.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b",
+    "window": "any",
 }  # fmt: skip
 
 

@@ -1,31 +1,24 @@
-"""The preview of a campaign: counts, texts, course and cost."""
+"""The preview of a campaign: counts, texts, times and cost."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.campaigns.reading import NOW, OPTIONS, Row, file_of
 from tests.campaigns.workbooks import workbook
 from voiceflow_worker import CallQueue
-from voiceflow_worker.campaigns import course
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.course import CallTimes, simulated
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable, speech_of
-from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
@@ -94,75 +87,19 @@ async def test_a_dry_run_leaves_out_suppressed_numbers_and_earlier_calls(tmp_pat
 def test_without_a_window_calls_leave_at_the_rate() -> None:
     twenty = FlowTemplate.speaking("a " * 150)
     found = previewed(HUNDRED, PreviewOptions(rate=10), template=twenty)
-    assert (found.course.first, found.course.last) == (NOW, NOW + timedelta(seconds=9.9))
+    assert (found.starts_at, found.later) == (NOW, 0)
     assert found.ends_at == NOW + timedelta(seconds=9.9 + 15 + 20)
     slow = previewed(HUNDRED, PreviewOptions(rate=10, max_active=7), template=twenty)
     assert slow.rate == pytest.approx(7 / 35), "seven calls of 35 seconds at a time"
-    assert previewed(HUNDRED, PreviewOptions(rate=None)).course.last == NOW
-    late = previewed(HUNDRED, PreviewOptions(rate=1), valid_for=timedelta(minutes=1))
-    assert (late.course.expired, late.course.last) == (40, NOW + timedelta(seconds=59))
+    assert previewed(HUNDRED, PreviewOptions(rate=None), template=twenty).ends_at == NOW + timedelta(seconds=15 + 20)
 
 
 def test_calls_outside_their_window_are_counted(tmp_path: Path) -> None:
     window = CallWindow.parse("18:00-20:00")
     found = previewed(file_of(tmp_path, TABLE), window=window)
-    assert (found.course.later, found.course.opens_at) == (3, datetime(2026, 3, 2, 10, 0, tzinfo=UTC))
+    opens = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+    assert (found.later, found.later_opens_at, found.starts_at, found.last_opens_at) == (3, opens, opens, opens)
     assert found.bad == 2, "a mobile phone of Indonesia may be in three zones"
-
-
-TIMES = st.builds(
-    CallTimes,
-    priority=st.sampled_from([0, 0, 1]),
-    not_before=st.none() | st.integers(0, 300).map(lambda minutes: NOW + timedelta(minutes=minutes)),
-    valid_until=st.none() | st.integers(1, 3000).map(lambda minutes: NOW + timedelta(minutes=minutes)),
-    window=st.sampled_from([None, CallWindow.parse("09:00-09:05"), CallWindow.parse("10:00-12:00,17:00-17:03")]),
-    time_zone=st.sampled_from(["Asia/Singapore", "Europe/London"]),
-)
-
-
-@given(rows=st.lists(TIMES, min_size=1, max_size=100), step=st.sampled_from([1, 60, 7, 240]))
-def test_the_course_is_that_of_calls_taken_one_by_one(rows: Sequence[CallTimes], step: int) -> None:
-    """The queue's rules, call by call: priority, due time, the first of equal times in the file.
-
-    A closed window makes it due later.
-    """
-    rows = [CallTimes.of(call(row)) for row in rows]  # equal ones leave together
-    found = simulated(Counter(rows), NOW, rate=1 / step)
-    expired, last, now = 0, None, NOW
-    jobs = [(-row.priority, opens, rows.index(row), row) for row in rows if (opens := row.opens(NOW))]
-    while jobs:
-        now = max(now, min(due for _, due, _, _ in jobs))
-        job = min(job for job in jobs if job[1] <= now)
-        jobs.remove(job)
-        row = job[-1]
-        opens = row.opens(now)
-        if opens is None or opens >= (row.valid_until or opens + timedelta(1)):
-            expired += 1
-        elif opens > now:
-            jobs.append((job[0], opens, *job[2:]))
-        else:
-            last, now = now, now + timedelta(seconds=step)
-    assert (found.last, found.expired) == (last, expired)
-
-
-def call(times: CallTimes, number: str = "+6587654321") -> CheckedCall:
-    given = {name: getattr(times, name) for name in ("priority", "not_before", "valid_until", "window", "time_zone")}
-    return CheckedCall(source="+6531234567", destination=number, body="{}", digest="", **given)
-
-
-@pytest.mark.parametrize("window", [None, CallWindow.parse("09:00-18:00")])
-def test_at_a_tiny_rate_the_course_has_an_end(window: CallWindow | None) -> None:
-    calls = {CallTimes(0, None, None, window, "Asia/Singapore"): 30_000}
-    last = simulated(calls, NOW, rate=1e-6).last
-    assert last is not None
-    assert NOW + course.LONGEST_COURSE <= last + timedelta(days=12) <= NOW + course.LONGEST_COURSE + timedelta(days=24)
-
-
-def test_memory_does_not_grow_with_the_rows() -> None:
-    one = call(CallTimes(0, None, None, CallWindow.parse("09:00-18:00"), "Asia/Singapore"))
-    calls = Counter(CallTimes.of(one) for _ in range(100_000))
-    assert len(calls) == 1
-    assert simulated(calls, NOW, rate=None).last == NOW
 
 
 def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_path: Path) -> None:
@@ -216,55 +153,6 @@ def test_the_length_of_a_call_is_that_of_its_texts() -> None:
     assert speech.seconds == pytest.approx(4 + 2 / 4.5)
     assert speech.text == f"{'x' * 30} 你好"
     assert speech_seconds("") == 0
-
-
-def test_a_mere_offset_does_not_hide_that_it_is_night_at_the_number() -> None:
-    """A sign that is taken the wrong way round: Etc/GMT+8 is eight hours behind, and it is 01:00 in Singapore."""
-    night = datetime(2026, 3, 1, 17, tzinfo=UTC)
-    for zone, number, at_night in [
-        ("Etc/GMT+8", "+6587654321", 3), ("Etc/GMT-8", "+6587654321", 3), ("UTC", "+6587654321", 3),
-        ("America/Los_Angeles", "+6587654321", 0), ("Etc/GMT+8", "+800123456789", 0),
-    ]:  # fmt: skip
-        assert nights(call(CallTimes(0, None, None, None, zone), number), 3, night, rate=1) == at_night, zone
-
-
-def test_calls_that_would_begin_at_night_are_told() -> None:
-    singapore, california = "+6587654321", "+16502530000"
-    of_london = ": the window is in the time zone Europe/London, not in that of the number; remove its time zone"
-    more: Any
-    for number, more, remedy in [
-        (singapore, {}, None),  # 17:00 in Singapore
-        (california, {}, "; give a calling window"),  # 01:00 in California
-        (california, {"time_zone": "Asia/Singapore"}, "; give a calling window"),  # reads times, and no more
-        (singapore, {"time_zone": "America/Los_Angeles"}, None),
-        (california, {"window": CallWindow.parse("00:00-24:00")}, ""),
-        (california, {"window": CallWindow.parse("09:00-18:00")}, None),
-        (california, {"window": CallWindow.parse("09:00-18:00", time_zone="Europe/London")}, of_london),
-        (singapore, {"not_before": NOW.replace(hour=20)}, "; give a calling window"),  # 04:00
-    ]:  # fmt: skip
-        found = previewed(people(number, number), **more)
-        assert found.as_json()["at_night"] == (0 if remedy is None else 2)
-        said = dict(found.in_words()).get("at night", "")
-        assert said.startswith("2 calls begin outside 8 to 21 o'clock at the number, the first at 0") is bool(said)
-        assert said.endswith(remedy or "")
-        assert bool(said) is (remedy is not None)
-    found = previewed(people("+61412345678", "+80012345678", "+6587654321"))
-    assert (found.as_json()["at_night"], found.as_json()["unknown_hour"]) == (0, 1), "it is day all over Australia"
-    assert dict(found.in_words())["unknown hour"] == (
-        "1 call whose local hour is not known: the numbers do not tell their time zones"
-    )
-
-
-@given(rate=st.sampled_from([0.001, 0.01, 0.3]), calls=st.integers(1, 200), hour=st.integers(0, 23))
-def test_calls_at_night_are_counted_by_the_times_at_which_they_leave(rate: float, calls: int, hour: int) -> None:
-    zone, begin, step = ZoneInfo("Asia/Singapore"), NOW.replace(hour=hour), timedelta(seconds=1 / rate)
-    one = call(CallTimes(0, None, None, None, zone.key))
-    leave = [(begin + each * step).astimezone(zone) for each in range(calls)]
-    assert nights(one, calls, begin, rate=rate) == sum(not 8 <= at.hour < 21 for at in leave)
-
-
-def nights(one: CheckedCall, calls: int, begin: datetime, *, rate: float) -> int:
-    return simulated({CallTimes.of(one): calls}, begin, rate=rate).at_night
 
 
 pytestmark = pytest.mark.anyio

@@ -21,6 +21,7 @@ from voiceflow_worker.finding import Message, Remedy, message_of
 
 SAID: Mapping[str, Any] = {
     "say": "Hello.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b", "country": "SG",
+    "window": "any",
 }  # fmt: skip
 
 

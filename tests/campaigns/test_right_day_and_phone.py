@@ -88,49 +88,11 @@ def test_the_labels_of_numbers_are_shown_with_counts(tmp_path: Path) -> None:
 pytestmark = pytest.mark.anyio
 
 
-async def preview(
-    rows: Sequence[Row], *, now: datetime = NOW, needs_hours: bool = False, **fields: Any
-) -> EnqueueReport:
+async def preview(rows: Sequence[Row], *, now: datetime = NOW, **fields: Any) -> EnqueueReport:
     given = {"rows": rows, "say": "Hello.", "batch": "b", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
-    campaign = replace(Campaign.of({**given, **fields}, now=now), needs_hours=needs_hours)
-    how: Any = {"dry_run": True, "now": now, "assumptions": PreviewOptions(), "needs_hours": needs_hours}
+    campaign = Campaign.of({**given, **fields}, now=now)
+    how: Any = {"dry_run": True, "now": now, "assumptions": PreviewOptions()}
     return await enqueue_rows(None, rows, campaign.options, **how)
-
-
-GERMANY = [{"destination": f"+4930123456{n}"} for n in range(10)]
-TEN_AT_NIGHT = "10 calls begin outside 8 to 21 o'clock at the number, the first at 05:40 in Germany"
-IN_SEVERAL = [{"destination": "+61412345678"}]
-
-
-@pytest.mark.parametrize(
-    ("hour", "rows", "fields", "told"),
-    [
-        (4, GERMANY, {}, TEN_AT_NIGHT),
-        (4, GERMANY, {"days": "mon-fri"}, TEN_AT_NIGHT),
-        (4, GERMANY, {"window": "FR=any,*=00:00-24:00"}, ""),
-        *((4, GERMANY, {"window": hours}, "") for hours in ("any", "DE=any,*=09:00-18:00", "09:00-18:00")),
-        (4, GERMANY, {"window": "any", "days": "mon-sun"}, ""),
-        (11, GERMANY, {}, ""),
-        (11, GERMANY, {"redial_on": "busy", "redial_max": "2", "redial_after": "6h"}, "the first at 00:40 in Germany"),
-        (11, GERMANY, {"redial_on": "busy", "redial_after": "6h", "valid_for": "5h"}, ""),
-        (11, IN_SEVERAL, {}, "1 call begins outside 8 to 21 o'clock at the number, at "),
-        (2, IN_SEVERAL, {}, ""),
-    ],
-)
-async def test_calls_at_night_are_told_until_hours_are_given(
-    hour: int, rows: Sequence[Row], fields: Any, told: str
-) -> None:
-    now = NOW.replace(hour=hour, minute=40)
-    for needs_hours in (False, True):
-        found = await preview(rows, now=now, needs_hours=needs_hours, **fields)
-        night = [each for each in found.findings if "o'clock" in each.message]
-        assert bool(night) is bool(told)
-        assert [each.is_error for each in night] == [needs_hours] * bool(told)
-        assert found.refused is (needs_hours and bool(told))
-        if told:
-            assert told in night[0].message
-            assert night[0] == found.findings[-1], "the last line"
-            assert night[0].told.as_json()["fields"] == ["window"]
 
 
 async def test_the_preview_counts_what_a_window_moves_to_another_day() -> None:

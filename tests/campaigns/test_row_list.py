@@ -197,7 +197,7 @@ async def test_a_row_that_is_off_the_list_says_so_until_it_is_in_it_again(store:
         found = await listed(store)
         assert [each for each in found if each[1] != "waiting"] == removed
         assert len(found) - len(removed) == len(rows)
-        fields = {"batch": "visits", "say": f"{len(rows)}.", "replace": True, "source": "+6531234567"}
+        fields = {"batch": "visits", "say": f"{len(rows)}.", "replace": True, "window": "any", "source": "+6531234567"}
         async with Campaign.of_stored(CallQueue(store), {**fields, "voice_profile": "en-US-JennyNeural"}) as campaign:
             report = await campaign.preview(CallQueue(store))
         assert (report.changed, report.valid) == (len(rows), len(rows)), "nobody who is off it is of the batch"
@@ -209,7 +209,7 @@ async def test_the_rows_of_the_batch_given_again_keep_their_numbers(store: Store
         {"destination": "+6587654321", "who": {"name": "Ana"}, "n": 7.0, "id": 7}, {"destination": "12", "id": 9},
         {"destination": "+6587654323", "who": {"name": "Cy"}, "n": 7.5, "id": 8},
     ]  # fmt: skip
-    fields = {"batch": "visits", "say": "{{who.name}}, {{n}}.", "skip_bad": True, **source}
+    fields = {"batch": "visits", "say": "{{who.name}}, {{n}}.", "window": "any", "skip_bad": True, **source}
     assert (await Campaign.of({**fields, "rows": rows}).start(queue)).enqueued == 2
     for replaced, duplicates in ((2, 0), (0, 2)):
         fields = {"batch": "visits", "window": "09:00-18:00", "replace": True, **source}

@@ -165,7 +165,12 @@ def test_what_is_too_much_is_counted_and_not_kept(monkeypatch: pytest.MonkeyPatc
 
 # -- the key of a row stays what it is, in every form ------------------------------------------------------------------
 
-SAY: Mapping[str, Any] = {"say": "Hello {{name}}.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+SAY: Mapping[str, Any] = {
+    "say": "Hello {{name}}.",
+    "window": "any",
+    "source": "+6531234567",
+    "voice_profile": "en-IE-EmilyNeural",
+}
 MENU = {
     "questions": [{
         "id": "visit", "text": "Hello {{name}}. Press 1.",

@@ -19,7 +19,13 @@ from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Remedy
 
-FIELDS = {"say": "Hello.", "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "country": "SG"}
+FIELDS = {
+    "say": "Hello.",
+    "window": "any",
+    "source": "+6531234567",
+    "voice_profile": "en-US-JennyNeural",
+    "country": "SG",
+}
 TO_BOTH = "Mobile,Home Phone"
 MOBILE, HOME, WORK = "+6587654321", "+6561234567", "+6567654321"
 

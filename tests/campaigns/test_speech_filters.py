@@ -110,7 +110,7 @@ def visit_menu() -> Menu:
 
 @pytest.mark.anyio
 async def test_later_texts_of_a_menu_are_spoken_in_the_zone_of_the_first(queue: CallQueue) -> None:
-    options = CampaignOptions(menu=visit_menu(), source="+6531234567", batch_id="b")
+    options = CampaignOptions(menu=visit_menu(), source="+6531234567", window="any", batch_id="b")
     for number, zone, first in [(ANA, None, SINGAPORE), (MOBILE, "Europe/Berlin", "January 31, 2030 at 12:00 AM")]:
         rows = [{"destination": number, "visit": INSTANT}]
         campaign = open_campaign(rows, replace(options, time_zone=zone), now=NOW)

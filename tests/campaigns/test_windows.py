@@ -75,7 +75,7 @@ def test_a_row_with_a_window_and_a_body_that_breaks_a_rule_is_a_bad_row(tmp_path
 async def test_the_same_file_again_adds_nothing_when_a_visit_is_over(tmp_path: Path) -> None:
     given: dict[str, object] = {
         "file": file_of(tmp_path, "destination,name,visit\n+6587654321,Ana,2030-03-10 09:00\n"),
-        "say": "See you on {{visit|date}}.", "source": "+6531234567", "voice_profile": "en-US-Jenny",
+        "say": "See you on {{visit|date}}.", "source": "+6531234567", "voice_profile": "en-US-Jenny", "window": "any",
         "time_zone": "Europe/Berlin", "not_before": "visit - 24h",
     }  # fmt: skip
     async with open_store("memory://") as store:

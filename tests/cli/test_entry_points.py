@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.call_json import result_of
+from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.json_text import toml_text
+from voiceflow_worker.service.escalation import Escalation
+from voiceflow_worker.service.named_call import read_call
 
 __all__ = ["work_here"]
 pytestmark = pytest.mark.usefixtures("work_here")
@@ -60,15 +63,13 @@ async def by_python(folder: Path, fields: Fields, store: Store, *, dry_run: bool
 async def by_page(folder: Path, fields: Fields, store: Store, *, dry_run: bool) -> str:
     module = fields.get("ivr")
     menus = load_menus([module] if module else [], folder=folder)
-    usual = {"window": "", "days": ""}  # a new campaign of the page has hours until somebody changes them
-    typed = {**usual, **fields, **({"ivr": module.rpartition(":")[2]} if module else {})}
+    typed = {**fields, **({"ivr": module.rpartition(":")[2]} if module else {})}
     async with signed_in(receiver(store, menus=menus)) as client:
         token = dict(Form((await client.get("/ui/campaign")).text).hidden)["token"]
         files = {"file": ("people.csv", (folder / "people.csv").read_bytes())}
         form = (await client.post("/ui/campaign", data={"token": token, "do": "look"}, files=files)).text
         ticks = {name: value for name, value in typed.items() if name in TICKS}
-        hours = {"window": "", "days": ""}  # which the page proposes for a new campaign
-        typed = {**hours, **{name: value for name, value in typed.items() if name not in TICKS}}
+        typed = {name: value for name, value in typed.items() if name not in TICKS}
         kept = dict(Form(form).hidden)
         answers = [await client.post("/ui/campaign", data={**kept, **typed, "do": step}) for step in STEPS]
         steps, shown = [form, *(answer.text for answer in answers)], answers[-1]
@@ -251,42 +252,78 @@ def test_a_field_case_is_heard_or_told_alike_wherever_the_campaign_is_started(
         assert case.told.casefold() in html.unescape(told).casefold(), name
 
 
-SOMEWHERE = {"+6587654321": 8, "+442079460123": 0, "+14155550123": -8}
-"""Numbers, and how many hours their clocks are ahead of UTC in winter: it is always night at one of them."""
+BODY = {
+    "callflow": [
+        {"action": "makeCall", "params": {"source": SOURCE["source"], "destination": "+6587654321"}},
+        {"action": "say", "params": {"text": "Hello.", "voiceProfile": SOURCE["voice_profile"]}},
+    ]
+}
+GIVEN_HOURS: Mapping[str, tuple[str, str, str | None]] = {
+    "none": ("", "", None),
+    "any": ("any", "", ""),
+    "hours": ("09:00-20:00", "", "09:00-20:00 mon-sun"),
+    "setting": ("", "", "10:00-18:00 mon-sun"),
+    "column": ("any", "08:00-12:00", "08:00-12:00 mon-sun"),
+}
+"""The field, the cell of the column, and the window of the call; None if the campaign is refused."""
 
 
+@pytest.mark.parametrize("hours", GIVEN_HOURS)
 @pytest.mark.parametrize("entry", ["command", "toml", "page", "http", "python", "rows", "http rows"])
-def test_calls_at_night_are_told_and_refused_on_the_page_until_hours_are_given(voiceflow: Program, entry: str) -> None:
-    now = datetime.now(UTC)
-    number = next(each for each, ahead in SOMEWHERE.items() if (now.hour + ahead) % 24 in {22, 23, *range(6)})
-    for hours, is_told in (({}, True), ({"window": "any"}, False)):
-        emptied(voiceflow.folder)
-        fields, people = {**SOURCE, "say": "Hello.", "batch": "night", **hours}, f"destination,name\n{number},Ana\n"
-        if "rows" in entry:
-            rows = [{"destination": number, "name": "Ana"}]
-            texts, told = anyio.run(of_rows, voiceflow.folder, entry, fields, rows)
-        else:
-            stored, told = begun(voiceflow, entry, fields, people=people)
-            texts = [each["batch"] for each in stored]
-        assert ("outside 8 to 21 o'clock at the number, at " in html.unescape(told)) is is_told, told
-        assert len(texts) == (0 if is_told and entry == "page" else 1), told
+def test_a_campaign_says_at_which_hours_phones_may_ring(
+    voiceflow: Program, monkeypatch: pytest.MonkeyPatch, entry: str, hours: str
+) -> None:
+    monkeypatch.setenv("VOICEFLOW_WINDOW", "10:00-18:00" if hours == "setting" else "")
+    given, cell, expected = GIVEN_HOURS[hours]
+    fields = {**SOURCE, "say": "Hello.", "batch": "hours", **({"window": given} if given else {})}
+    row = {"destination": "+6587654321", "name": "Ana", **({"window": cell} if cell else {})}
+    if "rows" in entry:
+        windows, told = anyio.run(of_rows, voiceflow.folder, entry, fields, [row], windows_of)
+    else:
+        stored, told = begun(voiceflow, entry, fields, people=f"{','.join(row)}\n{','.join(row.values())}\n")
+        windows = [each["window"] or "" for each in stored]
+    assert windows == ([] if expected is None else [expected])
+    assert ("campaign does not say when phones may ring: " in html.unescape(told)) is (expected is None), told
+
+
+def windows_of(jobs: Sequence[Job]) -> list[str]:
+    return ["" if job.window is None else str(job.window) for job in jobs]
+
+
+def test_only_a_campaign_waits_for_the_usual_hours(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEFLOW_WINDOW", "10:00-18:00")
+    settings, now = load_settings(**SOURCE), datetime.now(UTC)
+    assert read_call({"to": "+6587654321", "say": "Hello."}, key="k", settings=settings, now=now).window is None
+    assert Escalation.of({"numbers": ["+6587654321"], "say": "Help."}, settings=settings).window is None
+    (voiceflow.folder / "body.json").write_text(json.dumps(BODY), encoding="utf-8")
+    monkeypatch.delenv("VOICEFLOW_WINDOW")
+    assert voiceflow("enqueue", "body.json").code == 0
+    (voiceflow.folder / "bodies.jsonl").write_text(json.dumps(BODY) + "\n", encoding="utf-8")
+    for arguments, code in ((("check", "bodies.jsonl"), 0), (("enqueue", "bodies.jsonl"), 2)):
+        assert voiceflow(*arguments).code == code
 
 
 async def of_rows(
-    folder: Path, entry: str, fields: Fields, people: Sequence[Mapping[str, str]]
+    folder: Path,
+    entry: str,
+    fields: Fields,
+    people: Sequence[Mapping[str, str]],
+    found: Callable[[Sequence[Job]], list[str]] = texts_of,
 ) -> tuple[list[str], str]:
-    """The texts of the calls of rows that a program gives, and what it was told."""
+    """What is found of the calls of rows that a program gives, such as their texts, and what it was told."""
     async with open_store(f"sqlite:///{folder / 'rows'}.db") as store:
         if entry == "rows":
             campaign = Campaign.of({**fields, "rows": people}, settings=load_settings())
-            report = await report_of(campaign.start(CallQueue(store)))
-            told = "\n".join(map(str, report.findings))
+            try:
+                told = "\n".join(map(str, (await report_of(campaign.start(CallQueue(store)))).findings))
+            except InvalidInputError as error:
+                told = str(error)
         else:
             async with program(store, source=None, voice_profile=None) as client:
                 definition = {**fields, "rows": people}
                 answer = await client.post("/v1/campaigns", json=definition, headers={"Idempotency-Key": "people-rows"})
                 told = answer.text
-        return texts_of(await CallQueue(store).find()), told
+        return found(await CallQueue(store).find()), told
 
 
 SAID = ("--source", SOURCE["source"], "--voice-profile", SOURCE["voice_profile"])

@@ -437,7 +437,13 @@ async def test_what_a_command_or_a_program_began_is_begun_again_by_the_page(memo
     rows = [{"destination": "+6587654321", "Sprache": "fr"}]
     for batch, more in (("data", {"menu": menu, "valid_for": timedelta(days=3)}), ("text", {"say": "Hello."})):
         voice = {"voice_profile": "en-US-JennyNeural"} if batch == "text" else {}
-        given = {"rows": rows, "batch": batch, "source": "+6531234567", "campaign": options, "again": True}
+        given = {
+            "rows": rows,
+            "batch": batch,
+            "source": "+6531234567",
+            "campaign": options,
+            "again": True,
+        }
         done = await Campaign.of({**given, **voice, **more}).start(CallQueue(memory))
         assert done.enqueued == 1, done.findings
     async with clerk(memory) as one:
@@ -891,27 +897,20 @@ async def test_a_list_that_is_imported_again_asks_whether_it_counts(memory: Stor
     assert sorted("Good day." in job.body for job in waiting) == [False, True, True]
 
 
-async def test_calls_at_night_are_an_error_on_the_page_until_there_are_hours_or_any_is_ticked(memory: Store) -> None:
-    at_night = {
-        **WORDS,
-        "window": "",
-        "days": "",
-        "time_zone": "Asia/Singapore",
-        "not_before.date": "2099-12-31",
-        "not_before.time": "03:00",
-    }
-    told = "2 calls begin outside 8 to 21 o'clock at the number, the first at 03:00 in Singapore"
+async def test_a_campaign_without_hours_is_refused_until_they_are_given_or_any_is_ticked(
+    memory: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VOICEFLOW_WINDOW")
+    told = "The campaign does not say when phones may ring"
     async with clerk(memory) as one:
         await one.send("look", people())
-        shown = await one.send("preview", **at_night)
-        assert told in shown
-        assert "at any hour" in shown, "the mend is beside the fault"
-        assert told in await one.send("start")
-        assert not await CallQueue(memory).find()
+        assert told in await one.send("preview", **WORDS)
+        assert "at any hour" in one.shown.text, "the remedy is beside the fault"
         for hours in ({"window.from": "09:00", "window.to": "20:00"}, {"window.from": "", "window.to": ""}):
             shown = await one.send("preview", **hours)
             assert (told in shown) is not bool(hours["window.from"])
         assert told not in await one.send("preview", **{"window.any": "yes"})
+        await one.send("ready")
         await one.send("start")
         assert len(await CallQueue(memory).find()) == 2
 
@@ -954,7 +953,13 @@ async def test_a_pasted_list_is_a_source_like_an_upload(memory: Store) -> None:
 
 async def test_the_page_shows_what_the_calls_have_that_it_is_to_change(memory: Store) -> None:
     rows = [{"destination": "+6587654321", "name": "Ana"}, {"destination": "+6587654322", "name": "Bob"}]
-    said = {"say": "Hello {{name}}.", "voice_profile": "en-US-JennyNeural", "source": "+6531234567", "batch": "visits"}
+    said = {
+        "say": "Hello {{name}}.",
+        "voice_profile": "en-US-JennyNeural",
+        "window": "any",
+        "source": "+6531234567",
+        "batch": "visits",
+    }
     hours = {"window": "09:00-18:00", "days": "mon-fri", "not_before": "2099-12-01T09:00:00Z", "redial_on": "busy"}
     more = {"redial_max": "2", "redial_after": "30m"}
     await Campaign.of({**said, **hours, **more, "rows": rows}).start(CallQueue(memory))

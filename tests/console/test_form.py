@@ -87,7 +87,8 @@ ROLES: Mapping[str, tuple[str, str, str]] = {
     "name": (NATIONAL, "Ana", "DE"),
     "country": (NATIONAL, "DE", ""), "source": (NATIONAL, "+6531234568", "DE"), "unique_key": (NATIONAL, "k", "DE"),
     "batch_id": (NATIONAL, "b", "DE"), "voice_profile": (NATIONAL, "en-GB-SoniaNeural", "DE"),
-    "language": (NATIONAL, "de", "DE"), "time_zone": (NATIONAL, "Asia/Tokyo", "DE"), "priority": (NATIONAL, "5", "DE"),
+    "language": (NATIONAL, "de", "DE"), "time_zone": (NATIONAL, "Asia/Tokyo", "DE"),
+    "window": (NATIONAL, "09:00-18:00", "DE"), "priority": (NATIONAL, "5", "DE"),
     "not_before": (NATIONAL, "2099-01-01T09:00:00Z", "DE"), "valid_until": (NATIONAL, "2099-01-01T09:00:00Z", "DE"),
     "ignore": (NATIONAL, "x", "DE"),
 }  # fmt: skip

@@ -528,7 +528,7 @@ async def test_each_count_above_the_rows_of_a_batch_is_that_of_its_list(
     rows = [f"Tan {at},Ana,{number(at)},Dr {'Kim' if at % 2 else 'Lee'}" for at in range(9)]
     people.write_text("\n".join(("Name,Vorname,destination,Arzt", *rows, "Bad,Row,12,Dr Lee", "Worse,Row,,Dr Lee", "")))
     said = FlowTemplate.speaking("Hallo {{Name}}.")
-    options = CampaignOptions(template=said, source="+6531234567", voice_profile="de-DE-KatjaNeural")
+    options = CampaignOptions(template=said, source="+6531234567", window="any", voice_profile="de-DE-KatjaNeural")
     engine = Engine(store, ScriptedVoice())
     await enqueue_file(engine.queue, people, options, skip_bad=True)
     ends = dict(zip(map(number, range(9)), [S.COMPLETED] * 5 + [S.BUSY, S.NO_ANSWER], strict=False))
@@ -572,7 +572,7 @@ async def test_the_rows_of_a_batch_begin_with_the_person_and_the_result(memory: 
     people = tmp_path / "mai.csv"
     people.write_text(f"Nr,destination,Ort,Nachname,Vorname,Arzt\n7,{number(1)},Ulm,Ana,Mia,Dr Lee\n")
     said = FlowTemplate.speaking("Hallo {{Nachname}}.")
-    options = CampaignOptions(template=said, source="+6531234567", voice_profile="de-DE-KatjaNeural")
+    options = CampaignOptions(template=said, source="+6531234567", window="any", voice_profile="de-DE-KatjaNeural")
     await enqueue_file(CallQueue(memory), people, options)
     html = (await page(shown_by(memory), "/ui/batches/mai")).html
     headings = re.findall(r"<th>(.*?)</th>", html.partition("<h2>People</h2>")[2])
@@ -592,7 +592,7 @@ async def test_a_search_finds_people_whom_no_call_was_made_for_and_says_why(
     await SuppressionList(store).add("+6581234502")
     said = FlowTemplate.speaking("Hallo {{Vorname}}.")
     options = CampaignOptions(
-        template=said, source="+6531234567", voice_profile="de-DE-KatjaNeural", country="SG",
+        template=said, source="+6531234567", window="any", voice_profile="de-DE-KatjaNeural", country="SG",
         leave_out=["Nicht anrufen=ja"],
     )  # fmt: skip
     await enqueue_file(CallQueue(store, "far"), people, options, skip_bad=True)

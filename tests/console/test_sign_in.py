@@ -87,7 +87,7 @@ async def test_the_form_of_a_campaign_outlives_the_sign_in_of_the_same_person_al
     words = {name: text for name, text in WORDS.items() if name != "country"}
     steps = (
         ("words", "", {"country": "SG", "batch": "visits"}, "column"), ("hours", "words", words, "say"),
-        ("check", "hours", {"window.from": "10:30", "valid_for": "5h"}, "valid_for"),
+        ("check", "hours", {"window.from": "10:30", "window.to": "18:00", "valid_for": "5h"}, "valid_for"),
         ("start", "ready", {"number": "91234567"}, "number"),
     )  # fmt: skip
     async with clerk(memory) as one:

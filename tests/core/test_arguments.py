@@ -260,7 +260,9 @@ def test_a_request_says_again_what_was_said_of_another() -> None:
     assert other.options == {"unique_key": "a", "priority": 2}
 
 
-START = CampaignOptions(template=FlowTemplate.speaking("Hello."), source=SOURCE, voice_profile="v", batch_id="b")
+START = CampaignOptions(
+    template=FlowTemplate.speaking("Hello."), source=SOURCE, voice_profile="v", batch_id="b", window="any"
+)
 
 
 @pytest.mark.parametrize("name", EnqueueOptions.__annotations__)

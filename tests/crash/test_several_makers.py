@@ -58,7 +58,12 @@ ANA, BEN, CHEN, DAN = "+6587654321", "+6587654322", "+6587654323", "+6587654324"
 CALLED = (ANA, (BEN, DAN), ANA, CHEN, (BEN, DAN))
 """Ben and Dan are called at once. Chen presses the key; the last step is not called."""
 PLAN = [(1, ANA), (2, BEN), (2, DAN), (3, ANA), (4, CHEN), (5, BEN), (5, DAN)]
-FIELDS = 'say = "Hello NAME"\nsource = "+6531234567"\nvoice_profile = "en-US-JennyNeural"\nvalid-for = "2h"\n'
+FIELDS = """say = "Hello NAME"
+source = "+6531234567"
+voice_profile = "en-US-JennyNeural"
+valid-for = "2h"
+window = "any"
+"""
 
 
 async def imported(store: Store, file: Path) -> None:

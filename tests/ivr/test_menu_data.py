@@ -222,7 +222,7 @@ def test_all_that_is_wrong_is_told_at_once_and_the_languages_are_those_of_the_te
 
 
 async def start(store: Store, menu: Mapping[str, object] = DATA, *, batch: str = "march", **more: Any) -> Any:
-    given = {"rows": ROWS, "menu": menu, "batch": batch, "source": "+6531234567", **more}
+    given = {"rows": ROWS, "menu": menu, "batch": batch, "window": "any", "source": "+6531234567", **more}
     return await Campaign.of(given, now=store.clock.now()).start(CallQueue(store))
 
 
@@ -401,7 +401,7 @@ async def test_what_the_check_of_the_menu_warns_of_is_in_the_preview(store: Stor
         (ONE, [{**ROWS[0], "language": each} for each in ("en-GB", "English", "eng")], []),
     ):
         rows = more or [{**row, "language": ""} for row in ROWS]
-        given = {"rows": rows, "menu": menu, "batch": "b", "source": "+6531234567"}
+        given = {"rows": rows, "menu": menu, "batch": "b", "window": "any", "source": "+6531234567"}
         report = await Campaign.of(given, now=store.clock.now()).preview()
         found = [each.message for each in report.findings if "alike" not in each.message]
         assert [each.split(": choose")[0] for each in found if "same" not in each] == told
@@ -411,7 +411,14 @@ async def test_what_the_check_of_the_menu_warns_of_is_in_the_preview(store: Stor
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_voice_that_the_account_lacks_is_refused_if_its_list_can_be_had(store: Store) -> None:
     rows = [{"destination": ANA}, {"destination": BEN, "voice_profile": "en-US-JennyNeutral"}]
-    given = {"rows": rows, "batch": "b", "source": "+6531234567", "say": "Hi.", "voice_profile": "en-US-JennyNeural"}
+    given = {
+        "rows": rows,
+        "batch": "b",
+        "window": "any",
+        "source": "+6531234567",
+        "say": "Hi.",
+        "voice_profile": "en-US-JennyNeural",
+    }
     async with Sandbox().running() as url:
         known = load_settings(api_key="k", sub_account="demo", base_url=url)
         with pytest.raises(RowsRefusedError) as raised:

@@ -78,7 +78,7 @@ def campaign(others: int) -> Campaign:
     rows.insert(others // 2, {"destination": "9123 9876", "name": NAME, "about": SECRET})
     said = {"say": "Hello {{name}}, {{about | default('')}}", "voice_profile": "en-IE-EmilyNeural", "country": "SG"}
     redial = {"redial_on": "busy", "redial_max": 1, "redial_after": "30m", "leave_out": "name=9123 9876"}
-    return Campaign.of({**said, **redial, "source": SOURCE, "batch": "march", "rows": rows})
+    return Campaign.of({**said, **redial, "window": "any", "source": SOURCE, "batch": "march", "rows": rows})
 
 
 @dataclass

@@ -24,6 +24,13 @@ async def cut_import(store: Store, calls: int = 3, *, batch: str = "march", say:
 
     # With keys of their own, so that the next import need not wait until the turn of this one has ended.
     rows = [{"destination": number(place), "unique_key": f"{batch} {place}"} for place in range(1, calls + 1)]
-    fields = {"rows": rows, "say": say, "source": "+6531234567", "voice_profile": "en-US-JennyNeural", "batch": batch}
+    fields = {
+        "rows": rows,
+        "say": say,
+        "window": "any",
+        "source": "+6531234567",
+        "voice_profile": "en-US-JennyNeural",
+        "batch": batch,
+    }
     with pytest.raises(StoreUnavailableError):
         await Campaign.of(fields).start(CallQueue(FaultyStore(store, before=die)))

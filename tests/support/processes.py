@@ -35,6 +35,7 @@ class Process:
         `descriptors` is the number of files that it may have open, and `host` the name that its machine has for it.
         """
         clean = {name: value for name, value in os.environ.items() if not name.startswith("VOICEFLOW_")}
+        clean["VOICEFLOW_WINDOW"] = "any"
         # Our own commands tell things in time by themselves.
         clean["PYTHONUNBUFFERED"] = "" if module == "voiceflow_worker" else "1"
         limited = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}"]

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
 
-_OF_START = ("skip_bad", "again", "replace", "remove_missing", "only_new", "rejects", "needs_hours")
+_OF_START = ("skip_bad", "again", "replace", "remove_missing", "only_new", "rejects")
 """The attributes of a campaign that are options of its start."""
 
 
@@ -55,7 +55,7 @@ class Campaign:
     """A campaign: who is called, with which words, and when. `Campaign.of` makes one.
 
     The people are in a `file` or in `rows`. `options` are the defaults of their rows; its `batch_id` is the name of the
-    campaign, by default the file's name. From `skip_bad` to `needs_hours`, it has the options of its start
+    campaign, by default the file's name. From `skip_bad` to `rejects`, it has the options of its start
     (`EnqueueOptions`). A preview assumes `assumptions`, but the queue's own limits go before those of the settings.
     """
 
@@ -68,7 +68,6 @@ class Campaign:
     remove_missing: bool = False
     only_new: bool = False
     rejects: Path | None = None
-    needs_hours: bool = False
     assumptions: PreviewOptions = field(default_factory=PreviewOptions)
     account: Settings | None = field(default=None, repr=False)
     """The settings of the account whose voices are known, if they have its key; None: voices are not checked."""
@@ -289,6 +288,9 @@ def _assumptions(reading: Reading, options: CampaignOptions) -> PreviewOptions:
 def window_of(reading: Reading) -> CountryWindows | None:
     """The window of the fields that say in which hours phones ring. What is wrong is noted."""
     window, days, holidays, zone = (reading.value(name) for name in HOURS)
+    if window is None and "columns" in reading.fields:  # of a campaign: only its calls wait for the usual hours
+        usual: str | None = reading.default("window")
+        window = None if usual is None else CountryWindows.parse(usual)
     if window is None and days is None and holidays is None:
         if zone is not None and not reading.problems:
             what = f"{reading.shown('window')} or {reading.shown('days')}"

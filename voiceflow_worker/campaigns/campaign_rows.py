@@ -15,7 +15,6 @@ from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, text
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, key_in, write_dates_out
 from voiceflow_worker.campaigns.columns import CampaignColumns
-from voiceflow_worker.campaigns.course import TimesOfCalls
 from voiceflow_worker.campaigns.doubts import TIMES, Doubts
 from voiceflow_worker.campaigns.files.cells import GivenRows
 from voiceflow_worker.campaigns.files.damage import (
@@ -118,8 +117,6 @@ class CampaignRows:
         self._maker = RequestMaker(
             options, file=self.file, default_batch=self.batch_id, now=now, allows_past=allows_past
         )
-        self.times: TimesOfCalls = TimesOfCalls(options.window)
-        """When the calls may ring."""
         self._is_table = self.source.kind.is_table
         self._fewest_cells = reader.fewest_cells
         self.left_out: LeftOut = LeftOut(options.leave_out, options.roles.names, only=options.only)
@@ -149,7 +146,7 @@ class CampaignRows:
             unknown=self._maker.unknown,
             warning=self._warning_about,
         )
-        self._maker.is_first, self._maker.place = self.doubts.is_first, self.times.place
+        self._maker.is_first = self.doubts.is_first
         self.is_empty: bool = True
         """Whether no row has been read so far."""
 

@@ -39,12 +39,12 @@ from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds, digest_of
 from voiceflow_worker.campaigns.row_list import RowKeeper
 from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.background import LeaderLease
-from voiceflow_worker.core.base.reading import limits_of, starts_of
+from voiceflow_worker.core.base.reading import starts_of
 from voiceflow_worker.core.gates import until_left
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
-from voiceflow_worker.finding import Finding
+from voiceflow_worker.finding import Finding, tell
 from voiceflow_worker.ivr.template_text import is_template
 from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate
@@ -98,8 +98,7 @@ class EnqueueOptions(StartOptions, total=False):
     are not in the list, unless a row of it is bad. `rejects` gets the bad and the
     suppressed rows of a file in their original form, each with a reason. `dry_run` stores nothing, and without a queue
     it reads no store. If `only_new`, calls that differ from their rows, or whose rows are left out, stay as they are.
-    With `assumptions`, the report of a dry run has a preview of the calls. If `needs_hours`, calls
-    that would begin at night are an error, unless somebody has given hours.
+    With `assumptions`, the report of a dry run has a preview of the calls.
     """
 
     skip_bad: bool | BadRowLimit
@@ -110,7 +109,6 @@ class EnqueueOptions(StartOptions, total=False):
     rejects: Path | None
     dry_run: bool
     assumptions: PreviewOptions | None
-    needs_hours: bool
 
 
 @checked
@@ -231,6 +229,8 @@ class Enqueueing:
         options = dated(options, self.now)
         self.options: CampaignOptions = options
         self.campaign: CampaignRows = CampaignRows(given, options, now=self.now, checks=checks)
+        if not options.has_hours and not checks and self.campaign.source.kind is not FileKind.JSON:
+            raise InvalidInputError(why := tell("no_window")).found(Finding(column="window", message=why))
         self._checks = checks
         self._actor = Actor.of(how.get("by"))
         self._dry_run, self._version = how.get("dry_run", False), how.get("expected_version")
@@ -257,14 +257,13 @@ class Enqueueing:
         self._ends = RowEnds(
             file=self.campaign.file, batch_id=self.campaign.batch_id, dry_run=self._dry_run,
             batches=self._batches,
-            replaces=self._order.replace, call_times=self.campaign.times,
+            replaces=self._order.replace,
         )  # fmt: skip
         has_texts = not checks or not (self.campaign.has_numbers_only or self.campaign.source.kind is FileKind.JSON)
         if self._dry_run and has_texts and (assumed := how.get("assumptions")) is not None:
             self._ends.maker = PreviewMaker(
-                assumed, self.campaign.later_texts, self.campaign.times, now=self.now, asks_store=queue is not None
+                assumed, self.campaign.later_texts, now=self.now, asks_store=queue is not None
             )
-        self.campaign.times.are_asked = self._ends.maker is not None or not self.campaign.times.has_hours
         self._ends.found.add(self.campaign.findings)
 
     async def run(self) -> EnqueueReport:
@@ -275,10 +274,10 @@ class Enqueueing:
         return report
 
     async def _report(self) -> EnqueueReport:
-        queue, campaign, ends, now = self.queue, self.campaign, self._ends, self.now
+        queue, campaign, ends = self.queue, self.campaign, self._ends
         if queue is None and not self._dry_run:
             raise ValueError("a queue is needed unless this is a dry run")
-        rate, shown = await self._rate(), ""  # what is stored at the end is not read again
+        shown = ""  # what is stored at the end is not read again
         starts = () if queue is None else await starts_of(queue.store, queue.name)
         self._enqueuer.unfinished = frozenset(start.start for start in starts)
         planner = None if queue is None else Planner(
@@ -316,16 +315,13 @@ class Enqueueing:
                 self._keys = {} if plan is None else plan.keys
                 self._removal = removal if self._order.remove_missing else None
                 if self._version is not None and not refused:
-                    if self._version != f"{shown}.{digest_of(await self._suppressed())}":
+                    found = f"{shown}.{digest_of(await self._suppressed())}"
+                    if self._version != found:
                         raise ChangedSinceError(_CHANGED_SINCE)
-                    refused = self._needs_hours and ends.find_night(now, rate, needs_hours=True)
-                    ends.times.clear()
                 if queue is None or self._dry_run or refused:
                     await self._show(refused=refused)
                 else:
                     await self._start(queue, lock)
-            if ends.times and (self._dry_run or not refused):
-                refused = ends.find_night(now, rate, needs_hours=self._needs_hours) or refused
         doubts = campaign.doubts
         return ends.report(
             refused=refused, unread=doubts.unread(), partly_filled=doubts.partly_filled(), moments=doubts.moments(),
@@ -337,17 +333,6 @@ class Enqueueing:
         bad, rows = self._ends.counts[End.BAD], self._ends.rows - self._ends.left_out
         may_leave = may_leave_out(bad, rows=rows, limit=self.how.get("skip_bad", False))
         return is_wrong or not may_leave or self._ends.is_undecided(self._order)
-
-    @property
-    def _needs_hours(self) -> bool:
-        return self.how.get("needs_hours", False)
-
-    async def _rate(self) -> float | None:
-        """The rate at which the calls are sent, as far as it is known."""
-        if self._ends.maker is not None:
-            return self._ends.maker.options.rate
-        limits = None if self.queue is None else await limits_of(self.queue.store, self.queue.name)
-        return PreviewOptions().rate if limits is None else limits.rate
 
     async def _read(self, planner: Planner | None) -> bool:
         """Read all rows, and spool those that make calls; returns whether one of these has no key of its own."""
@@ -435,14 +420,12 @@ class Enqueueing:
         return bool(len(self._rows) or self._gone)
 
     async def _suppressed(self) -> set[int]:
-        """The rows that would be suppressed. The times of the others are counted."""
+        """The rows that would be suppressed."""
         suppressed = set[int]()
         for chunk in self._rows.to_call():
             rows = list(filter(self._ends.makes_call, chunk))
             found = await self._enqueuer.enqueue(rows, staging=None)
-            without = {end.number for end in found if end.kind is End.SUPPRESSED}
-            suppressed |= without
-            self._ends.add_called([row for row in rows if row.raw.number not in without])
+            suppressed |= {end.number for end in found if end.kind is End.SUPPRESSED}
         return suppressed
 
     async def _show(self, *, refused: bool) -> None:
@@ -528,8 +511,9 @@ class Enqueueing:
                     raise
                 for end in found:
                     ends.move(end)
-                without = {end.number for end in found if end.row is not None and end.row.call is None}
-                ends.add_called([row for row in rows if row.raw.number not in without])
+                if ends.maker is not None:
+                    without = {end.number for end in found if end.row is not None and end.row.call is None}
+                    ends.maker.add(row for row in rows if row.raw.number not in without)
                 done += len(some)
                 if imported is not None and (progress := self.how.get("progress")) is not None:
                     count = len(self._rows)

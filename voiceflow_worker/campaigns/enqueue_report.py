@@ -45,7 +45,7 @@ SHOWN_OF_COLUMNS = ("unread", "partly_filled", "moments")
 """What a report shows of columns, and not of rows."""
 _MOST_BATCHES = 10
 _NOT_SHOWN = (
-    "refused", "preview", "repeated_calls", "version", "replaces", "night", "stays", "waiting", "named", "batches",
+    "refused", "preview", "repeated_calls", "version", "replaces", "stays", "waiting", "named", "batches",
 )  # fmt: skip
 
 
@@ -105,8 +105,6 @@ class EnqueueReport:
     """The columns that nobody reads and that some rows have filled: by them too, rows may be left out."""
     moments: Sequence[MomentSpan] = ()
     """The columns that texts read as days or times, from the first to the last."""
-    night: Finding | None = None
-    """What is told of calls that begin at night at the number, if nobody has given hours."""
     version: str = ""
     """What a preview shows, for the `expected_version` of a start: which rows are new, known or suppressed, how
     many are bad or of people who were called before, and the time before or after which nobody is called."""

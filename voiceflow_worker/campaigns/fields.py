@@ -404,7 +404,7 @@ FIELDS: tuple[Field, ...] = (
         name="window", read=_plain(values.window), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="HOURS",
         label="Hours in which phones may ring", hint="Such as 09:00-18:00, or DE=09:00-18:00,*=10:00-20:00.",
         help="Phones ring only at these hours, such as 09:00-20:00, in the time zone of the number; or by country: "
-        "DE=09:00-18:00,*=any. any: calls at any hour are meant.",
+        "DE=09:00-18:00,*=any. any: at any hour. A campaign needs it, here or by VOICEFLOW_WINDOW.",
     ),
     Field(
         name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",

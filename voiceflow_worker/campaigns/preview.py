@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from voiceflow_worker.campaigns.course import CallTimes, Course, TimesOfCalls, simulated
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import ColumnReader
@@ -25,7 +24,6 @@ from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
 from voiceflow_worker.model.times import zone_of_number
-from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.model.zones import require_zone
 
 if TYPE_CHECKING:
@@ -269,19 +267,23 @@ class Preview:
     before: int | None = None
     behind: int | None = None
     """The rows of the people who are called before and behind that one."""
-    later: tuple[tuple[str, str], ...] = ()
+    further_texts: tuple[tuple[str, str], ...] = ()
     """What the first person hears after the first question of a menu: each text with its menu and key."""
     seconds: float = 0.0
     rate: float | None = None
     time_zone: str | None = None
-    has_window: bool = False
-    moved_to: str | None = None
-    """The zone that the window counts in, if it does not count at the number."""
     moves: int = 0
     """The calls that a window moves to another day than their not_before."""
     moved: tuple[int, datetime, datetime] | None = None
     """The row of the first of them, from when, and to when, by the clock of the window."""
-    course: Course = field(default_factory=Course)
+    starts_at: datetime | None = None
+    """The first time at which a call may ring; None without calls."""
+    last_opens_at: datetime | None = None
+    """The last of the times from which calls may ring."""
+    later: int = 0
+    """The calls that wait for their window or their not_before."""
+    later_opens_at: datetime | None = None
+    """The first time at which one of them may ring."""
     cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     unpriced: Counter[str] = field(default_factory=Counter[str])
     prices: str | None = None
@@ -295,20 +297,6 @@ class Preview:
         """The number of calls."""
         return self.countries.total()
 
-    def _nights(self) -> Iterator[tuple[str, str]]:
-        """The calls that begin at night at the number, or at an hour that nobody knows, and what to do about them."""
-        unknown = self.course.unknown_hour
-        remedy = "" if self.has_window else "; give a calling window"
-        if self.moved_to is not None:
-            remedy = (
-                f": the window is in the time zone {self.moved_to}, not in that of the number; remove its time zone"
-            )
-        if nights := self.course.night_in_words(self.course.at_night):
-            yield "at night", f"{nights}{remedy}"
-        if unknown:
-            whose = "call whose local hour is" if unknown == 1 else "calls whose local hours are"
-            yield "unknown hour", f"{unknown:,} {whose} not known: the numbers do not tell their time zones"
-
     def _by_length(self) -> str:
         """What the talk time was reckoned by."""
         if not self.files:
@@ -317,41 +305,37 @@ class Preview:
 
     @property
     def ends_at(self) -> datetime | None:
-        """The expected end of the last call; None if no call leaves."""
-        if self.course.last is None:
+        """The earliest end of the last call, if everybody answers and windows stay open; None without calls."""
+        if self.starts_at is None or self.last_opens_at is None:
             return None
-        each = self.seconds / self.calls if self.calls else 0.0
-        return self.course.last + timedelta(seconds=RINGING + each)
+        sending = timedelta(seconds=(self.calls - 1) / self.rate) if self.rate else timedelta()
+        each = self.seconds / self.calls
+        return max(self.last_opens_at, self.starts_at + sending) + timedelta(seconds=RINGING + each)
 
     def in_words(self, *, moment: Callable[[datetime], str] | None = None) -> list[tuple[str, str]]:
         """The preview for people: names of figures, and sentences, with each `moment` by default in their zone."""
-        course, moment = self.course, moment or moments_in(self.time_zone)
+        moment = moment or moments_in(self.time_zone)
         rows: list[tuple[str, str]] = [("calls", _counts(self.countries))]
         if len(self.sources) > 1:
             rows.append(("called from", _counts(self.sources)))
         if self.further_numbers:
             more = f"{count_of(self.further_numbers, 'number')}, each only after one that was busy or did not answer"
             rows.append(("further numbers", more))
-        if course.later:
-            opens = f"; the first may ring from {moment(course.opens_at)} on" if course.opens_at else ""
+        if self.later_opens_at is not None:
             wait = "calls wait for their window or their not_before"
-            wait = "call waits for its window or its not_before" if course.later == 1 else wait
-            rows.append(("not now", f"{course.later:,} {wait}{opens}"))
-        if course.first is not None and self.ends_at is not None:
+            wait = "call waits for its window or its not_before" if self.later == 1 else wait
+            rows.append(("not now", f"{self.later:,} {wait}; the first may ring from {moment(self.later_opens_at)} on"))
+        if self.starts_at is not None and self.ends_at is not None:
             rate = self.rate and float(f"{self.rate:.3g}")
-            rows.append(("starts", moment(course.first)))
-            later = duration_in_words(self.ends_at - course.first)
-            ends = f"{moment(self.ends_at)}, {later} later"
+            rows.append(("starts", moment(self.starts_at)))
+            later = duration_in_words(self.ends_at - self.starts_at)
+            ends = f"{moment(self.ends_at)}, {later} later, at the earliest"
             rows.append(("ends", f"{ends}, without redials (rate: {rate_in_words(rate)})"))
-        rows += self._nights()
         if self.moved is not None:
             row, wanted, moved = self.moved
             calls = "call waits for its" if self.moves == 1 else "calls wait for their"
             day = f"{self.moves:,} {calls} window until another day than not_before says"
             rows.append(("moved", f"{day}, such as row {row}: {wanted:{_TIME}} becomes {moved:{_TIME}}"))
-        if course.expired:
-            late = "it is sent" if course.expired == 1 else "they are sent"
-            rows.append(("expire", f"{count_of(course.expired, 'call')} whose validity would end before {late}"))
         if self.calls:
             each = self.seconds / self.calls
             length = duration_in_words(timedelta(seconds=self.seconds))
@@ -362,14 +346,14 @@ class Preview:
         if self.unpriced:
             rows.append(("no price", _counts(self.unpriced)))
         rows += [(f"row {each.row}", _text(each)) for each in self.texts]
-        rows += [(f"then, {place}", text) for place, text in self.later]
+        rows += [(f"then, {place}", text) for place, text in self.further_texts]
         if self.longest is not None and self.longest not in self.texts:
             rows.append(("longest text", f"row {self.longest.row}: {_text(self.longest)}"))
         return rows
 
     def as_json(self) -> dict[str, object]:
         """The preview as a JSON object, for scripts."""
-        course, ends = self.course, self.ends_at
+        starts, ends = self.starts_at, self.ends_at
         return {
             "calls": self.calls,
             "countries": dict(self.countries.most_common()),
@@ -379,19 +363,16 @@ class Preview:
             "suppressed": self.suppressed,
             "left_out": self.left_out,
             "bad": self.bad,
-            "outside_window": course.later,
-            "window_opens_at": rfc3339(course.opens_at),
-            "expired_before_their_turn": course.expired,
+            "outside_window": self.later,
+            "window_opens_at": rfc3339(self.later_opens_at),
             "moved_by_window": self.moves,
-            "at_night": course.at_night,
-            "unknown_hour": course.unknown_hour,
             "texts": [each.as_json() for each in self.texts],
-            "later": [{"place": place, "text": text} for place, text in self.later],
+            "later": [{"place": place, "text": text} for place, text in self.further_texts],
             "longest": self.longest.as_json() if self.longest is not None else None,
             "rate": self.rate,
-            "starts_at": rfc3339(course.first),
+            "starts_at": rfc3339(starts),
             "ends_at": rfc3339(ends),
-            "duration_seconds": (ends - course.first).total_seconds() if ends and course.first else None,
+            "duration_seconds": (ends - starts).total_seconds() if ends and starts else None,
             "time_zone": self.time_zone,
             "talk_seconds": round(self.seconds, 1),
             "cost": {currency: float(round(amount, 4)) for currency, amount in self.cost.items()},
@@ -408,11 +389,9 @@ class PreviewMaker:
     options: PreviewOptions
     later_texts: Callable[[ReadRow], tuple[tuple[str, str], ...]]
     """The function that gives what a row's person hears after the first question of a menu."""
-    call_times: TimesOfCalls
     now: datetime
     asks_store: bool = True
     _shown: Preview = field(default_factory=Preview)
-    _plan: Counter[int] = field(default_factory=Counter[int])
     _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
     _odd: int = 0
     _zones: set[str | None] = field(default_factory=set[str | None])
@@ -427,10 +406,7 @@ class PreviewMaker:
 
     def _add(self, row: ReadRow, call: CheckedCall) -> None:
         shown = self._shown
-        self._plan[row.times] += 1
-        if call.window is not None:
-            self._note_move(row, call.window, self.call_times[row.times])
-            shown.has_window, shown.moved_to = True, call.window.time_zone
+        self._note_times(row, call)
         country = country_of(call.destination) or _UNKNOWN
         shown.countries[country] += 1
         shown.sources[call.source] += 1
@@ -440,7 +416,7 @@ class PreviewMaker:
         speech = speech_of(call.body)
         sample = SampleText(row=row.raw.number, destination=call.destination, speech=speech)
         if not shown.texts:
-            shown.later = self.later_texts(row)
+            shown.further_texts = self.later_texts(row)
         spoken, texts = (speech.voice_profile, (call.data or {}).get("language")), len(shown.texts)
         if texts < FIRST_TEXTS or (spoken not in self._spoken and texts < MOST_TEXTS):
             self._spoken.add(spoken)
@@ -475,16 +451,20 @@ class PreviewMaker:
         else:
             shown.heard, shown.heard_by = sample, person_in(call.data or {})
 
-    def _note_move(self, row: ReadRow, window: CallWindow, times: CallTimes) -> None:
-        """Note that a window moves a call to another day than it was to ring on."""
-        zone = window.zone_for(times.time_zone)
-        if times.not_before is None or zone is None:
-            return
-        at = max(times.not_before, self.now)
-        if (opens := times.opens(at)) is None or opens.astimezone(zone).date() == at.astimezone(zone).date():
-            return
-        self._shown.moves += 1
-        self._shown.moved = self._shown.moved or (row.raw.number, at.astimezone(zone), opens.astimezone(zone))
+    def _note_times(self, row: ReadRow, call: CheckedCall) -> None:
+        """Note from when on a call may ring, and whether its window moves it to another day than its not_before."""
+        shown, window = self._shown, call.window
+        opens = at = max(call.not_before or self.now, self.now)
+        if window is not None and (zone := window.zone_for(call.time_zone)) is not None:
+            opens = window.opens(at, zone) or at
+            if call.not_before is not None and opens.astimezone(zone).date() != at.astimezone(zone).date():
+                shown.moves += 1
+                shown.moved = shown.moved or (row.raw.number, at.astimezone(zone), opens.astimezone(zone))
+        shown.starts_at = min(shown.starts_at or opens, opens)
+        shown.last_opens_at = max(shown.last_opens_at or opens, opens)
+        if opens > self.now:
+            shown.later += 1
+            shown.later_opens_at = min(shown.later_opens_at or opens, opens)
 
     def preview(self, *, duplicates: int, suppressed: int, left_out: int, bad: int) -> Preview:
         """The preview of the calls that were added, if they are sent from now on."""
@@ -494,7 +474,6 @@ class PreviewMaker:
         shown.prices = options.prices.name if options.prices is not None else None
         shown.time_zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
         shown.rate = self._rate()
-        shown.course = simulated(self.call_times.counted(self._plan), self.now, rate=shown.rate)
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():
             totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)

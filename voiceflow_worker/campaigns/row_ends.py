@@ -6,19 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from voiceflow_worker.campaigns.called_before import RepeatedCalls
 from voiceflow_worker.campaigns.calls.options import ended_finding
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.course import TimesOfCalls, simulated
 from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport
 from voiceflow_worker.campaigns.files.rows import Findings, Reject, reason_of
 from voiceflow_worker.campaigns.list_order import ListOrder
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of
+from voiceflow_worker.finding import Finding, Message, Severity, message_of
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
 
@@ -77,7 +75,6 @@ class RowEnds:
     batches: Collection[str] = ()
     """The batches of the rows; `batch_id` is that of rows that name none."""
     replaces: bool = False
-    call_times: TimesOfCalls = field(default_factory=TimesOfCalls)
     maker: PreviewMaker | None = None
     reject: Reject | None = None
     """Gets the rows that are bad or suppressed."""
@@ -85,8 +82,6 @@ class RowEnds:
     counts: Counter[End] = field(default_factory=Counter[End])
     ended: Counter[JobState] = field(default_factory=Counter[JobState])
     found: Findings = field(default_factory=Findings)
-    times: Counter[int] = field(default_factory=Counter[int])
-    """The calls for which nobody has given hours, by the places of their times."""
     again: int = 0
     called_before: int = 0
     """Rows counted in `again`, also if they are to be called again."""
@@ -97,7 +92,6 @@ class RowEnds:
     stays: int = 0
     waiting: int = 0
     names: dict[str, None] = field(default_factory=dict[str, None])
-    night: Finding | None = None
     _kept: dict[int, RowEnd] = field(default_factory=dict[int, RowEnd])
 
     def add(self, end: RowEnd) -> None:
@@ -167,13 +161,6 @@ class RowEnds:
 
     # -- the calls that are made -----------------------------------------------------------------------------------
 
-    def add_called(self, rows: Sequence[ReadRow]) -> None:
-        """Count the times of rows that are called, and preview them."""
-        if self.maker is not None:
-            self.maker.add(rows)
-        if not self.call_times.has_hours:
-            self.times.update(row.times for row in rows if row.call is not None)
-
     def add_repeated(self, repeated: Sequence[RepeatedCalls], *, column: str, again: bool) -> None:
         """Count the rows that call people again: an error, in a dry run a warning; if `again`, it is what is meant."""
         self.called_before = sum(each.count for each in repeated)
@@ -182,16 +169,6 @@ class RowEnds:
             self.repeated = repeated
             severity = Severity.WARNING if self.dry_run else Severity.ERROR
             self.found.add(each.finding(file=self.file, column=column, severity=severity) for each in repeated)
-
-    def find_night(self, now: datetime, rate: float | None, *, needs_hours: bool) -> bool:
-        """Add a finding if counted calls would begin at night. Returns whether it is an error."""
-        course = simulated(self.call_times.counted(self.times), now, rate=rate)
-        if said := course.night_in_words(course.undecided):
-            told = Message(f"{said}: {Remedy.GIVE_HOURS}", Remedy.GIVE_HOURS)
-            severity = Severity.ERROR if needs_hours else Severity.WARNING
-            self.night = Finding(file=self.file, severity=severity, message=told)
-            self.found.add([self.night])
-        return needs_hours and self.night is not None
 
     # -- what is wrong with the list as a whole ----------------------------------------------------------------------
 
@@ -252,5 +229,5 @@ class RowEnds:
             left_out_waiting=counts[End.LEFT_OUT_WAITING], missing=counts[End.IN_NO_ROW], stays=self.stays,
             waiting=self.waiting, named=(*self.names,), suppressed=suppressed, left_out=self.left_out,
             rejected=counts[End.BAD], again=self.again, ended=self.ended, repeated_calls=self.repeated,
-            night=self.night, preview=preview, findings=self.found.all(file=self.file), **more,
+            preview=preview, findings=self.found.all(file=self.file), **more,
         )  # fmt: skip

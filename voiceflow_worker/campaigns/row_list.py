@@ -144,9 +144,9 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 
 
 _Cells = tuple[str, ...]
-_Spooled = tuple[str, tuple[Any, ...], tuple[Any, ...] | None, bool, bool, int, tuple[Any, ...] | None]
-"""A row in the temporary file: its batch, the row, its call, whether it makes that and has a made key, the place of its
-times, and of one without a call the key that stands for it, its result, the reason, and the columns at fault."""
+_Spooled = tuple[str, tuple[Any, ...], tuple[Any, ...] | None, bool, bool, tuple[Any, ...] | None]
+"""A row in the temporary file: its batch, the row, its call, whether it makes that and has a made key, and of
+one without a call the key that stands for it, its result, the reason, and the columns at fault."""
 _KEY = CheckedCall._fields.index("unique_key")
 Entry = Sequence[Any]
 """A row as it is kept: its number, its cells, the key of its call, or its result and the reason; of one without a call
@@ -212,13 +212,13 @@ class RowKeeper:
                     result, why = "duplicate", f"the same call as row {row.duplicate_of}"
                 elif key is None:
                     result, why = _RESULTS.get(end.kind, ""), reason_of(row.findings)
-                spooled.append((batch_id, tuple(raw), None, False, False, 0, (key, result, why, wrong)))
+                spooled.append((batch_id, tuple(raw), None, False, False, (key, result, why, wrong)))
                 continue
             if call.not_before is not None or call.valid_until is not None:
                 self._latest = max(filter(None, (self._latest, call.not_before, call.valid_until)))
             makes_call = end.makes_call
             self._to_call += makes_call
-            spooled.append((batch_id, tuple(raw), tuple(call), makes_call, row.has_made_key, row.times, None))
+            spooled.append((batch_id, tuple(raw), tuple(call), makes_call, row.has_made_key, None))
         self._spool.put(spooled)
         if self._keeps_all:
             rows = [(batch_id, RawRow._make(raw)) for batch_id, raw, *_ in spooled]
@@ -238,10 +238,8 @@ class RowKeeper:
         """The rows that make calls, in parts: all `but` those with these numbers, or those `among` these."""
         for part in self._spool:
             yield [
-                ReadRow(
-                    RawRow._make(raw), made := CheckedCall._make(call), made.digest, None, has_made_key, times=times
-                )
-                for _, raw, call, makes_call, has_made_key, times, _ in part
+                ReadRow(RawRow._make(raw), made := CheckedCall._make(call), made.digest, None, has_made_key)
+                for _, raw, call, makes_call, has_made_key, _ in part
                 if call is not None and makes_call and (among is None or raw[0] in among) and raw[0] not in but
             ]
 
@@ -260,7 +258,7 @@ class RowKeeper:
         writes: list[Write] = []
         for part in self._spool:
             rows: dict[str, list[Entry]] = {}
-            for batch_id, fields, call, _, _, _, silent in part:
+            for batch_id, fields, call, _, _, silent in part:
                 key, *result, wrong = silent or ((call or ())[_KEY], "", "", ())
                 raw = RawRow._make(fields)
                 end = ends.of(raw.number)

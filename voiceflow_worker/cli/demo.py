@@ -140,7 +140,7 @@ async def _enqueue(output: Output, calls: CallQueue) -> EnqueueReport:
 
     with example_file(CAMPAIGN) as campaign, example_file(FLOW) as flow:
         options = CampaignOptions(
-            template=FlowTemplate.load(flow), source=SOURCE, voice_profile=VOICE, valid_for=VALID_FOR
+            template=FlowTemplate.load(flow), source=SOURCE, voice_profile=VOICE, window="any", valid_for=VALID_FOR
         )
         now = calls.store.clock.now()
         report = await enqueue_file(calls, campaign, options, now=now, skip_bad=True)

@@ -70,14 +70,14 @@ async def enqueue(
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
 
     Examples:
-        voiceflow enqueue people.csv --template reminder.json --source +6531234567 --valid-for 2h
-        voiceflow enqueue people.csv --say "Hello {{name}}" --voice-profile en-US-JennyNeural --country SG
+        voiceflow enqueue people.csv --template reminder.json --source +6531234567 --window any
+        voiceflow enqueue people.csv --say "Hello {{name}}" --country SG --window 09:00-20:00
         voiceflow enqueue people.csv --template reminder.json --window 09:00-20:00 --days mon-sat --holidays SG
-        voiceflow enqueue appointments.csv --ivr appointment:appointment --source +6531234567
+        voiceflow enqueue appointments.csv --ivr appointment:appointment --window 09:00-20:00
         voiceflow enqueue people.csv --campaign reminder.toml --batch march
         voiceflow enqueue people.csv --campaign reminder.toml --batch march --replace --dry-run
         voiceflow enqueue --batch march --stored --replace --window 10:00-18:00 --days mon-fri
-        voiceflow enqueue people.xlsx --template reminder.json --dry-run --prices prices.csv
+        voiceflow enqueue people.xlsx --template reminder.json --window any --dry-run --prices prices.csv
     """
     from voiceflow_worker.campaigns.enqueue_report import RowsRefusedError
     from voiceflow_worker.core.audit import Actor, Interface, login_name

@@ -54,9 +54,10 @@ from voiceflow_worker.console.formats import ZONE, countries, label_of, moment, 
 from voiceflow_worker.console.questions import PREFIX, READY, menu_in, ready_in, shown_questions, taken
 from voiceflow_worker.console.start_words import Choice, button_of, in_short, left_in_words
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, VoiceflowError
-from voiceflow_worker.finding import Finding, Remedy, message_of, ranges_text
+from voiceflow_worker.finding import Finding, Remedy, message_of, ranges_text, tell
 from voiceflow_worker.gateway.client import TIMEOUT, VoiceClient
 from voiceflow_worker.ivr.menu import Menu
+from voiceflow_worker.model.country_windows import AT_ANY_HOUR
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import INTERNATIONAL
 from voiceflow_worker.model.text.names_of_the_world import VOICES, at_odds
@@ -185,9 +186,14 @@ class CampaignSteps:
         form, kept = given.form, given.kept
         try:
             if step == "words":
-                report = await self.preview(self.campaign(form, kept), form)
+                campaign = self.campaign(form, kept)
+                if not campaign.options.has_hours:  # which the next step asks for
+                    campaign = replace(campaign, options=replace(campaign.options, window=AT_ANY_HOUR))
+                report = await self.preview(campaign, form)
                 return {} if report.valid or not report.rejected else _faults_in(form, report.findings)
-            self.read(form, kept, groups=_GROUPS.get(step, set()))
+            campaign = self.read(form, kept, groups=_GROUPS.get(step, set()))
+            if step == "hours" and not campaign.options.has_hours:
+                return {"window": tell("no_window")}
             shown = await self.found(form, kept, checks=True) if step == "people" else ShownList()
             if shown.counts is not None and shown.counts["lacking"]:
                 return {"country": "say whose numbers these are, or leave them out"}
@@ -210,7 +216,8 @@ class CampaignSteps:
         queue, now = queue or self._settings.queue, self._operator.store.clock.now()
         said = sorted((name, value) for name, value in form.values.items() if name not in _OF_PAGE)
         options = campaign.options
-        times = (options.batch_id, options.not_before, options.valid_until)  # after midnight, tomorrow is another day
+        # After midnight, tomorrow is another day.
+        times = (options.batch_id, options.not_before, options.valid_until, options.window)
         key = hashlib.blake2b(
             repr((queue, campaign.assumptions, times, said)).encode("utf-8", "surrogatepass")
         ).digest()
@@ -236,7 +243,7 @@ class CampaignSteps:
         if menu is not None and not any(voices):
             raise _wrong("voice_profile", "choose the voice that asks the question")
         campaign = self.read(form, kept, menu=menu)
-        return replace(campaign.without_handlers(), only_new=form.get(LIST) == ONLY_NEW, needs_hours=True)
+        return replace(campaign.without_handlers(), only_new=form.get(LIST) == ONLY_NEW)
 
     def read(
         self,
@@ -456,6 +463,8 @@ def faults_of(error: InvalidInputError) -> dict[str, str]:
         column, is_of_file = each.column or "", isinstance(error, CampaignFileError)
         if is_of_file and each.told.kind == "lacks_column_or_option":
             found[column] = "choose one: the list has no column for it"
+        elif each.told.kind == "no_window":
+            found["window"] = each.message
         elif column in _FIELD_OF:
             found[_FIELD_OF[column]] = each.message
         elif is_of_file and column:  # which a text speaks, and the file lacks

@@ -35,7 +35,6 @@ from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.campaign_steps import CampaignSteps, StepInput, faults_of, step_of, texts_of
 from voiceflow_worker.console.form import (
     COUNTS,
-    DAYS,
     FIELDS,
     LIST,
     PARTS,
@@ -91,8 +90,6 @@ _log = structlog.get_logger("voiceflow.console")
 
 _KEPT_FOR_BACK = {"Cache-Control": "private, no-cache"}
 """The browser keeps this page for its back button alone, so that what was typed is there again."""
-_USUAL_HOURS = {"window": "09:00-18:00", "days": ",".join(DAYS[:5])}
-"""The hours of a new campaign, at the number, until somebody changes them."""
 _PLACES = {step: place for place, step in enumerate(STEPS)}
 _FILLED_IN = ("people", "words", "hours")
 """The steps that a person fills in; what is wrong with one is told before the next."""
@@ -228,7 +225,7 @@ class CampaignPage:
                     is_other = _has_list(sent) and bool(before.get("upload"))
                     is_first = not any(before.get(name) for name in (*TEXTS, "upload")) and "saved" not in sent.files
                     if is_first and not any(map(form.get, WHEN)):
-                        form.values |= _USUAL_HOURS
+                        form.values["window"] = self._settings.window or ""
                     await self._begin(form, kept, is_new=is_new, is_other=is_other)
                 elif do in STEPS and left in _FILLED_IN and _PLACES[left] < _PLACES[do]:
                     form.values["step"] = left

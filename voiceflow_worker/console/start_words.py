@@ -104,8 +104,8 @@ def in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, n
     if is_wrong or not orders:
         return ""
     parts = [calls] if calls else []
-    if preview is not None and preview.course.first is not None and preview.ends_at is not None and calls:
-        first = preview.course.first
+    if preview is not None and preview.starts_at is not None and preview.ends_at is not None and calls:
+        first = preview.starts_at
         begins = "now" if first - now < timedelta(minutes=1) else f"from {_moment_in_words(first, now)}"
         parts = [f"{calls} {begins} ({_place(ZONE.get())})", span(preview.ends_at - first)]
         until = options.valid_until if isinstance(options.valid_until, datetime) else None
@@ -113,8 +113,6 @@ def in_short(report: EnqueueReport, form: CampaignForm, campaign: Campaign, *, n
         parts += [f"until {_moment_in_words(until, now)} at the latest"] if until is not None else []
         parts += filter(None, [_hours_in_words(form)])
     said = [", ".join(parts), _again_in_words(options.redial), ", ".join(others)]
-    if preview is not None and calls:
-        said.append(preview.course.night_in_words(preview.course.at_night))
     stay = Choice.of(report).stay
     said += [f"{number(stay)} {'stays as it was' if stay == 1 else 'stay as they were'}" if others and stay else ""]
     words = "; ".join(filter(None, [*said, left_in_words(report)]))

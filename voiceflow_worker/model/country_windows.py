@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, message_of, tell
@@ -38,7 +38,7 @@ NUMBER = "number"
 """In place of a calendar: that of the country of the number called."""
 NONE = "none"
 """In place of a calendar: holidays are days like others."""
-AT_ANY_HOUR = "any"
+AT_ANY_HOUR: Literal["any"] = "any"
 """In place of hours: calls at any hour of the day are meant."""
 
 
@@ -90,10 +90,12 @@ class CountryWindows:
         )
 
     @classmethod
-    def of(cls, window: CallWindow | CountryWindows) -> CountryWindows:
-        """A window for everybody. Each of its calendars is for the numbers of its country."""
+    def of(cls, window: CallWindow | CountryWindows | Literal["any"]) -> CountryWindows:
+        """A window for everybody, or "any". Each of its calendars is for the numbers of its country."""
         if isinstance(window, CountryWindows):
             return window
+        if isinstance(window, str):
+            return cls(hours={ALL: ()})
         return cls(
             hours={ALL: window.spans},
             days={ALL: window.days},
@@ -150,6 +152,10 @@ class CountryWindows:
                 f"the holidays of {country}, the country of {number}, are not known: the `holidays` library has no "
                 f"calendar for it; name one for it ({country}=…), or {country}={NONE}"
             ) from None
+
+
+ANY_HOUR = CountryWindows.of(AT_ANY_HOUR)
+"""The windows of everybody who may be called at any hour of each day."""
 
 
 def _text(table: Mapping[str, Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.filters import Part, renamed
@@ -46,8 +46,9 @@ class CampaignOptions:
 
     `template` is `FlowTemplate.load(path)` or `FlowTemplate.speaking(text)`; without one, each JSON line is a body, or
     the `menu` asks its question. That is the first IVR menu of the calls, its texts, which are checked against each
-    row, or only its name. `window` applies in its own zone, if it has one; else in the zone of the row, else in that of
-    the number called. If `redial` is None, the policy of the queue applies.
+    row, or only its name. A campaign needs a `window`, or "any" for calls at any hour. A window applies in its own
+    zone, if it has one; else in the zone of the row, else in that of the number called. If `redial` is None, the policy
+    of the queue applies.
 
     A `batch_id` with `{date}` names a batch for each day in the `time_zone` (`dated`). Once the day is in the
     `batch_id`, `batch_pattern` is this name: batches of one pattern may say the same words to the same people.
@@ -71,7 +72,7 @@ class CampaignOptions:
     priority: int = 0
     redial: RedialPolicy | None = None
     menu: str | Menu | MenuTexts | None = None
-    window: CallWindow | CountryWindows | None = None
+    window: CallWindow | CountryWindows | Literal["any"] | None = None
     data: Mapping[str, object] | None = None
     orders: Orders | None = None
     stop_after_refused: int | None = None
@@ -100,6 +101,11 @@ class CampaignOptions:
         object.__setattr__(self, "counted", tuple(dict.fromkeys(columns)))
         if self.menu is not None and not isinstance(self.menu, str) and self.template is None:
             object.__setattr__(self, "template", opening_template(cast("Menu", self.menu)))
+
+    @property
+    def has_hours(self) -> bool:
+        """Whether the window has hours, or says that any hour is meant."""
+        return self.window is not None and bool(CountryWindows.of(self.window).hours)
 
 
 _DATE = "{date}"

@@ -72,8 +72,7 @@ class ReadRow(NamedTuple):
     `digest` is the digest of the canonical body. `own_key` is the unique key in the row itself. `has_made_key` is True
     if the row has no key of its user, but one that was made for it, so that it is compared with earlier calls.
     `duplicate_of` is the line of an equal row earlier in the file. `is_left_out` is True if a column says not to call.
-    `numbers` are those of a row without a call, as far as they can be read. `times` is the place of its call's times
-    among those of the campaign.
+    `numbers` are those of a row without a call, as far as they can be read.
     """
 
     raw: RawRow
@@ -85,7 +84,6 @@ class ReadRow(NamedTuple):
     duplicate_of: int | None = None
     is_left_out: bool = False
     numbers: tuple[str, ...] = ()
-    times: int = 0
 
     @property
     def is_bad(self) -> bool:
@@ -139,8 +137,6 @@ class RequestMaker:
         self.is_first: Callable[[str, str | None], bool] = lambda _about, _column: True
         """Whether no earlier row has had this warning: what it is about, and its column or, of source numbers, the
         message."""
-        self.place: Callable[[CheckedCall], int] = lambda _call: 0
-        """The place of the times of a call among those of the campaign."""
 
     def read(self, raw: RawRow, draft: Draft | None) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
@@ -205,7 +201,7 @@ class RequestMaker:
         )
         if call.window is not None:
             self.times.count(call)
-        return ReadRow(raw, call, digest, own_key, not own_key, findings, times=self.place(call))
+        return ReadRow(raw, call, digest, own_key, not own_key, findings)
 
     def _findings(self, raw: RawRow, draft: Draft) -> Iterator[Finding]:
         """What is told of a row."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
@@ -15,7 +15,7 @@ from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity, message_of, tell
 from voiceflow_worker.model.column_time import ColumnTime
-from voiceflow_worker.model.country_windows import CountryWindows, first_opening
+from voiceflow_worker.model.country_windows import ANY_HOUR, AT_ANY_HOUR, CountryWindows, first_opening, read_hours
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.flows.values import is_missing
 from voiceflow_worker.model.numbers.phone import country_of, usual_form
@@ -25,7 +25,7 @@ from voiceflow_worker.model.times import doubtful_year, read_time
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.model.zones import clocks_in_canada, read_zone
 
-_TIMES = frozenset({"time_zone", "not_before", "valid_until"})
+_TIMES = frozenset({"time_zone", "not_before", "valid_until", "window"})
 
 
 @dataclass(slots=True)
@@ -65,8 +65,12 @@ class Times:
         self._options = options
         self._now = now
         self._passed = Severity.WARNING if allows_past else Severity.ERROR
-        self._windows = None if options.window is None else CountryWindows.of(options.window)
-        self._has_times = any((options.not_before, options.valid_until, options.valid_for, options.window))
+        windows = CountryWindows.of(options.window or AT_ANY_HOUR)
+        self._usual = ANY_HOUR if windows == ANY_HOUR else windows
+        """The windows of rows that have none of their own."""
+        self._windows_of = cache(partial(_with_hours, self._usual))
+        """The windows of a row with these hours."""
+        self._has_times = any((options.not_before, options.valid_until, options.valid_for)) or windows != ANY_HOUR
         counted = (options.valid_until, options.not_before)
         self._counted_from = next((each.column for each in counted if isinstance(each, ColumnTime)), None)
         """The column that times are counted from."""
@@ -98,8 +102,9 @@ class Times:
             name, (here, there) = draft.reserved["time_zone"], clocks
             why = f"{name!r} was one clock for Canada and the United States, which show other times now"
             times.wrong("time_zone", f"{why}: write {here} or {there}")
-        if self._windows is not None:
-            self._fit(times, self._windows, known)
+        windows = self._own_windows(times, draft)
+        if windows is not ANY_HOUR:
+            self._fit(times, windows, known)
         if times.findings:
             draft.findings += [found for found in times.findings if not draft.is_reported(found.column)]
         return times
@@ -121,6 +126,16 @@ class Times:
             times.time_zone = times.zone.key
         except ValueError as error:
             times.wrong("time_zone", message_of(error))
+
+    def _own_windows(self, times: RowTimes, draft: Draft) -> CountryWindows:
+        """The windows of the row: the column `window` has its hours, and the rest is as for all."""
+        if "window" not in draft.reserved:
+            return self._usual
+        try:
+            return self._windows_of(draft.reserved["window"])
+        except InvalidInputError as error:
+            times.wrong("window", message_of(error))
+            return self._usual
 
     def _begin(self, times: RowTimes, draft: Draft) -> datetime | None:
         """Read from when on phones may ring. Returns what people are reminded of then, and is over afterwards."""
@@ -228,6 +243,11 @@ class Times:
         if opening.problem is not None:
             times.findings.append(opening.problem)
         times.window, times.time_zone = window, opening.time_zone
+
+
+def _with_hours(windows: CountryWindows, hours: str) -> CountryWindows:
+    """The windows with these hours instead of their own. Raises InvalidInputError."""
+    return replace(windows, hours=read_hours(hours))
 
 
 def _counted(times: RowTimes, draft: Draft, given: ColumnTime, name: str) -> tuple[datetime | None, datetime | None]:

@@ -87,7 +87,7 @@ MEANINGS = {
     "source": "the number to call from", "unique_key": "the key of the call", "batch_id": "the batch of the call",
     "voice_profile": "the voice", "language": "the language of the menu", "time_zone": "the time zone of the person",
     "not_before": "the time before which nobody is called", "valid_until": "the time after which nobody is called",
-    "priority": "the order of the calls",
+    "window": "the hours in which phones may ring", "priority": "the order of the calls",
 }  # fmt: skip
 """What the reserved columns mean."""
 RESERVED = tuple(MEANINGS)

@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cache, partial, wraps
 from itertools import chain, zip_longest
 from types import NoneType, UnionType, new_class
-from typing import Annotated, Any, Protocol, TypeVar, Union, Unpack, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, Unpack, cast, get_args, get_origin
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.wording import LONGEST
@@ -215,6 +215,8 @@ def _check_of(hint: Any) -> _Check | None:
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind is Annotated:
         return _Check("a text", partial(_text, inner[1]))
+    if kind is Literal:
+        return _Check(" or ".join(map(repr, inner)), lambda value: None if value in inner else "")
     if kind is cast("Any", abc).Callable:
         return _Check("a function", lambda value: None if callable(value) else "")
     parts = [_check_of(each) for each in inner if each is not ...]
