@@ -227,6 +227,8 @@ class VoiceCampaignOperator(CallingTask):
             },
             settings=self.hook.settings(),
         )
+        if campaign.options.batch_pattern is not None:
+            raise InvalidInputError("batch has {date}: leave it out, because a task has a batch of its own in each run")
         if (rows is None) + (self.sql is None) + (campaign.file is None) != 2:
             raise InvalidInputError("give the operator the people as one of rows=…, file=… and sql=… (with conn_id=…)")
         if self.sql is not None:

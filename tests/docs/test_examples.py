@@ -21,8 +21,10 @@ from voiceflow_worker.sandbox import Sandbox
 pytestmark = pytest.mark.anyio
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-# Those of the Airflow pages run where Airflow is (tests/airflow).
-WITH_PYTHON = [page for page in PAGES if blocks(page, language="python") and not page.name.startswith("airflow")]
+# What needs Airflow runs where Airflow is (tests/airflow).
+WITH_PYTHON = [
+    page for page in PAGES if blocks(page, language="python") and not page.name.startswith(("airflow", "every-day"))
+]
 
 
 @pytest.fixture(scope="module")
