@@ -11,7 +11,6 @@ from datetime import timedelta
 from ipaddress import ip_network
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pydantic
@@ -23,8 +22,7 @@ from tests.deploy.proxies import DEPLOY
 from tests.support.company_proxy import AUTHORITY
 from tests.support.company_proxy import CERTIFICATE as COMPANY
 from tests.support.wrong_settings import WRONG
-from voiceflow_worker.core.worker import WorkerOptions
-from voiceflow_worker.errors import InvalidInputError, SettingsError
+from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.jobs.policy import CallPolicy, OutcomeSource, PersonLimit
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.web_address import Proxy, is_among, read_hosts
@@ -620,22 +618,3 @@ def test_any_other_duration_needs_a_unit(monkeypatch: pytest.MonkeyPatch, name: 
         load_settings()
     monkeypatch.setenv(f"VOICEFLOW_{name}", "30m")
     assert getattr(load_settings(), name.lower()) == timedelta(minutes=30)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (
-            {"reserve": 5},
-            "--reserve (given directly): 5 cannot be kept for urgent calls, because there is no most number",
-        ),
-        ({"reserve": 5, "max_active": 5}, "because 5 calls may be open: give a smaller reserve"),
-        ({"reserve": 6, "max_active": 5}, "because 5 calls may be open"),
-        ({"reserve": -1, "max_active": 5}, "greater than or equal to 0"),
-    ],
-)
-def test_a_reserve_is_smaller_than_the_cap(options: dict[str, Any], said: str) -> None:
-    assert said in told(**options)
-    assert load_settings(reserve=4, max_active=5).reserve == 4
-    with pytest.raises(InvalidInputError):
-        WorkerOptions(**options)

@@ -35,7 +35,6 @@ from voiceflow_worker.model.jobs.policy import (
     read_person_limit,
     read_redial_after,
     redial_words,
-    reserve_problem,
     write_redial_after,
 )
 from voiceflow_worker.model.numbers.reading import read_numbers
@@ -437,8 +436,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     rate: Annotated[float | None, read_rate] = 10.0
     """Calls per second over all workers of the queue; None is unlimited."""
     max_active: Count | None = None
-    reserve: Amount = 0
-    """How many of the most open calls are kept for calls of a priority above 0."""
     max_per_person: Annotated[PersonLimit | None, read_person_limit] = None
     """The most attempts to call one person within a span of time, over all batches of the queue."""
     redial_on: Annotated[tuple[str, ...], redial_words] = ()
@@ -712,13 +709,10 @@ def _check_together(settings: Settings) -> None:
     """Raise SettingsError if settings contradict each other."""
     waits = settings.redial_after
     lacks = [on.lower() for on in settings.redial_on if isinstance(waits, Mapping) and on not in waits]
-    for problem, *names in (
-        (lacks and f"{', '.join(lacks)} has no wait before its redial: give it one", "redial_on", "redial_after"),
-        (reserve_problem(settings.reserve, settings.max_active), "reserve", "max_active"),
-    ):
-        if problem:
-            where = " and ".join(filter(None, map(settings.place_of, names)))
-            raise _wrong(f"{where}: {problem}", *names)
+    if lacks:
+        names = ("redial_on", "redial_after")
+        where = " and ".join(filter(None, map(settings.place_of, names)))
+        raise _wrong(f"{where}: {', '.join(lacks)} has no wait before its redial: give it one", *names)
 
 
 _LEADS_AWAY = {

@@ -322,7 +322,6 @@ async def sending(hook: VoiceFlowHook, queue: CallQueue, *, batch_id: str | None
 
     settings = hook.settings()
     own = {name for name in ("rate", "burst", "max_active") if settings.place_of(name) is not None}
-    own |= {"reserve"} if "max_active" in own else set()
     block, failures = asyncio.current_task(), list[BaseException]()
 
     def ended(task: asyncio.Task[None]) -> None:

@@ -175,10 +175,6 @@ MUTATIONS: dict[str, tuple[Callable[..., Any], str, str, str]] = {
     "leases ignore limits": (
         Memory._room, "if limits.max_active is None:", "if True:", "test_no_more_calls_are_open_than_allowed",
     ),
-    "leases forget the reserve": (
-        Memory._room, "most - limits.reserve - active.count(False)", "most - len(active)",
-        "test_some_of_the_open_calls_are_kept_for_urgent_ones",
-    ),
     "leases ignore their batch": (
         Memory.lease, "and batch in {None, job.batch_id}", "", "test_a_batch_can_be_leased_alone",
     ),
@@ -200,10 +196,6 @@ MUTATIONS: dict[str, tuple[Callable[..., Any], str, str, str]] = {
         Writing.answer, "        return DONE\n    refusal",
         "        return WriteResult(result=Result.DONE, slot=write.slot and self._allot(write.slot, at))\n    refusal",
         SLOTS,
-    ),
-    "totals of a batch stay": (
-        Memory._count_pruned, "if not any(", "if False and any(",
-        "test_deleted_jobs_stay_in_the_totals_of_their_batch_while_it_has_jobs",
     ),
     "ended records are read": (
         Memory.records, "] = {}", "] = {}\n    now = now.replace(year=2000)",

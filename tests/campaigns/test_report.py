@@ -88,7 +88,7 @@ async def test_the_report_counts_states_outcomes_and_answers(store: Store) -> No
         "batch_id": "visits", "queue": "default", "total": 7, "states": {state.value: 0 for state in JobState} | states,
         "outcomes": {"COMPLETED": 2, "COMPLETED_UNSUBSCRIBED": 1, "NO_ANSWER": 1, "STRANGE": 1}, "answered": 3,
         "answer_rate": 0.6, "answers": {"confirmed": 2}, "other_keys": 1, "seconds": 60.0, "cost": {}, "placed": 5,
-        "priced": 0, "pruned": 0,
+        "priced": 0,
     }  # fmt: skip
 
 

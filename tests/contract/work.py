@@ -246,38 +246,6 @@ class LeaseContract(Ground):
         await results_of(store, to(mine, next_of(mine, active_until=NOW + MINUTE)))
         assert await leased(store) == [2]
 
-    async def test_some_of_the_open_calls_are_kept_for_urgent_ones(self, store: Store) -> None:
-        jobs = await stored(store, *sample_jobs(6), sample_job(7, priority=-1, batch_id="b"))
-        await limit(store, max_active=4, reserve=2)
-        assert await leased(store) == [1, 2]
-        assert await leased(store, batch="b") == []
-        urgent = [sample_job(number, priority=1, batch_id="b") for number in (11, 12, 13)]
-        await stored(store, *urgent)
-        assert await leased(store, 1) == [11]
-        assert await leased(store, batch="b") == [12]
-        assert await leased(store) == []
-        # An ordinary call that may ring keeps its place; when it has ended, an urgent or an ordinary one takes it.
-        first = await job_of(store, jobs[0])
-        assert first is not None
-        sent = next_of(first, state=JobState.SENDING, active_until=NOW + MINUTE)
-        await results_of(store, to(first, sent))
-        assert await leased(store) == []
-        await results_of(store, to(sent, next_of(sent, state=JobState.COMPLETED, active_until=None)))
-        assert await leased(store, 1) == [13]
-        assert await leased(store) == []
-        await limit(store, max_active=6, reserve=4)
-        assert await leased(store) == [3]
-        await limit(store, max_active=6, reserve=1)
-        assert await leased(store) == [4]
-
-    async def test_urgent_calls_may_take_all_the_open_calls(self, store: Store) -> None:
-        await stored(store, *sample_jobs(3), *(sample_job(number, priority=5) for number in (11, 12, 13)))
-        await limit(store, max_active=4, reserve=1)
-        assert await leased(store, 2) == [11, 12]
-        assert await leased(store) == [13, 1]
-        await limit(store, max_active=5, reserve=4)
-        assert await leased(store) == []
-
     async def test_workers_keep_to_the_open_calls_together(self, store: Store, other: Store) -> None:
         await limit(store, max_active=10)
         await stored(store, *sample_jobs(50))

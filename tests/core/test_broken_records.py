@@ -260,9 +260,17 @@ SUPPRESSION_FORMS = [
     "",
 ]
 LIMIT_FORMS = [
-    "10 1 - 0 5", "10 1 -", "", "fast 1 - 0", "10 1 many 0", "nan 1 - 0", "-1 1 - 0", "10 0 - 0",
-    "10 1 - -1", '{"rate": 10}',
-]  # fmt: skip
+    "10 1 - 0",
+    "10 1",
+    "",
+    "fast 1 -",
+    "10 1 many",
+    "nan 1 -",
+    "-1 1 -",
+    "10 0 -",
+    "10 1 -1",
+    '{"rate": 10}',
+]
 
 
 async def put(store: Store, namespace: str, group: str, value: str, *, batch: str | None = None) -> None:

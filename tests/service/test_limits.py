@@ -13,17 +13,17 @@ from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
-OURS = load_settings(rate=10, burst=1, max_active=50, reserve=5)
+OURS = load_settings(rate=10, burst=1, max_active=50)
 
 
 @pytest.mark.parametrize(
     ("of_queue", "own", "found"),
     [
-        (None, (), (10, 1, 50, 5)),
-        (UNREADABLE_LIMITS, (), (10, 1, 50, 5)),
-        (Limits(rate=3, burst=2, max_active=7), (), (3, 2, 7, 0)),
-        (Limits(rate=None, burst=2, max_active=None), ("burst",), (None, 1, None, 0)),
-        (Limits(rate=3, burst=2, max_active=7), ("max_active", "reserve"), (3, 2, 50, 5)),
+        (None, (), (10, 1, 50)),
+        (UNREADABLE_LIMITS, (), (10, 1, 50)),
+        (Limits(rate=3, burst=2, max_active=7), (), (3, 2, 7)),
+        (Limits(rate=None, burst=2, max_active=None), ("burst",), (None, 1, None)),
+        (Limits(rate=3, burst=2, max_active=7), ("max_active",), (3, 2, 50)),
     ],
 )
 async def test_only_its_own_settings_go_before_them(
@@ -33,4 +33,4 @@ async def test_only_its_own_settings_go_before_them(
         if of_queue is not None:
             await set_limits(store, "default", of_queue)
         settings = await with_limits_of_queue(OURS, store, but=own)
-    assert (settings.rate, settings.burst, settings.max_active, settings.reserve) == found
+    assert (settings.rate, settings.burst, settings.max_active) == found

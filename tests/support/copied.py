@@ -14,5 +14,4 @@ def copied(memory: Memory) -> Memory:
         setattr(copy, name, value.copy() if isinstance(value, dict) else value)
     copy.recorded = {namespace: dict(records) for namespace, records in memory.recorded.items()}
     copy.live = defaultdict(Counter, {key: Counter(counts) for key, counts in memory.live.items()})
-    copy.pruned = defaultdict(Counter, {key: Counter(counts) for key, counts in memory.pruned.items()})
     return copy

@@ -105,8 +105,7 @@ class QueueAction(OperatorAction):
             parts.append(await self.calls.rate_state())
         else:
             totals = await totals_of(store, self.queue, self.batch)
-            states, gone = totals.states, totals.pruned_states
-            parts += [str(sum([*states.values(), *gone.values()])), str(states[JobState.CANCELLED])]
+            parts += [str(sum(totals.states.values())), str(totals.states[JobState.CANCELLED])]
         last = await entries_on(store, self.queue, batch=self.batch)
         return (*parts, *(entry.id for entry in last))
 

@@ -170,14 +170,12 @@ def readable(rows: Iterable[Row], read: Callable[[Row], Job]) -> Iterator[Job]:
             yield job
 
 
-def totals_from(rows: Iterable[tuple[str, str, int, int]], names: Iterable[str]) -> dict[str, Totals]:
-    """The counters with these names, from rows of a name, a field, its amount, and that of deleted jobs."""
+def totals_from(rows: Iterable[tuple[str, str, int]], names: Iterable[str]) -> dict[str, Totals]:
+    """The counters with these names, from rows of a name, a field and its amount."""
     live = {name: dict[str, int]() for name in names}
-    pruned = {name: dict[str, int]() for name in live}
-    for name, field, amount, gone in rows:
+    for name, field, amount in rows:
         live[name] |= {field: amount} if amount else {}
-        pruned[name] |= {field: gone} if gone else {}
-    return {name: Totals(live=live[name], pruned=pruned[name]) for name in live}
+    return {name: Totals(live=live[name]) for name in live}
 
 
 TOMBSTONE = "tombstone"

@@ -31,7 +31,6 @@ from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
 from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.core.base.reading import limits_of
-from voiceflow_worker.core.ports.controls import Limits
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import message_of, tell
 from voiceflow_worker.model.country_windows import CountryWindows
@@ -174,7 +173,7 @@ class Campaign:
         limits = None if queue is None else await limits_of(queue.store, queue.name)
         if limits is None or limits.are_unreadable:
             return self.assumptions
-        return replace(self.assumptions, rate=limits.rate, max_active=_open_to(limits, self.options.priority))
+        return replace(self.assumptions, rate=limits.rate, max_active=limits.max_active)
 
     async def _run(self, queue: CallQueue | None, **how: Unpack[EnqueueOptions]) -> EnqueueReport:
         people = self.file if self.rows is None else self.rows
@@ -187,12 +186,6 @@ class Campaign:
 
             options = replace(options, voices=await voices_of(self.account))
         return await Enqueueing(queue, people, options, **how).run()
-
-
-def _open_to(limits: Limits, priority: int) -> int | None:
-    """The most open calls of this priority."""
-    kept = 0 if priority > 0 else limits.reserve
-    return None if limits.max_active is None else limits.max_active - kept
 
 
 def read_fields(
@@ -276,10 +269,9 @@ def _template_of(reading: Reading, menu: Menu | str | None) -> FlowTemplate | No
 
 
 def _assumptions(reading: Reading, options: CampaignOptions) -> PreviewOptions:
-    limits = Limits(max_active=reading.default("max_active"), reserve=reading.default("reserve"))
     return PreviewOptions(
         rate=reading.default("rate"),
-        max_active=_open_to(limits, options.priority),
+        max_active=reading.default("max_active"),
         prices=reading.value("prices"),
         time_zone=options.time_zone,
     )

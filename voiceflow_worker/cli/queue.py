@@ -101,8 +101,6 @@ def _rate_of(whole: WholeQueue) -> str:
         return f"rate: {UNREADABLE}; {now}"
     most = found.limits.max_active
     limit = "" if most is None else f", at most {count_of(most, 'open call')}"
-    if found.limits.reserve:
-        limit += f", of which {found.limits.reserve} for priorities above 0"
     return f"rate: {rate_in_words(found.limits.rate)}{limit}; {now}"
 
 

@@ -74,7 +74,7 @@ async def report(
         raise InvalidInputError("--rows lists the rows of a batch in a file: add --batch, and --csv or --xlsx")
     async with common.opened() as calls:
         found = await build_report(calls.store, calls.name, batch)
-        count = found.total - found.pruned
+        count = found.total
         if files:
             with meter("report") if count >= MANY_CALLS else nullcontext() as shown:
                 progress = None if shown is None else partial(_tell_progress, shown, count)

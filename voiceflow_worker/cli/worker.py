@@ -41,7 +41,6 @@ async def worker(
     burst: int | None = None,
     concurrency: int | None = None,
     max_active: int | None = None,
-    reserve: int | None = None,
     max_per_person: Annotated[str | None, Parameter(metavar="N/SPAN")] = None,
     drain: Annotated[bool, Flag] = False,
     metrics_port: PortOption | None = None,
@@ -60,7 +59,6 @@ async def worker(
         burst: The largest number of calls that are sent at once after a pause. [VOICEFLOW_BURST, else 1]
         concurrency: The largest number of POSTs in flight, per worker. [VOICEFLOW_CONCURRENCY, else 50]
         max_active: The largest number of open calls of the queue. [VOICEFLOW_MAX_ACTIVE, else any number]
-        reserve: How many of the open calls are for priorities above 0 alone. [VOICEFLOW_RESERVE, else 0]
         max_per_person: The most attempts to call one person in a span of time, such as 3/24h.
             [VOICEFLOW_MAX_PER_PERSON, else any number]
         drain: End when no more calls are due. Exit 1 if a hold stopped the worker, or if calls are in doubt.
@@ -85,7 +83,6 @@ async def worker(
         burst=burst,
         concurrency=concurrency,
         max_active=max_active,
-        reserve=reserve,
         max_per_person=max_per_person,
         retry_not_created_5xx=retry_not_created_5xx or None,
         notify_url=notify,

@@ -50,7 +50,7 @@ from voiceflow_worker.errors import (
     StoreVersionError,
 )
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, read_person_limit, reserve_problem, strictest
+from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, read_person_limit, strictest
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import SLOWEST
@@ -89,21 +89,15 @@ class WorkerOptions:
 
     `lease` is the time for which a worker holds a job before others may take it. It must be longer than a POST takes.
     `shutdown_grace` is the time in which calls in flight may finish when a worker stops. With `batch_id`, only this
-    batch is sent. `reserve` of the `max_active` open calls are kept for calls of a priority above 0. Raises
-    InvalidInputError for a `reserve` without a larger `max_active`.
+    batch is sent.
     """
 
     burst: int = 1
     max_active: int | None = None
-    reserve: int = 0
     lease: timedelta = timedelta(seconds=60)
     shutdown_grace: timedelta = timedelta(seconds=30)
     batch_id: str | None = None
     policy: CallPolicy = field(default_factory=CallPolicy)
-
-    def __post_init__(self) -> None:
-        if problem := reserve_problem(self.reserve, self.max_active):
-            raise InvalidInputError(problem)
 
 
 class _Default:
@@ -157,7 +151,6 @@ class Worker:
             rate=rate,
             burst=self._options.burst,
             max_active=self._options.max_active,
-            reserve=self._options.reserve,
         )
         self._concurrency = concurrency
         changes = Changes(store, policy := self._options.policy)

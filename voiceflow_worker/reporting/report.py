@@ -28,9 +28,8 @@ class Report:
     wait, expired, or were refused or cancelled do not lower the rate. `answers` counts calls by the answer that a menu
     names, and `other_keys` counts the calls with key presses, but without such an answer.
     `seconds` is the total duration of all sessions, and `cost` their known price, by currency.
-    `placed` counts the calls that were placed, and `priced` the calls with a known price. `pruned` counts calls of the
-    batch that were deleted; the totals still include them. `print`
-    shows a report as a table, and so does the `print` of rich.
+    `placed` counts the calls that were placed, and `priced` the calls with a known price. `print` shows a report as a
+    table, and so does the `print` of rich.
     """
 
     queue: str
@@ -45,7 +44,6 @@ class Report:
     cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     placed: int = 0
     priced: int = 0
-    pruned: int = 0
 
     @property
     def name(self) -> str:
@@ -78,7 +76,6 @@ class Report:
             "cost": {currency: float(price) for currency, price in sorted(self.cost.items())},
             "placed": self.placed,
             "priced": self.priced,
-            "pruned": self.pruned,
         }
 
     def __str__(self) -> str:
@@ -119,8 +116,6 @@ class Report:
             yield f"duration of all calls: {duration}, answered or not"
         if self.cost:
             yield f"cost: {', '.join(f'{price} {currency}' for currency, price in sorted(self.cost.items()))}"
-        if self.pruned:
-            yield f"deleted after they had ended: {count_of(self.pruned, 'call')}"
 
 
 @checked
@@ -130,13 +125,11 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
     This takes milliseconds.
     """
     found = await totals_of(store, queue, batch_id)
-    pruned = found.pruned_states
-    states = {state: count + pruned[state] for state, count in found.states.items()}
     return Report(
         queue=queue,
         batch_id=batch_id,
-        total=sum(states.values()),
-        states={state: count for state, count in states.items() if count},
+        total=sum(found.states.values()),
+        states={state: count for state, count in found.states.items() if count},
         outcomes=found.outcomes,
         answered=found.answered,
         answers=found.answers,
@@ -145,5 +138,4 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
         cost=found.cost,
         placed=found.placed,
         priced=found.priced,
-        pruned=sum(pruned.values()),
     )

@@ -42,7 +42,6 @@ def worker_of(
         options=WorkerOptions(
             burst=settings.burst,
             max_active=settings.max_active,
-            reserve=settings.reserve,
             lease=settings.lease,
             shutdown_grace=settings.shutdown_grace,
             batch_id=batch_id,

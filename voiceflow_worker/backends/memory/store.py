@@ -61,7 +61,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gcra import Pace
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.jobs.totals import STATE, Totals
+from voiceflow_worker.model.jobs.totals import Totals
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -80,7 +80,6 @@ class Memory(Writing[datetime]):
         self.events: dict[int, Event] = {}
         self.sequence: int = 0
         self.live: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
-        self.pruned: defaultdict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
         self.changes: defaultdict[str, int] = defaultdict(lambda: 1)
         self.paces: dict[str, Pace] = {}
         self.wakeups: Wakeups = Wakeups()
@@ -142,7 +141,6 @@ class Memory(Writing[datetime]):
                 if held is None:
                     return
                 self._count(held, tally)
-                self._count_pruned(held, tally)
                 if held.unique_key is not None:
                     del self.keys[held.queue, held.unique_key]
                     if keep_key_until is not None:
@@ -152,15 +150,6 @@ class Memory(Writing[datetime]):
         for key in {(job.queue, None), (job.queue, job.batch_id)}:
             for name, amount in tally.items():
                 self.live[key][name] += amount
-
-    def _count_pruned(self, job: Job, tally: Mapping[str, int]) -> None:
-        if job.batch_id is None:
-            return
-        key = (job.queue, job.batch_id)
-        for name, amount in tally.items():
-            self.pruned[key][name] -= amount
-        if not any(self.live[key][STATE + state] for state in JobState):
-            del self.live[key], self.pruned[key]
 
     def _put(self, put: Put, now: datetime) -> None:
         current = self.record(put.namespace, put.group, now, put.member)
@@ -254,7 +243,7 @@ class Memory(Writing[datetime]):
     def totals(self, queue: str, batch: str | None) -> Totals:
         """The counters of a queue or of a batch."""
         key = (queue, batch)
-        return Totals(live=_present(self.live.get(key, {})), pruned=_present(self.pruned.get(key, {})))
+        return Totals(live=_present(self.live.get(key, {})))
 
     # --- work ---
 
@@ -274,10 +263,8 @@ class Memory(Writing[datetime]):
             and not (job.batch_id and is_closed(self.record(GATES, queue, now, gate_member(job.batch_id))))
             and not (job.worker_id and self.record(STARTS, queue, now, f"{job.worker_id} {job.batch_id}"))
         )
-        room, ordinary = self._room(queue, now)
-        chosen = nsmallest(min(max(limit, 0), room), due, key=lambda job: (-job.urgency, job.due_at, job.id))
-        urgent = sum(job.priority > 0 for job in chosen)
-        chosen = chosen[: urgent + ordinary]
+        most = min(max(limit, 0), self._room(queue, now))
+        chosen = nsmallest(most, due, key=lambda job: (-job.urgency, job.due_at, job.id))
         token = uuid4().hex
         leased = [
             replace(lifecycle.lease(job, worker_id=worker_id, until=until), revision=f"{token}.{index}")
@@ -287,19 +274,17 @@ class Memory(Writing[datetime]):
             self._change(Replace(old.revision, job, tally_change(old, job)))
         return leased
 
-    def _room(self, queue: str, now: datetime) -> tuple[int, int]:
-        """How many more calls may be open, and how many of them without a priority above 0."""
+    def _room(self, queue: str, now: datetime) -> int:
+        """Return how many more calls may be open."""
         limits = limits_from(self.record(LIMITS, queue, now))
         if limits.max_active is None:
-            return len(self.jobs), len(self.jobs)
-        active = [
-            job.priority > 0
-            for job in self.jobs.values()
-            if job.queue == queue
+            return len(self.jobs)
+        active = sum(
+            job.queue == queue
             and (job.state is JobState.LEASED or (job.active_until is not None and job.active_until > now))
-        ]
-        most = limits.max_active
-        return max(most - len(active), 0), max(most - limits.reserve - active.count(False), 0)
+            for job in self.jobs.values()
+        )
+        return max(limits.max_active - active, 0)
 
     def prune(self, queue: str, now: datetime, events_before: datetime, limit: int) -> int:
         """Delete what is over."""

@@ -37,23 +37,23 @@ BEGIN
 END;
 $$;
 
--- The counters of batches of a queue, '' for the queue itself, and what deleted jobs had counted. Reading them costs as much as
--- has been added since the last `fold`.
+-- The counters of batches of a queue, '' for the queue itself. Reading them costs as much as has been added since the last
+-- `fold`.
 CREATE FUNCTION voiceflow.count_all(
-    of_queue text, batches text[], OUT name text, OUT field text, OUT live bigint, OUT pruned bigint
+    of_queue text, batches text[], OUT name text, OUT field text, OUT live bigint
 ) RETURNS SETOF record
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET search_path = pg_catalog AS $$
 BEGIN
     RETURN QUERY
-    SELECT sums.batch, sums.field, sum(sums.live)::bigint, sum(sums.pruned)::bigint FROM (
-        SELECT t.batch, t.field, t.live, t.pruned FROM voiceflow.totals AS t
+    SELECT sums.batch, sums.field, sum(sums.live)::bigint FROM (
+        SELECT t.batch, t.field, t.live FROM voiceflow.totals AS t
         WHERE t.queue = of_queue AND t.batch = ANY (batches)
         UNION ALL
-        SELECT a.batch, key, value::bigint, CASE WHEN is_deletion THEN -value::bigint ELSE 0 END
+        SELECT a.batch, key, value::bigint
         FROM voiceflow.additions AS a, jsonb_each_text(tally)
         WHERE a.queue = of_queue AND a.batch <> '' AND a.batch = ANY (batches)
         UNION ALL
-        SELECT '', key, value::bigint, 0
+        SELECT '', key, value::bigint
         FROM voiceflow.additions AS a, jsonb_each_text(tally)
         WHERE a.queue = of_queue AND '' = ANY (batches)
     ) AS sums
@@ -75,15 +75,14 @@ BEGIN
     WITH folded AS (
         DELETE FROM voiceflow.additions
         WHERE ctid = ANY (ARRAY(SELECT ctid FROM voiceflow.additions WHERE queue = of_queue LIMIT most))
-        RETURNING batch, is_deletion, tally
+        RETURNING batch, tally
     ), counted AS (
         INSERT INTO voiceflow.totals AS old
-        SELECT of_queue, ordinal, field, sum(amount), sum(CASE WHEN is_deletion AND ordinal <> '' THEN -amount ELSE 0 END)
+        SELECT of_queue, ordinal, field, sum(amount)
         FROM folded, LATERAL (SELECT key, value::bigint FROM jsonb_each_text(tally)) AS counted (field, amount),
              LATERAL (SELECT '' UNION SELECT batch) AS counters (ordinal)
         GROUP BY ordinal, field
-        ON CONFLICT (queue, batch, field) DO UPDATE SET
-            live = old.live + excluded.live, pruned = old.pruned + excluded.pruned
+        ON CONFLICT (queue, batch, field) DO UPDATE SET live = old.live + excluded.live
     )
     SELECT array_agg(DISTINCT batch) INTO batches FROM folded WHERE batch <> '';
     DELETE FROM voiceflow.totals WHERE queue = of_queue AND batch = ANY (

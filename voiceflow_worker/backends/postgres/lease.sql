@@ -5,7 +5,7 @@
 -- core/ports/controls.py).
 CREATE FUNCTION voiceflow.limits(
     of_queue text, at timestamptz,
-    OUT rate double precision, OUT burst integer, OUT max_active integer, OUT reserve integer
+    OUT rate double precision, OUT burst integer, OUT max_active integer
 )
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -13,18 +13,16 @@ DECLARE
 BEGIN
     IF part IS NULL THEN
         burst := 1;
-        reserve := 0;
         RETURN;
     END IF;
     BEGIN
         rate := nullif(part[1], '-');
         burst := part[2];
         max_active := nullif(part[3], '-');
-        reserve := part[4];
     EXCEPTION WHEN data_exception THEN
         burst := NULL;
     END;
-    IF cardinality(part) = 4 AND burst > 0 AND reserve >= 0
+    IF cardinality(part) = 3 AND burst > 0
         AND (rate IS NULL OR (rate > 0 AND rate < 'infinity')) AND (max_active IS NULL OR max_active > 0)
     THEN
         RETURN;
@@ -32,7 +30,6 @@ BEGIN
     rate := 1e-6;
     burst := 1;
     max_active := 0;
-    reserve := 0;
 END;
 $$;
 
@@ -171,18 +168,17 @@ BEGIN
 END;
 $$;
 
--- The number of open calls of a queue, those above `most` not counted: leased ones, and those that may still ring. With
--- `ordinary`, only calls without a priority above 0.
-CREATE FUNCTION voiceflow.open_calls(of_queue text, at timestamptz, most integer, ordinary boolean) RETURNS integer
+-- The number of open calls of a queue, those above `most` not counted: leased ones, and those that may still ring.
+CREATE FUNCTION voiceflow.open_calls(of_queue text, at timestamptz, most integer) RETURNS integer
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (
         SELECT count(*) FROM (
             SELECT FROM voiceflow.jobs
-            WHERE queue = of_queue AND state = 'leased' AND (urgency <= 1 OR NOT ordinary)
+            WHERE queue = of_queue AND state = 'leased'
             UNION ALL
             SELECT FROM voiceflow.jobs
-            WHERE queue = of_queue AND active_until > at AND state <> 'leased' AND (urgency <= 1 OR NOT ordinary)
+            WHERE queue = of_queue AND active_until > at AND state <> 'leased'
             LIMIT most
         ) AS calls
     );
@@ -213,9 +209,7 @@ SET lock_timeout = '3s' SET enable_seqscan = off SET plan_cache_mode = force_gen
 DECLARE
     allowed CONSTANT record := voiceflow.limits(of_queue, at);
     before bigint;
-    ordinary integer := most;
     has_many boolean;
-    urgent bigint;
     chosen text[];
     dues timestamptz[];
     token CONSTANT text := gen_random_uuid();
@@ -228,16 +222,13 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     IF allowed.max_active IS NOT NULL THEN
         PERFORM voiceflow.lock_groups(ARRAY['leases of'], ARRAY[of_queue], ARRAY[false]);
-        ordinary := allowed.max_active - allowed.reserve
-            - voiceflow.open_calls(of_queue, at, allowed.max_active, true);
-        most := least(most, allowed.max_active - voiceflow.open_calls(of_queue, at, allowed.max_active, false));
+        most := least(most, allowed.max_active - voiceflow.open_calls(of_queue, at, allowed.max_active));
     END IF;
     -- Behind many held calls, the open batches are looked at one by one: an index seek for each.
     has_many := of_batch IS NULL AND most > 0 AND voiceflow.are_many_held(of_queue, at, most, from_urgency, from_due, from_id);
     before := voiceflow.entries_gone();
-    SELECT array_agg(id ORDER BY urgency DESC, due_at, id), array_agg(due_at ORDER BY urgency DESC, due_at, id),
-           count(*) FILTER (WHERE urgency > 1)
-    INTO chosen, dues, urgent
+    SELECT array_agg(id ORDER BY urgency DESC, due_at, id), array_agg(due_at ORDER BY urgency DESC, due_at, id)
+    INTO chosen, dues
     FROM (
         SELECT id, urgency, due_at FROM
             unnest(
@@ -246,7 +237,6 @@ BEGIN
             LATERAL voiceflow.due_jobs(of_queue, batch, at, most, from_urgency, from_due, from_id)
         ORDER BY urgency DESC, due_at, id LIMIT greatest(most, 0)
     ) AS due;
-    chosen := chosen[1 : urgent + greatest(ordinary, 0)];
     gone := voiceflow.entries_gone() - before;
     RETURN NEXT;
     IF coalesce(cardinality(chosen), 0) = 0 THEN
@@ -255,8 +245,8 @@ BEGIN
     UPDATE voiceflow.jobs
     SET state = 'leased', worker_id = worker, due_at = until, revision = token || '.' || array_position(chosen, id)
     WHERE id = ANY (chosen);
-    INSERT INTO voiceflow.additions (queue, batch, is_deletion, tally)
-    SELECT of_queue, coalesce(batch_id, ''), false, jsonb_build_object('state:queued', -count(*), 'state:leased', count(*))
+    INSERT INTO voiceflow.additions (queue, batch, tally)
+    SELECT of_queue, coalesce(batch_id, ''), jsonb_build_object('state:queued', -count(*), 'state:leased', count(*))
     FROM voiceflow.jobs WHERE id = ANY (chosen) GROUP BY batch_id;
     RETURN QUERY
     SELECT leased, dues[array_position(chosen, id)], 0::bigint FROM voiceflow.calls AS leased

@@ -78,7 +78,6 @@ CREATE TABLE voiceflow.totals (
     batch  text COLLATE "C" NOT NULL,
     field  text COLLATE "C" NOT NULL,
     live   bigint NOT NULL,
-    pruned bigint NOT NULL,
     PRIMARY KEY (queue, batch, field)
 ) WITH (
     -- A few rows that are changed again and again, in no index: the next version fits beside the old one, on the same page,
@@ -93,8 +92,7 @@ CREATE TABLE voiceflow.additions (
     number     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     queue      text COLLATE "C" NOT NULL,
     batch      text COLLATE "C" NOT NULL,
-    tally      jsonb NOT NULL,
-    is_deletion boolean NOT NULL -- the jobs were deleted: they stay in the totals of their batch, as pruned
+    tally      jsonb NOT NULL
 ) WITH (
     -- All rows are deleted soon: the table stays small if their room is used again soon.
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000

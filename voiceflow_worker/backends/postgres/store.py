@@ -51,7 +51,7 @@ _EVENTS = "SELECT sequence, job_id, kind, at, state, revision, post FROM voicefl
 _CHANGES = "SELECT voiceflow.count_changes(%s, %s)"
 _PUT_NOTED = "SELECT voiceflow.put_noted(%s, %s)"
 _PRUNE = "SELECT voiceflow.prune(%s, %s, %s, %s)"
-_TOTALS = "SELECT name, field, live, pruned FROM voiceflow.count_all(%s, %s)"
+_TOTALS = "SELECT name, field, live FROM voiceflow.count_all(%s, %s)"
 _MANY_GONE = 5000
 """The entries of calls that are gone that a lease may pass over: about 3 ms."""
 _RESTS = 1.0

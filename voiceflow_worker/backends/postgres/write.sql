@@ -503,16 +503,16 @@ DECLARE
     to_fold text[];
 BEGIN
     WITH added AS (
-        INSERT INTO voiceflow.additions (queue, batch, is_deletion, tally)
-        SELECT queue, batch, is_deletion, jsonb_object_agg(field, amount) FROM (
-            SELECT change ->> 'queue' AS queue, coalesce(change ->> 'batch', '') AS batch, change ->> 'kind' = 'delete' AS is_deletion,
+        INSERT INTO voiceflow.additions (queue, batch, tally)
+        SELECT queue, batch, jsonb_object_agg(field, amount) FROM (
+            SELECT change ->> 'queue' AS queue, coalesce(change ->> 'batch', '') AS batch,
                    counted.key AS field, sum(counted.value::bigint) AS amount
             FROM jsonb_array_elements(writes) WITH ORDINALITY AS each (write, ordinal),
                  jsonb_array_elements(write -> 'changes') AS change, jsonb_each_text(change -> 'tally') AS counted
             WHERE answers[ordinal] ? 'done'
-            GROUP BY 1, 2, 3, 4
+            GROUP BY 1, 2, 3
         ) AS sums
-        GROUP BY queue, batch, is_deletion
+        GROUP BY queue, batch
         RETURNING queue, number
     )
     SELECT array_agg(DISTINCT queue) INTO to_fold FROM added WHERE number % 251 = 0;

@@ -23,7 +23,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.copying import replace
 
-SCHEMA = 16
+SCHEMA = 17
 """The version of the layout of a store's keys."""
 Command = tuple[str | int, ...]
 ACCEPT = (

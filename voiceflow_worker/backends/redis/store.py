@@ -202,7 +202,7 @@ class RedisStore:
         if not batches:
             return []
         found = await self.manager.run("totals", {"queue": queue, "batches": list(map(optional, batches))})
-        return [Totals(live=_numbers(live), pruned=_numbers(pruned)) for live, pruned in found]
+        return [Totals(live=_numbers(live)) for live in found]
 
     async def count(self, read: Counted | AnyOf) -> int:
         asked: dict[str, Any]
@@ -238,8 +238,8 @@ class RedisStore:
 
     async def prune(self, queue: str, *, now: datetime, events_before: datetime, limit: int) -> int:
         times = {"now": micros(now), "events_before": micros(events_before)}
-        pruned: int = await self.manager.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
-        return pruned
+        gone: int = await self.manager.run("prune", {"queue": queue, "limit": max(limit, 0), **times})
+        return gone
 
 
 def _numbers(pairs: Sequence[str | int]) -> dict[str, int]:

@@ -59,33 +59,28 @@ def totals_name(batch: str | None) -> str:
 class Transaction:
     """A transaction: its connection, and what is written at its end.
 
-    Tasks that wait for the queues in `changed` are woken. `live` and `pruned` are added to the counters (`totals` of
-    the schema): once for the whole transaction, and not for each job.
+    Tasks that wait for the queues in `changed` are woken. `live` is added to the counters (`totals` of the schema):
+    once for the whole transaction, and not for each job. `lessened` are batches of which jobs were deleted.
     """
 
     db: Connection
     changed: set[str] = field(default_factory=set[str])
     live: Counters = field(default_factory=lambda: Counters(int))
-    pruned: Counters = field(default_factory=lambda: Counters(int))
+    lessened: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     def end(self) -> None:
         """Write what is written at the end. The counters of a batch are deleted with its last job."""
         self.db.run_each(SQL["note_change"], [(queue,) for queue in sorted(self.changed)])
-        live, pruned = dict(self.live), self.pruned
+        live = dict(self.live)
         for (queue, batch, name), amount in self.live.items():
             if batch is not None:
                 live[queue, None, name] = live.get((queue, None, name), 0) + amount
-        changes = [
-            (queue, totals_name(batch), name, added, gone)
-            for queue, batch, name in {**live, **pruned}
-            for added, gone in [(live.get((queue, batch, name), 0), pruned.get((queue, batch, name), 0))]
-            if added or gone
-        ]
+        changes = [(queue, totals_name(batch), name, added) for (queue, batch, name), added in live.items() if added]
         self.db.run_each(SQL["count"], changes)
         # The names of states are few. Those of other fields are not, so no empty counter of theirs is kept.
         less = [change[:3] for change in changes if change[3] < 0 and not change[2].startswith(STATE)]
         self.db.run_each(SQL["forget_empty"], less)
-        self.db.run_each(SQL["forget_batch"], {(queue, batch) for queue, batch, _ in self.pruned})
+        self.db.run_each(SQL["forget_batch"], self.lessened)
 
 
 Operation = Callable[[Transaction], Generator[None, None, T]]

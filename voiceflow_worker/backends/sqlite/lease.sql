@@ -53,16 +53,6 @@ SELECT count(*) FROM (
     LIMIT ?3
 );
 
--- name: open_ordinary_calls
--- Those of them without a priority above 0.
-SELECT count(*) FROM (
-    SELECT 1 FROM jobs INDEXED BY jobs_by_state WHERE queue = ?1 AND state = 'leased' AND urgency <= 1
-    UNION ALL
-    SELECT 1 FROM jobs INDEXED BY jobs_active
-    WHERE queue = ?1 AND active_until > ?2 AND state <> 'leased' AND urgency <= 1
-    LIMIT ?3
-);
-
 
 -- Send slots.
 

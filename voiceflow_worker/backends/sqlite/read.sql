@@ -179,7 +179,7 @@ SELECT changes FROM queues WHERE queue = ?;
 
 -- name: totals
 -- The counters of these batches of a queue. The names are those of the table.
-SELECT batch, field, live, pruned FROM totals WHERE queue = ? AND batch IN (SELECT value FROM json_each(?));
+SELECT batch, field, live FROM totals WHERE queue = ? AND batch IN (SELECT value FROM json_each(?));
 
 -- name: count_due
 -- The number of jobs of a queue in a state that are due by a time.

@@ -65,8 +65,7 @@ CREATE TABLE totals (
     queue  TEXT NOT NULL,
     batch  TEXT NOT NULL, -- '' for the whole queue, else '=' and the id of a batch
     field  TEXT NOT NULL,
-    live   INTEGER NOT NULL DEFAULT 0, -- the sum over the jobs that are there
-    pruned INTEGER NOT NULL DEFAULT 0, -- the sum over the deleted jobs of a batch that still has jobs
+    live   INTEGER NOT NULL, -- the sum over the jobs that are there
     PRIMARY KEY (queue, batch, field)
 ) STRICT, WITHOUT ROWID;
 

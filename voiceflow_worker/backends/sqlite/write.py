@@ -271,8 +271,8 @@ class FileWriting(Writing[int]):
             for number in job.numbers:
                 self._db.run(SQL["delete_number"], (job.queue, number, *row))
             count(self._transaction, job, change.tally)
-            for name, amount in change.tally.items() if job.batch_id is not None else ():
-                self._transaction.pruned[job.queue, job.batch_id, name] -= amount
+            if job.batch_id is not None:
+                self._transaction.lessened.add((job.queue, job.batch_id))
             if job.unique_key is not None and until is not None:
                 self._db.run(SQL["put"], tombstone_row(job, to_micros(until)))
 
@@ -346,10 +346,8 @@ def lease(
     gates = [None] if batch is None else [None, batch]
     if any(is_closed(current_record(db, GATES, queue, at, gate_member(each))) for each in gates):
         return []
-    room, ordinary = _room(db, queue, at=at)
-    due = _due(db, queue, batch, at=at, limit=min(limit, room))
-    urgent = sum(row[0] > 1 for row in due)
-    numbers = [row[3] for row in due[: urgent + ordinary]]
+    due = _due(db, queue, batch, at=at, limit=min(limit, _room(db, queue, at=at)))
+    numbers = [row[3] for row in due]
     token = uuid4().hex
     db.run_each(SQL["lease"], [(worker_id, until, f"{token}.{place}", number) for place, number in enumerate(numbers)])
     rows = db.rows_of_each(SQL["job_by_number"], [(number,) for number in numbers])
@@ -438,13 +436,10 @@ def _due_rows(
         urgency -= 1
 
 
-def _room(db: Connection, queue: str, *, at: int) -> tuple[int, int]:
-    """How many more calls of the queue may be open, and how many of them without a priority above 0."""
-    limits = limits_from(current_record(db, LIMITS, queue, at))
-    most, ordinary = limits.max_active, _MOST
+def _room(db: Connection, queue: str, *, at: int) -> int:
+    """Return how many more calls of the queue may be open."""
+    most = limits_from(current_record(db, LIMITS, queue, at)).max_active
     if most is None:
-        return _MOST, _MOST
+        return _MOST
     open_now: int = db.rows(SQL["open_calls"], (queue, at, most))[0][0]
-    if limits.reserve:
-        ordinary = max(most - limits.reserve - db.rows(SQL["open_ordinary_calls"], (queue, at, most))[0][0], 0)
-    return most - open_now, ordinary
+    return most - open_now

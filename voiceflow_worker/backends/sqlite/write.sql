@@ -105,12 +105,12 @@ INSERT INTO queues (queue, changes) VALUES (?, 2) ON CONFLICT (queue) DO UPDATE 
 
 -- name: count
 -- An addition to a counter.
-INSERT INTO totals (queue, batch, field, live, pruned) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET live = live + excluded.live, pruned = pruned + excluded.pruned;
+INSERT INTO totals (queue, batch, field, live) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET live = live + excluded.live;
 
 -- name: forget_empty
 -- A counter that has come to nothing goes.
-DELETE FROM totals WHERE queue = ? AND batch = ? AND field = ? AND live = 0 AND pruned = 0;
+DELETE FROM totals WHERE queue = ? AND batch = ? AND field = ? AND live = 0;
 
 -- name: forget_batch
 -- The counters of a batch go with its last job.

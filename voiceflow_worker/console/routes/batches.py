@@ -295,7 +295,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "states": bar_of_states(totals.states),
         "pieces": bars({each.words: each.calls or 0 for each in found}, {each.words: each.colour for each in found}),
         "outcomes": totals.outcomes,
-        "deleted": sum(totals.pruned_states.values()),
         "results": [*found, *([uncalled] if uncalled.calls else [])],
         "given": {name: value for name, value in given.items() if value},
         "problems": problems,

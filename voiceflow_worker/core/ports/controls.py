@@ -22,7 +22,7 @@ GATES = "gate"
 the end of its record: no record means open. A gate is closed unless its state is `open`. It is opened by writing
 `open`, never by dropping."""
 LIMITS = "limit"
-"""Namespace of limits, by queue: `<rate> <burst> <max_active> <reserve>`, with `-` for no limit."""
+"""Namespace of limits, by queue: `<rate> <burst> <max_active>`, with `-` for no limit."""
 OPEN_STAYS = timedelta(days=1)
 """How long an opened gate stays as a record, so that the repeat of an earlier order finds that it is out of date."""
 
@@ -152,13 +152,12 @@ class Limits:
     """The limits of a queue.
 
     `rate` is in calls per second, for all workers together. `burst` is the most calls that leave at once after a pause,
-    and `max_active` the most open calls. None means no limit. `reserve` of the open calls are for priorities above 0.
+    and `max_active` the most open calls. None means no limit.
     """
 
     rate: float | None = None
     burst: int = 1
     max_active: int | None = None
-    reserve: int = 0
 
     @property
     def are_unreadable(self) -> bool:
@@ -169,7 +168,7 @@ class Limits:
 def limits_put(queue: str, limits: Limits) -> Put:
     """The record of a queue's limits."""
     rate, most = limits.rate, limits.max_active
-    text = f"{'-' if rate is None else repr(rate)} {limits.burst} {'-' if most is None else most} {limits.reserve}"
+    text = f"{'-' if rate is None else repr(rate)} {limits.burst} {'-' if most is None else most}"
     return Put(LIMITS, queue, text, None)
 
 
@@ -185,14 +184,13 @@ def limits_from(record: Record | None) -> Limits:
     if record is None:
         return Limits()
     try:
-        rate, burst, most, reserve = record.value.split(" ")
+        rate, burst, most = record.value.split(" ")
         found = Limits(
             rate=None if rate == "-" else float(rate),
             burst=int(burst),
             max_active=None if most == "-" else int(most),
-            reserve=int(reserve),
         )
     except ValueError:
         return UNREADABLE_LIMITS
     is_known = (found.rate is None or 0 < found.rate < math.inf) and found.burst > 0 and found.max_active != 0
-    return found if is_known and found.reserve >= 0 else UNREADABLE_LIMITS
+    return found if is_known else UNREADABLE_LIMITS

@@ -560,9 +560,8 @@ class Store(Protocol):
         They are returned as `leased`, due at `until`, with a new revision, and counters follow. Left out are jobs of a
         closed gate, staged jobs of an import (`STARTS`), jobs whose `valid_until` has passed (the sweep ends them),
         and jobs that only a newer version can read (they are logged). At most `max_active` calls are open at once:
-        leased jobs, and jobs with a future `active_until`. Of these, at most `max_active - reserve` have a priority of
-        0 or below. A store may return fewer jobs than it could, but none only if none may be leased. A lease need not
-        be durable. If the answer is lost, the sweep queues the jobs at `until`.
+        leased jobs, and jobs with a future `active_until`. A store may return fewer jobs than it could, but none only
+        if none may be leased. A lease need not be durable. If the answer is lost, the sweep queues the jobs at `until`.
 
         It reads the jobs that it returns, at most `max_active` open ones, and the held jobs before them: at most some
         thousands. Behind more of them it may look at each batch that has queued jobs.
@@ -576,8 +575,7 @@ class Store(Protocol):
     async def totals(self, queue: str, *, batches: Sequence[str | None]) -> Sequence[Totals]:
         """The counters of batches of a queue, in this order and in one round trip; None is the queue itself.
 
-        They are the sums of the tallies of all writes. A deleted job stays in the totals of its batch, as `pruned`,
-        until the last job of the batch is deleted. A batch without jobs has empty totals.
+        They are the sums of the tallies of all writes. A batch without jobs has empty totals.
 
         It reads the counters that it returns, and at most some hundreds of additions to them.
         """

@@ -83,8 +83,7 @@ class Watch:
         if not free or limits is None or limits.max_active is None:
             return bool(free)
         states = await count_states(self._store, self._queue)
-        most = limits.max_active - (0 if any(job.priority > 0 for job in free) else limits.reserve)
-        return sum(states[state] for state in _OPEN) < most
+        return sum(states[state] for state in _OPEN) < limits.max_active
 
     def _now(self) -> tuple[datetime, float]:
         return self._store.clock.now(), self._store.clock.monotonic()

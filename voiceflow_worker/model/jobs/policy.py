@@ -267,14 +267,6 @@ class CallPolicy:
         return max(self.retention, LEAST_DOUBT)
 
 
-def reserve_problem(reserve: int, max_active: int | None) -> str | None:
-    """Why so many of the open calls cannot be kept for urgent ones, as a clause; None if they can."""
-    if not reserve or (max_active is not None and 0 < reserve < max_active):
-        return None
-    most = "there is no most number of open calls" if max_active is None else f"{max_active} calls may be open"
-    return f"{reserve} cannot be kept for urgent calls, because {most}: give a smaller reserve, or a larger max_active"
-
-
 def backoff(failures: int, *, first: timedelta, longest: timedelta, seed: str) -> timedelta:
     """The wait after this many failures in a row: from `first`, doubled each time, to `longest`.
 

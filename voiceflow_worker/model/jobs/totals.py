@@ -82,23 +82,15 @@ def _whole(amount: float | Decimal) -> int:
 class Totals:
     """The totals of a queue or of a batch.
 
-    `live` is the sum of the tallies of the jobs in the store, with a count for each state. `pruned` is the same sum for
-    the deleted jobs of a batch that still has jobs; for a queue it is empty. `states` reads only `live`, and
-    `pruned_states` only `pruned`; the other properties add both.
+    `live` is the sum of the tallies of the jobs in the store, with a count for each state.
     """
 
     live: Mapping[str, int] = field(default_factory=dict[str, int])
-    pruned: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def states(self) -> dict[JobState, int]:
         """The number of jobs in the store by state; every state is present."""
         return {state: self.live.get(STATE + state, 0) for state in JobState}
-
-    @property
-    def pruned_states(self) -> dict[JobState, int]:
-        """The number of deleted jobs by the state in which they were deleted; every state is present."""
-        return {state: self.pruned.get(STATE + state, 0) for state in JobState}
 
     @property
     def has_open_calls(self) -> bool:
@@ -146,14 +138,17 @@ class Totals:
         return self._sum(PRICED)
 
     def _sum(self, name: str) -> int:
-        return self.live.get(name, 0) + self.pruned.get(name, 0)
+        return self.live.get(name, 0)
 
     def _frequent(self, beginning: str) -> dict[str, int]:
         return dict(sorted(self._named(beginning).items(), key=lambda each: (-each[1], each[0])))
 
     def _named(self, beginning: str) -> dict[str, int]:
-        names = {name for name in (*self.live, *self.pruned) if name.startswith(beginning)}
-        return {name.removeprefix(beginning): self._sum(name) for name in names if self._sum(name)}
+        return {
+            name.removeprefix(beginning): amount
+            for name, amount in self.live.items()
+            if amount and name.startswith(beginning)
+        }
 
 
 def _decimal(millionths: int) -> Decimal:

@@ -28,21 +28,8 @@ local work = WORK
 if closed_until('') then
     return packed({0})
 end
-local _, _, most, reserve = limits_at(asked.queue, now)
--- How many calls without a priority above 0 may be leased.
-local ordinary = math.huge
+local _, _, most = limits_at(asked.queue, now)
 if most ~= '-' then
-    if reserve ~= '0' then
-        ordinary = tonumber(most) - tonumber(reserve)
-        local leased = redis.call('ZRANGE', base .. ':state:leased', 0, -1)
-        for _, ids in ipairs({leased, redis.call('ZRANGEBYSCORE', base .. ':active', '(' .. asked.now, '+inf')}) do
-            for _, id in ipairs(ids) do
-                if tonumber(redis.call('HGET', job_key(id), 'prio') or '0') <= 1 then
-                    ordinary = ordinary - 1
-                end
-            end
-        end
-    end
     local active = redis.call('ZCARD', base .. ':state:leased')
         + redis.call('ZCOUNT', base .. ':active', '(' .. asked.now, '+inf')
     limit = math.min(limit, tonumber(most) - active)
@@ -94,9 +81,8 @@ local chosen, chosen_heads = {}, {}
 
 -- Takes due jobs out of a sub-queue, up to the entry of the next sub-queue. `id` and `id_due` are the first job of the sub-queue.
 local function take_from(sub_queue, next_entry, id, id_due)
-    local urgency, _, batch = parts_of(sub_queue)
-    local is_ordinary = tonumber(urgency) <= 1
-    local size = math.min(limit - #chosen, next_entry and CHUNK or limit, is_ordinary and ordinary or limit)
+    local _, _, batch = parts_of(sub_queue)
+    local size = math.min(limit - #chosen, next_entry and CHUNK or limit)
     if size <= 0 then
         return false
     end
@@ -124,7 +110,6 @@ local function take_from(sub_queue, next_entry, id, id_due)
         elseif head.state == 'queued' then
             chosen[#chosen + 1] = each
             chosen_heads[each] = head
-            ordinary = is_ordinary and ordinary - 1 or ordinary
         end
     end
     if #gone > 0 then
@@ -145,10 +130,7 @@ if only == '' then
         end
         local bar = string.find(first, NUL, 1, true)
         local due, id, sub_queue = string.sub(first, 8, 27), string.sub(first, 28, bar - 1), string.sub(first, bar + 1)
-        local urgency, start, batch = parts_of(sub_queue)
-        if ordinary <= 0 and tonumber(urgency) <= 1 then
-            break
-        end
+        local _, start, batch = parts_of(sub_queue)
         if batch ~= '' and closed[batch] == nil then
             closed[batch] = closed_until(batch) or false
         end

@@ -252,9 +252,6 @@ local function delete(change)
     redis.call('DEL', job_key(id))
     if head.batch ~= '' then
         zrem(batch_base(head.batch) .. ':ids', id)
-        for field, amount in pairs(change.tally) do
-            add(batch_base(head.batch) .. ':pruned', field, -amount)
-        end
     end
     return head.batch
 end
@@ -269,7 +266,7 @@ local function make(change)
     end
     if change.kind == 'delete' and batch and batch ~= '' and redis.call('EXISTS', batch_base(batch) .. ':ids') == 0 then
         settle_queue(now)
-        redis.call('DEL', batch_base(batch) .. ':totals', batch_base(batch) .. ':pruned')
+        redis.call('DEL', batch_base(batch) .. ':totals')
     end
 end
 

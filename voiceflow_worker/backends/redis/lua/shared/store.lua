@@ -74,20 +74,20 @@ local function group_at(namespace, group, now)
     return found
 end
 
--- The rate, burst, most open calls and reserve of a queue, as texts; '-' is no limit. A record that cannot be read lets no call
+-- The rate, burst and most open calls of a queue, as texts; '-' is no limit. A record that cannot be read lets no call
 -- leave (`limits_from` in core/ports/controls.py).
 local function limits_at(queue, now)
     local text = record_at('limit', queue, '', now)
     if text == nil then
-        return '-', '1', '-', '0'
+        return '-', '1', '-'
     end
-    local rate, burst, most, reserve = string.match(text, '^(%S+) (%d+) (%S+) (%d+)$')
+    local rate, burst, most = string.match(text, '^(%S+) (%d+) (%S+)$')
     local known = rate and (rate == '-' or (string.match(rate, '^%d[%d.e+-]*$') and (tonumber(rate) or 0) > 0)) and tonumber(burst) > 0
         and (most == '-' or (string.match(most, '^%d+$') and tonumber(most) > 0))
     if not known then
-        return '1e-06', '1', '0', '0'
+        return '1e-06', '1', '0'
     end
-    return rate, burst, most, reserve
+    return rate, burst, most
 end
 
 -- Whether the record of a gate says that it is closed (`is_closed` in core/ports/controls.py).
