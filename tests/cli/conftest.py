@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,28 +10,22 @@ from typing import Any
 
 import httpx
 import pytest
-import structlog
 
 from tests.cli.eight_by_eight import EightByEight, running
 from tests.cli.running import Ended, Program, Spawned
 from tests.cli.stored import LOCAL_DISK, url_of, within
-from tests.support.commands import assembled_once
+from tests.support.commands import assembled_once, logs_as_they_were
 from tests.support.flows import SOURCE
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.sandbox import Sandbox
 from voiceflow_worker.sandbox.account import WebhookTarget
 
-__all__ = ["assembled_once"]
+__all__ = ["assembled_once", "logs_as_they_were"]
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_they_were() -> Iterator[None]:
-    """Commands set up the logs of their process: this one belongs to pytest."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:], root.level = handlers, level
+def _logs(logs_as_they_were: None) -> None:
+    """Of every test."""
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pytest
+import structlog
 from cyclopts import App, ArgumentCollection
 
 from voiceflow_worker.cli.program import program
@@ -30,3 +32,13 @@ def assembled_once() -> Iterator[None]:
         patched.setattr("voiceflow_worker.cli.program.program", cache(program))
         patched.setattr(App, "assemble_argument_collection", assembled)
         yield
+
+
+@pytest.fixture
+def logs_as_they_were() -> Iterator[None]:
+    """Commands set up the logs of their process: this one belongs to pytest."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:], root.level = handlers, level
