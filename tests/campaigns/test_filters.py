@@ -11,11 +11,10 @@ import pytest
 
 from tests.campaigns.forms import written
 from tests.campaigns.reading import NOW, file_of, read_all
-from voiceflow_worker import CallQueue, Campaign, Store
+from voiceflow_worker import Campaign
 from voiceflow_worker.campaigns.calls.filters import Filter, cell_of, parts_of, read_filter
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows, open_campaign
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.form import CampaignForm
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
@@ -115,22 +114,6 @@ def test_what_is_typed_is_read_with_the_columns_and_has_one_reading() -> None:
             assert found == (
                 found if isinstance(part := parts_of(str(found))[0], Filter) else read_filter(part, columns.split(";"))
             )
-
-
-@pytest.mark.anyio
-async def test_what_was_typed_is_kept_with_the_batch_as_it_was_read(memory: Store, tmp_path: Path) -> None:
-    """So that another list, whose column lacks the sign, does not turn it into its opposite."""
-    path = file_of(tmp_path, "destination,Do not call!,Status\n+6587654321,x,A\n+6587654322,,A\n")
-    queue = CallQueue(memory)
-    given = {**SAID, "file": path, "leave_out": "Do not call!=x", "only": 'Status=A,"Status=B, C"'}
-    await Campaign.of(given).start(queue)
-    assert [job.destination for job in await queue.find()] == ["+6587654322"]
-    kept = tomllib.loads(await RowList(memory, "default", "b").definition())
-    assert kept["leave-out"] == [{"column": "Do not call!", "value": "x", "is": True}]
-    assert [Filter.of(each) for each in kept["only"]] == [Filter("Status", "A"), Filter("Status", "B, C")]
-    async with Campaign.of_stored(queue, {"batch": "b"}) as stored:
-        again = await stored.start(queue)
-        assert (again.enqueued, again.duplicates, again.refused) == (0, 1, False)
 
 
 STATUSES = (

@@ -16,7 +16,6 @@ from voiceflow_worker import Campaign, InvalidInputError, JobState, SuppressionL
 from voiceflow_worker.campaigns.enqueue_report import END_WORDS, End
 from voiceflow_worker.campaigns.files.rows import REPORTED
 from voiceflow_worker.campaigns.report_files import COLUMNS, ReportFiles, write_report_files
-from voiceflow_worker.campaigns.stored_fields import stored_fields
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -250,20 +249,3 @@ async def test_a_report_of_calls_is_known_as_a_list_of_their_people(store: Store
     assert "the file is a report of calls" in str(report.findings)
     (job,) = await desk.queue.find(batch_id="follow")
     assert (job.source, job.valid_until, (job.data or {})["name"]) == ("+6531234568", None, "Ana")
-
-
-async def test_the_fields_of_what_waits_are_those_of_the_calls_and_none_where_they_differ(store: Store) -> None:
-    desk = Desk(store)
-    hours = {"window": "09:00-12:00", "days": "mon-fri", "not_before": "2099-12-01T09:00:00.000Z"}
-    redial = {"redial_on": "busy,no_answer", "redial_max": "2", "redial_after": "busy=5m,no_answer=2h"}
-    assert await stored_fields(desk.queue, "b1") == {}
-    await desk.campaign([row("Ana"), row("Bob")], say="Hello.", **hours, **redial).start(desk.queue)
-    found = await stored_fields(desk.queue, "b1")
-    assert found == {
-        "say": "Hello.", **hours, "holidays": "", "window_time_zone": "", "valid_until": "", **redial,
-    }  # fmt: skip
-    again = desk.campaign([row("Ana"), row("Bob")], **{name: value for name, value in found.items() if value})
-    assert (await again.start(desk.queue)).duplicates == 2, "they can be given again as they are"
-    await desk.campaign([row("Cat")], **{**hours, "window": "09:00-13:00"}).start(desk.queue)
-    found = await stored_fields(desk.queue, "b1")
-    assert (found["say"], found["window"], found["days"], found["redial_max"]) == (None, None, "mon-fri", None)

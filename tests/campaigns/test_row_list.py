@@ -19,7 +19,7 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, Campaign, SuppressionList
+from voiceflow_worker import CallQueue, SuppressionList
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.enqueue import enqueue_file, enqueue_rows
@@ -197,26 +197,6 @@ async def test_a_row_that_is_off_the_list_says_so_until_it_is_in_it_again(store:
         found = await listed(store)
         assert [each for each in found if each[1] != "waiting"] == removed
         assert len(found) - len(removed) == len(rows)
-        fields = {"batch": "visits", "say": f"{len(rows)}.", "replace": True, "window": "any", "source": "+6531234567"}
-        async with Campaign.of_stored(CallQueue(store), {**fields, "voice_profile": "en-US-JennyNeural"}) as campaign:
-            report = await campaign.preview(CallQueue(store))
-        assert (report.changed, report.valid) == (len(rows), len(rows)), "nobody who is off it is of the batch"
-
-
-async def test_the_rows_of_the_batch_given_again_keep_their_numbers(store: Store) -> None:
-    queue, source = CallQueue(store), {"source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
-    rows = [
-        {"destination": "+6587654321", "who": {"name": "Ana"}, "n": 7.0, "id": 7}, {"destination": "12", "id": 9},
-        {"destination": "+6587654323", "who": {"name": "Cy"}, "n": 7.5, "id": 8},
-    ]  # fmt: skip
-    fields = {"batch": "visits", "say": "{{who.name}}, {{n}}.", "window": "any", "skip_bad": True, **source}
-    assert (await Campaign.of({**fields, "rows": rows}).start(queue)).enqueued == 2
-    for replaced, duplicates in ((2, 0), (0, 2)):
-        fields = {"batch": "visits", "window": "09:00-18:00", "replace": True, **source}
-        async with Campaign.of_stored(queue, fields) as campaign:
-            report = await campaign.start(queue)
-        assert (report.replaced, report.duplicates, report.findings) == (replaced, duplicates, ())
-        assert sorted(await results(store)) == [("1", "waiting"), ("2", "bad"), ("3", "waiting")]
 
 
 async def test_files_of_one_name_end_each_at_its_own_time(store: Store, clock: StillClock, tmp_path: Path) -> None:

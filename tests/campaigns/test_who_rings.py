@@ -13,7 +13,7 @@ from tests.campaigns.conftest import StillClock
 from tests.campaigns.desk import NUMBERS, Deed, Desk, nothing, row
 from tests.support.started import report_of
 from tests.support.voices import refused, unknown
-from voiceflow_worker import Campaign, InvalidInputError, SuppressionList, open_store
+from voiceflow_worker import InvalidInputError, SuppressionList, open_store
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.imports import Import
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -80,7 +80,6 @@ GIVEN: Mapping[str, Mapping[str, Any]] = {
     "again, changed": {"again": True, "hour": "10", "replace": True},
     "ended ones": {"again": "cancelled,expired,failed"},
     "ended ones, changed": {"again": "cancelled,expired,failed", "hour": "10", "replace": True},
-    "stored": {"stored": True, "say": "Hello {{name}}, at 10."},
     "another batch": {"batch": "b2"}, "another batch, changed": {"batch": "b2", "hour": "10", "replace": True},
 }  # fmt: skip
 
@@ -91,14 +90,14 @@ COME_AGAIN = {"by list", "discarded", "stopped"}
 
 def model(end: str, how: str, *, keyed: bool) -> str:
     """The hour that is heard: each call rings once, and one that a person cancelled, or that is over, stays so."""
-    words = "10" if how.endswith("changed") or how == "stored" else "9:30"
+    words = "10" if how.endswith("changed") else "9:30"
     is_found = keyed or not how.startswith("another batch")
     if end in {"suppressed", "in doubt"}:
         return ""
     if end == "waits":
         return words if is_found and (keyed or how != "again, changed") else "9:30"
     if end in COME_AGAIN:
-        return "" if how == "stored" else words
+        return words
     if end in {"answered", "not reached"}:
         return words if not keyed and how in {"again, changed", "another batch, changed"} else ""
     if not is_found:
@@ -111,15 +110,9 @@ def model(end: str, how: str, *, keyed: bool) -> str:
 async def give(desk: Desk, how: Mapping[str, Any], key: Mapping[str, str]) -> None:
     """Give the row of Ana again; it ends as one word."""
     fields = {"hour": "9:30", **how}
-    hour, is_stored = fields.pop("hour"), fields.pop("stored", False)
+    hour = fields.pop("hour")
     with suppress(InvalidInputError):  # of a batch that was cancelled as a whole
-        if is_stored:
-            async with Campaign.of_stored(desk.queue, {"batch": "b1", "replace": True, **fields}) as campaign:
-                report = await report_of(campaign.start(desk.queue))
-        else:
-            report = await report_of(
-                desk.campaign([row("Ana", hour, **key)], valid_for="2h", **fields).start(desk.queue)
-            )
+        report = await report_of(desk.campaign([row("Ana", hour, **key)], valid_for="2h", **fields).start(desk.queue))
         ends = {**report.plan, "suppressed": report.suppressed, End.IN_NO_ROW: 0}
         assert sum(ends.values()) == report.rows or report.refused, ends
 

@@ -180,7 +180,6 @@ ELSEWHERE = {
     "rejects": "concerns one run",
     "rows": "only a program has them",
     "sheet": "it is for workbooks",
-    "stored": "it is for batches that stand in a store",
     "template": "it replaces `say`",
 }
 """The fields that no case has, each with the reason."""

@@ -191,7 +191,7 @@ COMMANDS = [
     ["suppress", "add", "+6587654321"], ["suppress", "remove", "+6587654321"], ["suppress", "list"],
     ["suppress", "import", "numbers.csv"],
     ["audit"], ["forget", "+6587654321", "--yes"],
-    ["enqueue", "--batch", "march", "--stored", "--replace"], ["status", "--all"], ["batches"],
+    ["status", "--all"], ["batches"],
     ["escalations", "list"], ["escalations", "acknowledge", "x"], ["escalations", "stop", "x"],
     ["rate"], ["rate", "5"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",

@@ -37,7 +37,6 @@ from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.campaigns.shown_list import look
 from voiceflow_worker.console.form import DAYS
 from voiceflow_worker.console.questions import READY, menu_in
@@ -378,86 +377,6 @@ async def test_questions_are_asked_by_the_page_and_an_opt_out_holds_in_the_next_
         assert read["menu"]["questions"][1]["text"] == {"de": "Morgens 1.", "fr": "Le matin 1."}
 
 
-async def test_as_yesterday_takes_the_words_hours_and_voices_of_a_batch_for_a_new_file(memory: Store) -> None:
-    given = {**HERE, **ASKED, "window": "09:00-18:00", "valid_for": "24h", "priority": "2", "batch": "monday"}
-    async with clerk(memory) as one:
-        await one.send("look", GUESTS)
-        await one.send("preview", **given, header_row="1")
-        await one.send("start")
-        batch = (await one.client.get("/ui/batches/monday")).text
-        address, _ = re.findall(r'href="([^"]*/campaign[?][^"]*)"', batch)
-        opened = await one.client.get(urljoin("http://calls/ui/batches/monday", unescape(address)))
-        assert "words, hours and voices of batch monday" in Page(opened.text).text
-        other = Clerk(one.client, opened)
-        content = GUESTS["file"][1].replace("Ana", "Zoe").replace("8765 432", "8765 439")
-        told = await other.send("look", {"file": ("tuesday.csv", content)})
-        shown = held(other.shown)
-        kept = {name: value for name, value in given.items() if name not in {"batch", "column Sprache"}}
-        assert {name: shown.get(name) for name in kept} == kept
-        assert not shown.keys() & {"batch", "header_row"}
-        told = await other.send("preview")
-        assert "Guten Tag Zoe." in told, told
-        await other.send("start")
-        assert len(await CallQueue(memory).find(batch_id="tuesday")) == 2
-        for batch in ("nothing", "no%2Fthing"):
-            assert "is not kept, or no more" in (await one.client.get(f"/ui/campaign?batch={batch}&queue=default")).text
-    async with signed_in(receiver(memory), READERS) as reader:
-        assert "As yesterday" not in (await reader.get("/ui/batches/monday")).text
-
-
-async def test_what_waits_of_a_batch_is_changed_from_its_page_without_its_file(memory: Store) -> None:
-    async with clerk(memory) as one:
-        one.client.cookies.set("voiceflow-zone", "Asia/Singapore")
-        starts = {"not_before.date": "2099-01-31", "not_before.time": "09:00"}
-        await one.send("preview", people(PEOPLE + "Eve,12,,\n"), **WORDS, **starts, batch="monday", skip_bad="yes")
-        await one.send("start")
-        old = await CallQueue(memory).find()
-        batch = (await one.client.get("/ui/batches/monday")).text
-        _, address = re.findall(r'href="([^"]*/campaign[?][^"]*)"', batch)
-        opened = await one.client.get(urljoin("http://calls/ui/batches/monday", unescape(address)))
-        one.shown = opened
-        assert (held(opened)["not_before"], step_of(one)) == ("2099-01-31T01:00:00+00:00", "hours")
-        assert "Change 2 calls" in await one.send("preview", window="10:00-18:00", days="")
-        await one.send("start")
-        jobs = await CallQueue(memory).find(limit=None)
-        assert [job.id for job in jobs] == [job.id for job in old]
-        assert [(job.name, job.not_before, str(job.window)) for job in jobs] == [
-            (job.name, job.not_before, "10:00-18:00 mon-sun") for job in old
-        ]
-        rows = [row async for part in RowList(memory, "default", "monday").read() for row in part]
-        assert sorted((row.row, row.file, row.result) for row in rows) == [
-            ("2", "may.csv", "waiting"), ("3", "may.csv", "waiting"), ("4", "may.csv", "bad"),
-        ]  # fmt: skip
-
-
-async def test_what_a_command_or_a_program_began_is_begun_again_by_the_page(memory: Store, tmp_path: Path) -> None:
-    menu = tomllib.loads(TWO_LANGUAGES)["menu"] | {"goodbye": None}
-    options = tmp_path / "campaign.toml"
-    options.write_text('window = "09:00-18:00"\nredial-on = ["busy"]\ncolumns = { language = "Sprache" }\n')
-    rows = [{"destination": "+6587654321", "Sprache": "fr"}]
-    for batch, more in (("data", {"menu": menu, "valid_for": timedelta(days=3)}), ("text", {"say": "Hello."})):
-        voice = {"voice_profile": "en-US-JennyNeural"} if batch == "text" else {}
-        given = {
-            "rows": rows,
-            "batch": batch,
-            "source": "+6531234567",
-            "campaign": options,
-            "again": True,
-        }
-        done = await Campaign.of({**given, **voice, **more}).start(CallQueue(memory))
-        assert done.enqueued == 1, done.findings
-    async with clerk(memory) as one:
-        for batch, kept in (("data", {"menu.questions.0.text.fr": "Oui 1."}), ("text", {"say": "Hello."})):
-            opened = await one.client.get(f"/ui/campaign?batch={batch}")
-            shown = held(opened)
-            assert {name: shown[name] for name in kept} == kept
-            assert (shown["window"], shown["redial_on"], shown["columns"]) == (
-                "09:00-18:00",
-                "busy",
-                "language=Sprache",
-            )
-
-
 TWO_LANGUAGES = """
 [menu]
 voice_profile = {fr = "fr-FR-DeniseNeural", de = "de-DE-KatjaNeural"}
@@ -582,10 +501,7 @@ async def test_a_question_that_is_ready_is_taken_by_one_button_and_has_five_fiel
             follows = {key: row["next"] for key, row in keys.items() if "next" in row}
             assert ((answers, follows), {row["say"] for row in keys.values()}) == (expected[kind], {"Danke."}), kind
             await one.send("start", **{"window.any": "yes"})
-        one.shown = await one.client.get("/ui/campaign?batch=scale")
         await one.send("look", people("Guest,Mobile\nAna,8765 4321\n", "again.csv"))
-        await one.send("words")
-        assert "menu.questions.0.keys.*.say" in one.shown.text, "a campaign of before has it as it was taken"
         await one.send("words ask none")
         assert (menu_in(held(one.shown)), "No question" in one.shown.text) == (None, False)
     assert {job.batch_id for job in await CallQueue(memory).find()} == {*READY}
@@ -949,27 +865,3 @@ async def test_a_pasted_list_is_a_source_like_an_upload(memory: Store) -> None:
         await one.send("ready", **WORDS)
         await one.send("start")
     assert {job.batch_id for job in await CallQueue(memory).find()} == {"May-list"}
-
-
-async def test_the_page_shows_what_the_calls_have_that_it_is_to_change(memory: Store) -> None:
-    rows = [{"destination": "+6587654321", "name": "Ana"}, {"destination": "+6587654322", "name": "Bob"}]
-    said = {
-        "say": "Hello {{name}}.",
-        "voice_profile": "en-US-JennyNeural",
-        "window": "any",
-        "source": "+6531234567",
-        "batch": "visits",
-    }
-    hours = {"window": "09:00-18:00", "days": "mon-fri", "not_before": "2099-12-01T09:00:00Z", "redial_on": "busy"}
-    more = {"redial_max": "2", "redial_after": "30m"}
-    await Campaign.of({**said, **hours, **more, "rows": rows}).start(CallQueue(memory))
-    async with clerk(memory) as who:
-        shown = Page((await who.client.get("/ui/campaign?batch=visits&stored=yes")).text).text
-        assert (
-            "The calls that wait have now, and keep what stays empty here: Hours in which phones may ring: "
-            "09:00-18:00; Days: mon-fri; Not before: Dec 1, 2099, 17:00; Not after: none; Call again after: busy; "
-        ) in " ".join(shown.split()), shown
-        assert "Empty: as it is." in shown
-        assert "Empty: now." not in shown
-        fresh = await who.client.get("/ui/campaign")
-        assert "The calls that wait have now" not in fresh.text

@@ -406,7 +406,7 @@ async def test_nobody_else_is_erased_for_a_date_or_a_longer_number(memory: Store
 
 async def test_records_that_another_version_wrote_stop_no_erasure(memory: Store) -> None:
     told, now = json.dumps({"told": "+6591239876 asked"}), memory.clock.now()
-    names = ("audit", "alarm", "escalation", "campaign-definition", "incoming-call", "early-summary", "ivr-answer")
+    names = ("audit", "alarm", "escalation", "incoming-call", "early-summary", "ivr-answer")
     for place, name in enumerate(names):
         texts = (told, '["+6591239876"]', "+6591239876", "7")
         puts = tuple(Put(name, f"g{place}", text, now + HOUR, member=f"m{at}") for at, text in enumerate(texts))

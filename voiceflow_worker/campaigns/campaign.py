@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
+from typing import TYPE_CHECKING, Final, Self, Unpack, cast
 from zoneinfo import ZoneInfo
-
-import anyio
 
 from voiceflow_worker.campaigns.calls.options import BadRowLimit, CallAgain, CampaignOptions, dated
 from voiceflow_worker.campaigns.calls.request import texts_of
@@ -22,14 +18,11 @@ from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import EXCLUDING, HOURS, fields_of
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import (
-    definition_of,
     merged,
     unknown_options,
-    with_definition,
 )
 from voiceflow_worker.campaigns.preview import PreviewOptions
 from voiceflow_worker.campaigns.reading import Given, Of, Reading, paths, text_of, unknown
-from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import message_of, tell
@@ -118,28 +111,7 @@ class Campaign:
         except InvalidInputError as error:
             reading.problem("batch", message_of(error))
         reading.refuse(*EXCLUDING)
-        return replace(campaign, options=replace(options, definition=definition_of(reading.given, zone=zone)))
-
-    @classmethod
-    @asynccontextmanager
-    async def of_stored(cls, queue: CallQueue, given: Mapping[str, object], **how: Any) -> AsyncGenerator[Self]:
-        """The campaign of the rows that a batch has (`batch`), under these fields; what they lack is as it was started.
-
-        `how` are the options of `of`. A template that was read from a file is not kept. Raises as `of` does, and
-        InvalidInputError if the rows are not kept.
-        """
-        if not (batch := str(given.get("batch") or "")):
-            raise InvalidInputError(tell("no_batch"))
-        listed = RowList(queue.store, queue.name, batch)
-        newest = await listed.newest()
-        fields = with_definition(given, await listed.definition(), at=newest.at)
-        with TemporaryDirectory(prefix="voiceflow-") as folder:
-            path = Path(folder) / "rows.jsonl"
-            async with aclosing(listed.called()) as parts, await anyio.open_file(path, "w", encoding="utf-8") as file:
-                async for part in parts:
-                    await file.write(part)
-            source = InputFile(path, shown=f"batch {batch}", stands_for=newest.name)
-            yield cls.of({**fields, "file": source}, **how)
+        return replace(campaign, options=options)
 
     @property
     def batch_id(self) -> str:

@@ -9,7 +9,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import cast
 
-from voiceflow_worker.campaigns.calls.filters import LeftOut, filters_value
+from voiceflow_worker.campaigns.calls.filters import LeftOut
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, zone_of
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
@@ -47,7 +47,6 @@ from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.json_text import toml_text
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import (
     DATE_LIKE,
@@ -216,13 +215,6 @@ class CampaignRows:
             *alike,
             *self._holidays(),
         )
-
-    @property
-    def definition(self) -> str:
-        """The campaign as a TOML file of options, its filters too. Call this when all rows are read."""
-        filters = {"leave-out": self.left_out.parts(only=False), "only": self.left_out.parts(only=True)}
-        lines = [f"{name} = {toml_text(filters_value(parts))}\n" for name, parts in filters.items() if parts]
-        return "".join(lines) + self._options.definition
 
     def batch_in(self, raw: RawRow) -> str:
         """The batch of a row without a call."""

@@ -98,12 +98,6 @@ def _choice(kind: type[DateOrder]) -> Callable[[Any, Reading], object]:
     return lambda value, _: kind(values.one_of(kind, value))
 
 
-def _stored(value: object, _: Reading) -> bool:
-    if values.yes_or_no(value):
-        raise ValueError("only the command, the console, `/v1` and `Campaign.of_stored` read the rows of a batch")
-    return False
-
-
 def _path(value: object, _: Reading) -> Path:
     return Path(text_of(value))
 
@@ -505,11 +499,6 @@ FIELDS: tuple[Field, ...] = (
         schema=YES_NO, is_of_one_run=True, label="Cancel the calls that are no longer in the list",
         help="Cancel the waiting calls of the batch whose row is left out, or that are in no row; these not, if a row "
         "is bad. Not of a new batch.",
-    ),
-    Field(
-        name="stored", read=_stored, of=_CAMPAIGN, group=Group.GUARDS, schema=YES_NO, is_of_one_run=True,
-        help="In place of a list: the rows of the <batch>, under the fields that are given. With <replace>, waiting "
-        "calls are changed.",
     ),
     Field(
         name="rejects", read=_path, of=_CAMPAIGN, group=Group.GUARDS, schema=TEXT, metavar="FILE", is_of_one_run=True,

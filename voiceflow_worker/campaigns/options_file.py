@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, cast
-from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns import reading as values
 from voiceflow_worker.campaigns.calls.filters import filters_value, parts_of, text_of_parts
@@ -19,17 +16,13 @@ from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.reading import Given, Of, paths, refuse, text_of, unknown
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Message
-from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.text.json_text import read_toml, toml_name, toml_text
-from voiceflow_worker.model.times import read_time
-from voiceflow_worker.model.zones import read_zone
 
 _REPLACING: Final = (frozenset({"template", "say", "ivr"}), *map(frozenset, EXCLUDING))
 """The fields that replace each other: one that is given goes before the others in the file of options."""
 _KNOWN: Final = fields_of(Of.CAMPAIGN)
 _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
 _FILES: Final = frozenset({"file", "prices", "template"})
-_TIMES: Final = frozenset({"not_before", "valid_until"})
 _FILTERS: Final = ("leave_out", "only")
 _REASONS: Final = dict.fromkeys(
     _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"
@@ -49,30 +42,6 @@ def unknown_options(
 def merged(given: Mapping[str, Given], file: Path) -> dict[str, Given]:
     """The given fields, and those of a file of options which they do not replace. Raises as `options_in`."""
     return _merged(given, options_in(file))
-
-
-def with_definition(given: Mapping[str, object], text: str, *, at: datetime) -> dict[str, object]:
-    """The given fields, and those of the definition of a batch, begun `at` a time, which they do not replace.
-
-    Times such as `tomorrow 09:00` mean what they meant then.
-    """
-    said = {name: Given(value, name) for name, value in given.items() if value is not None}
-    kept = _read(text, place="the definition of the batch")
-    zone = kept.get("time_zone") or said.get("time_zone")
-    kept = {name: each for name, each in kept.items() if name not in _TIMES & said.keys()}
-    found = _merged(said, _as_then(kept, at, zone=zone and zone.value))
-    return {name: each.value for name, each in found.items()}
-
-
-def _as_then(kept: dict[str, Given], at: datetime, *, zone: object) -> dict[str, Given]:
-    for name in _TIMES & kept.keys():
-        if ColumnTime.read(said := text_of(kept[name].value)) is None:
-            try:
-                moment = read_time(said, zone=None if zone is None else read_zone(text_of(zone)), now=at)
-            except ValueError as error:
-                raise InvalidInputError(Message(f"{kept[name].name}: {error}", error)) from None
-            kept[name] = replace(kept[name], value=moment.isoformat())
-    return kept
 
 
 def _merged(given: Mapping[str, Given], kept: Mapping[str, Given]) -> dict[str, Given]:
@@ -122,19 +91,14 @@ def _lines(table: Mapping[str, object], *, but: str = "") -> Iterator[str]:
     )
 
 
-def loaded_options(
-    text: str, *, name: str, at: datetime | None = None, zone: str | None = None
-) -> tuple[dict[str, str], Mapping[str, object] | None]:
+def loaded_options(text: str, *, name: str) -> tuple[dict[str, str], Mapping[str, object] | None]:
     """The fields of a TOML file of options as texts, for a form, and the menu of questions if it is one of data.
 
     No file is read. Raises InvalidInputError.
 
-    A field that names a file is refused: it is a file of the computer that the options were written on. With `at`,
-    times such as `tomorrow 09:00` mean what they meant then, in `zone` if nothing names one.
+    A field that names a file is refused: it is a file of the computer that the options were written on.
     """
     fields = _read(text, place=name)
-    if at is not None:
-        fields = _as_then(fields, at, zone=fields["time_zone"].value if "time_zone" in fields else zone)
     refuse(paths(fields, _KNOWN))
     menu = fields.pop("menu").value if _is_menu(fields) else None
     texts: dict[str, str] = {}
@@ -144,26 +108,6 @@ def loaded_options(
         except (ValueError, InvalidInputError) as error:
             raise InvalidInputError(Message(f"{each.name}: {error}", error)) from None
     return texts, cast("Mapping[str, object] | None", menu)
-
-
-def definition_of(given: Mapping[str, Given], *, zone: ZoneInfo | None = None) -> str:
-    """The given fields of a campaign as a TOML file of options, for another file of people.
-
-    Times that name no zone are of `zone`.
-
-    The name of the batch, and what is of one file, are left out, and so is what no text can say, such as a program's
-    menu; so are the filters, which are data once the rows are read.
-    """
-    names = fields_of(Of.CAMPAIGN).keys() - {"batch", "header_row", "sheet", *_FILTERS}
-    fields = {name: each for name, each in given.items() if name in names}
-    menu = fields.pop("menu").value if _is_menu(fields) else None
-    texts: dict[str, str] = {}
-    for key, each in fields.items():
-        with suppress(ValueError, InvalidInputError):  # which the reading of the campaign tells
-            texts[key] = _text(key, each.value)
-            if key in _TIMES and zone is not None and "time_zone" not in given:
-                texts[key] = read_time(texts[key], zone=zone).astimezone(zone).isoformat()
-    return saved_options(texts, cast("Mapping[str, Any] | None", menu))
 
 
 def _is_menu(fields: Mapping[str, Given]) -> bool:

@@ -15,7 +15,6 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -36,23 +35,22 @@ from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.base.identity import BATCH, CAMPAIGNS, BatchNames, batch_puts, new_revision, queue_put
 from voiceflow_worker.core.base.keys import erased_keys, owners_of
-from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records, text_records
+from voiceflow_worker.core.base.record_set import RecordSet, json_codec, json_records
 from voiceflow_worker.core.call_filter import is_number_in, part_judge, person_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Wanted, Write
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
-from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.text.printable import as_stored, printable
 from voiceflow_worker.model.text.wording import in_words, name_columns, rfc3339, whole_name, with_moments
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.reasons import why_nobody_was_reached
 from voiceflow_worker.reporting.status import waits_in_words
 
-ROWS, ROW_FILES, DEFINITIONS = "row", "row-file", "campaign-definition"
-"""Namespaces of packed rows, by start and place, of their files, and of the last campaign that had one, each in the
-group `<queue> <batch>`."""
+ROWS, ROW_FILES = "row", "row-file"
+"""Namespaces of packed rows, by start and place, and of their files, each in the group `<queue> <batch>`."""
 AT_ONCE = 20
 """The packs of rows that are stored in one trip."""
 
@@ -125,7 +123,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     """A file whose rows are kept in packs of these `sizes`. `token` is of the start that kept them.
 
     Of the rows of each pack, so many are `uncalled`: bad, say, or left out. Files that were kept before this was
-    counted have none. It is stored below the `digest` of its rows. Cells of one that is no table may be JSON.
+    counted have none. It is stored below the `digest` of its rows.
     """
 
     name: str
@@ -135,7 +133,6 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     columns: tuple[str, ...]
     sizes: tuple[int, ...]
     uncalled: tuple[int, ...] = ()
-    is_table: bool = True
 
     @property
     def members(self) -> list[str]:
@@ -182,7 +179,6 @@ class RowKeeper:
         self._to_call = 0
         read = campaign.input
         self._name = "" if read is None else as_stored(f"{read.name}, sheet {sheet}" if sheet else read.name)
-        self._is_stored = read is not None and read.is_stored
         self._rows = hashlib.blake2b(digest_size=16)
         self._columns = tuple(map(str.strip, campaign.source.header))
         self._latest = datetime.min.replace(tzinfo=UTC)
@@ -289,11 +285,8 @@ class RowKeeper:
                 columns=self._columns,
                 sizes=(*packs,),
                 uncalled=(*uncalled[batch_id],),
-                is_table=self._campaign.source.kind.is_table,
             )
             puts = (*more, Put(ROW_FILES, group, json_codec(KeptFile).text(file), until, member=file.digest))
-            if definition := self._campaign.definition:
-                puts += (Put(DEFINITIONS, group, definition, until),)
             if batch_id not in self._named and (not ends.counts[End.NEW] or packs == uncalled[batch_id]):
                 # No call names the batch, whose rows are searched.
                 puts += (queue_put(queue.name), *batch_puts(queue.name, batch_id, at=now, is_campaign=True))
@@ -328,7 +321,7 @@ class RowKeeper:
                     puts.append(Put(ROWS, group, packed(left), pack.ends_at, member=member))
                     sizes.append(len(left))
                     uncalled.append(sum(map(_is_uncalled, left)))
-            is_given_again = bool(self._name) and file.name == self._name and calls == {True} and not self._is_stored
+            is_given_again = bool(self._name) and file.name == self._name and calls == {True}
             if is_given_again or file.digest == digest:
                 sizes.clear()
             elif sum(sizes) == sum(file.sizes):
@@ -400,18 +393,6 @@ def _cell(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _as_given(file: KeptFile, cells: Sequence[str]) -> dict[str, object]:
-    """A row that was kept, as it can be read again."""
-    row: dict[str, object] = dict(zip(file.columns, cells, strict=False))
-    for name, cell in zip(file.columns, () if file.is_table else cells, strict=False):
-        if not cell:
-            del row[name]
-        elif cell[0] in "{[":
-            with suppress(ValueError):
-                row[name] = json.loads(cell)
-    return row
-
-
 def _files(store: Store) -> RecordSet[KeptFile]:
     return json_records(store, ROW_FILES, KeptFile)
 
@@ -431,10 +412,6 @@ class RowList:
         self._files = _files(store).within(group)
         self._rows = _packs(store, group)
 
-    async def definition(self) -> str:
-        """The campaign that made the batch, as a TOML file of options; empty if it is not kept, or no more."""
-        return (await text_records(self._store, DEFINITIONS).get([self._group])).get(self._group) or ""
-
     async def files(self) -> list[KeptFile]:
         """The files, in the order of their first starts. Several of one name are numbered, if they have calls."""
         named = Counter[str]()
@@ -444,33 +421,6 @@ class RowList:
             if file.name and named[file.name] > 1:
                 files[place] = replace(file, name=f"{file.name} ({named[file.name]})")
         return files
-
-    async def newest(self) -> KeptFile:
-        """The newest of the files. Raises InvalidInputError if there is none."""
-        if not (files := await self._files.values()):
-            raise self._not_kept()
-        return max(files, key=attrgetter("at"))
-
-    async def called(self) -> AsyncGenerator[str]:
-        """The rows that have calls, as lines of JSON, in parts; each has its number, unless a row before has it.
-
-        Rows whose calls were removed are none of these. Raises InvalidInputError if they are not kept, or were erased.
-        """
-        line = 0
-        for file, member in [(each, member) for each in await self.files() for member in each.members]:
-            if (found := (await self._rows.get([member])).get(member)) is None:
-                raise self._not_kept()
-            text, owners = "", await owners_of(self._store, self._queue, [each[2] for each in found if each[2]])
-            removed = {key for key, job in owners.items() if job.reason_kind is ReasonKind.REMOVED}
-            for number, cells, key, result, *_ in found:
-                if key is not None and not result and key not in removed:
-                    blank = max(number - line - 1, 0) if isinstance(number, int) else 0
-                    line += blank + 1
-                    text += "\n" * blank + f"{json.dumps(_as_given(file, cells))}\n"
-            yield text
-
-    def _not_kept(self) -> InvalidInputError:
-        return InvalidInputError(f"the rows of batch {self._batch_id} are not stored: import the list again")
 
     async def read(
         self, *, first: int = 0, limit: int | None = None, uncalled: bool = False, zone: ZoneInfo | None = None

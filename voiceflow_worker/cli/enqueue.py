@@ -30,7 +30,7 @@ from voiceflow_worker.cli.field_options import (
 from voiceflow_worker.cli.opening import collect_less, opened_queue, settings_from
 from voiceflow_worker.cli.options import AsOption, Flag, JsonOption, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, counted, meter, tell_findings, typed
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, message_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 async def enqueue(
-    file: Annotated[FileArgument | None, Parameter(help=f"{FILE_KINDS}.")] = None,
+    file: Annotated[FileArgument, Parameter(help=f"{FILE_KINDS}.")],
     /,
     *,
     rows: RowOptions | None = None,
@@ -52,7 +52,6 @@ async def enqueue(
     skip_bad: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     replace: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     remove_missing: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
-    stored: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     dry_run: Annotated[bool, Flag, Parameter(group=PREVIEW)] = False,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
@@ -66,7 +65,6 @@ async def enqueue(
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
         replace: Of a list that is imported again, change the waiting calls that differ from their rows.
         remove_missing: Cancel the waiting calls of the batch that are left out, or no longer in the list.
-        stored: In place of a file, take the rows that the batch has, under the options that are given.
         dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
 
     Examples:
@@ -76,7 +74,6 @@ async def enqueue(
         voiceflow enqueue appointments.csv --ivr appointment:appointment --window 09:00-20:00
         voiceflow enqueue people.csv --campaign reminder.toml --batch march
         voiceflow enqueue people.csv --campaign reminder.toml --batch march --replace --dry-run
-        voiceflow enqueue --batch march --stored --replace --window 10:00-18:00 --days mon-fri
         voiceflow enqueue people.xlsx --template reminder.json --window any --dry-run --prices prices.csv
     """
     from voiceflow_worker.campaigns.enqueue_report import RowsRefusedError
@@ -85,16 +82,13 @@ async def enqueue(
     settings = common.settings()
     output = common.output()
     told: set[Finding] = set()
-    if stored == (file is not None):
-        raise InvalidInputError("give a file, or --stored with --batch ID for the rows that the batch has")
     said = {"skip_bad": skip_bad, "replace": replace, "remove_missing": remove_missing}
     fields: dict[str, Any] = {**fields_in(rows, run), **said}
     batch_id = fields.get("batch")
-    name = file or Path(f"batch {batch_id}")
     try:
         async with _begun(file, fields, settings) as (campaign, calls):
             collect_less()
-            with meter(f"enqueuing {name.name}") as shown:
+            with meter(f"enqueuing {file.name}") as shown:
                 if dry_run:
                     report = await campaign.preview(calls, progress=_shown_on(shown))
                 else:
@@ -109,17 +103,17 @@ async def enqueue(
                         report = error.report
     except get_cancelled_exc_class():
         output.note(
-            f"{name}: interrupted; some of its rows may be stored, and nobody is called for them yet. Enqueue the same "
+            f"{file}: interrupted; some of its rows may be stored, and nobody is called for them yet. Enqueue the same "
             "file again to add the rest: no row is added twice."
         )
         raise
     except CampaignFileError as error:
-        output.document(_unreadable(error, name, batch_id=batch_id, dry_run=dry_run).as_json())
+        output.document(_unreadable(error, file, batch_id=batch_id, dry_run=dry_run).as_json())
         raise
     report = updated(report, findings=tuple(typed(report.findings)))
     output.document(report.as_json())
     _tell_found(output, report, told)
-    _tell(output, report, name, campaign)
+    _tell(output, report, file, campaign)
     if report.calls_nobody or (report.stays and not report.dry_run):
         return ExitCode.UNDONE
     return ExitCode.BAD_INPUT if report.refused or report.again else ExitCode.DONE
@@ -127,17 +121,12 @@ async def enqueue(
 
 @asynccontextmanager
 async def _begun(
-    file: Path | None, fields: Mapping[str, Any], settings: Settings
+    file: Path, fields: Mapping[str, Any], settings: Settings
 ) -> AsyncGenerator[tuple[Campaign, CallQueue]]:
-    """The campaign with these fields, of a file, or of the rows that its batch has."""
+    """The campaign with these fields, of a file."""
     from voiceflow_worker.campaigns.campaign import Campaign
 
-    how: dict[str, Any] = {"settings": settings, "named": option}
-    if file is None:
-        async with opened_queue(settings) as calls, Campaign.of_stored(calls, fields, **how) as campaign:
-            yield campaign, calls
-        return
-    campaign = Campaign.of(fields, **how)
+    campaign = Campaign.of(fields, settings=settings, named=option)
     async with input_file(file) as source, opened_queue(settings, makes=True) as calls:
         yield updated(campaign, file=source), calls
 

@@ -31,7 +31,6 @@ from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
 from voiceflow_worker.campaigns.reading import Group, row
 from voiceflow_worker.campaigns.shape import country_among
 from voiceflow_worker.campaigns.shown_list import ROWS_A_PAGE, ShownList, look
-from voiceflow_worker.campaigns.stored_fields import stored_fields
 from voiceflow_worker.console.form import (
     COUNTS,
     DAYS,
@@ -50,7 +49,7 @@ from voiceflow_worker.console.form import (
     CampaignForm,
     role_in_words,
 )  # fmt: skip
-from voiceflow_worker.console.formats import ZONE, countries, label_of, moment, span
+from voiceflow_worker.console.formats import ZONE, countries, label_of, span
 from voiceflow_worker.console.questions import PREFIX, READY, menu_in, ready_in, shown_questions, taken
 from voiceflow_worker.console.start_words import Choice, button_of, in_short, left_in_words
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, VoiceflowError
@@ -84,8 +83,6 @@ _FURTHER = {
 """The other fields of each step, which stand as texts under More."""
 _GROUPS = {"people": {Group.WHO}, "hours": {Group.WHEN, Group.REDIAL, Group.GUARDS}}
 """The groups of fields that a step has; that of the words has all, because its texts are tried on the people."""
-_CHANGEABLE = ("not_before", "valid_until", "window", "days", "redial_on", "redial_max", "redial_after")
-"""The fields of calls that wait which the step of the hours shows, as they are now."""
 _PLACES = {".text": "say", ".voiceProfile": "voice_profile", ".source": "source"}
 """The fields by which the parts of a request are filled in."""
 _DOCUMENTED = {"voices": [(code, f"{code}, {language}, {gender}") for code, _, language, gender in VOICES]}
@@ -131,13 +128,6 @@ class _Account:
                 if (e164 := f"+{n.msisdn.lstrip('+')}")
             ],
         }
-
-
-def _in_words(name: str, value: str | None) -> str:
-    """A field of the calls that wait, for a person; None if they differ."""
-    if value and name in {"not_before", "valid_until"}:
-        return moment(datetime.fromisoformat(value), "said")
-    return "not the same in all" if value is None else value or "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,17 +363,8 @@ class CampaignSteps:
             "zone_of_times": given.form.get("time_zone") or ZONE.get().key,
             "days": [(name, name.title()) for name in DAYS],
             "queue": self._settings.queue,
-            "waiting": await self._waiting(given.form),
             "further": _FURTHER["hours"],
         }
-
-    async def _waiting(self, form: CampaignForm) -> Pairs:
-        """What the calls have that a form is to change, by the labels of its fields; nothing for a new list."""
-        batch, queue = form.get("batch"), form.get("queue") or self._settings.queue
-        if form.get("replace") != YES or not batch:
-            return ()
-        found = await stored_fields(self._operator.queue(queue), batch)
-        return [(label_of(name), _in_words(name, value)) for name, value in found.items() if name in _CHANGEABLE]
 
     async def _check(self, given: StepInput) -> Names:
         form, report = given.form, given.report

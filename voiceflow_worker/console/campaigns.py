@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, cast
@@ -30,7 +29,6 @@ from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, row_name
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.campaigns.recordings import with_recordings
-from voiceflow_worker.campaigns.row_list import RowList
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.campaign_steps import CampaignSteps, StepInput, faults_of, step_of, texts_of
 from voiceflow_worker.console.form import (
@@ -47,7 +45,7 @@ from voiceflow_worker.console.form import (
 )
 from voiceflow_worker.console.formats import ZONE, label_of, moment
 from voiceflow_worker.console.questions import fields_of_menu, menu_in
-from voiceflow_worker.console.routes.page import Answer, Page, PageRequest, problem, sentence
+from voiceflow_worker.console.routes.page import Answer, Page, problem, sentence
 from voiceflow_worker.console.sessions import (
     CAMPAIGN,
     FormRefusedError,
@@ -71,7 +69,7 @@ from voiceflow_worker.ivr.menu_data import read_menu
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, count_of
+from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.zones import zone_named
 from voiceflow_worker.service.other_process import OtherProcess
@@ -119,41 +117,9 @@ class CampaignPage:
         """The forms that are being started, each until that has ended."""
         self._key = keyed_digest(operator.store.id, "the form of a campaign")
 
-    async def open(self, asked: PageRequest, session: PageSession) -> Page:
-        """The form with the file alone; with `?batch=&queue=`, with what a campaign said that made a batch.
-
-        With `&stored=yes`, it has the rows of the batch too, to replace the calls that wait.
-        """
-        form = CampaignForm({})
-        batch, queue, stored = asked.asked("batch"), asked.asked("queue") or DEFAULT_QUEUE, asked.asked("stored")
-        if batch is None:
-            return await self._page(form, session)
-        try:
-            self._operator.queue(queue)
-            listed = RowList(self._operator.store, queue, batch)
-            text = await listed.definition()
-            if not text:
-                raise InvalidInputError(f"what batch {batch} said is not kept, or no more: fill in the form anew")
-            newest = await listed.newest() if stored else None
-            self._fill(text, form, name=f"batch {batch}", at=None if newest is None else newest.at)
-            form.values["queue"] = queue if queue != self._queue else ""
-            if newest is not None:
-                async with aclosing(listed.called()) as parts:
-                    rows = "".join([part async for part in parts]).encode()
-                if len(rows) > LONGEST_FORM:
-                    raise InvalidInputError(
-                        f"batch {batch} is too large for this page: use `voiceflow enqueue --stored`"
-                    )
-                upload = await self._uploads.keep(rows, name=newest.name, owner=session.owner, batch=batch)
-                form.values |= {"batch": batch, "upload": upload.id, "replace": YES, "step": "hours"}
-                told = f"These are the people of batch {batch}: what you change replaces the calls that wait."
-                with uploading() as folder:
-                    kept = await self._kept(PageForm([]), form, session, folder)
-                    return await self._page(form, session, told=told, kept=kept)
-        except InvalidInputError as error:
-            return await self._page(CampaignForm({}), session, said=message_of(error))
-        told = f"This has the words, hours and voices of batch {batch}: choose the new file."
-        return await self._page(form, session, told=told)
+    async def open(self, session: PageSession) -> Page:
+        """Return the form with the file alone."""
+        return await self._page(CampaignForm({}), session)
 
     async def answer(self, scope: Scope, receive: Receive, session: PageSession) -> Answer | ActionDone:
         """The next step of a form, the preview of the campaign, or the result of its start."""
@@ -281,9 +247,9 @@ class CampaignPage:
             raise InvalidInputError("the saved campaign is not a text in UTF-8; save it again") from None
         self._fill(text, form, name=name or "the saved campaign")
 
-    def _fill(self, text: str, form: CampaignForm, *, name: str, at: datetime | None = None) -> None:
-        """Fill in what a TOML file of options says, or said `at` a time. Raises InvalidInputError."""
-        found, menu = loaded_options(text, name=name, at=at, zone=ZONE.get().key)
+    def _fill(self, text: str, form: CampaignForm, *, name: str) -> None:
+        """Fill in what a TOML file of options says. Raises InvalidInputError."""
+        found, menu = loaded_options(text, name=name)
         if lost := [each for each in found if each not in TEXTS]:
             raise InvalidInputError(f"this page has no field for {', '.join(lost)}: enqueue the file by the command")
         if "ivr" in found:
@@ -313,10 +279,9 @@ class CampaignPage:
             form.values["upload"] = ""
             return None
         form.values["upload"] = upload.id
-        path = folder / (upload.name if upload.batch is None else "rows.jsonl")
+        path = folder / upload.name
         await anyio.Path(path).write_bytes(content)
-        shown = upload.name if upload.batch is None else f"batch {upload.batch}"
-        return InputFile(path, shown=shown, stands_for=upload.batch and upload.name)
+        return InputFile(path, shown=upload.name)
 
     def _saved(self, form: CampaignForm) -> Response:
         content = saved_options({name: form.get(name) for name in FIELDS}, menu_in(form.values))

@@ -209,7 +209,7 @@ class Pages:
         if not session.may_act:
             return only_operators(session)
         if scope["method"] != "POST":
-            return await self._campaigns.open(asked, session)
+            return await self._campaigns.open(session)
         result = await self._campaigns.answer(scope, receive, session)
         return await self.acting.tell(result, asked, session) if isinstance(result, ActionDone) else result
 

@@ -82,7 +82,7 @@ _UNSENT = frozenset({JobState.QUEUED})
 ANSWERS = "ivr-answer"
 """Namespace of the answers of menus, which are kept for four hours."""
 _ROWS = "row"
-_STAYS = ("campaign-definition", ALARMS, DEFINED, writes.ENDED_ESCALATION)
+_STAYS = (ALARMS, DEFINED, writes.ENDED_ESCALATION)
 """The namespaces whose records stay, without the number."""
 _GOES = (INCOMING, EARLY, ANSWERS, WAITING_OUTCOMES)
 """The namespaces whose records go if they have the number or are of an erased call."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from anyio import to_thread
 
 from voiceflow_worker.campaigns.called_before import calls_of
-from voiceflow_worker.campaigns.calls.options import YES, CampaignOptions, dated
+from voiceflow_worker.campaigns.calls.options import CampaignOptions, dated
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.imports import none_begun
@@ -54,9 +54,8 @@ class NamedCampaign:
     ) -> EnqueueReport:
         """What a start would do. Raises the errors of `Campaign.preview`."""
         batch = "preview" if key is None else batch_of_key(key)
-        made = self._campaign(queue, batch, settings=settings, menus=menus, now=queue.store.clock.now())
-        async with made as campaign:
-            return await process.run_on(campaign.preview, queue.name, policy=settings.policy())
+        campaign = await self._campaign(batch, settings=settings, menus=menus, now=queue.store.clock.now())
+        return await process.run_on(campaign.preview, queue.name, policy=settings.policy())
 
     async def start(
         self,
@@ -93,17 +92,17 @@ class NamedCampaign:
             await _require_last(queue, batch, start.begun.result)
             return _repeated(batch, start.begun.result), False
         as_then = replace(settings, **then)
-        async with self._campaign(queue, batch, settings=as_then, menus=menus, now=start.begun.at) as campaign:
-            batch = campaign.batch_id
-            try:
-                report = await process.run_on(
-                    campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),
-                    now=start.begun.at,
-                )  # fmt: skip
-            except RowsRefusedError:
-                if (await begin()).standing != start.standing:  # perhaps because of what that request has stored
-                    raise RequestInProgressError from None
-                raise
+        campaign = await self._campaign(batch, settings=as_then, menus=menus, now=start.begun.at)
+        batch = campaign.batch_id
+        try:
+            report = await process.run_on(
+                campaign.start, queue.name, policy=settings.policy(), by=replace(by, claim=start.claim),
+                now=start.begun.at,
+            )  # fmt: skip
+        except RowsRefusedError:
+            if (await begin()).standing != start.standing:  # perhaps because of what that request has stored
+                raise RequestInProgressError from None
+            raise
         ended = {"at": queue.store.clock.now().isoformat(), "import": await _last_import(queue, batch)}
         await start.finish(queue.store, {**ended, **{name: getattr(report, name) for name in _COUNTS}})
         return report, start.is_new
@@ -112,21 +111,13 @@ class NamedCampaign:
         document = {"fields": dict(self.fields), "files": dict(self.digests)}
         return hashlib.sha256(canonical_json(document).encode()).hexdigest()[:32]
 
-    @asynccontextmanager
-    async def _campaign(
-        self, queue: CallQueue, batch: str, *, settings: Settings, menus: Mapping[str, Menu], now: datetime
-    ) -> AsyncGenerator[Campaign]:
+    async def _campaign(self, batch: str, *, settings: Settings, menus: Mapping[str, Menu], now: datetime) -> Campaign:
         said = {name: value for name, value in self.fields.items() if value is not None}
         given = {"batch": batch, **self.files, **said}  # a field that names a file is refused, beside an upload too
         how: dict[str, Any] = {"settings": settings, "menus": menus, "now": now, "foreign": True}
-        if str(given.get("stored")).strip().lower() in YES:
-            del given["stored"]
-            async with Campaign.of_stored(queue, given, **how) as stored:
-                yield stored.without_handlers()
-            return
         # In a thread, because 8x8 waits while a large template or price list is read.
         made = await to_thread.run_sync(partial(Campaign.of, given, **how))
-        yield made.without_handlers()
+        return made.without_handlers()
 
 
 def batch_of_key(key: str) -> str:

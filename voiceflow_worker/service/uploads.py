@@ -39,10 +39,7 @@ _NAME = re.compile(rf"{_PREFIX}(\d+)-\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file in the store, of an `owner` who alone finds it; `stored` is its size there, in characters.
-
-    With a `batch`, it has the rows of this one as lines of JSON, and `name` is that of its list.
-    """
+    """A file in the store, of an `owner` who alone finds it; `stored` is its size there, in characters."""
 
     id: str
     owner: str
@@ -50,7 +47,6 @@ class Upload:
     at: datetime
     digest: str
     stored: int
-    batch: str | None = None
 
 
 class Uploads:
@@ -63,12 +59,11 @@ class Uploads:
             store, PIECES, write=str, read=lambda _, text: text, keep_for=KEPT_FOR, durable=False
         )
 
-    async def keep(self, content: bytes, *, name: str, owner: str, batch: str | None = None) -> Upload:
+    async def keep(self, content: bytes, *, name: str, owner: str) -> Upload:
         """Store a file. If all uploads are erased meanwhile, it is too, and nobody finds it."""
         text, digest = await run_sync(_packed, content)
         upload = Upload(
-            id=token_urlsafe(12), owner=owner, name=name, at=self._clock.now(), digest=digest, stored=len(text),
-            batch=batch,
+            id=token_urlsafe(12), owner=owner, name=name, at=self._clock.now(), digest=digest, stored=len(text)
         )  # fmt: skip
         kept = sorted(await self._uploads.values(), key=lambda each: each.at)
         while kept and sum(each.stored for each in kept) + len(text) > MOST_STORED:

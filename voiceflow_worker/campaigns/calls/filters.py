@@ -299,10 +299,6 @@ class LeftOut:
         names = (renamed(each.filter.column, self._renames) for each in self._used)
         return tuple({row_name(name): name for name in names}.values())
 
-    def parts(self, *, only: bool) -> Sequence[Part]:
-        """The filters of `leave_out`, or of `only`, as data as far as the columns are known."""
-        return [each.filter if each.is_read else each.given for each in self._used if each.is_only is only]
-
     def read(self, names: Sequence[str], *, key: tuple[str, ...], place: str) -> None:
         """Read what was typed, for rows with these columns. Rows of a table have the `key` `()`, others their names.
 

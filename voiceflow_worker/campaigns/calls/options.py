@@ -55,8 +55,7 @@ class CampaignOptions:
 
     `orders` make the keys of the rows, and say what stands when they are ordered again: the rows are compared with the
     calls of all others, whatever their keys, and may name no batch of their own. `voices` are those of the account; if
-    they are known, a call with another voice is refused. The `definition` is the campaign as a TOML file of options,
-    which is kept with its batches.
+    they are known, a call with another voice is refused.
     """
 
     template: FlowTemplate | None = None
@@ -85,7 +84,6 @@ class CampaignOptions:
     header_row: int | None = None
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict[str, str | Sequence[str]])
     voices: Collection[str] | None = None
-    definition: str = field(default="", repr=False, compare=False)
     roles: ColumnRoles = field(init=False, repr=False, compare=False)
     """What `columns` says."""
     counted: tuple[str, ...] = field(init=False, repr=False, compare=False)

@@ -119,21 +119,16 @@ def unreadable(file: object, error: OSError) -> CampaignFileError:
 class InputFile:
     """A file to read. `str()` returns its name for messages: its path, or how it is `shown` to whoever uploaded it.
 
-    `held` is a file with the bytes of standard input. One that has the rows of a batch stands for the list of the name
-    `stands_for`, which has other rows beside.
+    `held` is a file with the bytes of standard input.
     """
 
-    def __init__(
-        self, path: Path, *, held: IO[bytes] | None = None, shown: str | None = None, stands_for: str | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, held: IO[bytes] | None = None, shown: str | None = None) -> None:
         self.path: Path | None = None if held is not None else path
         self._held = held
         self._opened: int | None = None
         """The number of the file that was opened last, while it is open."""
         self._place = shown or (str(path) if held is None else "standard input")
-        self.is_stored: bool = stands_for is not None
-        """Whether it has the rows of a batch."""
-        self.name: str = stands_for if stands_for is not None else path.name if held is None else self._place
+        self.name: str = path.name if held is None else self._place
         plain = path.with_suffix("") if path.suffix.lower() == _ENDING else path
         self.stem: str | None = None if held is not None else plain.stem.strip()
         """The file's name without extensions: `people` for `people.csv.gz`; None for standard input."""

@@ -300,7 +300,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "problems": problems,
         "listed": listed,
         "has_files": bool(files),
-        "is_defined": not asked.is_poll and bool(await kept.definition()),
         "people": people,
         "who_in": partial(_who_in, people),
         "filled": {

@@ -185,8 +185,8 @@ async def _own_number(context: CheckContext, number: str) -> Diagnosis:
     told = warning if found.is_unhealthy or found.is_expiring else failure
     return told(
         f"{number} is {status}{f' ({found.health})' if found.health else ''}",
-        remedy="renew it with 8x8, or give waiting calls another source (`voiceflow enqueue --batch ID --stored "
-        "--replace --source NUMBER`)",
+        remedy="renew it with 8x8, or give waiting calls another source: import their list again "
+        "(`voiceflow enqueue FILE --batch ID --replace --source NUMBER`)",
     )
 
 
