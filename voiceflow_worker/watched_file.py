@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from math import inf
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import structlog
 
 Content = TypeVar("Content")
-LOOK_EVERY = 1.0
 _log = structlog.get_logger("voiceflow.settings")
 
 
 class WatchedFile(Generic[Content]):
-    """The content of a small file as it is now: call it. It is looked at once a second at most, or as `every` says.
+    """The content of a small file as it is now: call it.
 
     It begins with the content that was read `first`. If the file cannot be read, its last content counts; `problem`
     then says why, and the log says it once.
     """
 
-    def __init__(self, path: Path, read: Callable[[], Content], *, first: Content, every: float | None = None) -> None:
+    def __init__(self, path: Path, read: Callable[[], Content], *, first: Content) -> None:
         self._path = path
         self._read = read
         self._content = first
-        self._every = every
         self.problem: str | None = None
         # It may have changed since it was read first: the first call looks.
         self._seen: tuple[int, int, int] | tuple[()] | None = ()
-        self._looked_at = -inf
 
     def __call__(self) -> Content:
         """The content."""
-        now = time.monotonic()
-        if now - self._looked_at >= (LOOK_EVERY if self._every is None else self._every):
-            self._looked_at = now
-            state = self._state()
-            if state != self._seen:
-                self._seen = state
-                self._look()
+        state = self._state()
+        if state != self._seen:
+            self._seen = state
+            self._look()
         return self._content
 
     def _look(self) -> None:

@@ -306,7 +306,7 @@ class PolicyFile:
         self._file: WatchedFile[Policies] | None = None
         if path is not None:
             read = partial(read_policies, path, settings=settings)
-            self._file = WatchedFile(path, read, first=read(), every=0.0)
+            self._file = WatchedFile(path, read, first=read())
 
     @property
     def problem(self) -> str | None:
