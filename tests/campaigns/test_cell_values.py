@@ -27,7 +27,6 @@ from tests.campaigns.forms import (
 from tests.campaigns.reading import NOW, OPTIONS, Row, file_of, read_all, saying
 from tests.campaigns.workbooks import changed, workbook
 from voiceflow_worker import CallQueue
-from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import enqueue_file, enqueue_rows
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import InvalidInputError
@@ -141,15 +140,6 @@ def test_a_yes_and_a_no_are_known_as_spreadsheets_write_them() -> None:
 def test_a_condition_reads_a_cell_wherever_it_stands_in_it(text: str) -> None:
     for heard, values in (("Thanks.", YES), ("Please pay.", NO)):
         assert {filled(text, {"name": "Ana", "paid": value}) for value in values} == {heard}
-
-
-def test_each_text_is_asked_for_the_script_of_its_own_voice() -> None:
-    for english, count in (("Hello.", 0), ("Hello {{name}}.", 1)):
-        texts = ((english, "en-US-JennyNeural"), ("{{name}}.", "zh-CN-XiaoxiaoNeural"))
-        spoken = [{"action": "say", "params": {"text": text, "voiceProfile": voice}} for text, voice in texts]
-        template = FlowTemplate.parse({"callflow": [{"action": "makeCall"}, *spoken, {"action": "hangup"}]}, name="x")
-        rows = [{"destination": "+6587654321", "name": "王伟"}]
-        assert len(read_all(rows, replace(OPTIONS, batch_id="b", template=template)).closing) == count
 
 
 # -- cells of numbers and keys: as the sheet shows them, and doubted where nobody means them ---------------------------

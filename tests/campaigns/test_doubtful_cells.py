@@ -15,11 +15,7 @@ import pytest
 
 from tests.campaigns.forms import FORMS, written
 from tests.campaigns.reading import NOW, Reading, Row, file_of, read_all, saying
-from voiceflow_worker import Menu
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.ivr.check import check_menus
-from voiceflow_worker.ivr.key_words import keys_in
-from voiceflow_worker.ivr.scripts import markup_in
 from voiceflow_worker.model.text.wording import folded
 from voiceflow_worker.model.times import DateOrder
 
@@ -89,25 +85,6 @@ def test_what_may_be_lost_beside_numbers_is_told(tmp_path: Path) -> None:
     assert ["the file may be cut" in each for each in closing(tmp_path, cut)] == [True]
     for whole in (f"{cut}\n", f"{cut}90"):  # the last is as long as the others
         assert closing(tmp_path, whole) == []
-
-
-def test_the_keys_that_a_text_names_are_known_in_many_languages() -> None:
-    for say, key in [
-        ("press 3 to confirm", "3"), ("Drücken Sie die 2.", "2"), ("Appuyez sur la touche 1.", "1"), ("请按1", "1"),
-        ("1'e bas\u0131n", "1"), ("Pulse 2", "2"), ("Нажмите 1", "1"), ("Tekan 1", "1"), ("3번을 눌러", "3"),
-    ]:  # fmt: skip
-        assert keys_in(say) == [key]
-    for say in ("Dial 6587654321", "press any key", "our press release of 3 May", "Call 1 800 555 0100"):
-        assert keys_in(say) == []
-
-
-def test_what_is_markup_and_where_a_menu_says_it() -> None:
-    pause = '<break time="500ms"/>'
-    for plain in ("2 < 3 and 5 > 4", "<3", "a<b>c"):
-        assert markup_in(plain) is None
-    menu = Menu("visit", prompt="Press 1.", voice_profile="en-US-JennyNeural")
-    menu.on("1", goto=f"Bye {pause} now")
-    assert [found.message for found in check_menus([menu]) if "without it, the text is 'Bye now'" in found.message]
 
 
 class Speakers(NamedTuple):

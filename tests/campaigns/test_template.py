@@ -23,7 +23,6 @@ from tests.campaigns.reading import (
     read,
     read_all,
     refused,
-    saying,
     told,
 )
 from voiceflow_worker import Menu
@@ -36,7 +35,6 @@ from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.ivr.caller import Caller, Position, Text, in_language
 from voiceflow_worker.ivr.caller import filled as spoken_by_menu
-from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menu import End
 from voiceflow_worker.ivr.menus import Menus
 from voiceflow_worker.model.numbers.reading import read_country
@@ -211,42 +209,6 @@ def test_source_and_voice_of_a_row_win_and_are_not_shared_with_other_rows() -> N
         ("+6531234568", "en-GB-SoniaNeural"), ("+6531234567", "en-IE-EmilyNeural"),
         ("+6531234567", "th-TH-PremwadeeNeural"),
     ]  # fmt: skip
-
-
-FOREIGN = (
-    "[{}]", "[[{}]]", "*|{}|*", "%{}%", "%%{}%%", "<<{}>>", "«{}»", "#{}#", "<{}>", "${}$", "|{}|", "~{}~", "__{}__",
-)  # fmt: skip
-ONE_WORD = ("@{}", "${}")
-
-
-def test_the_placeholder_of_another_program_is_refused_where_its_column_is(tmp_path: Path) -> None:
-    for signs, name, column in [
-        *((signs, name, column) for signs in FOREIGN for name, column in (
-            ("First Name", "first_name"), ("FIRST_NAME", "First Name"), ("firstname", "First Name"),
-        )),
-        *((signs, "NAME", "name") for signs in ONE_WORD), ("[{}]", "Contact.Name", "Name"),
-    ]:  # fmt: skip
-        written = signs.format(name)
-        variable = column.lower().replace(" ", "_")
-        for text in (f"Hello {written}.", f"{{{{destination}}}}, hello {written}, see you."):
-            options = saying(text)
-            wanted = f"stands in the text as {written}, which is spoken as it is written: write {{{{ {variable} }}}}"
-            assert wanted in refused(file_of(tmp_path, f"destination,{column}\n+6587654321,Ana\n"), options)
-            errors = read_all([{"destination": "+6587654321", column: "Ana"}] * 2, options).errors
-            assert [wanted in each for each in errors] == [True, True], written
-            assert read_all([{"destination": "+6587654321"}], options).errors == []
-
-
-def test_the_placeholders_in_later_texts_of_a_menu_are_found(tmp_path: Path) -> None:
-    menu = Menu("ask", prompt="Press 1.", voice_profile="en-SG-LunaNeural")
-    menu.on("1", goto="Goodbye [First Name].")
-    options = CampaignOptions(menu=menu, source="+6531234567")
-    said = refused(file_of(tmp_path, "destination,First Name\n+6587654321,Ana\n"), options)
-    assert "in the text as [First Name]" in said
-    assert "write {{ first_name }}" in said
-    assert len(read_all([{"destination": "+6587654321", "first name": "Ana"}], options).errors) == 1
-    assert len(read_all(file_of(tmp_path, "destination\n+6587654321\n"), options).calls) == 1
-    assert any("[First Name]" in found.message for found in check_menus([menu]))
 
 
 # -- the language of a call with a menu; countries and languages as people write them ----------------------------------

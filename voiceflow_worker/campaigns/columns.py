@@ -36,7 +36,7 @@ from voiceflow_worker.campaigns.files.rows import (
     row_name,
 )
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, columns_text, message_of, tell
+from voiceflow_worker.finding import Finding, Message, Remedy, Severity, columns_text, tell
 from voiceflow_worker.ivr.speech_filters import SpecimenText
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.text.wording import did_you_mean
@@ -340,19 +340,13 @@ class CampaignColumns:
         problems = [] if menu is None else menu.problems(specimen)
         missing |= {name for name, _, is_missing in problems if is_missing and name is not None} - specimen.keys()
         missing |= missing_from(template.body_of(values)) - specimen.keys()
-        foreign = (*template.foreign, *(() if menu is None else menu.foreign))
-        wrong = {
-            found.column: message_of(found.message) for each in foreign if (found := each.among(specimen)) is not None
-        }
-        told: list[tuple[str, int | None, Message]] = []
-        told += [(name, -1009, self._why_lacking(name, present)) for name in sorted(missing)]
-        told += [(name or "", None, message_of(message)) for name, message in wrong.items()]
-        if not told:
+        if not missing:
             return
+        told = [(name, self._why_lacking(name, present)) for name in sorted(missing)]
         columns = f"; columns found: {', '.join(filter(None, source.header or source.columns))}"
         found = [
-            Finding(file=self._file, row=source.header_row, column=name or None, code=code, message=message.plus(end))
-            for (name, code, message), end in zip(told, ("",) * (len(told) - 1) + (columns,), strict=True)
+            Finding(file=self._file, row=source.header_row, column=name, code=-1009, message=message.plus(end))
+            for (name, message), end in zip(told, ("",) * (len(told) - 1) + (columns,), strict=True)
         ]
         lines = "; ".join(f"{each.column} {each.message}" for each in found)
         raise CampaignFileError(Message(f"{self._file}: {lines}", *(each.message for each in found)), found)

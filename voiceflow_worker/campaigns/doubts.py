@@ -43,7 +43,6 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import Finding, Remedy, Severity, columns_text, names_in, tell
 from voiceflow_worker.ivr.meanings import meaning_of, stands_for_nothing, written
-from voiceflow_worker.ivr.scripts import markup_in, unread
 from voiceflow_worker.ivr.speech_filters import is_of_epoch, two_readings
 from voiceflow_worker.model.flows.values import Decimals
 from voiceflow_worker.model.numbers.phone import country_of, telephone_of
@@ -239,8 +238,8 @@ class Doubts:
         )
 
 
-_APART = frozenset("<.,")
-"""The signs of texts that voices may hear differently: markup, and numbers such as 1.250."""
+_APART = frozenset(".,")
+"""The signs of texts that voices may hear differently: numbers such as 1.250."""
 
 
 class _Spoken:
@@ -262,8 +261,6 @@ class _Spoken:
                 continue
             if not (value := cell if isinstance(cell, str) else "False" if cell is False else written(cell)):
                 continue
-            if not value.isascii() and (other := unread(value, call.body)) is not None:
-                add(raw, name, "other_script", *other, letters=other[0], voice=other[1], value=value[:40])
             shape, why, is_nothing = _judged(value)
             if why is not None and not self._is_nested(raw, name, value):
                 add(raw, name, "odd", why, values=repr(value[:40]), why=why)
@@ -284,12 +281,10 @@ class _Spoken:
                 self._nothing(raw, name, value, add)
 
     def _differently_heard(self, name: str, text: str) -> tuple[object, str] | None:
-        """Why voices may differ about a text, behind what tells such texts apart: markup, or a number such as 1.250.
+        """Why voices may differ about a text, behind what tells such texts apart: a number such as 1.250.
 
         A typed number has one reading, and a filter decides that of a text.
         """
-        if (markup := markup_in(text)) is not None:
-            return markup_in, markup
         if name in self._decided or isinstance(text, Decimals) or (readings := two_readings(text)) is None:
             return None
         filters = " or ".join(f"{{{{ {name}|number('{sign}') }}}}" for sign in ".,")

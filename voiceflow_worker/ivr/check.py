@@ -28,10 +28,8 @@ from voiceflow_worker.ivr.caller import (
     template_of,
     tidy,
 )
-from voiceflow_worker.ivr.key_words import keys_in
 from voiceflow_worker.ivr.menu import BACK, END, Again, Back, Choice, End, Go, Handler, Manner, Menu, Step, language_of
-from voiceflow_worker.ivr.scripts import markup_in
-from voiceflow_worker.ivr.template_text import ForeignName, TemplateText, UnfitValueError, foreign_names
+from voiceflow_worker.ivr.template_text import TemplateText, UnfitValueError
 from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.rules import speech_problem
@@ -202,7 +200,6 @@ def check_menus(
         errors = [found for found in other.menus() if found.is_error] if other.is_whole() else []
         findings += [replace(each, path=f"{each.path} in {language}") for each in errors if each not in findings]
     findings += walk.silence()
-    findings += walk.odd_texts()
     known = {id(menu) for menu in menus}
     findings += [
         _warning(f"this menu cannot be reached from {', '.join(root.name for root in roots)}", path=name)
@@ -233,10 +230,7 @@ class MenuTexts:
                 self._in_language[name] = str(error)
         self._values: dict[str | None, dict[str, tuple[str, TemplateText]]] = {}
         self._later: dict[str, tuple[str, str | None]] = {}
-        self.foreign: list[ForeignName] = []
-        """The names in the texts that another program would fill in."""
         for place, text, manner in walk.texts():
-            self.foreign += foreign_names(text, path=place)
             voice = manner.voice_profile
             # A voice that depends on the caller is not known here; English stands in for its language.
             spoken_by = voice if isinstance(voice, str) else None
@@ -293,8 +287,7 @@ class MenuTexts:
 
         A plain value that is empty is missing too: it would be spoken as nothing.
         """
-        foreign = (each.among(data) for each in self.foreign)
-        found = [(each.column, each.message, False) for each in foreign if each is not None]
+        found: list[tuple[str | None, str, bool]] = []
         for voice, values in self._values.items():
             given: Mapping[str, object] | None = None
             for place, value in values.values():
@@ -463,14 +456,6 @@ class _Walk:
                 elif isinstance(text, str):
                     yield f"{menu.title} {name}", text, manner
 
-    def odd_texts(self) -> Iterator[Finding]:
-        """Warnings about names that nothing fills in, and about markup."""
-        for place, text, _ in self.texts():
-            if (markup := markup_in(text)) is not None:
-                yield _warning(f"is {markup}; if it is not meant for the voice, leave it out", path=place)
-            likely = (each for each in foreign_names(text, path=place) if each.is_likely)
-            yield from (_warning(each.problem(each.name).message, path=place) for each in likely)
-
     def _caller(self, menu: Menu, manner: Manner) -> Caller:
         data = self._data
         if data is None:
@@ -538,11 +523,6 @@ def _question(menu: Menu, manner: Manner, caller: Caller) -> Iterator[Finding]:
     prompt = spoken(menu.prompt, caller, manner.voice)
     if not prompt:
         yield _error("is empty: callers would not know which keys to press", path=" prompt")
-    known = [key for choice in menu.choices for key in choice.keys]
-    idle = [key for key in keys_in(prompt) if key not in known]
-    if idle and known and not any(choice.captured for choice in menu.choices):
-        what = f"says to press {', '.join(idle)}, and no such key leads on: add it, or correct the text"
-        yield _warning(what, path=" prompt")
 
 
 def _step(step: Step, manner: Manner, caller: Caller, path: str, *, is_checked: bool) -> Iterator[Finding]:

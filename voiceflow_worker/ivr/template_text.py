@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from voiceflow_worker.finding import message_of, tell
@@ -34,7 +34,7 @@ from voiceflow_worker.model.flows.values import (
     is_object,
     value_text,
 )
-from voiceflow_worker.model.text.wording import folded, name_among
+from voiceflow_worker.model.text.wording import name_among
 
 if TYPE_CHECKING:
     from jinja2.nodes import Node, Template
@@ -55,18 +55,8 @@ _FILTERS = ("capitalize", "first", "float", "int", "last", "length", "lower", "t
 """The filters of Jinja that a text may have: none makes a text much longer, or takes long."""
 _TESTS = ("defined", "in", "none", "undefined")
 _NUMBERED = re.compile(r"\{\{-?\s*(\d{1,3})\s*-?\}\}")
-_QUOTED_NAME = re.compile(r"\{\{-?\s*(['\"])([^\W\d][\w .-]*)\1\s*-?\}\}")
-"""A name in quotes, which speaks the name."""
 _CURLY = re.compile("[\u2018-\u201f\u2039\u203a«»]")
 _LONE = re.compile(r"(?:\$?\{!?|[｛{]?｛)\s*([^\W\d][^{}｛｝]*)(?:\}|[}｝]+)")  # noqa: RUF001 - of full width
-_FOREIGN_NAME = r"([^\W\d](?:[\w .-]{0,40}\w)?)"
-_LIKELY = (
-    r"\*\|\s?NAME\s?\|\*", r"<<\s?NAME\s?>>", "%%NAME%%", r"(?<![\d%])(?<!\d\s)%NAME%", r"\[\[?\s?NAME\s?\]?\]",
-    "#NAME#", r"(?<![\w.@/])@NAME@(?!\w)", r"(?<![\w.@/])@([^\W\d]\w*)(?!\w|\.\w|[\w.]*@)", "«([A-Za-z][A-Za-z0-9_]*)»",
-)  # fmt: skip
-_POSSIBLE = (r"«\s?NAME\s?»", "<NAME>", r"\$NAME\$", r"(?<!\w)\$([^\W\d]\w*)", r"\|NAME\|", "~NAME~", "__NAME__")
-"""How other programs write a name in a text. What is only possible, people write for other reasons too."""
-_FOREIGN = re.compile("|".join((*_LIKELY, *_POSSIBLE)).replace("NAME", _FOREIGN_NAME))
 # What is not closed goes to the end: to look for an end from each of its brackets would take the square of its size.
 _PIECE = re.compile(r"\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z)", re.DOTALL)
 
@@ -129,43 +119,6 @@ def require_filled_in(text: str, *, path: str = "") -> None:
             f"cannot be read as a template: {lone[0]} would be spoken as it stands; write {{{{{inner}}}}} for a value",
             path=path,
         )
-
-
-class ForeignName(NamedTuple):
-    """A name in the text at `path` between the signs of another program, such as `%name%`: nothing fills it in.
-
-    `is_likely` is False for signs of which people make other uses too.
-    """
-
-    path: str
-    written: str
-    name: str
-    is_likely: bool
-
-    def problem(self, name: str) -> TemplateProblem:
-        """What is wrong, where the value of this `name` is meant."""
-        message = (
-            f"stands in the text as {self.written}, which is spoken as it is written: write {{{{ {folded(name)} }}}} "
-            f"for the value, or {{{{ {self.written!r} }}}} to speak these very words"
-        )
-        return TemplateProblem(self.path, name, message)
-
-    def among(self, names: Iterable[str]) -> TemplateProblem | None:
-        """What is wrong, if one of these names is meant, in any case and with any spaces; None if none is."""
-        wanted = {_squeezed(self.name), _squeezed(self.name.rpartition(".")[2])}
-        return next((self.problem(each) for each in names if _squeezed(each) in wanted), None)
-
-
-def _squeezed(name: str) -> str:
-    return folded(name).replace("_", "")
-
-
-def foreign_names(text: str, *, path: str) -> list[ForeignName]:
-    """The names in a text that another program would fill in."""
-    found = ((each[0], each.lastindex or 0, each) for each in _FOREIGN.finditer(_PIECE.sub("\0", text)))
-    names = [ForeignName(path, written, each[place], place <= len(_LIKELY)) for written, place, each in found]
-    quoted = filter(None, map(_QUOTED_NAME.fullmatch, _PIECE.findall(text)))
-    return names + [ForeignName(path, each[0], each[2], is_likely=False) for each in quoted]
 
 
 class TemplateText:

@@ -6,10 +6,9 @@ The templates run in the sandbox of Jinja.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -17,17 +16,13 @@ from voiceflow_worker.campaigns.calls.values import FIRST_CALL, complete
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
 from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, Message, Remedy, Severity, message_of
-from voiceflow_worker.ivr.key_words import keys_in
-from voiceflow_worker.ivr.scripts import markup_in
+from voiceflow_worker.finding import Finding, Message, Remedy, message_of
 from voiceflow_worker.ivr.template_text import (
     LEFT_OUT,
-    ForeignName,
     TemplateProblem,
     TemplateSyntaxProblemError,
     TemplateText,
     UnfitValueError,
-    foreign_names,
     is_template,
     require_filled_in,
 )
@@ -71,8 +66,6 @@ class FlowTemplate:
         self.findings: tuple[Finding, ...] = ()
         """Warnings about the constant parts of the template, reported once for the file."""
         self._texts: list[TemplateText] = []
-        self.foreign: list[ForeignName] = []
-        """The names in the texts that another program would fill in."""
         self.asks: bool = any(action is Action.SAY_AND_CAPTURE for action, _ in read_actions(body))
         """Whether it asks a question, whose keys a menu takes."""
         self.files: tuple[str, ...] = tuple(
@@ -178,7 +171,7 @@ class FlowTemplate:
         Empty texts and null count as missing. An optional parameter is left out if its text is a single variable that
         is missing or empty. Texts for numbers and booleans are converted.
         """
-        problems = list(filter(None, (each.among(values) for each in self.foreign))) if self.foreign else []
+        problems: list[TemplateProblem] = []
         found: list[object] = []
         for text in self._texts:
             try:
@@ -199,32 +192,7 @@ class FlowTemplate:
         specimen = dict(body)
         complete(specimen, destination=PLACEHOLDER, source=PLACEHOLDER, voice_profile="any")
         filled_in = {*(text.path for text in self._texts), f"{FIRST_CALL}.source", f"{FIRST_CALL}.destination"}
-        return [replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in] + [
-            *self._foreign_names(),
-            *self._idle_keys(body),
-            *self._markup(body),
-        ]
-
-    def _foreign_names(self) -> list[Finding]:
-        named = partial(Finding, severity=Severity.WARNING, file=self.name)
-        found = (each.problem(each.name) for each in self.foreign if each.is_likely)
-        return [named(message=each.message, path=each.path) for each in found]
-
-    def _markup(self, body: Mapping[str, object]) -> Iterator[Finding]:
-        """A warning about markup in a text, which may be meant for the voice: it is never left out."""
-        for message in dict.fromkeys(filter(None, (markup_in(heard.text) for heard in heard_in(body)))):
-            said = f"has a text {message}; if it is not meant for the voice, leave it out"
-            yield Finding(message=said, severity=Severity.WARNING, file=self.name)
-
-    def _idle_keys(self, body: Mapping[str, object]) -> Iterator[Finding]:
-        """A warning about keys that a text names and that nothing listens to."""
-        keys = [key for heard in heard_in(body) for key in keys_in(heard.text)]
-        if keys and not self.asks:
-            message = (
-                f"says to press {', '.join(dict.fromkeys(keys))}, and the call asks no question, so that keys do "
-                "nothing: ask it with a menu, or leave the words out"
-            )
-            yield Finding(message=message, severity=Severity.WARNING, file=self.name)
+        return [replace(found, file=self.name) for found in find_problems(specimen) if found.path not in filled_in]
 
     def _compiled(
         self, value: object, path: str, param: Param | None, params: Mapping[str, Param], voice: object = None
@@ -235,7 +203,6 @@ class FlowTemplate:
         """
         if isinstance(value, str) and param is not None and param.kind is ParamKind.SPEECH:
             require_filled_in(value, path=path)
-            self.foreign += foreign_names(value, path=path)
         if isinstance(value, str) and is_template(value):
             if len(self._texts) == MOST_TEXTS:
                 raise TemplateSyntaxProblemError(
