@@ -86,6 +86,16 @@ def test_values_become_what_the_parameter_is_and_an_empty_one_is_left_out() -> N
     assert found["params"] == {**fixed, "maxDigits": 4, "speed": 1.5, "completeOnHash": False}
 
 
+def test_a_value_becomes_one_part_of_the_path_of_a_recording() -> None:
+    plays = {"action": "playFile", "params": {"fileUrl": "https://files.example.com/{{name|path_part}}.wav"}}
+    found = actions(
+        FlowTemplate.parse({"callflow": [{"action": "makeCall"}, plays]}, name="flow.json"),
+        "destination,name\n+6587654321,Ana\n+6587654322,O'Brien / José\n",
+    )
+    paths = [each[1]["params"]["fileUrl"].removeprefix("https://files.example.com") for each in found]
+    assert paths == ["/Ana.wav", "/O%27Brien%20%2F%20Jos%C3%A9.wav"]
+
+
 def test_what_is_not_a_number_is_reported_with_its_place(tmp_path: Path) -> None:
     path = file_of(tmp_path, "destination,name,times\n+6587654321,Ana,twice\n")
     ((found,),) = [row.findings for row in read(path, replace(OPTIONS, template=flow(repetition="{{times}}")))]

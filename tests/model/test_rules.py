@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from voiceflow_worker.errors import CallFlowError
 from voiceflow_worker.model.flows.actions import PARAMS, ParamKind
 from voiceflow_worker.model.flows.callflow import CallFlow, find_problems
+from voiceflow_worker.model.flows.values import file_warnings
 
 Body = dict[str, Any]
 NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
@@ -473,3 +474,25 @@ class TestMeaning:
         assert one == other
         assert hash(one) == hash(other)
         assert {one, other} == {one}
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://localhost/a.mp3", "is this machine only"),
+        ("http://10.0.0.5/a.wav", "is not a public address"),
+        ("https://files/a.wav", "is not a public host name"),
+        ("https://user:secret@example.com/a.mp3", "holds a user name or a password"),
+        ("https://example.com:0/a.mp3", "has the port 0"),
+        ("https://example.com/a.m4a", "ends in .m4a"),
+    ],
+)
+def test_the_address_of_a_recording_that_8x8_cannot_play_has_a_warning(address: str, said: str) -> None:
+    assert any(said in warning for warning in file_warnings(address))
+
+
+@pytest.mark.parametrize(
+    "address", ["http://example.com/a.mp3", "https://cdn.example.com/voices/hello.wav?v=2", "https://example.com/9f3c"]
+)
+def test_an_ordinary_address_of_a_recording_has_no_warning(address: str) -> None:
+    assert not list(file_warnings(address))

@@ -33,7 +33,7 @@ from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
 from voiceflow_worker.campaigns.intake import OrderKeys, RowEnqueuer
 from voiceflow_worker.campaigns.list_order import ListOrder
 from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, enqueue_lock
-from voiceflow_worker.campaigns.preview import Preview, PreviewMaker, PreviewOptions
+from voiceflow_worker.campaigns.preview import PreviewMaker, PreviewOptions
 from voiceflow_worker.campaigns.removal import Removal
 from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds, digest_of
 from voiceflow_worker.campaigns.row_list import RowKeeper
@@ -179,7 +179,7 @@ async def check_file(
             is_bad = any(found.is_error for found in template.findings)
             ends.rows = ends.counts[End.BAD if is_bad else End.NEW] = 1
             ends.found.add(template.findings)
-            return ends.report(refused=False, preview=Preview(files=dict.fromkeys(template.files, 1)))
+            return ends.report(refused=False)
         check = Enqueueing(
             None, path, chosen, now=now, dry_run=True, assumptions=assumptions, progress=progress, checks=True
         )

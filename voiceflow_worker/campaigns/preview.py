@@ -155,39 +155,18 @@ class Speech:
     text: str = ""
     voice_profile: str | None = None
     seconds: float = 0.0
-    """How long the texts take; the files come on top."""
-    files: tuple[str, ...] = ()
-    """The address of each audio file that is played."""
+    """How long the texts take; recordings come on top."""
 
 
 def speech_of(body: str) -> Speech:
     """The speech of a stored body."""
-    everything = [each for each in heard_in(orjson.loads(body)) if each.name not in _ASKED]
-    heard = [each for each in everything if each.action is not Action.PLAY_FILE]
+    silent = (each for each in heard_in(orjson.loads(body)) if each.action is not Action.PLAY_FILE)
+    heard = [each for each in silent if each.name not in _ASKED]
     return Speech(
         text=" ".join(each.text for each in heard),
         voice_profile=next((each.voice for each in heard if each.voice is not None), None),
         seconds=sum(each.seconds for each in heard),
-        files=tuple(each.text for each in everything if each.action is Action.PLAY_FILE),
     )
-
-
-MOST_FILES = 1000
-"""How many addresses of audio files a preview looks at."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingAnswer:
-    """What a server answers for an audio file: its status, media type and size in bytes; a `fault` is why none came."""
-
-    status: int | None = None
-    type: str = ""
-    size: int | None = None
-    fault: str | None = None
-
-    def as_json(self) -> dict[str, object]:
-        """The answer as a JSON object, for scripts."""
-        return {"status": self.status, "type": self.type or None, "size": self.size}
 
 
 FIRST_TEXTS, MOST_TEXTS = 3, 12
@@ -287,21 +266,11 @@ class Preview:
     cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     unpriced: Counter[str] = field(default_factory=Counter[str])
     prices: str | None = None
-    files: Mapping[str, int] = field(default_factory=dict[str, int])
-    """The first row that plays each audio file, by its address: at most `MOST_FILES`."""
-    recordings: Mapping[str, RecordingAnswer] | None = None
-    """What is answered for each of these files; None if nobody asked."""
 
     @property
     def calls(self) -> int:
         """The number of calls."""
         return self.countries.total()
-
-    def _by_length(self) -> str:
-        """What the talk time was reckoned by."""
-        if not self.files:
-            return "by the length of the texts"
-        return f"by the length of the texts, without {count_of(len(self.files), 'recording')}"
 
     @property
     def ends_at(self) -> datetime | None:
@@ -339,7 +308,7 @@ class Preview:
         if self.calls:
             each = self.seconds / self.calls
             length = duration_in_words(timedelta(seconds=self.seconds))
-            rows.append(("talk time", f"{length}, {each:.0f} s a call ({self._by_length()})"))
+            rows.append(("talk time", f"{length}, {each:.0f} s a call (by the length of the texts)"))
         if self.prices is not None:
             amounts = ", ".join(f"{currency} {amount:,.2f}" for currency, amount in self.cost.items()) or "nothing"
             rows.append(("cost", f"{amounts} if everybody answers, by {self.prices}"))
@@ -378,7 +347,6 @@ class Preview:
             "cost": {currency: float(round(amount, 4)) for currency, amount in self.cost.items()},
             "unpriced": dict(self.unpriced.most_common()),
             "prices": self.prices,
-            "recordings": self.recordings and {each: answer.as_json() for each, answer in self.recordings.items()},
         }
 
 
@@ -396,7 +364,6 @@ class PreviewMaker:
     _odd: int = 0
     _zones: set[str | None] = field(default_factory=set[str | None])
     _spoken: set[tuple[object, object]] = field(default_factory=set[tuple[object, object]])
-    _files: dict[str, int] = field(default_factory=dict[str, int])
 
     def add(self, rows: Iterable[ReadRow]) -> None:
         """Add rows. Rows without a call are ignored."""
@@ -430,9 +397,6 @@ class PreviewMaker:
         shown.seconds += speech.seconds
         prices = self.options.prices
         price = prices.price_of(call.destination) if prices is not None else None
-        for address in speech.files:
-            if len(self._files) < MOST_FILES:
-                self._files.setdefault(address, row.raw.number)
         if prices is not None:
             if price is None:
                 shown.unpriced[country] += 1
@@ -477,7 +441,7 @@ class PreviewMaker:
         totals: dict[str, Decimal] = {}
         for price, (count, seconds) in self._bills.items():
             totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)
-        shown.cost, shown.files = totals, self._files
+        shown.cost = totals
         return shown
 
     def _rate(self) -> float | None:

@@ -213,7 +213,6 @@ async def check(
         FileArgument, Parameter(name="FILE", required=True, help=f"A call flow template, or {FILE_KINDS}.")
     ],
     rows: RowOptions | None = None,
-    recordings: Annotated[bool, Flag, Parameter(name="--files", group=PREVIEW)] = False,
     json: JsonOption = False,
 ) -> ExitCode:
     """Check call flows and campaign files; nothing is sent.
@@ -221,19 +220,12 @@ async def check(
     The store is not read; `enqueue --dry-run` reads it. Exit 0 if all calls can be sent, 2 if not. A preview shows
     texts, duration and cost. Without --template, --say or --ivr, only numbers and reserved columns are checked.
 
-    Args:
-        recordings: Ask for each recording that calls play once, at public hosts (in the sandbox, at any): its
-            status, type and size. What cannot be played is an error.
-
     Examples:
         voiceflow check people.csv --template reminder.json
-        voiceflow check people.csv --template spoken-by-us.json --files
         voiceflow check reminder.json body.json
         voiceflow check people.csv --json | jq -r 'select(.severity == "error") | .message'
     """
     from voiceflow_worker.campaigns.enqueue import check_file
-    from voiceflow_worker.campaigns.recordings import with_recordings
-    from voiceflow_worker.gateway.network import Network
 
     settings = settings_from()
     campaign = campaign_of(rows, settings=settings)
@@ -246,11 +238,6 @@ async def check(
                 report = await check_file(
                     source, campaign.options, now=now, assumptions=assumed, progress=_shown_on(shown)
                 )
-            if recordings and (preview := report.preview) is not None:
-                preview, found = await with_recordings(
-                    preview, network=Network.of(settings), file=str(source), private=settings.calls_a_sandbox
-                )
-                report = updated(report, preview=preview, findings=(*report.findings, *found))
         report = updated(report, findings=tuple(typed(report.findings)))
         valid = valid and report.is_valid
         _tell_checked(output, report, file=str(source))

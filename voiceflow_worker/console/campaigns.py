@@ -28,7 +28,6 @@ from voiceflow_worker.campaigns.fields import WHEN
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, row_name
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
-from voiceflow_worker.campaigns.recordings import with_recordings
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.campaign_steps import CampaignSteps, StepInput, faults_of, step_of, texts_of
 from voiceflow_worker.console.form import (
@@ -63,7 +62,6 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Write
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import message_of
-from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.ivr.menu_data import read_menu
 from voiceflow_worker.model.flows.callflow import CallFlow
@@ -93,8 +91,6 @@ _FILLED_IN = ("people", "words", "hours")
 """The steps that a person fills in; what is wrong with one is told before the next."""
 _REPAIRS = ("country", "date_order", "voice_profile", "leave_out")
 """The fields that one button fills in, or adds to."""
-MOST_RECORDINGS = 20
-"""How many recordings a preview fetches."""
 
 
 class CampaignPage:
@@ -289,15 +285,6 @@ class CampaignPage:
         as_file = {"Content-Disposition": f'attachment; filename="{name}.toml"'}
         return Response(content, headers={"Content-Type": "application/toml; charset=utf-8", **as_file})
 
-    async def _with_recordings(self, report: EnqueueReport) -> EnqueueReport:
-        """The report with its recordings fetched, if they are few."""
-        preview = report.preview
-        if preview is None or len(preview.files) > MOST_RECORDINGS:
-            return report
-        network, sandbox = Network.of(self._settings), self._settings.calls_a_sandbox
-        preview, found = await with_recordings(preview, network=network, file=None, private=sandbox)
-        return replace(report, preview=preview, findings=(*report.findings, *found))
-
     async def _previewed(
         self, form: CampaignForm, before: CampaignForm, session: PageSession, kept: InputFile, do: str, *, anew: bool
     ) -> Answer | ActionDone:
@@ -323,7 +310,6 @@ class CampaignPage:
         if form.proposes(COUNTS if Choice.of(report).is_safe else ""):
             campaign = self._steps.campaign(form, kept)
             report = await self._steps.preview(campaign, form, name, anew=anew)
-        report = await self._with_recordings(report)
         form.values |= {"version": report.version, "step": "check" if said else form.get("step")}
         if do == "try":
             try:

@@ -68,10 +68,6 @@ class FlowTemplate:
         self._texts: list[TemplateText] = []
         self.asks: bool = any(action is Action.SAY_AND_CAPTURE for action, _ in read_actions(body))
         """Whether it asks a question, whose keys a menu takes."""
-        self.files: tuple[str, ...] = tuple(
-            each.text for each in heard_in(body) if each.action is Action.PLAY_FILE and not is_template(each.text)
-        )
-        """The addresses of audio files that are the same in every row."""
         self._tree: Mapping[str, Any] = {key: self._compiled(item, f"$.{key}", None, {}) for key, item in body.items()}
         self.variables: frozenset[str] = frozenset(name for text in self._texts for name in text.variables)
         """The names of all variables that the template uses."""
