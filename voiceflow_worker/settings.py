@@ -24,9 +24,8 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, cast, get_
 from dotenv.parser import parse_stream
 from msgspec import Struct, field
 
-from voiceflow_worker.errors import InvalidInputError, SettingsError
+from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.country_windows import read_hours
 from voiceflow_worker.model.jobs.policy import (
     CallPolicy,
     OutcomeSource,
@@ -267,15 +266,6 @@ def _table(value: object) -> str:
     return _text(table_text(value))
 
 
-def _window(value: object) -> str:
-    text = _table(value)
-    try:
-        read_hours(text)
-    except InvalidInputError as error:
-        raise ValueError(str(error)) from None
-    return text
-
-
 def _address(read: Callable[[str], str]) -> Callable[[object], str]:
     return lambda value: read(_text(value))
 
@@ -431,7 +421,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sub_account: SubAccount | None = None
     source: Annotated[str, _table] | None = None
     voice_profile: Text | None = None
-    window: Annotated[str, _window] | None = None
+    window: Annotated[str, _table] | None = None
     """The hours in which phones may ring, of campaigns that say none."""
     rate: Annotated[float | None, read_rate] = 10.0
     """Calls per second over all workers of the queue; None is unlimited."""

@@ -234,6 +234,7 @@ def test_what_was_set_is_shown_with_its_place_and_the_rest_on_demand(
     (voiceflow.folder / ".env").write_text("VOICEFLOW_QUEUE=reminders\n")
     assert [line["setting"] for line in voiceflow("config", "show", "--json").lines] == [
         "VOICEFLOW_QUEUE",
+        "VOICEFLOW_WINDOW",  # which the fixtures set
         "VOICEFLOW_RATE",
         "VOICEFLOW_WAIT_FOR_STORE",  # which the fixtures set
     ]

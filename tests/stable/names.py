@@ -130,12 +130,22 @@ def documents() -> Names:
         job_id = asyncio.run(_filled(url))
         (folder / "more.csv").write_text("destination,name\n+6583334444,Ana\n")
         (folder / "bad.csv").write_text("destination,name\n12,Ana\n")
-        said = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-SG-LunaNeural")
+        said = (
+            "--say",
+            "Hello {{name}}",
+            "--source",
+            "+6531234567",
+            "--voice-profile",
+            "en-SG-LunaNeural",
+            "--window",
+            "any",
+        )
         held = {"VOICEFLOW_STORE": url, "VOICEFLOW_STATE_DIR": name}
         found: Names = {}
         for tokens in (
             ("status",), ("batches",), ("report", "--batch", "march"), ("calls", "list"), ("calls", "show", job_id),
             ("check", "bad.csv", *said), ("check", "more.csv", *said), ("enqueue", "more.csv", *said, "--dry-run"),
+            ("enqueue", "bad.csv", *said, "--dry-run"),
             ("enqueue", "more.csv", *said, "--batch", "april"), ("hold", "--note", "lunch"), ("resume",), ("rate", "5"),
             ("suppress", "add", "+6585556666"), ("suppress", "list"), ("suppress", "remove", "+6585556666"),
             ("calls", "cancel", "--batch", "april", "--yes"), ("calls", "redial", job_id, "--force", "--note", "again"),

@@ -253,8 +253,7 @@ def window_of(reading: Reading) -> CountryWindows | None:
     """The window of the fields that say in which hours phones ring. What is wrong is noted."""
     window, days, holidays, zone = (reading.value(name) for name in HOURS)
     if window is None and "columns" in reading.fields:  # of a campaign: only its calls wait for the usual hours
-        usual: str | None = reading.default("window")
-        window = None if usual is None else CountryWindows.parse(usual)
+        window = _usual_window(reading)
     if window is None and days is None and holidays is None:
         if zone is not None and not reading.problems:
             what = f"{reading.shown('window')} or {reading.shown('days')}"
@@ -267,6 +266,16 @@ def window_of(reading: Reading) -> CountryWindows | None:
         holidays=whole.holidays if holidays is None else holidays,
         time_zone=zone or whole.time_zone,
     )
+
+
+def _usual_window(reading: Reading) -> CountryWindows | None:
+    """Read the window of the settings. What is wrong with it is noted."""
+    text: str | None = reading.default("window")
+    try:
+        return None if text is None else CountryWindows.parse(text)
+    except InvalidInputError as error:
+        reading.problems.append(("", f"VOICEFLOW_WINDOW: {error}"))
+        return None
 
 
 def _redial(reading: Reading) -> RedialPolicy | None:
