@@ -29,7 +29,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, worker_with_files
-from voiceflow_worker import CallQueue, Escalation, Escalations, Job, JobState, forget, open_store
+from voiceflow_worker import CallQueue, Escalation, Escalations, Job, JobState, open_store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress
@@ -43,16 +43,15 @@ from voiceflow_worker.ivr.caller import Caller
 from voiceflow_worker.ivr.menu_data import do_not_call_again
 from voiceflow_worker.model.jobs.gate import GateKind, GateState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.service.forget import erase_again
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
 
-RINGS, BY_KEY, ON_PAGES, BY_API, BY_COMMAND, CANCELLED, HELD, OF_CANCELLED, ERASED, ALARMED, ELSEWHERE = range(11)
+RINGS, BY_KEY, ON_PAGES, BY_API, BY_COMMAND, CANCELLED, HELD, OF_CANCELLED, ALARMED, ELSEWHERE = range(10)
 OPTED_OUT = (BY_KEY, ON_PAGES, BY_API, BY_COMMAND)
 
 
-ORDERS = 10
+ORDERS = 9
 
 
 class Machines:
@@ -119,8 +118,6 @@ class Campaign:
             yield
             await queue.cancel_batch("dropped")
             yield
-            await forget(store, number(ERASED), settings=machines.settings("pages"))
-            yield
             await Escalations(queue).acknowledge(self.alarm, by="Ann")
         yield
         if commands:
@@ -133,7 +130,6 @@ class Campaign:
         jobs = await get_jobs(store, list(self.ids.values()))
         found = {place: jobs.get(job_id) for place, job_id in self.ids.items()}
         assert state_of(found[CANCELLED]) is JobState.CANCELLED
-        assert found[ERASED] is None
         gates = {batch: await standing_gate(store, "default", batch) for batch in ("held", "dropped")}
         assert [gate and gate.state for gate in gates.values()] == [GateState.HELD, GateState.CANCELLED]
         other = await standing_gate(store, "other", None)
@@ -149,7 +145,7 @@ class Campaign:
             assert last.result == GIVEN_AGAIN
         ordered = [entry for entry in entries if entry.action != "resume"]
         told = [entry.action for entry in ordered if late or (entry.result == GIVEN_AGAIN) is again]
-        named = ["acknowledge", "cancel", "cancel", "forget", "hold", "hold", "suppress", "suppress"]
+        named = ["acknowledge", "cancel", "cancel", "hold", "hold", "suppress", "suppress"]
         assert sorted(told) == named + ["suppress"] * late
 
 
@@ -174,7 +170,6 @@ async def goes_on(machines: Machines, receiver: Store, campaign: Campaign, *, la
             pass
         if late:
             await machines.command("status")
-        await erase_again(store, CallPolicy())
         assert not voice.placed
         await CallQueue(store).resume()
         await until(lambda: number(RINGS) in voice.rang)
@@ -219,7 +214,6 @@ async def test_orders_outlive_the_restoring_of_a_file(tmp_path: Path) -> None:
     file.write_bytes(older)
     for _ in range(2):  # once is enough
         async with machines.on("pages") as store:
-            await erase_again(store, CallPolicy())
             await campaign.stands(store)
 
 

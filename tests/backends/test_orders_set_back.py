@@ -18,7 +18,7 @@ from tests.support.flows import flow, number
 from tests.support.set_back import SetBack
 from tests.support.voices import ScriptedVoice, unknown
 from tests.support.workers import NO_WEBHOOKS, enqueued, set_limits
-from voiceflow_worker import CallQueue, Campaign, JobState, RedialPolicy, SessionStatus, Store, forget
+from voiceflow_worker import CallQueue, Campaign, JobState, RedialPolicy, SessionStatus, Store
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
@@ -32,7 +32,6 @@ from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import StoreUnavailableError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
-from voiceflow_worker.service.forget import erase_again
 
 pytestmark = pytest.mark.anyio
 
@@ -66,10 +65,6 @@ async def opt_out(store: Store, _: Sequence[str]) -> None:
     await Suppress(operator=Operator(store, CallPolicy()), numbers=(number(0), number(1))).do()
 
 
-async def erase(store: Store, _: Sequence[str]) -> None:
-    await forget(store, number(0))
-
-
 ORDERS: Mapping[str, tuple[Order, frozenset[int]]] = {
     "hold": (hold, EVERYBODY),
     "hold a batch": (hold_batch, EVERYBODY),
@@ -77,7 +72,6 @@ ORDERS: Mapping[str, tuple[Order, frozenset[int]]] = {
     "cancel many": (cancel_many, frozenset(range(4))),
     "cancel a batch": (cancel_batch, EVERYBODY),
     "opt out": (opt_out, frozenset({0, 1})),
-    "erase": (erase, frozenset({0})),
 }
 """Each order that stops calls, and who does not ring then."""
 
@@ -177,8 +171,8 @@ async def test_who_was_not_to_be_called_does_not_ring_after_the_store_was_set_ba
     for back in (("three", "two", "one"), ("one", "two", "three"), (repeated or "one",)):
         world.set_back()
         for machine in back:
-            async with world.on(machine) as store:
-                await erase_again(store, NO_WEBHOOKS)
+            async with world.on(machine):
+                pass
         async with world.on(back[-1]) as store:
             held = await gates_at(store, "default", [None])
             if name != "hold":

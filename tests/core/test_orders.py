@@ -40,7 +40,6 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.service.escalation_store import EscalationStore
-from voiceflow_worker.service.forget import erase_again
 
 pytestmark = pytest.mark.anyio
 
@@ -355,34 +354,25 @@ async def test_a_lost_order_on_a_person_who_was_erased_since_is_found_once(
     file.save()
     async with file.on("one") as store:
         await Unsuppress(operator=Operator(store, CallPolicy()), numbers=(number(9),)).do()
+    file.set_back()
     async with file.on("two") as store:
         await forget(store, number(9), settings=file.settings("two"))
-    file.set_back()
-    async with file.on("two"), file.on("one") as store:
+    async with file.on("one") as store:
         assert await standing_gate(store, "default", None) is None
     capsys.readouterr()
     async with file.on("one"):
         assert "had lost orders" not in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("again", [False, True])
-async def test_an_opt_out_of_before_an_erasure_brings_no_number_back(file: SetBack, *, again: bool) -> None:
+async def test_an_opt_out_that_an_erasure_has_left_outlives_a_rollback(file: SetBack) -> None:
     await file.begins()
-    async with file.on("one") as store:
-        await SuppressionList(store).add(number(9), number(8))
-    async with file.on("two") as store:
-        await forget(store, number(9), settings=file.settings("two"))
-    if again:  # a wish of after the erasure
-        async with file.on("one") as store:
-            await SuppressionList(store).add(number(9))
+    async with file.on() as store:
+        await SuppressionList(store).add(number(9))
+        await forget(store, number(9), settings=file.settings())
     file.set_back()
-    async with file.on("two") as store:
-        await erase_again(store, CallPolicy())
-    async with file.on("one") as store:
-        await erase_again(store, CallPolicy())
-        listed = [entry.number for entry in await SuppressionList(store).scan()]
-        assert (number(9) in listed, number(8) in listed) == (again, True)
-        assert len(await SuppressionList(store).find(number(8), number(9))) == 2, "nobody of them is called"
+    async with file.on() as store:
+        assert set(await SuppressionList(store).find(number(9))) == {number(9)}, "nobody calls them"
+        assert number(9) not in [entry.number for entry in await SuppressionList(store).scan()]
 
 
 @pytest.mark.parametrize("damaged", ["no", "no time", "no-time nobody", "9" * 400 + " nobody"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import anyio
 from anyio.to_thread import run_sync
 from cyclopts import Parameter
 
@@ -285,7 +283,6 @@ async def forget(
     /,
     *,
     country: CountryOption = None,
-    export: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     note: NoteOption = None,
     yes: YesOption = False,
     as_: AsOption = None,
@@ -297,16 +294,10 @@ async def forget(
     not called. Refused (exit 1) while a call to the number is open or in doubt. Order it again if it was interrupted,
     and after a backup was restored. A number from stdin is in no list of processes, history of a shell or system log.
 
-    Args:
-        export: Write all that is stored of the person into this file, as JSON, and erase nothing. Only its user can
-            read a new file.
-
     Examples:
-        voiceflow forget +6587654321 --export person.json
         voiceflow forget "8765 4321" --country SG --note "asked by mail" --yes
         voiceflow forget - --yes < number.txt
     """
-    from voiceflow_worker.campaigns.files.rows import whole_file
     from voiceflow_worker.service.forget import Forget
 
     settings, output = common.settings(), common.output()
@@ -314,13 +305,6 @@ async def forget(
         number = sys.stdin.readline().strip()
     async with acting(settings, as_) as operator:
         act = Forget(operator=operator, number=number, country=country, note=note)
-        if export is not None:
-            document = await act.export()
-            with whole_file(export) as unfinished:
-                text = f"{json.dumps(document, indent=1, ensure_ascii=False)}\n"
-                await anyio.Path(unfinished).write_text(text, "utf-8")
-            output.note(f"what is stored of the person is in {export}; nothing was erased")
-            return ExitCode.DONE
         return await carried_out(act, output, yes=yes, tells=True)
 
 

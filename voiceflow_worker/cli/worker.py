@@ -75,7 +75,6 @@ async def worker(
     from voiceflow_worker.cli.sending import tell_the_rest
     from voiceflow_worker.notify.webhook import notifier_of, notifying
     from voiceflow_worker.service.escalations import advancing
-    from voiceflow_worker.service.forget import erasing_again
     from voiceflow_worker.service.worker import worker_of
 
     settings = common.settings(
@@ -98,7 +97,6 @@ async def worker(
         opened_queue(settings, makes=True) as calls,
         notifying(notifier, settings, calls.store, queue=calls.name, tell=output.note) as hooks,
         advancing(calls.store, queue=calls.name, policy=settings.policy()),
-        erasing_again(calls.store, settings.policy()),
         voice,
     ):
         sender = worker_of(settings, calls.store, voice)

@@ -8,8 +8,8 @@ again raises the number with it: so it is given again once.
 
 Given again is what stops calls, or makes them fewer: it wins over what starts them, whatever any clock says. A later
 order in the same file alone takes it back. What makes phones ring is never given again: the queue is held, with a
-sentence that names it; so it is for what cannot be given again. Nor is anything given again of a person who was erased:
-an erasure is kept by the ids of calls and by digests, and those who run `service.forget.erasing_again` carry it out.
+sentence that names it; so it is for what cannot be given again. Nor is anything given again of a person who was erased;
+of an erasure itself, only the opt-out that it has left is given again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ READ_BY = "orders-read"
 """Namespace of the hosts that have given orders, each with its state directory: the history of the store for which it
 has read its journal."""
 NOT_GIVEN_AGAIN = "lost when the store was rolled back, and not carried out again"
-_PROTECTS = frozenset({FORGET, "suppress"})
+_PROTECTS = frozenset({"suppress"})
 """Actions whose entry has a line of its own: their first write may have no order, or only opt-outs."""
 _STARTS = frozenset({"escalate", "run-now", "start", "release"})
 """Actions that are one order as a whole, of which none of its parts is given again."""
@@ -133,7 +133,7 @@ class OrderedStore:
         entry, lines = _entry_in(bulk.entry), dict[int, Sequence[LocalOrder]]()
         action = "" if entry is None else entry.action
         is_whole, unnamed = action in _STARTS, partial(LocalOrder, at=now, store=self.inner.id)
-        named = partial(unnamed, entry=bulk.entry, action=action)
+        named = partial(unnamed, entry=None if action == FORGET else bulk.entry, action=action)
         starts = is_whole or action == _CHANGES
         of_whole = [self._naming(named(order=Order(starts=starts)))] if starts or action in _PROTECTS else []
         for place, write in enumerate(bulk.writes):

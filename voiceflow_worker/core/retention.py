@@ -53,10 +53,6 @@ class Erasures:
             self._read_to = page[-1][0]
         return found
 
-    async def of(self, digest: str) -> list[str]:
-        """The ids of the erased calls of the person whose number has this digest."""
-        return [key.partition(" ")[2] for key, of in await self._records.all() if of == digest]
-
     def looked(self) -> None:
         """Record that the files of this host have none of the calls that `new` has returned."""
         # A clock that was behind may add records before the newest: the last minutes are read again.

@@ -374,8 +374,6 @@ def deleted(job: Job, *, keep_key_until: datetime) -> Write:
 ERASED_CALLS = "erased-call"
 """Namespace of the ids of erased calls, and of the digests of erased numbers (`suppression.erased_group`), by the time
 of their erasure. They end with the last journal file that names them."""
-ERASE_AGAIN = "erase-again"
-"""Namespace of the erased calls, and digests of numbers, which a store has again that was rolled back."""
 
 
 def erased_call_put(erased: str, *, of: str, at: datetime, keep_for: timedelta) -> Put:

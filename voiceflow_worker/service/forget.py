@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, Interface, entries_of, login_name
-from voiceflow_worker.core.base.background import BackgroundTasks
+from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, Interface, login_name
 from voiceflow_worker.core.base.identity import QueueNames, new_revision
 from voiceflow_worker.core.base.keys import KEYS, key_group
 from voiceflow_worker.core.base.reading import find_pages, get_jobs
-from voiceflow_worker.core.base.record_set import record_pages, text_records
+from voiceflow_worker.core.base.record_set import record_pages
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.outside import journal_of
@@ -47,18 +46,17 @@ from voiceflow_worker.core.ports.store import (
     tally_change,
 )
 from voiceflow_worker.core.progress import FAILURES, INCOMING, STATES
-from voiceflow_worker.core.retention import EVERY, Erasures
+from voiceflow_worker.core.retention import Erasures
 from voiceflow_worker.core.rollback import LEAST_KEPT
 from voiceflow_worker.core.settling.changes import EARLY, PRESSES, SESSIONS, Changes
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.suppression import ERASED, ORDERED, WAS_ERASED, entry_text, erased_group
 from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
-from voiceflow_worker.core.writes import ERASE_AGAIN, TOMBSTONES, erased_call_put
+from voiceflow_worker.core.suppression import ORDERED, WAS_ERASED, Suppression, entry_text, erased_group
+from voiceflow_worker.core.writes import TOMBSTONES, erased_call_put
 from voiceflow_worker.errors import JobNotFoundError, SettingsError, StoreError, TooLateError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings
@@ -199,10 +197,6 @@ class Forget(OperatorAction):
         notes = (ELSEWHERE, f"not ours: {NOT_OURS}")
         return ActionResult(message=receipt.in_words(), documents=(receipt.as_json(),), notes=notes)
 
-    async def export(self) -> dict[str, object]:
-        """All that the store has of the person, as one JSON document for them. Raises StoreError, PhoneNumberError."""
-        return await self._trail().exported()
-
     @property
     def _number(self) -> str:
         return read_number(self.number, self.country).e164
@@ -231,34 +225,6 @@ async def forget(
     who = Operator(store, policy, name=by, on=Interface.PYTHON, login=login_name())
     done = await Forget(operator=who, number=number, country=country, note=note).do()
     return done.documents[0]
-
-
-def erasing_again(store: Store, policy: CallPolicy) -> AbstractAsyncContextManager[None]:
-    """Erase the people again whom a store has again that was rolled back, each minute while the block lasts."""
-    part, again = "people were not erased again", partial(erase_again, store, policy)
-    return BackgroundTasks(store.clock).repeated(part, again, every=EVERY.total_seconds())
-
-
-async def erase_again(store: Store, policy: CallPolicy) -> None:
-    """Erase the people again whom a store has again that was rolled back. Raises ActionRefusedError, StoreError.
-
-    Nothing kept their numbers: they are read from their calls, or from their entries on the suppression list.
-    """
-    waiting = text_records(store, ERASE_AGAIN)
-    left = {key for key, _ in await waiting.all()}
-    if not left:
-        return
-    erased = {each for each in await Erasures(store).new() if each.startswith(ERASED)}
-    jobs = await get_jobs(store, [each for each in left if not each.startswith(ERASED)])
-    numbers = {number for job in jobs.values() for number in job.numbers}
-    after, listed = "", SuppressionList(store)
-    while left & erased and (page := await listed.scan(after=after)):
-        numbers |= {entry.number for entry in page if not entry.number.startswith(ERASED)}
-        after = page[-1].number
-    for number in numbers:
-        if erased_group(number, store_id=store.id) in erased:
-            await Trail(store, number, policy=policy).erase()
-    await waiting.remove(left)
 
 
 @dataclass
@@ -341,27 +307,6 @@ class Trail:
         await self._prune()
         return Receipt(id=new_revision(), at=now, counts=self._erased, opt_out=opt_out)
 
-    async def exported(self) -> dict[str, object]:
-        """All that the store has of the person, for them."""
-        calls = await self.calls()
-        listed = await SuppressionList(self.store).entries_of([self.number])
-        self._keys = {job.id for job in calls}
-        entries = [
-            record
-            async for page in record_pages(self.store, AUDIT, group=WHOLE)
-            for record in page
-            if (value := _value_of(AUDIT, record)) != self._left_of(AUDIT, value)
-        ]
-        incoming = [json.loads(record.value) async for record in self._naming(INCOMING)]
-        return {
-            "number": self.number,
-            "at": rfc3339(self.store.clock.now()),
-            "calls": [{**call_as_json(job), "body": json.loads(job.body)} for job in calls],
-            "suppression": [entry.as_json() for entry in listed.values()],
-            "incoming_calls": incoming,
-            "audit": [entry.as_json() for entry in entries_of(entries)],
-        }
-
     # --- parts -------------------------------------------------------------------------------------------------------
 
     async def _erase_call(self, job: Job) -> None:
@@ -403,7 +348,7 @@ class Trail:
         ]
         groups = (key_group(job.queue, key, store_id=self.store.id) for key in job.keys)
         puts += (Put(KEYS, group, f"{job.id} {job.state.value}", key_until) for group in groups)
-        return Write(changes=(Delete(job, None, tally_change(job, None)),), puts=tuple(puts), orders=(_erasure(puts),))
+        return Write(changes=(Delete(job, None, tally_change(job, None)),), puts=tuple(puts))
 
     async def _of_sessions(self, sessions: Sequence[str]) -> tuple[tuple[Drop, ...], tuple[AtMost, ...]]:
         """The removal of all records of these sessions, and the conditions that there are no others."""
@@ -426,17 +371,14 @@ class Trail:
             texts = {(name, record.group): record.value for name, records in found.items() for record in records}
             listed = (await SuppressionList(self.store).entries_of([self.number])).get(self.number)
             if not texts:
-                if not any(self._erased.values()):  # before, by another: what that was is in the local journal, too
-                    before = await Erasures(self.store).of(erased)
-                    await confirm(self.store, _erasure(self._named(now, *before)))
+                if not any(self._erased.values()):  # by an erasure before: the opt-out is in the local journal, too
+                    await confirm(self.store, *_opt_out(listed, erased))
                 return listed is not None
-            puts = self._named(now)
-            if listed is not None:
-                entry = replace(listed, number=erased, reason=WAS_ERASED, job_id=None, file=None)
-                puts += (Put(SUPPRESSED, erased, entry_text(entry), listed.until, Mode.LONGER),)
+            orders = _opt_out(listed, erased)
+            puts = (*self._named(now), *(put for order in orders for put in order.puts))
             as_read = tuple(Same(*key, texts.get(key)) for key in keys)
             drops = tuple(Drop(*key, text) for key, text in texts.items())
-            write = Write(conditions=as_read, puts=puts, drops=drops, orders=(_erasure(puts),))
+            write = Write(conditions=as_read, puts=puts, drops=drops, orders=orders)
             await self.store.write(BulkWrite(writes=(write,)), now=now)
             self._erased["records"] += len(drops)
 
@@ -521,11 +463,12 @@ class Trail:
         return _NumberInTexts(self.number)
 
 
-def _erasure(puts: Sequence[Put]) -> Order:
-    """What an erasure leaves, for the local journal: it has nothing of the person, who is erased again by it."""
-    erased = [put for put in puts if put.namespace == writes.ERASED_CALLS]
-    again = [Put(ERASE_AGAIN, put.group.partition(" ")[2], "", put.ends_at) for put in erased]
-    return Order(puts=(*puts, *again))
+def _opt_out(entry: Suppression | None, erased: str) -> tuple[Order, ...]:
+    """Return the order that keeps the opt-out of an erased person, under the digest of their number."""
+    if entry is None:
+        return ()
+    kept = replace(entry, number=erased, reason=WAS_ERASED, job_id=None, file=None)
+    return (Order(puts=(Put(SUPPRESSED, erased, entry_text(kept), entry.until, Mode.LONGER),)),)
 
 
 def _value_of(namespace: str, record: Record) -> Any:

@@ -32,7 +32,6 @@ from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
-from voiceflow_worker.service.forget import erasing_again
 from voiceflow_worker.service.metrics import Figures, Scraped, of_hooks, of_process
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.service.whole_queue import health
@@ -199,7 +198,6 @@ class Receiver:
             if hooks is not None:
                 self.registry.register(Figures(partial(of_hooks, hooks)))
             await stack.enter_async_context(advancing(store, policy=policy))
-            await stack.enter_async_context(erasing_again(store, policy))
             if self.http_api is not None:
                 # A wrong file of policies is told at once, not when it is needed.
                 part, look = "the policies of escalations were not looked at", self.http_api.policies.current
