@@ -66,7 +66,7 @@ has read its journal."""
 NOT_GIVEN_AGAIN = "lost when the store was rolled back, and not carried out again"
 _PROTECTS = frozenset({"suppress"})
 """Actions whose entry has a line of its own: their first write may have no order, or only opt-outs."""
-_STARTS = frozenset({"escalate", "run-now", "start", "release"})
+_STARTS = frozenset({"escalate", "start", "release"})
 """Actions that are one order as a whole, of which none of its parts is given again."""
 _CHANGES = "replace"
 """The action of a list that changes calls: what it has cancelled is given again, and the list is named."""
