@@ -48,4 +48,5 @@ from .service.escalations import Escalations as Escalations
 from .service.forget import forget as forget
 from .settings import Settings as Settings
 from .settings import load_settings as load_settings
+from .voiceflow import Voiceflow as Voiceflow
 from .webhooks import Receiver as Receiver

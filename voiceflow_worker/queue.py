@@ -10,7 +10,7 @@ from functools import partial
 from typing import Unpack, cast
 
 from voiceflow_worker.core import writes
-from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, Enqueued
+from voiceflow_worker.core.admission import Admitter, CallOptions, CallRequest, CheckedCall, Enqueued
 from voiceflow_worker.core.audit import CALL, Actor, AuditedStore, AuditEntry, audited
 from voiceflow_worker.core.base.identity import BatchNames, checked_queue, checked_reader, keyed_digest
 from voiceflow_worker.core.base.reading import count_states, find_jobs, find_pages, starts_of
@@ -131,7 +131,7 @@ class CallQueue:
         return (await self.enqueue_many([request], connection=connection, replace=replace))[0].job
 
     async def enqueue_many(
-        self, requests: Iterable[CallRequest], *, connection: object = None, replace: bool = False
+        self, requests: Iterable[CallRequest | CheckedCall], *, connection: object = None, replace: bool = False
     ) -> Sequence[Enqueued]:
         """Enqueue many calls in one write: all or none. Raises as `enqueue` does; each finding names its request."""
         if connection is None:

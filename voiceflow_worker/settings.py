@@ -26,6 +26,7 @@ from msgspec import Struct, field
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.policy import (
     CallPolicy,
     OutcomeSource,
@@ -50,6 +51,7 @@ from voiceflow_worker.model.text.web_address import (
 from voiceflow_worker.model.text.wording import (
     QUEUE_NAME,
     SUB_ACCOUNT_ID,
+    did_you_mean,
     read_duration,
     read_rate,
     table_text,
@@ -498,6 +500,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         _check_addresses(settings, given)
         return settings
 
+    def changed(self, **given: object) -> Self:
+        """Return these settings with others in place of some; None counts as not given. Raises SettingsError."""
+        read = {name: _Given(value, name, "given directly") for name, value in given.items() if value is not None}
+        found: Self = replace(self, **_values(read), _given={**self._given, **read})
+        _check_together(found)
+        return found
+
     def __repr__(self) -> str:
         """The settings, but for addresses: these may hold a password, or a token of another system."""
         shown = (name for name in defaults() if name not in _ADDRESSES)
@@ -610,7 +619,8 @@ def _values(given: Mapping[str, _Given]) -> dict[str, Any]:
     readers, values, wrong = _readers(), dict[str, Any](), list[Finding]()
     for name in sorted(texts, key=(*NAMES, *texts).index):
         if name not in readers:
-            wrong.append(Finding(column=name, message=f"{given[name].name} is not a setting"))
+            hint = did_you_mean(name, NAMES)
+            wrong.append(Finding(column=name, message=f"{given[name].name} is not a setting{hint}"))
             continue
         try:
             values[name] = readers[name](texts[name])

@@ -270,6 +270,11 @@ class Worker:
         self._end_pause()
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
+    @property
     def in_flight(self) -> int:
         """The number of calls that this worker is sending now."""
         return self._senders.on_their_way + self._verdicts.waiting

@@ -36,6 +36,8 @@ class Callflows:
     misbehaviour: Misbehaviour
     scripts: OrderBook[Script]
     outcomes: Outcomes
+    usual: Script | None
+    """The script of calls for which there is none."""
     exchange: Exchange
     now: Callable[[], datetime]
 
@@ -104,7 +106,7 @@ class Callflows:
     def _accept(self, asked: _Asked, entry: LedgerEntry) -> Call:
         request = asked.request
         destination = request.destination or ""
-        script = self.scripts.take(destination)
+        script = self.scripts.take(destination) or self.usual
         call = Call(
             request=request,
             sub_account=asked.sub_account,

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from ssl import SSLContext
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -15,9 +16,10 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from voiceflow_worker.asgi.server import serving
+from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.sandbox.account import ROOT, AccountRoutes, SandboxAccount, WebhookTarget
-from voiceflow_worker.sandbox.call import Ledger
+from voiceflow_worker.sandbox.call import Ledger, LedgerEntry
 from voiceflow_worker.sandbox.call_events import Activity
 from voiceflow_worker.sandbox.callflows import Callflows, Misbehaviour
 from voiceflow_worker.sandbox.control import ControlRoutes
@@ -35,8 +37,9 @@ _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 class Sandbox:
     """A simulator of 8x8 for one account. It calls nobody. It runs on asyncio.
 
-    `seed` decides how calls end. With `speed`, time passes faster than in reality: at 60, a minute takes a second.
-    `api_key`, `sub_accounts`, `numbers` (permitted sources) and `voices` restrict requests only if they are given.
+    `seed` decides how calls end; with `answers`, people answer each call that has no script. With `speed`, time passes
+    faster than in reality: at 60, a minute takes a second. `api_key`, `sub_accounts`, `numbers` (permitted sources) and
+    `voices` restrict requests only if they are given.
 
     `webhook` receives all events of a sub-account until another webhook is registered. The events carry
     `webhook_secret` in the Authorization header. A failed delivery is tried again up to `webhook_retries` times. A call
@@ -60,6 +63,7 @@ class Sandbox:
         webhook_retries: int = 0,
         speed: float = 1.0,
         answer_within: timedelta = timedelta(seconds=10),
+        answers: bool = False,
         clock_offset: timedelta = timedelta(0),
         ssl_context: SSLContext | None = None,
     ) -> None:
@@ -100,6 +104,7 @@ class Sandbox:
             misbehaviour=self._misbehaviour,
             scripts=self.scripts,
             outcomes=self._outcomes,
+            usual=Script(outcome=SessionStatus.COMPLETED) if answers else None,
             exchange=exchange,
             now=self._now,
         )
@@ -130,6 +135,19 @@ class Sandbox:
             with anyio.CancelScope(shield=True):
                 await self._activity.aclose()
                 await self._delivery.aclose()
+
+    def script(self, destination: str | None = None, *, answer: SessionStatus | None = None, **course: Any) -> None:
+        """Decide how calls to a number end, or all calls. `course` has other fields of `Script`, such as `keys`."""
+        self.scripts.add(Script(destination=destination, outcome=answer, **course))
+
+    def fault(self, kind: str, **fields: Any) -> None:
+        """Order a fault of the next POSTs: `fault("reset", next=1)`. `fields` are those of `Fault`."""
+        self.faults.add(Fault.model_validate({"fault": kind, **fields}))
+
+    @property
+    def calls(self) -> Sequence[LedgerEntry]:
+        """Ledger: every call that was requested, in order."""
+        return tuple(self.ledger)
 
     async def idle(self) -> None:
         """Wait until every call has ended, and every event has been delivered or given up."""
