@@ -208,7 +208,7 @@ KEPT: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
         "row-7af5ef44",
     ),
     "a column of countries": (
-        "destination,Land,name\n0151 23456789,Deutschland,Ana\n", {**SAY, "columns": {"country": "Land"}},
+        "destination,Land,name\n0151 23456789,Germany,Ana\n", {**SAY, "columns": {"country": "Land"}},
         "row-d8696db7",
     ),
     "a renamed column": (

@@ -665,7 +665,7 @@ async def test_another_file_does_not_need_the_columns_that_were_chosen_in_the_on
 
 
 async def test_a_choice_says_what_a_column_is_and_titles_above_the_header_are_passed_over(memory: Store) -> None:
-    lines = ["List of March", "Dr. Li", "Telefon privat;Telefon;Wer;Land", "1;0170 1234567;Ana;Deutschland"]
+    lines = ["List of March", "Dr. Li", "Telefon privat;Telefon;Wer;Land", "1;0170 1234567;Ana;Germany"]
     typed = {
         **WORDS,
         "country": "",

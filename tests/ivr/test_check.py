@@ -145,7 +145,7 @@ def test_a_voice_of_another_language() -> None:
     }  # fmt: skip
     for voice, languages in cases.items():
         assert [each for each in languages if at_odds(voice, each)] == [], voice
-    for voice, language in (("en-US-JennyNeural", "ta"), ("de-DE-KatjaNeural", "Polski"), ("ms-MY-YasminNeural", "id")):
+    for voice, language in (("en-US-JennyNeural", "ta"), ("de-DE-KatjaNeural", "Polish"), ("ms-MY-YasminNeural", "id")):
         assert f"the voice {voice} speaks" in str(at_odds(voice, language))
 
 

@@ -387,7 +387,7 @@ def voice(value: object) -> str:
 
 
 def language(value: object) -> str:
-    """A language, by its code or its name in any language."""
+    """A language, by its code or its English name."""
     text = text_of(value)
     if not isinstance(value, str) or not text.strip()[0].isalpha():
         raise ValueError(f"{quoted(value)} is no language: write its code or its name, such as de or German")

@@ -28,7 +28,7 @@ from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.names_of_the_world import languages_called
+from voiceflow_worker.model.text.names_of_the_world import language_called
 from voiceflow_worker.model.times import PersonZone
 from voiceflow_worker.model.zones import require_zone
 
@@ -264,7 +264,7 @@ def specimens(text: Text) -> dict[str, SpecimenText]:
 
 
 def in_language(texts: Mapping[str, T], language: str | None) -> T:
-    """The text for a language, such as `en-GB`, else for `en`; or by its name in any language, such as Indonesian.
+    """The text for a language, such as `en-GB`, else for `en`; or by its English name, such as Indonesian.
 
     Raises InvalidInputError if there is none.
     """
@@ -285,8 +285,8 @@ def in_language(texts: Mapping[str, T], language: str | None) -> T:
 def _language_called(name: str, known: frozenset[str]) -> str | None:
     """That of the known languages, of which some may be names, which has this name or code."""
     is_code = len(name) < 3 and name.isascii()
-    codes = (*(() if is_code else languages_called(name)), name, name.partition("-")[0])
-    named = {code: each for each in known for code in (*languages_called(each), each)}
+    codes = (None if is_code else language_called(name), name, name.partition("-")[0])
+    named = {code: each for each in known for code in (language_called(each), each) if code is not None}
     return next((named[code] for code in codes if code in named), None)
 
 

@@ -34,7 +34,7 @@ from voiceflow_worker.model.numbers.plans import (
     planned,
 )
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.names_of_the_world import UnclearNameError, country_called
+from voiceflow_worker.model.text.names_of_the_world import country_called
 
 INTERNATIONAL: Final = "international"
 """The `country` of digits that begin with their country code, without a +."""
@@ -140,9 +140,7 @@ def every_reading(text: str, country: str | None = None) -> tuple[ParsedNumber, 
 
 
 def read_country(text: str) -> str:
-    """The country that a text names: a code (ISO 3166), a name, or a calling code that no other country has.
-
-    The name may be in any language that babel has: Germany, Deutschland, Allemagne.
+    """The country that a text names: a code (ISO 3166), an English name, or a calling code of one country alone.
 
     Returns the ISO 3166 code, or INTERNATIONAL. Raises InvalidInputError.
     """
@@ -156,25 +154,17 @@ def read_country(text: str) -> str:
             raise InvalidInputError(f"{text!r} is the calling code of {several}: give two letters, or a name")
         written = next(iter(regions), written)
     if not (len(written) == 2 and written.isascii()) and written.casefold() != INTERNATIONAL:
-        written = _country_called(written) or written
+        written = country_called(written) or written
     if written.casefold() == INTERNATIONAL:
         return INTERNATIONAL
     region = written.upper()
     region = "GB" if region == "UK" else region  # ISO 3166 reserves UK for this use
     if region not in SUPPORTED_REGIONS:
         raise InvalidInputError(
-            f"{text!r} is not a country: give two letters (ISO 3166) or a name, such as SG or Singapore, or "
+            f"{text!r} is not a country: give two letters (ISO 3166) or an English name, such as SG or Singapore, or "
             f"{INTERNATIONAL} for digits that begin with their country code"
         )
     return region
-
-
-@lru_cache(maxsize=1000)
-def _country_called(name: str) -> str | None:
-    try:
-        return country_called(name)
-    except UnclearNameError:
-        raise InvalidInputError(f"{name!r} is the name of several countries: give two letters (ISO 3166)") from None
 
 
 def read_numbers(value: object) -> tuple[str, ...]:

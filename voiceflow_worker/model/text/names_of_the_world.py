@@ -1,53 +1,28 @@
-"""The names of countries and languages, in every language that babel has: Germany, Deutschland, Allemagne, 德国."""
+"""The English names of countries and languages, and the voices of 8x8."""
 
 from __future__ import annotations
 
 import pickle
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-_FIRST = (
-    "en", "de", "fr", "es", "it", "nl", "pt", "pl", "id", "ms", "zh", "zh_Hant", "ja", "ko", "th", "vi", "fil", "tr",
-    "ru", "uk", "cs", "sk", "hu", "ro", "el", "sv", "da", "no", "fi", "hr", "sl", "sr", "bg", "ar", "he", "fa", "hi",
-)  # fmt: skip
-"""The locales that are asked first: a file is read in 5 ms a locale, and babel has a thousand."""
-
-UNCLEAR = frozenset({
-    "kongo", "конго", "ኮንጎ", "свети мартин", "sant martin", "nigeri", "nikaraagua", "kata", "toga", "sabiya", "lusia",
-    "موریتانیا", "لتونی",
-})  # fmt: skip
-"""The names that two languages give to different countries, without their accents."""
-
-
-class UnclearNameError(ValueError):
-    """Raised for a name that means two countries."""
-
-
-class Names(NamedTuple):
-    """The names of countries and of languages in one locale, each with its code."""
-
-    territories: Mapping[str, str]
-    languages: Mapping[str, str]
+from typing import Any, Literal
 
 
 def country_called(name: str) -> str | None:
-    """The ISO 3166 code of the country of this name, or of this code of three letters; None if there is none.
+    """Return the ISO 3166 code of the country of this English name, or of this code of three letters; None for others.
 
-    Case and accents do not matter. Raises UnclearNameError.
+    Case and accents do not matter.
     """
     wanted = without_accents(name)
-    if wanted in UNCLEAR:
-        raise UnclearNameError(name)
-    return _alias(wanted, "territory_aliases") or next(_codes("territories", wanted), None) or _official().get(wanted)
+    return _alias(wanted, "territory_aliases") or _english("territories").get(wanted) or _official().get(wanted)
 
 
 def country_name(code: str) -> str:
     """The English name of a country (ISO 3166); its code if it has none."""
-    name: str = _data_of("en").get("territories", {}).get(code, code)
+    name: str = _data().get("territories", {}).get(code, code)
     return name.removesuffix(" SAR China")
 
 
@@ -69,12 +44,11 @@ def _official() -> Mapping[str, str]:
     return found
 
 
-def languages_called(name: str) -> Iterator[str]:
-    """The codes of the languages of this name, in lower case, such as de; a few names mean several languages."""
+def language_called(name: str) -> str | None:
+    """Return the code of the language of this English name, or of this code of three letters; None for others."""
     wanted = without_accents(name)
-    if (code := _alias(wanted, "language_aliases")) is not None:
-        yield code.lower()
-    yield from (code.lower() for code in _codes("languages", wanted))
+    found = _alias(wanted, "language_aliases") or _english("languages").get(wanted)
+    return None if found is None else found.lower()
 
 
 _SAME_LANGUAGE = {"no": "nb", "nn": "nb", "yue": "zh", "wuu": "zh", "tl": "fil"}
@@ -149,7 +123,7 @@ def _language(name: str) -> str | None:
 
     code = re.split(r"[-_]", folded := without_accents(name))[0]
     if not re.fullmatch(r"[a-z]{2,3}", code):
-        code = next(_codes("languages", folded, _FIRST), "").partition("_")[0]
+        code = _english("languages").get(folded, "").partition("_")[0]
     code = str(get_global("language_aliases").get(code, code))
     return _SAME_LANGUAGE.get(code, code) or None
 
@@ -160,17 +134,6 @@ def without_accents(text: str) -> str:
         "NFKD", " ".join(text.replace("\u2019", "'").split()).casefold().replace("\u0131", "i")
     )
     return "".join(each for each in parts if not "\u0300" <= each <= "\u036f")
-
-
-def _codes(
-    kind: Literal["territories", "languages"], wanted: str, locales: tuple[str, ...] | None = None
-) -> Iterator[str]:
-    seen: set[str] = set()
-    for locale in (locales or _locales()) if wanted else ():
-        code: str | None = getattr(names_in(locale), kind).get(wanted)
-        if code is not None and code not in seen:
-            seen.add(code)
-            yield code
 
 
 def _alias(code: str, kind: Literal["territory_aliases", "language_aliases"]) -> str | None:
@@ -184,30 +147,21 @@ def _alias(code: str, kind: Literal["territory_aliases", "language_aliases"]) ->
     return codes[0] if len(codes) == 1 else None
 
 
-@lru_cache(maxsize=1)
-def _locales() -> tuple[str, ...]:
-    from babel import localedata
-
-    others = sorted(localedata.locale_identifiers(), key=lambda name: ("_" in name, name))
-    return tuple(dict.fromkeys([*_FIRST, *others]))
+@cache
+def _english(kind: Literal["territories", "languages"]) -> Mapping[str, str]:
+    """The codes by their English names, without accents."""
+    return {
+        without_accents(name.removesuffix(" SAR China")): code
+        for code, name in _data().get(kind, {}).items()
+        if kind == "languages" or (len(code) == 2 and code.isalpha())
+    }
 
 
 @cache
-def names_in(locale: str) -> Names:
-    """The names in one locale, without accents."""
-    data = _data_of(locale)
-    territories = {
-        without_accents(name.removesuffix(" SAR China")): code
-        for code, name in data.get("territories", {}).items()
-        if len(code) == 2 and code.isalpha()
-    }
-    return Names(territories, {without_accents(name): code for code, name in data.get("languages", {}).items()})
-
-
-def _data_of(locale: str) -> Mapping[str, Mapping[str, Any]]:
-    """What babel has of a locale, read without its cache, which would keep all of it."""
+def _data() -> Mapping[str, Mapping[str, Any]]:
+    """What babel has in English, read without its cache, which would keep all of it."""
     from babel import localedata
 
-    with Path(localedata.resolve_locale_filename(locale)).open("rb") as file:
+    with Path(localedata.resolve_locale_filename("en")).open("rb") as file:
         data: Mapping[str, Mapping[str, Any]] = pickle.load(file)  # noqa: S301 (a file of babel's own)
-    return data
+    return {kind: data[kind] for kind in ("territories", "languages")}
