@@ -227,7 +227,7 @@ def emptied(folder: Path) -> None:
 
 
 EVERYDAY = (
-    "a yes and a no", "a placeholder of another program", "words for nothing", "a column that is ignored",
+    "a yes and a no", "words for nothing", "a column that is ignored",
     "a day in UTC, or an evening", "no rows",
 )  # fmt: skip
 
