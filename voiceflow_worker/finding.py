@@ -41,7 +41,6 @@ class Remedy(StrEnum):
         "let the calls that the import holds ring, or discard them",
         "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`",
     )
-    END_BY_COLUMN = "take their column for the end of the calls", "--columns valid_until=NAME", "columns"
     FORCE_REDIAL = "force the redial to call again", "--force"
     GIVE_SOURCE = "give a source for all rows", "--source", "source"
     GIVE_TEMPLATE = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
 from dataclasses import replace
@@ -11,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.forms import written
 from tests.campaigns.reading import NOW, OPTIONS, calls_of, file_of, peak, read, read_all, refused, text_of, told
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.files.damage import as_programs_write, misread
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.model.times import DateOrder
@@ -126,67 +123,3 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     of(2200)  # what is loaded and cached once
     small, large = of(200), of(2200)
     assert (large - small) / 2000 < 600
-
-
-# -- wrongly decoded characters ----------------------------------------------------------------------------------------
-
-_NAMES = {
-    "cp1252": "Windows-1252", "mac_roman": "Mac OS Roman", "cp1250": "Windows-1250", "cp850": "DOS code page 850",
-    "cp437": "DOS code page 437",
-}  # fmt: skip
-WRITTEN = ("Jörg", "It\u2019s", "Zoë", "Peña", "Łódź", "Nguyễn Văn", "Müller & Söhne", "“Café”", "5 €")
-AS_MEANT = (
-    "Jörg", "SÃO PAULO", "«CAFÉ»", "Ærø", "Œuvre", "Łódź", "Привет, Вёрстка", "東京都", "ภาษาไทย", "Ñandú", "😀",
-    "Ångström", "50 €", "naïve \u2013 façade", "Ελλάδα", "İstanbul", "Đà Nẵng", "Ümit Özgür", "ÄÖÜ", "«Ещё»",
-    "½ Ω", "Íñigo",
-)  # fmt: skip
-
-
-def test_a_text_that_was_read_in_another_encoding_is_told() -> None:
-    for encoding, text in product(_NAMES, WRITTEN):
-        try:
-            wrong = text.encode().decode(encoding)
-        except UnicodeDecodeError:
-            wrong = text.encode().decode("latin-1")
-        problem = misread(wrong)
-        assert problem is not None
-        assert "probably" in problem
-        if text == "Jörg":
-            assert f"probably 'Jörg': UTF-8 that was read as {_NAMES[encoding]}" in problem
-    assert "probably 'Привет'" in (misread("Привет".encode().decode("cp1251")) or "")
-    assert [text for text in AS_MEANT if misread(text) is not None] == []
-
-
-BY_PROGRAMS = (
-    "[object Object]", "b'Ana'", '["Ana"]', "['Ana', 'Li']", '{"first": "Ana"}', "('Ana',)", "Decimal('12.50')",
-    "datetime.date(2027, 1, 15)", "Timestamp('2027-01-15 09:30')", 'ISODate("2027-01-15")',
-    "<app.Visit object at 0x7f>",
-)  # fmt: skip
-BY_PEOPLE = (
-    "C:\\new\\notes", "\\\\server\\names", "and\\or", "a\nb", "\u00af\\_(\u30c4)_/\u00af", "Ana (Li)", "[Ana]",
-    "('t Hart)", '"Ana"', "'t", "Save the date (now)", "{Ana}", "Room (2)", "<Ana>", "d'Ávila", "up to date(d)",
-)  # fmt: skip
-
-
-def test_what_a_program_writes_for_programs_is_known() -> None:
-    for text in ("first\\nsecond", "a\\r\\nb", "one\\ttwo", "O\\'Brien", "Zo\\u00eb", "Zo\\xc3\\xab"):
-        assert "which are spoken as they stand" in (as_programs_write(text) or ""), text
-    for text in BY_PROGRAMS:
-        assert "as a program writes it" in (as_programs_write(text) or ""), text
-    assert [text for text in BY_PEOPLE if as_programs_write(text) is not None] == []
-
-
-def test_such_rows_are_told_once_and_called(tmp_path: Path) -> None:
-    rows = [{"destination": f"+658765432{at}", "name": who} for at, who in enumerate(("Ana", *["J\ufffdrg"] * 2))]
-    reading = read_all(written(tmp_path, rows, "jsonl"))
-    (warning,) = reading.warnings
-    assert ("Windows-1252" in warning, warning.endswith("1 more row like it.")) == (True, True)
-    assert len(reading.calls) == 3
-
-
-def test_a_request_body_is_looked_at_too(tmp_path: Path) -> None:
-    call = {"action": "makeCall", "params": {"source": "+6531234567", "destination": "+6587654321"}}
-    say = {"action": "say", "params": {"text": "Hello JÃ¶rg", "voiceProfile": "en-IE-EmilyNeural"}}
-    body = file_of(tmp_path, json.dumps({"callflow": [call, say]}, ensure_ascii=False), "calls.jsonl")
-    reading = read_all(body, replace(OPTIONS, template=None))
-    assert (len(reading.rows), "probably" in reading.closing[0].message) == (1, True)

@@ -59,7 +59,7 @@ async def test_every_row_of_a_good_file_becomes_a_job(queue: CallQueue, tmp_path
          "rejected", "again"], 0,
     )  # fmt: skip
     assert report.as_json() == {
-        **none, "batch_id": "visits", "enqueued": 2, "rows": 2, "valid": 2, "findings": [], "moments": [],
+        **none, "batch_id": "visits", "enqueued": 2, "rows": 2, "valid": 2, "findings": [],
         "unread": [], "partly_filled": [], "ended": {}, "dry_run": False,
         "plan": dict.fromkeys(map(str, END_WORDS), 0) | {"new": 2},
     }  # fmt: skip

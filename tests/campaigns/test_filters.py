@@ -18,6 +18,7 @@ from voiceflow_worker.campaigns.options_file import loaded_options, saved_option
 from voiceflow_worker.console.form import CampaignForm
 from voiceflow_worker.console.sessions import PageForm
 from voiceflow_worker.errors import InvalidInputError
+from voiceflow_worker.finding import Remedy
 
 SAID: dict[str, object] = {
     "say": "Hello.", "window": "any", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b",
@@ -67,7 +68,7 @@ def test_what_is_proposed_leaves_out_the_rows_that_were_counted(tmp_path: Path, 
             given = written(tmp_path, rows, form)
             campaign = open_campaign(given, Campaign.of({**SAID, "rows": []}).options, now=NOW)
             assert list(campaign)
-            (shown,) = campaign.doubts.unread()
+            (shown,) = campaign.values.unread()
             assert (shown.column, sum(shown.values.values())) == (header.strip(), len(rows)), held
             for value, count in shown.values.items():
                 found = Filter(shown.column, value)
@@ -138,32 +139,30 @@ def test_of_a_column_that_a_filter_reads_the_values_that_are_called_are_shown(tm
         ({"say": "It is {{status}}.", "leave_out": "Status=cancelled"}, REST),
         ({"only": [Filter("Status", "Booked"), Filter("Status", "Re-booked")]}, {"Booked": 3, "Re-booked": 1}),
     ):  # fmt: skip
-        (found,) = shown_of(path, **fields).doubts.unread()
+        (found,) = shown_of(path, **fields).values.unread()
         assert found.as_json() == {"column": "Status", "values": values}, fields
     many = file_of(tmp_path, "destination,Status\n" + "".join(f"+65876543{at},S{at}\n" for at in range(10, 30)))
-    (found,) = shown_of(many, leave_out="Status=S10").doubts.unread()
-    assert (len(found.values), found.others) == (6, 13), "capped as others are"
+    assert shown_of(many, leave_out="Status=S10").values.unread() == (), "as others"
 
 
-def test_columns_that_are_partly_filled_are_shown_with_what_leaves_them_out(tmp_path: Path) -> None:
+def test_columns_that_are_partly_filled_are_shown(tmp_path: Path) -> None:
     names = [f"Left {at}" for at in range(13)]
     rows = [
         {"destination": f"+658765400{at}", "DNC date": f"2026-01-0{at}" if at % 2 else "", "full": at, "none": "",
-         **{name: f"None {at}" if at == place % 7 else " " for place, name in enumerate(names)}}
+         **{name: f"None {at}" if at != place % 8 else " " for place, name in enumerate(names)}}
         for at in range(8)
     ]  # fmt: skip
     path = written(tmp_path, rows, "csv")
     assert isinstance(path, Path)
-    found = shown_of(path).doubts.partly_filled()
+    found = shown_of(path).values.partly_filled()
     assert len(found) == 12, "at most"
     assert found[0].as_json() == {"column": "DNC date", "filled": 4, "empty": 4}
     assert {"full", "none"}.isdisjoint(each.column for each in found)
-    for each in found:
-        for leave_out, left in zip(each.leave_out, (each.filled, each.empty), strict=True):
-            for kept in (str(leave_out), leave_out.as_json()):
-                reading = read_all(path, Campaign.of(asked_of(kept)).options)
-                assert sum(row.is_left_out for row in reading.rows) == left, kept
-    campaign = shown_of(path, leave_out=str(found[0].leave_out[0]))
-    assert campaign.doubts.partly_filled()[0].column != "DNC date", "it is read"
     (undecided,) = (each for each in shown_of(path).closing_findings() if each.is_error)
-    assert undecided.as_json()["remedy"] == {"leave_out": [found[0].leave_out[0].as_json()]}, "and right tomorrow too"
+    left_out = Filter("DNC date", "", is_not=True)
+    assert undecided.told.given[Remedy.LEAVE_OUT] == (left_out,)
+    assert undecided.as_json()["remedy"] == {"leave_out": [left_out.as_json()]}, "and right tomorrow too"
+    for kept in (str(left_out), left_out.as_json()):
+        reading = read_all(path, Campaign.of(asked_of(kept)).options)
+        assert sum(row.is_left_out for row in reading.rows) == 4, kept
+    assert shown_of(path, leave_out=str(left_out)).values.partly_filled()[0].column != "DNC date", "it is read"

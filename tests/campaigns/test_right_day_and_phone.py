@@ -60,31 +60,6 @@ def test_the_data_of_a_single_call_says_so_too(say: str, number: str, heard: str
         assert text_of(read_call(fields, key="k", now=NOW)) == heard
 
 
-def test_the_span_of_a_column_says_how_many_are_over() -> None:
-    for over in (1, 3):
-        visits = ["2026-03-01 10:30"] * over + ["2026-03-09 10:30"] * (3 - over)
-        campaign = CampaignRows(people(visits, column="visit"), us("On {{visit|date}} at {{visit|time}}."), now=NOW)
-        list(campaign)
-        (span,) = campaign.doubts.moments()
-        assert span.in_words(NOW).endswith("all 3 over" if over == 3 else f"{over} of 3 over")
-
-
-def test_the_labels_of_numbers_are_shown_with_counts(tmp_path: Path) -> None:
-    table = "Name,Phone 1 - Label,Phone 1 - Value,Phone 2 - Type,Phone 2 - Value,Mail 1 - Label\n" + "".join(
-        f"P{n},{label},+658123405{n},{other},,{n}\n"
-        for n, (label, other) in enumerate(
-            [("Mobile", ""), ("Work Fax", "Pager"), ("Pager", ""), ("Home Fax", "Mobile")]
-        )
-    )
-    columns = {"destination": ["Phone 1 - Value", "Phone 2 - Value"]}
-    campaign = CampaignRows(file_of(tmp_path, table), us("Hello {{name}}.", columns=columns), now=NOW)
-    list(campaign)
-    assert [(each.column, each.in_words()) for each in campaign.doubts.unread()] == [
-        ("Phone 1 - Label", "Mobile 1, Work Fax 1, Pager 1, Home Fax 1"),
-        ("Phone 2 - Type", "empty 2, Pager 1, Mobile 1"),
-    ]
-
-
 pytestmark = pytest.mark.anyio
 
 

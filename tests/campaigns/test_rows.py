@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.campaigns.forms import written
 from tests.campaigns.reading import (
     NOW,
     OPTIONS,
@@ -57,19 +55,6 @@ def test_a_key_is_made_of_the_batch_and_the_call_and_not_of_its_validity(tmp_pat
     assert key("2031-01-31T09:00:00Z") == key(valid_for=timedelta(hours=2)) == first
     assert key(row={"destination": "0065 8765 4321"}) == first, "another way to write it"
     assert first not in {key(batch_id="another"), key(row={"name": "Ben"})}
-
-
-def test_many_rows_with_one_number_are_told_whatever_their_keys(tmp_path: Path) -> None:
-    people = [("+6587654321", name) for name in ("Ana", "Ben", "Cik", "Ben")]
-    people += [("+6587654322", "Eve"), ("+6587654322", "Fay"), *(("+6587654323", "Gil") for _ in range(3))]
-    for keyed, form in product([True, False], ["rows", "csv"]):
-        rows = [{"destination": n, "first name": name, "unique_key": f"k{i}" if keyed else "", "name": f"{name} {i}"}
-                for i, (n, name) in enumerate(people)]  # fmt: skip
-        reading = read_all(written(tmp_path, rows, form), replace(OPTIONS, batch_id="b"))
-        assert len(reading.calls) == len(people)
-        found = reading.closing[-1]
-        assert (found.row, found.is_error, len(reading.closing)) == (1 + (form == "csv"), False, 2 - keyed)
-        assert found.message.startswith("4 rows call +6587654321, and 1 other number likewise")
 
 
 @pytest.mark.parametrize("header", ["Reason,destination,name", "destination,name,reason", "name,REASON,destination"])

@@ -20,7 +20,7 @@ from tests.campaigns.workbooks import workbook
 from tests.support.started import enqueue_file
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.campaigns.files.no_call import sense_of, told_beside, told_not_to_call
+from voiceflow_worker.campaigns.files.no_call import forbids_calls, sense_of
 from voiceflow_worker.campaigns.files.rows import ColumnRoles
 from voiceflow_worker.campaigns.intake import RowEnqueuer
 from voiceflow_worker.campaigns.number_file import read_number_file
@@ -256,7 +256,7 @@ class TestFilesOfNumbers:
         assert (set(found.numbers), len(found.warnings)) == ({"+15123456789", "+4915123456789"}, 2)
 
 
-# -- what says whom not to call: names of columns, cells, remarks beside names -----------------------------------------
+# -- what says whom not to call: names of columns ----------------------------------------------------------------------
 
 
 def listed_as(kind: str) -> list[str]:
@@ -271,62 +271,23 @@ def test_the_names_of_columns_that_say_whom_not_to_call() -> None:
     assert [name for name in listed_as("may") if sense_of(name) != "may"] == []
 
 
-def test_other_columns_say_nothing_whatever_they_hold() -> None:
+def test_other_columns_say_nothing() -> None:
     names = listed_as("ordinary")
     assert len(names) > 400
-    cells = (
-        "No", "Yes", "0", "1", "x", "", "n/a", "Anna Robinson", "2026-01-01", False, True, "Not yet", "Unsubscribed",
-    )  # fmt: skip
-    assert [(name, cell) for name in names for cell in cells if told_not_to_call(name, cell)] == []
+    assert [name for name in names if forbids_calls(name)] == []
 
 
-CELLS: dict[str, tuple[tuple[object, ...], tuple[object, ...]]] = {
-    "Consent to phone calls": (
-        ("No", "n", "FALSE", False, 0, "0", "0.0", "Nein", "Non", "不", "Refused", "declined", "Withdrawn", "not given",
-         "no - email only", "Nein, nur Post", "opted out", "Do not call"),
-        ("Yes", "y", True, 1, "given", "verbal", "2026-01-01", "", "-", "n/a", None, "Yes, no sms"),
-    ),
-    "TPS": (
-        ("Yes", "Registered", "listed", 1, "x", "On TPS", "2024-01-01", True, ["a"]),
-        ("No", "N", 0, False, "Not registered", "Clear", "not listed", "No match", "Not on do not call list", "OK", "",
-         "-", "n/a", None, "non inscrit"),
-    ),
-    "DNC": (("y", "since 2020", "do NOT call", "Blocked", "Not to be called", "no calls please"), ("no", "clear")),
-    "Deceased": (("Yes", "2024-05-01"), ("No", "Alive")),
-    "DND status": (("Fully blocked", "DND"), ("Non-DND", "no")),
-    "Notes": (
-        ("DO NOT CALL", "do not call.", "Please do not call!", "Moved; do not contact", "DNC", "nicht anrufen",
-         "don\u2019t call", "Deceased", "verstorben"),
-        ("Do not call before 9", "do not call after 8pm", "don't call at work", "do not contact by email",
-         "no allergies", "Husband deceased", "Do not call mobile, use landline first", "dance class", 7, "x" * 100_000),
-    ),
-}  # fmt: skip
-"""For a column, the cells that say not to call, and those that do not."""
-
-
-def test_a_cell_counts_by_what_it_means_in_the_sense_of_its_column() -> None:
-    for name, (told, silent) in CELLS.items():
-        assert [cell for cell in told if told_not_to_call(name, cell) is not sense_of(name)] == [], name
-        assert [cell for cell in silent if told_not_to_call(name, cell) is not None] == [], name
-
-
-def test_a_name_or_cell_of_any_length_is_read_at_once() -> None:
+def test_a_name_of_any_length_is_read_at_once() -> None:
     began = process_time()
     assert sense_of("call " * 20_000) is None
-    assert told_not_to_call("DNC", "no " * 100_000) is None
     assert process_time() - began < 1, "seconds of the processor"
-
-
-def test_a_remark_beside_a_name_is_none_of_the_name() -> None:
-    assert [name for name in ("Tan, deceased", *listed_as("remarks")) if not told_beside(name)] == []
-    assert [name for name in listed_as("names") if told_beside(name)] == []
 
 
 # -- what is told grows by what rows say, not by rules: there is a ceiling ---------------------------------------------
 
 PACKAGE = Path(voiceflow_worker.__file__).parent
-FROZEN = {"campaigns/files/no_call.tsv": "2b1ac8fa84fefa45"}
-"""The words by which columns and cells are known to say whom not to call."""
+FROZEN = {"campaigns/files/no_call.tsv": "1589e94ac6be4198"}
+"""The words by which columns are known to say whom not to call."""
 
 
 def test_a_case_gets_no_kind_of_message_of_its_own() -> None:

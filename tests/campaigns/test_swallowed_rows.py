@@ -172,16 +172,6 @@ def test_a_list_with_lines_that_were_taken_in_is_refused(tmp_path: Path) -> None
     assert [*found.numbers] == ["+6587654323"]
 
 
-def test_a_number_that_lost_its_line_break_is_told(tmp_path: Path) -> None:
-    first, second = (f'"{number(place)}","N{place}","x"' for place in range(2))
-    path = file_of(tmp_path, f'"destination","name","note"\n{first}\n{second[:-1]}""{number(2)}"')
-    reading = read_all(path)
-    assert [row.number for row in reading.rows] == [number(0), number(1)]
-    (found,) = reading.closing
-    assert (found.row, found.column) == (3, "note")
-    assert f"holds '{number(2)}' in 1 row, right behind a quote" in found.message
-
-
 def test_a_line_that_is_cut_within_a_row_of_a_program_is_told_and_a_cell_of_numbers_is_always_read(
     tmp_path: Path,
 ) -> None:

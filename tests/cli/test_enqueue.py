@@ -54,7 +54,7 @@ def test_the_last_line_of_a_file_of_rows_is_its_preview(voiceflow: Program) -> N
     say = ("--say", "Hello {{name}}", "--source", "+6531234567", "--voice-profile", "en-IE-EmilyNeural")
     ended = voiceflow("check", path, *say, "--json")
     last = ended.lines[-1]
-    assert set(last) == FIELDS | {"preview", "unread", "partly_filled", "moments"}
+    assert set(last) == FIELDS | {"preview", "unread", "partly_filled"}
     assert last["severity"] is None
     found = last["preview"]
     assert (found["calls"], found["countries"], found["rate"], found["talk_seconds"]) == (2, {"SG": 2}, 10, 1.2)

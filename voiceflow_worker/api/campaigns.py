@@ -67,7 +67,6 @@ class Enqueued(Told):
     findings: list[FindingTold]
     unread: list[Json] = Field([], description="Columns that nobody reads: their values, and how many rows have each.")
     partly_filled: list[Json] = Field([], description="Columns that nobody reads, filled in some rows.")
-    moments: list[Json] = Field([], description="Columns that are read as days or times: the first and the last.")
     preview: Json | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import starmap
+from itertools import chain, starmap
 from pathlib import Path
 from typing import cast
 
@@ -14,13 +14,11 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions, zone_of
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, key_in, write_dates_out
+from voiceflow_worker.campaigns.column_values import ColumnValues, MixedDates
 from voiceflow_worker.campaigns.columns import CampaignColumns
-from voiceflow_worker.campaigns.doubts import TIMES, Doubts
 from voiceflow_worker.campaigns.files.cells import GivenRows
 from voiceflow_worker.campaigns.files.damage import (
     DELIMITERS,
-    MOST_OF_A_FOOTER,
-    footer_in,
     is_remarkable,
     shown,
     swallowed_rows,
@@ -28,6 +26,7 @@ from voiceflow_worker.campaigns.files.damage import (
 from voiceflow_worker.campaigns.files.formats import open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import (
+    DESTINATION,
     ColumnReader,
     FileKind,
     Mark,
@@ -46,6 +45,7 @@ from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
+from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import (
@@ -60,6 +60,7 @@ _OF_REPORT = (
     "the file is a report of calls, taken as a list of their people: the source, key, batch and validity of a line are "
     "those of its call, and are not read for the next one"
 )
+_TIMES = ("not_before", "valid_until")
 _MOST_PARTS = 3
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
@@ -131,21 +132,13 @@ class CampaignRows:
         texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
         clocks, days = ({row_name(name) for each in texts for name in each.read_by(what)} for what in ("time", "date"))
         self.source.counted, self.source.voice = frozenset(map(row_name, options.counted)), options.voice_profile or ""
-        self.source.clocks = frozenset({*TIMES, *self.source.counted, *clocks})
+        self.source.clocks = frozenset({*_TIMES, *self.source.counted, *clocks})
         self.source.moments = self.source.clocks | days
         self.source.spare = frozenset({"", "language", *filter(self._columns.is_spare, self.source.columns)})
-        self.doubts: Doubts = Doubts(
-            self.source,
-            self._columns,
-            texts,
-            times=self.source.counted,
-            order=options.date_order,
-            zone=options.time_zone,
-            now=now,
-            unknown=self._maker.unknown,
-            warning=self._warning_about,
-        )
-        self._maker.is_first = self.doubts.is_first
+        self.values: ColumnValues = ColumnValues(self._columns, self.source.header)
+        """The values of the columns that nothing reads, or filters alone."""
+        dated = {*_TIMES, *self.source.counted, *map(row_name, chain(*(names for names in named if names)))}
+        self._mixed = MixedDates(dated, self.source.header, options.date_order)
         self.is_empty: bool = True
         """Whether no row has been read so far."""
 
@@ -204,8 +197,8 @@ class CampaignRows:
         if self.input is not None and (words := self.input.words):
             told = f"the file is not UTF-8, and is read as Windows-1252: if one of {', '.join(words)} is wrong, save it"
             alike.append(self._warning(Message(f"{told} again as CSV UTF-8", values={"words": [*words]})))
-        alike += self.doubts.findings()
-        for found in filter(None, (self.persons.many(), self.persons.left_out_and_called())):
+        alike += self._errors()
+        if (found := self.persons.left_out_and_called()) is not None:
             alike.append(self._warning(found[1], row=found[0], column=self.number_column))
         alike += map(self._warning, self.left_out.told())
         return (
@@ -271,12 +264,10 @@ class CampaignRows:
         # The cells of the first were not read, and those of the second do not matter.
         if read.is_left_out or (raw.problems and any(column is None for column, _ in raw.problems)):
             return read._replace(findings=self._columns.in_file(raw, read.findings))
-        if read.call is not None:
-            self.doubts.row(raw, read.call, has_numbers_only=self.has_numbers_only)
+        self.values.add(raw)
+        read = self._without_own_number(read)
         if self._options.orders is not None:
             read = self._checked(read, self._options.orders)
-        if read.is_bad:
-            self.doubts.bad(read, self._columns.names_in(raw))
         if read.findings or not self._is_table:
             findings = self._columns.in_file(raw, read.findings)
             read = read._replace(findings=(*self._columns.new_keys(raw), *findings))
@@ -289,6 +280,15 @@ class CampaignRows:
             else:
                 read = self._among_people(read, call)
         return read
+
+    def _without_own_number(self, read: ReadRow) -> ReadRow:
+        """The row, bad if one of its numbers is the one that its call comes from."""
+        call = read.call
+        # Without a template, the number that calls come from is not known.
+        if call is None or self.has_numbers_only or telephone_of(call.source) not in map(telephone_of, call.numbers):
+            return read
+        message = tell("own_number", number=call.source)
+        return read.without_call(Finding(file=self.file, row=read.raw.number, column=DESTINATION, message=message))
 
     def _checked(self, read: ReadRow, orders: Orders) -> ReadRow:
         """The row, bad if the orders find anything wrong with a cell about which nothing is said yet."""
@@ -320,20 +320,16 @@ class CampaignRows:
                 finding = Finding(file=self.file, row=number, column=self.number_column, message=message)
                 return read.without_call(finding)
         if (repeated := self.persons.call(number, call)) and read.has_made_key:
-            self.doubts.add(read.raw, self.number_column, "repeated_number", row=number, earlier=min(repeated))
+            said = tell("repeated_number", row=number, earlier=min(repeated))
+            read = read._replace(findings=(*read.findings, self._warning(said, row=number, column=self.number_column)))
         return read
 
-    def _warning_about(self, raw: RawRow | None, column: str | None) -> Finding:
-        if raw is None:
-            return self._warning("", column=self._columns.names.get(column or "", column))
-        return self._columns.in_file(raw, [self._warning("", row=raw.number, column=column)])[0]
-
-    def _without_others(self, raw: RawRow, names: Sequence[str], texts: Sequence[str], *, has_lines: bool) -> RawRow:
-        """The row, whose only problem is that it has other rows within it, or is a footer, if it is so."""
-        if has_lines:
-            raw = self._without_rows_within(raw, names, texts)
-        footer = footer_in(texts) if sum(map(bool, map(str.strip, texts))) <= MOST_OF_A_FOOTER else None
-        return raw if footer is None else raw._replace(problems=((None, footer),))
+    def _errors(self) -> Iterator[Finding]:
+        """Yield the errors of the whole list: mixed dates, and columns that forbid calls and are not decided."""
+        for row, name, message in self._mixed.errors():
+            yield Finding(file=self.file, row=row, column=self._columns.names.get(name, name), message=message)
+        for column, message in self.values.undecided():
+            yield Finding(file=self.file, column=column, message=message)
 
     def _without_rows_within(self, raw: RawRow, names: Sequence[str], cells: Sequence[str]) -> RawRow:
         """The row, whose only problem is a cell with lines that look like rows, if it has such a cell."""
@@ -361,8 +357,8 @@ class CampaignRows:
             texts = tuple([each if isinstance(each, str) else "" for each in texts])
         row = "\0".join(texts)
         is_plain = not is_remarkable(row)
-        if not are_bodies:
-            raw = self._without_others(raw, names, texts, has_lines=not is_plain and ("\n" in row or "\r" in row))
+        if not (are_bodies or is_plain) and ("\n" in row or "\r" in row):
+            raw = self._without_rows_within(raw, names, texts)
         draft = Draft(may_have_dates=not is_plain or are_bodies or DATE_LIKE.search(row) is not None)
         if raw.problems:
             kept = tuple(each for each in raw.problems if row_name(each[0] or "") not in columns.ignored)
@@ -373,23 +369,19 @@ class CampaignRows:
                 draft.error(message, column=columns.key_of(column), code=raw.code)
         columns.fill(raw, draft, is_plain=is_plain)
         if self._options.batch_id is not None:
-            self._note_batch(raw, draft)
-        if are_bodies:
-            self.doubts.cells(raw, [("", raw.text)])  # its line counts as one text
-        elif not is_plain:
-            self.doubts.cells(raw, zip(names, texts, strict=False))
+            self._note_batch(draft)
         if draft.may_have_dates:
-            self.doubts.dates(raw)
+            self._mixed.add(raw)
         if self._options.date_order is not None:
             write_dates_out(draft, self._options.date_order)
         return raw, draft
 
-    def _note_batch(self, raw: RawRow, draft: Draft) -> None:
-        """Note a row that names another batch than was given."""
+    def _note_batch(self, draft: Draft) -> None:
+        """Warn of a row that names another batch than was given."""
         given = self._options.batch_id
         if (own := draft.reserved.get("batch_id")) not in {None, given}:
-            column = self._columns.names.get("batch_id", "batch_id")
-            self.doubts.add(raw, column, "other_batch", value=own, batch=given)
+            message = tell("other_batch", value=own, batch=given)
+            draft.findings.append(Finding(column="batch_id", severity=Severity.WARNING, message=message))
 
     def _file_findings(self) -> tuple[Finding, ...]:
         if not self._is_table:

@@ -1,187 +1,199 @@
-"""What is shown of columns: the values of those that nobody reads, with counts, and the span of days and times."""
+"""What a list holds beside calls: values of unread and filtered columns, forbidding columns, and mixed dates."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from typing import Protocol
 
 from voiceflow_worker.campaigns.calls.filters import Filter, cell_of
-from voiceflow_worker.ivr.meanings import is_letter, meaning_of
+from voiceflow_worker.campaigns.files.no_call import forbids_calls, is_consent
+from voiceflow_worker.campaigns.files.rows import IGNORE, RawRow, row_name
+from voiceflow_worker.finding import Message, Remedy, columns_text, tell
+from voiceflow_worker.ivr.meanings import are_alike
+from voiceflow_worker.model.flows.values import is_object
+from voiceflow_worker.model.times import DateOrder, begins_with_ordered_date, may_be_swapped
 
 MOST_VALUES = 6
-"""How many different values of a column are shown."""
-_MOST_COUNTED = 1000
-"""How many different values of a column are counted. A value that is in a tenth of the rows is among the first ones."""
+"""The largest number of different filled values of a column that is shown."""
 _LONGEST = 40
-_NEAR = timedelta(days=300)
 EMPTY = "empty"
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadColumn:
-    """A column that nobody reads, or a filter alone: its values with the rows of each, common ones first; `""` is none.
-
-    Of a column with many values, `others` is how many rows have none of these.
-    """
+    """An unread or filtered column: its values, `""` for empty cells, with their rows; common values first."""
 
     column: str
     values: Mapping[str, int]
-    others: int = 0
 
     def in_words(self) -> str:
-        """The values with their counts: `Yes 380, No 20`."""
-        told = [f"{value[:_LONGEST] or EMPTY} {count:,}" for value, count in self.values.items()]
-        return ", ".join([*told, f"{self.others:,} others"] if self.others else told)
+        """Return the values with their counts: `Yes 380, No 20`."""
+        return ", ".join(f"{value[:_LONGEST] or EMPTY} {count:,}" for value, count in self.values.items())
 
     @property
     def leave_out(self) -> Filter:
-        """What leaves out the rows with the rarest value."""
+        """The filter that leaves out the rows with the rarest value."""
         return Filter(self.column, ([""] + [value for value in self.values if value])[-1])
 
     def as_json(self) -> dict[str, object]:
-        """The column as a JSON object."""
-        others = {"others": self.others} if self.others else {}
-        return {"column": self.column, "values": dict(self.values), **others}
+        """Return the column as a JSON object."""
+        return {"column": self.column, "values": dict(self.values)}
 
 
 @dataclass(frozen=True, slots=True)
 class PartlyFilled:
-    """A column that nobody reads, with how many rows have something in it, and how many have nothing."""
+    """An unread column with the number of rows in which it is filled, and in which it is empty."""
 
     column: str
     filled: int
     empty: int
 
-    @property
-    def leave_out(self) -> tuple[Filter, Filter]:
-        """What leaves out the rows where it is filled, and those where it is empty."""
-        return Filter(self.column, "", is_not=True), Filter(self.column, "")
-
     def as_json(self) -> dict[str, object]:
-        """The column as a JSON object."""
+        """Return the column as a JSON object."""
         return {"column": self.column, "filled": self.filled, "empty": self.empty}
 
 
 MOST_PARTLY_FILLED = 12
-"""How many partly filled columns are shown."""
+"""The largest number of partly filled columns that are shown."""
 
 
 @dataclass(slots=True)
-class ValueCounts:
-    """The values of a column, counted. One that a filter reads `is_filter`."""
+class _Counts:
+    """The counted values of one column, at most one more of them than are shown."""
 
     column: str
-    is_filter: bool = False
+    is_filter: bool
+    is_undecided: bool
+    """Whether the column says by its name whom not to call, and nothing decides it."""
     rows: int = 0
     values: Counter[str] = field(default_factory=Counter[str])
+    _written: dict[str, str] = field(default_factory=dict[str, str])
 
     def add(self, cell: object) -> None:
-        """Count a cell."""
         self.rows += 1
         value = str(cell_of(cell)).strip()
-        if value in self.values or not value or len(self.values) < _MOST_COUNTED:
-            self.values[value] += 1
+        if value not in self._written:
+            if value and self.is_full:
+                return
+            # A filter for one of two values that mean the same has the rows of both.
+            alike = (each for each in self.values if value and each and are_alike(each, value))
+            self._written[value] = next(alike, value)
+        self.values[self._written[value]] += 1
 
-    def common(self) -> list[tuple[str, int]]:
-        """The values with their counts, the commonest first: those that `leave_out` holds for the same are one."""
-        kept, counts = dict[object, str](), Counter[str]()
-        for value, count in sorted(self.values.most_common(), key=lambda each: is_letter(each[0])):
-            meant = meaning_of(value)
-            key = value.casefold() if is_letter(value) and meant not in kept else meant
-            counts[kept.setdefault(key, value)] += count
-        return counts.most_common()
+    @property
+    def is_full(self) -> bool:
+        return len(self.values.keys() - {""}) > MOST_VALUES
 
-    def shown(self, *, is_asked: bool = False) -> UnreadColumn | None:
-        """The column, if its values tell rows apart; None if it has but one, or nearly each row has its own.
-
-        Of one that a filter reads, what is still called is shown, if it is not all one value. One that `is_asked` for
-        is shown whatever it has.
-        """
-        many = len(common := self.common())
-        if is_asked and any(value for value, _ in common):
-            first = dict(common[:MOST_VALUES])
-            return UnreadColumn(self.column, first, self.rows - sum(first.values()))
-        if many < 2:
+    def shown(self) -> UnreadColumn | None:
+        """Return the column if it has several values, few of them, and if unread, fewer than half of its rows."""
+        is_short = self.is_filter or 2 * len(self.values) < self.rows
+        if self.is_full or len(self.values) < 2 or not is_short:
             return None
-        if len(dict(common).keys() - {""}) <= MOST_VALUES:
-            is_short = 2 * many < self.rows or (many == 2 and self.rows > many) or self.is_filter
-            return UnreadColumn(self.column, dict(common)) if is_short else None
-        if (10 * common[0][1] < self.rows or common[0][1] < 2) and not self.is_filter:
-            return None
-        first = dict(common[:MOST_VALUES])
-        return UnreadColumn(self.column, first, self.rows - sum(first.values())) if any(first) else None
+        return UnreadColumn(self.column, dict(self.values.most_common()))
 
     def partly(self) -> PartlyFilled | None:
-        """The column, if some rows have nothing in it, and others something; None for others."""
+        """Return the column if it is unread, and empty in some of its rows but not in all."""
         empty = self.values[""]
-        return (
-            None if self.is_filter or not 0 < empty < self.rows else PartlyFilled(self.column, self.rows - empty, empty)
-        )
+        if self.is_filter or not 0 < empty < self.rows:
+            return None
+        return PartlyFilled(self.column, self.rows - empty, empty)
+
+    def undecided(self) -> Message:
+        """Return why it must be decided whom the column forbids to call, with the number of rows of each value."""
+        several = f"{EMPTY} {self.values['']:,}, more than {MOST_VALUES} values"
+        counts = several if self.is_full else UnreadColumn(self.column, dict(self.values.most_common())).in_words()
+        given: dict[Remedy, str | Sequence[Filter]] = {Remedy.IGNORE_COLUMN: columns_text([f"{IGNORE}={self.column}"])}
+        if not is_consent(self.column) and self.partly() is not None:
+            given[Remedy.LEAVE_OUT] = (Filter(self.column, "", is_not=True),)
+        return tell("undecided", counts=counts).giving(given)
 
 
-_LABELS = frozenset({"label", "type"})
+class Columns(Protocol):
+    """The use of each column of a list, by its name."""
+
+    def is_unread(self, name: str) -> bool:
+        """Return whether nothing reads a column."""
+        ...
+
+    def is_filter(self, name: str) -> bool:
+        """Return whether rows are left out by a column."""
+        ...
+
+    def is_decided(self, name: str) -> bool:
+        """Return whether it is decided what a column means for who is called."""
+        ...
 
 
-def is_label_of(name: str, number: str) -> bool:
-    """Whether a column says what kind of telephone a column of numbers has: `Phone 1 - Label` of `Phone 1 - Value`."""
-    words, own = {*name.split("_")}, {*number.split("_")}
-    rest = words - _LABELS
-    return bool(words & _LABELS and rest) and rest <= own and {*filter(str.isdigit, own)} <= rest
+class ColumnValues:
+    """Count the values of the unread and the filtered columns of a list with this `header`."""
+
+    def __init__(self, columns: Columns, header: Sequence[str]) -> None:
+        self._columns, self._header = columns, header
+        self._places: dict[tuple[str, ...], Sequence[tuple[int, _Counts]]] = {}
+        self._counts: dict[str, _Counts] = {}
+
+    def add(self, raw: RawRow) -> None:
+        """Count the values of a row that is not left out."""
+        if (places := self._places.get(raw.names)) is None:
+            named = enumerate(raw.names or self._header)
+            places = self._places[raw.names] = [
+                (place, counts) for place, name in named if (counts := self._of(name)) is not None
+            ]
+        for place, counts in places:
+            cell = raw.cells[place] if place < len(raw.cells) else ""
+            if not is_object(cell):  # its parts are columns too
+                counts.add(cell)
+
+    def _of(self, name: str) -> _Counts | None:
+        columns = self._columns
+        is_undecided = bool(name.strip()) and forbids_calls(name) and not columns.is_decided(name)
+        if not (is_undecided or columns.is_unread(name) or columns.is_filter(name)):
+            return None
+        return self._counts.setdefault(row_name(name), _Counts(name.strip(), columns.is_filter(name), is_undecided))
+
+    def unread(self) -> tuple[UnreadColumn, ...]:
+        """Return the unread and the filtered columns with few values."""
+        return tuple(found for each in self._counts.values() if (found := each.shown()) is not None)
+
+    def partly_filled(self) -> tuple[PartlyFilled, ...]:
+        """Return the other unread columns that are partly empty, at most twelve."""
+        shown = {each.column for each in self.unread()}
+        found = (each.partly() for each in self._counts.values() if each.column not in shown)
+        return tuple(each for each in found if each is not None)[:MOST_PARTLY_FILLED]
+
+    def undecided(self) -> Iterator[tuple[str, Message]]:
+        """Yield each column that by its name says whom not to call and that nothing decides, and the error about it."""
+        for each in self._counts.values():
+            if each.is_undecided and each.rows:
+                yield each.column, each.undecided()
 
 
-@dataclass(slots=True)
-class MomentSpan:
-    """The days and times of day that a column holds, from the first to the last; `midnights` of its times are 00:00.
+class MixedDates:
+    """Find columns with dates of which a spreadsheet has read some, and left others as texts: an error of the list."""
 
-    So many of the days are `over` before their calls can ring, and the others `ahead`.
-    """
+    def __init__(self, names: Iterable[str], header: Sequence[str], order: DateOrder | None) -> None:
+        self._names: Collection[str] = {*names} if order is not DateOrder.YMD else ()
+        self._header = header
+        self._seen: dict[str, dict[bool, tuple[RawRow, str]]] = {}
+        self._places: dict[tuple[str, ...], Sequence[tuple[int, str]]] = {}
 
-    column: str
-    first: date | None = None
-    last: date | None = None
-    earliest: time | None = None
-    latest: time | None = None
-    midnights: int = 0
-    over: int = 0
-    ahead: int = 0
+    def add(self, raw: RawRow) -> None:
+        """Look at the dates of a row, good or bad."""
+        if (places := self._places.get(raw.names)) is None:
+            written = enumerate(map(row_name, raw.names or self._header))
+            places = self._places[raw.names] = [(place, name) for place, name in written if name in self._names]
+        for place, name in places:
+            value = raw.cells[place]
+            if isinstance(value, str) and ((is_text := begins_with_ordered_date(value)) or may_be_swapped(value)):
+                self._seen.setdefault(name, {}).setdefault(is_text, (raw, value))
 
-    def add(self, day: date | None, at: time | None) -> None:
-        """Add what a cell has of the two."""
-        if day is not None:
-            self.first, self.last = min(self.first or day, day), max(self.last or day, day)
-        if at is not None:
-            self.earliest = at if self.earliest is None else min(self.earliest, at)
-            self.latest = at if self.latest is None else max(self.latest, at)
-            self.midnights += at == time()
-
-    def in_words(self, now: datetime) -> str:
-        """The span, such as `1 Dec to 29 Jan, 01:30 to 17:45, 12 at midnight`; days far from now have their year."""
-
-        def written(day: date) -> str:
-            return f"{day.day} {day:%b}" + ("" if abs(day - now.date()) < _NEAR else f" {day.year}")
-
-        parts: list[str] = []
-        if self.first is not None and self.last is not None:
-            parts.append(" to ".join(dict.fromkeys((written(self.first), written(self.last)))))
-        if self.earliest is not None and self.latest is not None:
-            parts.append(" to ".join(dict.fromkeys((f"{self.earliest:%H:%M}", f"{self.latest:%H:%M}"))))
-        if self.midnights:
-            parts.append(f"{self.midnights:,} at midnight")
-        if self.over:
-            parts.append(self.over_in_words())
-        return ", ".join(parts)
-
-    def over_in_words(self) -> str:
-        """How many of the days are over: `1 of 3 over`, or `all 3 over`."""
-        return f"{self.over:,} of {self.over + self.ahead:,} over" if self.ahead else f"all {self.over:,} over"
-
-    def as_json(self) -> dict[str, object]:
-        """The span as a JSON object: days as 2030-01-31, times as 09:30."""
-        days = {"first_day": self.first and str(self.first), "last_day": self.last and str(self.last)}
-        times = {
-            "earliest": self.earliest and f"{self.earliest:%H:%M}",
-            "latest": self.latest and f"{self.latest:%H:%M}",
-        }
-        return {"column": self.column, **days, **times, "midnights": self.midnights, "over": self.over}
+    def errors(self) -> Iterator[tuple[int, str, Message]]:
+        """Yield the row, the column and the error of each such column."""
+        for name, seen in self._seen.items():
+            if len(seen) == 2:
+                (row, date), (other, text) = seen[False], seen[True]
+                meant = f"{date[:5]}{date[8:10]}-{date[5:7]}"
+                values = {"date": date, "row": row.number, "text": text, "other": other.number, "day": date[:10]}
+                yield max(row.number, other.number), name, tell("mixed_dates", meant=meant, **values)

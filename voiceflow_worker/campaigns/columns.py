@@ -11,7 +11,6 @@ from voiceflow_worker.campaigns.calls.filters import LeftOut
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, is_used, missing_from, part_of
-from voiceflow_worker.campaigns.files.damage import misread
 from voiceflow_worker.campaigns.files.rows import (
     DESTINATION,
     IGNORE,
@@ -319,9 +318,6 @@ class CampaignColumns:
         variables = self.variables | ({"language"} if self._language else set[str]())
         self._refuse_lacking(template, variables)
         yield from template.findings
-        for name in source.header:
-            if problem := misread(name):
-                yield self._warning(tell("misread_name", what=str(problem)), source.header_row, name.strip())
         yield from self._told_of(filter(None, source.columns), source.header_row)
         yield from self._no_language(variables)
 

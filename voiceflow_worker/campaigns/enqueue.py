@@ -322,9 +322,9 @@ class Enqueueing:
                     await self._show(refused=refused)
                 else:
                     await self._start(queue, lock)
-        doubts = campaign.doubts
+        values = campaign.values
         return ends.report(
-            refused=refused, unread=doubts.unread(), partly_filled=doubts.partly_filled(), moments=doubts.moments(),
+            refused=refused, unread=values.unread(), partly_filled=values.partly_filled(),
             version=f"{shown}.{digest_of(ends.suppressed())}",
         )  # fmt: skip
 

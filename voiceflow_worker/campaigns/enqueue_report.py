@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Self
 
 from voiceflow_worker.campaigns.called_before import RepeatedCalls
-from voiceflow_worker.campaigns.column_values import MomentSpan, PartlyFilled, UnreadColumn
+from voiceflow_worker.campaigns.column_values import PartlyFilled, UnreadColumn
 from voiceflow_worker.campaigns.preview import Preview
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding
@@ -41,7 +41,7 @@ END_WORDS = {
 }  # fmt: skip
 """The words of people for each end in a plan, in the order in which they are shown."""
 
-SHOWN_OF_COLUMNS = ("unread", "partly_filled", "moments")
+SHOWN_OF_COLUMNS = ("unread", "partly_filled")
 """What a report shows of columns, and not of rows."""
 _MOST_BATCHES = 10
 _NOT_SHOWN = (
@@ -103,8 +103,6 @@ class EnqueueReport:
     """The columns that nobody reads, by whose few values rows may be left out; of filtered ones, what is called."""
     partly_filled: Sequence[PartlyFilled] = ()
     """The columns that nobody reads and that some rows have filled: by them too, rows may be left out."""
-    moments: Sequence[MomentSpan] = ()
-    """The columns that texts read as days or times, from the first to the last."""
     version: str = ""
     """What a preview shows, for the `expected_version` of a start: which rows are new, known or suppressed, how
     many are bad or of people who were called before, and the time before or after which nobody is called."""
@@ -170,10 +168,9 @@ class EnqueueReport:
         return ", ".join(f"{count} {words}" for place, (count, words) in enumerate(shown) if count or place < 2)
 
     def columns_in_words(self) -> str:
-        """The values that are called of columns that are not spoken, and of partly filled ones; what is over."""
+        """The values that are called of columns that are not spoken, and of partly filled ones."""
         values = [f"{each.column}: {each.in_words()}" for each in self.unread]
         partly = [f"{each.column} {each.filled:,} of {each.filled + each.empty:,}" for each in self.partly_filled]
-        values += [f"{each.column}: {each.over_in_words()}" for each in self.moments if each.over and not each.ahead]
         return "; ".join([*values, *([f"partly filled: {', '.join(partly)}"] if partly else [])])
 
     def as_json(self) -> dict[str, object]:

@@ -16,7 +16,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.columns import ListColumns, several_numbers
-from voiceflow_worker.campaigns.files.damage import footer_in, numbers_in, shown
+from voiceflow_worker.campaigns.files.damage import numbers_in, shown
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import DESTINATION, NO_ROLES, ColumnRoles, FileKind, row_name
@@ -163,7 +163,7 @@ def read_number_file(
                     number,
                     _AREA_AND_NUMBER.sub(r"\1 \2", text),
                     line=text,
-                    problem=problem or footer_in([text]),
+                    problem=problem,
                 )
     else:
         columns = ListColumns(roles)

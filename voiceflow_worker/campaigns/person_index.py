@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
@@ -13,9 +12,6 @@ from voiceflow_worker.finding import tell
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.model.text.wording import count_of
-
-_MANY = 3
-"""How many rows with one number are many."""
 
 
 class StoredCall(NamedTuple):
@@ -63,7 +59,6 @@ class PersonIndex:
         """The rows by what they say to whom, so that a person with other further numbers is found."""
         self._called: dict[int, int] = {}
         """The first row with a number: nobody is refused by it."""
-        self._repeats: Counter[tuple[int, str]] = Counter()
         self._silent: dict[int, list[SilentRow]] = {}
         self._silent_keys: dict[str, SilentRow] = {}
         self._stored: dict[int, list[StoredCall]] = {}
@@ -82,7 +77,6 @@ class PersonIndex:
         for number in map(telephone_of, call.numbers):
             first = self._called.setdefault(_place(call.batch_id, number), row)
             if first != row:
-                self._repeats[first, number] += 1
                 earlier.append(first)
         return earlier
 
@@ -94,15 +88,6 @@ class PersonIndex:
             self._silent.setdefault(_place(batch_id, number), []).append(said)
         if row.own_key:
             self._silent_keys[row.own_key] = said
-
-    def many(self) -> tuple[int, str] | None:
-        """The first row with the number that most rows have, and what is told of it; None if no number has many."""
-        many = [(rows + 1, *place) for place, rows in self._repeats.items() if rows + 1 >= _MANY]
-        if not many:
-            return None
-        rows, row, number = max(many, key=lambda each: each[0])
-        more = f", and {count_of(len(many) - 1, 'other number')} likewise" if len(many) > 1 else ""
-        return row, tell("shared_number", count=rows, number=number, more=more)
 
     def left_out_and_called(self) -> tuple[int, str] | None:
         """The first row that calls a person of a row that is left out, and what is told of it; None without one."""

@@ -208,8 +208,8 @@ def _read(
         if options.leave_out or options.only:  # whose values are to be counted too
             campaign = open_campaign(file, replace(options, leave_out=None, only=None), now=now, checks=True)
             deque(campaign, maxlen=0)
-        shown.unread = [each for each in campaign.doubts.unread() if not each.others and not are_phones([*each.values])]
-        shown.partly_filled = campaign.doubts.partly_filled()
+        shown.unread = [each for each in campaign.values.unread() if not are_phones([*each.values])]
+        shown.partly_filled = campaign.values.partly_filled()
     if most is None:
         shown.counts = counts
         counts["lacking"] = len(lacking)

@@ -178,18 +178,13 @@ def _tell_found(output: Output, report: EnqueueReport, told: Collection[Finding]
         tell_findings(output, [found for found in report.findings if found not in told])
         if report.preview is not None and report.preview.calls:
             output.table(("preview", ""), report.preview.in_words())
-        if report.moments:
-            now = datetime.now(UTC)
-            output.table(("days and times", ""), [(each.column, each.in_words(now)) for each in report.moments])
         if report.unread:
             output.say("whom columns that are not spoken call, each with what leaves its last value out:")
             for each in report.unread:  # on lines that are not wrapped, to be copied
                 output.say(f"  {each.column}: {each.in_words()}\n    {_leaving_out(each.leave_out)}")
         if partly := report.partly_filled:
             counts = (f"{each.column} {each.filled:,} of {each.filled + each.empty:,}" for each in partly)
-            output.say(f"partly filled: {', '.join(counts)}; to leave out filled rows, or empty ones:")
-            for one in partly:
-                output.say(f"    {' or '.join(map(_leaving_out, one.leave_out))}")
+            output.say(f"partly filled: {', '.join(counts)}")
 
 
 def _leaving_out(one: Filter) -> str:

@@ -28,7 +28,14 @@ from voiceflow_worker.model.flows.values import Decimals, is_missing, language_i
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
-from voiceflow_worker.model.numbers.phone import INVALID_NUMBER, UNKNOWN, kind_of, length_problem, with_plus
+from voiceflow_worker.model.numbers.phone import (
+    INVALID_NUMBER,
+    UNKNOWN,
+    country_of,
+    kind_of,
+    length_problem,
+    with_plus,
+)
 from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import did_you_mean, name_among
@@ -130,13 +137,10 @@ class RequestMaker:
         }
         """Of each number, the columns that by their names say its country and that nothing reads: they must not
         contradict what is read of the number."""
-        self.unknown: set[str] = set()
-        """The numbers that no plan has, of rows about which that is still to be told."""
         self._fit = set[tuple[str, str | None]]()
         """The voices about which there is nothing to say, each with the language of its row."""
-        self.is_first: Callable[[str, str | None], bool] = lambda _about, _column: True
-        """Whether no earlier row has had this warning: what it is about, and its column or, of source numbers, the
-        message."""
+        self._warned = set[tuple[str, str | None]]()
+        """The warnings that earlier rows had: the subject, and the column or, of source numbers, the message."""
 
     def read(self, raw: RawRow, draft: Draft | None) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
@@ -221,7 +225,13 @@ class RequestMaker:
     def _is_new(self, found: Finding) -> bool:
         """False if the finding is a warning about the source number, and an earlier row had the same warning."""
         is_of_source = not found.is_error and (found.path or "").endswith(".params.source")
-        return not is_of_source or self.is_first("source", found.message)
+        return not is_of_source or self._is_first("source", found.message)
+
+    def _is_first(self, subject: str, column: str | None) -> bool:
+        """Return whether no earlier row had this warning."""
+        is_new = (subject, column) not in self._warned
+        self._warned.add((subject, column))
+        return is_new
 
     def numbers(self, draft: Draft) -> list[str]:
         """The numbers of a row that nobody is called for, as far as they can be read."""
@@ -322,10 +332,10 @@ class RequestMaker:
             if (problem := length_problem(number)) is not None:
                 draft.error(f"{number} {problem}", column=name, code=INVALID_NUMBER)
                 return None
-            self.unknown.add(number)
-            warnings = ()  # which is told once of all rows
+            warnings = (tell("unknown_range", country=country_of(number) or "no country"),)
         for warning in warnings:
-            draft.findings.append(Finding(column=name, severity=Severity.WARNING, message=f"{number} {warning}"))
+            told = warning if isinstance(warning, Message) else f"{number} {warning}"
+            draft.findings.append(Finding(column=name, severity=Severity.WARNING, message=told))
         return number
 
     def _refuse_other_country(self, draft: Draft, name: str, number: str) -> None:
@@ -454,7 +464,7 @@ class RequestMaker:
 
     def _warn_once(self, draft: Draft, what: str, column: str | None, message: str) -> None:
         """Add a warning about a column, unless an earlier row has one about the same matter."""
-        if self.is_first(what, column):
+        if self._is_first(what, column):
             draft.findings.append(Finding(column=column, severity=Severity.WARNING, message=message))
 
     def _judge_moments(

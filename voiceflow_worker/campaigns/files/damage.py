@@ -1,4 +1,4 @@
-"""What programs leave in cells: escapes, HTML, errors, wrong characters, footers, rows in an open quote."""
+"""What programs leave in cells: escapes, HTML, errors, another encoding, rows in an open quote."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from html.entities import html5
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import NamedTuple
-
-from voiceflow_worker.finding import Message, tell
 
 DELIMITERS = ",;\t|"
 _FEWEST_DIGITS = 6
 _DATE = re.compile(r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2}))\b(?![-./]).*")
 _SHOWN = 40
-MOST_OF_A_FOOTER = 2
-"""The most cells of a footer, such as `Total` and `53`."""
 _IN_NAME = re.compile(r"\+?\d[\d ().-]{5,}\d")
 _MOST_DIGITS_OF_A_DATE = 8
 
@@ -161,12 +157,6 @@ def numbers_in(text: str) -> Iterator[str]:
     yield from (found for each in _IN_NAME.findall(text) if looks_like_number(found := each.strip()))
 
 
-def number_behind_quote(cell: str) -> str | None:
-    """The telephone number right behind a quote within a cell, where a line break may be missing; None without one."""
-    parts = cell.split('"')[1:]
-    return next((found for part in parts if part[:1].strip() for found in islice(numbers_in(part[:20]), 1)), None)
-
-
 def number_in_name(names: Iterable[str]) -> str | None:
     """The telephone number in the name of a column: the header has taken in a row. None if there is none."""
     for name in names:
@@ -175,29 +165,6 @@ def number_in_name(names: Iterable[str]) -> str | None:
             if not is_date:
                 return text
     return None
-
-
-_FOOTER = re.compile(
-    r"(?:(?:report )?(?:generated|exported|printed|created|downloaded|run) (?:by|on|at)\b|erstellt (?:am|von)\b|"
-    r"copyright\b|©|\(c\) ?\d{4}|(?:strictly |company )?confidential\b|vertraulich\b|end of (?:report|file|list)|"
-    r"(?:page|seite) \d+ (?:of|von) \d+|\(?\d[\d.,]* (?:rows?|records?|entries|results?|contacts?|zeilen|einträge)\b|"
-    r"(?:(?:grand|sub)[ -]?)?(?:totals?|totale|row count|count|summe|gesamt|anzahl|suma|somme|jumlah|итого|всего|"
-    r"合计|合計|总计)(?: \(?(?:rows?|records?|count|général|general)\)?)?\s*(?:$|[:=(\d])).*",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-def footer_in(cells: Iterable[str]) -> str | None:
-    """The reason why a row is no person but the footer that a program wrote below a list; None if it is a row."""
-    filled = [text for cell in cells if (text := cell.strip())]
-    if not 1 <= len(filled) <= MOST_OF_A_FOOTER or not _FOOTER.fullmatch(filled[0]):
-        return None
-    if any(map(looks_like_number, filled)):
-        return None
-    return (
-        f"{filled[0][:_SHOWN]!r} looks like the footer of the program that exported the list, not like a person: "
-        "delete this line and the others below the list, or export it without totals and details"
-    )
 
 
 _UNFINISHED = frozenset({"loading...", "loading…", "wird geladen...", "wird geladen…", "chargement…", "cargando..."})
@@ -224,36 +191,6 @@ def error_sentence(error: str) -> str:
             "the workbook, and save the file again"
         )
     return f"holds the error {error} of a formula; correct it in the workbook, and save the file again"
-
-
-_RUN = re.compile(r"[^\x00-\x7f]{2,}")
-_LIKELY = {
-    "cp1252": "Windows-1252",
-    "mac_roman": "Mac OS Roman",
-    "cp1250": "Windows-1250",
-    "cp1251": "Windows-1251",
-    "cp850": "DOS code page 850",
-    "cp437": "DOS code page 437",
-}
-"""The encodings in which UTF-8 is read by mistake, and their names for people; the most likely ones first."""
-
-
-def misread(text: str) -> Message | None:
-    """What is told of a text that seems to be wrongly decoded, with the likely encoding; None if it does not.
-
-    It is for a warning, because the text may be right.
-    """
-    if text.isascii():
-        return None
-    if "\ufffd" in text:
-        return tell("misread_lost", value=_shown(text, text.index("\ufffd")))
-    for run in _RUN.finditer(text):
-        for encoding, name in _LIKELY.items():
-            meant = _meant(run[0], encoding)
-            if meant is not None:
-                shown = _shown(text, run.start())
-                return tell("misread_as", value=shown, meant=shown.replace(run[0], meant), encoding=name)
-    return None
 
 
 WINDOWS = "cp1252"
@@ -326,42 +263,3 @@ def _runs_in(word: str) -> int:
     """How many letters of a word are vowels behind a vowel, or consonants behind a consonant."""
     vowels = [unicodedata.normalize("NFD", letter)[0].casefold() in _VOWELS for letter in word]
     return sum(one is other for one, other in pairwise(vowels))
-
-
-_ESCAPED = re.compile(r"(?:\\[rnt])+|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\['\"]")
-_PATH = re.compile(r":\\|\\\\")
-_OF_PROGRAM = re.compile(
-    r"""\[object \w+\]|<[\w.]+ object at 0x\w+>|b(['"]).*\1|\[\s*['"{].*\]|\{\s*['"].*:.*\}|\(\s*(['"]).*\2,.*\)|"""
-    r"""[\w.]*(?:date|Date|time|Timestamp|Decimal|ObjectId|UUID)\(['"\d].*\)""",
-    re.DOTALL,
-)
-"""A value as a program writes it for programmers: ["Ana"], b'Ana', Decimal('12.50'), [object Object]."""
-
-
-def as_programs_write(text: str) -> str | None:
-    """Why a text is odd that a program seems to have written for other programs; None if it is not."""
-    if "\\" in text and _ESCAPED.search(text) is not None and _PATH.search(text) is None:
-        return "with the signs of a program for line breaks and letters, which are spoken as they stand"
-    if "^" in text:
-        return "with the sign that HL7 has between the parts of a name, and it is spoken as it stands"
-    if text[-1:] in {"]", "}", ")", ">", "'", '"'} and _OF_PROGRAM.fullmatch(text):
-        return "as a program writes it for others, and it is spoken as it stands"
-    return None
-
-
-def _meant(run: str, encoding: str) -> str | None:
-    """What characters meant, if they are UTF-8 that was read in this encoding; else None."""
-    try:
-        # Windows has no characters for five bytes, and programs read them as control characters.
-        content = b"".join(bytes([ord(each)]) if "\x80" <= each <= "\x9f" else each.encode(encoding) for each in run)
-        meant = content.decode("utf-8")
-    except UnicodeError:
-        return None
-    # Other letters than these are hardly ever meant: `É»`, say, would be a phonetic sign.
-    is_odd = any(0x180 <= ord(each) <= 0x36F or unicodedata.combining(each) for each in meant)
-    return meant if meant.isprintable() and not is_odd else None
-
-
-def _shown(text: str, place: int) -> str:
-    """The part of a text around a place."""
-    return repr(text[max(0, place - 12) : place + 20])

@@ -31,7 +31,14 @@ MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
 """The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""
 
 
-_ONCE = {"differs_over": ("state", "differs"), "on_its_way": ("state",), "of_other_batch": ("other", "done")}
+_ONCE = {
+    "differs_over": ("state", "differs"),
+    "on_its_way": ("state",),
+    "of_other_batch": ("other", "done"),
+    "other_batch": (),
+    "repeated_number": (),
+    "unknown_range": ("country",),
+}
 """The kinds of findings that many rows have alike, with the values by which they are told apart."""
 
 
