@@ -543,10 +543,10 @@ class CallQueue:
         return limits
 
     async def reset_rate(self, *, check: CheckRate | None = None) -> bool:
-        """Let workers that start from now on use the rate of their settings; returns whether a rate was set."""
+        """Give workers the rate of their settings again, within a second; return whether a rate was set."""
         async with self._audited("rate", asked=("reset",)) as store:
             was_set = await SetRate(store.store, self.name).withdraw(check=check)
-            store.result = "that of the next worker that starts"
+            store.result = "that of the workers' settings"
         return was_set
 
     async def rate_state(self) -> str:

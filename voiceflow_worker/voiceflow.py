@@ -9,11 +9,9 @@ from secrets import token_hex
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import anyio
 import structlog
 
 from voiceflow_worker.backends.registry import open_store
-from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.suppressing import SuppressionList
@@ -28,10 +26,10 @@ from voiceflow_worker.model.jobs.policy import redial_policy
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import did_you_mean
 from voiceflow_worker.queue import CallQueue
-from voiceflow_worker.service.named_call import read_call
 from voiceflow_worker.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.notify.delivery import Notifications
     from voiceflow_worker.sandbox import Sandbox
@@ -138,6 +136,8 @@ class Voiceflow:
         number. Raises InvalidInputError with a finding for each field that is missing, unknown or wrong, and the
         errors of `CallQueue.enqueue`.
         """
+        from voiceflow_worker.service.named_call import read_call  # a worker needs no campaigns
+
         flow, redial = fields.get("flow"), fields.pop("redial", None)
         if isinstance(flow, CallFlow):
             fields["flow"] = flow = flow.to_body()
@@ -159,6 +159,8 @@ class Voiceflow:
 
     def campaign(self, **fields: Any) -> Campaign:
         """Return the campaign with these fields (`Campaign.of`), completed by the settings."""
+        from voiceflow_worker.campaigns.campaign import Campaign
+
         return Campaign.of(fields, settings=self.settings)
 
     def worker(self, *, batch: str | None = None, **limits: Any) -> Worker:
@@ -203,26 +205,9 @@ class Voiceflow:
         It also sends outcomes to VOICEFLOW_NOTIFY_URL, and carries on with escalations. An error of the block is raised
         as it came. If the worker cannot go on, the block is cancelled, and the worker's error is raised.
         """
-        worker, failed = self.worker(batch=batch, **limits), list[Exception]()
-
-        async def work() -> None:
-            try:
-                await worker.run()
-            except Exception as error:  # noqa: BLE001 - raised below, and not in a group
-                failed.append(error)
-                group.cancel_scope.cancel()
-
-        async with self.duties(), anyio.create_task_group() as group:
-            group.start_soon(work)
-            try:
-                yield worker
-            except Exception as error:  # noqa: BLE001 - raised below, and not in a group
-                failed.append(error)
-            finally:
-                if not worker.is_stopping:
-                    worker.stop()
-        if failed:
-            raise failed[0]
+        worker = self.worker(batch=batch, **limits)
+        async with self.duties(), worker.running():
+            yield worker
 
     @asynccontextmanager
     async def duties(self, *, tell: Callable[[str], None] = _log.info) -> AsyncGenerator[Notifications | None]:

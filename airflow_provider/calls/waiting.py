@@ -318,39 +318,15 @@ async def sending(hook: VoiceFlowHook, queue: CallQueue, *, batch_id: str | None
     At the end of the block, the worker finishes the calls in flight. If the worker fails, the block ends with its
     error.
     """
-    from voiceflow_worker.service.worker import with_limits_of_queue, worker_of  # not when DAGs are parsed
+    from voiceflow_worker import Voiceflow  # not when DAGs are parsed
 
     settings = hook.settings()
     own = {name for name in ("rate", "burst", "max_active") if settings.place_of(name) is not None}
-    block, failures = asyncio.current_task(), list[BaseException]()
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            failures.append(error)
-            if block is not None:
-                block.cancel()
-
     async with hook.get_client() as voice:
-        worker = worker_of(
-            await with_limits_of_queue(settings, queue.store, but=own), queue.store, voice, batch_id=batch_id
-        )
-        # Not a task group, which would wrap the errors of the block.
-        running = asyncio.create_task(worker.run())
-        running.add_done_callback(ended)
-        try:
+        voiceflow = Voiceflow(settings, store=queue.store, client=voice)
+        worker = await voiceflow.temporary_worker(batch=batch_id, but=own)
+        async with worker.running():
             yield
-        except asyncio.CancelledError:
-            if block is None or not failures:
-                raise
-            block.uncancel()
-        finally:
-            worker.stop()
-            while not running.done():
-                # Even if the task is killed, calls in flight are finished within the grace period.
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait({running})
-        if failures:
-            raise failures[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

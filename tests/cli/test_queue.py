@@ -200,7 +200,7 @@ def test_a_rate_is_shown_changed_and_reset(voiceflow: Program) -> None:
     assert voiceflow("rate", "--json", *store).document == {"queue": "default", "rate": 0.5, "is_set": True}
     assert voiceflow("rate", "unlimited", "--json", *store).document["rate"] is None
     assert "unlimited" in voiceflow("status", *store).out
-    assert "the rate of the next worker that starts" in voiceflow("rate", "--reset", *store).out
+    assert "the rate of its workers' settings again" in voiceflow("rate", "--reset", *store).out
     assert "no rate set by hand" in voiceflow("rate", "--reset", *store).out
 
 

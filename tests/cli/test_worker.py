@@ -37,7 +37,7 @@ def test_a_drain_sends_everything_and_tells_the_states(voiceflow: Program, eight
     assert ended.code == 0, ended.err
     assert ended.document == {
         "queue": "default", "states": {state.value: 20 if state is JobState.ACCEPTED else 0 for state in JobState},
-        "later": 0, "held": 0, "holds": [], "doubts": 0, "submitted": 0, "total": 20,
+        "sent": 20, "later": 0, "held": 0, "holds": [], "doubts": 0, "submitted": 0, "total": 20,
     }  # fmt: skip
     assert eight.rang == [job.destination for job in jobs]
     assert ended.err.count("8x8 answered") == 20

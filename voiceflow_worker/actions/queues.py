@@ -333,7 +333,7 @@ class Rate(QueueAction):
         state, states = await self.calls.rate_state(), await self.counted()
         limits = await limits_of(self.operator.store, self.calls.name)
         now = "not set yet" if limits is None else rate_in_words(limits.rate)
-        to = "that of the next worker that starts" if self.resets else rate_in_words(self.rate)
+        to = "that of the workers' settings" if self.resets else rate_in_words(self.rate)
         return Question(
             title=f"Change the rate of {self.label} to {to}?",
             will_be_called=(f"{_waiting(states)}, at the new rate from now on. The rate is {now}.",),
@@ -357,7 +357,7 @@ class Rate(QueueAction):
         document = await self._rate_now()
         said = f"the rate of queue {calls.name} is {rate_in_words(document['rate'])} for all its workers"
         if self.resets:
-            done = "gets the rate of the next worker that starts" if was_set else "had no rate set by hand"
+            done = "has the rate of its workers' settings again" if was_set else "had no rate set by hand"
             said = f"queue {calls.name} {done}"
         return ActionResult(message=said, documents=(document,))
 

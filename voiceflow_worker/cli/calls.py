@@ -14,10 +14,9 @@ from cyclopts import Parameter
 from voiceflow_worker.cli.opening import (
     acting,
     carried_out,
-    opened_queue,
+    opened,
     require_batch,
     signals_to,
-    voice_client,
 )
 from voiceflow_worker.cli.options import (
     AsOption,
@@ -390,9 +389,15 @@ async def placed(settings: Settings, wanted: OneCall, *, tell: Tell, without_out
     """Place this call until its end, or until a signal. Exit 0 if the person was reached, 1 if not."""
     from voiceflow_worker.service.one_call import place_call
 
-    voice = voice_client(settings)
-    async with opened_queue(settings, makes=True) as calls, voice:
+    async with opened(settings) as voiceflow:
         reached = await place_call(
-            calls, voice, wanted, settings=settings, tell=tell, stops=signals_to, without_outcome=without_outcome
+            voiceflow.queue,
+            voiceflow.client,
+            wanted,
+            settings=settings,
+            make_worker=lambda batch: voiceflow.temporary_worker(batch=batch),
+            tell=tell,
+            stops=signals_to,
+            without_outcome=without_outcome,
         )
     return ExitCode.DONE if reached else ExitCode.UNDONE

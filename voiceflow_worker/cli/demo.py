@@ -101,7 +101,7 @@ async def demo(*, json: JsonOption = False, store: DemoStore = None, queue: Demo
 
 async def _show(output: Output, calls: CallQueue) -> _Result:
     from voiceflow_worker.asgi.server import serving
-    from voiceflow_worker.cli.sending import drain_progress
+    from voiceflow_worker.cli.sending import showing_progress
     from voiceflow_worker.core.worker import Worker
     from voiceflow_worker.gateway.account import PATH
     from voiceflow_worker.gateway.client import VoiceClient
@@ -122,7 +122,7 @@ async def _show(output: Output, calls: CallQueue) -> _Result:
             output.note(
                 f"Sending {report.enqueued} calls, {RATE} a second; they run {SPEED} times as fast as real ones."
             )
-            async with drain_progress(calls, label="calling"):
+            async with showing_progress(calls, output, label="calling"):
                 drained = await Worker(store, voice, queue=calls.name, rate=RATE).drain()
     return _Result(
         enqueued=report,

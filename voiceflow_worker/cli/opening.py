@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from voiceflow_worker.gateway.client import VoiceClient
     from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
+    from voiceflow_worker.voiceflow import Voiceflow
 
 
 def log_to_stderr(*, form: str, level: str, secrets: Collection[str] = (), masked: bool = False) -> None:
@@ -312,6 +313,19 @@ def require_store(settings: Settings) -> None:
     if (path := file_of(settings.store)) is not None:
         place = settings.place_of("store")
         require_there(path, named=f" ({place})" if place and not place.startswith("--") else "")
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Voiceflow]:
+    """Open what these settings name, for a command that sends; its store is made if it is missing.
+
+    Raises SettingsError for missing settings before anything is opened, and StoreError.
+    """
+    from voiceflow_worker.voiceflow import Voiceflow
+
+    client = voice_client(settings)
+    async with opened_store(settings, makes=True) as store, client:
+        yield Voiceflow(settings, store=store, client=client)
 
 
 def voice_client(settings: Settings) -> VoiceClient:

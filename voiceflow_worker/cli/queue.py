@@ -242,7 +242,7 @@ async def rate(
     rate --reset`. Without N, the rate is shown.
 
     Args:
-        reset: Remove the rate set by this command. The queue gets the rate of the next worker that starts.
+        reset: Remove the rate set by this command. Running workers take the rate of their settings within a second.
 
     Examples:
         voiceflow rate 5

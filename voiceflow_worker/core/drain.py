@@ -81,6 +81,8 @@ SHORT_HOLD = timedelta(minutes=5)
 class DrainResult:
     """The counts of jobs left in a drained queue. `held` counts due jobs behind `holds`, the closed gates.
 
+    `sent` counts the POSTs of this worker that left.
+
     `submitted` counts calls that 8x8 has accepted and whose outcome is still awaited: none if no outcomes are
     (`OUTCOMES=none`), or if all have come. What became of the calls is in `CallQueue.report`.
 
@@ -92,6 +94,7 @@ class DrainResult:
     holds: tuple[Gate, ...]
     doubts: int
     submitted: int
+    sent: int = 0
     clock: ClockBehind | None = None
 
     @property

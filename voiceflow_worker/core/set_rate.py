@@ -24,11 +24,13 @@ UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
-    """Calls per second; None is unlimited."""
+    """Calls per second; None is unlimited. `own` is the rate of the workers' settings, if it is known (`has_own`)."""
 
     rate: float | None = None
     token: str = ""
     """Of the order, so that the same rate set again is another order."""
+    own: float | None = None
+    has_own: bool = False
 
 
 CheckRate = Callable[[str], None]
@@ -63,11 +65,13 @@ class SetRate:
 
         `check` gets the `state` before that, as a condition of the write. Raises its error, and StoreError.
         """
-        ordered = Put(NAMESPACE, self._queue, self._rates.text(_Rate(rate, token=new_revision())), None)
-        order = Order(about=self._about, queue=self._queue, puts=(ordered,))
         while True:
             found = await self._checked(check)
-            kept = limits_from(found[1])
+            kept, before = limits_from(found[1]), self._read(found[0])
+            if before is None:
+                before = _Rate(own=kept.rate, has_own=found[1] is not None and not kept.are_unreadable)
+            ordered = self._put(replace(before, rate=rate, token=new_revision()))
+            order = Order(about=self._about, queue=self._queue, puts=(ordered,))
             # Of limits that cannot be read, nothing can be kept: the next worker that starts sets the others.
             limits = Limits(rate=rate) if kept.are_unreadable else replace(kept, rate=rate)
             write = self._limits_write(limits, found[1], *self._as_found(*found))
@@ -95,21 +99,28 @@ class SetRate:
         """
         while True:
             ordered, current = await self._current()
-            limits = self._with_ordered(own, ordered)
+            limits, stands = self._with_ordered(own, ordered), self._read(ordered)
             condition, _ = self._as_found(ordered, current)
-            if await self._write(self._limits_write(limits, current, condition)):
+            write = self._limits_write(limits, current, condition)
+            if stands is not None and (kept := replace(stands, own=own.rate, has_own=True)) != stands:
+                write = replace(write, puts=(self._put(kept), *write.puts))
+            if await self._write(write):
                 return None if current is None else limits_from(current), limits
 
     async def withdraw(self, *, check: CheckRate | None = None) -> bool:
         """Remove the rate that a person set, and return whether there was one.
 
-        Workers that start later set the rate of their settings.
+        Running workers take the rate of the settings of the worker that started last.
         """
         order = Order(about=self._about, queue=self._queue, starts=True)
-        write = Write(drops=(Drop(NAMESPACE, self._queue, None),), orders=(order,))
         while True:
             found = await self._checked(check)
-            if await self._write(replace(write, conditions=self._as_found(*found))):
+            limits, before = limits_from(found[1]), self._read(found[0])
+            if before is not None and before.has_own and not limits.are_unreadable:
+                limits = replace(limits, rate=before.own)
+            write = self._limits_write(limits, found[1], *self._as_found(*found)) if found[1] else Write()
+            drops = (Drop(NAMESPACE, self._queue, None),)
+            if await self._write(replace(write, conditions=self._as_found(*found), drops=drops, orders=(order,))):
                 return found[0] is not None
 
     async def _checked(self, check: CheckRate | None) -> tuple[Record | None, Record | None]:
@@ -129,8 +140,14 @@ class SetRate:
         ordered, _ = await self._current()
         return self._with_ordered(limits, ordered)
 
+    def _read(self, ordered: Record | None) -> _Rate | None:
+        return None if ordered is None else self._rates.read({ordered.group: ordered.value})[ordered.group]
+
+    def _put(self, rate: _Rate) -> Put:
+        return Put(NAMESPACE, self._queue, self._rates.text(rate), None)
+
     def _with_ordered(self, limits: Limits, ordered: Record | None) -> Limits:
-        found = None if ordered is None else self._rates.read({ordered.group: ordered.value})[ordered.group]
+        found = self._read(ordered)
         return limits if found is None else replace(limits, rate=found.rate)
 
     async def _current(self) -> tuple[Record | None, Record | None]:

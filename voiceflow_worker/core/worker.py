@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -248,15 +248,42 @@ class Worker:
         """
         await self._work(None)
 
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Run beside the block, and stop in order when it ends, in whatever way.
+
+        An error of the block is raised as it came. If `run` fails, the block is cancelled, and the error of `run` is
+        raised.
+        """
+        failed: list[Exception] = []
+
+        async def run() -> None:
+            try:
+                await self.run()
+            except Exception as error:  # noqa: BLE001 - raised below, and not in a group
+                failed.append(error)
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001 - raised below, and not in a group
+                failed.append(error)
+            finally:
+                self._stop_if_running()
+        if failed:
+            raise failed[0]
+
     async def drain(self) -> DrainResult:
-        """Work until nothing is due, leased or sending; returns the jobs that are left, and why.
+        """Work until nothing is due, leased or sending; return what was sent, which jobs are left, and why.
 
         If outcomes come by webhook and a receiver is running, the worker also waits for summaries until their
         deadlines. It leaves jobs that are due later, and jobs behind a hold that does not end within five minutes.
         """
         check = DrainCheck(self._store, queue=self.queue, batch_id=self._options.batch_id, policy=self._options.policy)
         await self._work(check)
-        return await check.result()
+        return replace(await check.result(), sent=sum(self._counts.posts))
 
     def stop(self) -> None:
         """Take no new work, and finish the calls in flight within the grace period; a second `stop` ends them at once.
@@ -268,11 +295,6 @@ class Worker:
         self._stopping = True
         self._ending.set()
         self._end_pause()
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether `stop` was called."""
-        return self._stopping
 
     @property
     def in_flight(self) -> int:

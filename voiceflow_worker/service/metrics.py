@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
@@ -31,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.backends.running import unanswered
 from voiceflow_worker.core.base.background import Task, failing_here
 from voiceflow_worker.core.base.identity import QueueNames
@@ -38,6 +39,7 @@ from voiceflow_worker.core.base.record_set import unreadable_here
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.verdicts import BOUNDS, WorkCounts
+from voiceflow_worker.core.worker import Worker
 from voiceflow_worker.errors import StoreError
 from voiceflow_worker.finding import Level
 from voiceflow_worker.model.jobs.gate import GateScope, GateState
@@ -46,6 +48,7 @@ from voiceflow_worker.notify.delivery import Notifications
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.escalations import blocked_here, ended_here
 from voiceflow_worker.service.whole_queue import WholeQueue, health, met_by, read_queue
+from voiceflow_worker.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,17 @@ def of_work(counts: WorkCounts) -> Iterator[Figure | Metric]:
     yield IN_FLIGHT, (), counts.in_flight
     yield VERDICTS_WAITING, (), counts.verdicts_waiting
     yield from ((TASK_FAILING, (Task(task).name.lower(),), count) for task, count in sorted(counts.failing.items()))
+
+
+@asynccontextmanager
+async def serving_metrics(
+    calls: CallQueue, worker: Worker, hooks: Notifications | None, settings: Settings, *, host: str, port: int
+) -> AsyncGenerator[str]:
+    """Serve the metrics of a worker, of its queue and process during the block, and yield the URL."""
+    of_all = [lambda: of_work(worker.counts), lambda: of_process(settings.state_dir)]
+    app = metrics_app(calls, *map(Figures, of_all), *([] if hooks is None else [Figures(lambda: of_hooks(hooks))]))
+    async with serving(app, host=host, port=port) as address:
+        yield address.url
 
 
 def metrics_app(calls: CallQueue, *more: Collector) -> Starlette:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,6 @@ from voiceflow_worker.model.text.wording import rfc3339, write_duration
 from voiceflow_worker.reporting.gates import closed_in_words, resume_of
 from voiceflow_worker.reporting.story import one_line, story
 from voiceflow_worker.service.doctor.account import summaries
-from voiceflow_worker.service.worker import with_limits_of_queue, worker_of
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.worker import Worker
@@ -118,6 +117,7 @@ async def place_call(
     call: OneCall,
     *,
     settings: Settings,
+    make_worker: Callable[[str], Awaitable[Worker]],
     tell: Tell,
     stops: Stops,
     without_outcome: bool = False,
@@ -134,8 +134,7 @@ async def place_call(
     if obstacle is not None:
         tell(CallStep("not called", now, obstacle))
         return False
-    settings = await with_limits_of_queue(settings, calls.store)
-    worker = worker_of(settings, calls.store, voice, batch_id=batch)
+    worker = await make_worker(batch)
     stop = anyio.Event()
 
     def stopped(_count: int) -> None:
@@ -250,11 +249,8 @@ class _Watch:
     async def call(self) -> bool:
         """Send the call, watch it until there is nothing more to wait for, and return True if it was answered."""
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self.worker.run)
+            async with self.worker.running():
                 await self._watch()
-                if not self.stop.is_set():  # a signal has stopped it already, and a second stop cuts its POST
-                    self.worker.stop()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._take_back()

@@ -13,7 +13,7 @@ import httpx
 
 from voiceflow_worker.core.base.clock import SET_CLOCK, ahead_of_8x8, off_in_words
 from voiceflow_worker.core.heartbeats import REGISTER, Heartbeats
-from voiceflow_worker.errors import InvalidInputError, SettingsError
+from voiceflow_worker.errors import InvalidInputError, RequestFailedError, SettingsError, VoiceError
 from voiceflow_worker.finding import Diagnosis, Level, failure, message_of, ok, warning
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
@@ -28,6 +28,25 @@ from voiceflow_worker.model.text.wording import write_duration
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.doctor.context import CannotLookError, CheckContext
 from voiceflow_worker.settings import Settings, unknown_variables
+
+_REFUSED = frozenset({401, 403})
+"""Statuses by which 8x8 says that it accepts no request with this key."""
+
+
+async def obstacle(settings: Settings, voice: VoiceClient) -> str | None:
+    """Return why no call will leave, or why no outcome will arrive, as the account of a worker shows; None for nothing.
+
+    Faults that the calls meet too, and that the worker then reports, are no obstacle.
+    """
+    if settings.policy().outcomes is not OutcomeSource.WEBHOOK:
+        return None
+    try:
+        found = summaries(settings, await voice.webhooks())
+    except RequestFailedError as error:
+        return f"NO CALLS: {error}" if error.status in _REFUSED else None
+    except VoiceError:
+        return None
+    return None if found.level is Level.OK else f"NO OUTCOMES: {found.message}; {found.remedy}"
 
 
 async def unknown_settings() -> Diagnosis:

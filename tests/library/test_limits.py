@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.support.workers import set_limits
-from voiceflow_worker import open_store
+from voiceflow_worker import VoiceClient, Voiceflow, open_store
 from voiceflow_worker.core.ports import Limits
 from voiceflow_worker.core.ports.controls import UNREADABLE_LIMITS
-from voiceflow_worker.service.worker import with_limits_of_queue
 from voiceflow_worker.settings import load_settings
 
 pytestmark = pytest.mark.anyio
@@ -32,5 +31,7 @@ async def test_only_its_own_settings_go_before_them(
     async with open_store("memory://") as store:
         if of_queue is not None:
             await set_limits(store, "default", of_queue)
-        settings = await with_limits_of_queue(OURS, store, but=own)
-    assert (settings.rate, settings.burst, settings.max_active) == found
+        async with VoiceClient("key", "sub") as client:
+            worker = await Voiceflow(OURS, store=store, client=client).temporary_worker(but=own)
+    limits = worker._limits
+    assert (limits.rate, limits.burst, limits.max_active) == found
