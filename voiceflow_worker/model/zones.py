@@ -1,11 +1,10 @@
-"""Time zones by the names that people and programs have for them, from the newest time zone database."""
+"""Time zones by their names in the newest time zone database."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib import resources
@@ -14,16 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import TZPATH, ZoneInfo, available_timezones
 
-from voiceflow_worker.model.tables import rows_of
-
 EXAMPLE = "'2030-01-31T09:00:00+08:00'"
 """A time with an offset. In quotes, because a page shows other times in its own zone, and not as they are read."""
 _OFFSET = re.compile(r"(UTC|GMT)? ?[+-] ?\d{1,2}(:?\d{2})?", re.IGNORECASE)
-_SHOWN_OFFSET = re.compile(r"\s*\((?:UTC|GMT)\s*(?:([+-])\s*(\d{1,2})(?::?(\d{2}))?)?\)\s*", re.IGNORECASE)
-"""The offset that programs show beside the name of a zone."""
-_IN_DATABASE = re.compile(r"(?<![\w/.])[A-Za-z_]+(?:/[\w+-]+)+", re.ASCII)
-_MIDSUMMERS = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC))
-_BOTH = re.compile(r"([A-Z]{3,4})\d[A-Z]{3,4}", re.ASCII)
 _LEGACY = ("Brazil/", "Canada/", "Chile/", "Etc/", "Mexico/", "US/")
 _NO_ZONES = frozenset({"localtime", "posix", "posixrules", "right"})
 """What lies beside the zones of many systems: the zone of the machine, and copies, of which one counts leap seconds."""
@@ -99,13 +91,12 @@ def require_zone(name: str) -> ZoneInfo:
 
 
 def read_zone(name: str) -> ZoneInfo:
-    """The time zone of this name: in the time zone database, such as Asia/Singapore, in Windows or in Rails.
+    """Return the time zone of this name in the time zone database, such as Asia/Singapore; or UTC, GMT.
 
-    A text that names one zone of the database, such as `Eastern Time (America/New_York)`, is that zone, if the offset
-    that it may show is one of its own. Raises ValueError.
+    Names without a slash, such as EST, are refused: people mean others by them than the database. Raises ValueError.
     """
     text = name.strip()
-    if (known_as := _known_as(text)) is not None and (zone := zone_named(known_as)) is not None:
+    if ("/" in text or text in {"UTC", "GMT"}) and (zone := zone_named(text)) is not None:
         return zone
     known = _database()
     if not known:
@@ -115,88 +106,14 @@ def read_zone(name: str) -> ZoneInfo:
             f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore, or write the offset in the time: "
             f"{EXAMPLE}"
         )
-    if meant := _abbreviated(text.upper()):
-        raise ValueError(f"{name[:40]!r} is an abbreviation, not a time zone; write {' or '.join(meant)}")
     hint = f"; did you mean {close}?" if (close := _near_zone(text, known)) else ""
     raise ValueError(f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore{hint}")
-
-
-def _known_as(text: str) -> str | None:
-    """The zone of the database that a text names, or that Windows or Rails call so; None for any other text."""
-    offset = _SHOWN_OFFSET.search(text)
-    bare = text if offset is None else _SHOWN_OFFSET.sub(" ", text).strip()
-    written = bare.replace("_slash_", "/")  # as HubSpot stores them
-    if "/" in written:
-        named = {each.casefold() for each in _IN_DATABASE.findall(written)}
-        found = {each for each in _database() if each.casefold() in named} if named else set[str]()
-        name = next(iter(found)) if len(found) == len(named) == 1 else None
-    else:
-        name = bare if bare in {"UTC", "GMT"} else _names().get(bare.casefold()) or _of_windows(bare)
-    if name is None or offset is None or offset[1] is None:
-        return name
-    ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3] or 0)) * (-1 if offset[1] == "-" else 1)
-    zone = zone_named(name)
-    return name if any(at.astimezone(zone).utcoffset() == ahead for at in _MIDSUMMERS) else None
 
 
 @cache
 def _database() -> frozenset[str]:
     """The names of all zones of the database: to list them, each of its folders is read."""
     return frozenset(available_timezones())
-
-
-@cache
-def _names() -> Mapping[str, str]:
-    """The zones by the names of Rails, and of Windows where babel does not have them."""
-    of_rails = {name.casefold(): zone for name, zone, source in rows_of("zone_names.tsv") if source != "abbreviation"}
-    return of_rails | {name.casefold(): zone for name, zone, _, _ in rows_of("windows_zones.tsv")}
-
-
-@cache
-def _abbreviations() -> Mapping[str, tuple[str, ...]]:
-    rows = rows_of("zone_names.tsv")
-    return {name: tuple(zones.split()) for name, zones, source in rows if source == "abbreviation"}
-
-
-def _of_windows(text: str) -> str | None:
-    """The zone that Windows calls so, such as Singapore Standard Time, by the CLDR; None for any other text."""
-    if "time" not in text.casefold():
-        return None
-    from babel.core import get_global
-
-    names: Mapping[str, str] = {each.casefold(): zone for each, zone in get_global("windows_zone_mapping").items()}
-    return names.get(text.casefold())
-
-
-def clocks_in_canada(name: str) -> tuple[str, str] | None:
-    """The zone of Canada and that of the United States of which a name such as Mountain Standard Time may mean either.
-
-    None for other names, and for those of the time zone database.
-    """
-    if "/" in name.replace("_slash_", "/"):
-        return None
-    found = _known_as(name.strip())
-    zones = ((here, there) for _, here, there, _ in rows_of("windows_zones.tsv") if there == found)
-    return next(((here, there) for here, there in zones if not _same_clock(here, there)), None)
-
-
-def _same_clock(one: str, other: str) -> bool:
-    moments = (datetime(2027, month, 1, tzinfo=UTC) for month in (1, 7))
-    return all(
-        at.astimezone(zone_named(one)).utcoffset() == at.astimezone(zone_named(other)).utcoffset() for at in moments
-    )
-
-
-def _abbreviated(text: str) -> tuple[str, ...]:
-    """The zones that an abbreviation such as SGT, CEST or EST5EDT may mean; empty for any other text."""
-    both = _BOTH.fullmatch(text)
-    short = both[1] if both else text
-    if short in _abbreviations():
-        return _abbreviations()[short]
-    # Summer time: EDT belongs to EST, and CEST to CET.
-    usual = f"{short[:-2]}ST" if short.endswith("DT") else f"{short[:-3]}ET" if short.endswith("EST") else ""
-    zones = ((zone, zone_named(zone)) for zone in _abbreviations().get(usual, ()))
-    return tuple(name for name, zone in zones if any(at.astimezone(zone).dst() for at in _MIDSUMMERS))
 
 
 def _near_zone(text: str, known: Collection[str]) -> str | None:

@@ -18,12 +18,12 @@ from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import ANY_HOUR, AT_ANY_HOUR, CountryWindows, first_opening, read_hours
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.flows.values import is_missing
-from voiceflow_worker.model.numbers.phone import country_of, usual_form
+from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import doubtful_year, read_time
 from voiceflow_worker.model.window import CallWindow
-from voiceflow_worker.model.zones import clocks_in_canada, read_zone
+from voiceflow_worker.model.zones import read_zone
 
 _TIMES = frozenset({"time_zone", "not_before", "valid_until", "window"})
 
@@ -97,11 +97,6 @@ class Times:
         last = self._begin(times, draft)
         self._end(times, draft, body, last)
         known = [*map(usual_form, filter(None, numbers[:1])), *numbers[1]]
-        clocks = None if times.time_zone is None else clocks_in_canada(draft.reserved["time_zone"])
-        if clocks is not None and "CA" in map(country_of, known):
-            name, (here, there) = draft.reserved["time_zone"], clocks
-            why = f"{name!r} was one clock for Canada and the United States, which show other times now"
-            times.wrong("time_zone", f"{why}: write {here} or {there}")
         windows = self._own_windows(times, draft)
         if windows is not ANY_HOUR:
             self._fit(times, windows, known)
