@@ -92,7 +92,7 @@ def test_a_pattern_is_refused_unless_a_cell_holds_it(tmp_path: Path, pattern: st
 
 
 ROWS: list[dict[str, object]] = [
-    {"destination": ANA, "name": "Ana", "DNC": "yes"}, {"destination": BEN, "name": "Ben", "DNC": ""},
+    {"destination": ANA, "name": "Ana", "DNC": "true"}, {"destination": BEN, "name": "Ben", "DNC": ""},
     {"destination": "nothing", "name": "Cleo", "DNC": True}, {"destination": BEN, "name": "Ben", "DNC": None},
 ]  # fmt: skip
 
@@ -112,7 +112,7 @@ async def test_they_are_counted_in_the_preview_and_the_result(queue: CallQueue) 
     assert [shown.preview.as_json()["left_out"], done.as_json()["left_out"]] == [2, 2]
     assert [(f.row, f.message) for f in done.findings if f.column == "DNC"] == [
         (row, f"holds '{cell}', so this row is left out: nobody is called for it")
-        for row, cell in ((1, "yes"), (3, True))
+        for row, cell in ((1, "true"), (3, True))
     ]
     bad = [{**each, "destination": "nothing"} for each in ROWS]
     given = {**SAID, "rows": bad, "leave_out": "DNC=TRUE", "skip_bad": "100 %"}

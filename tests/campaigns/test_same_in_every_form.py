@@ -44,7 +44,8 @@ TEXTS = (
 )  # fmt: skip
 COLUMNS = ("name", "day", "at", "paid", "n", "Amount Due", "pre\u0301nom", "note")
 PARTS = (
-    "{{%s}}", "Hello {{%s}}.", "{{%s or 'you'}}", "{% if %s %}A{% else %}B{% endif %}", "{{ 'A' if not %s else 'B' }}",
+    "{{%s}}", "Hello {{%s}}.", "{{%s or 'you'}}", "{% if %s %}{{%s}}{% else %}B{% endif %}",
+    "{{ 'A' if not %s else %s }}",
     "{% if %s == 1 %}A{% else %}B{% endif %}", "{% if %s == 'ja' %}A{% else %}B{% endif %}",
     "{% if %s == true %}A{% else %}B{% endif %}", "{% if %s in [1, 2] %}A{% else %}B{% endif %}",
     "{% if %s %}on {{%s}}{% endif %}", "{{ 'A' if %s is defined else 'B' }}", "{{ 'A' if %s > 2 else 'B' }}",
@@ -52,10 +53,10 @@ PARTS = (
     "{{%s|capitalize}}", "{{%s|date}}", "{{%s|time}}", "{{%s|money('EUR')}}", "{{%s|digits}}", "{{%s|spell}}",
     "{{%s|int}}", "{{%s|float}}", "{{%s|trim}}", "{{%s|length}}", "{{%s|first}}", "{{%s|last}}",
     "{{%s|abs}}", "{{%s ~ '!'}}", "{{ %s ~ %t }}", "{{ 'A' if %s == %t else 'B' }}", "{{ 'A' if %s < %t else 'B' }}",
-    "{% if %s and not %t %}A{% endif %}",
+    "{% if %s == 'yes' and not %t == 'no' %}A{% endif %}",
     "{{ %s or %t or 'x' }}", "{{%s|default(%t)}}", "{{%s|date('full', language='de')}}", "{{%s|upper|lower|title}}",
     "{{ 'A' if 0 < %s <= 9 else 'B' }}", "{{ 'A' if %s in ['ja', 'x'] else 'B' }}", "{{ 'A' if %s != 'Ana' else 'B' }}",
-    "{{ %s if %s else 'nobody' }}", "{{ %s and 'A' or 'B' }}",
+    "{{ %s if %s else 'nobody' }}", "{{ %s ~ 'A' or 'B' }}",
 )  # fmt: skip
 _OF_NAMES = re.compile("only stored with|sets the order")
 """Findings about the name of a column: those of a table are in its header, those of an object in its row."""

@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from voiceflow_worker.campaigns.calls.filters import Filter, cell_of
+from voiceflow_worker.campaigns.calls.filters import Filter, are_alike, cell_of
 from voiceflow_worker.campaigns.files.no_call import forbids_calls, is_consent
 from voiceflow_worker.campaigns.files.rows import IGNORE, RawRow, row_name
 from voiceflow_worker.finding import Message, Remedy, columns_text, tell
-from voiceflow_worker.ivr.meanings import are_alike
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.times import DateOrder, begins_with_ordered_date, may_be_swapped
 
@@ -77,7 +76,7 @@ class _Counts:
         if value not in self._written:
             if value and self.is_full:
                 return
-            # A filter for one of two values that mean the same has the rows of both.
+            # A filter for one of two values that are alike has the rows of both.
             alike = (each for each in self.values if value and each and are_alike(each, value))
             self._written[value] = next(alike, value)
         self.values[self._written[value]] += 1

@@ -245,9 +245,6 @@ class MenuTexts:
         found = self._all = [value for values in self._values.values() for _, value in values.values()]
         self.names: frozenset[str] = frozenset(name for value in found for name in value.variables)
         """The names of all values in the texts."""
-        self.spoken: frozenset[str] = frozenset(name for value in found for name in value.spoken)
-        self.bare: frozenset[str] = frozenset(name for value in found for name in value.bare)
-        """The names of the values that are spoken, and not only in conditions."""
 
     def read_by(self, *filters: str) -> frozenset[str]:
         """The names of the values to which the texts apply these filters."""

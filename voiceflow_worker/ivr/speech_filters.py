@@ -17,8 +17,7 @@ from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from voiceflow_worker.finding import message_of, tell
-from voiceflow_worker.ivr.meanings import DECIMAL
-from voiceflow_worker.model.flows.values import Decimals, value_text
+from voiceflow_worker.model.flows.values import DECIMAL, Decimals, value_text
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import (
     PersonZone,

@@ -7,14 +7,13 @@ anything is compiled, so that the size of a text and of its values bounds what i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from voiceflow_worker.finding import message_of, tell
-from voiceflow_worker.ivr.meanings import DECIMAL, WHOLE, Nothing, meaning_of, stands_for_nothing, written
 from voiceflow_worker.ivr.speech_filters import (
     VOICE,
     ZONE,
@@ -27,12 +26,15 @@ from voiceflow_worker.ivr.speech_filters import (
 )
 from voiceflow_worker.model.flows.actions import Param, ParamKind
 from voiceflow_worker.model.flows.values import (
+    DECIMAL,
+    WHOLE,
     Decimals,
     UnspeakableError,
     is_list,
     is_missing,
     is_object,
     value_text,
+    written,
 )
 from voiceflow_worker.model.text.wording import name_among
 
@@ -61,8 +63,8 @@ _LONE = re.compile(r"(?:\$?\{!?|[｛{]?｛)\s*([^\W\d][^{}｛｝]*)(?:\}|[}｝]+
 _PIECE = re.compile(r"\{\{.*?(?:\}\}|\Z)|\{%.*?(?:%\}|\Z)", re.DOTALL)
 
 
-_MEANT = "as a condition means it"
-"""The filter that conditions apply to the values in them. No text can write it: its name has spaces."""
+_COMPARED = "as a comparison reads it"
+"""The filter of the values in comparisons. No text can write it: its name has spaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +137,8 @@ class TemplateText:
         try:
             tree = _parsed(text)
             self.variables: frozenset[str] = frozenset(meta.find_undeclared_variables(tree))
-            self.spoken: frozenset[str]
-            self.bare: frozenset[str]
-            self.spoken, self.bare = _read_conditions(tree)
-            """The variables that are spoken, and not only in conditions; those of them that have no default."""
+            _check_conditions(tree)
+            _read_comparisons(tree)
             self._filtered = _filtered(tree)
             self._parts = _parts_of(tree)
             self.is_joined: bool = bool(self._parts)
@@ -164,7 +164,7 @@ class TemplateText:
     @property
     def filtered(self) -> frozenset[str]:
         """The variables to which filters are applied."""
-        return frozenset[str]().union(*(names for each, names in self._filtered.items() if each != _MEANT))
+        return frozenset[str]().union(*(names for each, names in self._filtered.items() if each != _COMPARED))
 
     def filled(self, values: Mapping[str, object], *, leaves_out_empty: bool = False) -> object:
         """Fill in the text with a row's values, and convert it if its parameter is a number or a boolean.
@@ -292,55 +292,38 @@ def _filtered(tree: Template) -> Mapping[str, frozenset[str]]:
     return found
 
 
-def _read_conditions(tree: Template) -> tuple[frozenset[str], frozenset[str]]:
-    """Have the values in conditions read by what they mean: as yes or no, or as what they are compared with.
+def _check_conditions(tree: Template) -> None:
+    """Raise ValueError, with a clause, for a condition that is a variable which the text does not speak.
 
-    Returns the variables that are spoken too, and those of them that are spoken somewhere without a default.
-
-    A cell of a file is a text, and every text is true: without this, the person is thanked who has "no" in a column
-    `paid`. A column that the text speaks too may hold any text, and a condition asks whether it does.
+    Its value may be any word for no, and every text is true.
     """
     from jinja2 import nodes
 
     parts: Mapping[Any, str] = {nodes.If: "test", nodes.CondExpr: "test", nodes.And: "left", nodes.Not: "node"}
-    conditions: list[tuple[Any, str]] = [(each, parts[type(each)]) for each in tree.find_all(tuple(parts))]
-    tests = [getattr(each, part) for each, part in conditions]
-    tested = {id(name) for test in tests for name in (test, *test.find_all(nodes.Name))}
+    conditions: list[Any] = [getattr(each, parts[type(each)]) for each in tree.find_all(tuple(parts))]
+    tested = {id(name) for test in conditions for name in (test, *test.find_all(nodes.Name))}
     outputs = tree.find_all(nodes.Output)
-    said = [name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested]
-    spoken = frozenset(name.name for name in said)
-    given: list[Any] = [each.left for each in tree.find_all(nodes.Or)]
-    given += [each.node for each in tree.find_all(nodes.Filter) if each.name == "default"]
-    branches: Iterable[Any] = tree.find_all((nodes.If, nodes.CondExpr))
-    for branch in branches:
-        taken = branch.body if isinstance(branch, nodes.If) else [branch.expr1]
-        inside = (name for part in taken for name in (part, *part.find_all(nodes.Name)))
-        given += [name for name in inside if name == branch.test]
-    spare = {id(name) for each in given for name in (each, *each.find_all(nodes.Name))}
-
-    def judged(node: Any) -> Any:
-        match node:
-            case nodes.Filter(name=name) if name == _MEANT:
-                pass
+    spoken = frozenset(name.name for each in outputs for name in each.find_all(nodes.Name) if id(name) not in tested)
+    while conditions:
+        match node := conditions.pop():
             case nodes.And() | nodes.Or():
-                node.left, node.right = judged(node.left), judged(node.right)
+                conditions += [node.left, node.right]
             case nodes.CondExpr():
-                node.expr1, node.expr2 = judged(node.expr1), judged(node.expr2)
+                conditions += filter(None, (node.expr1, node.expr2))
             case nodes.Name() | nodes.Getattr() | nodes.Getitem() | nodes.Filter():
                 names = {each.name for each in (node, *node.find_all(nodes.Name)) if isinstance(each, nodes.Name)}
-                return _meant(node, "given" if names <= spoken else "yes")
+                if not names <= spoken:
+                    name = min(names - spoken)
+                    raise ValueError(
+                        f"the condition asks for {name}, which the text does not speak: compare it, such as "
+                        f'{{% if {name} == "yes" %}}'
+                    )
             case _:
                 pass
-        return node
-
-    _read_comparisons(tree)
-    for each, part in conditions:
-        setattr(each, part, judged(getattr(each, part)))
-    return spoken, frozenset(name.name for name in said if id(name) not in spare)
 
 
 def _read_comparisons(tree: Template) -> None:
-    """Have values that are compared read as the kind of the constants among them."""
+    """Compare texts trimmed and in any case, and values with numbers and true as what these are."""
     from jinja2 import nodes
 
     for each in tree.find_all(nodes.Compare):
@@ -359,49 +342,49 @@ def _read_comparisons(tree: Template) -> None:
             continue
         for constant in constants if kind == "text" else ():
             texts = constant.value
-            constant.value = [text.casefold() for text in texts] if is_among else texts.casefold()
-        each.expr = _meant(each.expr, kind)
+            constant.value = [_in_any_case(text) for text in texts] if is_among else _in_any_case(texts)
+        each.expr = _compared(each.expr, kind)
         for operand in each.ops if not is_among else ():
-            operand.expr = _meant(operand.expr, kind)
+            operand.expr = _compared(operand.expr, kind)
 
 
-_KINDS: Mapping[type, str] = {bool: "yes", str: "text", int: "number", float: "number"}
+_KINDS: Mapping[type, str] = {bool: "truth", str: "text", int: "number", float: "number"}
 
 
-def _meant(node: Any, kind: str) -> Any:
+def _in_any_case(text: str) -> str:
+    return text.strip().casefold()
+
+
+def _compared(node: Any, kind: str) -> Any:
     from jinja2 import nodes
 
-    return nodes.Filter(node, _MEANT, [nodes.Const(kind)], [], None, None, lineno=node.lineno)
+    return nodes.Filter(node, _COMPARED, [nodes.Const(kind)], [], None, None, lineno=node.lineno)
 
 
-def _as_meant(value: object, kind: str) -> object:
-    """A value as a condition means it: a "yes" or no, a "number" or a "text", or whether it is "given" and not a no.
+def _as_compared(value: object, kind: str) -> object:
+    """Return a value as a comparison reads it: a "text", a "number", a "truth", or of "either" a number or a text.
 
-    Of "either", a number is one, and all else is a text.
+    Raises FilterError for a value of another kind.
     """
     from jinja2 import Undefined
 
-    if isinstance(value, Undefined | SpecimenText) or is_list(value) or is_object(value):
+    if isinstance(value, Undefined | SpecimenText | bool) or is_list(value) or is_object(value):
         return value
     text = written(value)
+    folded = _in_any_case(text)
     if kind == "text":
-        return text.casefold()
-    meant = meaning_of(value)
+        return folded
+    if kind == "truth":
+        if folded in {"true", "false"}:
+            return folded == "true"
+        why = f"{text[:40]!r} is neither true nor false, which a condition compares it with: write one of them"
+        raise FilterError(_COMPARED, text, f"{why}, or compare a text, as in {{% if column == 'yes' %}}")
+    if WHOLE.fullmatch(text) or DECIMAL.fullmatch(text):
+        return float(text)
     if kind == "either":
-        return meant if isinstance(meant, float) else text.casefold()
-    if kind == "number":
-        if not isinstance(meant, float):
-            said = f"{text[:40]!r} is not a number, which a condition compares it with: write it as 1250.50"
-            raise FilterError(_MEANT, text, f"{said}, or compare a text, as in {{% if column == '1' %}}")
-        return meant
-    if isinstance(value, Nothing) and isinstance(meant, str):
-        return value
-    is_code = isinstance(meant, float) and meant not in {0.0, 1.0}
-    if kind == "given" or not (isinstance(meant, str) or is_code):
-        return isinstance(meant, str) or bool(meant)
-    said = f"{text[:40]!r} is neither yes nor no, which a condition asks for: write one of them"
-    compared = text[:40] if is_code else "'value'"
-    raise FilterError(_MEANT, text, f"{said}, or compare the value, as in {{% if column == {compared} %}}")
+        return folded
+    said = f"{text[:40]!r} is not a number, which a condition compares it with: write it as 1250.50"
+    raise FilterError(_COMPARED, text, f"{said}, or compare a text, as in {{% if column == '1' %}}")
 
 
 def _parsed(text: str) -> Template:
@@ -447,7 +430,7 @@ def _problem_of(node: Node) -> str | None:
     known = _environment()
     match node:
         case nodes.Filter() if node.name not in known.filters:
-            return unknown_filter(node.name, {name: each for name, each in known.filters.items() if name != _MEANT})
+            return unknown_filter(node.name, {name: each for name, each in known.filters.items() if name != _COMPARED})
         case nodes.Test() if node.name not in known.tests:
             return f"there is no test {node.name}; write a comparison, such as {{% if column == 'value' %}}"
         case nodes.Name(name="self"):
@@ -523,7 +506,7 @@ def _shown(value: object, name: str) -> object:
         raise UnspeakableError(f"has {len(text)} characters, and at most {LONGEST} are spoken; shorten it")
     if isinstance(value, float) and "." in text:
         return Decimals(text)
-    return Nothing(text) if stands_for_nothing(text) and not isinstance(value, SpecimenText) else text
+    return text
 
 
 _LEAVES_OUT_EMPTY = "leaves out empty"
@@ -580,10 +563,10 @@ def _environment() -> ImmutableSandboxedEnvironment:
     made.globals.clear()
     filters: dict[str, Any] = {name: guarded(name, made.filters[name]) for name in _FILTERS}
     filters |= {name: guarded(name, _certain(made.filters[name])) for name in ("float", "int")}
-    filters |= {name: guarded(name, _default(made.filters[name])) for name in ("d", "default")}
+    filters |= {name: guarded(name, made.filters[name]) for name in ("d", "default")}
     filters |= {"abs": guarded("abs", _absolute), "path_part": guarded("path_part", _path_part)}
     made.filters.clear()
-    filters[_MEANT] = _as_meant
+    filters[_COMPARED] = _as_compared
     made.filters.update(filters | speech_filters())
     made.tests = {name: made.tests[name] for name in _TESTS}
     return made
@@ -608,15 +591,6 @@ def _certain(number: Callable[..., object]) -> Callable[..., object]:
         return found
 
     return certain
-
-
-def _default(default: Callable[..., object]) -> Callable[..., object]:
-    """The filter default, which replaces a word for nothing too."""
-
-    def defaulted(value: object, default_value: object = "", boolean: object = False) -> object:  # noqa: FBT002
-        return default(value, default_value, boolean or isinstance(value, Nothing))
-
-    return defaulted
 
 
 def _typed(text: str, kind: ParamKind | None) -> object:

@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple, Self, cast
 
-from voiceflow_worker.campaigns.calls.values import NOTHING_SAID, Draft
+from voiceflow_worker.campaigns.calls.values import Draft
 from voiceflow_worker.campaigns.files.damage import is_remarkable, shown
 from voiceflow_worker.campaigns.files.rows import RawRow, row_name
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, tell
-from voiceflow_worker.ivr.meanings import are_alike, meaning_of
-from voiceflow_worker.model.flows.values import describe, is_list, is_missing, is_object
+from voiceflow_worker.model.flows.values import describe, is_list, is_object, written
 from voiceflow_worker.model.text.json_text import distinct
 from voiceflow_worker.model.text.wording import folded, quoted
+
+
+def are_alike(one: object, other: object) -> bool:
+    """Return whether two values have the same text, in any case and with any white space."""
+    return written(one).casefold().split() == written(other).casefold().split()
 
 
 class Filter(NamedTuple):
@@ -55,11 +59,6 @@ class Filter(NamedTuple):
     def is_of(self, column: str) -> bool:
         """Whether it is a filter of this column."""
         return row_name(column) == row_name(self.column)
-
-    @property
-    def asks_yes_or_no(self) -> bool:
-        """Whether the value means yes or no. A single letter may be a code."""
-        return len(self.value) > 1 and isinstance(meaning_of(self.value), bool)
 
     def __str__(self) -> str:
         """The filter as one of several in a text."""
@@ -347,9 +346,6 @@ class LeftOut:
                 wanted.setdefault(row_name(column), []).append((each, is_held, said))
             elif is_held is not each.is_not:
                 found = found or (column, f"{said}, so this row is left out")
-            elif not each.is_not and each.asks_yes_or_no and _says_neither(cell) and not draft.is_reported(column):
-                asks = "is neither yes nor no, which leave_out asks for: write one, or leave it out too"
-                draft.error(f"{str(cell)[:40]!r} {asks}", column=column)
         unwanted = [each for each in wanted.values() if not _is_wanted(each)]
         self._is_wanted = self._is_wanted or not unwanted
         if unwanted and found is None:
@@ -369,10 +365,9 @@ class LeftOut:
             both_asked = ", ".join(str(each.filter) for each in wanted)
             yield tell("only_calls_nobody", only=both_asked, why="no row has all of that")
         for used in self._used_in_vain():
-            # That nobody has said no is nothing to tell.
-            if (each := used.filter).is_not or not each.asks_yes_or_no:
-                whom = "each row, since no cell is so" if each.is_not else "no row of this list"
-                yield tell("leaves_out_nobody", leave_out=str(each), whom=whom)
+            each = used.filter
+            whom = "each row, since no cell is so" if each.is_not else "no row of this list"
+            yield tell("leaves_out_nobody", leave_out=str(each), whom=whom)
 
     def _used_in_vain(self) -> Iterator[_Used]:
         return (each for each in self._used if not (each.is_only or each.is_held))
@@ -386,12 +381,6 @@ class LeftOut:
             f"leave_out {each}: no cell of {each.column} holds {each.value!r}, and a value is compared whole, never as "
             "a pattern: write each value as it stands"
         )
-
-
-def _says_neither(cell: object) -> bool:
-    """Whether a cell says something that is neither yes nor no."""
-    meant = "" if is_missing(cell) else meaning_of(cell)
-    return meant not in {False, True} and not (isinstance(meant, str) and not NOTHING_SAID.sub("", meant))
 
 
 def _is_wanted(filters: Sequence[tuple[Filter, bool, str]]) -> bool:

@@ -18,13 +18,12 @@ from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.writes import MENUS
 from voiceflow_worker.errors import CallFlowError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Message, Remedy, Severity, columns_text, message_of, tell
-from voiceflow_worker.ivr.meanings import DECIMAL
 from voiceflow_worker.ivr.speech_filters import WITH_ZONE, ZONE, zoned_moment
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import destinations
-from voiceflow_worker.model.flows.values import Decimals, is_missing, language_in, unspeakable
+from voiceflow_worker.model.flows.values import DECIMAL, Decimals, is_missing, language_in, unspeakable
 from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key

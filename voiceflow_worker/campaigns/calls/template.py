@@ -139,16 +139,6 @@ class FlowTemplate:
         """The texts with variables, in the order of the body."""
         return self._texts
 
-    @property
-    def spoken(self) -> frozenset[str]:
-        """The names of the variables that the template speaks, and has not only in conditions."""
-        return frozenset(name for text in self._texts for name in text.spoken)
-
-    @property
-    def bare(self) -> frozenset[str]:
-        """Those of them that have no default somewhere."""
-        return frozenset(name for text in self._texts for name in text.bare)
-
     def read_by(self, *filters: str) -> frozenset[str]:
         """The names of the variables to which the template applies these filters, in all its languages."""
         texts = [*self._texts, *(text for each in self.languages.values() for text in each.texts)]

@@ -58,10 +58,6 @@ def _id_text(text: str) -> str:
     return usual_key(text.partition(".")[0] if _WHOLE.fullmatch(text) else text)
 
 
-NOTHING_SAID = re.compile(r"\W|^n/?a$")
-"""What nobody means by yes, no or another value: -, N/A."""
-
-
 class SeenKeys:
     """The keys of the rows that were read so far, each with the line of its row and a digest of its body.
 

@@ -72,6 +72,11 @@ _MISSING = frozenset(
 _LONGEST_MISSING = 12
 
 
+WHOLE = re.compile(r"[+-]?\d{1,15}", re.ASCII)
+DECIMAL = re.compile(r"[+-]?\d{1,15}\.\d{1,15}", re.ASCII)
+"""The numbers that are certain."""
+
+
 class UnspeakableError(ValueError):
     """Raised for a value that no text can be made of. The message is a clause."""
 
@@ -138,6 +143,14 @@ def value_text(value: object) -> str:
             )
         case _:
             return str(value)
+
+
+def written(value: object) -> str:
+    """Return the text of a value, trimmed; of one that cannot be spoken, what Python prints."""
+    try:
+        return value_text(value).strip()
+    except UnspeakableError:
+        return str(value)
 
 
 def unspeakable(text: str) -> str | None:
