@@ -18,7 +18,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
@@ -37,7 +36,7 @@ from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.core.writes import inserted, journal_entry, settled
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
-from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.reporting.batches import read_batches, read_newest, read_queues
 
@@ -102,7 +101,6 @@ def _post(job_id: str, place: int, number: str, status: SessionStatus, began: da
         verdict=VerdictKind.CREATED,
         session_id=f"session-{place}",
         presses=(KeyPress(at=began, menu="main", digits=str(1 + place % 3)),) if answered else (),
-        charge=Charge(price=Decimal("0.04"), currency="USD", billed_seconds=60.0) if answered else None,
         outcome=Outcome(
             status=status,
             status_text=status.value,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from voiceflow_worker.campaigns.enqueue import EnqueueOptions, StartOptions
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
-from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable
+from voiceflow_worker.campaigns.preview import Preview, PreviewOptions
 from voiceflow_worker.core.admission import CallOptions, Enqueued
 from voiceflow_worker.core.audit import Actor
 from voiceflow_worker.core.drain import DrainResult
@@ -54,7 +54,6 @@ __all__ = [
     "Post",
     "Preview",
     "PreviewOptions",
-    "PriceTable",
     "QueueStatus",
     "Recording",
     "Report",

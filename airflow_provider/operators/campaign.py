@@ -153,7 +153,7 @@ class VoiceCampaignOperator(CallingTask):
 
     columns: Any
 
-    @taking(Of.CAMPAIGN, without=("again", "rejects", "prices"))
+    @taking(Of.CAMPAIGN, without=("again", "rejects"))
     def __init__(
         self,
         *,

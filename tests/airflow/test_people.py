@@ -24,7 +24,7 @@ from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.settling.stops import refusal_limits
 
 STORED_ONLY: dict[str, Any] = {"task_id": "t", "deferrable": False, **STORED}
-PREVIEWED = {"prices", "rejects"}
+PREVIEWED = {"rejects"}
 """The fields of a campaign that are for a person who starts it by hand."""
 
 

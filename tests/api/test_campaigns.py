@@ -227,12 +227,11 @@ async def test_a_preview_needs_no_key_and_stores_nothing(memory: Store, client: 
 async def test_a_file_is_uploaded_and_its_name_tells_the_format(
     memory: Store, client: Client, name: str, people: bytes
 ) -> None:
-    prices = ("p.csv", b"country,currency,per_call\nSG,USD,0.1\n")
-    first = await upload(client, people=people, name=name, prices=prices)
+    first = await upload(client, people=people, name=name)
     assert first.status_code == 201, first.text
     assert first.json()["batch_id"] == "march"
-    assert (await upload(client, people=people, name=name, prices=prices)).status_code == 200
-    assert (await upload(client, people=people + b"\n", name=name, prices=prices)).status_code == 422
+    assert (await upload(client, people=people, name=name)).status_code == 200
+    assert (await upload(client, people=people + b"\n", name=name)).status_code == 422
     assert await called(memory) == ["+6587654301", "+6587654302"]
 
 

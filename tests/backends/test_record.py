@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta, timezone
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
@@ -43,7 +42,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateScope, GateState
 from voiceflow_worker.model.jobs.job import Post, RedialPolicy
 from voiceflow_worker.model.reports.events import SessionSummary, parse_event
-from voiceflow_worker.model.reports.outcome import Charge, Outcome
+from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 
 pytestmark = pytest.mark.anyio
@@ -74,13 +73,6 @@ def test_a_time_of_another_zone_stays_the_same_instant() -> None:
     job = sample_job(due_at=NOW.astimezone(there), created_at=NOW.astimezone(there))
     assert again(job) == job
     assert again(job).due_at.tzinfo is UTC
-
-
-def test_what_a_newer_version_says_of_a_price_is_left_out() -> None:
-    job = job_from(
-        head_of(sample_job()), f'{{{KNOWN},"posts":[{{{POST},"charge":{{"price":"0.0400","tax":"7"}}}}]}}', "{}"
-    )
-    assert job.posts[0].charge == Charge(price=Decimal("0.0400"))
 
 
 KNOWN = '"source":"s","created_at":"2026-01-05T12:00:00Z"'

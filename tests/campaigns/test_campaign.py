@@ -182,7 +182,7 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         setattr(sys, CANARY, True)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.chdir(tmp_path)
-    file_of(tmp_path, "country,currency,per_call\nSG,USD,0.1\n", f"{CANARY}.csv")
+    file_of(tmp_path, "destination\n+6587654321\n", f"{CANARY}.csv")
     file_of(tmp_path, '{"callflow": [{"action": "makeCall"}, {"action": "hangup"}]}', f"{CANARY}.json")
     file_of(tmp_path, "priority = 3\n", f"{CANARY}.toml")
     return file_of(tmp_path, "ask = 1\n", f"{CANARY}.py")
@@ -206,7 +206,7 @@ def refusal(read: Callable[[], object]) -> InvalidInputError | None:
 
 
 FIELDS = fields_of(Of.CAMPAIGN)
-PATHS = {"campaign", "file", "ivr", "prices", "rejects", "template"}
+PATHS = {"campaign", "file", "ivr", "rejects", "template"}
 
 
 def test_from_another_computer_no_field_reads_a_path_or_imports_a_module(canary: Path) -> None:
@@ -237,11 +237,10 @@ def test_a_file_of_options_from_another_computer_reads_no_path(canary: Path) -> 
 
 
 def test_uploads_and_the_menus_of_the_server_are_used_from_another_computer(tmp_path: Path) -> None:
-    prices = InputFile(file_of(tmp_path, "country,currency,per_call\nSG,USD,0.1\n", "p.csv"), shown="the prices")
     people = InputFile(file_of(tmp_path, PEOPLE, "people.csv"), shown="people.csv")
     flow = {"callflow": [{"action": "makeCall"}, {"action": "hangup"}]}
-    found = Campaign.of({"file": people, "prices": prices, "template": flow}, foreign=True, menus={"ask": ASK}, now=NOW)
-    assert (str(found.file), found.batch_id, found.assumptions.prices is not None) == ("people.csv", "people", True)
+    found = Campaign.of({"file": people, "template": flow}, foreign=True, menus={"ask": ASK}, now=NOW)
+    assert (str(found.file), found.batch_id) == ("people.csv", "people")
     assert Campaign.of({"ivr": "ask"}, foreign=True, menus={"ask": ASK}).options.menu is ASK
     assert "is not one of the menus: there are none" in refusal_of({"ivr": "ask"}, foreign=True)
 
@@ -326,16 +325,14 @@ def test_a_menu_may_be_written_in_a_file_of_options_or_given_as_data(tmp_path: P
 
 def test_given_fields_go_before_a_file_of_options(tmp_path: Path) -> None:
     file_of(tmp_path, '{"callflow": [{"action": "makeCall"}, {"action": "hangup"}]}', "flow.json")
-    file_of(tmp_path, "country,currency,per_call\nSG,USD,0.1\n", "prices.csv")
     options = file_of(
         tmp_path,
-        '\ufefftemplate = "flow.json"\nprices = "prices.csv"\nfile = "people.csv"\npriority = 3\n'
+        '\ufefftemplate = "flow.json"\nfile = "people.csv"\npriority = 3\n'
         'valid-until = 2026-04-01T09:00:00+08:00\nredial_on = ["busy"]\n',
         "kept.toml",
     )
     kept = of({"campaign": options})
     assert (kept.file, kept.options.valid_until, kept.options.priority) == (tmp_path / "people.csv", IN_SPRING, 3)
-    assert kept.assumptions.prices is not None
     said = of({"campaign": options, "say": "Hello.", "valid_for": "2h", "priority": 0, "rows": [], "batch": "march"})
     assert (said.file, said.options.valid_until, said.options.priority) == (None, None, 0)
     assert whole(said)[0] == whole(of({"say": "Hello."}))[0]

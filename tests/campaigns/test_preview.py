@@ -1,4 +1,4 @@
-"""The preview of a campaign: counts, texts, times and cost."""
+"""The preview of a campaign: counts, texts and times."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.campaigns.reading import NOW, OPTIONS, Row, file_of
-from tests.campaigns.workbooks import workbook
 from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.enqueue import check_file, enqueue_file, enqueue_rows
-from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, PriceTable, speech_of
+from voiceflow_worker.campaigns.preview import Preview, PreviewOptions, speech_of
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.actions import speech_seconds
 from voiceflow_worker.model.window import CallWindow
@@ -100,49 +98,6 @@ def test_calls_outside_their_window_are_counted(tmp_path: Path) -> None:
     opens = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
     assert (found.later, found.later_opens_at, found.starts_at, found.last_opens_at) == (3, opens, opens, opens)
     assert found.bad == 2, "a mobile phone of Indonesia may be in three zones"
-
-
-def test_the_cost_is_that_of_the_longest_first_digits_else_of_the_country(tmp_path: Path) -> None:
-    prices = file_of(
-        tmp_path,
-        "Country,Prefix,Currency,Per Minute,Per call\nSG,,usd,0.06,\n,+65876,USD,9,\n,+658765,USD,0.12,0.01\n",
-        "prices.csv",
-    )
-    table = PriceTable.load(prices)
-    rows: list[Sequence[Any]] = [
-        ["Country", "Prefix", "Currency", "Per Minute", "Per call"],
-        ["SG", None, "usd", 0.06, None],
-    ]
-    rows += [[None, "+65876", "USD", 9, None], [None, "+658765", "USD", 0.12, 0.01]]
-    lines = "".join(
-        json.dumps({k: v for k, v in zip(rows[0], row, strict=True) if v is not None}) + "\n" for row in rows[1:]
-    )
-    for other in (workbook(tmp_path, rows), file_of(tmp_path, lines, "prices.jsonl")):
-        same = PriceTable.load(other)
-        assert (same.prefixes, same.countries) == (table.prefixes, table.countries), other
-    options = PreviewOptions(prices=table)
-    called, thirty = people("+6587654321", "+6591234567", "+6281234567890"), FlowTemplate.speaking("a " * 225)
-    found = previewed(called, options, template=thirty)
-    assert {currency: float(amount) for currency, amount in found.cost.items()} == {"USD": pytest.approx(0.03 + 0.07)}
-    assert dict(found.unpriced) == {"ID": 1}
-
-
-def test_a_bad_price_table_is_refused(tmp_path: Path) -> None:
-    per_minute = "country,currency,per_minute\n"
-    for content, sentence in [
-        ("country,price\nSG,1\n", "it has no column per_minute or per_call, no column currency"),
-        (f"{per_minute}SG,USD,x\n", "line 2 has the price 'x'; write a number such as 0.045"),
-        (f"{per_minute}SG,USD,-1\n", "line 2 has the price '-1'"),
-        (per_minute, "has no prices"),
-        (f"{per_minute}Singapore,USD,1\n", "line 2 has the country 'Singapore'; write two letters"),
-        ("prefix,currency,per_minute\n65a,USD,1\n", "line 2 has the prefix '65a'"),
-        ("prefix,currency,per_minute\n65,USD,1\n+65,USD,2\n", "line 3 gives a second price for +65"),
-        (f"{per_minute}SG,$,1\n", "line 2 has no currency of three letters"),
-        ("country,currency,per_minute,per_call\nSG,USD,,\n", "line 2 has no price: give per_minute or per_call"),
-    ]:
-        with pytest.raises(CampaignFileError) as raised:
-            PriceTable.load(file_of(tmp_path, content, "prices.csv"))
-        assert sentence in str(raised.value)
 
 
 def test_the_length_of_a_call_is_that_of_its_texts() -> None:

@@ -6,7 +6,6 @@ import csv
 import re
 from collections import deque
 from datetime import datetime, timedelta
-from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -33,7 +32,7 @@ from voiceflow_worker.campaigns.report_files import (
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
-from voiceflow_worker.model.reports.outcome import Charge, Outcome
+from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.reporting.report import build_report
@@ -87,8 +86,7 @@ async def test_the_report_counts_states_outcomes_and_answers(store: Store) -> No
     assert (await build_report(store, "default", "visits")).as_json() == {
         "batch_id": "visits", "queue": "default", "total": 7, "states": {state.value: 0 for state in JobState} | states,
         "outcomes": {"COMPLETED": 2, "COMPLETED_UNSUBSCRIBED": 1, "NO_ANSWER": 1, "STRANGE": 1}, "answered": 3,
-        "answer_rate": 0.6, "answers": {"confirmed": 2}, "other_keys": 1, "seconds": 60.0, "cost": {}, "placed": 5,
-        "priced": 0,
+        "answer_rate": 0.6, "answers": {"confirmed": 2}, "other_keys": 1, "seconds": 60.0, "placed": 5,
     }  # fmt: skip
 
 
@@ -188,13 +186,6 @@ async def test_a_report_is_printed_as_one_table(store: Store) -> None:
         "outcome COMPLETED 1", "outcome STRANGE 1", "answer confirmed 1", "answer other keys 1",
         "answered: 1 of 3 (33%)", "duration of all calls: 0:00:36, answered or not",
     ]  # fmt: skip
-
-
-def test_a_priced_call_has_its_price_in_its_line() -> None:
-    charged = ended(3, JobState.COMPLETED, SessionStatus.COMPLETED)
-    post = replace(charged.posts[0], charge=Charge(price=Decimal("0.05"), currency="USD"))
-    line = report_line(replace(charged, posts=(post,)))
-    assert (line.price, line.currency) == ("0.05", "USD")
 
 
 async def test_the_columns_of_the_file_come_back_in_csv_and_excel(store: Store, tmp_path: Path) -> None:

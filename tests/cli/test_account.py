@@ -50,11 +50,9 @@ def test_numbers_are_listed_as_call_flows_write_them(voiceflow: Program, eight: 
         ("+6531234567", "SG", "Active"),
         ("+12025550123", "US", "Active"),
     ]
-    assert {key: found[0][key] for key in ("health", "is_healthy", "rental_price", "incoming_rate", "currency")} == {
-        "health": "Healthy", "is_healthy": True, "rental_price": 5.0, "incoming_rate": 0.01, "currency": "USD"
-    }  # fmt: skip
+    assert (found[0]["health"], found[0]["is_healthy"]) == ("Healthy", True)
     out = " ".join(voiceflow("account", "numbers").out.split())
-    assert "+6531234567 SG Active Healthy 5.0 0.01 minute USD" in out
+    assert "+6531234567 SG Active Healthy" in out
 
 
 def test_webhooks_are_listed_without_their_secret(voiceflow: Program, eight: EightByEight) -> None:

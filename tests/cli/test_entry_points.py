@@ -176,7 +176,6 @@ ELSEWHERE = {
     "data": "no text of a command or a form can give it",
     "file": "each start has it",
     "menu": "a template asks its question",
-    "prices": "it is only of the preview",
     "rejects": "concerns one run",
     "rows": "only a program has them",
     "sheet": "it is for workbooks",

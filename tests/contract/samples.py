@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import count as counter
 from typing import Any
 
@@ -29,7 +28,7 @@ from voiceflow_worker.model.jobs.job import (
     ReasonKind,
     RedialPolicy,
 )
-from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.model.window import CallWindow
@@ -168,7 +167,6 @@ def full_job() -> Job:
                 KeyPress(at=NOW, menu="main", digits="12#", event_id="event-1", answer="confirmed", leads_on=True),
             )
             * (number % 2),
-            charge=Charge(price=Decimal("0.0400"), currency="USD", billed_seconds=60.0),
             place=1,
         )
         for number, verdict in enumerate([*VerdictKind, None], 1)

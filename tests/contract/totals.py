@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.controls import start_put
 from voiceflow_worker.core.ports.reads import AnyOf, Due, Expired, Waiting
@@ -12,7 +10,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, KeyPress, Post
 from voiceflow_worker.model.jobs.totals import STATE
-from voiceflow_worker.model.reports.outcome import Charge, Outcome
+from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
 
@@ -30,7 +28,6 @@ def post(
     seconds: float | None = None,
     digits: str = "",
     answer: str | None = None,
-    price: str = "",
 ) -> Post:
     """A POST that 8x8 accepted. With `status` or `text`, it has an outcome."""
     known = status is not None or text
@@ -42,7 +39,6 @@ def post(
         verdict=VerdictKind.CREATED,
         outcome=Outcome(status=status, status_text=text, seconds=seconds) if known else None,
         presses=(KeyPress(at=NOW, menu="m", digits=digits, answer=answer),) if digits else (),
-        charge=Charge(price=Decimal(price), currency="SGD") if price else None,
     )
 
 
@@ -52,12 +48,12 @@ class TotalsContract(Ground):
     async def test_counters_are_the_sums_of_what_writes_carry(self, store: Store, other: Store) -> None:
         jobs = await stored(store, *sample_jobs(3, batch_id="b"), sample_job(4), sample_job(5, queue="reminders"))
         ended = next_of(jobs[0], state=JobState.COMPLETED)
-        extra = {**tally_change(jobs[0], ended), "placed": 1, "outcome:BUSY": 2, "cost:EUR": -7}
+        extra = {**tally_change(jobs[0], ended), "placed": 1, "outcome:BUSY": 2, "answer:yes": -7}
         await results_of(other, to(jobs[0], ended, tally=extra))
         for batch, queued in (("b", 2), (None, 3)):
             totals = await totals_of(store, QUEUE, batch)
             assert dict(totals.live) == {
-                STATE + "queued": queued, STATE + "completed": 1, "placed": 1, "outcome:BUSY": 2, "cost:EUR": -7,
+                STATE + "queued": queued, STATE + "completed": 1, "placed": 1, "outcome:BUSY": 2, "answer:yes": -7,
             }  # fmt: skip
         assert not (await totals_of(store, QUEUE, "none")).live
 
@@ -82,12 +78,11 @@ class TotalsContract(Ground):
 
     async def test_all_that_8x8_may_tell_can_be_counted(self, store: Store) -> None:
         odd = [post(text=text, digits="1", answer=text) for text in ODD_TEXTS]
-        odd += [post(text="x", seconds=seconds, price="0.0288") for seconds in (1e300, float("inf"), -1.0, 0.0)]
+        odd += [post(text="x", seconds=seconds) for seconds in (1e300, float("inf"), -1.0, 0.0)]
         jobs = await stored(store, *(sample_job(at, batch_id="b", posts=(each,)) for at, each in enumerate(odd)))
         totals = await totals_of(store, QUEUE, "b")
         assert len(totals.answers) == len(ODD_TEXTS)
         assert sum(totals.outcomes.values()) == len(odd)
-        assert totals.cost == {"SGD": Decimal("0.0288") * 4}
         await results_of(store, *(to(job, next_of(job, posts=())) for job in jobs))
         assert dict((await totals_of(store, QUEUE)).live) == {STATE + "queued": len(odd)}
 

@@ -1,4 +1,4 @@
-"""Calls in doubt against the log of 8x8: what binds, what does not, who looks when, and the prices that it tells."""
+"""Calls in doubt against the log of 8x8: what binds, what does not, and who looks when."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,6 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import SOURCE, number
 from tests.support.voices import ScriptedVoice, created, unknown
 from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, Worker, WorkerOptions
-from voiceflow_worker.campaigns.report_files import report_line
 from voiceflow_worker.core.base.identity import QueueNames
 from voiceflow_worker.core.base.record_set import text_records
 from voiceflow_worker.core.gates import order_gate
@@ -28,22 +26,21 @@ from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import BACKUP, MADE
 from voiceflow_worker.core.ports.store import BulkWrite, Put, Write
-from voiceflow_worker.core.settling.reconcile import CALM, EVERY, TIMEOUT, LogRequest, Prices, Reconciled, Reconciler
+from voiceflow_worker.core.settling.reconcile import CALM, EVERY, TIMEOUT, LogRequest, Reconciled, Reconciler
 from voiceflow_worker.core.settling.settle import SummaryResult
 from voiceflow_worker.core.silence import SILENCE
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import CallLogError, CallLogUnavailableError
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.jobs.call_json import call_as_json, result_of
-from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls, LoggedSession
+from voiceflow_worker.model.jobs.call_json import result_of
+from voiceflow_worker.model.jobs.call_log import ExportRow, LoggedCalls
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.events import SessionSummary
-from voiceflow_worker.model.reports.outcome import Charge, Outcome
+from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import VerdictKind
-from voiceflow_worker.reporting.report import build_report
 from voiceflow_worker.service.whole_queue import read_queue
 
 pytestmark = pytest.mark.anyio
@@ -52,8 +49,6 @@ SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelt
 ANA, BEN = "+6587654321", "+6587654322"
 LONG_ENOUGH = 2 * MINUTE + CallPolicy().clock_skew + HOUR + CallPolicy().export_settle
 OPEN, PLACED, NOTHING = Reconciled(looked_at=1, open=1), Reconciled(looked_at=1, placed=1), Reconciled()
-PRICE = Decimal("0.0400")
-CHARGE = Charge(price=PRICE, currency="USD", billed_seconds=60.0)
 S = SessionStatus
 
 
@@ -131,24 +126,12 @@ class Desk:
             )
         )  # fmt: skip
 
-    def priced(self, session_id: str, price: str = "0.0400", currency: str | None = "USD", **fields: Any) -> None:
-        """A row of a call with its price, as it ended just now."""
-        at = self.clock.now()
-        self.write(
-            session_id, after=timedelta(), connected_at=at, disconnected_at=at, price=Decimal(price), currency=currency,
-            billed_seconds=60.0, seconds=20.0, **fields,
-        )  # fmt: skip
-
     def looks(self) -> Reconciler:
         return Reconciler(self.store, self.log, queue=self.engine.name, policy=self.engine.policy)
 
     async def look(self, after: timedelta = timedelta()) -> Reconciled:
         self.clock.advance(after)
         return await self.looks().everything()
-
-    async def prices(self, **which: Any) -> dict[str, object]:
-        reads = Prices(self.store, self.log, queue=self.engine.name, policy=self.engine.policy)
-        return (await reads.read(**which)).as_json()
 
     async def states(self, *jobs: Job) -> list[str]:
         return [await self.engine.state(job) for job in jobs]
@@ -557,87 +540,8 @@ async def test_calls_whose_summary_is_not_due_are_looked_for_when_asked_and_wait
     assert await desk.states(jobs[1]) == ["unreached"]
 
 
-async def test_a_price_is_filled_in_and_nothing_else_changes(desk: Desk) -> None:
-    job = await desk.ended()
-    desk.priced(f"of {ANA}")
-    events = await desk.store.events("default")
-    assert await desk.prices() == {"looked_at": 1, "priced": 1, "open": 0, "cost": {"USD": 0.04}}
-    after = await desk.queue.get(job.id)
-    assert (after.charge, after.state, after.outcome, after.due_at) == (CHARGE, job.state, job.outcome, job.due_at)
-    assert await desk.store.events("default") == events
-    told: Any = call_as_json(after)["outcome"]
-    assert (told["price"], told["currency"], told["billed_seconds"]) == (0.04, "USD", 60.0)
-    assert ((await desk.prices())["looked_at"], len(desk.log.asked)) == (0, 1)
-
-
-@pytest.mark.parametrize("knows", ["its summary", "the log alone"])
-async def test_the_sip_status_of_a_row_says_why_a_call_failed(desk: Desk, knows: str) -> None:
-    if knows == "its summary":
-        job = await desk.sent(session="s-1")
-        await desk.engine.summarise(job, S.FAILED, session_id="s-1")
-        assert result_of(await desk.queue.get(job.id)) == "failed"
-    else:
-        job = await desk.doubt()
-    desk.priced("s-1", "0", status=S.FAILED)
-    desk.log.rows = [replaced(each, connected_at=None, seconds=0.0, sip_code=404) for each in desk.log.rows]
-    await desk.look()
-    await desk.prices()
-    assert result_of(await desk.queue.get(job.id)) == "dead_number"
-
-
-async def test_prices_are_read_of_calls_that_have_ended_and_only_of_a_batch_or_a_time(desk: Desk) -> None:
-    first = await desk.ended(batch_id="march")
-    desk.clock.advance(HOUR)
-    await desk.ended(BEN, batch_id="april")
-    going_on = await desk.sent("+6587654323", session="s-1")
-    for session in (f"of {ANA}", f"of {BEN}", "s-1"):
-        desk.priced(session)
-    assert (await desk.prices(since=desk.clock.now() + SECOND))["looked_at"] == 0
-    assert (await desk.prices(batch_id="april"))["looked_at"] == 1
-    assert (await desk.queue.get(first.id)).charge is None
-    assert (await desk.prices())["looked_at"] == 1
-    assert await desk.states(going_on) == ["submitted"], "a row must not end the wait for its summary"
-
-
-async def test_a_row_that_settles_a_doubt_brings_its_price(desk: Desk) -> None:
+async def test_the_sip_status_of_a_row_says_why_a_call_failed(desk: Desk) -> None:
     job = await desk.doubt()
-    desk.priced("s-1")
+    desk.write("s-1", after=timedelta(), disconnected_at=desk.clock.now(), status=S.FAILED, seconds=0.0, sip_code=404)
     await desk.look()
-    after = await desk.queue.get(job.id)
-    assert (after.state, after.charge) == (JobState.COMPLETED, CHARGE)
-
-
-async def test_a_report_adds_up_costs_and_seconds(desk: Desk) -> None:
-    first, _, _ = [await desk.ended(each) for each in (ANA, BEN, "+6587654323")]
-    desk.priced(f"of {ANA}")
-    desk.priced(f"of {BEN}", "0.1", "SGD")
-    await desk.prices()
-    found = (await build_report(desk.store, "default", None)).as_json()
-    assert found["cost"] == {"SGD": 0.1, "USD": 0.04}
-    assert (found["placed"], found["priced"]) == (3, 2)
-    line = report_line(await desk.queue.get(first.id))
-    assert (line.price, line.currency, line.billed_seconds) == ("0.0400", "USD", "60")
-
-
-@pytest.mark.parametrize(
-    ("legs", "price"),
-    [
-        ([(PRICE, "USD", True), (PRICE, "USD", True)], "0.0800"),
-        ([(PRICE, "USD", True), (None, None, False)], "0.0400"),  # nobody answered the second: nothing is billed
-        ([(PRICE, "USD", True), (None, "USD", True)], None),
-        ([(PRICE, "USD", True), (PRICE, "SGD", True)], None),
-        ([(PRICE, None, True)], None),
-        ([(PRICE, "USD", True), (PRICE, None, True)], None),
-        ([(Decimal(0), None, False)], "0"),
-        ([(None, None, False)], None),
-    ],
-)
-def test_a_session_has_a_price_where_every_leg_tells_it(
-    legs: list[tuple[Decimal | None, str | None, bool]], price: str | None
-) -> None:
-    rows = tuple(
-        ExportRow(session_id="s-1", price=told, currency=currency, seconds=20.0 if connected else 0.0)
-        for told, currency, connected in legs
-    )
-    charge = LoggedSession("s-1", rows).charge
-    assert (str(charge.price) if charge else None) == price
+    assert result_of(await desk.queue.get(job.id)) == "dead_number"

@@ -6,7 +6,6 @@ import json
 import time
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 
 import httpx
 import pytest
@@ -30,18 +29,18 @@ UNTIL = datetime(2026, 11, 20, 8, 0, 0, 1, tzinfo=UTC)
 DATE = datetime(2026, 11, 20, 8, 0, 3, tzinfo=UTC)
 HEADER = (
     b"SessionId,CallId,SubAccountId,Direction,SourceEndpoint,DestinationEndpoint,InitiatedAt,ConnectedAt,"
-    b"DisconnectedAt,DurationInSec,SessionStatus,CallStatus,SipStatus,TotalPriceOfCall\r\n"
+    b"DisconnectedAt,DurationInSec,SessionStatus,CallStatus,SipStatus\r\n"
 )
 LINE = (
     b"s-1,c-1,acme,OUTBOUND,6531234567,6587654321,2026-11-20T07:30:00.000Z,2026-11-20T07:30:05Z,"
-    b"2026-11-20T07:30:35Z,30,COMPLETED,COMPLETED,200,0.01\r\n"
+    b"2026-11-20T07:30:35Z,30,COMPLETED,COMPLETED,200\r\n"
 )
 
 ROW = ExportRow(
     session_id="s-1", call_id="c-1", direction=Direction.OUTBOUND, source="6531234567", destination="6587654321",
     initiated_at=datetime(2026, 11, 20, 7, 30, tzinfo=UTC), connected_at=datetime(2026, 11, 20, 7, 30, 5, tzinfo=UTC),
     disconnected_at=datetime(2026, 11, 20, 7, 30, 35, tzinfo=UTC), status=SessionStatus.COMPLETED,
-    status_text="COMPLETED", call_status="COMPLETED", seconds=30.0, price=Decimal("0.01"), sip_code=200,
+    status_text="COMPLETED", call_status="COMPLETED", seconds=30.0, sip_code=200,
 )  # fmt: skip
 
 KEY = "secret-key-1"
@@ -270,17 +269,9 @@ def test_every_field_has_its_column_among_those_of_the_reference() -> None:
         "SessionId": "s-1", "CallId": "c-1", "AccountId": "a-1", "Direction": "OUTBOUND", "SourceCountry": "Singapore",
         "SourceEndpoint": "6531234567", "DestinationEndpoint": "60121234567", "InitiatedAt": "2026-11-20T07:30:00Z",
         "ConnectedAt": "2026-11-20T07:30:05Z", "DisconnectedAt": "2026-11-20T07:30:35Z", "DurationInSec": "30",
-        "BillableDurationInSec": "60", "UnitPrice": "0.0400", "UnitPriceCurrency": "USD",
-        "TotalPriceOfCall": "0.0410", "SessionStatus": "COMPLETED", "CallStatus": "COMPLETED", "MOS": "4.2",
+        "UnitPrice": "0.0400", "SessionStatus": "COMPLETED", "CallStatus": "COMPLETED", "MOS": "4.2",
         "SipStatus": "200 OK",
     }  # fmt: skip
     (row,) = read_rows(",".join(cells).encode() + b"\r\n" + ",".join(cells.values()).encode() + b"\r\n")
     assert all(getattr(row, each.name) for each in fields(ExportRow))
-    assert (row.billed_seconds, row.price, row.currency, row.mos) == (60.0, Decimal("0.0410"), "USD", 4.2)
-    assert row.sip_code == 200
-
-
-def test_a_price_that_cannot_be_one_is_none() -> None:
-    for price in ["", "free", "-1", "NaN", "Infinity", "1e40"]:
-        line = LINE.rstrip().rpartition(b",")[0] + b"," + price.encode() + b"\r\n"
-        assert read_rows(HEADER + line) == [replace(ROW, price=None)]
+    assert (row.mos, row.sip_code) == (4.2, 200)

@@ -49,7 +49,6 @@ class BatchReport(Told):
     answer_rate: float | None = None
     answers: dict[str, int]
     seconds: float = 0
-    cost: dict[str, float] | None = None
 
 
 class Batch(BatchProgress, BatchReport):
@@ -82,7 +81,7 @@ async def find(asked: Asked, query: PageOf[BatchPlace]) -> Answer:
 
 @routes.on("GET", "/v1/batches/{id}", Batch)
 async def show(asked: Asked, query: Wait) -> Answer:
-    """A batch: its calls by state, outcomes, answers and costs.
+    """A batch: its calls by state, outcomes and answers.
 
     It may wait for its end.
     """

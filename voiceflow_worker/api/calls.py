@@ -75,8 +75,6 @@ class Outcome(Told):
     seconds: float | None
     digits: str | None = Field(description="The keys that were pressed.")
     answer: str | None = Field(description="What the menu calls them.")
-    price: float | None = None
-    currency: str | None = None
     legs: list[Json] | None = None
 
 

@@ -26,15 +26,12 @@ from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.service.named_campaign import NamedCampaign
 from voiceflow_worker.service.uploads import uploading
 
-_FILES: Final = {
-    "file": "The people. The ending of its filename tells the format.",
-    "prices": "A table of prices, for the cost in the preview.",
-}
+_FILES: Final = {"file": "The people. The ending of its filename tells the format."}
 _ENDING = re.compile(r"(?:\.[a-z0-9]{1,8})?(?:\.gz)?$")
 routes: Final = Routes()
 
 
-_CAMPAIGN = schema_of(Of.CAMPAIGN, without=("campaign", "file", "prices", "rejects"))
+_CAMPAIGN = schema_of(Of.CAMPAIGN, without=("campaign", "file", "rejects"))
 
 
 class Campaign(Fields, table=_CAMPAIGN):

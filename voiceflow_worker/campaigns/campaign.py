@@ -82,7 +82,7 @@ class Campaign:
         not given. `campaign` is a TOML file of further fields; given ones override it. What is given nowhere comes
         from the `settings`. `ivr` names one of `menus`, if they are given, else `module:menu`. `now` is the time that
         days such as `tomorrow` are counted from; its day is the `{date}` of a batch. Times in the fields that name no
-        zone are read in `zone`, if there is no `time_zone`. Files of templates and prices are read, and modules of
+        zone are read in `zone`, if there is no `time_zone`. Files of templates are read, and modules of
         menus loaded. With `foreign`, the fields come from another computer: a text in them is never a path or a module.
         Their files are those that were uploaded (`InputFile`), and without `menus` there are none.
 
@@ -125,7 +125,7 @@ class Campaign:
         return replace(self, options=replace(self.options, menu=texts_of(self.options) or self.options.menu))
 
     async def preview(self, queue: CallQueue | None = None, *, progress: OnProgress | None = None) -> EnqueueReport:
-        """What `start` would do: bad rows, duplicates, and a `preview` of texts, times, duration and cost.
+        """What `start` would do: bad rows, duplicates, and a `preview` of texts, times and duration.
 
         Nothing is stored. Without a queue, no store is read. Raises the errors of `start`.
         """
@@ -244,7 +244,6 @@ def _assumptions(reading: Reading, options: CampaignOptions) -> PreviewOptions:
     return PreviewOptions(
         rate=reading.default("rate"),
         max_active=reading.default("max_active"),
-        prices=reading.value("prices"),
         time_zone=options.time_zone,
     )
 

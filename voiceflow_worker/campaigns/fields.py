@@ -18,7 +18,6 @@ from voiceflow_worker.campaigns.calls.filters import parts_of
 from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.preview import PriceTable
 from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.template_text import is_template
@@ -108,10 +107,6 @@ def _as_given(value: Any, _: Reading) -> Any:
 
 def _file(value: object, reading: Reading) -> Path | InputFile:
     return reading.file("file", value)
-
-
-def _prices(value: object, reading: Reading) -> PriceTable:
-    return PriceTable.load(reading.file("prices", value))
 
 
 _MOST_GIVEN = 10 * MOST_NUMBERS
@@ -516,12 +511,6 @@ FIELDS: tuple[Field, ...] = (
         is_rare=True, sets="priority", label="Priority", hint="A larger number is called first. Empty: 0.",
         help="The priority, -1000000 to 1000000. Higher ones are sent first.", default="0",
         defaults={Of.ESCALATION: "1000"},
-    ),
-    # -- of a preview
-    Field(
-        name="prices", read=_prices, of=_CAMPAIGN, group=Group.PREVIEW, schema=TEXT, metavar="FILE",
-        instead="upload the file, or leave it out", uploads=(InputFile,),
-        help="A table of prices: country or prefix, currency, and per_minute or per_call.",
     ),
 )
 # fmt: on

@@ -22,7 +22,7 @@ _REPLACING: Final = (frozenset({"template", "say", "ivr"}), *map(frozenset, EXCL
 """The fields that replace each other: one that is given goes before the others in the file of options."""
 _KNOWN: Final = fields_of(Of.CAMPAIGN)
 _ONE_RUN: Final = frozenset(name for name, each in _KNOWN.items() if each.is_of_one_run)
-_FILES: Final = frozenset({"file", "prices", "template"})
+_FILES: Final = frozenset({"file", "template"})
 _FILTERS: Final = ("leave_out", "only")
 _REASONS: Final = dict.fromkeys(
     _ONE_RUN, "concerns one run, and is not an option of a campaign; remove it here, and give it to the run"

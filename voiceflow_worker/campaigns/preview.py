@@ -1,148 +1,27 @@
-"""The preview of a campaign, made from its calls one by one: how long they speak, and what they cost."""
+"""The preview of a campaign, made from its calls one by one: whom they call, with which words, and when."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 
-from voiceflow_worker.campaigns.files.formats import open_source
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import ColumnReader
-from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, SheetRow
+from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.wording import count_of, duration_in_words, folded, rate_in_words, rfc3339
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words, rfc3339
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.zones import require_zone
 
 if TYPE_CHECKING:
     from voiceflow_worker.campaigns.calls.request import ReadRow
     from voiceflow_worker.core.admission import CheckedCall
-
-_PLACES = ("prefix", "country")
-_PRICES = ("per_minute", "per_call")
-_COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
-_PREFIX = re.compile(r"\+?([1-9][0-9]{0,14})", re.ASCII)
-_CURRENCY = re.compile(r"[A-Za-z]{3}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """The price of a call: a part for each minute, and a part for each call."""
-
-    currency: str
-    per_minute: Decimal = Decimal(0)
-    per_call: Decimal = Decimal(0)
-
-    def of(self, calls: int, *, seconds: float) -> Decimal:
-        """The price of this number of calls, which last `seconds` in all."""
-        return self.per_call * calls + self.per_minute * Decimal(str(round(seconds, 3))) / 60
-
-
-@checked
-@dataclass(slots=True)
-class PriceTable:
-    """Prices by the first digits of a number and by country. The longest matching digits decide, else the country."""
-
-    name: str
-    prefixes: dict[str, Price] = field(default_factory=dict[str, Price])
-    countries: dict[str, Price] = field(default_factory=dict[str, Price])
-
-    @classmethod
-    def load(cls, path: Path | InputFile) -> PriceTable:
-        """The table in a file with the columns `country` or `prefix`, `currency`, and `per_minute` or `per_call`.
-
-        Raises CampaignFileError, which names every bad line.
-        """
-        table = cls(str(path))
-        file = path if isinstance(path, InputFile) else InputFile(path)
-        findings: list[Finding] = []
-        source = open_source(file, columns=_PriceColumns())
-        for raw in source:
-            problem = next((message for _, message in raw.problems), None)
-            if problem is None:
-                cells = {
-                    folded(name): str(cell).strip()
-                    for name, cell in zip(raw.names or source.columns, raw.cells, strict=True)
-                }
-                problem = table._add({name: cell for name, cell in cells.items() if cell})
-            if problem is not None:
-                findings.append(Finding(file=str(path), row=raw.number, message=problem))
-        if findings:
-            lines = "; ".join(f"line {found.row} {found.message}" for found in findings[:5])
-            raise CampaignFileError(f"{path} is not a price table: {lines}", findings)
-        if not table.prefixes and not table.countries:
-            raise CampaignFileError(f"{path} has no prices")
-        return table
-
-    def price_of(self, number: str) -> Price | None:
-        """The price of a call to a number in E.164 form; None if the table has none."""
-        digits = number.removeprefix("+")
-        if self.prefixes:
-            for length in range(len(digits), 0, -1):
-                if (found := self.prefixes.get(digits[:length])) is not None:
-                    return found
-        return self.countries.get(country_of(number) or "") if self.countries else None
-
-    def _add(self, row: Mapping[str, str]) -> str | None:
-        """Add a line. Returns the reason why it cannot be read, or None."""
-        if not _CURRENCY.fullmatch(row.get("currency", "")):
-            return "has no currency of three letters, such as USD"
-        if not any(name in row for name in _PRICES):
-            return "has no price: give per_minute or per_call"
-        try:
-            amounts = {name: _amount(row[name]) for name in _PRICES if name in row}
-        except ValueError as error:
-            return str(error)
-        price = Price(currency=row["currency"].upper(), **amounts)
-        if (prefix := row.get("prefix")) is not None:
-            match = _PREFIX.fullmatch(prefix)
-            if match is None:
-                return f"has the prefix {prefix!r}; write the first digits of a number with its country code: +658"
-            return None if self.prefixes.setdefault(match[1], price) is price else f"gives a second price for {prefix}"
-        country = row.get("country", "")
-        if not _COUNTRY.fullmatch(country):
-            return f"has the country {country!r}; write two letters, such as SG, or give a prefix"
-        return (
-            None
-            if self.countries.setdefault(country.upper(), price) is price
-            else f"gives a second price for {country}"
-        )
-
-
-def _amount(text: str) -> Decimal:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
-        raise ValueError(f"has the price {text!r}; write a number such as 0.045")
-    return amount
-
-
-class _PriceColumns(ColumnReader):
-    """What names the columns of a table of prices."""
-
-    def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
-        """The names. Raises CampaignFileError if a column is lacking."""
-        names = tuple(map(folded, header))
-        lacking = [" or ".join(each) for each in (_PLACES, _PRICES, ("currency",)) if not {*names} & {*each}]
-        if lacking:
-            lacks = ", no column ".join(lacking)
-            raise CampaignFileError(f"{place} is not a price table: it has no column {lacks}")
-        return names
-
 
 _ASKED = {"successMessage", "failureMessage"}
 """Parameters whose texts are spoken only after key presses."""
@@ -191,7 +70,6 @@ class PreviewOptions:
 
     rate: float | None = 10.0
     max_active: int | None = None
-    prices: PriceTable | None = None
     time_zone: str | None = None
     heard: int = 0
 
@@ -221,8 +99,7 @@ class SampleText:
 class Preview:
     """The preview of a campaign. Its times are those of first attempts, without redials.
 
-    `cost` is the cost of all calls by currency, if everybody answers. `unpriced` counts calls without a price, by
-    country. `rate` is the rate that the calls can reach: it is lower than the rate of the options if few calls may be
+    `rate` is the rate that the calls can reach: it is lower than the rate of the options if few calls may be
     open at the same time.
     """
 
@@ -263,9 +140,6 @@ class Preview:
     """The calls that wait for their window or their not_before."""
     later_opens_at: datetime | None = None
     """The first time at which one of them may ring."""
-    cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
-    unpriced: Counter[str] = field(default_factory=Counter[str])
-    prices: str | None = None
 
     @property
     def calls(self) -> int:
@@ -309,11 +183,6 @@ class Preview:
             each = self.seconds / self.calls
             length = duration_in_words(timedelta(seconds=self.seconds))
             rows.append(("talk time", f"{length}, {each:.0f} s a call (by the length of the texts)"))
-        if self.prices is not None:
-            amounts = ", ".join(f"{currency} {amount:,.2f}" for currency, amount in self.cost.items()) or "nothing"
-            rows.append(("cost", f"{amounts} if everybody answers, by {self.prices}"))
-        if self.unpriced:
-            rows.append(("no price", _counts(self.unpriced)))
         rows += [(f"row {each.row}", _text(each)) for each in self.texts]
         rows += [(f"then, {place}", text) for place, text in self.further_texts]
         if self.longest is not None and self.longest not in self.texts:
@@ -344,9 +213,6 @@ class Preview:
             "duration_seconds": (ends - starts).total_seconds() if ends and starts else None,
             "time_zone": self.time_zone,
             "talk_seconds": round(self.seconds, 1),
-            "cost": {currency: float(round(amount, 4)) for currency, amount in self.cost.items()},
-            "unpriced": dict(self.unpriced.most_common()),
-            "prices": self.prices,
         }
 
 
@@ -360,7 +226,6 @@ class PreviewMaker:
     now: datetime
     asks_store: bool = True
     _shown: Preview = field(default_factory=Preview)
-    _bills: dict[Price, list[float]] = field(default_factory=dict[Price, list[float]])
     _odd: int = 0
     _zones: set[str | None] = field(default_factory=set[str | None])
     _spoken: set[tuple[object, object]] = field(default_factory=set[tuple[object, object]])
@@ -395,15 +260,6 @@ class PreviewMaker:
         if len(row.findings) > self._odd:
             self._odd, shown.oddest = len(row.findings), sample
         shown.seconds += speech.seconds
-        prices = self.options.prices
-        price = prices.price_of(call.destination) if prices is not None else None
-        if prices is not None:
-            if price is None:
-                shown.unpriced[country] += 1
-            else:
-                bill = self._bills.setdefault(price, [0, 0.0])
-                bill[0] += 1
-                bill[1] += speech.seconds
 
     def _hear(self, sample: SampleText, call: CheckedCall) -> None:
         """Note the text of the person whom the options name, and who is called before and behind."""
@@ -435,13 +291,8 @@ class PreviewMaker:
         options, shown = self.options, self._shown
         shown.duplicates, shown.left_out, shown.bad = duplicates, left_out, bad
         shown.suppressed = suppressed if self.asks_store else None
-        shown.prices = options.prices.name if options.prices is not None else None
         shown.time_zone = options.time_zone or (next(iter(self._zones)) if len(self._zones) == 1 else None)
         shown.rate = self._rate()
-        totals: dict[str, Decimal] = {}
-        for price, (count, seconds) in self._bills.items():
-            totals[price.currency] = totals.get(price.currency, Decimal(0)) + price.of(int(count), seconds=seconds)
-        shown.cost = totals
         return shown
 
     def _rate(self) -> float | None:

@@ -48,7 +48,6 @@ class Group(StrEnum):
     WHEN = "When"
     REDIAL = "Redial"
     GUARDS = "Guards"
-    PREVIEW = "Preview"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,10 +44,9 @@ _NO_WAITS: Mapping[str, str] = {}
 class ReportLine(NamedTuple):
     """One call: every field but `data` is a string, empty if missing. Times are RFC 3339.
 
-    `called` is the number of the person that the newest call went to. `seconds` is the duration of the call. `price`
-    and `billed_seconds` are totals of all its sessions, from 8x8's log. `data` has the columns of the campaign's own
-    file, or other data that was stored with the call. Control characters are escaped, because reports are also read in
-    terminals.
+    `called` is the number of the person that the newest call went to. `seconds` is the duration of the call. `data` has
+    the columns of the campaign's own file, or other data that was stored with the call. Control characters are escaped,
+    because reports are also read in terminals.
     """
 
     destination: str
@@ -59,9 +58,6 @@ class ReportLine(NamedTuple):
     answer: str
     digits: str
     seconds: str
-    price: str
-    currency: str
-    billed_seconds: str
     started_at: str
     ended_at: str
     attempt: str
@@ -94,10 +90,6 @@ def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
         status = outcome.status.value if outcome.status is not None else outcome.status_text
         sip = SIP_CODES.get(sip_code_of(job) or 0)
         code, message = outcome.code, outcome.message or (job.reason if sip is None else sip.meaning)
-    cost = job.cost
-    billed = [
-        post.charge.billed_seconds for post in job.posts if post.charge and post.charge.billed_seconds is not None
-    ]
     return ReportLine(
         destination=job.destination,
         result=_text(result_of(job)),
@@ -108,9 +100,6 @@ def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
         answer=_text(job.answer),
         digits=_text(job.digits),
         seconds=_text(f"{outcome.seconds:g}" if outcome and outcome.seconds is not None else None),
-        price=_text(", ".join(str(price) for price in cost.values())),
-        currency=_text(", ".join(cost)),
-        billed_seconds=_text(f"{sum(billed):g}" if billed else None),
         started_at=time_text(outcome.started_at if outcome else None, zone),
         ended_at=time_text(outcome.ended_at if outcome else None, zone),
         attempt=str(job.attempt),
@@ -261,7 +250,7 @@ def data_text(value: object) -> str:
             return printable(str(value))
 
 
-_NUMBERS = frozenset({"code", "seconds", "billed_seconds", "attempt", "row", "calls"})
+_NUMBERS = frozenset({"code", "seconds", "attempt", "row", "calls"})
 _TIMES = frozenset({"started_at", "ended_at", "created_at", "valid_until", "called_at"})
 
 
@@ -299,7 +288,7 @@ def _value(column: ReportColumn, value: object) -> object:
     """The number or the time in a field, else its text."""
     if not isinstance(value, str) or column.is_own:
         return _shown(value)
-    if column.name in _NUMBERS or column.name == "price":
+    if column.name in _NUMBERS:
         try:
             return float(value)
         except ValueError:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from decimal import Decimal
 
 from voiceflow_worker.cli.opening import settings_from, voice_client
 from voiceflow_worker.cli.options import JsonOption
 from voiceflow_worker.cli.output import Output
 from voiceflow_worker.model.text.wording import rfc3339
 
-_SHOWN_OF_NUMBERS = (
-    "msisdn", "country", "status", "health", "rental_price", "incoming_rate", "billing_unit", "currency",
-)  # fmt: skip
+_SHOWN_OF_NUMBERS = ("msisdn", "country", "status", "health")
 
 
 async def profiles(*, locale: str | None = None, json: JsonOption = False) -> None:
@@ -72,11 +69,5 @@ async def webhooks(*, json: JsonOption = False) -> None:
 
 
 def _plain(value: object) -> object:
-    """A price as a number, a time as text, any other value unchanged."""
-    match value:
-        case Decimal():
-            return float(value)
-        case datetime():
-            return rfc3339(value)
-        case _:
-            return value
+    """A time as text, any other value unchanged."""
+    return rfc3339(value) if isinstance(value, datetime) else value

@@ -19,7 +19,6 @@ from voiceflow_worker.campaigns.reading import option
 from voiceflow_worker.cli.field_options import (
     FILE_KINDS,
     GUARDS,
-    PREVIEW,
     FileArgument,
     RowOptions,
     RunOptions,
@@ -52,7 +51,7 @@ async def enqueue(
     skip_bad: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     replace: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     remove_missing: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
-    dry_run: Annotated[bool, Flag, Parameter(group=PREVIEW)] = False,
+    dry_run: Annotated[bool, Flag, Parameter(group=GUARDS)] = False,
     as_: AsOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
@@ -65,7 +64,7 @@ async def enqueue(
         skip_bad: Enqueue the good rows even if other rows are bad, and exit 0.
         replace: Of a list that is imported again, change the waiting calls that differ from their rows.
         remove_missing: Cancel the waiting calls of the batch that are left out, or no longer in the list.
-        dry_run: Enqueue nothing, and show a preview: texts, duration and cost.
+        dry_run: Enqueue nothing, and show a preview: texts and duration.
 
     Examples:
         voiceflow enqueue people.csv --template reminder.json --source +6531234567 --window any
@@ -74,7 +73,7 @@ async def enqueue(
         voiceflow enqueue appointments.csv --ivr appointment:appointment --window 09:00-20:00
         voiceflow enqueue people.csv --campaign reminder.toml --batch march
         voiceflow enqueue people.csv --campaign reminder.toml --batch march --replace --dry-run
-        voiceflow enqueue people.xlsx --template reminder.json --window any --dry-run --prices prices.csv
+        voiceflow enqueue people.xlsx --template reminder.json --window any --dry-run
     """
     from voiceflow_worker.campaigns.enqueue_report import RowsRefusedError
     from voiceflow_worker.core.audit import Actor, Interface, login_name
@@ -213,7 +212,7 @@ async def check(
     """Check call flows and campaign files; nothing is sent.
 
     The store is not read; `enqueue --dry-run` reads it. Exit 0 if all calls can be sent, 2 if not. A preview shows
-    texts, duration and cost. Without --template, --say or --ivr, only numbers and reserved columns are checked.
+    texts and duration. Without --template, --say or --ivr, only numbers and reserved columns are checked.
 
     Examples:
         voiceflow check people.csv --template reminder.json

@@ -40,7 +40,7 @@ FileArgument = Annotated[Path, Parameter(allow_leading_hyphen=True, validator=_n
 
 
 _PANELS: Final = {each: Group(each.value, sort_key=10 + place) for place, each in enumerate(FieldGroup)}
-GUARDS, PREVIEW = _PANELS[FieldGroup.GUARDS], _PANELS[FieldGroup.PREVIEW]
+GUARDS = _PANELS[FieldGroup.GUARDS]
 
 
 def with_fields(*names: str) -> Callable[[type[C]], type[C]]:

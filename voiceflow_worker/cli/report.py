@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from voiceflow_worker.cli.opening import opened_queue, require_batch, voice_client
-from voiceflow_worker.cli.options import DurationOption, Flag, QueueOptions
+from voiceflow_worker.cli.opening import opened_queue, voice_client
+from voiceflow_worker.cli.options import Flag, QueueOptions
 from voiceflow_worker.cli.output import ExitCode, Meter, Output, meter
-from voiceflow_worker.core.ports import CallLog
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.wording import count_of
@@ -90,11 +88,6 @@ async def report(
         return ExitCode.UNDONE
     if not output.as_json:
         output.print(found)
-        if found.cost and found.priced < found.placed:
-            output.say(
-                f"the cost covers {found.priced} of {count_of(found.placed, 'placed call')}; "
-                "`voiceflow reconcile --prices` reads the other prices"
-            )
     return ExitCode.DONE
 
 
@@ -109,9 +102,6 @@ SHOWN = 50
 async def reconcile(
     *,
     submitted: Annotated[bool, Flag] = False,
-    prices: Annotated[bool, Flag] = False,
-    batch: Annotated[str | None, Parameter(metavar="ID")] = None,
-    since: DurationOption = None,
     common: QueueOptions = QueueOptions(),
 ) -> ExitCode:
     """Look for calls in doubt in the call log of 8x8.
@@ -122,31 +112,18 @@ async def reconcile(
 
     Args:
         submitted: Look also for calls whose summary is not overdue yet, such as after the receiver was down.
-        prices: Only read missing prices, for `voiceflow report` and `voiceflow calls show`.
-        batch: With --prices: only calls of this batch.
-        since: With --prices: only calls that were sent at most this long ago, such as 2h.
 
     Examples:
         voiceflow reconcile
         voiceflow reconcile --submitted
-        voiceflow reconcile --prices --batch people
         voiceflow reconcile --queue reminders --json | jq .open
     """
     from voiceflow_worker.core.settling.reconcile import Reconciler
 
     settings = common.settings()
     output = common.output()
-    if not prices and (batch is not None or since is not None):
-        raise InvalidInputError(
-            "--batch and --since work only with --prices; without --prices, all calls in doubt are looked for"
-        )
-    if prices and submitted:
-        raise InvalidInputError("--submitted and --prices exclude each other: give one of them")
     client = voice_client(settings)  # reports missing settings before anything is opened
     async with opened_queue(settings) as calls, client as voice:
-        if prices:
-            await require_batch(calls, batch)
-            return await _read_prices(output, calls, voice, batch=batch, since=since)
         reconciler = Reconciler(calls.store, voice, queue=calls.name, policy=calls.policy)
         found = await reconciler.everything(
             submitted=submitted, on_request=lambda request: output.note(_asking(request))
@@ -154,27 +131,6 @@ async def reconcile(
         output.document({name: n for name, n in asdict(found).items() if n or not name.startswith("queued_")})
         await _tell(output, calls, found)
     return ExitCode.UNDONE if found.open else ExitCode.DONE
-
-
-async def _read_prices(
-    output: Output, calls: CallQueue, voice: CallLog, *, batch: str | None, since: timedelta | None
-) -> ExitCode:
-    from voiceflow_worker.core.settling.reconcile import Prices
-
-    reader = Prices(calls.store, voice, queue=calls.name, policy=calls.policy)
-    sent_after = None if since is None else calls.store.clock.now() - since
-    found = await reader.read(
-        batch_id=batch, since=sent_after, on_request=lambda request: output.note(_asking(request))
-    )
-    output.document(found.as_json())
-    if not found.looked_at:
-        output.say("all ended calls have a price")
-        return ExitCode.DONE
-    cost = ", ".join(f"{price} {currency}" for currency, price in sorted(found.cost.items())) or "nothing"
-    output.say(f"prices found for {found.priced} of {count_of(found.looked_at, 'session')}: {cost}")
-    if found.open:
-        output.say("the log of 8x8 does not have the other prices yet: run this command again later")
-    return ExitCode.DONE
 
 
 def _asking(request: LogRequest) -> str:

@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -96,10 +95,9 @@ class SpeechProfile:
 class OwnedNumber:
     """A number of the account. `msisdn` has no plus, as 8x8 writes it.
 
-    `status` is Active, Expiring, Inactive or, in some events, Unhealthy. Status, health and prices come only from
+    `status` is Active, Expiring, Inactive or, in some events, Unhealthy. Status and health come only from
     `GET …/numbers`; `GET …/numbers/{number}` has only `msisdn`, `country` and `reference_id`. `is_healthy` is None if
-    8x8 does not check the number; `health` is the result of the last check, made at `health_checked_at`. Prices are in
-    `currency`: `rental_price` is for the number, `incoming_rate` for each `billing_unit` of a call to it.
+    8x8 does not check the number; `health` is the result of the last check, made at `health_checked_at`.
     """
 
     msisdn: str = needed_field(_TEXT, "msisdn")
@@ -110,10 +108,6 @@ class OwnedNumber:
     is_healthy: bool | None = read_field(_flag, "isHealthy", within="numberHealth")
     health: str | None = read_field(_TEXT, "status", within="numberHealth")
     health_checked_at: datetime | None = read_field(_TIME, "lastCheckedTime", within="numberHealth")
-    rental_price: Decimal | None = read_field(Payload.price, "rentalPrice")
-    incoming_rate: Decimal | None = read_field(Payload.price, "incomingRate")
-    billing_unit: str | None = read_field(_TEXT, "billingUnit")
-    currency: str | None = read_field(_TEXT, "billingCurrency")
     created_at: datetime | None = read_field(_TIME, "dateCreated")
     updated_at: datetime | None = read_field(_TIME, "dateUpdated")
 

@@ -1,11 +1,10 @@
-"""The report of a batch: its states, outcomes, answers and costs, from counters alone."""
+"""The report of a batch: its states, outcomes and answers, from counters alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from voiceflow_worker.core.base.reading import totals_of
@@ -27,9 +26,8 @@ class Report:
     and `answer_rate` is their share, 0 to 1, of the calls with an outcome; it is None without outcomes. Calls that
     wait, expired, or were refused or cancelled do not lower the rate. `answers` counts calls by the answer that a menu
     names, and `other_keys` counts the calls with key presses, but without such an answer.
-    `seconds` is the total duration of all sessions, and `cost` their known price, by currency.
-    `placed` counts the calls that were placed, and `priced` the calls with a known price. `print` shows a report as a
-    table, and so does the `print` of rich.
+    `seconds` is the total duration of all sessions, and `placed` counts the calls that were placed. `print` shows a
+    report as a table, and so does the `print` of rich.
     """
 
     queue: str
@@ -41,9 +39,7 @@ class Report:
     answers: Mapping[str, int] = field(default_factory=dict[str, int])
     other_keys: int = 0
     seconds: float = 0.0
-    cost: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     placed: int = 0
-    priced: int = 0
 
     @property
     def name(self) -> str:
@@ -73,9 +69,7 @@ class Report:
             "answers": dict(self.answers),
             "other_keys": self.other_keys,
             "seconds": self.seconds,
-            "cost": {currency: float(price) for currency, price in sorted(self.cost.items())},
             "placed": self.placed,
-            "priced": self.priced,
         }
 
     def __str__(self) -> str:
@@ -114,8 +108,6 @@ class Report:
             yield f"answered: {self.answered} of {self.ended} ({self.answer_rate:.0%})"
             duration = timedelta(seconds=round(self.seconds))
             yield f"duration of all calls: {duration}, answered or not"
-        if self.cost:
-            yield f"cost: {', '.join(f'{price} {currency}' for currency, price in sorted(self.cost.items()))}"
 
 
 @checked
@@ -135,7 +127,5 @@ async def build_report(store: Store, queue: str, batch_id: str | None) -> Report
         answers=found.answers,
         other_keys=found.other_keys,
         seconds=found.seconds,
-        cost=found.cost,
         placed=found.placed,
-        priced=found.priced,
     )

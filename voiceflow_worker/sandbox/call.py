@@ -37,8 +37,7 @@ class LedgerEntry:
     the client. `http_status` is None if the answer was not HTTP. `heard` has the texts, and the addresses of files,
     that the person has heard so far. `pressed` has the keys that counted, one entry for each question. `bridged_to` is
     the second party, once it has answered. `rings` has all phones that rang for the call, with true times. `seconds` is
-    the duration of the session by its summary. `price` is the sum of the call's rows in the log; it is None if there
-    are no rows. Until the session has ended, `seconds` and `price` are None.
+    the duration of the session by its summary; None until it has ended.
     """
 
     at: float
@@ -52,7 +51,6 @@ class LedgerEntry:
     bridged_to: str | None = None
     rings: list[Ring] = field(default_factory=list[Ring])
     seconds: float | None = None
-    price: str | None = None
     client_request_id: str | None = None
     client_batch_id: str | None = None
     valid_until: str | None = None

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -30,15 +29,10 @@ COLUMNS: tuple[str, ...] = (
     "SessionId", "CallId", "AccountId", "SubAccountId", "Direction", "SourceCountryCode", "SourceCountry",
     "SourceOperator", "SourceMCC", "SourceMNC", "SourceEndpoint", "DestinationCountryCode", "DestinationCountry",
     "DestinationOperator", "DestinationMCC", "DestinationMNC", "DestinationEndpoint", "InitiatedAt", "ConnectedAt",
-    "DisconnectedAt", "DurationInSec", "Product", "BillingUnit", "BillingIncrement", "BillableDurationInSec",
-    "UnitPrice", "UnitPriceCurrency", "TotalPriceOfCall", "CallType", "SipStatus", "SessionStatus", "CallStatus",
+    "DisconnectedAt", "DurationInSec", "Product", "CallType", "SipStatus", "SessionStatus", "CallStatus",
     "TTSLength", "MOS", "Content",
 )  # fmt: skip
 _ACCOUNT = "sandbox"
-_MINUTE = 60
-PRICE_OF_A_MINUTE = Decimal("0.0400")
-"""The price of each minute of a leg. A part of a minute costs as much as a whole minute."""
-CURRENCY = "USD"
 Row: TypeAlias = Mapping[str, str]
 
 
@@ -57,7 +51,6 @@ def _row(call: Call, leg: SessionLeg) -> dict[str, str]:
 
     connected = leg.connected
     seconds = 0 if connected is None else round(leg.ended - connected)
-    minutes = -(-seconds // _MINUTE)
     source, destination = ((number or "").removeprefix("+") for number in (leg.source, leg.destination))
     content = _spoken(call) if leg is call.first_leg else ""
     return {
@@ -75,12 +68,6 @@ def _row(call: Call, leg: SessionLeg) -> dict[str, str]:
         "DisconnectedAt": at(leg.ended),
         "DurationInSec": str(seconds),
         "Product": "VOICE",
-        "BillingUnit": "Minute",
-        "BillingIncrement": f"{_MINUTE}+{_MINUTE}",
-        "BillableDurationInSec": str(minutes * _MINUTE),
-        "UnitPrice": str(PRICE_OF_A_MINUTE),
-        "UnitPriceCurrency": CURRENCY,
-        "TotalPriceOfCall": str(PRICE_OF_A_MINUTE * minutes),
         "CallType": "PSTN",
         "SipStatus": str(sip_code_of(leg.status)) if connected is None else "200",
         "SessionStatus": call.plan.status.value,
@@ -135,11 +122,9 @@ class Exports:
         """All exports by their ids, the oldest first."""
 
     def add(self, call: Call) -> None:
-        """Add the rows of an ended call, and their price to the ledger. A call that never rang has no rows."""
+        """Add the rows of an ended call. A call that never rang has no rows."""
         if call.entry.rang:
-            rows = [_row(call, leg) for leg in call.legs]
-            call.entry.price = str(sum(Decimal(cells["TotalPriceOfCall"]) for cells in rows))
-            self._rows += ((call, row) for row in rows)
+            self._rows += ((call, _row(call, leg)) for leg in call.legs)
 
     def begin(
         self, sub_account: str, *, since: datetime | None = None, until: datetime | None = None, limit: int = 0

@@ -115,7 +115,7 @@ class NamedCampaign:
         said = {name: value for name, value in self.fields.items() if value is not None}
         given = {"batch": batch, **self.files, **said}  # a field that names a file is refused, beside an upload too
         how: dict[str, Any] = {"settings": settings, "menus": menus, "now": now, "foreign": True}
-        # In a thread, because 8x8 waits while a large template or price list is read.
+        # In a thread, because 8x8 waits while a large template is read.
         made = await to_thread.run_sync(partial(Campaign.of, given, **how))
         return made.without_handlers()
 

@@ -388,8 +388,8 @@ def nameless_values(columns: Sequence[str], cells: Sequence[str]) -> Iterator[tu
 
 
 REPORTED = (
-    "destination", "result", "state", "outcome", "code", "message", "answer", "digits", "seconds", "price", "currency",
-    "billed_seconds", "started_at", "ended_at", "attempt", "called", "source", "unique_key", "batch_id", "created_at",
+    "destination", "result", "state", "outcome", "code", "message", "answer", "digits", "seconds", "started_at",
+    "ended_at", "attempt", "called", "source", "unique_key", "batch_id", "created_at",
     "valid_until", "session_id", "job_id",
 )  # fmt: skip
 """The columns of a report of calls, in front of those of their rows."""

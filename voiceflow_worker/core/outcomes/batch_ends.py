@@ -88,7 +88,6 @@ class BatchOutcome:
                 "other_keys": totals.other_keys,
                 "seconds": totals.seconds,
                 "outstanding": self.outstanding,
-                "cost": {currency: float(price) for currency, price in totals.cost.items()},
             },
         }
 

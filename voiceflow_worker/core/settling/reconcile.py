@@ -1,4 +1,4 @@
-"""Doubts and overdue calls against the log of 8x8: the requests, the evidence, and the prices.
+"""Doubts and overdue calls against the log of 8x8: the requests and the evidence.
 
 A session of the log is matched to a POST only if that is unambiguous: exactly one session fits, no other POST is known
 to have it, and no other POST in the store could have it. A call without a match stays in doubt, with the reason: a
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from itertools import product
 from typing import Protocol, TypeVar
@@ -21,11 +20,11 @@ from anyio.lowlevel import checkpoint
 
 from voiceflow_worker.core.base.background import LeaderLease
 from voiceflow_worker.core.base.identity import QueueNames
-from voiceflow_worker.core.base.reading import find_jobs, find_pages
+from voiceflow_worker.core.base.reading import find_jobs
 from voiceflow_worker.core.base.round_trips import gather
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import CallLog, Store
-from voiceflow_worker.core.ports.reads import Due, Listing, OfNumber
+from voiceflow_worker.core.ports.reads import Due, OfNumber
 from voiceflow_worker.core.settling.changes import Changes, Sessions
 from voiceflow_worker.core.settling.put_back import PutBack
 from voiceflow_worker.core.settling.settle import Settler
@@ -41,8 +40,8 @@ from voiceflow_worker.model.jobs.call_log import (
     may_own,
     window_of,
 )
-from voiceflow_worker.model.jobs.evidence import charged, failed_with, found_placed, session_of
-from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, Post
+from voiceflow_worker.model.jobs.evidence import found_placed
+from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import SEEN
 from voiceflow_worker.model.numbers.phone import spellings
@@ -352,7 +351,6 @@ class Reconciler:
             number=lookup.post.number,
             session_id=session_id,
             outcome=None if is_early else session.outcome,
-            charge=session.charge,
             at=now,
             policy=self._policy,
         )
@@ -374,108 +372,3 @@ def _counted(job: Job, lookup: _Lookup) -> Reconciled:
     if post is not None and post.was_placed:
         return Reconciled(looked_at=1, placed=1)
     return Reconciled(looked_at=1, not_placed=1)
-
-
-@dataclass(slots=True, kw_only=True)
-class Priced:
-    """Counts of sessions: `looked_at` had no price before, and `priced` of them have one now. `cost` is by currency."""
-
-    looked_at: int = 0
-    priced: int = 0
-    cost: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
-
-    @property
-    def open(self) -> int:
-        """The number of sessions that still have no price."""
-        return self.looked_at - self.priced
-
-    def as_json(self) -> dict[str, object]:
-        """The counts as JSON, for scripts."""
-        cost = {currency: float(price) for currency, price in sorted(self.cost.items())}
-        return {"looked_at": self.looked_at, "priced": self.priced, "open": self.open, "cost": cost}
-
-
-@dataclass(frozen=True, slots=True)
-class _UnpricedPost:
-    """One POST whose price is looked for; `legs` is the number of legs in its summary."""
-
-    job_id: str
-    number: int
-    session_id: str
-    legs: int
-    window: Window
-
-
-class Prices:
-    """Reads the prices of the calls of one queue. Many processes may read at once: a repeated price changes nothing."""
-
-    def __init__(self, store: Store, call_log: CallLog, *, queue: str, policy: CallPolicy) -> None:
-        self._store = store
-        self._call_log = call_log
-        self._queue = queue
-        self._policy = policy
-        self._changes = Changes(store, policy)
-
-    async def read(
-        self,
-        *,
-        batch_id: str | None = None,
-        since: datetime | None = None,
-        on_request: Callable[[LogRequest], None] = lambda _: None,
-    ) -> Priced:
-        """Read the prices of ended calls that have none yet.
-
-        With `batch_id`, only calls of this batch are read; with `since`, only POSTs begun at this time or later.
-        `on_request` is called before each log is requested. Raises `CallLogError`, keeping the prices of earlier logs,
-        and `StoreError`.
-        """
-        total = Priced()
-        groups = split_by_time(await self._lookups(batch_id, since))
-        for number, group in enumerate(groups, 1):
-            latest = self._store.clock.now() + timedelta(seconds=1)
-            asked = range_of(group, longest_call=self._policy.longest_call, latest=latest)
-            on_request(LogRequest(number, len(groups), len(group), asked))
-            log = await self._call_log.logged_calls(since=asked.since, until=asked.until)
-            logged = await to_thread.run_sync(LoggedSessions, log.rows)
-            await gather(*(partial(self._price, lookup, logged.get(lookup.session_id), total) for lookup in group))
-        return total
-
-    async def _price(self, lookup: _UnpricedPost, session: LoggedSession | None, total: Priced) -> None:
-        total.looked_at += 1
-        charge = session.charge if session is not None and len(session.legs) >= lookup.legs else None
-        if session is None or charge is None:
-            return
-
-        def told(job: Job) -> Job:
-            with_price = charged(job, lookup.number, session_id=lookup.session_id, charge=charge)
-            return failed_with(with_price, lookup.number, session.failures)
-
-        with contextlib.suppress(JobError):  # it has been deleted
-            await self._changes.change(lookup.job_id, told)
-            total.priced += 1
-            if charge.currency is not None:
-                total.cost[charge.currency] = total.cost.get(charge.currency, Decimal(0)) + charge.price
-
-    async def _lookups(self, batch_id: str | None, since: datetime | None) -> list[_UnpricedPost]:
-        ended = Listing(queue=self._queue, states=FINAL_STATES, batch=batch_id, limit=PAGE)
-        return [
-            lookup
-            async for page in find_pages(self._store, ended)
-            for job in page
-            for lookup in self._of_job(job, since)
-        ]
-
-    def _of_job(self, job: Job, since: datetime | None) -> list[_UnpricedPost]:
-        skew = self._policy.clock_skew
-        return [
-            _UnpricedPost(job.id, post.number, session_id, _legs(post), window_of(post, skew=skew))
-            for post in job.posts
-            if post.charge is None
-            and post.may_have_rung
-            and (session_id := session_of(post)) is not None
-            and (since is None or post.began_at >= since)
-        ]
-
-
-def _legs(post: Post) -> int:
-    return len(post.outcome.legs) if post.outcome is not None else 0

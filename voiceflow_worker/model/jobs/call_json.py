@@ -16,7 +16,7 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.actions import Action
 from voiceflow_worker.model.flows.values import describe
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, ReasonKind
-from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import NO_SUCH_NUMBER, OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import checked_text
@@ -201,18 +201,9 @@ def _outcome(outcome: Outcome | None, *, of: Job | Post) -> dict[str, object] | 
         "seconds": outcome.seconds,
         "digits": of.digits,
         "answer": of.answer,
-        **_charge(of.charge),
         "last_action": outcome.last_action,
         "bad_sound": outcome.bad_sound or None,
         "legs": [_leg(leg) for leg in outcome.legs],
-    }
-
-
-def _charge(charge: Charge | None) -> dict[str, object]:
-    return {
-        "price": float(charge.price) if charge is not None else None,
-        "currency": charge.currency if charge is not None else None,
-        "billed_seconds": charge.billed_seconds if charge is not None else None,
     }
 
 
@@ -232,7 +223,6 @@ def _post(post: Post, *, number: str) -> dict[str, object]:
         "code": post.code,
         "message": post.message,
         "valid_until": rfc3339(post.valid_until),
-        **_charge(post.charge),
         "outcome": _outcome(post.outcome, of=post),
         "presses": [
             {"at": rfc3339(press.at), "menu": press.menu, "digits": press.digits, "answer": press.answer}

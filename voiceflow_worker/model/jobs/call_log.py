@@ -11,12 +11,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from voiceflow_worker.model.jobs.job import Job, Post
 from voiceflow_worker.model.numbers.phone import Likeness, likeness
 from voiceflow_worker.model.reports.events import Direction, Payload, read_direction, read_field, read_status
-from voiceflow_worker.model.reports.outcome import CallLeg, Charge, Outcome
+from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED
 from voiceflow_worker.model.text.wording import count_of
@@ -50,9 +49,8 @@ class ExportRow:
     """One row of the log export: one leg of a session. Missing or unreadable values are None.
 
     `source` and `destination` are spelled as in the log. `status` is the status of the session, and `call_status` that
-    of the leg. `seconds` is the time for which the leg was connected, `billed_seconds` the billed part of it, and
-    `price` the price of the leg in `currency`. Times without a zone are read as UTC. Columns that nothing reads are
-    left out.
+    of the leg. `seconds` is the time for which the leg was connected. Times without a zone are read as UTC. Columns
+    that nothing reads are left out.
     """
 
     session_id: str | None = read_field(_text, "SessionId")
@@ -64,9 +62,6 @@ class ExportRow:
     connected_at: datetime | None = read_field(_TIME, "ConnectedAt")
     disconnected_at: datetime | None = read_field(_TIME, "DisconnectedAt")
     seconds: float | None = read_field(_seconds, "DurationInSec")
-    billed_seconds: float | None = read_field(_seconds, "BillableDurationInSec")
-    currency: str | None = read_field(_text, "UnitPriceCurrency")
-    price: Decimal | None = read_field(Payload.price, "TotalPriceOfCall")
     status: SessionStatus | None = read_field(read_status, "SessionStatus")
     status_text: str | None = read_field(_text, "SessionStatus")
     call_status: str | None = read_field(_text, "CallStatus")
@@ -133,27 +128,6 @@ class LoggedSession:
             seconds=lasted,
             legs=tuple(map(_call_leg, sorted(self.legs, key=_dialled))),
             is_partial=len(self.legs) < 2,  # rows come late
-        )
-
-    @property
-    def failures(self) -> list[CallLeg]:
-        """The legs that were not connected, with their SIP codes."""
-        return [leg for row in self.legs if (leg := _call_leg(row)).sip_code is not None]
-
-    @property
-    def charge(self) -> Charge | None:
-        """The price of all legs together, if each connected leg has a price in the same currency; otherwise None."""
-        priced = [(leg.price, leg.currency) for leg in self.legs if leg.price is not None]
-        if not priced or any(leg.price is None and (leg.connected_at or leg.seconds) for leg in self.legs):
-            return None
-        currencies = {currency for price, currency in priced if price or currency is not None}
-        if len(currencies) > 1 or (None in currencies):
-            return None
-        billed = [leg.billed_seconds for leg in self.legs if leg.billed_seconds is not None]
-        return Charge(
-            price=sum((price for price, _ in priced), Decimal(0)),
-            currency=next(iter(currencies), None),
-            billed_seconds=sum(billed) if billed else None,
         )
 
     def may_be_of(self, job: Job, post: Post) -> bool:

@@ -25,7 +25,7 @@ from voiceflow_worker.model.jobs.lifecycle import (
     with_post,
 )
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff
-from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, CallLeg, Charge, Outcome
+from voiceflow_worker.model.reports.outcome import MISSED_WINDOW_CODES, CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, TRUNK_FULL
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, NotSentCause, Verdict, VerdictKind
 
@@ -299,7 +299,6 @@ def found_placed(
     *,
     session_id: str,
     outcome: Outcome | None,
-    charge: Charge | None = None,
     at: datetime,
     policy: CallPolicy,
 ) -> Job:
@@ -313,7 +312,7 @@ def found_placed(
     if post.verdict in NOBODY_CALLED or post.session_id not in {None, session_id}:
         return job
     is_news = post.verdict not in {VerdictKind.CREATED, VerdictKind.PLACED}
-    known = replace(post, session_id=session_id, charge=charge or post.charge)
+    known = replace(post, session_id=session_id)
     if is_news and post.outcome is None:
         known = replace(
             known, verdict=VerdictKind.PLACED, answered_at=post.answered_at or at, message="found in the log of 8x8"
@@ -325,14 +324,6 @@ def found_placed(
     if is_news and post.outcome is None:
         return _created(job, known, at=at, policy=policy)
     return with_post(job, known)
-
-
-def charged(job: Job, number: int, *, session_id: str, charge: Charge) -> Job:
-    """The job with the price of the session of POST `number`, from the log. Nothing else changes."""
-    post = job.post(number)
-    if post is None or charge == post.charge or session_id != session_of(post):
-        return job
-    return with_post(job, replace(post, charge=charge))
 
 
 def failed_with(job: Job, number: int, legs: Sequence[CallLeg]) -> Job:

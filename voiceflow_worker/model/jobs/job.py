@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any, cast
 
@@ -14,7 +13,7 @@ from msgspec import Struct
 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.flows.rules import second_parties
-from voiceflow_worker.model.reports.outcome import Charge, Outcome
+from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
 from voiceflow_worker.model.text.wording import checked_duration, name_columns, whole_name
@@ -87,8 +86,8 @@ class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     `client_request_id` is `<job id>.<number>`, and `valid_until` the `validUntil` that was sent. `redial` is the number
     of redials granted before the POST began. If two POSTs with the same `redial` may both have rung, that is an
     incident. `outcome_known_at` is the time at which the outcome became known, if a person had redialled the job before
-    that. `charge` is the price of the POST's session, once 8x8's log shows it. `bridged` are the numbers to which menus
-    bridged the session, as they are locked. `place` is the place of the number that was called among the person's.
+    that. `bridged` are the numbers to which menus bridged the session, as they are locked. `place` is the place of the
+    number that was called among the person's.
     """
 
     number: int
@@ -104,7 +103,6 @@ class Post(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     outcome: Outcome | None = None
     outcome_known_at: datetime | None = None
     presses: tuple[KeyPress, ...] = ()
-    charge: Charge | None = None
     bridged: tuple[str, ...] = ()
     place: int = 0
 
@@ -482,22 +480,6 @@ class Job(Struct, frozen=True):
     def answer(self) -> str | None:
         """The person's answer, by the name that a menu gives to keys: the last one of all calls to the person."""
         return next((answer for post in reversed(self.posts) if (answer := post.answer) is not None), None)
-
-    @property
-    def charge(self) -> Charge | None:
-        """The price of the newest POST with an outcome, if known. If no POST has an outcome: the newest known price."""
-        if (ended := self.ended_post) is not None:
-            return ended.charge
-        return next((post.charge for post in reversed(self.posts) if post.charge is not None), None)
-
-    @property
-    def cost(self) -> Mapping[str, Decimal]:
-        """The total known price of the job's calls by currency, from 8x8's log."""
-        total: dict[str, Decimal] = {}
-        for post in self.posts:
-            if post.charge is not None and post.charge.currency is not None:
-                total[post.charge.currency] = total.get(post.charge.currency, Decimal(0)) + post.charge.price
-        return total
 
     @property
     def has_outcome(self) -> bool:

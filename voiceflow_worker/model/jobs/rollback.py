@@ -82,7 +82,7 @@ def _strength(post: Post) -> tuple[int, ...]:
     """Orders two records of one POST by the evidence in them."""
     was_placed = post.outcome is not None and post.outcome.was_placed
     is_conclusive = post.outcome is not None and post.outcome.status in REACHED | OPT_OUTS
-    known = (post.outcome, post.session_id, post.charge, *post.presses)
+    known = (post.outcome, post.session_id, *post.presses)
     return is_conclusive, was_placed, _WEIGHT.get(post.verdict, 4), len(known) - known.count(None)
 
 

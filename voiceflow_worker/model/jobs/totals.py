@@ -7,28 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from math import isfinite
 
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import REACHED, SessionStatus
 
-ANSWERED, PLACED, PRICED, MICROSECONDS = "answered", "placed", "priced", "microseconds"
+ANSWERED, PLACED, MICROSECONDS = "answered", "placed", "microseconds"
 OTHER_KEYS = "other_keys"
-STATE, OUTCOME, ANSWER, COST = "state:", "outcome:", "answer:", "cost:"
-"""The beginnings of field names. Costs are in millionths of their currency."""
+STATE, OUTCOME, ANSWER = "state:", "outcome:", "answer:"
+"""The beginnings of field names."""
 
 _LONGEST = 100
 """The most characters of a text in the name of a field."""
 _MOST = 2**40
-"""The most that one job adds to a field: a duration of 12 days, or a cost of a million. The sum for eight million such
-jobs fits into 64 bits; SQLite refuses a move that makes a sum larger than that. The sum for thousands of jobs in one
-step is below 2^53, the limit up to which the numbers of Lua are exact."""
+"""The most that one job adds to a field: a duration of 12 days. The sum for eight million such jobs fits into 64 bits;
+SQLite refuses a move that makes a sum larger than that. The sum for thousands of jobs in one step is below 2^53, the
+limit up to which the numbers of Lua are exact."""
 
 
 def tally_of(job: Job) -> dict[str, int]:
-    """The amounts that a job adds to totals, besides its state. Empty if no call was placed, ended or priced."""
+    """The amounts that a job adds to totals, besides its state. Empty if no call was placed or ended."""
     if not job.posts:
         return {}
     tally: dict[str, int] = {}
@@ -37,8 +36,6 @@ def tally_of(job: Job) -> dict[str, int]:
         if post.was_placed:
             tally[PLACED] = 1
         pressed = pressed or bool(post.presses)
-        if post.charge is not None:
-            tally[PRICED] = 1
         if post.outcome is not None:
             seconds += post.outcome.seconds or 0.0
     if seconds and (microseconds := _whole(seconds)):
@@ -51,9 +48,6 @@ def tally_of(job: Job) -> dict[str, int]:
     if pressed:
         answer = job.answer
         tally[OTHER_KEYS if answer is None else ANSWER + _named(answer)] = 1
-    if PRICED in tally:
-        for currency, price in job.cost.items():
-            tally[COST + _named(currency)] = _whole(price)
     return tally
 
 
@@ -73,7 +67,7 @@ def _named(text: str) -> str:
     return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
 
 
-def _whole(amount: float | Decimal) -> int:
+def _whole(amount: float) -> int:
     """The amount in millionths, as a whole number."""
     return max(min(round(amount * 1_000_000), _MOST), -_MOST) if isfinite(amount) else 0
 
@@ -113,11 +107,6 @@ class Totals:
         return self._sum(OTHER_KEYS)
 
     @property
-    def cost(self) -> dict[str, Decimal]:
-        """The known price of all sessions by currency."""
-        return {currency: _decimal(amount) for currency, amount in sorted(self._named(COST).items())}
-
-    @property
     def seconds(self) -> float:
         """The total duration of all sessions in seconds: those of every attempt."""
         return round(self._sum(MICROSECONDS) / 1_000_000, 3)
@@ -132,11 +121,6 @@ class Totals:
         """The number of jobs with a call that was placed."""
         return self._sum(PLACED)
 
-    @property
-    def priced(self) -> int:
-        """The number of jobs with a known price."""
-        return self._sum(PRICED)
-
     def _sum(self, name: str) -> int:
         return self.live.get(name, 0)
 
@@ -149,9 +133,3 @@ class Totals:
             for name, amount in self.live.items()
             if amount and name.startswith(beginning)
         }
-
-
-def _decimal(millionths: int) -> Decimal:
-    """The amount, with no more decimal places than it needs."""
-    amount = Decimal(millionths).scaleb(-6).normalize()
-    return amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount

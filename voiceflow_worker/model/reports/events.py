@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
@@ -27,7 +26,7 @@ _NOTHING = frozenset({"", "null", "none"})
 _WHOLE_TEXT = re.compile(r"[+-]?\d{1,18}(?:\.0+)?", re.ASCII)
 _NUMBER_TEXT = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
 _KEYS = re.compile(r"[0-9*#]+")
-_LARGEST, _LARGEST_PRICE = 10**18, 10**12
+_LARGEST = 10**18
 # A time above this is in milliseconds since 1970: in seconds, it would be in the year 5138.
 _SECONDS_END = 10**11
 
@@ -95,15 +94,6 @@ class Payload:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
             return None
         return float(value)
-
-    def price(self, name: str) -> Decimal | None:
-        """A price, which the field may have as a string; None for any other value."""
-        value = self.raw(name)
-        try:
-            price = Decimal("nan" if isinstance(value, bool) else str(value).strip())
-        except (InvalidOperation, ValueError):  # ValueError: an integer of thousands of digits
-            return None
-        return price if price.is_finite() and 0 <= price < _LARGEST_PRICE else None
 
     def duration(self, name: str, *, unit: timedelta) -> timedelta | None:
         """A number of units (`unit`), as a duration; None for a negative number and for a century or more."""

@@ -1,10 +1,9 @@
-"""The outcome of a session: its status, its legs and its price."""
+"""The outcome of a session: its status and its legs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 
 from msgspec import Struct
 
@@ -22,19 +21,6 @@ from voiceflow_worker.model.reports.status import (
     SessionStatus,
     fold_session_status,
 )
-
-
-class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The price of a session (all its legs together), and the seconds that are billed for it.
-
-    `currency` is None only for a price of 0 without a currency. Stores ignore what a newer version adds, because a
-    charge is only displayed.
-    """
-
-    price: Decimal
-    currency: str | None = None
-    billed_seconds: float | None = None
-
 
 MISSED_WINDOW_CODES = frozenset({VALIDITY_EXPIRED, SESSION_VALIDITY_EXPIRED})
 """Codes of 8x8 for a POST whose `validUntil` had passed: nobody was called."""
