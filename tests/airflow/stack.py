@@ -209,6 +209,7 @@ def whole_stack(
             "AIRFLOW_CONN_VOICEFLOW_DEFAULT": connection(on.sandbox, store=on.store, **(extra or {})),
             "AIRFLOW_CONN_VOICEFLOW_WRONG": connection("http://127.0.0.1:9", password="another-key", store=on.store),
             "VOICEFLOW_TEST_FOLDER": str(home),
+            "VOICEFLOW_WINDOW": "any",
             **(config or {}),
         }
         env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"http://127.0.0.1:{env['AIRFLOW__API__PORT']}/execution/"

@@ -12,6 +12,7 @@ import anyio
 import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider.notifications.voice import VoiceCallNotifier
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
@@ -87,6 +88,19 @@ def test_a_menu_is_given_as_data(store: str) -> None:
     VoiceCampaignOperator(**STORED_ONLY, rows=rows, menu=menu).execute(context("menu"))
     (job,) = jobs_in(store)
     assert (str(job.menu).rpartition("-")[0], "Hello Ana." in job.body) == ("ask", True)
+
+
+def test_a_campaign_needs_a_window_and_a_single_call_has_none(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign: dict[str, Any] = {**STORED_ONLY, "say": "Hello.", "rows": [{"destination": "+6587654321"}]}
+    monkeypatch.delenv("VOICEFLOW_WINDOW")
+    with pytest.raises(AirflowFailException, match="does not say when phones may ring"):
+        VoiceCampaignOperator(**campaign).execute(context("none"))
+    VoiceCampaignOperator(**campaign, window="09:00-20:00").execute(context("hours"))
+    monkeypatch.setenv("VOICEFLOW_WINDOW", "10:00-18:00")
+    VoiceCampaignOperator(**campaign, again=True).execute(context("setting"))
+    VoiceCallOperator(**STORED_ONLY, destination="+6587654322", say="Hello.").execute(context("call"))
+    windows = {str(job.window) for job in jobs_in(store)}
+    assert windows == {"09:00-20:00 mon-sun", "10:00-18:00 mon-sun", "None"}
 
 
 @pytest.mark.parametrize(
