@@ -243,8 +243,8 @@ KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     ),
     "a country of the other world": (
         "Mobile,name,Land\n87654321,Ana,Mars\n", {"columns": "destination=Mobile,country=Land", "country": ""},
-        ("'Mars' is not a country: give two letters (ISO 3166) or a name, such as SG or Singapore, or international "
-        "for digits that begin with their country code"), (),
+        ("'Mars' is not a country: give two letters (ISO 3166) or an English name, such as SG or Singapore, or "
+        "international for digits that begin with their country code"), (),
     ),
     "another country in a column": (
         "Mobile,name,Country\n87654321,Ana,US\n", {},

@@ -115,7 +115,7 @@ class ExcelRows(RowSource):
                     continue
                 count += 1
                 mark = each.mark(numbers)
-                if mark in marked:
+                if mark is not None and mark in marked:
                     marked[mark].append(number)
                 elif each.is_red:
                     red.append(number)
