@@ -33,8 +33,8 @@ suppress_warnings = [
 CHAPTERS = {
     "Start": ["start", "examples"],
     "Tasks": [
-        "campaign-files", "list-again", "every-day", "when-to-call", "ivr", "escalation", "console", "webhooks",
-        "outcomes", "sandbox",
+        "in-your-service", "campaign-files", "list-again", "every-day", "when-to-call", "ivr", "escalation", "console",
+        "webhooks", "outcomes", "sandbox",
     ],
     "Operation": ["deploy/README", "operations", "runbooks", "metrics", "stores", "scale", "security"],
     "Interfaces": ["cli", "fields", "http", "python", "reference", "airflow"],

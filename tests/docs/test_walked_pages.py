@@ -135,8 +135,7 @@ def test_the_campaign_and_the_program_of_the_readme(shell: Shell) -> None:
     assert report["total"] == sum(states.values()) == sum(report["outcomes"].values()) == 26
     # The receiver in the background writes its log into the same terminal.
     order = shell.type("python order.py 2>/dev/null")
-    said = next(line.split() for line in order.splitlines() if line.startswith("default."))
-    assert said[1] in {"completed", "unreached"}
+    assert "completed" in order.splitlines()
 
 
 def test_the_commands_of_the_appointment(shell: Shell) -> None:

@@ -19,10 +19,6 @@ SAYS = {
         "Gita: no answer (completed after 1 call, pressed 5)", "outcomes: 6 COMPLETED, 1 NO_ANSWER",
         "answers: 2 confirmed, 1 asked for us, 1 called off, 1 moved", "answered: 6 of 7",
     ],
-    "mounted_receiver.py": [
-        "The shop is open.", "the call is completed: COMPLETED", "shop_visits_total 1.0",
-        'voiceflow_webhook_summaries_total{result="settled"} 1.0',
-    ],
     "on_call_alert.py": [
         "The program was stopped while the second phone rang, and started again.",
         "+6587654321 rang 1 times: did not answer", "+6587654322 rang 1 times: answered, and did not press 1",
