@@ -20,12 +20,6 @@ def country_called(name: str) -> str | None:
     return _alias(wanted, "territory_aliases") or _english("territories").get(wanted) or _official().get(wanted)
 
 
-def country_name(code: str) -> str:
-    """The English name of a country (ISO 3166); its code if it has none."""
-    name: str = _data().get("territories", {}).get(code, code)
-    return name.removesuffix(" SAR China")
-
-
 _SHORT = {"great britain": "GB", "u.a.e.": "AE", "u.k.": "GB", "u.s.": "US", "u.s.a.": "US", "uae": "AE"}
 
 
