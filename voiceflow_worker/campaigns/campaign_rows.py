@@ -52,7 +52,7 @@ from voiceflow_worker.model.times import (
     DATE_LIKE,
     PersonZone,
 )
-from voiceflow_worker.model.window import days_of_some_parts, unknown_holidays
+from voiceflow_worker.model.window import unknown_holidays
 
 _LOOKED_AHEAD = timedelta(days=7)
 """How long after the times from which calls may ring unknown holidays matter."""
@@ -61,7 +61,6 @@ _OF_REPORT = (
     "those of its call, and are not read for the next one"
 )
 _TIMES = ("not_before", "valid_until")
-_MOST_PARTS = 3
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
 caches. When each row passed all steps before the next row, reading took a third longer."""
@@ -225,22 +224,11 @@ class CampaignRows:
         return self._columns.number_column
 
     def _holidays(self) -> Iterator[Finding]:
-        """Warnings about holidays that are not known, and about those of some parts of a country, which all keep."""
+        """Warnings about holidays that are not known."""
         for calendar, (first, last) in self._maker.times.calendars.items():
             ends = last + _LOOKED_AHEAD
             if unknown := unknown_holidays([calendar], years=range(first.year, ends.year + 1)):
                 yield self._warning(tell("no_holidays", calendars=unknown, country=calendar[:2]))
-                continue
-            of_parts = days_of_some_parts(calendar, first=first.date(), last=ends.date())
-            if (day := next(iter(of_parts), None)) is not None:
-                parts = of_parts[day]
-                some = ", ".join(parts[:_MOST_PARTS]) + (
-                    f" and {len(parts) - _MOST_PARTS} more" * (len(parts) > _MOST_PARTS)
-                )
-                yield self._warning(
-                    f"nobody in {calendar} is called on {day}, a holiday of some of its parts alone ({some}): name the "
-                    f"part, such as {calendar}-{parts[0]}, to keep its days alone"
-                )
 
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)

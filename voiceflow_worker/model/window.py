@@ -354,8 +354,8 @@ def read_calendar(text: str) -> str:
 def holidays_of(code: str, *, year: int) -> frozenset[date] | None:
     """The holidays of one year on which offices are closed; None if the library does not have this year.
 
-    They are the public ones, those of further categories of the library for the countries in holidays.tsv, those of
-    each part of a country that is named as a whole, and those in closed_days.tsv. Of own days, they are these. Raises
+    They are the public ones, those of further categories of the library for the countries in holidays.tsv, and those in
+    closed_days.tsv; of a country without a part, those that each of its parts has. Of own days, they are these. Raises
     InvalidInputError for a calendar that the library does not have.
     """
     found = _named_holidays(code, year)
@@ -393,9 +393,9 @@ def _named_holidays(code: str, year: int) -> Mapping[date, str] | None:
         country, subdiv=part or None, years=year, categories=tuple(sorted(closing)), language=language
     )
     named = {day: name for day, name in found.items() if day.year == year}
-    if not part:
-        for each in _parts_of(code):
-            named |= _named_holidays(f"{code}-{each}", year) or {}
+    if not part and (parts := [*map(f"{code}-{{}}".format, _parts_of(country))]):
+        one, *others = (_named_holidays(each, year) or {} for each in parts)
+        named |= {day: name for day, name in one.items() if all(day in each for each in others)}
     return named | {day: name for day, name in _closed_days().get(country, {}).items() if day.year == year}
 
 
@@ -413,29 +413,11 @@ def _closed_days() -> Mapping[str, Mapping[date, str]]:
 
 
 def _parts_of(country: str) -> Sequence[str]:
-    """The parts of a country that its numbers may be in: not Puerto Rico, whose numbers are its own."""
+    """Return the parts of a country that its numbers may be in: not Puerto Rico, whose numbers are its own."""
     import holidays
 
     own = {*dialled_alike(country)}
     return [each for each in holidays.country_holidays(country).subdivisions if each not in own]
-
-
-def days_of_some_parts(calendar: str, *, first: date, last: date) -> Mapping[date, Sequence[str]]:
-    """The holidays from a day to another that only some parts of a country have, with these parts: such as SCT of GB.
-
-    None for the calendar of a part, or own days.
-    """
-    found: dict[date, Sequence[str]] = {}
-    if are_own_days(calendar) or "-" in calendar:
-        return found
-    parts = _parts_of(calendar)
-    for year in range(first.year, last.year + 1):
-        days = {part: _named_holidays(f"{calendar}-{part}", year) or {} for part in parts}
-        for day in sorted(each for each in holidays_of(calendar, year=year) or () if first <= each <= last):
-            having = [part for part in parts if day in days[part]]
-            if 0 < len(having) < len(parts):
-                found[day] = having
-    return found
 
 
 def unknown_holidays(calendars: Iterable[str], *, years: Iterable[int]) -> str:
