@@ -380,7 +380,7 @@ class StoreCorruptError(StoreError):
 
 
 class StoreVersionError(StoreError):
-    """Raised when the store, or a record in it, was written by a newer version of this library."""
+    """Raised for a store of another schema, or for a record in it that this version cannot read."""
 
     in_public: ClassVar[str] = "the store, or a record in it, is of another version of voiceflow-worker"
 
