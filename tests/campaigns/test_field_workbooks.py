@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,6 @@ from xml.sax.saxutils import escape
 from zipfile import ZipFile
 
 import pytest
-from openpyxl.comments import Comment
-from openpyxl.styles import Font, PatternFill
 
 from tests.campaigns.forms import FORMS, written
 from tests.campaigns.reading import NOW, OPTIONS, read, read_all, refused, saying, told
@@ -258,43 +256,6 @@ def test_nothing_is_counted_from_days_that_hide_midnight_of_another_zone(tmp_pat
     (error,) = read_all(hidden, english("Hello.", not_before=ColumnTime.read("day - 1d"))).errors
     assert error.startswith("day: ")
     assert "has no time of day" in error
-
-
-def paint(*rows: int, colour: str = "FFFF0000", is_font: bool = False) -> Callable[[Any], object]:
-    def change(sheet: Any) -> None:
-        for cell in (cell for row in rows for cell in sheet[row]):
-            if is_font:
-                cell.font = Font(color=colour)
-            else:
-                cell.fill = PatternFill("solid", fgColor=colour)
-
-    return change
-
-
-def comment(place: str) -> Callable[[Any], object]:
-    return lambda sheet: setattr(sheet[place], "comment", Comment("do not call\nbefore May", "Ben"))
-
-
-RED = "3 rows are red in the sheet People: 3, 5-6"
-MARKED: list[tuple[Callable[[Any], object], str]] = [
-    # A change of a sheet with six people, and what is told of it, if anything is.
-    *((paint(3, 5, 6, colour=colour), RED) for colour in ("FFFF0000", "FFFFC7CE", "C00000")),
-    (paint(3, 5, 6, colour="FF9C0006", is_font=True), RED),
-    *((paint(3, 5, 6, colour=colour), "")
-      for colour in ("FFFFC000", "FF00B050", "FFFFFF00", "FF000000", "FFFFFFFF", "FF7030A0")),
-    (paint(*range(2, 8)), ""), (paint(1), ""),
-    (comment("B3"), "1 cell has a comment in the sheet People: B3, 'do not call before May'"), (comment("B1"), ""),
-]  # fmt: skip
-
-
-def test_red_rows_and_comments_are_told(tmp_path: Path) -> None:
-    people = [("destination", "name"), *((f"+658765432{place}", "Ana") for place in range(6))]
-    for change, said in MARKED:
-        reading = read_all(changed(workbook(tmp_path, people), change))
-        assert len(reading.calls) == 6
-        assert [found.message.partition(". Such rows are called")[0] for found in reading.closing] == [said] * bool(
-            said
-        )
 
 
 # -- a cell is spoken as it is shown, by its number format -------------------------------------------------------------

@@ -38,7 +38,7 @@ from voiceflow_worker.campaigns.files.rows import (
 )
 from voiceflow_worker.campaigns.files.spreadsheet import Sheet, Spreadsheet, SpreadsheetError
 from voiceflow_worker.errors import CampaignFileError
-from voiceflow_worker.finding import Finding, Message, SheetRow, ranges_text, tell
+from voiceflow_worker.finding import Finding, SheetRow, ranges_text, tell
 from voiceflow_worker.model.flows.values import EXACT
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import count_of
@@ -103,9 +103,7 @@ class ExcelRows(RowSource):
     def __iter__(self) -> Iterator[RawRow]:
         width = len(self.columns)
         marked: dict[Mark, list[int]] = {Mark.HIDDEN: [], Mark.STRUCK: []}
-        red: list[int] = []
         hidden_times = _HiddenTimes()
-        count = 0
         with self._workbook() as book:
             numbers = {place for place, name in enumerate(self.columns) if name in self.numbers}
             chosen = self._chosen(book, self.sheet)
@@ -113,33 +111,18 @@ class ExcelRows(RowSource):
                 number, values = each.number, each.values
                 if number <= (self.header_row or 0):
                     continue
-                count += 1
                 mark = each.mark(numbers)
                 if mark is not None and mark in marked:
                     marked[mark].append(number)
-                elif each.is_red:
-                    red.append(number)
                 cells = [*values, *[None] * (width - len(values))]
                 hidden_times.add(number, cells[:width])
                 yield table_row(self, number, cells, _text)._replace(mark=mark)
-            comments = [each for each in book.comments(chosen) if self._is_below(each[0]) and each[1].strip()]
-        found = [
-            *(_left_out(self.sheet, mark, rows) for mark, rows in marked.items()),
-            _rows(self.sheet, red if len(red) * 2 <= count else (), "red"),
-            _commented(self.sheet, comments) if comments else None,
-        ]
+        found = (_left_out(self.sheet, mark, rows) for mark, rows in marked.items())
         self.notes = (*self.notes, *filter(None, found))
         for place, row_number, problem in hidden_times.problems():
             if self.columns[place] and self.columns[place] not in self.spare:
                 wrong = Finding(file=str(self._file), row=row_number, column=self.header[place], message=problem)
                 raise CampaignFileError(f"{self._place}, row {row_number}: {self.header[place]} {problem}", [wrong])
-
-    def _is_below(self, place: str) -> bool:
-        """Whether a cell, such as C5, is below the header and in a column that has a name."""
-        from openpyxl.utils.cell import coordinate_to_tuple
-
-        row, column = coordinate_to_tuple(place)
-        return row > (self.header_row or 0) and column <= len(self.columns) and bool(self.columns[column - 1])
 
     @contextmanager
     def _workbook(self) -> Generator[Spreadsheet]:
@@ -312,22 +295,6 @@ def _left_out(sheet: str, mark: Mark, rows: Sequence[int]) -> str | None:
         return None
     are = f"{count_of(len(rows), 'row')} of the sheet {sheet} {'is' if len(rows) == 1 else 'are'} {mark}"
     return f"{are}, and left out: {ranges_text(rows, most=_MOST_NAMED)}"
-
-
-def _marked(sheet: str, what: str, shown: str) -> Message:
-    """What is told of rows that are called like the others, although they are marked."""
-    return tell("marked", what=what, sheet=sheet, shown=shown)
-
-
-def _rows(sheet: str, rows: Sequence[int], how: str) -> Message | None:
-    are = f"{count_of(len(rows), 'row')} {'is' if len(rows) == 1 else 'are'} {how}"
-    return _marked(sheet, are, ranges_text(rows, most=_MOST_NAMED)) if rows else None
-
-
-def _commented(sheet: str, comments: Sequence[tuple[str, str]]) -> Message:
-    place, text = comments[0]
-    have = f"{count_of(len(comments), 'cell')} {'has a comment' if len(comments) == 1 else 'have comments'}"
-    return _marked(sheet, have, f"{place}, {' '.join(text.split())[:60]!r}")
 
 
 def _text(value: object) -> str:

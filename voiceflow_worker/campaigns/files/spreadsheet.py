@@ -33,8 +33,6 @@ Ordinary sheets have less than one for each byte. Each costs microseconds, and s
 
 _AT_ONCE = 65_536
 _CODE = re.compile("_x([0-9A-Fa-f]{4})_")
-_COLOUR = re.compile("[0-9A-Fa-f]{6}")
-_LEAST_RED, _REDDER = 0x90, 40
 _PLACE = re.compile("([A-Z]{1,3})([0-9]{1,10})")
 
 
@@ -66,8 +64,6 @@ class SheetRow(NamedTuple):
     """Whether a line goes through all of its cells that are not empty."""
     is_partly_struck: bool
     """Whether a line goes through a part of a cell."""
-    is_red: bool
-    """Whether all of these cells are red, or red on another colour."""
 
     def mark(self, numbers: Collection[int]) -> Mark | None:
         """Return how the sheet shows the row, whose telephone numbers are in these places."""
@@ -104,7 +100,6 @@ class Spreadsheet:
         self._zero_is_no_result = any(_is_true(each.get("fullCalcOnLoad")) for each in _all(book, "calcPr"))
         parts = {link.kind: link.part for link in links.values()}
         self._struck: set[int] = set()
-        self._red = set[int]()  # the styles whose text or ground is red
         self._struck_texts: set[int] = set()  # the shared texts of which a part is struck through
         self._formats: dict[int, NumberFormat] = {}  # those of the styles that show a value in a way of their own
         self._read_styles(parts.get("styles"))
@@ -122,26 +117,19 @@ class Spreadsheet:
                     f"has a row number above {_MOST_ROWS} in the sheet {sheet.name}, the last row that Excel allows: "
                     "the file is probably damaged; save it again in Excel, or save the sheet as CSV"
                 )
-            values, struck, is_partly, red = self._values(row)
+            values, struck, is_partly = self._values(row)
             if values:
                 filled = sum(value is not None for value in values)
                 is_hidden = _is_true(row.get("hidden")) or float(row.get("ht", 1)) == 0
                 is_struck = len(struck) == filled
-                yield SheetRow(number, tuple(values), is_hidden, struck, is_struck, is_partly, red == filled)
+                yield SheetRow(number, tuple(values), is_hidden, struck, is_struck, is_partly)
             row.clear()
 
-    def comments(self, sheet: Sheet) -> Iterator[tuple[str, str]]:
-        """The comments of a sheet, each with the place of its cell, such as C5."""
-        for part in (link.part for link in self._links(sheet.part) if link.kind == "comments"):
-            for comment in self._elements(part, "comment"):
-                text = "".join(_text_in(each) for each in _all(comment, "text"))
-                yield comment.get("ref", ""), text.rpartition("Comment:\n")[2]
-
-    def _values(self, row: Element) -> tuple[list[object], set[int], bool, int]:
-        """The values of a row, the places of those struck through, whether a part is, and how many are red."""
+    def _values(self, row: Element) -> tuple[list[object], set[int], bool]:
+        """Return the values of a row, the places of those struck through, and whether a part of one is."""
         values: list[object] = []
         struck, is_partly = set[int](), False
-        column = filled = red = 0
+        column = filled = 0
         for cell in row:
             if _local(cell) != "c":
                 continue
@@ -162,8 +150,7 @@ class Spreadsheet:
             is_partly = is_partly or self._is_partly_struck(cell)
             if style in self._struck:
                 struck.add(column - 1)
-            red += style in self._red
-        return values[:filled], struck, is_partly, red
+        return values[:filled], struck, is_partly
 
     def _is_partly_struck(self, cell: Element) -> bool:
         if cell.get("t") == "s" and self._struck_texts:
@@ -227,15 +214,11 @@ class Spreadsheet:
             return
         tree = self._tree(part)
         own = {int(each.get("numFmtId", 0)): each.get("formatCode", "") for each in _all(tree, "numFmt")}
-        fonts, fills = (list(next(_all(tree, name), ())) for name in ("fonts", "fills"))
-        struck = {place for place, font in enumerate(fonts) if _has_strike(font)}
-        red = [{place for place, each in enumerate(found) if _is_red(each)} for found in (fonts, fills)]
+        struck = {place for place, font in enumerate(next(_all(tree, "fonts"), ())) if _has_strike(font)}
         styles = next(_all(tree, "cellXfs"), None)
         for style, each in enumerate(styles if styles is not None else ()):
             if int(each.get("fontId", 0)) in struck:
                 self._struck.add(style)
-            if int(each.get("fontId", 0)) in red[0] or int(each.get("fillId", 0)) in red[1]:
-                self._red.add(style)
             number = int(each.get("numFmtId", 0))
             code = own[number] if number in own else built_in(number)
             if code is not None and (shown := number_format(code)) is not None:
@@ -359,16 +342,6 @@ def _has_struck_run(element: Element) -> bool:
 
 def _has_strike(font: Element) -> bool:
     return any(_is_true(each.get("val", "1")) for each in _all(font, "strike"))
-
-
-def _is_red(each: Element) -> bool:
-    """Whether a font or a fill is red, dark or light."""
-    colours = (color.get("rgb", "")[-6:] for name in ("color", "fgColor") for color in _all(each, name))
-    for colour in (bytes.fromhex(text) for text in colours if _COLOUR.fullmatch(text)):
-        red, green, blue = colour
-        if red >= _LEAST_RED and red - max(green, blue) >= _REDDER and abs(green - blue) < _REDDER:
-            return True
-    return False
 
 
 def _times() -> Any:
