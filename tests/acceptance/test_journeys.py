@@ -163,18 +163,18 @@ def test_the_same_list_again_with_a_row_changed_one_new_and_one_gone(by: Interfa
 def test_nothing_leaves_after_a_hold_and_after_its_end_everybody_is_called(
     by: Interface, on: Stage, batch: str
 ) -> None:
-    called = people(12)
+    called = people(40)
     phones(on, called, "COMPLETED")
     by.start(batch, called)
-    with on.worker("--rate", "20"):
+    with on.worker("--rate", "10"):
         wait_until(lambda: sum(rings(on, called)) >= 3, "the first calls")
         by.hold(batch)
         held = rings(on, called)
         by.drain()
-        assert rings(on, called) == held != [1] * 12
+        assert rings(on, called) == held != [1] * 40
         by.resume(batch)
         wait_until(lambda: is_over(by, batch), "the end")
-    assert rings(on, called) == [1] * 12
+    assert rings(on, called) == [1] * 40
 
 
 @by_each("command", "api", "console", "python")
