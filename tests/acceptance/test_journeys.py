@@ -26,6 +26,7 @@ from tests.support.commands import assembled_once, logs_as_they_were
 from tests.support.postgres import PostgresServer
 from tests.support.redis_server import RedisServer
 from tests.support.stage import Stage, stage
+from tests.support.stores import SERVERS
 from tests.support.waiting import wait_until
 
 __all__ = ["assembled_once", "logs_as_they_were"]
@@ -34,15 +35,15 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("logs_as_they_we
 DRIVERS: dict[str, type[Driver]] = {
     "command": Command, "api": HttpApi, "console": Console, "form": ConsoleForm, "python": Python
 }  # fmt: skip
-STORES = ["sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("redis", "postgres"))]
 ENDED = {"completed", "unreached", "failed", "expired", "cancelled", "accepted"}
-on_each_store = pytest.mark.parametrize("on", STORES, indirect=True)
 
 
-def by_each(*names: str, seldom: Sequence[str] = ()) -> pytest.MarkDecorator:
-    """By these interfaces every day, and by some seldom."""
-    rare = [pytest.param(name, marks=pytest.mark.slow) for name in seldom]
-    return pytest.mark.parametrize("by", [*names, *rare], indirect=True)
+def by_each(*names: str, seldom: Sequence[str] = (), on_servers: bool = False) -> pytest.MarkDecorator:
+    """By these interfaces on SQLite every day; by some seldom, and on the servers by the command."""
+    rare = [*((name, "sqlite") for name in seldom), *(("command", server) for server in SERVERS if on_servers)]
+    daily = [pytest.param(name, "sqlite", id=name) for name in names]
+    further = [pytest.param(*each, id="-".join(each), marks=pytest.mark.slow) for each in rare]
+    return pytest.mark.parametrize(("by", "on"), [*daily, *further], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +132,7 @@ def is_over(by: Interface, batch: str) -> bool:
     return {each["state"] for each in by.calls(batch)} <= ENDED
 
 
-@on_each_store
-@by_each("command", "form", "python", seldom=["api"])
+@by_each("command", "form", "python", seldom=["api"], on_servers=True)
 def test_a_list_is_called_and_each_person_once(by: Interface, on: Stage, batch: str) -> None:
     called = people(20)
     phones(on, called, "COMPLETED")
@@ -143,8 +143,7 @@ def test_a_list_is_called_and_each_person_once(by: Interface, on: Stage, batch: 
     assert rings(on, called) == [1] * 20
 
 
-@on_each_store
-@by_each("command", "python", seldom=["api"])
+@by_each("command", "python", seldom=["api"], on_servers=True)
 def test_the_same_list_again_with_a_row_changed_one_new_and_one_gone(by: Interface, on: Stage, batch: str) -> None:
     called = same, changed, gone, new = people(4)
     phones(on, called, "COMPLETED")
@@ -219,7 +218,7 @@ def test_who_is_suppressed_is_not_called_from_then_on(by: Interface, on: Stage, 
     assert rings(on, called) == [0, 0, 1]
 
 
-@on_each_store
+@by_each("command", on_servers=True)
 def test_a_lost_answer_is_settled_by_the_summary(by: Interface, on: Stage, batch: str) -> None:
     called = people(2)
     phones(on, called, "COMPLETED", delay_seconds=1000)
@@ -273,7 +272,7 @@ def test_a_lost_answer_is_settled_by_a_person(
     assert rings(on, called) == [1, 1]
 
 
-@on_each_store
+@by_each("command", on_servers=True)
 def test_a_worker_is_killed_and_another_one_goes_on(by: Interface, on: Stage, batch: str) -> None:
     called = people(30)
     phones(on, called, "COMPLETED", delay_seconds=6000)  # after the leases of the dead worker
