@@ -1,6 +1,6 @@
 """A web service that phones a customer when an order is ready, with the worker and the receiver in its own process.
 
-uvicorn examples.order_service.service:app --no-proxy-headers
+uvicorn examples.order_service.service:app --no-proxy-headers --timeout-graceful-shutdown 1
 
 It has the settings of the environment. 8x8 sends its events to https://…/calls/webhooks/8x8.
 """

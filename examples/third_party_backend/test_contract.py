@@ -17,4 +17,4 @@ class TestShelf(StoreContract):
     def opener(self, tmp_path: Path) -> Opener:
         """Return a function that opens the store under test."""
         # Each test has its own store, which is empty at first and lasts until the test ends.
-        return lambda: open_store(f"shelf://{tmp_path.name}")
+        return lambda: open_store(f"shelf://{tmp_path}/calls")

@@ -30,6 +30,7 @@ from .breaking import BreakContract as BreakContract
 from .costs import CostContract as CostContract
 from .costs import ReadSoFar as ReadSoFar
 from .find import JobsContract as JobsContract
+from .processes import ProcessContract as ProcessContract
 from .records import EventsContract as EventsContract
 from .records import RecordsContract as RecordsContract
 from .records import ShareContract as ShareContract
@@ -63,5 +64,6 @@ class StoreContract(
     EventsContract,
     WaitContract,
     ShareContract,
+    ProcessContract,
 ):
     """The whole contract."""

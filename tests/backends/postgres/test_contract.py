@@ -13,6 +13,8 @@ from voiceflow_worker import open_store
 
 
 class TestPostgres(StoreContract):
+    seconds = 4.0
+
     @pytest.fixture
     def opener(self, fresh_url: Callable[[str], str]) -> Opener:
         url = fresh_url("postgres")

@@ -31,6 +31,8 @@ def timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestRedis(StoreContract):
+    seconds = 4.0
+
     """As a user with the rights that docs/stores.md asks for, and no others."""
 
     @pytest.fixture

@@ -12,6 +12,8 @@ from voiceflow_worker.backends.sqlite import open_sqlite, write
 
 
 class TestSqlite(StoreContract):
+    seconds = 4.0
+
     @pytest.fixture
     def opener(self, tmp_path: Path) -> Opener:
         return partial(open_sqlite, f"sqlite:///{tmp_path}/calls.db")
