@@ -281,7 +281,7 @@ FIELDS: tuple[Field, ...] = (
         name="leave_out", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
         metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
         help="Call nobody in rows where a column has such a value: Do Not Call=TRUE,Status=Moved; Status!=Booked: "
-        "another value or none; Left at=: empty; Left at!=: not empty. TRUE, 1 and yes are one value.",
+        "another value or none; Left at=: empty; Left at!=: not empty.",
     ),
     Field(
         name="only", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
