@@ -556,8 +556,9 @@ class CallQueue:
     async def report(self, batch_id: Key | None = None) -> Report:
         """Count the calls of a batch, or of the whole queue, from counters alone; `print` shows the report as a table.
 
-        Raises StoreError.
+        Raises InvalidInputError for a batch without calls, and StoreError.
         """
+        await BatchNames(self.store, self.name).require(batch_id)
         return await build_report(self.store, self.name, batch_id)
 
     async def status(self) -> QueueStatus:

@@ -158,7 +158,7 @@ def _as_json(shown: _Result) -> dict[str, object]:
 
 
 def _tell(output: Output, shown: _Result, *, kept_in: str | None) -> None:
-    output.print(shown.report)
+    output.answer(*str(shown.report).splitlines())
     tell_findings(
         output,
         typed(found for found in shown.enqueued.findings if found.is_error),

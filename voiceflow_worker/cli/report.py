@@ -87,7 +87,7 @@ async def report(
         output.note(why or f"there are no calls in queue {calls.name} of {url}")
         return ExitCode.UNDONE
     if not output.as_json:
-        output.print(found)
+        output.answer(*str(found).splitlines())
     return ExitCode.DONE
 
 

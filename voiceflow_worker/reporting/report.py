@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports import Store
@@ -13,9 +12,6 @@ from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +23,7 @@ class Report:
     wait, expired, or were refused or cancelled do not lower the rate. `answers` counts calls by the answer that a menu
     names, and `other_keys` counts the calls with key presses, but without such an answer.
     `seconds` is the total duration of all sessions, and `placed` counts the calls that were placed. `print` shows a
-    report as a table, and so does the `print` of rich.
+    report as a table.
     """
 
     queue: str
@@ -73,28 +69,11 @@ class Report:
         }
 
     def __str__(self) -> str:
-        from io import StringIO
-
-        from rich.console import Console
-
-        text = StringIO()
-        Console(file=text, width=200, color_system=None, highlight=False, markup=False).print(self)
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
-
-    def __rich__(self) -> Group:
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("")
-        table.add_column("", overflow="fold")
-        table.add_column("calls", justify="right")
-        for kind, name, count in self._counts():
-            table.add_row(kind, Text(printable_line(name)), str(count))
-        title = Text(printable_line(f"{self.name}: {count_of(self.total, 'call')}"))
-        return Group(title, *([table] if table.row_count else []), *map(Text, self._lines()))
+        rows = [(kind, printable_line(name), f"{count}") for kind, name, count in self._counts()]
+        first, second, third = (max((len(row[place]) for row in rows), default=0) for place in range(3))
+        table = [f"  {kind:{first}}  {name:{second}}  {count:>{third}}" for kind, name, count in rows]
+        title = printable_line(f"{self.name}: {count_of(self.total, 'call')}")
+        return "\n".join([title, *table, *self._lines()])
 
     def _counts(self) -> Iterator[tuple[str, str, int]]:
         """The counts, each with its kind and its name."""

@@ -339,6 +339,10 @@ class Job(Struct, frozen=True):
     next_attempt: NextAttempt | None = None
     window: CallWindow | None = None
 
+    def __repr__(self) -> str:
+        """Name the call, without its number and text: a log or a traceback may show it to anybody."""
+        return f"<Job {self.id}: {self.state.value}>"
+
     @property
     def digest(self) -> str:
         """The digest of what the job says now."""
