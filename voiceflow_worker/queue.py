@@ -36,12 +36,11 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.text.arguments import checked, checks_itself
+from voiceflow_worker.model.text.arguments import checked_time
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import SLOWEST, count_of, is_rate, rate_in_words
 from voiceflow_worker.reporting.gates import closed_in_words, gate_in_words
@@ -72,7 +71,6 @@ def _checked(change: Callable[[Job], Job], check: CheckJob | None) -> Callable[[
     return checked
 
 
-@checked
 class CallQueue:
     """One queue of a store, with calls of one sub-account.
 
@@ -101,7 +99,6 @@ class CallQueue:
         self._changes = Changes(store, self.policy)
         self._outcome_watch = OutcomeWatch(store)
 
-    @checks_itself
     async def enqueue(
         self,
         flow: CallFlow | Mapping[str, object],
@@ -156,7 +153,7 @@ class CallQueue:
         self,
         *,
         states: Iterable[JobState] | None = None,
-        batch_id: Key | None = None,
+        batch_id: str | None = None,
         destination: str | None = None,
         unique_key: str | None = None,
         outcomes: Iterable[str] | None = None,
@@ -176,7 +173,7 @@ class CallQueue:
             batch=batch_id,
             outcomes=None if outcomes is None else frozenset(outcomes),
             number=None if destination is None else usual_form(destination),
-            begin=since,
+            begin=checked_time("since", since),
         )
         if unique_key is None and not wanted.is_judged:
             return await find_jobs(self.store, wanted.read(self.name, newest=newest, after=after, limit=limit))
@@ -292,7 +289,7 @@ class CallQueue:
 
     async def cancel_batch(
         self,
-        batch_id: Key,
+        batch_id: str,
         *,
         reason: str = "the batch was cancelled by a person",
         check: CheckGate | None = None,
@@ -316,7 +313,7 @@ class CallQueue:
             store.result = f"batch {batch_id} is cancelled for good; {count_of(ended, 'waiting call')} ended"
         return ended
 
-    async def _end_waiting(self, batch_id: Key) -> None:
+    async def _end_waiting(self, batch_id: str) -> None:
         """End the calls of a cancelled batch until none waits. Running workers end calls too, each some of them."""
         sweeper = Sweeper(self.store, queue=self.name, policy=self.policy, changes=self._changes)
         clock, least = self.store.clock, math.inf
@@ -330,7 +327,7 @@ class CallQueue:
                 return
             await clock.sleep(_AGAIN)
 
-    async def _cancelled(self, batch_id: Key) -> int:
+    async def _cancelled(self, batch_id: str) -> int:
         """The jobs of a batch in a state in which a cancel leaves them. Running workers end some of them too."""
         states = await count_states(self.store, self.name, batch_id=batch_id)
         return states[JobState.CANCELLED] + states[JobState.UNREACHED]
@@ -356,6 +353,7 @@ class CallQueue:
         Raises `IllegalMoveError` and `JobNotFoundError`.
         """
         now = self.store.clock.now()
+        checked_time("not_before", not_before)
         redial = partial(
             lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before, goes_on=goes_on
         )
@@ -364,7 +362,7 @@ class CallQueue:
 
     async def redial_batch(
         self,
-        batch_id: Key,
+        batch_id: str,
         *,
         on: str | Iterable[str],
         note: str = "called again by a person",
@@ -382,6 +380,7 @@ class CallQueue:
         Raises `InvalidInputError` for outcomes that cannot be redialled, and for a batch that is cancelled or has no
         calls.
         """
+        checked_time("at", at)
         if times < 1:
             raise InvalidInputError(f"times is {times}, so nobody would be redialled: give 1 or more")
         outcomes = read_redial_on(on)
@@ -413,7 +412,7 @@ class CallQueue:
             lifecycle.resolve,
             placed=placed,
             at=now,
-            recorded_at=recorded_at or now,
+            recorded_at=checked_time("recorded_at", recorded_at) or now,
             note=note,
             policy=self.policy,
             number=post,
@@ -424,7 +423,7 @@ class CallQueue:
     async def hold(
         self,
         *,
-        batch_id: Key | None = None,
+        batch_id: str | None = None,
         until: datetime | None = None,
         reason: str = "",
         check: CheckGate | None = None,
@@ -454,7 +453,7 @@ class CallQueue:
                 raise InvalidInputError(unknown)
 
     async def resume(
-        self, *, batch_id: Key | None = None, unread_files: bool = False, check: CheckGate | None = None
+        self, *, batch_id: str | None = None, unread_files: bool = False, check: CheckGate | None = None
     ) -> Gate:
         """Open a held queue or batch; all workers count consecutive refusals from 0 again.
 
@@ -480,7 +479,7 @@ class CallQueue:
             store.result = "open" if gate.state is GateState.OPEN else gate_in_words(gate)
         return gate
 
-    async def staged(self, batch_id: Key) -> Sequence[StagedImport]:
+    async def staged(self, batch_id: str) -> Sequence[StagedImport]:
         """The imports of a batch that have not ended, and how many calls each holds. Nobody is called for them.
 
         An import is a campaign that is being stored, or one whose process was killed before its last call was stored.
@@ -488,7 +487,7 @@ class CallQueue:
         """
         return await staged_imports(self.store, await starts_of(self.store, self.name, batch_id=batch_id))
 
-    async def release_staged(self, batch_id: Key, *, imports: Sequence[StagedImport] | None = None) -> int:
+    async def release_staged(self, batch_id: str, *, imports: Sequence[StagedImport] | None = None) -> int:
         """Let the held calls of a batch be sent, although their import has not ended; returns their number.
 
         With `imports`, as `staged` returned them, the calls of these alone. Raises InvalidInputError if an import has
@@ -507,7 +506,7 @@ class CallQueue:
 
     async def discard_staged(
         self,
-        batch_id: Key,
+        batch_id: str,
         *,
         imports: Sequence[StagedImport] | None = None,
         reason: str = "its import was discarded by a person",
@@ -553,7 +552,7 @@ class CallQueue:
         """What rate holds, and whether a person set it, as a short text that changes with each change of the rate."""
         return await SetRate(self.store, self.name).state()
 
-    async def report(self, batch_id: Key | None = None) -> Report:
+    async def report(self, batch_id: str | None = None) -> Report:
         """Count the calls of a batch, or of the whole queue, from counters alone; `print` shows the report as a table.
 
         Raises InvalidInputError for a batch without calls, and StoreError.
@@ -574,16 +573,16 @@ class CallQueue:
         All waiters of this queue share their reads of the store, every 200 ms or less often. The wait continues through
         redials, through doubts, and while the store is unavailable. A job that is `accepted` has ended, although a late
         summary may still follow. Raises `OutcomeTimeoutError` (a `TimeoutError`) when `timeout` has passed,
-        `JobNotFoundError`, and `InvalidInputError` for a `timeout` that is not a timedelta.
+        `JobNotFoundError`.
         """
         return await self._outcome_watch.wait(job_id, timeout=timeout)
 
-    async def wait_for_batch(self, batch_id: Key, *, timeout: timedelta | None = None) -> Report:  # noqa: ASYNC109 - raises an error of its own
+    async def wait_for_batch(self, batch_id: str, *, timeout: timedelta | None = None) -> Report:  # noqa: ASYNC109 - raises an error of its own
         """Wait until a batch has ended, and return its report.
 
         A batch has ended when none of its calls waits, is in progress, or is in doubt. The wait goes on through redials
         and while the store is unavailable. Raises `BatchTimeoutError` (a `TimeoutError`) when `timeout` has passed, and
-        `InvalidInputError` for a batch without calls, or for a `timeout` that is not a timedelta.
+        `InvalidInputError` for a batch without calls.
         """
         await wait_for_batch(self.store, self.name, batch_id, timeout=timeout)
         return await self.report(batch_id)
@@ -603,5 +602,9 @@ class CallQueue:
         if consumer is not None:
             checked_reader(consumer)
         return OutcomeStream(
-            self.store, self.name, consumer=consumer, since=since or self.store.clock.now(), attempts=attempts
+            self.store,
+            self.name,
+            consumer=consumer,
+            since=checked_time("since", since) or self.store.clock.now(),
+            attempts=attempts,
         )

@@ -23,7 +23,6 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.job import Job, RedialPolicy
 from voiceflow_worker.model.jobs.policy import redial_policy
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import did_you_mean
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.settings import Settings, load_settings
@@ -43,7 +42,6 @@ _NO_KEY: Final = "-"
 _log = structlog.get_logger("voiceflow")
 
 
-@checked
 class Voiceflow:
     """The calls of one account and queue: enqueue, send and receive them. An async context manager.
 

@@ -45,8 +45,8 @@ from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import InvalidInputError, RequestInProgressError, StoreError, VoiceflowError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.jobs.admission import LONGEST_KEY
 from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.json_text import RepeatedNameError, distinct
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.queue import CallQueue

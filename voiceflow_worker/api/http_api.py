@@ -27,7 +27,7 @@ from voiceflow_worker.asgi.gatekeeper import Gatekeeper, RefusalReason, WrongSec
 from voiceflow_worker.core.outcomes.outbox import OutcomeWatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import VoiceflowError
-from voiceflow_worker.model.jobs.admission import LONGEST_KEY
+from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.service.escalation import PolicyFile
 from voiceflow_worker.service.metrics import API_ANSWERS, API_WAITING, POLICIES_REFUSED

@@ -15,7 +15,7 @@ from voiceflow_worker.api.secrets import Right
 from voiceflow_worker.asgi import openapi
 from voiceflow_worker.asgi.limits import WAIT
 from voiceflow_worker.asgi.openapi import JSON, Answers, Schemas, types_of
-from voiceflow_worker.model.jobs.admission import LONGEST_KEY
+from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.wording import read_duration, read_rate
 from voiceflow_worker.model.times import read_time
 

@@ -16,7 +16,6 @@ from voiceflow_worker.backends.health import Health
 from voiceflow_worker.backends.store_url import POSTGRES_SCHEMES, REDIS_SCHEMES
 from voiceflow_worker.core.ports import Clock, Store
 from voiceflow_worker.errors import StoreUnavailableError, UnknownBackendError
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import without_secrets
 
 if TYPE_CHECKING:
@@ -55,7 +54,6 @@ _BUILT_IN_HEALTH: Mapping[str, str] = {
 }
 
 
-@checked
 def open_store(
     url: str = "sqlite:///voiceflow.db",
     *,

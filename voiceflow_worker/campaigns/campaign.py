@@ -30,7 +30,6 @@ from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.jobs.policy import redial_policy
 from voiceflow_worker.model.numbers.reading import read_sources
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.queue import CallQueue
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ _OF_START = ("skip_bad", "again", "replace", "remove_missing", "only_new", "reje
 """The attributes of a campaign that are options of its start."""
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Campaign:
     """A campaign: who is called, with which words, and when. `Campaign.of` makes one.

@@ -46,9 +46,7 @@ from voiceflow_worker.core.ports.store import Same
 from voiceflow_worker.errors import CampaignFileError, ChangedSinceError, InvalidInputError
 from voiceflow_worker.finding import Finding, tell
 from voiceflow_worker.ivr.template_text import is_template
-from voiceflow_worker.model.jobs.admission import Key
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
@@ -86,7 +84,7 @@ class StartOptions(TypedDict, total=False):
     expected_version: str | None
     progress: OnProgress | None
     warn: Callable[[Sequence[Finding]], None] | None
-    token: Key | None
+    token: str | None
 
 
 class EnqueueOptions(StartOptions, total=False):
@@ -111,7 +109,6 @@ class EnqueueOptions(StartOptions, total=False):
     assumptions: PreviewOptions | None
 
 
-@checked
 async def enqueue_file(
     queue: CallQueue | None,
     path: Path | InputFile,
@@ -140,7 +137,6 @@ async def enqueue_file(
     return await Enqueueing(queue, path, options or CampaignOptions(), **how).run()
 
 
-@checked
 async def enqueue_rows(
     queue: CallQueue | None,
     rows: Iterable[Mapping[str, object]],

@@ -14,7 +14,6 @@ from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import country_of
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words, rfc3339
 from voiceflow_worker.model.times import zone_of_number
 from voiceflow_worker.model.zones import require_zone
@@ -58,7 +57,6 @@ _LONGEST_TEXT = 300
 _TIME = "%a %d %b %Y %H:%M"
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewOptions:
     """The assumptions of a preview.

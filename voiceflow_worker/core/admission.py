@@ -45,7 +45,7 @@ from voiceflow_worker.model.country_windows import CountryWindows, first_opening
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.flows.rules import second_parties
-from voiceflow_worker.model.jobs.admission import Key, admission_findings, key_findings, text_findings
+from voiceflow_worker.model.jobs.admission import admission_findings, key_findings, text_findings
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.differences import asked_digest, differences, is_changeable, keeps_numbers, terms_of
 from voiceflow_worker.model.jobs.edits import edited as changed_job
@@ -53,7 +53,7 @@ from voiceflow_worker.model.jobs.job import MOST_NUMBERS, ON_THE_WAY, Job, JobSt
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.arguments import option_problems, time_problem
+from voiceflow_worker.model.text.arguments import checked_duration, time_problem
 from voiceflow_worker.model.window import CallWindow, read_window_zone
 
 
@@ -74,7 +74,7 @@ class CallOptions(TypedDict, total=False):
     suppression list.
     """
 
-    unique_key: Key | None
+    unique_key: str | None
     batch_id: str | None
     priority: int
     not_before: datetime | None
@@ -105,10 +105,6 @@ class CallRequest:
             raise TypeError(f"a call has no option {unknown[0]!r}")
         object.__setattr__(self, "flow", flow)
         object.__setattr__(self, "options", options)
-
-
-_JUDGED_LATER = frozenset({"priority", "not_before", "valid_until"})
-"""What `admission_findings` reports."""
 
 
 class CheckedCall(NamedTuple):
@@ -143,11 +139,7 @@ class CheckedCall(NamedTuple):
         """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for invalid data."""
         flow, options = request.flow, request.options
         # With an empty key, the call would be made again each time that it is enqueued again.
-        wrong = option_problems(CallRequest.__init__, {"flow": flow, **options})
-        problems = [
-            Finding(message=message, column=name) for name, message in wrong.items() if name not in _JUDGED_LATER
-        ]
-        if problems := problems or key_findings(options.get("unique_key")):
+        if problems := key_findings(options.get("unique_key")):
             raise CallFlowError(problems)
         if flow.validated().destination is None:
             raise InvalidInputError("a call needs a source and a destination")
@@ -156,7 +148,8 @@ class CheckedCall(NamedTuple):
         valid_for = options.get("valid_for")
         valid_until, begin = options.get("valid_until"), options.get("not_before")
         if valid_for is not None:
-            valid_until = max(at, begin if begin and time_problem("not_before", begin) is None else at) + valid_for
+            valid_until = max(at, begin if begin and time_problem("not_before", begin) is None else at)
+            valid_until += checked_duration("valid_for", valid_for)
         key = options.get("unique_key") or flow.client_request_id
         own: dict[str, Any] = {
             **{name: value for name, value in options.items() if name in cls._fields},

@@ -18,7 +18,6 @@ from voiceflow_worker.core.base.record_set import RecordSet, json_records
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.silence import Silence, arrived, last_silence
 from voiceflow_worker.errors import VoiceflowError
-from voiceflow_worker.model.text.arguments import checked
 
 EVERY = timedelta(seconds=5)
 HEARD = 2 * EVERY
@@ -82,7 +81,6 @@ class _ReceiverBeat(_Beat):
 _Kind = TypeVar("_Kind", bound=_Beat)
 
 
-@checked
 class Heartbeats:
     """Writes and reads heartbeats in a store. If the process is a receiver, `menus` are the names of its menus.
 

@@ -21,7 +21,7 @@ from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of
 from voiceflow_worker.model.numbers.reading import every_reading, read_number
-from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.arguments import checked_time
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import in_words, rfc3339
 
@@ -116,7 +116,6 @@ class Suppression:
         return f"on the suppression list since {in_words(self.since)}{end}{call}{why}"
 
 
-@checked
 class SuppressedNumbers:
     """The entries of the suppression list, which is described there (`SuppressionList`, which ends waiting calls)."""
 
@@ -145,8 +144,9 @@ class SuppressedNumbers:
         """
         checked_text("the reason of a suppression", reason)
         now = self._clock.now()
-        if until is not None and (until.tzinfo is None or until <= now):
-            raise InvalidInputError(f"a suppression cannot end at {until}: give a future time with a time zone")
+        checked_time("until", until)
+        if until is not None and until <= now:
+            raise InvalidInputError(f"a suppression cannot end at {until}: give a future time")
         wanted = {
             number: Suppression(number=number, since=now, reason=reason, until=until, file=file)
             for text in numbers

@@ -24,7 +24,6 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.text.arguments import checked
 
 PAGE = 100
 """The most jobs moved or deleted in one bulk write, which blocks the store for some milliseconds."""
@@ -54,7 +53,6 @@ class _Pass:
         return moved
 
 
-@checked
 class Sweeper:
     """Brings overdue jobs of one queue to their next state. Several sweepers may run: each change is fenced.
 

@@ -52,7 +52,6 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, backoff, read_person_limit, strictest
 from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import SLOWEST
 
 _log = structlog.get_logger("voiceflow.worker")
@@ -82,7 +81,6 @@ LONGEST_PAUSE = timedelta(seconds=30)
 """The longest wait of a worker before it tries its journal file again."""
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
     """Less common options of a worker.
@@ -110,7 +108,6 @@ class _Default:
 DEFAULT: Any = _Default()
 
 
-@checked
 class Worker:
     """Sends the calls of one queue.
 

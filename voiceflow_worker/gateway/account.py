@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers.phone import normalise
 from voiceflow_worker.model.reports.events import Payload, entry_of, needed_field, read_field
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import checked_text
 
 if TYPE_CHECKING:
@@ -171,7 +170,6 @@ LONGEST_PAUSE = timedelta(seconds=10)
 """The longest Retry-After that is waited for. After a longer one, a GET is not retried."""
 
 
-@checked
 class AccountApi(ABC):
     """The requests of a client to the account API.
 

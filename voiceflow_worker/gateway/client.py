@@ -46,8 +46,7 @@ from voiceflow_worker.model.reports.verdict import (
     Verdict,
     VerdictKind,
 )
-from voiceflow_worker.model.text.arguments import checked, checks_itself
-from voiceflow_worker.model.text.wording import checked_duration
+from voiceflow_worker.model.text.arguments import checked_duration
 
 if TYPE_CHECKING:
     from voiceflow_worker.gateway.rest import RestClient
@@ -72,7 +71,6 @@ class PlacedCall:
     valid_until: datetime | None = None
 
 
-@checked
 class VoiceClient(api.AccountApi):
     """The client of one sub-account for the 8x8 Voice API; an async context manager.
 
@@ -202,7 +200,6 @@ class VoiceClient(api.AccountApi):
         return self._transport is not None
 
     # These two not by `checked`: the engine calls them for each call.
-    @checks_itself
     async def connect(self, *, waits: bool = True) -> Reservation | None:
         """Wait for the limiter, and connect, for one POST: `place` finds the result as `progress.reserved`.
 
@@ -216,7 +213,6 @@ class VoiceClient(api.AccountApi):
             await self._limiter.acquire()
         return await posts.connect(waits=waits)
 
-    @checks_itself
     async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
         """POST one call, once, and return its verdict.
 

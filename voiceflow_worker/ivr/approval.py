@@ -15,7 +15,6 @@ from voiceflow_worker.model.flows.actions import read_action
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.call_json import checked_data
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.json_text import read_strict_json
 
 Data: TypeAlias = Mapping[str, object]
@@ -28,7 +27,6 @@ CONFIRMATION = "Thank you. Your answer: {choice}."
 HOW = "Press 1 to approve, 2 to reject."
 
 
-@checked
 def approval_data(
     question: str,
     *,
@@ -69,7 +67,6 @@ def approval_data(
     return data
 
 
-@checked
 def approval_call(
     destination: str,
     *,
@@ -93,7 +90,6 @@ def approval_call(
     return approval.call(destination, source=source, data=data)
 
 
-@checked
 def choice_of(digits: str | None, data: Data | None = None) -> str | None:
     """The choice in a job's `digits`, such as `approved`; None if the person made no choice."""
     last = (digits or "").rpartition(",")[2]

@@ -27,7 +27,6 @@ from voiceflow_worker.model.jobs.job import Job, KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import CallAction
 from voiceflow_worker.model.reports.status import SessionStatus, fold_session_status
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.names_of_the_world import language_called
 from voiceflow_worker.model.times import PersonZone
 from voiceflow_worker.model.zones import require_zone
@@ -133,7 +132,6 @@ def _checksum(content: str) -> str:
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """The person on the phone, at one moment of a call.

@@ -17,11 +17,9 @@ from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import language_in
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.model.text.arguments import checked
-from voiceflow_worker.model.text.wording import checked_duration
+from voiceflow_worker.model.text.arguments import checked_duration
 
 
-@checked
 @dataclass(frozen=True, slots=True)
 class End:
     """The end of the call: a hang-up, after a last text if there is one."""
@@ -29,7 +27,6 @@ class End:
     text: Text | None = None
 
 
-@checked
 @dataclass(frozen=True, slots=True)
 class Again:
     """Another try after invalid input: `text` is spoken, then the question. The fallback comes after the last try."""
@@ -54,7 +51,6 @@ ANSWER: Final = re.compile(r"[^\W_][\w -]{0,49}(?<! )")
 """The name of an answer."""
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AfterBridge:
     """The step or handler that follows each result of a bridge; the default is a hang-up.
@@ -126,7 +122,6 @@ class Choice:
     do: Callable[[Caller], Any] | None = None
 
 
-@checked
 @dataclass(kw_only=True, eq=False, repr=False)
 class Menu(Manner):
     """A question, and the step that follows each answer.

@@ -15,7 +15,6 @@ from voiceflow_worker.ivr.menus import MenuAnswer, Menus, Plan
 from voiceflow_worker.model.flows.actions import Action, read_action, wording
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction
-from voiceflow_worker.model.text.arguments import checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,6 @@ class SpokenAnswer:
         return self.menu is None
 
 
-@checked
 class Rehearsal:
     """A rehearsed call through a menu, for tests.
 

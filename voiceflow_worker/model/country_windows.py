@@ -12,7 +12,6 @@ from voiceflow_worker.finding import Finding, message_of, tell
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.numbers.phone import country_of
 from voiceflow_worker.model.numbers.reading import ALL, INTERNATIONAL, in_table, read_country
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import FIRST_LOOK, zone_of_person
 from voiceflow_worker.model.window import (
@@ -42,7 +41,6 @@ AT_ANY_HOUR: Literal["any"] = "any"
 """In place of hours: calls at any hour of the day are meant."""
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountryWindows:
     """Calling windows for numbers of several countries: `CountryWindows.parse("DE=09:00-18:00,*=10:00-20:00")`.

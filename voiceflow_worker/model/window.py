@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.numbers.plans import dialled_alike
 from voiceflow_worker.model.tables import rows_of
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.zones import read_zone, zone_named
 
 MIDNIGHT = time(0)
@@ -77,7 +76,6 @@ class Span:
 WHOLE_DAY = (Span(MIDNIGHT, MIDNIGHT),)
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallWindow:
     """A calling window: `CallWindow.parse("09:00-20:00", days="mon-sat", holidays="SG")`.

@@ -23,9 +23,8 @@ from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.verdict import read_retry_after
 from voiceflow_worker.model.jobs.call_json import CallOutcome
-from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.arguments import checked_duration
 from voiceflow_worker.model.text.web_address import is_plain_and_remote, read_notify_url
-from voiceflow_worker.model.text.wording import checked_duration
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.outcomes.batch_ends import BatchOutcome
@@ -80,7 +79,6 @@ class Secrets:
             yield base64.b64encode(hmac.new(key, signed, sha256).digest()).decode()
 
 
-@checked
 def verify_notification(
     secret: str | Sequence[str],
     headers: Mapping[str, str] | Iterable[tuple[str, str]],
@@ -147,7 +145,6 @@ READING = 2.0
 CONNECTIONS = 20
 
 
-@checked
 class OutcomeWebhook:
     """Sends outcomes and ends of batches to `url`, signed with `secret`: call it with one.
 

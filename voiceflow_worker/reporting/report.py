@@ -9,7 +9,6 @@ from datetime import timedelta
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.model.jobs.job import JobState
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import count_of
 
@@ -89,7 +88,6 @@ class Report:
             yield f"duration of all calls: {duration}, answered or not"
 
 
-@checked
 async def build_report(store: Store, queue: str, batch_id: str | None) -> Report:
     """The report of a batch, or of the whole queue if `batch_id` is None, from counters alone.
 

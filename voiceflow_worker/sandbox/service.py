@@ -17,7 +17,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from voiceflow_worker.asgi.server import serving
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.sandbox.account import ROOT, AccountRoutes, SandboxAccount, WebhookTarget
 from voiceflow_worker.sandbox.call import Ledger, LedgerEntry
 from voiceflow_worker.sandbox.call_events import Activity
@@ -33,7 +32,6 @@ from voiceflow_worker.sandbox.wire import date_header
 _CALLFLOWS = re.compile(r"/api/v1/subaccounts/([^/]+)/callflows")
 
 
-@checked
 class Sandbox:
     """A simulator of 8x8 for one account. It calls nobody. It runs on asyncio.
 

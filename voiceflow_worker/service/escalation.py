@@ -21,7 +21,6 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.jobs.admission import priority_problem, text_findings
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.json_text import read_toml
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.speakable import shortened, speakable
@@ -40,7 +39,6 @@ _NEEDED: Final = {
 }
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Escalation:
     """Whom to call one after the other, and what to say, until somebody presses `key`.

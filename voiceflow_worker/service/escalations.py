@@ -54,7 +54,6 @@ from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.gates import closed_in_words
 from voiceflow_worker.service.escalation import Escalation
@@ -97,7 +96,6 @@ class StartedEscalation(NamedTuple):
     created: bool
 
 
-@checked
 class Escalations:
     """The escalations of one queue. Any number of processes may carry on with the same escalation."""
 

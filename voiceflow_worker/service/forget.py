@@ -61,7 +61,6 @@ from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import DATES, NUMBER
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 from voiceflow_worker.notify.delivery import WAITING as WAITING_OUTCOMES
@@ -205,7 +204,6 @@ class Forget(OperatorAction):
         return Trail(self.operator.store, self._number, policy=self.operator.policy)
 
 
-@checked
 async def forget(
     store: Store,
     number: str,

@@ -29,7 +29,6 @@ from voiceflow_worker.core.settling.settle import Settler
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.ivr.menu import Menu
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.notify.webhook import notifier_of, notifying
 from voiceflow_worker.service.escalations import advancing
 from voiceflow_worker.service.metrics import Figures, Scraped, of_hooks, of_process
@@ -68,7 +67,6 @@ def check_receiver(settings: Settings, *, api: bool | None = None) -> None:
         ApiSecrets(settings)
 
 
-@checked
 class Receiver:
     """A whole receiver of an open store, as the settings say. Its policy must be that of the workers.
 

@@ -19,7 +19,7 @@ from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import CountryWindows
 from voiceflow_worker.model.flows.values import describe
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, JobState, RedialPolicy
-from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.arguments import checked_duration
 from voiceflow_worker.model.text.wording import count_of, quoted
 from voiceflow_worker.model.times import DateOrder
 from voiceflow_worker.model.window import CallWindow
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.menu import Menu
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignOptions:
     """The defaults for the rows of a campaign. A column overrides the call flow, and the call flow overrides an option.
@@ -91,6 +90,8 @@ class CampaignOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "roles", ColumnRoles.of(self.columns))
+        if self.valid_for is not None:
+            checked_duration("valid_for", self.valid_for)
         columns: list[str] = []
         for name in ("not_before", "valid_until"):
             if isinstance(each := getattr(self, name), ColumnTime):

@@ -24,7 +24,7 @@ from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import EncodedBody, copy_of
 from voiceflow_worker.model.flows.rules import destinations
 from voiceflow_worker.model.flows.values import DECIMAL, Decimals, is_missing, language_in, unspeakable
-from voiceflow_worker.model.jobs.admission import LONGEST_KEY, PRIORITIES, priority_problem
+from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
 from voiceflow_worker.model.numbers.phone import (
@@ -36,6 +36,7 @@ from voiceflow_worker.model.numbers.phone import (
     with_plus,
 )
 from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
+from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import did_you_mean, name_among
 from voiceflow_worker.model.times import (

@@ -29,7 +29,6 @@ from voiceflow_worker.ivr.template_text import (
 from voiceflow_worker.model.flows.actions import PARAMS, Action, Param, ParamKind, read_actions
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
-from voiceflow_worker.model.text.arguments import checked, checks_itself
 
 if TYPE_CHECKING:
     from voiceflow_worker.ivr.caller import Text
@@ -55,7 +54,6 @@ class _Open(NamedTuple):
     place: int
 
 
-@checked
 class FlowTemplate:
     """A compiled call flow template. `load`, `parse` and `speaking` make one."""
 
@@ -150,7 +148,6 @@ class FlowTemplate:
         names = {name for text in self._texts if text.path == path for name in text.variables}
         return names.pop() if len(names) == 1 else None
 
-    @checks_itself
     def fill(self, values: Mapping[str, object]) -> tuple[Sequence[object], Sequence[TemplateProblem]]:
         """What the texts become with a row's values, in their order, and what is wrong with them.
 

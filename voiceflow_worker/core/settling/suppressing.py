@@ -21,13 +21,11 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import spellings
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.wording import count_of
 
 _NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
 
 
-@checked
 class SuppressionList(SuppressedNumbers):
     """The numbers that are not called. Every queue looks up a number before it sends a call to it.
 

@@ -26,7 +26,6 @@ from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.numbers import phone
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
-from voiceflow_worker.model.text.arguments import checked, checks_itself
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 
 __all__ = ["CallFlow", "find_problems"]
@@ -49,7 +48,6 @@ class _OfClassToo(Generic[_P]):
         return MethodType(self._method, owner.reply() if flow is None else flow)
 
 
-@checked
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CallFlow:
     """The actions of one call, as the callflows API of 8x8 accepts them. Immutable: each method returns a new flow.
@@ -188,7 +186,6 @@ class CallFlow:
         """End the session and both of its calls; nothing can follow."""
         return self._then({"action": Action.HANGUP.value})
 
-    @checks_itself
     def replace(
         self,
         *,

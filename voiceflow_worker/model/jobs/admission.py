@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, TypeAlias
 
 from voiceflow_worker.finding import Finding
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
-from voiceflow_worker.model.text.arguments import shown, time_problem
+from voiceflow_worker.model.text.arguments import LONGEST_KEY, time_problem
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.model.text.wording import in_words
 
@@ -17,29 +16,28 @@ PRIORITIES = range(-1_000_000, 1_000_001)
 these priorities exactly."""
 
 
-LONGEST_KEY = 200
-"""The most characters of a text that is part of a key in the store. An index of PostgreSQL holds 2,700 bytes, and a
-character takes up to four."""
-Key: TypeAlias = Annotated[str, LONGEST_KEY]
-"""A text that is part of a key in the store: a unique key, or the id of a batch."""
-
-
 def priority_problem(priority: object) -> str | None:
     """The error message for an invalid priority; None for a valid one."""
     if type(priority) is int and priority in PRIORITIES:
         return None
     return (
-        f"{shown(priority)} is not a priority; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}, "
+        f"{priority!r} is not a priority; give a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}, "
         "such as 0 or 10: the larger goes first"
     )
 
 
 def key_findings(key: str | None) -> list[Finding]:
-    """A finding for a unique key that is blank. None stands for a call without a key, and is valid."""
-    if key is None or key.strip():
+    """Return a finding for a unique key that is blank or too long. None is valid: a call without a key."""
+    if key is None:
         return []
-    remedy = "give a text with visible characters, or None for a call without a key"
-    return [Finding(message=f"unique_key is {key[:40]!r}, which is blank; {remedy}", column="unique_key")]
+    if len(key) > LONGEST_KEY:
+        message = f"unique_key has {len(key)} characters; give at most {LONGEST_KEY}"
+    elif not key.strip():
+        remedy = "give a text with visible characters, or None for a call without a key"
+        message = f"unique_key is {key[:40]!r}, which is blank; {remedy}"
+    else:
+        return []
+    return [Finding(message=message, column="unique_key")]
 
 
 def text_findings(texts: Mapping[str, object]) -> list[Finding]:

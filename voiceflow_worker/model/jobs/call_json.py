@@ -18,7 +18,6 @@ from voiceflow_worker.model.flows.values import describe
 from voiceflow_worker.model.jobs.job import Job, JobState, Post, ReasonKind
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import NO_SUCH_NUMBER, OPT_OUTS, REACHED, SessionStatus
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import rfc3339
 
@@ -155,7 +154,6 @@ def _of_answered(job: Job, post: Post | None) -> CallResult:
     return CallResult.NO_KEY if job.menu is not None or _ASKS in job.body else CallResult.ANSWERED
 
 
-@checked
 def call_as_json(job: Job) -> dict[str, object]:
     """The job with its outcome and every POST. Times are RFC 3339 in UTC; `attempt` counts POSTs that may have rung."""
     post = job.last_post

@@ -7,7 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.text.arguments import LONGEST_KEY, checked_time
 from voiceflow_worker.model.text.printable import checked_text
 
 THEN = "; then: "
@@ -87,6 +89,9 @@ class Gate:
         """
         scope, name = (GateScope.QUEUE, queue) if batch_id is None else (GateScope.BATCH, batch_id)
         checked_text("the batch id", name)
+        if len(name) > LONGEST_KEY:
+            raise InvalidInputError(f"the batch id has {len(name)} characters; give at most {LONGEST_KEY}")
+        checked_time("until", until)
         checked_text(f"the reason for {scope} {name}", reason)
         return cls(
             queue=queue, scope=scope, name=name, state=state, until=until, reason=reason, kinds=kinds, since=since

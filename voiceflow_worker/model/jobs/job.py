@@ -16,7 +16,7 @@ from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
-from voiceflow_worker.model.text.wording import checked_duration, name_columns, whole_name
+from voiceflow_worker.model.text.wording import name_columns, whole_name
 from voiceflow_worker.model.window import CallWindow
 
 
@@ -240,7 +240,6 @@ class RedialPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
             )
         waits = self.after if isinstance(self.after, Mapping) else {None: self.after}
         for wait in waits.values():
-            checked_duration("after", wait)
             if self.limit < 0 or wait < timedelta():
                 raise InvalidInputError(
                     f"a redial policy needs limit >= 0 and after >= 0; got limit={self.limit}, after={wait}"

@@ -13,10 +13,9 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
-from voiceflow_worker.model.text.arguments import checked
+from voiceflow_worker.model.text.arguments import checked_duration
 from voiceflow_worker.model.text.wording import (
     LONGEST,
-    checked_duration,
     count_of,
     quoted,
     read_duration,
@@ -214,7 +213,6 @@ Outcomes = OutcomeSource
 LEAST_DOUBT = timedelta(days=7)
 
 
-@checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallPolicy:
     """The policy of one queue.

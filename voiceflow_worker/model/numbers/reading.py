@@ -33,7 +33,6 @@ from voiceflow_worker.model.numbers.plans import (
     plan_abroad,
     planned,
 )
-from voiceflow_worker.model.text.arguments import checked
 from voiceflow_worker.model.text.names_of_the_world import country_called
 
 INTERNATIONAL: Final = "international"
@@ -66,7 +65,6 @@ class ParsedNumber(str):
         return [f"{self} {warning}" for warning in self.warnings]
 
 
-@checked
 def read_number(text: str, country: str | None = None) -> ParsedNumber:
     """Read one telephone number as people write it. It is certain, or refused.
 

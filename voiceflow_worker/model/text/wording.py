@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.text.printable import printable_line
 
 DEFAULT_QUEUE = "default"
@@ -226,19 +225,6 @@ def read_duration(text: str, *, in_seconds: bool = False) -> timedelta:
     if seconds > LONGEST.total_seconds():
         raise ValueError(f"the duration is too long; give at most {LONGEST.days} days")
     return timedelta(seconds=seconds)
-
-
-def checked_duration(name: str, value: object, *, positive: bool = False) -> timedelta:
-    """The value, if it is a timedelta, and with `positive` above 0. Otherwise raises InvalidInputError."""
-    if not isinstance(value, timedelta):
-        raise InvalidInputError(
-            f"{name} is {str(value)[:40]!r}, which is not a timedelta; give a timedelta, such as timedelta(seconds=30)"
-        )
-    if positive and value <= timedelta():
-        raise InvalidInputError(
-            f"{name} is {value}, which is not above 0; give a timedelta, such as timedelta(seconds=30)"
-        )
-    return value
 
 
 def write_duration(duration: timedelta) -> str:
