@@ -14,11 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from voiceflow_worker import (
-    BACK,
     CallFlow,
     CallQueue,
     CampaignOptions,
-    End,
     Menu,
     Receiver,
     RedialPolicy,
@@ -27,12 +25,13 @@ from voiceflow_worker import (
     Store,
     VoiceClient,
     Worker,
-    build_report,
     enqueue_file,
     load_settings,
     open_store,
 )
 from voiceflow_worker.asgi import serving
+from voiceflow_worker.ivr import BACK, End
+from voiceflow_worker.reporting.report import build_report
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.webhooks import PATH
 

@@ -17,7 +17,7 @@ from voiceflow_worker.core.suppression import Suppression
 from voiceflow_worker.finding import Severity
 from voiceflow_worker.gateway.account import OwnedNumber, Recording, SpeechProfile, Webhook, WebhookType
 from voiceflow_worker.gateway.client import PlacedCall
-from voiceflow_worker.model.jobs.call_json import OutcomeKind
+from voiceflow_worker.model.jobs.call_json import CallOutcome, OutcomeKind
 from voiceflow_worker.model.jobs.job import KeyPress, Post
 from voiceflow_worker.model.jobs.policy import Outcomes
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
@@ -38,6 +38,7 @@ __all__ = [
     "BatchProgress",
     "CallLeg",
     "CallOptions",
+    "CallOutcome",
     "CallProgress",
     "DrainResult",
     "EnqueueOptions",

@@ -22,7 +22,13 @@ from airflow_provider.calls.made_calls import (
     discard_staged,
     resume_redials,
 )
-from voiceflow_worker import CallQueue, Finding, InvalidInputError, Job, VoiceflowError, telephone_of
+from voiceflow_worker import (
+    CallQueue,
+    Finding,
+    InvalidInputError,
+    Job,
+    VoiceflowError,
+)
 from voiceflow_worker.campaigns.called_before import said_before
 from voiceflow_worker.campaigns.calls.options import CallAgain
 from voiceflow_worker.campaigns.fields import WHEN
@@ -30,6 +36,7 @@ from voiceflow_worker.campaigns.plan import enqueue_lock
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
 from voiceflow_worker.errors import CampaignFileError, KeyConflictError
+from voiceflow_worker.model.numbers.phone import telephone_of
 from voiceflow_worker.service.named_call import read_call
 
 if TYPE_CHECKING:

@@ -18,9 +18,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from voiceflow_worker import CallQueue, Heartbeats, InvalidInputError, Job, JobState, Sweeper, VoiceflowError
+from voiceflow_worker import (
+    CallQueue,
+    InvalidInputError,
+    Job,
+    JobState,
+    VoiceflowError,
+)
 from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.base.reading import count_states, due_count, due_jobs, gates_at, get_jobs
+from voiceflow_worker.core.heartbeats import Heartbeats
+from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import JobNotFoundError, StoreUnavailableError
 
 if TYPE_CHECKING:

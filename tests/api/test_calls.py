@@ -19,7 +19,6 @@ from tests.support.voices import ScriptedVoice, unknown
 from tests.support.waiting import until
 from voiceflow_worker import (
     CallQueue,
-    End,
     Menu,
     SessionStatus,
     Store,
@@ -32,6 +31,7 @@ from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.keys import owners_of
+from voiceflow_worker.ivr import End
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.service.named_call import NamedCall
 

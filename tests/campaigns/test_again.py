@@ -13,7 +13,12 @@ from tests.campaigns.conftest import EACH_STORE
 from tests.campaigns.desk import Desk, row
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.started import report_of
-from voiceflow_worker import CallQueue, Campaign, SuppressionList, Sweeper, open_store
+from voiceflow_worker import (
+    CallQueue,
+    Campaign,
+    SuppressionList,
+    open_store,
+)
 from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.core.admission import Admitter
@@ -21,6 +26,7 @@ from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Insert
 from voiceflow_worker.core.settling.changes import Changes
+from voiceflow_worker.core.sweep import Sweeper
 from voiceflow_worker.errors import IllegalMoveError, InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs import lifecycle

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.support.flows import SOURCE, number
-from voiceflow_worker import Caller, CallFlow, End, Menu
+from voiceflow_worker import CallFlow, Menu
+from voiceflow_worker.ivr import Caller, End
 
 AGENTS = tuple(number(9_000_000 + place) for place in range(60))
 """Second parties, who are in one call at a time."""

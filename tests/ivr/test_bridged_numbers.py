@@ -14,11 +14,20 @@ from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallFlow, CallPolicy, CallQueue, End, Job, Menu, Store, SuppressionList
+from voiceflow_worker import (
+    CallFlow,
+    CallPolicy,
+    CallQueue,
+    Job,
+    Menu,
+    Store,
+    SuppressionList,
+)
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.ports.store import Page
 from voiceflow_worker.core.suppression import number_digest
 from voiceflow_worker.core.writes import BRIDGE, NUMBER, SECOND_PARTY, changed
+from voiceflow_worker.ivr import End
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.reports.events import SessionSummary
 from voiceflow_worker.model.reports.outcome import CallLeg

@@ -5,8 +5,14 @@ from typing import Any
 import pytest
 
 from tests.support.plain_jobs import NOW, a_job
-from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
-from voiceflow_worker.ivr import approval_call, approval_data, choice_of
+from voiceflow_worker import (
+    CallFlow,
+    InvalidInputError,
+    Job,
+    JobState,
+    Menu,
+)
+from voiceflow_worker.ivr import BACK, END, Again, Caller, End, approval_call, approval_data, choice_of
 from voiceflow_worker.ivr.approval import approval
 from voiceflow_worker.ivr.check import check_menus, reachable
 from voiceflow_worker.ivr.menus import MenuAnswer, Menus

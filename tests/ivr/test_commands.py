@@ -18,7 +18,8 @@ from voiceflow_worker.cli.program import run
 __all__ = ["assembled_once"]
 
 MENUS = """
-from voiceflow_worker import Again, Caller, CallFlow, End, Menu
+from voiceflow_worker import CallFlow, Menu
+from voiceflow_worker.ivr import Again, Caller, End
 
 confirm = Menu(
     "confirm", prompt="Hello {{name}}. To confirm press 1, to speak to us press 2.",
@@ -95,20 +96,20 @@ def test_play_shows_type_message_and_line_of_what_a_handler_raises(
     folder: Path, capfd: pytest.CaptureFixture[str], *, raised: str, said: str, kind: str, secret: bool
 ) -> None:
     (folder / "menus_of_test.py").write_text(
-        "from voiceflow_worker import CallFlow, End, InvalidInputError, Menu\n"
+        "from voiceflow_worker import CallFlow, InvalidInputError, Menu\nfrom voiceflow_worker.ivr import End\n"
         f"pin = Menu('pin', prompt='Hm.', voice_profile='v', fallback=End('Bye.'), secret={secret})\n"
         f"@pin.on('2')\n{kind} fails(caller):\n    {'' if raised.startswith('CallFlow') else 'raise '}{raised}\n"
     )
     assert run(["ivr", "play", "menus_of_test:pin", "--keys", "2"]) == 1
     told = capfd.readouterr().err
     assert said in told
-    assert f"{folder / 'menus_of_test.py'}:5 in fails)" in told
+    assert f"{folder / 'menus_of_test.py'}:6 in fails)" in told
 
 
 def test_play_says_what_went_wrong_and_exits_1(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "2"]) == 1
     told = capfd.readouterr()
-    assert f"LookupError: no table ({folder / 'menus_of_test.py'}:17 in fails)" in told.err
+    assert f"LookupError: no table ({folder / 'menus_of_test.py'}:18 in fails)" in told.err
     assert "says: Bye." in told.out
     assert run(["ivr", "play", "menus_of_test:made", "--keys", "7"]) == 1
     assert "--keys has no more keys" in capfd.readouterr().err

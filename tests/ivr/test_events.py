@@ -14,13 +14,21 @@ from tests.ivr.asking import OURS, Line, Receiver
 from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, Loss
 from tests.support.voices import GatedVoice, ScriptedVoice
-from voiceflow_worker import END, Caller, CallPolicy, CallQueue, End, Job, JobState, Menu, Store, open_store
+from voiceflow_worker import (
+    CallPolicy,
+    CallQueue,
+    Job,
+    JobState,
+    Menu,
+    Store,
+    open_store,
+)
 from voiceflow_worker.core.base.reading import totals_of
 from voiceflow_worker.core.ports.store import BulkWrite, Page
 from voiceflow_worker.core.progress import CallProgress, last_failures
 from voiceflow_worker.core.writes import restored
 from voiceflow_worker.errors import StoreUnavailableError
-from voiceflow_worker.ivr import approval_call, approval_data  # fmt: skip
+from voiceflow_worker.ivr import END, Caller, End, approval_call, approval_data  # fmt: skip
 from voiceflow_worker.model.jobs.call_json import call_as_json
 from voiceflow_worker.model.reports.verdict import VerdictKind
 from voiceflow_worker.reporting.story import story

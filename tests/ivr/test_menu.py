@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from voiceflow_worker import BACK, END, Again, Caller, CallFlow, End, InvalidInputError, Menu
-from voiceflow_worker.ivr import AfterBridge, Rehearsal, do_not_call_again
+from voiceflow_worker import CallFlow, InvalidInputError, Menu
+from voiceflow_worker.ivr import BACK, END, AfterBridge, Again, Caller, End, Rehearsal, do_not_call_again
 from voiceflow_worker.ivr.menus import MenuResult, Menus
 from voiceflow_worker.ivr.rehearsal import SpokenAnswer
 from voiceflow_worker.model.reports.events import CallAction

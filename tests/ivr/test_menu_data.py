@@ -18,7 +18,6 @@ from tests.support.voices import ScriptedVoice
 from voiceflow_worker import (
     CallQueue,
     Campaign,
-    End,
     InvalidInputError,
     Job,
     Menu,
@@ -27,7 +26,6 @@ from voiceflow_worker import (
     Store,
     VoiceClient,
     Worker,
-    build_report,
     load_settings,
 )
 from voiceflow_worker import Receiver as WholeReceiver
@@ -35,9 +33,10 @@ from voiceflow_worker.asgi import serving
 from voiceflow_worker.campaigns.enqueue_report import RowsRefusedError
 from voiceflow_worker.cli.program import run
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.ivr import Rehearsal
+from voiceflow_worker.ivr import End, Rehearsal
 from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.ivr.menu_data import read_menu, unserved_menus, written_menus
+from voiceflow_worker.reporting.report import build_report
 from voiceflow_worker.sandbox import Script
 from voiceflow_worker.webhooks import PATH
 

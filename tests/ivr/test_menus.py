@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 
 from tests.support.flows import flow
 from tests.support.plain_jobs import NOW, a_job
-from voiceflow_worker import END, Caller, CallFlow, End, InvalidInputError, Job, JobState, Menu
-from voiceflow_worker.ivr import AfterBridge
+from voiceflow_worker import (
+    CallFlow,
+    InvalidInputError,
+    Job,
+    JobState,
+    Menu,
+)
+from voiceflow_worker.ivr import END, AfterBridge, Caller, End
 from voiceflow_worker.ivr.caller import LONGEST, CallPhase, Position, bridge_result
 from voiceflow_worker.ivr.check import check_menus
 from voiceflow_worker.ivr.menus import MenuAnswer, MenuResult, Menus

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiceflow_worker import CallFlow, telephone_of
+from voiceflow_worker import CallFlow
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.numbers.phone import country_of, is_e164, normalise, spellings, warnings_for
+from voiceflow_worker.model.numbers.phone import country_of, is_e164, normalise, spellings, telephone_of, warnings_for
 from voiceflow_worker.model.numbers.reading import every_reading, read_number, read_sources
 
 PAIRS = [

@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.model.written_numbers import slips, spelt
-from voiceflow_worker import read_number, telephone_of
+from voiceflow_worker import read_number
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Remedy
-from voiceflow_worker.model.numbers.phone import normalise, usual_form
+from voiceflow_worker.model.numbers.phone import normalise, telephone_of, usual_form
 from voiceflow_worker.model.numbers.plans import country_named, dialled_alike
 from voiceflow_worker.model.numbers.reading import every_reading, read_country
 

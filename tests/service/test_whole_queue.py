@@ -10,13 +10,13 @@ import pytest
 from tests.contract.samples import ManualClock
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.workers import enqueued
-from voiceflow_worker import CallQueue, Heartbeats
+from voiceflow_worker import CallQueue
 from voiceflow_worker.backends.memory import MemoryStore
 from voiceflow_worker.core.base.background import Task, fault_in_words
 from voiceflow_worker.core.base.clock import SystemClock
 from voiceflow_worker.core.base.identity import new_worker_id
 from voiceflow_worker.core.gates import order_gate
-from voiceflow_worker.core.heartbeats import EVERY, HEARD, WorkerBeat
+from voiceflow_worker.core.heartbeats import EVERY, HEARD, Heartbeats, WorkerBeat
 from voiceflow_worker.core.ports import Limits, Store
 from voiceflow_worker.core.ports.controls import limits_put
 from voiceflow_worker.core.ports.store import BulkWrite, Write
