@@ -147,7 +147,7 @@ def test_the_commands_of_the_appointment(shell: Shell) -> None:
     printed = shell.type("voiceflow report --batch appointments --json")
     report = json.loads(printed[printed.index("{") :])
     assert {state: count for state, count in report["states"].items() if count} == {"completed": 7}, shell.story
-    assert report["digits"] == {"1": 6, "3": 1}, shell.story
+    assert report["answers"] == {"confirmed": 6, "called off": 1}, shell.story
     assert re.search(r"\bconfirmed +6\b", shell.story), shell.story
     assert re.search(r"\bcalled off +1\b", shell.story), shell.story
 
