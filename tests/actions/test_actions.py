@@ -50,7 +50,7 @@ async def mary(clock: ManualClock) -> AsyncGenerator[Operator]:
 
 async def waiting(store: Store, count: int = 1) -> None:
     for place in range(count):
-        await CallQueue(store).enqueue(flow(number(place)), batch_id="march")
+        await CallQueue(store).enqueue(flow(number(place)), batch="march")
 
 
 async def test_a_question_says_what_rings_and_what_does_not(mary: Operator) -> None:
@@ -199,7 +199,7 @@ async def test_a_hold_ends_by_itself_or_when_somebody_resumes_and_shortens_no_ot
 
 async def test_a_batch_is_cancelled_for_good(mary: Operator) -> None:
     await waiting(mary.store, 3)
-    await CallQueue(mary.store).enqueue(flow(number(9)), batch_id="april")
+    await CallQueue(mary.store).enqueue(flow(number(9)), batch="april")
     done = await CancelBatch(operator=mary, queue="default", batch="march", note="moved").do()
     assert done.documents == ({"batch_id": "march", "cancelled": 3},)
     done = await CancelBatch(operator=mary, queue="default", batch="march").do()
@@ -264,7 +264,7 @@ async def test_only_the_calls_that_were_counted_are_redialled_and_each_once(mary
     listed = await ended(mary.store, to=number(7))
     await Suppress(operator=mary, numbers=[listed.destination]).do()
     engine = Engine(mary.store, ScriptedVoice())
-    await engine.enqueue(number(8), batch_id="march")
+    await engine.enqueue(number(8), batch="march")
     await CallQueue(mary.store).hold(batch_id="march")
     act = RedialBatch(operator=mary, queue="default", batch="march", outcomes=["busy"])
     asked = await act.question()

@@ -60,7 +60,7 @@ Act = Callable[[Store, str], Awaitable[object]]
 
 async def several(store: Store) -> str:
     for place in range(PEOPLE):
-        await CallQueue(store).enqueue(flow(number(place)), batch_id="march")
+        await CallQueue(store).enqueue(flow(number(place)), batch="march")
     return ""
 
 
@@ -348,7 +348,7 @@ async def test_another_order_after_one_whose_answer_was_lost_has_an_entry_of_its
 Asked = tuple[OperatorAction, str]
 
 OTHERS: Mapping[str, Act] = {
-    "one more call": lambda store, _: CallQueue(store).enqueue(flow(number(9)), batch_id="march"),
+    "one more call": lambda store, _: CallQueue(store).enqueue(flow(number(9)), batch="march"),
     "a hold of the batch": lambda store, _: CallQueue(store).hold(batch_id="march", reason="wrong"),
     "a hold of the queue": lambda store, _: CallQueue(store).hold(reason="wrong"),
     "a resume": lambda store, _: CallQueue(store).resume(batch_id="march"),

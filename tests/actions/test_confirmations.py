@@ -136,7 +136,7 @@ async def test_a_confirmation_counts_once_and_for_its_own_action_and_subject(sto
     who, call = Operator(store, CallPolicy()), await ACTIONS[name].prepare(store)
     act = ACTIONS[name].act(who, call)
     seen = (await act.question()).version
-    other = await CallQueue(store).enqueue(flow(number(8)), batch_id="other")
+    other = await CallQueue(store).enqueue(flow(number(8)), batch="other")
     values: Mapping[str, Any] = {
         "batch": "other", "call": other.id, "numbers": [number(8)], "number": number(8), "changes": {"priority": "5"},
         "rate": 8.0, "outcomes": ["no_answer"], "times": 2,
@@ -161,7 +161,7 @@ async def test_a_confirmation_counts_once_and_for_its_own_action_and_subject(sto
 async def test_calls_that_are_sent_meanwhile_keep_nobody_from_stopping_the_rest(store: Store) -> None:
     who, engine = Operator(store, CallPolicy()), Engine(store, ScriptedVoice())
     for place in range(4):
-        await engine.enqueue(number(place), batch_id="march")
+        await engine.enqueue(number(place), batch="march")
     acts = [
         Hold(operator=who, **MARCH), Resume(operator=who, **MARCH), CancelBatch(operator=who, **MARCH),
     ]  # fmt: skip

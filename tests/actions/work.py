@@ -56,7 +56,7 @@ async def opts_out(store: Store, call: str) -> None:
 
 
 async def waiting(store: Store, _: str = "") -> str:
-    return (await CallQueue(store).enqueue(flow(ANA), batch_id="march")).id
+    return (await CallQueue(store).enqueue(flow(ANA), batch="march")).id
 
 
 async def held(store: Store, _: str = "") -> str:
@@ -107,11 +107,11 @@ async def reset_rate(store: Store, _: str) -> None:
 
 
 async def one_more(store: Store, _: str) -> None:
-    await CallQueue(store).enqueue(flow(number(5)), batch_id="march")
+    await CallQueue(store).enqueue(flow(number(5)), batch="march")
 
 
 async def cancel_one(store: Store, _: str) -> None:
-    last = await CallQueue(store).enqueue(flow(number(6)), batch_id="march")
+    last = await CallQueue(store).enqueue(flow(number(6)), batch="march")
     await CallQueue(store).cancel(last.id)
 
 

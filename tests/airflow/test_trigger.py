@@ -24,10 +24,10 @@ from voiceflow_worker.errors import StoreError
 pytestmark = pytest.mark.anyio
 
 
-async def enqueued(on: Stage, *numbers: str, batch_id: str | None = None) -> list[str]:
+async def enqueued(on: Stage, *numbers: str, batch: str | None = None) -> list[str]:
     async with open_store(on.store) as store:
         queue = CallQueue(store)
-        return [(await queue.enqueue(flow(number), batch_id=batch_id)).id for number in numbers]
+        return [(await queue.enqueue(flow(number), batch=batch)).id for number in numbers]
 
 
 async def states(on: Stage, ids: list[str]) -> list[str]:
@@ -67,7 +67,7 @@ async def test_copies_of_a_trigger_whose_task_sends_send_what_is_due_once(on: St
 
 async def test_a_trigger_that_is_cancelled_while_it_sends_cuts_no_call(on: Stage, hasty: None) -> None:
     numbers = [f"+65876619{place:02d}" for place in range(40)]
-    ids = await enqueued(on, *numbers, batch_id="cut")
+    ids = await enqueued(on, *numbers, batch="cut")
     trigger = asyncio.create_task(event_of(VoiceOutcomeTrigger(batch_id="cut", sends=True, poll_interval=0.1)))
     async with asyncio.timeout(60):
         while not any(rings(on, *numbers)):  # noqa: ASYNC110 - no event tells it
@@ -87,7 +87,7 @@ async def test_the_wait_for_several_calls_ends_with_the_last(on: Stage, hasty: N
     await sent(on)
     await waiting(job_ids=done)
     ids = [*done, *await enqueued(on, "+6587661005")]
-    await enqueued(on, "+6587661006", "+6587661007", batch_id="both")
+    await enqueued(on, "+6587661006", "+6587661007", batch="both")
     all_of_them, both = waiting(job_ids=ids), waiting(batch_id="both")
     assert await still_waits(all_of_them)
     await sent(on)

@@ -46,7 +46,7 @@ async def test_a_call_of_a_batch_that_is_leased_while_it_is_counted_is_not_taken
 ) -> None:
     async with open_store("memory://") as store:
         queue = CallQueue(store)
-        await queue.enqueue(flow(), batch_id="b")
+        await queue.enqueue(flow(), batch="b")
 
         async def counted(*given: Any, **more: Any) -> Any:
             found, now = await count_states(*given, **more), store.clock.now()

@@ -161,7 +161,7 @@ async def test_on_a_server_that_may_forget_what_stops_calls_is_stored_and_worker
         voice, env = ScriptedVoice(), {"VOICEFLOW_STORE": server.url, "VOICEFLOW_STATE_DIR": str(tmp_path)}
         async with open_store(server.url, advises=False) as store, anyio.create_task_group() as group:
             queue = await enqueued(store, 5)
-            await enqueued(store, 5, first=5, batch_id="march", not_before=store.clock.now() + timedelta(hours=1))
+            await enqueued(store, 5, first=5, batch="march", not_before=store.clock.now() + timedelta(hours=1))
             worker = worker_for(store, voice, rate=2)
             group.start_soon(worker.run)
             await until(lambda: len(voice.placed) >= 1)

@@ -410,7 +410,7 @@ async def prepared(store: Store) -> CallQueue:
     """What the orders are about, on the replica too."""
     queue = CallQueue(store)
     for place, batch in enumerate(("held", "cancelled", "told"), 10):
-        await queue.enqueue(flow(number(place)), batch_id=batch)
+        await queue.enqueue(flow(number(place)), batch=batch)
     await queue.hold(batch_id="held")
     await Escalations(queue).start(ON_CALL, key="fire")
     await SuppressionList(store).add(number(4), reason="asked")

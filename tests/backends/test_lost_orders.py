@@ -88,7 +88,7 @@ class Campaign:
     async def begin(self, store: Store) -> None:
         batches = {HELD: "held", OF_CANCELLED: "dropped"}
         for place in range(ALARMED):
-            queue = await enqueued(store, 1, first=place, batch_id=batches.get(place))
+            queue = await enqueued(store, 1, first=place, batch=batches.get(place))
             (job,) = [each for each in await queue.find(limit=None) if each.number == number(place)]
             self.ids[place] = job.id
         alarm = Escalation(

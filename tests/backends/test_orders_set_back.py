@@ -241,14 +241,14 @@ STARTS: Mapping[str, tuple[Order, str]] = {
 
 async def at_rest(store: Store) -> list[str]:
     """Nobody of a batch would ring: one is cancelled, one in doubt, one has opted out, and the batch is held."""
-    queue = await enqueued(store, 1, batch_id="march")
+    queue = await enqueued(store, 1, batch="march")
     voice = ScriptedVoice()
     voice.answers = [unknown()]
-    doubtful = await queue.enqueue(flow(number(1)), batch_id="april", priority=9)
+    doubtful = await queue.enqueue(flow(number(1)), batch="april", priority=9)
     await Engine(store, voice, policy=NO_WEBHOOKS).send(limit=1)
     (first,) = await queue.find(batch_id="march")
     await queue.cancel(first.id)
-    await enqueued(store, 4, first=2, batch_id="march")
+    await enqueued(store, 4, first=2, batch="march")
     await SuppressionList(store).add(number(5))
     await set_limits(store, "default", Limits(rate=20))
     await queue.set_rate(5)
@@ -308,7 +308,7 @@ async def test_an_older_resume_undoes_no_newer_hold_whatever_clocks_say(
 async def test_a_lost_hold_stands_again_whatever_clocks_say(world: SetBack, day: int) -> None:
     """Also after a newer resume that was ordered where nobody knew of the hold."""
     async with world.on("two") as store:
-        await enqueued(store, PEOPLE, batch_id="march")
+        await enqueued(store, PEOPLE, batch="march")
         clock = store.clock
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(type(clock), "now", shifted(type(clock).now, timedelta(days=day)))
@@ -372,7 +372,7 @@ async def test_an_opt_out_in_a_call_outlives_a_store_that_is_set_back_though_its
         first = await CallQueue(store).enqueue(flow(number(0)), priority=9)
         engine = Engine(store, ScriptedVoice())
         await engine.send(limit=1)
-        await CallQueue(store).enqueue(flow(number(0)), batch_id="later")
+        await CallQueue(store).enqueue(flow(number(0)), batch="later")
     world.save()
     async with world.on("one") as store:
         fails(store, "killed")

@@ -220,7 +220,7 @@ async def test_calls_that_are_of_no_file_stand_behind_the_rows(store: Store, tmp
     queue = CallQueue(store)
     await enqueue_file(queue, file_of(tmp_path, table(PEOPLE[:1])), BY_MOBILE)
     job = (await queue.find())[0]
-    await queue.enqueue(flow(job.destination), batch_id="visits", unique_key="by a program", data={"name": "Ana"})
+    await queue.enqueue(flow(job.destination), batch="visits", unique_key="by a program", data={"name": "Ana"})
     first, last = await written(store, tmp_path)
     assert (first["Nachname"], first["destination"], first["row (call)"]) == ("Müller", "", "2")
     assert (last["name"], last["destination"], last["row (call)"], last["result"]) == (

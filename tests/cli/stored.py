@@ -51,13 +51,12 @@ def empty(folder: Path) -> str:
     return within(folder, work)
 
 
-def enqueued(folder: Path, count: int = 1, *, batch_id: str | None = None) -> list[Job]:
+def enqueued(folder: Path, count: int = 1, *, batch: str | None = None) -> list[Job]:
     """Calls that wait, in the order of their ids."""
 
     async def work(engine: Engine) -> list[Job]:
         requests = [
-            CallRequest(flow=flow(number(place)), batch_id=batch_id, unique_key=f"{batch_id}-{place}")
-            for place in range(count)
+            CallRequest(flow=flow(number(place)), batch=batch, unique_key=f"{batch}-{place}") for place in range(count)
         ]
         return [made.job for made in await engine.queue.enqueue_many(requests)]
 
@@ -97,7 +96,7 @@ def in_doubt(folder: Path, destination: str = "+6587654321") -> Job:
 
 async def sent(engine: Engine, *, batch_id: str | None = None, destination: str = "+6587654321") -> Job:
     """One more call, sent before all that wait."""
-    await engine.queue.enqueue(flow(destination), batch_id=batch_id, priority=1)
+    await engine.queue.enqueue(flow(destination), batch=batch_id, priority=1)
     leased_at = engine.store.clock.monotonic()
     (dispatch,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)
     await engine.finish(dispatch)

@@ -48,7 +48,7 @@ def test_each_option_restricts_a_list(voiceflow: Program, ids: Listed) -> None:
     busy = [unreached(folder, SessionStatus.BUSY, batch_id="april") for _ in range(2)]
     missed = unreached(folder, SessionStatus.NO_ANSWER)
     later = (missed.touched_at + timedelta(microseconds=1)).isoformat()
-    first, second = (job.id for job in enqueued(folder, 2, batch_id="march"))
+    first, second = (job.id for job in enqueued(folder, 2, batch="march"))
     called = [reached.id, *(job.id for job in busy), missed.id]
 
     assert ids("--batch", "march") == ids("--since", later) == ids("--state", "queued") == [first, second]
@@ -73,7 +73,7 @@ def test_where_no_country_can_be_named_none_is_asked_for(voiceflow: Program, com
 def test_who_confirmed_is_one_command(voiceflow: Program, store: Store, ids: Listed) -> None:
     async def campaign(engine: Engine) -> dict[str, Job]:
         for place, answer in enumerate(("confirmed", "cancelled", "confirmed", None)):
-            await engine.queue.enqueue(flow(number(place)), batch_id="march", data={"name": f"Person {place}"})
+            await engine.queue.enqueue(flow(number(place)), batch="march", data={"name": f"Person {place}"})
             (job,) = await engine.send()
             press = KeyPress(at=engine.store.clock.now(), menu="m", digits=str(place), answer=answer)
             line = MenuCall(job, 1, ())
@@ -129,7 +129,7 @@ def test_calls_are_cancelled_each_for_itself_in_the_name_of_a_person(voiceflow: 
 
 
 def test_a_batch_is_cancelled_after_a_question(voiceflow: Program, store: Store) -> None:
-    enqueued(voiceflow.folder, 3, batch_id="march")
+    enqueued(voiceflow.folder, 3, batch="march")
     unsure = voiceflow("calls", "cancel", "--batch", "march", "--json", *store)
     assert (unsure.code, unsure.out) == (2, "")
     assert "will not be called: 3 waiting calls" in unsure.err
@@ -246,7 +246,7 @@ def test_orders_without_a_meaning_are_refused(
 def test_a_confirmation_at_the_terminal_is_bound_to_what_it_showed(
     voiceflow: Program, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = enqueued(voiceflow.folder, 2, batch_id="march")
+    waiting = enqueued(voiceflow.folder, 2, batch="march")
     busy = [unreached(voiceflow.folder, SessionStatus.BUSY) for _ in range(2)]
 
     def changing(work: Callable[[Engine], Awaitable[object]]) -> None:

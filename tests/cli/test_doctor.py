@@ -442,7 +442,7 @@ def test_what_stands_in_the_way_of_calls_is_told_by_the_doctor_and_by_status_ali
         await engine.queue.cancel_batch("april")
 
     in_doubt(voiceflow.folder)
-    enqueued(voiceflow.folder, 1, batch_id="april")
+    enqueued(voiceflow.folder, 1, batch="april")
     enqueued(voiceflow.folder, 3)
     within(voiceflow.folder, work)
     store = ("--store", url_of(voiceflow.folder))

@@ -144,7 +144,7 @@ def test_without_outcome_this_call_alone_is_made_with_the_limits_of_the_queue(
     eight.sandbox._account.hooks("acme").clear()
     ours = Limits(rate=3, burst=2, max_active=7)
     within(voiceflow.folder, lambda engine: set_limits(engine.store, "default", ours))
-    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow("+6587654321"), batch_id="people"))
+    within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow("+6587654321"), batch="people"))
     ended = call(voiceflow, "--without-outcome")
     assert ended.code == 1
     assert names(ended)[-2:] == ["submitted", "no outcome"]
@@ -222,7 +222,7 @@ def test_a_busy_number_is_waited_for_until_the_call_expires(
 def test_a_call_of_a_run_that_was_killed_does_not_ring_beside_this_one(
     voiceflow: Program, eight: EightByEight, left_to: str, number: str
 ) -> None:
-    left = within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(left_to), batch_id="doctor"))
+    left = within(voiceflow.folder, lambda engine: engine.queue.enqueue(flow(left_to), batch="doctor"))
     ended = voiceflow("doctor", "--json", "--call", number, "--without-outcome")
     assert left.id in steps(ended)[1]["message"]
     assert [job.state for job in jobs(voiceflow.folder)] == [JobState.CANCELLED, JobState.SUBMITTED]
@@ -234,7 +234,7 @@ def test_a_call_of_a_run_that_was_killed_does_not_ring_beside_this_one(
 
 async def busy(engine: Engine) -> None:
     """Another call is open to the number."""
-    other = await engine.queue.enqueue(flow(MINE), batch_id="others")
+    other = await engine.queue.enqueue(flow(MINE), batch="others")
     now = engine.store.clock.now()
     taken = Write(puts=(Put(NUMBER, number_digest(MINE, store_id=engine.store.id), other.request_id(1), None),))
     await engine.store.write(BulkWrite(writes=(taken,)), now=now)

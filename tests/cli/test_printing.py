@@ -48,7 +48,7 @@ UNWANTED = frozenset(STEERING) - set("]0;owned[2J31mevil")
 def _with_a_summary_that_steers(folder: Path) -> str:
     async def work(engine: Engine) -> str:
         await engine.queue.enqueue_many(
-            [CallRequest(flow=flow(), batch_id=f"b{STEERING}", unique_key=f"k{STEERING}", priority=1)]
+            [CallRequest(flow=flow(), batch=f"b{STEERING}", unique_key=f"k{STEERING}", priority=1)]
         )
         leased_at = engine.store.clock.monotonic()
         (dispatch,) = await engine.submitter.prepare(await engine.lease(1), leased_at=leased_at)

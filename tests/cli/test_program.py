@@ -38,7 +38,7 @@ from voiceflow_worker.errors import (
 def test_a_look_or_a_stop_order_does_without_settings_that_are_wrong(
     voiceflow: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = enqueued(voiceflow.folder, batch_id="march")[0].id
+    job = enqueued(voiceflow.folder, batch="march")[0].id
     for name, value in WRONG.items():
         monkeypatch.setenv(f"VOICEFLOW_{name}", value)
     monkeypatch.setenv("VOICEFLOW_STORE", url_of(voiceflow.folder))

@@ -67,7 +67,7 @@ def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program)
         for _ in range(2):
             await engine.enqueue()
         await engine.send()
-        await engine.enqueue("+6587654399", batch_id="march")
+        await engine.enqueue("+6587654399", batch="march")
         await engine.queue.hold(batch_id="march")
 
     within(folder, work)
@@ -105,9 +105,9 @@ def beats(rate: float, batches: dict[str, float]) -> Callable[[Engine], Awaitabl
 
 def test_each_batch_with_its_progress_rate_and_remaining_time(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
-    enqueued(voiceflow.folder, 30, batch_id="people")
+    enqueued(voiceflow.folder, 30, batch="people")
     completed(voiceflow.folder, batch_id="people")
-    enqueued(voiceflow.folder, 2, batch_id="march/1")
+    enqueued(voiceflow.folder, 2, batch="march/1")
     within(voiceflow.folder, beats(2.5, {"people": 2.0}))
     march, people = voiceflow("batches", "--json", *store).lines
     assert (march["batch_id"], march["queue"], march["total"], march["done"]) == ("march/1", "default", 2, 0)
@@ -123,7 +123,7 @@ def test_each_batch_with_its_progress_rate_and_remaining_time(voiceflow: Program
 
 def test_a_held_batch_names_its_hold_and_has_no_end(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
-    enqueued(voiceflow.folder, 3, batch_id="people")
+    enqueued(voiceflow.folder, 3, batch="people")
     within(voiceflow.folder, beats(2.5, {"people": 2.5}))
     voiceflow("hold", "--batch", "people", "--note", "wrong text", *store)
     (people,) = voiceflow("batches", "--json", *store).lines
@@ -142,7 +142,7 @@ def test_a_batch_whose_window_is_closed_says_when_its_next_call_may_begin(voicef
     window = CallWindow.parse(f"{opens:%H:%M}-{opens + timedelta(hours=1):%H:%M}")
 
     async def work(engine: Engine) -> None:
-        await engine.queue.enqueue(flow(), batch_id="people", window=window, time_zone="Asia/Singapore")
+        await engine.queue.enqueue(flow(), batch="people", window=window, time_zone="Asia/Singapore")
 
     within(voiceflow.folder, work)
     (people,) = voiceflow("batches", "--json", *store).lines
@@ -154,7 +154,7 @@ def test_a_batch_whose_window_is_closed_says_when_its_next_call_may_begin(voicef
 
 def test_queues_are_those_with_a_worker_or_a_batch_a_hold_and_the_given_one(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
-    enqueued(voiceflow.folder, 3, batch_id="people")
+    enqueued(voiceflow.folder, 3, batch="people")
     voiceflow("hold", "--queue", "alarms", *store)
     assert "queue default is open; it was not held" in voiceflow("resume", *store).out
     listed = voiceflow("status", "--all", "--json", "--queue", "other", *store).lines
@@ -166,7 +166,7 @@ def test_queues_are_those_with_a_worker_or_a_batch_a_hold_and_the_given_one(voic
 
 def test_a_queue_is_held_and_opened_in_the_name_of_a_person(voiceflow: Program) -> None:
     store = ("--store", url_of(voiceflow.folder))
-    enqueued(voiceflow.folder, 1, batch_id="march")
+    enqueued(voiceflow.folder, 1, batch="march")
     who = ("--note", "wrong text", "--as", "Mary Tan")
     held = voiceflow("hold", *who, "--json", *store)
     reason = "wrong text (by Mary Tan)"
@@ -227,8 +227,8 @@ def gates(voiceflow: Program) -> list[Gate]:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_batch_without_calls_exits_1_with_near_names(voiceflow: Program, command: list[str]) -> None:
-    enqueued(voiceflow.folder, 1, batch_id="march-2027")
-    enqueued(voiceflow.folder, 1, batch_id="other")
+    enqueued(voiceflow.folder, 1, batch="march-2027")
+    enqueued(voiceflow.folder, 1, batch="other")
     ended = voiceflow(*command, "--batch", "March-2072", "--store", url_of(voiceflow.folder))
     assert (ended.code, ended.out) == (1, "")
     assert "batch March-2072 has no calls in queue default" in ended.err
@@ -241,7 +241,7 @@ def test_a_hold_of_a_batch_whose_calls_are_gone_can_be_lifted(voiceflow: Program
     async def work(engine: Engine) -> None:
         await hold_until_left(engine.store, "default", batch_id="gone")
 
-    enqueued(voiceflow.folder, 1, batch_id="march")
+    enqueued(voiceflow.folder, 1, batch="march")
     within(voiceflow.folder, work)
     ended = voiceflow("resume", "--batch", "gone", "--store", url_of(voiceflow.folder))
     assert ended.code == 1
@@ -293,7 +293,7 @@ def test_a_resume_says_beforehand_of_how_many_batches_the_calls_are_and_who_woul
 ) -> None:
     store = ("--store", url_of(voiceflow.folder))
     for batch in ("monday", "tuesday", "wednesday"):
-        enqueued(voiceflow.folder, 2, batch_id=batch)
+        enqueued(voiceflow.folder, 2, batch=batch)
     assert voiceflow("hold", *store).code == 0
     said = voiceflow("resume", *store)
     assert (said.code, "6 waiting calls of 3 batches: 2 people would be called more than once." in said.err) == (

@@ -24,9 +24,9 @@ from voiceflow_worker.sandbox.orders import Fault, FaultKind, Script
 
 
 def filled(voiceflow: Program) -> tuple[str, str]:
-    enqueued(voiceflow.folder, 2, batch_id="march")
+    enqueued(voiceflow.folder, 2, batch="march")
     completed(voiceflow.folder, batch_id="march")
-    enqueued(voiceflow.folder, 1, batch_id="april")
+    enqueued(voiceflow.folder, 1, batch="april")
     return ("--store", url_of(voiceflow.folder))
 
 

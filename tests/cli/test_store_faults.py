@@ -269,7 +269,7 @@ def inputs(voiceflow: Program, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_command_says_so_and_changes_nothing(voiceflow: Program, kind: Callable[[Path], None]) -> None:
-    enqueued(voiceflow.folder, 60, batch_id="march")
+    enqueued(voiceflow.folder, 60, batch="march")
     path = voiceflow.folder / "calls.db"
     kind(path)
     kept = files_of(path)

@@ -162,7 +162,7 @@ def test_numbers_that_do_not_exist_are_imported_from_the_calls_that_found_it_out
 ) -> None:
     async def work(engine: Engine) -> None:
         for place, batch in enumerate(("march", "march", "april")):
-            job = await engine.enqueue(number(place), batch_id=batch)
+            job = await engine.enqueue(number(place), batch=batch)
             await engine.send()
             job = await engine.queue.get(job.id)
             dead = CallLeg(destination=job.destination, status="FAILED", sip_code=404 if place != 1 else 480)

@@ -197,7 +197,7 @@ def test_an_address_for_metrics_that_cannot_be_used_is_a_sentence(
 
 @pytest.mark.slow
 def test_metrics_tell_where_the_queue_stands(folder: Path, eight: EightByEight) -> None:
-    enqueued(folder, 2, batch_id="march")
+    enqueued(folder, 2, batch="march")
     within(folder, lambda engine: engine.queue.hold(batch_id="march", reason="lunch"))
     within(folder, lambda engine: engine.enqueue("+6587654399"))
     within(folder, lambda engine: engine.queue.cancel_batch("april"))

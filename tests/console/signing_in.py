@@ -147,7 +147,7 @@ async def in_doubt(store: Store, count: int = 1, *, valid_for: timedelta | None 
     policy = CallPolicy() if valid_for is None else CallPolicy(submit_window=valid_for, clock_skew=timedelta())
     engine = Engine(store, ScriptedVoice(answer=lambda _: unknown()), policy=policy)
     for place in range(count):
-        await engine.enqueue(number(place), batch_id="march")
+        await engine.enqueue(number(place), batch="march")
     jobs = await engine.send()
     assert {job.state for job in jobs} == {JobState.IN_DOUBT}
     return engine, jobs
@@ -155,7 +155,7 @@ async def in_doubt(store: Store, count: int = 1, *, valid_for: timedelta | None 
 
 async def ended(store: Store, status: SessionStatus = SessionStatus.BUSY, *, to: str = "+6587654321") -> Job:
     engine = Engine(store, ScriptedVoice())
-    await engine.enqueue(to, batch_id="march")
+    await engine.enqueue(to, batch="march")
     (job,) = await engine.send()
     await engine.summarise(job, status)
     return await engine.queue.get(job.id)

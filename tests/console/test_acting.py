@@ -46,7 +46,7 @@ def acting_routes() -> list[str]:
 
 
 async def test_a_reader_cannot_act(memory: Store) -> None:
-    (job,) = await enqueued(memory, batch_id="march")
+    (job,) = await enqueued(memory, batch="march")
     subject = {"queue": "default", "batch": "march", "call": job.id, "number": "+6587654321", "numbers": "+6587654321"}
     for operators in (True, False):
         app = receiver(memory, operators=operators)
@@ -85,7 +85,7 @@ async def test_a_stranger_is_asked_to_sign_in(memory: Store) -> None:
 )
 async def test_a_forged_form_changes_nothing(memory: Store, headers: dict[str, str], token: str | None) -> None:
     """With the token None, the attacker has even got hold of the right one."""
-    await enqueued(memory, batch_id="march")
+    await enqueued(memory, batch="march")
     app = receiver(memory)
     async with signed_in(app) as other, signed_in(app) as client:
         tokens = [dict(Form((await each.get("/ui")).text).hidden)["token"] for each in (client, other)]
@@ -109,7 +109,7 @@ async def test_only_a_post_acts(memory: Store) -> None:
 async def test_asking_changes_nothing(store: Store) -> None:
     _, (doubt, *_) = await in_doubt(store)
     job = await ended(store)
-    (waiting,) = await enqueued(store, batch_id="march")
+    (waiting,) = await enqueued(store, batch="march")
     await cut_import(store, batch="april")
 
     async def only_reads(call: StoreCall) -> None:
@@ -190,7 +190,7 @@ async def test_hostile_texts_stay_texts_in_every_question_and_answer(store: Stor
 
 
 async def test_actions_work_wherever_the_receiver_is_mounted(memory: Store) -> None:
-    await enqueued(memory, batch_id="a/b")
+    await enqueued(memory, batch="a/b")
     app = Starlette(routes=[Mount("/our/calls", app=receiver(memory))])
     async with browser(app) as client:
         prefix = "/our/calls/ui"

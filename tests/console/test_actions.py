@@ -58,7 +58,7 @@ async def told_after(client: httpx.AsyncClient, done: httpx.Response) -> str:
 async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(store: Store) -> None:
     busy, reached = await ended(store, to=number(2)), await ended(store, SessionStatus.COMPLETED, to=number(3))
     _, (doubt,) = await in_doubt(store)
-    first, *_ = await enqueued(store, 3, batch_id="march")
+    first, *_ = await enqueued(store, 3, batch="march")
     march = "queue=default&batch=march"
     alarm = Escalation(numbers=[number(7)], say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
     await Escalations(CallQueue(store)).start(alarm, key="disk")
@@ -195,7 +195,7 @@ async def test_a_person_is_erased_on_the_page_of_a_call_by_an_operator_alone(mem
 
 
 async def test_what_was_typed_stays_where_it_is_refused(memory: Store) -> None:
-    await enqueued(memory, batch_id="a/b")
+    await enqueued(memory, batch="a/b")
     address = "/ui/act/hold?queue=default&batch=a%2Fb"
     async with signed_in(receiver(memory)) as client:
         for text in ("soon", "0"):
@@ -213,7 +213,7 @@ async def test_what_was_typed_stays_where_it_is_refused(memory: Store) -> None:
 
 async def test_white_space_in_the_name_of_a_batch_is_kept(memory: Store) -> None:
     for name in ("march", " march ", "\u3000"):
-        await enqueued(memory, batch_id=name)
+        await enqueued(memory, batch=name)
     async with signed_in(receiver(memory)) as client:
         for action, spelled in (("cancel-batch", "%20march%20"), ("hold", "%E3%80%80")):
             assert (await confirmed(client, f"/ui/act/{action}?queue=default&batch={spelled}")).status_code == 303
@@ -222,7 +222,7 @@ async def test_white_space_in_the_name_of_a_batch_is_kept(memory: Store) -> None
 
 
 async def test_a_finished_batch_offers_no_hold_and_a_refusal_leads_back(memory: Store) -> None:
-    [job] = await enqueued(memory, 1, batch_id="march")
+    [job] = await enqueued(memory, 1, batch="march")
     async with signed_in(receiver(memory)) as client:
         address = "/ui/batches/march?queue=default"
         assert Page((await client.get(address)).text).links("/act/hold?")
@@ -270,7 +270,7 @@ async def test_a_batch_that_cannot_be_redialled_offers_it_not(memory: Store) -> 
         assert (refused.status_code, "its calls are never sent" in refused.text) == (409, True)
         for query in ("queue=default", "queue=default&batch=none", "batch=march"):
             assert (await client.get(f"/ui/act/redial-batch?{query}&outcome=busy")).status_code == 404, query
-        await enqueued(memory, batch_id="april")
+        await enqueued(memory, batch="april")
         nothing = await client.get("/ui/act/redial-batch?queue=default&batch=april&outcome=unreached")
         assert (nothing.status_code, "no call has ended with these outcomes" in nothing.text) == (409, True)
 
@@ -394,7 +394,7 @@ async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store)
 
 
 async def test_the_first_page_has_the_button_that_ends_each_hold(memory: Store) -> None:
-    await enqueued(memory, batch_id="march")
+    await enqueued(memory, batch="march")
     await cut_import(memory, batch="april")
     queue = CallQueue(memory)
     await queue.hold(batch_id="march", reason="wait for legal")
@@ -432,9 +432,9 @@ async def test_a_queue_that_is_held_for_unread_files_is_resumed_where_that_is_ti
 
 async def test_batches_that_are_ticked_are_held_resumed_and_cancelled_in_one_act(memory: Store) -> None:
     for place in range(3):
-        await enqueued(memory, 2, batch_id=f"may {place}")
-    await enqueued(memory, 1, batch_id="june")
-    await enqueued(memory, 1, batch_id="may over")
+        await enqueued(memory, 2, batch=f"may {place}")
+    await enqueued(memory, 1, batch="june")
+    await enqueued(memory, 1, batch="may over")
     await CallQueue(memory).cancel_batch("may over")
     async with signed_in(receiver(memory)) as client:
         assert (await client.get("/ui/batches?name=may")).text.count('name="of"') == 4
@@ -443,7 +443,7 @@ async def test_batches_that_are_ticked_are_held_resumed_and_cancelled_in_one_act
         assert "Hold 2 batches?" in told
         assert "may 1: 2 waiting calls at present." in told
         assert "june: 1 waiting call at present." in told
-        await enqueued(memory, 3, batch_id="june")  # a hold stops calls: their number is no reason to refuse it
+        await enqueued(memory, 3, batch="june")  # a hold stops calls: their number is no reason to refuse it
         done = await client.post("/ui/act/hold", data=Form(asked.text).values(note="x", **{"for": "10m"}))
         assert "2 batches on hold" in await told_after(client, done)
         resumed = await confirmed(client, "/ui/act/resume?of=default/may 1&of=default/june")
@@ -453,7 +453,7 @@ async def test_batches_that_are_ticked_are_held_resumed_and_cancelled_in_one_act
         assert sorted(filter(None, logged)) == ["june", "may 1"], "each is in the log"
         asked = await client.get("/ui/act/cancel-batch?of=default/may 1&of=default/may 2&of=default/none")
         assert "Left out: " in Page(asked.text).text
-        await enqueued(memory, 1, batch_id="may 2")
+        await enqueued(memory, 1, batch="may 2")
         done = await client.post("/ui/act/cancel-batch", data=Form(asked.text).values())
         told = await told_after(client, done)
         assert "batch may 1 is cancelled for good; 2 waiting calls ended" in told

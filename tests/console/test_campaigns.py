@@ -603,7 +603,7 @@ async def test_a_name_that_no_queue_can_have_is_refused_in_the_form(memory: Stor
 
 async def test_a_batch_is_searched_by_any_column(memory: Store) -> None:
     requests = [
-        CallRequest(flow=flow(number(place)), batch_id="march", data={"room": f"R{place}", "patient": "Ana"})
+        CallRequest(flow=flow(number(place)), batch="march", data={"room": f"R{place}", "patient": "Ana"})
         for place in range(30)
     ]
     await CallQueue(memory).enqueue_many(requests)

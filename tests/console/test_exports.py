@@ -37,7 +37,7 @@ MARCH = "/ui/export/{}?queue=default&batch=march"
 async def campaign(store: Store, count: int = 3, **data: str) -> None:
     """Batch march, whose calls were completed."""
     engine = Engine(store, ScriptedVoice())
-    requests = [CallRequest(flow=flow(number(place)), batch_id="march", data=data) for place in range(count)]
+    requests = [CallRequest(flow=flow(number(place)), batch="march", data=data) for place in range(count)]
     await engine.queue.enqueue_many(requests)
     for job in await engine.send():
         await engine.summarise(job)
@@ -49,7 +49,7 @@ def rows_of(answer: httpx.Response) -> list[dict[str, str]]:
 
 async def test_readers_export_the_report_from_the_page_of_its_batch(store: Store) -> None:
     await campaign(store, name="Ana")
-    await enqueued(store, 2, batch_id="other")
+    await enqueued(store, 2, batch="other")
     with capture_logs() as logs:
         async with signed_in(receiver(store), READERS) as client:
             shown = await client.get("/ui/batches/march")
@@ -85,7 +85,7 @@ async def test_readers_export_the_report_from_the_page_of_its_batch(store: Store
     ],
 )
 async def test_a_file_is_named_after_its_batch_and_nothing_more(memory: Store, batch: str, named: str) -> None:
-    await CallQueue(memory).enqueue(flow(), batch_id=batch)
+    await CallQueue(memory).enqueue(flow(), batch=batch)
     async with signed_in(receiver(memory), READERS) as client:
         answer = await client.get("/ui/export/csv", params={"batch": batch})
         head = await client.head("/ui/export/csv", params={"batch": batch})

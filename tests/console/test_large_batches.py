@@ -25,7 +25,7 @@ async def many_batches(store: Store, first: int, last: int) -> None:
     for start in range(first, last, 500):
         await CallQueue(store).enqueue_many(
             [
-                CallRequest(flow=flow(f"+65{80000000 + 2 * place + turn}"), batch_id=f"batch {place}")
+                CallRequest(flow=flow(f"+65{80000000 + 2 * place + turn}"), batch=f"batch {place}")
                 for place in range(start, min(start + 500, last))
                 for turn in range(2)
             ]

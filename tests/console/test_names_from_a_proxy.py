@@ -135,7 +135,7 @@ async def test_a_name_is_for_the_console_alone(memory: Store) -> None:
 
 
 async def test_the_audit_log_has_the_name_of_the_proxy_and_a_reader_is_told_why_not(memory: Store) -> None:
-    await enqueued(memory, batch_id="march")
+    await enqueued(memory, batch="march")
     async with asking(memory) as client:
         client.headers.update(of("ben"))
         told = await client.get(HOLD)
@@ -153,7 +153,7 @@ async def test_the_audit_log_has_the_name_of_the_proxy_and_a_reader_is_told_why_
 
 
 async def test_a_form_belongs_to_its_name_on_every_receiver_and_shows_itself_to_no_other(memory: Store) -> None:
-    await enqueued(memory, batch_id="march")
+    await enqueued(memory, batch="march")
     async with asking(memory) as client, asking(memory) as other:
         form = Form((await client.get(HOLD, headers=of("ana@example.com"))).text).values(note="a word of Ana")
         refused = await other.post("/ui/act/hold", data=form, headers=of("cleo@example.com"))

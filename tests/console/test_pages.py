@@ -142,7 +142,7 @@ def assert_strict(answer: httpx.Response) -> None:
 
 
 async def test_every_answer_has_the_strict_headers(memory: Store) -> None:
-    (job,) = await enqueued(memory, batch_id="march")
+    (job,) = await enqueued(memory, batch="march")
     async with reading(shown_by(memory)) as client:
         answers = {
             200: await client.get("/ui"),
@@ -171,7 +171,7 @@ async def test_every_answer_has_the_strict_headers(memory: Store) -> None:
 
 
 async def test_a_page_needs_nothing_but_its_own_files(memory: Store) -> None:
-    (job,) = await enqueued(memory, batch_id="march")
+    (job,) = await enqueued(memory, batch="march")
     app = shown_by(memory)
     for path in ("/ui", "/ui/batches", "/ui/calls", f"/ui/calls/{job.id}", "/ui/batches/march"):
         found = await page(app, path)
@@ -207,7 +207,7 @@ async def test_the_live_part_is_sent_only_when_it_has_changed(memory: Store) -> 
         assert_strict(first)
         again = {"X-Voiceflow-Live": first.headers["etag"]}
         assert (await client.get("/ui", headers=again)).status_code == 304
-        await enqueued(memory, 1, batch_id="march")
+        await enqueued(memory, 1, batch="march")
         changed = await client.get("/ui", headers=again)
         assert (changed.status_code, "0 of 4" in Page(changed.text).text) == (200, True)
         assert (await client.get("/ui", headers={"X-Voiceflow-Live": changed.headers["etag"]})).status_code == 304
@@ -243,7 +243,7 @@ async def test_times_are_in_the_zone_of_the_browser_else_in_that_of_the_queue(
 
 
 async def test_a_waiting_call_says_why_it_waits_on_its_page_and_in_each_list(memory: Store) -> None:
-    first, _ = await enqueued(memory, 2, batch_id="march")
+    first, _ = await enqueued(memory, 2, batch="march")
     await CallQueue(memory).hold(batch_id="march", reason="wait for legal")
     why = "batch march is held until somebody resumes it: wait for legal"
     app = shown_by(memory)
@@ -285,7 +285,7 @@ async def test_the_front_page_sums_up_what_waits_for_somebody(memory: Store) -> 
         assert '<a class="button primary" href="ui/campaign">' in empty.text
     engine, failed = Engine(memory, ScriptedVoice()), memory.clock.now()
     for place in range(3):
-        await engine.enqueue(number(place), batch_id="march")
+        await engine.enqueue(number(place), batch="march")
     for job, answer in zip(await engine.send(), ("yes", "no", None), strict=True):
         if answer is not None:
             press = KeyPress(at=failed, menu="m", digits="1", answer=answer)
@@ -329,7 +329,7 @@ async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> 
 
 async def test_the_page_of_a_call_is_one_timeline_in_one_time_zone_with_the_ids_below(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
-    await engine.enqueue(batch_id="march/2", unique_key="order-42", data={"name": "Ana Tan"})
+    await engine.enqueue(batch="march/2", unique_key="order-42", data={"name": "Ana Tan"})
     (job,) = await engine.send()
     at = datetime(2026, 7, 1, 21, 2, 2, tzinfo=UTC)
     line = MenuCall(job, 1, ())
@@ -367,7 +367,7 @@ NOWHERE = {
 
 
 async def test_what_is_not_there_is_told(store: Store) -> None:
-    await enqueued(store, 2, queue="far", batch_id="march")
+    await enqueued(store, 2, queue="far", batch="march")
     async with reading(shown_by(store)) as client:
         for told, paths in NOWHERE.items():
             for path in paths:
@@ -394,9 +394,9 @@ async def followed(client: httpx.AsyncClient, path: str, label: str) -> list[lis
 
 
 async def test_calls_are_listed_a_page_at_a_time_the_newest_first(store: Store) -> None:
-    jobs = await enqueued(store, 130, batch_id="a/b ?")
-    far = await enqueued(store, 15, queue="far", batch_id="a/b ?")
-    await enqueued(store, 5, batch_id="other")
+    jobs = await enqueued(store, 130, batch="a/b ?")
+    far = await enqueued(store, 15, queue="far", batch="a/b ?")
+    await enqueued(store, 5, batch="other")
     newest = sorted((job.id for job in [*jobs, *far]), key=lambda each: each.partition(".")[2], reverse=True)
     await CallQueue(store).cancel(jobs[0].id)
     async with reading(shown_by(store)) as client:
@@ -416,10 +416,10 @@ async def test_calls_are_listed_a_page_at_a_time_the_newest_first(store: Store) 
 async def test_calls_are_filtered_by_state_outcome_number_answer_and_time(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
     people = ("Ana Tan", "Ben", "Cy", "Dee")
-    sent = [await engine.enqueue(number(at), batch_id="march", data={"name": name}) for at, name in enumerate(people)]
+    sent = [await engine.enqueue(number(at), batch="march", data={"name": name}) for at, name in enumerate(people)]
     for job in await engine.send():
         await engine.summarise(job)
-    await enqueued(store, 2, batch_id="march")
+    await enqueued(store, 2, batch="march")
     (pressed,) = await engine.queue.find(destination=sent[0].destination, states=[JobState.COMPLETED])
     (wrong,) = await engine.queue.find(destination=sent[1].destination, states=[JobState.COMPLETED])
     for job, name in ((pressed, "confirmed"), (wrong, None)):
@@ -468,8 +468,8 @@ async def test_a_long_search_goes_on_from_page_to_page(store: Store, monkeypatch
 
 async def test_batches_are_listed_and_searched(store: Store) -> None:
     for place in range(60):
-        await enqueued(store, 1, batch_id=f"batch-{place:02}/x")
-    await enqueued(store, 2, queue="far", batch_id="March <b>")
+        await enqueued(store, 1, batch=f"batch-{place:02}/x")
+    await enqueued(store, 2, queue="far", batch="March <b>")
     async with reading(shown_by(store)) as client:
         first = await client.get("/ui/batches")
         found = Page(first.text)
@@ -494,11 +494,11 @@ async def test_batches_are_listed_and_searched(store: Store) -> None:
 async def test_the_page_of_a_batch_leads_from_the_calls_asked_for_to_the_answers(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
     for place in range(2):
-        await engine.enqueue(number(place), batch_id="march")
+        await engine.enqueue(number(place), batch="march")
     for job in await engine.send():
         await engine.summarise(job)
     (pressed, _) = await engine.queue.find(batch_id="march")
-    (waiting,) = await enqueued(store, batch_id="march")
+    (waiting,) = await enqueued(store, batch="march")
     await engine.queue.hold(batch_id="march", reason="wait for legal")
     post = replace(
         pressed.posts[0],
@@ -645,7 +645,7 @@ async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: S
         assert "Nobody is being called, and nobody waits. Hold" in await told("/ui")
         policy = RedialPolicy(on=frozenset({S.BUSY}), limit=2, after=timedelta(minutes=30))
         for place in range(3):
-            await engine.enqueue(number(place), batch_id="march", redial=policy)
+            await engine.enqueue(number(place), batch="march", redial=policy)
         waits = "Nobody is being called; 3 wait: no worker of queue default runs."
         for path in ("/ui", "/ui/batches", "/ui/calls", "/ui/doubts", "/ui/escalations",
                      "/ui/suppression", "/ui/batches/march", f"/ui/calls/{(await queue.find())[0].id}"):  # fmt: skip
@@ -675,11 +675,11 @@ async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: S
 
 async def test_the_overview_has_what_is_due_today_before_what_waits_for_later(memory: Store) -> None:
     engine, now = Engine(memory, ScriptedVoice()), memory.clock.now()
-    await enqueued(memory, 2, batch_id="evening", not_before=now + timedelta(seconds=1))
-    await engine.enqueue(number(7), batch_id="morning")
+    await enqueued(memory, 2, batch="evening", not_before=now + timedelta(seconds=1))
+    await engine.enqueue(number(7), batch="morning")
     await engine.summarise((await engine.send())[0])
     for place in range(12):
-        await enqueued(memory, 3, batch_id=f"wednesday-{place}", not_before=now + timedelta(days=3))
+        await enqueued(memory, 3, batch=f"wednesday-{place}", not_before=now + timedelta(days=3))
     async with reading(shown_by(memory)) as client:
         client.cookies.set("voiceflow-zone", "UTC")
         html = (await client.get("/ui")).text
@@ -693,7 +693,7 @@ async def test_the_overview_has_what_is_due_today_before_what_waits_for_later(me
 async def test_the_page_of_a_batch_shows_no_dead_figures(store: Store) -> None:
     engine = Engine(store, ScriptedVoice())
     for place in range(4):
-        await engine.enqueue(number(place), batch_id="march")
+        await engine.enqueue(number(place), batch="march")
     before = (await page(shown_by(store), "/ui/batches/march")).text
     assert "Nobody is being called; 4 wait: no worker of queue default runs." in before
     dead = ("Duration", "with an outcome", "Calls a second")
@@ -795,7 +795,7 @@ async def test_what_utf_8_has_no_form_for_does_not_break_a_page(memory: Store) -
 
 @pytest.mark.parametrize("root_path", ["", "/proxied"])
 async def test_links_work_wherever_the_receiver_is_mounted(memory: Store, root_path: str) -> None:
-    (job,) = await enqueued(memory, batch_id="a/b")
+    (job,) = await enqueued(memory, batch="a/b")
     app = Starlette(routes=[Mount("/our/calls", app=shown_by(memory))])
     transport = httpx.ASGITransport(app, root_path=root_path)
     cookies = await session_of_a_reader()

@@ -62,7 +62,7 @@ async def test_the_right_secret_signs_in_and_the_pages_know_the_name(memory: Sto
 
 
 async def test_a_form_of_a_sign_in_that_has_ended_does_nothing_and_says_so(memory: Store) -> None:
-    await enqueued(memory, batch_id="march")
+    await enqueued(memory, batch="march")
     app = receiver(memory)
     address = "/ui/act/hold?queue=default&batch=march"
     async with browser(app) as client:

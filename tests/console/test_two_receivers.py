@@ -125,8 +125,8 @@ async def test_a_double_click_and_the_back_button_do_nothing_twice(store: Store,
     busy = await ended(store)
     many = [await ended(store, to=number(place)) for place in (1, 2)]
     _, (doubt,) = await in_doubt(store)
-    calls = await enqueued(store, 3, batch_id="april")
-    await enqueued(store, 2, batch_id="may")
+    calls = await enqueued(store, 3, batch="april")
+    await enqueued(store, 2, batch="may")
     again = "&".join(f"call={job.id}" for job in many)
     acts = {
         "hold?queue=default&batch=april": {}, "resume?queue=default&batch=april": {}, "hold?queue=default": {},

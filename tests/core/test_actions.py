@@ -144,9 +144,9 @@ async def test_an_order_is_carried_out_while_a_newer_version_settles_a_call_that
     store = FaultyStore(any_store)
     engine = Engine(store, ScriptedVoice())
     await QueueNames(store).remember("default")
-    await engine.enqueue(number(1), batch_id="march")
+    await engine.enqueue(number(1), batch="march")
     await engine.journal()
-    waiting = await engine.enqueue(number(2), batch_id="march")
+    waiting = await engine.enqueue(number(2), batch="march")
 
     async def settles(call: StoreCall) -> None:
         if call.name != "jobs" or not isinstance(call.arguments[0], ById):
@@ -172,7 +172,7 @@ async def test_an_order_is_carried_out_while_a_newer_version_settles_a_call_that
 async def test_a_call_of_a_cancelled_batch_is_not_redialled(any_store: Store, clock: ManualClock, when: str) -> None:
     store = FaultyStore(any_store)
     engine = Engine(store, ScriptedVoice())
-    await engine.enqueue(number(1), batch_id="march")
+    await engine.enqueue(number(1), batch="march")
     (job,) = await engine.send()
     await engine.summarise(job, SessionStatus.BUSY)
 
@@ -227,7 +227,7 @@ async def test_an_order_that_its_caller_gave_up_is_not_carried_out_later(
 async def ended(engine: Engine, *ends: S, first: int = 0, valid_for: timedelta | None = None) -> list[Job]:
     """Calls of the batch `march`, one to each number from the `first` on, that ended so."""
     jobs = [
-        await engine.enqueue(number(first + place), batch_id="march", valid_for=valid_for) for place in range(len(ends))
+        await engine.enqueue(number(first + place), batch="march", valid_for=valid_for) for place in range(len(ends))
     ]
     await engine.send()
     for job, status in zip(jobs, ends, strict=True):
@@ -240,7 +240,7 @@ async def waiting(engine: Engine) -> list[str]:
 
 
 async def test_only_calls_of_the_batch_with_the_outcome_are_redialled(engine: ScriptedEngine) -> None:
-    other = await engine.enqueue(number(9), batch_id="april")
+    other = await engine.enqueue(number(9), batch="april")
     jobs = await ended(engine, S.NO_ANSWER, S.BUSY, S.COMPLETED, S.NO_ANSWER)
     await engine.summarise(other, S.NO_ANSWER)
     counted = await engine.queue.redial_batch("march", on="no_answer", dry_run=True)

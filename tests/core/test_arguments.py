@@ -167,7 +167,7 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
     "a unique key of spaces": ({"unique_key": " "}, "give a text with visible characters"),
     "a valid_until beyond it": ({"valid_until": MUCH_TOO_LATE}, "before the year 2200"),
     **{
-        f"{what} in {field}": ({field: text}, f"{field} {said}")
+        f"{what} in {field}": ({field.removesuffix("_id"): text}, f"{field} {said}")
         for what, text, said in (("NUL", "a\0b", NUL), ("half a pair", HALF, SENTENCE))
         for field in ("unique_key", "batch_id", "time_zone", "menu")
     },
@@ -259,7 +259,7 @@ ORDERS: Sequence[tuple[str, Order]] = (
     ("recorded_at is 2030", lambda queue: queue.resolve("default.x", placed=True, note="seen", recorded_at=NAIVE)),
     # A key that no index can hold.
     ("characters", lambda queue: queue.enqueue(flow(), unique_key=LONGEST + "x")),
-    ("characters", lambda queue: queue.enqueue(flow(), batch_id=LONGEST)),
+    ("characters", lambda queue: queue.enqueue(flow(), batch=LONGEST)),
     ("has no calls", lambda queue: queue.hold(batch_id=LONGEST + "x")),
     ("characters", lambda queue: queue.resume(batch_id=LONGEST + "x")),
     ("characters", lambda queue: queue.cancel_batch(LONGEST + "x")),

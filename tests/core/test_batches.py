@@ -85,7 +85,7 @@ async def test_a_batch_keeps_its_place_when_more_calls_come_and_has_its_name_unt
     clock = ManualClock(NOW)
     store = MemoryStore(clock=clock)
     for batch in ("one", "two", "one"):
-        await CallQueue(store).enqueue(flow(number(0)), batch_id=batch)
+        await CallQueue(store).enqueue(flow(number(0)), batch=batch)
         clock.advance(timedelta(minutes=1))
     assert await names_of(store) == [["two", "one"]]
     assert [each.name for each in await BatchNames(store, "default").page(of=[PROGRAMS])] == ["two", "one"]
@@ -151,7 +151,7 @@ async def test_reasons_that_differ_from_call_to_call_are_told_alike(store: Store
     """By their kind: what a person writes is never taken for one of them."""
     queue = CallQueue(store)
     for place in range(7):
-        await queue.enqueue(flow(number(place)), batch_id="march")
+        await queue.enqueue(flow(number(place)), batch="march")
     for place, job in enumerate(await queue.find()):
         words = Suppression(number=job.destination, since=NOW, reason=f"asked by {place}").in_words()
         kind = ReasonKind.SUPPRESSED if place < 4 else None

@@ -293,7 +293,7 @@ ORDERS: dict[str, Callable[[Store], Awaitable[object]]] = {
 async def test_a_gate_of_another_batch_that_cannot_be_read_keeps_no_order_from_working(
     live_store: Store, form: str
 ) -> None:
-    queue = await enqueued(live_store, CALLS, batch_id="march")
+    queue = await enqueued(live_store, CALLS, batch="march")
     await put(live_store, GATES, "default", form, batch="old")
     await ORDERS["hold"](live_store)
     assert await sent(live_store) == 0
@@ -317,7 +317,7 @@ async def test_a_gate_of_another_batch_that_cannot_be_read_keeps_no_order_from_w
 async def test_a_gate_that_cannot_be_read_is_closed_and_a_person_opens_it(
     live_store: Store, form: str, batch: str | None
 ) -> None:
-    await enqueued(live_store, CALLS, batch_id="march")
+    await enqueued(live_store, CALLS, batch="march")
     await put(live_store, GATES, "default", form, batch=batch)
     assert await sent(live_store) == 0
     (gate,) = await gates_of(live_store, "default")
@@ -380,10 +380,8 @@ async def test_a_cancel_beside_workers_counts_all_that_ended_and_leaves_none_wai
 ) -> None:
     """Workers end calls of the batch too: each of them finds pages that the others have half ended."""
     queue = await enqueued(live_store, 0)
-    await queue.enqueue(
-        flow(number(count + 1)), batch_id="other", not_before=live_store.clock.now() + timedelta(days=1)
-    )
-    await enqueued(live_store, count, batch_id="march", not_before=live_store.clock.now() + timedelta(days=1))
+    await queue.enqueue(flow(number(count + 1)), batch="other", not_before=live_store.clock.now() + timedelta(days=1))
+    await enqueued(live_store, count, batch="march", not_before=live_store.clock.now() + timedelta(days=1))
     workers = [worker_for(live_store, ScriptedVoice()) for _ in range(2)]
     async with anyio.create_task_group() as group:
         for worker in workers:

@@ -55,7 +55,7 @@ async def test_of_a_call_that_is_changed_in_one_thing_all_else_is_as_it_was(
     begin = clock.now()
     usual: dict[str, Any] = {
         "priority": 1, "valid_until": begin + 30 * HOUR, "redial": AGAIN, "window": CallWindow.parse("00:00-23:00"),
-        "data": {"name": "Ana"}, "menu": "visits", "not_before": begin, "batch_id": "march",
+        "data": {"name": "Ana"}, "menu": "visits", "not_before": begin, "batch": "march",
         "further_numbers": (CHO,),
     }  # fmt: skip
     hours = CallWindow.parse("00:00-22:00")
@@ -109,11 +109,11 @@ async def test_of_a_leased_call_the_worker_that_had_it_sends_nothing(here: Scrip
 async def test_a_call_with_a_post_keeps_its_numbers_and_a_late_opt_out_finds_the_one_that_rang(
     here: ScriptedEngine,
 ) -> None:
-    job = await here.called(ANA, BUSY, **KEY, redial=AGAIN, batch_id="march")
+    job = await here.called(ANA, BUSY, **KEY, redial=AGAIN, batch="march")
     assert job.state is JobState.QUEUED
-    changed = await here.queue.enqueue(saying("Good day."), **KEY, redial=AGAIN, batch_id="march", replace=True)
+    changed = await here.queue.enqueue(saying("Good day."), **KEY, redial=AGAIN, batch="march", replace=True)
     assert (changed.id, changed.due_at, changed.posts) == (job.id, job.due_at, job.posts)
-    other = await here.queue.enqueue(saying(to=BEN), **KEY, redial=AGAIN, batch_id="march", replace=True)
+    other = await here.queue.enqueue(saying(to=BEN), **KEY, redial=AGAIN, batch="march", replace=True)
     ended = await here.queue.get(job.id)
     assert (ended.state, ended.destination, ended.successor) == (JobState.UNREACHED, ANA, other.id)
     assert (other.state, other.destination, other.unique_key) == (JobState.QUEUED, BEN, "visit-7")

@@ -399,7 +399,7 @@ async def ended(
 ) -> list[str]:
     """Calls of a batch are placed, and then end one after the other; their ids, which are `refused` from then on."""
     engine, first = calls.engine, len(await calls.queue.find(limit=None))
-    jobs = [await engine.enqueue(f"+65{81000000 + first + place}", batch_id=batch) for place in range(count)]
+    jobs = [await engine.enqueue(f"+65{81000000 + first + place}", batch=batch) for place in range(count)]
     if refused is not None:
         refused |= {job.id for job in jobs}
     await engine.send(limit=count)
@@ -420,8 +420,8 @@ async def test_the_end_is_told_once_with_its_totals_and_again_after_a_reopening(
         (told,) = heard.ended
         assert (told.type, told.batch_id, told.totals.answered) == ("batch.ended", "march", 3)
         assert told.as_json()["data"]["total"] == 3  # type: ignore[index]
-        await calls.engine.enqueue("+6587654321", batch_id="march")
-        await calls.engine.enqueue("+6587654322", batch_id="april")
+        await calls.engine.enqueue("+6587654321", batch="march")
+        await calls.engine.enqueue("+6587654322", batch="april")
         for job in await calls.engine.send():
             await calls.end(job, BUSY)
         await until(lambda: len(heard.ended) == 3)
@@ -436,7 +436,7 @@ async def test_the_end_is_told_once_with_its_totals_and_again_after_a_reopening(
 async def test_a_batch_in_doubt_has_not_ended(calls: Calls, clock: ManualClock) -> None:
     heard = Heard()
     async with running(to(calls.store, heard), clock):
-        open_call = await calls.engine.enqueue("+6587654321", batch_id="march")
+        open_call = await calls.engine.enqueue("+6587654321", batch="march")
         (sent,) = await calls.engine.send()
         await ended(calls, 2)
         assert sent.id == open_call.id
@@ -495,7 +495,7 @@ async def test_whatever_ends_the_last_call_ends_its_batch(
     heard = Heard()
     async with running(to(calls.store, heard), clock):
         expires = {"valid_until": clock.now() + MINUTE} if end is by_expiry else {}
-        await end(calls, await calls.engine.enqueue("+6587654321", batch_id="march", **expires), clock)
+        await end(calls, await calls.engine.enqueue("+6587654321", batch="march", **expires), clock)
         await until(lambda: heard.ends == [("march", 1)])
 
 
@@ -531,8 +531,8 @@ async def killed_before(n: int, store: Store, clock: ManualClock) -> bool:
     async with anyio.create_task_group() as group, time_passing(clock):
         group.start_soon(run)
         await killed.caught_up()
-        other = await calls.engine.enqueue("+6587654321", batch_id="april")
-        march = await calls.engine.enqueue("+6587654322", batch_id="march")
+        other = await calls.engine.enqueue("+6587654321", batch="april")
+        march = await calls.engine.enqueue("+6587654322", batch="march")
         await calls.engine.send()
         last.append(march)
         await calls.end(other)
@@ -607,7 +607,7 @@ async def test_each_end_is_one_event_for_readers_and_calls_in_any_order(any_stor
                     await calls.queue.cancel(waiting.pop(chosen.randrange(len(waiting))).id)
                     closings += not waiting
                 elif place < 30:
-                    waiting.append(await calls.engine.enqueue(f"+65{81000000 + place}", batch_id="march"))
+                    waiting.append(await calls.engine.enqueue(f"+65{81000000 + place}", batch="march"))
                 for _ in range(chosen.randrange(20)):
                     await anyio.lowlevel.checkpoint()
             for reader in readers:

@@ -64,7 +64,7 @@ async def test_a_call_that_was_prepared_before_a_hold_gets_no_journal_entry_afte
     any_store: Store, voice: ScriptedVoice, batch_id: str | None
 ) -> None:
     worker, person = Engine(any_store, voice), Engine(any_store, ScriptedVoice())
-    job = await worker.enqueue(batch_id="march")
+    job = await worker.enqueue(batch="march")
     dispatches = await worker.prepare()
     await person.queue.hold(batch_id=batch_id, reason="the text has a wrong date")
     assert await worker.submitter.begin(dispatches) == []
@@ -122,7 +122,7 @@ async def test_a_hold_returns_when_the_calls_that_were_about_to_leave_have_left_
 async def test_the_last_order_counts_whatever_the_clock_did_meanwhile(
     here: ScriptedEngine, jump: int, batch_id: str | None
 ) -> None:
-    await here.enqueue(batch_id="march")
+    await here.enqueue(batch="march")
     for _ in range(2):
         await here.queue.hold(batch_id=batch_id, reason="first")
         here.clock.jump(timedelta(seconds=jump))
@@ -144,7 +144,7 @@ async def test_an_order_waits_for_calls_about_to_leave_although_the_clock_has_ju
     engine: ScriptedEngine, jump: int, order: str
 ) -> None:
     await QueueNames(engine.store).remember("default")
-    await engine.enqueue(number(0), batch_id="march")
+    await engine.enqueue(number(0), batch="march")
     (begun,) = await engine.submitter.begin(await engine.prepare())
     engine.clock.jump(timedelta(seconds=jump))
     asked = engine.clock.monotonic()
@@ -286,7 +286,7 @@ async def test_no_call_that_is_connecting_when_an_order_returns_leaves_after_it(
 
     with WAYS[kind.way](stalls) as (server, client):
         async with open_store(fresh_url(kind.backend)) as store, client, anyio.create_task_group() as group:
-            queue = await enqueued(store, CALLS, batch_id="march")
+            queue = await enqueued(store, CALLS, batch="march")
             worker = worker_for(store, client, rate=kind.rate)
             group.start_soon(worker.run)
             assert await anyio.to_thread.run_sync(knocked.wait, LONGEST)
@@ -312,7 +312,7 @@ async def test_an_order_returns_soon_although_calls_wait_for_their_slots_or_thei
     """Four calls have their journal entries together, and leave a tenth of a second apart: those that wait go back."""
     store = MemoryStore(clock=clock)
     await QueueNames(store).remember("default")
-    queue, voice = await enqueued(store, 12, batch_id="march"), ScriptedVoice()
+    queue, voice = await enqueued(store, 12, batch="march"), ScriptedVoice()
     worker = worker_for(store, voice, rate=10, local_journal=JournalFiles(tmp_path))
     took, left = list[float](), list[int]()
 

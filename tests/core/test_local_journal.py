@@ -160,7 +160,7 @@ async def test_a_store_that_was_rolled_back_is_held_and_its_calls_are_in_doubt_o
         known = await lab.worker(store).enqueue(number(0))
     lab.back_up()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
-        made = await engine.enqueue(number(1), unique_key="order-1", batch_id="batch-1")
+        made = await engine.enqueue(number(1), unique_key="order-1", batch="batch-1")
         await engine.send()
         before = [await engine.queue.get(each.id) for each in (known, made)]
     lab.rolled_back()
@@ -175,7 +175,7 @@ async def test_a_store_that_was_rolled_back_is_held_and_its_calls_are_in_doubt_o
             assert job.open_post.began_at == was.posts[-1].began_at
         assert [event.kind.value for event in await store.events("default")] == ["doubted", "doubted"]
         # The same file again finds its calls.
-        again = await engine.enqueue(number(1), unique_key="order-1", batch_id="batch-1")
+        again = await engine.enqueue(number(1), unique_key="order-1", batch="batch-1")
         assert again.id == made.id
     assert len(lab.voice.placed) == 2
 
@@ -967,7 +967,7 @@ async def test_a_call_that_was_lost_to_somebody_else_is_not_told_as_sent(lab: La
     async with lab.store() as store:
         engine = lab.worker(store)
         lost = await engine.enqueue(number(1))
-        await engine.enqueue(number(2), batch_id="sent")
+        await engine.enqueue(number(2), batch="sent")
     lab.back_up()
     async with lab.store() as store, lab.worker(store).at_work() as engine:
         dispatches = await engine.prepare()

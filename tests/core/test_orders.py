@@ -69,7 +69,7 @@ async def test_who_looks_for_lost_orders_writes_nothing_and_reads_the_end_of_eac
 async def held(store: Store, batch: str, **how: Any) -> None:
     """Hold a batch that has a call."""
     queue = CallQueue(store, by="Ann")
-    await queue.enqueue(flow(), batch_id=batch, unique_key=batch)
+    await queue.enqueue(flow(), batch=batch, unique_key=batch)
     await queue.hold(batch_id=batch, **how)
 
 
@@ -335,7 +335,7 @@ async def test_orders_count_in_their_order_though_the_clock_was_set_between_them
     store = MemoryStore(clock=clock)
     older = copy.deepcopy(store.memory)
     queue = CallQueue(cast("Store", ordered(store, tmp_path)))
-    await queue.enqueue(flow(), batch_id="march")
+    await queue.enqueue(flow(), batch="march")
     orders = {"hold": partial(queue.hold, batch_id="march"), "resume": partial(queue.resume, batch_id="march")}
     for action in sorted(orders, key=lambda each: each == last):
         await orders[action]()

@@ -351,7 +351,7 @@ async def test_the_log_tells_how_a_call_ended_whose_summary_never_came(desk: Des
     job = await desk.sent(session="s-1")
     desk.write(status=S.NO_ANSWER)
     desk.log.rows = [] if row is None else [replaced(each, **row) for each in desk.log.rows]
-    await desk.engine.enqueue(BEN, batch_id="april")
+    await desk.engine.enqueue(BEN, batch="april")
     assert await desk.queue.cancel_batch("april") == 1, "it does not end the wait for the log"
     desk.clock.advance(desk.engine.policy.summary_deadline - SECOND)
     assert (await desk.look(), desk.log.asked) == (NOTHING, []), "its deadline lies ahead"

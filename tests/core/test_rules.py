@@ -164,7 +164,7 @@ class TestSweep:
         self, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for place in range(3):
-            await engine.enqueue(f"+658000000{place}", batch_id="spring")
+            await engine.enqueue(f"+658000000{place}", batch="spring")
 
         async def swept_at_once(store: Store, ordered: Gate, **how: Any) -> Gate:
             kept = await order_gate(store, ordered, **how)

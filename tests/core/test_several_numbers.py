@@ -215,9 +215,9 @@ async def waits(engine: ScriptedEngine, destination: str, **options: object) -> 
 async def test_a_call_over_the_limit_waits_until_the_oldest_attempt_leaves_the_span(capped: ScriptedEngine) -> None:
     began = capped.clock.now()
     for batch_id in ("march", "april"):
-        await capped.called(MOBILE, S.NO_ANSWER, batch_id=batch_id)
+        await capped.called(MOBILE, S.NO_ANSWER, batch=batch_id)
         capped.clock.advance(HOUR)
-    job = await waits(capped, MOBILE, batch_id="may")
+    job = await waits(capped, MOBILE, batch="may")
     assert job.due_at == began + 24 * HOUR
     assert (await capped.queue.status()).waiting.max_per_person == 1
     capped.clock.advance(22 * HOUR - MINUTE)

@@ -205,7 +205,7 @@ class TestEnqueue:
             await listed.add(ANA, until=clock.now() + HOUR, reason="on holiday")
         queue = CallQueue(FaultyStore(any_store, before=before))
         with pytest.raises(SuppressedNumberError, match="asked just now"):
-            await queue.enqueue(flow(ANA), not_before=clock.now() + 2 * HOUR, batch_id="spring")
+            await queue.enqueue(flow(ANA), not_before=clock.now() + 2 * HOUR, batch="spring")
         assert await queue.find() == []
 
 
@@ -332,10 +332,10 @@ async def test_whoever_is_put_on_the_list_has_no_waiting_call_any_more(
     here: ScriptedEngine, there: ScriptedEngine
 ) -> None:
     plan = RedialPolicy(on=frozenset({SessionStatus.BUSY}), limit=1, after=2 * HOUR)
-    again = await here.called(ANA, SessionStatus.BUSY, batch_id="march", redial=plan)
+    again = await here.called(ANA, SessionStatus.BUSY, batch="march", redial=plan)
     at = here.clock.now()
-    later = await here.queue.enqueue(flow(ANA, "Later."), batch_id="march", not_before=at + HOUR)
-    second = await there.queue.enqueue(flow(BEN), further_numbers=[ANA], batch_id="april")
+    later = await here.queue.enqueue(flow(ANA, "Later."), batch="march", not_before=at + HOUR)
+    second = await there.queue.enqueue(flow(BEN), further_numbers=[ANA], batch="april")
     other = await there.enqueue(number(2))
     far = await there.queue.enqueue(flow(ANA, "Far."), not_before=at + 9 * HOUR)
     assert second.id in {each.id for each in await there.lease()}

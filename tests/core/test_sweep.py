@@ -111,14 +111,14 @@ async def test_the_gate_of_a_cancelled_batch_goes_with_its_last_open_call_and_th
     queue = CallQueue(any_store, QUEUE)
     for batch_id in ("empty", "ended", "open"):
         with pytest.raises(InvalidInputError, match=f"batch {batch_id} was cancelled"):
-            await queue.enqueue(flow(), batch_id=batch_id)
+            await queue.enqueue(flow(), batch=batch_id)
         assert (await queue.resume(batch_id=batch_id)).state is GateState.CANCELLED
         assert (await queue.hold(batch_id=batch_id, reason="wait")).state is GateState.CANCELLED
 
 
 async def test_a_call_that_comes_back_to_a_cancelled_batch_never_rings(here: ScriptedEngine) -> None:
     here.voice.answer = lambda _: unknown("ReadTimeout")
-    await here.enqueue(number(0), batch_id="march")
+    await here.enqueue(number(0), batch="march")
     (job,) = await here.send()
     await here.queue.cancel_batch("march")
     here.clock.advance(timedelta(minutes=5))  # 8x8 may place it no more
@@ -130,7 +130,7 @@ async def test_a_call_that_comes_back_to_a_cancelled_batch_never_rings(here: Scr
 
 async def test_an_enqueue_that_began_before_the_batch_was_cancelled_stores_nothing_after_it(any_store: Store) -> None:
     queue = CallQueue(any_store, QUEUE)
-    await queue.enqueue(flow(number(0)), batch_id="march")
+    await queue.enqueue(flow(number(0)), batch="march")
 
     async def cancel(call: StoreCall) -> None:
         if call.name == "write":
@@ -138,7 +138,7 @@ async def test_an_enqueue_that_began_before_the_batch_was_cancelled_stores_nothi
 
     late = CallQueue(FaultyStore(any_store, before=cancel), QUEUE)
     with pytest.raises(InvalidInputError, match="batch march was cancelled"):
-        await late.enqueue(flow(number(1)), batch_id="march")
+        await late.enqueue(flow(number(1)), batch="march")
     assert (await count_states(any_store, QUEUE, batch_id="march"))[JobState.CANCELLED] == 1
 
 

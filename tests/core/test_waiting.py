@@ -148,7 +148,7 @@ async def few_at_once(engine: ScriptedEngine) -> None:
 async def behind_a_hold(engine: ScriptedEngine) -> None:
     await limited(engine)
     for place in range(3):
-        await engine.enqueue(number(place), batch_id="march")
+        await engine.enqueue(number(place), batch="march")
     await engine.enqueue(number(7))
     await engine.queue.hold(batch_id="march")
 
@@ -225,7 +225,7 @@ async def test_each_call_says_why_it_waits_and_until_when(engine: ScriptedEngine
         ((await engine.enqueue(number(4), not_before=later)).id, f"it is due at {in_words(later, zone)}"),
         ((await engine.enqueue(number(5))).id, "no worker of queue default runs"),
     ]  # fmt: skip
-    held = await engine.enqueue(number(6), batch_id="march", not_before=later)
+    held = await engine.enqueue(number(6), batch="march", not_before=later)
     await engine.queue.hold(batch_id="march", reason="wait for legal", until=begin)
     march = f"batch march is held until {opens}: wait for legal"
     cases.append((held.id, f"{march}; it is due at {in_words(later, zone)}"))
@@ -263,7 +263,7 @@ async def test_the_rate_of_each_batch_is_measured_over_the_last_seconds(clock: M
         queue = CallQueue(store, policy=NO_WEBHOOKS)
         for place in range(400):
             batch = "odd" if place % 4 else "every fourth"
-            await queue.enqueue(flow(number(place)), batch_id=batch)
+            await queue.enqueue(flow(number(place)), batch=batch)
         worker = worker_for(store, ScriptedVoice(), rate=8)
 
         async def look() -> None:
@@ -285,14 +285,14 @@ async def test_the_rate_of_each_batch_is_measured_over_the_last_seconds(clock: M
 
 async def test_the_end_is_not_known_while_calls_wait_for_their_time(clock: ManualClock) -> None:
     async with open_store("memory://", clock=clock) as store:
-        queue = await enqueued(store, 100, batch_id="march")
-        await queue.enqueue(flow(number(100)), batch_id="soon", not_before=clock.now() + timedelta(seconds=5))
+        queue = await enqueued(store, 100, batch="march")
+        await queue.enqueue(flow(number(100)), batch="soon", not_before=clock.now() + timedelta(seconds=5))
         worker = worker_for(store, ScriptedVoice(), rate=2)
 
         async def look() -> None:
             await clock.sleep(10.5)
             assert (await read_queue(store, "default")).ends_at is not None  # all calls are due by then
-            await queue.enqueue(flow(number(101)), batch_id="march", not_before=clock.now() + timedelta(minutes=10))
+            await queue.enqueue(flow(number(101)), batch="march", not_before=clock.now() + timedelta(minutes=10))
             assert (await read_queue(store, "default")).ends_at is None
             march = await read_batch(store, "default", "march")
             assert (march.ends_at, march.unknown.partition(",")[0]) == (None, "1 call waiting for a redial")

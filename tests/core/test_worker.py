@@ -378,7 +378,7 @@ async def test_workers_that_share_a_slow_rate_hold_no_more_than_a_call_or_two_ea
 
 
 async def test_calls_for_later_and_calls_behind_a_hold_are_left_and_told(store: Store) -> None:
-    queue = await enqueued(store, 4, batch_id="held")
+    queue = await enqueued(store, 4, batch="held")
     await queue.enqueue(flow("+6591000001"), not_before=store.clock.now() + timedelta(hours=1))
     await queue.enqueue(flow("+6591000002"))
     await queue.hold(batch_id="held", reason="the texts are wrong")
@@ -408,7 +408,7 @@ async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_onc
     store: Store, code: int
 ) -> None:
     queue, voice = (
-        await enqueued(store, 60, batch_id="people"),
+        await enqueued(store, 60, batch="people"),
         ScriptedVoice(answer=lambda _: refused(code, "it is not allowed")),
     )
     await drained(store, voice)
@@ -425,7 +425,7 @@ async def test_a_campaign_that_is_refused_for_one_reason_is_held_and_goes_on_onc
 
 
 async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
-    queue, voice = await enqueued(store, 60, batch_id=None), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
+    queue, voice = await enqueued(store, 60, batch=None), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
     await drained(store, voice)
     assert 10 <= (await states(queue))["failed"] <= 15
     [gate] = await gates_of(store, "default")
@@ -435,7 +435,7 @@ async def test_calls_without_a_batch_hold_the_queue(store: Store) -> None:
 @pytest.mark.parametrize("batch_id", ["people", None])
 async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, batch_id: str | None) -> None:
     """Calls in flight are refused after the hold; one of the two workers is gone when the person resumes."""
-    queue = await enqueued(store, 1, batch_id=batch_id)
+    queue = await enqueued(store, 1, batch=batch_id)
     [job] = await queue.find()
     here, gone = RefusalRuns(store), RefusalRuns(store)
     for each in [here] * 4 + [gone] * 5:
@@ -450,13 +450,13 @@ async def test_a_person_who_resumes_lets_all_workers_count_anew(store: Store, ba
 
 
 async def test_a_person_who_resumes_one_batch_lets_the_runs_of_others_stand(store: Store) -> None:
-    queue = await enqueued(store, 1, batch_id="people")
+    queue = await enqueued(store, 1, batch="people")
     [job] = await queue.find()
     runs = RefusalRuns(store)
     for _ in range(9):
         await runs.note([AnswerCode(job, NO_VOICE)])
     for other in ("peopl", "people2"):
-        await queue.enqueue(flow(number(7)), batch_id=other, unique_key=other)
+        await queue.enqueue(flow(number(7)), batch=other, unique_key=other)
         await queue.resume(batch_id=other)
     await queue.resume()
     await runs.note([AnswerCode(job, NO_VOICE)])
@@ -467,7 +467,7 @@ async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
     def answer(placement: Placement) -> Answer:
         return created(f"s-{placement.client_request_id}") if len(voice.placed) % 10 == 0 else refused(NO_VOICE)
 
-    queue, voice = await enqueued(store, 60, batch_id="people"), ScriptedVoice(answer=answer)
+    queue, voice = await enqueued(store, 60, batch="people"), ScriptedVoice(answer=answer)
     await drained(store, voice, concurrency=1)
     assert await states(queue) == {"failed": 54, "accepted": 6}
     assert list(await gates_of(store, "default")) == []
@@ -475,7 +475,7 @@ async def test_the_run_is_over_when_a_call_is_taken(store: Store) -> None:
 
 async def test_refusals_of_short_processes_are_in_a_row_only_if_no_process_had_a_success(store: Store) -> None:
     """Each process sends six calls: five are taken, and one is refused."""
-    queue = await enqueued(store, 90, batch_id="people")
+    queue = await enqueued(store, 90, batch="people")
     for _ in range(12):
         voice = ScriptedVoice(answers=[*(created(f"s-{each}") for each in range(5)), refused(NO_VOICE)])
         engine = Engine(store, voice, policy=NO_WEBHOOKS)
@@ -489,7 +489,7 @@ async def test_refusals_of_short_processes_are_in_a_row_only_if_no_process_had_a
 
 
 async def test_two_processes_that_count_at_once_lose_no_refusal(store: Store) -> None:
-    await enqueued(store, 1, batch_id="people")
+    await enqueued(store, 1, batch="people")
     [job] = await CallQueue(store).find()
 
     others = iter([None])
@@ -505,7 +505,7 @@ async def test_two_processes_that_count_at_once_lose_no_refusal(store: Store) ->
 
 async def test_refusals_that_are_settled_together_are_counted_together(store: Store) -> None:
     """Other verdicts wait for the trips to the store."""
-    await enqueued(store, 9, batch_id="people")
+    await enqueued(store, 9, batch="people")
     faulty = FaultyStore(store)
     engine = Engine(faulty, ScriptedVoice(), policy=NO_WEBHOOKS)
     jobs = [job for dispatch in await engine.prepare() if (job := await engine.journal_of(dispatch)) is not None]
@@ -520,7 +520,7 @@ async def test_refusals_that_are_settled_together_are_counted_together(store: St
 
 
 async def test_what_blames_the_row_holds_nothing(store: Store) -> None:
-    queue, voice = await enqueued(store, 40, batch_id="people"), ScriptedVoice(answer=lambda _: refused(BAD_NUMBER))
+    queue, voice = await enqueued(store, 40, batch="people"), ScriptedVoice(answer=lambda _: refused(BAD_NUMBER))
     await drained(store, voice)
     assert await states(queue) == {"failed": 40}
     assert list(await gates_of(store, "default")) == []
@@ -534,7 +534,7 @@ class Limited:
 
 @pytest.mark.parametrize("limited", [Limited(3, range(3, 9)), Limited(0, [40])])
 async def test_a_batch_may_have_another_limit_or_none(store: Store, limited: Limited) -> None:
-    queue, voice = await enqueued(store, 40, batch_id="people"), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
+    queue, voice = await enqueued(store, 40, batch="people"), ScriptedVoice(answer=lambda _: refused(NO_VOICE))
     await refusal_limits(store).within("default").put({"people": limited.limit})
     await drained(store, voice)
     assert (await states(queue))["failed"] in limited.failed
@@ -550,7 +550,7 @@ async def test_summaries_with_one_fault_of_all_calls_hold_the_batch_and_no_call_
 ) -> None:
     redial = RedialPolicy(on=frozenset({SessionStatus.ERROR}), limit=2, after=timedelta())
     for place in range(14):
-        await engine.enqueue(number(place), batch_id="people", redial=redial if code < -2000 else None)
+        await engine.enqueue(number(place), batch="people", redial=redial if code < -2000 else None)
     sent = [job for _ in range(2) for job in await engine.send()]
     assert len(sent) == 14
     # That nobody answers or a line is busy says nothing of a file; that somebody answers does.
@@ -610,7 +610,7 @@ async def test_the_batch_of_the_call_is_sent(
     store: Store, own: str | None, named: str | None, sent: str | None
 ) -> None:
     given = body("+6587654321", "+6531234567", **({} if own is None else {"clientBatchId": own}))
-    job, posted_body = await posted(store, given, batch_id=named)
+    job, posted_body = await posted(store, given, batch=named)
     assert (job.batch_id, posted_body.get("clientBatchId")) == (named or own, sent)
 
 

@@ -58,7 +58,9 @@ class Asked:
 
     @property
     def valid_until(self) -> datetime | None:
-        return self.request.options.get("valid_until")
+        until = self.request.options.get("valid_until")
+        assert not isinstance(until, str)
+        return until
 
 
 class Register:

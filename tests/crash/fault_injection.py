@@ -114,7 +114,7 @@ class FaultInjection:
 
     def task(self, rows: Sequence[Asked], *, stays: bool) -> Child:
         """Start a task that hands these rows in."""
-        batch_id = rows[0].request.options.get("batch_id")
+        batch_id = rows[0].request.options.get("batch")
         assert batch_id is not None
         self.register.ask(rows)
         requests = tuple(each.request for each in rows)

@@ -52,7 +52,7 @@ class Mix:
         for _ in range(count):
             place = next(self._places)
             destination = number(_FIRST + place)
-            request = CallRequest(flow=said(destination), unique_key=f"{batch_id}/{place}", batch_id=batch_id)
+            request = CallRequest(flow=said(destination), unique_key=f"{batch_id}/{place}", batch=batch_id)
             asked.append(Asked(kind=Kind.ROW, request=request, destination=destination))
         return asked
 

@@ -43,7 +43,7 @@ PROXIES = [("nginx", ""), ("nginx", "/calls"), ("caddy", ""), ("caddy", "/calls"
 
 async def stored(url: str) -> str:
     async with open_store(url) as store:
-        return (await CallQueue(store).enqueue(flow(), batch_id=BATCH)).id
+        return (await CallQueue(store).enqueue(flow(), batch=BATCH)).id
 
 
 class Empty(BaseHTTPRequestHandler):

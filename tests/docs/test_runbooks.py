@@ -57,7 +57,7 @@ def test_each_alert_links_its_section_and_stands_below_its_heading() -> None:
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A store with the batch march, and a call in doubt, which is yielded; a sandbox; programs of a machine."""
-    enqueued(tmp_path, 2, batch_id="march")
+    enqueued(tmp_path, 2, batch="march")
     call = in_doubt(tmp_path).id
     for name in OF_THE_MACHINE:
         (tmp_path / name).write_text("#!/bin/sh\n")

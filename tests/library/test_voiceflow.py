@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -14,6 +15,7 @@ from tests.support.flows import flow, number
 from tests.support.waiting import until
 from tests.support.workers import states
 from voiceflow_worker import (
+    CallFlowError,
     CallWindow,
     InvalidInputError,
     RedialPolicy,
@@ -58,6 +60,21 @@ async def test_fields_mean_the_same_as_text_and_as_types() -> None:
             unique_key="a", priority=5, redial=BUSY,
         )  # fmt: skip
         assert one.id == other.id
+        texts: dict[str, Any] = {
+            "valid_for": "36h",
+            "window": "09:00-20:00",
+            "batch": "march",
+            "unique_key": "b",
+            "priority": "5",
+        }
+        with_flow = await voiceflow.queue.enqueue(
+            flow(number(1)), redial_on="busy", redial_max=2, redial_after="5m", **texts
+        )
+        assert (with_flow.batch_id, with_flow.priority, with_flow.redial) == ("march", 5, BUSY)
+        assert (with_flow.window, with_flow.validity) == (one.window, one.validity)
+        with pytest.raises(CallFlowError) as raised:
+            await voiceflow.queue.enqueue(flow(number(3)), valid_for="2x", window="9-25", redial_on="busy")
+        assert [each.column for each in raised.value.findings] == ["valid_for", "window"]
         assert (one.batch_id, one.priority, one.redial) == ("march", 5, BUSY)
         own = await voiceflow.call(flow=flow(number(2)))
         assert (own.destination, own.unique_key) == (number(2), None)

@@ -170,7 +170,7 @@ class Alarm:
             (job,) = await self.engine.queue.find(destination=NAMED[letter], batch_id="others")
             await self.engine.summarise(job, SessionStatus.COMPLETED)
         else:
-            await self.engine.enqueue(NAMED[letter], batch_id="others")
+            await self.engine.enqueue(NAMED[letter], batch="others")
             await self.engine.send()
         self.rung += "" if does else letter
 

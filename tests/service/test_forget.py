@@ -190,7 +190,7 @@ def found_in(*folders: Path) -> list[str]:
 async def test_a_name_of_a_batch_with_the_number_stays_and_the_receipt_counts_it(life: Life) -> None:
     queue = CallQueue(life.store)
     for batch in ("reminder 91239876", "order-6591239876-b", "march"):
-        await queue.enqueue(flow(PERSON), batch_id=batch, unique_key=batch)
+        await queue.enqueue(flow(PERSON), batch=batch, unique_key=batch)
     done = await order(life).do()
     receipt: Any = done.documents[0]
     assert receipt["kept"]["batch_names"] == 2
@@ -416,7 +416,7 @@ async def test_its_own_entry_in_the_audit_log_does_not_have_the_number(life: Lif
 @pytest.mark.parametrize("state", ["waiting", "cancelled"])
 async def test_a_batch_ends_for_its_readers_although_a_call_of_it_was_erased(memory: Store, state: str) -> None:
     queue = CallQueue(memory)
-    mine, other = [await queue.enqueue(flow(number), batch_id="b") for number in (PERSON, "+6580000001")]
+    mine, other = [await queue.enqueue(flow(number), batch="b") for number in (PERSON, "+6580000001")]
     if state == "cancelled":
         await queue.cancel(mine.id)
     await queue.cancel(other.id)

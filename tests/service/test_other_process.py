@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 async def enqueued(store: Store, batch: str, *, noisy: bool) -> tuple[int, str]:
     if noisy:
         sys.stdout.write("a library speaks")
-    job = await CallQueue(store).enqueue(flow(), batch_id=batch)
+    job = await CallQueue(store).enqueue(flow(), batch=batch)
     return os.getpid(), job.id
 
 

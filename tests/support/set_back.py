@@ -63,7 +63,7 @@ class SetBack:
     async def begins(self, calls: int = 1, batch_id: str | None = None) -> list[str]:
         """Calls wait, and the store is saved; returns their ids."""
         async with self.on() as store:
-            queue = await enqueued(store, calls, batch_id=batch_id)
+            queue = await enqueued(store, calls, batch=batch_id)
             ids = [job.id for job in await queue.find(limit=None)]
         self.save()
         return ids

@@ -268,7 +268,7 @@ async def test_the_receiver_does_all_of_it_on_this_server(kind: str, tmp_path: P
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     async with open_store(url) as store:
         job = await submitted(store)
-        await CallQueue(store).enqueue(flow(), batch_id="a/b")
+        await CallQueue(store).enqueue(flow(), batch="a/b")
         call = named(job)
         with served(kind, url, VOICEFLOW_UI_SECRET=READERS, **PROXY) as (process, address):
             async with httpx.AsyncClient(base_url=address, timeout=30, trust_env=False) as client:

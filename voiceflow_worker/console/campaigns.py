@@ -348,7 +348,7 @@ class CampaignPage:
         request = CallRequest(
             CallFlow.parse(body),
             unique_key=f"{TRIAL}{token_urlsafe(9)}",
-            batch_id=batch_id,
+            batch=batch_id,
             valid_until=now + _TRIAL_LASTS,
             time_zone=call.time_zone or zone_of_number(call.destination).zone,  # as the first row's person hears it
             data=call.data,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, Final, NamedTuple, Self, TypedDict, Unpack
 
 from voiceflow_worker.core.base.identity import BATCH, new_job_ids, new_revisions
 from voiceflow_worker.core.base.keys import KEYS, owners_of
@@ -41,7 +41,7 @@ from voiceflow_worker.errors import (
 )
 from voiceflow_worker.finding import Finding, Remedy, message_of
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.country_windows import CountryWindows, first_opening
+from voiceflow_worker.model.country_windows import CountryWindows, first_opening, read_holidays, read_weekdays
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody, body_digest
 from voiceflow_worker.model.flows.rules import second_parties
@@ -50,17 +50,22 @@ from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.differences import asked_digest, differences, is_changeable, keeps_numbers, terms_of
 from voiceflow_worker.model.jobs.edits import edited as changed_job
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS, ON_THE_WAY, Job, JobState, RedialPolicy, usual_key
-from voiceflow_worker.model.jobs.policy import CallPolicy
+from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_after, redial_policy
 from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked_duration, time_problem
+from voiceflow_worker.model.text.wording import read_duration
+from voiceflow_worker.model.times import read_time
 from voiceflow_worker.model.window import CallWindow, read_window_zone
+from voiceflow_worker.model.zones import read_zone
 
 
 class CallOptions(TypedDict, total=False):
     """What may be said of one call beside its flow. All of it may be left out.
 
-    If `unique_key`, `batch_id` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
+    These are the fields of a call, as Python's types, or as text: `valid_for="2h"`, `window="09:00-20:00"`,
+    `redial_on="busy"`. `redial` is a policy in place of the three `redial_…`.
+    If `unique_key`, `batch` or `valid_until` is None, it is read from the body of the flow (`clientRequestId`,
     `clientBatchId`, `validUntil`). `valid_for` counts from the enqueuing, or from `not_before` if that is later, and
     replaces `valid_until`. Times are aware, by a clock that exists. A larger `priority` (-1,000,000 to 1,000,000) goes
     first; by default it is 0. `data` is for your program: menu handlers and reports have it, and 8x8 does not.
@@ -75,23 +80,65 @@ class CallOptions(TypedDict, total=False):
     """
 
     unique_key: str | None
-    batch_id: str | None
-    priority: int
-    not_before: datetime | None
-    valid_until: datetime | None
-    valid_for: timedelta | None
+    batch: str | None
+    priority: int | str
+    not_before: datetime | str | None
+    valid_until: datetime | str | None
+    valid_for: timedelta | str | None
     time_zone: str | None
     redial: RedialPolicy | None
-    window: CallWindow | CountryWindows | None
+    redial_on: str | Iterable[str] | None
+    redial_max: int | str | None
+    redial_after: timedelta | str | Mapping[str, timedelta | str] | None
+    window: CallWindow | CountryWindows | str | None
+    days: str | None
+    holidays: str | None
     window_time_zone: str | None
     data: Mapping[str, object] | None
     menu: str | None
     further_numbers: Sequence[str]
 
 
+_REDIALS: Final = {"redial_on": (), "redial_max": 1, "redial_after": timedelta(minutes=30)}
+"""The fields of a redial policy, with their defaults."""
+
+
+def _read(options: CallOptions, *, at: datetime) -> dict[str, Any]:
+    """Return options with Python's types for texts. Raises CallFlowError with a finding for each that is wrong."""
+    found, wrong = dict[str, Any](options), list[Finding]()
+    zone = found.get("time_zone")
+
+    def time(text: str) -> datetime:
+        return read_time(text, zone=None if zone is None else read_zone(zone), now=at)
+
+    readers: dict[str, Callable[[str], Any]] = {
+        "priority": int, "not_before": time, "valid_until": time, "valid_for": read_duration,
+        "window": CountryWindows.parse, "days": read_weekdays, "holidays": read_holidays, "redial_max": int,
+    }  # fmt: skip
+    for name, read in readers.items():
+        if isinstance(text := found.get(name), str):
+            try:
+                found[name] = read(text)
+            except (ValueError, InvalidInputError) as error:
+                wrong.append(Finding(column=name, message=f"{name} {text[:40]!r}: {message_of(error)}"))
+    if wrong:
+        raise CallFlowError(wrong)
+    days, holidays = found.pop("days", None), found.pop("holidays", None)
+    if days is not None or holidays is not None:
+        whole = CountryWindows.of(found.get("window") or CountryWindows())
+        found["window"] = CountryWindows(
+            hours=whole.hours, days=days or whole.days, holidays=holidays or whole.holidays, time_zone=whole.time_zone
+        )
+    redials = {name: each for name in _REDIALS if (each := found.pop(name, None)) is not None}
+    if redials:
+        on, limit, after = {**_REDIALS, **redials}.values()
+        found["redial"] = redial_policy(on, limit=limit, after=read_redial_after(after), spare=True)
+    return found
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class CallRequest:
-    """One call to be enqueued: `CallRequest(flow, unique_key="order-42", batch_id="march")`.
+    """One call to be enqueued: `CallRequest(flow, unique_key="order-42", batch="march")`.
 
     What was said of it is in the mapping `options`: `CallRequest(other, **request.options)` asks the same of another
     flow.
@@ -137,7 +184,7 @@ class CheckedCall(NamedTuple):
     @classmethod
     def of(cls, request: CallRequest, *, at: datetime) -> Self:
         """Check a request. Raises `CallFlowError` with every finding, and InvalidInputError for invalid data."""
-        flow, options = request.flow, request.options
+        flow, options = request.flow, _read(request.options, at=at)
         # With an empty key, the call would be made again each time that it is enqueued again.
         if problems := key_findings(options.get("unique_key")):
             raise CallFlowError(problems)
@@ -154,7 +201,7 @@ class CheckedCall(NamedTuple):
         own: dict[str, Any] = {
             **{name: value for name, value in options.items() if name in cls._fields},
             "unique_key": key and usual_key(key),
-            "batch_id": options.get("batch_id") or flow.client_batch_id,
+            "batch_id": options.get("batch") or flow.client_batch_id,
             "valid_until": valid_until or flow.valid_until,
             "validity": None if valid_for is None else str(valid_for),
             "window": _window_of(options, (encoded.destination, *further)),
@@ -171,7 +218,7 @@ class CheckedCall(NamedTuple):
         return self.destination, *self.further_numbers
 
 
-def _window_of(options: CallOptions, numbers: Sequence[str]) -> CallWindow | None:
+def _window_of(options: Mapping[str, Any], numbers: Sequence[str]) -> CallWindow | None:
     """The window of the person, with its zone if it was moved. Raises InvalidInputError."""
     window, zone = options.get("window"), options.get("window_time_zone")
     if window is None:

@@ -294,7 +294,7 @@ class EscalationStore:
         request = CallRequest(
             flow=escalation.call(number),
             unique_key=turn.key(found.id),
-            batch_id=found.batch_id,
+            batch=found.batch_id,
             priority=escalation.priority,
             redial=_ONCE,
             window=None if escalation.window is None else CountryWindows.of(escalation.window),

@@ -220,7 +220,7 @@ async def _enqueued(
         flow = CallFlow.call(call.number, source=settings.source or "")
         flow = flow.say(call.text, voice_profile=profile).hangup()
         async with calls.ordered(Actor(on=Interface.COMMAND, login=login_name())) as queue:
-            return await queue.enqueue(flow, batch_id=batch, valid_for=VALID_FOR, redial=_ONCE)
+            return await queue.enqueue(flow, batch=batch, valid_for=VALID_FOR, redial=_ONCE)
     except InvalidInputError as error:
         return failure(str(error))
 

@@ -22,7 +22,7 @@ def main(url: str, schema: str, name: str, count: str) -> None:
             number = "+65" + (f"8000{place % 97:04}" if raced else f"8{int(name) + 1}{place:06}")
             flow = CallFlow.call(number, source="+6531234567").say("Thank you.", voice_profile="en-IE-EmilyNeural")
             connection.execute(f"INSERT INTO {schema}.orders VALUES (%s)".encode(), [key])
-            enqueue_in(connection, flow, schema=schema, unique_key=key, batch_id=f"shop-{int(name) % 3}")
+            enqueue_in(connection, flow, schema=schema, unique_key=key, batch=f"shop-{int(name) % 3}")
             if chance.random() < 0.5:
                 connection.rollback()
             else:

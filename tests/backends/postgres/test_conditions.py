@@ -228,7 +228,7 @@ async def test_who_leaves_many_enqueues_open_holds_up_nobody(postgres_server: Po
             for of, connection in enumerate(left_open):
                 for place in range(EACH):
                     enqueue_in(
-                        connection, flow(number(place)), schema=schema, unique_key=f"{of}-{place}", batch_id="everybody"
+                        connection, flow(number(place)), schema=schema, unique_key=f"{of}-{place}", batch="everybody"
                     )
             with anyio.fail_after(30):  # what waits for a transaction would wait for ever
                 for place in range(DAYS):
@@ -245,7 +245,7 @@ async def test_who_leaves_many_enqueues_open_holds_up_nobody(postgres_server: Po
 async def day(engine: Engine, place: int) -> None:
     """What workers, receivers and people do, about a number that the open transactions are going to call too."""
     queue, store, batch = engine.queue, engine.store, "everybody"
-    job = await engine.enqueue(number(10_000 + place), unique_key=f"day-{place}", batch_id=batch)
+    job = await engine.enqueue(number(10_000 + place), unique_key=f"day-{place}", batch=batch)
     (sent,) = await engine.send()
     assert sent.id == job.id
     await engine.summarise(sent)
@@ -329,7 +329,7 @@ async def test_an_order_that_a_server_stood_still_with_never_comes_into_force(
     monkeypatch.setattr(Connection, "cancel_safe", checkpointed)  # as if the process that ordered were gone
     async with open_postgres(url) as bare, open_store(url) as store:
         named, who = bare.database.url.named, Operator(store, CallPolicy())
-        queue = await enqueued(store, 1, batch_id="march")
+        queue = await enqueued(store, 1, batch="march")
         await worker_for(store, ScriptedVoice(lambda _: refused(-1009))).drain()
         await queue.hold(batch_id="march", reason="a wrong list")
         await Suppress(operator=who, numbers=(number(8),)).do()

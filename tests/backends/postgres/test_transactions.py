@@ -283,10 +283,10 @@ async def test_many_calls_are_all_in_it_or_none(shop: Shop, queue: CallQueue) ->
 
 async def test_a_batch_is_in_it_unless_it_was_cancelled(shop: Shop, queue: CallQueue) -> None:
     async with in_async_psycopg(shop) as (connection, _):
-        await queue.enqueue(flow(), batch_id="today", connection=connection)
+        await queue.enqueue(flow(), batch="today", connection=connection)
         shop.cancel_batch("yesterday")
         with pytest.raises(InvalidInputError, match="yesterday was cancelled"):
-            await queue.enqueue(flow(), batch_id="yesterday", connection=connection)
+            await queue.enqueue(flow(), batch="yesterday", connection=connection)
         await connection.commit()
     assert shop.server.ask(f"SELECT batch_id FROM {shop.schema}.jobs") == [("today",)]
 
@@ -445,10 +445,10 @@ async def test_a_role_needs_only_the_rights_that_the_page_names(shop: Shop, shop
         queue = CallQueue(store)
         for key in ("a", "a", "b"):
             async with connection.transaction():
-                job = await queue.enqueue(flow(), connection=connection, unique_key=key, batch_id="new")
+                job = await queue.enqueue(flow(), connection=connection, unique_key=key, batch="new")
             assert (await queue.get(job.id)).state is JobState.QUEUED
     with psycopg.connect(shop.server.url(user="shop")) as connection:
-        shop.enqueue(connection, "c", batch_id="new")
+        shop.enqueue(connection, "c", batch="new")
     assert shop.calls() == ["a", "b", "c"]
 
 
@@ -529,7 +529,7 @@ def enqueued_twice(connection: Any, shop: Shop) -> Job:
     words: dict[str, Any] = {
         "schema": shop.schema,
         "unique_key": TEXT,
-        "batch_id": "täglich",
+        "batch": "täglich",
         "data": {"order": TEXT},
         "priority": -3,
     }
