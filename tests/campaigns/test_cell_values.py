@@ -32,7 +32,6 @@ from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import filled
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.numbers.reading import ParsedNumber, read_number
 
 LATER = Menu("ask", prompt="Press 1.", voice_profile="v")
 LATER.on("1", goto="Hello {{name}}.")
@@ -180,13 +179,3 @@ def test_a_row_whose_person_is_struck_out_is_not_called_whatever_stands_beside(t
         assert struck(tmp_path, *cells, lines=lines) == found, (cells, lines)
         numbers = [ANA, BEN] if cells[0] is PARTLY else [ANA]
         assert [*read_number_file(tmp_path / "visits.xlsx").numbers] == numbers, "in a suppression list, each counts"
-
-
-def test_the_kind_of_a_number_is_told_for_the_person_and_not_for_the_source() -> None:
-    free: ParsedNumber = read_number("+18002345678")
-    assert "is a toll-free number in US" in free.messages[0]
-    assert read_all([{"destination": ANA, "name": "Ana", "source": free}]).findings == []
-    found = read_all([{"destination": free, "name": "Ana"}]).findings
-    assert [(each.column, each.is_error) for each in found] == [("destination", False)]
-    calls = [{"action": "makeCall", "params": {"source": free, "destination": number}} for number in (ANA, free)]
-    assert CallFlow.parse({"callflow": calls}).problems() == ()

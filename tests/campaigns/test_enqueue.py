@@ -149,7 +149,7 @@ async def test_rejects_hold_the_bad_rows_as_they_were_with_reasons(queue: CallQu
     assert [row[1:] for row in rows] == [
         ["none", "Cleo"], ["+6587654324", ""], [" 0812 ", "Dan"], ["+6587654325", "Eve", " Ltd"], ["+6587654326"],
     ]  # fmt: skip
-    assert "destination: 'none' has letters" in rows[0][0]
+    assert "destination: 'none' is not one phone number" in rows[0][0]
     assert "-1017" not in rows[0][0], "words for a person"
     assert rows[1][0].startswith("name: is empty")
 

@@ -108,7 +108,7 @@ async def test_each_row_of_the_file_is_in_the_list_with_what_became_of_it(
         ("9", "left out", "0"),
     ]  # fmt: skip
     why = {row["result"]: row["why"] for row in rows}
-    assert why["bad"].startswith("Mobil: 'keine' has letters")
+    assert why["bad"].startswith("Mobil: 'keine' is not one phone number")
     assert why["duplicate"] == "the same call as row 2"
     assert why["left out"].startswith("Bemerkung: holds 'verstorben'")
     assert "asked by mail" in why["suppressed"]

@@ -77,7 +77,7 @@ def test_a_look_or_a_stop_order_does_without_settings_that_are_wrong(
         (["serve", "--notify", "crm"], "--notify (given directly): give an http or https address"),
         (["worker", "--rate", "fast"], "give calls per second"),
         (["status", "--queue", "Not A Name"], "--queue"),
-        (["calls", "list", "--number", "somebody"], "'somebody' has letters"),
+        (["calls", "list", "--number", "somebody"], "'somebody' is not one phone number"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

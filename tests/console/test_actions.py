@@ -359,7 +359,7 @@ async def test_a_number_on_the_list_is_found_and_taken_off(memory: Store) -> Non
         assert (await confirmed(client, urljoin(str(found.url), remove).removeprefix(HOST))).status_code == 303
         assert [each.number for each in await listed.scan()] == ["+6587654322"]
         assert "is not on the list" in (await client.get("/ui/suppression?number=%2B6587654321")).text
-        assert "give digits only" in (await client.get("/ui/suppression?number=none")).text
+        assert "is not one phone number" in (await client.get("/ui/suppression?number=none")).text
         assert (await client.get("/ui/act/unsuppress?number=%2B6587654321")).status_code == 409
 
 

@@ -209,7 +209,8 @@ async def test_a_saved_campaign_goes_through_all_steps_as_it_is(memory: Store, t
 ANA = "Mobile,name\n87654321,Ana\n"
 KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     "a word": (
-        "Mobile,name\nabc,Ana\n", {}, "'abc' has letters ('a'); give digits only, without names or extensions", ()
+        "Mobile,name\nabc,Ana\n", {},
+        "'abc' is not one phone number. Write it with + and digits alone, such as +6587654321", (),
     ),
     "a national number": (
         ANA, {"country": ""},

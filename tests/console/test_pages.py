@@ -599,7 +599,7 @@ async def test_a_search_finds_people_whom_no_call_was_made_for_and_says_why(
         for find, name, told in (
             ("koh li", "", ""), ("Li Ting Koh", "Li Ting Köh left out", "june"), ("köh", "Li Ting Köh left out", "ja"),
             ("8123 4500", "Li Ting Köh left out", "june"), ("+6581234500", "Li Ting Köh left out", "june"),
-            ("falsch", "Otto Falsch bad", "too few"), ("left out", "Li Ting Köh left out", "june"),
+            ("falsch", "Otto Falsch bad", "is no number of SG"), ("left out", "Li Ting Köh left out", "june"),
             ("Mia", "Mia Lee suppressed", ""), ("nobody at all", "", ""),
         ):  # fmt: skip
             listed = await client.get("/ui", params={"find": find}, follow_redirects=True)

@@ -124,7 +124,7 @@ def bridge(first: str, second: str) -> CallFlow:
     ("further", "message"),
     [
         (["87654321"], "country"),
-        ([""], "empty"),
+        ([""], "is not one phone number"),
         ([BEN], "bridges the call to it"),
         ([number(place) for place in range(10, 20)], "at most 10"),
     ],

@@ -17,9 +17,8 @@ from voiceflow_worker.actions import (
     changed_since,
 )
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.suppression import Suppression
+from voiceflow_worker.core.suppression import Suppression, numbers_of
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.numbers.reading import every_reading, read_number
 from voiceflow_worker.model.text.wording import by_person, count_of, in_words
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class ListAction(OperatorAction):
     lasts: timedelta | None = None
 
     def about_numbers(self) -> Sequence[str]:
-        return [str(number) for text in self.numbers for number in every_reading(text, self.country)]
+        return numbers_of(self.numbers, self.country)
 
     @property
     def listed(self) -> SuppressionList:
@@ -108,13 +107,10 @@ class Suppress(ListAction):
 
     async def carry_out(self, state: str | None) -> ActionResult:
         standing = await self.add(self.numbers, state=state)
-        found = [number for text in self.numbers for number in every_reading(text, self.country)]
-        doubts = [message for number in found for message in number.messages]
         return ActionResult(
             message=f"{count_of(len(standing), 'number')} on the list",
             documents=tuple(entry.as_json() for entry in standing.values()),
             lines=tuple(_entry(entry) for entry in standing.values()),
-            notes=tuple(f"warning: {text}" for text in doubts),
         )
 
     async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -160,7 +156,7 @@ class Unsuppress(ListAction):
     async def carry_out(self, state: str | None) -> ActionResult:
         found = await self.listed.find(*self.numbers, country=self.country)
         gone = await self.listed.remove(*self.numbers, country=self.country, check=self.check(state))
-        wanted = dict.fromkeys(read_number(number, self.country).e164 for number in self.numbers)
+        wanted = numbers_of(self.numbers, self.country)
         lines = [f"{each} is off the list" if each in found else f"{each} was not on the list" for each in wanted]
         return ActionResult(
             message="; ".join(lines),
@@ -171,7 +167,7 @@ class Unsuppress(ListAction):
 
     async def answer_again(self, answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """The removal of the one number of a request."""
-        return {"number": read_number(self.numbers[0], self.country).e164, "removed": True, **(answer or {})}
+        return {"number": numbers_of(self.numbers, self.country)[0], "removed": True, **(answer or {})}
 
     def kept_answer(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"removed": answer["removed"]}

@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.fields import fields_of, schema_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
-from voiceflow_worker.model.numbers.phone import warnings_for
+from voiceflow_worker.model.numbers.phone import is_valid
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.service.alarms import REMEMBERED, Alarms
@@ -254,7 +254,7 @@ def _with_plus(number: str, country: object) -> str:
     foreign = _read(as_foreign, None)
     if national is None or foreign == national:
         return as_foreign
-    if foreign is None or warnings_for(foreign):  # no number of its numbering plan
+    if foreign is None or not is_valid(foreign):  # no number of its numbering plan
         return as_national
     why = f"{as_foreign} may also be {as_national} in {country}; write %2B for +"
     raise InvalidInputError(f"numbers: {why}").found(Finding(column="numbers", message=why))
@@ -262,7 +262,7 @@ def _with_plus(number: str, country: object) -> str:
 
 def _read(text: str, country: str | None) -> str | None:
     try:
-        return read_number(text, country).e164
+        return read_number(text, country)
     except InvalidInputError:
         return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -16,7 +15,7 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.columns import ListColumns, several_numbers
-from voiceflow_worker.campaigns.files.damage import numbers_in, shown
+from voiceflow_worker.campaigns.files.damage import shown
 from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
 from voiceflow_worker.campaigns.files.rows import DESTINATION, NO_ROLES, ColumnRoles, FileKind, row_name
@@ -24,10 +23,7 @@ from voiceflow_worker.campaigns.shape import proposed
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, tell
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
-from voiceflow_worker.model.numbers.reading import (
-    every_reading,
-    read_country,
-)
+from voiceflow_worker.model.numbers.reading import possible_numbers, read_country, read_number
 from voiceflow_worker.model.text.printable import as_stored, printable_line
 from voiceflow_worker.model.text.wording import count_of
 
@@ -42,8 +38,8 @@ _CERTAIN = re.compile(r"\+[1-9][0-9]{0,2}[0-9 ().-]{6,20}")
 class NumberFile:
     """The numbers of a `file` in E.164 form, each with the first line that has it, and findings about bad lines.
 
-    `warnings` are about numbers that no numbering plan knows, and about texts that are not certain: all their readings
-    are among the numbers. `is_list` says that it has one number on each line.
+    `warnings` are about texts that are not certain: all their readings are among the numbers. `is_list` says that it
+    has one number on each line.
     """
 
     file: Path
@@ -97,7 +93,13 @@ class NumberFile:
                 raise PhoneNumberError(problem)
             # A number with + is protected whatever its row says of the country.
             country = read_country(home) if home and not text.startswith("+") else self.country
-            found = every_reading(text, country)
+            found, is_certain = possible_numbers(text, country), True
+            try:
+                read_number(text, country)
+            except PhoneNumberError:
+                is_certain = False
+                if not found:
+                    raise
         except InvalidInputError as error:
             self._save(row, line)
             code = error.code if isinstance(error, PhoneNumberError) and problem is None else None
@@ -106,10 +108,10 @@ class NumberFile:
                 why = tell("no_country", remedy=Remedy.NAME_COUNTRIES, **why.values)
             self.findings.append(Finding(file=str(self.file), row=row, message=why, code=code))
             return
+        if len(found) > 1 or not is_certain:
+            self.warn(row, f"{text[:40]!r} is not certain; on the list: {', '.join(found)}")
         for number in found:
-            self.numbers.setdefault(number.e164, row)
-            for message in number.messages:
-                self.warn(row, message)
+            self.numbers.setdefault(number, row)
 
     def warn(self, row: int | None, message: str) -> None:
         """Warn of a row, or of all."""
@@ -118,10 +120,8 @@ class NumberFile:
         self.warnings.append(Finding(file=str(self.file), row=row, severity=Severity.WARNING, message=message))
 
     def _save(self, row: int, line: str) -> None:
-        for text in numbers_in(line):
-            with suppress(InvalidInputError):
-                for number in every_reading(text, self.country):
-                    self.numbers.setdefault(number.e164, row)
+        for number in possible_numbers(line, self.country):
+            self.numbers.setdefault(number, row)
 
 
 def read_number_file(
@@ -134,7 +134,7 @@ def read_number_file(
     sheet: str | None = None,
     header_row: int | None = None,
 ) -> NumberFile:
-    """Read the numbers of a file, in any usual spelling. Without + or 00 they need a `country`, as of `read_number`.
+    """Read the numbers of a file. Without a + they need a `country`, as of `read_number`.
 
     It has any format of campaigns, or one number on each line: then its first line is a number, or an area code and a
     number. Of the `roles` of its columns, those of numbers and of the country count; by default, the numbers are in the

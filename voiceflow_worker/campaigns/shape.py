@@ -163,7 +163,7 @@ def _mobiles(numbers: Sequence[str], usual: Sequence[str]) -> float:
     country, kinds = country_among(given, usual), Counter[str]()
     for each in given:
         with suppress(InvalidInputError):
-            kinds[kind_of(read_number(each, country).e164)] += 1
+            kinds[kind_of(read_number(each, country))] += 1
     return kinds["mobile"] / len(given)
 
 

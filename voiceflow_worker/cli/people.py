@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 
-Numbers = Annotated[str, Parameter(name="NUMBER", required=True, help="Phone numbers, in any usual spelling.")]
+Numbers = Annotated[str, Parameter(name="NUMBER", required=True, help="Phone numbers, with + or a country.")]
 CountryOption = Annotated[
     str | None, Parameter(metavar="CC", help="The country of national numbers, such as SG, or international.")
 ]
@@ -127,7 +127,7 @@ async def add(
 
 
 async def remove(
-    *numbers: Annotated[str, Parameter(name="NUMBER", help="Phone numbers, in any usual spelling.")],
+    *numbers: Annotated[str, Parameter(name="NUMBER", help="Phone numbers, with + or a country.")],
     file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     note: NoteOption = None,
     country: CountryOption = None,
@@ -276,7 +276,7 @@ async def forget(
         str,
         Parameter(
             name="NUMBER",
-            help="The person's phone number, in any usual spelling; - for stdin.",
+            help="The person's phone number, with + or a country; - for stdin.",
             allow_leading_hyphen=True,
         ),
     ],

@@ -342,7 +342,7 @@ class CampaignPage:
             raise InvalidInputError("no row of the file can be called; correct it first")
         number = read_number(own, campaign.options.country or country_of(call.destination))
         body = orjson.loads(call.body)
-        body["callflow"][0]["params"]["destination"] = number.e164
+        body["callflow"][0]["params"]["destination"] = number
         body.pop("validUntil", None)
         batch_id = f"{(call.batch_id or kept.stem or 'campaign')[:40]}-trial"
         request = CallRequest(
@@ -358,7 +358,7 @@ class CampaignPage:
             await self._operator.store.write(BulkWrite(writes=(Write(puts=puts),)), now=now)
         async with self._operator.queue(queue_name).ordered(by) as queue:
             await queue.enqueue_many([request])
-        told = f"{number.e164} is called with the text of the first row, within ten minutes if a worker runs."
+        told = f"{number} is called with the text of the first row, within ten minutes if a worker runs."
         return " ".join([told, *await active_holds(self._operator.store, queue_name, batch_id)])
 
     async def _page(

@@ -600,7 +600,7 @@ def further_numbers(encoded: EncodedBody, numbers: Sequence[str]) -> tuple[str, 
         return ()
     kept = {telephone_of(encoded.destination): encoded.destination}
     for number in numbers:
-        known = usual_form(read_number(number).e164)
+        known = usual_form(read_number(number))
         kept.setdefault(telephone_of(known), known)
     bridged = {telephone_of(number): number for number in second_parties(encoded.stored)}
     if both := [number for telephone, number in kept.items() if telephone in bridged]:

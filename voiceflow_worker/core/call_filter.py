@@ -96,7 +96,7 @@ def person_of(text: str) -> dict[str, str]:
     digits = _digits_of(text)
     if digits and (text.startswith("+") or len(digits) >= _WHOLE_NUMBER):
         with suppress(PhoneNumberError):
-            return {"number": read_number(with_plus(text)).e164}
+            return {"number": read_number(with_plus(text))}
     return {"part": text}
 
 

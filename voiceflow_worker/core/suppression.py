@@ -19,8 +19,8 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Order, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.numbers.phone import all_spellings, spellings, telephone_of
-from voiceflow_worker.model.numbers.reading import every_reading, read_number
+from voiceflow_worker.model.numbers.phone import all_spellings, is_e164, spellings, telephone_of, usual_form
+from voiceflow_worker.model.numbers.reading import read_country, read_number
 from voiceflow_worker.model.text.arguments import checked_time
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import in_words, rfc3339
@@ -149,8 +149,7 @@ class SuppressedNumbers:
             raise InvalidInputError(f"a suppression cannot end at {until}: give a future time")
         wanted = {
             number: Suppression(number=number, since=now, reason=reason, until=until, file=file)
-            for text in numbers
-            for number in map(str, every_reading(text, country))
+            for number in numbers_of(numbers, country)
         }
         conditions: tuple[Same, ...] = ()
         if check is not None:
@@ -189,7 +188,7 @@ class SuppressedNumbers:
         longer what somebody has seen. An entry that is put in place while this runs stays: that raises
         ChangedSinceError, and with `check` no number is removed then.
         """
-        wanted = _parsed(numbers, country)
+        wanted = numbers_of(numbers, country)
         groups = list(self._groups(wanted))
         gone: list[str] = []
         if check is not None:
@@ -205,8 +204,8 @@ class SuppressedNumbers:
                 here = [group for namespace, group in stored if namespace == NAMESPACE]
                 is_whole = await self._drop([_removal([group], stored) for group in here])
                 gone += here
-        numbers_of = {erased_group(number, store_id=self._store.id): number for number in wanted}
-        return list(dict.fromkeys(numbers_of.get(group, group) for group in gone))
+        known = {erased_group(number, store_id=self._store.id): number for number in wanted}
+        return list(dict.fromkeys(known.get(group, group) for group in gone))
 
     async def take_back(self, numbers: Iterable[str], *, file: str) -> Sequence[str]:
         """Take those of these numbers (in E.164 form) off the list that a file alone has put there; returns them.
@@ -236,8 +235,7 @@ class SuppressedNumbers:
 
         It is empty if there are no entries.
         """
-        read = {str(number) for text in numbers for number in every_reading(text, country)}
-        return _state_of(await self._stored(sorted(self._groups(read))))
+        return _state_of(await self._stored(sorted(self._groups(numbers_of(numbers, country)))))
 
     def _groups(self, numbers: Iterable[str]) -> tuple[str, ...]:
         return listed_groups(numbers, store_id=self._store.id)
@@ -264,7 +262,7 @@ class SuppressedNumbers:
     async def find(self, *numbers: str, country: str | None = None) -> Mapping[str, Suppression]:
         """The entries of these numbers, by number in E.164 form. Numbers that are not on the list are absent."""
         found: dict[str, Suppression] = {}
-        for chunk in _chunks(_parsed(numbers, country)):
+        for chunk in _chunks(numbers_of(numbers, country)):
             found.update(await self.entries_of(chunk))
         return found
 
@@ -324,8 +322,15 @@ def why_refused(job: Job, listed: Mapping[str, Suppression], *, at: datetime | N
     return None
 
 
-def _parsed(numbers: Iterable[str], country: str | None) -> list[str]:
-    return list(dict.fromkeys(read_number(number, country).e164 for number in numbers))
+def numbers_of(texts: Iterable[str], country: str | None) -> Sequence[str]:
+    """Return the numbers in these texts, each once. Raises PhoneNumberError for a text that is not certainly one.
+
+    A number in E.164 form with its + is taken whether or not its country has such numbers: a file may have put it here.
+    """
+    if country is not None:
+        read_country(country)
+    given = ((text, text.startswith("+") and is_e164(text)) for text in texts)
+    return list(dict.fromkeys(usual_form(text) if is_whole else read_number(text, country) for text, is_whole in given))
 
 
 def _chunks(numbers: Sequence[str]) -> Iterator[Sequence[str]]:

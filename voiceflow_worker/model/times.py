@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.finding import tell
-from voiceflow_worker.model.numbers.phone import usual_form
-from voiceflow_worker.model.numbers.plans import planned
+from voiceflow_worker.model.numbers.phone import planned, usual_form
 from voiceflow_worker.model.numbers.zones import listed_prefixes, listed_zones
 from voiceflow_worker.model.text.arguments import offset_problem
 from voiceflow_worker.model.text.wording import read_duration

@@ -12,7 +12,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.numbers.plans import dialled_alike
+from voiceflow_worker.model.numbers.phone import dialled_alike
 from voiceflow_worker.model.tables import rows_of
 from voiceflow_worker.model.zones import read_zone, zone_named
 

@@ -183,7 +183,7 @@ class Escalation:
     def _known(self, number: str) -> str | None:
         """A number in its one form; None if it cannot be read."""
         try:
-            return read_number(number, self.country).e164
+            return read_number(number, self.country)
         except InvalidInputError:
             return None
 
@@ -191,7 +191,7 @@ class Escalation:
         """The numbers that cannot be called, by their place from 1, and why: the number, or what is said to it."""
         for place, number in enumerate(self.every_number, 1):
             try:
-                known = read_number(number, self.country).e164
+                known = read_number(number, self.country)
                 self.call(known).validated()
                 if self.window is not None:
                     window = CountryWindows.of(self.window).to([known])

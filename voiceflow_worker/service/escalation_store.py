@@ -290,7 +290,7 @@ class EscalationStore:
         A number that cannot be called now gets a call that has ended, with the reason. Raises StoreError.
         """
         escalation, now = found.escalation, self.store.clock.now()
-        number = read_number(turn.number, escalation.country).e164
+        number = read_number(turn.number, escalation.country)
         request = CallRequest(
             flow=escalation.call(number),
             unique_key=turn.key(found.id),

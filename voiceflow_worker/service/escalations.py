@@ -380,7 +380,7 @@ class Escalations:
         if found.record.last is not None or turn.round == 1:
             return False
         return all(
-            opening_of(found.escalation, read_number(each.number, found.ordered.country).e164, at=now)
+            opening_of(found.escalation, read_number(each.number, found.ordered.country), at=now)
             for step in found.round(turn.round)
             for each in step
         )

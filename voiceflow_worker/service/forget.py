@@ -198,7 +198,7 @@ class Forget(OperatorAction):
 
     @property
     def _number(self) -> str:
-        return read_number(self.number, self.country).e164
+        return read_number(self.number, self.country)
 
     def _trail(self) -> Trail:
         return Trail(self.operator.store, self._number, policy=self.operator.policy)

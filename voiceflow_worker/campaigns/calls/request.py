@@ -28,14 +28,11 @@ from voiceflow_worker.model.jobs.admission import PRIORITIES, priority_problem
 from voiceflow_worker.model.jobs.call_json import checked_data
 from voiceflow_worker.model.jobs.job import usual_key
 from voiceflow_worker.model.numbers.phone import (
-    INVALID_NUMBER,
-    UNKNOWN,
     country_of,
-    kind_of,
-    length_problem,
+    is_valid,
     with_plus,
 )
-from voiceflow_worker.model.numbers.reading import number_in, read_country, read_sources
+from voiceflow_worker.model.numbers.reading import read_country, read_number, read_sources
 from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.names_of_the_world import at_odds
 from voiceflow_worker.model.text.wording import did_you_mean, name_among
@@ -317,7 +314,7 @@ class RequestMaker:
 
     def _number(self, draft: Draft, name: str, written: str) -> str | None:
         try:
-            number, _, warnings = number_in(self._written(written), draft.country)
+            number = read_number(self._written(written), draft.country)
         except PhoneNumberError as error:
             message, column = message_of(error), self._options.roles.country
             if message.kind == "no_country":
@@ -328,13 +325,8 @@ class RequestMaker:
             return None
         if not written.startswith(("+", "00")):
             self._refuse_other_country(draft, name, number)
-        if self._options.template is not None and kind_of(number) == UNKNOWN:
-            if (problem := length_problem(number)) is not None:
-                draft.error(f"{number} {problem}", column=name, code=INVALID_NUMBER)
-                return None
-            warnings = (tell("unknown_range", country=country_of(number) or "no country"),)
-        for warning in warnings:
-            told = warning if isinstance(warning, Message) else f"{number} {warning}"
+        if self._options.template is not None and not is_valid(number):
+            told = tell("unknown_range", country=country_of(number) or "no country")
             draft.findings.append(Finding(column=name, severity=Severity.WARNING, message=told))
         return number
 

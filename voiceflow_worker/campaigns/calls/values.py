@@ -318,7 +318,7 @@ def _written_out(key: str, value: object, country: str) -> object:
     if key not in {"source", "destination"} or not isinstance(value, str) or is_e164(value):
         return value
     try:
-        return read_number(value, country).e164
+        return read_number(value, country)
     except PhoneNumberError:
         return value
 

@@ -29,10 +29,9 @@ _NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
 class SuppressionList(SuppressedNumbers):
     """The numbers that are not called. Every queue looks up a number before it sends a call to it.
 
-    Numbers may be written as people write them (`read_number`), with a `country`, and are stored in E.164 form. Methods
-    raise StoreUnavailableError. For an argument that is not one certain number they raise PhoneNumberError, and change
-    nothing. Only `add` takes an uncertain one: all its readings go on the list. `policy` is that of the workers; `by`
-    is who puts numbers on the list, for the audit log of the calls that end.
+    Numbers are read as in lists (`read_number`), with a `country`, and are stored in E.164 form. Methods raise
+    StoreUnavailableError. For an argument that is not one number they raise PhoneNumberError, and change nothing.
+    `policy` is that of the workers; `by` is who puts numbers on the list, for the audit log of the calls that end.
     """
 
     def __init__(self, store: Store, *, policy: CallPolicy | None = None, by: Actor | None = None) -> None:

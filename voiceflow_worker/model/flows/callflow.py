@@ -347,7 +347,7 @@ def _certain(text: object, country: str | None, called: object) -> object:
     if not isinstance(text, str) or not text.strip():
         return text
     if "=" not in text or not isinstance(called, str):
-        return read_number(text, country).e164
+        return read_number(text, country)
     return read_sources(text, country).to(called)
 
 

@@ -252,10 +252,9 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
     elif not phone.is_e164(value):
         code, reason = phone.form_problem(value)
         yield _no_number(path, code, reason, is_destination=is_destination)
-    # A company calls from its own toll-free number, or connects people to it.
-    elif path.endswith("[0].params.destination") or phone.kind_of(value) not in phone.KINDS_OF_COMPANIES:
-        for warning in phone.warnings_for(value):
-            yield _warning(path, f"{value} {warning}")
+    elif not phone.is_valid(phone.usual_form(value)):
+        plan = phone.country_of(value) or "any country"
+        yield _warning(path, f"{value} is in a range that the numbering plan of {plan} does not have. Check it")
 
 
 def uncertain_number(path: str, error: PhoneNumberError, *, is_destination: bool) -> Finding:

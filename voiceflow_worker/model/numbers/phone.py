@@ -1,4 +1,4 @@
-"""Telephone numbers: their E.164 form, checks by numbering plans, and the spellings of one telephone."""
+"""Telephone numbers: their E.164 form, their numbering plans, and the aliases of one telephone."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from voiceflow_worker.errors import PhoneNumberError
-from voiceflow_worker.model.numbers.plans import E164, PlannedNumber, is_valid, plan_abroad, planned
 from voiceflow_worker.model.text.printable import checked_text
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from phonenumbers import PhoneNumber
 
 MANY_NUMBERS = -1011
 INVALID_NUMBER = -1017
 
 _SEVERAL = re.compile(r"\+?[0-9]{7,15}(?:\s*[,;/|&]\s*|\s+(?:and|or)\s+|\s+)\+?[0-9]{7,15}.*", re.DOTALL)
 FEWEST_DIGITS, MOST_DIGITS = 7, 15
+_E164 = re.compile(r"\+?[1-9][0-9]{6,14}")
+"""ITU-T E.164: at most 15 digits that begin with a country code. Fewer than 7 digits cannot be called from abroad."""
 
 
 def normalise(text: str) -> str:
     """The number in E.164 form with a leading +. The text must have 7 to 15 digits, and may begin with a +.
 
-    Only the form is checked: `warnings_for` checks the numbering plan, and `read_number` reads numbers as people write
+    Only the form is checked: `is_valid` looks into the numbering plan, and `read_number` reads numbers as people write
     them. Raises PhoneNumberError with the reason.
     """
     if not is_e164(text):
@@ -32,7 +39,7 @@ def normalise(text: str) -> str:
 
 def is_e164(text: str) -> bool:
     """Whether `normalise` would accept the text."""
-    return E164.fullmatch(text) is not None
+    return _E164.fullmatch(text) is not None
 
 
 def with_plus(text: str) -> str:
@@ -67,34 +74,81 @@ def holds_several(text: str) -> bool:
     return _SEVERAL.fullmatch(text.strip()) is not None
 
 
-# A campaign has one source and as many destinations as rows: the source stays in the cache.
-@lru_cache(maxsize=1024)
-def warnings_for(e164: str) -> tuple[str, ...]:
-    """Warnings about a number in E.164 form, by the numbering plans of the world.
+_DIALLED_ALIKE = (
+    "GB GG IM JE", "IT VA", "FI AX", "NO SJ", "AU CC CX", "US AS GU MP PR VI", "MA EH", "GP BL MF", "RE YT", "SH TA",
+)  # fmt: skip
+"""Countries, each with its territories that are dialled as in the country: one calling code and one way to dial."""
+_KINDS = {
+    0: "fixed line", 1: "mobile", 2: "mobile or fixed line", 3: "toll-free", 4: "premium-rate", 5: "shared-cost",
+    6: "VoIP", 7: "personal", 8: "pager", 9: "company", 10: "voicemail",
+}  # fmt: skip
+"""The kinds of numbers, by their values in phonenumbers."""
+UNKNOWN = "unknown"
+"""The kind of a number that no plan has."""
 
-    They are not errors: plans change, and the numbers in the 8x8 guides are not assigned. Each warning is the rest of a
-    sentence that begins with the number. Never raises; a text that is not in E.164 form has no warnings.
-    """
-    if not (known := planned(e164)).code:
-        return ("does not begin with a country code in use; check the first digits",) if is_e164(e164) else ()
-    plan = known.region or f"+{known.code}, the code of {_OF_NO_COUNTRY.get(known.code, 'no country')}"
-    if (written := usual_form(e164)) not in {e164, f"+{e164}"}:
-        return (f"is written {written} in E.164 form; leave out what is dialled only within {plan}",)
-    if not known.kind:
-        return (f"{_invalid_reason(known)} the numbering plan of {plan}; {_today(e164)}",)
-    if known.region is None:
-        return (f"belongs to {plan}, and to no country; check that it is meant to be called",)
-    if known.kind in _UNUSUAL:
-        abroad = ", and that it can be called from abroad" if known.kind in KINDS_OF_COMPANIES else ""
-        return (f"is a {known.kind} number in {plan}; check that it is meant to be called{abroad}",)
-    inner = code_twice(e164)
-    return () if inner is None else (f"has its country code twice? Without the first it is {inner}, a mobile phone",)
+
+class PlannedNumber(NamedTuple):
+    """What the numbering plans know of a number: its ISO 3166 region, None if there is none, and its kind."""
+
+    region: str | None
+    kind: str
+    parsed: PhoneNumber
+
+
+@cache
+def library() -> ModuleType:
+    """Return the module phonenumbers. Its import takes 30 ms, so it is done when the first number is read."""
+    import phonenumbers
+
+    # Since 9.0.43: else Python keeps 512 patterns, and those of a file with numbers of 60 countries are compiled anew.
+    getattr(phonenumbers, "enable_pattern_cache", bool)()
+    return phonenumbers
+
+
+@lru_cache(maxsize=128)  # several checks of a call ask for its number
+def planned(e164: str) -> PlannedNumber:
+    """Look up a number in E.164 form, as it is written. Never raises."""
+    plans = library()
+    digits = e164.removeprefix("+")
+    known: Mapping[int, Sequence[str]] = plans.COUNTRY_CODE_TO_REGION_CODE
+    codes = (digits[:width] for width in (1, 2, 3) if is_e164(e164) and int(digits[:width]) in known)
+    if not (code := next(codes, "")):
+        return PlannedNumber(None, UNKNOWN, plans.PhoneNumber())
+    national = digits[len(code) :]
+    zeros = len(national) - len(national.lstrip("0"))
+    number = plans.PhoneNumber(int(code), int(national), italian_leading_zero=zeros > 0, number_of_leading_zeros=zeros)
+    found = plans.region_code_for_number(number)
+    kind = UNKNOWN if found is None else _KINDS.get(plans.number_type(number), UNKNOWN)
+    region = found or plans.region_code_for_country_code(int(code))
+    return PlannedNumber(region if region.isalpha() else None, kind, number)
+
+
+def is_valid(e164: str) -> bool:
+    """Return whether a numbering plan has a number in E.164 form, as it is written."""
+    return planned(e164).kind != UNKNOWN
+
+
+def country_of(e164: str) -> str | None:
+    """The ISO 3166 region of a number in E.164 form, such as SG; None if there is none. Never raises."""
+    return planned(e164).region
+
+
+def kind_of(e164: str) -> str:
+    """The kind of a number in E.164 form by its numbering plan, such as mobile; UNKNOWN if no plan has it."""
+    return planned(e164).kind
+
+
+@cache
+def dialled_alike(region: str) -> tuple[str, ...]:
+    """The regions that are dialled as this one, and itself. The first is the country, the others its territories."""
+    return next((names for names in map(tuple, map(str.split, _DIALLED_ALIKE)) if region in names), (region,))
 
 
 def usual_form(e164: str) -> str:
-    """A number in E.164 form as its numbering plan writes it: without a 0 that is dialled only within the country.
+    """Return a number in E.164 form as its numbering plan writes it.
 
-    A number that no plan knows is returned unchanged. Raises InvalidInputError for what is no text.
+    That is without a 0 that is dialled within the country only, and as it is since a change of the plan. A number that
+    no plan knows is returned unchanged. Raises InvalidInputError for what is no text.
     """
     # Not by `checked`: the engine calls this several times for each call.
     return _usual_form(e164 if type(e164) is str else checked_text("e164", e164))
@@ -103,81 +157,21 @@ def usual_form(e164: str) -> str:
 # The checks of a new call ask several times for the usual form of its number (20 µs each without a cache).
 @lru_cache(maxsize=1024)
 def _usual_form(e164: str) -> str:
-    if (known := planned(e164)).kind:
-        return f"+{known.code}{known.national}"
-    usual = plan_abroad(known.code).numbers(known.national, anywhere=True)
-    return usual[0] if len(usual) == 1 else e164
-
-
-def country_of(e164: str) -> str | None:
-    """The ISO 3166 region of a number in E.164 form, such as SG; None if there is none. Never raises."""
-    return planned(e164).region
-
-
-KINDS_OF_COMPANIES = frozenset({"toll-free", "shared-cost", "company"})
-"""The kinds of numbers that companies have, and that often cannot be called from abroad."""
-_UNUSUAL = KINDS_OF_COMPANIES | {"premium-rate", "personal", "pager", "voicemail"}
-"""The kinds that people hardly have as their own numbers."""
-_OF_NO_COUNTRY = {
-    "800": "toll-free numbers", "808": "shared-cost numbers", "870": "satellite telephones", "878": "personal numbers",
-    "881": "satellite telephones", "882": "international networks", "883": "international networks",
-    "979": "premium rates",
-}  # fmt: skip
-"""Whose codes those are that belong to no country."""
-
-
-UNKNOWN = "unknown"
-"""The kind of a number that no plan has."""
-
-
-def kind_of(e164: str) -> str:
-    """The kind of a number in E.164 form by its numbering plan, such as mobile; UNKNOWN if no plan has it."""
-    return planned(e164).kind or UNKNOWN
-
-
-def _today(e164: str) -> str:
-    """What to do about a number that its plan does not have, as a clause."""
-    today = next(filter(is_valid, spellings(e164)), None)
-    return f"it is {today} today: write that" if today else "check the number and its country code"
-
-
-def code_twice(e164: str) -> str | None:
-    """The mobile phone that a number is if its country code was written twice; None if it cannot be one.
-
-    Somebody has put the code before numbers that have it already: +49 4915… is a telephone in Leer, and hardly meant.
-    """
-    known = planned(e164)
-    inner = f"+{known.national}"
-    is_twice = known.national.startswith(known.code) and known.kind != "mobile"
-    return inner if is_twice and "mobile" in kind_of(inner) else None
-
-
-def _invalid_reason(known: PlannedNumber) -> str:
-    return "is not assigned in" if (reason := _wrong_length(known)) not in {_SHORT, _LONG} else reason
-
-
-_SHORT, _LONG, _LOCAL = "is too short for", "is too long for", "has a length that is not in"
-
-
-def _wrong_length(known: PlannedNumber) -> str | None:
-    from phonenumbers import ValidationResult, is_possible_number_with_reason
-
-    reasons = {
-        ValidationResult.TOO_SHORT: _SHORT, ValidationResult.TOO_LONG: _LONG,
-        ValidationResult.INVALID_LENGTH: _LOCAL, ValidationResult.IS_POSSIBLE_LOCAL_ONLY: _LOCAL,
-    }  # fmt: skip
-    return reasons.get(is_possible_number_with_reason(known.parsed))
-
-
-def length_problem(e164: str) -> str | None:
-    """Why a number in E.164 form can be none, as the rest of a sentence: no number of its country has its length.
-
-    None for others: the ranges of a plan change, and those that are new are unknown.
-    """
-    known = planned(e164)
-    if known.kind or not known.code or (reason := _wrong_length(known)) is None:
-        return None
-    return f"{reason} the numbering plan of {known.region or f'+{known.code}'}; correct it, or leave it out"
+    if not is_e164(e164):
+        return e164
+    if is_valid(e164):
+        return normalise(e164)
+    code = planned(e164).parsed.country_code
+    for other in spellings(normalise(e164)):
+        if is_valid(other) and planned(other).parsed.country_code == code:
+            return other
+    plans = library()
+    try:
+        number = plans.parse(normalise(e164))
+    except plans.NumberParseException:
+        return e164
+    is_known = plans.is_valid_number(number)
+    return str(plans.format_number(number, plans.PhoneNumberFormat.E164)) if is_known else e164
 
 
 # A digit between the country code and the number marks a mobile phone for callers from abroad. It is not a part of the
