@@ -163,7 +163,7 @@ async def _filled(url: str) -> str:
     async with open_store(url) as store:
         engine = Engine(store, ScriptedVoice())
         await engine.store.clock.sleep(0)
-        options: dict[str, Any] = {"batch_id": "march", "data": {"name": "Ana"}, "valid_for": timedelta(hours=2)}
+        options: dict[str, Any] = {"batch": "march", "data": {"name": "Ana"}, "valid_for": timedelta(hours=2)}
         for place in range(3):
             await engine.queue.enqueue(flow(number(place)), unique_key=f"key-{place}", **options)
         sent = await engine.send(limit=2)
