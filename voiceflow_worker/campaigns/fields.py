@@ -261,9 +261,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="columns", read=_plain(values.columns), of=_CAMPAIGN, group=Group.WHO, schema=BY_NAME,
         metavar="NAME=COLUMN", sets="columns", label="What a column is taken for",
-        help="Which column is what: destination=Mobile, again for further numbers of the person; country=Land, "
-        "language=Sprache; ignore=Note is not read; name=Nachname: {{name}} speaks that column; and reserved columns "
-        "alike: valid_until=Termin.",
+        help="Map columns: destination=Mobile; repeat it for a second number. Also country, language, a reserved "
+        "column, a name in the text (name=Nachname), or ignore=Note.",
     ),
     Field(
         name="country", read=_plain(values.country), of=_ALL, group=Group.WHO, schema=TEXT, metavar="CC",
@@ -281,13 +280,13 @@ FIELDS: tuple[Field, ...] = (
         name="leave_out", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
         metavar="COLUMN=VALUE", sets="leave_out", label="Leave out rows with", hint="Such as Do Not Call=TRUE.",
         help="Call nobody in rows where a column has such a value: Do Not Call=TRUE,Status=Moved; Status!=Booked: "
-        "another value or none; Left at=: empty; Left at!=: not empty.",
+        "another one or none; Left at=: empty.",
     ),
     Field(
         name="only", read=_plain(parts_of), of=_CAMPAIGN, group=Group.WHO, schema=FILTERS,
         metavar="COLUMN=VALUE", sets="only", label="Only rows with", hint="Such as Status=Booked.",
-        help="Call only rows where the column has one of these values: Status=Booked,Status=Confirmed; several "
-        "columns must all have one of theirs. Status!=Moved: another value or none.",
+        help="Call only rows where the column has one of these values: Status=Booked,Status=Confirmed. Several "
+        "columns must all have one of theirs.",
     ),
     Field(
         name="limit", read=_plain(values.limit), of=_CAMPAIGN, group=Group.WHO, schema=WHOLE, metavar="N", sets="limit",
@@ -313,7 +312,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="batch", read=_plain(values.batch), of=_ALL, group=Group.WHO, schema=TEXT, metavar="ID",
         sets="batch_id", label="Name of the batch", hint="Empty: the name of the file. {date} is the day.",
-        help="The id of the batch. Of a campaign, {date} in it is the day in <time_zone>: reminder-{date}.",
+        help="The id of the batch. In a campaign, {date} is the day in <time_zone>.",
         default="the file's name without its extension",
         defaults={Of.CALL: "", Of.ESCALATION: "one of its own"},
     ),
@@ -392,8 +391,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="window", read=_plain(values.window), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="HOURS",
         label="Hours in which phones may ring", hint="Such as 09:00-18:00, or DE=09:00-18:00,*=10:00-20:00.",
-        help="Phones ring only at these hours, such as 09:00-20:00, in the time zone of the number; or by country: "
-        "DE=09:00-18:00,*=any. any: at any hour. A campaign needs it, here or by VOICEFLOW_WINDOW.",
+        help="Let phones ring only at these hours, in the time zone of the number: 09:00-20:00, any, or by country: "
+        "DE=09:00-18:00,*=any. A campaign needs it, here or by VOICEFLOW_WINDOW.",
     ),
     Field(
         name="days", read=_words(read_weekdays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="DAYS",
@@ -404,8 +403,8 @@ FIELDS: tuple[Field, ...] = (
         name="holidays", read=_words(read_holidays), of=_ALL, group=Group.WHEN, schema=BY_NAME, metavar="CC",
         is_rare=True, label="Not on public holidays of",
         hint="Such as SG,DE-BY,2026-12-28, or number. Empty: days like others.",
-        help="No phone rings on public holidays of its country, such as SG,DE-BY; number: of each number's country; "
-        "nor on own days: 2026-12-28, 2026-12-24..2027-01-01.",
+        help="Let no phone ring on public holidays: SG,DE-BY; number: of each number's country; own days: "
+        "2026-12-24..2027-01-01.",
     ),
     Field(
         name="window_time_zone", read=_texts(read_window_zone), of=_ALL, group=Group.WHEN, schema=TEXT, metavar="ZONE",
@@ -415,9 +414,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="not_before", read=_moment, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
         sets="not_before", label="Not before", hint="Such as tomorrow 09:00. Empty: at once.",
-        help="No phone rings before this time: 2026-11-20T09:00:00+08:00; with <time_zone> also "
-        '"2026-11-20 09:00" or "tomorrow 09:00"; in a campaign also counted from a column: "visit - 24h". '
-        "Of 1d, 24h and 90m, days keep the hour when clocks change.",
+        help="Let no phone ring before this time: 2026-11-20T09:00:00+08:00; with <time_zone> also "
+        '"2026-11-20 09:00" or "tomorrow 09:00"; in a campaign also counted from a column: "visit - 1d".',
     ),
     Field(
         name="valid_for", read=_plain(values.duration), of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT,
@@ -429,7 +427,7 @@ FIELDS: tuple[Field, ...] = (
         name="valid_until", read=_later, of=_CAMPAIGN | _CALL, group=Group.WHEN, schema=TEXT, metavar="TIME",
         is_rare=True, sets="valid_until", label="Not after",
         hint="Such as tomorrow 18:00, in place of a length of time.",
-        help="No phone rings after this time, written like <not_before>.",
+        help="Let no phone ring after this time, written like <not_before>.",
     ),
     # -- if nobody answers
     Field(
