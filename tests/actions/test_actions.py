@@ -28,7 +28,7 @@ from voiceflow_worker import (
 from voiceflow_worker.actions import ActionRefusedError, Operator, OperatorAction, UnknownSubjectError
 from voiceflow_worker.actions.calls import CancelCall, Redial, Resolve
 from voiceflow_worker.actions.queues import COUNT_HOLDS, CancelBatch, Hold, RedialBatch, Resume
-from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, Unsuppress
+from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.core.audit import Actor, Interface, entries_on
@@ -319,21 +319,20 @@ async def test_numbers_are_put_on_the_list_and_taken_off_all_or_none(mary: Opera
         await off.question()
 
 
-async def test_a_file_of_numbers_is_imported_all_or_nothing(mary: Operator, tmp_path: Path) -> None:
+async def test_every_number_of_a_file_is_imported_and_taken_back_only_as_a_whole(
+    mary: Operator, tmp_path: Path
+) -> None:
     path = tmp_path / "numbers.csv"
     path.write_text("Name,Phone\nAna,8765 4321\nBen,none\n")
     found = read_number_file(path, country="SG")
-    refused = await ImportNumbers(operator=mary, found=found).do()
-    assert (refused.not_done, "nothing is imported" in refused.message, "line 3" in refused.lines[0]) == (
-        True,
-        True,
-        True,
-    )
-    assert await SuppressionList(mary.store).scan() == []
     for added in (1, 0):
-        done = await ImportNumbers(operator=mary, found=found, skips_bad=True, note="CRM").do()
+        done = await ImportNumbers(operator=mary, found=found, note="CRM").do()
         assert done.documents == ({"rows": 2, "added": added, "known": 1 - added, "rejected": 1},)
+        assert done.refused[0].startswith("1 of 2 lines is not a number: line 3: 'none' is not one")
     assert [each.reason for each in await SuppressionList(mary.store).scan()] == ["CRM (by Mary Tan), from numbers.csv"]
+    back = await TakeBackFile(operator=mary, found=found).do()
+    assert (back.not_done, "nothing is taken off" in back.message) == (True, True)
+    assert [each.number for each in await SuppressionList(mary.store).scan()] == ["+6587654321"]
 
 
 # -- who ordered it ----------------------------------------------------------------------------------------------------

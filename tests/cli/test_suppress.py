@@ -42,21 +42,30 @@ def test_a_number_is_put_on_the_list_and_taken_off(voiceflow: Program) -> None:
     assert (refused.code, "--country SG" in refused.err, "--country international" in refused.err) == (2, True, True)
 
 
-def test_a_file_is_imported_all_or_nothing(voiceflow: Program) -> None:
-    path = written(voiceflow.folder, "opt-outs.csv", "Name,Phone\nAna,8765 4321\nBen,none\n")
-    ended = voiceflow("suppress", "import", path, "--country", "SG", "--json")
-    assert ended.code == 2
-    assert "nothing is imported" in ended.err
-    assert ended.document["rejected"] == 1
-    assert not list(voiceflow.folder.glob("*.db")), "a file that is refused needs no store"
-    again = voiceflow("suppress", "import", path, "--country", "SG", "--skip-bad", "--json")
-    assert (again.code, again.document["added"], again.document["known"]) == (0, 1, 0)
-    told = voiceflow("suppress", "import", path, "--country", "SG").out
-    assert "1 of 2 lines is not a number; nothing is imported. Correct it, or give --skip-bad\n" in told
-    named = ("--columns", "destination=Phone", "--country", "SG", "--skip-bad")
-    assert voiceflow("suppress", "import", path, *named, "--json").document["known"] == 1
+def test_every_number_of_a_file_is_imported_and_lines_that_give_none_are_named(voiceflow: Program) -> None:
+    lines = "Name,Phone\nAna,8765 4321\nBen,none\nCy,8765 4322 / 8765 4323\nDee,+6587654324\n"
+    path = written(voiceflow.folder, "opt-outs.csv", lines)
+    assert voiceflow("doctor", "--make").code == 0
+    for is_known in (False, True):
+        ended = voiceflow("suppress", "import", path, "--country", "SG", "--json")
+        assert (ended.code, ended.document["added"] == 0, ended.document["known"] == 0) == (1, is_known, not is_known)
+        found = [(each["row"], each["severity"]) for each in ended.document["findings"]]
+        assert found == [(3, "error"), (4, "warning")], ended.document
+    told = voiceflow("suppress", "import", path, "--country", "SG", "--dry-run")
+    assert (told.code, "1 bad. Nothing is stored" in told.out) == (1, True)
     assert "no column 'Land'" in voiceflow("suppress", "import", path, "--columns", "country=Land").err
-    assert on_the_list(voiceflow) == ["+6587654321"]
+    assert {*on_the_list(voiceflow)} >= {"+6587654321", "+6587654322", "+6587654323", "+6587654324"}
+
+
+def test_a_file_is_taken_back_as_a_whole_or_not_at_all(voiceflow: Program) -> None:
+    assert voiceflow("doctor", "--make").code == 0
+    for doubtful in ("none", "8765 4322 / 8765 4323"):
+        path = written(voiceflow.folder, "opt-outs.csv", f"Phone\n8765 4321\n{doubtful}\n")
+        voiceflow("suppress", "import", path, "--country", "SG")
+        stood = on_the_list(voiceflow)
+        back = voiceflow("suppress", "remove", "--file", path, "--country", "SG")
+        assert (back.code, "line 3" in back.out + back.err, on_the_list(voiceflow)) == (1, True, stood)
+        assert voiceflow("suppress", "remove", *map(str, stood)).code == 0
 
 
 def test_a_workbook_is_imported_without_the_rows_that_are_left_out(voiceflow: Program) -> None:

@@ -374,8 +374,6 @@ async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store)
             return answer.text if answer.status_code == 409 else await told_after(client, answer)
 
         bad = b"Name,Phone\nAna,8765 4321\nBen,none\n"
-        refused = await sent("import-numbers", bad, country="SG")
-        assert ("line 3" in refused, "/tmp" in refused, await listed.scan()) == (True, False, [])
         assert "does not say its country" in await sent("import-numbers", bad)
         assert "no column &#39;Land&#39;" in await sent("import-numbers", bad, columns="country=Land")
         assert "Choose a file" in (await confirmed(client, "/ui/act/import-numbers")).text
@@ -387,7 +385,8 @@ async def test_a_file_of_numbers_is_shown_imported_and_taken_back(memory: Store)
         await listed.add("+33612345678", reason="asked")
         assert "2 numbers taken off the list, 1 left on it" in await sent("take-back-numbers", country="DE")
         assert [each.number for each in await listed.scan()] == ["+33612345678"]
-        assert "1 number added" in await sent("import-numbers", bad, country="SG", skip="yes")
+        told = await sent("import-numbers", bad, country="SG")
+        assert ("1 number added" in told, "line 3" in told, "/tmp" in told) == (True, True, False)
         gone = b"Phone,Status\n+33612345670,Gone\n+33612345671,Active\n"
         assert "1 number added" in await sent("import-numbers", gone, only="Status=Gone")
         assert "+33612345671" not in {each.number for each in await listed.scan()}

@@ -175,12 +175,11 @@ class Unsuppress(ListAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportNumbers(ListAction):
-    """The addition of the numbers of a file. With bad lines, nothing is imported, unless `skips_bad` is True."""
+    """The addition of all numbers of a file. Lines that give none do not prevent it, and the result names them."""
 
     name_of_action: ClassVar[str] = "suppress"
 
     found: NumberFile | None = None
-    skips_bad: bool = False
     only_shows: bool = False
     """Whether the action only says what the file holds, and stores nothing."""
 
@@ -188,15 +187,13 @@ class ImportNumbers(ListAction):
         return Question(
             title="Stop calling the numbers in a file?",
             will_be_called=(_GOES_ON,),
-            will_not_be_called=(_ENDS, "Nothing is imported if a line is not a number, unless such lines are skipped."),
+            will_not_be_called=(_ENDS, "The other lines of the file do not prevent it if a line gives no number."),
             button="Import",
         )
 
     async def carry_out(self, state: str | None) -> ActionResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
-        if self.found.findings and not self.skips_bad:
-            return refused_import(self.found)
         if self.only_shows:
             return shown_import(self.found)
         numbers = self.found.numbers
@@ -207,7 +204,7 @@ class ImportNumbers(ListAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeBackFile(ListAction):
-    """The removal of what a file alone has put on the list."""
+    """The removal of what a file alone has put on the list: all of it, or nothing if a line is not one number."""
 
     name_of_action: ClassVar[str] = "unsuppress"
 
@@ -227,6 +224,8 @@ class TakeBackFile(ListAction):
     async def carry_out(self, state: str | None) -> ActionResult:
         if self.found is None:
             raise InvalidInputError("choose a file with numbers")
+        if any(each.row is not None for each in (*self.found.findings, *self.found.warnings)):
+            return _refused_removal(self.found)
         numbers = self.found.numbers
         gone = await self.listed.take_back(numbers, file=self.found.digest)
         kept = await self.listed.find(*numbers)
@@ -249,11 +248,16 @@ def shown_import(found: NumberFile) -> ActionResult:
     return replace(done, message=f"{found.in_words}; {len(found.findings)} bad. Nothing is stored")
 
 
-def refused_import(found: NumberFile) -> ActionResult:
-    """The result of an import of a file with bad lines: nothing is imported."""
-    it = "it" if len(found.findings) == 1 else "them"
-    said = f"{found.bad_in_words}; nothing is imported. Correct {it}"
-    return replace(_imported(found, added=0, known=0), message=said, not_done=True)
+def _refused_removal(found: NumberFile) -> ActionResult:
+    """Return the result of a removal by a file in which a line is not one number for certain."""
+    wrong = [each for each in (*found.findings, *found.warnings) if each.row is not None]
+    lines = tuple(f"line {each.row}: {each.message}" for each in wrong[:_SHOWN])
+    said = (
+        f"{count_of(len(wrong), 'line')} of {found.name} cannot be read as one number, so nothing is taken off the list"
+    )
+    counts = {"rows": found.rows, "removed": 0, "kept": [], "absent": 0}
+    message = f"{said}. Take the numbers off one by one"
+    return ActionResult(message=message, documents=(counts,), lines=lines, not_done=True)
 
 
 def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
@@ -264,9 +268,16 @@ def _imported(found: NumberFile, *, added: int, known: int) -> ActionResult:
     return ActionResult(
         message=f"{count_of(added, 'number')} added, {known} already on the list, {bad} bad",
         documents=(counts,),
-        lines=tuple(f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]),
+        refused=(f"{found.bad_in_words}: {_lines_named(found)}",) if found.findings else (),
         notes=(*((f"{note}, such as{place}: {first.message}",) if first else ()),),
     )
+
+
+def _lines_named(found: NumberFile) -> str:
+    """Return all lines that gave no number, the first with the reasons."""
+    named = [f"line {each.row}: {each.message}" for each in found.findings[:_SHOWN]]
+    others = [str(each.row) for each in found.findings[_SHOWN:]]
+    return "; ".join([*named, *([f"and lines {', '.join(others)}"] if others else [])])
 
 
 def _entry(entry: Suppression) -> str:

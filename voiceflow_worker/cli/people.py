@@ -141,8 +141,8 @@ async def remove(
     The block list of 8x8 is separate.
 
     Args:
-        file: Take back the import of this file, read with the same options. A number that a call, a person or another
-            file has put there too stays.
+        file: Take back the import of this file, read with the same options, all or nothing: if a line is not one
+            number, nothing is removed. A number that a call, a person or another file has put there too stays.
 
     Examples:
         voiceflow suppress remove +6587654321
@@ -221,39 +221,34 @@ async def import_file(
     for_: ForOption = None,
     country: CountryOption = None,
     reading: NumberFileOptions = NumberFileOptions(),
-    skip_bad: Annotated[bool, Flag] = False,
     dry_run: Annotated[bool, Flag] = False,
     as_: AsOption = None,
     common: WholeStoreOptions = WholeStoreOptions(),
 ) -> ExitCode:
     """Put the numbers of a file on the suppression list.
 
-    Importing the file again changes nothing. If some lines are not numbers, nothing is imported, and the exit code is
-    2. The numbers are counted by country and kind first. `suppress remove --file` takes the file back.
+    Every number that can be read is stored, also each that a doubtful text may hold. Lines without a number are named,
+    and the exit code is 1. Importing the file again changes nothing. `suppress remove --file` takes the file back.
 
     Args:
-        skip_bad: Import the numbers even if other lines are bad, and exit 0.
         dry_run: Only show what the file holds; store nothing. No store is needed.
 
     Examples:
         voiceflow suppress import opt-outs.csv --country DE --dry-run
         voiceflow suppress import opt-outs.csv --note "imported from the CRM"
-        voiceflow suppress import do-not-call.txt --country SG --skip-bad
+        voiceflow suppress import do-not-call.txt --country SG
         voiceflow suppress import members.xlsx --columns destination=Phone --leave-out "Status=Active"
     """
-    from voiceflow_worker.actions.suppression import ImportNumbers, refused_import, shown_import
+    from voiceflow_worker.actions.suppression import ImportNumbers, shown_import
 
     output = common.output()
     found = await reading.read(file, country)
-    # Without a store, which need not be there.
-    if found.findings and not skip_bad:
-        done = refused_import(found)
-    elif dry_run:
-        done = shown_import(found)
+    if dry_run:
+        done = shown_import(found)  # without a store, which need not be there
     else:
         output.note(f"{file}: {found.in_words}")
         async with acting(common.settings(store_alone=True), as_, makes=True) as operator:
-            act = ImportNumbers(operator=operator, found=found, skips_bad=True, note=note, until=until, lasts=for_)
+            act = ImportNumbers(operator=operator, found=found, note=note, until=until, lasts=for_)
             done = await act.do()
     told = typed([*found.findings, *found.warnings])
     output.document({**found.as_json(), **done.documents[0], "findings": [each.as_json() for each in told]})
@@ -261,10 +256,8 @@ async def import_file(
         tell_findings(output, told)
     for line in (*done.notes, *done.refused):
         output.note(line)
-    output.say(f"{file}: {done.message}{', or give --skip-bad' if done.not_done else ''}")
-    if done.refused:
-        return ExitCode.UNDONE
-    return ExitCode.BAD_INPUT if done.not_done else ExitCode.DONE
+    output.say(f"{file}: {done.message}")
+    return ExitCode.UNDONE if done.refused else ExitCode.DONE
 
 
 def _end_of(entry: Suppression) -> str:

@@ -137,7 +137,6 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "placed": lambda form: form.one("verdict") == _PLACED,
     "numbers": _numbers,
     "country": lambda form: form.one("country").upper() or None,
-    "skips_bad": lambda form: form.one("skip") == "yes",
     "only_shows": lambda form: form.one("show") == "yes",
 }
 """What the fields of actions are read from."""
@@ -369,7 +368,6 @@ _VERDICT = FormField(
 _TYPED = FormField("numbers", "Numbers, one on each line", "lines", required=True)
 _IN_FILE = (
     *(*_NUMBER_FILE, *_LIST),
-    FormField("skip", "Skip lines that are not numbers", "tick"),
     FormField("show", "Only show what the file holds, and store nothing", "tick"),
 )
 _ESCALATION = ("queue", "escalation")
