@@ -26,7 +26,6 @@ from voiceflow_worker.model.numbers.phone import (
     planned,
     usual_form,
 )
-from voiceflow_worker.model.text.names_of_the_world import country_called
 
 INTERNATIONAL: Final = "international"
 """The `country` of digits that begin with their country code, without a +."""
@@ -41,6 +40,12 @@ _NO_NUMBER = re.compile(
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d"), "-")
 _NO_DIGIT = re.compile(r"\D+")
 _NO_BRACKETS = {ord("("): None, ord(")"): None}
+_SHORT_NAMES = {
+    "UK": "GB", "UNITED KINGDOM": "GB", "GREAT BRITAIN": "GB", "UNITED STATES": "US", "UAE": "AE", "BRUNEI": "BN",
+    "BOLIVIA": "BO", "CZECH REPUBLIC": "CZ", "IRAN": "IR", "LAOS": "LA", "MACAU": "MO", "MOLDOVA": "MD", "RUSSIA": "RU",
+    "SOUTH KOREA": "KR", "SYRIA": "SY", "TANZANIA": "TZ", "TURKEY": "TR", "VENEZUELA": "VE", "VIETNAM": "VN",
+}  # fmt: skip
+"""Usual names of countries whose ISO 3166 name is longer or another."""
 _LONGEST_RUN = MOST_DIGITS + 3
 """The most characters of a + or 00, and a number."""
 
@@ -184,12 +189,14 @@ def read_country(text: str) -> str:
 
     Returns INTERNATIONAL for that word. Raises InvalidInputError.
     """
-    written = text.strip()
-    if written.casefold() == INTERNATIONAL:
+    from iso3166 import countries
+
+    written = " ".join(text.split()).upper()
+    if written == INTERNATIONAL.upper():
         return INTERNATIONAL
-    is_code = len(written) == 2 and written.isascii()
-    region = written.upper() if is_code else country_called(written) or written
-    region = "GB" if region == "UK" else region  # ISO 3166 reserves UK for this use
+    region = _SHORT_NAMES.get(written, written)
+    if len(region) != 2 and not region.isdecimal() and (found := countries.get(region, None)) is not None:
+        region = found.alpha2
     if region not in library().SUPPORTED_REGIONS:
         raise InvalidInputError(
             f"{text!r} is not a country: give two letters (ISO 3166) or an English name, such as SG or Singapore, or "

@@ -1,4 +1,4 @@
-"""The English names of countries and languages, and the voices of 8x8."""
+"""The English names of languages, and the voices of 8x8."""
 
 from __future__ import annotations
 
@@ -8,40 +8,13 @@ import unicodedata
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
-
-
-def country_called(name: str) -> str | None:
-    """Return the ISO 3166 code of the country of this English name, or of this code of three letters; None for others.
-
-    Case and accents do not matter.
-    """
-    wanted = without_accents(name)
-    return _alias(wanted, "territory_aliases") or _english("territories").get(wanted) or _official().get(wanted)
-
-
-_SHORT = {"great britain": "GB", "u.a.e.": "AE", "u.k.": "GB", "u.s.": "US", "u.s.a.": "US", "uae": "AE"}
-
-
-@cache
-def _official() -> Mapping[str, str]:
-    """The codes by the names of ISO 3166, also as one says them: Korea, Republic of, and Republic of Korea."""
-    from iso3166 import countries
-
-    found: dict[str, str] = dict(_SHORT)
-    for country in countries:
-        for name in (country.name, country.apolitical_name):
-            own, comma, title = name.partition(", ")
-            spoken = [f"{title} {own}", f"the {title} {own}"] if comma and title.endswith((" of", " the")) else []
-            for each in (name, f"the {name}", f"{own} ({title})", *spoken):
-                found.setdefault(without_accents(each), country.alpha2)
-    return found
+from typing import Any
 
 
 def language_called(name: str) -> str | None:
     """Return the code of the language of this English name, or of this code of three letters; None for others."""
     wanted = without_accents(name)
-    found = _alias(wanted, "language_aliases") or _english("languages").get(wanted)
+    found = _alias(wanted) or _english().get(wanted)
     return None if found is None else found.lower()
 
 
@@ -117,7 +90,7 @@ def _language(name: str) -> str | None:
 
     code = re.split(r"[-_]", folded := without_accents(name))[0]
     if not re.fullmatch(r"[a-z]{2,3}", code):
-        code = _english("languages").get(folded, "").partition("_")[0]
+        code = _english().get(folded, "").partition("_")[0]
     code = str(get_global("language_aliases").get(code, code))
     return _SAME_LANGUAGE.get(code, code) or None
 
@@ -130,32 +103,22 @@ def without_accents(text: str) -> str:
     return "".join(each for each in parts if not "\u0300" <= each <= "\u036f")
 
 
-def _alias(code: str, kind: Literal["territory_aliases", "language_aliases"]) -> str | None:
-    """The usual code for one of three letters: DEU is DE, and deu is de."""
+def _alias(code: str) -> str | None:
+    """The usual code of a language for one of three letters: deu is de."""
     from babel.core import get_global
 
     if len(code) != 3 or not code.isascii() or not code.isalpha():
         return None
-    found: Any = get_global(kind).get(code.upper() if kind == "territory_aliases" else code)
+    found: Any = get_global("language_aliases").get(code)
     codes: list[str] = [found] if isinstance(found, str) else list(found or ())
     return codes[0] if len(codes) == 1 else None
 
 
 @cache
-def _english(kind: Literal["territories", "languages"]) -> Mapping[str, str]:
-    """The codes by their English names, without accents."""
-    return {
-        without_accents(name.removesuffix(" SAR China")): code
-        for code, name in _data().get(kind, {}).items()
-        if kind == "languages" or (len(code) == 2 and code.isalpha())
-    }
-
-
-@cache
-def _data() -> Mapping[str, Mapping[str, Any]]:
-    """What babel has in English, read without its cache, which would keep all of it."""
+def _english() -> Mapping[str, str]:
+    """The codes of languages by their English names, without accents. Babel's cache would keep all that it has."""
     from babel import localedata
 
     with Path(localedata.resolve_locale_filename("en")).open("rb") as file:
-        data: Mapping[str, Mapping[str, Any]] = pickle.load(file)  # noqa: S301 (a file of babel's own)
-    return {kind: data[kind] for kind in ("territories", "languages")}
+        names: Mapping[str, str] = pickle.load(file)["languages"]  # noqa: S301 (a file of babel's own)
+    return {without_accents(name): code for code, name in names.items()}
