@@ -99,7 +99,7 @@ class CallOptions(TypedDict, total=False):
     further_numbers: Sequence[str]
 
 
-_REDIALS: Final = {"redial_on": (), "redial_max": 1, "redial_after": timedelta(minutes=30)}
+_REDIALS: Final[Mapping[str, Any]] = {"redial_on": (), "redial_max": 1, "redial_after": timedelta(minutes=30)}
 """The fields of a redial policy, with their defaults."""
 
 
