@@ -91,7 +91,7 @@ def ordinary(drawn: random.Random, kind: str, speakers: Speakers) -> list[Row]:
     form = drawn.choice([phonenumbers.PhoneNumberFormat.E164, phonenumbers.PhoneNumberFormat.NATIONAL])
     number = str(phonenumbers.format_number(example, form))
     called, visit, at, amount, room = speakers.columns.split()
-    days, written_day = drawn.sample(range(1, 60), 12), drawn.choice(["%Y-%m-%d", "%d %b %Y", speakers.order.name])
+    days, written_day = drawn.sample(range(1, 60), 12), drawn.choice(["%Y-%m-%d", speakers.order.name])
     if written_day == speakers.order.name:
         written_day = {"DMY": "%d/%m/%Y", "MDY": "%m/%d/%Y", "YMD": "%Y/%m/%d"}[written_day]
     rows: list[Row] = []

@@ -14,7 +14,7 @@ from tests.campaigns.forms import ANA, written
 from tests.campaigns.reading import Row, read_all, saying
 from voiceflow_worker.campaigns.files.damage import shown
 from voiceflow_worker.campaigns.report_files import harmless
-from voiceflow_worker.model.times import DateOrder, doubtful_year
+from voiceflow_worker.model.times import DateOrder
 
 ESCAPED = [
     ('="Ana"', "Ana"), ('="0042"', "0042"), ('= "0042"', "0042"), ('="=1+1"', "=1+1"), ('="say ""hi"""', 'say "hi"'),
@@ -53,28 +53,6 @@ def test_a_cell_is_read_as_it_is_shown() -> None:
 @given(st.text('=+-@ab1;|\t\n\uff1d "', max_size=12).map(str.strip))
 def test_what_our_own_report_guards_is_read_back(cell: str) -> None:
     assert shown(harmless(cell)) == shown(cell)
-
-
-REFUSED = ["0001-01-01", "1753-01-01", "1899-12-30", "1900-01-01", "2573-01-31", "9999-12-31", "1447-05-06", "2200-1-1"]
-TOLD = ["1970-01-01", "1969-12-31", "1904-01-01", "1905-03-01", "2150-05-05"]
-
-
-def test_the_years_that_nobody_means() -> None:
-    for day in REFUSED:
-        found = doubtful_year(f"{day} 09:00")
-        assert found is not None
-        assert not found.may_be_meant
-    for day in TOLD:
-        found = doubtful_year(day)
-        assert found is not None
-        assert found.may_be_meant
-    for text in ("31/01/2573", "31.1.2573", "1/0/1900", "on 2573/1/31"):
-        assert doubtful_year(text) is not None
-    for year in range(1910, 2100):
-        for day in (f"{year}-01-31", f"31/01/{year} 9:00", f"1.2.{year}"):
-            assert doubtful_year(day) is None
-    for text in ("0800-12-34567", "1800-555-0199", "+65 8765 4321", "2573", "No. 2573-1", "10.1.2.2573", "31/01/30"):
-        assert doubtful_year(text) is None
 
 
 MIXED: list[tuple[Sequence[object], bool]] = [

@@ -71,8 +71,9 @@ def test_a_whole_amount_is_spoken_alike_with_and_without_decimals_in_every_langu
 
 @given(st.times())
 def test_a_time_is_spoken_so_that_it_is_understood(moment: time) -> None:
-    spoken = str(speak("{{x|time}}", moment.isoformat(timespec="minutes")))
-    assert speak("{{x|time(language='de')}}", spoken) == f"{moment:%H:%M}"
+    text = moment.isoformat(timespec="minutes")
+    assert str(speak("{{x|time}}", text)).split() == [f"{moment.hour % 12 or 12}:{moment:%M}", f"{moment:%p}"]
+    assert speak("{{x|time(language='de')}}", text) == f"{moment:%H:%M}"
 
 
 # -- a time with a zone of its own is spoken as the clocks of the person show it ---------------------------------------

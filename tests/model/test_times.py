@@ -18,7 +18,7 @@ from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.copying import replace
-from voiceflow_worker.model.times import DateOrder, read_since, read_time, usual_moment
+from voiceflow_worker.model.times import DateOrder, read_since, read_time
 from voiceflow_worker.model.zones import read_zone
 
 SINGAPORE = ZoneInfo("Asia/Singapore")
@@ -42,16 +42,16 @@ NO_TIME, NO_SUCH = "is not a time; write it as", "is not a time: there is no suc
 def test_what_is_not_a_time_is_reported_with_the_remedy() -> None:
     for text, sentence in {
         **dict.fromkeys(["31/12/2030", "2030-01-31", "9:00", "tomorrow", "20300131T090000Z"], NO_TIME),
-        "45321.375": "it counts days, as spreadsheets store dates: write 2024-01-30 09:00",
+        **dict.fromkeys(["45321.375", "31 Jan 2030 9am", "2030-01-31 9:00 PM"], NO_TIME),
         **dict.fromkeys(["2030-02-30 09:00Z", "2030-01-31 25:00Z"], NO_SUCH),
-        "0001-01-01 00:00+08:00": "is not between the years 1 and 9999 in UTC; correct the year",
+        **dict.fromkeys(["0001-01-01 00:00+08:00", "2573-01-31 09:00Z"], "has the year"),
         "2030-01-31 09:00": "has no time zone; write it as '2030-01-31T09:00:00+08:00', or give a time_zone",
     }.items():
         with pytest.raises(ValueError, match="'") as caught:
             read_time(text, zone=None)
         assert sentence in str(caught.value), text
     for text, message in (
-        ("never", "say how long ago"), ("5", "say how long ago"), ("2030-01-31 09:00", "has no time zone; write it as"),
+        ("never", "or how long ago"), ("5", "or how long ago"), ("2030-01-31 09:00", "has no time zone; write it as"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message) as caught:
             read_since(text)
@@ -67,27 +67,9 @@ def test_a_local_time_that_the_clocks_skip_or_show_twice_is_not_guessed() -> Non
     assert read_time("2026-03-08 03:00", zone=NEW_YORK) == datetime(2026, 3, 8, 7, 0, tzinfo=UTC)
 
 
-def test_a_moment_is_read_as_people_write_it_if_that_has_one_meaning() -> None:
-    for text, meant in {
-        "30 Nov 2026": "2026-11-30", "January 15, 2030 10:30 am": "2030-01-15 10:30", "30/11/2026": "2026-11-30",
-        "15-Jan-2030 16:00": "2030-01-15 16:00", "1/15/2030 8:30": "2030-01-15 08:30", "5/5/2030": "2030-05-05",
-        "Mon, 30 Nov 2026 at 9am": "2026-11-30 09:00", "30th November 2026 0830": "2026-11-30 08:30",
-        "2030-01-31 9:00 PM": "2030-01-31 21:00", "Nov 30 2026 09:00 +08:00": "2026-11-30 09:00 +08:00",
-        "9am": "09:00", "9 a.m.": "09:00", "2.30 pm": "14:30", "8:00a": "08:00", "1:30p": "13:30", "830A": "08:30",
-        "12:15p": "12:15", "12 am": "00:00", "14h05": "14:05", "9 h": "09:00", "14.05 Uhr": "14:05",
-    }.items():  # fmt: skip
-        assert usual_moment(text) == meant, text
-    for text in (
-        "01/12/2026", "2026/04/03", "1.5.2030", "Tue 30 Nov 2026", "12 May", "May 2026", "2026", "20261130", "31/1/30",
-        "30 Nov 26", "Main St 2026", "Room 5 2030 9am", "08:00 AM EST", "2.30", "0830", "noon", "x",
-        "3 May 05 2026", "Q3 2026", "31 Feb 2026", "30 Nov 2573", "1 Jan 1900",
-    ):  # fmt: skip
-        assert usual_moment(text) == text
-
-
 def test_what_is_not_a_zone_is_refused() -> None:
     for name in (
-        "Singapur", "XYZ", "UTC+8", "Asia", "../etc/passwd", "", "/Asia/Singapore", "Asia/Singapore (GMT+9)",
+        "Singapur", "XYZ", "Asia", "../etc/passwd", "", "/Asia/Singapore", "Asia/Singapore (GMT+9)",
         "America/New_York or America/Chicago", "localtime", "posixrules", "posix/Asia/Singapore",
         "right/Asia/Singapore", "SGT", "EST", "EST5EDT", "CET", "Singapore", "asia/singapore", "Asia/Singapore (GMT+8)",
         "Singapore Standard Time", "Eastern Time (US & Canada)", "(UTC-05:00) Eastern Time (US & Canada)",
@@ -95,17 +77,6 @@ def test_what_is_not_a_zone_is_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match="is not a time zone; give a name such as Asia/Singapore"):
             read_zone(name)
-
-
-def test_only_a_city_that_is_named_or_nearly_named_is_guessed() -> None:
-    others = ("Japan", "China", "Malaysia", "East", "West", "ACT", "ROK", "Pacific", "ART", "Mars")
-    for name, guess in {
-        "Manila": "Asia/Manila", "kuala lumpor": "Asia/Kuala_Lumpur", "Asia/Singapor": "Asia/Singapore",
-        **dict.fromkeys(others),
-    }.items():  # fmt: skip
-        with pytest.raises(ValueError, match="is not a time zone") as caught:
-            read_zone(name)
-        assert str(caught.value).partition("did you mean ")[2] == (f"{guess}?" if guess else "")
 
 
 def one(**cells: object) -> list[Row]:

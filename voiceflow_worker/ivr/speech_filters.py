@@ -22,10 +22,7 @@ from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.model.times import (
     PersonZone,
     UnknownZoneError,
-    day_of_other_weekday,
-    usual_clock,
-    usual_moment,
-    write_as,
+    year_problem,
 )
 
 if TYPE_CHECKING:
@@ -206,7 +203,7 @@ def zoned_moment(text: str) -> datetime | None:
 
     Raises ValueError, with a clause, if it is not certain.
     """
-    match = _CLOCK.fullmatch(usual_moment(text))
+    match = _CLOCK.fullmatch(text)
     if match is None or not match[3]:
         return None
     offset = _OFFSET.fullmatch(match[3])
@@ -252,7 +249,7 @@ def at_the_person(text: str, person: object, *, is_clock: bool) -> str:
     than the one whose midnight in UTC it is: programs write days so.
     """
     if (moment := zoned_moment(text)) is None:
-        return usual_moment(text)
+        return text
     if moment.year in NO_DAYS:
         # Clocks of that time were some minutes and seconds from those of today.
         if moment.utcoffset() or moment.second or moment.microsecond or moment.date() not in _COUNTED_FROM:
@@ -268,7 +265,7 @@ def at_the_person(text: str, person: object, *, is_clock: bool) -> str:
         )
     try:
         zone = person if isinstance(person, PersonZone) else PersonZone(None, ())
-        local = zone.shown(moment, text)
+        local = zone.to_local(moment, text)
     except UnknownZoneError as error:
         raise ValueError(tell("no_person_zone", time=text[:40], why=str(error))) from None
     except OverflowError:
@@ -295,10 +292,9 @@ def date_(text: str, locale: Locale, form: str = "long") -> str:
     try:
         day = date.fromisoformat(match[1] if match else "")
     except ValueError:
-        if (meant := day_of_other_weekday(text)) is not None:
-            told = f"has another weekday than that day, which is a {meant:%A}: correct the one that is wrong"
-            raise ValueError(f"{text[:40]!r} {told}") from None
-        raise ValueError(f"{text[:40]!r} is not a date; {write_as(text, '2030-01-31')}") from None
+        raise ValueError(f"{text[:40]!r} is not a date; write it as 2030-01-31") from None
+    if (problem := year_problem(day)) is not None:
+        raise ValueError(f"{text[:40]!r} {problem}")
     if locale.language in _OF_THE_MOON or _NO_MONTH.fullmatch(str(locale.months["format"]["wide"][day.month])):
         raise ValueError(f"the names of months are not known in {locale.english_name}: write the date in words")
     return format_date(day, form, locale=locale)
@@ -308,13 +304,13 @@ def time_(text: str, locale: Locale) -> str:
     """A time of day: 2:05 PM, or 14:05."""
     from babel.dates import format_time, get_time_format
 
-    match = _TIME.fullmatch(usual_clock(text))
+    match = _TIME.fullmatch(text)
     try:
         if match is None:
             raise ValueError
         at = time(int(match[1]), int(match[2]))
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is not a time of day; {write_as(text, '14:05', is_clock=True)}") from None
+        raise ValueError(f"{text[:40]!r} is not a time of day; write it as 14:05") from None
     if locale.language in _FROM_SIX:
         raise ValueError(
             f"{locale.english_name} counts hours from six o'clock: write the time in words in its own column"

@@ -9,7 +9,7 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.model.text.wording import read_duration
-from voiceflow_worker.model.times import read_time, usual_moment
+from voiceflow_worker.model.times import read_time
 
 _FORM = re.compile(r"(.*\S)\s*([-+\u2212\u2013])\s*(\d[\d.]*\s*[^\W\d_]+(?:\s*\d[\d.]*\s*[^\W\d_]+)*)", re.DOTALL)
 _PART = re.compile(r"(\d[\d.]*)\s*([^\W\d_]+)")
@@ -71,7 +71,7 @@ class ColumnTime:
 
         Raises ValueError, with a clause, unless both are certain.
         """
-        if _DAY.fullmatch(usual_moment(cell.strip())):
+        if _DAY.fullmatch(cell.strip()):
             raise ValueError(f"{cell!r} has no time of day, from which {self} could be counted: write {cell} 09:00")
         moment = counted = read_time(cell, zone=zone)
         try:

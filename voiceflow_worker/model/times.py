@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from calendar import day_name
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache, lru_cache
-from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.finding import tell
@@ -27,33 +25,13 @@ if TYPE_CHECKING:
 _FORM = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*([Zz]|[+-]\d{2}:?\d{2})?", re.ASCII
 )
-_ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_PLAIN = re.compile(rf"{_ISO_DAY.pattern}|\d{{1,2}}:\d{{2}}(?::\d{{2}})?", re.ASCII)
-_AT = re.compile(
-    r"(?:^|[ ,Tt]\s*|\s+at\s+)(?:(?P<hour>\d{1,2})(?:[:.]?(?P<minute>\d{2}))?(?P<seconds>:\d{2}(?:\.\d{1,9})?)?"
-    r"\s*(?P<half>[AaPp])\.?\s?(?:[Mm]\.?)?|(?P<full>\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)|(?P<digits>\d{4})|"
-    r"(?P<named>\d{1,2}) ?h(?: ?(?P<past>\d{2})(?: ?min)?)?|(?P<uhr>\d{1,2}[:.]\d{2}) ?(?:h|hrs|uhr|uur))"
-    r"(?P<offset>\s*(?:[Zz]|UTC|GMT|[+-]\d{2}:?\d{2}))?$", re.ASCII | re.IGNORECASE,
-)  # fmt: skip
-"""A time of day as people write it at the end of a text: 9am, 2.30 pm, 8:00a, 09:30, 14h05, 14.05 Uhr; 0830 behind a
-day alone."""
-_FOUR_DIGITS = re.compile(r"(?:[01]\d|2[0-3])[0-5]\d", re.ASCII)
-_FOUR_DIGIT_YEAR = re.compile(r"(?<!\d)\d{4}(?!\d)", re.ASCII)
-_SHOWN = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d", re.ASCII)
-"""A time of day that clocks show."""
-_WORDS = re.compile(r"[^\W\d_]+")
 _DAY = re.compile(r"(today|tomorrow)[ ,]+(.*)", re.IGNORECASE | re.DOTALL)
 _DATE = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?=[T ,]|$)", re.ASCII)
-_SHORT_YEAR = re.compile(r"\d{1,2}([/.-])\d{1,2}\1\d{2}(?!\d)", re.ASCII)
-_WITH_YEAR = re.compile(
-    r"(?<![\d/.-])(?:(\d{4})([/.-])\d{1,2}\2\d{1,2}|\d{1,2}([/.-])\d{1,2}\3(\d{4}))(?!\d|[/.-]\d)", re.ASCII
-)
 DATE_LIKE = re.compile(r"\d[/.-]\d{1,2}[/.-]\d", re.ASCII)
 """What each date in figures has in it."""
 _SWAPPABLE = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(?!\1)(?:0[1-9]|1[0-2])(?!\d)", re.ASCII)
-_ZERO_DAYS = re.compile(r"19(?:04-01-01|69-12-31|70-01-01)")
-_BUDDHIST = 543
-"""The years by which the Buddhist calendar is ahead."""
+YEARS = range(1910, 2101)
+"""The years that people mean. Programs write others where there is no date, or by another calendar."""
 
 
 class DateOrder(StrEnum):
@@ -84,88 +62,6 @@ def with_iso_date(text: str, order: DateOrder) -> str:
     return f"{day}{' ' + rest.lstrip(', ') if rest else ''}"
 
 
-@lru_cache(maxsize=4096)
-def usual_moment(text: str) -> str:
-    """A date and a time of day as 2030-01-31 09:00, or one of them, if people write it so in one meaning.
-
-    `30 Nov 2026`, `January 15, 2030 10:30 am`, `30/11/2026`, `9am` and `2.30 pm` have one meaning. 01/12/2026 has two:
-    like any other text, it stays as it is.
-    """
-    if _PLAIN.fullmatch(text) or _FORM.fullmatch(text):
-        return text
-    at, read = _AT.search(text), [(text, "")]
-    if at is not None and (at.start() or not at["digits"]):
-        read.insert(0 if at["offset"] else 1, (text[: at.start()], _clock(at)))  # midnight in a zone is no mere day
-    for written, behind in read:
-        day = written.strip().rstrip(" ,")
-        if day and not _ISO_DAY.fullmatch(day) and (day := str(_day_in(day) or "")) == "":
-            continue
-        return " ".join(filter(None, (day, behind))) if not behind or _SHOWN.match(behind) else text
-    return text
-
-
-def usual_clock(text: str) -> str:
-    """The same of a text that stands for a time of day: 0830 is 08:30, and no year."""
-    return f"{text[:2]}:{text[2:]}" if _FOUR_DIGITS.fullmatch(text) else usual_moment(text)
-
-
-def _clock(at: re.Match[str]) -> str:
-    """A time of day as 09:30, with its seconds and its offset. An hour that no clock shows is 24 or more."""
-    if at["half"] is not None:
-        hour, rest = int(at["hour"]), f"{at['minute'] or '00'}{at['seconds'] or ''}"
-        hour = hour % 12 + 12 * (at["half"] in "pP") if 1 <= hour <= 12 else 24
-    elif at["named"] is not None:
-        hour, rest = int(at["named"]), at["past"] or "00"
-    else:
-        found = at["full"] or at["uhr"] or f"{at['digits'][:2]}:{at['digits'][2:]}"
-        digits, _, rest = (found.replace(".", ":") if at["uhr"] else found).partition(":")
-        hour = int(digits)
-    return f"{hour:02}:{rest}{at['offset'] or ''}"
-
-
-_YEARS = range(1901, 2200)
-_FILLED_IN = (datetime(2001, 1, 1), datetime(2002, 2, 2))  # noqa: DTZ001 - days without a clock
-
-
-def _day_in(text: str) -> date | None:
-    """The day that a text names, whichever order its parts are read in, without anything that it does not say; or None.
-
-    A weekday beside it must be that of the day. Years of other calendars are none of a day in words.
-    """
-    found = _moments_in(text)
-    day = min(found, default=None)
-    is_certain = day is not None and len(found) == 1 and day == datetime.combine(day, datetime.min.time())
-    is_day = day is not None and is_certain and day.year in _YEARS and not _has_other_weekday(text, day)
-    return day.date() if day is not None and is_day else None
-
-
-def _moments_in(text: str) -> set[datetime]:
-    """Each moment that a text may name; none if it is no date in words."""
-    if not _FOUR_DIGIT_YEAR.search(text) or text.isdigit():
-        return set()
-    from dateutil import parser  # most files have no such dates
-
-    read: Any = parser.parse
-    found = set[datetime]()
-    for is_day_first, is_year_first, default in product((True, False), (True, False), _FILLED_IN):
-        try:
-            found.add(read(text, dayfirst=is_day_first, yearfirst=is_year_first, default=default, ignoretz=True))
-        except (ValueError, OverflowError):
-            return set()
-    return found
-
-
-def _has_other_weekday(text: str, day: date) -> bool:
-    names = {day_name[each][:3].casefold() for each in range(7) if each != day.weekday()}
-    return not names.isdisjoint(word[:3].casefold() for word in _WORDS.findall(text))
-
-
-def day_of_other_weekday(text: str) -> date | None:
-    """The day of a text whose weekday is not that of the day; None for other texts."""
-    days = {each.date() for each in _moments_in(text)}
-    return next((day for day in days if len(days) == 1 and _has_other_weekday(text, day)), None)
-
-
 def begins_with_ordered_date(text: str) -> bool:
     """True if a text begins with a date such as 31/1/2030 or 2030/1/31, which is read only with a given order."""
     match = _DATE.match(text)
@@ -177,131 +73,51 @@ def may_be_swapped(text: str) -> bool:
     return _SWAPPABLE.match(text) is not None
 
 
-class DoubtfulYear(NamedTuple):
-    """A date with a year that people hardly mean, as it is `written`, and why, as a clause."""
-
-    written: str
-    year: int
-    why: str
-    may_be_meant: bool = False
-
-    @property
-    def is_buddhist(self) -> bool:
-        """Whether it is a year of these days in the Buddhist calendar, which people use in Thailand."""
-        return 1900 <= self.year - _BUDDHIST < 2100
-
-
-def doubtful_year(text: str) -> DoubtfulYear | None:
-    """The first date in a text with a year that people hardly mean, such as 1900, 2573 or 9999; None without one."""
-    for match in _WITH_YEAR.finditer(text):
-        found = DoubtfulYear(match[0], int(match[1] or match[4]), "")
-        year, right = found.year, "leave the cell empty, or write the date, such as 2030-01-31"
-        if found.is_buddhist:
-            right = f"write {match[0].replace(str(year), str(year - _BUDDHIST))}"
-            why = f"has {match[0]!r}, probably a year of the Buddhist calendar: {right}"
-        elif 1300 <= year < 1500:
-            why = f"has {match[0]!r}, probably a year of the Islamic or Persian calendar: write the date as 2030-01-31"
-        elif year <= 1900 or year >= 2200:
-            why = f"has {match[0]!r}, which programs write where there is no date: {right}"
-        elif 1910 <= year < 2100 and not _ZERO_DAYS.match(match[0]):
-            continue
-        else:
-            return found._replace(why=f"has {match[0]!r}: if nobody means this date, {right}", may_be_meant=True)
-        return found._replace(why=why)
-    return None
-
-
-_SERIALS, _SECONDS = range(36_526, 73_051), range(946_684_800, 4_102_444_800)
-"""The days from 2000 to 2100 as spreadsheets count them, and the seconds of these years since 1970."""
-_COUNTED = re.compile(r"(\d{5})(\.\d{1,15})?|(\d{10}|\d{13}|\d{16}|\d{19})(?:\.0|\.\d{1,6})?", re.ASCII)
-
-
-def counted_moment(text: str) -> tuple[str, str] | None:
-    """The moment that a number stands for, such as 47514.4375 or 1896057000000, and what it counts; None for others."""
-    match = _COUNTED.fullmatch(text.strip())
-    if match is None:
-        return None
-    if match[1] is not None:
-        if int(match[1]) not in _SERIALS:
-            return None
-        minutes = round(float(match[2] or 0) * 1440)
-        moment = datetime(1899, 12, 30, tzinfo=UTC) + timedelta(days=int(match[1]), minutes=minutes)
-        return f"{moment:%Y-%m-%d %H:%M}".removesuffix(" 00:00"), "days, as spreadsheets store dates"
-    unit, name = {10: (1, "seconds"), 13: (10**3, "milliseconds"), 16: (10**6, "microseconds")}.get(
-        len(match[3]), (10**9, "nanoseconds")
-    )
-    seconds = int(match[3]) // unit
-    if seconds not in _SECONDS:
-        return None
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}", f"{name} since 1970"
-
-
-def write_as(text: str, examples: str, *, is_clock: bool = False) -> str:
-    """How to write a time that is not one: `write it as` these examples, or what a number stands for.
-
-    If a time of day is wanted (`is_clock`), a number of whole days is none.
-    """
-    if _SHORT_YEAR.match(text.strip()):
-        return f"write its year with four digits, or as {examples.partition(',')[0]}"
-    counted = counted_moment(text)
-    if is_clock and counted is not None and ":" not in counted[0]:
-        counted = None
-    return f"it counts {counted[1]}: write {counted[0]}" if counted is not None else f"write it as {examples}"
+def year_problem(day: date) -> str | None:
+    """Return why a day cannot be meant, as a clause; None for a day of these centuries."""
+    return None if day.year in YEARS else f"has the year {day.year}: correct it, or leave the cell empty"
 
 
 def read_time(
     text: str, *, zone: ZoneInfo | None = None, now: datetime | None = None, asks_zone: bool = True
 ) -> datetime:
-    """The time in a text, in UTC. A time without an offset is a local time of `zone`.
+    """Return the time in a text in UTC: `2030-01-31 09:00`, with an offset, or as a local time of `zone`.
 
-    With `now`, the day may be `today` or `tomorrow` in the zone: `tomorrow 09:00`. Raises ValueError for a malformed
-    time, for a local time without a zone, and for a local time that exists twice or never because clocks are changed.
-    `asks_zone` is False where no `time_zone` can be given: the message then does not name it.
+    With `now`, the day may be `today` or `tomorrow` in the zone: `tomorrow 09:00`. Raises ValueError for another form,
+    for a local time without a zone, and for one that exists twice or never because clocks are changed. `asks_zone` is
+    False where no `time_zone` can be given: the message then does not name it.
     """
-    written = text.strip()
-    or_zone = ", or give a time_zone such as Asia/Singapore" if asks_zone else ", or with Z for UTC"
-    or_day = "" if now is None else " or tomorrow 09:00"
-    or_local = f", or as 2030-01-31 09:00{or_day} with a time_zone" if asks_zone else ", or with Z for UTC"
+    written, shown = text.strip(), repr(text[:40])
+    remedy = "give a time_zone such as Asia/Singapore" if asks_zone else "end it with Z for UTC"
     if now is not None and (word := _DAY.fullmatch(written)) is not None:
         if zone is None:
-            raise ValueError(f"{text[:40]!r} has no time zone; give a time_zone such as Asia/Singapore")
+            raise ValueError(f"{shown} has no time zone; {remedy}")
         day = now.astimezone(zone).date() + timedelta(days=word[1].casefold() == "tomorrow")
         written = f"{day} {word[2]}"
-    match = _FORM.fullmatch(usual_moment(written))
+    match = _FORM.fullmatch(written)
     if match is None:
-        raise ValueError(f"{text[:40]!r} is not a time; {write_as(text, f'{EXAMPLE}{or_local}')}")
+        raise ValueError(f"{shown} is not a time; write it as {EXAMPLE}, or as 2030-01-31 09:00 and {remedy}")
     day_text, clock, offset = match.groups()
-    two_digits = clock if clock[1] != ":" else f"0{clock}"
+    two_digits = f"0{clock}" if clock[1] == ":" else clock
     try:
         moment = datetime.fromisoformat(f"{day_text}T{two_digits}{(offset or '').upper()}")
     except ValueError:
-        raise ValueError(
-            f"{text[:40]!r} is not a time: there is no such day, time of day or offset; correct it"
-        ) from None
+        raise ValueError(f"{shown} is not a time: there is no such day, time of day or offset; correct it") from None
+    if (problem := year_problem(moment)) is not None:
+        raise ValueError(f"{shown} {problem}")
     if (ahead := moment.utcoffset()) is not None:
         if (problem := offset_problem(ahead)) is not None:
-            raise ValueError(f"{text[:40]!r} is a time {problem}; write it as {EXAMPLE}")
-        return _in_utc(moment, text)
+            raise ValueError(f"{shown} is a time {problem}; write it as {EXAMPLE}")
+        return moment.astimezone(UTC)
     if zone is None:
-        raise ValueError(f"{text[:40]!r} has no time zone; write it as {EXAMPLE}{or_zone}")
+        raise ValueError(f"{shown} has no time zone; write it as {EXAMPLE}, or {remedy}")
     first, second = moment.replace(tzinfo=zone, fold=0), moment.replace(tzinfo=zone, fold=1)
     if first.utcoffset() == second.utcoffset():
-        return _in_utc(first, text)
+        return first.astimezone(UTC)
     # PEP 495: conversion to UTC and back changes a time that does not exist, but not a time that happens twice.
-    if _in_utc(first, text).astimezone(zone).replace(tzinfo=None) != moment:
-        raise ValueError(
-            f"{text[:40]!r} does not exist in {zone.key}: the clocks skip it; give another time, or write an offset"
-        )
-    raise ValueError(
-        f"{text[:40]!r} happens twice in {zone.key}: the clocks go back; write it with an offset, as {EXAMPLE}"
-    )
-
-
-def _in_utc(moment: datetime, text: str) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"{text[:40]!r} is not between the years 1 and 9999 in UTC; correct the year") from None
+    if first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != moment:
+        raise ValueError(f"{shown} does not exist in {zone.key}: the clocks skip it; give another time")
+    raise ValueError(f"{shown} happens twice in {zone.key}: the clocks go back; write it with an offset, as {EXAMPLE}")
 
 
 def read_since(text: str, *, zone: ZoneInfo | None = None) -> datetime | timedelta:
@@ -312,8 +128,7 @@ def read_since(text: str, *, zone: ZoneInfo | None = None) -> datetime | timedel
         return read_duration(text)
     except ValueError:
         raise ValueError(
-            f"{text[:40]!r} is neither a time nor a duration: write a time like {EXAMPLE}, or say how long ago, such "
-            "as 30m, 2h or 7d"
+            f"{text[:40]!r} is no time; write it as {EXAMPLE}, or how long ago it was, such as 30m, 2h or 7d"
         ) from None
 
 
@@ -455,7 +270,7 @@ class UnknownZoneError(ValueError):
 class PersonZone:
     """The time zone in which a person hears times: `own`, else that of the numbers, else `default`.
 
-    It is looked up when it is first asked for. `borrowed` is the default, if it was needed: nothing else knows it then.
+    It is looked up when it is first asked for. `fallback_zone` is the default, if nothing else knows the zone.
     """
 
     def __init__(self, own: str | None, numbers: Sequence[str], default: str | None = None) -> None:
@@ -463,9 +278,9 @@ class PersonZone:
         self._numbers = numbers
         self._default = default
         self._found: ZoneInfo | None = None
-        self.borrowed: str | None = None
+        self.fallback_zone: str | None = None
 
-    def shown(self, moment: datetime, written: str) -> datetime:
+    def to_local(self, moment: datetime, written: str) -> datetime:
         """What the clocks of the person show at a moment with an offset.
 
         Raises UnknownZoneError, and ValueError if the offset is that of another clock: nobody says which one is meant.
@@ -481,7 +296,7 @@ class PersonZone:
         if self._found is None:
             name, why = (self._own, "") if self._own is not None else zone_of_person(self._numbers)
             if name is None:
-                name = self.borrowed = self._default
+                name = self.fallback_zone = self._default
             if name is None:
                 raise UnknownZoneError(why)
             self._found = zone_named(name)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -16,12 +14,8 @@ from zoneinfo import TZPATH, ZoneInfo, available_timezones
 EXAMPLE = "'2030-01-31T09:00:00+08:00'"
 """A time with an offset. In quotes, because a page shows other times in its own zone, and not as they are read."""
 _OFFSET = re.compile(r"(UTC|GMT)? ?[+-] ?\d{1,2}(:?\d{2})?", re.IGNORECASE)
-_LEGACY = ("Brazil/", "Canada/", "Chile/", "Etc/", "Mexico/", "US/")
 _NO_ZONES = frozenset({"localtime", "posix", "posixrules", "right"})
 """What lies beside the zones of many systems: the zone of the machine, and copies, of which one counts leap seconds."""
-_DIRECTIONS = frozenset({"act", "east", "lhi", "north", "nsw", "south", "west"})
-"""Parts of the names of old zones that are no cities, such as Australia/West."""
-_SHORTEST_GUESS, _LIKENESS = 5, 0.85
 
 
 class ZoneData(NamedTuple):
@@ -98,35 +92,8 @@ def read_zone(name: str) -> ZoneInfo:
     text = name.strip()
     if ("/" in text or text in {"UTC", "GMT"}) and (zone := zone_named(text)) is not None:
         return zone
-    known = _database()
-    if not known:
+    if not available_timezones():
         raise ValueError("cannot be looked up: this machine has no time zone database; install the tzdata package")
     if _OFFSET.fullmatch(text):
-        raise ValueError(
-            f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore, or write the offset in the time: "
-            f"{EXAMPLE}"
-        )
-    hint = f"; did you mean {close}?" if (close := _near_zone(text, known)) else ""
-    raise ValueError(f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore{hint}")
-
-
-@cache
-def _database() -> frozenset[str]:
-    """The names of all zones of the database: to list them, each of its folders is read."""
-    return frozenset(available_timezones())
-
-
-def _near_zone(text: str, known: Collection[str]) -> str | None:
-    """The zone of the city that a text names, or nearly names; None for a text that may be something else."""
-    place = text.rpartition("/")[2].replace(" ", "_").casefold()
-    by_city = {
-        city: zone
-        for zone in sorted(known)
-        if "/" in zone
-        and not zone.startswith(_LEGACY)
-        and (city := zone.rpartition("/")[2].casefold()) not in _DIRECTIONS
-    }
-    if place in by_city:
-        return by_city[place]
-    close = get_close_matches(place, by_city, n=1, cutoff=_LIKENESS) if len(place) >= _SHORTEST_GUESS else ()
-    return by_city[close[0]] if close else None
+        raise ValueError(f"{name[:40]!r} is not a time zone; write the offset in the time: {EXAMPLE}")
+    raise ValueError(f"{name[:40]!r} is not a time zone; give a name such as Asia/Singapore")

@@ -39,7 +39,6 @@ from voiceflow_worker.model.text.wording import did_you_mean, name_among
 from voiceflow_worker.model.times import (
     PersonZone,
     begins_with_ordered_date,
-    doubtful_year,
 )
 from voiceflow_worker.model.zones import read_zone
 
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from voiceflow_worker.ivr.check import MenuTexts
 
 
-_NO_DATES = frozenset({DESTINATION, "source"})
 _NO_NAMES = frozenset[str]()
 _OWN = frozenset({DESTINATION, *RESERVED})
 _OPTIONS = {"source": Remedy.GIVE_SOURCE, "voiceProfile": Remedy.GIVE_VOICE}
@@ -180,7 +178,7 @@ class RequestMaker:
             refused = (replace(found, file=self._file, row=raw.number) for found in error.findings)
             return ReadRow(raw, own_key=own_key, findings=(*findings, *refused), numbers=numbers)
         # Later texts of a menu must know the zone that the first one was spoken in.
-        zone = times.time_zone or (None if draft.person is None else draft.person.borrowed)
+        zone = times.time_zone or (None if draft.person is None else draft.person.fallback_zone)
         digest = call_digest(canonical, others)
         call = CheckedCall(
             sender,
@@ -467,20 +465,16 @@ class RequestMaker:
         menu: MenuTexts | None,
         data: Mapping[str, object] | None,
     ) -> None:
-        """Add what is to be said of moments in the columns of these `names`, which texts use, as they are written.
+        """Add an error for each time with a zone of its own, in these columns, that texts speak as it is written.
 
-        They are times with a zone of their own, which are an error, and years that hardly anybody means. The texts are
-        `heard`, or later in the menu, for which data is kept. A voice of Thai may say a year of the Buddhist calendar.
+        The texts are `heard`, or later in the menu, for which `data` is kept.
         """
         common = self._options.data or {}
         given = {**draft.variables, **common}
         found = {row_name(name): given.get(name_among(given, name)) for name in names}
         used = {name: text for name, text in found.items() if isinstance(text, str)}
         zoned = {name: text for name, text in used.items() if WITH_ZONE.search(text) is not None}
-        own = {name: text for name, text in used.items() if name in draft.variables and name not in common}
-        dated = ((name, text) for name, text in own.items() if name not in _NO_DATES)
-        years = {name: year for name, text in dated if (year := doubtful_year(text)) is not None}
-        if draft.is_bad or not (zoned or years):
+        if draft.is_bad or not zoned:
             return
         later = menu.later({**(data or {}), ZONE: draft.person}) if menu is not None else ()
         texts = [*heard, *(text for _, text in later)]
@@ -491,14 +485,6 @@ class RequestMaker:
                 f"{{{{ {name}|time }}}}, for what the clocks of the person show",
                 column=name,
             )
-        for name, year in () if raw else years.items():
-            is_thai = year.is_buddhist and (self._voice(draft) or "").startswith("th")
-            if not any(str(year.year) in text and not (is_thai and year.written in text) for text in texts):
-                continue
-            if year.may_be_meant:
-                self._warn_once(draft, "year", name, f"{year.why}. Such dates in later rows are not reported")
-            else:
-                draft.error(year.why, column=name)
 
     def _doubt_voices(self, draft: Draft, voices: Iterable[str]) -> None:
         """Add an error for each voice that the account has not, and a warning for one of another language."""

@@ -21,7 +21,7 @@ from voiceflow_worker.model.flows.values import is_missing
 from voiceflow_worker.model.numbers.phone import usual_form
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.wording import in_words
-from voiceflow_worker.model.times import doubtful_year, read_time
+from voiceflow_worker.model.times import read_time
 from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.model.zones import read_zone
 
@@ -254,8 +254,8 @@ def _counted(times: RowTimes, draft: Draft, given: ColumnTime, name: str) -> tup
     try:
         if is_missing(cell):
             raise ValueError(f"is empty, and {name} ({given}) counts from it: give the time, or leave the row out")
-        found, doubtful = given.of(str(cell), times.zone), doubtful_year(str(cell))
-        problem = time_problem(name, found[1]) if doubtful is None else doubtful.why
+        found = given.of(str(cell), times.zone)
+        problem = time_problem(name, found[1])
         if problem is None:
             return found
         times.wrong(given.column, problem)
@@ -270,8 +270,6 @@ def _time(times: RowTimes, draft: Draft, column: str) -> datetime | None:
     try:
         moment = read_time(text, zone=times.zone)
         problem = time_problem(column, moment) if column == "not_before" else None
-        if problem is None and (doubtful := doubtful_year(text)) is not None:
-            problem = doubtful.why
         if problem is None:
             return moment
         times.wrong(column, problem)
