@@ -431,8 +431,8 @@ def test_a_proxy_is_an_http_address() -> None:
 @pytest.mark.parametrize(
     ("given", "remedy"),
     [
-        ("SOCKS5h://proxy:1080", "begins with SOCKS5h://"),
-        ("proxy:3128", "does not begin with http://"),
+        ("SOCKS5h://proxy:1080", "with a host"),
+        ("proxy:3128", "with a host"),
         ("me:hunter2@proxy:3128", "such as http://"),
         ("http://", "with a host"),
         ("http://:3128", "with a host"),
@@ -447,9 +447,9 @@ def test_a_proxy_is_an_http_address() -> None:
         ("http://a..b:3128", "with a host"),
         (f"http://{'x' * 64}.example.com:3128", "with a host"),
         ("http://[fe80::1%eth0]:3128", "with a host"),
-        ("ftp://proxy", "begins with ftp://"),
-        ("http://proxy:3128/pac", "ends with its host and port"),
-        ("http://proxy:3128?x=hunter2", "ends with its host and port"),
+        ("ftp://proxy", "with a host"),
+        ("http://proxy:3128/pac", "not at its end"),
+        ("http://proxy:3128?x=hunter2", "not at its end"),
         ("http://me:hunter#2@proxy:3128", "%23 for #"),
         ("http://me:hunter2/@proxy:3128", "%2F for /"),
         ("http://me:hunter2@x@proxy:3128", "%40 for @"),
@@ -474,10 +474,10 @@ def test_the_password_of_a_proxy_is_shown_nowhere(monkeypatch: pytest.MonkeyPatc
     assert "hunter#2" in settings.secrets()
 
 
-HOSTS = ".example.com, *.corp, db.internal:8443 10.0.0.0/8,[::1],fd07:b51a::/64,[fd08::1]:443,192.0.2.7:8080,Host."
+HOSTS = ".example.com, *.corp, db.internal:8443 [::1],[fd08::1]:443,192.0.2.7:8080,Host."
 
 
-def test_hosts_and_networks_are_reached_without_the_proxy() -> None:
+def test_hosts_are_reached_without_the_proxy() -> None:
     for url, direct in [
         ("https://example.com", True),
         ("https://a.b.EXAMPLE.com/x", True),
@@ -488,12 +488,7 @@ def test_hosts_and_networks_are_reached_without_the_proxy() -> None:
         ("https://db.internal:8443", True),
         ("https://a.db.internal:8443", True),
         ("https://db.internal", False),
-        ("http://10.9.8.7:1", True),
-        ("http://11.9.8.7:1", False),
         ("http://[::1]", True),
-        ("http://[::ffff:10.0.0.1]", True),
-        ("http://[fd07:b51a::77]:99", True),
-        ("https://[fd07:b51b::77]", False),
         ("https://[fd08::1]", True),
         ("http://[fd08::1]", False),
         ("http://192.0.2.7:8080", True),
@@ -506,18 +501,18 @@ def test_hosts_and_networks_are_reached_without_the_proxy() -> None:
 def test_a_star_stands_for_every_host_and_nothing_for_none() -> None:
     assert is_among("https://voice.8x8.com", load_settings(no_proxy="*").no_proxy)
     assert load_settings(no_proxy=" , ,").no_proxy == ()
-    assert list(map(str, load_settings(no_proxy=["a", "10.0.0.0/8"]).no_proxy)) == ["a", "10.0.0.0/8"]
+    assert load_settings(no_proxy=["a", "b:1"]).no_proxy == ("a", "b:1")
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        "http://db.internal", "10.0.0.0/33", "10.1.2.3/8", "fd07::/200", "db.internal/24", "/24", "db:0", "db:99999",
+        "http://db.internal", "10.0.0.0/8", "fd07::/64", "db.internal/24", "/24", "db:0", "db:99999",
         "db:", "db:http", ":8080", "192.168.*", "10.0.0", "10.0.0.256", "[::1", "::1]", "[nonsense]", "[10.0.0.1]",
         "a b* c", "ex ample.com/", "db.*.com", "[fd07::1]:x", "<local>", "münchen.example",
     ],
 )  # fmt: skip
-def test_an_entry_that_is_neither_host_nor_network_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+def test_an_entry_that_is_no_host_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("VOICEFLOW_NO_PROXY", f"localhost,{given}")
     message = told()
     assert "VOICEFLOW_NO_PROXY is " in message

@@ -40,7 +40,6 @@ from voiceflow_worker.model.jobs.policy import (
 from voiceflow_worker.model.numbers.reading import read_numbers
 from voiceflow_worker.model.text.printable import SHORTEST_HIDDEN, without_secrets
 from voiceflow_worker.model.text.web_address import (
-    HostRule,
     Proxy,
     is_this_machine,
     read_base_url,
@@ -380,7 +379,7 @@ Timeout = Annotated[timedelta, _time(is_timeout=True)]
 Duration = Annotated[timedelta, _time()]
 Secret = Annotated[SecretStr, _secret]
 Networks = Annotated[tuple[Network, ...], read_networks]
-Hosts = Annotated[tuple[HostRule, ...], read_hosts]
+Hosts = Annotated[tuple[str, ...], read_hosts]
 File = Annotated[Path, _path]
 CertificateFile = Annotated[Path, _certificates_in]
 Numbers = Annotated[tuple[str, ...], read_numbers]

@@ -315,7 +315,7 @@ async def test_a_drain_goes_on_while_another_worker_has_the_job_that_was_due_a_m
         assert not await check.is_done()
 
 
-ANA = a_job(data={"Vorname": "Ana", "Nachname": "Lim-Mu\u0308ller"})
+ANA = a_job(data={"Name": "Ana Lim-Mu\u0308ller"})
 LATER = NOW + timedelta(minutes=1)
 
 

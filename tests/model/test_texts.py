@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -23,51 +22,9 @@ from voiceflow_worker.model.text.printable import (
 from voiceflow_worker.model.text.speakable import speakable
 from voiceflow_worker.model.text.web_address import is_this_machine, why_not_from_outside
 from voiceflow_worker.model.text.wording import (
-    in_words,
-    name_columns,
     read_duration,
-    whole_name,
-    with_moments,
     write_duration,
 )
-
-
-def test_a_name_of_two_columns_has_no_word_twice() -> None:
-    for parts, name in (
-        (("Ana", "Tan"), "Ana Tan"), (("Ana", "Ana Tan"), "Ana Tan"), (("Jo", "Jo"), "Jo Jo"), ((None, " Tan "), "Tan")
-    ):  # fmt: skip
-        assert whole_name(parts) == name
-
-
-def test_the_names_of_people_are_in_the_columns_that_say_so() -> None:
-    for columns, names in {
-        "phone,First Name,Last Name": "First Name,Last Name", "Nachname,Vorname,Telefon": "Vorname,Nachname",
-        "Telefon,Name des Patienten,Name des Arztes": "Name des Patienten", "nom,prénom": "prénom,nom",
-        "Cognome,Nome": "Nome,Cognome", "apellidos,nombre": "nombre,apellidos",
-        "Firmenname,Kundenname,Ort": "Kundenname", "username,file_name,Doctor Name,phone": "", "氏名,電話": "氏名",
-        "Фамилия,Имя": "Имя,Фамилия", "name,surname": "name", "Name,Vorname": "Vorname,Name",
-        "First name,Customer": "First name,Customer", "Full Name,First Name": "Full Name",
-        "Name,Vorname,Nachname": "Name",
-    }.items():  # fmt: skip
-        assert ",".join(name_columns(columns.split(","))) == names
-
-
-def test_the_moments_in_a_sentence_are_written_as_all_others_and_quotes_stay() -> None:
-    zone = ZoneInfo("Asia/Singapore")
-    sentences = {
-        "held until 2026-11-28 10:00:00 UTC: mail": "held until <Nov 28 18>: mail",
-        "at 2026-11-28 11:00:00 Europe/Berlin, or": "at <Nov 28 18>, or",
-        "begun at 2026-11-28T10:00:00.123456+00:00; it": "begun at <Nov 28 18>; it",
-        "from 2026-11-28T10:00:00Z to 2026-11-29T10:00:00Z.": "from <Nov 28 18> to <Nov 29 18>.",
-    }
-    others = (
-        "'2026-11-28 10:00:00 UTC' is no number", '"2026-11-28T10:00:00Z" has passed', "on 2026-11-28, at 10:00:00",
-        "2026-02-30 10:00:00 UTC", "2026-11-28 10:00:00 o", "2026-11-28 10:00:00 ../UTC",
-    )  # fmt: skip
-    for said, shown in {**sentences, **{each: each for each in others}}.items():
-        assert with_moments(said, lambda at: f"<{at.astimezone(zone):%b %d %H}>") == shown
-    at = datetime(2026, 11, 28, 10, 0, 0, tzinfo=UTC)
-    assert with_moments(in_words(at, zone), datetime.isoformat) == at.astimezone(zone).isoformat()
 
 
 def test_a_password_is_never_shown() -> None:

@@ -9,7 +9,6 @@ from contextlib import aclosing, closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -32,7 +31,7 @@ from voiceflow_worker.model.jobs.call_json import result_of, sip_code_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.reports.status import SIP_CODES
 from voiceflow_worker.model.text.printable import printable
-from voiceflow_worker.model.text.wording import folded, in_words, with_moments, zone_words
+from voiceflow_worker.model.text.wording import folded, zone_words
 from voiceflow_worker.reporting.status import waits_in_words
 
 PAGE = 500
@@ -96,7 +95,7 @@ def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
         state=job.state.value,
         outcome=_text(status),
         code=_text(code),
-        message=_text(with_moments(message or "", partial(in_words, zone=zone))),
+        message=_text(message),
         answer=_text(job.answer),
         digits=_text(job.digits),
         seconds=_text(f"{outcome.seconds:g}" if outcome and outcome.seconds is not None else None),

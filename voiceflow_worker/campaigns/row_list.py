@@ -16,7 +16,6 @@ import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import IO, Any, NamedTuple
@@ -42,9 +41,9 @@ from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, 
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
-from voiceflow_worker.model.jobs.job import Job, JobState
+from voiceflow_worker.model.jobs.job import Job, JobState, person_in
 from voiceflow_worker.model.text.printable import as_stored, printable
-from voiceflow_worker.model.text.wording import in_words, name_columns, rfc3339, whole_name, with_moments
+from voiceflow_worker.model.text.wording import rfc3339
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.reasons import why_nobody_was_reached
 from voiceflow_worker.reporting.status import waits_in_words
@@ -98,7 +97,7 @@ class ListedRow(NamedTuple):
         return cls(
             result="answered" if is_named else words,
             answer=printable(job.answer or job.digits or ""),
-            why=printable(with_moments(why, partial(in_words, zone=zone))),
+            why=printable(why),
             called_at=time_text(post.began_at if post is not None else None, zone),
             called_number=job.number_of(post) if post is not None else "",
             calls=str(job.attempt),
@@ -462,8 +461,7 @@ class RowList:
         self, job: Job | None, result: str, why: str, zone: ZoneInfo | None, waits: Mapping[str, str]
     ) -> ListedRow:
         if job is None:
-            why = with_moments(why, partial(in_words, zone=zone)) if result else _NOT_STORED
-            return ListedRow(result=result or "not called", why=printable(why))
+            return ListedRow(result=result or "not called", why=printable(why if result else _NOT_STORED))
         if not job.body:  # a tombstone
             return ListedRow(result="deleted", why="its call had ended, and was deleted")
         if job.batch_id != self._batch_id:
@@ -494,7 +492,7 @@ class UncalledRows(NamedTuple):
 
 
 async def find_uncalled(
-    store: Store, queues: Sequence[str], text: str, *, batch: str | None, zone: ZoneInfo | None, limit: int
+    store: Store, queues: Sequence[str], text: str, *, batch: str | None, limit: int
 ) -> UncalledRows:
     """The rows without calls in which a person searches for a text or a number: of the newest lists of these queues.
 
@@ -524,10 +522,10 @@ async def find_uncalled(
                 owners = await owners_of(store, queue, [row[2] for row in rows if row[2]])  # called since
                 for row, cells, _, result, why, *_ in (row for row in rows if row[2] not in owners):
                     data = dict(zip(file.columns, cells, strict=False))
-                    name = whole_name(data.get(each, "") for each in name_columns(file.columns))
+                    name = person_in(data)
                     is_it = number is not None and any(is_number_in(number, cell) for cell in cells)
                     if is_it or has(map(_digits, cells), (name, *cells, result)):
-                        told = printable(with_moments(why, partial(in_words, zone=zone)))
+                        told = printable(why)
                         listed = ListedRow(str(row), result, why=told, file=file.name, batch=groups[group], data=data)
                         found.append((queue, name, listed))
     return UncalledRows(found[:limit], is_whole and len(found) <= limit)

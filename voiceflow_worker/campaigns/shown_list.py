@@ -30,7 +30,7 @@ from voiceflow_worker.campaigns.shape import LOOKED_AT, ListShape, are_phones, c
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Message
-from voiceflow_worker.model.text.wording import name_columns
+from voiceflow_worker.model.text.wording import folded
 from voiceflow_worker.model.times import DateOrder
 
 ROWS_A_PAGE = 100
@@ -154,7 +154,6 @@ async def look(
 
 
 def _columns(shape: ListShape) -> Iterator[ShownColumn]:
-    people = name_columns(shape.values)
     for name, values in shape.values.items():
         given, meant = list(filter(None, values)), canonical_name(name)
         taken_for: str = Look.TEXT if given else Look.EMPTY
@@ -162,7 +161,7 @@ def _columns(shape: ListShape) -> Iterator[ShownColumn]:
             taken_for = meant
         elif shape.source.columns[:1] == (NOT_READ,) and name == shape.source.header[0]:
             taken_for = Look.REFUSAL
-        elif name in shape.days or name in people:
+        elif name in shape.days or folded(name) == "name":
             taken_for = Look.DATE if name in shape.days else "name"
         elif given and all(map(is_phone, given)):
             taken_for = Look.PHONE

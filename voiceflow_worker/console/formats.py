@@ -13,7 +13,7 @@ from voiceflow_worker.campaigns.fields import fields_of
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.finding import Remedy, message_of
 from voiceflow_worker.model.jobs.call_json import is_result
-from voiceflow_worker.model.text.wording import duration_in_words, with_moments
+from voiceflow_worker.model.text.wording import duration_in_words
 
 ZONE: ContextVar[ZoneInfo] = ContextVar("zone", default=ZoneInfo("UTC"))  # noqa: B039 - a zone does not change
 """The zone of all times on the page that is shown, and of those that are typed into it."""
@@ -56,11 +56,6 @@ def moment(at: datetime, form: str = "full") -> str:
     if form == "near" and days is not None and days in _DAYS:
         return f"{local:{_TIME}}{_DAYS[days]}"
     return f"{local:{_FORMS[form].format(day=local.day)}}"
-
-
-def told(text: str) -> str:
-    """A sentence of ours with its times as the page shows all others."""
-    return with_moments(text, lambda at: moment(at, "near"))
 
 
 def with_labels(text: str) -> str:

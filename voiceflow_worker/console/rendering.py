@@ -61,7 +61,6 @@ def templates() -> Environment:
         "query": _query,
         "moment": datetime.fromisoformat,
         "written": formats.moment,
-        "told": formats.told,
         "with_labels": formats.with_labels,
         "ended": _ended,
         "result": _result,

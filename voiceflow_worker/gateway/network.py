@@ -21,7 +21,7 @@ from anyio import to_thread
 
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.verdict import certificate_problem, describe, is_unresolved
-from voiceflow_worker.model.text.web_address import HostRule, Proxy, is_among, is_this_machine, read_hosts
+from voiceflow_worker.model.text.web_address import Proxy, is_among, is_this_machine, read_hosts
 
 if TYPE_CHECKING:
     from voiceflow_worker.settings import Settings
@@ -72,7 +72,7 @@ class Timeouts:
 class Network:
     """The network settings of one installation: proxy, exceptions, certificates.
 
-    `no_proxy` names hosts and networks that are reached without the `proxy`; loopback addresses are always. Public
+    `no_proxy` names hosts that are reached without the `proxy`; loopback addresses are always. Public
     certificates (certifi) and those of this machine's OpenSSL are trusted, and those in the PEM file `ca_file`, unless
     `ssl_context` is given. Raises SettingsError for a wrong proxy, list or file.
     """
@@ -90,7 +90,7 @@ class Network:
         except ValueError as error:
             raise SettingsError(f"the proxy cannot be used: {error}") from None
         try:
-            self._direct: tuple[HostRule, ...] = read_hosts(no_proxy)
+            self._direct = read_hosts(no_proxy)
         except ValueError as error:
             raise SettingsError(f"the hosts to reach without a proxy cannot be read: {error}") from None
         self._ca_file = ca_file

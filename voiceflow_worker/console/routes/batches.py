@@ -42,7 +42,7 @@ from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
 from voiceflow_worker.model.jobs.totals import Totals
-from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME, name_columns
+from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, QUEUE_NAME, folded
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.batches import (
     BatchProgress,
@@ -155,8 +155,7 @@ _ANSWER = ("result", "answer", "why", "called_at")
 def answers_first(columns: Sequence[ReportColumn]) -> tuple[list[ReportColumn], list[ReportColumn]]:
     """The columns of the rows as a page shows them: those that say who it is; and those that are its details."""
     own = [each for each in columns if each.is_own]
-    names = name_columns([each.name for each in own])
-    people = [each for each in own if each.name in names] or own[:1]
+    people = [each for each in own if folded(each.name) == "name"] or own[:1]
     in_line = [each for each in columns if not each.is_own and each.name in _ANSWER]
     return people, [each for each in columns if each not in people and each not in in_line]
 

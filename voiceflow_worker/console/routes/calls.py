@@ -140,7 +140,7 @@ async def _uncalled(store: Store, asked: PageRequest, wanted: CallFilter, queues
     who, of_calls = _who(asked), ("state", "outcome", "answer", "since", "after")
     if who is None or asked.is_poll or any(asked.asked(name) for name in of_calls):
         return UncalledRows((), is_whole=True)
-    return await find_uncalled(store, queues, who, batch=wanted.batch, zone=asked.time_zone, limit=CALLS_A_PAGE)
+    return await find_uncalled(store, queues, who, batch=wanted.batch, limit=CALLS_A_PAGE)
 
 
 def _tabs(

@@ -16,7 +16,7 @@ from voiceflow_worker.model.flows.rules import second_parties
 from voiceflow_worker.model.reports.outcome import Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.reports.verdict import NOBODY_CALLED, VerdictKind
-from voiceflow_worker.model.text.wording import name_columns, whole_name
+from voiceflow_worker.model.text.wording import folded
 from voiceflow_worker.model.window import CallWindow
 
 
@@ -265,11 +265,8 @@ def usual_key(key: str) -> str:
 
 
 def person_in(data: Mapping[str, object]) -> str:
-    """The name of the person, from the columns of a row that most likely have it; empty without one."""
-    columns = name_columns(data)
-    if len(columns) == 1 and isinstance(name := data[columns[0]], str):
-        return name.strip()
-    return whole_name(data[column] for column in columns)
+    """Return the name of the person: the value of the column `name`; empty without one."""
+    return next((str(value).strip() for column, value in data.items() if value and folded(column) == "name"), "")
 
 
 MOST_NUMBERS = 10

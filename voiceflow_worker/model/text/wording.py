@@ -11,9 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from voiceflow_worker.model.text.printable import printable_line
 
@@ -54,60 +53,6 @@ def name_among(names: Collection[str], wanted: str) -> str:
     if wanted in names:
         return wanted
     return short if (short := folded(wanted)) in names else wanted
-
-
-_WHOLE_NAMES = (
-    "name", "full_name", "fullname", "customer_name", "patient_name", "guest_name", "client_name", "contact_name",
-    "person", "customer", "patient", "guest", "client", "member", "student", "tenant", "nama", "kunde",
-)  # fmt: skip
-_SURELY_WHOLE = frozenset({"full_name", "fullname"})
-_NAME = re.compile(
-    r"name$|(?:^|_)(?:name|nom|nombre|nome|naam|nama|navn|namn|nimi|isim|jm[ée]no|имя|氏名|姓名|名前|이름|성명|ชื่อ|tên|patient(?:in)?"
-    r"|kund(?:e|in)|cliente?|gu?est|gast|customer|member|mitglied|mieter|teilnehmer|schüler)(?:_|$)"
-)
-_FIRST_NAME = re.compile(
-    r"(?:^|_)(?:vorname|first_?name|given_name|forename|pr[ée]nom|voornaam|imię|fornavn|förnamn|etunimi|名)(?:_|$)"
-)
-_LAST_NAME = re.compile(
-    r"(?:^|_)(?:nachname|familienname|zuname|last_?name|family_name|surname|nom_de_famille|apellidos?|cognome|achternaam"
-    r"|nazwisko|фамилия|прізвище|efternamn|e[tf]ternavn|sukunimi|soyad.?|sobrenome|姓)(?:_|$)"
-)
-_NOT_OF_PEOPLE = re.compile(
-    r"file|user|login|host|domain|compan|firm|unterneh|organi|product|produkt|street|stra(?:ss|ß)|city|ort(?:s|_|$)|school"
-    r"|doctor|arzt|ärzt|clinic|klinik|praxis|event|bank|brand|marke|sheet|campaign|kampagne|batch|profile|template|account"
-    r"|number|nummer|phone|mail|(?:^|_)(?:id|nr|no|key|date|type|status|code)(?:_|$)|entreprise|soci[ée]t|rue|médecin|calle"
-)
-
-
-def name_columns(names: Iterable[str]) -> tuple[str, ...]:
-    """The columns that most likely have the names of people, in the order in which a name is said; empty without one.
-
-    They are one column, such as `Name des Patienten`, or those of first and last names, of which one may be a `Name`.
-    """
-    return _name_columns(tuple(names))
-
-
-@lru_cache(maxsize=256)
-def _name_columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    by_folded = {folded(name): name for name in names}
-    first, last = (next(filter(kind.search, by_folded), None) for kind in (_FIRST_NAME, _LAST_NAME))
-    if whole := next((each for each in _WHOLE_NAMES if each in by_folded), None):
-        if first is None or last is not None or whole in _SURELY_WHOLE:
-            return (by_folded[whole],)
-        last = whole
-    if first is None or last is None:
-        people = [each for each in by_folded if each not in {first, last} and not _NOT_OF_PEOPLE.search(each)]
-        other = next(filter(_NAME.search, people), None)
-        first, last = (other, last) if first is None else (first, other)
-    return tuple(dict.fromkeys(by_folded[each] for each in (first, last) if each is not None))
-
-
-def whole_name(parts: Iterable[object]) -> str:
-    """A name of these parts, as they are written. One whose words are in another part too is not repeated."""
-    texts = [text for part in parts if part is not None and (text := str(part).strip())]
-    words = [{*text.split()} for text in texts]
-    repeated = {place for place, each in enumerate(words) if any(each < other for other in words)}
-    return " ".join(text for place, text in enumerate(texts) if place not in repeated)
 
 
 def quoted(value: object, *, most: int = 40) -> str:
@@ -165,30 +110,6 @@ def count_of(number: int, noun: str) -> str:
 def in_words(at: datetime, zone: ZoneInfo | None = None) -> str:
     """The time as `2026-11-20 09:00:00 UTC`, rounded down to the second; in `zone`, if it is given."""
     return f"{at.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S} {zone_words(zone)}"
-
-
-_MOMENT = re.compile(
-    r"(?<![\w'\"“:-])(\d{4}-\d\d-\d\d)(?: (\d\d:\d\d:\d\d) ([A-Za-z][\w/+-]*)"
-    r"|T(\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)))",
-    re.ASCII,
-)
-
-
-def with_moments(text: str, written: Callable[[datetime], str]) -> str:
-    """A sentence of ours with its times as `written`: those of `in_words`, and in RFC 3339.
-
-    What it quotes stays as it is.
-    """
-
-    def moment(found: re.Match[str]) -> str:
-        day, clock, zone, rest = found.groups()
-        try:
-            at = datetime.fromisoformat(f"{day}T{rest or clock}")
-            return written(at if rest else at.replace(tzinfo=ZoneInfo(zone)))
-        except (ValueError, OverflowError, ZoneInfoNotFoundError):
-            return found[0]
-
-    return _MOMENT.sub(moment, text)
 
 
 def zone_words(zone: ZoneInfo | None) -> str:
