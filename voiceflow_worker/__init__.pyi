@@ -26,7 +26,7 @@ from .model.jobs.job import Job as Job
 from .model.jobs.job import JobState as JobState
 from .model.jobs.job import RedialPolicy as RedialPolicy
 from .model.jobs.policy import CallPolicy as CallPolicy
-from .model.numbers.phone import usual_form as usual_form
+from .model.numbers.phone import canonical_number as canonical_number
 from .model.numbers.reading import read_number as read_number
 from .model.reports.status import SessionStatus as SessionStatus
 from .model.window import CallWindow as CallWindow

@@ -39,7 +39,7 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
-from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.phone import canonical_number
 from voiceflow_worker.model.text.arguments import checked_time
 from voiceflow_worker.model.text.printable import checked_text
 from voiceflow_worker.model.text.wording import SLOWEST, count_of, is_rate, rate_in_words
@@ -172,7 +172,7 @@ class CallQueue:
             states=None if states is None else frozenset(states),
             batch=batch_id,
             outcomes=None if outcomes is None else frozenset(outcomes),
-            number=None if destination is None else usual_form(destination),
+            number=None if destination is None else canonical_number(destination),
             begin=checked_time("since", since),
         )
         if unique_key is None and not wanted.is_judged:

@@ -36,7 +36,7 @@ from voiceflow_worker.campaigns.plan import enqueue_lock
 from voiceflow_worker.core.base.reading import get_jobs
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent, existing_call
 from voiceflow_worker.errors import CampaignFileError, KeyConflictError
-from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.service.named_call import read_call
 
 if TYPE_CHECKING:
@@ -161,7 +161,11 @@ async def enqueue_once(queue: CallQueue, requested: RequestedCall, identity: Tas
                 f"to {job.destination}. A mapped task makes one call for each number: if several instances call one "
                 "number with different texts, give each call a unique_key"
             )
-        if found is KeyMatch.SAME and job.body and telephone_of(job.destination) != telephone_of(wanted.destination):
+        if (
+            found is KeyMatch.SAME
+            and job.body
+            and phone_identity(job.destination) != phone_identity(wanted.destination)
+        ):
             raise InvalidInputError(
                 f"this task now requests a call to {wanted.destination}, but an earlier try has enqueued call {job.id} "
                 f"to {job.destination} ({job.state.value}), which stands. A task instance calls only one number. If it "
@@ -206,7 +210,7 @@ def _called(requested: RequestedCall, wanted: CheckedCall, identity: TaskIdentit
     if not identity.is_mapped and identity.once_per is OncePer.RUN:
         return ""
     key = requested.unique_key
-    return f"number {telephone_of(wanted.destination)}" if key is None else f"key {key}"
+    return f"number {phone_identity(wanted.destination)}" if key is None else f"key {key}"
 
 
 async def _refuse_said_before(queue: CallQueue, wanted: CheckedCall, identity: TaskIdentity) -> None:

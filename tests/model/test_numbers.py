@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from voiceflow_worker import CallFlow
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.numbers.phone import country_of, is_valid, normalise, spellings, telephone_of, usual_form
+from voiceflow_worker.model.numbers.phone import (
+    aliases,
+    canonical_number,
+    country_of,
+    is_valid,
+    normalise,
+    phone_identity,
+)
 from voiceflow_worker.model.numbers.reading import possible_numbers, read_number, read_sources
 
 PAIRS = [
@@ -46,16 +53,16 @@ GABON = ("+24107123456", "+2417123456", "+24177123456")
 @pytest.mark.parametrize("pair", PAIRS + TWO_CODES)
 def test_every_spelling_of_a_number_identifies_the_same_telephone(pair: tuple[str, str]) -> None:
     for number in pair:
-        assert spellings(number) == (number, next(each for each in pair if each != number))
-        assert {telephone_of(each) for each in spellings(number)} == {telephone_of(number)}
+        assert aliases(number) == (number, next(each for each in pair if each != number))
+        assert {phone_identity(each) for each in aliases(number)} == {phone_identity(number)}
 
 
 def test_a_telephone_of_gabon_has_the_numbers_of_three_plans() -> None:
     for number in GABON:
-        assert set(spellings(number)) == set(GABON)
-        assert telephone_of(number) == telephone_of(GABON[-1])
+        assert set(aliases(number)) == set(GABON)
+        assert phone_identity(number) == phone_identity(GABON[-1])
     for old, new in {"+24101731234": "+24111731234", "+24105123456": "+24165123456"}.items():
-        assert new in spellings(old)
+        assert new in aliases(old)
 
 
 CODES = "52 54 55 57 82 84 225 229 230 234 237 241 353 44 39 378 972 970 381 383 377 386 599 1"
@@ -64,7 +71,7 @@ CODES = "52 54 55 57 82 84 225 229 230 234 237 241 353 44 39 378 972 970 381 383
 @given(st.sampled_from(CODES.split()), st.from_regex(r"[0-9]{7,11}", fullmatch=True))
 def test_spellings_are_the_same_from_whichever_one_begins(code: str, digits: str) -> None:
     number = f"+{code}{digits}"
-    assert all(set(spellings(each)) == set(spellings(number)) for each in spellings(number))
+    assert all(set(aliases(each)) == set(aliases(number)) for each in aliases(number))
 
 
 def test_the_new_numbers_are_those_of_todays_plans_and_the_old_ones_reach_the_same_telephone() -> None:
@@ -77,9 +84,9 @@ def test_the_new_numbers_are_those_of_todays_plans_and_the_old_ones_reach_the_sa
 
 def test_other_numbers_are_other_telephones() -> None:
     numbers = ["+525512345678", "+525512345679", "+5491123456789", "+6587654321", "+65187654321"]
-    assert len({telephone_of(each) for each in numbers}) == len(numbers)
+    assert len({phone_identity(each) for each in numbers}) == len(numbers)
     for number in ["+6587654321", "+52551234567", "+54114321123", "+551132654321", "+22520123456", "+1", ""]:
-        assert spellings(number) == (number,)
+        assert aliases(number) == (number,)
 
 
 FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
@@ -108,9 +115,9 @@ def test_a_number_is_known_to_its_plan_in_its_usual_form() -> None:
         assert is_valid(number), number
     for number in ("+6512345678", "+658765432", "+1202555014399", "+9991234567", "+4402079460958", "junk", "", "+"):
         assert not is_valid(number), number
-    assert usual_form("+4402079460958") == "+442079460958"
+    assert canonical_number("+4402079460958") == "+442079460958"
     for number in ("+6512345678", "+9991234567", "junk"):
-        assert usual_form(number) == number
+        assert canonical_number(number) == number
 
 
 def test_the_country_is_known_by_the_number() -> None:

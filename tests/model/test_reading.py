@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.model.written_numbers import slips, spelt
 from voiceflow_worker import read_number
 from voiceflow_worker.errors import InvalidInputError, PhoneNumberError
-from voiceflow_worker.model.numbers.phone import normalise, usual_form
+from voiceflow_worker.model.numbers.phone import canonical_number, normalise
 from voiceflow_worker.model.numbers.reading import possible_numbers, read_country
 
 FULL_WIDTH = "".join(chr(ord(character) + 0xFEE0) for character in "+6587654321")
@@ -103,14 +103,14 @@ def test_the_country_in_a_cell_is_certain_or_refused(text: str, country: str | N
 @example(text="(", country="SG")
 def test_any_text_is_one_number_or_refused(text: str, country: str | None) -> None:
     held = possible_numbers(text, country)
-    assert all(usual_form(normalise(each)) == each for each in held)
+    assert all(canonical_number(normalise(each)) == each for each in held)
     try:
         number = read_number(text, country)
     except PhoneNumberError as error:
         assert error.code in {-1011, -1017}  # noqa: PT017 - some texts are numbers
         return
     assert number in held
-    assert usual_form(normalise(number)) == number
+    assert canonical_number(normalise(number)) == number
     if "+" not in text:
         assert phonenumbers.is_valid_number(phonenumbers.parse(number))
 

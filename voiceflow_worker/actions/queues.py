@@ -33,7 +33,7 @@ from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateState
 from voiceflow_worker.model.jobs.job import JobState, NoteKind
-from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.text.wording import DEFAULT_QUEUE, by_person, count_of, in_words, rate_in_words
 from voiceflow_worker.reporting.gates import closed_in_words, gate_as_json, gate_in_words
 
@@ -282,7 +282,7 @@ class Resume(QueueAction):
             async for page in pages:
                 for job in page:
                     batches.add(job.batch_id)
-                    people[telephone_of(job.destination)] += 1
+                    people[phone_identity(job.destination)] += 1
                 if (count := count + len(page)) >= MOST_COUNTED:
                     break
         twice = sum(number > 1 for number in people.values())

@@ -45,7 +45,7 @@ from voiceflow_worker.ivr.speech_filters import ZONE
 from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
 from voiceflow_worker.model.jobs.admission import priority_problem
-from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import (
@@ -273,7 +273,11 @@ class CampaignRows:
         """The row, bad if one of its numbers is the one that its call comes from."""
         call = read.call
         # Without a template, the number that calls come from is not known.
-        if call is None or self.has_numbers_only or telephone_of(call.source) not in map(telephone_of, call.numbers):
+        if (
+            call is None
+            or self.has_numbers_only
+            or phone_identity(call.source) not in map(phone_identity, call.numbers)
+        ):
             return read
         message = tell("own_number", number=call.source)
         return read.without_call(Finding(file=self.file, row=read.raw.number, column=DESTINATION, message=message))

@@ -22,7 +22,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import is_cancelled_for_good
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, ON_THE_WAY, Job, JobState, ReasonKind
-from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
@@ -330,7 +330,7 @@ class RowEnqueuer:
 
 def _names(row: ReadRow, call: CheckedCall) -> Sequence[str]:
     """The names under which orders may have the call of a row. One with a key may have had none before."""
-    number = f"number {telephone_of(call.destination)}"
+    number = f"number {phone_identity(call.destination)}"
     return (f"key {row.own_key}", number) if row.own_key else (number,)
 
 

@@ -10,7 +10,7 @@ from voiceflow_worker.campaigns.calls.values import SeenKeys, is_own_key
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.finding import tell
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.text.wording import count_of
 
 
@@ -74,7 +74,7 @@ class PersonIndex:
     def call(self, row: int, call: CheckedCall) -> list[int]:
         """Add a row that makes a call; returns the first row of each of its numbers that earlier rows have."""
         earlier: list[int] = []
-        for number in map(telephone_of, call.numbers):
+        for number in map(phone_identity, call.numbers):
             first = self._called.setdefault(_place(call.batch_id, number), row)
             if first != row:
                 earlier.append(first)
@@ -84,7 +84,7 @@ class PersonIndex:
         """Add a row that calls nobody."""
         said = SilentRow(row.raw.number, is_left_out, bool(row.own_key))
         self.silent_batches.add(batch_id)
-        for number in map(telephone_of, row.numbers):
+        for number in map(phone_identity, row.numbers):
             self._silent.setdefault(_place(batch_id, number), []).append(said)
         if row.own_key:
             self._silent_keys[row.own_key] = said
@@ -105,13 +105,13 @@ class PersonIndex:
         if (own := next((self._silent_keys[key] for key in call.keys if key in self._silent_keys), None)) is not None:
             return own
         has_key = any(map(is_own_key, call.keys))
-        places = (_place(call.batch_id, telephone_of(number)) for number in call.numbers)
+        places = (_place(call.batch_id, phone_identity(number)) for number in call.numbers)
         found = (each for place in places for each in self._silent.get(place, ()) if not (each.has_key and has_key))
         return min(found, key=lambda each: not each.is_left_out, default=None)
 
     def store(self, call: StoredCall, batch_id: str, numbers: Iterable[str]) -> None:
         """Add a stored call to these numbers, which no row has by its key."""
-        for number in map(telephone_of, numbers):
+        for number in map(phone_identity, numbers):
             self._stored.setdefault(_place(batch_id, number), []).append(call)
 
     @property
@@ -125,7 +125,7 @@ class PersonIndex:
             return []
         found: dict[str, StoredCall] = {}
         for number in row.call.numbers:
-            for each in self._stored.get(_place(row.call.batch_id, telephone_of(number)), ()):
+            for each in self._stored.get(_place(row.call.batch_id, phone_identity(number)), ()):
                 if row.has_made_key or not each.has_key:
                     found[each.id] = each
         return [*found.values()]

@@ -48,7 +48,7 @@ from voiceflow_worker.model.jobs.differences import (
     terms_of,
 )
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, person_in
-from voiceflow_worker.model.numbers.phone import telephone_of
+from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.queue import CallQueue
 
@@ -335,7 +335,7 @@ async def enqueue_lock(queue: CallQueue, name: str, *, number: str | None = None
     Raises IntakeError, with the name of the enqueue that has it, if it is not free within `TIMEOUT`.
     """
     clock = queue.store.clock
-    key = queue.name if number is None else f"{queue.name}/{telephone_of(number)}"
+    key = queue.name if number is None else f"{queue.name}/{phone_identity(number)}"
     # The name may be that of a batch that is refused for its letters later.
     note = f"{as_stored(name)}, since {clock.now().isoformat(timespec='seconds')}"
     lock = LeaderLease(queue.store, key, namespace=INTAKES, length=LOCK_LENGTH, note=note)

@@ -51,7 +51,7 @@ from voiceflow_worker.model.jobs.differences import asked_digest, differences, i
 from voiceflow_worker.model.jobs.edits import edited as changed_job
 from voiceflow_worker.model.jobs.job import MOST_NUMBERS, ON_THE_WAY, Job, JobState, RedialPolicy, usual_key
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_after, redial_policy
-from voiceflow_worker.model.numbers.phone import telephone_of, usual_form
+from voiceflow_worker.model.numbers.phone import canonical_number, phone_identity
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.arguments import checked_duration, time_problem
 from voiceflow_worker.model.text.wording import read_duration
@@ -598,11 +598,11 @@ def further_numbers(encoded: EncodedBody, numbers: Sequence[str]) -> tuple[str, 
     """
     if not numbers:
         return ()
-    kept = {telephone_of(encoded.destination): encoded.destination}
+    kept = {phone_identity(encoded.destination): encoded.destination}
     for number in numbers:
-        known = usual_form(read_number(number))
-        kept.setdefault(telephone_of(known), known)
-    bridged = {telephone_of(number): number for number in second_parties(encoded.stored)}
+        known = canonical_number(read_number(number))
+        kept.setdefault(phone_identity(known), known)
+    bridged = {phone_identity(number): number for number in second_parties(encoded.stored)}
     if both := [number for telephone, number in kept.items() if telephone in bridged]:
         raise CallFlowError(
             [Finding(message=f"{both[0]} is a number of the person, and the flow bridges the call to it")]

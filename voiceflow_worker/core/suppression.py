@@ -19,7 +19,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Drop, Mode, Order, Put, Record, Result, Same, Write
 from voiceflow_worker.errors import ChangedSinceError, InvalidInputError
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.numbers.phone import all_spellings, is_e164, spellings, telephone_of, usual_form
+from voiceflow_worker.model.numbers.phone import aliases, all_aliases, canonical_number, is_e164, phone_identity
 from voiceflow_worker.model.numbers.reading import read_country, read_number
 from voiceflow_worker.model.text.arguments import checked_time
 from voiceflow_worker.model.text.printable import checked_text
@@ -45,7 +45,7 @@ WAS_ERASED = "the number was erased, and is not called"
 @lru_cache(maxsize=1024)
 def number_digest(number: str, *, store_id: str) -> str:
     """What stands for a number where the store must know it, and not show it: one for all spellings of the number."""
-    return keyed_digest(store_id, telephone_of(number))
+    return keyed_digest(store_id, phone_identity(number))
 
 
 def erased_group(number: str, *, store_id: str) -> str:
@@ -57,9 +57,9 @@ def listed_groups(numbers: Iterable[str], *, store_id: str) -> tuple[str, ...]:
     """The groups on the list in which these numbers may be: each spelling, and those of erased numbers."""
     given = list(numbers)
     if len(given) == 1:
-        return (*spellings(given[0]), erased_group(given[0], store_id=store_id))
+        return (*aliases(given[0]), erased_group(given[0], store_id=store_id))
     erased = dict.fromkeys(erased_group(number, store_id=store_id) for number in given)
-    return (*all_spellings(given), *erased)
+    return (*all_aliases(given), *erased)
 
 
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -100,9 +100,9 @@ class Suppression:
 
     def in_words_for(self, job: Job) -> str:
         """A clause that says why this job, of which `number` is one of the parties, is not sent."""
-        if job.further_numbers and self.number in all_spellings(job.numbers):
+        if job.further_numbers and self.number in all_aliases(job.numbers):
             return f"its number {self.number} has been {self._state_in_words()}"
-        second = next((each for each in job.second_parties if self.number in spellings(each)), None)
+        second = next((each for each in job.second_parties if self.number in aliases(each)), None)
         return self.in_words() if second is None else self.in_words_of(second)
 
     def in_words_of(self, number: str) -> str:
@@ -174,7 +174,7 @@ class SuppressedNumbers:
     async def enforce(self, listed: Mapping[str, Suppression]) -> None:
         """Do what entries that were just stored are for; it is safe to repeat this. See `add`."""
         await self.end_waiting(listed)
-        await until_left(self._store, await QueueNames(self._store).known(), numbers=all_spellings(listed))
+        await until_left(self._store, await QueueNames(self._store).known(), numbers=all_aliases(listed))
 
     async def end_waiting(self, listed: Mapping[str, Suppression]) -> None:
         """End the waiting calls to these numbers; here they end when they would be sent (`SuppressionList`)."""
@@ -330,7 +330,9 @@ def numbers_of(texts: Iterable[str], country: str | None) -> Sequence[str]:
     if country is not None:
         read_country(country)
     given = ((text, text.startswith("+") and is_e164(text)) for text in texts)
-    return list(dict.fromkeys(usual_form(text) if is_whole else read_number(text, country) for text, is_whole in given))
+    return list(
+        dict.fromkeys(canonical_number(text) if is_whole else read_number(text, country) for text, is_whole in given)
+    )
 
 
 def _chunks(numbers: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -54,7 +54,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import edits, lifecycle
 from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import all_spellings, spellings, usual_form
+from voiceflow_worker.model.numbers.phone import aliases, all_aliases, canonical_number
 from voiceflow_worker.model.reports.status import OPT_OUTS
 
 T = TypeVar("T")
@@ -457,14 +457,14 @@ def second_numbers(job: Job, policy: CallPolicy) -> tuple[str, ...]:
     """The numbers to lock that the flow bridges to the call: every spelling, without shared numbers."""
     if not (bridged := job.second_parties):
         return ()
-    called = spellings(job.number)
+    called = aliases(job.number)
     return tuple(number for number in lockable(bridged, policy) if number not in called)
 
 
 def lockable(numbers: Iterable[str], policy: CallPolicy) -> tuple[str, ...]:
     """Every spelling of these numbers, without the policy's `shared_numbers`, which take many calls at once."""
-    shared = all_spellings(usual_form(f"+{each.lstrip('+')}") for each in policy.shared_numbers)
-    return tuple(number for number in all_spellings(numbers) if number not in shared)
+    shared = all_aliases(canonical_number(f"+{each.lstrip('+')}") for each in policy.shared_numbers)
+    return tuple(number for number in all_aliases(numbers) if number not in shared)
 
 
 def _locks(job: Job, post: Post, second: Iterable[str], policy: CallPolicy, store_id: str) -> list[Put]:

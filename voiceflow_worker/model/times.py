@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.finding import tell
-from voiceflow_worker.model.numbers.phone import planned, usual_form
+from voiceflow_worker.model.numbers.phone import canonical_number, planned
 from voiceflow_worker.model.numbers.zones import listed_prefixes, listed_zones
 from voiceflow_worker.model.text.arguments import offset_problem
 from voiceflow_worker.model.text.wording import read_duration
@@ -161,7 +161,7 @@ def zone_of_number(e164: str, *, at: datetime = FIRST_LOOK) -> NumberZone:
 
 @lru_cache(maxsize=4096)
 def _zone_in(e164: str, year: int) -> NumberZone:
-    number = planned(usual_form(e164)).parsed
+    number = planned(canonical_number(e164)).parsed
     if number.country_code is None:
         return NumberZone(None)
     return _looked_up(number, year) if tells_more(number.country_code) else _zone_of_code(number.country_code, year)

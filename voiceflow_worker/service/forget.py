@@ -59,7 +59,7 @@ from voiceflow_worker.model.flows.values import is_list, is_object
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import FINAL_STATES, Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import spellings
+from voiceflow_worker.model.numbers.phone import aliases
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import DATES, NUMBER
 from voiceflow_worker.model.text.wording import count_of, rfc3339
@@ -167,7 +167,7 @@ class Forget(OperatorAction):
         waiting = sum(job.state in _UNSENT for job in calls)
         queues = Counter(job.queue for job in calls)
         where = ", ".join(f"{count} in queue {queue}" for queue, count in sorted(queues.items())) or "none is stored"
-        others = dict.fromkeys(number for job in calls for number in job.numbers if number not in trail.spellings)
+        others = dict.fromkeys(number for job in calls for number in job.numbers if number not in trail.aliases)
         also = (
             f" These calls have further numbers of the person: {', '.join(others)}; erase these too." if others else ""
         )
@@ -237,9 +237,9 @@ class Trail:
     """The ids and unique keys of the person's calls, and the ids of the escalations that had them."""
 
     @cached_property
-    def spellings(self) -> tuple[str, ...]:
+    def aliases(self) -> tuple[str, ...]:
         """Every spelling of the number, in E.164 form."""
-        return spellings(self.number)
+        return aliases(self.number)
 
     def _named(self, now: datetime, *erased: str) -> tuple[Put, ...]:
         """The records by which journal files are searched for these ids of calls and for the digest of the number."""
@@ -252,7 +252,7 @@ class Trail:
         await self._prune()  # the names of new queues may be notes until then (`enqueue_in`)
         found: dict[str, Job] = {}
         for queue in await QueueNames(self.store).known():
-            for number in self.spellings:
+            for number in self.aliases:
                 async for page in find_pages(self.store, OfNumber(queue=queue, number=number, limit=PAGE)):
                     found |= {job.id: job for job in page}
         return list(found.values())
@@ -362,10 +362,10 @@ class Trail:
     async def _erase_opt_out(self) -> bool:
         """Put an entry on the suppression list under its digest; returns whether there is one."""
         erased = erased_group(self.number, store_id=self.store.id)
-        keys = [(namespace, number) for namespace in (SUPPRESSED, ORDERED) for number in self.spellings]
+        keys = [(namespace, number) for namespace in (SUPPRESSED, ORDERED) for number in self.aliases]
         while True:
             now = self.store.clock.now()
-            found = await self.store.records({SUPPRESSED: self.spellings, ORDERED: self.spellings}, now=now)
+            found = await self.store.records({SUPPRESSED: self.aliases, ORDERED: self.aliases}, now=now)
             texts = {(name, record.group): record.value for name, records in found.items() for record in records}
             listed = (await SuppressionList(self.store).entries_of([self.number])).get(self.number)
             if not texts:
@@ -498,9 +498,9 @@ class _NumberInTexts:
     def __init__(self, number: str) -> None:
         import phonenumbers
 
-        self._international: set[str] = {each.lstrip("+") for each in spellings(number)}
+        self._international: set[str] = {each.lstrip("+") for each in aliases(number)}
         self._national: set[str] = {f"00{each}" for each in self._international}
-        for each in spellings(number):
+        for each in aliases(number):
             parsed = phonenumbers.parse(each, None)
             written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.NATIONAL)
             for digits in (phonenumbers.national_significant_number(parsed), re.sub(r"[^0-9]", "", written)):

@@ -21,7 +21,7 @@ from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.gate import GateState
 from voiceflow_worker.model.jobs.job import Job, JobState, RedialPolicy
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.numbers.phone import spellings
+from voiceflow_worker.model.numbers.phone import aliases
 from voiceflow_worker.model.numbers.reading import read_whole_number
 from voiceflow_worker.model.text.printable import printable_line
 from voiceflow_worker.model.text.wording import rfc3339, write_duration
@@ -158,7 +158,7 @@ async def place_call(
 async def _left_over(calls: CallQueue, batch: str, number: str) -> list[Job]:
     """The unsent calls of this batch that killed runs left behind. They go to this number, in any of its spellings."""
     found: list[Job] = []
-    for spelling in spellings(number):
+    for spelling in aliases(number):
         found += await calls.find(states=_NOT_LEFT, batch_id=batch, destination=spelling)
     return found
 

@@ -23,7 +23,7 @@ from voiceflow_worker.model.jobs.evidence import MOST_PRESSES, found_placed, has
 from voiceflow_worker.model.jobs.job import Job, KeyPress, Post
 from voiceflow_worker.model.jobs.lifecycle import with_post
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import Likeness, likeness, spellings, usual_form
+from voiceflow_worker.model.numbers.phone import Likeness, aliases, canonical_number, likeness
 from voiceflow_worker.model.reports.events import CallAction, Direction
 
 ROUNDS = 20
@@ -154,7 +154,7 @@ class MenuCalls:
         if event.direction is Direction.INBOUND or event.destination is None or event.session_id is None:
             return None
         now = self._store.clock.now()
-        called = writes.locked_groups([usual_form(event.destination)], store_id=self._store.id)
+        called = writes.locked_groups([canonical_number(event.destination)], store_id=self._store.id)
         locks = (await self._store.records({NUMBER: called}, now=now))[NUMBER]
         named = job_of(locks[0].value) if locks else None
         if named is None:
@@ -198,7 +198,7 @@ def _fits(job: Job, post: Post, event: CallAction) -> bool:
         and (post.is_open or post.session_id is not None)
         and job.source == event.source
         and event.destination is not None
-        and job.number_of(post) in spellings(usual_form(event.destination))
+        and job.number_of(post) in aliases(canonical_number(event.destination))
     )
 
 

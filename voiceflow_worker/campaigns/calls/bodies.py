@@ -15,7 +15,7 @@ from voiceflow_worker.model.flows.actions import MAX_TEXT_CHARACTERS, heard_in
 from voiceflow_worker.model.flows.callflow import CallFlow, EncodedBody
 from voiceflow_worker.model.flows.rules import find_problems
 from voiceflow_worker.model.flows.values import unspeakable
-from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.phone import canonical_number
 
 
 class CallBody:
@@ -72,7 +72,7 @@ class _Form(CallBody):
         written = [*texts, destination]
         stored = _joined(self._stored, written)
         canonical = stored if self._canonical == self._stored else _joined(self._canonical, written)
-        return self._source, usual_form(destination), stored, canonical
+        return self._source, canonical_number(destination), stored, canonical
 
 
 def _mark(place: int) -> str:

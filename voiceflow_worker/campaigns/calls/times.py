@@ -18,7 +18,7 @@ from voiceflow_worker.model.column_time import ColumnTime
 from voiceflow_worker.model.country_windows import ANY_HOUR, AT_ANY_HOUR, CountryWindows, first_opening, read_hours
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED, read_valid_until
 from voiceflow_worker.model.flows.values import is_missing
-from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.phone import canonical_number
 from voiceflow_worker.model.text.arguments import time_problem
 from voiceflow_worker.model.text.wording import in_words
 from voiceflow_worker.model.times import read_time
@@ -96,7 +96,7 @@ class Times:
         self._read_zone(times, draft)
         last = self._begin(times, draft)
         self._end(times, draft, body, last)
-        known = [*map(usual_form, filter(None, numbers[:1])), *numbers[1]]
+        known = [*map(canonical_number, filter(None, numbers[:1])), *numbers[1]]
         windows = self._own_windows(times, draft)
         if windows is not ANY_HOUR:
             self._fit(times, windows, known)

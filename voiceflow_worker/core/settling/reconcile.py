@@ -44,7 +44,7 @@ from voiceflow_worker.model.jobs.evidence import found_placed
 from voiceflow_worker.model.jobs.job import Job, JobState, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.jobs.rollback import SEEN
-from voiceflow_worker.model.numbers.phone import spellings
+from voiceflow_worker.model.numbers.phone import aliases
 from voiceflow_worker.model.text.wording import rfc3339
 
 SPAN = timedelta(hours=2)
@@ -309,7 +309,7 @@ class Reconciler:
         """All other POSTs in the store with the same source and destination."""
         names, source = {self._queue, *await self._queues.known()}, lookup.job.source
         posts: list[Post] = []
-        for name, number in product(sorted(names), spellings(lookup.job.number_of(lookup.post))):
+        for name, number in product(sorted(names), aliases(lookup.job.number_of(lookup.post))):
             for job in await find_jobs(self._store, OfNumber(queue=name, number=number)):
                 posts += [
                     post

@@ -20,7 +20,7 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.numbers.phone import spellings
+from voiceflow_worker.model.numbers.phone import aliases
 from voiceflow_worker.model.text.wording import count_of
 
 _NOT_BEGUN = frozenset({JobState.QUEUED, JobState.LEASED})
@@ -47,7 +47,7 @@ class SuppressionList(SuppressedNumbers):
         that only connect to a number end when they would be sent. Raises StoreError; it is then safe to repeat this.
         """
         now, by = self._clock.now(), replace(self._by, key=None, claim=None)
-        standing = {each: entry for number, entry in listed.items() for each in spellings(number)}
+        standing = {each: entry for number, entry in listed.items() for each in aliases(number)}
         waiting: dict[tuple[str, str], dict[str, Job]] = {}
 
         def ended(job: Job) -> Job:

@@ -24,7 +24,7 @@ from voiceflow_worker.model.flows.rules import (
 )
 from voiceflow_worker.model.flows.values import describe, is_list, is_object
 from voiceflow_worker.model.numbers import phone
-from voiceflow_worker.model.numbers.phone import usual_form
+from voiceflow_worker.model.numbers.phone import canonical_number
 from voiceflow_worker.model.numbers.reading import read_number, read_sources
 from voiceflow_worker.model.text.json_text import RepeatedNameError, read_strict_json
 
@@ -444,7 +444,7 @@ class EncodedBody(NamedTuple):
         stored = _text(body)
         return cls(
             str(calls[0]["source"]),
-            usual_form(str(calls[0]["destination"])),
+            canonical_number(str(calls[0]["destination"])),
             stored,
             stored if canonical == body else _text(canonical),  # most bodies are encoded once
         )

@@ -252,7 +252,7 @@ def _number(param: Param, value: object, path: str, *, is_destination: bool) -> 
     elif not phone.is_e164(value):
         code, reason = phone.form_problem(value)
         yield _no_number(path, code, reason, is_destination=is_destination)
-    elif not phone.is_valid(phone.usual_form(value)):
+    elif not phone.is_valid(phone.canonical_number(value)):
         plan = phone.country_of(value) or "any country"
         yield _warning(path, f"{value} is in a range that the numbering plan of {plan} does not have. Check it")
 
@@ -385,7 +385,7 @@ def destinations(body: Mapping[str, object]) -> tuple[str, ...]:
     for action, params in read_actions(body):
         number = params.get("destination")
         if action is Action.MAKE_CALL and isinstance(number, str) and phone.is_e164(number):
-            found.append(phone.usual_form(phone.normalise(number)))
+            found.append(phone.canonical_number(phone.normalise(number)))
     return tuple(found)
 
 

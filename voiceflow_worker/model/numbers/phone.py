@@ -144,25 +144,24 @@ def dialled_alike(region: str) -> tuple[str, ...]:
     return next((names for names in map(tuple, map(str.split, _DIALLED_ALIKE)) if region in names), (region,))
 
 
-def usual_form(e164: str) -> str:
+def canonical_number(e164: str) -> str:
     """Return a number in E.164 form as its numbering plan writes it.
 
     That is without a 0 that is dialled within the country only, and as it is since a change of the plan. A number that
     no plan knows is returned unchanged. Raises InvalidInputError for what is no text.
     """
-    # Not by `checked`: the engine calls this several times for each call.
-    return _usual_form(e164 if type(e164) is str else checked_text("e164", e164))
+    return _canonical_number(e164 if type(e164) is str else checked_text("e164", e164))
 
 
 # The checks of a new call ask several times for the usual form of its number (20 µs each without a cache).
 @lru_cache(maxsize=1024)
-def _usual_form(e164: str) -> str:
+def _canonical_number(e164: str) -> str:
     if not is_e164(e164):
         return e164
     if is_valid(e164):
         return normalise(e164)
     code = planned(e164).parsed.country_code
-    for other in spellings(normalise(e164)):
+    for other in aliases(normalise(e164)):
         if is_valid(other) and planned(other).parsed.country_code == code:
             return other
     plans = library()
@@ -244,7 +243,7 @@ def _respelt() -> Mapping[str, Sequence[tuple[re.Pattern[str], str]]]:
 
 
 @lru_cache(maxsize=1024)  # several checks of a call ask for its number
-def spellings(e164: str) -> tuple[str, ...]:
+def aliases(e164: str) -> tuple[str, ...]:
     """Every number in E.164 form that reaches the same telephone, the given number first.
 
     Nearly every number has one spelling. Requests, listings and unique keys keep the spelling that was given. The
@@ -260,14 +259,14 @@ def spellings(e164: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def all_spellings(numbers: Iterable[str]) -> dict[str, None]:
+def all_aliases(numbers: Iterable[str]) -> dict[str, None]:
     """Every spelling of these numbers, each once and in order."""
-    return {spelling: None for number in numbers for spelling in spellings(number)}
+    return {spelling: None for number in numbers for spelling in aliases(number)}
 
 
-def telephone_of(e164: str) -> str:
+def phone_identity(e164: str) -> str:
     """The text that identifies the telephone of a number in E.164 form: the same for every spelling of the number."""
-    return max(spellings(e164 if type(e164) is str else checked_text("e164", e164)))
+    return max(aliases(e164 if type(e164) is str else checked_text("e164", e164)))
 
 
 class Likeness(IntEnum):
@@ -309,5 +308,5 @@ def likeness(written: str | None, number: str) -> Likeness:
 
 
 def _is_same(shown: str, number: str) -> bool:
-    written = usual_form(shown)
-    return any(written == usual_form(each) for each in spellings(number))
+    written = canonical_number(shown)
+    return any(written == canonical_number(each) for each in aliases(number))

@@ -18,13 +18,13 @@ from voiceflow_worker.model.numbers.phone import (
     INVALID_NUMBER,
     MANY_NUMBERS,
     MOST_DIGITS,
+    canonical_number,
     country_of,
     dialled_alike,
     holds_several,
     is_valid,
     library,
     planned,
-    usual_form,
 )
 
 INTERNATIONAL: Final = "international"
@@ -141,13 +141,13 @@ def _plain(text: str) -> str:
 
 def _valid(digits: str) -> set[str]:
     """Return the number that these digits are behind a +, if a numbering plan has it."""
-    number = usual_form(f"+{digits}")
+    number = canonical_number(f"+{digits}")
     return {number} if is_valid(number) else set()
 
 
 def _possible(digits: str) -> set[str]:
     """Return the number that these digits are behind a +, if its country has numbers of this length."""
-    number = usual_form(f"+{digits}")
+    number = canonical_number(f"+{digits}")
     plans, parsed = library(), planned(number).parsed
     is_long = (
         parsed.country_code is not None
