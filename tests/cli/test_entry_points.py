@@ -226,7 +226,7 @@ def emptied(folder: Path) -> None:
 
 
 EVERYDAY = (
-    "a yes and a no", "words for nothing", "a column that is ignored",
+    "a yes and a no", "an empty name, and a word for nothing", "a column that is ignored",
     "a day in UTC, or an evening", "no rows",
 )  # fmt: skip
 
