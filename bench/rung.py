@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import gc
 import json
+import math
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -40,11 +41,12 @@ from voiceflow_worker.cli.opening import collect_less
 from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.core.worker import WorkerOptions
+from voiceflow_worker.gateway.first_byte import FirstByte
 from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.transports import open_transport
 from voiceflow_worker.gateway.wire import Wire
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
+from voiceflow_worker.model.reports.verdict import Departure, VerdictKind
 
 AT_ONCE = 50
 WARM_UP = 200
@@ -87,6 +89,11 @@ async def timed(post: Callable[[], Awaitable[None]], calls: int) -> dict[str, fl
     return watch.report(calls)
 
 
+async def at_once() -> Departure:
+    """The step before the first byte of a POST for which nothing is to be done."""
+    return Departure(datetime.now(UTC), math.inf)
+
+
 class OwnConnections(httpx.AsyncBaseTransport):
     """The product's own connections as a transport of httpx, for programs that POST with `client.post`."""
 
@@ -99,7 +106,7 @@ class OwnConnections(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """POST the body of the request, whatever its address."""
-        exchange = await self.posts.post(await request.aread(), progress=PostProgress())
+        exchange = await self.posts.post(await request.aread(), FirstByte(at_once, valid_until=None))
         exchange.release(keep=True)
         return httpx.Response(exchange.answer.status, content=exchange.answer.body)
 
@@ -140,7 +147,7 @@ async def gateway(wanted: argparse.Namespace) -> dict[str, float]:
     async with client_of(wanted.port) as client:
 
         async def post() -> None:
-            verdict = await client.place(placement, progress=PostProgress(), now=now)
+            verdict = await client.place(placement, before_first_byte=at_once)
             assert verdict.kind is VerdictKind.CREATED, verdict
 
         return await timed(post, wanted.calls)

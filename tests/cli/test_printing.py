@@ -149,7 +149,7 @@ def test_the_steps_of_calls_are_lines_like_others_and_below_the_level_none(
         log_to_stderr(form=form, level=level, secrets=["of-calls"])
         with logs.logged():
             structlog.get_logger().warning("before")
-            logs.answered(job, Verdict(kind=VerdictKind.CREATED, message=""))
+            logs.answered(job, 1, Verdict(kind=VerdictKind.CREATED, message=""))
             fields = {"job": job.id, "post": post.client_request_id, "batch": job.batch_id, "verdict": "created"}
             structlog.get_logger().info("like it", **fields)
     err = capsys.readouterr().err

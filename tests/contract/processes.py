@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -17,7 +17,7 @@ import anyio
 from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Worker, WorkerOptions
 from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict, VerdictKind
 
 from .samples import Opener
 
@@ -56,8 +56,8 @@ class _Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
-        progress.may_have_been_sent = True
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+        await before_first_byte()
         _append(self._path, str(CallFlow.parse(placement.body).destination))
         await anyio.sleep(0.01)
         session = f"session-{placement.client_request_id}"

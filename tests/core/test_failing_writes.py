@@ -7,7 +7,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from voiceflow_worker.core.ports import Placement, Store
 from voiceflow_worker.core.sending.journal import Dispatch
 from voiceflow_worker.core.settling import verdicts
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -57,9 +57,9 @@ SAID = {
 class Busy(ScriptedVoice):
     """Answers come while other calls leave."""
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
         await anyio.sleep(0.03)
-        return await super().place(placement, progress=progress, now=now)
+        return await super().place(placement, before_first_byte=before_first_byte)
 
 
 class Faults:

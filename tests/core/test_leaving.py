@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -32,7 +32,6 @@ from tests.support.engine import LEASE, Engine, ScriptedEngine
 from tests.support.everyday import combinations
 from tests.support.faulty_store import FaultyStore, Loss, StoreCall
 from tests.support.flows import number
-from tests.support.loops import either_loop
 from tests.support.manual_time import passing
 from tests.support.stores import url_for
 from tests.support.voices import ScriptedVoice
@@ -50,11 +49,10 @@ from voiceflow_worker.core.sending import submit
 from voiceflow_worker.core.sending.journal import Journal, Requeue
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.core.suppression import number_digest
-from voiceflow_worker.gateway import transports
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import OutcomeSource, PersonLimit
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Departure, Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -366,18 +364,6 @@ async def test_where_connecting_always_takes_too_long_each_call_rings_once(tmp_p
         assert entries <= 3 * CALLS, "calls were journalled in vain, again and again"
 
 
-async def is_away(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transports, "LEFT_WITHIN", WITHIN)
-    with way(takes_too_long) as (server, client):
-        async with client:
-            until = datetime.now(UTC) + timedelta(hours=1)
-            placement = Placement(body='{"callflow":[]}', client_request_id="default.1.1", valid_until=until)
-            verdict = await client.place(placement, progress=PostProgress(), now=datetime.now(UTC))
-            assert verdict.is_outage
-            assert "Timeout" in verdict.message
-        assert server.posts == []
-
-
 @pytest.mark.slow
 async def test_calls_leave_through_a_proxy_whose_tunnels_take_longer_than_a_call_may_wait() -> None:
     with (
@@ -391,13 +377,6 @@ async def test_calls_leave_through_a_proxy_whose_tunnels_take_longer_than_a_call
             await worker_for(store, client, rate=10).drain()
             assert {job.state for job in await queue.find()} == {JobState.ACCEPTED}
     assert len(server.posts) == 3
-
-
-@either_loop
-async def test_where_httpx_takes_too_long_to_connect_nothing_is_sent_and_the_service_counts_as_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    await is_away(httpx_pool, monkeypatch)
 
 
 POLICY = CallPolicy(outcomes=OutcomeSource.NONE)
@@ -443,16 +422,20 @@ class Ledger(ScriptedVoice):
         super().__init__()
         self._still = still
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: object) -> Verdict:
-        self._still.rang(placement)
-        return await super().place(placement, progress=progress, now=now)  # type: ignore[arg-type]
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+        async def before() -> Departure:
+            departure = await before_first_byte()
+            self._still.rang(placement)
+            return departure
+
+        return await super().place(placement, before_first_byte=before)
 
 
 class StandingVoice(Ledger):
     """The answer of 8x8 is awaited, too."""
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: object) -> Verdict:
-        verdict = await super().place(placement, progress=progress, now=now)
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+        verdict = await super().place(placement, before_first_byte=before_first_byte)
         await self._still.stand()
         return verdict
 

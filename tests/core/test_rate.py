@@ -41,7 +41,7 @@ from voiceflow_worker.errors import StoreUnavailableError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.policy import OutcomeSource
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict
 from voiceflow_worker.model.text.wording import SLOWEST
 
 pytestmark = pytest.mark.anyio
@@ -457,11 +457,11 @@ class Unreachable(ScriptedVoice):
         self._apart = apart
         self.failed_at: list[datetime] = []
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        self.placed.append((now, placement))
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+        self.placed.append((self._clock.now(), placement))
         if len(self.placed) > self._calls:
+            await before_first_byte()
             return created(f"session-{placement.client_request_id}")
-        progress.may_have_been_sent = False
         await self._clock.sleep((len(self.placed) * self._apart).total_seconds())
         self.failed_at.append(self._clock.now())
         return not_sent()

@@ -45,7 +45,7 @@ from voiceflow_worker.model.jobs.job import Job, RedialPolicy
 from voiceflow_worker.model.reports.events import SessionSummary, parse_event
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
-from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, QueueHold, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, NotSentCause, QueueHold, Verdict, VerdictKind
 from voiceflow_worker.reporting.story import story
 
 pytestmark = pytest.mark.anyio
@@ -108,7 +108,8 @@ async def test_a_date_between_the_post_and_its_answer_is_right_however_slow_the_
     """The answer takes 12 s: a Date from any moment of these proves nothing against this clock."""
 
     class Slow(ScriptedVoice):
-        async def place(self, placement: Placement, **_: object) -> Verdict:  # noqa: ARG002
+        async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:  # noqa: ARG002
+            await before_first_byte()
             date = clock.now() + off * SECOND
             clock.advance(AWAY)
             return expired(date)
@@ -117,22 +118,6 @@ async def test_a_date_between_the_post_and_its_answer_is_right_however_slow_the_
     await engine.enqueue(valid_for=HOUR)
     await engine.send()
     assert ["clock" in gate.reason for gate in await gates(store)] == [True] * held
-
-
-async def test_an_answer_holds_its_worker_before_its_verdict_is_known_and_the_queue_once(store: FaultyStore) -> None:
-    held: list[bool] = []
-
-    class Early(ScriptedVoice):
-        async def place(self, placement: Placement, *, progress: PostProgress, **_: object) -> Verdict:  # noqa: ARG002
-            await progress.hold(A_429.hold or QueueHold(reason=""))
-            held.append(engine.holds.closed_since(store.clock.monotonic()))
-            return A_429
-
-    engine = Engine(store, Early())
-    await engine.enqueue()
-    await engine.send()
-    [gate] = await gates(store)
-    assert (held, gate.until) == ([True], gate.since + SECOND), "one answer, one pause"
 
 
 async def test_a_retry_after_counts_from_its_answer(store: FaultyStore, clock: ManualClock) -> None:
@@ -530,12 +515,12 @@ async def drained(store: FaultyStore, clock: ManualClock) -> CallQueue:
 class OneAnswerVoice(GatedVoice):
     """Answers the first POST at once. The others wait until `open` is set."""
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
         if not self.placed:
             self.placed.append(placement)
-            progress.may_have_been_sent = True
+            await before_first_byte()
             return created(f"session-{placement.client_request_id}")
-        return await super().place(placement, progress=progress, now=now)
+        return await super().place(placement, before_first_byte=before_first_byte)
 
 
 @pytest.mark.parametrize("slots", [2, 20])
@@ -589,7 +574,7 @@ async def test_journalled_calls_that_a_stop_keeps_from_leaving_are_queued_again(
     senders.add_leased(len(dispatches))
     async with anyio.create_task_group() as group:
         await senders.add(dispatches, group)
-        await senders.begin(group)
+        await senders.begin()
         group.cancel_scope.cancel()
     await engine.store_verdicts()
     after = [await engine.queue.get(job.id) for job in jobs]

@@ -29,7 +29,7 @@ from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.reports.events import CallAction, CallStatus, SessionSummary
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +96,8 @@ class TestNothingLeft:
         self, store: Store, clock: ManualClock
     ) -> None:
         class Deleting:
-            async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
+            async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+                await before_first_byte()
                 job_id = placement.client_request_id.rpartition(".")[0]
                 await delete(
                     store, list((await get_jobs(store, [job_id])).values()), keep_keys_until=clock.now() + MINUTE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import anyio
 import pytest
@@ -23,7 +23,7 @@ from voiceflow_worker.core.worker import MOST_UNANSWERED
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import Post
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -46,9 +46,9 @@ class Stormy(ScriptedVoice):
         self._silent = silent
         self.rings: Counter[str] = Counter()
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        progress.may_have_been_sent = True
-        self.placed.append((now, placement))
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+        departure = await before_first_byte()
+        self.placed.append((departure.at, placement))
         self.rings[placement.client_request_id.rpartition(".")[0]] += 1
         is_stormy = self._begins <= self._clock.now() < self._begins + STORM
         await self._clock.sleep(READ_TIMEOUT if is_stormy and self._silent else LATENCY)

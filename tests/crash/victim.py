@@ -17,7 +17,7 @@ from tests.crash import menu
 from tests.crash.orders import Order, ReceiverOrder, SandboxOrder, TaskOrder, WorkerOrder
 from tests.crash.points import Fuse
 from tests.crash.seeded_defects import with_seeded_defect
-from tests.crash.watched import WatchedJournal, WatchedStore, WatchedVoice
+from tests.crash.watched import WatchedJournal, WatchedStore, WatchedVoice, watch_entries
 from tests.webhooks.receiving import events_app
 from voiceflow_worker import CallQueue, JobState, VoiceClient, Worker, WorkerOptions, open_store
 from voiceflow_worker.asgi.server import serving
@@ -68,6 +68,7 @@ async def _worker(order: WorkerOrder, tell: Tell) -> None:
     )
     async with _opened(order.store) as store, client as voice:
         fuse = Fuse(order.triggers)
+        watch_entries(fuse)
         worker = Worker(
             WatchedStore(store, fuse),
             WatchedVoice(voice, fuse),

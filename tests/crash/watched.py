@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from datetime import datetime
 from enum import Enum
 from functools import partial
 from typing import Any, cast
@@ -16,9 +15,11 @@ from voiceflow_worker.core.ports import EventKind, Placement, Store, Voice
 from voiceflow_worker.core.ports.outside import JournalLine, LocalJournal, LocalJournalFile
 from voiceflow_worker.core.ports.store import Replace, Write
 from voiceflow_worker.core.rollback import NEVER_LEFT
+from voiceflow_worker.core.sending.journal import Dispatch
+from voiceflow_worker.core.sending.submit import SenderPool
 from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.model.jobs.job import Job, JobState
-from voiceflow_worker.model.reports.verdict import PostProgress, Reservation, Verdict
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict
 
 
 class Kind(Enum):
@@ -97,14 +98,22 @@ class WatchedVoice:
         self._voice = cast("VoiceClient", voice)
         self._fuse = fuse
 
-    async def connect(self, *, waits: bool = True) -> Reservation | None:
-        return await self._voice.connect(waits=waits)
-
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        await self._fuse.hit(Point.BEFORE_FIRST_BYTE)
-        verdict = await self._voice.place(placement, progress=progress, now=now)
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+        verdict = await self._voice.place(placement, before_first_byte=before_first_byte)
         await self._fuse.hit(Point.AFTER_ANSWER)
         return verdict
+
+
+def watch_entries(fuse: Fuse) -> None:
+    """Report each call that has its journal entry, and of which nothing has left."""
+    enter = SenderPool._enter
+
+    async def entered(self: SenderPool, dispatch: Dispatch) -> None:
+        await enter(self, dispatch)
+        if dispatch.is_begun:
+            await fuse.hit(Point.BEFORE_FIRST_BYTE)
+
+    SenderPool._enter = entered  # type: ignore[method-assign]
 
 
 class WatchedJournal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from voiceflow_worker.gateway.client import VoiceClient
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.rest import RestClient
 from voiceflow_worker.gateway.wire import Wire
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Departure, Verdict
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 TRUSTING_CERTIFI = httpx.create_ssl_context(trust_env=False)
@@ -131,22 +132,33 @@ def placement(*, body: str = BODY, valid_for: float = 120.0, call: int = 1) -> P
     return Placement(body=body, client_request_id=f"default.01ARZ3NDEKTSV4RRFFQ69G5FAV.{call}", valid_until=until)
 
 
+class Before:
+    """The step before the first byte. It counts how often it was taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    async def __call__(self) -> Departure:
+        self.taken += 1
+        return Departure(NOW, math.inf)
+
+
 async def place(
-    client: VoiceClient, *, progress: PostProgress | None = None, body: str = BODY, call: int = 1
+    client: VoiceClient, *, before: BeforeFirstByte | None = None, body: str = BODY, call: int = 1
 ) -> Verdict:
     """Place one call."""
-    return await client.place(placement(body=body, call=call), progress=progress or PostProgress(), now=NOW)
+    return await client.place(placement(body=body, call=call), before_first_byte=before or Before())
 
 
 async def posted(
     kind: Kind, behaviour: Behaviour, count: int = 1, *, tls: bool = False, body: str = BODY,
-    progress: PostProgress | None = None, **options: Any,
+    before: BeforeFirstByte | None = None, **options: Any,
 ) -> tuple[MisbehavingServer, list[Verdict]]:  # fmt: skip
     """The verdicts of calls that are placed one after the other where a server behaves so, and that server."""
     trust = ssl.create_default_context(cafile=CERTIFICATE) if tls else None
     with MisbehavingServer(behaviour, tls=tls) as server:
         async with kind.client(server.url, trust=trust, **options) as client:
-            verdicts = [await place(client, body=body, progress=progress, call=call) for call in range(1, count + 1)]
+            verdicts = [await place(client, body=body, before=before, call=call) for call in range(1, count + 1)]
     return server, verdicts
 
 

@@ -13,7 +13,7 @@ import httpx
 import orjson
 import pytest
 
-from tests.gateway.conftest import OURS, Kind, happened, place, trio_too
+from tests.gateway.conftest import OURS, Before, Kind, happened, place, trio_too
 from tests.gateway.misbehaving import CREATED, Behaviour, MisbehavingServer, answer, answers, closed_port, places, sends
 from tests.support.engine import Engine
 from tests.support.flows import number
@@ -30,7 +30,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.gateway.client import PlacedCall, VoiceClient
 from voiceflow_worker.gateway.transports import is_known
 from voiceflow_worker.model.flows.callflow import CallFlow
-from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -117,17 +117,15 @@ async def test_a_client_that_was_closed_leaves_no_doubt(waits: bool) -> None:
         async def acquire(self) -> None:
             await client.__aexit__(None, None, None)
 
-    client = client_of(answering(), limiter=Closing() if waits else None)
+    before, client = Before(), client_of(answering(), limiter=Closing() if waits else None)
     async with client:
-        progress = PostProgress(reserved=await client.connect() if waits else None)
         if waits:
             with pytest.raises(RuntimeError, match="not open"):
-                await place(client, progress=progress)
+                await place(client, before=before)
     if not waits:
-        progress.may_have_been_sent = True  # so the engine sets it before it hands a call over
         with pytest.raises(RuntimeError, match="not open"):
-            await place(client, progress=progress)
-    assert not progress.may_have_been_sent
+            await place(client, before=before)
+    assert not before.taken
 
 
 @either_loop
@@ -162,7 +160,7 @@ async def test_each_post_takes_its_turn(kind: Kind) -> None:
     with MisbehavingServer(places) as server:
         async with kind.client(server.url, limiter=limiter) as client:
             for _ in range(3):
-                await place(client, progress=PostProgress(reserved=await client.connect()))
+                await place(client)
             await client.send(FLOW)
             await client.server_time()
     assert limiter.asked == 4

@@ -10,7 +10,7 @@ import anyio
 import orjson
 import pytest
 
-from tests.gateway.conftest import BODY, NOW, OURS, Kind, happened, place, placement, posted, trio_too
+from tests.gateway.conftest import BODY, OURS, Before, Kind, happened, place, placement, posted, trio_too
 from tests.gateway.misbehaving import (
     CREATED,
     Behaviour,
@@ -23,7 +23,7 @@ from tests.gateway.misbehaving import (
     resets_after_the_body,
     sends,
 )
-from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
+from voiceflow_worker.model.reports.verdict import VerdictKind
 
 pytestmark = pytest.mark.anyio
 
@@ -55,11 +55,11 @@ AFTER: dict[str, Behaviour] = {
 
 @pytest.mark.parametrize("story", AFTER)
 async def test_what_breaks_after_bytes_have_left_is_in_doubt_and_sent_once(kind: Kind, story: str) -> None:
-    progress = PostProgress()
-    server, (verdict,) = await posted(kind, AFTER[story], progress=progress)
+    before = Before()
+    server, (verdict,) = await posted(kind, AFTER[story], before=before)
     assert verdict.kind is VerdictKind.UNKNOWN, verdict
     assert (len(server.posts), server.connections) == (1, 1)
-    assert progress.may_have_been_sent
+    assert before.taken == 1
 
 
 def drips(raw: bytes) -> Behaviour:
@@ -109,13 +109,13 @@ async def test_a_connection_whose_post_was_answered_before_it_was_read_is_not_us
 
 @trio_too
 async def test_cancelled_before_a_connection_nothing_has_left(kind: Kind) -> None:
-    progress = PostProgress()
+    before = Before()
     with port_that_never_accepts() as port:
         async with kind.client(f"http://127.0.0.1:{port}") as client:
             with anyio.move_on_after(0.1) as scope:
-                await place(client, progress=progress)
+                await place(client, before=before)
     assert scope.cancelled_caught
-    assert progress.may_have_been_sent is not kind.tells
+    assert bool(before.taken) is not kind.tells
 
 
 async def test_the_connection_of_a_server_that_switches_protocols_is_closed(kind: Kind) -> None:
@@ -162,7 +162,7 @@ async def test_an_encoded_answer_is_read_although_none_was_asked_for(kind: Kind)
 async def test_what_is_late_already_is_not_sent(kind: Kind, late: float) -> None:
     with MisbehavingServer(answers(200, CREATED)) as server:
         async with kind.client(server.url) as client:
-            verdict = await client.place(placement(valid_for=late), progress=PostProgress(), now=NOW)
+            verdict = await client.place(placement(valid_for=late), before_first_byte=Before())
         assert verdict.kind is K.NOT_SENT
         assert server.heads == []
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway.conftest import OURS, Kind, named, place
+from tests.gateway.conftest import OURS, Before, Kind, named, place
 from tests.gateway.misbehaving import (
     CERTIFICATE,
     CREATED,
@@ -37,7 +37,7 @@ from tests.support.company_proxy import (
 )
 from tests.support.company_proxy import CERTIFICATE as COMPANY
 from voiceflow_worker.gateway.network import Network
-from voiceflow_worker.model.reports.verdict import NotSentCause, PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import Departure, NotSentCause, Verdict
 from voiceflow_worker.model.reports.verdict import VerdictKind as K
 
 pytestmark = pytest.mark.anyio
@@ -87,20 +87,20 @@ NOTHING_LEFT: dict[str, tuple[Behaviour, str]] = {
 
 async def through(
     kind: Kind, behaviour: Behaviour, trust: ssl.SSLContext, **options: Any
-) -> tuple[MisbehavingServer, Verdict, PostProgress]:
+) -> tuple[MisbehavingServer, Verdict, Before]:
     """One call through a proxy that behaves so: the proxy, the verdict, and how far the call came."""
-    progress = PostProgress()
+    before = Before()
     with MisbehavingServer(behaviour) as proxy:
         async with kind.client(f"https://{VOICE}", proxy=proxy.url, trust=trust, **options) as client:
-            return proxy, await place(client, progress=progress), progress
+            return proxy, await place(client, before=before), before
 
 
 @pytest.mark.parametrize("story", NOTHING_LEFT)
 async def test_until_the_tunnel_stands_nothing_has_left(story: str, trusting_company: ssl.SSLContext) -> None:
     behaviour, told = NOTHING_LEFT[story]
-    proxy, verdict, progress = await through(OURS, behaviour, trusting_company)
+    proxy, verdict, before = await through(OURS, behaviour, trusting_company)
     assert (verdict.kind, verdict.cause, verdict.hold) == (K.NOT_SENT, NotSentCause.UNREACHABLE, None), verdict
-    assert not progress.may_have_been_sent
+    assert not before.taken
     assert told in verdict.message
     assert f"the proxy 127.0.0.1:{proxy.port}" in verdict.message
     assert not proxy.posts
@@ -108,8 +108,8 @@ async def test_until_the_tunnel_stands_nothing_has_left(story: str, trusting_com
 
 @pytest.mark.parametrize("behaviour", [stalls, in_tunnel(Connection.stall, tls=False)], ids=["CONNECT", "TLS"])
 async def test_a_proxy_that_hangs_has_sent_nothing(behaviour: Behaviour, trusting_company: ssl.SSLContext) -> None:
-    _, verdict, progress = await through(OURS, behaviour, trusting_company, connect=0.3, read=0.3)
-    assert (verdict.kind, verdict.hold, progress.may_have_been_sent) == (K.NOT_SENT, None, False)
+    _, verdict, before = await through(OURS, behaviour, trusting_company, connect=0.3, read=0.3)
+    assert (verdict.kind, verdict.hold, before.taken) == (K.NOT_SENT, None, 0)
 
 
 @both
@@ -120,12 +120,12 @@ async def test_a_certificate_in_the_tunnel_that_is_not_trusted_holds_the_queue(
     kind: Kind, certificate: Path, authority: Path | None
 ) -> None:
     trust = ssl.create_default_context(cafile=authority)
-    proxy, verdict, progress = await through(kind, in_tunnel(places, certificate=certificate), trust)
+    proxy, verdict, before = await through(kind, in_tunnel(places, certificate=certificate), trust)
     assert verdict.kind is K.NOT_SENT
     assert verdict.hold is not None
     assert verdict.hold.until_opened
     assert "VOICEFLOW_CA_FILE" in verdict.hold.reason
-    assert not progress.may_have_been_sent
+    assert not before.taken
     assert not proxy.posts
 
 
@@ -149,9 +149,9 @@ AFTER: dict[str, Behaviour] = {
 async def test_a_tunnel_that_is_cut_after_bytes_have_left_is_a_doubt(
     kind: Kind, story: str, trusting_company: ssl.SSLContext
 ) -> None:
-    proxy, verdict, progress = await through(kind, in_tunnel(AFTER[story]), trusting_company)
+    proxy, verdict, before = await through(kind, in_tunnel(AFTER[story]), trusting_company)
     assert verdict.kind is K.UNKNOWN, verdict
-    assert progress.may_have_been_sent
+    assert before.taken == 1
     assert proxy.connections == 1
 
 
@@ -171,23 +171,20 @@ async def test_calls_go_through_in_one_kept_tunnel_or_each_in_its_own(
 async def test_the_tunnel_stands_before_the_journal_entry_and_one_that_died_gets_no_byte(
     trusting_company: ssl.SSLContext,
 ) -> None:
-    """What stands is kept; when the proxy has died, there is another tunnel, or nothing was sent."""
+    """What stands is kept. When the proxy dies just before the first byte, nothing is sent."""
     with MisbehavingServer(places) as voice:
         company = CompanyProxy({VOICE: voice.port})
         with MisbehavingServer(company) as proxy:
             async with OURS.client(f"https://{VOICE}", proxy=proxy.url, trust=trusting_company) as client:
-                assert await client.connect(waits=False) is None, "no tunnel is kept"
-                for dies, kind in ((False, K.CREATED), (True, K.CREATED), (True, K.NOT_SENT)):
-                    reserved = await client.connect()
-                    assert reserved is not None
-                    assert (tunnels := len(company.tunnels)) > 0, "before anything is posted"
-                    company.stages = [refuses("502 Gone")] if kind is K.NOT_SENT else []
-                    if dies:
-                        company.cut_tunnels()
-                    progress = PostProgress(reserved=reserved)
-                    verdict = await place(client, progress=progress)
-                    assert (verdict.kind, progress.may_have_been_sent) == (kind, kind is K.CREATED), verdict
-                    assert len(company.tunnels) == tunnels + (dies and kind is K.CREATED)
+
+                async def dies() -> Departure:
+                    assert len(company.tunnels) == 1, "before anything is posted"
+                    company.cut_tunnels()
+                    return await Before()()
+
+                verdicts = [await place(client, before=before) for before in (None, dies, None)]
+                assert [each.kind for each in verdicts] == [K.CREATED, K.NOT_SENT, K.CREATED]
+                assert (verdicts[1].is_outage, len(company.tunnels)) == (False, 2)
         assert len(voice.posts) == 2
 
 

@@ -18,11 +18,11 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.gateway.conftest import BODY, OURS, Kind, named
+from tests.gateway.conftest import BODY, OURS, Before, Kind, named
 from tests.gateway.misbehaving import MisbehavingServer, places
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.gateway.network import LEFT_WITHIN, giving_up
-from voiceflow_worker.model.reports.verdict import PostProgress, VerdictKind
+from voiceflow_worker.model.reports.verdict import Departure, VerdictKind
 
 HERE, THERE, PORT = "10.213.77.1", "10.213.77.2", 18080
 _KINDS = (OURS, Kind("default", "trio", None))
@@ -115,7 +115,7 @@ async def test_each_connection_of_a_post_is_given_up_in_time(kind: Kind, monkeyp
     placement = Placement(body=BODY, client_request_id="default.1.1", valid_until=now + timedelta(hours=1))
     with MisbehavingServer(places) as server:
         async with kind.client(server.url) as client:
-            verdict = await client.place(placement, progress=PostProgress(), now=now)
+            verdict = await client.place(placement, before_first_byte=Before())
     assert verdict.kind is VerdictKind.CREATED
     assert set(giving_up()) <= set(made)
 
@@ -132,10 +132,14 @@ async def main(backend: str, device: str, address: str) -> None:
         subprocess.run(command, check=True)
 
     async with Kind("default", backend, None).client(f"http://{THERE}:{PORT}", read=60) as client:
-        progress = PostProgress(why_not=lambda: lead("02:00:00:00:00:99"), reserved=await client.connect())
+
+        async def before() -> Departure:
+            lead("02:00:00:00:00:99")
+            return await Before()()
+
         now, began = datetime.now(UTC), time.monotonic()
         placement = Placement(body=BODY, client_request_id="default.1.1", valid_until=now + timedelta(hours=1))
-        verdict = await client.place(placement, progress=progress, now=now)
+        verdict = await client.place(placement, before_first_byte=before)
         took = time.monotonic() - began
         lead(address)
         await anyio.sleep(10)  # what the kernel still had would be sent again within this

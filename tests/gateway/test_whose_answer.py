@@ -17,7 +17,7 @@ import anyio
 import httpx
 import pytest
 
-from tests.gateway.conftest import KINDS, OURS, TRUSTING_CERTIFI, Kind, Stranger, happened, place, posted
+from tests.gateway.conftest import KINDS, OURS, TRUSTING_CERTIFI, Before, Kind, Stranger, happened, place, posted
 from tests.gateway.misbehaving import (
     LONGEST,
     Behaviour,
@@ -31,8 +31,8 @@ from tests.gateway.misbehaving import (
 )
 from tests.support.loops import either_loop
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.gateway.transports import LATE, LONGEST_WAIT, REMEMBERED, SHORTEST, AnswerTimes, RecentSessions
-from voiceflow_worker.model.reports.verdict import PostProgress, QueueHold, Verdict, VerdictKind
+from voiceflow_worker.gateway.connections import SILENCE
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
 pytestmark = pytest.mark.anyio
 K = VerdictKind
@@ -150,39 +150,13 @@ async def test_an_answer_that_nothing_follows_is_believed_and_its_connection_is_
     raw, expected = FREEING[said]
     began = time.monotonic()
     server, verdicts = await posted(OURS, places_but({2: raw}), 3)
-    assert time.monotonic() - began >= SHORTEST
+    assert time.monotonic() - began >= SILENCE
     assert [verdict.kind for verdict in verdicts] == [K.CREATED, expected, K.CREATED]
     assert server.connections == 1
 
 
-def slowly(seconds: float) -> Behaviour:
-    """Place a call after a time that the client measures."""
-
-    def act(connection: Connection) -> None:
-        time.sleep(seconds)
-        connection.send(answer(200, created("s-1")))
-
-    return act
-
-
-async def test_the_wait_is_twice_as_long_as_the_slowest_answer_of_late() -> None:
-    slow, began = 0.8, time.monotonic()
-    _, verdicts = await posted(OURS, places_but({1: slowly(slow), 2: answer(429)}), 2)
-    assert [verdict.kind for verdict in verdicts] == [K.CREATED, K.TURNED_AWAY]
-    assert time.monotonic() - began >= 3 * slow
-
-
-async def test_while_answers_are_slow_each_post_has_its_own_connection_and_no_refusal_waits() -> None:
-    slow, no = LONGEST_WAIT / 2 + 0.2, answer(400, NOT_CREATED % -1017)
-    began = time.monotonic()
-    server, verdicts = await posted(OURS, places_but({1: slowly(slow), 2: no, 4: no}), 4)
-    assert time.monotonic() - began < 3 * slow
-    assert [verdict.kind for verdict in verdicts] == [K.CREATED, K.REFUSED, K.CREATED, K.REFUSED]
-    assert server.connections == 4
-
-
 async def test_on_a_new_connection_nothing_is_waited_for() -> None:
-    with anyio.fail_after(SHORTEST * 0.9):
+    with anyio.fail_after(SILENCE * 0.9):
         _, (verdict,) = await posted(OURS, answers(429))
     assert verdict.kind is K.TURNED_AWAY
 
@@ -215,22 +189,6 @@ async def test_no_other_post_gets_the_connection_meanwhile() -> None:
             assert [verdict.kind for verdict in verdicts] == [K.TURNED_AWAY]
 
 
-async def test_the_hold_of_an_answer_is_heard_before_it_is_known_whose_it_is() -> None:
-    heard: list[tuple[QueueHold, float]] = []
-
-    async def hear(hold: QueueHold) -> None:
-        heard.append((hold, time.monotonic()))
-
-    with MisbehavingServer(after_the_first(stalls_after(answer(429, b"", "Retry-After: 3")))) as server:
-        async with OURS.client(server.url) as client:
-            await place(client)
-            verdict = await place(client, progress=PostProgress(on_hold=hear))
-            over = time.monotonic()
-    [(hold, at)] = heard
-    assert hold == verdict.hold
-    assert over - at >= SHORTEST * 0.9
-
-
 # -- the connection ends -----------------------------------------------------------------------------------------------
 
 
@@ -239,7 +197,7 @@ async def test_an_end_that_the_answer_announced_is_the_end(tls: bool) -> None:
     def act(connection: Connection, true: bytes) -> None:
         connection.send(answer(429, b"", "Connection: close"))
 
-    with anyio.fail_after(SHORTEST * 0.9):
+    with anyio.fail_after(SILENCE * 0.9):
         assert (await second_verdict(OURS, act, tls=tls)).kind is K.TURNED_AWAY
 
 
@@ -285,21 +243,10 @@ async def test_a_doubt_keeps_no_session_of_an_earlier_call() -> None:
     assert_in_doubt(OURS, await second_verdict(OURS, late(answer(500, created("s-1")), 0.1)))
 
 
-async def test_a_post_that_was_given_up_counts_for_the_wait() -> None:
-    given_up = 0.9
-    with MisbehavingServer(places_but({1: Connection.stall, 3: answer(429)})) as server:
-        async with OURS.client(server.url, read=given_up) as client:
-            assert [(await place(client)).kind for _ in range(2)] == [K.UNKNOWN, K.CREATED]
-            client._proof._at_most = 60.0
-            began = time.monotonic()
-            assert (await place(client)).kind is K.TURNED_AWAY
-            assert time.monotonic() - began >= 2 * given_up
-
-
 async def test_a_stand_in_that_gives_one_session_to_all_is_understood_after_one_wait() -> None:
     began = time.monotonic()
     server, verdicts = await posted(OURS, answers(200, created("always-this")), 20)
-    assert SHORTEST <= time.monotonic() - began < 3 * SHORTEST
+    assert SILENCE <= time.monotonic() - began < 3 * SILENCE
     assert [verdict.kind for verdict in verdicts] == [K.CREATED] * 20
     assert server.connections == 1
 
@@ -321,14 +268,14 @@ async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: 
             connection.server.bodies.append(b"used again")
         raise ConnectionError
 
-    progress = PostProgress()
+    before = Before()
     verdicts: list[Verdict] = []
     with MisbehavingServer(places_but({2: tells})) as server:
         async with kind.client(server.url) as client:
             assert (await place(client)).kind is K.CREATED
 
             async def second() -> None:
-                verdicts.append(await place(client, progress=progress))
+                verdicts.append(await place(client, before=before))
 
             server.ended.clear()
             if raw:
@@ -348,7 +295,7 @@ async def test_who_is_cancelled_believes_nothing_and_leaves_no_connection(kind: 
             assert (await place(client)).session_id == "s-3"
         assert b"used again" not in server.bodies
     assert verdicts == []
-    assert progress.may_have_been_sent
+    assert before.taken == 1
 
 
 async def test_the_late_answer_of_a_post_that_was_given_up_reaches_nobody() -> None:
@@ -404,37 +351,3 @@ async def test_a_pool_whose_owner_keeps_connections_is_not_believed_on_them() ->
             second = await place(client)
         assert server.connections == 2
     assert [first.kind, second.kind] == [K.TURNED_AWAY, K.UNKNOWN]
-
-
-# -- times and sessions ------------------------------------------------------------------------------------------------
-
-
-DAY = 86400.0
-
-
-def test_it_is_twice_the_slowest_and_no_longer_than_an_answer_is_waited_for() -> None:
-    times = AnswerTimes()
-    for seconds in (0.2, 3.0, 0.7):
-        times.add(seconds, at=DAY)
-    assert times.long_enough(at=DAY, at_most=30.0) == 6.0
-    assert times.long_enough(at=DAY, at_most=5.0) == 5.0
-    times.add(0.1, at=DAY)
-    assert times.long_enough(at=DAY, at_most=0.5) == SHORTEST
-
-
-def test_a_slow_answer_counts_for_a_while_and_not_for_ever() -> None:
-    times = AnswerTimes()
-    times.add(3.0, at=DAY)
-    assert times.long_enough(at=DAY + LATE, at_most=30.0) == 6.0
-    times.add(1.0, at=DAY + LATE)
-    assert times.long_enough(at=DAY + 1.9 * LATE, at_most=30.0) == 6.0
-    assert times.long_enough(at=DAY + 2 * LATE, at_most=30.0) == 2.0
-    assert times.long_enough(at=DAY + 10 * LATE, at_most=30.0) == SHORTEST
-
-
-def test_only_the_latest_sessions_are_remembered() -> None:
-    sessions = RecentSessions()
-    for number in range(REMEMBERED + 1):
-        assert not sessions.seen_before(f"s-{number}")
-    assert sessions.seen_before("s-1")
-    assert not sessions.seen_before("s-0")

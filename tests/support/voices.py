@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from voiceflow_worker.core.ports import Placement
-from voiceflow_worker.model.reports.verdict import PostProgress, QueueHold, Verdict, VerdictKind
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, QueueHold, Verdict, VerdictKind
 
 Answer = Verdict | Exception
 
@@ -46,9 +46,9 @@ class ScriptedVoice:
     answers: list[Answer] = field(default_factory=list)
     placed: list[tuple[datetime, Placement]] = field(default_factory=list)
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
-        progress.may_have_been_sent = True
-        self.placed.append((now, placement))
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+        departure = await before_first_byte()
+        self.placed.append((departure.at, placement))
         await anyio.lowlevel.checkpoint()
         answer = self._next(placement)
         if isinstance(answer, Exception):
@@ -88,13 +88,16 @@ class GatedVoice:
             self.arrived = anyio.Event()
             await self.arrived.wait()
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:  # noqa: ARG002
-        progress.may_have_been_sent = self.bytes_left
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
+        if self.bytes_left:
+            await before_first_byte()
         self.in_the_air += 1
         self.arrived.set()
         try:
             await self.open.wait()
         finally:
             self.in_the_air -= 1
+        if not self.bytes_left:
+            await before_first_byte()
         self.placed.append(placement)
         return created(f"session-{placement.client_request_id}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import anyio
 
@@ -15,7 +15,7 @@ from voiceflow_worker.core.base.reading import count_states, gates_of
 from voiceflow_worker.core.drain import DrainResult
 from voiceflow_worker.core.ports import Placement, Voice
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.reports.verdict import PostProgress, Verdict
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict
 
 POLICY = CallPolicy(
     first_backoff=timedelta(milliseconds=100),
@@ -33,9 +33,9 @@ class StopsAfterOne:
         self._voice = voice
         self.worker: Worker | None = None
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
         try:
-            return await self._voice.place(placement, progress=progress, now=now)
+            return await self._voice.place(placement, before_first_byte=before_first_byte)
         finally:
             assert self.worker is not None
             self.worker.stop()

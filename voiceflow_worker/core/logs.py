@@ -66,12 +66,12 @@ def _masked_whole(logger: object, method: str, event: MutableMapping[str, Any]) 
     return masked_event(logger, method, event)
 
 
-def answered(job: Job, verdict: Verdict) -> None:
-    """8x8 has answered the newest POST of a job, or nothing was sent, or nobody knows."""
+def answered(job: Job, number: int, verdict: Verdict) -> None:
+    """8x8 has answered the POST with this number, or nothing was sent, or nobody knows."""
     in_doubt = verdict.kind is VerdictKind.UNKNOWN
     if not (in_doubt or _Lines.are_wanted):
         return
-    fields = _ids(job, job.posts[-1])
+    fields = _ids(job, job.post(number))
     fields["verdict"] = verdict.kind.value
     for name in ("http_status", "code", "session_id", "cause"):
         if (value := getattr(verdict, name)) is not None:

@@ -60,6 +60,8 @@ SWEEP_EVERY = 1.0
 POLL_EVERY = 5.0
 CLOCK_EVERY = 60.0
 LONGEST_SLEEP = timedelta(seconds=1)
+LOOK_AGAIN = timedelta(milliseconds=50)
+"""How often a worker looks whether it is certain by now that an answer holds the queue, before which no POST begins."""
 LOOK_EVERY, LEAST_PAUSE = timedelta(milliseconds=900), 0.01
 """How often calls of programs' transactions are looked for; and the seconds from the end of a lease until a sweep."""
 IDLE_AFTER, IDLE_EVERY = 30.0, 5.0
@@ -434,7 +436,7 @@ class Worker:
             await self._start(dispatches, jobs, leased_at)
         is_due = self._senders.is_waiting and self._are_entries_due(self._clock.now())
         if is_due:
-            await self._senders.begin(dispatches)
+            await self._senders.begin()
             if self._pacer.is_ahead:
                 self._are_ahead.set()
         return bool(jobs) or is_due
@@ -461,7 +463,7 @@ class Worker:
             if self._senders.is_waiting:
                 if self._are_entries_due(now):
                     return 0
-                until = min(until, self._pacer.entries_at or until)
+                until = min(until, self._entries_at or until)
             with self._pause(lambda: self._senders.is_waiting):
                 await self._clock.sleep((until - now).total_seconds())
             return None
@@ -482,13 +484,18 @@ class Worker:
         if self._senders.is_waiting:
             if self._are_entries_due(now):
                 return 0, None
-            at.append(self._pacer.entries_at)
+            at.append(self._entries_at)
         return None, min((each for each in at if each is not None), default=None)
 
     def _are_entries_due(self, now: datetime) -> bool:
         """Whether the next slot is so near that journal entries are asked for."""
-        at = self._pacer.entries_at
+        at = self._entries_at
         return at is None or at <= now
+
+    @property
+    def _entries_at(self) -> datetime | None:
+        """The time at which journal entries are asked for; None for at once."""
+        return self._clock.now() + LOOK_AGAIN if self._submitter.is_held_back else self._pacer.entries_at
 
     def _keeps_marks(self) -> bool:
         """Whether a page in memory shows which calls of this process have left."""

@@ -87,14 +87,15 @@ def journal_entry(
     policy: CallPolicy,
     store_id: str,
     slot: Slot | None = None,
+    valid_until: datetime | None = None,
 ) -> tuple[Job, Write]:
     """The next POST of a leased job: the job as `sending`, and the write that must be on disk before a byte is sent.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
-    no menu bridges to a number, and its escalation has not ended. With `slot`, the entry takes a send slot. Raises
-    `IllegalMoveError`.
+    no menu bridges to a number, and its escalation has not ended. With `slot`, the entry takes a send slot;
+    `valid_until` is that of the POST if it is ready already. Raises `IllegalMoveError`.
     """
-    begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy)
+    begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy, valid_until=valid_until)
     post = begun.posts[-1]
     second = second_numbers(job, policy)
     numbers = locked_groups((job.number, *second), store_id=store_id)

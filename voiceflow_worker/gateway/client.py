@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from voiceflow_worker.errors import (
 from voiceflow_worker.gateway import account as api
 from voiceflow_worker.gateway import wire
 from voiceflow_worker.gateway.answer import AnswerReader
+from voiceflow_worker.gateway.first_byte import FirstByte
 from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.transports import AnswerProof, Transport, check_transport, open_transport
 from voiceflow_worker.gateway.verdict import (
@@ -40,9 +41,9 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.call_log import LoggedCalls
 from voiceflow_worker.model.reports.verdict import (
-    PostProgress,
-    Reservation,
-    SendStoppedError,
+    BeforeFirstByte,
+    Departure,
+    NotSentError,
     Verdict,
     VerdictKind,
 )
@@ -127,7 +128,7 @@ class VoiceClient(api.AccountApi):
         self._limiter = limiter
         self._retries_5xx = retry_not_created_5xx
         self._transport: Transport | None = None
-        self._proof = AnswerProof(at_most=timeouts.read)
+        self._proof = AnswerProof()
 
     @classmethod
     def from_env(cls, *, transport: httpx.AsyncBaseTransport | None = None, limiter: RateLimit | None = None) -> Self:
@@ -199,31 +200,19 @@ class VoiceClient(api.AccountApi):
         """Whether the client is within its `async with` block."""
         return self._transport is not None
 
-    # These two not by `checked`: the engine calls them for each call.
-    async def connect(self, *, waits: bool = True) -> Reservation | None:
-        """Wait for the limiter, and connect, for one POST: `place` finds the result as `progress.reserved`.
+    @property
+    def has_unproven_hold(self) -> bool:
+        """Whether an answer has come that holds the queue, and may be the answer to another request."""
+        return self._proof.unproven_holds > 0
 
-        With httpx, which connects when the POST begins, this only waits for the limiter. A failure to connect becomes
-        the verdict of the POST. Without `waits`, this returns None at once if there is no kept connection.
-        """
-        posts = self._opened().posts
-        if self._limiter is not None:
-            if not waits:
-                return None
-            await self._limiter.acquire()
-        return await posts.connect(waits=waits)
-
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
         """POST one call, once, and return its verdict.
 
-        Failures of the network or the service are verdicts, not errors. A placement is not sent if its validity has
-        ended. Without a `progress.reserved` (`connect`, which waits for the limiter), this connects first. If the task
-        is cancelled, or the client is not open, `progress` shows whether anything may have been sent.
+        `before_first_byte` is awaited once, when the connection stands. What it raises is raised, and then no byte was
+        sent. All other failures, of the network or the service, are verdicts. If this is cancelled, nothing was sent
+        unless `before_first_byte` had returned. Raises RuntimeError if the client is not open.
         """
-        progress.may_have_been_sent = False
-        if placement.valid_until <= now:
-            return verdict_on_lateness(valid_until=placement.valid_until, now=now)
-        return await self._post(self._opened(), wire.body_of(placement), progress=progress, now=now)
+        return await self._post(wire.body_of(placement), before_first_byte, valid_until=placement.valid_until)
 
     async def send(
         self,
@@ -239,20 +228,16 @@ class VoiceClient(api.AccountApi):
         call, and CallNotSentError if nobody was called and the call may be tried again. Raises CallInDoubtError if the
         call may have been placed: do not send it again, and look for a summary with its `client_request_id`.
         """
-        transport = self._opened()
         request_id = client_request_id or flow.client_request_id or uuid4().hex
         now = datetime.now(UTC)
         named = flow.replace(client_request_id=request_id, client_batch_id=client_batch_id, valid_until=valid_until)
         # Parsed again as a request for a call: a CallFlow may also be an answer to an event.
         ready = CallFlow.parse(named.to_body()).validated(now=now)
         until = ready.valid_until
-        if self._limiter is not None and (until is None or now < until):
-            await self._limiter.acquire()
-            now = datetime.now(UTC)
         if until is not None and until <= now:
             verdict = verdict_on_lateness(valid_until=until, now=now)
         else:
-            verdict = await self._post(transport, ready.to_json(), progress=PostProgress(), now=now)
+            verdict = await self._post(ready.to_json(), _at_once, valid_until=until)
         match verdict:
             case Verdict(kind=VerdictKind.CREATED, session_id=str(session_id)):
                 return PlacedCall(
@@ -318,33 +303,37 @@ class VoiceClient(api.AccountApi):
             raise RuntimeError("this VoiceClient is not open; use it inside `async with`")
         return self._transport
 
-    async def _post(self, transport: Transport, body: bytes, *, progress: PostProgress, now: datetime) -> Verdict:
-        began = time.monotonic()
+    async def _post(self, body: bytes, before: BeforeFirstByte, *, valid_until: datetime | None) -> Verdict:
+        self._opened()
+        if self._limiter is not None:
+            await self._limiter.acquire()
+        first, posts = FirstByte(before, valid_until=valid_until), self._opened().posts
         try:
-            exchange = await transport.posts.post(body, progress=progress)
-        except SendStoppedError as error:
-            return error.verdict
+            exchange = await posts.post(body, first)
         except Exception as error:  # noqa: BLE001 - every error of a transport gets a verdict
-            if progress.may_have_been_sent:
-                self._proof.waited(time.monotonic() - began)
-            verdict = verdict_on_failure(
-                error,
-                nothing_sent=not progress.may_have_been_sent,
-                host=self._wire.host,
-                why=self._network.why(error, self._wire.calls),
-                advice=self._network.advice(error, self._wire.calls),
-            )
-            return self._without_key(verdict)
-        took = time.monotonic() - began
+            if first.error is not None:
+                raise first.error from None
+            return self._without_key(self._verdict_on(error, may_have_left=first.may_have_left))
         keep = False
         try:
-            self._proof.waited(took)
-            answered = now + timedelta(seconds=took)
-            verdict = verdict_on_answer(exchange.answer, now=answered, retry_not_created_5xx=self._retries_5xx)
-            verdict, keep = await self._proof.verify(verdict, exchange, progress=progress)
+            verdict = verdict_on_answer(exchange.answer, now=first.time_now(), retry_not_created_5xx=self._retries_5xx)
+            verdict, keep = await self._proof.verify(verdict, exchange)
         finally:
             exchange.release(keep=keep)
         return self._without_key(verdict)
+
+    def _verdict_on(self, error: Exception, *, may_have_left: bool) -> Verdict:
+        """The verdict on a POST that got no answer."""
+        if isinstance(error, NotSentError):
+            return error.verdict
+        url = self._wire.calls
+        return verdict_on_failure(
+            error,
+            nothing_sent=not may_have_left,
+            host=self._wire.host,
+            why=self._network.why(error, url),
+            advice=self._network.advice(error, url),
+        )
 
     def _without_key(self, verdict: Verdict) -> Verdict:
         """The verdict without the API key, which a server or a proxy may have sent back."""
@@ -353,6 +342,10 @@ class VoiceClient(api.AccountApi):
         if message == verdict.message and (hold is None or reason == hold.reason):
             return verdict
         return replace(verdict, message=message, hold=None if hold is None else replace(hold, reason=reason))
+
+
+async def _at_once() -> Departure:
+    return Departure(datetime.now(UTC), math.inf)
 
 
 TIMEOUT = timedelta(seconds=3)

@@ -20,17 +20,28 @@ import httpx
 
 from voiceflow_worker.gateway.answer import AnswerParser, HttpAnswer, UnreadableAnswerError
 from voiceflow_worker.gateway.network import Network, Timeouts, giving_up
-from voiceflow_worker.model.reports.verdict import PostProgress, SendStoppedError
+from voiceflow_worker.model.reports.verdict import (
+    BeforeFirstByte,
+    NotSentCause,
+    NotSentError,
+    Verdict,
+    VerdictKind,
+)
 from voiceflow_worker.model.text.web_address import Proxy
 
 KEEP_ALIVE = 2.0
 """Seconds for which an idle connection is kept. It is less than on most servers (uvicorn 5, nginx 75), so that a POST
 hardly ever uses a connection that the server is closing. If it does, the call is in doubt."""
-UNUSED = 10.0
-"""Seconds for which a new connection may wait for its first POST: where connecting is slow, a second comes too late."""
+SILENCE = 1.0
+"""Seconds after which nothing more is expected on a connection after an answer."""
 _NEXT_ADDRESS = 0.25
 """Seconds after which the next address of a name is tried too (RFC 8305 §5, happy eyeballs)."""
 _BUFFER = 16 * 1024  # bytes; an answer to a call has a few hundred
+_CONNECTION_ENDED = Verdict(
+    kind=VerdictKind.NOT_SENT,
+    cause=NotSentCause.MISSED_SLOT,
+    message="its connection ended, or something came on it, before the call was sent",
+)
 
 
 class ConnectionPosts:
@@ -59,63 +70,33 @@ class ConnectionPosts:
         self._closing: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def connect(self, *, waits: bool = True) -> ReservedConnection | None:
-        """A permit and a connection for one POST. An error of connecting is raised by the POST.
-
-        Without `waits`, this returns None at once if there is no kept connection.
-        """
-        is_full = self._permits.locked()
-        if not waits and (is_full or not self._idle):
-            return None
-        try:
-            if is_full:
-                await self._wait_for_permit()
-            else:
-                await self._permits.acquire()
-            try:
-                connection = self._take()
-                if connection is None and waits:
-                    connection = await self._connect()
-            except BaseException:
-                self._permits.release()
-                raise
-        except Exception as error:  # noqa: BLE001 - each error of connecting belongs to the POST
-            return ReservedConnection(self, error)
-        if connection is None:
-            self._permits.release()
-            return None
-        return ReservedConnection(self, connection)
-
-    async def post(self, body: bytes, *, progress: PostProgress) -> PostOnConnection:
+    async def post(self, body: bytes, before_first_byte: BeforeFirstByte) -> PostOnConnection:
         """POST a body once, and return its exchange, to be released once, after the verdict.
 
-        `progress.begin_sending` is called just before the first byte can be sent. If an error is raised before,
-        provably nothing was sent. Raises TimeoutError if no answer began in time, and SendStoppedError.
+        `before_first_byte` is awaited when the connection stands. If it raises, the connection is kept, and the error
+        is raised. Raises NotSentError if the connection ended, or something came on it, before the first byte; and
+        TimeoutError if no answer began in time.
         """
-        by = self._loop.time() + self._timeouts.deadline
-        reserved = progress.reserved if isinstance(progress.reserved, ReservedConnection) else await self.connect()
-        if reserved is None:
-            raise ConnectionError("there is no connection")
-        connection = reserved.take()
+        await self._wait_for_permit()
+        connection: Connection | None = None
         try:
-            if reserved is progress.reserved and not await self._stays_fresh(connection):
-                connection.abort()
-                connection = self._take() or await self._connect()
-            if self._is_closed:
-                raise ConnectionError("the client was closed")
-            answer = await connection.post(b"%b%d\r\n\r\n%b" % (self._head, len(body), body), progress=progress, by=by)
-        except SendStoppedError:
-            self.return_connection(connection, keep=True, was_used=False)
-            raise
+            connection = await self._take() or await self._connect()
+            if self._is_closed or not connection.may_be_kept:
+                raise ConnectionError("the connection was ended, or the server sent an answer, before a request")
+            await before_first_byte()
+            answer = await connection.post(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
         except BaseException:
-            connection.abort()
-            self._permits.release()
+            if connection is None:
+                self._permits.release()
+            else:
+                self.return_connection(connection, keep=not connection.is_asked, was_used=False)
             raise
         return PostOnConnection(self, connection, answer)
 
     def return_connection(self, connection: Connection, *, keep: bool, was_used: bool = True) -> None:
         """Take a connection back after its POST, and close it unless it may be kept."""
         self._permits.release()
+        connection.is_asked = False
         if not keep or self._is_closed or not connection.may_be_kept:
             connection.abort()
             return
@@ -138,6 +119,9 @@ class ConnectionPosts:
             await connection.has_ended.wait()
 
     async def _wait_for_permit(self) -> None:
+        if not self._permits.locked():
+            await self._permits.acquire()
+            return
         within = self._timeouts.connect
         try:
             with anyio.fail_after(within):
@@ -145,27 +129,17 @@ class ConnectionPosts:
         except TimeoutError:
             raise TimeoutError(f"no connection was free within {within:g} s") from None
 
-    def _take(self) -> Connection | None:
+    async def _take(self) -> Connection | None:
         """The connection that was used last; None if no connection may be used."""
         while self._idle:
             connection = self._idle.pop()
-            if self._is_fresh(connection):
+            for _ in range(2):  # the event loop reads what TLS itself sends (session tickets)
+                if connection.has_something_to_read:
+                    await asyncio.sleep(0)
+            if connection.idle_since > self._loop.time() - KEEP_ALIVE and not connection.has_something_to_read:
                 return connection
             connection.abort()
         return None
-
-    def _is_fresh(self, connection: Connection) -> bool:
-        """Whether a connection that was idle may be used: not for too long, and nothing has come on it."""
-        longest = KEEP_ALIVE if connection.posts else UNUSED
-        return connection.idle_since > self._loop.time() - longest and not connection.has_something_to_read
-
-    async def _stays_fresh(self, connection: Connection) -> bool:
-        """Whether a connection may be used, once the event loop has read what TLS itself sends (session tickets)."""
-        for _ in range(2):
-            if self._is_fresh(connection):
-                return True
-            await asyncio.sleep(0)
-        return self._is_fresh(connection)
 
     async def _connect(self) -> Connection:
         within = self._timeouts.connect
@@ -278,29 +252,6 @@ _LONGEST_HEAD = 64 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: +([^\r\n]*))?\r\n")
 
 
-class ReservedConnection:
-    """A permit for one POST of a client, with a connection, or with the error of connecting."""
-
-    __slots__ = ("_posts", "_ready")
-
-    def __init__(self, posts: ConnectionPosts, ready: Connection | Exception) -> None:
-        self._posts = posts
-        self._ready: Connection | Exception | None = ready
-
-    def take(self) -> Connection:
-        """The connection, which belongs to the caller from now on. Raises the error of connecting."""
-        ready, self._ready = self._ready, None
-        if isinstance(ready, Connection):
-            return ready
-        raise ready or ConnectionError("its connection was released")
-
-    def release(self) -> None:
-        """Release the connection if no POST has taken it."""
-        ready, self._ready = self._ready, None
-        if isinstance(ready, Connection):
-            self._posts.return_connection(ready, keep=True, was_used=False)
-
-
 class PostOnConnection:
     """One POST and its answer on a connection.
 
@@ -318,9 +269,9 @@ class PostOnConnection:
         self.answer: HttpAnswer = answer
         self.has_own_connection: bool = connection.posts == 1 and not connection.has_more
 
-    async def stays_silent(self, wait: float) -> bool:
-        """Whether nothing arrives for `wait` seconds, while the connection stays open or ends as announced."""
-        return await self._connection.stays_silent(wait)
+    async def stays_silent(self) -> bool:
+        """Whether nothing arrives for `SILENCE`, while the connection stays open or ends as announced."""
+        return await self._connection.stays_silent(SILENCE)
 
     def release(self, *, keep: bool) -> None:
         """Release the connection. With `keep`, it may be used for another POST."""
@@ -339,6 +290,8 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since: float = 0.0
         """The time on the event loop's clock since which nothing was asked on this connection."""
         self.has_more: bool = False
+        self.is_asked: bool = False
+        """Whether it has a POST whose answer has not been released."""
         self.has_ended: asyncio.Event = asyncio.Event()
         self._connections = connections
         self._loop = asyncio.get_running_loop()
@@ -374,20 +327,23 @@ class Connection(asyncio.BufferedProtocol):
             self._poll.register(opened.fileno(), select.POLLIN)
         return bool(self._poll.poll(0))
 
-    async def post(self, request: bytes, *, progress: PostProgress, by: float) -> HttpAnswer:
-        """Send the bytes of a POST, and return the answer. `by` is the latest time for it, by the event loop's clock.
+    async def post(self, request: bytes) -> HttpAnswer:
+        """Send the bytes of a POST at once, and return the answer.
 
         Raises TimeoutError if no head of an answer came in time, ConnectionError if the connection ended first, and
-        SendStoppedError if the POST may not be sent any more: then nothing was sent, and the connection is as it was.
+        NotSentError if it had ended, or something had come on it, before the first byte.
         """
-        if self._transport is None or not self._is_open or self.has_more:
-            raise ConnectionError("the server ended the connection, or sent an answer, before a request")
-        progress.begin_sending()
+        # On a new connection, what has come may be session tickets, which the event loop has not read yet.
+        is_quiet = self.may_be_kept and not (self.posts and self.has_something_to_read)
+        if self._transport is None or not is_quiet:
+            raise NotSentError(_CONNECTION_ENDED)
         self._transport.write(request)
         self.posts += 1
         self._parser = AnswerParser()
+        self.is_asked = True
         self._answered = self._loop.create_future()
-        self._heard, self._by = self._loop.time(), by
+        self._heard = self._loop.time()
+        self._by = self._heard + self._timeouts.deadline
         if self._timer is None:
             self._timer = self._loop.call_at(self._heard + self._timeouts.read, self._check_timeout)
         try:

@@ -8,9 +8,7 @@ httpx's own pool proves what was not sent, and each request asks the server to c
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -21,129 +19,62 @@ import httpx
 from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.answer import AnswerReader, HttpAnswer
 from voiceflow_worker.gateway.connections import ConnectionPosts, PostOnConnection
-from voiceflow_worker.gateway.network import LEFT_WITHIN, Network, Timeouts
+from voiceflow_worker.gateway.first_byte import FirstByte
+from voiceflow_worker.gateway.network import Network, Timeouts
 from voiceflow_worker.gateway.verdict import verdict_on_unmatched
-from voiceflow_worker.model.reports.verdict import (
-    PostProgress,
-    Reservation,
-    Verdict,
-    VerdictKind,
-)
+from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 
-LONGEST_WAIT = 3.0
-"""Connections are kept only if the wait for silence after an answer takes at most this many seconds. Otherwise each
-call gets a new connection, and its answer needs no proof. Calls that wait for silence count as in flight, so with
-longer waits a campaign with a few refusals would fall behind its rate."""
-LATE = 60.0
-"""The seconds for which a response time counts at least. It is forgotten before three times as many have passed."""
-SHORTEST = 1.0
-"""The shortest wait, in seconds, after which no answer is expected."""
 REMEMBERED = 4096
 """The number of session ids of recent answers that one client remembers."""
 
 
 class AnswerProof:
-    """Verifies that the answers of one client belong to their POSTs. `at_most` is the read timeout, in seconds.
+    """Verifies that the answers of one client belong to their POSTs.
 
     An answer CREATED with a new session is trusted. Two kinds of answers may be left over from another request:
     answers which say that nobody was called, and answers with the session of an earlier answer. These are trusted only
     if the POST had its own connection, or if nothing follows the answer.
     """
 
-    __slots__ = ("_at_most", "_sessions", "_times")
-
-    def __init__(self, *, at_most: float) -> None:
-        self._at_most = at_most
-        self._times = AnswerTimes()
-        self._sessions = RecentSessions()
-
-    def waited(self, seconds: float) -> None:
-        """Record how many seconds an answer took, or how long a POST waited in vain for one."""
-        self._times.add(seconds, at=time.monotonic())
-
-    async def verify(
-        self, verdict: Verdict, exchange: PostOnConnection | HttpxExchange, *, progress: PostProgress
-    ) -> tuple[Verdict, bool]:
-        """The verdict that may be trusted, and whether the connection may be used again.
-
-        While answers are slow, no connection is used again. A hold does not wait for the proof, which takes a second
-        or more.
-        """
-        wait = self._times.long_enough(at=time.monotonic(), at_most=self._at_most)
-        keep = wait <= LONGEST_WAIT
-        repeats = verdict.session_id is not None and self._sessions.seen_before(verdict.session_id)
-        is_in_doubt = verdict.kind is VerdictKind.UNKNOWN
-        if (verdict.kind is VerdictKind.CREATED or is_in_doubt) and not repeats:
-            return verdict, keep and not is_in_doubt
-        if exchange.has_own_connection:
-            return verdict, keep and not is_in_doubt
-        if is_in_doubt:
-            return verdict_on_unmatched(verdict), False
-        if verdict.hold is not None:
-            await progress.hold(verdict.hold)
-        answer = exchange.answer
-        if not (answer.is_whole and answer.states_its_length and await exchange.stays_silent(wait)):
-            return verdict_on_unmatched(verdict), False
-        if repeats:
-            self._sessions.mark_not_unique()
-        return verdict, keep
-
-
-class AnswerTimes:
-    """The slowest of the recent response times. The argument `at` is the current time, in monotonic seconds."""
-
-    __slots__ = ("_before", "_began", "_now")
+    __slots__ = ("_are_unique", "_sessions", "unproven_holds")
 
     def __init__(self) -> None:
-        self._began = float("-inf")
-        self._now = 0.0
-        self._before = 0.0
-
-    def add(self, seconds: float, *, at: float) -> None:
-        """Record how many seconds an answer took, or how long a POST waited in vain for one."""
-        self._rotate(at)
-        self._now = max(self._now, seconds)
-
-    def long_enough(self, *, at: float, at_most: float) -> float:
-        """Seconds after which no answer is expected: twice the slowest recent response time, within limits.
-
-        The result is at most `at_most`, but never less than one second.
-        """
-        self._rotate(at)
-        return max(SHORTEST, min(2 * max(self._now, self._before), at_most))
-
-    def _rotate(self, at: float) -> None:
-        if at - self._began < LATE:
-            return
-        self._before = self._now if at - self._began < 2 * LATE else 0.0
-        self._now = 0.0
-        self._began = at
-
-
-class RecentSessions:
-    """The last 4096 session ids that one client received. An answer with one of them may be that to another call."""
-
-    __slots__ = ("_are_unique", "_ids")
-
-    def __init__(self) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self.unproven_holds: int = 0
+        """The number of answers that hold the queue if they belong to their POSTs, which is not known yet."""
+        self._sessions: dict[str, None] = {}
         self._are_unique = True
 
-    def seen_before(self, session_id: str) -> bool:
-        """Remember a session id. Returns whether it was known already; after `mark_not_unique`, always False."""
-        if not self._are_unique:
-            return False
-        if session_id in self._ids:
-            return True
-        self._ids[session_id] = None
-        if len(self._ids) > REMEMBERED:
-            self._ids.popitem(last=False)
-        return False
+    async def verify(self, verdict: Verdict, exchange: PostOnConnection | HttpxExchange) -> tuple[Verdict, bool]:
+        """The verdict that may be trusted, and whether the connection may be used again."""
+        repeats = self._was_seen(verdict.session_id)
+        is_in_doubt = verdict.kind is VerdictKind.UNKNOWN
+        is_trusted = (verdict.kind is VerdictKind.CREATED or is_in_doubt) and not repeats
+        if is_trusted or exchange.has_own_connection:
+            return verdict, not is_in_doubt
+        answer = exchange.answer
+        if is_in_doubt or not (answer.is_whole and answer.states_its_length):
+            return verdict_on_unmatched(verdict), False
+        self.unproven_holds += verdict.hold is not None
+        try:
+            is_ours = await exchange.stays_silent()
+        finally:
+            self.unproven_holds -= verdict.hold is not None
+        if not is_ours:
+            return verdict_on_unmatched(verdict), False
+        if repeats:  # a stand-in for 8x8 may give several calls one id: ids then prove nothing
+            self._are_unique = False
+        return verdict, True
 
-    def mark_not_unique(self) -> None:
-        """Record that the server gives several calls the same id, as a stand-in for 8x8 may. Ids then prove nothing."""
-        self._are_unique = False
-        self._ids.clear()
+    def _was_seen(self, session_id: str | None) -> bool:
+        """Whether an earlier answer had this session id, which is remembered."""
+        if session_id is None or not self._are_unique:
+            return False
+        if session_id in self._sessions:
+            return True
+        self._sessions[session_id] = None
+        if len(self._sessions) > REMEMBERED:
+            del self._sessions[next(iter(self._sessions))]
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +134,9 @@ class HttpxPosts:
     """POSTs over a transport of httpx. Each POST asks the server to close its connection.
 
     If an answer is left over on a kept connection, httpcore takes it for the answer to the next POST, and data after an
-    answer cannot be seen. httpx's own pool tells by its trace that a connection is made, and that the head of the POST
-    is sent now: between the two, also at a proxy, nothing was sent. Each other error, and each of an unknown transport,
-    leaves the call in doubt. Its methods are those of `ConnectionPosts`.
+    answer cannot be seen. httpx's own pool tells by its trace that the head of the POST is sent now: until then, also
+    at a proxy, nothing was sent. An unknown transport gets the POST after the step before the first byte, and each of
+    its errors leaves the call in doubt.
     """
 
     def __init__(
@@ -214,39 +145,38 @@ class HttpxPosts:
         self._transport = transport
         self._url = url
         self._headers = {**headers, "Connection": "close"}
-        self._deadline = timeouts.deadline
-        # A POST that has no connection within this time must not be sent any more.
-        self._connect_within = min(timeouts.connect, LEFT_WITHIN)
         self._timeouts = timeouts
         self._is_known = is_known(transport)
 
-    async def connect(self, *, waits: bool = True) -> Reservation | None:  # noqa: ARG002 (it never waits)
-        """Nothing: httpx connects when the POST begins."""
-        return NoReservation()
-
-    async def post(self, body: bytes, *, progress: PostProgress) -> HttpxExchange:
-        """POST a body once, and return its exchange. An error counts as `progress` says."""
+    async def post(self, body: bytes, before_first_byte: FirstByte) -> HttpxExchange:
+        """POST a body once, and return its exchange. Raises what the transport raises, and TimeoutError."""
         is_new = False
+        deadline = self._timeouts.deadline
+        # Before the POST, what is read is the answer of a proxy.
+        times = {**self._timeouts.of_httpx, "read": self._timeouts.connect}
+
+        async def commit() -> None:
+            scope.deadline = float("inf")
+            departure = await before_first_byte()
+            scope.deadline = anyio.current_time() + deadline
+            times["read"] = self._timeouts.read
+            if not self._is_known:
+                times.update((name, min(times[name], departure.within)) for name in ("connect", "write", "pool"))
 
         async def trace(name: str, info: Mapping[str, Any]) -> None:
             nonlocal is_new
-            if name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT":
-                progress.begin_sending()  # what it raises keeps httpcore from the first byte
-                times["read"] = self._timeouts.read
-            elif self._is_known and name.startswith("connection.connect_") and name.endswith(".started"):
-                is_new, progress.may_have_been_sent = True, False
+            if name.startswith("connection.connect_") and name.endswith(".started"):
+                is_new = True
+            elif name.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT":
+                await commit()
 
-        progress.may_have_been_sent = True
-        if not self._is_known:
-            progress.begin_sending()
-        times = {**self._timeouts.of_httpx, "connect": self._connect_within}
-        if self._is_known:
-            times["read"] = self._connect_within  # of the answer of a proxy
-        extensions = {"timeout": times, "trace": trace}
+        extensions = {"timeout": times, "trace": trace} if self._is_known else {"timeout": times}
         headers = {**self._headers, "Content-Length": str(len(body))}
         request = httpx.Request("POST", self._url, headers=headers, content=body, extensions=extensions)
-        request.stream = _Body(body, progress)
-        with anyio.move_on_after(self._deadline):
+        with anyio.CancelScope(deadline=anyio.current_time() + deadline) as scope:
+            if not self._is_known:
+                await commit()
+            request.stream = _Body(body, before_first_byte, commit)
             response = await self._transport.handle_async_request(request)
             reader = AnswerReader(response)
             await reader.read()
@@ -254,19 +184,11 @@ class HttpxPosts:
             # A stranger can keep the connection only if the server keeps it too, although the POST asks for its end.
             is_closed = answer.came_with_content or answer.closes_its_connection
             return HttpxExchange(answer, has_own_connection=is_new if self._is_known else is_closed)
-        raise TimeoutError(f"no answer within {self._deadline:g} s")
+        missing = "answer" if before_first_byte.may_have_left else "connection"
+        raise TimeoutError(f"no {missing} within {deadline:g} s")
 
     async def aclose(self) -> None:
         """Do nothing: the connections are those of the transport."""
-
-
-class NoReservation:
-    """What a transport that cannot connect in advance reserves: nothing."""
-
-    __slots__ = ()
-
-    def release(self) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +198,7 @@ class HttpxExchange:
     answer: HttpAnswer
     has_own_connection: bool
 
-    async def stays_silent(self, wait: float) -> bool:  # noqa: ARG002 (there is nothing to wait for)
+    async def stays_silent(self) -> bool:
         """False, because data after an answer cannot be seen."""
         return False
 
@@ -285,14 +207,15 @@ class HttpxExchange:
 
 
 class _Body(httpx.AsyncByteStream):
-    """A body in one piece, as a plain iterator: httpx's async generator would stay open after a failed write.
+    """A body in one piece, given out once, and only after `commit`, whatever a trace has told.
 
-    Whoever reads it may send it, whatever a trace has told.
+    It is a plain iterator: httpx's async generator would stay open after a failed write.
     """
 
-    def __init__(self, body: bytes, progress: PostProgress) -> None:
+    def __init__(self, body: bytes, first: FirstByte, commit: Callable[[], Awaitable[None]]) -> None:
         self._left = [body]
-        self._progress = progress
+        self._first = first
+        self._commit = commit
 
     def __aiter__(self) -> Self:
         return self
@@ -300,7 +223,8 @@ class _Body(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         if not self._left:
             raise StopAsyncIteration
-        self._progress.may_have_been_sent = True
+        if not self._first.may_have_left:
+            await self._commit()
         return self._left.pop()
 
 

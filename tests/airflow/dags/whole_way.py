@@ -51,7 +51,7 @@ def _die(place: str, died: Path) -> None:
 
     async def dies(*args: Any, **kwargs: Any) -> None:
         if place == "journaled":
-            kwargs["progress"].begin_sending()  # else it is known that nothing has left
+            await kwargs["before_first_byte"]()  # else it is known that nothing has left
         if place == "posted":
             await work(*args, **kwargs)
         die()

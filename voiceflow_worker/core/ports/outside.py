@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from voiceflow_worker.core.ports.store import Order, Put
 from voiceflow_worker.model.jobs.job import Job
-from voiceflow_worker.model.reports.verdict import PostProgress, Reservation, Verdict
+from voiceflow_worker.model.reports.verdict import BeforeFirstByte, Verdict
 
 if TYPE_CHECKING:
     from voiceflow_worker.model.jobs.call_log import LoggedCalls  # 20 ms, which most commands do not need
@@ -218,12 +218,13 @@ class Placement(Struct, frozen=True, kw_only=True):
 class Voice(Protocol):
     """A gateway that places calls."""
 
-    async def place(self, placement: Placement, *, progress: PostProgress, now: datetime) -> Verdict:
+    async def place(self, placement: Placement, *, before_first_byte: BeforeFirstByte) -> Verdict:
         """POST one call, once, and return the verdict.
 
-        Never raises for a fault of the network or the service: a result that is not understood is `UNKNOWN`. A
-        placement whose validity has ended at `now` is not sent (`NOT_SENT`). Cancellation propagates; `progress` then
-        shows whether anything may have been sent.
+        Connects, awaits `before_first_byte` once, and sends the first byte without awaiting anything between the two.
+        What `before_first_byte` raises is raised, and nothing is sent. Never raises for a fault of the network or the
+        service: a result that is not understood is `UNKNOWN`. If this is cancelled, the call counts as sent if
+        `before_first_byte` had returned.
         """
         ...
 
@@ -239,14 +240,12 @@ class Opens(Protocol):
 
 
 @runtime_checkable
-class ConnectsAhead(Protocol):
-    """A gateway that can connect before a POST is journalled, so that connecting never delays a journalled call."""
+class ProvesHolds(Protocol):
+    """A gateway that finds out whose an answer is, if answers may be left over from earlier requests."""
 
-    async def connect(self, *, waits: bool = True) -> Reservation | None:
-        """Get ready for one POST, which finds this as `progress.reserved`. A failure to connect becomes its verdict.
-
-        Without `waits`, this returns None at once if there is no kept connection.
-        """
+    @property
+    def has_unproven_hold(self) -> bool:
+        """Whether an answer has come that holds the queue, and may be the answer to another request."""
         ...
 
 

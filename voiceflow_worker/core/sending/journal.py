@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
+import anyio
 import structlog
 from msgspec import Struct
 
@@ -36,7 +37,6 @@ from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy, spread
-from voiceflow_worker.model.reports.verdict import Reservation
 
 _log = structlog.get_logger("voiceflow.journal")
 
@@ -77,32 +77,34 @@ class Dispatch(Struct, eq=False):
     """One leased job on its way. The steps that it takes note here what they find.
 
     `leased_at` and `asked_at`, the time at which the worker asked for the journal entry (the durable record "this POST
-    is about to be sent"), are in monotonic seconds. A hold after `leased_at` stops the job. `reserved` is the
-    connection that the gateway keeps for its POST. `job` is `sending` once it has its journal entry, `slot` is the send
-    slot that came with that, if the queue has a rate, and `entry` the line of the POST in the file of this worker.
-    With `unsent`, it is not known whether the store has the entry, or which slot it got, for this reason: the POST must
-    not be sent. `held` is why an order that came after the entry stops the call; `has_left` says that none can.
+    is about to be sent"), are in monotonic seconds. A hold after `leased_at` stops the job. `valid_until` is that of
+    its POST, once this is ready. Once the call waits for its entry, `answered` is set when it has it, or cannot get it.
+    `job` is `sending` once it has its journal entry, `slot` is the send slot that came with that, if the queue has a
+    rate, and `entry` the line of the POST in the file of this worker. With `unsent`, it is not known whether the store
+    has the entry, or which slot it got, for this reason: the POST must not be sent. `held` is why an order that came
+    after the entry stops the call; `left_at`, in monotonic seconds, says that none can.
     """
 
     job: Job
     leased_at: float = 0.0
     asked_at: float = 0.0
-    reserved: Reservation | None = None
+    valid_until: datetime | None = None
+    answered: anyio.Event | None = None
     slot: SendSlot | None = None
     unsent: str | None = None
     entry: Entry | None = None
     held: str | None = None
-    has_left: bool = False
+    left_at: float | None = None
 
     @property
     def is_begun(self) -> bool:
         """Whether the call has its journal entry, or may have it."""
         return self.job.state is JobState.SENDING
 
-    def release(self) -> None:
-        """Release the connection, if no POST has used it."""
-        if self.reserved is not None:
-            self.reserved.release()
+    @property
+    def has_left(self) -> bool:
+        """Whether the first byte of its POST may have been sent."""
+        return self.left_at is not None
 
 
 class Rejection(NamedTuple):
@@ -145,7 +147,7 @@ class Journal:
         closed (it waits for the next opening). If it is not known whether an entry was stored, its call is `unsent`.
         """
         asked_at, now = self._store.clock.monotonic(), self._store.clock.now()
-        entries = [self._entry(each.job, slot, now) for each in dispatches]
+        entries = [self._entry(each, slot, now) for each in dispatches]
         answers: Sequence[WriteResult | Exception] = ()
         try:
             answers = await self._write(entries)
@@ -177,8 +179,9 @@ class Journal:
             _log.info("calls are not sent, because another process has changed them", jobs=gone)
         return begun, refused
 
-    def _entry(self, job: Job, slot: Slot | None, now: datetime) -> tuple[Job, Write]:
+    def _entry(self, dispatch: Dispatch, slot: Slot | None, now: datetime) -> tuple[Job, Write]:
         """The journal entry of a leased job as it would be made now, or the move that ends or requeues it."""
+        job = dispatch.job
         if job.is_expired(at=now):
             return writes.changed(job, lifecycle.expire(job, at=now, policy=self.policy), at=now)
         if not job.may_ring(at=now):
@@ -192,6 +195,7 @@ class Journal:
             policy=self.policy,
             store_id=self._store.id,
             slot=slot,
+            valid_until=dispatch.valid_until,
         )
 
     async def requeue(self, unsent: Sequence[Requeue]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -11,13 +11,13 @@ from itertools import islice
 import anyio
 import structlog
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from voiceflow_worker.core import logs
 from voiceflow_worker.core.base.background import Fault, Task
 from voiceflow_worker.core.gates import SENT_WITHIN, Holds
 from voiceflow_worker.core.ports import Placement, Store, Voice
-from voiceflow_worker.core.ports.outside import ConnectsAhead
+from voiceflow_worker.core.ports.outside import ProvesHolds
 from voiceflow_worker.core.ports.store import Result
 from voiceflow_worker.core.rollback import RollbackGuard
 from voiceflow_worker.core.sending.journal import Dispatch, Journal, Rejection, Requeue, classify_rejections
@@ -27,13 +27,13 @@ from voiceflow_worker.core.settling.verdicts import SHUTDOWN_TIMEOUT, Verdicts, 
 from voiceflow_worker.errors import JournalFileError, StoreError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.callflow import body_problem, body_to
-from voiceflow_worker.model.jobs.gate import Gate
+from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.jobs.policy import CallPolicy, PersonLimit
 from voiceflow_worker.model.reports.verdict import (
+    Departure,
     NotSentCause,
-    PostProgress,
-    QueueHold,
+    NotSentError,
     Verdict,
     VerdictKind,
 )
@@ -42,6 +42,8 @@ _log = structlog.get_logger("voiceflow.submit")
 
 _STOPPED = "its worker was stopped"
 _NO_CAPACITY = "the rate allows no further call yet"
+Enter = Callable[[Dispatch], Awaitable[None]]
+"""A function that asks for the journal entry of a call, and returns when the store has answered."""
 
 
 class Submitter:
@@ -70,7 +72,7 @@ class Submitter:
     ) -> None:
         self._store = store
         self._voice = voice
-        self._connect = voice.connect if isinstance(voice, ConnectsAhead) else None
+        self._holding = voice if isinstance(voice, ProvesHolds) else None
         self._policy = policy
         self._pacer = pacer
         self._holds = holds
@@ -83,6 +85,11 @@ class Submitter:
         self._on_verdict = on_verdict
         self.unanswered: list[float] = []
         """When each POST was sent that has no answer yet, in monotonic seconds."""
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether no POST begins now, because it is not certain yet whether an answer holds the queue."""
+        return self._holding is not None and self._holding.has_unproven_hold
 
     def limit_person(self, limit: PersonLimit | None) -> None:
         """Follow this limit per person from the next journal entry on."""
@@ -109,21 +116,6 @@ class Submitter:
         look = self._verdicts.settler.look_for_ringing
         return [Dispatch(job, leased_at) for job in ours if (await look(job)) is job]
 
-    async def connect(self, dispatch: Dispatch, *, waits: bool) -> bool:
-        """Connect for a call. Returns False if it must wait for that, and is not to (`waits`).
-
-        Before the journal entry: a call that has its entry is sent, or requeued soon. If the gateway fails here, the
-        POST will fail in the same way, and its verdict says why.
-        """
-        if self._connect is None or dispatch.reserved is not None:
-            return True
-        try:
-            dispatch.reserved = await self._connect(waits=waits)
-        except Exception as error:  # noqa: BLE001 - whatever a gateway raises
-            _log.debug("the gateway could not get ready for a call", job=dispatch.job.id, error=str(error))
-            return True
-        return waits or dispatch.reserved is not None
-
     async def begin(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
         """Write the journal entries of calls together. Returns those that may be sent.
 
@@ -138,11 +130,6 @@ class Submitter:
                 going = await self._begin(dispatches)
         except Exception as error:  # noqa: BLE001 - nothing is sent, whatever was raised
             self.on_fault(Task.JOURNAL, error)
-        finally:
-            kept = {id(each) for each in going if each.unsent is None}
-            for dispatch in dispatches:
-                if id(dispatch) not in kept:
-                    dispatch.release()
         return going
 
     async def _begin(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
@@ -195,94 +182,92 @@ class Submitter:
                 each.held = "an order came before it was sent"
                 self._verdicts.add(self._not_sent(each, NotSentCause.HELD, each.held))
 
-    async def send(self, dispatch: Dispatch) -> None:
-        """POST one journalled call, and pass its verdict on (`Verdicts`).
+    async def send(self, dispatch: Dispatch, enter: Enter | None = None) -> None:
+        """POST one call, and pass its verdict on (`Verdicts`). `enter` asks for its journal entry, if it has none.
 
         If this is cancelled, the job is requeued if no byte can have been sent, and is in doubt otherwise.
         """
         try:
-            answer = await self._answer(dispatch)
-            if dispatch.held is None:
-                self._verdicts.add(answer)
-        finally:
-            dispatch.release()
-
-    async def _answer(self, dispatch: Dispatch) -> PostAnswer:
-        if dispatch.unsent is not None:
-            return self._not_sent(dispatch, NotSentCause.STORE_AWAY, dispatch.unsent)
-        closed: list[Gate] = []
-        progress = PostProgress(
-            on_hold=partial(self._close_early, closed),
-            why_not=partial(self._leave, dispatch),
-            reserved=dispatch.reserved,
-        )
-        try:
             await checkpoint_if_cancelled()
-            return await self._post(dispatch, progress, closed)
+            began_at, verdict = self._store.clock.monotonic(), await self._verdict(dispatch, enter)
         except cancellations():
-            if dispatch.held is None:
-                self._verdicts.add(self._cut_short(dispatch, may_have_left=progress.may_have_been_sent))
+            await self._give_up(dispatch)
             raise
+        if dispatch.unsent is not None:
+            self._verdicts.add(self._not_sent(dispatch, NotSentCause.STORE_AWAY, dispatch.unsent))
+        elif dispatch.held is None and (dispatch.is_begun or dispatch.answered is None):
+            self._verdicts.add(self._answer(dispatch, verdict, dispatch.left_at or began_at))
 
-    async def _close_early(self, closed: list[Gate], hold: QueueHold) -> None:
-        """Hold the queue before the verdict is certain, which may take a second or more. The verdict holds it again."""
-        closed.append(self._holds.close(hold))
-        try:
-            await self._holds.order(closed[0])
-        except Exception as error:  # noqa: BLE001 - the answer is classified, whatever the store raises
-            self.on_fault(Task.HOLD, error)
+    async def _give_up(self, dispatch: Dispatch) -> None:
+        """Requeue a call that was cancelled, or put it in doubt."""
+        if not dispatch.is_begun:
+            await self.requeue_unsent([dispatch])
+        elif dispatch.held is None:
+            self._verdicts.add(self._cut_short(dispatch))
 
     async def requeue_unsent(self, dispatches: Collection[Dispatch]) -> None:
-        """When the worker stops, requeue the calls that were not sent, if the store answers in time."""
-        for dispatch in dispatches:
-            dispatch.release()
-            if dispatch.is_begun and dispatch.held is None:
-                self._verdicts.add(self._cut_short(dispatch, may_have_left=False))
+        """When the worker stops, requeue calls without a journal entry, if the store answers in time."""
         with anyio.move_on_after(SHUTDOWN_TIMEOUT, shield=True):
-            await self.requeue([each for each in dispatches if not each.is_begun], _STOPPED)
+            await self.requeue(dispatches, _STOPPED)
 
-    async def _post(self, dispatch: Dispatch, progress: PostProgress, closed: Sequence[Gate]) -> PostAnswer:
+    async def _verdict(self, dispatch: Dispatch, enter: Enter | None) -> Verdict:
+        """The verdict on the POST of a call."""
         job = dispatch.job
-        post = job.posts[-1]
-        clock = self._store.clock
-        if dispatch.slot is not None:
-            left = dispatch.asked_at + SENT_WITHIN - clock.monotonic()
-            if not await self._pacer.wait_for_slot(dispatch.slot, within=left):
-                return self._not_sent(dispatch, NotSentCause.MISSED_SLOT, "the call missed its send slot")
         if (problem := body_problem(job.body)) is not None:
             why = f"its body in the store is broken ({problem}): nobody was called; enqueue the call again"
-            return self._not_sent(dispatch, NotSentCause.BROKEN_BODY, why)
-        now, sent_at = clock.now(), clock.monotonic()
-        if (late := self._why_not(dispatch, now, sent_at)) is not None:
-            return self._answered(dispatch, late)
+            return _not_sent(NotSentCause.BROKEN_BODY, why)
+        if dispatch.is_begun:
+            number, dispatch.valid_until = job.post_count, job.posts[-1].valid_until
+        else:
+            now = self._store.clock.now()
+            number = job.post_count + 1
+            dispatch.valid_until = lifecycle.valid_until_of_post(job, at=now, policy=self._policy)
         placement = Placement(
             body=body_to(job.body, job.number) if job.place else job.body,
-            client_request_id=post.client_request_id,
-            valid_until=post.valid_until,
+            client_request_id=job.request_id(number),
+            valid_until=dispatch.valid_until,
             client_batch_id=job.batch_id,
         )
-        # A gateway that does not report its progress counts as having sent the call.
-        progress.may_have_been_sent = True
-        if self._connect is None and (late := self._leave(dispatch)) is not None:
-            return self._answered(dispatch, late)
-        self.unanswered.append(sent_at)
         try:
-            verdict = await self._voice.place(placement, progress=progress, now=now)
+            return await self._voice.place(placement, before_first_byte=partial(self._commit, dispatch, enter))
+        except NotSentError as error:
+            return error.verdict
         except Exception as error:  # noqa: BLE001 - the call may have been placed, whatever the gateway raises
             _log.exception("the gateway failed", job=job.id)
             message = f"the gateway failed: {type(error).__name__}: {error}"
-            verdict = Verdict(kind=VerdictKind.UNKNOWN, message=message)
-            if not progress.may_have_been_sent:
-                verdict = Verdict(kind=VerdictKind.NOT_SENT, cause=NotSentCause.FAULT, message=message)
+            if dispatch.has_left:
+                return Verdict(kind=VerdictKind.UNKNOWN, message=message)
+            return _not_sent(NotSentCause.FAULT, message)
         finally:
-            self.unanswered.remove(sent_at)
-        logs.answered(job, verdict)
-        self._on_verdict(verdict, sent_at, job.batch_id)
-        answer = self._answered(dispatch, verdict)
-        if closed:
-            answer.gate = closed[0]
+            if dispatch.left_at is not None:
+                self.unanswered.remove(dispatch.left_at)
+
+    async def _commit(self, dispatch: Dispatch, enter: Enter | None) -> Departure:
+        """Write the journal entry of a call whose connection stands, and wait for its slot.
+
+        Then its first byte is sent. Raises NotSentError if the call may not be sent.
+        """
+        if enter is not None:
+            await enter(dispatch)
+        clock = self._store.clock
+        if not dispatch.is_begun or dispatch.unsent is not None:
+            raise NotSentError(_not_sent(NotSentCause.STORE_AWAY, dispatch.unsent or "it has no journal entry"))
+        if dispatch.slot is not None:
+            left = dispatch.asked_at + SENT_WITHIN - clock.monotonic()
+            if not await self._pacer.wait_for_slot(dispatch.slot, within=left):
+                raise NotSentError(_not_sent(NotSentCause.MISSED_SLOT, "the call missed its send slot"))
+        if (why := self._leave(dispatch)) is not None:
+            raise NotSentError(why)
+        return Departure(clock.now(), dispatch.asked_at + SENT_WITHIN - clock.monotonic())
+
+    def _answer(self, dispatch: Dispatch, verdict: Verdict, sent_at: float) -> PostAnswer:
+        """The answer to the POST of a call, which was sent then (monotonic), and what it means for this worker."""
+        clock, answer = self._store.clock, self._answered(dispatch, verdict)
+        logs.answered(dispatch.job, answer.number, verdict)
+        self._on_verdict(verdict, sent_at, dispatch.job.batch_id)
+        sent = clock.now() - timedelta(seconds=clock.monotonic() - sent_at)
         # If the verdict has a hold, this worker is held from now on.
-        elif hold := hold_of(verdict, sent_at=now, answered_at=answer.at, clock_skew=self._policy.clock_skew):
+        if hold := hold_of(verdict, sent_at=sent, answered_at=answer.at, clock_skew=self._policy.clock_skew):
             answer.gate = self._holds.close(hold)
         elif verdict.http_status is not None:
             self._holds.relax()
@@ -291,14 +276,13 @@ class Submitter:
         return answer
 
     def _why_not(self, dispatch: Dispatch, now: datetime, monotonic: float) -> Verdict | None:
-        """Why a call that has its journal entry may not be sent now, as a verdict; None if it may.
-
-        Checked before the gateway gets the call, and again just before its first byte.
-        """
+        """Why a call that has its journal entry may not be sent now, as a verdict; None if it may."""
         if dispatch.held is not None:
             return _not_sent(NotSentCause.HELD, dispatch.held)
         if self._holds.closed_since(dispatch.leased_at):
             return _not_sent(NotSentCause.HELD, f"held before it was sent: {self._holds.reason}")
+        if self.is_held_back:
+            return _not_sent(NotSentCause.HELD, "not sent before it is certain whether an answer holds the queue")
         if monotonic - dispatch.asked_at >= SENT_WITHIN:
             return _not_sent(
                 NotSentCause.MISSED_SLOT, f"it could not be sent within {SENT_WITHIN:g} s of its journal entry"
@@ -315,27 +299,29 @@ class Submitter:
             except JournalFileError as error:
                 return _not_sent(NotSentCause.STOPPED, f"its journal file could not be written: {error}")
         # After the mark, however long that took: this clock is read just before the byte.
-        why = self._why_not(dispatch, self._store.clock.now(), self._store.clock.monotonic())
-        dispatch.has_left = why is None
+        now, monotonic = self._store.clock.now(), self._store.clock.monotonic()
+        why = self._why_not(dispatch, now, monotonic)
+        if why is None:
+            dispatch.left_at = monotonic
+            self.unanswered.append(monotonic)
         return why
 
     def _answered(self, dispatch: Dispatch, verdict: Verdict) -> PostAnswer:
         job, at = dispatch.job, self._store.clock.now()
-        return PostAnswer(job, job.post_count, verdict, at, is_known=dispatch.unsent is None)
+        number = job.post_count + (not dispatch.is_begun)
+        return PostAnswer(job, number, verdict, at, is_known=dispatch.unsent is None, has_entry=dispatch.is_begun)
 
     def _not_sent(self, dispatch: Dispatch, cause: NotSentCause, message: str) -> PostAnswer:
         return self._answered(dispatch, _not_sent(cause, message))
 
-    def _cut_short(self, dispatch: Dispatch, *, may_have_left: bool) -> PostAnswer:
-        if not may_have_left:
+    def _cut_short(self, dispatch: Dispatch) -> PostAnswer:
+        if not dispatch.has_left:
             return self._not_sent(dispatch, NotSentCause.STOPPED, "the worker was stopped before the call was sent")
         message = "the worker was stopped while the call was on its way"
         return self._answered(dispatch, Verdict(kind=VerdictKind.UNKNOWN, message=message, cause=NotSentCause.STOPPED))
 
     async def requeue(self, dispatches: Collection[Dispatch], reason: str) -> None:
         """Requeue calls without a journal entry."""
-        for dispatch in dispatches:
-            dispatch.release()
         jobs = [dispatch.job for dispatch in dispatches]
         try:
             await self._journal.requeue([Requeue(job, reason) for job in jobs])
@@ -357,8 +343,9 @@ def _not_sent(cause: NotSentCause, message: str) -> Verdict:
 
 
 class SenderPool:
-    """The calls of a worker that are on their way, and the tasks that connect for them and send them.
+    """The calls of a worker that are on their way, each in a task of its own.
 
+    A call that has its connection waits for its journal entry, which is asked for together with others (`begin`).
     `on_freed` is called when the worker can take another call, or journal entries can be asked for.
     """
 
@@ -366,16 +353,22 @@ class SenderPool:
         self._submitter = submitter
         self._pacer = pacer
         self._on_freed = on_freed
+        self._preparing = 0
+        self._calls: set[Dispatch] = set()
         self._waiting: deque[Dispatch] = deque()
-        self._ready: deque[Dispatch] = deque()
-        self._idle: list[anyio.Event] = []
         self._is_closed = False
-        self.leased: int = 0
-        """The number of calls that have no journal entry yet."""
-        self.on_their_way: int = 0
-        """The number of leased calls whose POST has no answer yet."""
         self.begun: set[Dispatch] = set()
-        """Those of them that have their journal entries."""
+        """The calls that have their journal entries, and whose POST has no answer yet."""
+
+    @property
+    def leased(self) -> int:
+        """The number of calls that have no journal entry yet."""
+        return self.on_their_way - len(self.begun)
+
+    @property
+    def on_their_way(self) -> int:
+        """The number of leased calls whose POST has no answer yet."""
+        return self._preparing + len(self._calls)
 
     @property
     def is_waiting(self) -> bool:
@@ -384,29 +377,25 @@ class SenderPool:
 
     def add_leased(self, count: int) -> None:
         """Count calls that were leased."""
-        self.leased += count
-        self.on_their_way += count
+        self._preparing += count
 
     def drop_leased(self, count: int) -> None:
         """Subtract calls that were leased but will not be sent."""
-        self.leased -= count
-        self.on_their_way -= count
+        self._preparing -= count
         if count:
             self._on_freed()
 
-    async def add(self, dispatches: Iterable[Dispatch], group: TaskGroup) -> None:
-        """Take prepared calls that `add_leased` counted. Those without a connection of the gateway connect first."""
+    async def add(self, dispatches: Sequence[Dispatch], group: TaskGroup) -> None:
+        """Connect for prepared calls that `add_leased` counted, and send them, in tasks of this group."""
+        self._preparing -= len(dispatches)
+        self._calls.update(dispatches)
         for dispatch in dispatches:
-            if await self._submitter.connect(dispatch, waits=False):
-                self._wait(dispatch)
-            else:
-                group.start_soon(self._connect, dispatch)
+            group.start_soon(self._send, dispatch)
+        with anyio.CancelScope(shield=True):
+            await checkpoint()  # those for which a connection is kept wait for their entries now
 
-    async def begin(self, group: TaskGroup) -> None:
-        """Ask for the journal entries of the next group, and send its calls in tasks of this group.
-
-        Calls whose slots are far are requeued for other workers.
-        """
+    async def begin(self) -> None:
+        """Ask for the journal entries of the next group. Calls whose slots are far are requeued for other workers."""
         try:
             if self._pacer.is_far:
                 self._submitter.on_progress()
@@ -419,19 +408,11 @@ class SenderPool:
             self._submitter.on_fault(Task.JOURNAL, error)
             count, going = len(self._waiting), []
             await self._submitter.requeue(self._waiting, "an unexpected error kept the call from being sent")
-        for _ in range(count):
-            self._waiting.popleft()
-        begun = [each for each in going if each.is_begun]
-        self._waiting.extendleft(each for each in reversed(going) if not each.is_begun)
-        self.leased -= count - len(going) + len(begun)
-        self.on_their_way -= count - len(going)
-        self.begun.update(begun)
-        for dispatch in begun:
-            self._ready.append(dispatch)
-            if self._idle:
-                self._idle.pop().set()
-            else:
-                group.start_soon(self._send_calls)
+        asked = [self._waiting.popleft() for _ in range(count)]
+        early = {each for each in going if not each.is_begun}
+        self._waiting.extendleft(each for each in reversed(going) if each in early)
+        self.begun.update(each for each in going if each.is_begun)
+        self._end_waits(each for each in asked if each not in early)
 
     async def follow_orders(self) -> None:
         """Put back the calls that wait for their slots, and against which an order has come since."""
@@ -441,51 +422,33 @@ class SenderPool:
         """Requeue the calls that have no journal entry, and those that connect, once they have."""
         self._is_closed = True
         left, self._waiting = self._waiting, deque()
-        await self._requeue_unsent(left)
-
-    def _wait(self, dispatch: Dispatch) -> None:
-        self._pacer.connected(dispatch.leased_at)
-        self._waiting.append(dispatch)
-
-    async def _connect(self, dispatch: Dispatch) -> None:
-        try:
-            await self._submitter.connect(dispatch, waits=True)
-        except cancellations():
-            await self._requeue_unsent([dispatch])
-            raise
-        if self._is_closed:
-            await self._requeue_unsent([dispatch])
-        else:
-            self._wait(dispatch)
-            self._on_freed()
-
-    async def _requeue_unsent(self, left: Collection[Dispatch]) -> None:
         if left:
             await self._submitter.requeue_unsent(left)
-            self.begun.difference_update(left)
-            waiting = sum(not each.is_begun for each in left)
-            self.leased -= waiting
-            self.on_their_way -= len(left)
-            self._on_freed()
+            self._end_waits(left)
 
-    async def _send_calls(self) -> None:
-        woken = anyio.Event()
-        try:
-            while True:
-                while self._ready:
-                    await self._send(self._ready.popleft())
-                woken = anyio.Event()
-                self._idle.append(woken)
-                await woken.wait()
-        finally:
-            if woken in self._idle:
-                self._idle.remove(woken)
-            left, self._ready = self._ready, deque()
-            await self._requeue_unsent(left)
+    async def _enter(self, dispatch: Dispatch) -> None:
+        """Wait for the journal entry of a call that has its connection, or cannot get one."""
+        dispatch.answered = anyio.Event()
+        if self._is_closed:
+            await self._submitter.requeue_unsent([dispatch])
+            return
+        self._pacer.connected(dispatch.leased_at)
+        self._waiting.append(dispatch)
+        self._on_freed()
+        await dispatch.answered.wait()
+
+    def _end_waits(self, dispatches: Iterable[Dispatch]) -> None:
+        """Let calls go on that have their journal entries. Those that have none are over."""
+        for dispatch in dispatches:
+            if dispatch.answered is not None:
+                dispatch.answered.set()
+            if not dispatch.is_begun:
+                self._calls.discard(dispatch)
+        self._on_freed()
 
     async def _send(self, dispatch: Dispatch) -> None:
         try:
-            await self._submitter.send(dispatch)
+            await self._submitter.send(dispatch, self._enter)
         except Exception as error:  # noqa: BLE001 - a fault of one call must not end the others; the call ends in doubt
             self._submitter.on_fault(Task.SEND, error)
             _log.exception(
@@ -495,5 +458,5 @@ class SenderPool:
             )
         finally:
             self.begun.discard(dispatch)
-            self.on_their_way -= 1
+            self._calls.discard(dispatch)
             self._on_freed()

@@ -25,9 +25,10 @@ from voiceflow_worker.core.settling.stops import ANSWER_CODES, SUMMARY_CODES, An
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.errors import IllegalMoveError, JobNotFoundError, StoreVersionError
 from voiceflow_worker.model.copying import replace
+from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.evidence import answered, failed_with, mismatched, not_begun, session_of, summarised
 from voiceflow_worker.model.jobs.gate import Gate
-from voiceflow_worker.model.jobs.job import Job
+from voiceflow_worker.model.jobs.job import Job, JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import is_e164
 from voiceflow_worker.model.reports.events import SessionSummary
@@ -76,7 +77,8 @@ class PostAnswer(Struct, eq=False):
     again, a correct clock would look wrong compared with the time in the old answer, and each hold would start again.
     `gate` is a hold for this answer that is not stored yet, and `held_until` the time at which the queue opens again
     after a stored one. Without `is_known`, `job` has a journal entry of which it is not known whether it was stored,
-    and whose POST certainly did not leave. If it is `kept_in` a local journal, it is found there if this process is
+    and whose POST certainly did not leave. Without `has_entry`, it could not connect, and has no entry. If it is
+    `kept_in` a local journal, it is found there if this process is
     killed, or ends before the store has it.
     """
 
@@ -86,6 +88,7 @@ class PostAnswer(Struct, eq=False):
     at: datetime
     held_until: datetime | None = None
     is_known: bool = True
+    has_entry: bool = True
     gate: Gate | None = None
     kept_in: Entry | None = None
 
@@ -108,6 +111,10 @@ class PostAnswer(Struct, eq=False):
         """The job of the store after this answer."""
         if not self.is_known:
             return not_begun(job, self.job, self.verdict, at=self.at, policy=policy)
+        if not self.has_entry:
+            if job.state is not JobState.LEASED or job.worker_id != self.job.worker_id or job.post(self.number):
+                return job  # its lease has ended
+            job = lifecycle.begin(job, at=self.at, lease_until=self.at, policy=policy)
         return answered(job, self.number, self.verdict, at=self.at, policy=policy, held_until=self.held_until)
 
 

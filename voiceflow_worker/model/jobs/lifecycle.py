@@ -132,19 +132,28 @@ def with_new_place(job: Job) -> Job:
     return replace(job, first_due_at=job.due_at, returned_at=None, goes_first=False)
 
 
-def begin(job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy) -> Job:
+def valid_until_of_post(job: Job, *, at: datetime, policy: CallPolicy) -> datetime:
+    """The `validUntil` of a POST that is made ready now.
+
+    It is the earliest of three times: the end of the submit window, the validity of the job, and the end of its calling
+    window. After that time, 8x8 drops the POST (-1015, -2007), and no phone can ring for it.
+    """
+    ends = (at + policy.submit_window, job.valid_until, job.closes(at=at))
+    earliest = min(end for end in ends if end is not None)
+    # A request has milliseconds (YYYY-MM-DDTHH:MM:SS.SSSZ). The time is never rounded up, or the call could come late.
+    return earliest.replace(microsecond=earliest.microsecond // 1000 * 1000)
+
+
+def begin(
+    job: Job, *, at: datetime, lease_until: datetime, policy: CallPolicy, valid_until: datetime | None = None
+) -> Job:
     """Journal the next POST, before its first byte leaves: from now on only evidence moves the job.
 
-    The `validUntil` of the POST is the earliest of three times: the end of the submit window, the validity of the job,
-    and the end of its calling window. After that time, 8x8 drops the POST (-1015, -2007), and no phone can ring for it.
-    This time is committed with the journal entry.
+    `valid_until` is that of the POST if it is ready already; it is committed with the journal entry.
     """
     require(job, MoveName.BEGIN)
     number = job.post_count + 1
-    ends = (at + policy.submit_window, job.valid_until, job.closes(at=at))
-    valid_until = min(end for end in ends if end is not None)
-    # A request has milliseconds (YYYY-MM-DDTHH:MM:SS.SSSZ). The time is never rounded up, or the call could come late.
-    valid_until = valid_until.replace(microsecond=valid_until.microsecond // 1000 * 1000)
+    valid_until = valid_until or valid_until_of_post(job, at=at, policy=policy)
     post = Post(
         number=number,
         client_request_id=job.request_id(number),

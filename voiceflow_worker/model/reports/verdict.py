@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -49,7 +49,7 @@ class NotSentCause(StrEnum):
     suspended."""
     MISSED_SLOT = "missed_slot"
     """The call was not ready at its send slot, and the next slot is too far ahead; or its first byte could
-    not be sent soon enough after its journal entry."""
+    not be sent soon enough after its journal entry; or its connection ended before that."""
     HELD = "held"
     """The queue was held while the call waited for its slot."""
     STOPPED = "stopped"
@@ -101,60 +101,21 @@ class Verdict(Struct, frozen=True, kw_only=True):
         return self.kind is VerdictKind.NOT_SENT and self.cause in {None, NotSentCause.UNREACHABLE, NotSentCause.FAULT}
 
 
-HoldHearer = Callable[[QueueHold], Awaitable[None]]
-"""A function to which a gateway reports the hold that an answer calls for, before the verdict on its POST is known."""
-SlotCheck = Callable[[], Verdict | None]
-"""A function that returns the reason why a POST may not be sent at this moment, as a verdict; None if it may."""
+class Departure(NamedTuple):
+    """The moment at which a POST may leave: the time, and the seconds within which its first byte must be sent."""
+
+    at: datetime
+    within: float
 
 
-class Reservation(Protocol):
-    """What a gateway has reserved for one POST: a permit, and its connection or the error of connecting."""
-
-    def release(self) -> None:
-        """Release it if no POST has used it. May be called again."""
-        ...
+BeforeFirstByte = Callable[[], Awaitable[Departure]]
+"""The step before the first byte of a POST. It is awaited once, when the connection stands. If it raises, no byte of
+the POST is sent."""
 
 
-class SendStoppedError(Exception):
-    """Raised just before the first byte of a POST, if it may not be sent any more. `verdict` says why."""
+class NotSentError(Exception):
+    """Raised if a POST that has its connection is not sent after all: no byte of it has left. `verdict` says why."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.message)
         self.verdict = verdict
-
-
-class PostProgress:
-    """The progress of one POST, readable while it runs and after it was cancelled.
-
-    A gateway sets `may_have_been_sent` to False when it begins, and calls `begin_sending` just before the first byte of
-    the request can be sent: nothing is awaited between the two. The engine sets `may_have_been_sent` to True before it
-    calls the gateway. So if a gateway never sets it, each POST counts as sent. A POST that is cancelled while
-    `may_have_been_sent` is False has provably sent nothing. `reserved` is what the gateway reserved for this POST, if
-    anything.
-    """
-
-    __slots__ = ("_on_hold", "_why_not", "may_have_been_sent", "reserved")
-
-    def __init__(
-        self,
-        *,
-        on_hold: HoldHearer | None = None,
-        why_not: SlotCheck | None = None,
-        reserved: Reservation | None = None,
-    ) -> None:
-        self.may_have_been_sent: bool = False
-        self.reserved: Reservation | None = reserved
-        self._on_hold = on_hold
-        self._why_not = why_not
-
-    def begin_sending(self) -> None:
-        """Note that the first byte is sent now. Raises SendStoppedError if the POST may not be sent any more."""
-        verdict = None if self._why_not is None else self._why_not()
-        if verdict is not None:
-            raise SendStoppedError(verdict)
-        self.may_have_been_sent = True
-
-    async def hold(self, hold: QueueHold) -> None:
-        """Report the hold that an answer calls for, before the verdict on its POST is known."""
-        if self._on_hold is not None:
-            await self._on_hold(hold)

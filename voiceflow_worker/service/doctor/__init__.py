@@ -23,7 +23,6 @@ CHECKS: Mapping[str, Check] = {
     "journal files": store.journals,
     "credentials": account.credentials,
     "certificate": account.certificate,
-    "tunnel": account.tunnel,
     "clock": account.clock,
     "source": account.source,
     "voice": account.voice,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -17,8 +16,7 @@ from voiceflow_worker.errors import InvalidInputError, RequestFailedError, Setti
 from voiceflow_worker.finding import Diagnosis, Level, failure, message_of, ok, warning
 from voiceflow_worker.gateway.account import PATH, Webhook, WebhookType
 from voiceflow_worker.gateway.client import VoiceClient
-from voiceflow_worker.gateway.connections import ConnectionPosts
-from voiceflow_worker.gateway.network import LEFT_WITHIN, Network, Timeouts
+from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.verdict import certificate_problem, describe, is_unresolved
 from voiceflow_worker.gateway.wire import BASE_URL
 from voiceflow_worker.model.jobs.policy import OutcomeSource
@@ -89,32 +87,6 @@ async def certificate(context: CheckContext) -> Diagnosis | None:
         f"the certificate of {url.host} is trusted only through {through}: something on the way decrypts the "
         "connection. It reads the API key and every call, and if it repeats a request, a phone rings twice",
         remedy=f"ask who runs the proxy not to decrypt connections to {url.host}",
-    )
-
-
-async def tunnel(context: CheckContext) -> Diagnosis | None:
-    """Check how long a proxy takes for a tunnel to 8x8, with TLS in it. A worker waits for it before a call's entry."""
-    settings, url = context.settings, httpx.URL(context.settings.base_url or BASE_URL)
-    network, within = Network.of(settings), settings.connect_timeout.total_seconds()
-    if url.scheme != "https" or network.proxy_to(url) is None:
-        return None
-    await context.account.usable()
-    timeouts = Timeouts(connect=within, read=within)
-    posts = ConnectionPosts(url, headers={}, timeouts=timeouts, limit=1, network=network)
-    begun = time.monotonic()
-    try:
-        reserved = await posts.connect()
-        took = time.monotonic() - begun
-        if reserved is not None:
-            reserved.take()
-    finally:
-        await posts.aclose()
-    said = f"tunnels take {took:.1f} s of {LEFT_WITHIN:g}"
-    if took < LEFT_WITHIN:
-        return ok(said)
-    return warning(
-        f"{said}: `voiceflow worker` waits for them, but programs on trio connect too late, and send no call",
-        remedy="send from `voiceflow worker`, or a program on asyncio; ask who runs the proxy why it is slow",
     )
 
 
