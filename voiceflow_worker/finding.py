@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 from string import Formatter
-from typing import Final, NamedTuple, Protocol, Self, cast
+from typing import Final, NamedTuple, Self, cast
 
 
 class Remedy(StrEnum):
@@ -110,14 +110,6 @@ class Remedy(StrEnum):
         return self[0].upper() + self[1:]
 
 
-class Choice(Protocol):
-    """A value of a remedy that is no text, such as a filter. It is typed as it is printed."""
-
-    def as_json(self) -> dict[str, object]:
-        """The value as an object of JSON and TOML."""
-        ...
-
-
 class Message(str):
     """A sentence, with what it was made of: its `kind`, the `values` in it, and the remedies that it `needs`.
 
@@ -148,14 +140,14 @@ class Message(str):
         """The message with more behind it."""
         return Message(f"{self}{more}", self, *parts, kind=self.kind, values=self.values)
 
-    def giving(self, given: Mapping[Remedy, str | Sequence[Choice]]) -> Message:
+    def giving(self, given: Mapping[Remedy, str | Sequence[object]]) -> Message:
         """The message, with the values that its remedies have here, such as the filter that leaves rows out."""
         return Message(self, self, kind=self.kind, values={**self.values, "given": {**self.given, **given}})
 
     @property
-    def given(self) -> Mapping[Remedy, str | Sequence[Choice]]:
+    def given(self) -> Mapping[Remedy, str | Sequence[object]]:
         """The values of its remedies, as far as they are known."""
-        return cast("Mapping[Remedy, str | Sequence[Choice]]", self.values.get("given", {}))
+        return cast("Mapping[Remedy, str | Sequence[object]]", self.values.get("given", {}))
 
     @property
     def cause(self) -> object:
@@ -172,16 +164,10 @@ class Message(str):
         what = "; ".join(name for name in names if name)
         return self.plus(f" ({what})") if what else self
 
-    def as_json(self) -> dict[str, object]:
-        """The data of the message: `fields` are those of a campaign by which its remedies are carried out."""
-        fields = dict.fromkeys(name for need in self.needs for name in need.fields)
-        shown = {name: value for name, value in self.values.items() if name != "given"}
-        values = {name: str(value) if isinstance(value, SheetRow) else value for name, value in shown.items()}
-        given = [(need.fields[0], value) for need, value in self.given.items() if need.fields]
-        texts = [{"field": name, "value": value} for name, value in given if isinstance(value, str)]
-        data = {name: [each.as_json() for each in value] for name, value in given if not isinstance(value, str)}
-        told = {"kind": self.kind, "values": values, "fields": list(fields), "remedy": data, "remedies": texts}
-        return {name: each for name, each in told.items() if each or name not in {"remedy", "remedies"}}
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a campaign to change, by which its remedies are carried out."""
+        return tuple(dict.fromkeys(name for need in self.needs for name in need.fields))
 
 
 _QUOTED: Final = re.compile(r"'[^']*'")
@@ -314,6 +300,16 @@ class Finding:
         return message_of(self.message)
 
     @property
+    def kind(self) -> str | None:
+        """A word for what is wrong, the same for all messages of this kind."""
+        return self.told.kind
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a campaign to change."""
+        return self.told.fields
+
+    @property
     def is_error(self) -> bool:
         """True if this finding keeps the call from being sent."""
         return self.severity is Severity.ERROR
@@ -330,8 +326,9 @@ class Finding:
             "path": self.path,
             "code": self.code,
             "severity": self.severity.value,
+            "kind": self.kind,
             "message": self.message,
-            **self.told.as_json(),
+            "fields": list(self.fields),
         }
 
     def __str__(self) -> str:

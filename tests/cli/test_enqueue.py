@@ -20,7 +20,7 @@ BODY = {
         {"action": "say", "params": {"text": "Your order is ready.", "voiceProfile": "en-IE-EmilyNeural"}},
     ]
 }
-FIELDS = {"file", "row", "column", "path", "code", "severity", "message", "kind", "values", "fields"}
+FIELDS = {"file", "row", "column", "path", "code", "severity", "message", "kind", "fields"}
 
 
 def test_files_without_errors_exit_0(voiceflow: Program) -> None:

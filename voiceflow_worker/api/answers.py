@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -57,7 +57,7 @@ class Fault:
     """One thing that is wrong. `pointer` is its place in the JSON body (RFC 6901), `parameter` one outside of it.
 
     `voice_code` is the status code with which 8x8 would answer. `row` and `column` are the place in an uploaded file.
-    `data` is that of the message.
+    `kind` is a word for what is wrong, and `fields` are those to change.
     """
 
     code: str = INVALID
@@ -68,12 +68,13 @@ class Fault:
     voice_code: int | None = None
     row: int | None = None
     column: str | None = None
-    data: Mapping[str, object] = field(default_factory=dict[str, object])
+    kind: str | None = None
+    fields: Sequence[str] = ()
 
     def as_json(self) -> dict[str, object]:
         """The fault for programs. What only some faults have is there only if it is known."""
-        told = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "data"} | {**self.data}
-        return {name: value for name, value in told.items() if value is not None or name == "pointer"}
+        given = asdict(self) | {"fields": [*self.fields] or None}
+        return {name: value for name, value in given.items() if value is not None or name == "pointer"}
 
 
 def shortened(faults: Sequence[Fault]) -> list[Fault]:
@@ -105,7 +106,8 @@ class ProblemError(Exception):
 
     def answer(self) -> Answer:
         """The problem as an answer. One of a request has a finding at least."""
-        whole = Fault(detail=self.detail, code=str(self.code), data=_data_of(self.detail))
+        message = message_of(self.detail)
+        whole = Fault(detail=self.detail, code=str(self.code), kind=message.kind, fields=message.fields)
         faults = self.faults or ((whole,) if self.status < 500 else ())
         document = {
             "type": f"urn:voiceflow:problem:{self.code}",
@@ -173,11 +175,6 @@ def problem_of(error: Exception, faults: Sequence[Fault] = ()) -> ProblemError:
     return ProblemError(status, detail, faults=faults, headers=headers, code=code)
 
 
-def _data_of(message: str) -> Mapping[str, object]:
-    """The data of a message, as far as it has them."""
-    return {name: value for name, value in message_of(message).as_json().items() if value}
-
-
 def _with_fields(message: str) -> str:
     """The message, with the names of the fields by which its remedies are carried out."""
     return message_of(message).named(
@@ -223,7 +220,7 @@ def fault_of(
     row, column, names = found.row, found.column, schema.get("properties", {})
     told: dict[str, Any] = {
         "detail": _with_fields(found.message), "severity": found.severity.value, "voice_code": found.code,
-        "data": _data_of(found.message),
+        "kind": found.kind, "fields": found.fields,
     }  # fmt: skip
     if row is not None and not isinstance(body.get("rows"), list):
         if isinstance(row, SheetRow):

@@ -290,9 +290,7 @@ class FindingTold(Told):
     row: int | None = Field(None, description="The row of an uploaded file; 1 is its first line.")
     column: str | None = Field(None, description="The column of an uploaded file.")
     kind: str | None = Field(None, description="A word for what is wrong, more exact than the code.")
-    values: dict[str, Any] | None = Field(None, description="The values in the detail, such as a name or a count.")
-    fields: list[str] | None = Field(None, description="The fields that put it right.")
-    remedy: Json | None = Field(None, description="What to give such a field: `leave_out` with its filters.")
+    fields: list[str] | None = Field(None, description="The fields to change.")
 
 
 _ALWAYS = (401, 403, 429, 500, 503)

@@ -89,6 +89,7 @@ def read_time(
     """
     written, shown = text.strip(), repr(text[:40])
     remedy = "give a time_zone such as Asia/Singapore" if asks_zone else "end it with Z for UTC"
+    or_local = ", or as 2030-01-31 09:00 with a time_zone" if asks_zone else ""
     if now is not None and (word := _DAY.fullmatch(written)) is not None:
         if zone is None:
             raise ValueError(f"{shown} has no time zone; {remedy}")
@@ -96,7 +97,7 @@ def read_time(
         written = f"{day} {word[2]}"
     match = _FORM.fullmatch(written)
     if match is None:
-        raise ValueError(f"{shown} is not a time; write it as {EXAMPLE}, or as 2030-01-31 09:00 and {remedy}")
+        raise ValueError(f"{shown} is not a time; write it as {EXAMPLE}{or_local}")
     day_text, clock, offset = match.groups()
     two_digits = f"0{clock}" if clock[1] == ":" else clock
     try:
