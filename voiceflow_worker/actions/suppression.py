@@ -255,7 +255,7 @@ def _refused_removal(found: NumberFile) -> ActionResult:
     said = (
         f"{count_of(len(wrong), 'line')} of {found.name} cannot be read as one number, so nothing is taken off the list"
     )
-    counts = {"rows": found.rows, "removed": 0, "kept": [], "absent": 0}
+    counts: dict[str, object] = {"rows": found.rows, "removed": 0, "kept": [], "absent": 0}
     message = f"{said}. Take the numbers off one by one"
     return ActionResult(message=message, documents=(counts,), lines=lines, not_done=True)
 

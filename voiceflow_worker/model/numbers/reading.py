@@ -78,7 +78,7 @@ def read_number(text: str, country: str | None = None) -> str:
         found = _valid(digits)
     elif digits.startswith("00"):
         is_abroad = written.startswith("00") and _is_left_by_00(home) and not _national(digits[1:], home)
-        found = _valid(digits[2:]) if is_abroad else set()
+        found = _valid(digits[2:]) if is_abroad else set[str]()
     else:
         found = _national(digits, home)
     if not found:
@@ -142,7 +142,7 @@ def _plain(text: str) -> str:
 def _valid(digits: str) -> set[str]:
     """Return the number that these digits are behind a +, if a numbering plan has it."""
     number = canonical_number(f"+{digits}")
-    return {number} if is_valid(number) else set()
+    return {number} if is_valid(number) else set[str]()
 
 
 def _possible(digits: str) -> set[str]:
@@ -153,14 +153,14 @@ def _possible(digits: str) -> set[str]:
         parsed.country_code is not None
         and plans.is_possible_number_with_reason(parsed) == plans.ValidationResult.IS_POSSIBLE
     )
-    return {number} if is_valid(number) or is_long else set()
+    return {number} if is_valid(number) or is_long else set[str]()
 
 
 def _national(digits: str, home: str) -> set[str]:
     """Return the numbers of a country that these digits are, as they are dialled there or behind its country code."""
     plans = library()
     code = str(plans.country_code_for_region(home))
-    found = _valid(f"{code}{digits}") | (_valid(digits) if digits.startswith(code) else set())
+    found = _valid(f"{code}{digits}") | (_valid(digits) if digits.startswith(code) else set[str]())
     names = dialled_alike(home)
     return {
         each
