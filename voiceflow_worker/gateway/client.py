@@ -82,9 +82,8 @@ class VoiceClient(api.AccountApi):
 
     Without a `transport`, the client keeps connections of its own on asyncio, and uses httpx's pool on trio. They go
     through the `proxy` (`http://user:password@host:port`; it must know CONNECT), except to this machine and to the
-    hosts and networks in `no_proxy`. None of these and no `ssl_context` can be given together with a `transport`.
-    Nothing is read from the environment. A given `transport` must speak HTTP/1.1, and is closed with the client. Over
-    httpx's pool, only an error of connecting proves that nothing was sent. If a given transport is not
+    hosts in `no_proxy`. None of these and no `ssl_context` can be given together with a `transport`. Nothing is read
+    from the environment. A given `transport` must speak HTTP/1.1, and is closed with the client. If it is not
     `httpx.AsyncHTTPTransport` itself, each of its errors leaves the call in doubt.
 
     The API key does not appear in any repr, log or error. Over http:// it is sent only to this machine (a sandbox),
