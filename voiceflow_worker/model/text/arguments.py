@@ -45,7 +45,7 @@ def checked_time(name: str, time: datetime | None) -> datetime | None:
     return time
 
 
-def checked_duration(name: str, value: timedelta, *, positive: bool = False) -> timedelta:
+def checked_duration(name: str, value: object, *, positive: bool = False) -> timedelta:
     """Return the duration. Raise InvalidInputError for a longer one than stores keep and, if `positive`, 0 and less."""
     if not isinstance(value, timedelta):
         problem = "not a timedelta"

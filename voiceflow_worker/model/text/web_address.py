@@ -115,7 +115,8 @@ def is_among(url: str, hosts: Iterable[str]) -> bool:
     parts, host = urlsplit(url), _host(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     given = ",".join(each.removeprefix("*") or each for each in hosts)
-    return bool(proxy_bypass_environment(f"{f'[{host}]' if ':' in host else host}:{port}", {"no": given}))
+    netloc = f"{f'[{host}]' if ':' in host else host}:{port}"
+    return bool(proxy_bypass_environment(netloc, {"no": given}))  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _is_host(text: str) -> bool:
