@@ -1,8 +1,4 @@
-"""Airflow hooks, operators, sensors, triggers and notifiers for phone calls.
-
-The provider imports public names of `voiceflow_worker`, and the port of its store. Importing the provider does not
-import Airflow.
-"""
+"""Airflow hooks, operators, sensors, triggers and notifiers for phone calls. Importing this does not import Airflow."""
 
 from __future__ import annotations
 

@@ -9,6 +9,17 @@ from typing import Any
 
 _NAME = "8x8 Voice (voiceflow-worker)"
 
+
+def _module(kind: str) -> list[dict[str, Any]]:
+    return [{"integration-name": _NAME, "python-modules": [f"airflow_provider.{kind}.voice"]}]
+
+
+_FIELDS = {
+    "sub_account": "Sub-account", "store": "Store URL, without a password", "queue": "Queue",
+    "source": "Source number", "voice_profile": "Voice profile", "rate": "Calls per second",
+}  # fmt: skip
+
+
 PROVIDER_INFO: dict[str, Any] = {
     "package-name": "voiceflow-worker",
     "name": _NAME,
@@ -20,10 +31,7 @@ PROVIDER_INFO: dict[str, Any] = {
             "tags": ["service"],
         }
     ],
-    "hooks": [{"integration-name": _NAME, "python-modules": ["airflow_provider.hooks.voice"]}],
-    "operators": [{"integration-name": _NAME, "python-modules": ["airflow_provider.operators.voice"]}],
-    "sensors": [{"integration-name": _NAME, "python-modules": ["airflow_provider.sensors.voice"]}],
-    "triggers": [{"integration-name": _NAME, "python-modules": ["airflow_provider.triggers.voice"]}],
+    **{kind: _module(kind) for kind in ("hooks", "operators", "sensors", "triggers")},
     "notifications": ["airflow_provider.notifications.voice.VoiceCallNotifier"],
     "connection-types": [
         {
@@ -31,25 +39,7 @@ PROVIDER_INFO: dict[str, Any] = {
             "hook-class-name": "airflow_provider.hooks.voice.VoiceFlowHook",
             "hook-name": "8x8 Voice",
             "conn-fields": {
-                "sub_account": {"label": "Sub-account", "schema": {"type": ["string", "null"]}},
-                "store": {
-                    "label": "Store URL",
-                    "description": "redis://host:6379/0, postgresql://host/database without a user, or "
-                    "sqlite:////absolute/path.db if all tasks run on one host.",
-                    "schema": {"type": ["string", "null"]},
-                },
-                "queue": {"label": "Queue", "schema": {"type": ["string", "null"], "default": "default"}},
-                "source": {
-                    "label": "Source number",
-                    "description": "The number of your account that people see when they are called.",
-                    "schema": {"type": ["string", "null"]},
-                },
-                "voice_profile": {"label": "Voice profile", "schema": {"type": ["string", "null"]}},
-                "rate": {
-                    "label": "Calls per second",
-                    "description": "The rate of all workers together. Leave it empty to keep the rate of the queue.",
-                    "schema": {"type": ["string", "null"]},
-                },
+                name: {"label": label, "schema": {"type": ["string", "null"]}} for name, label in _FIELDS.items()
             },
             "ui-field-behaviour": {
                 "hidden-fields": ["login", "schema", "port"],

@@ -340,12 +340,11 @@ class CallQueue:
         force: bool = False,
         post: int | None = None,
         not_before: datetime | None = None,
-        goes_on: bool = False,
         check: CheckJob | None = None,
     ) -> Job:
         """Call the person again, with a new POST of the same job, not earlier than `not_before`.
 
-        It begins with the person's first number; with `goes_on`, it is the number that was next when the job ended.
+        It begins with the person's first number.
 
         Jobs in doubt must be resolved first; completed and accepted jobs need `force`. With `post`, the job is
         redialled only if its newest POST has this number. `check` is that of `cancel`.
@@ -354,10 +353,8 @@ class CallQueue:
         """
         now = self.store.clock.now()
         checked_time("not_before", not_before)
-        redial = partial(
-            lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before, goes_on=goes_on
-        )
-        asked, change = (force, post, not_before, goes_on), _checked(redial, check)
+        redial = partial(lifecycle.redial, at=now, note=note, force=force, number=post, not_before=not_before)
+        asked, change = (force, post, not_before), _checked(redial, check)
         return await self._change("redial", job_id, change, note=note, result="redialled", asked=asked)
 
     async def redial_batch(

@@ -1,1 +1,1 @@
-"""The phone calls of task instances: their identity, enqueueing, cancellation and failures."""
+"""The phone calls of tasks: their keys, their wait, the holds of stopped tasks, and failures."""

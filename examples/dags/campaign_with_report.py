@@ -31,7 +31,7 @@ with DAG(
     def report(result: dict[str, Any]) -> str:
         """Return the figures as a sentence, for your reports."""
         rate = "nobody yet" if result["answer_rate"] is None else f"{result['answer_rate']:.0%}"
-        sentence = f"{result['total']} calls, {rate} answered, {result['rows']['rejected']} bad rows left out"
+        sentence = f"{result['total']} calls, {rate} answered"
         print(sentence)
         return sentence
 

@@ -1,7 +1,7 @@
 """Daily reminders: every morning, one call for each appointment.
 
 The rows come from a table in SQLite; use the hook of your own database instead. No retry, lost worker or cleared task
-calls a person a second time on the same day, and no other run does: it would say the same.
+calls a person a second time on the same day, and a run that is a day late calls nobody.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""An alert by phone when the nightly load fails: people on call are phoned in turn until one of them presses 1."""
+"""An alert by phone when the nightly load fails: people on call are phoned in turn until one of them presses 1.
+
+A `voiceflow worker` makes the calls.
+"""
 
 from __future__ import annotations
 

@@ -1,15 +1,11 @@
-"""A task without Airflow's database: its surroundings, and its tries as moves (`Play`)."""
+"""Tasks without Airflow's database: their surroundings, their contexts, and what the ledger says."""
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import inspect
 import json
-import re
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,49 +16,37 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 
 from airflow_provider.hooks.voice import VoiceFlowHook
 from airflow_provider.operators.voice import VoiceCallOperator, VoiceCampaignOperator
-from tests.support.engine import Engine
 from tests.support.stage import Stage, stage
-from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallPolicy, CallQueue, Job, JobState, SessionStatus, Worker, open_store
+from voiceflow_worker import CallPolicy, CallQueue, Job, Worker, open_store
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.model.copying import replace
 
 T = TypeVar("T")
 
 API_KEY = "the-api-key-of-the-tests"
+USUAL: dict[str, Any] = {"task_id": "t", "deferrable": False, "poll_interval": 0.2}
 STORED: dict[str, Any] = {"send": "worker", "wait_for": None}
-"""The options of a task that makes its calls and ends: a worker sends them."""
-
-
-class TaskState:
-    """Airflow's task state store (3.3), in memory."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Any] = {}
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self.kept.get(key, default)
-
-    def set(self, key: str, value: Any, *, retention: object = None) -> None:  # noqa: ARG002 (Airflow's)
-        self.kept[key] = value
+"""The options of a task that makes its calls and ends."""
+_numbers = iter(f"+65876{place}" for place in range(10_000, 60_000))
 
 
 def context(
-    task_id: str = "t", *, run: str = "run", map_index: int = -1, max_tries: int = 0, **more: object
+    task_id: str = "t", *, run: str = "run", map_index: int = -1, tried: int = 1, age: float = 0, **more: object
 ) -> dict[str, Any]:
-    """The context of one try of one task instance."""
-    pushed: dict[str, Any] = {}
+    """The context of one try of one task instance, of a run that was due `age` hours ago."""
+    run_after = datetime.now(UTC) - timedelta(hours=age)
     ti = SimpleNamespace(
-        dag_id="dag",
-        run_id=run,
-        task_id=task_id,
-        map_index=map_index,
-        max_tries=max_tries,
-        try_number=1,
-        pushed=pushed,
-        xcom_push=lambda *, key, value: pushed.__setitem__(key, value),
-    )
-    return {"ti": ti, **more}
+        dag_id="dag", run_id=run, task_id=task_id, map_index=map_index, max_tries=0, try_number=tried,
+    )  # fmt: skip
+    dag_run = SimpleNamespace(dag_id="dag", run_after=run_after, clear_number=0)
+    return {"ti": ti, "run_id": run, "dag_run": dag_run, **more}
+
+
+def number(on: Stage, **script: Any) -> str:
+    """A number that no other test calls, and whose calls end as the script says."""
+    found = next(_numbers)
+    on.order("script", {"destination": found, "outcome": "COMPLETED", **script})
+    return found
 
 
 @contextmanager
@@ -73,12 +57,12 @@ def surroundings(folder: Path, *, speed: float = 100) -> Iterator[Stage]:
         yield on
 
 
-def in_queue(on: Stage, act: Callable[[CallQueue], Awaitable[T]], *, name: str = "default") -> T:
-    """Do something with a queue of the stage, at once: a command takes a second to start."""
+def in_queue(on: Stage, act: Callable[[CallQueue], Awaitable[T]]) -> T:
+    """Do something with the queue of the stage, at once: a command takes a second to start."""
 
     async def done() -> T:
         async with open_store(on.store) as store:
-            return await act(CallQueue(store, name))
+            return await act(CallQueue(store))
 
     return asyncio.run(done())
 
@@ -98,32 +82,17 @@ def drain(on: Stage) -> None:
     """Send what is due, as `voiceflow worker --drain` does."""
 
     async def drained(queue: CallQueue) -> None:
-        async with VoiceFlowHook().get_client() as voice:
-            await Worker(queue.store, voice, queue=queue.name, rate=None).drain()
+        async with VoiceFlowHook().get_conn() as voice:
+            await Worker(queue.store, voice, rate=None).drain()
 
     in_queue(on, drained)
 
 
-LASTING: dict[str, Any] = {"outcome": "COMPLETED", "drop": True}
-"""The script of a call that has not ended for the store until a test calls `end_call`, however slow the test is."""
-
-
-def end_call(on: Stage, number: str, status: SessionStatus = SessionStatus.COMPLETED) -> None:
-    """Report the end of a `LASTING` call."""
-    (job,) = jobs_to(on, number)
-    in_queue(on, lambda queue: Engine(queue.store, ScriptedVoice()).summarise(job, status))
-
-
 def connection(sandbox: str, *, password: str = API_KEY, **extra: object) -> str:
     """A connection, as Airflow's environment has it."""
-    usual = {
-        "sub_account": "tests",
-        "source": "+6531234567",
-        "voice_profile": "en-IE-EmilyNeural",
-        "rate": "unlimited",
-        "lease": "3s",
-    }
-    given = {"conn_type": "voiceflow", "host": sandbox, "password": password, "extra": {**usual, **extra}}
+    usual = {"sub_account": "tests", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural"}
+    quick = {"rate": "unlimited", "lease": "3s", "window": "any"}
+    given = {"conn_type": "voiceflow", "host": sandbox, "password": password, "extra": {**usual, **quick, **extra}}
     return json.dumps(given)
 
 
@@ -132,14 +101,11 @@ def connect(patched: pytest.MonkeyPatch, on: Stage, **extra: Any) -> None:
     patched.setenv("AIRFLOW_CONN_VOICEFLOW_DEFAULT", connection(on.sandbox, **{"store": on.store, **extra}))
 
 
-# --- tasks ------------------------------------------------------------------------------------------------------------
-
-USUAL: dict[str, Any] = {"task_id": "t", "deferrable": False, "poll_interval": 0.2}
-
-
 def call(to: Any, **options: Any) -> VoiceCallOperator:
     """A task of one call."""
-    return VoiceCallOperator(**{**USUAL, "destination": to, "say": "Hello.", **options})
+    return VoiceCallOperator(
+        **{**USUAL, "destination": to, **({} if "ask" in options else {"say": "Hello."}), **options}
+    )
 
 
 def campaign(rows: Any, **options: Any) -> VoiceCampaignOperator:
@@ -148,6 +114,7 @@ def campaign(rows: Any, **options: Any) -> VoiceCampaignOperator:
 
 
 def row(number: str, name: str = "Ann", **more: object) -> dict[str, Any]:
+    """A row of a list."""
     return {"destination": number, "name": name, **more}
 
 
@@ -173,144 +140,18 @@ def deferred(task: Any, here: dict[str, Any]) -> Any:
     return raised.value.trigger
 
 
-async def event_of(trigger: Any) -> Any:
-    """What the trigger says when it fires."""
-    return (await asyncio.wait_for(anext(trigger.run()), 60)).payload
+def event_of(trigger: Any) -> Any:
+    """What a copy of the trigger says when it fires."""
+
+    async def fired() -> Any:
+        copy = type(trigger)(**json.loads(json.dumps(trigger.serialize()[1])))
+        return (await asyncio.wait_for(anext(copy.run()), 60)).payload
+
+    return asyncio.run(fired())
 
 
-_PERSON = re.compile(r"([A-Z])(?::(\w+))?(?:#(\w+))?(@later)?")
-TIMES = {"past": timedelta(seconds=-1), "ahead": timedelta(hours=3)}
-_numbers = iter(f"+65876{place}" for place in range(10_000, 60_000))
-_plays = iter(range(10_000))
-
-
-class Play:
-    """Tries of one task, as moves: "left A:Bo B; stop; try A B#key limit=2". A letter is a person, `A:Bo` told a name.
-
-    `left` stores its rows and is killed, `try` goes to its end, `defer` to its deferral, and `resume` on from there.
-    `stop` is that of the newest try of the instance, `stop 1` of the first. `cancel A` is a person's, and so are `hold
-    A` and `open A` of the batch of A's call. A worker is asked to `send`. `run NAME`, `map 2` and `clear` are of what
-    follows; `says WORDS` is how the next try fails.
-    """
-
-    def __init__(self, on: Stage, kind: str = "campaign") -> None:
-        self.on, self.kind, self.task_id = on, kind, f"play{next(_plays)}"
-        self.numbers: dict[str, str] = defaultdict(self._person)
-        self.tries: dict[tuple[str, int], list[Any]] = defaultdict(list)
-        self.run, self.index, self.clears = "run", 0 if kind == "mapped" else -1, 0
-        self._state, self._said = TaskState(), ""
-
-    def _person(self) -> str:
-        number = next(_numbers)
-        self.on.order("script", {"destination": number, "outcome": "COMPLETED"})
-        return number
-
-    def play(self, moves: str) -> Play:
-        for move in moves.split("; "):
-            verb, _, rest = move.partition(" ")
-            words = rest.split()
-            match verb:
-                case "run":
-                    self.run = rest
-                case "map":
-                    self.index = int(rest)
-                case "clear":
-                    self.clears += 1
-                case "says":
-                    self._said = rest
-                case "send":
-                    drain(self.on)
-                case "stop":
-                    self.stop(int(rest or 0) - 1)
-                case "cancel":
-                    ids = [job.id for each in words for job in jobs_to(self.on, self.numbers[each])]
-                    in_queue(self.on, lambda queue, ids=ids: queue.cancel_many(ids))  # type: ignore[misc]
-                case "hold" | "open":
-                    batch = jobs_to(self.on, self.numbers[rest])[-1].batch_id
-                    order = CallQueue.hold if verb == "hold" else CallQueue.resume
-                    in_queue(self.on, lambda queue, batch=batch, order=order: order(queue, batch_id=batch))  # type: ignore[misc]
-                case _:
-                    self._try(verb, words)
-        return self
-
-    def stop(self, place: int = -1) -> None:
-        """Stop a try, in its process or in the triggerer."""
-        stopped = self.tries[self.run, self.index][place]
-        if inspect.iscoroutinefunction(stopped.on_kill):
-            asyncio.run(stopped.on_kill())
-        else:
-            stopped.on_kill()
-
-    def _try(self, verb: str, words: Sequence[str]) -> None:
-        tries = self.tries[self.run, self.index]
-        here = context(
-            self.task_id, run=self.run, map_index=self.index, max_tries=2 * self.clears, task_state_store=self._state,
-            dag_run=SimpleNamespace(clear_number=self.clears),
-        )  # fmt: skip
-        here["ti"].try_number = len(tries) + (verb != "resume")
-        found = (_PERSON.fullmatch(word) for word in words if "=" not in word)
-        people = [
-            {
-                **row(self.numbers[person[1]], person[2] or "Ann"),
-                **({"unique_key": person[3]} if person[3] else {"unique_key": "k"} if self.kind == "keyed" else {}),
-                **({"not_before": str(datetime.now(UTC) + TIMES["ahead"])} if person[4] else {}),
-            }
-            for person in found
-            if person is not None
-        ]
-        task = self._task(people, dict(word.split("=", 1) for word in words if "=" in word), verb)
-        expected = refused(self._said) if self._said else nullcontext()
-        self._said = ""
-        with expected:
-            if verb == "resume":
-                waited = tries[-1]
-                event = {"status": "over", "batch_id": waited.batch_id, "job_ids": waited.job_ids}
-                task.execute_complete(here, {**event, "began": waited.began, "imports": waited.imports})
-            elif verb == "defer":
-                tries.append(deferred(task, here))
-            else:
-                tries.append(task)
-                task.execute(here)
-
-    def _task(self, people: list[dict[str, Any]], given: dict[str, str], verb: str) -> Any:
-        options: dict[str, Any] = {"left": STORED, "defer": {"send": "worker", "deferrable": True}}.get(verb, {})
-        options = {**options, **{name: _read(text) for name, text in given.items()}}
-        if "batch" in options:
-            options["batch"] += f".{self.task_id}"
-        if self.kind in {"call", "mapped"}:
-            (person,) = people
-            more = {name: person[name] for name in ("unique_key", "not_before") if name in person}
-            return call(person["destination"], say=f"Hello {person['name']}.", **more, **options)
-        return campaign(people, **options)
-
-    @property
-    def heard(self) -> str:
-        """Who has heard what, such as "A A:Bo": each call; a name that is not there is Ann."""
-        letters = {number: letter for letter, number in self.numbers.items()}
-        found = [
-            f"{letters[entry['destination']]}:{text.removeprefix('Hello ').removesuffix('.')}"
-            for entry in self.on.ledger()
-            if entry["destination"] in letters
-            for text in entry["heard"]
-        ]
-        return " ".join(sorted(each.removesuffix(":Ann") for each in found))
-
-    @property
-    def waiting(self) -> str:
-        """Whose calls wait."""
-        found = [
-            letter
-            for letter, number in self.numbers.items()
-            for job in jobs_to(self.on, number)
-            if job.state is JobState.QUEUED
-        ]
-        return " ".join(sorted(found))
-
-
-def _read(text: str) -> Any:
-    if text in TIMES:
-        return datetime.now(UTC) + TIMES[text]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text.replace("~", " ")
+def stop(task: Any) -> None:
+    """Stop a task in its process, or its trigger in the triggerer, as Airflow does."""
+    found = task.on_kill()
+    if found is not None:
+        asyncio.run(found)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 
 from tests.airflow.scene import context, rings
 from tests.support.stage import Stage
@@ -47,10 +46,3 @@ def test_each_run_calls_each_person_once_with_the_text_of_the_day_before(on: Sta
         for _ in range(2):
             assert task_with(files).execute(context("call", run=day))["total"] == len(NUMBERS)
         assert rings(on, *NUMBERS) == [count] * len(NUMBERS)
-
-
-def test_a_batch_of_a_task_with_date_is_refused(on: Stage, files: Path) -> None:
-    task = task_with(files)
-    task.batch = "reminder-{date}"
-    with pytest.raises(AirflowFailException, match=r"batch has \{date\}: leave it out"):
-        task.execute(context("call", run="2026-11-28"))

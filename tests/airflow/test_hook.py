@@ -8,22 +8,18 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import structlog
 from airflow.models.connection import Connection
-from airflow.sdk import DAG, BaseHook
+from airflow.sdk import BaseHook
 
-from airflow_provider.hooks.voice import VoiceFlowHook, require_lasting
-from airflow_provider.operators.voice import VoiceCallOperator
+from airflow_provider.hooks.voice import VoiceFlowHook, _shared, shared_store
 from tests.support.processes import running
-from voiceflow_worker import InvalidInputError
-from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.types import WebhookType
+from voiceflow_worker import InvalidInputError, Store, load_settings
+from voiceflow_worker.errors import SettingsError, StoreError
 
 KEY = "a-key-that-nobody-may-see"
 Connect = Callable[..., None]
@@ -123,8 +119,8 @@ def test_an_error_in_a_connection_names_it_and_shows_no_password(
             VoiceFlowHook("other").settings()
         assert "a-secret" not in str(refused.value)
     connect(extra={"sub_account": "tests"})
-    with pytest.raises(SettingsError, match="API key into the password of this connection"):
-        VoiceFlowHook().get_client()
+    with pytest.raises(SettingsError, match="API key"):
+        VoiceFlowHook().get_conn()
 
 
 def test_the_key_and_the_passwords_of_stores_are_shown_nowhere(
@@ -134,69 +130,67 @@ def test_the_key_and_the_passwords_of_stores_are_shown_nowhere(
     connect(password=KEY, extra={"sub_account": "tests"})
     monkeypatch.setenv("VOICEFLOW_STORE", "redis://:pass-of-redis@127.0.0.1:1/0")
     hook = VoiceFlowHook()
-    shown = [repr(hook), repr(hook.settings()), repr(hook.get_client()), hook.store_url(), caplog.text]
+    shown = [repr(hook), repr(hook.settings()), repr(hook.get_conn()), caplog.text]
     assert not [text for text in shown if KEY in text or "pass-of-redis" in text]
 
 
-def test_a_connection_that_cannot_call_says_why(connect: Connect, sandbox: str) -> None:
-    nowhere = {"sub_account": "tests", "store": "sqlite:////nowhere/at/all/calls.db"}
-    for parts, expected in (
-        ({"password": "some-other-key"}, "does not accept the API key"),
-        ({"host": "http://127.0.0.1:9"}, "cannot be reached"),
-        ({"extra": nowhere}, "/nowhere/at/all"),
-    ):
-        connect(**{"host": sandbox, "password": KEY, "extra": {"sub_account": "tests"}, **parts})
-        good, message = VoiceFlowHook().test_connection()
-        assert (good, expected in message, "some-other-key" in message) == (False, True, False), message
-
-
-def test_an_account_that_sends_no_summaries_is_reported(connect: Connect, sandbox: str, tmp_path: Path) -> None:
-    extra = {"sub_account": "summaries", "store": f"sqlite:///{tmp_path / 'calls.db'}"}
-    connect(host=sandbox, password=KEY, extra=extra)
-    hook = VoiceFlowHook()
-
-    async def register(kind: WebhookType) -> None:
-        async with hook.get_client() as voice:
-            await voice.register_webhook(kind, "https://calls.example.com")
-
-    asyncio.run(register(WebhookType.CALL_ACTION))
-    assert "no webhook receives session summaries" in hook.test_connection()[1]
-    asyncio.run(register(WebhookType.SESSION_SUMMARY))
-    good, message = hook.test_connection()
-    assert good
-    assert "8x8 accepts the API key" in message
-    assert "no webhook" not in message
+@pytest.mark.parametrize(
+    ("parts", "is_good", "told"),
+    [
+        ({}, True, "8x8 accepts the API key"),
+        ({"password": "some-other-key"}, False, "401"),
+        ({"host": "http://127.0.0.1:9"}, False, "127.0.0.1 cannot be reached"),
+        ({"extra": {"sub_account": "tests", "store": "sqlite:////nowhere/at/all/calls.db"}}, False, "/nowhere/at/all"),
+    ],
+)
+def test_the_test_of_a_connection_says_what_is_wrong(  # noqa: PLR0917
+    connect: Connect, sandbox: str, tmp_path: Path, parts: dict[str, object], is_good: bool, told: str
+) -> None:
+    extra = {"sub_account": "tests", "store": f"sqlite:///{tmp_path / 'calls.db'}"}
+    connect(**{"host": sandbox, "password": KEY, "extra": extra, **parts})
+    good, message = VoiceFlowHook().test_connection()
+    assert (good, told in message, "some-other-key" in message) == (is_good, True, False), message
 
 
 CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
 FILE = "sqlite:////data/calls.db"
 
 
-def test_a_store_that_the_next_try_may_not_read_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    for executor in (CELERY, f"LocalExecutor;team1={CELERY}", "LocalExecutor,mine:my.module.EdgeExecutor", "their.Own"):
-        with pytest.raises(InvalidInputError, match="another host"):
-            require_lasting(FILE, executor=executor, allowed=False)
-        require_lasting(FILE, executor=executor, allowed=True)
-        require_lasting("redis://host/0", executor=executor, allowed=False)
-    for one_host in ("LocalExecutor", "here:airflow.executors.local_executor.LocalExecutor", ""):
-        require_lasting(FILE, executor=one_host, allowed=False)
-    for allowed in (False, True):
-        with pytest.raises(InvalidInputError, match="loses every call"):
-            require_lasting("memory://", executor="LocalExecutor", allowed=allowed)
-    assert "relative to the working directory" not in caplog.text
-    require_lasting("sqlite:///calls.db", executor="LocalExecutor", allowed=False)
-    assert "relative to the working directory" in caplog.text
+@pytest.mark.parametrize(
+    ("store", "executor", "allowed", "is_refused"),
+    [
+        (FILE, CELERY, "", True),
+        (FILE, f"LocalExecutor;team1={CELERY}", "", True),
+        (FILE, "LocalExecutor,mine:my.module.EdgeExecutor", "no", True),
+        (FILE, CELERY, "true", False),
+        (FILE, "here:airflow.executors.local_executor.LocalExecutor", "", False),
+        ("redis://127.0.0.1/0", CELERY, "", False),
+        ("memory://", "LocalExecutor", "true", True),
+    ],
+)
+def test_a_store_that_the_next_try_may_not_find_is_refused(  # noqa: PLR0917
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, store: str, executor: str, allowed: str, is_refused: bool
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    connect(password=KEY, extra={"sub_account": "tests", "store": store, "allow_local_store": allowed})
+    with pytest.raises(InvalidInputError, match="may not find the store") if is_refused else nullcontext():
+        VoiceFlowHook().require_lasting_store()
 
 
-def test_the_recipes_are_of_the_day_of_the_run_with_a_logical_date_and_without() -> None:
-    texts = re.findall(r'(?:valid_until|"day").{1,4}"({{[^"]+}})"', PAGE.read_text("utf-8"))
-    assert len(texts) >= 2
-    with DAG("recipes", schedule=None):
-        task = VoiceCallOperator(task_id="call", destination="+6587654321", say="Hello.")
-    ordered, day = datetime(2026, 11, 27, 16, tzinfo=UTC), datetime(2026, 11, 28, 9, tzinfo=UTC)
-    for run in (
-        SimpleNamespace(logical_date=None, run_after=day),
-        SimpleNamespace(logical_date=day, run_after=ordered),  # a run that was ordered on the day before
-    ):
-        here: Any = {"dag_run": run, "macros": SimpleNamespace(timedelta=timedelta)}
-        assert {task.render_template(text, here) for text in texts} == {"2026-11-28", "2026-11-28 19:00:00+00:00"}
+@pytest.mark.anyio
+async def test_many_triggers_share_one_store_and_the_last_one_closes_it(tmp_path: Path) -> None:
+    settings = load_settings(store=f"sqlite:///{tmp_path / 'shared.db'}")
+    seen: list[Store] = []  # all are kept: no two have one id
+
+    async def use() -> None:
+        async with shared_store(settings) as store:
+            seen.append(store)
+
+    await asyncio.gather(*(use() for _ in range(50)))
+    assert {id(store) for store in seen} == {id(seen[0])}
+    await use()
+    assert seen[-1] is not seen[0]
+    settings = load_settings(store="sqlite:////nowhere/at/all.db")
+    for error in await asyncio.gather(use(), use(), return_exceptions=True):
+        assert isinstance(error, StoreError), "it is an error for all"
+    assert not _shared

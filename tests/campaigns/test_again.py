@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.campaigns.conftest import EACH_STORE
-from tests.campaigns.desk import Desk, row
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.started import report_of
 from voiceflow_worker import (
     CallQueue,
     Campaign,
     SuppressionList,
-    open_store,
 )
 from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.core.admission import Admitter
-from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import Insert
 from voiceflow_worker.core.settling.changes import Changes
@@ -183,135 +179,23 @@ def test_the_word_is_read_alike_everywhere_and_another_is_refused_with_the_right
             read_again(value)
 
 
-# -- rows that are ordered again by who makes their keys ---------------------------------------------------------------
-
-ANA, BEN, CLEO = "+6587654321", "+6587654322", "+6587654323"
-
-
-@dataclass
-class Ordered:
-    """Orders whose calls stand, but for cancelled ones; calls with other words belong to somebody else if `strict`."""
-
-    strict: bool = False
-    other = "somebody else calls this number"
-    seen: list[str] = field(default_factory=list[str])
-
-    def key(self, called: str, place: int) -> str:
-        return f"task/{called}/{place}"
-
-    def match(self, owner: Job, digest: str) -> KeyMatch:
-        self.seen.append(owner.id)
-        if owner.state is JobState.CANCELLED:
-            return KeyMatch.AGAIN
-        return KeyMatch.OTHER if self.strict and owner.body_digest != digest else KeyMatch.SAME
-
-    def is_own(self, job: Job) -> bool:
-        return (job.unique_key or "").startswith("task/")
-
-    def goes_on(self, owner: Job) -> bool:
-        return owner.reason == "stopped"
-
-    def problems(self, row: Mapping[str, object]) -> Iterable[tuple[str, str]]:
-        return [(name, "is wrong") for name, value in row.items() if value == "wrong"]
-
-
-async def start(queue: CallQueue, *rows: Any, say: str = "Hello.", strict: bool = False, **more: Any) -> EnqueueReport:
-    people = [{"destination": row} if isinstance(row, str) else row for row in rows]
-    fields = {
-        "say": say,
-        "window": "any",
-        "source": "+6531234567",
-        "voice_profile": "en-US-JennyNeural",
-        "batch": "people",
-        **more,
-    }
-    campaign = Campaign.of({**fields, "rows": people})
-    ordered = replace(campaign, options=replace(campaign.options, orders=Ordered(strict)))
-    return await report_of(ordered.start(queue))
-
-
-async def calls(queue: CallQueue) -> dict[str | None, JobState]:
-    return {job.unique_key: job.state for job in await queue.find(limit=None) if job.unique_key is not None}
+# -- keys that hold within the batch ---------------------------------------------------------------------------------
 
 
 @EACH_STORE
-async def test_rows_that_are_ordered_again_add_only_who_has_no_call(store: Store) -> None:
-    queue = CallQueue(store)
-    report = await start(queue, ANA, BEN, ANA, {"destination": BEN, "unique_key": "b"})
-    assert (report.enqueued, report.duplicates) == (3, 1), "the same words to the same number are one call"
-    report = await start(queue, CLEO, {"destination": CLEO, "unique_key": "b"}, f"+65 {BEN[3:]}", ANA, say="Hi.")
-    assert (report.enqueued, report.duplicates) == (1, 3)
-    keys = {f"task/number {ANA}/0", f"task/number {BEN}/0", "task/key b/0", f"task/number {CLEO}/0"}
-    assert await calls(queue) == dict.fromkeys(keys, JobState.QUEUED)
-    twice = ({"destination": ANA, "n": "1"}, {"destination": ANA, "n": "2"})
-    assert (await start(queue, *twice, say="{{n}}")).enqueued == 1
-    other = {"destination": ANA, "n": "3"}
-    assert (await start(queue, other, twice[0], twice[1], say="{{n}}")).enqueued == 1, "of three rows, two had a call"
-    assert (await start(queue, twice[0], twice[1], other, say="{{n}}")).enqueued == 0, "each has its own words"
+async def test_a_key_or_a_number_is_one_call_of_its_batch_whatever_its_row_says(store: Store) -> None:
+    queue, ana, ben = CallQueue(store), "+6587654321", "+6587654322"
+    fields = {"say": "Hello {{name}}.", "window": "any", "source": "+6531234567", "voice_profile": "en-US-JennyNeural"}
 
+    async def start(batch: str, *rows: dict[str, str]) -> EnqueueReport:
+        made = Campaign.of({**fields, "batch": batch, "rows": rows})
+        made = replace(made, only_new=True, options=replace(made.options, keys_in_batch=True))
+        return await report_of(made.start(queue))
 
-@EACH_STORE
-async def test_a_call_that_is_made_again_hands_its_key_over_and_another_call_makes_its_row_bad(store: Store) -> None:
-    queue = CallQueue(store)
-    await start(queue, ANA, BEN)
-    first, second = sorted(await queue.find(limit=None), key=lambda job: job.destination)
-    await queue.cancel(first.id)
-    report = await start(queue, ANA, BEN, CLEO, say="Hi.", strict=True)
-    assert (report.refused, [found.message for found in report.findings]) == (True, [Ordered.other])
-    report = await start(queue, ANA, BEN, say="Hi.")
-    assert (report.enqueued, report.duplicates) == (1, 1)
-    successor = (await queue.get(first.id)).successor
-    assert successor is not None
-    waiting = await queue.find(states=[JobState.QUEUED], limit=None)
-    assert {(job.id, "Hi." in job.body) for job in waiting} == {(successor, True), (second.id, False)}
-
-
-@EACH_STORE
-async def test_a_call_that_somebody_else_stored_in_between_stands(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue, admit, quick = CallQueue(store), Admitter.admit, [True]
-
-    async def beaten(self: Admitter, given: Any, **more: Any) -> Any:
-        if quick and more["staging"] is not None:
-            quick.clear()
-            await self.admit_all([call._replace(digest="f" * 64) for call in given])
-        return await admit(self, given, **more)
-
-    monkeypatch.setattr(Admitter, "admit", beaten)
-    report = await start(queue, ANA)
-    assert (report.enqueued, report.duplicates, report.rejected) == (0, 1, 0)
-    assert len(await queue.find(limit=None)) == 1
-
-
-async def test_rows_that_the_orders_refuse_are_bad_and_name_no_batch_of_their_own(queue: CallQueue) -> None:
-    bad = {"destination": BEN, "name": "wrong", "batch_id": "other"}
-    report = await start(queue, {"destination": ANA, "name": "Ana", "batch_id": "own"}, bad, skip_bad=True)
-    assert (report.enqueued, report.rejected) == (1, 1)
-    assert [(found.row, found.column) for found in report.findings if found.is_error] == [(2, "name")]
-    assert any("'own' is not read, because the batch" in found.message for found in report.findings)
-    assert [job.batch_id for job in await queue.find()] == [report.batch_id]
-
-
-async def test_orders_call_again_whom_a_list_has_removed_and_not_whose_redial_they_have_stopped() -> None:
-    for by_task in (True, False):
-        async with open_store("memory://") as store:
-            desk = Desk(store)
-
-            async def order(name: str, desk: Desk = desk, **how: Any) -> EnqueueReport:
-                redial: dict[str, Any] = {"redial_on": "busy", "redial_max": 2, "redial_after": "0s"}
-                campaign = desk.campaign([row(name)], **redial, **how)
-                task = replace(campaign, options=replace(campaign.options, orders=Ordered()))
-                return await report_of(task.start(desk.queue))
-
-            await order("Ana")
-            await desk.busy("Ana")
-            if by_task:
-                ids = [job.id for job in await desk.queue.find()]
-                await desk.queue.cancel_many(ids, reason="stopped", for_good=False)
-            else:
-                assert (await order("Bob", remove_missing=True)).removed == 1
-                await desk.heard()
-            report = await order("Ana")
-            assert (report.enqueued, report.duplicates) == ((0, 1) if by_task else (1, 0))
-            assert ("Ana" in await desk.heard()) is not by_task, "the task goes on with the redial itself"
+    first = [{"destination": ana, "name": "Ana"}, {"destination": ana, "name": "Ana", "unique_key": "k"}]
+    assert (await start("a", *first)).enqueued == 2
+    other = [{**each, "name": "Ann"} for each in reversed(first)]
+    assert (await start("a", *other, {"destination": ben, "name": "Ben"})).enqueued == 1, "the others stay as they are"
+    assert (await start("b", *first)).enqueued == 2, "another batch has its own keys, and may say the same"
+    assert (await start("c", first[0], {**first[0], "name": "Bo"})).refused, "two different calls of one key"
+    assert len(await queue.find()) == 5

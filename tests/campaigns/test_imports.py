@@ -23,10 +23,7 @@ from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.campaigns import enqueue as enqueueing
 from voiceflow_worker.campaigns import plan
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.core.audit import Actor
-from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.core.drain import DrainCheck
-from voiceflow_worker.core.imports import stop_imports
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.changes import Changes
 from voiceflow_worker.errors import ChangedSinceError, IntakeError, InvalidInputError, StoreUnavailableError
@@ -116,10 +113,9 @@ async def back(store: Store) -> None:
 
 
 @EACH_STORE
-@pytest.mark.parametrize("token", [None, "named"])
-async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_path: Path, token: str | None) -> None:
+async def test_of_a_batch_under_way_only_the_new_calls_wait(store: Store, tmp_path: Path) -> None:
     queue = CallQueue(store)
-    await campaign(tmp_path, PEOPLE[:2]).start(queue, token=token)
+    await campaign(tmp_path, PEOPLE[:2]).start(queue)
     await cut(store, 5, campaign(tmp_path, PEOPLE[2:], priority="5"))
     assert len(await queue.find()) == 4
     drain = DrainCheck(store, queue="default", batch_id=None, policy=CallPolicy())
@@ -313,30 +309,3 @@ async def test_a_start_that_goes_on_is_not_ended_by_one_that_has_no_new_calls(
     await campaign(tmp_path).start(CallQueue(FaultyStore(store, before=another)))
     assert others
     assert await ringing(store) == PEOPLE
-
-
-@EACH_STORE
-async def test_one_write_stops_the_waiting_calls_of_ended_imports_whatever_they_have_been_through(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue, policy = CallQueue(store), CallPolicy()
-    await campaign(tmp_path).start(queue, token="stopped")
-    await campaign(tmp_path, ["+6587655001"], say="Another").start(queue)
-    now = store.clock.now()
-    await store.lease("default", worker_id="w", limit=2, until=now + timedelta(hours=1), now=now)
-    await back(store)
-
-    async def cut(*_: object, **__: object) -> int:
-        raise StoreUnavailableError("cut")
-
-    async def stopped() -> int:
-        imports = [("people", "stopped")]
-        return await stop_imports(store, "default", imports, by=Actor(), reason="stopped", policy=policy)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("voiceflow_worker.core.imports.discard_imports", cut)
-        with pytest.raises(StoreUnavailableError):
-            await stopped()
-    assert await ringing(store) == ["+6587655001"]
-    assert await stopped() == len(PEOPLE)
-    assert (await count_states(store, "default"))[JobState.CANCELLED] == len(PEOPLE)

@@ -84,18 +84,6 @@ async def test_a_redial_begins_with_the_first_number_and_its_limit_counts_rounds
     assert here.voice.rang[4:] == [MOBILE]
 
 
-@pytest.mark.parametrize(("goes_on", "called"), [(True, [HOME]), (False, [MOBILE, HOME])])
-async def test_a_call_that_was_cancelled_before_its_next_number_can_go_on_with_it(
-    here: ScriptedEngine, goes_on: bool, called: list[str]
-) -> None:
-    job = await here.called(MOBILE, S.NO_ANSWER, further_numbers=[HOME])
-    await here.queue.cancel(job.id, reason="the task was stopped")
-    assert await here.send() == []
-    await here.queue.redial(job.id, goes_on=goes_on)
-    job = await here.ends(job, *(S.NO_ANSWER for _ in called))
-    assert (job.state, here.voice.rang) == (JobState.UNREACHED, [MOBILE, *called])
-
-
 async def test_the_number_that_is_called_is_locked_and_the_others_are_free(here: ScriptedEngine) -> None:
     job = await here.enqueue(MOBILE, further_numbers=[HOME], priority=1)
     await here.send()

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from voiceflow_worker.campaigns.calls.options import is_of_pattern
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.core.base.reading import find_jobs, find_pages, get_jobs
-from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.core.ports.reads import Listing, OfNumber
 from voiceflow_worker.core.settling.suppressing import SuppressionList
 from voiceflow_worker.finding import Finding, Severity, tell
@@ -72,12 +71,11 @@ class Sample:
 class CalledBefore:
     """The search for calls of other batches that say what rows say.
 
-    Of a large file, some rows are looked up in other batches; the batches found are then compared with all rows. Calls
-    that are `orders`' own do not count, nor do batches whose names are of the `pattern` with `{date}`.
+    Of a large file, some rows are looked up in other batches; the batches found are then compared with all rows.
+    Batches whose names are of the `pattern` with `{date}` do not count.
     """
 
     queue: CallQueue
-    orders: Orders | None
     pattern: str | None
     sample: Sample = field(default_factory=Sample, init=False)
 
@@ -115,7 +113,7 @@ class CalledBefore:
                 found[batch_id] = {
                     mark: job.id
                     async for job in jobs
-                    if job.created_at >= since and not (self.orders is not None and self.orders.is_own(job))
+                    if job.created_at >= since
                     for mark in marks_of(job.body, job.digest, job.numbers)
                 }
         return found
@@ -166,17 +164,6 @@ async def pages_of(
     async with aclosing(find_pages(queue.store, every)) as pages:
         async for page in pages:
             yield [job for job in page if may_call(job) or (ended and not _is_trial(job))]
-
-
-async def said_before(queue: CallQueue, *, destination: str, digest: str, counts: Callable[[Job], bool]) -> Job | None:
-    """The newest call of the last days to this number with this body that `counts`; None without one."""
-    since = queue.store.clock.now() - OTHER_BATCHES
-    last = OfNumber(queue=queue.name, number=destination, newest=True, limit=PAGE)
-    for job in await find_jobs(queue.store, last):
-        is_said = mark_of(digest) in marks_of(job.body, job.digest, job.numbers)
-        if job.created_at >= since and is_said and may_call(job) and counts(job):
-            return job
-    return None
 
 
 def may_call(job: Job) -> bool:

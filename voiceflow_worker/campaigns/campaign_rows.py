@@ -38,7 +38,6 @@ from voiceflow_worker.campaigns.files.rows import (
 from voiceflow_worker.campaigns.person_index import PersonIndex
 from voiceflow_worker.campaigns.shape import proposed, usual_countries
 from voiceflow_worker.core.admission import CheckedCall
-from voiceflow_worker.core.idempotency import Orders
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Message, Severity, tell
 from voiceflow_worker.ivr.speech_filters import ZONE
@@ -122,9 +121,8 @@ class CampaignRows:
         self._columns = CampaignColumns(
             self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._maker.menu_texts
         )
-        self._rows: SeenKeys = SeenKeys()
-        self.keys: SeenKeys = self._rows if options.orders is None else SeenKeys()
-        """The unique keys of the rows that were read. Those that orders make are added when the rows are classified."""
+        self.keys: SeenKeys = SeenKeys()
+        """The unique keys of the rows that were read."""
         self.persons: PersonIndex = PersonIndex()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
@@ -254,15 +252,13 @@ class CampaignRows:
             return read._replace(findings=self._columns.in_file(raw, read.findings))
         self.values.add(raw)
         read = self._without_own_number(read)
-        if self._options.orders is not None:
-            read = self._checked(read, self._options.orders)
         if read.findings or not self._is_table:
             findings = self._columns.in_file(raw, read.findings)
             read = read._replace(findings=(*self._columns.new_keys(raw), *findings))
         # Without a template, two calls to one number look alike.
         call = read.call
         if call is not None and call.unique_key is not None and not self.has_numbers_only:
-            earlier = self._rows.first(call.unique_key, row=raw.number, digest=read.digest)
+            earlier = self.keys.first(call.unique_key, row=raw.number, digest=read.digest)
             if earlier is not None:
                 read = self._as_known(read, call.unique_key, *earlier)
             else:
@@ -281,16 +277,6 @@ class CampaignRows:
             return read
         message = tell("own_number", number=call.source)
         return read.without_call(Finding(file=self.file, row=read.raw.number, column=DESTINATION, message=message))
-
-    def _checked(self, read: ReadRow, orders: Orders) -> ReadRow:
-        """The row, bad if the orders find anything wrong with a cell about which nothing is said yet."""
-        known = {found.column for found in read.findings if found.is_error}
-        bad = [
-            Finding(file=self.file, row=read.raw.number, column=column, message=message)
-            for column, message in orders.problems(self.source.cells_of(read.raw))
-            if column not in known
-        ]
-        return read.without_call(*bad) if bad else read
 
     def _as_known(self, read: ReadRow, key: str, row: int, is_same: bool) -> ReadRow:  # noqa: FBT001 - as `first` says
         """The row, whose key an earlier row has."""

@@ -30,7 +30,7 @@ from voiceflow_worker.campaigns.files.formats import kind_of, open_source
 from voiceflow_worker.campaigns.files.input_file import InputFile
 from voiceflow_worker.campaigns.files.rows import FileKind, rejects_file
 from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
-from voiceflow_worker.campaigns.intake import OrderKeys, RowEnqueuer
+from voiceflow_worker.campaigns.intake import RowEnqueuer
 from voiceflow_worker.campaigns.list_order import ListOrder
 from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, enqueue_lock
 from voiceflow_worker.campaigns.preview import PreviewMaker, PreviewOptions
@@ -75,8 +75,7 @@ class StartOptions(TypedDict, total=False):
     `by` is the person who starts it; the audit log keeps this. Durations such as `valid_for` count from `now`, by
     default the time of the store's clock. With the `version` of a preview as the `expected_version`, nothing is stored
     if the rows would not do what that showed: ChangedSinceError. `warn` gets what concerns the rows as a whole, such as
-    hidden ones, before the first call is stored. `token` names the import (`core.imports.stop_imports`), which has a
-    new one by default.
+    hidden ones, before the first call is stored.
     """
 
     by: str | Actor | None
@@ -84,7 +83,6 @@ class StartOptions(TypedDict, total=False):
     expected_version: str | None
     progress: OnProgress | None
     warn: Callable[[Sequence[Finding]], None] | None
-    token: str | None
 
 
 class EnqueueOptions(StartOptions, total=False):
@@ -236,10 +234,7 @@ class Enqueueing:
             remove_missing=how.get("remove_missing", False), shows=self._dry_run or self._version is not None,
             since=None if self._actor.claim is None else self._actor.claim.since,
         )  # fmt: skip
-        orders = options.orders
-        self._enqueuer = RowEnqueuer(
-            self._order, None if orders is None else OrderKeys(orders, queue, self.campaign.keys)
-        )
+        self._enqueuer = RowEnqueuer(self._order)
         self._batches = set[str]()
         """The batches of all good rows."""
         self._removal: Removal | None = None
@@ -348,8 +343,6 @@ class Enqueueing:
             if not self._checks:
                 raise
             self._ends.unreadable(error)
-        async for ends in self._enqueuer.classify_changed(CHUNK):
-            has_made_key = self._take_in(ends, planner) or has_made_key
         self._ends.name(*self._enqueuer.names)
         return has_made_key
 
@@ -387,10 +380,7 @@ class Enqueueing:
         return {*self._batches, self.campaign.batch_id}
 
     async def _find_cut(self) -> list[Finding]:
-        """Find the imports that these rows complete. Returns errors about those that other rows have to complete.
-
-        Orders that share a batch, such as the tasks of Airflow, complete their own: the others are none of theirs.
-        """
+        """Find the imports that these rows complete. Returns errors about those that other rows have to complete."""
         if self.queue is None:
             return []
         while True:
@@ -401,7 +391,7 @@ class Enqueueing:
             if self._dry_run or not is_beginning:
                 break
             await self.queue.store.clock.sleep(LOOK_AGAIN)
-        return [] if self.options.orders is not None else [replace(each, file=self.campaign.file) for each in others]
+        return [replace(each, file=self.campaign.file) for each in others]
 
     # -- the rows that were read and compared are enqueued, or only looked up --------------------------------------
 
@@ -439,7 +429,7 @@ class Enqueueing:
         entry = AuditEntry.of(by, action, at=queue.store.clock.now(), queue=queue.name, batch=ends.batch)
         async with audited(queue.store, entry, by.claim) as store:
             conditions = () if lock is None else (lock.condition,)
-            imported = Import(queue, store.store, conditions=conditions, by=by, token=self.how.get("token"))
+            imported = Import(queue, store.store, conditions=conditions, by=by)
             await self._carry_out(queue, imported, store.store)
             done = f"{count_of(ends.counts[End.NEW], 'call')} of {ends.rows} enqueued"
             what = ", ".join(f"{each} {count}" for each, count in sorted(self._enqueuer.changed_in.items()))

@@ -74,16 +74,12 @@ class Import:
     it writes itself goes to the `store`.
     """
 
-    def __init__(
-        self, queue: CallQueue, store: Store, *, conditions: tuple[Condition, ...], by: Actor, token: str | None = None
-    ) -> None:
+    def __init__(self, queue: CallQueue, store: Store, *, conditions: tuple[Condition, ...], by: Actor) -> None:
         self._queue = queue
         self._store = store
         self._by = by
         self._starts: Sequence[Gate] = ()
-        self.staging: Staging = Staging(
-            conditions=conditions, token=token or new_revision(), is_named=token is not None
-        )
+        self.staging: Staging = Staging(conditions=conditions, token=new_revision())
         """Under which conditions its calls are stored. It has records once it has begun."""
 
     async def begin(self, none: Sequence[Same], *, calls: int, puts: tuple[Put, ...] = ()) -> None:

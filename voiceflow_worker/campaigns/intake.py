@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voiceflow_worker.campaigns.calls.request import ReadRow
-from voiceflow_worker.campaigns.calls.values import SeenKeys
 from voiceflow_worker.campaigns.enqueue_report import End
 from voiceflow_worker.campaigns.list_order import ListOrder, differing_end
 from voiceflow_worker.campaigns.row_ends import MOST_NAMED, RowEnd, RowEnds
 from voiceflow_worker.core.admission import AdmissionResult, CheckedCall
 from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.reading import get_jobs
-from voiceflow_worker.core.idempotency import KeyMatch, Orders
+from voiceflow_worker.core.idempotency import KeyMatch
 from voiceflow_worker.core.imports import Staging
 from voiceflow_worker.core.settling.stops import refusal_limits
 from voiceflow_worker.finding import Finding, Severity, tell
@@ -22,7 +21,6 @@ from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.flows.rules import VALIDITY_EXPIRED
 from voiceflow_worker.model.jobs.differences import is_cancelled_for_good
 from voiceflow_worker.model.jobs.job import ENDED_UNSENT, ON_THE_WAY, Job, JobState, ReasonKind
-from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.text.wording import count_of
 from voiceflow_worker.queue import CallQueue
 
@@ -35,79 +33,10 @@ _WITH_CALLS = frozenset({End.SAME, End.BY_PERSON, End.OVER, End.SUPPRESSED})
 
 
 @dataclass(slots=True)
-class OrderKeys:
-    """The keys that orders make for rows: by what a row calls, and its place among the rows that call the same."""
-
-    orders: Orders
-    queue: CallQueue | None
-    keys: SeenKeys
-    """Gets the keys."""
-    changed: list[ReadRow] = field(default_factory=list[ReadRow], init=False)
-    """The rows that no call of the orders says as they do: they wait for `rest`."""
-    _unclaimed: dict[str, dict[int, str]] = field(default_factory=dict[str, dict[int, str]], init=False)
-    """The calls that orders have made, and that no row is yet: their digests, by what they call and their place."""
-    _places: Counter[str] = field(default_factory=Counter[str], init=False)
-    """The first place without a call, by what is called."""
-
-    def rest(self, size: int) -> Iterator[list[ReadRow]]:
-        """The rows that waited, in lists of this size: each stands for the next call that is left."""
-        while self.changed:
-            rows, self.changed = self.changed[:size], self.changed[size:]
-            yield [self._keyed(row, None) for row in rows]
-
-    async def claimed(self, rows: Sequence[ReadRow]) -> list[ReadRow]:
-        """The rows that have a call of their words, or that call whom the orders have not called, with their keys.
-
-        The words of the others may have changed: they wait.
-        """
-        named = [name for row in rows if row.call is not None for name in _names(row, row.call)]
-        looked_up = [each for each in dict.fromkeys(named) if each not in self._unclaimed]
-        self._unclaimed |= {each: {} for each in looked_up}
-        while looked_up and self.queue is not None:
-            asked = {self.orders.key(each, self._places[each]): each for each in looked_up}
-            owners = await owners_of(self.queue.store, self.queue.name, asked)
-            looked_up = [asked[key] for key in owners]
-            for each, owner in zip(looked_up, owners.values(), strict=True):
-                self._unclaimed[each][self._places[each]] = owner.digest
-                self._places[each] += 1
-        claimed: list[ReadRow] = []
-        for row in rows:
-            left = self._unclaimed[self._called(row, row.call)] if row.call is not None else {}
-            same = next((place for place, digest in left.items() if digest == row.digest), None)
-            if left and same is None:
-                self.changed.append(row)
-            else:
-                claimed.append(self._keyed(row, same))
-        return claimed
-
-    def _keyed(self, row: ReadRow, place: int | None) -> ReadRow:
-        """The row with the key of this place; without one, of the first call that is left, or else of a new one."""
-        if row.call is None:
-            return row
-        called = self._called(row, row.call)
-        left = self._unclaimed[called]
-        if place is None and (place := min(left, default=None)) is None:
-            place = self._places[called]
-            self._places[called] += 1
-        left.pop(place, None)
-        key = self.orders.key(called, place)
-        self.keys.first(key, row=row.raw.number, digest=row.digest)
-        return row._replace(call=row.call._replace(unique_key=key), has_made_key=True)
-
-    def _called(self, row: ReadRow, call: CheckedCall) -> str:
-        """What is called: the key of a row, but for the call of its words that had none; else its number."""
-        name, *others = _names(row, call)
-        said = (each for each in others if not self._unclaimed[name] and row.digest in self._unclaimed[each].values())
-        return next(said, name)
-
-
-@dataclass(slots=True)
 class RowEnqueuer:
     """Enqueues rows. Without a queue, rows are only divided into new, known and bad ones."""
 
     order: ListOrder
-    orders: OrderKeys | None = None
-    """The keys of orders, if these make some."""
     unfinished: frozenset[str | None] = frozenset()
     """The tokens of the imports that have not ended. A row whose call is staged by one of them is new: nobody can have
     been called for it."""
@@ -126,28 +55,13 @@ class RowEnqueuer:
 
         A row is the same if the stored call of its key stands for it. It is new if that call is to be made again, and
         changed if it is to be changed; else it is bad while a call that differs waits. New rows behind the limit of the
-        options are left out. Rows that may be changed ones of orders wait for `classify_changed`. Raises
-        OvertakenError.
+        options are left out. Raises OvertakenError.
         """
-        changed, limit = [] if self.orders is None else self.orders.changed, self.order.options.limit
-        waited = len(changed)
-        if self.orders is not None:
-            rows = await self.orders.claimed(rows)
-        ends = await self._classified(rows)
+        ends, limit = await self._classified(rows), self.order.options.limit
         if limit is None:
             return ends
-        waiting = changed[waited:]
-        late = await self._beyond(limit, ends, waiting)
-        changed[waited:] = [row for row in waiting if row.raw.number not in late]
-        return [
-            *(late.get(each.number, each) for each in ends),
-            *(late[row.raw.number] for row in waiting if row.raw.number in late),
-        ]
-
-    async def classify_changed(self, size: int) -> AsyncGenerator[list[RowEnd]]:
-        """How the rows end that no call of the orders says as they do."""
-        for rows in () if self.orders is None else self.orders.rest(size):
-            yield await self._classified(rows)
+        late = await self._beyond(limit, ends)
+        return [late.get(each.number, each) for each in ends]
 
     async def _classified(self, rows: Sequence[ReadRow]) -> list[RowEnd]:
         keys = [row.call.unique_key for row in rows if row.call is not None and row.call.unique_key]
@@ -193,32 +107,32 @@ class RowEnqueuer:
             ended = owner.state if owner.state in ENDED_UNSENT else None
             if ended is None:
                 return RowEnd.of(self._elsewhere(row, owner, "it stays there, and no call is added to"), End.SAME)
-            kind = End.OVER if self.order.options.orders is None and self.order.is_other(owner, row) else End.SAME
+            kind = End.OVER if self.order.is_other(owner, row) else End.SAME
             return RowEnd.of(row, End.BY_PERSON if is_cancelled_for_good(owner) else kind, ended=ended)
         kind = differing_end(owner, row)
         if kind is End.CHANGED and len(self.names) < MOST_NAMED:
             self.names.append(owner.name or owner.destination)
         if (told := self.order.judged(row, owner)) is None:
             return RowEnd.of(self._elsewhere(row, owner, "it ends there, and is made anew in"), kind)
-        is_undecided = self.order.options.orders is None and kind is End.CHANGED and not self.order.replace
+        is_undecided = kind is End.CHANGED and not self.order.replace
         return RowEnd.of(told, End.BAD if told.is_bad and not is_undecided else kind, key=owner.unique_key or "")
 
     def _elsewhere(self, row: ReadRow, owner: Job, done: str) -> ReadRow:
         """The row, with what is told of it if its call is one of another batch."""
         batch = row.call and row.call.batch_id
-        if self.order.options.orders is not None or owner.batch_id == batch:
+        if owner.batch_id == batch:
             return row
         told = tell("of_other_batch", call=owner.id, other=owner.batch_id or "-", done=done, batch=batch)
         return row._replace(
             findings=(*row.findings, self.order.placed(row, Finding(severity=Severity.WARNING, message=told)))
         )
 
-    async def _beyond(self, limit: int, ends: Sequence[RowEnd], waiting: Sequence[ReadRow]) -> Mapping[int, RowEnd]:
-        """The new rows after the last one that a limit of good rows has, which wait, by their numbers.
+    async def _beyond(self, limit: int, ends: Sequence[RowEnd]) -> Mapping[int, RowEnd]:
+        """The new rows after the last one that a limit of good rows has, by their numbers.
 
         Rows of stored calls are good. New ones are not while their number is on the suppression list.
         """
-        new = [each.row for each in ends if each.row is not None and each.makes_call] + [*waiting]
+        new = [each.row for each in ends if each.row is not None and each.makes_call]
         calls = [each for each in ends if each.row is not None and each.kind in _WITH_CALLS]
         known = [each.row for each in calls if each.row is not None]
         silent = await self.enqueue(new, staging=None) if self._good < limit else ()
@@ -326,12 +240,6 @@ class RowEnqueuer:
         batches = {row.call.batch_id for row in rows if row.call is not None and row.call.batch_id is not None}
         await refusal_limits(queue.store).within(queue.name).put(dict.fromkeys(batches - self._limited, limit))
         self._limited |= batches
-
-
-def _names(row: ReadRow, call: CheckedCall) -> Sequence[str]:
-    """The names under which orders may have the call of a row. One with a key may have had none before."""
-    number = f"number {phone_identity(call.destination)}"
-    return (f"key {row.own_key}", number) if row.own_key else (number,)
 
 
 def _is_late(found: Finding) -> bool:

@@ -56,15 +56,11 @@ class ListOrder:
 
     def match(self, owner: Job, row: ReadRow) -> KeyMatch:
         """What the call that has the key of a row is to it."""
-        orders = self.options.orders
-        is_removed = owner.reason_kind is ReasonKind.REMOVED and not (orders is not None and orders.goes_on(owner))
-        if owner.state in self.states or is_removed:
+        if owner.state in self.states or owner.reason_kind is ReasonKind.REMOVED:
             return KeyMatch.AGAIN
-        if orders is None and owner.state in ENDED_UNSENT:
+        if owner.state in ENDED_UNSENT:
             return KeyMatch.SAME  # nobody is called for it, whatever the row says now
-        is_other = self.is_other(owner, row)
-        match = (KeyMatch.OTHER if is_other else KeyMatch.SAME) if orders is None else orders.match(owner, row.digest)
-        return KeyMatch.OTHER if match is KeyMatch.SAME and is_other and self._changes(owner, row) else match
+        return KeyMatch.OTHER if self.is_other(owner, row) else KeyMatch.SAME
 
     def is_other(self, owner: Job, row: ReadRow) -> bool:
         """Whether a row differs from the call that has its key."""
@@ -79,14 +75,11 @@ class ListOrder:
 
         Raises OvertakenError.
         """
-        orders = self.options.orders
         if self.since is not None and owner.changed_at > self.since and self._changes(owner, row):
             raise OvertakenError(
                 f"the list was ordered at {in_words(self.since)}, and has been overtaken: call {owner.id} of batch "
                 f"{owner.batch_id} was enqueued or changed for a row of it since, and stands. Nothing more was changed"
             )
-        if orders is not None and not self._changes(owner, row):
-            return self.silenced(row, Finding(message=orders.other))
         told = self.differs(row, owner)
         if told is None:
             return None

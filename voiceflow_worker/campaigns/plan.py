@@ -48,7 +48,6 @@ from voiceflow_worker.model.jobs.differences import (
     terms_of,
 )
 from voiceflow_worker.model.jobs.job import Job, JobState, ReasonKind, person_in
-from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.model.text.printable import as_stored
 from voiceflow_worker.queue import CallQueue
 
@@ -92,11 +91,10 @@ class Plan:
 class Planner:
     """A comparison of the rows of a list with the stored calls of the queue, by the `index` of their people.
 
-    A call with the unique key of a row is the call of this row, and so are those that orders find by their keys. Calls
-    that ended without a ring do not count, nor do trials. Rows with suppressed numbers are left out: they are not
-    called. With `again`, no row is compared, but with the calls of a cut start, whose rows now say something else; how
-    many would be called again is only counted, if the order `shows`. If the queue `has_staged` calls, some rows have
-    calls of their own.
+    A call with the unique key of a row is the call of this row. Calls that ended without a ring do not count, nor do
+    trials. Rows with suppressed numbers are left out: they are not called. With `again`, no row is compared, but with
+    the calls of a cut start, whose rows now say something else; how many would be called again is only counted, if the
+    order `shows`. If the queue `has_staged` calls, some rows have calls of their own.
     """
 
     order: ListOrder
@@ -114,7 +112,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         options = self.order.options
-        self.before = CalledBefore(queue=self.queue, orders=options.orders, pattern=options.batch_pattern)
+        self.before = CalledBefore(queue=self.queue, pattern=options.batch_pattern)
         self._since = self.order.since if self._again else None
 
     @property
@@ -203,8 +201,7 @@ class Planner:
         is_again = self._again or job.state in self.order.states or job.successor is not None
         if not may_call(job) and (is_again or job.reason_kind is ReasonKind.REMOVED):
             return False
-        is_old, orders = self._since is not None and job.created_at < self._since, self.order.options.orders
-        return not is_old and not (orders is not None and orders.is_own(job))
+        return self._since is None or job.created_at >= self._since
 
     def is_in_list(self, job: Job, plan: Plan) -> bool:
         """Whether a call is that of a row to call."""
@@ -324,21 +321,19 @@ def _moved_over(
 
 
 @asynccontextmanager
-async def enqueue_lock(queue: CallQueue, name: str, *, number: str | None = None) -> AsyncGenerator[LeaderLease]:
+async def enqueue_lock(queue: CallQueue, name: str) -> AsyncGenerator[LeaderLease]:
     """Wait for the lock of one enqueue on its queue, and have it until the end of the block.
 
     So two enqueues that begin at once do not both find nobody called. It is a lease, and a condition of each new call:
     a process that stands still for longer than `LOCK_LENGTH` stores nothing more beside its successor. Calls that are
-    enqueued singly by a program, or under keys of the user, need no lock. With `number`, it is the lock among the calls
-    to this number alone.
+    enqueued singly by a program, or under keys of the user, need no lock.
 
     Raises IntakeError, with the name of the enqueue that has it, if it is not free within `TIMEOUT`.
     """
     clock = queue.store.clock
-    key = queue.name if number is None else f"{queue.name}/{phone_identity(number)}"
     # The name may be that of a batch that is refused for its letters later.
     note = f"{as_stored(name)}, since {clock.now().isoformat(timespec='seconds')}"
-    lock = LeaderLease(queue.store, key, namespace=INTAKES, length=LOCK_LENGTH, note=note)
+    lock = LeaderLease(queue.store, queue.name, namespace=INTAKES, length=LOCK_LENGTH, note=note)
     gives_up = clock.monotonic() + TIMEOUT.total_seconds()
     while not await lock.take():
         if clock.monotonic() >= gives_up:

@@ -663,7 +663,6 @@ def new_job(
         due_at=due_at,
         revision=revision,
         worker_id=token,
-        start=token if staging is not None and staging.is_named else None,
         priority=call.priority,
         batch_id=call.batch_id,
         destination=call.destination,

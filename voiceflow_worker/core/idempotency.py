@@ -8,7 +8,7 @@ What else is begun once under a name, such as a campaign or an action of people,
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -20,7 +20,7 @@ from voiceflow_worker.core.base.keys import owners_of
 from voiceflow_worker.core.base.record_set import json_codec
 from voiceflow_worker.core.base.round_trips import confirm
 from voiceflow_worker.core.ports import Store
-from voiceflow_worker.core.ports.store import BulkWrite, Claim, Condition, Put, Result, Same, Write
+from voiceflow_worker.core.ports.store import BulkWrite, Claim, Put, Result, Same, Write
 from voiceflow_worker.errors import (
     KeyConflict,
     KeyConflictError,
@@ -147,38 +147,6 @@ class KeyMatch(Enum):
     """It is another call. Nothing is enqueued."""
 
 
-class Orders(Protocol):
-    """Who makes the keys of rows, and so can order the same rows again, whatever they say then."""
-
-    @property
-    def other(self) -> str:
-        """What is said of a row whose key belongs to another call, after the row."""
-        ...
-
-    def key(self, called: str, place: int) -> str:
-        """The unique key of call number `place` (from 0) of those that call the same: a telephone, or a row's own key.
-
-        `called` is `number <telephone>` or `key <key>`.
-        """
-        ...
-
-    def match(self, owner: Job, digest: str) -> KeyMatch:
-        """What the call that has a key is to a row with this key. `digest` is that of the row's call."""
-        ...
-
-    def is_own(self, job: Job) -> bool:
-        """Whether the keys find this call, so that no row repeats it by mistake."""
-        ...
-
-    def goes_on(self, owner: Job) -> bool:
-        """Whether a call that was ended goes on as the same call when its row is ordered again."""
-        ...
-
-    def problems(self, row: Mapping[str, object]) -> Iterable[tuple[str, str]]:
-        """What makes a row bad beside the rules for all rows, as columns and clauses."""
-        ...
-
-
 class _Queue(Protocol):
     """What is asked of a queue here."""
 
@@ -189,15 +157,6 @@ class _Queue(Protocol):
 
 Judge = Callable[[Job], KeyMatch]
 """What the call that has a key is to an order. It may raise an error that says more."""
-
-
-async def existing_call(queue: _Queue, key: str, judge: Judge) -> Job | None:
-    """The call that this key names already; None if there is none. Raises KeyConflictError for another call."""
-    owner, match = await _looked_up(queue, key, judge)
-    if match is not KeyMatch.SAME:
-        return None
-    await confirm(queue.store)
-    return owner
 
 
 async def _looked_up(queue: _Queue, key: str, judge: Judge) -> tuple[Job | None, KeyMatch | None]:
@@ -213,12 +172,10 @@ async def enqueue_idempotent(
     key: str,
     make: Callable[[], Awaitable[CheckedCall]],
     judge: Judge,
-    *,
-    conditions: Sequence[Condition] = (),
 ) -> tuple[Job, bool]:
     """The call under this key, and whether it is new. `make` makes the call, with this key, if none stands.
 
-    It is stored under the `conditions`: IntakeError if one fails. Raises CallFlowError and SuppressedNumberError, with
+    Raises CallFlowError and SuppressedNumberError, with
     which nothing is stored; OtherRequestError if the key belongs to an erased call; KeyConflictError and StoreError.
     """
     owner, match = await _looked_up(queue, key, judge)
@@ -227,7 +184,7 @@ async def enqueue_idempotent(
         return owner, False
     over = {} if owner is None else {key: [owner]}  # only as it was when it was judged
     try:
-        (found,) = await queue.admitter.admit_all([await make()], conditions=conditions, over=over)
+        (found,) = await queue.admitter.admit_all([await make()], over=over)
         if found.created:
             return found.job, True
     except KeyConflictError:  # somebody was quicker, with another body

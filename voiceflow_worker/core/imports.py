@@ -13,7 +13,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
-from voiceflow_worker.core.audit import Actor, AuditEntry, audited
 from voiceflow_worker.core.base.reading import calls_of_start, due_count
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.controls import start_put
@@ -22,10 +21,10 @@ from voiceflow_worker.core.settling.changes import ROUNDS, Changes
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import lifecycle
-from voiceflow_worker.model.jobs.gate import Gate, GateState
+from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.jobs.job import ReasonKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.model.text.wording import count_of, rfc3339
+from voiceflow_worker.model.text.wording import rfc3339
 
 PAGE = 500
 """The most staged calls that are discarded in one bulk write."""
@@ -33,14 +32,10 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staging:
-    """The conditions of new calls, and the import that they belong to, if they do: its `token`, its records by batch.
-
-    Of one that was named by its caller, the calls keep the token, so that `stop_imports` finds those that come back.
-    """
+    """The conditions of new calls, and the import that they belong to: its `token`, and its records by batch."""
 
     conditions: tuple[Condition, ...] = ()
     token: str | None = None
-    is_named: bool = False
     records: Mapping[str | None, Same] = field(default_factory=dict[str | None, Same])
 
     def required(self, batch_id: str | None) -> tuple[Condition, ...]:
@@ -123,24 +118,6 @@ async def discard_imports(store: Store, queue: str, starts: Sequence[Gate], *, r
             if not found:
                 await end_imports(store, queue, [left])
                 break
-    return ended
-
-
-async def stop_imports(
-    store: Store, queue: str, imports: Sequence[tuple[str, str]], *, by: Actor, reason: str, policy: CallPolicy
-) -> int:
-    """End the waiting calls of imports, ended or not, as cancelled; each is a batch and a token. Returns their number.
-
-    The first write stages them all: however far the rest comes, none of them is leased any more. Raises StoreError.
-    """
-    now = store.clock.now()
-    held = partial(Gate.of, queue, state=GateState.HELD, since=now, reason=reason)
-    starts = [replace(held(batch_id), start=token) for batch_id, token in imports]
-    entry = AuditEntry.of(by, "cancel", at=now, note=reason, queue=queue, batch=imports[-1][0], asked=str(imports))
-    async with audited(store, entry) as within:
-        await _stage(within.store, queue, starts)
-        ended = await discard_imports(within.store, queue, starts, reason=reason, policy=policy)
-        within.result = f"cancelled: {count_of(ended, 'call')}"
     return ended
 
 

@@ -9,5 +9,6 @@ from .menu import END as END
 from .menu import AfterBridge as AfterBridge
 from .menu import Again as Again
 from .menu import End as End
+from .menu_data import ask as ask
 from .menu_data import do_not_call_again as do_not_call_again
 from .rehearsal import Rehearsal as Rehearsal

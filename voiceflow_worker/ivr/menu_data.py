@@ -200,6 +200,18 @@ def read_menu(given: object, *, voice_profile: str | None = None) -> Menu:
     return menu
 
 
+def ask(question: str, keys: Mapping[str, str], *, voice_profile: str | None = None) -> Menu:
+    """Return the menu of one question. `keys` are answers by their keys, which the person hears after the question.
+
+    `ask("Send them?", {"1": "approved", "2": "rejected"})` asks "Send them? Press 1 for approved, 2 for rejected.", and
+    repeats the answer. Raises InvalidInputError for keys and answers that no menu can have.
+    """
+    named = ", ".join(f"{key} for {answer}" for key, answer in keys.items())
+    told = {key: {"answer": answer, "say": f"Thank you. Your answer: {answer}."} for key, answer in keys.items()}
+    text = f"{question.strip()} Press {named}."
+    return read_menu({"questions": [{"id": "ask", "text": text, "keys": told}]}, voice_profile=voice_profile)
+
+
 def _place(where: tuple[int | str, ...]) -> str:
     """A place in the data, such as `question day, key 1, next`."""
     parts: list[str] = []

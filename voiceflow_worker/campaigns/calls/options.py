@@ -26,7 +26,6 @@ from voiceflow_worker.model.window import CallWindow
 from voiceflow_worker.model.zones import read_zone
 
 if TYPE_CHECKING:
-    from voiceflow_worker.core.idempotency import Orders
     from voiceflow_worker.ivr.check import MenuTexts
     from voiceflow_worker.ivr.menu import Menu
 
@@ -52,9 +51,8 @@ class CampaignOptions:
     A `batch_id` with `{date}` names a batch for each day in the `time_zone` (`dated`). Once the day is in the
     `batch_id`, `batch_pattern` is this name: batches of one pattern may say the same words to the same people.
 
-    `orders` make the keys of the rows, and say what stands when they are ordered again: the rows are compared with the
-    calls of all others, whatever their keys, and may name no batch of their own. `voices` are those of the account; if
-    they are known, a call with another voice is refused.
+    With `keys_in_batch`, the unique keys of rows hold within their batch, and a row without one has its number as its
+    key. `voices` are those of the account; if they are known, a call with another voice is refused.
     """
 
     template: FlowTemplate | None = None
@@ -72,7 +70,7 @@ class CampaignOptions:
     menu: str | Menu | MenuTexts | None = None
     window: CallWindow | CountryWindows | Literal["any"] | None = None
     data: Mapping[str, object] | None = None
-    orders: Orders | None = None
+    keys_in_batch: bool = False
     stop_after_refused: int | None = None
     sheet: str | None = None
     date_order: DateOrder | None = None

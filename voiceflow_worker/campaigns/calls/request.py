@@ -11,7 +11,15 @@ from voiceflow_worker.campaigns.calls.bodies import Bodies, CallBody
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.times import Times
-from voiceflow_worker.campaigns.calls.values import FIRST_CALL, Draft, complete, key_in, row_key, write_numbers_out
+from voiceflow_worker.campaigns.calls.values import (
+    FIRST_CALL,
+    Draft,
+    batch_key,
+    complete,
+    key_in,
+    row_key,
+    write_numbers_out,
+)
 from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
 from voiceflow_worker.core.ports.store import Put
@@ -180,12 +188,15 @@ class RequestMaker:
         # Later texts of a menu must know the zone that the first one was spoken in.
         zone = times.time_zone or (None if draft.person is None else draft.person.fallback_zone)
         digest = call_digest(canonical, others)
+        key = own_key or row_key(batch_id, canonical, others)
+        if options.keys_in_batch:
+            key = batch_key(batch_id, own_key, number)
         call = CheckedCall(
             sender,
             number,
             body,
             digest,
-            own_key or row_key(batch_id, canonical, others),
+            key,
             batch_id,
             priority,
             times.not_before,
@@ -200,7 +211,7 @@ class RequestMaker:
         )
         if call.window is not None:
             self.times.count(call)
-        return ReadRow(raw, call, digest, own_key, not own_key, findings)
+        return ReadRow(raw, call, digest, own_key, not (own_key or options.keys_in_batch), findings)
 
     def _findings(self, raw: RawRow, draft: Draft) -> Iterator[Finding]:
         """What is told of a row."""

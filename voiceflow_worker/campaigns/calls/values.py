@@ -30,7 +30,7 @@ from voiceflow_worker.model.flows.values import (
     is_object,
 )
 from voiceflow_worker.model.jobs.job import usual_key
-from voiceflow_worker.model.numbers.phone import is_e164
+from voiceflow_worker.model.numbers.phone import is_e164, phone_identity
 from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.wording import folded
 from voiceflow_worker.model.times import DateOrder, PersonZone, with_iso_date
@@ -43,6 +43,12 @@ def row_key(batch_id: str, canonical: str, further: Sequence[str] = ()) -> str:
     """
     content = "\0".join((batch_id, canonical, *further)).encode("utf-8", "surrogatepass")
     return f"row-{hashlib.sha256(content).hexdigest()[:32]}"
+
+
+def batch_key(batch_id: str, own_key: str | None, number: str) -> str:
+    """The key of a row that holds within its batch: a digest of the batch, and of the row's own key or its number."""
+    content = "\0".join((batch_id, "number" if own_key is None else "key", own_key or phone_identity(number)))
+    return f"batch-{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
 def is_own_key(key: str | None) -> bool:

@@ -51,7 +51,7 @@ def edited(job: Job, asked: Job, *, at: datetime) -> Job:
             job,
             state=S.QUEUED,
             due_at=min(job.first_due, at) if job.state is S.LEASED else job.due_at,
-            worker_id=job.start if job.state is S.LEASED else job.worker_id,
+            worker_id=None if job.state is S.LEASED else job.worker_id,
             destination=asked.destination,
             further_numbers=asked.further_numbers,
             source=asked.source,

@@ -284,7 +284,7 @@ class Job(Struct, frozen=True):
     `returned_at` when it first came back into the queue after that. If it `goes_first`, it is leased before the other
     calls of its priority. `redials` counts each time that another call was granted, to a further number too.
     `worker_id` is the worker that holds the job, or, of a queued job, the import that stored it
-    (`ports.controls.STARTS`), which is its `start` too if that was named by its caller. `posts` has all POSTs; only the
+    (`ports.controls.STARTS`). `posts` has all POSTs; only the
     oldest of those that placed no call may be dropped. `data` are flat JSON values of the user. They reach menu
     handlers and reports, and are not sent to 8x8. `menu` names the first IVR menu of the call. `window` is the
     time in which the phone may ring, in its own zone, if it has one, else in `time_zone`, the zone of the person.
@@ -329,7 +329,6 @@ class Job(Struct, frozen=True):
     notes: tuple[Note, ...] = ()
     further_numbers: tuple[str, ...] = ()
     place: int = 0
-    start: str | None = None
     validity: str | None = None
     edits: Edits | None = None
     next_attempt: NextAttempt | None = None

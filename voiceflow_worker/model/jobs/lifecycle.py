@@ -118,7 +118,7 @@ def returned(
         due = max(due, at)
     opens = in_its_window(job, due)
     queued = replace(
-        job, state=S.QUEUED, worker_id=job.start, due_at=opens, active_until=None, reason=reason, reason_kind=kind
+        job, state=S.QUEUED, worker_id=None, due_at=opens, active_until=None, reason=reason, reason_kind=kind
     )
     if opens > due or kind is ReasonKind.MAX_PER_PERSON:
         return with_new_place(queued)
@@ -312,13 +312,12 @@ def redial(
     force: bool = False,
     number: int | None = None,
     not_before: datetime | None = None,
-    goes_on: bool = False,
 ) -> Job:
     """Queue a job for another call, at the request of a person. A `completed` or `accepted` job needs `force`.
 
-    The call is made at `not_before`, if that is later than `at`, to the person's first number, or with `goes_on` to the
-    number whose turn it was. `number` is the number of the newest POST that the person saw, if known, or 0 if the
-    person saw no POST. Raises IllegalMoveError if another POST is the newest.
+    The call is made at `not_before`, if that is later than `at`, to the person's first number. `number` is the number
+    of the newest POST that the person saw, if known, or 0 if the person saw no POST. Raises
+    IllegalMoveError if another POST is the newest.
     """
     refused = partial(IllegalMoveError, job.id, state=job.state.value, move=MoveName.REDIAL)
     if job.state in {S.IN_DOUBT, S.SUBMITTED, S.SENDING}:
@@ -348,8 +347,7 @@ def redial(
     after = noted(job, NoteKind.REDIALLED, note, at=at)
     # A redial counts from its first POST on. One that ended without a POST rang nobody, and this one takes its place.
     redials = job.redials + any(post.redial == job.redials for post in job.posts)
-    place = job.place if goes_on else 0
-    after = replace(after, redials=redials, place=place, failures=0, missed_windows=0)
+    after = replace(after, redials=redials, place=0, failures=0, missed_windows=0)
     return requeued(after, due_at=due_at, reason=note)
 
 
@@ -535,7 +533,7 @@ def requeued(job: Job, *, due_at: datetime, reason: str | None) -> Job:
     """The job in the queue for another call, with a new place: due at `due_at`, or when its window opens after that."""
     due_at = in_its_window(job, due_at)
     queued = replace(
-        job, state=S.QUEUED, worker_id=job.start, due_at=due_at, active_until=None, reason=reason, reason_kind=None
+        job, state=S.QUEUED, worker_id=None, due_at=due_at, active_until=None, reason=reason, reason_kind=None
     )
     return with_new_place(queued)
 

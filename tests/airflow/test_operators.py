@@ -1,0 +1,293 @@
+"""One table: each operator, and what happens to its tries, judged by the ledger of the sandbox."""
+
+from __future__ import annotations
+
+import re
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from tests.airflow import scene
+from tests.airflow.scene import STORED, context, in_queue, jobs_to, refused, rings
+from tests.support.stage import Stage
+from voiceflow_worker import CallQueue
+
+HELD = {"send": "worker", "deferrable": True}
+_plays = iter(range(10_000))
+
+
+class Play:
+    """Tries of one task, as moves with words in between: "store; stop; try".
+
+    `try` goes to its end and sends itself, `store` leaves its calls and is killed, `defer` goes to its deferral (a
+    worker sends), `here` too (the task sends), and `resume` on from there. `stop` is that of the newest try, `stop 1`
+    of the first. `hold` and `open` are a person's orders for the batch, `pause` a person's hold until a time. A worker
+    is asked to `send`. `late` makes the run old, `run` is the next run, `map` another instance, and `says` a change of
+    the text. `fails WORDS` is how the next try fails, `again WORDS` how it fails if it may be tried again.
+    """
+
+    def __init__(self, on: Stage, kind: str, **script: Any) -> None:
+        self.on, self.kind, self.task_id = on, kind, f"play{next(_plays)}"
+        self.number = scene.number(on, **script)
+        self.tries: list[Any] = []
+        self.results: list[Any] = []
+        self.run, self.index, self.text, self.age = 1, -1, "Hello.", 0.0
+        self.options: dict[str, Any] = {}
+        self._fails: Any = None
+
+    def play(self, moves: str) -> Play:
+        for move in filter(None, moves.split("; ")):
+            verb, _, rest = move.partition(" ")
+            match verb:
+                case "late":
+                    self.age = 25
+                case "run":
+                    self.run += 1
+                    self.tries.clear()
+                case "map":
+                    self.index = int(rest)
+                case "says":
+                    self.text = rest
+                case "send":
+                    scene.drain(self.on)
+                case "stop":
+                    scene.stop(self.tries[int(rest or 0) - 1])
+                case "hold" | "open" | "pause":
+                    self._order(verb)
+                case "cancel":
+                    job = jobs_to(self.on, self.number)[-1].id
+                    in_queue(self.on, lambda queue, job=job: queue.cancel(job))  # type: ignore[misc]
+                case "fails" | "again":
+                    self._fails = refused(rest, is_final=verb == "fails")
+                case _:
+                    self._try(verb)
+        return self
+
+    def _order(self, verb: str) -> None:
+        batch = str(jobs_to(self.on, self.number)[-1].batch_id)
+        until = datetime.now(UTC) + timedelta(hours=1) if verb == "pause" else None
+
+        async def order(queue: CallQueue) -> object:
+            if verb == "open":
+                return await queue.resume(batch_id=batch)
+            return await queue.hold(batch_id=batch, reason="a person's", until=until)
+
+        in_queue(self.on, order)
+
+    def _try(self, verb: str) -> None:
+        options = {"store": STORED, "defer": HELD, "here": {"deferrable": True}}.get(verb, {})
+        options = {"task_id": self.task_id, **options, **self.options}
+        if verb == "resume":
+            options |= {"deferrable": True, "send": "here" if self.tries[-1].given["sends"] else "worker"}
+        if self.kind == "call":
+            task: Any = scene.call(self.number, **{**({} if "ask" in options else {"say": self.text}), **options})
+        else:
+            task = scene.campaign([scene.row(self.number)], **{"say": self.text, **options})
+        tried = len(self.tries) + (verb != "resume")
+        here = context(self.task_id, run=f"r{self.run}", map_index=self.index, tried=tried, age=self.age)
+        fails, self._fails = self._fails or nullcontext(), None
+        with fails:
+            if verb in {"defer", "here"}:
+                self.tries.append(scene.deferred(task, here))
+            elif verb == "resume":
+                self.results.append(task.execute_complete(here, scene.event_of(self.tries[-1])))
+            else:
+                self.tries.append(task)
+                self.results.append(task.execute(here))
+
+    @property
+    def rings(self) -> int:
+        return rings(self.on, self.number)[0]
+
+
+SOON = {"wait_timeout": timedelta(seconds=1)}
+TABLE = {
+    "first run": ("try", 1),
+    "a worker sends": ("defer; send; resume", 1),
+    "retry": ("try; try", 1),
+    "retry with another text": ("try; says Goodbye.; try", 1),
+    "retry of a try that was killed": ("store; store; try", 1),
+    "clear": ("try; try; try", 1),
+    "another run": ("try; run; try", 2),
+    "an instance of a mapped task": ("map 3; defer; stop; send; try; try", 1),
+    "stop": ("defer; stop; send", 0),
+    "stop, then retry": ("defer; stop; try", 1),
+    "stop of a try that sends": ("store; stop; send", 0),
+    "stop, deferred, then retry": ("defer; stop; defer; send; resume", 1),
+    "late stop of an earlier try": ("defer; defer; stop 1; send; try", 1),
+    "two stops, then retry": ("defer; defer; stop 1; stop 2; send; try", 1),
+    "stop, which its own try does not open": ("defer; stop; send; again has not ended; resume", 0),
+    "held by a person": ("store; hold; again has not ended; try; send", 0),
+    "held, stopped and tried again": ("defer; hold; stop; again has not ended; try; send", 0),
+    "stopped, held and tried again": ("defer; stop; hold; again has not ended; try; send", 0),
+    "held until a time, stopped and tried again": ("defer; pause; stop; again has not ended; try; send", 0),
+    "held, opened": ("defer; hold; stop; open; try", 1),
+    "cancelled by a person": ("store; cancel; try; send", 0),
+    "late": ("late; fails wanted until .*max_lateness; try", 0),
+    "late, with a call that has ended": ("try; late; try", 1),
+    "late, with a held call": ("defer; stop; late; fails wanted until; try; send", 0),
+    "late, with a waiting call": ("store; late; fails wanted until; try; send", 1),
+    "deferred, and sent by the task": ("store; hold; here; open; resume", 1),
+}
+
+
+@pytest.mark.parametrize("kind", ["call", "campaign"])
+@pytest.mark.parametrize("case", TABLE)
+def test_who_rings(on: Stage, hasty: None, kind: str, case: str) -> None:
+    moves, expected = TABLE[case]
+    play = Play(on, kind)
+    if "again" in moves:
+        play.options = dict(SOON)
+    play.play(moves)
+    assert play.rings == expected
+    assert len(jobs_to(on, play.number)) <= play.run
+
+
+@pytest.mark.parametrize("kind", ["call", "campaign"])
+@pytest.mark.parametrize(
+    ("fault", "moves", "expected"),
+    [
+        ({"fault": "close", "place": "before"}, "again is in doubt; try; again is in doubt; try; send", 0),
+        ({"fault": "close", "place": "after"}, "try; try", 1),
+    ],
+)
+def test_a_doubt_is_waited_for_and_never_sent_again(
+    on: Stage, kind: str, fault: dict[str, Any], moves: str, expected: int
+) -> None:
+    play = Play(on, kind)
+    on.order("faults", {"destination": play.number, **fault})
+    play.options = {"doubt_timeout": timedelta(seconds=1 if expected == 0 else 60), "wait_timeout": None}
+    if kind == "campaign":
+        play.options["fail_ratio"] = 0.5
+    play.play(moves)
+    assert on.rang().count(play.number) == expected
+
+
+def test_a_persons_key_names_a_batch_that_no_task_holds_and_is_called_once_in_all_runs(on: Stage) -> None:
+    for kind in ("call", "campaign"):
+        play = Play(on, kind)
+        key = f"reminder-{kind}"
+        play.options = {"key": key}
+        play.play("defer; stop; send; try; run; try")
+        assert play.rings == 1
+        assert [job.batch_id for job in jobs_to(on, play.number)] == [key]
+
+
+def test_instances_of_a_mapped_task_share_a_call_unless_they_have_keys(on: Stage) -> None:
+    number = scene.number(on)
+    for place, more in ((0, {}), (1, {}), (2, {"unique_key": "visit-2"})):
+        scene.call(number, say=f"Hello {place}.", **more).execute(context("shared", map_index=place))
+    assert rings(on, number) == [2]
+    rows = [scene.row(number), scene.row(number, "Bo", unique_key="visit-2")]
+    assert scene.campaign(rows).execute(context("rows"))["total"] == 2
+    with refused("unique_key"):
+        scene.campaign([scene.row(number), scene.row(number, "Bo")]).execute(context("rows", run="2"))
+    assert rings(on, number) == [4]
+
+
+def test_a_later_try_adds_new_rows_and_a_cut_import_is_ended_by_a_newer_list(on: Stage, hasty: None) -> None:
+    one, two, three = (scene.number(on) for _ in range(3))
+    here = context("list")
+    scene.campaign([scene.row(one)], **STORED).execute(here)
+
+    async def cut(queue: CallQueue) -> None:
+        """Leave an import of one row behind, as a process that was killed does."""
+        from voiceflow_worker.campaigns.imports import Import
+
+        ended, Import.end = Import.end, _die  # type: ignore[method-assign,assignment]
+        try:
+            task = scene.campaign([scene.row(one), scene.row(two)], **STORED)
+            task._begin(here)
+            await task._enqueue(queue, is_late=False)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            Import.end = ended  # type: ignore[method-assign]
+
+    in_queue(on, cut)
+    scene.drain(on)
+    assert rings(on, one, two, three) == [1, 0, 0], "nobody is called for half a list"
+    scene.campaign([scene.row(one), scene.row(three)]).execute(here)
+    assert rings(on, one, two, three) == [1, 0, 1]
+    scene.campaign([scene.row(one), scene.row(two), scene.row(three)]).execute(here)
+    assert rings(on, one, two, three) == [1, 1, 1]
+
+
+async def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("key", "answer"), [("1", "approved"), ("2", "rejected")])
+def test_the_answer_to_a_question_is_in_the_result_and_may_fail_the_task(on: Stage, key: str, answer: str) -> None:
+    question = {"ask": "42 invoices. Send them?", "keys": {"1": "approved", "2": "rejected"}}
+    play = Play(on, "call", keys=[key])
+    play.options = dict(question)
+    assert play.play("try; try").results[-1]["answer"] == answer
+    assert play.rings == 1
+    (entry,) = [each for each in on.ledger() if each["destination"] == play.number]
+    assert "42 invoices. Send them? Press 1 for approved, 2 for rejected." in " ".join(entry["heard"])
+    play.options["fail_on"] = ("rejected",)
+    play.play("try" if key == "1" else "fails answer rejected; try")
+    for wrong in ({"fail_on": ("maybe",)}, {"keys": None}):
+        with pytest.raises(ValueError, match=r"maybe|go together"):
+            scene.call(play.number, **{**question, **wrong})
+
+
+def test_a_redial_is_made_when_it_is_due_also_after_a_stop(on: Stage, hasty: None) -> None:
+    play = Play(on, "call", outcome="BUSY")
+    play.options = {"redial_on": "busy", "redial_max": 1, "redial_after": "30m"}
+    play.play("here")
+    scene.change(on, play.number, due_at=datetime.now(UTC))
+    play.play("stop; send")
+    assert play.rings == 1
+    play.play("try")
+    assert (play.rings, play.results[-1]["state"]) == (2, "unreached")
+
+
+def test_a_deferred_task_that_sends_is_woken_when_a_call_is_due(on: Stage, hasty: None) -> None:
+    play = Play(on, "campaign")
+    play.options = {"not_before": (datetime.now(UTC) + timedelta(seconds=3)).isoformat()}
+    play.play("here")
+    assert play.rings == 0
+    event = scene.event_of(play.tries[-1])
+    assert event["status"] == "due"
+    task = scene.campaign([scene.row(play.number)], task_id=play.task_id, deferrable=True, say="Hello.")
+    with suppress(TaskDeferred):  # until the end of the call
+        task.execute_complete(context(play.task_id, run="r1"), event)
+    assert play.rings == 1
+
+
+def test_what_airflow_stores_has_no_number_and_no_secret(on: Stage, hasty: None) -> None:
+    number = scene.number(on)
+    for make in (scene.call(number, **HELD), scene.campaign([scene.row(number)], **HELD)):
+        kept = str(scene.deferred(make, context("kept")).serialize())
+        assert not [secret for secret in (number, number[1:], scene.API_KEY) if secret in kept]
+    scene.drain(on)
+    assert number not in str(scene.campaign([scene.row(number)]).execute(context("kept")))
+
+
+def test_a_batch_is_named_by_the_key_shortened_with_a_digest(on: Stage) -> None:
+    names = set()
+    for parts in (("a.b", "c"), ("a", "b.c"), ("a", "x" * 200), ("a/b", "c d")):
+        here = context(parts[1], run="r")
+        here["ti"].dag_id = parts[0]
+        task = scene.call(scene.number(on), **STORED)
+        names.add(task.execute(here)["batch_id"])
+    assert len(names) == 4
+    assert not [name for name in names if not re.fullmatch(r"[\w.+:@-]{17,50}", name)]
+
+
+def test_wrong_arguments_are_refused(on: Stage) -> None:
+    number = scene.number(on)
+    for given in ({"send": "there"}, {"wait_for": "ever"}, {"fail_on": ("NO_ANSWER",)}):
+        with pytest.raises(ValueError, match=r"there|ever|NO_ANSWER"):
+            scene.call(number, **given)
+    wrong: tuple[dict[str, Any], ...] = ({"rows": None}, {"sql": "SELECT 1"}, {"sql": "SELECT 1", "conn_id": "x"})
+    for people in wrong:
+        with refused("one of rows="):
+            scene.campaign(**{"rows": [scene.row(number)], **people}).execute(context("people"))
+    with refused("1:destination"):
+        scene.campaign([scene.row("no number")]).execute(context("bad"))
