@@ -29,7 +29,7 @@ from voiceflow_worker import (
     load_settings,
 )
 from voiceflow_worker.campaigns.fields import fields_of
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.errors import CampaignFileError

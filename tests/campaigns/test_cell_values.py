@@ -19,7 +19,6 @@ from tests.campaigns.forms import (
     ANA,
     Reader,
     errors_of,
-    from_json,
     from_mappings,
     spoken,
 )
@@ -78,8 +77,6 @@ def test_a_typed_missing_value_of_a_program_counts_as_empty(tmp_path: Path) -> N
         (error,) = errors_of(from_mappings, tmp_path, saying("Hello {{name}}."), **cells)
         assert error.startswith("name: is empty,")
         assert heard(from_mappings, tmp_path, "Hello.", **cells) == "Hello."
-    (error,) = errors_of(from_json, tmp_path, saying("Hello {{name}}."), name=float("nan"), priority=float("nan"))
-    assert error.startswith("name: is empty,"), "as json.dumps writes it"
 
 
 def test_the_data_of_a_single_call_is_spoken_alike() -> None:
@@ -133,8 +130,7 @@ def test_one_key_is_one_key_whichever_program_wrote_it(tmp_path: Path) -> None:
         *(keyed(tmp_path, each) for each in ("42", "42.0")),
     ]  # fmt: skip
     assert {key_of(each) for each in whole} == {"42"}
-    for code, shown in (('"K-"0000', "K-0042"), ('"K-"0', "K-42"), ("0000", "0042")):
-        assert key_of(sheet(tmp_path, table, {"B2": code})) == key_of(keyed(tmp_path, shown)) == shown
+    assert "Format the column as text" in read_all(sheet(tmp_path, table, {"B2": "0000"}), HELLO).errors[0]
 
 
 @pytest.mark.anyio
@@ -168,12 +164,10 @@ def struck(folder: Path, *cells: object, lines: str = "") -> str:
 
 
 def test_a_row_whose_person_is_struck_out_is_not_called_whatever_stands_beside(tmp_path: Path) -> None:
-    half = CellRichText("Ana ", TextBlock(InlineFont(strike=True), "Tan"))
-    plain = CellRichText("Ana ", TextBlock(InlineFont(strike=False, b=True), "Tan"))
     for cells, lines, found in (
         ((ANA, "Ana", "moved away"), "AB", "bad"), ((ANA, "Ana", "moved away"), "ABC", "left out"),
-        ((ANA, "Ana", "gone"), "C", "called"), ((ANA, "Ana", "moved away"), "", "called"),
-        ((ANA, half, "x"), "", "bad"), ((ANA, plain, "x"), "", "called"), ((PARTLY, "Ana", "x"), "", "bad"),
+        ((ANA, "Ana", "gone"), "C", "bad"), ((ANA, "Ana", "moved away"), "", "called"),
+        ((PARTLY, "Ana", "x"), "", "bad"),
         ((ANA,), "A", "left out"), ((ANA, "Ana"), "AB", "left out"),
     ):  # fmt: skip
         assert struck(tmp_path, *cells, lines=lines) == found, (cells, lines)

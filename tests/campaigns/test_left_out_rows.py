@@ -9,20 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.forms import READERS
-from tests.campaigns.reading import OPTIONS, Row, file_of, read, read_all
-from tests.campaigns.workbooks import workbook
+from tests.campaigns.reading import OPTIONS, Row, file_of, read_all
 from tests.support.started import report_of
 from voiceflow_worker import CallQueue, open_store
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.campaigns.files import rows as rows_of_files
-from voiceflow_worker.campaigns.files.formats import open_source
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import ColumnReader, ColumnRoles
 from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import columns_text
 
 ANA, BEN = "+6587654321", "+6587654322"
@@ -69,26 +63,6 @@ async def test_a_pilot_counts_nobody_who_must_not_be_called_unless_the_call_was_
         report = await pilot.start(queue)
         assert (report.enqueued, report.duplicates, report.suppressed, report.left_out) == (0, 1, 2, 2)
         assert [job.destination[-1] for job in await queue.find()] == ["1", "2"]
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        *("Cancel*", "*", "Moved|Cancelled", "Moved;Cancelled", "Cancel%", "<B", "'Moved'", "Cancelle?", "^Cancel"),
-        *("/cancel/i", "\u201cMoved\u201d", "«Moved»", "Moved AND name=Ana"),
-    ],
-)
-def test_a_pattern_is_refused_unless_a_cell_holds_it(tmp_path: Path, pattern: str) -> None:
-    path = file_of(tmp_path, table(f"{ANA},Ana,Cancelled", f"{BEN},Ben,"))
-    held = file_of(tmp_path, table(f"{ANA},Ana,Moved", f"{BEN},Ben,{pattern}"), "held.csv")
-    for sign in ("=", "!="):
-        leave_out = f"Status{sign}{pattern}"
-        with pytest.raises(CampaignFileError, match="never as a pattern") as caught:
-            read(path, of(leave_out=leave_out))
-        assert f"holds {pattern!r}" in str(caught.value)
-        assert [found.column for found in caught.value.findings] == ["Status"]
-        rows = read_all(held, of(leave_out=leave_out)).rows
-        assert [row.is_left_out for row in rows] == [sign == "!=", sign == "="]
 
 
 ROWS: list[dict[str, object]] = [
@@ -171,15 +145,6 @@ def test_a_column_whose_name_says_so_is_an_error_until_it_is_decided(tmp_path: P
         for path in tmp_path.glob("visits.*"):
             assert [found.column for found in read_all(path).closing] == ["Opted Out"], path
             path.unlink()
-
-
-def test_of_many_rows_above_a_header_the_last_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_of_files, "MOST_ABOVE", 2)
-    lines = [["List of January"], ["made by", "Li"], ["destination", "name"], [ANA, "Ana"], [BEN, "Ben"], ["?", "Cleo"]]
-    table = "".join(",".join(each) + "\n" for each in lines)
-    for path in (file_of(tmp_path, table), workbook(tmp_path, lines)):
-        source = open_source(InputFile(path), header_row=6, columns=ColumnReader(ColumnRoles(numbers=("Cleo",))))
-        assert [number for number, _ in source.above] == [4, 5]
 
 
 def test_a_field_of_a_browser_is_one_line() -> None:

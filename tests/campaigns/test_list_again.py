@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.campaigns.conftest import StillClock
-from tests.campaigns.desk import FIELDS, NUMBERS, Deed, Desk, Row, nothing, row
-from voiceflow_worker import Campaign, InvalidInputError, JobState, SuppressionList, open_store
+from tests.campaigns.desk import NUMBERS, Deed, Desk, Row, nothing, row
+from voiceflow_worker import InvalidInputError, JobState, SuppressionList, open_store
 from voiceflow_worker.campaigns.enqueue_report import END_WORDS, End
-from voiceflow_worker.campaigns.files.rows import REPORTED
-from voiceflow_worker.campaigns.report_files import COLUMNS, ReportFiles, write_report_files
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.reports.status import SessionStatus
@@ -231,21 +228,3 @@ async def test_nothing_is_missing_from_a_new_batch_and_a_list_without_a_row_remo
     assert (report.refused, "each waiting call of its batch" in report.findings[-1].message) == (True, True)
     assert (await desk.give(monday[:1], batch="visits-mon", **THIS_COUNTS)).removed == 1
     assert await desk.heard() == {"Ana": "9:30"}
-
-
-async def test_a_report_of_calls_is_known_as_a_list_of_their_people(store: Store, tmp_path: Path) -> None:
-    """Its key, source and times are those of its calls."""
-    assert COLUMNS == REPORTED
-    desk = Desk(store)
-    first = [row("Ana", unique_key="k1"), row("Bob")]
-    await desk.give(first, valid_for="2h")
-    assert await desk.heard() == {"Ana": "9:30", "Bob": "9:30"}
-    path = tmp_path / "calls.csv"
-    await write_report_files(ReportFiles(csv=path), store, "default", "b1")
-    follow = {**FIELDS, "say": "Hello {{name}}, at 10.", "source": "+6531234568", "file": path, "batch": "follow"}
-    campaign = Campaign.of({**follow, "only": "destination=" + NUMBERS["Ana"]})
-    report = await campaign.start(desk.queue)
-    assert (report.enqueued, report.left_out) == (1, 1)
-    assert "the file is a report of calls" in str(report.findings)
-    (job,) = await desk.queue.find(batch_id="follow")
-    assert (job.source, job.valid_until, (job.data or {})["name"]) == ("+6531234568", None, "Ana")

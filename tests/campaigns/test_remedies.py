@@ -95,7 +95,9 @@ async def test_a_check_of_a_file_that_cannot_be_read_keeps_what_to_type(tmp_path
     path = file_of(tmp_path, table_of(FAULTS["another name of the numbers"]))
     report = await check_file(path, Campaign.of({**SAID, "rows": []}).options, now=NOW)
     (found,) = report.findings
-    assert with_remedies(found.told).endswith("columns found: Ref, Mobile (--columns destination=Mobile)")
+    assert with_remedies(found.told).endswith(
+        "columns found: Ref, Mobile (--columns destination=Mobile; --header-row N)"
+    )
 
 
 @pytest.mark.anyio

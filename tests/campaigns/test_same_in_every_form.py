@@ -63,15 +63,9 @@ _OF_NAMES = re.compile("only stored with|sets the order")
 MARKS = ("", "", "", "'", "\u200e", "\u00a0")
 
 
-class Padded(int):
-    """A number with the format 0000 of a spreadsheet."""
-
-
 def typed(random: Random) -> object:
     match random.randrange(12):
-        case 9:
-            return Padded(random.choice([0, 7, 42, 12345]))
-        case 10:
+        case 9 | 10:
             return math.nan
         case 11:
             return datetime(
@@ -128,8 +122,6 @@ def written(value: object) -> str:
             return ""
         case bool():
             return "TRUE" if value else "FALSE"
-        case Padded():
-            return f"{value:04}"
         case float():
             return "" if math.isnan(value) else f"{Decimal(repr(value)):f}".removesuffix(".0")
         case datetime() | time():
@@ -141,7 +133,7 @@ def written(value: object) -> str:
 def as_json(value: object) -> object:
     if isinstance(value, float) and math.isnan(value):
         return None
-    return written(value) if isinstance(value, date | time | Padded) else value
+    return written(value) if isinstance(value, date | time) else value
 
 
 def as_csv(folder: Path, rows: List, delimiter: str = ",") -> Path:
@@ -160,8 +152,6 @@ def as_workbook(folder: Path, rows: List) -> Path:
         for place, value in enumerate(row.values(), 1):
             has_zone = isinstance(value, datetime) and value.tzinfo is not None  # which no cell has
             cell = sheet.cell(number, place, as_json(value) if has_zone or value != value else value)  # noqa: PLR0124
-            if isinstance(value, Padded):
-                cell.number_format = "0000"
             if isinstance(value, str) and value.startswith("="):
                 cell.data_type = "s"  # a text, and no formula
     book.save(folder / "visits.xlsx")
@@ -176,7 +166,7 @@ def as_lines(folder: Path, rows: List) -> Path:
 FORMS: Mapping[str, Callable[[Path, List], Path | List]] = {
     "csv": as_csv, "tsv": lambda folder, rows: as_csv(folder, rows, "\t"), "xlsx": as_workbook, "jsonl": as_lines,
     "/v1": lambda _, rows: json.loads(json.dumps([{n: as_json(v) for n, v in row.items()} for row in rows])),
-    "python": lambda _, rows: [{n: written(v) if isinstance(v, Padded) else v for n, v in row.items()} for row in rows],
+    "python": lambda _, rows: rows,
 }  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def test_a_column_of_countries_beside_each_number_is_refused(tmp_path: Path, for
         said = read_all(written(tmp_path, [row], form), alone).errors
     except CampaignFileError as error:
         said = [str(error)]
-    assert ["Country 2 stands beside it: write the numbers with +" in each for each in said] == [True]
+    assert ["'Country 2' stands beside it. Write the numbers with +" in each for each in said] == [True]
     for name in ("Country", "Phone Country"):
         row |= {f"{name} {place}": row.pop(f"Country {place}", code) for place, code in ((1, "DE"), (2, "US"))}
         (typed,) = read(tmp_path, form, row, columns={"destination": numbers}, country="DE")

@@ -285,16 +285,6 @@ def test_a_menu_in_several_languages_asks_for_their_column(tmp_path: Path) -> No
     assert "a column language beside 'Sprache'; rename one" in refused(both, named)
 
 
-def test_a_text_without_questions_has_one_voice_whatever_column_is_chosen_for_the_language(tmp_path: Path) -> None:
-    for column, chosen, warned in (
-        ("Sprache", "sprache", ["sprache"]), ("language", "language", ["language"]), ("Sprache", None, []),
-        ("Sprache,voice_profile", "Sprache", []),  # each row has its voice
-    ):  # fmt: skip
-        options = replace(OPTIONS, columns={} if chosen is None else {"language": chosen})
-        found = read_all(people(tmp_path, "fr", column=column), options).opening
-        assert [each.column for each in found if "in one voice" in each.message] == warned
-
-
 @pytest.mark.parametrize(
     ("menu", "why"),
     [

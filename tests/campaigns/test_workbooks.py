@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
-import subprocess
-import sys
 import tempfile
-import zipfile
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,12 +26,10 @@ from voiceflow_worker import CallQueue
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.files import input_file, spreadsheet
-from voiceflow_worker.campaigns.files.cells import cell_text
-from voiceflow_worker.campaigns.files.formats import kind_of, open_source
-from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
-from voiceflow_worker.campaigns.files.rows import FileKind
-from voiceflow_worker.campaigns.files.workbook_writer import written_workbook
+from voiceflow_worker.campaigns.lists.input_file import InputFile, standard_input
+from voiceflow_worker.campaigns.lists.rows import FileKind, cell_text
+from voiceflow_worker.campaigns.lists.source import kind_of, open_list
+from voiceflow_worker.campaigns.workbook_writer import written_workbook
 from voiceflow_worker.errors import CampaignFileError
 
 HEADER = ("destination", "name")
@@ -67,7 +59,7 @@ def test_a_value_under_no_header_makes_its_row_bad(tmp_path: Path) -> None:
         path = workbook(tmp_path, [header, *people[1:]])
         ((row, column, *_, message),) = told(read(path))
         assert (row, column) == (3, None)
-        assert "the row has '7' in its cell 4, but that column has no name" in message
+        assert "cell 4 holds '7', and its column has no name" in message
 
 
 def test_findings_name_the_row_of_the_sheet(tmp_path: Path) -> None:
@@ -92,56 +84,6 @@ def test_a_workbook_needs_the_name_of_a_sheet_unless_the_others_are_empty_or_hid
     assert spoken(hide(path, "Second")) == [("+6587654321", "Hello Ana.")]
 
 
-def repacked(folder: Path, change: Callable[[str, bytes], bytes], rows: Sequence[Sequence[object]] = PEOPLE) -> Path:
-    """A workbook of which each part is changed so."""
-    path = folder / "changed.xlsx"
-    with zipfile.ZipFile(workbook(folder, rows)) as good, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bad:
-        for name in good.namelist():
-            bad.writestr(name, change(name, good.read(name)))
-    return path
-
-
-def test_a_row_number_that_excel_does_not_have_is_refused(tmp_path: Path) -> None:
-    def far(_: str, part: bytes) -> bytes:
-        return part.replace(b'<row r="2"', b'<row r="2000000000"').replace(b'"A2"', b'"A9"')
-
-    path = repacked(tmp_path, far)
-    assert "has a row number above 1048576 in the sheet People" in refused(path)
-
-
-def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    path = workbook(tmp_path, [HEADER])
-    with zipfile.ZipFile(path, "a") as bad:
-        with bad.open("xl/worksheets/sheet9.xml", "w") as member:
-            for _ in range(150):
-                member.write(bytes(1_000_000))
-        # Stored as if packed: only the directory of the archive is looked at.
-        bad.getinfo("xl/worksheets/sheet9.xml").compress_size = 100_000
-        bad.filelist[-1].compress_type = zipfile.ZIP_DEFLATED
-    sentence = "unpacks to 150000000 bytes, more than 200 times its packed size"
-    assert f"xl/worksheets/sheet9.xml in {path} {sentence}" in refused(path)
-
-
-FILLED = {
-    "formats": ("xl/styles.xml", b"</cellXfs>", b'<xf numFmtId="0"/>'),
-    "cells": ("xl/worksheets/sheet1.xml", b"</row></sheetData>", b"<c/>" * 10_000 + b"</row><row>"),
-    "sheets": ("xl/workbook.xml", b"</sheets>", b"<sheet/>"),
-}
-
-
-@pytest.mark.parametrize(("part", "end", "more"), FILLED.values(), ids=FILLED.keys())
-def test_a_small_workbook_with_more_than_its_size_lets_expect_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, end: bytes, more: bytes
-) -> None:
-    monkeypatch.setattr(spreadsheet, "_LEAST_BUDGET", 10_000)
-    times = 150_000 // max(more.count(b"<c/>"), 1)
-    path = repacked(tmp_path, lambda name, text: text.replace(end, more * times + end) if name == part else text)
-    size = path.stat().st_size
-    said = refused(path)
-    assert f"has more than {10_000 + 10 * size} cells, formats and texts by the part {part}" in said
-    assert f"in a file of {size} bytes" in said
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("written", ["xlsx", "csv", ""])
 async def test_rejects_are_of_the_kind_that_was_read_and_are_read_again(
@@ -152,12 +94,12 @@ async def test_rejects_are_of_the_kind_that_was_read_and_are_read_again(
     rejects = tmp_path / f"bad.{written}".rstrip(".")
     report = await enqueue_file(queue, path, OPTIONS, now=NOW, skip_bad=True, rejects=rejects)
     assert (report.enqueued, report.rejected) == (1, 2)
-    again = open_source(InputFile(rejects))
+    again = open_list(InputFile(rejects))
     assert (again.kind, again.header) == (FileKind(written or "xlsx"), ("reason", *rows[0]))
     assert [raw.cells[1:] for raw in again] == rows[2:]
     report = await enqueue_file(queue, rejects, replace(OPTIONS, batch_id="visits"), now=NOW, rejects=rejects)
     assert report.rejected == 2
-    assert [len(raw.cells) for raw in open_source(InputFile(rejects))] == [4, 4], "one reason a row"
+    assert [len(raw.cells) for raw in open_list(InputFile(rejects))] == [4, 4], "one reason a row"
 
 
 def test_a_text_is_read_from_a_workbook_as_it_was_written_and_nothing_else_is_left(
@@ -169,7 +111,7 @@ def test_a_text_is_read_from_a_workbook_as_it_was_written_and_nothing_else_is_le
         sheet = book.sheet("Rows", HEADER, widths=[18])
         for text in texts:
             sheet.append(["+6587654321", text])
-    assert [raw.cells for raw in open_source(InputFile(path))] == [("+6587654321", text) for text in texts]
+    assert [raw.cells for raw in open_list(InputFile(path))] == [("+6587654321", text) for text in texts]
     with pytest.raises(ZeroDivisionError), written_workbook(tmp_path / "bad.xlsx") as book:
         book.sheet("Rows", HEADER, widths=[18]).append(1 / zero for zero in [0])
     assert list(tmp_path.iterdir()) == [path]
@@ -212,47 +154,6 @@ def test_a_time_and_its_text_agree(value: datetime) -> None:
     assert datetime.fromisoformat(cell_text(shown)) == shown
 
 
-@pytest.mark.anyio
-async def test_all_sheets_are_one_list_and_rows_are_told_with_their_sheet(tmp_path: Path, queue: CallQueue) -> None:
-    north = [HEADER, ("+6587654322", "Ben"), ("+6587654321", "Ana"), ("none", "Dan")]
-    path = workbook(tmp_path, [*PEOPLE, ("nobody", "Eve")], Empty=[], North=north)
-    options = replace(OPTIONS, sheet="*", batch_id="b")
-    report = await enqueue_file(queue, path, options, skip_bad=True, by="Li")
-    found = [(each.as_json()["file"], each.as_json()["row"], each.message) for each in report.findings]
-    assert (report.enqueued, report.duplicates, report.rejected, report.rows) == (2, 1, 2, 5)
-    assert [each[:2] for each in found] == [
-        (f"{path}, sheet People", 3), (f"{path}, sheet North", 3), (f"{path}, sheet North", 4),
-    ]  # fmt: skip
-    assert str(report.findings[0]).startswith(f"{path}:People!3:destination: ")
-    assert found[1][2].startswith("row North!3 requests the same call as row People!2")
-    assert {job.destination for job in await queue.find()} == {"+6587654321", "+6587654322"}
-    assert (await enqueue_file(queue, path, options, skip_bad=True)).enqueued == 0
-
-
-@pytest.mark.parametrize(("asked", "more"), [(None, {}), ("*", {}), ("*", {"South": [HEADER, ("+6587654323", "Cy")]})])
-def test_a_hidden_sheet_of_the_same_list_is_told_and_not_called(
-    tmp_path: Path, asked: str | None, more: dict[str, Any]
-) -> None:
-    north = [HEADER, ("+6587654322", "Ben")]
-    path = workbook(tmp_path, PEOPLE, North=north, Cities=[("Berlin",), ("Paris",)], **more)
-    reading = read_all(hide(path, "North", "Cities"), replace(OPTIONS, sheet=asked))
-    assert {call.destination for call in reading.calls} == {"+6587654321", *(["+6587654323"] if more else [])}
-    hidden = [each.message for each in reading.closing if "hidden" in each.message]
-    assert [each.split(",")[0] for each in hidden] == ["the sheet North is hidden"]
-
-
-def test_sheets_that_are_not_one_list_are_refused(tmp_path: Path) -> None:
-    options = replace(OPTIONS, sheet="*")
-    for other, why in (
-        ([("destination", "visit"), ("+6587654322", "x")], "the sheet North has the columns destination, visit, and"),
-        ([("Notes",), ("Call Ana",)], "sheet North has no column destination"),
-        ([HEADER[::-1], ("Ben", "+6587654322")], "give both the same header, or name one sheet"),
-    ):
-        assert why in refused(workbook(tmp_path, PEOPLE, North=other), options)
-    assert len(calls_of(read(workbook(tmp_path, PEOPLE), options))) == 1
-    assert "only workbooks have sheets" in refused(file_of(tmp_path, "destination,name\n+6587654321,Ana\n"), options)
-
-
 # -- gzip, standard input and rows of a program --------------------------------------------------------------------
 
 TABLE = "destination,name\n+6587654321,Ana\nnone,Ben\n"
@@ -266,22 +167,6 @@ def test_numbers_that_a_data_frame_made_floats_are_read() -> None:
         rows = list(open_campaign(people, replace(OPTIONS, batch_id="b"), now=NOW))
         assert [(call.destination, text_of(call)) for call in calls_of(rows)] == [("+6587654321", "Hello Ana.")]
         assert [(row, column) for row, column, *_ in told(rows)] == [(2, "destination"), (3, "destination")]
-
-
-@pytest.mark.parametrize(("name", "content"), [("visits.csv.gz", TABLE), ("visits.jsonl.gz", LINES)])
-def test_a_packed_file_is_read_with_its_rows_and_its_batch(tmp_path: Path, name: str, content: str) -> None:
-    campaign = open_campaign(file_of(tmp_path, gzip.compress(content.encode()), name), OPTIONS, now=NOW)
-    rows = list(campaign)
-    assert campaign.batch_id == "visits"
-    assert list(map(text_of, calls_of(rows))) == ["Hello Ana."]
-    assert [(row, column) for row, column, *_ in told(rows)] == [(rows[1].raw.number, "destination")]
-
-
-@pytest.mark.slow
-def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_file, "_SUSPICIOUS_BYTES", 1_000_000)
-    bomb = gzip.compress(b"destination,name\n" + b"\n" * 3_000_000)
-    assert "unpacks to more than 200 times its size" in refused(file_of(tmp_path, bomb, "bomb.csv.gz"))
 
 
 def contents(folder: Path) -> dict[FileKind, bytes]:
@@ -314,35 +199,3 @@ def test_standard_input_needs_a_batch(tmp_path: Path) -> None:
         pytest.raises(CampaignFileError, match="standard input has no name to use as a batch id; name the batch"),
     ):
         open_campaign(file, OPTIONS, now=NOW)
-
-
-def _one_long_row(folder: Path) -> Path:
-    path = workbook(folder, [("destination", "name"), ("+6587654321", "Ana")])
-    with zipfile.ZipFile(path) as book:
-        parts = {name: book.read(name) for name in book.namelist()}
-    row = b'<row r="3">' + b"<c><v>1</v></c>" * 4_000_000 + b"</row></sheetData>"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
-        for name, part in parts.items():
-            book.writestr(name, part.replace(b"</sheetData>", row) if "worksheets/" in name else part)
-    return path
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
-@pytest.mark.slow
-def test_a_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
-    path = _one_long_row(tmp_path)
-    command = f"""
-from pathlib import Path
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.formats import open_source
-from voiceflow_worker.errors import CampaignFileError
-try:
-    list(open_source(InputFile(Path({str(path)!r}))))
-except CampaignFileError as error:
-    used = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    print(int(used.split()[1]) // 1000, error)
-"""
-    ended = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=100, check=True)
-    megabytes, _, said = ended.stdout.partition(" ")
-    assert "delete the columns" in said
-    assert int(megabytes) < 700

@@ -174,6 +174,7 @@ def test_a_campaign_stores_the_same_calls_wherever_it_is_started(
 ELSEWHERE = {
     "campaign": "it is how the file of options is given",
     "data": "no text of a command or a form can give it",
+    "encoding": "it is for tables that are not UTF-8",
     "file": "each start has it",
     "menu": "a template asks its question",
     "rejects": "concerns one run",

@@ -20,7 +20,7 @@ from tests.console.signing_in import Form, held
 from tests.support.other_process import work_here
 from voiceflow_worker import CallQueue, Campaign, Job, Store, open_store
 from voiceflow_worker.campaigns.fields import fields_of
-from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.lists.columns import ColumnRoles
 from voiceflow_worker.campaigns.options_file import saved_options
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.console import campaigns
@@ -142,7 +142,7 @@ EVERY: Mapping[str, Any] = {
     "days": "SG=mon-fri,*=mon-sat", "holidays": "SG,DE-BY", "window_time_zone": "Asia/Tokyo",
     "not_before": "2099-01-01T09:00:00+08:00", "valid_for": "2h", "redial_on": "busy,failed", "redial_max": "7",
     "redial_after": "busy=5m,no_answer=2h", "stop_after_refused": "4", "priority": "3",
-    "header_row": "1", "sheet": "x", "columns": {"destination": "Mobile", "visitor": "Name"},
+    "header_row": "1", "sheet": "x", "encoding": "utf-8", "columns": {"destination": "Mobile", "visitor": "Name"},
 }  # fmt: skip
 """A campaign with a value in each field that a file of options may have, such as no simple control can show."""
 TOLD = ("ivr", "menu", "valid_until", *UPLOADS, *TICKS)
@@ -221,7 +221,8 @@ KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     "no numbers": (
         "who,name\nx,Ana\n", {"columns": ""},
         ("has no column destination; rename the column of phone numbers to destination, or name the column of the "
-        "numbers to call; columns found: who, name"), ("columns",),
+        "numbers to call; if titles stand above the header, name the row of the header; columns found: who, name"),
+        ("columns", "header_row"),
     ),
     "a column that is not there": (
         ANA, {"columns": "destination=Mobile,language=Sprache"}, "has no column 'Sprache'; columns found: Mobile, name",
@@ -229,8 +230,7 @@ KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     ),
     "a name that nobody gives": (
         ANA, {"say": "Hello {{nome}}."},
-        ("is needed by the call, but there is no such column; add a column nome, or did you mean name?; columns "
-        "found: Mobile, name"), (),
+        "is needed by the call, but there is no such column; add a column nome; columns found: Mobile, name", (),
     ),
     "a date in two orders": (
         "Mobile,name\n87654321,1/2/2030\n87654322,2/3/2030\n", {"say": "On {{name|date}}."},
@@ -255,8 +255,7 @@ KINDS: dict[str, tuple[str, dict[str, str], str, tuple[str, ...]]] = {
     ),
     "a reserved name": (
         "Mobile,name,valid until\n87654321,Ana,2099-01-31T09:00Z\n", {},
-        ("is data and does not affect calls, because the time after which nobody is called is read from a "
-        "column that is spelled valid_until: take the column for that, or ignore the column"),
+        "is not read. Rename it to valid_until, take the column for that, or ignore the column",
         ("columns: valid_until=valid until", "columns: ignore=valid until"),
     ),
     "hours": (ANA, {"window": "9-25"}, "'9-25' is not a calling window: give times from 00:00 to 24:00", ()),
@@ -268,7 +267,7 @@ async def test_a_finding_is_whole_and_names_what_the_interface_has(memory: Store
     table, given, sentence, fields = KINDS[kind]
     typed = {**WORDS, "say": "Hello {{name}}.", "columns": "destination=Mobile", **given}
     parted = [each.partition(": ") for each in fields]
-    between = "; " if any(value for *_, value in parted) else ", "
+    between = "; " if kind == "no numbers" or any(value for *_, value in parted) else ", "
     start = f"{sentence[:1].upper()}{sentence[1:]}"
     async with clerk(memory) as one:
         await one.send("look", people(table))

@@ -21,7 +21,7 @@ from voiceflow_worker.api.operations import Fields, FindingTold, Json, Preview, 
 from voiceflow_worker.asgi import limits
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import schema_of
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.service.named_campaign import NamedCampaign
 from voiceflow_worker.service.uploads import uploading

@@ -16,7 +16,7 @@ from voiceflow_worker.campaigns.campaign_rows import batch_of
 from voiceflow_worker.campaigns.enqueue import Enqueueing, EnqueueOptions, OnProgress, StartOptions
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
 from voiceflow_worker.campaigns.fields import EXCLUDING, HOURS, fields_of
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import (
     merged,
     unknown_options,

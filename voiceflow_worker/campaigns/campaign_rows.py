@@ -9,34 +9,18 @@ from itertools import chain, starmap
 from pathlib import Path
 from typing import cast
 
-from voiceflow_worker.campaigns.calls.filters import LeftOut
 from voiceflow_worker.campaigns.calls.options import CampaignOptions, zone_of
 from voiceflow_worker.campaigns.calls.request import ReadRow, RequestMaker, texts_of
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.calls.values import Draft, SeenKeys, key_in, write_dates_out
-from voiceflow_worker.campaigns.column_values import ColumnValues, MixedDates
 from voiceflow_worker.campaigns.columns import CampaignColumns
-from voiceflow_worker.campaigns.files.cells import GivenRows
-from voiceflow_worker.campaigns.files.damage import (
-    DELIMITERS,
-    is_remarkable,
-    shown,
-    swallowed_rows,
-)
-from voiceflow_worker.campaigns.files.formats import open_source
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import (
-    DESTINATION,
-    ColumnReader,
-    FileKind,
-    Mark,
-    RawRow,
-    RowSource,
-    roles_in_report,
-    row_name,
-)
+from voiceflow_worker.campaigns.lists.columns import DESTINATION, ColumnReader, row_name
+from voiceflow_worker.campaigns.lists.filters import RowFilter
+from voiceflow_worker.campaigns.lists.input_file import InputFile
+from voiceflow_worker.campaigns.lists.rows import FileKind, OpenList, Row
+from voiceflow_worker.campaigns.lists.source import GivenRows, open_list
+from voiceflow_worker.campaigns.lists.values import ColumnValues, MixedDates
 from voiceflow_worker.campaigns.person_index import PersonIndex
-from voiceflow_worker.campaigns.shape import proposed, usual_countries
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Message, Severity, tell
@@ -55,10 +39,6 @@ from voiceflow_worker.model.window import unknown_holidays
 
 _LOOKED_AHEAD = timedelta(days=7)
 """How long after the times from which calls may ring unknown holidays matter."""
-_OF_REPORT = (
-    "the file is a report of calls, taken as a list of their people: the source, key, batch and validity of a line are "
-    "those of its call, and are not read for the next one"
-)
 _TIMES = ("not_before", "valid_until")
 _AT_ONCE = 100
 """The number of rows that pass each step together. A step that is repeated finds its code and data in the processor's
@@ -92,17 +72,18 @@ class CampaignRows:
         """The file of the rows; None for rows that are given as mappings."""
         self.file: str | None = str(self.input) if self.input is not None else None
         only_numbers, reader = reader is not None, reader or ColumnReader(options.roles)
-        self.source: RowSource = (
+        self.source: OpenList = (
             GivenRows(cast("Iterable[Mapping[str, object]]", given), reader=reader)
             if self.input is None
-            else _opened(self.input, options, reader)
+            else open_list(
+                self.input,
+                sheet=options.sheet,
+                columns=reader,
+                header_row=options.header_row,
+                encoding=options.encoding,
+            )
         )
         named = (options.template and options.template.variables, (menu := texts_of(options)) and menu.names)
-        spoken = {row_name(name) for names in named for name in names or ()}
-        of_report = roles_in_report(self.source.header, options.roles, spoken=spoken)
-        self._is_report: bool = of_report is not None
-        if of_report is not None:
-            options = replace(options, columns=of_report.as_table())
         self.batch_id: str = options.batch_id or batch_of(self.input, checks=checks)
         """The batch of rows that do not name a batch."""
         # Without a template, only the numbers and reserved columns of a table can be checked.
@@ -116,8 +97,7 @@ class CampaignRows:
             options, file=self.file, default_batch=self.batch_id, now=now, allows_past=allows_past
         )
         self._is_table = self.source.kind.is_table
-        self._fewest_cells = reader.fewest_cells
-        self.left_out: LeftOut = LeftOut(options.leave_out, options.roles.names, only=options.only)
+        self.left_out: RowFilter = RowFilter(options.leave_out, options.roles.names, only=options.only)
         self._columns = CampaignColumns(
             self.source, options, file=self.file, left_out=self.left_out, menu_texts=self._maker.menu_texts
         )
@@ -126,15 +106,9 @@ class CampaignRows:
         self.persons: PersonIndex = PersonIndex()
         self.findings: tuple[Finding, ...] = self._file_findings()
         """Warnings about the whole file: its columns, and the constant parts of its template."""
-        texts = [each for each in (options.template, self._maker.menu_texts) if each is not None]
-        clocks, days = ({row_name(name) for each in texts for name in each.read_by(what)} for what in ("time", "date"))
-        self.source.counted, self.source.voice = frozenset(map(row_name, options.counted)), options.voice_profile or ""
-        self.source.clocks = frozenset({*_TIMES, *self.source.counted, *clocks})
-        self.source.moments = self.source.clocks | days
-        self.source.spare = frozenset({"", "language", *filter(self._columns.is_spare, self.source.columns)})
         self.values: ColumnValues = ColumnValues(self._columns, self.source.header)
         """The values of the columns that nothing reads, or filters alone."""
-        dated = {*_TIMES, *self.source.counted, *map(row_name, chain(*(names for names in named if names)))}
+        dated = {*_TIMES, *map(row_name, options.counted), *map(row_name, chain(*(names for names in named if names)))}
         self._mixed = MixedDates(dated, self.source.header, options.date_order)
         self.is_empty: bool = True
         """Whether no row has been read so far."""
@@ -151,12 +125,12 @@ class CampaignRows:
         for part in self.parts(_AT_ONCE):
             yield from self.read(part)
 
-    def parts(self, size: int) -> Iterator[list[RawRow]]:
+    def parts(self, size: int) -> Iterator[list[Row]]:
         """The rows of the source in lists of 1 to `size`, for `read`.
 
         If the rest of the file cannot be read, the rows before it come first, and then the error is raised.
         """
-        part: list[RawRow] = []
+        part: list[Row] = []
         failed: CampaignFileError | None = None
         try:
             for raw in self.source:
@@ -171,11 +145,8 @@ class CampaignRows:
             yield part
         if failed is not None:
             raise failed
-        if (wrong := self.left_out.wrong()) is not None:
-            found = Finding(file=self.file, column=wrong[0], message=wrong[1])
-            raise CampaignFileError(f"{self.file or 'the rows'}: {wrong[1]}", [found])
 
-    def read(self, raws: Sequence[RawRow]) -> list[ReadRow]:
+    def read(self, raws: Sequence[Row]) -> list[ReadRow]:
         """The rows of a part, read: see `__iter__`."""
         rows: list[ReadRow] = []
         read_one = self._read if self.left_out or self.source.kind is FileKind.EXCEL else self._maker.read
@@ -190,14 +161,10 @@ class CampaignRows:
     def closing_findings(self) -> tuple[Finding, ...]:
         """Warnings about all rows together, such as hidden rows. Call this when all rows have been read."""
         unseen = (self._warning(tell("no_row_has_column"), column=each) for each in self._columns.unseen.values())
-        alike = [] if not self._is_report else [self._warning(_OF_REPORT)]
-        if self.input is not None and (words := self.input.words):
-            told = f"the file is not UTF-8, and is read as Windows-1252: if one of {', '.join(words)} is wrong, save it"
-            alike.append(self._warning(Message(f"{told} again as CSV UTF-8", values={"words": [*words]})))
-        alike += self._errors()
+        alike = [*self._errors()]
         if (found := self.persons.left_out_and_called()) is not None:
             alike.append(self._warning(found[1], row=found[0], column=self.number_column))
-        alike += map(self._warning, self.left_out.told())
+        alike += map(self._warning, self.left_out.unused())
         return (
             *([self._warning("the list has no rows: nobody is called")] if self.is_empty else ()),
             *map(self._warning, self.source.notes),
@@ -206,11 +173,11 @@ class CampaignRows:
             *self._holidays(),
         )
 
-    def batch_in(self, raw: RawRow) -> str:
+    def batch_in(self, raw: Row) -> str:
         """The batch of a row without a call."""
         named = zip(raw.names or self.source.columns, raw.cells, strict=False)
         cells = (
-            shown(str(cell))
+            str(cell).strip()
             for name, cell in named
             if cell and row_name(name) not in self._columns.ignored and self._columns.reserved(name) == "batch_id"
         )
@@ -231,13 +198,14 @@ class CampaignRows:
     def _warning(self, message: str, *, row: int | None = None, column: str | None = None) -> Finding:
         return Finding(file=self.file, row=row, column=column, severity=Severity.WARNING, message=message)
 
-    def _read(self, raw: RawRow, draft: Draft | None) -> ReadRow:
+    def _read(self, raw: Row, draft: Draft | None) -> ReadRow:
         """The row, read, unless it is left out; nothing else is told of it then."""
-        if (found := self.left_out.why(raw, draft) or _why_of_sheet(raw)) is None:
-            if raw.mark is Mark.PARTLY_STRUCK:
-                raw, draft = raw._replace(problems=((None, tell("partly_struck")),)), None
+        if raw.left_out is not None:
+            column, why = None, f"this row is {raw.left_out}"
+        elif draft is not None and (found := self.left_out.reason(raw)) is not None:
+            column, why = found
+        else:
             return self._maker.read(raw, draft)
-        column, why = found
         self.persons.refused.add(raw.number)
         told = Message(f"{why}: nobody is called for it", values={"ordered": True})
         warning = self._warning(told, row=raw.number, column=column)
@@ -254,7 +222,7 @@ class CampaignRows:
         read = self._without_own_number(read)
         if read.findings or not self._is_table:
             findings = self._columns.in_file(raw, read.findings)
-            read = read._replace(findings=(*self._columns.new_keys(raw), *findings))
+            read = read._replace(findings=findings)
         # Without a template, two calls to one number look alike.
         call = read.call
         if call is not None and call.unique_key is not None and not self.has_numbers_only:
@@ -309,35 +277,11 @@ class CampaignRows:
         for column, message in self.values.undecided():
             yield Finding(file=self.file, column=column, message=message)
 
-    def _without_rows_within(self, raw: RawRow, names: Sequence[str], cells: Sequence[str]) -> RawRow:
-        """The row, whose only problem is a cell with lines that look like rows, if it has such a cell."""
-        wanted = self._columns.numbers
-        needed = max((place for place, name in enumerate(names, 1) if name not in self.source.spare), default=1)
-        found = swallowed_rows(
-            cells,
-            numbers=[place for place, name in enumerate(names) if row_name(name) in wanted],
-            needed=max(needed if self._is_table else 1, min(self._fewest_cells, len(names))),
-            delimiters=self.source.delimiter or DELIMITERS,
-        )
-        if found is None:
-            return raw
-        is_ragged = any(column is None for column, _ in raw.problems) or found.place >= len(names)
-        column = "" if is_ragged else names[found.place]
-        said = found.in_words(begins=raw.number if self.source.kind is FileKind.CSV else None)
-        said = f"the cell of {column} {said}" if column else f"the row {said}"
-        return raw._replace(problems=((None, said),), code=None, counts=found.rows_of_record)
-
-    def drafted(self, raw: RawRow) -> tuple[RawRow, Draft | None]:
+    def drafted(self, raw: Row) -> tuple[Row, Draft | None]:
         """The row, and the values of its cells; None if they cannot be told apart."""
-        columns, are_bodies = self._columns, self._columns.are_bodies
-        names, texts = raw.names or self.source.columns, raw.cells
-        if raw.names:
-            texts = tuple([each if isinstance(each, str) else "" for each in texts])
-        row = "\0".join(texts)
-        is_plain = not is_remarkable(row)
-        if not (are_bodies or is_plain) and ("\n" in row or "\r" in row):
-            raw = self._without_rows_within(raw, names, texts)
-        draft = Draft(may_have_dates=not is_plain or are_bodies or DATE_LIKE.search(row) is not None)
+        columns = self._columns
+        row = "\0".join(each for each in raw.cells if isinstance(each, str))
+        draft = Draft(may_have_dates=columns.are_bodies or DATE_LIKE.search(row) is not None)
         if raw.problems:
             kept = tuple(each for each in raw.problems if row_name(each[0] or "") not in columns.ignored)
             raw = raw._replace(problems=kept)
@@ -345,7 +289,7 @@ class CampaignRows:
                 return raw, None
             for column, message in kept:
                 draft.error(message, column=columns.key_of(column), code=raw.code)
-        columns.fill(raw, draft, is_plain=is_plain)
+        columns.fill(raw, draft)
         if self._options.batch_id is not None:
             self._note_batch(draft)
         if draft.may_have_dates:
@@ -370,23 +314,8 @@ class CampaignRows:
         return tuple(self._columns.findings())
 
 
-def _why_of_sheet(raw: RawRow) -> tuple[None, str] | None:
-    """Say why the sheet leaves a row out; None for other rows."""
-    return (None, f"this row is {raw.mark} in the sheet") if raw.mark in {Mark.HIDDEN, Mark.STRUCK} else None
-
-
 open_campaign = CampaignRows
 """The public name of `CampaignRows`."""
-
-
-def _opened(file: InputFile, options: CampaignOptions, reader: ColumnReader) -> RowSource:
-    """The rows of a file. Raises CampaignFileError, with what the file itself says of its columns."""
-    sheet, header_row = options.sheet, options.header_row
-    try:
-        return open_source(file, sheet=sheet, columns=reader, header_row=header_row)
-    except CampaignFileError as error:
-        usual = usual_countries(options.country, options.source)
-        raise proposed(error, file, sheet=sheet, header_row=header_row, usual=usual) from error.__cause__
 
 
 def batch_of(file: InputFile | None, *, checks: bool = False) -> str:

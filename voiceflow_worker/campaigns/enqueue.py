@@ -26,14 +26,15 @@ from voiceflow_worker.campaigns.calls.request import menu_puts
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport, RowsRefusedError
-from voiceflow_worker.campaigns.files.formats import kind_of, open_source
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import FileKind, rejects_file
 from voiceflow_worker.campaigns.imports import Import, cut_imports, none_begun
 from voiceflow_worker.campaigns.intake import RowEnqueuer
 from voiceflow_worker.campaigns.list_order import ListOrder
+from voiceflow_worker.campaigns.lists.input_file import InputFile
+from voiceflow_worker.campaigns.lists.rows import FileKind
+from voiceflow_worker.campaigns.lists.source import kind_of, open_list
 from voiceflow_worker.campaigns.plan import LOOK_AGAIN, Plan, Planner, enqueue_lock
 from voiceflow_worker.campaigns.preview import PreviewMaker, PreviewOptions
+from voiceflow_worker.campaigns.rejects import rejects_file
 from voiceflow_worker.campaigns.removal import Removal
 from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds, digest_of
 from voiceflow_worker.campaigns.row_list import RowKeeper
@@ -188,7 +189,7 @@ def _template_in(path: Path | InputFile) -> FlowTemplate | None:
     file = InputFile(path) if isinstance(path, Path) else path
     if kind_of(file) is not FileKind.JSON:
         return None
-    found = next((raw.data for raw in open_source(file, kind=FileKind.JSON)), None)
+    found = next((raw.data for raw in open_list(file, kind=FileKind.JSON)), None)
     return FlowTemplate.parse(found, name=str(path)) if is_template(json.dumps(found)) else None
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from voiceflow_worker.campaigns import reading as values
-from voiceflow_worker.campaigns.calls.filters import parts_of
 from voiceflow_worker.campaigns.calls.options import read_again
 from voiceflow_worker.campaigns.calls.template import FlowTemplate
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.lists.filters import parts_of
+from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.reading import Field, Group, Of, Reading, text_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.ivr.template_text import is_template
@@ -307,7 +307,19 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="sheet", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME", is_rare=True,
         sets="sheet", label="Sheet of the workbook", hint="Needed if several have rows.",
-        help="The sheet of a workbook, if several have rows; * for all of them, as one list.",
+        help="The sheet of a workbook, if several have rows.",
+    ),
+    Field(
+        name="encoding", read=_texts(str), of=_CAMPAIGN, group=Group.WHO, schema=TEXT, metavar="NAME", is_rare=True,
+        sets="encoding", label="Encoding of the file", hint="Only of a CSV file that is not UTF-8.",
+        choices=(
+            ("cp1252", "Windows, Western Europe"), ("cp1250", "Windows, Central Europe"),
+            ("cp1251", "Windows, Cyrillic"),
+            ("cp1254", "Windows, Turkish"), ("mac_roman", "Mac"), ("cp850", "DOS"), ("shift_jis", "Japanese"),
+            ("gb18030", "Chinese"), ("big5", "Chinese, traditional"), ("cp949", "Korean"),
+        ),
+        help="The encoding of a CSV file that is not UTF-8 and has no byte order mark: cp1252, cp1250, shift_jis.",
+        default="UTF-8",
     ),
     Field(
         name="batch", read=_plain(values.batch), of=_ALL, group=Group.WHO, schema=TEXT, metavar="ID",

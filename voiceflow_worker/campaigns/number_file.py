@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
-from voiceflow_worker.campaigns.calls.filters import Part
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.columns import ListColumns, several_numbers
-from voiceflow_worker.campaigns.files.damage import shown
-from voiceflow_worker.campaigns.files.formats import kind_of, open_source
-from voiceflow_worker.campaigns.files.input_file import InputFile, read_lines
-from voiceflow_worker.campaigns.files.rows import DESTINATION, NO_ROLES, ColumnRoles, FileKind, row_name
-from voiceflow_worker.campaigns.shape import proposed
+from voiceflow_worker.campaigns.lists.columns import (
+    DESTINATION,
+    NO_ROLES,
+    ColumnReader,
+    ColumnRoles,
+    canonical_name,
+    is_number_column,
+    refuse_numbers_in,
+    row_name,
+)
+from voiceflow_worker.campaigns.lists.filters import Part
+from voiceflow_worker.campaigns.lists.input_file import InputFile, encoding_of
+from voiceflow_worker.campaigns.lists.rows import FileKind
+from voiceflow_worker.campaigns.lists.source import kind_of, open_list
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError, PhoneNumberError
 from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, tell
 from voiceflow_worker.model.numbers.phone import FEWEST_DIGITS
@@ -119,9 +127,50 @@ class NumberFile:
             self.lines.add(row)
         self.warnings.append(Finding(file=str(self.file), row=row, severity=Severity.WARNING, message=message))
 
+    def save_lines(self, lines: Iterable[tuple[int, str]], problem: str) -> None:
+        """Take all numbers in the lines of a table that cannot be read to its end."""
+        for row, line in lines:
+            self._save(row, line)
+        self.findings.append(Finding(file=str(self.file), message=problem))
+
     def _save(self, row: int, line: str) -> None:
         for number in possible_numbers(line, self.country):
             self.numbers.setdefault(number, row)
+
+
+class ListColumns(ColumnReader):
+    """The columns of a list of numbers, which need not be called `destination`, nor is one of that name read then."""
+
+    def names(self, header: Sequence[str], *, place: object) -> tuple[str, ...]:
+        """The canonical names. Raises CampaignFileError as `found` does, and for a header that cannot be used."""
+        found = self.found(header, place=place)
+        own = row_name(found.numbers[0])
+        others = [f"the other {name}" if row_name(name) == DESTINATION != own else name for name in header]
+        return ColumnReader(found).names(others, place=place)
+
+    def found(self, header: Sequence[str], *, place: object) -> ColumnRoles:
+        """The roles that count in a list: if no column of numbers is named, the one that is so by its name.
+
+        Raises CampaignFileError if none is, or several are.
+        """
+        roles, ignored = self.roles, set(map(row_name, self.roles.ignored))
+        read = [name for name in map(canonical_name, header) if name and row_name(name) not in ignored]
+        numbers = list(roles.numbers) or list(filter(is_number_column, read))
+        if not numbers:
+            refuse_numbers_in(read, place=place)
+            raise CampaignFileError(
+                tell("no_number_column", file=str(place), columns=", ".join(read) or "nothing"), columns=read
+            )
+        if len(numbers) > 1 and not roles.numbers:
+            raise several_numbers(place, numbers)
+        numbers.sort(key=lambda each: row_name(each) != DESTINATION)
+        return replace(roles, numbers=(*numbers,), language=None, names={})
+
+
+def several_numbers(place: object, names: Iterable[str]) -> CampaignFileError:
+    """The error for a list that may have its numbers in any of these columns."""
+    found = list(names)
+    return CampaignFileError(tell("several_number_columns", file=str(place), columns=", ".join(found)), columns=found)
 
 
 def read_number_file(
@@ -133,6 +182,7 @@ def read_number_file(
     only: str | Sequence[Part] | None = None,
     sheet: str | None = None,
     header_row: int | None = None,
+    encoding: str | None = None,
 ) -> NumberFile:
     """Read the numbers of a file. Without a + they need a `country`, as of `read_number`.
 
@@ -151,50 +201,57 @@ def read_number_file(
     file = InputFile(path)
     kind = kind_of(file)
     if kind is FileKind.JSON:
-        raise _json_text(path)
-    is_list = kind is FileKind.CSV and roles == NO_ROLES and not (leave_out or only) and _is_list(path)
-    with file.opened_raw() as content:
+        raise _json_text(file)
+    is_list = kind is FileKind.CSV and roles == NO_ROLES and not (leave_out or only) and _is_list(file, encoding)
+    with file.opened() as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()[:_DIGEST]
     taken = NumberFile(file=path, digest=digest, country=country, is_list=is_list)
     if is_list:
-        for number, line, problem in read_lines(file, is_table=True):
-            if text := line.strip():
-                taken.read(
-                    number,
-                    _AREA_AND_NUMBER.sub(r"\1 \2", text),
-                    line=text,
-                    problem=problem,
-                )
+        for number, text in _lines(file, encoding):
+            taken.read(number, _AREA_AND_NUMBER.sub(r"\1 \2", text), line=text)
     else:
         columns = ListColumns(roles)
-        try:
-            source = open_source(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row)
-        except CampaignFileError as error:
-            raise proposed(error, file, sheet=sheet, header_row=header_row) from error.__cause__
+        source = open_list(file, kind=kind, sheet=sheet, columns=columns, header_row=header_row, encoding=encoding)
         header = source.header or next((raw.names for raw in source if raw.names), ())
         found = columns.found(header, place=path)
         options = CampaignOptions(
             template=FlowTemplate.without_text(), source=PLACEHOLDER, batch_id="-", columns=found.as_table(),
-            leave_out=leave_out, only=only, sheet=sheet, header_row=header_row,
+            leave_out=leave_out, only=only, sheet=sheet, header_row=header_row, encoding=encoding,
         )  # fmt: skip
         rows = CampaignRows(file, options, now=datetime.now(UTC), checks=True, reader=ListColumns(found))
-        _take_rows(rows, found, taken, is_named=bool(roles.numbers))
+        try:
+            _take_rows(rows, found, taken, is_named=bool(roles.numbers))
+        except CampaignFileError as error:
+            if kind is not FileKind.CSV or error.columns:
+                raise
+            taken.save_lines(_lines(file, encoding), message_of(error))
     return taken
 
 
-def _is_list(path: Path) -> bool:
+def _lines(file: InputFile, encoding: str | None) -> Generator[tuple[int, str]]:
+    """Yield the number and the text of each line that is not empty. Raises CampaignFileError."""
+    found = encoding_of(file, encoding)
+    with file.opened() as reader:
+        lines = io.TextIOWrapper(reader, encoding=found)
+        for number, line in enumerate(lines, 1):
+            if text := line.strip():
+                yield number, text
+
+
+def _is_list(file: InputFile, encoding: str | None) -> bool:
     """True if the first line of the file is a number instead of a header."""
-    for _, line, _ in islice(read_lines(InputFile(path), is_table=True), 50):
-        if text := line.strip():
-            if text.startswith(("{", "[{", '["')) or text == "[":
-                raise _json_text(path)
-            digits = sum(map(str.isdigit, text))
-            is_one = not any(mark in text for mark in _SEVERAL_CELLS) or _AREA_AND_NUMBER.fullmatch(text) is not None
-            return digits >= FEWEST_DIGITS and is_one
-    raise CampaignFileError(f"{path} is empty; write one number on each line, or a CSV file with a column of numbers")
+    with closing(_lines(file, encoding)) as lines:
+        text = next((text for _, text in lines), None)
+    if text is not None:
+        if text.startswith(("{", "[{", '["')) or text == "[":
+            raise _json_text(file)
+        digits = sum(map(str.isdigit, text))
+        is_one = not any(mark in text for mark in _SEVERAL_CELLS) or _AREA_AND_NUMBER.fullmatch(text) is not None
+        return digits >= FEWEST_DIGITS and is_one
+    raise CampaignFileError(f"{file} is empty; write one number on each line, or a CSV file with a column of numbers")
 
 
-def _json_text(path: Path) -> CampaignFileError:
+def _json_text(path: object) -> CampaignFileError:
     return CampaignFileError(
         f"{path} is JSON text, and a list of numbers is read from a table, JSON lines or a text; write its numbers, "
         "one on each line (such as by jq -r '.[].phone')"
@@ -212,7 +269,7 @@ def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: NumberFile, *, is_
         if draft is None:
             taken.read(raw.number, line=text, problem=next(why for name, why in raw.problems if name is None))
             continue
-        if rows.left_out.why(raw, draft) is not None:
+        if rows.left_out.reason(raw) is not None:
             taken.left_out += 1
             continue
         wrong = [found for found in draft.findings if row_name(found.column or "") in matters]
@@ -221,7 +278,7 @@ def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: NumberFile, *, is_
         names = [name.strip() for name in raw.names or rows.source.header]
         others = ((name, cell) for name, cell in zip(names, raw.cells, strict=False) if row_name(name) not in known)
         # A number that somebody wrote with + is one, whatever the name of its column.
-        certain = {name for name, cell in others if _CERTAIN.fullmatch(shown(str(cell)))}
+        certain = {name for name, cell in others if _CERTAIN.fullmatch(str(cell).strip())}
         if certain and not is_named:
             both = [name for name in names if name in certain or row_name(name) in numbers]
             raise several_numbers(f"{rows.file}, line {raw.number}", both)
@@ -229,7 +286,5 @@ def _take_rows(rows: CampaignRows, roles: ColumnRoles, taken: NumberFile, *, is_
         country = "" if (cell := draft.variables.get(home)) is None else str(cell)
         for each in found or ([] if wrong else [""]):
             taken.read(raw.number, each, home=country, line=text)
-    if (why := rows.left_out.wrong()) is not None:
-        raise CampaignFileError(f"{rows.file}: {why[1]}", [Finding(file=rows.file, message=why[1])])
-    for told in rows.left_out.told():
+    for told in rows.left_out.unused():
         taken.warn(None, told)

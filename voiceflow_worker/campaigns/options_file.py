@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from voiceflow_worker.campaigns import reading as values
-from voiceflow_worker.campaigns.calls.filters import filters_value, parts_of, text_of_parts
 from voiceflow_worker.campaigns.fields import BY_NAME, EXCLUDING, WORDS, fields_of
-from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
-from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT
-from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.lists.columns import ColumnRoles
+from voiceflow_worker.campaigns.lists.filters import filters_value, parts_of, text_of_parts
+from voiceflow_worker.campaigns.lists.input_file import LARGEST_DOCUMENT, InputFile, read_text
 from voiceflow_worker.campaigns.reading import Given, Of, paths, refuse, text_of, unknown
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Message

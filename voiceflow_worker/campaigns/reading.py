@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import NO, YES, BadRowLimit
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.lists.columns import ColumnRoles
+from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Message, message_of
 from voiceflow_worker.model.country_windows import CountryWindows

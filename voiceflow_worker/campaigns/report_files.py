@@ -17,12 +17,10 @@ from zoneinfo import ZoneInfo
 
 from anyio import to_thread
 
-from voiceflow_worker.campaigns.files.rows import OF_ROW, SpooledRows, whole_file
-from voiceflow_worker.campaigns.files.workbook_writer import (
-    MOST_ROWS,
-    written_workbook,
-)
+from voiceflow_worker.campaigns.lists.source import Spool
+from voiceflow_worker.campaigns.rejects import whole_file
 from voiceflow_worker.campaigns.row_list import LISTED, ListedRow, RowList, time_text
+from voiceflow_worker.campaigns.workbook_writer import MOST_ROWS, written_workbook
 from voiceflow_worker.core.base.reading import find_pages
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
@@ -72,7 +70,9 @@ class ReportLine(NamedTuple):
 
 
 COLUMNS = ReportLine._fields[:-1]
-"""The columns of every report: all fields but `data`. A file that has them all is known as a report (`REPORTED`)."""
+"""The columns of every report: all fields but `data`."""
+OF_ROW = "data."
+"""The prefix of the columns of a report that come from the campaign's own file."""
 
 
 def report_line(job: Job, *, zone: ZoneInfo | None = None) -> ReportLine:
@@ -138,7 +138,7 @@ def listed_columns(names: Iterable[str]) -> list[ReportColumn]:
     return [*own, *(ReportColumn(each.replace("_", " "), name) for each, name in zip(headings, LISTED, strict=True))]
 
 
-class LineSpool(SpooledRows):
+class LineSpool(Spool):
     """The lines of report `files`, kept in a temporary `file`: one for each call, or for each row.
 
     CSV and Excel are written from the same lines, so that they show the same. Raises OSError.

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from voiceflow_worker.campaigns.called_before import RepeatedCalls
 from voiceflow_worker.campaigns.calls.options import ended_finding
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.enqueue_report import End, EnqueueReport
-from voiceflow_worker.campaigns.files.rows import Findings, Reject, reason_of
 from voiceflow_worker.campaigns.list_order import ListOrder
 from voiceflow_worker.campaigns.preview import Preview, PreviewMaker
+from voiceflow_worker.campaigns.rejects import Reject, reason_of
 from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, Message, Severity, message_of
 from voiceflow_worker.model.jobs.job import JobState
@@ -22,8 +22,59 @@ from voiceflow_worker.model.text.wording import count_of
 
 MOST_NAMED = 5
 """How many people or calls are named."""
-_BY_COUNT = frozenset({End.BAD, End.LEFT_OUT, End.LATE})
-"""The ends of which each row within a row is counted."""
+MOST = {Severity.ERROR: 100_000, Severity.WARNING: 10_000}
+"""The largest number of listed findings of each severity. At about 500 bytes each, they take 55 MB at most."""
+_ONCE = {
+    "differs_over": ("state", "differs"),
+    "on_its_way": ("state",),
+    "of_other_batch": ("other", "done"),
+    "other_batch": (),
+    "repeated_number": (),
+    "unknown_range": ("country",),
+}
+"""The kinds of findings that many rows have alike, with the values by which they are told apart."""
+
+
+class Findings:
+    """A list of findings, with a limit for each severity. Findings beyond the limit are only counted.
+
+    Those that many rows have alike are listed once, with their count.
+    """
+
+    def __init__(self) -> None:
+        self._listed: list[Finding] = []
+        self._counts: Counter[Severity] = Counter()
+        self._alike: dict[tuple[object, ...], tuple[int, int]] = {}
+        """The places in the list of findings that many rows have, with their counts."""
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Add findings. They are listed in the order in which they are added."""
+        for found in findings:
+            told = found.told
+            alike = (told.kind, *map(told.values.get, _ONCE[told.kind])) if told.kind in _ONCE else None
+            if alike in self._alike:
+                place, count = self._alike[alike]
+                self._alike[alike] = place, count + 1
+                continue
+            self._counts[found.severity] += 1
+            if self._counts[found.severity] <= MOST[found.severity]:
+                self._alike |= {} if alike is None else {alike: (len(self._listed), 1)}
+                self._listed.append(found)
+
+    def all(self, *, file: str | None) -> tuple[Finding, ...]:
+        """Return the listed findings. If some are not listed, one more finding says how many."""
+        for place, count in self._alike.values():
+            if count > 1:
+                found = self._listed[place]
+                more = f". {count_of(count - 1, 'more row')} like it."
+                self._listed[place] = replace(found, message=found.told.plus(more))
+        self._alike.clear()
+        left_out = self._counts.total() - len(self._listed)
+        if not left_out:
+            return tuple(self._listed)
+        more = f"{count_of(left_out, 'more finding')} {'is' if left_out == 1 else 'are'} not listed"
+        last = Finding(file=file, severity=Severity.WARNING, message=more)
+        return (*self._listed, last)
 
 
 class RowEnd(NamedTuple):
@@ -97,7 +148,7 @@ class RowEnds:
     def add(self, end: RowEnd) -> None:
         """Add a row that was read."""
         if (row := end.row) is not None:
-            self.rows += row.raw.counts
+            self.rows += 1
             if row.findings:
                 self.found.add(row.findings)
         if end.kind is not End.NEW and end.makes_call:
@@ -117,7 +168,7 @@ class RowEnds:
 
     def _count(self, end: RowEnd) -> None:
         row, kind = end.row, end.kind
-        self.counts[kind] += row.raw.counts if row is not None and kind in _BY_COUNT else 1
+        self.counts[kind] += 1
         if end.ended is not None:
             self.ended[end.ended] += 1
         if row is not None and self.reject is not None and kind in {End.BAD, End.SUPPRESSED}:

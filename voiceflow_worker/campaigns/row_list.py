@@ -29,7 +29,9 @@ from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
 from voiceflow_worker.campaigns.enqueue_report import End
-from voiceflow_worker.campaigns.files.rows import RawRow, SpooledRows, reason_of
+from voiceflow_worker.campaigns.lists.rows import Row
+from voiceflow_worker.campaigns.lists.source import Spool
+from voiceflow_worker.campaigns.rejects import reason_of
 from voiceflow_worker.campaigns.row_ends import RowEnd, RowEnds
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.base.identity import BATCH, CAMPAIGNS, BatchNames, batch_puts, new_revision, queue_put
@@ -174,7 +176,7 @@ class RowKeeper:
     def __init__(self, campaign: CampaignRows, file: IO[bytes], options: CampaignOptions, *, keeps_all: bool) -> None:
         sheet = options.sheet
         self._campaign, self._keeps_all = campaign, keeps_all
-        self._spool = SpooledRows(file)
+        self._spool = Spool(file)
         self._to_call = 0
         read = campaign.input
         self._name = "" if read is None else as_stored(f"{read.name}, sheet {sheet}" if sheet else read.name)
@@ -216,14 +218,14 @@ class RowKeeper:
             spooled.append((batch_id, tuple(raw), tuple(call), makes_call, row.has_made_key, None))
         self._spool.put(spooled)
         if self._keeps_all:
-            rows = [(batch_id, RawRow._make(raw)) for batch_id, raw, *_ in spooled]
+            rows = [(batch_id, Row._make(raw)) for batch_id, raw, *_ in spooled]
             if not self._campaign.source.kind.is_table:
                 names = (each.names for _, each in rows)
                 self._columns = tuple(dict.fromkeys(chain(self._columns, *names)))
             written = repr([(batch_id, each.number, each.cells, each.names) for batch_id, each in rows])
             self._rows.update(written.encode("utf-8", "replace"))
 
-    def _cells_of(self, raw: RawRow) -> Sequence[str]:
+    def _cells_of(self, raw: Row) -> Sequence[str]:
         if self._campaign.source.kind.is_table:
             return raw.cells
         data = raw.data
@@ -233,7 +235,7 @@ class RowKeeper:
         """The rows that make calls, in parts: all `but` those with these numbers, or those `among` these."""
         for part in self._spool:
             yield [
-                ReadRow(RawRow._make(raw), made := CheckedCall._make(call), made.digest, None, has_made_key)
+                ReadRow(Row._make(raw), made := CheckedCall._make(call), made.digest, None, has_made_key)
                 for _, raw, call, makes_call, has_made_key, _ in part
                 if call is not None and makes_call and (among is None or raw[0] in among) and raw[0] not in but
             ]
@@ -255,7 +257,7 @@ class RowKeeper:
             rows: dict[str, list[Entry]] = {}
             for batch_id, fields, call, _, _, silent in part:
                 key, *result, wrong = silent or ((call or ())[_KEY], "", "", ())
-                raw = RawRow._make(fields)
+                raw = Row._make(fields)
                 end = ends.of(raw.number)
                 stands = None if end is None or end.makes_call else end.key
                 told = (_RESULTS.get(end.kind, ""), end.why) if end is not None and end.why else result
@@ -357,7 +359,7 @@ class RowKeeper:
         if not columns or any(name not in places for name in columns):
             return Counter()
         wanted = [places[name] for name in columns]
-        rows = (self._cells_of(RawRow._make(spooled[1])) for part in self._spool for spooled in part)
+        rows = (self._cells_of(Row._make(spooled[1])) for part in self._spool for spooled in part)
         return Counter(tuple(row[each] if each < len(row) else "" for each in wanted) for row in rows)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from anyio import get_cancelled_exc_class
 from cyclopts import Parameter
 
-from voiceflow_worker.campaigns.files.input_file import InputFile
+from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.reading import option
 from voiceflow_worker.cli.field_options import (
     FILE_KINDS,
@@ -33,11 +33,11 @@ from voiceflow_worker.errors import CampaignFileError
 from voiceflow_worker.finding import Finding, message_of
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.calls.filters import Filter
     from voiceflow_worker.campaigns.calls.options import CampaignOptions
     from voiceflow_worker.campaigns.campaign import Campaign
     from voiceflow_worker.campaigns.enqueue import OnProgress, Phase
     from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
+    from voiceflow_worker.campaigns.lists.filters import Filter
     from voiceflow_worker.queue import CallQueue
     from voiceflow_worker.settings import Settings
 
@@ -242,13 +242,12 @@ async def check(
 
 def _proposed(file: InputFile, options: CampaignOptions) -> str:
     """What the shape of a list is, as it is typed; empty where its options say so."""
-    from voiceflow_worker.campaigns.shape import shape_of, usual_countries
+    from voiceflow_worker.campaigns.lists.column_detection import detect_columns
 
     if options.columns or options.header_row or options.date_order or file.suffix == ".json":
         return ""
     with suppress(CampaignFileError):
-        usual = usual_countries(options.country, options.source)
-        return shape_of(file, sheet=options.sheet, usual=usual).as_options()
+        return detect_columns(file, sheet=options.sheet, encoding=options.encoding).as_options()
     return ""
 
 

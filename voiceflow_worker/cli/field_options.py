@@ -13,7 +13,7 @@ from anyio.to_thread import run_sync
 from cyclopts import Group, Parameter
 
 from voiceflow_worker.campaigns.fields import fields_of
-from voiceflow_worker.campaigns.files.input_file import InputFile, standard_input
+from voiceflow_worker.campaigns.lists.input_file import InputFile, standard_input
 from voiceflow_worker.campaigns.reading import Group as FieldGroup
 from voiceflow_worker.campaigns.reading import Of, option
 from voiceflow_worker.cli.options import REST_GROUP

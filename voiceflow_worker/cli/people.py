@@ -89,16 +89,20 @@ class NumberFileOptions:
             "empty]",
         ),
     ] = None
+    encoding: Annotated[
+        str | None, Parameter(metavar="NAME", help="The encoding of a CSV file that is not UTF-8, such as cp1252.")
+    ] = None
 
     async def read(self, file: Path, country: str | None) -> NumberFile:
         """The numbers of a file. Raises CampaignFileError, InvalidInputError."""
-        from voiceflow_worker.campaigns.files.rows import ColumnRoles
+        from voiceflow_worker.campaigns.lists.columns import ColumnRoles
         from voiceflow_worker.campaigns.number_file import read_number_file
 
         roles = ColumnRoles.of(self.columns or ())
         filters = {"leave_out": as_one(self.leave_out), "only": as_one(self.only)}
         read = partial(read_number_file, roles=roles, country=country, **filters)
-        return await run_sync(partial(read, file, sheet=self.sheet, header_row=self.header_row))
+        where = {"sheet": self.sheet, "header_row": self.header_row, "encoding": self.encoding}
+        return await run_sync(partial(read, file, **where))
 
 
 async def add(

@@ -28,7 +28,7 @@ from voiceflow_worker.actions.imports import DiscardStaged, ReleaseStaged
 from voiceflow_worker.actions.many import Many
 from voiceflow_worker.actions.queues import CancelBatch, Hold, RedialBatch, Resume
 from voiceflow_worker.actions.suppression import ImportNumbers, Suppress, TakeBackFile, Unsuppress
-from voiceflow_worker.campaigns.files.rows import NO_ROLES, ColumnRoles
+from voiceflow_worker.campaigns.lists.columns import NO_ROLES, ColumnRoles
 from voiceflow_worker.campaigns.number_file import read_number_file
 from voiceflow_worker.console.routes.page import (
     Answer,

@@ -20,17 +20,17 @@ from babel.core import get_global
 from phonenumbers import SUPPORTED_REGIONS
 
 from voiceflow_worker.actions import Operator
-from voiceflow_worker.campaigns.calls.filters import Filter, text_of_parts
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.campaign import Campaign
-from voiceflow_worker.campaigns.column_values import UnreadColumn
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.no_call import forbids_calls
-from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
+from voiceflow_worker.campaigns.file_preview import ROWS_A_PAGE, ListPreview, preview_list
+from voiceflow_worker.campaigns.lists.column_detection import country_among
+from voiceflow_worker.campaigns.lists.columns import DESTINATION, row_name
+from voiceflow_worker.campaigns.lists.filters import Filter, text_of_parts
+from voiceflow_worker.campaigns.lists.forbidden import forbids_calls
+from voiceflow_worker.campaigns.lists.input_file import InputFile
+from voiceflow_worker.campaigns.lists.values import UnreadColumn
 from voiceflow_worker.campaigns.reading import Group, row
-from voiceflow_worker.campaigns.shape import country_among
-from voiceflow_worker.campaigns.shown_list import ROWS_A_PAGE, ShownList, look
 from voiceflow_worker.console.form import (
     COUNTS,
     DAYS,
@@ -73,7 +73,7 @@ _DIGITS = 9
 """The digits that the number of a row is shorter than."""
 _WAITS = ("5m", "15m", "30m", "1h", "2h", "4h", "1d")
 _DRAWN = {
-    "batch", "columns", "country", "date_order", "file", "header_row", "ivr", "menu", "redial_max",
+    "batch", "columns", "country", "date_order", "encoding", "file", "header_row", "ivr", "menu", "redial_max",
     "say", "sheet", *TICKS,
 }  # fmt: skip
 """The fields of which the templates draw all that they can say."""
@@ -184,7 +184,7 @@ class CampaignSteps:
             campaign = self.read(form, kept, groups=_GROUPS.get(step, set()))
             if step == "hours" and not campaign.options.has_hours:
                 return {"window": tell("no_window")}
-            shown = await self.found(form, kept, checks=True) if step == "people" else ShownList()
+            shown = await self.found(form, kept, checks=True) if step == "people" else ListPreview()
             if shown.counts is not None and shown.counts["lacking"]:
                 return {"country": "say whose numbers these are, or leave them out"}
             if _undecided(form, shown):
@@ -263,7 +263,7 @@ class CampaignSteps:
             zone=ZONE.get(),
         )
 
-    async def found(self, form: CampaignForm, kept: InputFile, *, checks: bool = False) -> ShownList:
+    async def found(self, form: CampaignForm, kept: InputFile, *, checks: bool = False) -> ListPreview:
         """The columns of the file; with `checks`, with what is wrong with the rows that are shown."""
         try:
             header_row = row(form.get("header_row")) if form.get("header_row") else None
@@ -274,8 +274,11 @@ class CampaignSteps:
         options: CampaignOptions | None = None
         with suppress(InvalidInputError):  # which the check tells
             options = self.read(form, kept, groups={Group.WHO}).options if checks else None
+        encoding = form.get("encoding") or None
         look_at = (kept, form.get("sheet") or None, header_row)
-        return await self._process.run(look, *look_at, skipped=skipped, options=options, usual=self._usual(form))
+        return await self._process.run(
+            preview_list, *look_at, encoding=encoding, skipped=skipped, options=options, usual=self._usual(form)
+        )
 
     def _usual(self, form: CampaignForm) -> Sequence[str]:
         """The countries whose numbers a list probably has: that of the source, and of the page's zone."""
@@ -283,22 +286,22 @@ class CampaignSteps:
         source = country_of(form.get("source") or self._settings.source or "")
         return [*filter(None, (source, places.get(ZONE.get().key)))]
 
-    async def _found(self, given: StepInput, *, checks: bool = False) -> ShownList:
+    async def _found(self, given: StepInput, *, checks: bool = False) -> ListPreview:
         """The columns of the file; what is wrong with it is a fault."""
         try:
             return await self.found(given.form, given.kept, checks=checks)
         except InvalidInputError as error:
             given.faults.setdefault("", message_of(error))
         with suppress(InvalidInputError):  # to choose another sheet
-            return ShownList(sheets=(await self._process.run(look, given.kept, None)).sheets)
-        return ShownList()
+            return ListPreview(sheets=(await self._process.run(preview_list, given.kept, None)).sheets)
+        return ListPreview()
 
     async def _people(self, given: StepInput) -> Names:
         found, form = await self._found(given, checks=True), given.form
         names = [each.name for each in found.columns]
         own = next(iter(form.roles.numbers), None) or found.roles.get(DESTINATION)
         numbers = [each for each in names if row_name(each) == row_name(own or DESTINATION)]
-        people = [each.name for each in found.columns if each.taken_for == "name"]
+        people = [each.name for each in found.columns if each.column_role == "name"]
         people = people if (chosen := form.roles.names.get("name")) is None else [chosen]
         places = {name: place for place, name in enumerate(names)}
         first = [places[each] for each in people if each in places]
@@ -393,7 +396,7 @@ class CampaignSteps:
             "in_short": in_short(report, form, given.campaign, now=now) if report and given.campaign else "",
         }
 
-    def _repairs_of(self, form: CampaignForm, found: ShownList, alike: Sequence[Finding]) -> Pairs:
+    def _repairs_of(self, form: CampaignForm, found: ListPreview, alike: Sequence[Finding]) -> Pairs:
         """What one button does about findings of one cause: a field with its value, and the words of the button."""
         repairs: list[tuple[str, str]] = []
         if alike[0].is_error and alike[0].told.kind == "no_country":
@@ -406,7 +409,7 @@ class CampaignSteps:
                 repairs.append((f"leave_out {text_of_parts(parts)}", words))
         return repairs
 
-    def _voice_of(self, form: CampaignForm, found: ShownList, voices: Pairs) -> tuple[str, str] | None:
+    def _voice_of(self, form: CampaignForm, found: ListPreview, voices: Pairs) -> tuple[str, str] | None:
         """The voice that speaks the language of all rows, if that of the form does not: as a repair."""
         named = form.roles.language
         of_language = (each for each in found.columns if each.name == named or row_name(each.name) == "language")
@@ -421,7 +424,7 @@ class CampaignSteps:
 _FIELD_OF = {label_of(name): name for name in FIELDS}
 
 
-def _undecided(form: CampaignForm, found: ShownList) -> Sequence[UnreadColumn]:
+def _undecided(form: CampaignForm, found: ListPreview) -> Sequence[UnreadColumn]:
     """The columns that say by their names who may be called, of which nobody has said what they mean."""
     return [each for each in found.unread if forbids_calls(each.column) and not form.decides(each.column)]
 

@@ -25,8 +25,8 @@ from voiceflow_worker.campaigns.campaign import Campaign
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
 from voiceflow_worker.campaigns.enqueue_report import EnqueueReport, RowsRefusedError
 from voiceflow_worker.campaigns.fields import WHEN
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, row_name
+from voiceflow_worker.campaigns.lists.columns import COUNTRY, DESTINATION, row_name
+from voiceflow_worker.campaigns.lists.input_file import InputFile
 from voiceflow_worker.campaigns.options_file import loaded_options, saved_options
 from voiceflow_worker.console.acting import ActionDone, page_of
 from voiceflow_worker.console.campaign_steps import CampaignSteps, StepInput, faults_of, step_of, texts_of
@@ -183,7 +183,7 @@ class CampaignPage:
                     return await self._page(form, session, said=said)
                 form.values["rows_from"] = more if do == "rows" else form.get("rows_from")
                 is_new = _has_list(sent) or "saved" in sent.files
-                if is_new or any(form.get(name) != before.get(name) for name in ("sheet", "header_row")):
+                if is_new or any(form.get(name) != before.get(name) for name in ("sheet", "header_row", "encoding")):
                     is_other = _has_list(sent) and bool(before.get("upload"))
                     is_first = not any(before.get(name) for name in (*TEXTS, "upload")) and "saved" not in sent.files
                     if is_first and not any(map(form.get, WHEN)):
@@ -211,7 +211,7 @@ class CampaignPage:
         """
         form.values |= dict.fromkeys(("rows_from", LIST, PROPOSED), "")
         if is_other:
-            form.values["header_row"] = ""
+            form.values["header_row"] = form.values["encoding"] = ""
         found, is_of_another = None, is_new and bool(form.get("header_row"))
         try:
             found = await self._steps.found(form, kept)
@@ -223,7 +223,6 @@ class CampaignPage:
             found = await self._steps.found(form, kept)
         if is_other:
             form.keep_columns(each.name for each in found.columns)
-        form.values["header_row"] = form.get("header_row") or str(found.header_row or "")
         named, is_said = form.roles.as_table(), bool(form.get("country"))
         for role, column in found.roles.items():
             is_by_itself = role == DESTINATION == row_name(column)

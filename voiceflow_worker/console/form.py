@@ -16,11 +16,10 @@ from urllib.parse import unquote
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from voiceflow_worker.campaigns.calls.filters import Filter, Part, parts_of, read_filter, text_of_parts
 from voiceflow_worker.campaigns.fields import fields_of
-from voiceflow_worker.campaigns.files.rows import COUNTRY, DESTINATION, IGNORE, MEANINGS, ColumnRoles, row_name
+from voiceflow_worker.campaigns.lists.columns import COUNTRY, DESTINATION, IGNORE, ColumnRoles, row_name
+from voiceflow_worker.campaigns.lists.filters import Filter, Part, parts_of, read_filter, text_of_parts
 from voiceflow_worker.campaigns.reading import Group, Of
-from voiceflow_worker.campaigns.shown_list import Look
 from voiceflow_worker.console.formats import label_of
 from voiceflow_worker.console.questions import PREFIX, every
 from voiceflow_worker.console.sessions import PageForm
@@ -60,16 +59,25 @@ ROLE_WORDS: Mapping[str, str] = {
     FURTHER: "a further number of the person",
     "name": "the name of the person",
     COUNTRY: "the country of the number",
-    **MEANINGS,
+    "source": "the number to call from",
+    "unique_key": "the key of the call",
+    "batch_id": "the batch of the call",
+    "voice_profile": "the voice",
+    "language": "the language of the menu",
+    "time_zone": "the time zone of the person",
+    "not_before": "the time before which nobody is called",
+    "valid_until": "the time after which nobody is called",
+    "window": "the hours in which phones may ring",
+    "priority": "the order of the calls",
     IGNORE: "nothing: it is not read",
 }
 """The roles that a person may give to a column, in words. A column may have others, such as the name of a variable."""
 _LOOKS: Mapping[str, str] = {
-    Look.DATE: "a date",
-    Look.PHONE: "a telephone number, which is not called",
-    Look.TEXT: "a text or a number",
-    Look.EMPTY: "empty in the first rows",
-    Look.REFUSAL: "left out: the reason of an earlier refusal",
+    "date": "a date",
+    "phone": "a telephone number, which is not called",
+    "text": "a text or a number",
+    "empty": "empty in the first rows",
+    "refusal": "left out: the reason of an earlier refusal",
 }
 YES = "yes"
 _CLOCK = "((?:[01][0-9]|2[0-3]):[0-5][0-9])"

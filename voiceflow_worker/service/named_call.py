@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from voiceflow_worker.campaigns.campaign import options_of, read_fields
 from voiceflow_worker.campaigns.campaign_rows import CampaignRows
-from voiceflow_worker.campaigns.files.rows import DESTINATION
+from voiceflow_worker.campaigns.lists.columns import DESTINATION
 from voiceflow_worker.campaigns.reading import Of
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.core.idempotency import KeyMatch, enqueue_idempotent

@@ -30,7 +30,7 @@ from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:
-    from voiceflow_worker.campaigns.files.input_file import InputFile
+    from voiceflow_worker.campaigns.lists.input_file import InputFile
     from voiceflow_worker.ivr.menu import Menu
     from voiceflow_worker.settings import Settings
 

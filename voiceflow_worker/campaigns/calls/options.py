@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, cast
 from zoneinfo import ZoneInfo
 
-from voiceflow_worker.campaigns.calls.filters import Part, renamed
 from voiceflow_worker.campaigns.calls.template import FlowTemplate, opening_template
-from voiceflow_worker.campaigns.files.rows import ColumnRoles
+from voiceflow_worker.campaigns.lists.columns import ColumnRoles
+from voiceflow_worker.campaigns.lists.filters import Part, renamed
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity, tell
 from voiceflow_worker.model.column_time import ColumnTime
@@ -73,6 +73,7 @@ class CampaignOptions:
     keys_in_batch: bool = False
     stop_after_refused: int | None = None
     sheet: str | None = None
+    encoding: str | None = None
     date_order: DateOrder | None = None
     leave_out: str | Sequence[Part] | None = None
     only: str | Sequence[Part] | None = None

@@ -20,7 +20,8 @@ from voiceflow_worker.campaigns.calls.values import (
     row_key,
     write_numbers_out,
 )
-from voiceflow_worker.campaigns.files.rows import DESTINATION, RESERVED, RawRow, row_name
+from voiceflow_worker.campaigns.lists.columns import DESTINATION, RESERVED, row_name
+from voiceflow_worker.campaigns.lists.rows import Row
 from voiceflow_worker.core.admission import CheckedCall, call_digest, further_numbers
 from voiceflow_worker.core.ports.store import Put
 from voiceflow_worker.core.writes import MENUS
@@ -85,7 +86,7 @@ class ReadRow(NamedTuple):
     `numbers` are those of a row without a call, as far as they can be read.
     """
 
-    raw: RawRow
+    raw: Row
     call: CheckedCall | None = None
     digest: str = ""
     own_key: str | None = None
@@ -145,7 +146,7 @@ class RequestMaker:
         self._warned = set[tuple[str, str | None]]()
         """The warnings that earlier rows had: the subject, and the column or, of source numbers, the message."""
 
-    def read(self, raw: RawRow, draft: Draft | None) -> ReadRow:
+    def read(self, raw: Row, draft: Draft | None) -> ReadRow:
         """Read a row. The result has a call, or else the errors of the row. A bad row does not raise an exception."""
         if draft is None:
             return ReadRow(raw, findings=tuple(self._unreadable(raw)))
@@ -213,18 +214,18 @@ class RequestMaker:
             self.times.count(call)
         return ReadRow(raw, call, digest, own_key, not (own_key or options.keys_in_batch), findings)
 
-    def _findings(self, raw: RawRow, draft: Draft) -> Iterator[Finding]:
+    def _findings(self, raw: Row, draft: Draft) -> Iterator[Finding]:
         """What is told of a row."""
         self._explain_dates(draft)
         for found in filter(self._is_new, draft.findings):
             yield replace(found, file=self._file, row=raw.number)
 
-    def _over(self, raw: RawRow, column: str, why: str) -> ReadRow:
+    def _over(self, raw: Row, column: str, why: str) -> ReadRow:
         """The row, for which nobody is called because its time is over."""
         told = Finding(severity=Severity.WARNING, message=f"{why}: nobody is called for it")
         return ReadRow(raw, findings=(replace(told, file=self._file, row=raw.number, column=column),), is_left_out=True)
 
-    def _unreadable(self, raw: RawRow) -> Iterator[Finding]:
+    def _unreadable(self, raw: Row) -> Iterator[Finding]:
         for column, message in raw.problems:
             yield Finding(file=self._file, row=raw.number, column=column, code=raw.code, message=message)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from voiceflow_worker.campaigns.calls.values import FIRST_CALL, complete
-from voiceflow_worker.campaigns.files.input_file import InputFile, read_text
-from voiceflow_worker.campaigns.files.json_rows import LARGEST_DOCUMENT, read_json
+from voiceflow_worker.campaigns.lists.input_file import LARGEST_DOCUMENT, InputFile, read_json, read_text
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Finding, Message, Remedy, message_of
 from voiceflow_worker.ivr.template_text import (

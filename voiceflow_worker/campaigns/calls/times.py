@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.values import Draft
-from voiceflow_worker.campaigns.files.rows import DESTINATION, row_name
+from voiceflow_worker.campaigns.lists.columns import DESTINATION, row_name
 from voiceflow_worker.core.admission import CheckedCall
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding, Severity, message_of, tell

@@ -9,14 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from voiceflow_worker.campaigns.files.damage import error_in, shown
-from voiceflow_worker.campaigns.files.rows import (
-    DESTINATION,
-    RESERVED,
-    Column,
-    Role,
-    row_name,
-)
+from voiceflow_worker.campaigns.lists.columns import DESTINATION, RESERVED, Column, Role, row_name
+from voiceflow_worker.campaigns.lists.rows import error_in
 from voiceflow_worker.errors import PhoneNumberError
 from voiceflow_worker.finding import Finding, message_of
 from voiceflow_worker.model.flows.actions import Action
@@ -146,22 +140,21 @@ class Draft:
         names = (found.column for found in self.findings if found.is_error)
         return row_name(column) in {row_name(name) for name in names if name}
 
-    def take(self, column: Column, given: object, *, is_plain: bool) -> None:
-        """Take the cell of a column; with `is_plain`, the row has no signs that other programs leave in cells."""
+    def take(self, column: Column, given: object) -> None:
+        """Take the cell of a column."""
         key, role = column.key, column.role
         if role is Role.BODY:
             self.body[column.written] = given
             return
         if isinstance(given, str):
-            is_typed = isinstance(given, Decimals)
-            value: object = given if is_typed else given.strip() if is_plain else shown(given)
+            value: object = given if isinstance(given, Decimals) else given.strip()
         else:
             try:
                 value = _exact(given)
             except UnspeakableError as error:
                 self.error(message_of(error), column=column.written)
                 return
-        if key and not is_plain and isinstance(value, str) and (problem := error_in(value)) is not None:
+        if key and isinstance(value, str) and value[:1] in _SIGNS and (problem := error_in(value)) is not None:
             self.error(problem, column=key)  # it does not count as missing
         elif role is not Role.DATA and (text := self.checked_text(column.name, value, is_number=role is Role.NUMBER)):
             self.reserved[column.name] = text
@@ -234,10 +227,13 @@ def part_of(data: Mapping[str, object], path: str) -> object:
     return found
 
 
+_SIGNS = frozenset("#=E")
+
+
 def _exact(value: object) -> object:
-    """A value of JSON with texts as they are shown, exact numbers, and null for NaN. Raises UnspeakableError."""
+    """A value of JSON with trimmed texts, exact numbers, and null for NaN. Raises UnspeakableError."""
     if isinstance(value, str):
-        return shown(value)
+        return value.strip()
     if isinstance(value, float):
         return None if is_missing(value) else exact_number(value)
     if is_object(value):

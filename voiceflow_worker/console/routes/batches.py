@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
-from voiceflow_worker.campaigns.files.rows import row_name
+from voiceflow_worker.campaigns.lists.columns import row_name
 from voiceflow_worker.campaigns.report_files import ReportColumn, listed_columns
 from voiceflow_worker.campaigns.row_list import KeptFile, ListedRow, RowList, kept_lists
 from voiceflow_worker.console.formats import answer_in_words

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from voiceflow_worker.campaigns.calls.filters import Filter, are_alike, cell_of
-from voiceflow_worker.campaigns.files.no_call import forbids_calls, is_consent
-from voiceflow_worker.campaigns.files.rows import IGNORE, RawRow, row_name
+from voiceflow_worker.campaigns.lists.columns import IGNORE, row_name
+from voiceflow_worker.campaigns.lists.filters import Filter, are_alike, cell_of
+from voiceflow_worker.campaigns.lists.forbidden import forbids_calls, is_consent
+from voiceflow_worker.campaigns.lists.rows import Row
 from voiceflow_worker.finding import Message, Remedy, columns_text, tell
 from voiceflow_worker.model.flows.values import is_object
 from voiceflow_worker.model.times import DateOrder, begins_with_ordered_date, may_be_swapped
@@ -133,7 +134,7 @@ class ColumnValues:
         self._places: dict[tuple[str, ...], Sequence[tuple[int, _Counts]]] = {}
         self._counts: dict[str, _Counts] = {}
 
-    def add(self, raw: RawRow) -> None:
+    def add(self, raw: Row) -> None:
         """Count the values of a row that is not left out."""
         if (places := self._places.get(raw.names)) is None:
             named = enumerate(raw.names or self._header)
@@ -175,10 +176,10 @@ class MixedDates:
     def __init__(self, names: Iterable[str], header: Sequence[str], order: DateOrder | None) -> None:
         self._names: Collection[str] = {*names} if order is not DateOrder.YMD else ()
         self._header = header
-        self._seen: dict[str, dict[bool, tuple[RawRow, str]]] = {}
+        self._seen: dict[str, dict[bool, tuple[Row, str]]] = {}
         self._places: dict[tuple[str, ...], Sequence[tuple[int, str]]] = {}
 
-    def add(self, raw: RawRow) -> None:
+    def add(self, raw: Row) -> None:
         """Look at the dates of a row, good or bad."""
         if (places := self._places.get(raw.names)) is None:
             written = enumerate(map(row_name, raw.names or self._header))

@@ -13,8 +13,8 @@ from voiceflow_worker.model.flows.values import is_object
 
 @cache
 def _words() -> Mapping[str, re.Pattern[str]]:
-    """Return the patterns of the lists of no_call.tsv, for names of columns in lower case."""
-    text = resources.files("voiceflow_worker.campaigns.files").joinpath("no_call.tsv").read_text(encoding="utf-8")
+    """Return the patterns of the lists of forbidden.tsv, for names of columns in lower case."""
+    text = resources.files("voiceflow_worker.campaigns.lists").joinpath("forbidden.tsv").read_text(encoding="utf-8")
     lists: dict[str, str] = {}
     for line in text.splitlines():
         if line and not line.startswith("#"):

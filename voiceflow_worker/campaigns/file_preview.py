@@ -1,32 +1,31 @@
-"""A list as it is shown to whoever gives it: its columns, its rows with what is wrong, and how many can be called."""
+"""Show a list to the person who gives it: its columns, its rows with what is wrong, and how many can be called."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from itertools import chain, islice
 
 from voiceflow_worker.campaigns.calls.options import CampaignOptions
 from voiceflow_worker.campaigns.calls.request import ReadRow
 from voiceflow_worker.campaigns.calls.template import PLACEHOLDER, FlowTemplate
 from voiceflow_worker.campaigns.campaign_rows import open_campaign
-from voiceflow_worker.campaigns.column_values import PartlyFilled, UnreadColumn
-from voiceflow_worker.campaigns.files.input_file import InputFile
-from voiceflow_worker.campaigns.files.rows import (
-    DESTINATION,
-    NOT_READ,
-    RESERVED,
-    RawRow,
-    RowSource,
-    canonical_name,
-    row_name,
+from voiceflow_worker.campaigns.lists.column_detection import (
+    LOOKED_AT,
+    DetectedColumns,
+    are_phones,
+    country_among,
+    detect_columns,
+    is_phone,
 )
-from voiceflow_worker.campaigns.shape import LOOKED_AT, ListShape, are_phones, country_among, is_phone, shape_of
+from voiceflow_worker.campaigns.lists.columns import DESTINATION, NOT_READ, RESERVED, canonical_name, row_name
+from voiceflow_worker.campaigns.lists.input_file import InputFile
+from voiceflow_worker.campaigns.lists.rows import Row
+from voiceflow_worker.campaigns.lists.values import PartlyFilled, UnreadColumn
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
 from voiceflow_worker.finding import Message
@@ -36,53 +35,43 @@ from voiceflow_worker.model.times import DateOrder
 ROWS_A_PAGE = 100
 _SHOWN, _KEPT, _LONGEST = 3, 20, 60
 _MOST_COUNTED = 2_000_000
-"""The largest file in bytes whose rows are all read for each look at it; the check reads any."""
+"""The largest file in bytes whose rows are all read for each preview; the check reads any."""
 _TIME = re.compile(r"\d{1,2}[:.]\d\d(:00)?( ?[ap]\.?m\.?)?", re.IGNORECASE)
-
-
-class Look(StrEnum):
-    """What a column without a role looks like."""
-
-    DATE = "date"
-    PHONE = "phone"
-    TEXT = "text"
-    EMPTY = "empty"
-    REFUSAL = "refusal"
-    """It has the reasons of an earlier refusal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownColumn:
-    """A column: its `name` in the file, its `first` values, and what it is `taken_for`: a role, or a `Look`."""
+    """A column: its `name` in the file, its `first` values, and the `column_role` that it seems to have.
+
+    That is a role of a column, or `date`, `phone`, `text`, `empty` or `refusal` (the reasons of rejected rows).
+    `insert` is what a text has in it to speak the column.
+    """
 
     name: str
     first: tuple[str, ...]
-    taken_for: str
+    column_role: str
     insert: str
-    """What a text has in it to speak the column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownRow:
-    """A row as it stands: its number as its `name`, its cells, and how a workbook shows it.
+    """A row as it stands: its number as its `name`, and its cells.
 
     `faults` is what is wrong with its cells, by the names of their columns; empty for the row as a whole.
     """
 
     name: str
     cells: tuple[str, ...]
-    mark: str = ""
     is_left_out: bool = False
     faults: Mapping[str, Message] = field(default_factory=dict[str, Message])
 
 
 @dataclass(slots=True, kw_only=True)
-class ShownList:
+class ListPreview:
     """What is shown of a list. It has no columns if it has several sheets, and none was chosen.
 
-    `roles`, `header_row` and `date_orders` are those of its shape. `rows` are those to look at, those with faults
-    first, behind the first `skipped` ones, and `has_more` if others follow. `headers` are the rows that may be the
-    header, `sheets` the sheets that have rows, and `words` some to look at of a list that is read as Windows-1252.
+    `rows` are those to look at, those with faults first, behind the first `skipped` ones, and `has_more` if others
+    follow. `headers` are the rows that may be the header, and `sheets` the sheets that have rows.
 
     Of a list that is not large, `unread` and `partly_filled` are the columns whose values tell people apart, and
     `counts` the people that can be called (`good`), are to be looked at (`bad`), `left_out` or there `twice`. Of so
@@ -93,48 +82,46 @@ class ShownList:
     columns: tuple[ShownColumn, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict[str, str])
     date_orders: tuple[DateOrder, ...] | None = None
-    header_row: int | None = None
     rows: tuple[ShownRow, ...] = ()
     skipped: int = 0
     has_more: bool = False
     headers: tuple[ShownRow, ...] = ()
     sheets: tuple[str, ...] = ()
-    words: Sequence[str] = ()
     unread: Sequence[UnreadColumn] = ()
     partly_filled: Sequence[PartlyFilled] = ()
     counts: Counter[str] | None = None
     country: str | None = None
 
 
-async def look(
+async def preview_list(
     store: Store,
     file: InputFile,
     sheet: str | None,
     header_row: int | None = None,
     *,
+    encoding: str | None = None,
     skipped: int = 0,
     options: CampaignOptions | None = None,
     usual: Sequence[str] = (),
-) -> ShownList:
-    """Look at the first rows of a file, and show those behind so many; with `options`, with what is wrong with them.
+) -> ListPreview:
+    """Read the first rows of a file, and show those behind so many; with `options`, with what is wrong with them.
 
     Numbers that say no country are tried with the `usual` ones. Raises CampaignFileError.
     """
     try:
-        shape = shape_of(file, sheet=sheet, header_row=header_row, usual=usual)
+        found = detect_columns(file, sheet=sheet, header_row=header_row, encoding=encoding)
     except CampaignFileError as error:
         if not error.sheets or sheet:
             raise
-        return ShownList(sheets=error.sheets)
-    source, is_short = shape.source, file.size <= _MOST_COUNTED
-    others = list(shape.others) if is_short else []
-    shown = ShownList(
-        columns=tuple(_columns(shape)),
-        roles=shape.roles,
-        date_orders=shape.date_orders,
-        header_row=shape.header_row,
+        return ListPreview(sheets=tuple(error.sheets))
+    source, is_short = found.source, file.size <= _MOST_COUNTED
+    others = list(found.others) if is_short else []
+    shown = ListPreview(
+        columns=tuple(_columns(found)),
+        roles=found.roles,
+        date_orders=found.date_orders,
         skipped=skipped,
-        headers=tuple(_headers(source, shape.rows)),
+        headers=tuple(_headers(found)),
         sheets=source.sheets,
     )
     read: _Read = {}, set()
@@ -144,31 +131,32 @@ async def look(
         with suppress(CampaignFileError, InvalidInputError):  # which the check of the campaign tells
             most = None if is_short else skipped + ROWS_A_PAGE
             read = _read(shown, file, options, now=store.clock.now(), most=most, usual=usual)
-    every: Iterator[RawRow] = chain(shape.rows, shape.others)
+    every: Iterator[Row] = chain(found.rows, found.others)
     if is_short:
-        every = iter(sorted((*shape.rows, *others), key=lambda row: row.number not in read[0]))
+        every = iter(sorted((*found.rows, *others), key=lambda row: row.number not in read[0]))
     page = islice(every, skipped, skipped + ROWS_A_PAGE)
-    shown.rows = tuple(_rows(page, source, tuple(shape.values), read))
-    shown.has_more, shown.words = next(every, None) is not None, file.words
+    shown.rows = tuple(_row(row, found, read) for row in page)
+    shown.has_more = next(every, None) is not None
     return shown
 
 
-def _columns(shape: ListShape) -> Iterator[ShownColumn]:
-    for name, values in shape.values.items():
+def _columns(found: DetectedColumns) -> Iterator[ShownColumn]:
+    for name, values in found.values.items():
         given, meant = list(filter(None, values)), canonical_name(name)
-        taken_for: str = Look.TEXT if given else Look.EMPTY
+        column_role = "text" if given else "empty"
         if meant in {DESTINATION, *RESERVED}:
-            taken_for = meant
-        elif shape.source.columns[:1] == (NOT_READ,) and name == shape.source.header[0]:
-            taken_for = Look.REFUSAL
-        elif name in shape.days or folded(name) == "name":
-            taken_for = Look.DATE if name in shape.days else "name"
+            column_role = meant
+        elif found.source.columns[:1] == (NOT_READ,) and name == found.source.header[0]:
+            column_role = "refusal"
+        elif name in found.days or folded(name) == "name":
+            column_role = "date" if name in found.days else "name"
         elif given and all(map(is_phone, given)):
-            taken_for = Look.PHONE
+            column_role = "phone"
         is_time = bool(given) and all(map(_TIME.fullmatch, given))
-        spoken_as = "|date" if name in shape.days else "|time" if is_time else ""
+        spoken_as = "|date" if name in found.days else "|time" if is_time else ""
         first = tuple(value[:_LONGEST] for value in given[:_KEPT])
-        yield ShownColumn(name=name, first=first, taken_for=taken_for, insert=f"{{{{{row_name(name)}{spoken_as}}}}}")
+        insert = f"{{{{{row_name(name)}{spoken_as}}}}}"
+        yield ShownColumn(name=name, first=first, column_role=column_role, insert=insert)
 
 
 _Read = tuple[dict[int, ReadRow], set[int]]
@@ -176,7 +164,7 @@ _Read = tuple[dict[int, ReadRow], set[int]]
 
 
 def _read(
-    shown: ShownList,
+    shown: ListPreview,
     file: InputFile,
     options: CampaignOptions,
     *,
@@ -216,32 +204,20 @@ def _read(
     return bad, left_out
 
 
-def _rows(rows: Iterable[RawRow], source: RowSource, names: Sequence[str], read: _Read) -> Iterator[ShownRow]:
-    """The rows as they are shown."""
+def _row(row: Row, found: DetectedColumns, read: _Read) -> ShownRow:
     bad, left_out = read
-    for raw in rows:
-        cells = source.cells_of(raw)
-        faults: dict[str, Message] = {}
-        for found in bad[raw.number].findings if raw.number in bad else ():
-            if found.is_error:
-                faults.setdefault(column if (column := found.column or "") in names else "", found.told)
-        yield ShownRow(
-            name=str(raw.number),
-            cells=tuple(_cell(cells.get(name))[:_LONGEST] for name in names),
-            mark=raw.mark or "",
-            is_left_out=raw.number in left_out,
-            faults=faults,
-        )
+    cells, faults = found.source.cells_of(row), dict[str, Message]()
+    for fault in bad[row.number].findings if row.number in bad else ():
+        if fault.is_error:
+            faults.setdefault(column if (column := fault.column or "") in found.values else "", fault.told)
+    texts = tuple(("" if (cell := cells.get(name)) is None else str(cell).strip())[:_LONGEST] for name in found.values)
+    return ShownRow(name=str(row.number), cells=texts, is_left_out=row.number in left_out, faults=faults)
 
 
-def _cell(cell: object) -> str:
-    return "" if cell is None else str(cell).strip()
-
-
-def _headers(source: RowSource, rows: Sequence[RawRow]) -> Iterator[ShownRow]:
-    """The rows that may be the header of a table: those above it, itself, and the first below it."""
+def _headers(found: DetectedColumns) -> Iterator[ShownRow]:
+    """Yield the rows that may be the header of a table: those above it, itself, and the first below it."""
+    source = found.source
     if source.kind.is_table:
-        own, below = (source.header_row or 1, source.header), [(row.number, row.cells) for row in rows[:_SHOWN]]
+        own, below = (source.header_row or 1, source.header), [(row.number, row.cells) for row in found.rows[:_SHOWN]]
         for number, cells in (*source.above, own, *below):
-            shown = (text[:_LONGEST] for cell in cells if (text := cell.strip()))
-            yield ShownRow(name=str(number), cells=tuple(shown))
+            yield ShownRow(name=str(number), cells=tuple(text[:_LONGEST] for cell in cells if (text := cell.strip())))

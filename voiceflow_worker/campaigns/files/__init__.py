@@ -1,1 +1,0 @@
-"""Campaign files: the readers of their rows, and the writer of rejected rows."""

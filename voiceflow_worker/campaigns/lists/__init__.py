@@ -1,0 +1,1 @@
+"""The lists of campaigns: files and rows, their columns, filters and values."""

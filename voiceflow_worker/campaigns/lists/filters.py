@@ -1,0 +1,323 @@
+"""Say which rows call nobody: filters of columns as data, as people type them, and what they leave out of a list."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self, cast
+
+from voiceflow_worker.campaigns.lists.columns import lacks_column, row_name
+from voiceflow_worker.campaigns.lists.rows import Row
+from voiceflow_worker.errors import CampaignFileError, InvalidInputError
+from voiceflow_worker.finding import Finding, tell
+from voiceflow_worker.model.flows.values import describe, is_list, is_object, written
+from voiceflow_worker.model.text.json_text import distinct
+from voiceflow_worker.model.text.wording import folded, quoted
+
+
+def are_alike(one: object, other: object) -> bool:
+    """Return whether two values have the same text, in any case and with any white space."""
+    return written(one).casefold().split() == written(other).casefold().split()
+
+
+class Filter(NamedTuple):
+    """The rows in whose column the cell has a value; with `is_not`, all others. No value is that of an empty cell."""
+
+    column: str
+    value: str
+    is_not: bool = False
+
+    @classmethod
+    def of(cls, given: Mapping[Any, object]) -> Self:
+        """Return the filter in an object `{"column", "value", "is"}`. Raises InvalidInputError."""
+        column, value, is_ = (given.get(name, default) for name, default in _PARTS.items())
+        if given.keys() - _PARTS.keys() or not isinstance(column, str) or not column.strip() or type(is_) is not bool:
+            raise InvalidInputError(
+                f'{quoted(given, most=60)} is no filter: write {{"column": "Status", "value": "Booked", "is": true}}'
+            )
+        return cls(column.strip(), _value_text(value), not is_)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the filter as an object, as `of` reads it."""
+        return {"column": self.column, "value": self.value, "is": not self.is_not}
+
+    def has(self, cell: object) -> bool:
+        """Return whether a cell, as `cell_of` gives it, has the value."""
+        if not self.value or cell == "":
+            return self.value == cell
+        return are_alike(cell, self.value)
+
+    def is_of(self, column: str) -> bool:
+        """Return whether it is a filter of this column."""
+        return row_name(column) == row_name(self.column)
+
+    def __str__(self) -> str:
+        """Return the filter as one of several in a text."""
+        return _in_line(self.typed)
+
+    @property
+    def typed(self) -> str:
+        """The filter as people type it, if that has one reading whatever other columns there are; else as JSON."""
+        column, value = _spaced(self.column), _spaced(self.value)
+        typed = f"{column}{'!=' if self.is_not else '='}{value}"
+        if not folded(column) or typed.count("=") > 1 or value[:1] == "!" or typed[0] == "{":
+            return self.as_text()
+        return typed
+
+    def as_text(self) -> str:
+        """Return the object as JSON."""
+        return json.dumps(self.as_json(), ensure_ascii=False)
+
+
+_PARTS: Mapping[str, object] = {"column": "", "value": None, "is": True}
+Part = Filter | str
+"""A filter, or the text of one that a person typed, which is read with the names of the columns."""
+
+
+def _value_text(value: object) -> str:
+    """Return the value of a filter in JSON or TOML. Raises InvalidInputError."""
+    if value is not None and not isinstance(value, str | int | float):
+        raise InvalidInputError(f"{quoted(value)} is {describe(value)}, and no value of a cell; write it as a text")
+    return "" if value is None else str(value).strip()
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _in_line(typed: str) -> str:
+    """Return a text in a line of several with commas between them: in quotes, if it has one and is no object."""
+    is_plain = typed[:1] == "{" or not {",", '"'} & {*typed}
+    return typed if is_plain else '"' + typed.replace('"', '""') + '"'
+
+
+_EXAMPLE = "write Status=Booked for the rows with this value, or Status!=Booked for those with another or none"
+_PART = re.compile(r'\s*((?:"(?:[^"]|"")*")?[^,]*)(,?)')
+
+
+def parts_of(given: object) -> tuple[Part, ...]:
+    """Return the filters in a text as people type them, in an object, in a list, or in a table of columns and values.
+
+    Raises InvalidInputError for what is no filter, whatever the columns are called.
+    """
+    if isinstance(given, Filter):
+        return (given,)
+    if isinstance(given, str):
+        if not given.strip():
+            raise InvalidInputError("it is empty: give a filter, or leave it out")
+        found = tuple(_typed_in(_spaced(given)))
+    elif isinstance(given, Mapping):
+        table = cast("Mapping[object, object]", given)
+        found = (Filter.of(table),) if "column" in table else tuple(_in_table(table))
+    elif is_list(given):
+        items = (parts_of(_in_line(each) if isinstance(each, str) else each) for each in given)
+        found = tuple(part for each in items for part in each)
+    else:
+        raise InvalidInputError(f"{quoted(given)} is {describe(given)}, and no filter; {_EXAMPLE}")
+    for each in found:
+        name, sign, _ = each.partition("=") if isinstance(each, str) else (each.column, "=", "")
+        if not sign or not name.strip(" !"):
+            raise InvalidInputError(f"{quoted(each, most=60)} is no filter: {_EXAMPLE}")
+    return found
+
+
+def _typed_in(text: str) -> Iterator[Part]:
+    """Yield the filters in a text: each as it is typed, in quotes if it has a comma, or as a JSON object."""
+    sign = ","
+    while sign:
+        one, text, sign = _first_object(text) or _first_typed(text)
+        yield one
+
+
+def _first_typed(text: str) -> tuple[str, str, str]:
+    match = cast("re.Match[str]", _PART.match(text))
+    cells = next(csv.reader([match[1]]), None) or [""]
+    return cells[0].strip(), text[match.end() :], match[2]
+
+
+def _first_object(text: str) -> tuple[Filter, str, str] | None:
+    try:
+        found, end = json.JSONDecoder(object_pairs_hook=distinct).raw_decode(text.strip())
+    except ValueError:
+        return None
+    rest = text.strip()[end:].strip()
+    return (Filter.of(found), rest[1:], rest[:1]) if is_object(found) and rest[:1] in {"", ","} else None
+
+
+def _in_table(table: Mapping[object, object]) -> Iterator[Filter]:
+    for name, values in table.items():
+        for each in values if is_list(values) else (values,):
+            found = Filter(str(name).strip(), _value_text(each))
+            if not found.value or not found.column or found.column[-1] in "!<>~=" or found.value[0] in "=!":
+                told = f"{quoted(f'{name}={each}', most=60)} may be a column with a sign"
+                raise InvalidInputError(f"{told}; if that is meant, write it as {found.as_text()}")
+            yield found
+
+
+def text_of_parts(parts: Iterable[Part], *, typed: bool = False) -> str:
+    """Return these filters in one text: those that are data as objects, or if `typed`, as people type them."""
+    texts = (each if isinstance(each, str) else each.typed if typed else each.as_text() for each in parts)
+    return ",".join(map(_in_line, texts))
+
+
+def filters_value(parts: Sequence[Part]) -> object:
+    """Return these filters as JSON and TOML have them: as they were typed, or as objects."""
+    if all(isinstance(each, str) for each in parts):
+        return text_of_parts(parts)
+    return [each if isinstance(each, str) else each.as_json() for each in parts]
+
+
+def read_filter(typed: str, names: Iterable[str]) -> Filter | None:
+    """Return the filter that a person typed, with the name of the column as it is written; None if none is meant.
+
+    The longest name of a column wins. Raises InvalidInputError for what is no filter, or has two readings.
+    """
+    by_key = {_plain_name(name): name for name in names}
+    for place in reversed([match.start() for match in re.finditer("=", typed)]):
+        name, value = typed[:place].rstrip(), typed[place + 1 :].strip()
+        columns = [(by_key.get(_plain_name(name)), False)]
+        columns += [(by_key.get(_plain_name(name[:-1])), True)] if name[-1:] == "!" else []
+        found = [Filter(column.strip(), value, is_not) for column, is_not in columns if column is not None]
+        if len(found) > 1:
+            both = " or ".join(each.as_text() for each in found)
+            raise InvalidInputError(f"{typed[:60]!r} has two readings. Write the one that is meant: {both}")
+        if found and value[:1] in {"=", "!"}:
+            raise InvalidInputError(f"{typed[:60]!r} is no filter: {_EXAMPLE}")
+        if found:
+            return found[0]
+    return None
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name).casefold()
+
+
+def cell_of(cell: object) -> object:
+    """Return a cell as filters compare it, and as it is counted: an empty text if it is empty."""
+    if isinstance(cell, str):
+        return cell.strip()
+    return "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else cell
+
+
+def renamed(column: str, columns: Mapping[str, str]) -> str:
+    """Return the name in rows of a column that is named by either of its names, of which `columns` are changed."""
+    found = (
+        name for name, old in columns.items() if row_name(old) == row_name(column) and row_name(old) not in columns
+    )
+    return next(found, column)
+
+
+@dataclass(slots=True)
+class _Used:
+    """A filter that is used for a list: as it was `given`, and whether a cell had its value so far."""
+
+    given: Part
+    is_only: bool
+    filter: Filter
+    is_read: bool = False
+    is_held: bool = False
+
+
+class RowFilter:
+    """The rows that nobody is called for, by the fields `leave_out` and `only`.
+
+    `renames` are the columns that have another name in rows: they may be named by either. It is false if it leaves out
+    no row at all. Raises InvalidInputError for what is no filter.
+    """
+
+    def __init__(self, leave_out: object, renames: Mapping[str, str], *, only: object = None) -> None:
+        given = ((each, is_only) for of, is_only in ((leave_out, False), (only, True)) for each in parts_of(of or ()))
+        self._used = [_Used(each, is_only, _likely(each)) for each, is_only in given]
+        self._renames = renames
+        self._places: dict[tuple[str, ...], Sequence[tuple[_Used, int]]] = {}
+        """For rows with these names, the filters of columns that they have, with their places."""
+
+    def __bool__(self) -> bool:
+        return bool(self._used)
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns by which rows are left out, by their names in rows."""
+        names = (renamed(each.filter.column, self._renames) for each in self._used)
+        return tuple({row_name(name): name for name in names}.values())
+
+    def read(self, names: Sequence[str], *, key: tuple[str, ...], place: str) -> None:
+        """Read what was typed, for rows with these columns. Rows of a table have the `key` `()`, others their names.
+
+        Raises CampaignFileError for what is no filter, has two readings, or names a column that a table lacks.
+        """
+        own = {row_name(name): at for at, name in enumerate(names) if name.strip()}
+        new = {name: own[row_name(old)] for name, old in self._renames.items() if row_name(old) in own}
+        places = {**own, **new}
+        found: list[tuple[_Used, int]] = []
+        for each in self._used:
+            try:
+                read = read_filter(each.given, [*names, *new]) if isinstance(each.given, str) else each.given
+                if read is not None and each.is_read and read[1:] != each.filter[1:]:
+                    raise InvalidInputError(f"{each.given!r} has two readings, because rows have other columns")
+            except InvalidInputError as error:
+                name = "only" if each.is_only else "leave_out"
+                problem = Finding(column=name, message=str(error))
+                raise CampaignFileError(f"{place}: {name}: {error}", [problem]) from None
+            if read is not None and (at := places.get(row_name(read.column))) is not None:
+                each.filter, each.is_read = read, True
+                found.append((each, at))
+            elif not key:
+                raise lacks_column(each.filter.column, names, place=place)
+        self._places[key] = found
+
+    def reason(self, row: Row) -> tuple[str, str] | None:
+        """Return the column that leaves this row out, and why; None for other rows."""
+        found: tuple[str, str] | None = None
+        wanted: dict[str, list[tuple[Filter, bool, str]]] = {}
+        bad = {row_name(column or "") for column, _ in row.problems}
+        for used, at in self._places.get(row.names, ()):
+            each, cell = used.filter, cell_of(row.cells[at]) if at < len(row.cells) else ""
+            column = renamed(each.column, self._renames)
+            if bad & {row_name(column), row_name(each.column)}:
+                continue  # what is wrong with the cell is told
+            is_held, said = each.has(cell), f"holds {str(cell)[:40]!r}" if cell != "" else "is empty"
+            used.is_held = used.is_held or is_held
+            if used.is_only:
+                wanted.setdefault(row_name(column), []).append((each, is_held, said))
+            elif is_held is not each.is_not:
+                found = found or (column, f"{said}, so this row is left out")
+        for filters in wanted.values() if found is None else ():
+            if not _is_wanted(filters):
+                asked = (" and " if all(each.is_not for each, _, _ in filters) else " or ").join(
+                    str(each) for each, _, _ in filters
+                )
+                return renamed(filters[0][0].column, self._renames), f"{filters[0][2]}, and only {asked} is called"
+        return found
+
+    def unused(self) -> Iterator[str]:
+        """Yield a warning for each filter whose value no cell has. All rows have been read."""
+        for used in self._used:
+            each = used.filter
+            if used.is_held:
+                continue
+            if not used.is_only:
+                whom = "each row, since no cell is so" if each.is_not else "no row of this list"
+                yield tell("leaves_out_nobody", leave_out=str(each), whom=whom)
+            elif not each.is_not:
+                why = f"no cell of {each.column} {f'holds {each.value!r}' if each.value else 'is empty'}"
+                yield tell("only_calls_nobody", only=str(each), why=why)
+
+
+def _likely(given: Part) -> Filter:
+    """Return the filter that a text probably is, before the names of columns are known."""
+    if isinstance(given, Filter):
+        return given
+    name, _, value = given.partition("=")
+    is_not = name.endswith("!")
+    return Filter(name.removesuffix("!").strip(), value.strip(), is_not)
+
+
+def _is_wanted(filters: Sequence[tuple[Filter, bool, str]]) -> bool:
+    """Return whether a cell has one of the values that `only` has for its column, if it has some, and none after !=."""
+    values = [is_held for each, is_held, _ in filters if not each.is_not]
+    return not any(is_held for each, is_held, _ in filters if each.is_not) and (any(values) or not values)
