@@ -117,7 +117,7 @@ def test_a_backfill_calls_nobody_about_last_week_unless_it_may_and_then_once_for
             airflow.cli("backfill", "create", *dates, "--reprocess-behavior", "completed", check=False)
             return len(airflow.rows(twice)) == 3
 
-        airflow.wait(is_made_twice, "a second try in each run")
+        airflow.wait(is_made_twice, "a second try in each run", within=900)
         runs = [f"backfill__2026-01-0{day}T00:00:00+00:00" for day in (1, 2, 3)]
         states = [airflow.wait_for_run(dag_id, run) for run in runs]
         assert states == ["success" if dag_id == "daily" else "failed"] * 3
