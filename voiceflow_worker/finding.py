@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 from string import Formatter
-from typing import Final, NamedTuple, Self, cast
+from typing import Final, Self, cast
 
 
 class Remedy(StrEnum):
@@ -223,57 +223,16 @@ def columns_text(names: Iterable[str]) -> str:
     return ",".join(quoted)
 
 
-class SheetRow(int):
-    """The number of a row in one of several sheets that are read as one list; told with the name of its sheet."""
-
-    sheet: str
-    own: int
-
-    def __new__(cls, place: int, sheet: str, own: int) -> Self:
-        """The row with its `own` number in a `sheet` at a place. The numbers are in the order of the sheets."""
-        row = super().__new__(cls, (place << _BITS_OF_ROWS) + own)
-        row.sheet, row.own = sheet, own
-        return row
-
-    def __str__(self) -> str:
-        return str(RowRange.of(self))
-
-    def __reduce__(self) -> tuple[type[Self], tuple[int, str, int]]:
-        return type(self), (int(self) >> _BITS_OF_ROWS, self.sheet, self.own)
-
-
-_BITS_OF_ROWS = 21
-"""A sheet of Excel has at most 2 ** 20 rows."""
-
-
-class RowRange(NamedTuple):
-    """The rows from the first to the last, of this sheet if all sheets are read as one list."""
-
-    first: int
-    last: int
-    sheet: str = ""
-
-    @classmethod
-    def of(cls, row: int) -> Self:
-        """This row alone."""
-        return cls(row.own, row.own, row.sheet) if isinstance(row, SheetRow) else cls(row, row)
-
-    def __str__(self) -> str:
-        """Write the rows as `7`, `12-14` or `March!7`, in quotes if the sheet's name needs them."""
-        rows = f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
-        return columns_text([f"{self.sheet}!{rows}"]) if self.sheet else rows
-
-
-def ranges_text(rows: Iterable[int], *, most: int = 0) -> str:
-    """Write rows as `7,12-14`; for sentences, of which at most so many are named, as `7, 12-14 and others`."""
-    found: list[RowRange] = []
-    for each in map(RowRange.of, rows):
-        if found and each.first == found[-1].last + 1 and each.sheet == found[-1].sheet:
-            found[-1] = found[-1]._replace(last=each.last)
+def ranges_text(rows: Iterable[int], *, most: int) -> str:
+    """Write rows as `7, 12-14 and others`: at most so many ranges are named."""
+    found: list[tuple[int, int]] = []
+    for row in rows:
+        if found and row == found[-1][1] + 1:
+            found[-1] = found[-1][0], row
         else:
-            found.append(each)
-    named = ", ".join(map(str, found[:most])) + (" and others" if len(found) > most else "")
-    return named if most else ",".join(map(str, found))
+            found.append((row, row))
+    named = (f"{first}" if first == last else f"{first}-{last}" for first, last in found[:most])
+    return ", ".join(named) + (" and others" if len(found) > most else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,12 +275,9 @@ class Finding:
 
     def as_json(self) -> dict[str, object]:
         """The finding as a JSON object with every field but the name, as `check` and `enqueue` print it."""
-        row, file = self.row, self.file
-        if isinstance(row, SheetRow):
-            file, row = f"{file}, sheet {row.sheet}", row.own
         return {
-            "file": file,
-            "row": row,
+            "file": self.file,
+            "row": self.row,
             "column": self.column,
             "path": self.path,
             "code": self.code,

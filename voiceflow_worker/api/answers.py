@@ -30,7 +30,7 @@ from voiceflow_worker.errors import (
     UnreadFilesError,
     VoiceflowError,
 )
-from voiceflow_worker.finding import Finding, Message, SheetRow, message_of
+from voiceflow_worker.finding import Finding, Message, message_of
 from voiceflow_worker.model.text.wording import count_of
 
 PROBLEM = "application/problem+json"
@@ -223,8 +223,6 @@ def fault_of(
         "kind": found.kind, "fields": found.fields,
     }  # fmt: skip
     if row is not None and not isinstance(body.get("rows"), list):
-        if isinstance(row, SheetRow):
-            told["detail"], row = f"sheet {row.sheet}: {told['detail']}", row.own
         return Fault(row=row, column=column, **told)
     if row is None and column in query:
         return Fault(parameter=column, **told)

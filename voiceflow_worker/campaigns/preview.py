@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.flows.actions import Action, heard_in
 from voiceflow_worker.model.jobs.job import person_in
 from voiceflow_worker.model.numbers.phone import country_of
@@ -82,9 +81,8 @@ class SampleText:
 
     def as_json(self) -> dict[str, object]:
         """The sample as a JSON object, for scripts."""
-        row = self.row
         return {
-            **({"sheet": row.sheet, "row": row.own} if isinstance(row, SheetRow) else {"row": row}),
+            "row": self.row,
             "destination": self.destination,
             "voice_profile": self.speech.voice_profile,
             "text": self.speech.text,

@@ -41,7 +41,6 @@ from voiceflow_worker.core.call_filter import is_number_in, part_judge, person_o
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.store import BulkWrite, Condition, Drop, Page, Put, Record, Wanted, Write
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import SheetRow
 from voiceflow_worker.model.jobs.call_json import CallResult, result_of
 from voiceflow_worker.model.jobs.job import Job, JobState, person_in
 from voiceflow_worker.model.text.printable import as_stored, printable
@@ -263,7 +262,7 @@ class RowKeeper:
                 told = (_RESULTS.get(end.kind, ""), end.why) if end is not None and end.why else result
                 entry: Entry = (key, *told) if stands is None else (stands, "", "")
                 more: Entry = () if stands or not wrong else (wrong,)
-                row: Entry = (_plain(raw.number), self._cells_of(raw), *entry, *more)
+                row: Entry = (raw.number, self._cells_of(raw), *entry, *more)
                 rows.setdefault(batch_id, []).append(row)
             for batch_id, entries in rows.items():
                 packs = sizes.setdefault(batch_id, [])
@@ -378,10 +377,6 @@ def _drops(group: str, file: KeptFile, *, member: str, but: str) -> list[Drop]:
 
 def _member(token: str, place: int) -> str:
     return f"{token} {place:06}"
-
-
-def _plain(number: int) -> int | str:
-    return str(number) if isinstance(number, SheetRow) else number
 
 
 def _is_uncalled(entry: Entry) -> bool:
