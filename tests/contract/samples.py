@@ -176,7 +176,6 @@ def full_job() -> Job:
         due_at=NOW + 7 * MICROSECOND,
         revision="a revision",
         worker_id="worker-1",
-        start="2" * 26,
         priority=-5,
         batch_id="batch",
         unique_key="key",

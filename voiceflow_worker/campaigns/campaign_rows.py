@@ -276,6 +276,8 @@ class CampaignRows:
             yield Finding(file=self.file, row=row, column=self._columns.names.get(name, name), message=message)
         for column, message in self.values.undecided():
             yield Finding(file=self.file, column=column, message=message)
+        for column, message in self.left_out.missed():
+            yield Finding(file=self.file, column=column, message=message)
 
     def drafted(self, raw: Row) -> tuple[Row, Draft | None]:
         """The row, and the values of its cells; None if they cannot be told apart."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, cast
 
 from voiceflow_worker.campaigns.lists.columns import lacks_column, row_name
+from voiceflow_worker.campaigns.lists.forbidden import forbids_calls
 from voiceflow_worker.campaigns.lists.rows import Row
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Finding, tell
+from voiceflow_worker.finding import Finding, Message, tell
 from voiceflow_worker.model.flows.values import describe, is_list, is_object, written
 from voiceflow_worker.model.text.json_text import distinct
 from voiceflow_worker.model.text.wording import folded, quoted
@@ -213,13 +214,20 @@ def renamed(column: str, columns: Mapping[str, str]) -> str:
 
 @dataclass(slots=True)
 class _Used:
-    """A filter that is used for a list: as it was `given`, and whether a cell had its value so far."""
+    """A filter that is used for a list: as it was `given`, whether a cell had its value, and a cell without it."""
 
     given: Part
     is_only: bool
     filter: Filter
     is_read: bool = False
     is_held: bool = False
+    other: object = ""
+
+    @property
+    def misses(self) -> bool:
+        """Whether it leaves nobody out by a column that says whom not to call, though its cells say something."""
+        leaves_out = not self.is_only and not self.filter.is_not and not self.is_held
+        return leaves_out and self.other != "" and forbids_calls(self.filter.column)
 
 
 class RowFilter:
@@ -282,6 +290,7 @@ class RowFilter:
                 continue  # what is wrong with the cell is told
             is_held, said = each.has(cell), f"holds {str(cell)[:40]!r}" if cell != "" else "is empty"
             used.is_held = used.is_held or is_held
+            used.other = used.other or cell
             if used.is_only:
                 wanted.setdefault(row_name(column), []).append((each, is_held, said))
             elif is_held is not each.is_not:
@@ -294,11 +303,24 @@ class RowFilter:
                 return renamed(filters[0][0].column, self._renames), f"{filters[0][2]}, and only {asked} is called"
         return found
 
+    def missed(self) -> Iterator[tuple[str, Message]]:
+        """Yield each column that says whom not to call and by which a filter leaves nobody out, with the error.
+
+        Whether `TRUE` means the `yes` of a filter is not guessed: a person decides. All rows have been read.
+        """
+        for each in self._used:
+            if each.misses:
+                column = renamed(each.filter.column, self._renames)
+                yield (
+                    column,
+                    tell("leaves_out_none", leave_out=str(each.filter), cell=str(each.other)[:40], column=column),
+                )
+
     def unused(self) -> Iterator[str]:
         """Yield a warning for each filter whose value no cell has. All rows have been read."""
         for used in self._used:
             each = used.filter
-            if used.is_held:
+            if used.is_held or used.misses:
                 continue
             if not used.is_only:
                 whom = "each row, since no cell is so" if each.is_not else "no row of this list"
