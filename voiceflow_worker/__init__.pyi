@@ -32,9 +32,9 @@ from .model.reports.status import SessionStatus as SessionStatus
 from .model.window import CallWindow as CallWindow
 from .queue import CallQueue as CallQueue
 from .sandbox import Sandbox as Sandbox
-from .service.escalation import Escalation as Escalation
-from .service.escalations import Escalations as Escalations
 from .service.forget import forget as forget
+from .service.on_call import Escalation as Escalation
+from .service.on_call import start_escalation as start_escalation
 from .settings import Settings as Settings
 from .settings import load_settings as load_settings
 from .voiceflow import Voiceflow as Voiceflow

@@ -208,14 +208,6 @@ class IntakeError(VoiceflowError):
         )
 
 
-class EscalationNotFoundError(VoiceflowError):
-    """Raised when no escalation has this id in this queue."""
-
-    def __init__(self, escalation_id: str) -> None:
-        self.escalation_id: str = escalation_id
-        super().__init__(f"no escalation {escalation_id!r} in this queue; check the id, the store and the queue")
-
-
 class JobError(VoiceflowError):
     """Raised when an operation on one job fails. `job_id` is the id of the job."""
 

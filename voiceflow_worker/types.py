@@ -25,15 +25,9 @@ from voiceflow_worker.model.reports.verdict import Verdict, VerdictKind
 from voiceflow_worker.reporting.batches import BatchProgress
 from voiceflow_worker.reporting.report import Report
 from voiceflow_worker.reporting.status import QueueStatus
-from voiceflow_worker.service.alarms import Alarms, Alert, Alerts
-from voiceflow_worker.service.escalation_state import EscalationStatus, Wording
-from voiceflow_worker.service.escalations import StartedEscalation
 
 __all__ = [
     "Actor",
-    "Alarms",
-    "Alert",
-    "Alerts",
     "BatchOutcome",
     "BatchProgress",
     "CallLeg",
@@ -44,7 +38,6 @@ __all__ = [
     "EnqueueOptions",
     "EnqueueReport",
     "Enqueued",
-    "EscalationStatus",
     "KeyPress",
     "Outcome",
     "OutcomeKind",
@@ -63,12 +56,10 @@ __all__ = [
     "SpeechProfile",
     "StagedImport",
     "StartOptions",
-    "StartedEscalation",
     "SummaryResult",
     "Suppression",
     "Verdict",
     "VerdictKind",
     "Webhook",
     "WebhookType",
-    "Wording",
 ]

@@ -200,8 +200,8 @@ class Voiceflow:
     async def working(self, *, batch: str | None = None, **limits: Any) -> AsyncGenerator[Worker]:
         """Run a worker beside the block. When the block ends, in whatever way, it stops in order.
 
-        It also sends outcomes to VOICEFLOW_NOTIFY_URL, and carries on with escalations. An error of the block is raised
-        as it came. If the worker cannot go on, the block is cancelled, and the worker's error is raised.
+        It also does the `duties` of such a process. An error of the block is raised as it came. If the worker cannot go
+        on, the block is cancelled, and the worker's error is raised.
         """
         worker = self.worker(batch=batch, **limits)
         async with self.duties(), worker.running():
@@ -211,15 +211,15 @@ class Voiceflow:
     async def duties(self, *, tell: Callable[[str], None] = _log.info) -> AsyncGenerator[Notifications | None]:
         """Do what a process does beside its worker, while the block lasts; yield the notifications, if there are any.
 
-        It sends outcomes to VOICEFLOW_NOTIFY_URL, and carries on with escalations.
+        It sends outcomes to VOICEFLOW_NOTIFY_URL, and follows escalations: see `service.on_call.follow`.
         """
         from voiceflow_worker.notify.webhook import notifier_of, notifying
-        from voiceflow_worker.service.escalations import advancing
+        from voiceflow_worker.service.on_call import following
 
         settings, store, queue = self.settings, self.store, self.settings.queue
         async with (
             notifying(notifier_of(settings), settings, store, queue=queue, tell=tell) as hooks,
-            advancing(store, queue=queue, policy=settings.policy()),
+            following(CallQueue(store, queue, policy=settings.policy())),
         ):
             yield hooks
 

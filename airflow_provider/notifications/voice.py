@@ -28,7 +28,7 @@ class VoiceCallNotifier(BaseNotifier):
     """A notifier that starts an escalation, and returns; a `voiceflow worker` makes its calls.
 
     It can be a callback of tasks and DAGs, one of the `notifiers` of an `ApprovalOperator`, or the callback of a
-    deadline. Its arguments are the fields of an escalation; `answer_within` may be seconds. `say` is a template, by
+    deadline. Its arguments are the fields of an escalation; `every` may be seconds. `say` is a template, by
     default a sentence that names the task or DAG and what happened. For one occasion (the end of a try, of all
     instances of a mapped task, of a run, or a missed deadline), the same people are called once.
     """
@@ -51,20 +51,20 @@ class VoiceCallNotifier(BaseNotifier):
 
     async def async_notify(self, context: Context) -> str:
         """Do the same as `notify`. Returns a sentence: of a deadline's callback, Airflow can store only a text."""
-        from voiceflow_worker import Escalation, Escalations  # not when DAGs are parsed
+        from voiceflow_worker import Escalation, start_escalation  # not when DAGs are parsed
 
         with as_airflow_errors("phone notification"):
             hook, occasion = VoiceFlowHook(self.voiceflow_conn_id), occasion_of(context)
             fields = {name: getattr(self, name) or None for name in self.field_names}
             fields["say"] = self.say or announcement(*occasion)
-            if isinstance(within := fields.get("answer_within"), int | float):
-                fields["answer_within"] = timedelta(seconds=within)
-            escalation = Escalation.of(fields, settings=await hook.asettings(), any_number=True)
-            key = f"airflow-alarm-{digest(*occasion, self.numbers or self.policy)[:40]}"
+            if isinstance(within := fields.get("every"), int | float):
+                fields["every"] = timedelta(seconds=within)
+            escalation = Escalation.of(fields, settings=await hook.asettings())
+            batch = f"oncall-{digest(*occasion, self.numbers or self.policy)[:24]}"
             async with hook.opened_queue() as queue:
                 # A second callback may have another text, such as another time: that of the first one counts.
-                started = await Escalations(queue).start(escalation, key=key, request=key)
-            return f"escalation {started.status.id} was {'started' if started.created else 'started before'}"
+                is_new = await start_escalation(queue, escalation, name=batch)
+            return f"escalation {batch} was {'started' if is_new else 'started before'}"
 
 
 def occasion_of(context: Mapping[str, Any]) -> tuple[object, ...]:

@@ -24,7 +24,7 @@ with DAG(
         on_failure_callback=VoiceCallNotifier(
             numbers="{{ params.on_call | join(',') }}",
             say="The nightly load has failed at {{ ti.task_id }}.",
-            answer_within=timedelta(minutes=2),
+            every=timedelta(minutes=2),
         ),
     )
     def load(params: dict[str, object] | None = None) -> None:

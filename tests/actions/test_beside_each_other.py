@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.actions.work import ACTIONS, ANA, VOICE, busy, listed, waiting
-from tests.api.steered import doubtful, escalated, held
+from tests.api.steered import doubtful, held
 from tests.console.signing_in import Form, receiver, signed_in
 from tests.contract.samples import ManualClock
 from tests.support.cut_imports import cut_import
@@ -46,7 +46,6 @@ from voiceflow_worker.core.ports.store import BulkWrite, WriteResult
 from voiceflow_worker.errors import StoreError, VoiceflowError
 from voiceflow_worker.model.jobs import lifecycle
 from voiceflow_worker.model.jobs.gate import GateState
-from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.forget import Forget
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +83,7 @@ async def imported(store: Store, file: Path) -> str:
 
 NAMES = (
     "hold", "hold a batch", "resume", "rate", "cancel", "redial", "resolve", "cancel a batch", "redial a batch",
-    "suppress", "unsuppress", "import", "take back", "release", "discard", "acknowledge", "stop", "forget",
+    "suppress", "unsuppress", "import", "take back", "release", "discard", "forget",
 )  # fmt: skip
 
 
@@ -110,8 +109,6 @@ def acts(folder: Path) -> Mapping[str, tuple[Prepare, type[OperatorAction], Mapp
         "take back": (partial(imported, file=file), TakeBackFile, {"found": read_number_file(file)}),
         "release": (cut, ReleaseStaged, april),
         "discard": (cut, DiscardStaged, april),
-        "acknowledge": (escalated, AcknowledgeEscalation, default | {"escalation": "*"}),
-        "stop": (escalated, StopEscalation, default | {"escalation": "*"}),
         "forget": (busy, Forget, {"number": ANA}),
     }
 
@@ -127,7 +124,7 @@ INTERFACES: Mapping[str, Actor] = {
 
 DAILY = {
     "hold", "rate", "redial", "cancel a batch", "redial a batch", "import", "take back", "release",
-    "acknowledge", "forget",
+    "forget",
 }  # fmt: skip
 """One act of each way to write."""
 EACH = pytest.mark.parametrize(
@@ -264,7 +261,7 @@ async def test_a_write_of_an_order_that_is_repeated_late_is_recognised(
         with suppress(VoiceflowError):  # somebody has ordered the opposite meanwhile
             await kind(operator=who, note="why", **fields).do()  # type: ignore[call-arg]
         entries = [each for each in await entries_on(store, limit=99) if each.by == "lwei"]
-        assert len([each for each in entries if each.note == "why" or name in {"forget", "acknowledge"}]) == 1
+        assert len([each for each in entries if each.note == "why" or name == "forget"]) == 1
         if found is not None:
             assert [await found(store)] == stands
 

@@ -28,7 +28,7 @@ def run(**more: Any) -> dict[str, Any]:
 
 def test_people_are_called_in_turn_by_a_worker_until_one_acknowledges_and_once_for_an_occasion(on: Stage) -> None:
     people = [number(on, keys=[None]), number(on, keys=["1"]), number(on, keys=["1"])]
-    notifier = VoiceCallNotifier(numbers=people, say="Disk full. " * 200, answer_within=30)
+    notifier = VoiceCallNotifier(numbers=people, say="Disk full. " * 200, every=30)
     for _ in range(2):
         notifier.notify(context("escalates"))
     notifier.notify(context("escalates", map_index=7))
@@ -45,7 +45,7 @@ def test_it_can_be_awaited_with_the_context_of_a_deadline_and_names_a_policy(
     on: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "escalations.toml"
-    file.write_text(f'[db]\nnumbers = ["{number(on)}"]\nanswer_within = "30s"\n')
+    file.write_text(f'[db]\nnumbers = ["{number(on)}"]\nevery = "30s"\n')
     monkeypatch.setenv("VOICEFLOW_ESCALATIONS", str(file))
     deadline = {"dag_run": {"dag_id": "nightly", "dag_run_id": "r"}, "deadline": {"id": "01"}}
     notifier = VoiceCallNotifier(policy="db", context=deadline)

@@ -1,4 +1,4 @@
-"""What can be steered over HTTP: a call in doubt, an escalation, a held batch."""
+"""What can be steered over HTTP: a call in doubt, a held batch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from tests.actions.work import ANA, waiting
 from tests.support.engine import Engine
 from tests.support.voices import ScriptedVoice, unknown
 from voiceflow_worker import CallQueue, Store
-from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalations import Escalations
 
 
 async def doubtful(store: Store) -> str:
@@ -15,11 +13,6 @@ async def doubtful(store: Store) -> str:
     job = await engine.enqueue(ANA)
     await engine.send()
     return job.id
-
-
-async def escalated(store: Store, key: str = "disk") -> str:
-    escalation = Escalation.of({"numbers": [ANA], "say": "x", "source": "+6531234567", "voice_profile": "v"})
-    return (await Escalations(CallQueue(store)).start(escalation, key=key)).status.id
 
 
 async def held(store: Store) -> str:

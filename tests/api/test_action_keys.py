@@ -15,7 +15,7 @@ import pytest
 from tests.actions.work import ACTIONS as CONFIRMED
 from tests.actions.work import ANA, CALL, busy, waiting
 from tests.api.clients import Client, program
-from tests.api.steered import doubtful, escalated, held
+from tests.api.steered import doubtful, held
 from tests.contract.samples import ManualClock
 from tests.support.faulty_store import Dies, FaultyStore, StoreCall
 from tests.support.stores import EVERY
@@ -33,14 +33,11 @@ async def store() -> AsyncGenerator[Store]:
         yield opened
 
 
-ESCALATION = "/v1/escalations/{call}"
 ACTIONS: Mapping[str, tuple[Callable[[Store], Awaitable[str]], tuple[str, str, Mapping[str, Any] | None]]] = {
     **{name: (each.prepare, each.ordered) for name, each in CONFIRMED.items() if each.ordered[0]},
     "resume a queue": (held, CONFIRMED["resume a queue"].ordered),
     "suppress": (waiting, CONFIRMED["suppress"].ordered),
     "resolve": (doubtful, ("POST", f"{CALL}/resolve", {"placed": True, "note": "seen"})),
-    "acknowledge": (escalated, ("POST", f"{ESCALATION}/acknowledge", {"by": "Li"})),
-    "stop": (escalated, ("POST", f"{ESCALATION}/stop", {})),
 }
 EACH = pytest.mark.parametrize("name", ACTIONS)
 DAILY = {"hold", "redial", "release", "forget", "stop"}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.clients import CALL, Client, program
 from voiceflow_worker import CallQueue, Store
-from voiceflow_worker.service.escalations import Escalations
+from voiceflow_worker.api import escalations
 from voiceflow_worker.service.named_call import NamedCall
 from voiceflow_worker.service.named_campaign import NamedCampaign
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.anyio
 ORDERS: Mapping[str, Mapping[str, Any]] = {
     "/v1/calls": CALL,
     "/v1/campaigns": {"say": "Hello.", "rows": [{"destination": "+6587654301"}], "batch": "march"},
-    "/v1/escalations": {"numbers": ["+6587654321"], "say": "The disk is full."},
+    "/v1/escalations": {"numbers": ["+6587654321"], "say": "The disk is full.", "rounds": 1},
 }
-WORK: Mapping[str, tuple[type, str]] = {
+WORK: Mapping[str, tuple[Any, str]] = {
     "/v1/calls": (NamedCall, "enqueue"),
     "/v1/campaigns": (NamedCampaign, "start"),
-    "/v1/escalations": (Escalations, "order"),
+    "/v1/escalations": (escalations, "start_escalation"),
 }
 EACH = pytest.mark.parametrize("path", ORDERS)
 

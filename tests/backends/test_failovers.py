@@ -42,9 +42,8 @@ from voiceflow_worker.errors import StoreUnavailableError, SuppressedNumberError
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import Note, NoteKind
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.forget import forget
+from voiceflow_worker.service.on_call import Escalation, start_escalation
 
 pytestmark = pytest.mark.anyio
 
@@ -380,19 +379,13 @@ async def seen(store: Store, queue: CallQueue) -> Job:
     return (await Changes(store, CallPolicy()).change(job.id, noted)).new
 
 
-async def acknowledged(store: Store, queue: CallQueue) -> object:
-    escalations = Escalations(queue)
-    return await escalations.acknowledge(escalations.id_of("fire"), by="Ann")
-
-
 Order = Callable[[Store, CallQueue], Awaitable[object]]
 ORDERS: dict[str, Order] = {
     "enqueue": lambda _, queue: queue.enqueue(flow(number(1)), unique_key="one"),
     "enqueue many": lambda _, queue: queue.enqueue_many(
         [CallRequest(flow=flow(number(place)), unique_key=f"many-{place}") for place in (1, 2)]
     ),
-    "start an escalation": lambda _, queue: Escalations(queue).start(ON_CALL, key="new fire"),
-    "acknowledge": acknowledged,
+    "start an escalation": lambda _, queue: start_escalation(queue, ON_CALL, name="oncall-new"),
     "hold": lambda _, queue: queue.hold(reason="stop"),
     "resume": lambda _, queue: queue.resume(batch_id="held"),
     "cancel a batch": lambda _, queue: queue.cancel_batch("cancelled"),
@@ -412,7 +405,6 @@ async def prepared(store: Store) -> CallQueue:
     for place, batch in enumerate(("held", "cancelled", "told"), 10):
         await queue.enqueue(flow(number(place)), batch=batch)
     await queue.hold(batch_id="held")
-    await Escalations(queue).start(ON_CALL, key="fire")
     await SuppressionList(store).add(number(4), reason="asked")
     await SuppressionList(store).add(number(5), reason="asked", file="f")
     (gone,) = [await queue.enqueue(flow(number(6)))]

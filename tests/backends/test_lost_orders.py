@@ -29,7 +29,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.voices import ScriptedVoice
 from tests.support.waiting import once_available, until
 from tests.support.workers import enqueued, worker_with_files
-from voiceflow_worker import CallQueue, Escalation, Escalations, Job, JobState, open_store
+from voiceflow_worker import CallQueue, Escalation, Job, JobState, open_store, start_escalation
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Hold
 from voiceflow_worker.actions.suppression import Suppress
@@ -83,7 +83,6 @@ class Campaign:
 
     def __init__(self) -> None:
         self.ids: dict[int, str] = {}
-        self.alarm = ""
 
     async def begin(self, store: Store) -> None:
         batches = {HELD: "held", OF_CANCELLED: "dropped"}
@@ -94,7 +93,7 @@ class Campaign:
         alarm = Escalation(
             numbers=[number(ALARMED)], say="Full.", source="+6531234567", voice_profile="en-IE-EmilyNeural"
         )
-        self.alarm = (await Escalations(CallQueue(store)).start(alarm, key="incident")).status.id
+        await start_escalation(CallQueue(store), alarm, name="oncall-incident")
 
     async def orders(self, machines: Machines, receiver: Store, *, commands: bool) -> AsyncGenerator[None]:
         """Give them, one after another, with a turn before each."""
@@ -118,7 +117,7 @@ class Campaign:
             yield
             await queue.cancel_batch("dropped")
             yield
-            await Escalations(queue).acknowledge(self.alarm, by="Ann")
+            await queue.cancel_batch("oncall-incident")
         yield
         if commands:
             await machines.command("suppress", "add", number(BY_COMMAND), "--note", "asked for it")
@@ -130,13 +129,13 @@ class Campaign:
         jobs = await get_jobs(store, list(self.ids.values()))
         found = {place: jobs.get(job_id) for place, job_id in self.ids.items()}
         assert state_of(found[CANCELLED]) is JobState.CANCELLED
-        gates = {batch: await standing_gate(store, "default", batch) for batch in ("held", "dropped")}
-        assert [gate and gate.state for gate in gates.values()] == [GateState.HELD, GateState.CANCELLED]
+        gates = {
+            batch: await standing_gate(store, "default", batch) for batch in ("held", "dropped", "oncall-incident")
+        }
+        assert [gate and gate.state for gate in gates.values()] == [GateState.HELD, *2 * [GateState.CANCELLED]]
         other = await standing_gate(store, "other", None)
         assert other is not None
         assert (other.state, other.reason) == (GateState.HELD, "a fire (by Ann)")
-        status = await Escalations(CallQueue(store)).get(self.alarm)
-        assert not status.is_open
         listed = await SuppressionList(store).find(*map(number, OPTED_OUT))
         assert set(listed) == set(map(number, OPTED_OUT))
         entries = await entries_on(store, limit=50)
@@ -145,7 +144,7 @@ class Campaign:
             assert last.result == GIVEN_AGAIN
         ordered = [entry for entry in entries if entry.action != "resume"]
         told = [entry.action for entry in ordered if late or (entry.result == GIVEN_AGAIN) is again]
-        named = ["acknowledge", "cancel", "cancel", "hold", "hold", "suppress", "suppress"]
+        named = ["cancel", "cancel", "cancel", "hold", "hold", "suppress", "suppress"]
         assert sorted(told) == named + ["suppress"] * late
 
 

@@ -40,8 +40,8 @@ from voiceflow_worker.ivr.loading import load_menus
 from voiceflow_worker.model.jobs.call_json import result_of
 from voiceflow_worker.model.jobs.job import Job
 from voiceflow_worker.model.text.json_text import toml_text
-from voiceflow_worker.service.escalation import Escalation
 from voiceflow_worker.service.named_call import read_call
+from voiceflow_worker.service.on_call import Escalation
 
 __all__ = ["work_here"]
 pytestmark = pytest.mark.usefixtures("work_here")

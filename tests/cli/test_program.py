@@ -45,7 +45,7 @@ def test_a_look_or_a_stop_order_does_without_settings_that_are_wrong(
     for command in (
         "hold", "status", "rate", "rate 5", "resume", "calls list", f"calls show {job}",
         "suppress add +6587654321", "suppress list", "suppress remove +6587654321", "batches",
-        "audit", "report --batch march", "calls cancel --batch march --yes", "backup copy.db", "escalations list",
+        "audit", "report --batch march", "calls cancel --batch march --yes", "backup copy.db",
     ):  # fmt: skip
         ended = voiceflow(*command.split())
         assert ended.code == 0, f"{command}: {ended.err}"
@@ -69,7 +69,7 @@ def test_a_look_or_a_stop_order_does_without_settings_that_are_wrong(
         ),
         (["--bogus"], "Unknown option: --bogus."),
         (["cancel", "--batch", "march"], "Unknown command: cancel. Did you mean `voiceflow calls cancel`?\n"),
-        (["list"], "Did you mean `voiceflow calls list` or `voiceflow escalations list` or"),
+        (["list"], "Did you mean `voiceflow calls list` or"),
         (["serve", "--port", "99999"], "Must be <= 65535"),
         (["sandbox", "--speed", "0"], "0 is not a speed"),
         (["sandbox", "--webhook", "ftp://example.com/x"], "give an http or https address"),

@@ -12,50 +12,12 @@ from tests.cli.running import Program
 from tests.cli.stored import completed, empty, enqueued, in_doubt, url_of, within
 from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
-from tests.support.flows import flow, number
-from voiceflow_worker import Escalation, Escalations, SuppressionList
+from tests.support.flows import flow
 from voiceflow_worker.core.base.reading import gates_of
 from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.heartbeats import Heartbeats, WorkerBeat
 from voiceflow_worker.model.jobs.gate import Gate
 from voiceflow_worker.model.window import CallWindow
-
-
-def test_whoever_is_on_duty_sees_where_an_escalation_stands(voiceflow: Program) -> None:
-    folder = voiceflow.folder
-
-    async def work(engine: Engine) -> None:
-        escalations = Escalations(engine.queue)
-        await SuppressionList(engine.store).add(number(1))
-        for key, numbers in (("incident-42", [number(1), number(2)]), ("incident-41", [number(1)])):
-            alarm = Escalation(numbers=numbers, say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
-            await escalations.start(alarm, key=key)
-
-    within(folder, work)
-    shown = voiceflow("status", "--store", url_of(folder)).out
-    assert f"at step 2 of 2: {number(2)} waits to be called" in shown
-    assert "incident-41" not in shown, "it has ended"
-    document = voiceflow("status", "--store", url_of(folder), "--json").document
-    at = ("--store", url_of(folder))
-    listed = voiceflow("escalations", "list", "--json", *at).lines
-    assert [(each["unique_key"], each["state"]) for each in listed] == [
-        ("incident-42", "open"),
-        ("incident-41", "unanswered"),
-    ]
-    assert document["escalations"] == listed[:1]
-    told = voiceflow("escalations", "list", *at).out
-    assert "incident-42: open, since " in told
-    assert f"  {number(1)} was not called: its number has been on the suppression list" in told
-    none = voiceflow("escalations", "list", *at, "--queue", "other")
-    assert (none.code, none.out, "has no open escalation" in none.err) == (0, "", True)
-    done = voiceflow("escalations", "acknowledge", "incident-42", listed[1]["id"], "--as", "Ana", *at)
-    assert done.code == 0, done.err
-    assert all(
-        line.startswith(f"incident-4{2 - place}: Ana acknowledged") for place, line in enumerate(done.out.splitlines())
-    )
-    assert "Ana" in voiceflow("audit", *at).out
-    stopped = voiceflow("escalations", "stop", "incident-42", "incident-9", *at)
-    assert (stopped.code, "Ana acknowledged" in stopped.out, "incident-9" in stopped.err) == (1, True, True)
 
 
 def test_people_read_why_calls_wait_and_that_nobody_receives(voiceflow: Program) -> None:

@@ -192,7 +192,6 @@ COMMANDS = [
     ["suppress", "import", "numbers.csv"],
     ["audit"], ["forget", "+6587654321", "--yes"],
     ["status", "--all"], ["batches"],
-    ["escalations", "list"], ["escalations", "acknowledge", "x"], ["escalations", "stop", "x"],
     ["rate"], ["rate", "5"],
     ["backup", "copy.db"], ["enqueue", "people.csv", "--say", "Hello", "--voice-profile", "en-US-JennyNeural",
      "--source", "+6531234567"], ["worker", "--drain"], ["serve", "--port", "0"],

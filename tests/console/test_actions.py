@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -30,7 +29,7 @@ from tests.support.cut_imports import cut_import
 from tests.support.engine import Engine
 from tests.support.flows import number
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallQueue, Escalation, Escalations, Store, SuppressionList, open_store
+from voiceflow_worker import CallQueue, Store, SuppressionList, open_store
 from voiceflow_worker.console.acting import ACTS
 from voiceflow_worker.core.audit import entries_on
 from voiceflow_worker.core.base.identity import QueueNames
@@ -42,7 +41,6 @@ from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateScope, GateStat
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.sandbox import Sandbox
-from voiceflow_worker.service.escalation_state import RING, EscalationState
 from voiceflow_worker.webhooks import app as from_settings
 
 pytestmark = pytest.mark.anyio
@@ -60,8 +58,6 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     _, (doubt,) = await in_doubt(store)
     first, *_ = await enqueued(store, 3, batch="march")
     march = "queue=default&batch=march"
-    alarm = Escalation(numbers=[number(7)], say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
-    await Escalations(CallQueue(store)).start(alarm, key="disk")
     for batch in ("april", "may"):
         await cut_import(store, batch=batch, say=batch)
     table: list[tuple[str, dict[str, str], str, str]] = [
@@ -87,10 +83,9 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
         ),
         ("unsuppress?number=%2B6587654321", {"note": "why"}, "Take +6587654321 off", "is off the list"),
         (f"forget?call={first.id}", {"note": "why"}, "Erase +6580000000 for good?", "a person was erased: 2 calls"),
-        ("stop-escalation?queue=default&escalation=disk", {"note": "why"}, "It says: Fire.", "ended before anybody"),
     ]
     assert {each.name for each in ACTS} == {row[0].partition("?")[0] for row in table} | {
-        "redial-batch", "import-numbers", "take-back-numbers", "acknowledge-escalation",
+        "redial-batch", "import-numbers", "take-back-numbers",
     }  # fmt: skip
     with capture_logs() as logs:
         async with signed_in(receiver(store)) as client:
@@ -107,50 +102,6 @@ async def test_each_act_is_asked_and_carried_out_in_the_name_of_who_signed_in(st
     event = "somebody carried out an action in the console"
     said = [(each["action"], each["name"]) for each in logs if each["event"] == event]
     assert said == [(address.partition("?")[0], "Mary Tan") for address, *_ in table]
-
-
-async def test_whoever_opens_the_pages_sees_an_open_escalation_and_acknowledges_it(memory: Store) -> None:
-    alarm = Escalation(numbers=[number(7)], say="Fire.", source=number(9), voice_profile="en-IE-EmilyNeural")
-    escalations = Escalations(CallQueue(memory, "night"))
-    started = await escalations.start(alarm, key="disk/1")
-    async with signed_in(receiver(memory)) as client:
-        first, listed = (await client.get("/ui")).text, (await client.get("/ui/escalations")).text
-        assert "Escalation disk/1 : Fire." in Page(first).text
-        assert f"At step 1 of 1: {number(7)}" in Page(listed).text
-        (way,) = Page(listed).links("acknowledge-escalation")
-        done = await confirmed(client, urljoin(f"{HOST}/ui/escalations", way))
-        assert "disk/1: Mary Tan acknowledged" in await told_after(client, done)
-        assert "disk/1" not in Page((await client.get("/ui")).text).text
-        assert "Mary Tan acknowledged" in Page((await client.get("/ui/escalations")).text).text
-    assert (await escalations.get(started.status.id)).state is EscalationState.ACKNOWLEDGED
-
-
-async def test_the_page_of_an_escalation_says_who_is_called_next_and_has_its_two_acts(memory: Store) -> None:
-    alarm = Escalation(
-        numbers=[number(7), [number(8), number(9)]], say="Fire.", source=number(1), rounds=2,
-        voice_profile="en-IE-EmilyNeural", answer_within=timedelta(minutes=5),
-    )  # fmt: skip
-    status = (await Escalations(CallQueue(memory)).start(alarm, key="disk/1")).status
-    address = f"/ui/batches/{status.batch_id}?queue=default"
-    engine = Engine(memory, ScriptedVoice())
-    async with signed_in(receiver(memory)) as client:
-        for path in (address, "/ui/escalations"):
-            assert "nobody after this call" in Page((await client.get(path)).text).text, "its first call waits"
-        (job,) = await engine.send()
-        for path in (address, "/ui/escalations"):
-            html = (await client.get(path)).text
-            assert f"{number(8)}, {number(9)} by " in Page(html).text, path
-            assert [len(Page(html).links(f"{act}-escalation")) for act in ("acknowledge", "stop")] == [1, 1], path
-            assert Page(html).links("redial-batch") == []
-            (at,) = re.findall(r'by <time datetime="([^"]*)"', html)
-            latest = (await CallQueue(memory).get(job.id)).posts[0].began_at + timedelta(minutes=5) + RING
-            assert datetime.fromisoformat(at) == latest, path
-        await engine.summarise(job, SessionStatus.NO_ANSWER)
-        assert f"{number(8)}, {number(9)} by " in Page((await client.get(address)).text).text
-        await confirmed(client, f"/ui/act/stop-escalation?queue=default&escalation={status.id}")
-        html = (await client.get(address)).text
-        assert "It was ended before anybody acknowledged" in Page(html).text
-        assert Page(html).links("/act/") == [], "neither Redial nor its acts"
 
 
 async def test_a_person_is_erased_on_the_page_of_a_call_by_an_operator_alone(memory: Store) -> None:

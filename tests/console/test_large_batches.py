@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 PAGES = (
     "", "/batches", "/batches?name=batch%201", "/batches/batch%207?queue=default", "/calls", "/calls?batch=batch%207",
-    "/calls?state=queued", "/calls/{call}", "/doubts", "/escalations", "/suppression", "/campaign",
+    "/calls?state=queued", "/calls/{call}", "/doubts", "/suppression", "/campaign",
     "/act/hold?queue=default&batch=batch%207", "/act/hold?of=default/batch%207&of=default/batch%208",
     "/export/csv?batch=batch%207", "/?find=%2B6581234567",
 )  # fmt: skip

@@ -299,7 +299,7 @@ async def test_the_front_page_sums_up_what_waits_for_somebody(memory: Store) -> 
     ):  # fmt: skip
         assert told in front.text, told
     nav = front.html.partition("<nav")[2].partition("</nav>")[0]
-    assert [name for name in ("doubts", "escalations", "suppression") if f"ui/{name}" not in nav] == []
+    assert [name for name in ("doubts", "suppression") if f"ui/{name}" not in nav] == []
 
 
 async def test_a_call_is_found_by_its_id_its_number_or_its_key(store: Store) -> None:
@@ -646,7 +646,7 @@ async def test_the_bar_says_what_happens_now_on_each_page_and_has_hold(memory: S
         for place in range(3):
             await engine.enqueue(number(place), batch="march", redial=policy)
         waits = "Nobody is being called; 3 wait: no worker of queue default runs."
-        for path in ("/ui", "/ui/batches", "/ui/calls", "/ui/doubts", "/ui/escalations",
+        for path in ("/ui", "/ui/batches", "/ui/calls", "/ui/doubts",
                      "/ui/suppression", "/ui/batches/march", f"/ui/calls/{(await queue.find())[0].id}"):  # fmt: skip
             assert waits in await told(path), path
             assert "Hold" in await told(path), path

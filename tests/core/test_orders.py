@@ -14,11 +14,13 @@ import anyio
 import pytest
 
 from tests.contract.samples import ManualClock
+from tests.support.engine import Engine
 from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import flow, number
 from tests.support.set_back import SetBack
+from tests.support.voices import ScriptedVoice
 from tests.support.workers import NO_WEBHOOKS
-from voiceflow_worker import CallQueue, Escalation, Escalations, JobState, forget
+from voiceflow_worker import CallQueue, Escalation, JobState, forget, start_escalation
 from voiceflow_worker.actions import Operator
 from voiceflow_worker.actions.queues import Resume
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
@@ -34,12 +36,12 @@ from voiceflow_worker.core.ports.outside import ORDERS, journal_of
 from voiceflow_worker.core.ports.store import BulkWrite, History, Page, WriteResult
 from voiceflow_worker.core.retention import Retention
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.writes import ERASED_CALLS
+from voiceflow_worker.core.writes import ACKNOWLEDGED, ERASED_CALLS
 from voiceflow_worker.errors import InvalidInputError, StoreUnavailableError, TooLateError
-from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.gate import Gate, GateKind, GateState
+from voiceflow_worker.model.jobs.job import KeyPress
 from voiceflow_worker.model.jobs.policy import CallPolicy
-from voiceflow_worker.service.escalation_store import EscalationStore
+from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
 
 pytestmark = pytest.mark.anyio
 
@@ -209,33 +211,33 @@ async def test_a_cancel_follows_a_call_however_it_had_come_to_it(file: SetBack) 
         assert (await CallQueue(store).get(call)).state is JobState.CANCELLED
 
 
-async def _alarm(store: Store) -> str:
+ALARM = "oncall-incident"
+
+
+async def _start_alarm(store: Store) -> None:
     alarm = Escalation(numbers=[number(0)], say="Full.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
-    return (await Escalations(CallQueue(store)).start(alarm, key="incident")).status.id
+    await start_escalation(CallQueue(store), alarm, name=ALARM)
 
 
-@pytest.mark.parametrize("by", ["Ann", None])
-async def test_an_acknowledgement_by_name_or_key_ends_an_escalation_however_far_it_had_come(
-    file: SetBack, by: str | None
-) -> None:
+async def _is_cancelled(store: Store) -> bool:
+    gate = await standing_gate(store, "default", ALARM)
+    return gate is not None and gate.state is GateState.CANCELLED
+
+
+async def test_a_key_ends_an_escalation_though_the_store_has_lost_it(file: SetBack) -> None:
     async with file.on() as store:
-        alarm = await _alarm(store)
+        await _start_alarm(store)
+        (job,) = await Engine(store, ScriptedVoice()).send()
     file.save()
 
     async def orders(store: Store) -> None:
-        records = EscalationStore(CallQueue(store))
-        found = await records.get(alarm)
-        moved = records.change(found.id, found, replace(found.record, not_before=store.clock.now()))
-        await store.write(BulkWrite(writes=(moved,)), now=store.clock.now())
-        call = next(iter(found.jobs.values()))
-        await Escalations(CallQueue(store)).acknowledge(alarm, by=by, call=None if by else call)
+        press = KeyPress(at=store.clock.now(), menu="escalation", digits="1", event_id="1", answer=ACKNOWLEDGED)
+        call = MenuCall(await CallQueue(store).get(job.id), 1, ())
+        await MenuCalls(store, CallPolicy()).pressed(call, press, session_id=None)
 
     await file.loses(orders)
     async with file.on() as store:
-        ended = await Escalations(CallQueue(store)).get(alarm)
-        assert not ended.is_open
-        assert ended.acknowledged is not None
-        assert ended.acknowledged.by == by
+        assert await _is_cancelled(store)
 
 
 async def test_orders_of_long_ago_are_left_alone(file: SetBack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,14 +310,14 @@ async def test_each_machine_that_has_said_yes_has_the_order(file: SetBack) -> No
     """The second one finds it in force; the first one is lost together with the server."""
     until = datetime(2090, 1, 1, tzinfo=UTC)
     async with file.on() as store:
-        alarm = await _alarm(store)
+        await _start_alarm(store)
     file.save()
 
     async def orders(store: Store) -> None:
         queue = CallQueue(store, by="Ann")
         await held(store, "june", reason="rain", until=until)
         await queue.set_rate(3)
-        await Escalations(queue).acknowledge(alarm, by="Ann")
+        await queue.cancel_batch(ALARM)
 
     async with file.on("one") as store:
         await orders(store)
@@ -323,7 +325,7 @@ async def test_each_machine_that_has_said_yes_has_the_order(file: SetBack) -> No
     async with file.on("two") as store:
         june, limits = (await gates_at(store, "default", ["june"]))["june"], await limits_of(store, "default")
         assert (june.until, june.reason, limits and limits.rate) == (until, "rain", 3)
-        assert not (await Escalations(CallQueue(store)).get(alarm)).is_open
+        assert await _is_cancelled(store)
 
 
 @pytest.mark.parametrize("last", ["hold", "resume"])

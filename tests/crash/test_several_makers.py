@@ -1,4 +1,4 @@
-"""What several processes make of which some are killed: an import and each step of an escalation are once."""
+"""What several processes make of which some are killed: an import and each call of an escalation are once."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ from tests.webhooks.receiving import receiver_of
 from voiceflow_worker import (
     CallQueue,
     Campaign,
-    Escalation,
-    Escalations,
     InvalidInputError,
     JobState,
     Sandbox,
@@ -42,7 +40,10 @@ from voiceflow_worker.campaigns import plan
 from voiceflow_worker.core.base.reading import count_states
 from voiceflow_worker.errors import IntakeError
 from voiceflow_worker.sandbox import Script
-from voiceflow_worker.service import escalations
+from voiceflow_worker.service import on_call
+from voiceflow_worker.service.alerts import handle_notification
+from voiceflow_worker.service.on_call import State, following, read_states
+from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks import PATH
 
 KILLS = int(os.environ.get("TEST_KILLS", "12"))
@@ -53,11 +54,12 @@ STEPS = 30
 _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload([__name__, *(f"voiceflow_worker.backends.{each}" for each in DURABLE)])
 Make = Callable[[Store, Any], Awaitable[None]]
-KEY, SECRET = "incident-42", "Bearer of-the-escalation"
+SECRET = "Bearer of-the-escalation"
 ANA, BEN, CHEN, DAN = "+6587654321", "+6587654322", "+6587654323", "+6587654324"
-CALLED = (ANA, (BEN, DAN), ANA, CHEN, (BEN, DAN))
-"""Ben and Dan are called at once. Chen presses the key; the last step is not called."""
-PLAN = [(1, ANA), (2, BEN), (2, DAN), (3, ANA), (4, CHEN), (5, BEN), (5, DAN)]
+EVA = "+6587654325"
+CALLED = [ANA, [BEN, DAN], CHEN, EVA]
+"""Ben and Dan are called at once. Chen presses the key; Eva is not called, unless nobody knows whether Chen was."""
+ALERT = {"status": "firing", "fingerprint": "1", "labels": {}, "startsAt": "2026-01-01T00:00:00Z"}
 FIELDS = """say = "Hello NAME"
 source = "+6531234567"
 voice_profile = "en-US-JennyNeural"
@@ -93,18 +95,21 @@ PERSONS: tuple[Callable[[CallQueue, str], Awaitable[object]], ...] = (
 """What a person does to a batch again and again while it is imported: a turn each. A batch is cancelled once."""
 
 
-async def escalated(store: Store, of: tuple[str, str]) -> None:
-    """Start or continue the escalation to its end; a worker has the store for itself, and is not counted."""
+async def notified(store: Store, of: tuple[str, str]) -> None:
+    """Handle the notification, and follow its escalation to its end beside a worker, which has the store for itself."""
     url, base_url = of
+    fields = {"numbers": CALLED, "say": "Fire.", "every": "1h", "rounds": 1}
+    settings = load_settings(source="+6531234567", voice_profile="en-IE-EmilyNeural")
+    result = await handle_notification(
+        CallQueue(store), {"groupKey": "g", "alerts": [ALERT]}, fields, settings=settings
+    )
     options = WorkerOptions(lease=timedelta(seconds=1))
-    alarm = Escalation(numbers=CALLED, say="Fire.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
-    under_way = Escalations(CallQueue(store))
     async with open_store(url) as own, VoiceClient("any-key", "demo", base_url=base_url) as voice:
         worker = Worker(own, voice, rate=None, options=options)
-        async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as group, following(CallQueue(own)):
             group.start_soon(worker.run)
-            await under_way.start(alarm, key=KEY)
-            await under_way.wait(under_way.id_of(KEY))
+            while State.OPEN in (await read_states(CallQueue(store), result.batches)).values():  # noqa: ASYNC110
+                await anyio.sleep(0.02)
             worker.stop()
 
 
@@ -112,7 +117,7 @@ def make(what: Make, url: str, of: Any, step: int, fate: Sequence[bool]) -> None
     """Make what is asked for, in a process of its own that dies before or after this call to the store, or stalls."""
     is_after, stalls = fate
     plan.LOCK_LENGTH = timedelta(seconds=1)
-    escalations.LOOK_EVERY = 0.02
+    on_call.LOOK_EVERY = 0.02
     enqueueing.CHUNK, calls = 3, count(1)
 
     async def die(_: StoreCall) -> None:
@@ -197,7 +202,7 @@ async def ring(store: Store, batch: str, rang: Counter[str]) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.anyio
 @pytest.mark.parametrize("backend", DURABLE)
-async def test_whoever_is_killed_each_step_of_an_escalation_rings_once(
+async def test_whoever_is_killed_each_call_of_an_escalation_rings_once(
     backend: str, fresh_url: Callable[[str], str]
 ) -> None:
     random, killed = Random(f"{backend} {KILLS}"), 0
@@ -211,7 +216,7 @@ async def test_whoever_is_killed_each_step_of_an_escalation_rings_once(
                 sandbox.scripts.add(Script(destination=number, outcome=SessionStatus.NO_ANSWER))
             sandbox.scripts.add(Script(destination=CHEN, outcome=SessionStatus.COMPLETED, keys=["1"]))
             async with sandbox.running() as base_url:
-                started = makers(random, random.choice([2, 3, 4]), escalated, url, (url, base_url))
+                started = makers(random, random.choice([2, 3, 4]), notified, url, (url, base_url))
                 for each in started[:-1]:
                     each.start()
                 await anyio.to_thread.run_sync(lambda: [each.join(600) for each in started[:-1]])  # noqa: B023
@@ -225,17 +230,14 @@ async def test_whoever_is_killed_each_step_of_an_escalation_rings_once(
 
 
 async def judge_escalation(store: Store, sandbox: Sandbox) -> None:
-    status = await Escalations(CallQueue(store)).find(KEY)
-    assert status is not None
-    keys = {job.id: job.unique_key for job in await CallQueue(store).find(limit=None)}
-    rang = Counter(keys[str(entry.client_request_id).rpartition(".")[0]] for entry in sandbox.ledger if entry.rang)
-    assert set(rang.values()) == {1}, "no step rings twice"
-    assert [(each.step, each.number) for each in status.steps] == PLAN
-    results = [each.result for each in status.steps]
-    if "acknowledged" in results:
-        end = results.index("acknowledged")
-        assert all(each in {"no_answer", "in_doubt", "number_busy"} for each in results[:end])
-        doubts, busy = results.count("in_doubt"), results.count("number_busy")
-        assert busy <= doubts, "only who may still be in a call that is in doubt"
-        assert len(rang) >= end + 1 - doubts - busy, "no step is left out"
-    assert status.state == "acknowledged" or results[4] == "in_doubt", "Chen was called, or nobody knows"
+    jobs = {job.id: job for job in await CallQueue(store).find(limit=None)}
+    (batch,) = {job.batch_id for job in jobs.values()}
+    assert batch is not None
+    rang = Counter(str(entry.client_request_id).rpartition(".")[0] for entry in sandbox.ledger if entry.rang)
+    assert set(rang.values()) == {1}, "no call rings twice"
+    assert [job.number for job in jobs.values()] == [ANA, BEN, DAN, CHEN, EVA], "one batch, however many handle it"
+    state = {job.number: job.state for job in jobs.values()}
+    called = {jobs[each].number for each in rang} | {to for to in state if state[to] is JobState.IN_DOUBT}
+    assert called >= {ANA, BEN, DAN, CHEN}, "no step is left out"
+    (found,) = (await read_states(CallQueue(store), [batch])).values()
+    assert found is State.CANCELLED or state[CHEN] is JobState.IN_DOUBT, "Chen was heard, or nobody knows"

@@ -159,8 +159,8 @@ def test_prometheus_reads_its_files_and_the_alerts_fire_when_they_should(tmp_pat
 # What fires, and what of it is sent to nobody.
 TOGETHER = (
     ("StoreAway NoReceiver TaskFails QueueHeld:default", "NoReceiver TaskFails QueueHeld:default"),
-    ("QueueHeld:default Late:default EscalationsBlocked:default", "Late:default EscalationsBlocked:default"),
-    ("QueueHeld:default BatchHeld:default BatchHeld:night Late:night EscalationsBlocked:night", "BatchHeld:default"),
+    ("QueueHeld:default Late:default", "Late:default"),
+    ("QueueHeld:default BatchHeld:default BatchHeld:night Late:night", "BatchHeld:default"),
     ("QueueHeld:default Throttled", ""),
     ("Throttled Late:default SlotsMissed", "Late:default SlotsMissed"),
     ("NoWorker FewerProcesses CrashLoop Doubts:default", "FewerProcesses CrashLoop"),

@@ -20,10 +20,8 @@ SAYS = {
         "answers: 2 confirmed, 1 asked for us, 1 called off, 1 moved", "answered: 6 of 7",
     ],
     "on_call_alert.py": [
-        "The program was stopped while the second phone rang, and started again.",
-        "+6587654321 rang 1 times: did not answer", "+6587654322 rang 1 times: answered, and did not press 1",
-        "+6587654323 rang 1 times: answered, and pressed no key", "+6587654324 rang 1 times: acknowledged with key 1",
-        "+6587654325 rang 0 times: not called: +6587654324 acknowledged before",
+        "+6587654321 rang 1 times", "+6587654322 rang 1 times", "+6587654323 rang 1 times, and pressed 1",
+        "+6587654324 rang 0 times",
     ],
     "order_ready.py": [
         "to +6587654321 is queued", "enqueued again: the same call", "is submitted; its session at 8x8 is ",
@@ -59,7 +57,6 @@ def test_a_script_runs_alone(name: str, tmp_path: Path) -> None:
     ("name", "told"),
     [
         ("order_ready.py", "With --for-real it calls the first number"),
-        ("on_call_alert.py", "it calls the given numbers"),
     ],
 )
 def test_nobody_is_called_by_a_slip(name: str, told: str) -> None:

@@ -186,7 +186,7 @@ GERMAN = {"de": "Hallo."}
         ("questions.1.text.en", "Hello.", "question move, text: en is not in languages; add it there, or remove"),
         ("questions.1.text.fr", "Bonjour {{name", "{{"),
         ("questions.1.id", "visit", "question visit: two questions have this id; rename one of them"),
-        ("questions.1.id", "do_not_call_again", "and is not do_not_call_again; give it another one"),
+        ("questions.1.id", "do_not_call_again", "and is not do_not_call_again or escalation; give it another one"),
         ("questions.1.id", "Move it", "question Move it: an id has 1 to 20 lower-case letters"),
         ("questions.0.keys.2", None, "question move: no key leads to it; let one, by its next, or remove the question"),
         ("questions", [], "questions: is no list of questions; give at least one, with id"),

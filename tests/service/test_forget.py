@@ -54,10 +54,6 @@ from voiceflow_worker.model.reports.events import CallAction, CallStatus, Direct
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
 from voiceflow_worker.notify.delivery import WAITING, WaitingOutcomes
-from voiceflow_worker.service.alarms import Alarms, Alerts
-from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalation_store import EscalationStore
-from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.forget import Forget, Trail
 from voiceflow_worker.settings import load_settings
 from voiceflow_worker.webhooks.menu_calls import MenuCall, MenuCalls
@@ -393,7 +389,7 @@ async def test_nobody_else_is_erased_for_a_date_or_a_longer_number(memory: Store
 
 async def test_records_that_another_version_wrote_stop_no_erasure(memory: Store) -> None:
     told, now = json.dumps({"told": "+6591239876 asked"}), memory.clock.now()
-    names = ("audit", "alarm", "escalation", "incoming-call", "early-summary", "ivr-answer")
+    names = ("audit", "incoming-call", "early-summary", "ivr-answer")
     for place, name in enumerate(names):
         texts = (told, '["+6591239876"]', "+6591239876", "7")
         puts = tuple(Put(name, f"g{place}", text, now + HOUR, member=f"m{at}") for at, text in enumerate(texts))
@@ -427,27 +423,6 @@ async def test_a_batch_ends_for_its_readers_although_a_call_of_it_was_erased(mem
     consumer.position = last.sequence - 1
     ends = BatchEnds(memory, "default", consumer)
     assert [(each.job_id, each.post) for each in [*await ends.page(), *await ends.page()]] == [("b", 1)]
-
-
-async def test_an_alert_goes_on_for_others_after_one_of_them_was_erased(memory: Store) -> None:
-    duty = CallQueue(memory, "duty")
-    said: Any = {"say": f"ask {PERSON}", "source": SOURCE, "voice_profile": "en-IE-EmilyNeural"}
-    alerts = Alerts.of(
-        {"alerts": [{"status": "firing", "fingerprint": "1", "labels": {}, "startsAt": "2026-01-01T00:00:00Z"}]}
-    )
-    alarms = Alarms(Escalations(duty))
-    first = (await alarms.fire(alerts, Escalation(numbers=(PERSON, "+6580000001"), **said), wording=None)).statuses[0]
-    with pytest.raises(ActionRefusedError, match=f"the escalation {first.id} is open"):
-        await Forget(operator=Operator(memory, POLICY), number=PERSON).do()
-    records = EscalationStore(duty)
-    found = await records.get(first.id)
-    assert await records.close(found)
-    await Forget(operator=Operator(memory, POLICY), number=PERSON).do()
-    erased = await records.get(first.id)
-    assert (list(erased.escalation.numbers), erased.escalation.say) == (["erased", "+6580000001"], "ask erased")
-    for numbers in ((PERSON, "+6580000001"), ("+6580000001",)):
-        (again,) = (await alarms.fire(alerts, Escalation(numbers=numbers, **said), wording=None)).statuses
-        assert (again.is_open, again.id != first.id, tuple(again.escalation.numbers)) == (True, True, numbers)
 
 
 async def test_a_full_disk_is_told_with_what_helps(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from tests.support.faulty_store import FaultyStore, StoreCall
 from tests.support.flows import SOURCE
 from tests.support.stores import EVERY
 from tests.support.voices import ScriptedVoice
-from voiceflow_worker import CallFlow, CallPolicy, CallQueue, Job, JobState, Store, SuppressionList, open_store
+from voiceflow_worker import CallFlow, CallPolicy, Job, JobState, Store, SuppressionList, open_store
 from voiceflow_worker.actions import ActionRefusedError, Operator
 from voiceflow_worker.actions.calls import Redial
 from voiceflow_worker.actions.suppression import Suppress, Unsuppress
@@ -39,39 +39,29 @@ from voiceflow_worker.model.jobs.policy import PersonLimit
 from voiceflow_worker.model.reports.events import CallStatus, Direction
 from voiceflow_worker.model.reports.outcome import CallLeg, Outcome
 from voiceflow_worker.model.reports.status import SessionStatus
-from voiceflow_worker.service.alarms import Alarms, Alerts
-from voiceflow_worker.service.escalation import Escalation
-from voiceflow_worker.service.escalation_store import ALARMS, DEFINED, EscalationStore
-from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.forget import Forget, Trail
 
 pytestmark = pytest.mark.anyio
 POLICY = CallPolicy(max_per_person=PersonLimit(2, timedelta(hours=24)))
 HOUR = timedelta(hours=1)
 NAMESPACES = (
-    AUDIT, SUPPRESSED, ORDERED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE, writes.PERSON, ALARMS, DEFINED,
-    writes.ENDED_ESCALATION, INCOMING, EARLY,
+    AUDIT, SUPPRESSED, ORDERED, writes.NUMBER, writes.SECOND_PARTY, writes.BRIDGE, writes.PERSON, INCOMING, EARLY,
 )  # fmt: skip
 _places = itertools.count()
 
 
 @dataclass
 class Life:
-    """A person with two calls of today, one that waits, an escalation that nobody answered, and a friend in a call."""
+    """A person with two calls of today, one that waits, and a friend in a call."""
 
     store: Store
     clock: ManualClock
     number: str = field(default_factory=lambda: f"+659{next(_places):07}")
     voice: ScriptedVoice = field(default_factory=ScriptedVoice)
     called: Any = None
-    escalation: str = ""
 
     def engine(self, queue: str = "default") -> Engine:
         return Engine(self.store, self.voice, queue=queue, policy=POLICY)
-
-    @property
-    def duty(self) -> Alarms:
-        return Alarms(Escalations(CallQueue(self.store, "duty")))
 
     async def lived(self) -> Life:
         engine = self.engine()
@@ -91,18 +81,7 @@ class Life:
         leg = CallLeg(destination=self.number, status="COMPLETED")
         early = Outcome(status=SessionStatus.COMPLETED, status_text="COMPLETED", legs=(leg,))
         await Sessions(self.store).early.add({f"early-{self.number[3:]}": early})
-        await self.alert()
-        records = EscalationStore(CallQueue(self.store, "duty"))
-        (found,) = [each for each in (await records.all_open()).values() if self.number in each.escalation.numbers]
-        self.escalation = found.id
-        assert await records.close(found)
         return self
-
-    async def alert(self) -> None:
-        alert = {"status": "firing", "fingerprint": self.number[1:], "labels": {}, "startsAt": "2026-01-01T00:00:00Z"}
-        said: Any = {"say": "-", "source": SOURCE, "voice_profile": "en-IE-EmilyNeural"}
-        numbers = (self.number, "+6531111111")
-        await self.duty.fire(Alerts.of({"alerts": [alert]}), Escalation(numbers=numbers, **said), wording=None)
 
     def over(self, store: Store) -> Life:
         """The same, over a store that something happens to."""
@@ -152,14 +131,6 @@ async def is_taken_off_the_list(life: Life) -> None:
     await Unsuppress(operator=Operator(life.store, POLICY), numbers=[life.number]).do()
 
 
-async def is_acknowledged(life: Life) -> None:
-    await Escalations(CallQueue(life.store, "duty")).acknowledge(life.escalation, by="Ann")
-
-
-async def fires_on(life: Life) -> None:
-    await life.alert()
-
-
 async def is_enqueued(life: Life) -> Job:
     return await life.engine("new").enqueue(life.number)
 
@@ -182,23 +153,6 @@ async def the_list_is_as_it_was_ordered(life: Life, done: Mapping[str, Any]) -> 
     assert await life.listed() is isinstance(done["other"], Exception)
 
 
-async def the_acknowledgement_stands(life: Life, done: Mapping[str, Any]) -> None:
-    end = (await EscalationStore(CallQueue(life.store, "duty")).get(life.escalation)).end
-    assert end is not None, "an acknowledgement that had returned is lost"
-    assert end.by == "Ann"
-
-
-async def somebody_is_called_for_the_alert(life: Life, done: Mapping[str, Any]) -> None:
-    duty = CallQueue(life.store, "duty")
-    open_now = await EscalationStore(duty).all_open()
-    ended = await life.store.records({writes.ENDED_ESCALATION: list(open_now)}, now=life.clock.now())
-    assert ended[writes.ENDED_ESCALATION] == [], "its ended record is back, so that none of its calls is sent"
-    marks = [
-        life.number in f"{each.record.alarms}" or life.number in each.escalation.numbers for each in open_now.values()
-    ]
-    assert any(marks), "nobody is called for the alert"
-
-
 async def the_call_waits_or_was_cancelled(life: Life, done: Mapping[str, Any]) -> None:
     left = {job.id for job in await life.calls() if job.state is JobState.QUEUED}
     receipt = done["erasure"]
@@ -213,8 +167,6 @@ Check = Callable[[Life, Mapping[str, Any]], Awaitable[None]]
 ACTS: Mapping[str, tuple[Happens, Check, frozenset[str]]] = {
     "suppress": (is_put_on_the_list, the_person_stays_on_the_list, frozenset({SUPPRESSED, ORDERED, AUDIT})),
     "unsuppress": (is_taken_off_the_list, the_list_is_as_it_was_ordered, frozenset({AUDIT})),
-    "acknowledge": (is_acknowledged, the_acknowledgement_stands, frozenset()),
-    "alert": (fires_on, somebody_is_called_for_the_alert, frozenset({DEFINED, ALARMS})),
     "enqueue": (is_enqueued, the_call_waits_or_was_cancelled, frozenset()),
     "redial": (is_redialled, no_call_is_left, frozenset({AUDIT})),
     "another erasure": (erases, no_call_is_left, frozenset()),

@@ -18,7 +18,7 @@ from tests.support.manual_time import time_passing
 from tests.support.stores import clocked
 from tests.support.voices import Answer, ScriptedVoice, created, not_sent, refused, unknown
 from tests.support.workers import enqueued, worker_for
-from voiceflow_worker import CallQueue, Escalation, Escalations, SuppressionList, Worker
+from voiceflow_worker import CallQueue, Escalation, Worker, start_escalation
 from voiceflow_worker.core.base.background import Task, fault_in_words
 from voiceflow_worker.core.gates import hold_until_left
 from voiceflow_worker.core.heartbeats import EVERY, HEARD, Heartbeats, WorkerBeat
@@ -30,6 +30,7 @@ from voiceflow_worker.model.jobs.gcra import SendSlot
 from voiceflow_worker.model.reports.verdict import NotSentCause, Verdict, VerdictKind
 from voiceflow_worker.service import metrics
 from voiceflow_worker.service.metrics import Figures, metrics_app, metrics_text, of_process, of_queue, of_work
+from voiceflow_worker.service.on_call import follow
 from voiceflow_worker.service.whole_queue import of_faults, read_queue
 
 pytestmark = pytest.mark.anyio
@@ -254,31 +255,20 @@ async def test_a_hold_of_the_queue_is_told_apart_from_those_of_batches(store: St
     assert await told() == (True, True, True)
 
 
-async def scraped(queue: CallQueue) -> dict[str, float]:
-    """The values that a worker of the queue tells of escalations."""
-    transport = httpx.ASGITransport(metrics_app(queue, Figures(lambda: of_process(None))))
-    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as prometheus:
-        lines = (await prometheus.get("/metrics")).text.splitlines()
-    parts = [line.removeprefix("voiceflow_").rpartition(" ") for line in lines]
-    return {name: float(value) for name, _, value in parts if name.startswith("escalations_")}
+async def test_what_nobody_acknowledges_and_what_is_left_out_is_counted(store: Store) -> None:
+    async def scraped() -> list[float]:
+        transport = httpx.ASGITransport(metrics_app(CallQueue(store), Figures(lambda: of_process(None))))
+        async with httpx.AsyncClient(transport=transport, base_url="http://worker") as prometheus:
+            lines = (await prometheus.get("/metrics")).text.splitlines()
+        values = dict(line.rpartition(" ")[::2] for line in lines)
+        return [float(values[f"voiceflow_on_call_{each}_total"]) for each in ("unanswered", "left_out")]
 
-
-async def test_escalations_are_counted_while_they_are_open_and_once_by_their_result(store: Store) -> None:
-    queue, other = CallQueue(store), CallQueue(store, "other")
-    before = await scraped(queue)
-    assert {name for name in before if "ended" in name} == {
-        f'escalations_ended_total{{result="{each}"}}' for each in ("acknowledged", "unanswered", "stopped", "forgotten")
-    }, "a rule over their increase needs them all from the start"
-    alarm = Escalation(numbers=["+6587654321"], say="Fire.", source="+6531234567", voice_profile="en-IE-EmilyNeural")
-    first = await Escalations(queue).start(alarm, key="1")
-    await Escalations(queue).start(alarm, key="2")
-    await Escalations(other).start(alarm, key="1")
-    assert await scraped(queue) == before
-    await Escalations(queue).stop(first.status.id, reason="the alert is resolved")
-    await SuppressionList(store).add("+6587654321")
-    for _ in range(2):
-        await Escalations(queue).start(alarm, key="3")
-    found = await scraped(queue)
-    for result, count in (("acknowledged", 0), ("stopped", 1), ("unanswered", 1)):
-        name = f'escalations_ended_total{{result="{result}"}}'
-        assert found[name] == before[name] + count, result
+    queue, before = CallQueue(store), await scraped()
+    alarm = Escalation(
+        numbers=["+6587654321", "nobody"], say="Fire.", source="+6531234567", voice_profile="en-IE-EmilyNeural"
+    )
+    await start_escalation(queue, alarm, name="oncall-1")
+    assert await scraped() == [before[0], before[1] + 1]
+    await queue.cancel_many([job.id for job in await queue.find()])
+    await follow(queue)
+    assert await scraped() == [before[0] + 1, before[1] + 1]

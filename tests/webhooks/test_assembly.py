@@ -125,22 +125,19 @@ async def test_every_receiver_hears_the_key_of_an_escalation_and_has_the_api_and
         ):
             assert "<form" in (await client.get("/ui")).text  # where people sign in
             assert "<form" in (await client.get("/", follow_redirects=True)).text
-            assert "voiceflow_escalations" in (await client.get("/metrics")).text
+            assert "voiceflow_on_call" in (await client.get("/metrics")).text
             assert (await client.get("/v1/queues/default")).status_code == 401
             client.headers["Authorization"] = f"Bearer {API_SECRET}"
             ordered = {"policy": "night", "say": "The disk is full."}
             answer = await client.post("/v1/escalations", json=ordered, headers={"Idempotency-Key": "disk"})
             assert answer.status_code == 201, answer.text
             await Worker(store, voice, rate=100).drain()
-            shown = f"/v1/escalations/{answer.json()['id']}"
-
-            async def state() -> str:
-                return str((await client.get(f"{shown}?wait=1")).json()["state"])
-
+            batch = f"/v1/batches/{answer.json()['batch_id']}"
             with anyio.fail_after(20):
-                while (now := await state()) == "open":
-                    pass
-            assert now == "acknowledged"
+                while not (await client.get(batch)).json()["answers"]:  # noqa: ASYNC110
+                    await anyio.sleep(0.1)
+            assert (await client.get(batch)).json()["answers"] == {"acknowledged": 1}
+            assert "acknowledged in call" in (await client.get(batch)).json()["hold"]["reason"]
         assert [entry.destination for entry in sandbox.ledger if entry.rang] == [ANA]
 
 

@@ -106,10 +106,9 @@ async def test_a_program_does_what_its_rights_say_and_is_known_by_its_name(memor
                 answer = await client.request(method, url, json=body, headers=headers)
                 assert (answer.status_code == 403) is not bool(rights[place]), answer.text
                 assert rights[place] == (answer.status_code < 300), answer.text
-            for act in ("acknowledge", "stop"):  # which let no phone ring
-                url = f"/v1/escalations/default.1/{act}"
-                answer = await client.post(url, json={}, headers={"Authorization": f"Bearer {secret}"})
-                assert answer.status_code == (404 if rights[2] else 403), answer.text
+            url = "/v1/batches/oncall-1/cancel"  # which lets no phone ring
+            answer = await client.post(url, json={}, headers={"Authorization": f"Bearer {secret}"})
+            assert answer.status_code == (404 if rights[2] else 403), answer.text
     found = [(entry.action, entry.on, entry.by) for entry in await entries_on(memory)]
     assert found == [("hold", "api", "pager"), ("call", "api", "crm")]
 

@@ -15,7 +15,6 @@ from voiceflow_worker.asgi.openapi import JSON
 from voiceflow_worker.errors import (
     CallFlowError,
     ChangedSinceError,
-    EscalationNotFoundError,
     IllegalMoveError,
     IntakeError,
     InvalidInputError,
@@ -140,7 +139,6 @@ KEY_REUSED, KEY_IN_USE = "idempotency_key_reused", "idempotency_key_in_use"
 """The codes of the two problems of an Idempotency-Key: another request has it, or is still in progress."""
 _ERRORS: tuple[tuple[type[VoiceflowError], int, str | None], ...] = (
     (JobNotFoundError, 404, None),
-    (EscalationNotFoundError, 404, None),
     (UnknownSubjectError, 404, None),
     (ActionRefusedError, 409, None),
     (UnreadFilesError, 409, None),

@@ -15,6 +15,7 @@ from voiceflow_worker.api.operations import Json, Note, PageOf, Routes, TimeTold
 from voiceflow_worker.api.queues import Gate, HoldRequest
 from voiceflow_worker.core.base.identity import BatchNames
 from voiceflow_worker.core.outcomes.batch_ends import is_open
+from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.batches import read_batch, read_batches
 
 routes: Final = Routes()
@@ -88,9 +89,14 @@ async def show(asked: Asked, query: Wait) -> Answer:
     queue, batch = asked.context.queue, await _known(asked)
     if query.wait and await is_open(queue.store, queue.name, batch):
         await asked.until(partial(queue.wait_for_batch, batch), within=query.wait)
+    return Answer(await batch_document(queue, batch))
+
+
+async def batch_document(queue: CallQueue, batch: str) -> dict[str, object]:
+    """Return a batch as JSON. Raises StoreError."""
     progress, report = await read_batch(queue.store, queue.name, batch), await queue.report(batch)
     ended = not await is_open(queue.store, queue.name, batch)
-    return Answer({**report.as_json(), **progress.as_json(), "ended": ended})
+    return {**report.as_json(), **progress.as_json(), "ended": ended}
 
 
 @routes.on("GET", "/v1/batches/{id}/report", BatchReport)

@@ -1,31 +1,28 @@
-"""Escalations: start one, look at it, wait for its end; and the alerts of Alertmanager and Grafana."""
+"""Escalations: start one; and the alerts of Alertmanager and Grafana."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
-from functools import partial
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final
 
 import structlog
-from pydantic import Field, StringConstraints, create_model
+from pydantic import Field, create_model
 
 from voiceflow_worker.api.answers import RETRY, Answer, ProblemError
+from voiceflow_worker.api.batches import Batch, batch_document
 from voiceflow_worker.api.exchange import Asked
-from voiceflow_worker.api.operations import Body, Fields, Note, PageOf, Query, Routes, Text, TimeTold, Told, Wait
+from voiceflow_worker.api.operations import Fields, Query, Routes, Told
 from voiceflow_worker.asgi.openapi import Answers
 from voiceflow_worker.campaigns.fields import fields_of, schema_of
 from voiceflow_worker.campaigns.reading import Of
+from voiceflow_worker.core.base.identity import keyed_digest
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Finding
+from voiceflow_worker.model.flows.values import canonical_json
 from voiceflow_worker.model.numbers.phone import is_valid
 from voiceflow_worker.model.numbers.reading import read_number
-from voiceflow_worker.model.text.wording import count_of
-from voiceflow_worker.service.alarms import REMEMBERED, Alarms
-from voiceflow_worker.service.alarms import Alerts as AlertsHeard
-from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
-from voiceflow_worker.service.escalation_state import EscalationState, EscalationStatus
-from voiceflow_worker.service.escalations import Escalations
+from voiceflow_worker.service.alerts import handle_notification
+from voiceflow_worker.service.on_call import Escalation, start_escalation
 
 routes: Final = Routes()
 _log = structlog.get_logger("voiceflow.api")
@@ -77,169 +74,66 @@ _IN_QUERY: dict[str, Any] = {
 AlertQuery: type[Query] = create_model("AlertQuery", __base__=Query, **_IN_QUERY)
 
 
-EscalationPlace: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9]{18} [!-~]{1,100}$")]
+class NotificationAnswer(Told):
+    """The escalations of a notification."""
 
-
-class AcknowledgeRequest(Body):
-    """An acknowledgement."""
-
-    by: Text | None = Field(None, description="Who acknowledges.")
-
-
-class EscalationStep(Told):
-    """A call of an escalation."""
-
-    step: int = Field(description="The same for numbers that are called at once.")
-    round: int
-    number: str
-    result: str = Field(description="The result in one word.")
     message: str
-    call_id: str | None
-    at: TimeTold | None
+    batches: list[str] = Field(description="The batches of the alerts that fire, new ones first.")
+    not_taken: list[str] = Field([], description="Alerts of this notification that cannot be read.")
 
 
-class Acknowledged(Told):
-    """Who has acknowledged an escalation."""
-
-    step: int | None
-    number: str | None
-    call_id: str | None
-    by: str | None = Field(description="Who acknowledged without a call.")
-    at: TimeTold
-
-
-class Alarm(Told):
-    """An alert that an escalation tells of."""
-
-    text: str
-    ended: bool
-
-
-class Escalation(Told):
-    """An escalation. Further fields may be added."""
-
-    id: str
-    queue: str
-    state: EscalationState
-    unique_key: str
-    batch_id: str
-    created_at: TimeTold
-    ended_at: TimeTold | None = None
-    reason: str | None = None
-    message: str = Field(description="Its state, in a sentence.")
-    acknowledged: Acknowledged | None
-    resting_until: TimeTold | None = Field(None, description="Until then nobody is called: it was acknowledged before.")
-    blocked: str | None = Field(None, description="Why nobody can be called now.")
-    may_ring: int = Field(0, description="Calls that had been sent before this order to end it, and may still ring.")
-    alarms: list[Alarm] | None = None
-    not_taken: list[str] | None = Field(None, description="Alerts of this notification that cannot be read.")
-    steps: list[EscalationStep]
-
-
-class EscalationsTold(Told):
-    """A page of escalations."""
-
-    escalations: list[Escalation]
-    after: str | None
-
-
-_ORDERED = {
-    200: ("The escalation that was already created with this key, as it is now.", [Escalation]),
-    201: ("The new escalation.", [Escalation]),
+_STARTED: Answers = {
+    200: ("The batch that was started with this key before, as it is now.", [Batch]),
+    201: ("The batch of the new escalation.", [Batch]),
 }
-_HEARD: Answers = {
-    200: ("Nothing new: the escalations of these alerts, or a message that they are resolved.", []),
-    201: ("The new escalation, or one that begins another round.", [Escalation]),
+_HANDLED: Answers = {
+    200: ("Nothing is new.", [NotificationAnswer]),
+    201: ("There is a new batch.", [NotificationAnswer]),
 }
 
 
-@routes.on("POST", "/v1/escalations", _ORDERED, keyed=True)
-async def ask(asked: Asked, body: EscalationRequest) -> Answer:
-    """Call numbers one after the other, until somebody presses a key."""
-    context, policies = asked.context, await asked.context.policies.current()
-    with asked.alone():
-        started = await Escalations(context.queue).order(
-            body.root, key=asked.key, settings=context.settings, policies=policies, by=asked.operator.actor
-        )
-    status = started.status
-    return Answer(status.as_json(), 201 if started.created else 200, location=_place(status))
+@routes.on("POST", "/v1/escalations", _STARTED, keyed=True)
+async def start(asked: Asked, body: EscalationRequest) -> Answer:
+    """Call numbers one after the other, until somebody presses a key.
 
-
-@routes.on("GET", "/v1/escalations/{id}", Escalation)
-async def show(asked: Asked, query: Wait) -> Answer:
-    """One escalation: what happened at each step, and who has acknowledged.
-
-    It may wait for the end.
+    The calls are a batch; to end it without a telephone, cancel it.
     """
-    escalations, escalation_id = Escalations(asked.context.queue), asked.parts["id"]
-    status = await escalations.get(escalation_id)
-    if status.is_open and query.wait:
-        wait = partial(escalations.wait, escalation_id, timeout=timedelta(seconds=query.wait))
-        status = await asked.until(wait, within=query.wait) or await escalations.get(escalation_id)
-    return Answer(status.as_json())
+    context, queue, request = asked.context, asked.context.queue, body.root
+    batch = f"oncall-{keyed_digest(queue.store.id, asked.key)[:20]}"
+    with asked.alone():
+        escalation = Escalation.of(request, settings=context.settings, policies=await context.policies.current())
+        digest = keyed_digest(queue.store.id, canonical_json(request))[:20]
+        is_new = await start_escalation(
+            queue, escalation, name=batch, request=digest, by=asked.operator.actor
+        )  # fmt: skip
+    document = await batch_document(queue, batch)
+    return Answer(document, 201 if is_new else 200, location=f"/v1/batches/{batch}")
 
 
-@routes.on("GET", "/v1/escalations", EscalationsTold)
-async def find(asked: Asked, query: PageOf[EscalationPlace]) -> Answer:
-    """Escalations of the queue, the newest first."""
-    found, after = await Escalations(asked.context.queue).page(after=query.after or "", limit=query.limit)
-    return Answer({"escalations": [each.as_json() for each in found], "after": after})
-
-
-@routes.on("POST", "/v1/escalations/{id}/acknowledge", Escalation)
-async def acknowledge(asked: Asked, body: AcknowledgeRequest) -> Answer:
-    """Acknowledge an escalation, as its key does: nobody further is called."""
-    act = AcknowledgeEscalation(
-        operator=asked.operator, queue=asked.context.queue.name, escalation=asked.parts["id"],
-        who=body.by or "a program",
-    )  # fmt: skip
-    return await asked.done(act)
-
-
-@routes.on("POST", "/v1/escalations/{id}/stop", Escalation)
-async def stop(asked: Asked, body: Note) -> Answer:
-    """Stop an escalation that nobody has acknowledged: nobody further is called."""
-    act = StopEscalation(
-        operator=asked.operator, queue=asked.context.queue.name, escalation=asked.parts["id"],
-        note=body.note or "a program has stopped it",
-    )  # fmt: skip
-    return await asked.done(act)
-
-
-@routes.on("POST", "/v1/hooks/alertmanager", _HEARD, query=AlertQuery)
+@routes.on("POST", "/v1/hooks/alertmanager", _HANDLED, query=AlertQuery)
 async def alerts(asked: Asked, query: Query, body: Alerts) -> Answer:
-    """The webhook of Alertmanager, and of Grafana: alerts that fire have an escalation.
+    """The webhook of Alertmanager, and of Grafana: the alerts that are news have one escalation.
 
-    Whatever is resolved ends first. While nobody can be called for an alert that fires, the answer is one after which
-    the sender asks again, and tells its own people that it has to: the alert is stored all the same. So is the answer
-    for an alert that began before the end that was just told: if it is no delayed notification, it is told on and on.
+    What is resolved ends first. While nobody can be called for an alert that fires, the answer is 503, and the calls
+    are stored all the same: the sender tries again, and its own alarm about a failing receiver fires.
     """
     given: dict[str, object] = query.model_dump(exclude_unset=True)
     if isinstance(numbers := given.get("numbers"), str):
         given["numbers"] = re.sub(r"[^,|]+", lambda each: _with_plus(each[0], given.get("country")), numbers)
     context = asked.context
-    told, alarms = AlertsHeard.of(body.root), Alarms(Escalations(context.queue))
-    more: dict[str, object] = {"not_taken": list(told.not_taken)} if told.not_taken else {}
-    if told.not_taken:
-        _log.warning("alerts of a notification cannot be read; nobody is called for them", alerts=told.not_taken)
-    await alarms.resolve(told.resolved)
-    if not told.firing:
-        return Answer({"message": "the alerts are resolved; nobody is called", **more})
-    escalation, wording = told.escalation(given, settings=context.settings, policies=await context.policies.current())
-    heard = await alarms.fire(told, escalation, wording=wording)
-    first = next(iter(heard.statuses), None)
-    if heard.blocked is not None or first is None or heard.late:
-        detail = (
-            f"the alerts are stored, and nobody can be called: {heard.blocked}"
-            if heard.blocked is not None
-            else f"nobody is called yet for {count_of(heard.late, 'alert')}: each began before its end, reported "
-            f"in the last {REMEMBERED // timedelta(minutes=1)} minutes; send the notification again while it fires"
-        )
-        detail = "; not taken: ".join([detail, *told.not_taken])
-        where = {} if first is None else {"Location": asked.prefix + _place(first)}
+    result = await handle_notification(
+        context.queue, body.root, given, settings=context.settings, policies=await context.policies.current()
+    )
+    if result.not_taken:
+        _log.warning("alerts of a notification cannot be read; nobody is called for them", alerts=result.not_taken)
+    location = f"/v1/batches/{result.batches[0]}" if result.batches else None
+    if result.blocked is not None:
+        detail = "; not taken: ".join([f"nobody can be called: {result.blocked}", *result.not_taken])
+        where = {} if location is None else {"Location": asked.prefix + location}
         raise ProblemError(503, detail, headers={**RETRY, **where}, code="nobody_called")
-    document = {**first.as_json(), "escalations": [each.id for each in heard.statuses], **more}
-    return Answer(document, 201 if heard.begun else 200, location=_place(first))
+    message = "nobody is called: no alert fires" if not result.batches else "each alert that fires has its calls"
+    document = {"message": message, "batches": [*result.batches], "not_taken": [*result.not_taken]}
+    return Answer(document, 201 if result.created else 200, location=location)
 
 
 def _with_plus(number: str, country: object) -> str:
@@ -265,7 +159,3 @@ def _read(text: str, country: str | None) -> str | None:
         return read_number(text, country)
     except InvalidInputError:
         return None
-
-
-def _place(status: EscalationStatus) -> str:
-    return f"/v1/escalations/{status.id}"

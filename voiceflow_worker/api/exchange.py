@@ -50,7 +50,7 @@ from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.json_text import RepeatedNameError, distinct
 from voiceflow_worker.model.text.printable import storing_problem
 from voiceflow_worker.queue import CallQueue
-from voiceflow_worker.service.escalation import PolicyFile
+from voiceflow_worker.service.on_call import PolicyFile
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import VoiceflowError
 from voiceflow_worker.model.text.arguments import LONGEST_KEY
 from voiceflow_worker.model.text.printable import storing_problem
-from voiceflow_worker.service.escalation import PolicyFile
 from voiceflow_worker.service.metrics import API_ANSWERS, API_WAITING, POLICIES_REFUSED
+from voiceflow_worker.service.on_call import PolicyFile
 from voiceflow_worker.service.other_process import OtherProcess
 
 if TYPE_CHECKING:

@@ -75,7 +75,6 @@ class Queue(Told):
     doubts: int
     total: int
     conditions: list[Json] = Field([], description="What stands in the way of its calls, as `doctor` prints it.")
-    escalations: list[Json] = Field([], description="Those that are open.")
 
 
 class RateTold(Told):

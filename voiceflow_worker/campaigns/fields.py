@@ -322,11 +322,11 @@ FIELDS: tuple[Field, ...] = (
         default="UTF-8",
     ),
     Field(
-        name="batch", read=_plain(values.batch), of=_ALL, group=Group.WHO, schema=TEXT, metavar="ID",
+        name="batch", read=_plain(values.batch), of=_CAMPAIGN | _CALL, group=Group.WHO, schema=TEXT, metavar="ID",
         sets="batch_id", label="Name of the batch", hint="Empty: the name of the file. {date} is the day.",
         help="The id of the batch. In a campaign, {date} is the day in <time_zone>.",
         default="the file's name without its extension",
-        defaults={Of.CALL: "", Of.ESCALATION: "one of its own"},
+        defaults={Of.CALL: ""},
     ),
     Field(
         name="source", read=_source, of=_ALL, group=Group.WHO, schema=BY_NAME, metavar="NUMBER",
@@ -351,10 +351,6 @@ FIELDS: tuple[Field, ...] = (
     Field(
         name="say", read=_plain(values.spoken), of=_ESCALATION, group=Group.TEXT, schema=TEXT,
         help="The text to speak.",
-    ),
-    Field(
-        name="how", read=lambda value, _: values.spoken(value, may_be_empty=True), of=_ESCALATION, group=Group.TEXT,
-        schema=TEXT, help="What is spoken after it.", default="Press 1 to acknowledge.",
     ),
     Field(
         name="key", read=_plain(values.spoken), of=_ESCALATION, group=Group.TEXT, schema=TEXT, default="1",
@@ -461,20 +457,12 @@ FIELDS: tuple[Field, ...] = (
         default="VOICEFLOW_REDIAL_AFTER, else 30m",
     ),
     Field(
-        name="answer_within", read=_plain(values.length), of=_ESCALATION, group=Group.REDIAL, schema=TEXT,
-        help="The answer timeout. 90 s later at the latest, the next number is called.", default="2m",
+        name="every", read=_plain(values.length), of=_ESCALATION, group=Group.REDIAL, schema=TEXT,
+        help="The time from one step to the next, such as 2m.", default="2m",
     ),
     Field(
-        name="rounds", read=_plain(values.rounds), of=_ESCALATION, group=Group.REDIAL, schema=WHOLE, default="1",
-        help='How often all are called; or "until acknowledged".',
-    ),
-    Field(
-        name="rest", read=_plain(values.duration), of=_ESCALATION, group=Group.REDIAL, schema=TEXT, default="5m",
-        help="How long after its acknowledgement an alert that comes back calls nobody.",
-    ),
-    Field(
-        name="forget_after", read=_plain(values.length), of=_ESCALATION, group=Group.REDIAL, schema=TEXT, default="3d",
-        help="How long after the last notification of an alert its rounds end; longer than `repeat_interval`.",
+        name="rounds", read=_plain(values.rounds), of=_ESCALATION, group=Group.REDIAL, schema=WHOLE, default="3",
+        help="How often all are called. An escalation has at most 50 calls.",
     ),
     # -- what else holds a campaign back
     Field(
@@ -517,10 +505,9 @@ FIELDS: tuple[Field, ...] = (
         help="Hold the batch after N refusals in a row of its voice or source; 0: never.",
     ),
     Field(
-        name="priority", read=_plain(values.priority), of=_ALL, group=Group.GUARDS, schema=WHOLE, metavar="N",
-        is_rare=True, sets="priority", label="Priority", hint="A larger number is called first. Empty: 0.",
+        name="priority", read=_plain(values.priority), of=_CAMPAIGN | _CALL, group=Group.GUARDS, schema=WHOLE,
+        metavar="N", is_rare=True, sets="priority", label="Priority", hint="A larger number is called first. Empty: 0.",
         help="The priority, -1000000 to 1000000. Higher ones are sent first.", default="0",
-        defaults={Of.ESCALATION: "1000"},
     ),
 )
 # fmt: on

@@ -250,10 +250,8 @@ def text_of(value: object) -> str:
 
 
 T = TypeVar("T")
-MOST_ROUNDS: Final = 1000
-UNTIL_ACKNOWLEDGED: Final = "until acknowledged"
-"""The text for rounds without an end."""
-ROUNDS: Final = f'give a number from 1 to {MOST_ROUNDS}, or "{UNTIL_ACKNOWLEDGED}"'
+MOST_ROUNDS: Final = 50
+ROUNDS: Final = f"give a number from 1 to {MOST_ROUNDS}"
 
 
 def words(value: object) -> str:
@@ -420,19 +418,16 @@ def data(value: object) -> Mapping[str, object]:
     return cast("Mapping[str, object]", value)
 
 
-def spoken(value: object, *, may_be_empty: bool = False) -> str:
+def spoken(value: object) -> str:
     """A text that is spoken as it stands."""
-    if not isinstance(value, str) or not (may_be_empty or value.strip()):
+    if not isinstance(value, str) or not value.strip():
         raise ValueError("give a text")
     return value
 
 
-def rounds(value: object) -> int | None:
-    """The number of rounds; None for rounds until somebody acknowledges."""
+def rounds(value: object) -> int:
+    """The number of rounds of an escalation."""
     if isinstance(value, str):
-        text = value.replace("_", " ").replace("-", " ").lower().split()
-        if text in (UNTIL_ACKNOWLEDGED.split(), [*UNTIL_ACKNOWLEDGED.split(), "or", "resolved"]):
-            return None
         value = int(value) if value.isascii() and value.isdigit() and len(value) < 5 else 0
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_ROUNDS:
         raise ValueError(ROUNDS)

@@ -84,7 +84,6 @@ def _ended(arguments: Sequence[str]) -> int:
 
 GROUPS = {
     "calls": "List, show, cancel, resolve and redial single calls.",
-    "escalations": "List, acknowledge and stop escalations.",
     "suppress": "Manage the numbers that no queue of a store calls.",
     "account": "Show what the account at 8x8 has.",
     "ivr": "Play and check IVR menus.",
@@ -119,7 +118,6 @@ _ALL = (
     _Commands(_WATCH, "calls", "list_calls show cancel resolve redial", "calls"),
     _Commands(_STEER, "queue", "hold resume rate"),
     _Commands(_STEER, "report", "reconcile"),
-    _Commands(_STEER, "queue", "list_escalations acknowledge stop", "escalations"),
     _Commands(_PEOPLE, "people", "add remove list_numbers import_file", "suppress"),
     _Commands(_PEOPLE, "people", "forget audit"),
     _Commands(_SET_UP, "demo", "demo sandbox"),

@@ -1,11 +1,11 @@
-"""Commands on a queue: `status`, `batches`, `hold`, `resume`, `rate`, and those on its `escalations`."""
+"""Commands on a queue: `status`, `batches`, `hold`, `resume` and `rate`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -17,19 +17,16 @@ from voiceflow_worker.cli.options import (
     LimitOption,
     NoteOption,
     QueueOptions,
-    SinceOption,
     YesOption,
     rate_given,
 )
 from voiceflow_worker.cli.output import ExitCode, Output
 from voiceflow_worker.core.base.reading import limits_of
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_words, rate_in_words
+from voiceflow_worker.model.text.wording import count_of, duration_in_words, rate_in_words
 
 if TYPE_CHECKING:
-    from voiceflow_worker.actions.many import Many
     from voiceflow_worker.reporting.batches import BatchProgress
-    from voiceflow_worker.service.escalation_actions import EscalationAction
     from voiceflow_worker.service.whole_queue import WholeQueue
 
 
@@ -39,8 +36,6 @@ async def status(
     common: QueueOptions = QueueOptions(),
 ) -> None:
     """Show a queue: calls by state, rate, holds, doubts.
-
-    Also where each open escalation stands.
 
     Args:
         all_: List all queues of the store, with their progress. With --json, one per line.
@@ -77,15 +72,8 @@ async def _one_queue(common: QueueOptions) -> None:
         output.say(f"waiting: {waiting}")
     for each in whole.conditions:
         output.say(f"{each.message}; {each.remedy}" if each.remedy else each.message)
-    for line in _going_on(whole):
-        output.say(line)
-
-
-def _going_on(whole: WholeQueue) -> Iterator[str]:
-    """A line for each open escalation, and for the last actions of people."""
-    for each in whole.escalations:
-        yield f"escalation {each.unique_key}, since {in_words(each.created_at)}: {each.in_words()}"
-    yield from (f"ordered: {each.in_words()}" for each in whole.status.ordered[:3])
+    for order in whole.status.ordered[:3]:
+        output.say(f"ordered: {order.in_words()}")
 
 
 def _rate_of(whole: WholeQueue) -> str:
@@ -266,76 +254,3 @@ async def rate(
         output.answer(f"queue {calls.name} has no rate yet: the first worker that starts sets it")
     else:
         output.answer(f"the rate of queue {calls.name} is {rate_in_words(limits.rate)} for all its workers")
-
-
-OF_LATE = timedelta(days=1)
-
-EscalationIds = Annotated[str, Parameter(name="ID", required=True, help="Ids or keys of escalations.")]
-
-
-async def list_escalations(
-    *,
-    since: Annotated[SinceOption, Parameter(help="Also those that ended after this time, such as 7d. [24h]")] = None,
-    common: QueueOptions = QueueOptions(),
-) -> None:
-    """List open and recent escalations, with each step.
-
-    With --json, one per line.
-
-    Examples:
-        voiceflow escalations list
-        voiceflow escalations list --since 7d --json | jq '{id, state, message}'
-    """
-    from voiceflow_worker.service.escalations import Escalations
-
-    output, since = common.output(), OF_LATE if since is None else since
-    async with common.opened() as calls:
-        begin = calls.store.clock.now() - since if isinstance(since, timedelta) else since
-        found = await Escalations(calls).recent(since=begin)
-        url = calls.store.url
-    for status in found:
-        output.document(status.as_json())
-        if output.as_json:
-            continue
-        state = "resting" if status.resting_until is not None else status.state.value
-        output.say(f"{status.unique_key}: {state}, since {in_words(status.created_at)}: {status.escalation.say}")
-        if status.blocked or status.resting_until is not None:
-            output.say(f"  {status.in_words()}")
-        for step in status.steps:
-            output.say(f"  {step.number} {step.message}{f' ({step.call_id})' if step.call_id else ''}")
-    if not found:
-        output.note(f"queue {calls.name} of {url} has no open escalation, and none has ended since {in_words(begin)}")
-
-
-async def acknowledge(*ids: EscalationIds, as_: AsOption = None, common: QueueOptions = QueueOptions()) -> ExitCode:
-    """Acknowledge escalations: nobody further is called.
-
-    This does what their key does.
-
-    Examples:
-        voiceflow escalations acknowledge disk-full --as Ana
-    """
-    from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation
-
-    return await common.ordered(partial(_each, AcknowledgeEscalation, ids), as_)
-
-
-async def stop(
-    *ids: EscalationIds, note: NoteOption = None, as_: AsOption = None, common: QueueOptions = QueueOptions()
-) -> ExitCode:
-    """Stop escalations: nobody further is called.
-
-    Only those that nobody has acknowledged are stopped.
-
-    Examples:
-        voiceflow escalations stop disk-full --note "a test"
-    """
-    from voiceflow_worker.service.escalation_actions import StopEscalation
-
-    return await common.ordered(partial(_each, StopEscalation, ids, note=note), as_)
-
-
-def _each(kind: type[EscalationAction], ids: tuple[str, ...], **of: Any) -> Many:
-    from voiceflow_worker.actions.many import Many
-
-    return Many([kind(escalation=each, **of) for each in dict.fromkeys(ids)])

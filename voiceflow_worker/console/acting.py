@@ -55,13 +55,12 @@ from voiceflow_worker.model.jobs.gate import GateKind
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.text.wording import read_duration
-from voiceflow_worker.service.escalation_actions import AcknowledgeEscalation, StopEscalation
 from voiceflow_worker.service.forget import Forget
 from voiceflow_worker.service.other_process import OtherProcess
 from voiceflow_worker.service.uploads import plain_name, uploading
 
 SECTION, BATCHES, DOUBTS = "act", "batches", "doubts"
-SUPPRESSION, ESCALATIONS = "suppression", "escalations"
+SUPPRESSION = "suppression"
 LONGEST_FORM = 10_000_000
 LONGEST_NOTE = 500
 MOST_AT_ONCE = 200
@@ -128,7 +127,6 @@ _READ: Mapping[str, Callable[[PageForm], object]] = {
     "queue": lambda form: form.one("queue"),
     "batch": lambda form: form.exactly("batch") or None,
     "call": lambda form: form.one("call"),
-    "escalation": lambda form: form.exactly("escalation"),
     "note": _note,
     "lasts": _lasts,
     "outcomes": lambda form: form.all("outcome"),
@@ -370,7 +368,6 @@ _IN_FILE = (
     *(*_NUMBER_FILE, *_LIST),
     FormField("show", "Only show what the file holds, and store nothing", "tick"),
 )
-_ESCALATION = ("queue", "escalation")
 ACTS = (
     _OfBatches("hold", Hold, (_NOTE, _HELD_FOR), back_page=BATCHES),
     _OfBatches("resume", Resume, _NOTED, back_page=BATCHES),
@@ -382,8 +379,6 @@ ACTS = (
     _Forget("forget", Forget, _NOTED, hidden=("call",), back_page="calls"),
     PageAction("redial-batch", RedialBatch, _NOTED, hidden=("queue", "batch", "outcome")),
     _Resolve("resolve", Resolve, (_VERDICT, FormField("note", "How you know", required=True)), back_page=DOUBTS),
-    PageAction("acknowledge-escalation", AcknowledgeEscalation, hidden=_ESCALATION, back_page=ESCALATIONS),
-    PageAction("stop-escalation", StopEscalation, _NOTED, hidden=_ESCALATION, back_page=ESCALATIONS),
     _Suppress("suppress", Suppress, (_TYPED, *_LIST), hidden=(), back_page=SUPPRESSION),
     PageAction("unsuppress", Unsuppress, _NOTED, hidden=("number",), back_page=SUPPRESSION),
     _NumbersOfFile("import-numbers", ImportNumbers, _IN_FILE, hidden=(), back_page=SUPPRESSION),

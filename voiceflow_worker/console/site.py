@@ -27,7 +27,6 @@ from voiceflow_worker.console.rendering import draw, templates
 from voiceflow_worker.console.routes.batches import (
     show_batch,
     show_batches,
-    show_escalations,
     show_overview,
 )
 from voiceflow_worker.console.routes.calls import doubts_route, show_call, show_calls, show_suppression
@@ -121,7 +120,6 @@ class Pages:
             "calls": show_calls,
             "calls/ID": show_call,
             DOUBTS: doubts_route(policy),
-            "escalations": show_escalations,
             "suppression": show_suppression,
         }
         templates()  # while there are file descriptors

@@ -20,14 +20,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Self, TypeVar
-
-from msgspec import Struct, field
+from typing import TypeVar
 
 from voiceflow_worker.core.base.identity import batch_puts, new_revision, queue_put
 from voiceflow_worker.core.base.keys import KEYS, changed_key_drops, changed_key_put, key_group
-from voiceflow_worker.core.base.record_set import json_codec
-from voiceflow_worker.core.ports.controls import gates_open, not_cancelled
+from voiceflow_worker.core.ports.controls import cancelled_put, gate_put, gates_open, member_of, not_cancelled
 from voiceflow_worker.core.ports.store import (
     AtMost,
     Cancelling,
@@ -52,6 +49,7 @@ from voiceflow_worker.core.suppression import NAMESPACE as SUPPRESSED
 from voiceflow_worker.core.suppression import Suppression, entry_puts, listed_groups, number_digest, opt_out
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs import edits, lifecycle
+from voiceflow_worker.model.jobs.gate import Gate, GateState
 from voiceflow_worker.model.jobs.job import ON_THE_WAY, Job, JobState, NoteKind, Post
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.numbers.phone import aliases, all_aliases, canonical_number
@@ -67,9 +65,9 @@ WRITERS = "posted"
 """Namespace of the numbers of writers, by their names: how far the store has what their local journals have."""
 MENUS = "menu"
 """Namespace of the menus that are written as data, by name."""
-ESCALATION, ENDED_ESCALATION = "escalation", "escalation-ended"
-"""The name, in the data of a call in the menu of this name, of its escalation; and the namespace of the ends of
-escalations, by their ids. No POST of a call begins after its escalation has ended."""
+ESCALATION, ACKNOWLEDGED = "escalation", "acknowledged"
+"""The beginning of the names of the menus that calls of escalations have, and the answer of the key in them. The write
+of that key press cancels the batch of the call."""
 SESSION_KEPT = timedelta(days=7)
 LONG_KEPT = timedelta(days=400)
 _edited = attrgetter("priority", "goes_first", "valid_until", "body", "unique_key", "numbers")
@@ -92,8 +90,8 @@ def journal_entry(
     """The next POST of a leased job: the job as `sending`, and the write that must be on disk before a byte is sent.
 
     It is stored only if no number is on the suppression list or busy, no gate is closed, the person is below the limit,
-    no menu bridges to a number, and its escalation has not ended. With `slot`, the entry takes a send slot;
-    `valid_until` is that of the POST if it is ready already. Raises `IllegalMoveError`.
+    and no menu bridges to a number. With `slot`, the entry takes a send slot; `valid_until` is that of the POST if it
+    is ready already. Raises `IllegalMoveError`.
     """
     begun = lifecycle.begin(job, at=at, lease_until=lease_until, policy=policy, valid_until=valid_until)
     post = begun.posts[-1]
@@ -115,50 +113,32 @@ def journal_entry(
 
 
 def orders_against(job: Job, *, store_id: str) -> tuple[Condition, ...]:
-    """The conditions that no opt-out, hold, cancel or acknowledgement keeps a call from being made."""
-    escalation = escalation_of(job)
+    """The conditions that no opt-out, hold or cancel keeps a call from being made."""
     return (
         AtMost(SUPPRESSED, listed_groups(job.parties, store_id=store_id), 0),
         *gates_open(job.queue, job.batch_id),
         *_not_cancelled(job),
-        *(() if escalation is None else (AtMost(ENDED_ESCALATION, (escalation,), 0),)),
     )
 
 
-def escalation_of(job: Job) -> str | None:
-    """The id of the escalation whose call this is; None for other calls."""
-    found = (job.data or {}).get(ESCALATION) if job.menu == ESCALATION else None
-    return found if isinstance(found, str) else None
+def _acknowledged(job: Job, post: Post) -> Gate | None:
+    """Return the cancel of the batch of an escalation, if the person has pressed the key in this POST; else None."""
+    is_of_escalation = (job.menu or "").startswith(f"{ESCALATION}-") and (job.unique_key or "").startswith(
+        f"{job.batch_id}/"
+    )
+    press = next((each for each in reversed(post.presses) if each.answer == ACKNOWLEDGED), None)
+    if press is None or not is_of_escalation:
+        return None
+    reason = f"acknowledged in call {job.id} (key {press.digits})"
+    return Gate.of(job.queue, job.batch_id, GateState.CANCELLED, since=press.at, until=None, reason=reason)
 
 
-class EscalationEnd(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The end of an escalation: somebody has acknowledged it, or, with a `reason`, it was stopped.
-
-    `by` has acknowledged by an order, or the person at `number` by the key, in a call with this id and unique key.
-    """
-
-    at: datetime
-    by: str | None = None
-    number: str | None = None
-    call_id: str | None = None
-    call_key: str | None = None
-    reason: str | None = None
-    token: str = field(default_factory=new_revision)
-
-    @classmethod
-    def by_key(cls, job: Job, *, at: datetime) -> Self:
-        """The end by the key that was pressed in a call."""
-        return cls(at=at, number=job.number, call_id=job.id, call_key=job.unique_key)
-
-    @property
-    def who(self) -> str:
-        """The number, or the name, of who acknowledged."""
-        return self.number or self.by or "somebody"
-
-    def put(self, escalation: str) -> Put:
-        """The record of the end, if there is none yet: the first one counts."""
-        text = json_codec(EscalationEnd).text(self)
-        return Put(ENDED_ESCALATION, escalation, text, self.at + LONG_KEPT, Mode.KEEP)
+def _cancel_of(gate: Gate, post: Post) -> tuple[tuple[Put, ...], Order]:
+    """Return the records and the order of a cancel by key. Of two such cancels, the first names the reason."""
+    put = gate_put(gate, token=post.client_request_id)
+    kept = replace(cancelled_put(gate, token=post.client_request_id), mode=Mode.KEEP)
+    about = f"gate {gate.queue}{member_of(gate)}"
+    return (put, kept), Order(alone=True, about=(about,), queue=gate.queue, puts=(put, kept))
 
 
 def writer_put(writer: str, number: int, *, at: datetime) -> Put:
@@ -171,14 +151,13 @@ def settled(
 ) -> tuple[Job, Write]:
     """What evidence made of a job, and all that follows from it. The `conditions` delay it; only a redial is refused.
 
-    It stores the sessions of POSTs, puts a person who opted out on the suppression list, ends the escalation whose key
-    was pressed, releases the numbers of a call that can ring no more and those of bridges whose session is over, and
-    corrects the person's attempts.
+    It stores the sessions of POSTs, puts a person who opted out on the suppression list, cancels the batch of an
+    escalation whose key was pressed, releases the numbers of a call that can ring no more and those of bridges whose
+    session is over, and corrects the person's attempts.
     """
     puts: list[Put] = []
     drops: list[Drop] = []
     orders: list[Order] = []
-    escalation = escalation_of(new)
     for was, post in _changed_posts(old, new):
         if post.session_id is not None and (was is None or was.session_id != post.session_id):
             puts.append(Put(SESSION, post.session_id, post.client_request_id, at + SESSION_KEPT))
@@ -186,8 +165,10 @@ def settled(
             entry, token = _opted_out_entry(new, post, at)
             puts += entry_puts(entry, token=token)
             orders.append(opt_out(entry, token=token))
-        if escalation is not None and post.answer == "yes" and (was is None or was.answer != "yes"):
-            puts.append(EscalationEnd.by_key(new, at=post.presses[-1].at).put(escalation))
+        if (gate := _acknowledged(new, post)) is not None and (was is None or _acknowledged(old, was) is None):
+            cancelling, order = _cancel_of(gate, post)
+            puts += cancelling
+            orders.append(order)
         if post.outcome is not None:
             bridged = locked_groups(post.bridged, store_id=store_id)
             drops += [Drop(BRIDGE, number, None, post.client_request_id) for number in bridged]
@@ -203,9 +184,10 @@ def settled(
 
 
 def in_force(job: Job, *, at: datetime) -> tuple[Order, ...]:
-    """The orders on this job, and the opt-outs in its calls, that were carried out before: if they are repeated."""
+    """Return the orders on this job and in its calls (opt-outs, cancels) that stand, for those who repeat them."""
     entries = [_opted_out_entry(job, post, at) for post in job.posts if _opted_out(job, post)]
-    return (*(opt_out(entry, token=token) for entry, token in entries), *_orders_on(job))
+    cancels = [_cancel_of(gate, post)[1] for post in job.posts if (gate := _acknowledged(job, post)) is not None]
+    return (*(opt_out(entry, token=token) for entry, token in entries), *cancels, *_orders_on(job))
 
 
 def _orders_on(job: Job, was: Job | None = None) -> tuple[Order, ...]:

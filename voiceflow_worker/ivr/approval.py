@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import orjson
 
-from voiceflow_worker.core.writes import ESCALATION
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import Caller, joined
 from voiceflow_worker.ivr.menu import Again, Choice, End, Menu
@@ -21,8 +20,8 @@ Data: TypeAlias = Mapping[str, object]
 
 CHOICES: Mapping[str, str] = {"1": "approved", "2": "rejected"}
 """The default meanings of the keys."""
-BUILT_IN = frozenset({"approval", ESCALATION})
-"""The names of the menus that every receiver serves: this one, and that of escalations."""
+BUILT_IN = frozenset({"approval"})
+"""The names of the menus that every receiver serves."""
 CONFIRMATION = "Thank you. Your answer: {choice}."
 HOW = "Press 1 to approve, 2 to reject."
 

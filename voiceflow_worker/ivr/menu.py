@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
 from voiceflow_worker.core.base.clock import SystemClock
+from voiceflow_worker.core.writes import ACKNOWLEDGED, ESCALATION
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import NAME, BridgeResult, Caller, Text, filled, joined, spoken
 from voiceflow_worker.ivr.speech_filters import ZONE
@@ -360,6 +361,10 @@ class Menu(Manner):
             raise InvalidInputError(
                 f"menu {self.name}: {result!r} cannot be the name of an answer: use 1 to 50 letters, digits, spaces, - "
                 "and _, beginning with a letter or digit"
+            )
+        if result == ACKNOWLEDGED and self.name != ESCALATION:
+            raise InvalidInputError(
+                f"menu {self.name}: {ACKNOWLEDGED} is the answer of escalations alone; give another name"
             )
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from voiceflow_worker.core.base.record_set import RecordSet
 from voiceflow_worker.core.heartbeats import Heartbeats
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.settling.suppressing import SuppressionList
-from voiceflow_worker.core.writes import MENUS
+from voiceflow_worker.core.writes import ACKNOWLEDGED, ESCALATION, MENUS
 from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.ivr.caller import NAME, Caller
 from voiceflow_worker.ivr.check import check_menus, reachable
@@ -125,9 +125,10 @@ class MenuData(_Data):
         ids = [question.id for question in self.questions]
         for place, question in enumerate(self.questions):
             where = f"question {question.id}"
-            if not NAME.fullmatch(question.id) or len(question.id) > _LONGEST_ID or question.id in BUILT_IN:
+            reserved = (*BUILT_IN, ESCALATION)
+            if not NAME.fullmatch(question.id) or len(question.id) > _LONGEST_ID or question.id in reserved:
                 own = f"1 to {_LONGEST_ID} lower-case letters, digits, - and _"
-                yield f"{where}: an id has {own}, and is not {' or '.join(BUILT_IN)}; give it another one"
+                yield f"{where}: an id has {own}, and is not {' or '.join(reserved)}; give it another one"
             if question.id in ids[:place]:
                 yield f"{where}: two questions have this id; rename one of them"
             for key, each in question.keys.items():
@@ -136,7 +137,9 @@ class MenuData(_Data):
                     yield f"{at}: is not one key of a phone; use one of 0-9, * and #"
                 if each.answer is not None and not ANSWER.fullmatch(each.answer):
                     yield f"{at}, answer: {each.answer[:60]!r} must have 1 to 50 letters, digits, spaces, - and _"
-                if each.next is not None and each.next not in {*ids, *BUILT_IN}:
+                if ACKNOWLEDGED in (each.answer, each.next):
+                    yield f"{at}: {ACKNOWLEDGED} is the answer of escalations alone; give another name"
+                if each.next is not None and each.next not in {*ids, *BUILT_IN, ACKNOWLEDGED}:
                     known = ", ".join([*ids, *BUILT_IN])
                     yield f"{at}, next: {each.next[:40]!r} is none of {known}; leave it out to end the call"
         yield from self._languages()
@@ -192,11 +195,30 @@ def read_menu(given: object, *, voice_profile: str | None = None) -> Menu:
         raise InvalidInputError(f"question {lost[0]}: no key leads to it; let one, by its next, or remove the question")
     if errors := [found for found in check_menus([menu]) if found.is_error]:
         raise InvalidInputError("; ".join(map(str, errors)))
-    text = canonical_json(data.model_dump(exclude_defaults=True))
-    if len(text) > LONGEST:
-        raise InvalidInputError(f"the menu has {len(text)} characters, but at most {LONGEST} are allowed; shorten it")
-    menu.definition = text
-    menu.name = f"{menu.name}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]}"
+    _define(menu, data)
+    if len(menu.definition) > LONGEST:
+        raise InvalidInputError(
+            f"the menu has {len(menu.definition)} characters, but at most {LONGEST} are allowed; shorten it"
+        )
+    return menu
+
+
+def _define(menu: Menu, data: MenuData) -> None:
+    """Give a menu its definition, and a name with the digest of that."""
+    menu.definition = canonical_json(data.model_dump(exclude_defaults=True))
+    menu.name = f"{menu.name}-{hashlib.sha256(menu.definition.encode()).hexdigest()[:_DIGEST]}"
+
+
+def acknowledgement(key: str, *, voice_profile: str) -> Menu:
+    """Return the menu of the calls of an escalation: it speaks the `question` of a call's data, and asks for the key.
+
+    The key press ends the escalation, in the write that stores it. No other menu has its answer, `acknowledged`.
+    """
+    pressed = _Key(answer=ACKNOWLEDGED, say="Thank you. You have acknowledged.")
+    question = _Question(id=ESCALATION, text=f"{{{{question}}}} Press {key} to acknowledge.", keys={key: pressed})
+    data = MenuData(questions=[question], voice_profile=voice_profile)
+    menu = data.menu()
+    _define(menu, data)
     return menu
 
 

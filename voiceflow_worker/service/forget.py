@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from voiceflow_worker.actions import ActionRefusedError, ActionResult, Operator, OperatorAction, Question
-from voiceflow_worker.core import writes
 from voiceflow_worker.core.audit import AUDIT, WHOLE, Actor, Interface, login_name
 from voiceflow_worker.core.base.identity import QueueNames, new_revision
 from voiceflow_worker.core.base.keys import KEYS, key_group
@@ -64,7 +63,6 @@ from voiceflow_worker.model.numbers.reading import read_number
 from voiceflow_worker.model.text.printable import DATES, NUMBER
 from voiceflow_worker.model.text.wording import count_of, rfc3339
 from voiceflow_worker.notify.delivery import WAITING as WAITING_OUTCOMES
-from voiceflow_worker.service.escalation_store import ALARMS, DEFINED
 from voiceflow_worker.service.uploads import Uploads, delete_left_over
 
 if TYPE_CHECKING:
@@ -79,8 +77,6 @@ _UNSENT = frozenset({JobState.QUEUED})
 ANSWERS = "ivr-answer"
 """Namespace of the answers of menus, which are kept for four hours."""
 _ROWS = "row"
-_STAYS = (ALARMS, DEFINED, writes.ENDED_ESCALATION)
-"""The namespaces whose records stay, without the number."""
 _GOES = (INCOMING, EARLY, ANSWERS, WAITING_OUTCOMES)
 """The namespaces whose records go if they have the number or are of an erased call."""
 _OF_SESSION = (SESSIONS, EARLY, STATES, FAILURES, PRESSES)
@@ -163,7 +159,7 @@ class Forget(OperatorAction):
         """The question. Raises ActionRefusedError while a call is open or in doubt, and PhoneNumberError."""
         trail = self._trail()
         calls = await trail.calls()
-        await trail.refuse_open(calls)
+        trail.refuse_open(calls)
         waiting = sum(job.state in _UNSENT for job in calls)
         queues = Counter(job.queue for job in calls)
         where = ", ".join(f"{count} in queue {queue}" for queue, count in sorted(queues.items())) or "none is stored"
@@ -234,7 +230,7 @@ class Trail:
     policy: CallPolicy
     _erased: Counter[str] = field(default_factory=Counter[str], init=False)
     _keys: Collection[str] = field(default=(), init=False)
-    """The ids and unique keys of the person's calls, and the ids of the escalations that had them."""
+    """The ids and unique keys of the person's calls."""
 
     @cached_property
     def aliases(self) -> tuple[str, ...]:
@@ -257,12 +253,8 @@ class Trail:
                     found |= {job.id: job for job in page}
         return list(found.values())
 
-    async def refuse_open(self, calls: Iterable[Job]) -> None:
-        """Raise ActionRefusedError if a call, or an escalation with the number, is open or in doubt."""
-        self._refuse_calls(calls)
-        await self._refuse_escalations()
-
-    def _refuse_calls(self, calls: Iterable[Job]) -> None:
+    def refuse_open(self, calls: Iterable[Job]) -> None:
+        """Raise ActionRefusedError if a call is open or in doubt."""
         if still := [job for job in calls if job.state not in FINAL_STATES | _UNSENT]:
             named = ", ".join(f"{job.id} is {job.state.value}" for job in still[:_NAMED])
             raise ActionRefusedError(
@@ -271,19 +263,11 @@ class Trail:
                 "erase the person again"
             )
 
-    async def _refuse_escalations(self) -> None:
-        async for record in self._naming(DEFINED):
-            if record.ends_at is None:
-                raise ActionRefusedError(
-                    f"nothing was erased: the escalation {record.group} is open, and has this number. Stop or "
-                    "acknowledge it, then erase the person again"
-                )
-
     async def erase(self) -> Receipt:
         """Erase all of it. Raises ActionRefusedError, StoreError; it is then safe to erase again."""
         now = self.store.clock.now()
         calls = await self.calls()
-        await self.refuse_open(calls)
+        self.refuse_open(calls)
         # Before the calls, because nothing else tells which rows were the person's.
         self._keys = {key for job in calls for key in job.keys}
         texts = _NumberInTexts(self.number)
@@ -295,8 +279,8 @@ class Trail:
         opt_out = await self._erase_opt_out()
         # With the calls of an erasure that was cut: nothing else tells which were the person's.
         erased = await Erasures(self.store).new()
-        self._keys = erased | {record.group async for record in self._naming(DEFINED)}
-        for namespace in (*_STAYS, *_GOES, AUDIT):
+        self._keys = erased
+        for namespace in (*_GOES, AUDIT):
             await self._walk(namespace)
         if (files := journal_of(self.store)) is not None:
             await files.erase(erased)
@@ -313,7 +297,7 @@ class Trail:
             now = self.store.clock.now()
             if left.state in _UNSENT and (left := await self._cancelled(left, now)) is None:
                 return
-            self._refuse_calls([left])
+            self.refuse_open([left])
             named = {
                 each for post in left.posts for each in (post.session_id, post.outcome and post.outcome.session_id)
             }
@@ -380,13 +364,6 @@ class Trail:
             await self.store.write(BulkWrite(writes=(write,)), now=now)
             self._erased["records"] += len(drops)
 
-    async def _naming(self, namespace: str) -> AsyncGenerator[Record]:
-        """The records of a namespace that name the number."""
-        async for records in record_pages(self.store, namespace, limit=PAGE):
-            for record in records:
-                if (value := _value_of(namespace, record)) != self._texts.erased(value):
-                    yield record
-
     async def _walk(self, namespace: str) -> None:
         """Erase the person from each record that is still as it was read; others are read again."""
         async for records in record_pages(self.store, namespace, limit=PAGE):
@@ -413,7 +390,7 @@ class Trail:
         """The write that erases the person from a record, if it has them. A call that came in goes with its session."""
         value = _value_of(namespace, record)
         left = self._left_of(namespace, value)
-        if left == value or (namespace == DEFINED and record.ends_at is None):  # it has begun again meanwhile
+        if left == value:
             return None
         as_read = Same(namespace, record.group, record.value, record.member)
         if left is not None:
@@ -437,16 +414,12 @@ class Trail:
         if namespace in _GOES:
             is_mine = erased != value or any(each.get("job_id") in self._keys for each in value.get("events", ()))
             return None if is_mine else value
-        if namespace == AUDIT:  # who ordered what, and when, stays; a result that is to follow is refused
-            if erased == value and {value.get("call"), *value.get("calls", ())}.isdisjoint(self._keys):
-                return value
-            numbers = [each for each in erased.get("numbers", ()) if each != _ERASED]
-            note = value.get("note") and _ERASED
-            return {**erased, "numbers": numbers, "note": note, "result": _ERASED, "key": None}
-        if namespace == ALARMS:  # no alert goes on with an escalation that had the person: the next begins another
-            heard, names = value.get("heard", {}).items(), self._texts.erased
-            erased["heard"] = {who: of for who, of in heard if of["escalation"] not in self._keys and names(who) == who}
-        return erased if erased == value else {**erased, "token": new_revision()}
+        # Of the audit log, who ordered what, and when, stays; a result that is to follow is refused.
+        if erased == value and {value.get("call"), *value.get("calls", ())}.isdisjoint(self._keys):
+            return value
+        numbers = [each for each in erased.get("numbers", ()) if each != _ERASED]
+        note = value.get("note") and _ERASED
+        return {**erased, "numbers": numbers, "note": note, "result": _ERASED, "key": None}
 
     async def _prune(self) -> None:
         """Delete the records whose end has come: no read finds them, and yet they are stored."""

@@ -46,7 +46,7 @@ from voiceflow_worker.model.jobs.gate import GateScope, GateState
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.notify.delivery import Notifications
 from voiceflow_worker.queue import CallQueue
-from voiceflow_worker.service.escalations import blocked_here, ended_here
+from voiceflow_worker.service.on_call import counted_here
 from voiceflow_worker.service.whole_queue import WholeQueue, health, met_by, read_queue
 from voiceflow_worker.settings import Settings
 
@@ -200,18 +200,14 @@ IVR_ANSWERS = CounterOf("voiceflow_ivr_answers_total", "Answers of menus to call
 API_ANSWERS = CounterOf(
     "voiceflow_api_answers_total", "Answers of the HTTP API, by the route that was found.", ("route", "status")
 )
-API_WAITING = GaugeOf("voiceflow_api_waiting", "Requests that wait for an outcome, a batch or an escalation.")
+API_WAITING = GaugeOf("voiceflow_api_waiting", "Requests that wait for an outcome or a batch.")
 POLICIES_REFUSED = GaugeOf(
     "voiceflow_escalation_policies_refused",
     "1 while the file of --escalations is wrong, so that the policies are those from before.",
 )
-ESCALATIONS_ENDED = CounterOf(
-    "voiceflow_escalations_ended_total", "Escalations that this process has ended, by their result.", ("result",)
-)
-ESCALATIONS_BLOCKED = GaugeOf(
-    "voiceflow_escalations_blocked",
-    "Open escalations that can call nobody now, as this process has seen them last, by the reason.",
-    ("queue", "reason"),
+UNANSWERED = CounterOf("voiceflow_on_call_unanswered_total", "Escalations that nobody has acknowledged.")
+LEFT_OUT = CounterOf(
+    "voiceflow_on_call_left_out_total", "Numbers of escalations that were left out, because they could not be called."
 )
 HOOK_DELIVERED = CounterOf("voiceflow_hook_delivered_total", "Outcomes delivered.", ("hook",))
 HOOK_FAILURES = CounterOf("voiceflow_hook_failures_total", "Failed deliveries.", ("hook",))
@@ -237,18 +233,15 @@ def of_hooks(hooks: Notifications) -> Iterator[Figure]:
 
 
 def of_process(folder: Path | None) -> Iterator[Figure | Metric]:
-    """The figures of this process and of its stores and escalations, and of the disk of `folder` (None: where it runs).
-
-    Of escalations, these are those that it has ended, and those that it has seen blocked.
-    """
+    """Return the figures of this process and of its stores, and of the disk of `folder` (None: where it runs)."""
     yield STATEMENTS_UNANSWERED, (), len(unanswered)
     yield RECORDS_UNREADABLE, (), unreadable_here()
     yield BUILD, (version("voiceflow-worker"),), 1
     with suppress(OSError):  # the folder is made when it is first needed
         disk = disk_usage(folder or Path())
         yield DISK_FREE, (), disk.free / disk.total
-    yield from ((ESCALATIONS_ENDED, (state,), count) for state, count in ended_here().items())
-    yield from ((ESCALATIONS_BLOCKED, labels, count) for labels, count in sorted(blocked_here().items()))
+    yield UNANSWERED, (), counted_here()["unanswered"]
+    yield LEFT_OUT, (), counted_here()["left_out"]
     yield from PROCESS_COLLECTOR.collect()
     yield from PLATFORM_COLLECTOR.collect()
 

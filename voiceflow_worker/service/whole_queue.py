@@ -33,8 +33,6 @@ from voiceflow_worker.model.text.wording import count_of, duration_in_words, in_
 from voiceflow_worker.queue import CallQueue
 from voiceflow_worker.reporting.gates import closed_in_words, resume_of
 from voiceflow_worker.reporting.status import QueueStatus
-from voiceflow_worker.service.escalation_state import EscalationStatus
-from voiceflow_worker.service.escalations import Escalations
 
 PROBED_FOR = 1.0
 """Seconds for which a write is tried of a store in which those that were heard are silent."""
@@ -44,7 +42,7 @@ OF_STORE = frozenset({"store", "clock", "faults"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeQueue:
-    """The status of a queue, its open escalations, and its menus that no running receiver serves.
+    """The status of a queue, and its menus that no running receiver serves.
 
     `clock_ahead` is how far the clock of the store is ahead of that of this machine. `unheard` says why workers and
     receivers cannot say that they run, as far as that is known; None if they can, or are seen. `silent` are those that
@@ -52,7 +50,6 @@ class WholeQueue:
     """
 
     status: QueueStatus
-    escalations: list[EscalationStatus]
     unserved: list[str]
     clock_ahead: timedelta = timedelta()
     unheard: str | None = None
@@ -63,7 +60,6 @@ class WholeQueue:
         return {
             **self.status.as_json(),
             "conditions": [each.as_json() for each in self.conditions],
-            "escalations": [each.as_json() for each in self.escalations],
         }
 
     @property
@@ -280,7 +276,6 @@ async def read_queue(calls: CallQueue) -> WholeQueue:
         unheard = await _takes_no_write(calls.store) or (None if are_known else _SILENT)
     return WholeQueue(
         status=status,
-        escalations=await Escalations(calls).recent(),
         unserved=await unserved_menus(calls.store, status.menus),
         clock_ahead=clock_ahead(calls.store.clock),
         unheard=unheard,

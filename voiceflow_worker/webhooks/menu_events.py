@@ -27,7 +27,6 @@ from voiceflow_worker.ivr.menus import HANDLER_LIMIT, MenuAnswer, MenuResult, Me
 from voiceflow_worker.model.flows.callflow import CallFlow
 from voiceflow_worker.model.jobs.policy import CallPolicy
 from voiceflow_worker.model.reports.events import ActionStatus, CallAction, Direction
-from voiceflow_worker.service.escalations import escalation_menu
 from voiceflow_worker.service.metrics import IVR_ANSWERS
 from voiceflow_worker.webhooks.menu_calls import Bridges, MenuCall, MenuCalls
 from voiceflow_worker.webhooks.reading import EventAnswer, OtherEvent
@@ -111,7 +110,7 @@ class MenuEvents:
     """The handler that answers call action events with menus.
 
     Calls begin in one of `menus`: in the menu that the job names, or else in the first. The questions of a menu of data
-    are its own, whatever others are called. The menus `approval` and `escalation` are always served too. `policy` must
+    are its own, whatever others are called. The menu `approval` is always served too. `policy` must
     be the workers' policy. `handler_limit` is the time limit of a handler. The metrics go to `registry`.
 
     Any number of receivers may answer for one store, because all state is in the store. The same event gets the same
@@ -130,7 +129,7 @@ class MenuEvents:
     ) -> None:
         self.menu_names: tuple[str, ...] = tuple(menu.name for menu in reachable(menus))
         named = {menu.name for menu in menus}
-        own = [menu for menu in (approval, escalation_menu) if menu.name not in named]
+        own = [menu for menu in (approval,) if menu.name not in named]
         in_code = (menu for menu in menus[1:] if not menu.definition)
         self.menus: Menus = Menus(*menus[:1], *in_code, beside=own, handler_limit=handler_limit)
         self._store = store

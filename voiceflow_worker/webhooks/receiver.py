@@ -30,7 +30,6 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.gateway.account import PATH
 from voiceflow_worker.ivr.menu import Menu
 from voiceflow_worker.notify.webhook import notifier_of, notifying
-from voiceflow_worker.service.escalations import advancing
 from voiceflow_worker.service.metrics import Figures, Scraped, of_hooks, of_process
 from voiceflow_worker.service.uploads import delete_left_over
 from voiceflow_worker.service.whole_queue import health
@@ -73,8 +72,8 @@ class Receiver:
     `POST /webhooks/8x8` takes the events of 8x8, and answers key presses by `menus` and by the menus that every
     receiver has; `/healthz` says that it is alive, `/readyz` whether it can store events, and `/metrics` has its
     figures. With VOICEFLOW_UI_SECRET or VOICEFLOW_AUTH_HEADER, `/ui` is the web console. `/v1` is the HTTP API (`api`;
-    None: if the settings have a secret of programs). The receiver carries on with escalations, sends outcomes to
-    VOICEFLOW_NOTIFY_URL, and deletes what is over.
+    None: if the settings have a secret of programs). The receiver sends outcomes to VOICEFLOW_NOTIFY_URL, and
+    deletes what is over.
 
     `app` is what is served or mounted, while `running` lasts. Its server must not rewrite the address of the peer
     (uvicorn: `proxy_headers=False`). `metrics` is False for an app that serves /metrics of the `registry` itself, which
@@ -195,7 +194,6 @@ class Receiver:
             )
             if hooks is not None:
                 self.registry.register(Figures(partial(of_hooks, hooks)))
-            await stack.enter_async_context(advancing(store, policy=policy))
             if self.http_api is not None:
                 # A wrong file of policies is told at once, not when it is needed.
                 part, look = "the policies of escalations were not looked at", self.http_api.policies.current

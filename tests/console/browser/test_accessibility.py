@@ -23,7 +23,7 @@ PAGES = (
     f"/act/hold?{BATCH}", f"/act/resume?{BATCH}", f"/act/cancel-batch?{BATCH}", "/act/cancel-call?call={waiting}",
     "/act/redial?call={done}", "/act/forget?call={done}", f"/act/redial-batch?{BATCH}&outcome=busy",
     "/act/resolve?call={doubt}", "/act/suppress", "/act/unsuppress?number=%2B6580000077", "/act/import-numbers",
-    "/act/unknown", "/campaign", "/escalations", "/batches?name=w", "/calls?batch=waiting",
+    "/act/unknown", "/campaign", "/batches?name=w", "/calls?batch=waiting",
     "/act/hold?of=default/campaign&of=default/waiting", "/act/hold",
     "/export/csv",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The pages of queues: `/ui`, batches and escalations, and what became of each row of a batch."""
+"""The pages of queues: `/ui` and batches, and what became of each row of a batch."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ from voiceflow_worker.core.ports import Store
 from voiceflow_worker.core.ports.reads import Listing
 from voiceflow_worker.core.progress import last_failures
 from voiceflow_worker.core.settling.changes import may_redial
-from voiceflow_worker.core.writes import escalation_of
-from voiceflow_worker.errors import EscalationNotFoundError, InvalidInputError
+from voiceflow_worker.errors import InvalidInputError
 from voiceflow_worker.finding import Diagnosis, Level
 from voiceflow_worker.model.jobs.job import JobState
 from voiceflow_worker.model.jobs.policy import CallPolicy, read_redial_on
@@ -54,8 +53,6 @@ from voiceflow_worker.reporting.batches import (
 from voiceflow_worker.reporting.now import now_in_queues, now_of
 from voiceflow_worker.reporting.status import MOST_READ, waiting_redials, waits_in_words
 from voiceflow_worker.service import whole_queue
-from voiceflow_worker.service.escalation_state import EscalationStatus
-from voiceflow_worker.service.escalations import Escalations
 from voiceflow_worker.service.whole_queue import WholeQueue
 
 MOST_BATCHES = 10
@@ -90,7 +87,6 @@ async def show_overview(store: Store, asked: PageRequest, *, policy: CallPolicy)
         "may_be_more": any(len(of.status.next_due) == MOST_READ for of in wholes.values()),
         "results": {place: results(found) for place, found in totals.items()},
         "failures": [each for _, each in await last_failures(store).page(limit=MOST_BATCHES) if each is not None],
-        "escalations": await open_escalations(store, names),
         "conditions": _conditions(wholes.values()),
         "workers": len(await heartbeats.everywhere()),
         "receivers": await heartbeats.receivers(),
@@ -288,7 +284,6 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "ended": ended,
         "answer_rate": 100 * totals.answered / ended if ended else None,
         "bars": (),  # but of the batch
-        "escalation": None if files else await _escalation_in(store, queue, batch_id),
         "bar": now_of(progress, is_worked=queue in await Heartbeats(store).rates(), redials=redials),
         **await _may_be_redialled(store, progress),
         "states": bar_of_states(totals.states),
@@ -313,34 +308,3 @@ async def show_batch(store: Store, asked: PageRequest) -> Answer:
         "all_rows": sum(sum(file.sizes) for file in files) or progress.total,
     }
     return Page(template="batch.html", shown=shown, is_live=True)
-
-
-PAGE = 50
-
-
-async def _escalation_in(store: Store, queue: str, batch_id: str) -> EscalationStatus | None:
-    """The escalation whose calls are those of a batch; None for another batch."""
-    for job in await find_jobs(store, Listing(queue=queue, batch=batch_id, newest=True, limit=1)):
-        if (escalation := escalation_of(job)) is not None:
-            with suppress(EscalationNotFoundError):  # erased
-                return await Escalations(CallQueue(store, queue)).get(escalation)
-    return None
-
-
-async def open_escalations(store: Store, queues: list[str]) -> list[EscalationStatus]:
-    """The open escalations of these queues, the newest first. Raises StoreError."""
-    found = [each for queue in queues for each in await Escalations(CallQueue(store, queue)).recent()]
-    return sorted(found, key=lambda each: each.created_at, reverse=True)
-
-
-async def show_escalations(store: Store, asked: PageRequest) -> Answer:
-    """The open escalations of all queues, and a page of those that have ended, of each queue or of `?queue=`."""
-    queues, after = await queue_names(store, also=asked.asked("queue")), asked.asked("after")
-    ended: list[tuple[str, list[EscalationStatus], str | None]] = []
-    for queue in queues if asked.queue is None else [asked.queue]:
-        page, following = await Escalations(CallQueue(store, queue)).page(after=after or "", limit=PAGE)
-        if shown := [each for each in page if not each.is_open]:
-            ended.append((queue, shown, following))
-    is_first = after is None
-    opened = await open_escalations(store, queues) if is_first else []
-    return Page(template="escalations.html", shown={"open": opened, "ended": ended, "is_first": is_first}, is_live=True)

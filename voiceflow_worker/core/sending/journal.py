@@ -272,7 +272,7 @@ STORE_CHECK_WAIT = timedelta(seconds=1)
 def classify_rejections(
     refused: Sequence[Rejection], *, at: datetime, seed: float, policy: CallPolicy, store_id: str
 ) -> tuple[list[Cancellation], list[Requeue]]:
-    """The rejected jobs that end (suppressed, escalation over, batch cancelled), and those that are requeued.
+    """The rejected jobs that end (suppressed, batch cancelled), and those that are requeued.
 
     Jobs with the same busy number come due one after the other, in the order of leasing. Without this, many calls that
     bridge to one line would all be leased and requeued every two seconds.
@@ -285,8 +285,6 @@ def classify_rejections(
         match answer.condition:
             case AtMost(namespace) if namespace == SUPPRESSED and record is not None:
                 ended.append(Cancellation(job, _suppressed_words(job, record), ReasonKind.SUPPRESSED))
-            case AtMost(namespace) if namespace == writes.ENDED_ESCALATION:
-                ended.append(Cancellation(job, "its escalation has ended"))
             case Same(namespace) if namespace == CANCELLED and record is not None:
                 why = cancelled_from(record).reason or "its batch was cancelled"
                 ended.append(Cancellation(job, why, ReasonKind.BY_PERSON))

@@ -145,7 +145,7 @@ _MOMENT = (
 )
 _KEPT = (
     rf"(?<!\S)(?:{_MOMENT})(?!\S)"
-    r"|(?<![^\W_])(?:(?=[\d-]{0,35}[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|escalation-[\da-f]{20}"
+    r"|(?<![^\W_])(?:(?=[\d-]{0,35}[a-f])[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}|oncall-[\da-f]{20,24}"
     r"|0[\dA-HJKMNP-TV-Z]{25}(?:\.\d{1,6})?)(?![^\W_])"
 )
 """The pattern of a date or a time that stands whole (also the hours of a window), or an id of 8x8 or of ours."""
