@@ -226,4 +226,4 @@ def test_the_dag_starts_at_the_same_time_with_the_files_of_the_page() -> None:
     given = {each.arg: ast.unparse(each.value) for call in calls for each in call.keywords}
     assert given["schedule"] == repr(" ".join(fields))
     assert [given[name] for name in ("file", "campaign")] == [repr(f"/data/{name}") for name in FILES]
-    assert (given["catchup"], given["again"]) == ("False", "True")
+    assert given["catchup"] == "False"

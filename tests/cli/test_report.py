@@ -50,7 +50,7 @@ def test_files_are_written(voiceflow: Program) -> None:
     [
         (("--csv", "out", "--select", "nmae"), "no call has the column 'nmae'; the columns are: destination, result"),
         (("--select", "answer"), "add --csv or --xlsx"),
-        (("--csv", "out", "--time-zone", "Manila"), "did you mean Asia/Manila?"),
+        (("--csv", "out", "--time-zone", "Manila"), "give a name such as Asia/Singapore"),
     ],
 )
 def test_columns_and_zones_that_cannot_be_shown_write_no_file(
