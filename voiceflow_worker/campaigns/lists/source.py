@@ -62,7 +62,7 @@ class CsvList(OpenList):
         super().__init__()
         self._file, self._encoding = file, encoding_of(file, encoding)
         with closing(self._records(header_row or 1)) as records:
-            begins, _, header = next(records, (0, 0, []))
+            begins, _, header = next(records, (0, 0, list[str]()))
         if not header:
             raise CampaignFileError(f"{file} is empty. Write a header line, with a column named destination, and rows.")
         if header_row is not None and begins != header_row:
