@@ -181,7 +181,7 @@ class TestMaskedNumbers:
             "2026-11-28", "held since 2026-11-28 10:00 UTC, by 12", "28.11.2026 9:30", "11/28/2026", "09:00-17:00",
             "2026-11-27T23:32:23.123456Z", "2026-11-28T10:00:00+00:00", "10:00 12:30", "123 of 456", "a12b345c678d9",
             "default.01JB3W8Z5Q7X9V2K4M6N8P0R2T.1", "12345678-1234-4a34-1234-123456789012", "",
-            "default.escalation-12345678901234567890",
+            "oncall-12345678901234567890",
         ],
     )  # fmt: skip
     def test_dates_and_times_that_stand_whole_and_ids_are_none(self, text: str) -> None:

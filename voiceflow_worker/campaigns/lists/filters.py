@@ -214,7 +214,7 @@ def renamed(column: str, columns: Mapping[str, str]) -> str:
 
 @dataclass(slots=True)
 class _Used:
-    """A filter that is used for a list: as it was `given`, whether a cell had its value, and a cell without it."""
+    """A filter that is used for a list: as it was `given`, whether a cell had its value, and a cell of a called row."""
 
     given: Part
     is_only: bool
@@ -282,6 +282,7 @@ class RowFilter:
         """Return the column that leaves this row out, and why; None for other rows."""
         found: tuple[str, str] | None = None
         wanted: dict[str, list[tuple[Filter, bool, str]]] = {}
+        cells: list[tuple[_Used, object]] = []
         bad = {row_name(column or "") for column, _ in row.problems}
         for used, at in self._places.get(row.names, ()):
             each, cell = used.filter, cell_of(row.cells[at]) if at < len(row.cells) else ""
@@ -290,7 +291,7 @@ class RowFilter:
                 continue  # what is wrong with the cell is told
             is_held, said = each.has(cell), f"holds {str(cell)[:40]!r}" if cell != "" else "is empty"
             used.is_held = used.is_held or is_held
-            used.other = used.other or cell
+            cells.append((used, cell))
             if used.is_only:
                 wanted.setdefault(row_name(column), []).append((each, is_held, said))
             elif is_held is not each.is_not:
@@ -301,6 +302,8 @@ class RowFilter:
                     str(each) for each, _, _ in filters
                 )
                 return renamed(filters[0][0].column, self._renames), f"{filters[0][2]}, and only {asked} is called"
+        for used, cell in cells if found is None else ():
+            used.other = used.other or cell
         return found
 
     def missed(self) -> Iterator[tuple[str, Message]]:
