@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseHook, BaseOperator, conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
@@ -302,7 +302,12 @@ def rows_of_query(sql: str, conn_id: str, parameters: object) -> list[Mapping[st
                 f"sql has {f'several columns named {twice}' if twice else 'no rows'}: give one SELECT"
             )
         while part := cursor.fetchmany(CHUNK):
-            rows.extend(dict(row) if isinstance(row, Mapping) else dict(zip(names, row, strict=True)) for row in part)
+            rows.extend(
+                dict(cast("Mapping[str, object]", row))
+                if isinstance(row, Mapping)
+                else dict(zip(names, row, strict=True))
+                for row in part
+            )
 
     hook: Any = BaseHook.get_hook(conn_id)
     if not hasattr(hook, "get_records"):

@@ -83,7 +83,8 @@ class VoiceOutcomeSensor(BaseSensorOperator):
             self.log.info("%s: %s", self._calls, status)
             if not status.is_over:
                 return PokeReturnValue(is_done=False)
-            jobs, result = status.jobs, cast("Any", [call_as_json(job) for job in status.jobs])
+            jobs = status.jobs
+            result: Any = [call_as_json(job) for job in jobs]
             if self.batch_id is not None:
                 ends = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
                 jobs = await queue.find(states=ends, batch_id=self.batch_id, limit=None)

@@ -342,7 +342,7 @@ async def _store_calls(queue: CallQueue, calls: Sequence[CheckedCall], *, name: 
     now, result = queue.store.clock.now(), f"began escalation {name}"
     entry = AuditEntry.of(by, "escalate", at=now, queue=queue.name, batch=name, numbers=numbers, result=result)
     async with audited(queue.store, entry) as store:
-        await Admitter(store, queue.name, redial=None, policy=queue.policy).admit_all(calls)
+        await Admitter(store.store, queue.name, redial=None, policy=queue.policy).admit_all(calls)
 
 
 async def require_same(queue: CallQueue, name: str, request: str) -> None:

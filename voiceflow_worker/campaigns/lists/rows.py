@@ -76,7 +76,7 @@ class OpenList(ABC):
     """The delimiter of a CSV file."""
 
     def __init__(self) -> None:
-        self.left_out = Counter[str]()
+        self.left_out: Counter[str] = Counter()
         """How many rows the list itself left out so far, by the reason."""
 
     @abstractmethod

@@ -81,7 +81,8 @@ class CsvList(OpenList):
 
     def _records(self, header_row: int) -> Generator[tuple[int, int, list[str]]]:
         """Yield the first and the last line of each record from the header on, and its cells."""
-        lines, above, self.above = self._lines(), 0, ()
+        self.above: Sequence[tuple[int, Sequence[str]]] = ()
+        lines, above = self._lines(), 0
         for line in lines:
             if above + 1 >= header_row and line.strip():
                 break
