@@ -23,6 +23,13 @@ BODY = {
 FIELDS = {"file", "row", "column", "path", "code", "severity", "message", "kind", "fields"}
 
 
+def test_the_list_of_the_demo_is_partly_bad(voiceflow: Program) -> None:
+    options = ("--template", FLOW, "--valid-for", "2h", "--window", "any", "--batch", "demo")
+    ended = voiceflow("enqueue", CAMPAIGN, *options, "--skip-bad", "--json")
+    report = json.loads(ended.out)
+    assert (ended.code, report["enqueued"], report["duplicates"], report["rejected"]) == (0, 26, 1, 18), ended.err
+
+
 def test_files_without_errors_exit_0(voiceflow: Program) -> None:
     ended = voiceflow("check", EXAMPLES / "text-to-speech.json", EXAMPLES / "play-file.json", FLOW)
     assert ended.code == 0, ended.out
