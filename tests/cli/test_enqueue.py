@@ -24,7 +24,8 @@ FIELDS = {"file", "row", "column", "path", "code", "severity", "message", "kind"
 
 
 def test_the_list_of_the_demo_is_partly_bad(voiceflow: Program) -> None:
-    options = ("--template", FLOW, "--valid-for", "2h", "--window", "any", "--batch", "demo")
+    words = ("--template", FLOW, "--source", "+6531234567", "--voice-profile", "en-US-JennyNeural")
+    options = (*words, "--valid-for", "2h", "--window", "any")
     ended = voiceflow("enqueue", CAMPAIGN, *options, "--skip-bad", "--json")
     report = json.loads(ended.out)
     assert (ended.code, report["enqueued"], report["duplicates"], report["rejected"]) == (0, 26, 1, 18), ended.err
