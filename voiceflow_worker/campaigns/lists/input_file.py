@@ -105,7 +105,7 @@ def encoding_of(file: InputFile, given: str | None = None) -> str:
     """
     try:
         io.TextIOWrapper(io.BytesIO(), encoding=given or "utf-8")
-    except LookupError:
+    except (LookupError, ValueError):
         raise CampaignFileError(f"{given!r} is no encoding. Write its name, such as cp1252 or shift_jis.") from None
     with file.opened() as reader:
         beginning = reader.peek(4)[:4]

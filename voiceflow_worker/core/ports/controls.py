@@ -192,5 +192,6 @@ def limits_from(record: Record | None) -> Limits:
         )
     except ValueError:
         return UNREADABLE_LIMITS
-    is_known = (found.rate is None or 0 < found.rate < math.inf) and found.burst > 0 and found.max_active != 0
-    return found if is_known else UNREADABLE_LIMITS
+    has_rate = found.rate is None or 0 < found.rate < math.inf
+    has_most = found.max_active is None or found.max_active > 0
+    return found if has_rate and has_most and found.burst > 0 else UNREADABLE_LIMITS
