@@ -185,7 +185,9 @@ class Planner:
                     if can_still_ring(job):
                         left.append(job.id)
                     if is_compared and self._is_compared(job):
-                        mark = int(job.digest, 16)
+                        mark = int(
+                            job.digest.partition(".")[0], 16
+                        )  # a call that was made under a key of its own has a mark
                         terms = terms_of(job) if mark in marks else b""
                         stored = StoredCall(
                             job.id, job.unique_key, mark, kinds.setdefault(terms, terms),
