@@ -152,9 +152,9 @@ class SuppressedNumberError(InvalidInputError):
         others = len(self.suppressed) - 1
         more = f" (and {others} more call{'s' if others > 1 else ''} to suppressed numbers)" if others else ""
         super().__init__(
-            f"{first.number} is not called: {first.reason}{more}; nothing was enqueued. {Remedy.UNSUPPRESS.sentence}."
+            f"{first.number} is not called: {first.reason}{more}; nothing was enqueued. To call it, remove it "
+            f"from the suppression list: `voiceflow suppress remove {first.number}`"
         )
-        self.needs: tuple[Remedy, ...] = (Remedy.UNSUPPRESS,)
 
 
 class SettingsError(InvalidInputError):

@@ -170,6 +170,23 @@ class Message(str):
         return tuple(dict.fromkeys(name for need in self.needs for name in need.fields))
 
 
+_FIELD: Final = re.compile(r"`([a-z_]+)(?:: ([^`]+))?`")
+
+
+def respelled(message: str, spelling: Callable[[str, str], str | None]) -> str:
+    """Return a message with its fields as an interface spells them.
+
+    A message has a field to change in backticks, with a value if one can be pasted: `country`, `columns: name=Land`.
+    `spelling` returns how the interface spells a field with this value or an empty text, or None for no field.
+    """
+    return _FIELD.sub(lambda found: spelling(found[1], found[2] or "") or found[0], message)
+
+
+def fields_in(message: str) -> tuple[str, ...]:
+    """Return the names of the fields that a message tells to change."""
+    return tuple(dict.fromkeys(found[1] for found in _FIELD.finditer(message)))
+
+
 _QUOTED: Final = re.compile(r"'[^']*'")
 _OF_ONE_ROW: Final = frozenset({"number", "value", "row", "earlier", "first", "given", "time", "key", "call", "person"})
 

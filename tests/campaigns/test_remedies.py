@@ -16,7 +16,7 @@ from voiceflow_worker import CallQueue, Campaign, Store
 from voiceflow_worker.campaigns.enqueue import check_file
 from voiceflow_worker.cli.output import with_remedies
 from voiceflow_worker.errors import CampaignFileError, InvalidInputError
-from voiceflow_worker.finding import Message, Remedy, message_of
+from voiceflow_worker.finding import Message, message_of
 
 SAID: Mapping[str, Any] = {
     "say": "Hello.", "source": "+6531234567", "voice_profile": "en-IE-EmilyNeural", "batch": "b", "country": "SG",
@@ -34,33 +34,6 @@ def table_of(fault: Case) -> str:
 def fields_of(fault: Case) -> dict[str, Any]:
     """The fields that the campaign has at first."""
     return {name: each for name, each in fault.fields.items() if name not in {"told", "cell", "typed", "then"}}
-
-
-ELSEWHERE: Mapping[str, Sequence[Remedy]] = {
-    "of settings and connections": (
-        Remedy.ALLOW_PLAIN_HTTP, Remedy.CHECK_API_KEY, Remedy.CHECK_BASE_URL, Remedy.CHECK_SUB_ACCOUNT, Remedy.RESTORE,
-        Remedy.SET_STATE_DIR,
-    ),
-    "of calls that a store has, and of hours": (
-        Remedy.GIVE_HOURS,
-        Remedy.CALL_AGAIN, Remedy.CALL_ENDED, Remedy.DECIDE_STAGED, Remedy.FORCE_REDIAL, Remedy.OTHER_BATCH,
-        Remedy.REMOVE_MISSING, Remedy.REPLACE, Remedy.UNSUPPRESS,
-    ),
-    "of workbooks": (Remedy.NAME_SHEET,),
-    "of menus and bodies": (Remedy.GIVE_TEMPLATE, Remedy.NAME_LANGUAGES),
-    "of lists of numbers, of single numbers and of rows without a file": (
-        Remedy.NAME_BATCH, Remedy.NAME_COLUMNS, Remedy.NAME_COUNTRY,
-    ),
-}  # fmt: skip
-"""The remedies that none of these lists needs."""
-
-
-def test_each_remedy_is_of_one_of_these_lists_or_told_elsewhere(tmp_path: Path) -> None:
-    told = set[Remedy]()
-    for fault in FAULTS.values():
-        told |= {need for each in wrong_in(file_of(tmp_path, table_of(fault)), fields_of(fault)) for need in each.needs}
-    elsewhere = [each for remedies in ELSEWHERE.values() for each in remedies]
-    assert sorted([*told, *elsewhere]) == sorted(Remedy)
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -40,10 +40,10 @@ def test_a_sandbox_on_this_machine_is_reached_as_ever() -> None:
 
 def test_a_key_does_not_leave_this_machine_unencrypted() -> None:
     for url in ELSEWHERE:
-        with pytest.raises(SettingsError, match="allow plain HTTP") as caught:
+        with pytest.raises(SettingsError, match="VOICEFLOW_ALLOW_PLAIN_HTTP=yes") as caught:
             VoiceClient("key-1", "acme", base_url=url)
         assert "key-1" not in str(caught.value)
-        with pytest.raises(SettingsError, match="allow plain HTTP"):
+        with pytest.raises(SettingsError, match="VOICEFLOW_ALLOW_PLAIN_HTTP=yes"):
             OutcomeWebhook(url, secret=SECRET)
 
 

@@ -67,7 +67,6 @@ from voiceflow_worker.core.ports.outside import (
     LocalOrder,
 )
 from voiceflow_worker.errors import JournalFileError, SettingsError, StoreVersionError
-from voiceflow_worker.finding import Remedy
 
 if TYPE_CHECKING:
     from voiceflow_worker.core.ports.store import Store
@@ -475,8 +474,8 @@ def _writing_to(folder: Path) -> Generator[None]:
             remedy = _of_other_user(error, folder) or "run this as the user to whom the folder belongs"
         raise JournalFileError(
             f"the journal file of {whose} in {folder} cannot be written ({error.strerror or error}){so}: "
-            f"{remedy}, or {Remedy.SET_STATE_DIR} to a folder that this user can write, on another disk"
-        ).needing(Remedy.SET_STATE_DIR) from error
+            f"{remedy}, or set VOICEFLOW_STATE_DIR to a folder that this user can write, on another disk"
+        ) from error
 
 
 def _has_any(path: Path, job_ids: Sequence[bytes]) -> bool:

@@ -28,7 +28,7 @@ from voiceflow_worker.errors import (
     VoiceflowError,
     VoiceUnavailableError,
 )
-from voiceflow_worker.finding import Finding, Remedy, Severity, message_of
+from voiceflow_worker.finding import Finding, Remedy, Severity, message_of, respelled
 from voiceflow_worker.model.text.printable import (
     masked_event,
     printable,
@@ -344,7 +344,17 @@ def explained(error: BaseException) -> tuple[ExitCode, str] | None:
 
 def with_remedies(said: str | BaseException) -> str:
     """A message, or that of an error, followed by what to type for the remedies that it needs."""
-    return message_of(said).named(_with_value)
+    return respelled(message_of(said).named(_with_value), _option)
+
+
+def _option(name: str, value: str) -> str | None:
+    """The option of a field with a value to paste, in backticks; None for what is no field."""
+    from voiceflow_worker.campaigns.fields import FIELDS
+    from voiceflow_worker.campaigns.reading import option
+
+    if not any(each.name == name and each.metavar for each in FIELDS):
+        return None
+    return f"`{option(name)}{value and f' {shlex.quote(value)}'}`"
 
 
 def _with_value(remedy: Remedy, value: str) -> str:

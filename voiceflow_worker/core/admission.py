@@ -39,7 +39,7 @@ from voiceflow_worker.errors import (
     SuppressedNumber,
     SuppressedNumberError,
 )
-from voiceflow_worker.finding import Finding, Remedy, message_of
+from voiceflow_worker.finding import Finding, message_of
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.country_windows import CountryWindows, first_opening, read_holidays, read_weekdays
 from voiceflow_worker.model.flows.actions import MAX_ID_CHARACTERS
@@ -586,8 +586,8 @@ def _refused(job: Job, index: int, listed: Mapping[str, Suppression]) -> Suppres
 
 def _was_cancelled(batch_id: str | None) -> InvalidInputError:
     return InvalidInputError(
-        f"batch {batch_id} was cancelled, and its calls are never sent; nothing was enqueued; {Remedy.OTHER_BATCH}"
-    ).needing(Remedy.OTHER_BATCH)
+        f"batch {batch_id} was cancelled, and its calls are never sent; nothing was enqueued. Take another `batch`."
+    )
 
 
 def further_numbers(encoded: EncodedBody, numbers: Sequence[str]) -> tuple[str, ...]:

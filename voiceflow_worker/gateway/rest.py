@@ -12,11 +12,10 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from voiceflow_worker.errors import RequestFailedError, VoiceUnavailableError
-from voiceflow_worker.finding import Message, Remedy
 from voiceflow_worker.gateway.answer import AnswerReader, HttpAnswer
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.verdict import quote, read_retry_after
-from voiceflow_worker.gateway.wire import Wire
+from voiceflow_worker.gateway.wire import CHECK_API_KEY, CHECK_BASE_URL, CHECK_SUB_ACCOUNT, Wire
 
 LONGEST_ANSWER = 8 * 1024 * 1024
 """The most bytes of a JSON answer. A list of all voices has about 50 KB, and a list of 10,000 numbers about 2 MB."""
@@ -58,7 +57,7 @@ class RestClient:
                 return {}
             if not (fields := answer.fields):
                 raise self._failed(
-                    answer, self.url().host, " with a body that is not the expected JSON", Remedy.CHECK_BASE_URL
+                    answer, self.url().host, " with a body that is not the expected JSON", CHECK_BASE_URL
                 )
             return fields
 
@@ -149,8 +148,8 @@ class RestClient:
         checked = "the network and DNS of this machine" if proxy is None else f"the proxy {proxy}"
         raise VoiceUnavailableError(
             self.wire.hide(f"{request.url.host} cannot be reached ({why})"),
-            remedy="; ".join(filter(None, (f"check {checked}", advice, Remedy.CHECK_BASE_URL))),
-        ).needing(Remedy.CHECK_BASE_URL) from None
+            remedy="; ".join(filter(None, (f"check {checked}", advice, CHECK_BASE_URL))),
+        ) from None
 
     def _failed(self, answer: HttpAnswer, host: str, said: str, remedy: str) -> RequestFailedError:
         message = self.wire.hide(f"{host} answered {answer.status}{said}")
@@ -163,23 +162,20 @@ class RestClient:
             return "the link may have expired: try again"
         match answer.status:
             case 401:
-                return Remedy.CHECK_API_KEY
+                return CHECK_API_KEY
             case 403:
                 return (
                     "check that the API key belongs to the sub-account and has the permission for this request, and "
                     "that the sub-account allows this machine's address"
                 )
             case 404:
-                return Message(
+                return (
                     f"8x8 does not know the sub-account {self.wire.sub_account} at this address: "
-                    f"{Remedy.CHECK_SUB_ACCOUNT}, and {Remedy.CHECK_BASE_URL}",
-                    Remedy.CHECK_SUB_ACCOUNT,
-                    Remedy.CHECK_BASE_URL,
+                    f"{CHECK_SUB_ACCOUNT}, and {CHECK_BASE_URL}"
                 )
             case status if 300 <= status < 400:
                 there = self.wire.hide(quote(answer.headers.get("location", "")))
-                moved = f"the API has moved{f' to {there}' if there else ''}: {Remedy.CHECK_BASE_URL}"
-                return Message(moved, Remedy.CHECK_BASE_URL)
+                return f"the API has moved{f' to {there}' if there else ''}: {CHECK_BASE_URL}"
             case _:
                 return ""
 

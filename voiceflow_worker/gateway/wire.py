@@ -13,7 +13,6 @@ import orjson
 
 from voiceflow_worker.core.ports import Placement
 from voiceflow_worker.errors import SettingsError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.flows.rules import write_valid_until
 from voiceflow_worker.model.text.printable import without_secret, without_secrets
 from voiceflow_worker.model.text.web_address import is_plain_and_remote
@@ -24,6 +23,10 @@ BASE_URL = "https://voice.8x8.com"
 EXPORT_URL = "https://voice.wavecell.com"
 """The only documented address of the log export (8x8 voice log export reference)."""
 
+CHECK_API_KEY = "check the API key (VOICEFLOW_API_KEY)"
+CHECK_BASE_URL = "check the base URL (VOICEFLOW_BASE_URL)"
+CHECK_SUB_ACCOUNT = "check the sub-account id (VOICEFLOW_SUB_ACCOUNT)"
+"""The remedies of requests that 8x8 refuses because of a setting."""
 _KEY = re.compile(r"[\x21-\x7e]+")
 
 
@@ -43,16 +46,15 @@ class Wire:
         base = _checked_base(base_url, allow_plain_http=allow_plain_http)
         if not SUB_ACCOUNT_ID.fullmatch(sub_account):
             raise SettingsError(
-                f"{sub_account!r} is not a sub-account id (3 to 50 letters, digits, and - . _ &); "
-                f"{Remedy.CHECK_SUB_ACCOUNT}"
-            ).needing(Remedy.CHECK_SUB_ACCOUNT)
+                f"{sub_account!r} is not a sub-account id (3 to 50 letters, digits, and - . _ &); {CHECK_SUB_ACCOUNT}"
+            )
         key = api_key.strip()
         if not _KEY.fullmatch(key):
             # The text is not quoted: it may be most of a key.
             raise SettingsError(
                 "the API key is empty, or contains spaces or other characters that are not allowed in a key; "
-                f"{Remedy.CHECK_API_KEY}"
-            ).needing(Remedy.CHECK_API_KEY)
+                f"{CHECK_API_KEY}"
+            )
         self.sub_account: str = sub_account
         self.host: str = base.host
         self._key = key
@@ -131,15 +133,14 @@ def _checked_base(base_url: str, *, allow_plain_http: bool) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(
             f"{without_secrets(base_url)!r} is not a valid base URL: it must begin with https://, or with http:// for "
-            f"an address on this machine; {Remedy.CHECK_BASE_URL}"
-        ).needing(Remedy.CHECK_BASE_URL)
+            f"an address on this machine; {CHECK_BASE_URL}"
+        )
     if url.userinfo or url.query or url.fragment:
-        raise SettingsError(
-            f"the base URL must not contain a user name, a query or a fragment; {Remedy.CHECK_BASE_URL}"
-        ).needing(Remedy.CHECK_BASE_URL)
+        raise SettingsError(f"the base URL must not contain a user name, a query or a fragment; {CHECK_BASE_URL}")
     if is_plain_and_remote(str(url)) and not allow_plain_http:
         raise SettingsError(
             f"connections to http://{url.host} are not encrypted, and anybody on the network could read the API key. "
-            f"Nothing was sent. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
-        ).needing(Remedy.ALLOW_PLAIN_HTTP)
+            "Nothing was sent. Give an https:// address, or set VOICEFLOW_ALLOW_PLAIN_HTTP=yes if you trust the "
+            "network"
+        )
     return url

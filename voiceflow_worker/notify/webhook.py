@@ -18,7 +18,6 @@ import httpx
 import orjson
 
 from voiceflow_worker.errors import HookGoneError, NotificationError, RetryLaterError, SettingsError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.gateway.answer import AnswerReader
 from voiceflow_worker.gateway.network import Network
 from voiceflow_worker.gateway.verdict import read_retry_after
@@ -235,8 +234,9 @@ def _checked(url: str, *, allow_plain_http: bool) -> httpx.URL:
     if is_plain_and_remote(str(parsed)) and not allow_plain_http:
         raise SettingsError(
             f"notifications to http://{parsed.host} would not be encrypted, and they contain telephone numbers. Nothing"
-            f" was sent. Give an https:// address, or {Remedy.ALLOW_PLAIN_HTTP}"
-        ).needing(Remedy.ALLOW_PLAIN_HTTP)
+            f" was sent. Give an https:// address, or set VOICEFLOW_ALLOW_PLAIN_HTTP=yes if you "
+            "trust the network"
+        )
     return parsed
 
 

@@ -24,7 +24,7 @@ from voiceflow_worker.core.heartbeats import (
 from voiceflow_worker.core.imports import StagedImport
 from voiceflow_worker.core.ports import Store
 from voiceflow_worker.errors import StoreError
-from voiceflow_worker.finding import Diagnosis, Level, Remedy, failure, warning
+from voiceflow_worker.finding import Diagnosis, Level, failure, warning
 from voiceflow_worker.ivr.approval import BUILT_IN
 from voiceflow_worker.ivr.menu_data import unserved_in_words, unserved_menus
 from voiceflow_worker.model.jobs.gate import THEN, Gate, GateKind, GateScope, GateState
@@ -239,7 +239,8 @@ def _of_hold(gate: Gate, met: Mapping[str, tuple[str, str]]) -> Iterator[Diagnos
 
 def _of_import(found: StagedImport) -> Diagnosis:
     said = f"{count_of(found.calls, 'held call')}: {closed_in_words(found.gate)}"
-    remedy = Remedy.DECIDE_STAGED.typed.replace("ID", found.gate.name)
+    remedy = "`voiceflow resume --batch ID --staged`, `voiceflow calls cancel --batch ID --staged`"
+    remedy = remedy.replace("ID", found.gate.name)
     if found.gate.is_half_applied:  # it is neither released nor discarded
         remedy = "start the same list again, or a newer one with `--replace`, which completes it"
     return replace(warning(said, remedy=remedy), about=found.gate)

@@ -21,7 +21,6 @@ from voiceflow_worker.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from voiceflow_worker.finding import Remedy
 
 SQL = statements("voiceflow_worker.backends.sqlite", "write.sql", "lease.sql", "read.sql", "restore.sql")
 """The statements in the files of this folder, by their names."""
@@ -155,10 +154,11 @@ def damaged(path: Path, found: str) -> StoreCorruptError:
     """The error for a damaged store."""
     return StoreCorruptError(
         f"the store {path} is damaged ({found}). Nothing was changed. Stop all processes that use it, then "
-        f"{Remedy.RESTORE}. This keeps the damaged file, but takes nothing over from it, and holds every queue: calls "
-        "that were sent after the backup are unknown to it. Without a backup, recover what can be read: "
+        "restore a backup (`voiceflow restore FILE`). This keeps the damaged file, but takes nothing over from it, and "
+        "holds every queue: calls that were sent after the backup are unknown to it. Without a backup, "
+        "recover what can be read: "
         f"sqlite3 {path} .recover | sqlite3 recovered.db"
-    ).needing(Remedy.RESTORE)
+    )
 
 
 def _cannot_open(path: Path) -> StoreError:

@@ -31,7 +31,6 @@ from voiceflow_worker.backends.sqlite.connection import (
 )
 from voiceflow_worker.backends.store_url import sql_file
 from voiceflow_worker.errors import NoStoreError, StoreCorruptError, StoreUnavailableError
-from voiceflow_worker.finding import Remedy
 
 Identity = tuple[int, int]
 """The device and the inode of a file. An inode is not reused while a process has the file open."""
@@ -119,8 +118,8 @@ def _replaced(store: Path, path: Path, *, gone: bool) -> StoreCorruptError:
     return StoreCorruptError(
         f"{what} was {'removed' if gone else 'replaced'} while this process had it open, so this process sends and "
         "writes nothing more. Stop all processes that use the store, then start them again. If calls are missing, "
-        f"{Remedy.RESTORE}; calls that were sent after the backup are not sent again"
-    ).needing(Remedy.RESTORE)
+        f"restore a backup (`voiceflow restore FILE`); calls that were sent after the backup are not sent again"
+    )
 
 
 def log_of(path: Path) -> Path:
@@ -386,8 +385,8 @@ def require_there(path: Path, *, named: str = "") -> None:
     if path.is_file() and path.stat().st_size == 0:
         raise StoreCorruptError(
             f"{path} is empty. If there was a store in it before, "
-            f"{Remedy.RESTORE}; otherwise `voiceflow doctor --make` creates a store in it"
-        ).needing(Remedy.RESTORE)
+            f"restore a backup (`voiceflow restore FILE`); otherwise `voiceflow doctor --make` creates a store in it"
+        )
     if path.exists():
         return
     why = "" if path.parent.is_dir() else f": the directory {path.parent} does not exist"

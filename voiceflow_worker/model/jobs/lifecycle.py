@@ -13,7 +13,6 @@ from enum import StrEnum
 from functools import partial
 
 from voiceflow_worker.errors import IllegalMoveError, TooEarlyError, TooLateError
-from voiceflow_worker.finding import Message, Remedy
 from voiceflow_worker.model.copying import replace
 from voiceflow_worker.model.jobs.job import (
     ON_THE_WAY,
@@ -336,7 +335,7 @@ def redial(
             remedy=f"{newest}; look at the call first",
         )
     if job.state in {S.COMPLETED, S.ACCEPTED} and not force:
-        raise refused(remedy=Message(f"the person was called; {Remedy.FORCE_REDIAL}", Remedy.FORCE_REDIAL))
+        raise refused(remedy="the person was called; force the redial to call again (`--force`)")
     due_at = at if not_before is None else max(at, not_before)
     if job.is_expired(at=due_at):
         passes = "has passed" if job.is_expired(at=at) else "ends before that"

@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import TypeAlias, cast
 
 from voiceflow_worker.errors import InvalidInputError
-from voiceflow_worker.finding import Remedy
 from voiceflow_worker.model.jobs.job import RedialPolicy
 from voiceflow_worker.model.reports.status import OPT_OUTS, REACHED, SessionStatus
 from voiceflow_worker.model.text.arguments import checked_duration
@@ -137,8 +136,9 @@ def redial_policy(on: str | Iterable[str], *, limit: int, after: RedialWait, spa
     statuses = read_redial_on(on)
     if limit > 0 and not statuses:
         raise InvalidInputError(
-            f"a redial policy needs the outcomes after which to call again: {Remedy.NAME_OUTCOMES}"
-        ).needing(Remedy.NAME_OUTCOMES)
+            "a redial policy needs the outcomes after which to call again. Name them (`redial_on: busy,no_answer`), "
+            "or allow no redial (`redial_max: 0`)."
+        )
     if spare and isinstance(after, Mapping):
         after = {status: wait for status, wait in after.items() if status in statuses}
     return RedialPolicy(on=statuses, limit=limit, after=after)
