@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from airflow.sdk import BaseHook, conf
-from anyio import to_thread
+from airflow.sdk import BaseHook, Connection, conf
 
 from voiceflow_worker import CallQueue, InvalidInputError, VoiceflowError, load_settings, open_store
 from voiceflow_worker.core.logs import mask_logs
@@ -17,8 +15,6 @@ from voiceflow_worker.errors import SettingsError
 from voiceflow_worker.model.text.json_text import read_strict_json
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
-
     from voiceflow_worker import Settings, Store, VoiceClient
 
 DEFAULT_CONNECTION = "voiceflow_default"
@@ -30,7 +26,7 @@ class VoiceFlowHook(BaseHook):
     """A hook for connections of type `voiceflow`: the host is the base URL, and the password is the API key.
 
     The extra may have any setting of the library, in lower case, and `allow_local_store`. Missing settings come from
-    the environment of the process. The connection is read once; in a coroutine, call `await hook.asettings()` first.
+    the environment of the process. Before a coroutine uses the hook, call `settings`: reading the connection blocks.
     """
 
     conn_name_attr = "voiceflow_conn_id"
@@ -52,11 +48,6 @@ class VoiceFlowHook(BaseHook):
             except SettingsError as error:
                 raise SettingsError(f"connection {self.voiceflow_conn_id}: {error}") from None
         return self._settings
-
-    async def asettings(self) -> Settings:
-        """Return the connection as settings, without blocking the event loop. Raises SettingsError."""
-        # On another thread: `airflow dags test` has no connections of the database for an event loop.
-        return await to_thread.run_sync(self.settings)
 
     def _read(self, connection: Connection) -> Settings:
         try:
@@ -90,8 +81,7 @@ class VoiceFlowHook(BaseHook):
         store = _shown(self.settings(), "store")
         scheme = store.partition("://")[0].lower()
         # An executor may have the name of a team before it, an alias, and the path of its module.
-        names = re.split("[;,]", conf.get("core", "executor", fallback="") or "")
-        others = {re.split(r"[=.:]", each.strip())[-1] for each in names} - {"", ONE_HOST}
+        others = {*re.findall(r"\w+(?=[;,\s]|$)", conf.get("core", "executor", fallback="") or "")} - {ONE_HOST}
         is_own_file = scheme in {"sqlite", "file"} and others and not self._allows_local_store
         if scheme == "memory" or is_own_file:
             raise InvalidInputError(
@@ -107,12 +97,10 @@ class VoiceFlowHook(BaseHook):
 
         return VoiceClient.from_settings(self.settings())
 
-    @asynccontextmanager
-    async def opened_queue(self) -> AsyncGenerator[CallQueue]:
-        """Yield the queue of the connection, in its store, which is opened once on each event loop."""
-        settings = await self.asettings()
-        async with shared_store(settings) as store:
-            yield CallQueue(store, settings.queue, policy=settings.policy())
+    async def get_queue(self) -> CallQueue:
+        """Return the queue of the connection, in its store, which is opened once for an event loop."""
+        settings = self.settings()
+        return CallQueue(await shared_store(settings), settings.queue, policy=settings.policy())
 
     def test_connection(self) -> tuple[bool, str]:
         """Check that 8x8 accepts the API key and that the store can be opened. Nobody is called."""
@@ -123,49 +111,37 @@ class VoiceFlowHook(BaseHook):
             return False, str(error)
 
     async def _looked(self) -> str:
-        async with self.get_conn() as voice, self.opened_queue() as queue:
+        queue = await self.get_queue()
+        async with self.get_conn() as voice:
             await voice.webhooks()
             total = (await queue.status()).total
             return f"8x8 accepts the API key; the store {queue.store.url} has {total} calls in queue {queue.name}"
 
 
-class _SharedStore:
-    """An open store. A task of its own opens and closes it, because the user that opens it first may leave first."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.users = 0
-        self.opened: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
-        self.is_left = asyncio.Event()
-        self.keeper = asyncio.create_task(self._keep(settings))
-
-    async def _keep(self, settings: Settings) -> None:
-        try:
-            async with open_store(settings.store, settings=settings) as store:
-                self.opened.set_result(store)
-                await self.is_left.wait()
-        except Exception as error:  # noqa: BLE001 - raised again for each user that waits for the store
-            if not self.opened.done():
-                self.opened.set_exception(error)
+Opened = tuple["asyncio.Future[Store]", "asyncio.Task[None]"]
+_stores: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Opened]] = WeakKeyDictionary()
+"""The open stores of each event loop by URL, with the tasks that close them at the end of the loop."""
 
 
-_shared: dict[tuple[int, str], _SharedStore] = {}
-"""The open stores by event loop and URL: a triggerer has many users of one."""
+async def shared_store(settings: Settings) -> Store:
+    """Return the store of these settings. It is opened once for an event loop. Raises StoreError."""
+    loop = asyncio.get_running_loop()
+    stores = _stores.setdefault(loop, {})
+    if settings.store not in stores:
+        opened: asyncio.Future[Store] = loop.create_future()
 
+        async def keep() -> None:
+            try:
+                async with open_store(settings.store, settings=settings) as store:
+                    opened.set_result(store)
+                    await loop.create_future()
+            except Exception as error:  # noqa: BLE001 - raised again for each user that waits for the store
+                stores.pop(settings.store)
+                if not opened.done():
+                    opened.set_exception(error)
 
-@asynccontextmanager
-async def shared_store(settings: Settings) -> AsyncGenerator[Store]:
-    """Yield the store of these settings, opened once for all its users on this event loop. Raises StoreError."""
-    place = (id(asyncio.get_running_loop()), settings.store)
-    entry = _shared[place] = _shared.get(place) or _SharedStore(settings)
-    entry.users += 1
-    try:
-        yield await asyncio.shield(entry.opened)
-    finally:
-        entry.users -= 1
-        if entry.users == 0:
-            del _shared[place]  # the next user opens the store again
-            entry.is_left.set()
-            await asyncio.shield(entry.keeper)
+        stores[settings.store] = opened, loop.create_task(keep())
+    return await asyncio.shield(stores[settings.store][0])
 
 
 def _shown(settings: Settings, name: str) -> str:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from airflow.sdk import BaseHook, BaseOperator, conf
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from airflow.sdk import BaseHook, BaseOperator, Context, conf
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
 from anyio import to_thread
 
-from airflow_provider.calls.arguments import with_fields
-from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, described, judge, refuse_event
-from airflow_provider.calls.keys import DEFAULT_KEY, TaskHold, TaskKey
-from airflow_provider.calls.waiting import Wait, WaitedCalls, WaitStatus, run_in_thread
+from airflow_provider.calls import tasks
+from airflow_provider.calls.waiting import WaitedCalls, WaitStatus, wait_until
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger
 from voiceflow_worker import CallFlow, CallQueue, Campaign, InvalidInputError, JobState, call_as_json
@@ -29,12 +25,6 @@ from voiceflow_worker.errors import KeyConflictError
 from voiceflow_worker.ivr.menu_data import ask, written_menus
 from voiceflow_worker.model.numbers.phone import phone_identity
 from voiceflow_worker.service.named_call import read_call
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-    from voiceflow_worker.core.admission import CheckedCall
-    from voiceflow_worker.ivr.menu import Menu
 
 STOP_SECONDS = 3.0
 """Seconds that the stop of a running task may take: Airflow ends the process 5 s after its signal."""
@@ -56,152 +46,139 @@ class CallTask(BaseOperator):
         "key", "source", "voice_profile", "valid_until", "not_before", "time_zone", "window_time_zone",
         "voiceflow_conn_id",
     )  # fmt: skip
-    ui_color = "#e8f3ee"
     field_names: tuple[str, ...] = ()
     answers: Iterable[str] | None = None
     """Answers that the calls may have; None if they are not known."""
-    _task: TaskKey
+    hook: VoiceFlowHook
+    _task: tasks.TaskKey
     _calls: WaitedCalls
-    _hold: TaskHold | None = None
+    _started_at: datetime
+    _is_late: bool
+    _hold: tasks.TaskHold | None = None
     _is_stopped = False
 
     def __init__(
         self,
         *,
-        key: str = DEFAULT_KEY,
+        key: str = tasks.DEFAULT_KEY,
         send: str = "here",
         wait_for: str | None = "outcome",
         fail_on: Iterable[str] = ("failed", "expired"),
         max_lateness: timedelta | None = timedelta(hours=24),
-        wait_timeout: timedelta = timedelta(hours=24),
-        doubt_timeout: timedelta = timedelta(minutes=15),
         poll_interval: float = 5.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         voiceflow_conn_id: str = DEFAULT_CONNECTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if send not in {"here", "worker"} or wait_for not in {"outcome", "accepted", None}:
-            raise ValueError(
-                f"send={send!r} is 'here' or 'worker', and wait_for={wait_for!r} 'outcome', 'accepted' or None"
-            )
+        if send not in {"here", "worker"} or wait_for not in {"outcome", None}:
+            raise ValueError(f"send={send!r} is 'here' or 'worker', and wait_for={wait_for!r} 'outcome' or None")
         self.key = key
-        self._is_named = key != DEFAULT_KEY
+        self._is_named = key != tasks.DEFAULT_KEY
         self.send = send
         self.wait_for = wait_for
-        self.fail_on = checked_fail_on(fail_on, answers=self.answers)
+        self.fail_on = tasks.checked_fail_on(fail_on, answers=self.answers)
         self.max_lateness = max_lateness
-        self.wait_timeout = wait_timeout
-        self.doubt_timeout = doubt_timeout
         self.poll_interval = poll_interval
         self.deferrable = deferrable
         self.voiceflow_conn_id = voiceflow_conn_id
-        self._ends: Mapping[str, str] = {}
-
-    @cached_property
-    def hook(self) -> VoiceFlowHook:
-        """Hook for the connection of this task."""
-        return VoiceFlowHook(self.voiceflow_conn_id)
 
     def execute(self, context: Context) -> Any:
         """Enqueue the calls that no earlier try has enqueued, then send and wait."""
-        late_at, now = self._begin(context), datetime.now(UTC)
-        lasts = {"late": self.wait_timeout, "timeout": self.execution_timeout}
-        self._ends = {name: (now + each).isoformat() for name, each in lasts.items() if each is not None}
-        with as_airflow_errors(self._task.task):
+        with tasks.as_airflow_errors(f"task {self.task_id}"):
+            self._begin(context)
             self.hook.require_lasting_store()
-            if self.send == "here":
-                self.hook.get_conn()
-            is_late = late_at is not None and now >= late_at
-            self._hold = None if is_late else self._hold  # which a late try neither opens nor orders
-            self._calls = self._with_queue(partial(self._enqueue, is_late=is_late))
+            self._calls = self._with_queue(self._enqueue)
             if self._is_stopped:  # perhaps before there were calls to hold
                 self.on_kill()
-            return self._end_late(late_at) if is_late else self._go_on()
+            return self._end_late() if self._is_late else self._go_on()
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """Go on after the trigger has fired: send what is due, and judge the calls or wait again."""
-        self._begin(context)
-        self._ends, self._calls = event["ends"], self._waited(**event["calls"])
-        refuse_event(event, subject=self._calls, late=AirflowException)
-        with as_airflow_errors(self._task.task):
+        """Go on after the trigger has fired: send what is due, and tasks.judge the calls or wait again."""
+        with tasks.as_airflow_errors(f"task {self.task_id}"):
+            self._begin(context)
+            self._calls = WaitedCalls(**event)
             return self._go_on()
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on as Airflow does, but hold the batch if the `execution_timeout` has passed in the triggerer."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            self._begin(context)
+            self.on_kill()
+            raise
 
     def on_kill(self) -> None:
         """Hold the task's own batch. Calls in flight are finished."""
-        self._is_stopped, hold = True, self._hold
-        if hold is None:
+        self._is_stopped = True
+        if self._hold is None:
             return self.log.info("the task was stopped. Its calls go on: a person gave the key of their batch")
-        limit = None if isinstance(sys.exc_info()[1], AirflowTaskTimeout) else STOP_SECONDS
         try:
-            run_in_thread(lambda: self._within_queue(hold.order), seconds=limit)
+            # In a thread, because a signal may have interrupted a running event loop.
+            ThreadPoolExecutor(1).submit(self._with_queue, self._hold.order).result(STOP_SECONDS)
         except Exception:
-            self.log.exception("the task was stopped, but batch %s could not be held", hold.batch_id)
+            self.log.exception("the task was stopped, but batch %s could not be held", self._hold.batch_id)
 
-    def _begin(self, context: Context) -> datetime | None:
-        """Take the task's key from the context, and return from when on the run is late."""
-        task = self._task = TaskKey.of(context, key=self.key if self._is_named else None)
-        after: datetime = context["dag_run"].run_after
-        late_at = None if self.max_lateness is None else after + self.max_lateness
+    def _begin(self, context: Context) -> None:
+        """Read the connection, and take from the context the task's key, its start, and whether its run is late."""
+        self.hook, ti, most = VoiceFlowHook(self.voiceflow_conn_id), context["ti"], self.max_lateness
+        self.hook.settings()
+        task = self._task = tasks.TaskKey.of(context, key=self.key if self._is_named else None)
+        late_at = None if most is None else context["dag_run"].run_after + most
+        self._is_late, self._started_at = late_at is not None and datetime.now(UTC) >= late_at, ti.start_date
         if not self._is_named:
-            late, tried = None if late_at is None else late_at.isoformat(), context["ti"].try_number
-            self._hold = TaskHold(batch_id=task.batch_id, task=task.task, try_number=tried, late_at=late)
-        return late_at
+            late = None if late_at is None else late_at.isoformat()
+            self._hold = tasks.TaskHold(batch_id=task.batch_id, task=task.task, try_number=ti.try_number, late_at=late)
 
     def _with_queue(self, act: Act) -> Any:
-        self.hook.settings()  # reads the connection, which must not block the event loop
-        return asyncio.run(self._within_queue(act))
+        async def acted() -> Any:
+            return await act(await self.hook.get_queue())
 
-    async def _within_queue(self, act: Act) -> Any:
-        async with self.hook.opened_queue() as queue:
-            return await act(queue)
+        return asyncio.run(acted())
 
     def _given(self, **more: Any) -> dict[str, Any]:
         """Return these fields and those that were given, by name. The connection completes an empty one."""
         given = {**{name: getattr(self, name) for name in self.field_names}, **more}
         return {name: value for name, value in given.items() if value is not None and value != ""}
 
-    def _waited(self, **calls: Any) -> WaitedCalls:
-        return WaitedCalls(wait_for=self.wait_for, doubt_timeout=self.doubt_timeout.total_seconds(), **calls)
-
-    def _wait(self, is_done: Callable[[WaitStatus], str | None], *, sends: bool) -> str:
-        self.hook.settings()
-        wait = Wait(
-            hook=self.hook, calls=self._calls, every=self.poll_interval, ends=self._ends, hold=self._hold, sends=sends,
+    def _wait(self, is_done: Callable[[WaitStatus], bool], *, sends: bool) -> WaitStatus:
+        waiting = wait_until(
+            is_done, self._calls, self.hook, every=self.poll_interval, hold=self._hold, sends=sends,
             is_stopped=lambda: self._is_stopped,
         )  # fmt: skip
-        how = asyncio.run(wait.until(is_done))
-        refuse_event({"status": how}, subject=self._calls, late=AirflowException)
-        return how
+        return asyncio.run(waiting)
 
     def _go_on(self) -> Any:
         """Send and wait here; or send here what is due, and wait in the triggerer. Return the result."""
         waits_here, sends = not self.deferrable and self.wait_for is not None, self.send == "here"
-
-        def is_done(status: WaitStatus) -> str | None:
-            is_left = not waits_here and not (sends and status.has_work)
-            return "over" if status.is_over else "left" if is_left else None
-
-        if self._wait(is_done, sends=sends) == "left" and self.wait_for is not None:
-            trigger = VoiceOutcomeTrigger(
-                self._calls, self._ends, self.voiceflow_conn_id, sends=sends, every=self.poll_interval, hold=self._hold
+        status = self._wait(lambda each: each.is_over or not (waits_here or (sends and each.has_work)), sends=sends)
+        if not status.is_over and self.wait_for is not None:
+            limit = self.execution_timeout
+            self.defer(
+                trigger=VoiceOutcomeTrigger(
+                    self._calls, self.voiceflow_conn_id, sends=sends, every=self.poll_interval, hold=self._hold
+                ),
+                method_name="execute_complete",
+                timeout=None if limit is None else self._started_at + limit - datetime.now(UTC),
             )
-            self.defer(trigger=trigger, method_name="execute_complete")
         return self._with_queue(self._result)
 
-    def _end_late(self, late_at: datetime | None) -> Any:
+    def _end_late(self) -> Any:
         """Wait for what is on its way, and say that the run is late, unless all of its calls have ended."""
-        how = self._wait(lambda each: None if each.is_on_its_way else "over" if each.is_over else "left", sends=False)
-        if how == "over" and self._calls != self._waited():  # there are some
+        if self._wait(lambda each: each.is_over or not each.is_on_its_way, sends=False).is_over:
             return self._with_queue(self._result)
-        raise AirflowFailException(
-            f"{self._task.task} was wanted until {late_at:%Y-%m-%d %H:%M:%S} UTC (max_lateness {self.max_lateness} "
-            "after run_after). Nobody is called for a run that is so late, such as one of a backfill. If it is still "
-            "wanted, set a longer max_lateness, or None, and clear this task"
+        raise self._lateness()
+
+    def _lateness(self) -> AirflowFailException:
+        return AirflowFailException(
+            f"{self._task.task} is later after its run_after than max_lateness, {self.max_lateness}, allows. Nobody is "
+            "called for a run that is so late, such as one of a backfill. If it is still wanted, set a longer "
+            "max_lateness, or None, and clear this task"
         )
 
-    async def _enqueue(self, queue: CallQueue, *, is_late: bool) -> WaitedCalls:
-        """Enqueue the calls that are missing, unless it `is_late`, and return all calls."""
+    async def _enqueue(self, queue: CallQueue) -> WaitedCalls:
+        """Enqueue the calls that are missing, unless the run is late, and return all calls."""
         raise NotImplementedError
 
     async def _result(self, queue: CallQueue) -> Any:
@@ -221,13 +198,12 @@ class VoiceCallOperator(CallTask):
     template_fields: Sequence[str] = (
         *CallTask.template_fields, "destination", "unique_key", "country", "say", "flow", "ask", "keys", "data",
     )  # fmt: skip
-    template_fields_renderers = {"flow": "json", "data": "json", "keys": "json"}  # noqa: RUF012 (Airflow declares it so)
 
     ivr: Any
     keys: Any
     menu: str | None
 
-    @with_fields(Of.CALL, without=("to", "flow", "batch"))
+    @tasks.with_fields(Of.CALL, without=("to", "flow", "batch"))
     def __init__(
         self,
         *,
@@ -249,26 +225,23 @@ class VoiceCallOperator(CallTask):
         self.ask = ask
         self.keys = keys
 
-    def _read(self, queue: CallQueue, menu: Menu | None) -> CheckedCall:
-        """Return the call that this task asks for, under its unique key. Raises InvalidInputError."""
+    async def _enqueue(self, queue: CallQueue) -> WaitedCalls:
+        settings = self.hook.settings()
+        voice = self._given().get("voice_profile") or settings.voice_profile
+        menu = None if self.ask is None else ask(self.ask, self.keys, voice_profile=voice)
         flow = self.flow.to_body() if isinstance(self.flow, CallFlow) else self.flow
         call = read_call(
             self._given(to=self.destination, flow=flow, ivr=menu or self.ivr, batch=self._task.batch_id),
             key="-",
-            settings=self.hook.settings(),
+            settings=settings,
             now=queue.store.clock.now(),
             named=lambda name: "destination" if name == "to" else name,
         )
         called = f"number {phone_identity(call.destination)}" if self.unique_key is None else f"key {self.unique_key}"
-        return call._replace(unique_key=self._task.call_key(called))
-
-    async def _enqueue(self, queue: CallQueue, *, is_late: bool) -> WaitedCalls:
-        voice = self._given().get("voice_profile") or self.hook.settings().voice_profile
-        menu = None if self.ask is None else ask(self.ask, self.keys, voice_profile=voice)
-        call = self._read(queue, menu)
+        call = call._replace(unique_key=self._task.call_key(called))
         jobs = await queue.find(unique_key=call.unique_key)
-        if not jobs and is_late:
-            return self._waited()
+        if not jobs and self._is_late:
+            raise self._lateness()
         if not jobs:
             if menu is not None:
                 await written_menus(queue.store).put({menu.name: menu})
@@ -277,13 +250,13 @@ class VoiceCallOperator(CallTask):
             jobs = await queue.find(unique_key=call.unique_key)
         if jobs[0].digest != call.digest:
             self.log.warning("call %s was made with another text, which it keeps", jobs[0].id)
-        return self._waited(job_ids=[jobs[0].id])
+        return WaitedCalls(job_ids=[jobs[0].id])
 
     async def _result(self, queue: CallQueue) -> Any:
         job = await queue.get(self._calls.job_ids[0])
-        self.log.info("%s", described(job))
+        self.log.info("%s", tasks.described(job))
         if self.wait_for is not None:
-            judge([job], fail_on=self.fail_on, store=queue.store.url)
+            tasks.judge([job], fail_on=self.fail_on, store=queue.store.url)
         return call_as_json(job)
 
 
@@ -297,21 +270,11 @@ def rows_of_query(sql: str, conn_id: str, parameters: object) -> list[Mapping[st
     def fetch(cursor: Any) -> None:
         names = [str(column[0]) for column in cursor.description or ()]
         if not names or len(names) > len({*names}):
-            twice = ", ".join(name for name, count in Counter(names).items() if count > 1)
-            raise InvalidInputError(
-                f"sql has {f'several columns named {twice}' if twice else 'no rows'}: give one SELECT"
-            )
+            raise InvalidInputError("sql gives no rows, or two columns of one name. Give one SELECT")
         while part := cursor.fetchmany(CHUNK):
-            rows.extend(
-                dict(cast("Mapping[str, object]", row))
-                if isinstance(row, Mapping)
-                else dict(zip(names, row, strict=True))
-                for row in part
-            )
+            rows.extend(row if isinstance(row, Mapping) else dict(zip(names, row, strict=True)) for row in part)
 
     hook: Any = BaseHook.get_hook(conn_id)
-    if not hasattr(hook, "get_records"):
-        raise InvalidInputError(f"connection {conn_id} is no database that sql can query: its hook is {hook!r}")
     # The handler returns nothing, because some hooks convert what a handler returns.
     hook.run(sql, parameters=parameters, handler=fetch)
     return rows
@@ -334,12 +297,11 @@ class VoiceCampaignOperator(CallTask):
         *CallTask.template_fields, "rows", "file", "sql", "parameters", "conn_id", "campaign",
     )  # fmt: skip
     template_ext: Sequence[str] = (".sql",)
-    template_fields_renderers = {"sql": "sql"}  # noqa: RUF012 (Airflow declares it so)
 
     file: Any
     rows: Any
 
-    @with_fields(Of.CAMPAIGN, without=("again", "rejects", "batch"))
+    @tasks.with_fields(Of.CAMPAIGN, without=("again", "rejects", "batch"))
     def __init__(
         self,
         *,
@@ -364,10 +326,10 @@ class VoiceCampaignOperator(CallTask):
         keeps = not (campaign.replace or campaign.remove_missing)
         return replace(campaign, options=replace(campaign.options, keys_in_batch=True), only_new=keeps)
 
-    async def _enqueue(self, queue: CallQueue, *, is_late: bool) -> WaitedCalls:
+    async def _enqueue(self, queue: CallQueue) -> WaitedCalls:
         """Start the campaign, and go on with an import of an earlier try that was killed."""
-        if is_late:
-            return self._waited(batch_id=self._task.batch_id)
+        if self._is_late:
+            return WaitedCalls(batch_id=self._task.batch_id)
         from voiceflow_worker.types import Actor, RowsRefusedError  # not when DAGs are parsed
 
         # In a thread, because a query takes its time, and Airflow's connections must not be read on an event loop.
@@ -383,7 +345,7 @@ class VoiceCampaignOperator(CallTask):
         for found in report.findings:
             self.log.log(logging.ERROR if found.is_error else logging.WARNING, "%s", found)
         self.log.info("batch %s: %s new calls of %s rows", report.batch_id, report.enqueued, report.rows)
-        return self._waited(batch_id=campaign.batch_id)
+        return WaitedCalls(batch_id=campaign.batch_id)
 
     async def _result(self, queue: CallQueue) -> Any:
         batch_id, store = self._task.batch_id, queue.store.url
@@ -398,5 +360,5 @@ class VoiceCampaignOperator(CallTask):
             )
         doubts = await queue.find(states=[JobState.IN_DOUBT], batch_id=batch_id, limit=None)
         if self.wait_for is not None and bad + len(doubts) > most:
-            judge(doubts, fail_on=(), store=store)
+            tasks.judge(doubts, fail_on=(), store=store)
         return report.as_json()

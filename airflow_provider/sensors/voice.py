@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from datetime import timedelta
+from typing import Any, cast
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
-from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.sdk import BaseSensorOperator, Context, PokeReturnValue, conf
 
-from airflow_provider.calls.failures import as_airflow_errors, checked_fail_on, judge, refuse_event
+from airflow_provider.calls.tasks import as_airflow_errors, checked_fail_on, judge
 from airflow_provider.calls.waiting import WaitedCalls
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
 from airflow_provider.triggers.voice import VoiceOutcomeTrigger, safe_after
 from voiceflow_worker import JobState, call_as_json
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 
 
 class VoiceOutcomeSensor(BaseSensorOperator):
@@ -28,7 +24,6 @@ class VoiceOutcomeSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("job_id", "job_ids", "batch_id", "voiceflow_conn_id")
-    ui_color = "#e8f3ee"
 
     def __init__(
         self,
@@ -37,7 +32,6 @@ class VoiceOutcomeSensor(BaseSensorOperator):
         job_ids: Any = None,
         batch_id: str | None = None,
         fail_on: Iterable[str] = ("failed", "expired"),
-        doubt_timeout: timedelta = timedelta(minutes=15),
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         voiceflow_conn_id: str = DEFAULT_CONNECTION,
         poke_interval: timedelta | float = 10.0,
@@ -50,7 +44,6 @@ class VoiceOutcomeSensor(BaseSensorOperator):
         self.job_ids = job_ids
         self.batch_id = batch_id
         self.fail_on = checked_fail_on(fail_on, answers=None)
-        self.doubt_timeout = doubt_timeout
         self.deferrable = deferrable
         self.voiceflow_conn_id = voiceflow_conn_id
 
@@ -60,14 +53,11 @@ class VoiceOutcomeSensor(BaseSensorOperator):
             self.poke_interval = max(self.poke_interval, safe_after())
         if not self.deferrable:
             return super().execute(context)
-        lasts, now = {"late": timedelta(seconds=self.timeout), "timeout": self.execution_timeout}, datetime.now(UTC)
-        ends = {name: (now + each).isoformat() for name, each in lasts.items() if each is not None}
-        trigger = VoiceOutcomeTrigger(self._calls, ends, self.voiceflow_conn_id, every=self.poke_interval)
-        self.defer(trigger=trigger, method_name="execute_complete")
+        trigger = VoiceOutcomeTrigger(self._calls, self.voiceflow_conn_id, every=self.poke_interval)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:  # noqa: ARG002 (Airflow gives it)
         """Judge the calls after the trigger has fired."""
-        refuse_event(event, subject=self._calls, late=AirflowSensorTimeout)
         return self.poke(context).xcom_value
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 (Airflow gives it)
@@ -78,22 +68,22 @@ class VoiceOutcomeSensor(BaseSensorOperator):
             return asyncio.run(self._look(hook))
 
     async def _look(self, hook: VoiceFlowHook) -> PokeReturnValue:
-        async with hook.opened_queue() as queue:
-            status = await self._calls.status(queue)
-            self.log.info("%s: %s", self._calls, status)
-            if not status.is_over:
-                return PokeReturnValue(is_done=False)
-            jobs = status.jobs
-            result: Any = [call_as_json(job) for job in jobs]
-            if self.batch_id is not None:
-                ends = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
-                jobs = await queue.find(states=ends, batch_id=self.batch_id, limit=None)
-                result = (await queue.report(self.batch_id)).as_json()
-            judge(jobs, fail_on=self.fail_on, store=queue.store.url)
-            return PokeReturnValue(is_done=True, xcom_value=result if self.job_id is None else result[0])
+        queue = await hook.get_queue()
+        status = await self._calls.status(queue)
+        self.log.info("%s: %s", self._calls, status)
+        if not status.is_over:
+            return PokeReturnValue(is_done=False)
+        jobs = status.jobs
+        result: Any = [call_as_json(job) for job in jobs]
+        if self.batch_id is not None:
+            ends = [state for state in JobState if state.is_final or state is JobState.IN_DOUBT]
+            jobs = await queue.find(states=ends, batch_id=self.batch_id, limit=None)
+            result = (await queue.report(self.batch_id)).as_json()
+        judge(jobs, fail_on=self.fail_on, store=queue.store.url)
+        return PokeReturnValue(is_done=True, xcom_value=result if self.job_id is None else result[0])
 
     @property
     def _calls(self) -> WaitedCalls:
         given: Iterable[Any] = () if self.batch_id else [self.job_id] if self.job_ids is None else self.job_ids
         ids = [str(cast("Mapping[str, Any]", each)["id"] if isinstance(each, Mapping) else each) for each in given]
-        return WaitedCalls(job_ids=ids, batch_id=self.batch_id, doubt_timeout=self.doubt_timeout.total_seconds())
+        return WaitedCalls(job_ids=ids, batch_id=self.batch_id)

@@ -9,31 +9,23 @@ from typing import Any
 
 from airflow.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from anyio import to_thread
 
-from airflow_provider.calls.failures import FINAL
-from airflow_provider.calls.keys import TaskHold
-from airflow_provider.calls.waiting import Wait, WaitedCalls, WaitStatus
+from airflow_provider.calls.tasks import TaskHold
+from airflow_provider.calls.waiting import WaitedCalls, WaitStatus, wait_until
 from airflow_provider.hooks.voice import DEFAULT_CONNECTION, VoiceFlowHook
-from voiceflow_worker import VoiceflowError
-
-_stopping: set[asyncio.Task[None]] = set()
-"""The stops that go on after Airflow has cancelled `on_kill`."""
-FIRST_LOOK = 2.0
-"""Seconds before the first look: an event without this pause could arrive before the task is deferred."""
 
 
 class VoiceOutcomeTrigger(BaseTrigger):
-    """A trigger that fires once: when the wait for `calls` is over, or the task has something to do.
+    """A trigger that fires once: when the wait for `calls` is over, or a task that `sends` has a call to send.
 
-    It has ids and names, but no number and no secret. The `status` of its event is "over", "due" (a task that `sends`
-    has a call to send), the name of one of the `ends` (times as ISO texts: "late", "timeout"), or "error". If the task
-    is stopped, the trigger orders its `hold`.
+    It has ids and names, but no number and no secret. Its event names the calls. If the task is stopped, it orders the
+    `hold` of the task.
     """
 
     def __init__(
         self,
         calls: WaitedCalls | Mapping[str, Any],
-        ends: Mapping[str, str],
         voiceflow_conn_id: str = DEFAULT_CONNECTION,
         *,
         sends: bool = False,
@@ -42,59 +34,37 @@ class VoiceOutcomeTrigger(BaseTrigger):
     ) -> None:
         super().__init__()
         self.calls = WaitedCalls(**calls) if isinstance(calls, Mapping) else calls
+        self.hook = VoiceFlowHook(voiceflow_conn_id)
+        self.sends = sends
+        self.every = every
         self.hold = TaskHold(**hold) if isinstance(hold, Mapping) else hold
-        self.given: dict[str, Any] = {
-            "ends": dict(ends),
-            "voiceflow_conn_id": voiceflow_conn_id,
-            "sends": sends,
-            "every": every,
-        }
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, for a copy in another triggerer."""
-        hold = None if self.hold is None else asdict(self.hold)
         return "airflow_provider.triggers.voice.VoiceOutcomeTrigger", {
-            **self.given,
             "calls": asdict(self.calls),
-            "hold": hold,
+            "voiceflow_conn_id": self.hook.voiceflow_conn_id,
+            "sends": self.sends,
+            "every": self.every,
+            "hold": None if self.hold is None else asdict(self.hold),
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait until there is an event, and yield it."""
-        loop = asyncio.get_running_loop()
-        safe_at = loop.time() + safe_after()
-        await asyncio.sleep(FIRST_LOOK)
-        hook, ends, every = self._hook, self.given["ends"], self.given["every"]
-        try:
-            await hook.asettings()
-            wait = Wait(hook=hook, calls=self.calls, every=every, ends=ends, hold=self.hold)
-            event: dict[str, Any] = {"status": await wait.until(self._word_of)}
-        except VoiceflowError as error:
-            event = {"status": "error", "error": str(error), "is_final": isinstance(error, FINAL)}
-        await asyncio.sleep(safe_at - loop.time())
+        """Wait until there is an event, and yield it. Raises SettingsError and StoreError."""
+        await asyncio.sleep(safe_after())
+        await to_thread.run_sync(self.hook.settings)
+
+        def is_done(status: WaitStatus) -> bool:
+            return status.is_over or (self.sends and status.has_work)
+
+        await wait_until(is_done, self.calls, self.hook, every=self.every, hold=self.hold)
         # `airflow dags test` keeps nothing of a deferral but the event.
-        calls = {"job_ids": [*self.calls.job_ids], "batch_id": self.calls.batch_id}
-        yield TriggerEvent({**event, "calls": calls, "ends": ends})
-
-    def _word_of(self, status: WaitStatus) -> str | None:
-        return "over" if status.is_over else "due" if self.given["sends"] and status.has_work else None
-
-    @property
-    def _hook(self) -> VoiceFlowHook:
-        return VoiceFlowHook(self.given["voiceflow_conn_id"])
+        yield TriggerEvent(asdict(self.calls))
 
     async def on_kill(self) -> None:
         """Hold the task's own batch if a user stops the deferred task (Airflow 3.3)."""
-        # Airflow may cancel this before the order is stored.
-        work = asyncio.create_task(self._stop())
-        _stopping.add(work)
-        work.add_done_callback(_stopping.discard)
-        await asyncio.shield(work)
-
-    async def _stop(self) -> None:
         if self.hold is not None:
-            async with self._hook.opened_queue() as queue:
-                await self.hold.order(queue)
+            await self.hold.order(await self.hook.get_queue())
 
 
 def safe_after() -> float:
@@ -104,5 +74,4 @@ def safe_after() -> float:
     min_heartbeat_interval` (5 s), and the scheduler fails a task that is queued again before that. (Seen on 3.3.2, with
     an event after 3.6 s and a poke after 1 s.)
     """
-    lag = conf.getfloat("workers", "min_heartbeat_interval", fallback=0.0)
-    return max(FIRST_LOOK, lag + 1.0) if lag else FIRST_LOOK
+    return max(2.0, conf.getfloat("workers", "min_heartbeat_interval", fallback=0.0) + 1.0)

@@ -71,7 +71,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trigger looks at once, and does not wait until Airflow has noticed the end of a task's process."""
     from airflow_provider.triggers import voice
 
-    monkeypatch.setattr(voice, "FIRST_LOOK", 0.01)
     monkeypatch.setattr(voice, "safe_after", lambda: 0.0)
 
 

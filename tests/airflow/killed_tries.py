@@ -15,6 +15,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+from airflow_provider.calls import waiting
 from tests.airflow.scene import call, campaign, context, row
 
 PEOPLE = 12
@@ -29,11 +30,11 @@ def tried(kind: str, run: int, tried: int, order: random.Random, *, most: int = 
     """One try, which Airflow may stop."""
     numbers = people(kind, run)
     order.shuffle(numbers)
-    patience: dict[str, Any] = {"doubt_timeout": timedelta(seconds=1), "fail_on": ()}
+    waiting.DOUBT_TIMEOUT = timedelta(seconds=1)
     if kind == "campaign":
-        task: Any = campaign([row(each) for each in numbers[order.randint(0, most) :]], fail_ratio=1.0, **patience)
+        task: Any = campaign([row(each) for each in numbers[order.randint(0, most) :]], fail_ratio=1.0, fail_on=())
     else:
-        task = call(numbers[0], **patience)
+        task = call(numbers[0], fail_on=())
     signal.signal(signal.SIGTERM, lambda *_: task.on_kill())
     try:
         task.execute(context(run=f"run{run}", tried=tried))

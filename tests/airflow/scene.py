@@ -36,7 +36,7 @@ def context(
     """The context of one try of one task instance, of a run that was due `age` hours ago."""
     run_after = datetime.now(UTC) - timedelta(hours=age)
     ti = SimpleNamespace(
-        dag_id="dag", run_id=run, task_id=task_id, map_index=map_index, max_tries=0, try_number=tried,
+        dag_id="dag", run_id=run, task_id=task_id, map_index=map_index, try_number=tried, start_date=datetime.now(UTC),
     )  # fmt: skip
     dag_run = SimpleNamespace(dag_id="dag", run_after=run_after, clear_number=0)
     return {"ti": ti, "run_id": run, "dag_run": dag_run, **more}
@@ -140,12 +140,12 @@ def deferred(task: Any, here: dict[str, Any]) -> Any:
     return raised.value.trigger
 
 
-def event_of(trigger: Any) -> Any:
-    """What a copy of the trigger says when it fires."""
+def event_of(trigger: Any, *, within: float = 60) -> Any:
+    """What a copy of the trigger says when it fires. Raises TimeoutError."""
 
     async def fired() -> Any:
         copy = type(trigger)(**json.loads(json.dumps(trigger.serialize()[1])))
-        return (await asyncio.wait_for(anext(copy.run()), 60)).payload
+        return (await asyncio.wait_for(anext(copy.run()), within)).payload
 
     return asyncio.run(fired())
 

@@ -16,9 +16,9 @@ import structlog
 from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
 
-from airflow_provider.hooks.voice import VoiceFlowHook, _shared, shared_store
+from airflow_provider.hooks.voice import VoiceFlowHook, shared_store
 from tests.support.processes import running
-from voiceflow_worker import InvalidInputError, Store, load_settings
+from voiceflow_worker import InvalidInputError, load_settings
 from voiceflow_worker.errors import SettingsError, StoreError
 
 KEY = "a-key-that-nobody-may-see"
@@ -178,19 +178,11 @@ def test_a_store_that_the_next_try_may_not_find_is_refused(  # noqa: PLR0917
 
 
 @pytest.mark.anyio
-async def test_many_triggers_share_one_store_and_the_last_one_closes_it(tmp_path: Path) -> None:
+async def test_many_triggers_share_one_store_and_a_store_that_is_away_is_an_error_for_all(tmp_path: Path) -> None:
     settings = load_settings(store=f"sqlite:///{tmp_path / 'shared.db'}")
-    seen: list[Store] = []  # all are kept: no two have one id
-
-    async def use() -> None:
-        async with shared_store(settings) as store:
-            seen.append(store)
-
-    await asyncio.gather(*(use() for _ in range(50)))
-    assert {id(store) for store in seen} == {id(seen[0])}
-    await use()
-    assert seen[-1] is not seen[0]
+    stores = await asyncio.gather(*(shared_store(settings) for _ in range(50)))
+    assert {id(store) for store in stores} == {id(stores[0])}
     settings = load_settings(store="sqlite:////nowhere/at/all.db")
-    for error in await asyncio.gather(use(), use(), return_exceptions=True):
-        assert isinstance(error, StoreError), "it is an error for all"
-    assert not _shared
+    for _ in range(2):
+        found = await asyncio.gather(*(shared_store(settings) for _ in range(2)), return_exceptions=True)
+        assert all(isinstance(each, StoreError) for each in found)

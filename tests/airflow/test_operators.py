@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout, TaskDeferred
+from airflow.sdk.execution_time.timeout import timeout
 
+from airflow_provider.calls import waiting
 from tests.airflow import scene
 from tests.airflow.scene import STORED, context, in_queue, jobs_to, refused, rings
 from tests.support.stage import Stage
@@ -23,10 +25,11 @@ class Play:
     """Tries of one task, as moves with words in between: "store; stop; try".
 
     `try` goes to its end and sends itself, `store` leaves its calls and is killed, `defer` goes to its deferral (a
-    worker sends), `here` too (the task sends), and `resume` on from there. `stop` is that of the newest try, `stop 1`
-    of the first. `hold` and `open` are a person's orders for the batch, `pause` a person's hold until a time. A worker
-    is asked to `send`. `late` makes the run old, `run` is the next run, `map` another instance, and `says` a change of
-    the text. `fails WORDS` is how the next try fails, `again WORDS` how it fails if it may be tried again.
+    worker sends), `here` too (the task sends), and `resume` on from there. `wait` is a try that has a second, `look` is
+    a second of the newest trigger, and `expire` the end of its time. `stop` is that of the newest try, `stop 1` of the
+    first. `hold` and `open` are a person's orders for the batch, `pause` a person's hold until a time. A worker is
+    asked to `send`. `late` makes the run old, `run` is the next run, `map` another instance, and `says` a change of the
+    text. `fails WORDS` is how the next try fails, `again WORDS` how it fails if it may be tried again.
     """
 
     def __init__(self, on: Stage, kind: str, **script: Any) -> None:
@@ -55,11 +58,11 @@ class Play:
                     scene.drain(self.on)
                 case "stop":
                     scene.stop(self.tries[int(rest or 0) - 1])
-                case "hold" | "open" | "pause":
+                case "look":
+                    with pytest.raises(TimeoutError):
+                        scene.event_of(self.tries[-1], within=1)
+                case "hold" | "open" | "pause" | "cancel":
                     self._order(verb)
-                case "cancel":
-                    job = jobs_to(self.on, self.number)[-1].id
-                    in_queue(self.on, lambda queue, job=job: queue.cancel(job))  # type: ignore[misc]
                 case "fails" | "again":
                     self._fails = refused(rest, is_final=verb == "fails")
                 case _:
@@ -67,43 +70,53 @@ class Play:
         return self
 
     def _order(self, verb: str) -> None:
-        batch = str(jobs_to(self.on, self.number)[-1].batch_id)
+        job = jobs_to(self.on, self.number)[-1]
         until = datetime.now(UTC) + timedelta(hours=1) if verb == "pause" else None
 
         async def order(queue: CallQueue) -> object:
+            if verb == "cancel":
+                return await queue.cancel(job.id)
             if verb == "open":
-                return await queue.resume(batch_id=batch)
-            return await queue.hold(batch_id=batch, reason="a person's", until=until)
+                return await queue.resume(batch_id=job.batch_id)
+            return await queue.hold(batch_id=job.batch_id, reason="a person's", until=until)
 
         in_queue(self.on, order)
 
     def _try(self, verb: str) -> None:
         options = {"store": STORED, "defer": HELD, "here": {"deferrable": True}}.get(verb, {})
         options = {"task_id": self.task_id, **options, **self.options}
-        if verb == "resume":
-            options |= {"deferrable": True, "send": "here" if self.tries[-1].given["sends"] else "worker"}
+        if verb in {"resume", "expire"}:
+            options |= {"deferrable": True, "send": "here" if self.tries[-1].sends else "worker"}
         if self.kind == "call":
             task: Any = scene.call(self.number, **{**({} if "ask" in options else {"say": self.text}), **options})
         else:
             task = scene.campaign([scene.row(self.number)], **{"say": self.text, **options})
-        tried = len(self.tries) + (verb != "resume")
+        tried = len(self.tries) + (verb not in {"resume", "expire"})
         here = context(self.task_id, run=f"r{self.run}", map_index=self.index, tried=tried, age=self.age)
         fails, self._fails = self._fails or nullcontext(), None
         with fails:
-            if verb in {"defer", "here"}:
-                self.tries.append(scene.deferred(task, here))
-            elif verb == "resume":
-                self.results.append(task.execute_complete(here, scene.event_of(self.tries[-1])))
-            else:
-                self.tries.append(task)
-                self.results.append(task.execute(here))
+            match verb:
+                case "defer" | "here":
+                    self.tries.append(scene.deferred(task, here))
+                case "resume":
+                    self.results.append(task.execute_complete(here, scene.event_of(self.tries[-1])))
+                case "expire":
+                    with pytest.raises(TaskDeferralTimeout):
+                        task.resume_execution("__fail__", {"error": "Trigger timeout"}, here)
+                case "wait":
+                    self.tries.append(task)
+                    with pytest.raises(AirflowTaskTimeout), timeout(1):
+                        task.execute(here)
+                    task.on_kill()
+                case _:
+                    self.tries.append(task)
+                    self.results.append(task.execute(here))
 
     @property
     def rings(self) -> int:
         return rings(self.on, self.number)[0]
 
 
-SOON = {"wait_timeout": timedelta(seconds=1)}
 TABLE = {
     "first run": ("try", 1),
     "a worker sends": ("defer; send; resume", 1),
@@ -119,17 +132,19 @@ TABLE = {
     "stop, deferred, then retry": ("defer; stop; defer; send; resume", 1),
     "late stop of an earlier try": ("defer; defer; stop 1; send; try", 1),
     "two stops, then retry": ("defer; defer; stop 1; stop 2; send; try", 1),
-    "stop, which its own try does not open": ("defer; stop; send; again has not ended; resume", 0),
-    "held by a person": ("store; hold; again has not ended; try; send", 0),
-    "held, stopped and tried again": ("defer; hold; stop; again has not ended; try; send", 0),
-    "stopped, held and tried again": ("defer; stop; hold; again has not ended; try; send", 0),
-    "held until a time, stopped and tried again": ("defer; pause; stop; again has not ended; try; send", 0),
+    "stop, which its own try does not open": ("defer; stop; look; send", 0),
+    "time limit of a deferred task": ("defer; expire; send", 0),
+    "time limit, then retry": ("defer; expire; send; try", 1),
+    "held by a person": ("store; hold; wait; send", 0),
+    "held, stopped and tried again": ("defer; hold; stop; wait; send", 0),
+    "stopped, held and tried again": ("defer; stop; hold; wait; send", 0),
+    "held until a time, stopped and tried again": ("defer; pause; stop; wait; send", 0),
     "held, opened": ("defer; hold; stop; open; try", 1),
     "cancelled by a person": ("store; cancel; try; send", 0),
-    "late": ("late; fails wanted until .*max_lateness; try", 0),
+    "late": ("late; fails max_lateness; try", 0),
     "late, with a call that has ended": ("try; late; try", 1),
-    "late, with a held call": ("defer; stop; late; fails wanted until; try; send", 0),
-    "late, with a waiting call": ("store; late; fails wanted until; try; send", 1),
+    "late, with a held call": ("defer; stop; late; fails max_lateness; try; send", 0),
+    "late, with a waiting call": ("store; late; fails max_lateness; try; send", 1),
     "deferred, and sent by the task": ("store; hold; here; open; resume", 1),
 }
 
@@ -138,32 +153,24 @@ TABLE = {
 @pytest.mark.parametrize("case", TABLE)
 def test_who_rings(on: Stage, hasty: None, kind: str, case: str) -> None:
     moves, expected = TABLE[case]
-    play = Play(on, kind)
-    if "again" in moves:
-        play.options = dict(SOON)
-    play.play(moves)
+    play = Play(on, kind).play(moves)
     assert play.rings == expected
     assert len(jobs_to(on, play.number)) <= play.run
 
 
+DOUBTS = {"before": (1, "again is in doubt; try; again is in doubt; try; send", 0), "after": (60, "try; try", 1)}
+
+
 @pytest.mark.parametrize("kind", ["call", "campaign"])
-@pytest.mark.parametrize(
-    ("fault", "moves", "expected"),
-    [
-        ({"fault": "close", "place": "before"}, "again is in doubt; try; again is in doubt; try; send", 0),
-        ({"fault": "close", "place": "after"}, "try; try", 1),
-    ],
-)
+@pytest.mark.parametrize("place", DOUBTS)
 def test_a_doubt_is_waited_for_and_never_sent_again(
-    on: Stage, kind: str, fault: dict[str, Any], moves: str, expected: int
+    on: Stage, kind: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seconds, moves, expected = DOUBTS[place]
+    monkeypatch.setattr(waiting, "DOUBT_TIMEOUT", timedelta(seconds=seconds))
     play = Play(on, kind)
-    on.order("faults", {"destination": play.number, **fault})
-    play.options = {"doubt_timeout": timedelta(seconds=1 if expected == 0 else 60), "wait_timeout": None}
-    if kind == "campaign":
-        play.options["fail_ratio"] = 0.5
-    play.play(moves)
-    assert on.rang().count(play.number) == expected
+    on.order("faults", {"destination": play.number, "fault": "close", "place": place})
+    assert on.rang().count(play.play(moves).number) == expected
 
 
 def test_a_persons_key_names_a_batch_that_no_task_holds_and_is_called_once_in_all_runs(on: Stage) -> None:
@@ -201,7 +208,7 @@ def test_a_later_try_adds_new_rows_and_a_cut_import_is_ended_by_a_newer_list(on:
         try:
             task = scene.campaign([scene.row(one), scene.row(two)], **STORED)
             task._begin(here)
-            await task._enqueue(queue, is_late=False)
+            await task._enqueue(queue)
         except KeyboardInterrupt:
             pass
         finally:
@@ -253,7 +260,6 @@ def test_a_deferred_task_that_sends_is_woken_when_a_call_is_due(on: Stage, hasty
     play.play("here")
     assert play.rings == 0
     event = scene.event_of(play.tries[-1])
-    assert event["status"] == "due"
     task = scene.campaign([scene.row(play.number)], task_id=play.task_id, deferrable=True, say="Hello.")
     with suppress(TaskDeferred):  # until the end of the call
         task.execute_complete(context(play.task_id, run="r1"), event)

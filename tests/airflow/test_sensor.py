@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
 from airflow_provider.sensors.voice import VoiceOutcomeSensor
 from airflow_provider.triggers import voice
@@ -23,14 +22,12 @@ def sensor(**options: Any) -> VoiceOutcomeSensor:
 def test_calls_come_back_as_json_as_a_list_and_as_the_report_of_their_batch(on: Stage, hasty: None) -> None:
     made = [call(number(on), **STORED).execute(context(f"made{place}")) for place in range(2)]
     batch = campaign([row(number(on))], **STORED).execute(context("batch"))["batch_id"]
-    triggers = [deferred(sensor(deferrable=True, job_ids=made), context())]
-    triggers += [deferred(sensor(deferrable=True, batch_id=batch), context())]
     assert not sensor(job_id=made[0]["id"]).poke(context())
+    waiting: list[dict[str, Any]] = [{"job_ids": made}, {"batch_id": batch}]
+    triggers = [deferred(sensor(deferrable=True, **given), context()) for given in waiting]
     drain(on)
-    for trigger, given in zip(triggers, ({"job_ids": made}, {"batch_id": batch}), strict=True):
-        event = event_of(trigger)
-        assert event["status"] == "over"
-        sensor(**given).execute_complete(context(), event)
+    for trigger, given in zip(triggers, waiting, strict=True):
+        sensor(**given).execute_complete(context(), event_of(trigger))
     assert sensor(job_id=made[0]["id"]).execute(context())["outcome"]["session_status"] == "COMPLETED"
     assert [each["id"] for each in sensor(job_ids=made).execute(context())] == [each["id"] for each in made]
     assert sensor(job_ids=[]).execute(context()) == []
@@ -45,30 +42,12 @@ def test_a_call_that_ended_badly_fails_the_task_or_skips_it_and_an_unknown_one_m
         sensor(job_id=made, soft_fail=True).execute(context())
     with refused("no call default", is_final=False):
         sensor(job_id="default.01JNOTTHERE").execute(context())
-    event = event_of(deferred(sensor(job_id="default.01JNOTTHERE", deferrable=True), context()))
-    assert (event["status"], "01JNOTTHERE" in event["error"]) == ("error", True)
-    with refused("the wait for call default.01JNOTTHERE failed", is_final=False):
-        sensor(job_id="default.01JNOTTHERE").execute_complete(context(), event)
 
 
-@pytest.mark.parametrize(
-    ("options", "status", "error"),
-    [
-        ({"timeout": 0}, "late", AirflowSensorTimeout),
-        ({"execution_timeout": -1}, "timeout", AirflowTaskTimeout),
-        ({"timeout": 0, "soft_fail": True}, "late", AirflowSkipException),
-    ],
-)
-def test_the_end_of_a_time_limit_ends_the_wait_and_the_call_goes_on(
-    on: Stage, hasty: None, options: dict[str, Any], status: str, error: type[AirflowException]
-) -> None:
-    given = {name: timedelta(seconds=each) if name == "execution_timeout" else each for name, each in options.items()}
-    made = call(number(on), **STORED).execute(context(f"late-{status}"))
-    waiting = sensor(job_id=made, deferrable=True, **given)
-    event = event_of(deferred(waiting, context()))
-    assert event["status"] == status
-    with pytest.raises(error):
-        partial(waiting.resume_execution, "execute_complete", {"event": event})(context())
+def test_airflow_limits_the_time_of_a_deferred_sensor() -> None:
+    with pytest.raises(TaskDeferred) as raised:
+        sensor(job_id="default.01J", deferrable=True, timeout=30).execute(context())
+    assert raised.value.timeout == timedelta(seconds=30)
 
 
 def test_a_task_is_not_queued_again_before_airflow_has_noticed_the_end_of_its_process(

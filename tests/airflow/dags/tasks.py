@@ -96,7 +96,9 @@ with DAG(
     "alarm",
     schedule=None,
     start_date=START,
-    on_failure_callback=VoiceCallNotifier(numbers=["+6587650061", "+6587650062"], answer_within=30),
+    on_failure_callback=VoiceCallNotifier(
+        numbers=["+6587650061", "+6587650062"], say="The DAG alarm failed.", every="30s"
+    ),
 ):
 
     @task
